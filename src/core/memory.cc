@@ -1,0 +1,99 @@
+#include "core/memory.h"
+
+#include <sys/mman.h>
+
+namespace liveavatar {
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+std::string mib(size_t bytes) { return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB"; }
+
+}  // namespace
+
+const char* tenant_name(Tenant t) {
+  constexpr const char* kNames[kTenantCount] = {"weights", "kv_cache", "conditioning", "activations", "vae",
+                                                "text",    "audio",    "media",        "runtime"};
+  return kNames[static_cast<size_t>(t)];
+}
+
+Status Budget::charge(Tenant tenant, size_t bytes) {
+  size_t used = used_bytes_.load();
+  do {
+    if (bytes > limit_bytes_ || used > limit_bytes_ - bytes) {
+      return out_of_memory(std::string("memory budget: ") + tenant_name(tenant) + " wants " + mib(bytes) + ", " +
+                           mib(limit_bytes_ - used) + " of " + mib(limit_bytes_) +
+                           " are left; raise the budget or choose a smaller --size");
+    }
+  } while (!used_bytes_.compare_exchange_weak(used, used + bytes));
+  by_tenant_[static_cast<size_t>(tenant)] += bytes;
+  size_t peak = peak_bytes_.load();
+  while (peak < used + bytes && !peak_bytes_.compare_exchange_weak(peak, used + bytes)) {
+  }
+  return {};
+}
+
+void Budget::release(Tenant tenant, size_t bytes) {
+  used_bytes_ -= bytes;
+  by_tenant_[static_cast<size_t>(tenant)] -= bytes;
+}
+
+Expected<Buffer> Buffer::allocate(Budget& budget, Tenant tenant, size_t bytes) {
+  Buffer buffer;
+  if (bytes == 0) return buffer;
+  bytes = round_up(bytes, 4096);
+  LA_RETURN_IF_ERROR(budget.charge(tenant, bytes));
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    budget.release(tenant, bytes);
+    return out_of_memory("the system has no " + mib(bytes) + " left for " + tenant_name(tenant));
+  }
+  buffer.data_ = static_cast<std::byte*>(memory);
+  buffer.bytes_ = bytes;
+  buffer.budget_ = &budget;
+  buffer.tenant_ = tenant;
+  return buffer;
+}
+
+Buffer::~Buffer() {
+  if (data_ == nullptr) return;
+  munmap(data_, bytes_);
+  budget_->release(tenant_, bytes_);
+}
+
+void Buffer::swap(Buffer& other) {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(budget_, other.budget_);
+  std::swap(tenant_, other.tenant_);
+}
+
+Expected<Arena> Arena::allocate(Budget& budget, Tenant tenant, size_t bytes) {
+  LA_ASSIGN_OR_RETURN(Buffer buffer, Buffer::allocate(budget, tenant, bytes));
+  return Arena(std::move(buffer));
+}
+
+void* Arena::take(size_t bytes) {
+  size_t begin = offset_;
+  offset_ += round_up(bytes, kAlignment);
+  peak_ = std::max(peak_, offset_);
+  if (measuring_) return nullptr;
+  LA_CHECK(offset_ <= buffer_.bytes());
+  return buffer_.data() + begin;
+}
+
+Tensor Arena::tensor(Shape shape, DType dtype) {
+  return {take(static_cast<size_t>(shape.elements()) * dtype_bytes(dtype)), shape, dtype};
+}
+
+Expected<OwnedTensor> OwnedTensor::allocate(Budget& budget, Tenant tenant, Shape shape, DType dtype) {
+  OwnedTensor owned;
+  size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
+  LA_ASSIGN_OR_RETURN(owned.buffer, Buffer::allocate(budget, tenant, bytes));
+  owned.tensor = {owned.buffer.data(), shape, dtype};
+  return owned;
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,97 @@
+// Who owns bytes. Every long-lived allocation is a Buffer charged to a tenant of a Budget;
+// an Arena hands out pieces of one Buffer. Models never allocate while they run.
+#pragma once
+
+#include <atomic>
+#include <array>
+#include <cstddef>
+#include <limits>
+#include <memory>
+
+#include "core/status.h"
+#include "core/tensor.h"
+
+namespace liveavatar {
+
+enum class Tenant { kWeights, kKvCache, kConditioning, kActivations, kVae, kText, kAudio, kMedia, kRuntime };
+constexpr size_t kTenantCount = 9;
+const char* tenant_name(Tenant t);  // "weights", "kv_cache", ...
+
+// Byte limit of one device with usage by tenant. Thread-safe. Must outlive its Buffers.
+class Budget {
+ public:
+  static constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
+  explicit Budget(size_t limit_bytes = kUnlimited) : limit_bytes_(limit_bytes) {}
+  Budget(const Budget&) = delete;
+  Budget& operator=(const Budget&) = delete;
+
+  // kOutOfMemory names tenant, wanted and left.
+  Status charge(Tenant tenant, size_t bytes);
+  void release(Tenant tenant, size_t bytes);
+
+  size_t limit_bytes() const { return limit_bytes_; }
+  size_t used_bytes() const { return used_bytes_.load(); }
+  size_t used_bytes(Tenant t) const { return by_tenant_[static_cast<size_t>(t)].load(); }
+  size_t peak_bytes() const { return peak_bytes_.load(); }
+
+ private:
+  size_t limit_bytes_;
+  std::atomic<size_t> used_bytes_{0}, peak_bytes_{0};
+  std::array<std::atomic<size_t>, kTenantCount> by_tenant_{};
+};
+
+// Page-aligned zeroed host memory, charged to its tenant for as long as it lives. Movable. The pages are given
+// back to the system when it dies (mmap), so resident memory follows the budget.
+class Buffer {
+ public:
+  Buffer() = default;
+  static Expected<Buffer> allocate(Budget& budget, Tenant tenant, size_t bytes);
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Buffer();
+
+  std::byte* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(Buffer& other);
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+  Budget* budget_ = nullptr;
+  Tenant tenant_ = Tenant::kRuntime;
+};
+
+// Hands out 64-byte aligned tensors front to back. A measuring arena has no memory and only counts, so that one
+// function both sizes and lays out a model's activations:  Arena m; Activations(config, m); m.used_bytes().
+// Mark and rewind give scoped reuse.
+class Arena {
+ public:
+  Arena() = default;  // measuring: tensors have data == nullptr
+  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)), measuring_(false) {}
+  static Expected<Arena> allocate(Budget& budget, Tenant tenant, size_t bytes);
+
+  Tensor tensor(Shape shape, DType dtype);  // asserts that it fits: the size was measured by the same function
+  void* take(size_t bytes);
+  bool measuring() const { return measuring_; }
+  size_t used_bytes() const { return peak_; }  // high-water mark
+
+  size_t mark() const { return offset_; }
+  void rewind(size_t mark) { offset_ = mark; }
+
+ private:
+  Buffer buffer_;
+  size_t offset_ = 0, peak_ = 0;
+  bool measuring_ = true;
+};
+
+// A tensor with its own Buffer; for inputs and outputs that live outside any arena.
+struct OwnedTensor {
+  Buffer buffer;
+  Tensor tensor;
+  static Expected<OwnedTensor> allocate(Budget& budget, Tenant tenant, Shape shape, DType dtype);
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,76 @@
+// Tensor: a view of contiguous row-major memory on some device. It owns nothing; Buffer and Arena do (core/memory.h).
+#pragma once
+
+#include <array>
+#include <initializer_list>
+#include <string>
+
+#include "core/dtype.h"
+#include "core/status.h"
+
+namespace liveavatar {
+
+// Up to five dimensions, outermost first.
+class Shape {
+ public:
+  static constexpr int kMaxRank = 5;
+  Shape() = default;
+  Shape(std::initializer_list<int64_t> dims) {
+    LA_CHECK(dims.size() <= kMaxRank);
+    for (int64_t d : dims) dims_[static_cast<size_t>(rank_++)] = d;
+  }
+  int rank() const { return rank_; }
+  int64_t operator[](int i) const {
+    LA_CHECK(i >= 0 && i < rank_);
+    return dims_[static_cast<size_t>(i)];
+  }
+  void push_back(int64_t d) {
+    LA_CHECK(rank_ < kMaxRank);
+    dims_[static_cast<size_t>(rank_++)] = d;
+  }
+  int64_t elements() const {
+    int64_t n = 1;
+    for (int i = 0; i < rank_; ++i) n *= dims_[static_cast<size_t>(i)];
+    return n;
+  }
+  bool operator==(const Shape& other) const = default;
+  std::string str() const;  // "[3, 64, 64]"
+
+ private:
+  std::array<int64_t, kMaxRank> dims_{};
+  int rank_ = 0;
+};
+
+struct Tensor {
+  void* data = nullptr;
+  Shape shape;
+  DType dtype = DType::kF32;
+
+  Tensor() = default;
+  Tensor(void* d, Shape s, DType t) : data(d), shape(s), dtype(t) {}
+
+  bool empty() const { return data == nullptr; }  // absent optional operand
+  int64_t dim(int i) const { return shape[i]; }
+  int rank() const { return shape.rank(); }
+  int64_t elements() const { return shape.elements(); }
+  size_t bytes() const { return static_cast<size_t>(elements()) * dtype_bytes(dtype); }
+
+  template <typename T>
+  T* as() const {
+    LA_CHECK(dtype == DTypeOf<T>::value);
+    return static_cast<T*>(data);
+  }
+  float* f32() const { return as<float>(); }
+
+  // Rows [begin, begin + count) of the outermost dimension; the same memory.
+  Tensor slice(int64_t begin, int64_t count) const;
+  // The same memory under another shape with as many elements.
+  Tensor reshape(Shape s) const {
+    LA_CHECK(s.elements() == elements());
+    return {data, s, dtype};
+  }
+  // All leading dimensions folded into one: [rows, last].
+  Tensor rows() const { return reshape({elements() / shape[rank() - 1], shape[rank() - 1]}); }
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,77 @@
+#include "core/threads.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+namespace liveavatar {
+
+namespace {
+
+int usable_cpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  if (threads <= 0) threads = usable_cpus();
+  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  start_.notify_all();
+  for (auto& w : workers_) w.join();
+}
+
+void ThreadPool::parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body) {
+  if (n <= 0) return;
+  grain = std::max<int64_t>(grain, 1);
+  std::lock_guard turn(turn_);
+  if (workers_.empty() || n <= grain) {
+    body(0, n, 0);
+    return;
+  }
+  {
+    std::lock_guard lock(mutex_);
+    body_ = &body;
+    n_ = n;
+    grain_ = grain;
+    next_ = 0;
+    running_ = static_cast<int>(workers_.size());
+    ++generation_;
+  }
+  start_.notify_all();
+  run_chunks(0);
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [this] { return running_ == 0; });
+}
+
+void ThreadPool::run_chunks(int thread) {
+  for (int64_t begin; (begin = next_.fetch_add(grain_)) < n_;) {
+    (*body_)(begin, std::min(n_, begin + grain_), thread);
+  }
+}
+
+void ThreadPool::worker(int thread) {
+  uint64_t seen = 0;
+  while (true) {
+    {
+      std::unique_lock lock(mutex_);
+      start_.wait(lock, [&] { return stop_ || generation_ != seen; });
+      if (stop_) return;
+      seen = generation_;
+    }
+    run_chunks(thread);
+    std::lock_guard lock(mutex_);
+    if (--running_ == 0) done_.notify_one();
+  }
+}
+
+}  // namespace liveavatar

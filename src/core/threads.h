@@ -1,0 +1,43 @@
+// One pool of worker threads; work is handed out in small pieces on demand, so a slow core delays nobody.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace liveavatar {
+
+class ThreadPool {
+ public:
+  // threads counts the caller: ThreadPool(1) runs everything inline. 0: as many as this process may use.
+  explicit ThreadPool(int threads = 0);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(begin, end, thread) over [0, n) in chunks of at most `grain`; thread is in [0, threads()).
+  // Returns when all are done. Callers take turns; body must not call parallel_for itself.
+  void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body);
+
+ private:
+  void worker(int thread);
+  void run_chunks(int thread);
+
+  std::vector<std::thread> workers_;
+  std::mutex turn_;  // one parallel_for at a time
+  std::mutex mutex_;
+  std::condition_variable start_, done_;
+  const std::function<void(int64_t, int64_t, int)>* body_ = nullptr;
+  int64_t n_ = 0, grain_ = 1;
+  std::atomic<int64_t> next_{0};
+  uint64_t generation_ = 0;
+  int running_ = 0;
+  bool stop_ = false;
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,40 @@
+// Pictures in: decode with FFmpeg, turn upright, resize and crop by the original's rules.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+
+namespace liveavatar {
+
+struct Image {
+  int64_t height = 0, width = 0;
+  std::vector<uint8_t> rgb;  // [height, width, 3]
+};
+
+// Any still picture FFmpeg reads. Alpha is dropped, grey repeated, palette looked up (as PIL's convert("RGB")).
+// upright: apply the EXIF orientation 1..8 if there is one; other values are ignored.
+// Errors: missing, empty, corrupt, absurdly large (> 20000 a side).
+Expected<Image> read_image(const std::string& path, bool upright);
+
+struct WorkingSize {
+  int64_t height = 0, width = 0;  // multiples of 64
+};
+// The original's size rule: the picture's aspect, at most `area` pixels, sides rounded up to multiples of 64.
+// Error when a side would be zero (a strip) or the area too small.
+Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, int64_t area);
+// "688*368", "688x368" -> area.
+Expected<int64_t> parse_size(const std::string& size);
+
+enum class Fit { kCover, kOriginal };
+// -> rgb [height, width, 3]: antialiased bilinear resize (bit-equal to PIL's) then centre crop. kOriginal: short side to min(height, width), black
+// where the picture is too short; kCover: scaled until it covers, no bars.
+Image fit_image(const Image& image, WorkingSize size, Fit fit);
+
+// value / 255 * 2 - 1 -> [3, height, width].
+void image_to_pixels(const Image& image, float* pixels);
+
+Status write_png(const std::string& path, const Image& image);
+
+}  // namespace liveavatar

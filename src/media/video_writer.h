@@ -1,0 +1,35 @@
+// Video out: H.264 + AAC in a fragmented MP4, written as it grows; playable while it grows and after a crash.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/status.h"
+#include "media/audio.h"
+
+namespace liveavatar {
+
+struct VideoWriterOptions {
+  int64_t width = 0, height = 0;  // even
+  int fps = 25;
+  int crf = 18;
+  std::string preset = "veryfast";
+  int threads = 0;  // encoder threads; 0: the library's choice
+};
+
+// One thread at a time. Frames and audio go out interleaved; a fragment is closed at least once a second and flushed.
+class VideoWriter {
+ public:
+  virtual ~VideoWriter() = default;  // without finish(): the file ends at the last fragment
+  // audio may be null (silent video). Its samples are encoded alongside the frames, up to the end of the last frame;
+  // kept alive by the writer.
+  static Expected<std::unique_ptr<VideoWriter>> open(const std::string& path, const VideoWriterOptions& options,
+                                                     std::shared_ptr<const Audio> audio);
+  // rgb [height, width, 3].
+  virtual Status write_frame(const uint8_t* rgb) = 0;
+  // Encodes the rest of the sound up to the last frame's end (silence if it is shorter), writes the trailer, closes.
+  virtual Status finish() = 0;
+  virtual int64_t frames_written() const = 0;
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,69 @@
+// A backend computes the op set. Callers use the free functions of ops/*.h, which check shapes and then come here.
+// Rules every backend keeps:
+//  * a row's result never depends on the rows beside it, nor on the number of threads (bit for bit);
+//  * products are summed in f32; f32 and bf16 operands mix freely; out may be f32 or bf16;
+//  * nothing is allocated during an op beyond scratch that the backend made at start-up.
+// Not thread-safe: one op at a time per backend object.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "ops/types.h"
+
+namespace liveavatar {
+
+class Budget;
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+  virtual std::string describe() const = 0;  // what was chosen on this machine and why; for `doctor`
+  virtual int threads() const = 0;
+
+  // Packed weights. `weight` is host row-major [N, K] or [O, I / groups, frames, rows, columns], f32 or bf16;
+  // `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` (kF32 or kBF16) once.
+  virtual size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const = 0;
+  virtual void pack_linear(const Tensor& weight, DType dtype, void* target) const = 0;
+  virtual size_t packed_conv_bytes(const ConvWeight& shape) const = 0;
+  virtual void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const = 0;
+
+  virtual void linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) = 0;
+  virtual void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out, const Epilogue& e) = 0;
+  virtual void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+                         const Tensor& out) = 0;
+  virtual void layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m,
+                          const Tensor& out) = 0;
+  virtual void rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) = 0;
+  virtual void channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) = 0;
+  virtual void rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) = 0;
+  virtual void softmax(const Tensor& x, const Tensor& out) = 0;
+  virtual void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) = 0;
+  virtual void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) = 0;
+  virtual void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) = 0;
+  virtual void interpolate_rows(const Tensor& x, const Tensor& out) = 0;
+  virtual void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) = 0;
+  virtual void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) = 0;
+  virtual void add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) = 0;
+  virtual void multiply(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
+  virtual void activate(const Tensor& x, Activation activation, const Tensor& out) = 0;
+  virtual void copy(const Tensor& x, const Tensor& out) = 0;
+};
+
+struct BackendOptions {
+  int threads = 0;         // 0: all this process may use
+  std::string isa;         // empty: the best; else force avx2|avx512|avx512bf16 (env LIVEAVATAR_ISA when empty)
+  Budget* budget = nullptr;  // scratch is charged here (Tenant::kRuntime); must outlive the backend
+};
+
+// device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an error that lists the choices.
+Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const BackendOptions& options);
+
+// The folders' own entries, used by make_backend.
+Expected<std::unique_ptr<Backend>> make_reference_backend(const BackendOptions& options);
+Expected<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options);
+
+}  // namespace liveavatar

@@ -1,0 +1,39 @@
+#include "ops/elementwise.h"
+
+#include "ops/checks.h"
+
+namespace liveavatar::ops {
+
+namespace {
+void check_pair(const Tensor& x, const Tensor& y, const Tensor& out) {
+  LA_CHECK(is_float(x) && is_float(y) && is_float(out) && x.elements() == out.elements());
+  LA_CHECK(y.elements() == x.elements() || (y.rank() == 1 && y.dim(0) == last(x)));
+}
+}  // namespace
+
+void add(Backend& backend, const Tensor& x, const Tensor& y, const Tensor& out, float y_factor) {
+  check_pair(x, y, out);
+  backend.add(x.rows(), y, y_factor, out);
+}
+
+void multiply(Backend& backend, const Tensor& x, const Tensor& y, const Tensor& out) {
+  check_pair(x, y, out);
+  backend.multiply(x.rows(), y, out);
+}
+
+void activate(Backend& backend, const Tensor& x, Activation activation, const Tensor& out) {
+  LA_CHECK(is_float(x) && is_float(out) && x.elements() == out.elements());
+  backend.activate(x, activation, out);
+}
+
+void copy(Backend& backend, const Tensor& x, const Tensor& out) {
+  LA_CHECK(is_float(x) && is_float(out) && x.elements() == out.elements());
+  backend.copy(x, out);
+}
+
+void softmax(Backend& backend, const Tensor& x, const Tensor& out) {
+  LA_CHECK(is_float(x) && is_float(out) && x.shape == out.shape);
+  backend.softmax(x.rows(), out.rows());
+}
+
+}  // namespace liveavatar::ops

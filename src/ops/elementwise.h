@@ -1,0 +1,13 @@
+#pragma once
+#include "ops/backend.h"
+namespace liveavatar::ops {
+// out = x + y_factor * y; equal shapes, or y [D] for every row of x [T, D]. out may be x or y.
+void add(Backend& backend, const Tensor& x, const Tensor& y, const Tensor& out, float y_factor = 1.0f);
+// out = x * y; shapes as in add.
+void multiply(Backend& backend, const Tensor& x, const Tensor& y, const Tensor& out);
+void activate(Backend& backend, const Tensor& x, Activation activation, const Tensor& out);
+// Copies with conversion between f32 and bf16.
+void copy(Backend& backend, const Tensor& x, const Tensor& out);
+// Softmax over the last dimension, in f32.
+void softmax(Backend& backend, const Tensor& x, const Tensor& out);
+}  // namespace liveavatar::ops

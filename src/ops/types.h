@@ -1,0 +1,62 @@
+// Operands that more than one op shares. Every tensor is contiguous; f32 or bf16 unless said otherwise.
+#pragma once
+
+#include <array>
+
+#include "core/tensor.h"
+
+namespace liveavatar {
+
+enum class Activation { kNone, kGeluTanh, kGeluErf, kSilu, kRelu };
+
+// What follows a product: out = residual + gate * activation(product + bias).
+struct Epilogue {
+  Activation activation = Activation::kNone;
+  Tensor gate;      // optional f32 [G, N]; rows fall into G equal groups in order (G divides the row count)
+  Tensor residual;  // optional, shape of out; may be the same memory as out
+};
+
+// A matrix in the backend's own packed form (Backend::pack_linear); the bytes belong to somebody else.
+struct LinearWeight {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;  // kF32 or kBF16
+  int64_t n = 0, k = 0;       // output and input width
+  Tensor bias;                // optional f32 [n]
+};
+
+// A convolution kernel in packed form (Backend::pack_conv).
+struct ConvWeight {
+  const void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t out_channels = 0, in_channels = 0;   // of all groups together
+  std::array<int64_t, 3> kernel{1, 1, 1};      // frames, rows, columns
+  int64_t groups = 1;
+  Tensor bias;  // optional f32 [out_channels]
+};
+
+// Frames, rows and columns of a convolution. Frames before the first are `history`, and before that zeros.
+struct ConvGeometry {
+  std::array<int64_t, 3> stride{1, 1, 1};
+  int64_t pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;  // zeros
+  int64_t zero_frames = 0;  // zero frames in front of history
+  bool upsample2x = false;  // rows and columns doubled (nearest) before the kernel sees them
+  Tensor history;           // optional [P, H, W, C] as x, the frames just before x[0]
+};
+
+// One stretch of keys and values, [L, heads * d]; attention runs over several as if they were one.
+struct KeyValues {
+  Tensor k, v;
+};
+
+struct AttentionSpec {
+  int64_t heads = 1;
+  float scale = 1.0f;
+  Tensor bias;  // optional f32 [heads, Lq, Lk of all segments], added to scale * q.k
+};
+
+// y -> y * (1 + scale) + shift; f32 [G, D], rows in G equal groups.
+struct Modulation {
+  Tensor shift, scale;
+};
+
+}  // namespace liveavatar

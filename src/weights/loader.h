@@ -1,0 +1,64 @@
+// Takes tensors by name out of a source, checks them and packs them for a backend. Errors stick: a model asks for all it
+// wants in plain lines and looks at status() once at the end.
+#pragma once
+
+#include <initializer_list>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "ops/backend.h"
+#include "weights/tensor_source.h"
+
+namespace liveavatar {
+
+class WeightLoader {
+ public:
+  // dtype: kF32 or kBF16, of the packed matrices. Packed bytes are charged to tenant. All three outlive the loader;
+  // source may die after loading, backend and budget must outlive the WeightStore.
+  WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype);
+
+  // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias, <name>.bias [n].
+  LinearWeight linear(const std::string& name, int64_t n, int64_t k, bool with_bias = true);
+  // As linear, the matrix being exactly the tensor `name` (no suffix), no bias.
+  LinearWeight matrix(const std::string& name, int64_t n, int64_t k);
+  // <name>.weight [O, I / groups, kernel...] (kernel dims of size 1 may be absent) and optional <name>.bias.
+  ConvWeight conv(const std::string& name, int64_t out_channels, int64_t in_channels, std::array<int64_t, 3> kernel,
+                  int64_t groups = 1, bool with_bias = true);
+  // The tensor `name` (full name) as f32 with exactly this shape. Leading and trailing 1-sized dims are ignored in the check.
+  Tensor vector(const std::string& name, Shape shape);
+  // The tensor `name` [rows, columns] kept row-major in f32 or bf16 (for embedding).
+  Tensor table(const std::string& name, int64_t rows, int64_t columns);
+
+  // Building blocks for weights that are computed rather than read (weight norm).
+  bool has(const std::string& name) const;
+  std::vector<float> read_f32(const std::string& name, Shape shape);
+  ConvWeight pack_conv(const Tensor& weight_f32, const ConvWeight& shape, const Tensor& bias);
+  Tensor keep(const std::vector<float>& values, Shape shape);
+
+  void fail(Status status);  // first one wins
+  // ok, or the first thing that was missing, misshaped, not finite (NaN or infinity) or unreadable: tensor, file, cure.
+  const Status& status() const { return status_; }
+  // Names in the source that nobody asked for, except those with one of these prefixes. For `info` and warnings.
+  std::vector<std::string> unused(std::initializer_list<const char*> ignored_prefixes = {}) const;
+
+  // The memory of everything handed out; move it into the model.
+  std::vector<Buffer> take_buffers() { return std::move(buffers_); }
+
+ private:
+  bool fetch(const std::string& name, int64_t elements, std::vector<float>& values, Shape* shape_out);
+  void* store(size_t bytes);
+
+  const TensorSource& source_;
+  const Backend& backend_;
+  Budget& budget_;
+  Tenant tenant_;
+  DType dtype_;
+  Status status_;
+  std::set<std::string> used_;
+  std::vector<Buffer> buffers_;
+  size_t block_used_bytes_ = 0;
+};
+
+}  // namespace liveavatar

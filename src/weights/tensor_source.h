@@ -1,0 +1,52 @@
+// Where tensors come from: a checkpoint file, a folder of shards, or another source with something merged in.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "core/tensor.h"
+
+namespace liveavatar {
+
+struct TensorInfo {
+  Shape shape;
+  DType dtype = DType::kF32;
+};
+
+// Read-only, by name. Thread-safe for reading. The files stay open; nothing is read ahead.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  // All tensors by name. Opening has checked that each lies wholly inside its file.
+  virtual const std::map<std::string, TensorInfo>& tensors() const = 0;
+  // Row-major bytes in the tensor's own dtype into target (shape x dtype bytes). name must be in tensors().
+  virtual Status read(const std::string& name, void* target) const = 0;
+  // File or folder, for messages.
+  virtual std::string where() const = 0;
+};
+using TensorSourcePtr = std::shared_ptr<const TensorSource>;
+
+// path: one .safetensors file. Errors name the file and what is wrong (truncated, overlapping, unknown dtype).
+Expected<TensorSourcePtr> open_safetensors(const std::string& path);
+// dir with <stem>.safetensors, or <stem>.safetensors.index.json and its shards. Errors name the missing shard or tensor.
+Expected<TensorSourcePtr> open_safetensors_folder(const std::string& dir, const std::string& stem);
+// A PyTorch zip archive (.pth, .bin). The pickle reader knows tensors and plain containers; it can execute nothing and
+// names what it does not know. Names are dictionary keys from the outside in joined by '/'; a wrapper
+// ("state_dict", "model", ...) whose value is the only dictionary of tensors is unwrapped by `unwrap`.
+Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap = true);
+// By the file's ending and first bytes.
+Expected<TensorSourcePtr> open_tensors(const std::string& path);
+
+// base with a LoRA adapter merged: W + (alpha / rank) * B A for every target, rank = A's first dimension; other tensors
+// of the adapter overwrite base tensors of their name. Merged tensors read as f32 (not rounded). All namings in the wild
+// are read (prefix base_model.model., infix .default, .base_layer). An adapter tensor that fits nothing is an error that names it.
+struct LoraMerge {
+  TensorSourcePtr source;
+  int merged = 0, overwritten = 0;  // how many base tensors
+};
+Expected<LoraMerge> merge_lora(TensorSourcePtr base, TensorSourcePtr adapter, float alpha);
+
+}  // namespace liveavatar

@@ -1,0 +1,103 @@
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <map>
+
+#include "golden.h"
+
+namespace liveavatar::golden {
+namespace {
+
+const std::map<std::string, KindFunction>& kinds() {
+  static const std::map<std::string, KindFunction> table = {
+      {"schedule", check_schedule}, {"image_prep", check_image_prep}, {"tokenizer", check_tokenizer},
+      {"umt5", check_umt5},         {"wav2vec2", check_wav2vec2},     {"wan_vae", check_wan_vae},
+      {"torch_pth", check_torch_pth}, {"lora", check_lora},           {"s2v_dit", check_s2v_dit},
+      {"generate", check_generate}};
+  return table;
+}
+
+constexpr const char* kHelp =
+    "golden_check [--device reference|cpu] [--dtype f32|bf16] [--threads N] DIR...\n"
+    "Runs the golden.json of every DIR and compares with the tensors of the Python original.\n"
+    "A line a tensor, then 'N passed, M failed'; exit code 1 on any miss. LIVEAVATAR_ISA forces a kernel path.\n";
+
+struct Options {
+  std::string device = "cpu", dtype = "f32";
+  int threads = 0;
+  std::vector<std::string> dirs;
+};
+
+bool parse(int argc, char** argv, Options& options) {
+  for (int i = 1; i < argc; ++i) {
+    std::string arg = argv[i];
+    bool has_value = i + 1 < argc;
+    if (arg == "--device" && has_value) {
+      options.device = argv[++i];
+    } else if (arg == "--dtype" && has_value) {
+      options.dtype = argv[++i];
+    } else if (arg == "--threads" && has_value) {
+      options.threads = std::atoi(argv[++i]);
+    } else if (arg.starts_with("-")) {
+      return false;
+    } else {
+      options.dirs.push_back(arg);
+    }
+  }
+  return !options.dirs.empty() && (options.dtype == "f32" || options.dtype == "bf16");
+}
+
+void run_folder(const std::string& dir, const Options& options, Backend& backend, Budget& budget, Report& report) {
+  std::printf("== %s (%s, %s)\n", dir.c_str(), options.device.c_str(), options.dtype.c_str());
+  try {
+    std::ifstream file(dir + "/golden.json");
+    if (!file) throw std::runtime_error("no golden.json in " + dir);
+    Golden golden;
+    golden.dir = dir;
+    golden.json = nlohmann::json::parse(file);
+    golden.backend = &backend;
+    golden.budget = &budget;
+    golden.device = options.device;
+    golden.dtype = options.dtype == "bf16" ? DType::kBF16 : DType::kF32;
+    golden.report = &report;
+    if (std::ifstream(dir + "/io.safetensors")) {
+      auto io = open_safetensors(dir + "/io.safetensors");
+      if (!io.ok()) throw std::runtime_error(io.status().message());
+      golden.io = *io;
+    }
+    std::string kind = golden.json.at("kind");
+    auto it = kinds().find(kind);
+    if (it == kinds().end()) throw std::runtime_error("unknown kind '" + kind + "'");
+    int before = report.passed() + report.failed();
+    it->second(golden);
+    if (report.passed() + report.failed() == before) throw std::runtime_error("nothing was compared");
+  } catch (const std::exception& e) {
+    report.line(false, dir, e.what());
+  }
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  if (!parse(argc, argv, options)) {
+    std::fputs(kHelp, stderr);
+    return 2;
+  }
+  Budget budget;
+  BackendOptions backend_options;
+  backend_options.threads = options.threads;
+  backend_options.budget = &budget;
+  auto backend = make_backend(options.device, backend_options);
+  if (!backend.ok()) {
+    std::fprintf(stderr, "golden_check: %s\n", backend.status().message().c_str());
+    return 2;
+  }
+  Report report;
+  for (const std::string& dir : options.dirs) run_folder(dir, options, **backend, budget, report);
+  std::printf("%d passed, %d failed\n", report.passed(), report.failed());
+  return report.failed() == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace liveavatar::golden
+
+int main(int argc, char** argv) { return liveavatar::golden::run(argc, argv); }
