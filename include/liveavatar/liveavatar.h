@@ -1,0 +1,99 @@
+// liveavatar: one portrait, a voice and a sentence become a talking video, block by block.
+//
+//   auto engine = liveavatar::Engine::load({.checkpoint_dir = "models/mini"});
+//   (*engine)->generate({.image = "me.png", .audio = "voice.wav", .prompt = "a woman talks"}, on_block);
+//
+// Every call that can fail for a reason outside the program returns Status or Expected: one line that says what, where
+// and what to do. The library never prints, exits or throws.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "liveavatar/status.h"
+
+namespace liveavatar {
+
+struct EngineOptions {
+  std::string checkpoint_dir;      // folder in the original's layout (docs/checkpoint.md)
+  std::string lora_path;           // optional: liveavatar.safetensors, or the folder that holds it
+  double lora_alpha = 64;          // as trained; the merge scale is alpha / rank
+  std::string device = "cpu";      // "cpu", or "reference" (slow plain loops, for checking)
+  std::string dtype = "bf16";      // "bf16" or "f32"
+  int threads = 0;                 // 0: as many as this process may use
+  size_t memory_budget_bytes = 0;  // 0: no limit. Over it: kOutOfMemory, before anything is made
+};
+
+enum class Fit {
+  kCover,     // scaled until it covers the frame, centre-cropped; EXIF rotation respected
+  kOriginal,  // the Python original's rule: may leave black bars, ignores EXIF rotation
+};
+
+// Where a running job stands. Counts start at 0; blocks is the whole job's number of blocks.
+struct Progress {
+  std::string stage;  // "text", "audio", "image", "prefill", "sample", "decode"
+  int64_t block = 0, blocks = 0;
+  int64_t frames_done = 0, frames = 0;
+};
+
+struct Job {
+  std::string image;             // any still picture FFmpeg reads
+  std::string audio;             // any sound FFmpeg reads; 8 hours are fine
+  std::string prompt;            // one sentence; may be empty
+  std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
+  Fit fit = Fit::kCover;
+  int64_t num_clip = 0;          // at most this many clips; 0: as long as the voice. Never longer than the voice
+  int64_t infer_frames = 48;     // frames a clip; rounded up to a multiple of 12
+  int sample_steps = 4;          // 1..50
+  double sample_shift = 3.0;
+  uint64_t seed = 420;           // same seed, same video, on any number of threads
+  bool online_decode = true;     // false: keep all latents, decode at the end
+  std::function<void(const Progress&)> on_progress;  // optional; called on the generating thread
+};
+
+// What a job will make, known before the first block.
+struct JobInfo {
+  int64_t width = 0, height = 0;  // pixels
+  int64_t fps = 25;
+  int64_t frames = 0, blocks = 0, clips = 0;
+};
+
+// Consecutive frames, ready to show. The memory is the engine's, valid during the callback only.
+struct VideoBlock {
+  int64_t first_frame = 0;       // position in the video; blocks arrive in order without gaps
+  int64_t frames = 0;            // 12, fewer at the end
+  int64_t width = 0, height = 0;
+  const uint8_t* rgb = nullptr;  // [frames, height, width, 3]
+};
+
+// Return false to stop: generate() then returns kCancelled and everything delivered so far is yours.
+using BlockCallback = std::function<bool(const VideoBlock&)>;
+
+// Loaded models on one device. One job at a time per engine; different engines are independent.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+  static Expected<std::unique_ptr<Engine>> load(const EngineOptions& options);
+
+  // Checks the job's picture, sound and numbers and says what it will make.
+  virtual Expected<JobInfo> describe(const Job& job) = 0;
+  // Runs the job on the calling thread; on_block gets every block as soon as it is decoded.
+  virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
+  virtual size_t memory_used_bytes() const = 0;
+  virtual size_t memory_peak_bytes() const = 0;
+};
+
+// An MP4 (H.264 + AAC, fragmented: playable while it grows) with the voice beside the frames.
+class VideoFile {
+ public:
+  virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
+  // audio may be empty: a silent video.
+  static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info, const std::string& audio);
+  virtual Status append(const VideoBlock& block) = 0;
+  virtual Status finish() = 0;  // to be called also after a stop or an error, so that the file ends properly
+};
+
+}  // namespace liveavatar
