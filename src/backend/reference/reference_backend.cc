@@ -1,0 +1,331 @@
+// The truth: every op as plain loops in f32, one row after the other, sums in ascending order in double where it is
+// cheap to be exact. Slow on purpose; the other backends are tested against it.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "core/memory.h"
+#include "core/threads.h"
+#include "ops/backend.h"
+
+namespace liveavatar {
+namespace {
+
+float load(const Tensor& t, int64_t i) {
+  return t.dtype == DType::kF32 ? static_cast<const float*>(t.data)[i] : to_f32(static_cast<const bf16*>(t.data)[i]);
+}
+
+void store(const Tensor& t, int64_t i, float value) {
+  if (t.dtype == DType::kF32) {
+    static_cast<float*>(t.data)[i] = value;
+  } else {
+    static_cast<bf16*>(t.data)[i] = to_bf16(value);
+  }
+}
+
+float weight_at(const void* data, DType dtype, int64_t i) {
+  return dtype == DType::kF32 ? static_cast<const float*>(data)[i] : to_f32(static_cast<const bf16*>(data)[i]);
+}
+
+float activated(float x, Activation activation) {
+  switch (activation) {
+    case Activation::kNone: return x;
+    case Activation::kGeluTanh: return 0.5f * x * (1 + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case Activation::kGeluErf: return 0.5f * x * (1 + std::erf(x * 0.7071067811865476f));
+    case Activation::kSilu: return x / (1 + std::exp(-x));
+    case Activation::kRelu: return std::max(x, 0.0f);
+  }
+  return x;
+}
+
+// Row r of `rows` rows lies in which of the groups of t [G, D].
+int64_t group_offset(const Tensor& t, int64_t r, int64_t rows) { return r / (rows / t.dim(0)) * t.dim(1); }
+
+class ReferenceBackend : public Backend {
+ public:
+  explicit ReferenceBackend(int threads) : pool_(threads) {}
+  std::string name() const override { return "reference"; }
+  std::string describe() const override {
+    return "plain f32 loops on " + std::to_string(pool_.threads()) + " threads; slow, for checking the others";
+  }
+  int threads() const override { return pool_.threads(); }
+
+  size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {
+    return static_cast<size_t>(n * k) * dtype_bytes(dtype);
+  }
+  void pack_linear(const Tensor& weight, DType dtype, void* target) const override { pack(weight, dtype, target); }
+  size_t packed_conv_bytes(const ConvWeight& s) const override {
+    return static_cast<size_t>(s.out_channels * (s.in_channels / s.groups) * s.kernel[0] * s.kernel[1] * s.kernel[2]) *
+           dtype_bytes(s.dtype);
+  }
+  void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override { pack(weight, shape.dtype, target); }
+
+  void linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) override {
+    int64_t rows = x.dim(0);
+    each_row(rows, [&](int64_t r) {
+      for (int64_t n = 0; n < w.n; ++n) {
+        double sum = 0;
+        for (int64_t k = 0; k < w.k; ++k) sum += double(load(x, r * w.k + k)) * double(weight_at(w.data, w.dtype, n * w.k + k));
+        finish(static_cast<float>(sum), w.bias, e, r, rows, n, out);
+      }
+    });
+  }
+
+  void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out, const Epilogue& e) override {
+    int64_t pixels = out.dim(0) * out.dim(1) * out.dim(2);
+    each_row(pixels, [&](int64_t p) {
+      int64_t column = p % out.dim(2), row = p / out.dim(2) % out.dim(1), frame = p / out.dim(2) / out.dim(1);
+      for (int64_t o = 0; o < w.out_channels; ++o) {
+        finish(conv_sum(x, w, g, {frame, row, column}, o), w.bias, e, p, pixels, o, out);
+      }
+    });
+  }
+
+  void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec, const Tensor& out) override {
+    int64_t d = q.dim(1) / spec.heads, keys = 0;
+    for (const KeyValues& s : segments) keys += s.k.dim(0);
+    each_row(q.dim(0) * spec.heads, [&](int64_t i) {
+      int64_t row = i / spec.heads, head = i % spec.heads, at = row * q.dim(1) + head * d;
+      std::vector<float> scores;
+      scores.reserve(static_cast<size_t>(keys));
+      for (const KeyValues& s : segments) {
+        for (int64_t k = 0; k < s.k.dim(0); ++k) {
+          double sum = 0;
+          for (int64_t c = 0; c < d; ++c) sum += double(load(q, at + c)) * double(load(s.k, k * q.dim(1) + head * d + c));
+          float bias = spec.bias.empty() ? 0.0f : spec.bias.f32()[(head * q.dim(0) + row) * keys + int64_t(scores.size())];
+          scores.push_back(static_cast<float>(sum) * spec.scale + bias);
+        }
+      }
+      softmax_row(scores);
+      for (int64_t c = 0; c < d; ++c) {
+        double sum = 0;
+        size_t n = 0;
+        for (const KeyValues& s : segments) {
+          for (int64_t k = 0; k < s.v.dim(0); ++k) sum += double(scores[n++]) * double(load(s.v, k * q.dim(1) + head * d + c));
+        }
+        store(out, at + c, static_cast<float>(sum));
+      }
+    });
+  }
+
+  void layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m,
+                  const Tensor& out) override {
+    int64_t width = x.dim(1);
+    each_row(x.dim(0), [&](int64_t r) {
+      double mean = 0, variance = 0;
+      for (int64_t i = 0; i < width; ++i) mean += load(x, r * width + i);
+      mean /= double(width);
+      for (int64_t i = 0; i < width; ++i) variance += (load(x, r * width + i) - mean) * (load(x, r * width + i) - mean);
+      double inverse = 1 / std::sqrt(variance / double(width) + eps);
+      for (int64_t i = 0; i < width; ++i) {
+        float y = static_cast<float>((load(x, r * width + i) - mean) * inverse);
+        if (!weight.empty()) y *= weight.f32()[i];
+        if (!bias.empty()) y += bias.f32()[i];
+        if (!m.scale.empty()) {
+          int64_t at = group_offset(m.scale, r, x.dim(0)) + i;
+          y = y * (1 + m.scale.f32()[at]) + m.shift.f32()[at];
+        }
+        store(out, r * width + i, y);
+      }
+    });
+  }
+
+  void rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) override {
+    int64_t width = x.dim(1);
+    each_row(x.dim(0), [&](int64_t r) {
+      double inverse = 1 / std::sqrt(squares(x, r) / double(width) + eps);
+      for (int64_t i = 0; i < width; ++i) store(out, r * width + i, static_cast<float>(load(x, r * width + i) * inverse) * gain.f32()[i]);
+    });
+  }
+
+  void channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) override {
+    int64_t width = x.dim(1);
+    each_row(x.dim(0), [&](int64_t r) {
+      double factor = std::sqrt(double(width)) / std::max(std::sqrt(squares(x, r)), 1e-12);
+      for (int64_t i = 0; i < width; ++i) {
+        store(out, r * width + i, activated(static_cast<float>(load(x, r * width + i) * factor) * gain.f32()[i], activation));
+      }
+    });
+  }
+
+  void rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) override {
+    int64_t pairs = x.dim(1) / heads / 2;
+    each_row(x.dim(0), [&](int64_t r) {
+      for (int64_t i = 0; i < heads * pairs; ++i) {
+        const float* turn = cos_sin.f32() + (r * pairs + i % pairs) * 2;
+        int64_t at = r * x.dim(1) + 2 * i;
+        float a = load(x, at), b = load(x, at + 1);
+        store(out, at, a * turn[0] - b * turn[1]);
+        store(out, at + 1, a * turn[1] + b * turn[0]);
+      }
+    });
+  }
+
+  void softmax(const Tensor& x, const Tensor& out) override {
+    each_row(x.dim(0), [&](int64_t r) {
+      std::vector<float> row(static_cast<size_t>(x.dim(1)));
+      for (int64_t i = 0; i < x.dim(1); ++i) row[size_t(i)] = load(x, r * x.dim(1) + i);
+      softmax_row(row);
+      for (int64_t i = 0; i < x.dim(1); ++i) store(out, r * x.dim(1) + i, row[size_t(i)]);
+    });
+  }
+
+  void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) override {
+    int64_t width = table.dim(1);
+    for (size_t r = 0; r < ids.size(); ++r) {
+      for (int64_t i = 0; i < width; ++i) store(out, int64_t(r) * width + i, load(table, ids[r] * width + i));
+    }
+  }
+
+  void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
+    auto [pf, ph, pw] = patch;
+    int64_t frames = x.dim(1), height = x.dim(2), width = x.dim(3), rows = height / ph, columns = width / pw;
+    each_row(out.dim(0), [&](int64_t token) {
+      int64_t f0 = token / columns / rows * pf, y0 = token / columns % rows * ph, x0 = token % columns * pw;
+      int64_t at = token * out.dim(1);
+      for (int64_t c = 0; c < x.dim(0); ++c) {
+        for (int64_t i = 0; i < pf * ph * pw; ++i) {
+          int64_t f = f0 + i / pw / ph, y = y0 + i / pw % ph, column = x0 + i % pw;
+          store(out, at++, load(x, ((c * frames + f) * height + y) * width + column));
+        }
+      }
+    });
+  }
+
+  void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
+    auto [pf, ph, pw] = patch;
+    int64_t channels = out.dim(0), frames = out.dim(1), height = out.dim(2), width = out.dim(3);
+    int64_t rows = height / ph, columns = width / pw;
+    each_row(x.dim(0), [&](int64_t token) {
+      int64_t f0 = token / columns / rows * pf, y0 = token / columns % rows * ph, x0 = token % columns * pw;
+      for (int64_t i = 0; i < x.dim(1); ++i) {
+        int64_t c = i % channels, column = x0 + i / channels % pw, y = y0 + i / channels / pw % ph, f = f0 + i / channels / pw / ph;
+        store(out, ((c * frames + f) * height + y) * width + column, load(x, token * x.dim(1) + i));
+      }
+    });
+  }
+
+  void interpolate_rows(const Tensor& x, const Tensor& out) override {
+    int64_t from = x.dim(0), to = out.dim(0), width = x.dim(1);
+    each_row(to, [&](int64_t r) {
+      double position = to > 1 ? double(r) * double(from - 1) / double(to - 1) : 0;
+      int64_t low = std::min(static_cast<int64_t>(position), from - 1), high = std::min(low + 1, from - 1);
+      float t = static_cast<float>(position - double(low));
+      for (int64_t i = 0; i < width; ++i) {
+        store(out, r * width + i, load(x, low * width + i) * (1 - t) + load(x, high * width + i) * t);
+      }
+    });
+  }
+
+  void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
+    int64_t channels = x.dim(0), pixels = x.elements() / channels;
+    each_row(pixels, [&](int64_t p) {
+      for (int64_t c = 0; c < channels; ++c) store(out, p * channels + c, scaled(load(x, c * pixels + p), scale, shift, c));
+    });
+  }
+
+  void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
+    int64_t channels = x.dim(3), pixels = x.elements() / channels;
+    each_row(pixels, [&](int64_t p) {
+      for (int64_t c = 0; c < channels; ++c) store(out, c * pixels + p, scaled(load(x, p * channels + c), scale, shift, c));
+    });
+  }
+
+  void add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) override {
+    each_element(x, [&](int64_t i) { store(out, i, load(x, i) + y_factor * load(y, i % y.elements())); });
+  }
+  void multiply(const Tensor& x, const Tensor& y, const Tensor& out) override {
+    each_element(x, [&](int64_t i) { store(out, i, load(x, i) * load(y, i % y.elements())); });
+  }
+  void activate(const Tensor& x, Activation activation, const Tensor& out) override {
+    each_element(x, [&](int64_t i) { store(out, i, activated(load(x, i), activation)); });
+  }
+  void copy(const Tensor& x, const Tensor& out) override {
+    each_element(x, [&](int64_t i) { store(out, i, load(x, i)); });
+  }
+
+ private:
+  template <typename F>
+  void each_row(int64_t rows, F&& body) {
+    pool_.parallel_for(rows, 16, [&](int64_t begin, int64_t end, int) {
+      for (int64_t r = begin; r < end; ++r) body(r);
+    });
+  }
+  template <typename F>
+  void each_element(const Tensor& x, F&& body) {
+    pool_.parallel_for(x.elements(), 65536, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) body(i);
+    });
+  }
+
+  static void pack(const Tensor& weight, DType dtype, void* target) {
+    if (weight.dtype == dtype) {
+      std::memcpy(target, weight.data, weight.bytes());
+      return;
+    }
+    Tensor out(target, weight.shape, dtype);
+    for (int64_t i = 0; i < weight.elements(); ++i) store(out, i, load(weight, i));
+  }
+
+  // out[r, n] = residual + gate * activation(sum + bias)
+  static void finish(float sum, const Tensor& bias, const Epilogue& e, int64_t r, int64_t rows, int64_t n, const Tensor& out) {
+    int64_t width = out.dim(out.rank() - 1);
+    if (!bias.empty()) sum += bias.f32()[n];
+    float y = activated(sum, e.activation);
+    if (!e.gate.empty()) y *= e.gate.f32()[group_offset(e.gate, r, rows) + n];
+    if (!e.residual.empty()) y += load(e.residual, r * width + n);
+    store(out, r * width + n, y);
+  }
+
+  // One output value; at: frame, row, column of the output; o: its channel.
+  static float conv_sum(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const std::array<int64_t, 3>& at, int64_t o) {
+    int64_t up = g.upsample2x ? 2 : 1, history = g.history.empty() ? 0 : g.history.dim(0);
+    int64_t inputs = w.in_channels / w.groups, first_channel = o / (w.out_channels / w.groups) * inputs;
+    double sum = 0;
+    for (int64_t i = 0; i < w.kernel[0] * w.kernel[1] * w.kernel[2]; ++i) {
+      int64_t kf = i / w.kernel[2] / w.kernel[1], ky = i / w.kernel[2] % w.kernel[1], kx = i % w.kernel[2];
+      int64_t frame = at[0] * g.stride[0] + kf - g.zero_frames;
+      int64_t y = at[1] * g.stride[1] + ky - g.pad_top, column = at[2] * g.stride[2] + kx - g.pad_left;
+      if (frame < 0 || y < 0 || column < 0 || y >= x.dim(1) * up || column >= x.dim(2) * up) continue;
+      const Tensor& source = frame < history ? g.history : x;
+      if (frame >= history) frame -= history;
+      int64_t pixel = ((frame * x.dim(1) + y / up) * x.dim(2) + column / up) * x.dim(3) + first_channel;
+      int64_t kernel_at = (o * inputs * w.kernel[0] + kf) * w.kernel[1] * w.kernel[2] + ky * w.kernel[2] + kx;
+      for (int64_t c = 0; c < inputs; ++c) {
+        sum += double(load(source, pixel + c)) *
+               double(weight_at(w.data, w.dtype, kernel_at + c * w.kernel[0] * w.kernel[1] * w.kernel[2]));
+      }
+    }
+    return static_cast<float>(sum);
+  }
+
+  static void softmax_row(std::vector<float>& row) {
+    float largest = *std::max_element(row.begin(), row.end());
+    double sum = 0;
+    for (float& v : row) sum += v = std::exp(v - largest);
+    for (float& v : row) v = static_cast<float>(v / sum);
+  }
+
+  static double squares(const Tensor& x, int64_t r) {
+    double sum = 0;
+    for (int64_t i = 0; i < x.dim(1); ++i) sum += double(load(x, r * x.dim(1) + i)) * double(load(x, r * x.dim(1) + i));
+    return sum;
+  }
+
+  static float scaled(float value, const Tensor& scale, const Tensor& shift, int64_t c) {
+    if (!scale.empty()) value *= scale.f32()[c];
+    if (!shift.empty()) value += shift.f32()[c];
+    return value;
+  }
+
+  ThreadPool pool_;
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<Backend>> make_reference_backend(const BackendOptions& options) {
+  return std::unique_ptr<Backend>(new ReferenceBackend(options.threads));
+}
+
+}  // namespace liveavatar

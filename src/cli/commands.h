@@ -1,0 +1,22 @@
+// The subcommands of `liveavatar`. Each adds itself to the app and returns what to run when it was chosen.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "liveavatar/status.h"
+
+namespace liveavatar::cli {
+
+// Exit codes: 0 done, 1 failed, 2 usage, 130 stopped by Ctrl-C.
+using Command = std::function<int()>;
+
+Command add_generate(CLI::App& app);
+Command add_info(CLI::App& app);
+Command add_doctor(CLI::App& app);
+Command add_sheet(CLI::App& app);
+
+// Prints "liveavatar: <message>" to stderr and gives the exit code that fits the error.
+int report(const Status& status);
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,37 @@
+// `liveavatar doctor`: what this machine offers and what the engine chose.
+#include <sys/sysinfo.h>
+
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "core/memory.h"
+#include "ops/backend.h"
+
+namespace liveavatar::cli {
+namespace {
+
+int doctor() {
+  struct sysinfo machine {};
+  sysinfo(&machine);
+  size_t unit = machine.mem_unit;
+  std::printf("memory: %zu MiB, %zu MiB free\n", size_t{machine.totalram} * unit >> 20, size_t{machine.freeram} * unit >> 20);
+  int working = 0;
+  for (const char* device : {"cpu", "reference"}) {
+    Budget budget;
+    BackendOptions options;
+    options.budget = &budget;
+    auto backend = make_backend(device, options);
+    working += backend.ok();
+    std::printf("--device %s: %s\n", device, backend.ok() ? (*backend)->describe().c_str() : backend.status().message().c_str());
+  }
+  return working > 0 ? 0 : 1;
+}
+
+}  // namespace
+
+Command add_doctor(CLI::App& app) {
+  app.add_subcommand("doctor", "Show what this machine offers and which kernels were chosen, and why");
+  return doctor;
+}
+
+}  // namespace liveavatar::cli

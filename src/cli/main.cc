@@ -1,0 +1,84 @@
+#include <csignal>
+#include <cstdio>
+#include <utility>
+
+#include "cli/commands.h"
+#include "cli/flags.h"
+
+namespace liveavatar::cli {
+
+int report(const Status& status) {
+  std::fprintf(stderr, "liveavatar: %s\n", status.message().c_str());
+  if (status.code() == ErrorCode::kCancelled) return 130;
+  return status.code() == ErrorCode::kInvalidArgument ? 2 : 1;
+}
+
+namespace {
+
+constexpr const char* kFooter =
+    "First video (no download needed):\n"
+    "  liveavatar generate --ckpt_dir models/mini --image assets/demo/portrait.png \\\n"
+    "    --audio assets/demo/voice.wav --prompt \"a person talks\" --size \"128*128\"\n"
+    "`liveavatar COMMAND --help` explains a command.";
+
+std::vector<std::string> known_flags(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+// "unknown flag --prmpt; did you mean --prompt?"
+int unknown_arguments(const CLI::App& app, const std::vector<std::string>& extras) {
+  const std::string& first = extras.front();
+  std::string message = "unknown " + std::string(first.starts_with("-") ? "flag " : "argument ") + first;
+  std::string guess = nearest(first.substr(0, first.find('=')), known_flags(app));
+  message += guess.empty() ? "; `liveavatar " + app.get_name() + " --help` lists them" : "; did you mean " + guess + "?";
+  return report(invalid_argument(message));
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("One portrait, a voice and a sentence become a talking video of any length, inside the memory you allow.",
+               "liveavatar");
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string("liveavatar ") + LIVEAVATAR_VERSION);
+  std::vector<std::pair<CLI::App*, Command>> commands;
+  auto add = [&](Command (*make)(CLI::App&)) {
+    Command command = make(app);
+    commands.emplace_back(app.get_subcommands({}).back(), std::move(command));
+  };
+  for (auto make : {add_generate, add_info, add_doctor, add_sheet}) add(make);
+  for (auto& [subcommand, command] : commands) subcommand->allow_extras();
+  app.allow_extras();
+  std::vector<std::string> args = normalise_flags(argc, argv);
+  if (args.empty()) {
+    std::fputs(app.help().c_str(), stderr);
+    return 2;
+  }
+  try {
+    std::vector<std::string> reversed(args.rbegin(), args.rend());  // the parser's own order
+    app.parse(reversed);
+  } catch (const CLI::Success& e) {  // --help, --version
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    return report(invalid_argument(e.what()));
+  }
+  for (auto& [subcommand, command] : commands) {
+    if (!subcommand->parsed()) continue;
+    if (auto extras = subcommand->remaining(); !extras.empty()) return unknown_arguments(*subcommand, extras);
+    return command();
+  }
+  std::string word = args.front();
+  std::string guess = nearest(word, {"generate", "info", "doctor", "sheet"});
+  return report(invalid_argument("unknown command " + word + (guess.empty() ? "" : "; did you mean " + guess + "?")));
+}
+
+}  // namespace
+}  // namespace liveavatar::cli
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message
+  return liveavatar::cli::run(argc, argv);
+}

@@ -1,0 +1,169 @@
+#include "pipeline/clip_loop.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "models/wan_vae/still.h"
+#include "pipeline/frame_decoder.h"
+#include "pipeline/noise.h"
+#include "pipeline/sampler.h"
+
+namespace liveavatar {
+
+Expected<std::unique_ptr<Voice>> Voice::open(Models& models, const Job& job) {
+  auto voice = std::make_unique<Voice>();
+  LA_ASSIGN_OR_RETURN(voice->mono_, open_mono(job.audio, kModelRateHz));
+  AudioFeaturesOptions options;
+  options.fps = kFps;
+  options.infer_frames = (job.infer_frames + kBlockFrames - 1) / kBlockFrames * kBlockFrames;
+  LA_ASSIGN_OR_RETURN(voice->features_, AudioFeatures::open(*models.audio, *voice->mono_, options));
+  return voice;
+}
+
+namespace {
+
+// One run of one job; the members are what lives as long as the video.
+class ClipLoop {
+ public:
+  ClipLoop(Models& models, const Job& job, const BlockCallback& on_block, const RunHooks& hooks)
+      : models_(models), job_(job), on_block_(on_block), hooks_(hooks) {}
+
+  Status run() {
+    LA_RETURN_IF_ERROR(check_job(job_));
+    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_));
+    LA_ASSIGN_OR_RETURN(voice_, Voice::open(models_, job_));
+    plan_ = plan_job(job_, portrait, voice_->features(), hooks_.past_voice);
+    LA_RETURN_IF_ERROR(open_sampler());
+    LA_RETURN_IF_ERROR(encode_portrait(portrait));
+    LA_RETURN_IF_ERROR(open_block_memory());
+    return job_.online_decode ? run_online() : run_offline();
+  }
+
+ private:
+  Status open_sampler() {
+    progress("text", 0);
+    LA_ASSIGN_OR_RETURN(EncodedPrompt prompt, encode_prompt(models_, job_.prompt));
+    if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
+    show("context", prompt.rows.tensor);
+    DitGeometry geometry;
+    geometry.latent_height = plan_.latent_height();
+    geometry.latent_width = plan_.latent_width();
+    geometry.clip_latents = plan_.clip_latents();
+    geometry.block_latents = kBlockLatents;
+    SamplerOptions options{job_.sample_steps, job_.sample_shift, job_.seed, hooks_.relative_dist};
+    LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
+    sampler_->set_prompt(prompt.rows.tensor);
+    return {};
+  }
+
+  Status encode_portrait(const Image& portrait) {
+    progress("image", 0);
+    Budget& budget = *models_.budget;
+    LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, Tenant::kConditioning, {3, portrait.height, portrait.width}, DType::kF32));
+    image_to_pixels(portrait, pixels.tensor.f32());
+    LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
+    Shape one{still_.first.tensor.dim(0), 1, plan_.latent_height(), plan_.latent_width()};
+    LA_ASSIGN_OR_RETURN(reference_, OwnedTensor::allocate(budget, Tenant::kConditioning, one, DType::kF32));
+    copy_latent(still_.first.tensor, 1, reference_.tensor);  // latent 1 of five equal frames
+    show("ref_latent", reference_.tensor);
+    progress("prefill", 0);
+    sampler_->prefill(reference_.tensor, still_.last.tensor);
+    LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
+    return {};
+  }
+
+  Status open_block_memory() {
+    Budget& budget = *models_.budget;
+    Shape latents{still_.first.tensor.dim(0), kBlockLatents, plan_.latent_height(), plan_.latent_width()};
+    int64_t kept = job_.online_decode ? 1 : plan_.info.blocks;
+    for (int64_t i = 0; i < kept; ++i) {
+      LA_ASSIGN_OR_RETURN(OwnedTensor block, OwnedTensor::allocate(budget, Tenant::kConditioning, latents, DType::kF32));
+      latents_.push_back(std::move(block));
+    }
+    const DitConfig& config = models_.dit->config();
+    LA_ASSIGN_OR_RETURN(features_, OwnedTensor::allocate(budget, Tenant::kAudio, {config.audio_layers, config.audio_dim, kBlockFrames}, DType::kF32));
+    return {};
+  }
+
+  Status run_online() {
+    for (int64_t b = 0; b < plan_.info.blocks; ++b) {
+      LA_RETURN_IF_ERROR(sample(b, latents_[0].tensor));
+      LA_RETURN_IF_ERROR(deliver(b, latents_[0].tensor));
+    }
+    return {};
+  }
+
+  Status run_offline() {
+    for (int64_t b = 0; b < plan_.info.blocks; ++b) {
+      progress("sample", b);
+      LA_RETURN_IF_ERROR(sample(b, latents_[static_cast<size_t>(b)].tensor));
+    }
+    for (int64_t b = 0; b < plan_.info.blocks; ++b) LA_RETURN_IF_ERROR(deliver(b, latents_[static_cast<size_t>(b)].tensor));
+    return {};
+  }
+
+  Status sample(int64_t block, const Tensor& latents) {
+    // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the portrait's.
+    if (block == plan_.clip_blocks()) sampler_->prefill(reference_.tensor, still_.last.tensor);
+    LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, features_.tensor.f32()));
+    show("audio_features", features_.tensor);
+    std::span<float> values(latents.f32(), static_cast<size_t>(latents.elements()));
+    if (hooks_.noise) {
+      hooks_.noise(block, values);
+    } else {
+      fill_noise(job_.seed, static_cast<uint64_t>(block), values);
+    }
+    sampler_->denoise(block, features_.tensor, latents);
+    if (!std::isfinite(values[0])) return corrupt("the model gave a value that is not finite; its weights are damaged, or --dtype f32 is needed");
+    if (block == 0) copy_latent(latents, 0, reference_.tensor);
+    if (hooks_.latents) hooks_.latents(block, latents);
+    return {};
+  }
+
+  Status deliver(int64_t block, const Tensor& latents) {
+    LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents));
+    show("frames", decoder_->pixels());
+    VideoBlock out;
+    out.first_frame = block * kBlockFrames;
+    out.frames = std::min(kBlockFrames, plan_.info.frames - out.first_frame);
+    out.width = plan_.info.width;
+    out.height = plan_.info.height;
+    out.rgb = rgb;
+    bool go_on = on_block_(out);
+    frames_done_ = out.first_frame + out.frames;
+    progress(job_.online_decode ? "sample" : "decode", block);
+    return go_on ? Status() : cancelled("stopped on request");
+  }
+
+  void progress(const char* stage, int64_t block) {
+    if (!job_.on_progress) return;
+    job_.on_progress({stage, block, plan_.info.blocks, frames_done_, plan_.info.frames});
+  }
+
+  void show(const char* name, const Tensor& value) {
+    if (hooks_.tensor) hooks_.tensor(name, value);
+  }
+
+  Models& models_;
+  const Job& job_;
+  const BlockCallback& on_block_;
+  const RunHooks& hooks_;
+  JobPlan plan_;
+  std::unique_ptr<Voice> voice_;
+  std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<FrameDecoder> decoder_;
+  StillLatents still_;
+  OwnedTensor reference_;             // [16, 1, h, w]
+  OwnedTensor features_;              // [layers, audio_dim, 12]
+  std::vector<OwnedTensor> latents_;  // [16, 3, h, w] each; one, or all of them without online decode
+  int64_t frames_done_ = 0;
+};
+
+}  // namespace
+
+Status run_job(Models& models, const Job& job, const BlockCallback& on_block, const RunHooks& hooks) {
+  return ClipLoop(models, job, on_block, hooks).run();
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,38 @@
+// The public Engine: a job from files to blocks of frames.
+#include <algorithm>
+
+#include "media/audio.h"
+#include "pipeline/clip_loop.h"
+#include "pipeline/models.h"
+
+namespace liveavatar {
+namespace {
+
+class EngineImpl : public Engine {
+ public:
+  explicit EngineImpl(std::unique_ptr<Models> models) : models_(std::move(models)) {}
+
+  Expected<JobInfo> describe(const Job& job) override {
+    LA_RETURN_IF_ERROR(check_job(job));
+    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Voice> voice, Voice::open(*models_, job));
+    return plan_job(job, portrait, voice->features(), false).info;
+  }
+
+  Status generate(const Job& job, const BlockCallback& on_block) override { return run_job(*models_, job, on_block, {}); }
+
+  size_t memory_used_bytes() const override { return models_->budget->used_bytes(); }
+  size_t memory_peak_bytes() const override { return models_->budget->peak_bytes(); }
+
+ private:
+  std::unique_ptr<Models> models_;
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Models> models, Models::load(options));
+  return std::unique_ptr<Engine>(new EngineImpl(std::move(models)));
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,42 @@
+#include "pipeline/job.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace liveavatar {
+
+Status check_job(const Job& job) {
+  if (job.sample_steps < 1 || job.sample_steps > 50) {
+    return invalid_argument("--sample_steps " + std::to_string(job.sample_steps) + ": choose 1 to 50");
+  }
+  if (job.infer_frames < 1 || job.infer_frames > 4800) {
+    return invalid_argument("--infer_frames " + std::to_string(job.infer_frames) + ": choose 12 to 4800, a multiple of 12");
+  }
+  if (job.num_clip < 0) return invalid_argument("--num_clip must be positive");
+  if (!std::isfinite(job.sample_shift) || job.sample_shift <= 0) return invalid_argument("--sample_shift must be positive");
+  return parse_size(job.size).status();
+}
+
+Expected<Image> prepare_portrait(const Job& job) {
+  bool upright = job.fit == Fit::kCover;
+  LA_ASSIGN_OR_RETURN(Image image, read_image(job.image, upright));
+  LA_ASSIGN_OR_RETURN(int64_t area, parse_size(job.size));
+  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(image.height, image.width, area));
+  return fit_image(image, size, job.fit);
+}
+
+JobPlan plan_job(const Job& job, const Image& portrait, const AudioFeatures& voice, bool past_voice) {
+  JobPlan plan;
+  plan.clip_frames = (job.infer_frames + kBlockFrames - 1) / kBlockFrames * kBlockFrames;
+  plan.info.width = portrait.width;
+  plan.info.height = portrait.height;
+  plan.info.fps = kFps;
+  int64_t frames = past_voice ? voice.clips() * plan.clip_frames : voice.voice_frames();
+  if (job.num_clip > 0) frames = std::min(frames, job.num_clip * plan.clip_frames);
+  plan.info.frames = std::max<int64_t>(frames, 1);
+  plan.info.blocks = (plan.info.frames + kBlockFrames - 1) / kBlockFrames;
+  plan.info.clips = (plan.info.frames + plan.clip_frames - 1) / plan.clip_frames;
+  return plan;
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,48 @@
+// A job with every number settled: what the clip loop runs.
+#pragma once
+
+#include <functional>
+#include <span>
+
+#include "core/memory.h"
+#include "liveavatar/liveavatar.h"
+#include "media/image.h"
+#include "models/wav2vec2/audio_features.h"
+
+namespace liveavatar {
+
+constexpr int64_t kFps = 25;
+constexpr int64_t kBlockFrames = 12;   // frames a block: 3 latents of 4 frames
+constexpr int64_t kBlockLatents = 3;
+constexpr int64_t kHeldFrames = 3;     // the first frames after the still portrait are not shown; the fourth is held instead
+
+// Where a run can be watched or steered: golden_check and tests. All optional.
+struct RunHooks {
+  std::function<void(int64_t block, std::span<float> noise)> noise;   // instead of seeded noise, [16, 3, h, w]
+  std::function<void(int64_t block, const Tensor& latents)> latents;  // finished latents [16, 3, h, w] f32
+  std::function<void(const char* name, const Tensor& value)> tensor;  // "context", "ref_latent", "audio_features" (a block's)
+  std::function<void(std::span<const int32_t> ids)> token_ids;
+  int64_t relative_dist = 0;  // 0: drawn from the seed; else fixed for every forward
+  bool past_voice = false;    // fill the last clip beyond the voice, as the original does
+};
+
+// The numbers of a job. Pixels are multiples of 64.
+struct JobPlan {
+  JobInfo info;
+  int64_t clip_frames = 48;
+  int64_t clip_blocks() const { return clip_frames / kBlockFrames; }
+  int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }
+  int64_t latent_height() const { return info.height / 8; }
+  int64_t latent_width() const { return info.width / 8; }
+};
+
+// Flags that make no sense: kInvalidArgument, before any file is opened.
+Status check_job(const Job& job);
+
+// The picture as the model sees it, and the size it decides.
+Expected<Image> prepare_portrait(const Job& job);
+
+// voice_frames, voice_clips: how long the voice is (AudioFeatures).
+JobPlan plan_job(const Job& job, const Image& portrait, const AudioFeatures& voice, bool past_voice);
+
+}  // namespace liveavatar

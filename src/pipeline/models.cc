@@ -1,0 +1,60 @@
+#include "pipeline/models.h"
+
+#include "models/umt5/tokenizer.h"
+#include "models/umt5/umt5.h"
+#include "weights/tensor_source.h"
+
+namespace liveavatar {
+namespace {
+
+Expected<TensorSourcePtr> open_dit(const CheckpointPaths& paths, const EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_safetensors_folder(paths.dit_dir, "diffusion_pytorch_model"));
+  if (options.lora_path.empty()) return base;
+  LA_ASSIGN_OR_RETURN(std::string file, find_lora(options.lora_path));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr adapter, open_safetensors(file));
+  LA_ASSIGN_OR_RETURN(LoraMerge merge, merge_lora(base, adapter, static_cast<float>(options.lora_alpha)));
+  return merge.source;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
+  auto models = std::make_unique<Models>();
+  if (options.dtype != "bf16" && options.dtype != "f32") {
+    return invalid_argument("--dtype " + options.dtype + ": choose bf16 or f32");
+  }
+  models->dtype = options.dtype == "bf16" ? DType::kBF16 : DType::kF32;
+  LA_ASSIGN_OR_RETURN(models->paths, find_checkpoint(options.checkpoint_dir));
+  size_t limit = options.memory_budget_bytes == 0 ? Budget::kUnlimited : options.memory_budget_bytes;
+  models->budget = std::make_unique<Budget>(limit);
+  BackendOptions backend_options;
+  backend_options.threads = options.threads;
+  backend_options.budget = models->budget.get();
+  LA_ASSIGN_OR_RETURN(models->backend, make_backend(options.device, backend_options));
+  Backend& backend = *models->backend;
+  Budget& budget = *models->budget;
+
+  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(models->paths.dit_dir + "/config.json"));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr dit_source, open_dit(models->paths, options));
+  LA_ASSIGN_OR_RETURN(models->dit, S2vDit::load(config, *dit_source, backend, budget, models->dtype));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_tensors(models->paths.vae_weights));
+  LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->dtype));
+  LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->dtype));
+  return models;
+}
+
+Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt) {
+  EncodedPrompt encoded;
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer_dir));
+  encoded.ids = tokenizer->encode(prompt, models.dit->config().text_len);
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(models.paths.text_weights));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder, Umt5::load(*source, *models.backend, *models.budget, models.dtype));
+  if (encoder->dim() != models.dit->config().text_dim) {
+    return corrupt(models.paths.text_weights + ": rows are " + std::to_string(encoder->dim()) + " wide, the video model takes " +
+                   std::to_string(models.dit->config().text_dim) + "; these files belong to different checkpoints");
+  }
+  LA_ASSIGN_OR_RETURN(encoded.rows, encoder->encode(encoded.ids));
+  return encoded;
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,38 @@
+// The loaded parts of a checkpoint on one backend.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/memory.h"
+#include "liveavatar/liveavatar.h"
+#include "models/s2v_dit/s2v_dit.h"
+#include "models/wan_vae/wan_vae.h"
+#include "models/wav2vec2/wav2vec2.h"
+#include "ops/backend.h"
+#include "weights/checkpoint.h"
+
+namespace liveavatar {
+
+// Members die in reverse order: models first, then the backend, then the budget that they charge.
+struct Models {
+  std::unique_ptr<Budget> budget;
+  std::unique_ptr<Backend> backend;
+  CheckpointPaths paths;
+  DType dtype = DType::kBF16;
+  std::unique_ptr<S2vDit> dit;
+  std::unique_ptr<WanVae> vae;
+  std::unique_ptr<Wav2Vec2> audio;
+
+  // Everything but the text encoder, which is needed once a prompt (encode_prompt).
+  static Expected<std::unique_ptr<Models>> load(const EngineOptions& options);
+};
+
+struct EncodedPrompt {
+  std::vector<int32_t> ids;
+  OwnedTensor rows;  // [tokens, text_dim] f32
+};
+// Loads the text encoder, runs it and frees it: it is the largest part after the DiT and used once.
+Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt);
+
+}  // namespace liveavatar
