@@ -1,0 +1,110 @@
+#include "models/wan_vae/memory.h"
+
+#include <algorithm>
+
+namespace liveavatar {
+
+namespace {
+
+// Walks the layers with x, the shape that flows, and takes every history and the size of the largest value on the way.
+class Layout {
+ public:
+  Layout(Arena& arena, DType dtype, const Shape& input) : arena_(arena), dtype_(dtype), x_(input) { visit(x_, dtype_); }
+
+  // A (3, 3, 3) convolution to `channels`.
+  Tensor causal_conv(int64_t channels) {
+    Tensor history = past(2);
+    move_on({x_[0], x_[1], x_[2], channels});
+    return history;
+  }
+
+  ResidualHistory residual(int64_t channels) {
+    ResidualHistory h;
+    h.conv1 = causal_conv(channels);
+    h.conv2 = causal_conv(channels);
+    return h;
+  }
+
+  VaeLayerHistory layer(const VaeLayer& layer) {
+    VaeLayerHistory h;
+    if (layer.kind == VaeLayer::Kind::kResidual) {
+      h.residual = residual(layer.out_channels);
+      return h;
+    }
+    Shape out = layer.out_shape(x_);
+    if (layer.kind == VaeLayer::Kind::kDownsample) {
+      move_on({x_[0], out[1], out[2], out[3]});  // rows and columns first, then time
+      if (layer.temporal) h.time = past(1);
+    } else if (layer.temporal) {
+      h.time = past(2);
+    }
+    move_on(out);
+    return h;
+  }
+
+  void attention() { visit({3, x_[0], x_[1], x_[2], x_[3]}, dtype_); }
+
+  // What the encoder's head and the decoder's latents need: f32 whatever the activations are.
+  void visit_f32(int64_t channels) { visit({x_[0], x_[1], x_[2], channels}, DType::kF32); }
+
+  VaeScratch scratch() {
+    VaeScratch s;
+    s.piece_bytes = piece_bytes_;
+    s.dtype = dtype_;
+    for (void*& piece : s.pieces) piece = arena_.take(piece_bytes_);
+    return s;
+  }
+
+ private:
+  void visit(const Shape& shape, DType dtype) {
+    piece_bytes_ = std::max(piece_bytes_, static_cast<size_t>(shape.elements()) * dtype_bytes(dtype));
+  }
+  void move_on(const Shape& next) {
+    x_ = next;
+    visit(x_, dtype_);
+  }
+  Tensor past(int64_t frames) { return arena_.tensor({frames, x_[1], x_[2], x_[3]}, dtype_); }
+
+  Arena& arena_;
+  DType dtype_;
+  Shape x_;
+  size_t piece_bytes_ = 0;
+};
+
+void lay_out_middle(Layout& layout, int64_t channels, VaeHistory& history) {
+  history.middle0 = layout.residual(channels);
+  layout.attention();
+  history.middle2 = layout.residual(channels);
+}
+
+}  // namespace
+
+VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena) {
+  VaeMemory memory;
+  VaeHistory& history = memory.history;
+  Layout layout(arena, dtype, {kVaeFrames, height, width, 3});
+  history.conv1 = layout.causal_conv(config.dim);
+  for (const VaeLayer& layer : encoder_layers(config)) history.layers.push_back(layout.layer(layer));
+  lay_out_middle(layout, config.dim * config.dim_mult.back(), history);
+  history.head = layout.causal_conv(2 * config.z_dim);
+  layout.visit_f32(2 * config.z_dim);
+  memory.scratch = layout.scratch();
+  return memory;
+}
+
+VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
+                          Arena& arena) {
+  VaeMemory memory;
+  VaeHistory& history = memory.history;
+  Layout layout(arena, dtype, {1, latent_height, latent_width, config.z_dim});
+  layout.visit_f32(config.z_dim);
+  int64_t channels = config.dim * config.dim_mult.back();
+  history.conv1 = layout.causal_conv(channels);
+  lay_out_middle(layout, channels, history);
+  for (const VaeLayer& layer : decoder_layers(config)) history.layers.push_back(layout.layer(layer));
+  history.head = layout.causal_conv(3);
+  memory.scratch = layout.scratch();
+  return memory;
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,48 @@
+// What one stream holds: the past that every causal convolution carries, and scratch for one step.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "core/memory.h"
+#include "models/wan_vae/config.h"
+
+namespace liveavatar {
+
+// The last input frames of convolutions, [2, H, W, C] ([1, H, W, C] of a time convolution that downsamples). Zeros at
+// the start of a video are the same as the original's zero padding.
+struct ResidualHistory {
+  Tensor conv1, conv2;
+};
+
+struct VaeLayerHistory {
+  ResidualHistory residual;
+  Tensor time;
+};
+
+struct VaeHistory {
+  Tensor conv1;
+  std::vector<VaeLayerHistory> layers;
+  ResidualHistory middle0, middle2;
+  Tensor head;
+};
+
+// Three equal pieces: a layer reads one, writes another and has the third for what lies between.
+struct VaeScratch {
+  std::array<void*, 3> pieces{};
+  size_t piece_bytes = 0;
+  DType dtype = DType::kF32;  // of activations
+};
+
+struct VaeMemory {
+  VaeHistory history;
+  VaeScratch scratch;
+};
+
+// Of a stream in steady state, in this order on the arena; with a measuring arena: its size. dtype: of activations and
+// history. height and width are of what comes in: pixels, respectively latents.
+VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena);
+VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
+                          Arena& arena);
+
+}  // namespace liveavatar

@@ -1,0 +1,26 @@
+// Latents of a video that shows one picture.
+#pragma once
+
+#include <span>
+
+#include "models/wan_vae/wan_vae.h"
+
+namespace liveavatar {
+
+constexpr int64_t kStillLatents = 92;   // the original encodes 365 repeats: 1 + 364 / 4 latents
+constexpr int64_t kPrimingLatents = 7;  // the first ones, that prime the decoder
+constexpr int64_t kMotionLatents = 19;  // the last ones, the motion that came before the first block
+
+// image [3, H, W] f32 in [-1, 1], repeated for ever -> the latents with these indices, [16, latents.size(), H/8, W/8]
+// f32. Encodes as far as latents change (still_fixed_latent), no further. The result is charged to
+// Tenant::kConditioning.
+Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::span<const int64_t> latents);
+
+struct StillLatents {
+  OwnedTensor first;  // [16, 7, h, w] f32; index 1 is the reference latent (of five repeats)
+  OwnedTensor last;   // [16, 19, h, w] f32
+};
+// The first 7 and the last 19 of the original's 92 latents. image [3, H, W] f32 in [-1, 1], sides multiples of 8.
+Expected<StillLatents> encode_still(WanVae& vae, const Tensor& image);
+
+}  // namespace liveavatar

@@ -1,0 +1,92 @@
+#include "models/wan_vae/wan_vae.h"
+
+#include <algorithm>
+
+#include "models/wan_vae/decoder.h"
+#include "models/wan_vae/encoder.h"
+
+namespace liveavatar {
+
+namespace {
+
+constexpr int64_t kLargestSide = 1 << 16;  // in pixels: keeps every size in 64 bits
+
+Status check_size(int64_t height, int64_t width) {
+  for (int64_t side : {height, width}) {
+    if (side <= 0 || side > kLargestSide || side % kVaePixels != 0) {
+      return invalid_argument("video of " + std::to_string(width) + "x" + std::to_string(height) +
+                              " pixels: both sides must be multiples of 8 from 8 to 65536; choose another --size");
+    }
+  }
+  return {};
+}
+
+Status check_f32(const char* what, const Tensor& got, const Shape& wanted) {
+  if (!got.empty() && got.dtype == DType::kF32 && got.shape == wanted) return {};
+  return invalid_argument(std::string(what) + " are " + dtype_name(got.dtype) + " " + got.shape.str() +
+                          ", this step of the video takes F32 " + wanted.str());
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backend& backend, Budget& budget,
+                                               DType dtype) {
+  std::unique_ptr<WanVae> vae(new WanVae(backend, budget, dtype));
+  LA_ASSIGN_OR_RETURN(vae->config_, read_vae_config(source));
+  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, source, backend, budget, dtype));
+  return vae;
+}
+
+size_t WanVae::encode_stream_bytes(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype) {
+  Arena measuring;
+  lay_out_encoder(config, height, width, dtype, measuring);
+  return measuring.used_bytes();
+}
+
+size_t WanVae::decode_stream_bytes(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width,
+                                   DType dtype) {
+  Arena measuring;
+  lay_out_decoder(config, latent_height, latent_width, dtype, measuring);
+  return measuring.used_bytes();
+}
+
+Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(WanVae& vae, int64_t height, int64_t width) {
+  LA_RETURN_IF_ERROR(check_size(height, width));
+  std::unique_ptr<VaeEncodeStream> stream(new VaeEncodeStream(vae, height, width));
+  size_t bytes = WanVae::encode_stream_bytes(vae.config(), height, width, vae.dtype());
+  LA_ASSIGN_OR_RETURN(stream->arena_, Arena::allocate(vae.budget(), Tenant::kVae, bytes));
+  stream->memory_ = lay_out_encoder(vae.config(), height, width, vae.dtype(), stream->arena_);
+  return stream;
+}
+
+Status VaeEncodeStream::step(const Tensor& pixels, const Tensor& z) {
+  LA_RETURN_IF_ERROR(check_f32("pixels", pixels, {3, next_frames(), height_, width_}));
+  Shape latent{vae_.config().z_dim, 1, height_ / kVaePixels, width_ / kVaePixels};
+  LA_RETURN_IF_ERROR(check_f32("latents", z, latent));
+  encode_step({vae_.backend(), vae_.weights(), memory_, first_, observer_}, pixels, z);
+  first_ = false;
+  return {};
+}
+
+Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(WanVae& vae, int64_t latent_height,
+                                                                 int64_t latent_width) {
+  int64_t limit = kLargestSide / kVaePixels;
+  if (latent_height > limit || latent_width > limit) latent_height = latent_width = limit + 1;  // refused below
+  LA_RETURN_IF_ERROR(check_size(latent_height * kVaePixels, latent_width * kVaePixels));
+  std::unique_ptr<VaeDecodeStream> stream(new VaeDecodeStream(vae, latent_height, latent_width));
+  size_t bytes = WanVae::decode_stream_bytes(vae.config(), latent_height, latent_width, vae.dtype());
+  LA_ASSIGN_OR_RETURN(stream->arena_, Arena::allocate(vae.budget(), Tenant::kVae, bytes));
+  stream->memory_ = lay_out_decoder(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
+  return stream;
+}
+
+Expected<int64_t> VaeDecodeStream::step(const Tensor& z, const Tensor& frames) {
+  LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
+  int64_t count = next_frames(), room = frames.rank() == 4 ? std::max(count, frames.dim(0)) : count;
+  LA_RETURN_IF_ERROR(check_f32("frames", frames, {room, height_ * kVaePixels, width_ * kVaePixels, 3}));
+  decode_step({vae_.backend(), vae_.weights(), memory_, first_, observer_}, z, frames.slice(0, count));
+  first_ = false;
+  return count;
+}
+
+}  // namespace liveavatar

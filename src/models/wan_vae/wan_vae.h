@@ -1,0 +1,97 @@
+// The Wan 2.1 video VAE: pixels to latents and back, as streams that carry their own past. One latent is 8 x 8 pixels
+// and 4 frames; the first latent of a video is one frame. Memory is that of one step, whatever the length of the video.
+#pragma once
+
+#include <memory>
+
+#include "core/memory.h"
+#include "models/wan_vae/blocks.h"
+#include "models/wan_vae/config.h"
+#include "models/wan_vae/memory.h"
+#include "models/wan_vae/weights.h"
+#include "ops/backend.h"
+#include "weights/tensor_source.h"
+
+namespace liveavatar {
+
+// The weights. Streams refer to it; it must outlive them, backend and budget must outlive it. Streams of one WanVae
+// take turns: a backend runs one op at a time.
+class WanVae {
+ public:
+  // dtype kF32, or kBF16: packed kernels, activations and carried frames in bf16, sums and norms in f32.
+  // A missing, misshaped or extra tensor is named in the error. source may die after loading.
+  static Expected<std::unique_ptr<WanVae>> load(const TensorSource& source, Backend& backend, Budget& budget,
+                                                DType dtype);
+
+  const WanVaeConfig& config() const { return config_; }
+  const WanVaeWeights& weights() const { return weights_; }
+  Backend& backend() const { return backend_; }
+  Budget& budget() const { return budget_; }
+  DType dtype() const { return dtype_; }
+
+  // Bytes that one stream charges to Tenant::kVae; pixels, respectively latents.
+  static size_t encode_stream_bytes(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype);
+  static size_t decode_stream_bytes(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width,
+                                    DType dtype);
+
+ private:
+  WanVae(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
+
+  Backend& backend_;
+  Budget& budget_;
+  DType dtype_;
+  WanVaeConfig config_;
+  WanVaeWeights weights_;
+};
+
+// One video being encoded. Not thread-safe.
+class VaeEncodeStream {
+ public:
+  // In pixels, multiples of 8; anything else is kInvalidArgument. kOutOfMemory where the budget has no room.
+  static Expected<std::unique_ptr<VaeEncodeStream>> open(WanVae& vae, int64_t height, int64_t width);
+
+  // pixels [3, frames, H, W] f32 in [-1, 1] -> z [16, 1, H/8, W/8] f32, normalised. The first call takes one frame,
+  // every later call four; kInvalidArgument otherwise, and the stream is as before.
+  Status step(const Tensor& pixels, const Tensor& z);
+
+  int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
+  void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
+
+ private:
+  VaeEncodeStream(WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
+
+  WanVae& vae_;
+  int64_t height_, width_;
+  Arena arena_;
+  VaeMemory memory_;
+  VaeObserver observer_;
+  bool first_ = true;
+};
+
+// One video being decoded. Not thread-safe.
+class VaeDecodeStream {
+ public:
+  // In latents. Errors as VaeEncodeStream::open.
+  static Expected<std::unique_ptr<VaeDecodeStream>> open(WanVae& vae, int64_t latent_height, int64_t latent_width);
+
+  // z [16, 1, h, w] f32 -> the first rows of frames [4, 8h, 8w, 3] f32 (room for next_frames() is enough), clamped to
+  // [-1, 1]. Returns how many frames were written: one by the first call, then four. kInvalidArgument for other shapes,
+  // and the stream is as before.
+  Expected<int64_t> step(const Tensor& z, const Tensor& frames);
+
+  int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
+  // "head" is shown before the clamp.
+  void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
+
+ private:
+  VaeDecodeStream(WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
+
+  WanVae& vae_;
+  int64_t height_, width_;  // in latents
+  Arena arena_;
+  VaeMemory memory_;
+  VaeObserver observer_;
+  bool first_ = true;
+};
+
+}  // namespace liveavatar
