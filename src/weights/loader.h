@@ -34,6 +34,7 @@ class WeightLoader {
   // Building blocks for weights that are computed rather than read (weight norm).
   bool has(const std::string& name) const;
   std::vector<float> read_f32(const std::string& name, Shape shape);
+  LinearWeight pack_linear(const float* weight, int64_t n, int64_t k, const Tensor& bias);  // [n, k] row-major
   ConvWeight pack_conv(const Tensor& weight_f32, const ConvWeight& shape, const Tensor& bias);
   Tensor keep(const std::vector<float>& values, Shape shape);
 
@@ -47,7 +48,6 @@ class WeightLoader {
   std::vector<Buffer> take_buffers() { return std::move(buffers_); }
 
  private:
-  bool fetch(const std::string& name, int64_t elements, std::vector<float>& values, Shape* shape_out);
   void* store(size_t bytes);
 
   const TensorSource& source_;

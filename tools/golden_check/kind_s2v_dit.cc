@@ -1,7 +1,110 @@
+// The DiT: prefill, noisy forwards over more than a clip, pose, two actors; cond caches and rings.
+#include <map>
 #include <stdexcept>
 
 #include "golden.h"
+#include "models/s2v_dit/s2v_dit.h"
 
 namespace liveavatar::golden {
-void check_s2v_dit(const Golden&) { throw std::runtime_error("not built yet"); }
+namespace {
+
+struct Session {
+  const Golden& golden;
+  DitConfig config;
+  DitGeometry geometry;
+  std::unique_ptr<S2vDit> dit;
+  Arena arena;
+  std::unique_ptr<DitCaches> caches;
+  std::unique_ptr<DitActivations> activations;
+  OwnedTensor velocity;
+};
+
+template <typename T>
+T must(Expected<T> value) {
+  if (!value.ok()) throw std::runtime_error(value.status().message());
+  return *std::move(value);
+}
+
+constexpr int64_t kSteps = 4, kActors = 2;
+
+void open(Session& s) {
+  const Golden& g = s.golden;
+  s.config = must(parse_dit_config(g.config().dump(), g.path("golden.json")));
+  auto weights = must(open_safetensors(g.path(g.json.at("weights"))));
+  s.dit = must(S2vDit::load(s.config, *weights, *g.backend, *g.budget, g.dtype));
+  s.geometry.latent_height = g.json.at("latent_size")[0];
+  s.geometry.latent_width = g.json.at("latent_size")[1];
+  Arena measure;
+  DitCaches(s.config, s.geometry, kSteps, kActors, g.dtype, measure);
+  DitActivations(s.config, s.geometry, g.dtype, measure);
+  s.arena = must(Arena::allocate(*g.budget, Tenant::kKvCache, measure.used_bytes()));
+  s.caches = std::make_unique<DitCaches>(s.config, s.geometry, kSteps, kActors, g.dtype, s.arena);
+  s.activations = std::make_unique<DitActivations>(s.config, s.geometry, g.dtype, s.arena);
+  Shape shape{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
+  s.velocity = must(OwnedTensor::allocate(*g.budget, Tenant::kActivations, shape, DType::kF32));
+}
+
+void prefill(Session& s, const nlohmann::json& call) {
+  const auto& in = call.at("in");
+  OwnedTensor text = s.golden.tensor(in.at("text")), ref = s.golden.tensor(in.at("ref")), motion = s.golden.tensor(in.at("motion"));
+  s.dit->encode_text(text.tensor, *s.activations, *s.caches);
+  s.dit->prefill(s.geometry, ref.tensor, motion.tensor, *s.activations, *s.caches);
+  for (const auto& [what, name] : call.at("out").items()) {  // "cond_k layer 2 ..."
+    const KeyValues& cache = s.caches->cond.layers[std::stoul(what.substr(what.find("layer ") + 6))];
+    s.golden.compare(name, what.starts_with("cond_k") ? cache.k : cache.v);
+  }
+}
+
+void forward(Session& s, const nlohmann::json& call) {
+  const auto& in = call.at("in");
+  const auto& args = call.at("args");
+  OwnedTensor latents = s.golden.tensor(in.at("latents")), text = s.golden.tensor(in.at("text"));
+  OwnedTensor audio = s.golden.tensor(in.at("audio")), pose, mask;
+  s.dit->encode_text(text.tensor, *s.activations, *s.caches);
+  // One actor unless the sound has a leading actor dimension.
+  int64_t actors = audio.tensor.rank() == 4 ? audio.tensor.dim(0) : 1;
+  std::vector<AudioTokens> all = s.caches->actors;
+  s.caches->actors.erase(s.caches->actors.begin() + actors, s.caches->actors.end());
+  Tensor sound = audio.tensor.reshape({actors, s.config.audio_layers * s.config.audio_dim * 12});
+  for (int64_t a = 0; a < actors; ++a) {
+    s.dit->encode_audio(sound.slice(a, 1).reshape({s.config.audio_layers, s.config.audio_dim, 12}), a, *s.activations, *s.caches);
+  }
+  if (in.contains("mask")) mask = s.golden.tensor(in.at("mask"));
+  if (in.contains("pose")) pose = s.golden.tensor(in.at("pose"));
+  s.dit->set_actor_masks(mask.tensor, *s.caches);
+  BlockInputs inputs;
+  inputs.latents = latents.tensor;
+  inputs.timestep = args.at("timestep");
+  inputs.step = args.at("kv_step");
+  inputs.start_latent = args.at("start_latent");
+  inputs.relative_dist = args.at("relative_dist");
+  inputs.pose = pose.tensor;
+  s.dit->forward(s.geometry, inputs, *s.activations, *s.caches, s.velocity.tensor);
+  s.golden.compare(call.at("out").at("velocity"), s.velocity.tensor);
+  s.caches->actors = all;
+}
+
+void ring(Session& s, const nlohmann::json& call) {
+  for (const auto& [step, name] : call.at("out").items()) s.golden.compare(name, s.caches->rings[std::stoul(step)].layers[0].k);
+}
+
+}  // namespace
+
+void check_s2v_dit(const Golden& golden) {
+  Session session{.golden = golden};
+  open(session);
+  for (const auto& call : golden.calls()) {
+    std::string op = call.at("op");
+    if (op == "prefill") {
+      prefill(session, call);
+    } else if (op == "forward") {
+      forward(session, call);
+    } else if (op == "ring") {
+      ring(session, call);
+    } else {
+      throw std::runtime_error("unknown op '" + op + "'");
+    }
+  }
+}
+
 }  // namespace liveavatar::golden

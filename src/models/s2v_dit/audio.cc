@@ -1,0 +1,105 @@
+// The causal audio encoder: 12 feature columns of a block -> 3 x (1 global + 4 local + 1 padding) tokens, and what the
+// injectors make of them. The block's first column stands in for the 73 motion frames before it.
+#include <algorithm>
+#include <cstring>
+
+#include "models/s2v_dit/s2v_dit.h"
+#include "ops/conv.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr int64_t kPad = 2;  // kernel 3: two copies of the first row in front
+constexpr int64_t kLatentsOut = 22;
+
+// Rows [pad, rows) of t were just written: copy the first of them to the rows before.
+void replicate_front(const Tensor& t) {
+  size_t row_bytes = t.bytes() / static_cast<size_t>(t.dim(0));
+  for (int64_t i = 0; i < kPad; ++i) std::memcpy(t.slice(i, 1).data, t.slice(kPad, 1).data, row_bytes);
+}
+
+// [T, heads, C] as the one-frame picture [1, T, heads, C] that ops::conv takes.
+Tensor picture(const Tensor& t) { return t.reshape({1, t.dim(0), t.dim(1), t.dim(2)}); }
+
+// A [rows, heads, C] tensor in the front of a larger buffer.
+Tensor front(const Tensor& buffer, int64_t rows, int64_t heads) { return {buffer.data, {rows, heads, buffer.dim(2)}, buffer.dtype}; }
+
+}  // namespace
+
+// Convolution, LayerNorm, SiLU three times -> out [22, heads, D].
+void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out) {
+  auto stage = [&](const Tensor& in, const ConvWeight& w, int64_t stride, const Tensor& to) {
+    ops::conv(backend_, in, w, {.stride = {1, stride, 1}}, to);
+  };
+  auto norm_silu = [&](const Tensor& t) {
+    ops::layer_norm(backend_, t, 1e-6f, t);
+    ops::activate(backend_, t, Activation::kSilu, t);
+  };
+  int64_t columns = a.audio_mix.dim(0) - kPad, half = (columns + 1) / 2;
+  Tensor one = front(a.audio_1, columns + kPad, heads), two = front(a.audio_2, half + kPad, heads);
+  Tensor mix = a.audio_mix.reshape({1, columns + kPad, 1, a.audio_mix.dim(1)});
+  Tensor one_body = one.slice(kPad, columns), two_body = two.slice(kPad, half);
+  stage(mix, first, 1, one_body.reshape({1, columns, 1, first.out_channels}));
+  norm_silu(one_body);
+  replicate_front(one);
+  stage(picture(one), weights_.audio.conv2, 2, picture(two_body));
+  norm_silu(two_body);
+  replicate_front(two);
+  out = front(a.audio_3, kLatentsOut, heads);
+  stage(picture(two), weights_.audio.conv3, 2, picture(out));
+  norm_silu(out);
+}
+
+void S2vDit::encode_audio(const Tensor& features, int64_t actor, DitActivations& a, DitCaches& caches) {
+  LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, 12}));
+  // Weighted mean over the hidden states, transposed to [columns, C]: two pad rows, 73 repeats, 12 columns.
+  const float* shares = weights_.audio.layer_shares.f32();
+  int64_t width = config_.audio_dim, lead = kPad + kMotionFrames;
+  for (int64_t t = 0; t < 12; ++t) {
+    float* row = a.audio_mix.slice(lead + t, 1).f32();
+    for (int64_t c = 0; c < width; ++c) {
+      float sum = 0;
+      for (int64_t l = 0; l < config_.audio_layers; ++l) sum += shares[l] * features.f32()[(l * width + c) * 12 + t];
+      row[c] = sum;
+    }
+  }
+  for (int64_t t = 0; t < lead; ++t) std::memcpy(a.audio_mix.slice(t, 1).data, a.audio_mix.slice(lead, 1).data, size_t(width) * 4);
+
+  int64_t latents = a.audio_global.dim(0), skip = kLatentsOut - latents, keys = config_.audio_tokens + 1;
+  Tensor out;
+  audio_branch(weights_.audio.conv1_global, 1, a, out);
+  ops::linear(backend_, out.slice(skip, latents).reshape({latents, config_.dim}), weights_.audio.final_linear, a.audio_global);
+  ops::activate(backend_, a.audio_global, Activation::kSilu, a.audio_global_act);
+  audio_branch(weights_.audio.conv1_local, config_.audio_tokens, a, out);
+  for (int64_t f = 0; f < latents; ++f) {
+    ops::copy(backend_, out.slice(skip + f, 1), a.audio_local.slice(f * keys, config_.audio_tokens));
+    ops::copy(backend_, weights_.audio.padding_token, a.audio_local.slice((f + 1) * keys - 1, 1));
+  }
+  observe("audio_global", a.audio_global);
+  observe("audio_tokens", a.audio_local);
+
+  AudioTokens& tokens = caches.actors[static_cast<size_t>(actor)];
+  for (size_t j = 0; j < weights_.injectors.size(); ++j) {
+    const AudioInjectorWeights& w = weights_.injectors[j];
+    ops::linear(backend_, a.audio_global_act, w.adain_shift, tokens.adain[j].shift);
+    ops::linear(backend_, a.audio_global_act, w.adain_scale, tokens.adain[j].scale);
+    ops::linear(backend_, a.audio_local, w.attention.k, tokens.injected[j].k);
+    ops::rms_norm(backend_, tokens.injected[j].k, config_.eps, w.attention.norm_k, tokens.injected[j].k);
+    ops::linear(backend_, a.audio_local, w.attention.v, tokens.injected[j].v);
+  }
+}
+
+void S2vDit::set_actor_masks(const Tensor& masks, DitCaches& caches) {
+  caches.masked = !masks.empty();
+  if (masks.empty() || caches.actor_masks.empty()) return;
+  LA_CHECK(masks.elements() * config_.dim == caches.actor_masks.elements());
+  for (int64_t i = 0; i < masks.elements(); ++i) {
+    float* row = caches.actor_masks.f32() + i * config_.dim;
+    std::fill(row, row + config_.dim, masks.f32()[i]);
+  }
+}
+
+}  // namespace liveavatar

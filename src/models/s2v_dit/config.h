@@ -1,0 +1,56 @@
+// Hyper-parameters of the causal S2V DiT and the token counts that follow from a picture's size.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "weights/tensor_source.h"
+
+namespace liveavatar {
+
+// config.json of the checkpoint (diffusers style). 14B: dim 5120, heads 40, ffn 13824, 40 layers.
+struct DitConfig {
+  int64_t dim = 0, heads = 0, layers = 0, ffn_dim = 0;
+  int64_t freq_dim = 256;       // width of the timestep sinusoid
+  int64_t text_dim = 4096, text_len = 512;
+  int64_t audio_dim = 1024;     // width of a wav2vec2 hidden state
+  int64_t audio_layers = 25;    // hidden states; read from the tensors
+  int64_t audio_tokens = 4;     // local tokens a latent frame, one padding token comes on top
+  int64_t channels = 16;        // of a latent
+  float eps = 1e-6f;
+  std::vector<int64_t> audio_inject_layers;
+
+  int64_t head_dim() const { return dim / heads; }
+  // Which injector serves this layer; -1: none.
+  int64_t injector_of(int64_t layer) const;
+};
+
+// Errors name the file, the key and what it should be.
+Expected<DitConfig> read_dit_config(const std::string& json_path);
+Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::string& where);
+
+constexpr int64_t kMotionLatents = 19;
+constexpr int64_t kMotionFrames = 73;
+constexpr std::array<int64_t, 3> kPatch{1, 2, 2};         // frames, rows, columns of a token
+constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};       // frame packer, second bucket (2 latents)
+constexpr std::array<int64_t, 3> kPatch4x{4, 8, 8};       // third bucket (16 latents)
+
+// Sizes that follow from the latent's height and width (pixels / 8). Remainders of the coarser patches are dropped.
+struct DitGeometry {
+  int64_t latent_height = 0, latent_width = 0;
+  int64_t clip_latents = 12;  // room of a ring
+  int64_t block_latents = 3;
+
+  int64_t rows() const { return latent_height / 2; }
+  int64_t columns() const { return latent_width / 2; }
+  int64_t latent_tokens() const { return rows() * columns(); }
+  int64_t block_tokens() const { return block_latents * latent_tokens(); }
+  int64_t ring_tokens() const { return clip_latents * latent_tokens(); }
+  int64_t tokens_2x() const { return (latent_height / 4) * (latent_width / 4); }
+  int64_t tokens_4x() const { return 4 * (latent_height / 8) * (latent_width / 8); }
+  int64_t cond_tokens() const { return 2 * latent_tokens() + tokens_2x() + tokens_4x(); }
+};
+
+}  // namespace liveavatar

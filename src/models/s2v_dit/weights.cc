@@ -1,0 +1,90 @@
+#include "models/s2v_dit/weights.h"
+
+#include <cmath>
+
+namespace liveavatar {
+namespace {
+
+int64_t volume(const std::array<int64_t, 3>& patch) { return patch[0] * patch[1] * patch[2]; }
+
+DitAttentionWeights load_attention(WeightLoader& loader, const std::string& name, int64_t dim) {
+  DitAttentionWeights w;
+  w.q = loader.linear(name + ".q", dim, dim);
+  w.k = loader.linear(name + ".k", dim, dim);
+  w.v = loader.linear(name + ".v", dim, dim);
+  w.o = loader.linear(name + ".o", dim, dim);
+  w.norm_q = loader.vector(name + ".norm_q.weight", {dim});
+  w.norm_k = loader.vector(name + ".norm_k.weight", {dim});
+  return w;
+}
+
+DitLayerWeights load_layer(WeightLoader& loader, const DitConfig& c, int64_t i) {
+  const std::string name = "blocks." + std::to_string(i);
+  DitLayerWeights w;
+  w.self_attention = load_attention(loader, name + ".self_attn", c.dim);
+  w.cross_attention = load_attention(loader, name + ".cross_attn", c.dim);
+  w.norm3_weight = loader.vector(name + ".norm3.weight", {c.dim});
+  w.norm3_bias = loader.vector(name + ".norm3.bias", {c.dim});
+  w.ffn_in = loader.linear(name + ".ffn.0", c.ffn_dim, c.dim);
+  w.ffn_out = loader.linear(name + ".ffn.2", c.dim, c.ffn_dim);
+  w.modulation = loader.vector(name + ".modulation", {6, c.dim});
+  return w;
+}
+
+AudioInjectorWeights load_injector(WeightLoader& loader, const DitConfig& c, size_t j) {
+  const std::string adain = "audio_injector.injector_adain_layers." + std::to_string(j) + ".linear";
+  AudioInjectorWeights w;
+  w.attention = load_attention(loader, "audio_injector.injector." + std::to_string(j), c.dim);
+  std::vector<float> matrix = loader.read_f32(adain + ".weight", {2 * c.dim, c.dim});  // first half: shift
+  Tensor bias = loader.vector(adain + ".bias", {2 * c.dim});
+  if (!loader.status().ok()) return w;
+  w.adain_shift = loader.pack_linear(matrix.data(), c.dim, c.dim, bias.slice(0, c.dim));
+  w.adain_scale = loader.pack_linear(matrix.data() + c.dim * c.dim, c.dim, c.dim, bias.slice(c.dim, c.dim));
+  return w;
+}
+
+AudioEncoderWeights load_audio_encoder(WeightLoader& loader, const DitConfig& c) {
+  const std::string name = "casual_audio_encoder.encoder.";  // the checkpoint's own spelling
+  AudioEncoderWeights w;
+  std::vector<float> shares = loader.read_f32("casual_audio_encoder.weights", {1, c.audio_layers, 1, 1});
+  double sum = 0;
+  for (float& s : shares) sum += s = s / (1 + std::exp(-s));
+  for (float& s : shares) s = static_cast<float>(s / sum);
+  w.layer_shares = loader.keep(shares, {c.audio_layers});
+  const std::array<int64_t, 3> kernel{1, 3, 1};  // time runs along rows, the local heads along columns
+  int64_t quarter = c.dim / 4, half = c.dim / 2;
+  w.conv1_local = loader.conv(name + "conv1_local.conv", quarter * c.audio_tokens, c.audio_dim, kernel);
+  w.conv1_global = loader.conv(name + "conv1_global.conv", quarter, c.audio_dim, kernel);
+  w.conv2 = loader.conv(name + "conv2.conv", half, quarter, kernel);
+  w.conv3 = loader.conv(name + "conv3.conv", c.dim, half, kernel);
+  w.final_linear = loader.linear(name + "final_linear", c.dim, c.dim);
+  w.padding_token = loader.vector(name + "padding_tokens", {1, c.dim});
+  return w;
+}
+
+}  // namespace
+
+Expected<DitWeights> load_dit_weights(const DitConfig& c, WeightLoader& loader) {
+  DitWeights w;
+  w.patch = loader.linear("patch_embedding", c.dim, c.channels * volume(kPatch));
+  w.pose_patch = loader.linear("cond_encoder", c.dim, c.channels * volume(kPatch));
+  w.pack_1x = loader.linear("frame_packer.proj", c.dim, c.channels * volume(kPatch));
+  w.pack_2x = loader.linear("frame_packer.proj_2x", c.dim, c.channels * volume(kPatch2x));
+  w.pack_4x = loader.linear("frame_packer.proj_4x", c.dim, c.channels * volume(kPatch4x));
+  w.text_in = loader.linear("text_embedding.0", c.dim, c.text_dim);
+  w.text_out = loader.linear("text_embedding.2", c.dim, c.dim);
+  w.time_in = loader.linear("time_embedding.0", c.dim, c.freq_dim);
+  w.time_out = loader.linear("time_embedding.2", c.dim, c.dim);
+  w.time_project = loader.linear("time_projection.1", 6 * c.dim, c.dim);
+  w.kind = loader.vector("trainable_cond_mask.weight", {3, c.dim});
+  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) w.layers.push_back(load_layer(loader, c, i));
+  for (size_t j = 0; j < c.audio_inject_layers.size(); ++j) w.injectors.push_back(load_injector(loader, c, j));
+  w.audio = load_audio_encoder(loader, c);
+  w.head = loader.linear("head.head", c.channels * volume(kPatch), c.dim);
+  w.head_modulation = loader.vector("head.modulation", {2, c.dim});
+  LA_RETURN_IF_ERROR(loader.status());
+  w.buffers = loader.take_buffers();
+  return w;
+}
+
+}  // namespace liveavatar
