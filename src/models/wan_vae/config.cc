@@ -96,7 +96,7 @@ Expected<WanVaeConfig> read_vae_config(const TensorSource& source) {
   LA_ASSIGN_OR_RETURN(config.dim, channels_of(source, "encoder.conv1"));
   LA_ASSIGN_OR_RETURN(config.z_dim, channels_of(source, "conv2"));
   if (config.z_dim != 16) {
-    return unlike_wan(source, "latents have " + std::to_string(config.z_dim) + " channels, not 16");
+    return unlike_wan(source, "conv2.weight makes " + std::to_string(config.z_dim) + " channels, not 16");
   }
   LA_RETURN_IF_ERROR(read_stages(source, config));
   config.mean.assign(kMean, kMean + 16);
