@@ -1,25 +1,50 @@
-// Shape of the Wan 2.1 causal video VAE: 4 x 8 x 8, 16 latent channels.
+// Shape of a Wan 2.1 VAE, and what follows from it: layers in running order, sums, the reach in time.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
+#include "core/tensor.h"
+#include "weights/tensor_source.h"
+
 namespace liveavatar {
 
-struct WanVaeConfig {
-  int64_t dim = 96;    // width at full resolution; read from the tensors
-  int64_t z_dim = 16;
-  std::array<int64_t, 4> dim_mult{1, 2, 4, 4};
-  int64_t res_blocks = 2;  // a stage of the encoder; the decoder has one more
-  std::array<bool, 3> temporal_downsample{false, true, true};
-  // Per-channel latent normalisation, published with the VAE: z = (mu - mean) / std.
-  std::array<float, 16> mean{-0.7571f, -0.7089f, -0.9113f, 0.1075f, -0.1745f, 0.9653f, -0.1517f, 1.5508f,
-                             0.4134f,  -0.0715f, 0.5517f,  -0.3632f, -0.1922f, -0.9497f, 0.2503f, -0.2921f};
-  std::array<float, 16> std{2.8184f, 1.4541f, 2.3275f, 2.6558f, 1.2196f, 1.7708f, 2.6052f, 2.0743f,
-                            3.2687f, 2.1526f, 2.8652f, 1.5579f, 1.6382f, 1.1253f, 2.8251f, 1.916f};
+constexpr int64_t kVaePixels = 8;  // rows and columns of pixels a latent
+constexpr int64_t kVaeFrames = 4;  // frames a latent, after the first, which is one frame
 
-  int64_t width(size_t stage) const { return dim * dim_mult[stage]; }
+struct WanVaeConfig {
+  int64_t dim = 0;                                           // channels at full resolution
+  int64_t z_dim = 16;                                        // latent channels
+  std::vector<int64_t> dim_mult{1, 2, 4, 4};                 // channels of a stage / dim
+  int64_t num_res_blocks = 2;                                // a stage of the encoder; the decoder has one more
+  std::vector<bool> temporal_downsample{false, true, true};  // between stages, besides halving rows and columns
+  std::vector<float> mean, std;                              // [z_dim] of raw latents; constants of Wan 2.1
 };
+
+// From the shapes of the checkpoint's tensors. kCorrupt or kNotFound names the tensor that does not fit.
+Expected<WanVaeConfig> read_vae_config(const TensorSource& source);
+
+// One numbered module of encoder.downsamples or decoder.upsamples.
+struct VaeLayer {
+  enum class Kind { kResidual, kDownsample, kUpsample };
+  Kind kind = Kind::kResidual;
+  int64_t in_channels = 0, out_channels = 0;
+  bool temporal = false;  // resampling in time too
+
+  // x [F, H, W, in] -> [F', H', W', out]; F is halved or doubled except in a stream's first step.
+  Shape out_shape(const Shape& x) const;
+};
+std::vector<VaeLayer> encoder_layers(const WanVaeConfig& config);
+std::vector<VaeLayer> decoder_layers(const WanVaeConfig& config);
+
+// Latents of a picture repeated for ever are bit-equal from this index on: every convolution sees a finite past, so
+// the encoder forgets its zero history after finitely many frames. 28 with two residual blocks a stage.
+int64_t still_fixed_latent(const WanVaeConfig& config);
+
+// Multiplications and additions that the decoder spends on one frame of latent_height x latent_width latents, in the
+// steady state.
+int64_t decode_flops_per_frame(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width);
+// The encoder's for one step: 4 frames of height x width pixels into one latent.
+int64_t encode_flops_per_latent(const WanVaeConfig& config, int64_t height, int64_t width);
 
 }  // namespace liveavatar

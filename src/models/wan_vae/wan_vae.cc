@@ -1,88 +1,92 @@
 #include "models/wan_vae/wan_vae.h"
 
-#include <cmath>
-#include <cstring>
+#include <algorithm>
 
-#include "ops/attention.h"
-#include "ops/conv.h"
-#include "ops/elementwise.h"
-#include "ops/linear.h"
-#include "ops/norm.h"
+#include "models/wan_vae/decoder.h"
+#include "models/wan_vae/encoder.h"
 
 namespace liveavatar {
 
-Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backend& backend, Budget& budget, DType dtype) {
-  std::unique_ptr<WanVae> vae(new WanVae(backend, budget, dtype));
-  auto conv1 = source.tensors().find("encoder.conv1.weight");
-  if (conv1 == source.tensors().end() || conv1->second.shape.rank() < 2) {
-    return corrupt(source.where() + ": no encoder.conv1.weight; this is not a Wan 2.1 VAE");
+namespace {
+
+constexpr int64_t kLargestSide = 1 << 16;  // in pixels: keeps every size in 64 bits
+
+Status check_size(int64_t height, int64_t width) {
+  for (int64_t side : {height, width}) {
+    if (side <= 0 || side > kLargestSide || side % kVaePixels != 0) {
+      return invalid_argument("video of " + std::to_string(width) + "x" + std::to_string(height) +
+                              " pixels: both sides must be multiples of 8 from 8 to 65536; choose another --size");
+    }
   }
-  vae->config_.dim = conv1->second.shape[0];
-  if (vae->config_.dim < 2 || vae->config_.dim % 2 != 0) return corrupt(source.where() + ": encoder.conv1.weight has an odd width");
-  WeightLoader loader(source, backend, budget, Tenant::kVae, dtype);
-  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, loader));
+  return {};
+}
+
+Status check_f32(const char* what, const Tensor& got, const Shape& wanted) {
+  if (!got.empty() && got.dtype == DType::kF32 && got.shape == wanted) return {};
+  return invalid_argument(std::string(what) + " are " + dtype_name(got.dtype) + " " + got.shape.str() +
+                          ", this step of the video takes F32 " + wanted.str());
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backend& backend, Budget& budget,
+                                               DType dtype) {
+  std::unique_ptr<WanVae> vae(new WanVae(backend, budget, dtype));
+  LA_ASSIGN_OR_RETURN(vae->config_, read_vae_config(source));
+  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, source, backend, budget, dtype));
   return vae;
 }
 
-void CausalStates::add(Arena& arena, int64_t frames, int64_t height, int64_t width, int64_t channels, DType dtype) {
-  Tensor state = arena.tensor({frames, height, width, channels}, dtype);
-  if (state.data != nullptr) std::memset(state.data, 0, state.bytes());
-  states_.push_back(state);
+size_t WanVae::encode_stream_bytes(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype) {
+  Arena measuring;
+  lay_out_encoder(config, height, width, dtype, measuring);
+  return measuring.used_bytes();
 }
 
-Tensor VaeBlocks::view(const Tensor& buffer, Shape shape) {
-  LA_CHECK(shape.elements() <= buffer.elements());
-  return {buffer.data, shape, buffer.dtype};
+size_t WanVae::decode_stream_bytes(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width,
+                                   DType dtype) {
+  Arena measuring;
+  lay_out_decoder(config, latent_height, latent_width, dtype, measuring);
+  return measuring.used_bytes();
 }
 
-void VaeBlocks::causal_conv(const Tensor& x, const ConvWeight& w, const Tensor& out, const Epilogue& epilogue) {
-  const Tensor& past = states_.next();
-  int64_t border = w.kernel[1] / 2, frames = x.dim(0);
-  ops::conv(vae_.backend(), x, w,
-            {.pad_top = border, .pad_bottom = border, .pad_left = border, .pad_right = border, .history = past}, out, epilogue);
-  if (frames == 1) ops::copy(vae_.backend(), past.slice(1, 1), past.slice(0, 1));
-  int64_t kept = std::min<int64_t>(frames, 2);
-  ops::copy(vae_.backend(), x.slice(frames - kept, kept), past.slice(2 - kept, kept));
+Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(WanVae& vae, int64_t height, int64_t width) {
+  LA_RETURN_IF_ERROR(check_size(height, width));
+  std::unique_ptr<VaeEncodeStream> stream(new VaeEncodeStream(vae, height, width));
+  size_t bytes = WanVae::encode_stream_bytes(vae.config(), height, width, vae.dtype());
+  LA_ASSIGN_OR_RETURN(stream->arena_, Arena::allocate(vae.budget(), Tenant::kVae, bytes));
+  stream->memory_ = lay_out_encoder(vae.config(), height, width, vae.dtype(), stream->arena_);
+  return stream;
 }
 
-// x and the result lie in work.a.
-Tensor VaeBlocks::res_block(const Tensor& x, const VaeResBlock& w) {
-  Backend& backend = vae_.backend();
-  Shape wide{x.dim(0), x.dim(1), x.dim(2), w.conv1.out_channels};
-  Tensor normed = view(work_.b, x.shape), half = view(work_.c, wide);
-  ops::channel_norm(backend, x, w.gain1, Activation::kSilu, normed);
-  causal_conv(normed, w.conv1, half);
-  Tensor normed_half = view(work_.b, wide), out = view(work_.a, wide);
-  ops::channel_norm(backend, half, w.gain2, Activation::kSilu, normed_half);
-  Tensor residual = x;
-  if (w.shortcut) {
-    residual = half;
-    ops::linear(backend, x, *w.shortcut, residual);
-  }
-  causal_conv(normed_half, w.conv2, out, {.residual = residual});
-  return out;
+Status VaeEncodeStream::step(const Tensor& pixels, const Tensor& z) {
+  LA_RETURN_IF_ERROR(check_f32("pixels", pixels, {3, next_frames(), height_, width_}));
+  Shape latent{vae_.config().z_dim, 1, height_ / kVaePixels, width_ / kVaePixels};
+  LA_RETURN_IF_ERROR(check_f32("latents", z, latent));
+  encode_step({vae_.backend(), vae_.weights(), memory_, first_, observer_}, pixels, z);
+  first_ = false;
+  return {};
 }
 
-Tensor VaeBlocks::attention(const Tensor& x, const VaeAttention& w) {
-  Backend& backend = vae_.backend();
-  int64_t channels = x.dim(3), pixels = x.dim(1) * x.dim(2);
-  Tensor q = view(work_.q, {pixels, channels}), k = view(work_.k, {pixels, channels}), v = view(work_.v, {pixels, channels});
-  Tensor attended = view(work_.attended, {pixels, channels}), normed = view(work_.b, {pixels, channels});
-  for (int64_t f = 0; f < x.dim(0); ++f) {
-    Tensor frame = x.slice(f, 1).reshape({pixels, channels});
-    ops::channel_norm(backend, frame, w.gain, Activation::kNone, normed);
-    ops::linear(backend, normed, w.q, q);
-    ops::linear(backend, normed, w.k, k);
-    ops::linear(backend, normed, w.v, v);
-    const KeyValues keys{k, v};
-    ops::attention(backend, q, {&keys, 1}, {.heads = 1, .scale = 1.0f / std::sqrt(static_cast<float>(channels))}, attended);
-    ops::linear(backend, attended, w.proj, frame, {.residual = frame});
-  }
-  return x;
+Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(WanVae& vae, int64_t latent_height,
+                                                                 int64_t latent_width) {
+  int64_t limit = kLargestSide / kVaePixels;
+  if (latent_height > limit || latent_width > limit) latent_height = latent_width = limit + 1;  // refused below
+  LA_RETURN_IF_ERROR(check_size(latent_height * kVaePixels, latent_width * kVaePixels));
+  std::unique_ptr<VaeDecodeStream> stream(new VaeDecodeStream(vae, latent_height, latent_width));
+  size_t bytes = WanVae::decode_stream_bytes(vae.config(), latent_height, latent_width, vae.dtype());
+  LA_ASSIGN_OR_RETURN(stream->arena_, Arena::allocate(vae.budget(), Tenant::kVae, bytes));
+  stream->memory_ = lay_out_decoder(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
+  return stream;
 }
 
-Tensor VaeBlocks::middle(const Tensor& x, const VaeMiddle& w) {
-  return res_block(attention(res_block(x, w.before), w.attention), w.after);
+Expected<int64_t> VaeDecodeStream::step(const Tensor& z, const Tensor& frames) {
+  LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
+  int64_t count = next_frames(), room = frames.rank() == 4 ? std::max(count, frames.dim(0)) : count;
+  LA_RETURN_IF_ERROR(check_f32("frames", frames, {room, height_ * kVaePixels, width_ * kVaePixels, 3}));
+  decode_step({vae_.backend(), vae_.weights(), memory_, first_, observer_}, z, frames.slice(0, count));
+  first_ = false;
+  return count;
 }
 
 }  // namespace liveavatar

@@ -1,127 +1,130 @@
 #include "models/wan_vae/weights.h"
 
+#include <span>
+#include <string>
+
+#include "weights/loader.h"
+
 namespace liveavatar {
+
 namespace {
 
-using Kernel = std::array<int64_t, 3>;
-constexpr Kernel kCausal{3, 3, 3}, kSpatial{1, 3, 3}, kTime{3, 1, 1};
+constexpr std::array<int64_t, 3> kCube{3, 3, 3}, kPlane{1, 3, 3}, kTime{3, 1, 1}, kPoint{1, 1, 1};
 
-// The first or second `count` output rows of a weight and bias that hold several matrices one after the other.
-LinearWeight rows_of(WeightLoader& loader, const std::vector<float>& weight, const Tensor& bias, int64_t first, int64_t n, int64_t k) {
+// Rows [begin, begin + count) of the convolution `name`, whose weight has this shape [O, I, ...], as one of their own.
+ConvWeight conv_rows(WeightLoader& loader, const std::string& name, const Shape& shape, std::array<int64_t, 3> kernel,
+                     std::array<int64_t, 2> begin_count) {
+  auto [begin, count] = begin_count;
+  std::vector<float> weight = loader.read_f32(name + ".weight", shape);
+  std::vector<float> bias = loader.read_f32(name + ".bias", {shape[0]});
   if (!loader.status().ok()) return {};
-  return loader.pack_linear(weight.data() + first * k, n, k, bias.slice(first, n));
+  ConvWeight rows;
+  rows.out_channels = count;
+  rows.in_channels = shape[1];
+  rows.kernel = kernel;
+  int64_t row_values = shape.elements() / shape[0];
+  Tensor values(weight.data() + begin * row_values, {count, shape[1], kernel[0], kernel[1], kernel[2]}, DType::kF32);
+  std::vector<float> rows_bias(bias.begin() + begin, bias.begin() + begin + count);
+  return loader.pack_conv(values, rows, loader.keep(rows_bias, {count}));
 }
 
-VaeResBlock load_res_block(WeightLoader& loader, const std::string& name, int64_t in, int64_t out) {
-  VaeResBlock block;
-  block.gain1 = loader.vector(name + ".residual.0.gamma", {in});
-  block.conv1 = loader.conv(name + ".residual.2", out, in, kCausal);
-  block.gain2 = loader.vector(name + ".residual.3.gamma", {out});
-  block.conv2 = loader.conv(name + ".residual.6", out, out, kCausal);
-  if (in != out) block.shortcut = loader.linear(name + ".shortcut", out, in);
-  return block;
-}
-
-VaeMiddle load_middle(WeightLoader& loader, const std::string& name, int64_t c) {
-  VaeMiddle middle;
-  middle.before = load_res_block(loader, name + ".0", c, c);
-  middle.attention.gain = loader.vector(name + ".1.norm.gamma", {c});
-  std::vector<float> qkv = loader.read_f32(name + ".1.to_qkv.weight", {3 * c, c});
-  Tensor bias = loader.vector(name + ".1.to_qkv.bias", {3 * c});
-  middle.attention.q = rows_of(loader, qkv, bias, 0, c, c);
-  middle.attention.k = rows_of(loader, qkv, bias, c, c, c);
-  middle.attention.v = rows_of(loader, qkv, bias, 2 * c, c, c);
-  middle.attention.proj = loader.linear(name + ".1.proj", c, c);
-  middle.after = load_res_block(loader, name + ".2", c, c);
-  return middle;
-}
-
-// [2 C, C, 3, 1, 1] -> two convolutions of C channels each.
-void load_time_up(WeightLoader& loader, const std::string& name, int64_t c, VaeResample& resample) {
-  std::vector<float> weight = loader.read_f32(name + ".weight", {2 * c, c, 3, 1, 1});
-  Tensor bias = loader.vector(name + ".bias", {2 * c});
-  if (!loader.status().ok()) return;
-  ConvWeight shape;
-  shape.out_channels = shape.in_channels = c;
-  shape.kernel = kTime;
-  Shape half{c, c, 3, 1, 1};
-  resample.even = loader.pack_conv(Tensor(weight.data(), half, DType::kF32), shape, bias.slice(0, c));
-  resample.odd = loader.pack_conv(Tensor(weight.data() + half.elements(), half, DType::kF32), shape, bias.slice(c, c));
-}
-
-VaeEncoderWeights load_encoder(const WanVaeConfig& c, WeightLoader& loader) {
-  VaeEncoderWeights w;
-  w.conv_in = loader.conv("encoder.conv1", c.dim, 3, kCausal);
-  int64_t in = c.dim, index = 0;
-  auto next = [&index] { return "encoder.downsamples." + std::to_string(index++); };
-  for (size_t s = 0; s < c.dim_mult.size(); ++s) {
-    VaeStage stage;
-    for (int64_t b = 0; b < c.res_blocks; ++b) {
-      stage.blocks.push_back(load_res_block(loader, next(), in, c.width(s)));
-      in = c.width(s);
-    }
-    if (s + 1 < c.dim_mult.size()) {
-      std::string name = next();
-      stage.resample.emplace();
-      stage.resample->conv = loader.conv(name + ".resample.1", in, in, kSpatial);
-      if (c.temporal_downsample[s]) stage.resample->time = loader.conv(name + ".time_conv", in, in, kTime);
-    }
-    w.stages.push_back(std::move(stage));
-  }
-  w.middle = load_middle(loader, "encoder.middle", in);
-  w.head_gain = loader.vector("encoder.head.0.gamma", {in});
-  w.head = loader.conv("encoder.head.2", 2 * c.z_dim, in, kCausal);
-  std::vector<float> conv1 = loader.read_f32("conv1.weight", {2 * c.z_dim, 2 * c.z_dim, 1, 1, 1});
-  Tensor bias = loader.vector("conv1.bias", {2 * c.z_dim});
-  w.to_latent = rows_of(loader, conv1, bias, 0, c.z_dim, 2 * c.z_dim);
+ResidualWeights load_residual(WeightLoader& loader, const std::string& name, int64_t in, int64_t out) {
+  ResidualWeights w;
+  w.gain1 = loader.vector(name + ".residual.0.gamma", {in});
+  w.conv1 = loader.conv(name + ".residual.2", out, in, kCube);
+  w.gain2 = loader.vector(name + ".residual.3.gamma", {out});
+  w.conv2 = loader.conv(name + ".residual.6", out, out, kCube);
+  if (in != out) w.shortcut = loader.conv(name + ".shortcut", out, in, kPoint);
   return w;
 }
 
-VaeDecoderWeights load_decoder(const WanVaeConfig& c, WeightLoader& loader) {
-  VaeDecoderWeights w;
-  size_t last = c.dim_mult.size() - 1;
-  int64_t in = c.width(last), index = 0;
-  w.from_latent = loader.linear("conv2", c.z_dim, c.z_dim);
-  w.conv_in = loader.conv("decoder.conv1", in, c.z_dim, kCausal);
-  w.middle = load_middle(loader, "decoder.middle", in);
-  auto next = [&index] { return "decoder.upsamples." + std::to_string(index++); };
-  for (size_t s = 0; s <= last; ++s) {
-    VaeStage stage;
-    int64_t out = c.width(last - s);
-    for (int64_t b = 0; b < c.res_blocks + 1; ++b) {
-      stage.blocks.push_back(load_res_block(loader, next(), in, out));
-      in = out;
-    }
-    if (s < last) {
-      std::string name = next();
-      stage.resample.emplace();
-      if (c.temporal_downsample[last - 1 - s]) load_time_up(loader, name + ".time_conv", out, *stage.resample);
-      stage.resample->conv = loader.conv(name + ".resample.1", out / 2, out, kSpatial);
-      in = out / 2;
-    }
-    w.stages.push_back(std::move(stage));
-  }
-  w.head_gain = loader.vector("decoder.head.0.gamma", {in});
-  w.head = loader.conv("decoder.head.2", 3, in, kCausal);
+AttentionWeights load_attention(WeightLoader& loader, const std::string& name, int64_t channels) {
+  AttentionWeights w;
+  w.gain = loader.vector(name + ".norm.gamma", {channels});
+  Shape qkv{3 * channels, channels, 1, 1};
+  w.q = conv_rows(loader, name + ".to_qkv", qkv, kPoint, {0, channels});
+  w.k = conv_rows(loader, name + ".to_qkv", qkv, kPoint, {channels, channels});
+  w.v = conv_rows(loader, name + ".to_qkv", qkv, kPoint, {2 * channels, channels});
+  w.proj = loader.conv(name + ".proj", channels, channels, kPoint);
   return w;
+}
+
+ResampleWeights load_resample(WeightLoader& loader, const std::string& name, const VaeLayer& layer) {
+  ResampleWeights w;
+  w.spatial = loader.conv(name + ".resample.1", layer.out_channels, layer.in_channels, kPlane);
+  if (!layer.temporal) return w;
+  std::string time = name + ".time_conv";
+  if (layer.kind == VaeLayer::Kind::kDownsample) {
+    w.time = loader.conv(time, layer.out_channels, layer.out_channels, kTime);
+  } else {
+    int64_t channels = layer.in_channels;
+    Shape both{2 * channels, channels, 3, 1, 1};
+    w.time = conv_rows(loader, time, both, kTime, {0, channels});
+    w.time_odd = conv_rows(loader, time, both, kTime, {channels, channels});
+  }
+  return w;
+}
+
+struct HalfShape {
+  std::string name, layers_name;  // "decoder", "upsamples"
+  std::vector<VaeLayer> layers;
+  int64_t in, first, middle, last,
+      out;  // channels: of the input, after conv1, in the middle, before the head, after it
+};
+
+VaeHalfWeights load_half(WeightLoader& loader, const HalfShape& half) {
+  VaeHalfWeights w;
+  w.conv1 = loader.conv(half.name + ".conv1", half.first, half.in, kCube);
+  for (size_t i = 0; i < half.layers.size(); ++i) {
+    const VaeLayer& layer = half.layers[i];
+    std::string name = half.name + "." + half.layers_name + "." + std::to_string(i);
+    VaeLayerWeights& loaded = w.layers.emplace_back();
+    loaded.layer = layer;
+    if (layer.kind == VaeLayer::Kind::kResidual) {
+      loaded.residual = load_residual(loader, name, layer.in_channels, layer.out_channels);
+    } else {
+      loaded.resample = load_resample(loader, name, layer);
+    }
+  }
+  w.middle0 = load_residual(loader, half.name + ".middle.0", half.middle, half.middle);
+  w.attention = load_attention(loader, half.name + ".middle.1", half.middle);
+  w.middle2 = load_residual(loader, half.name + ".middle.2", half.middle, half.middle);
+  w.head_gain = loader.vector(half.name + ".head.0.gamma", {half.last});
+  w.head = loader.conv(half.name + ".head.2", half.out, half.last, kCube);
+  return w;
+}
+
+void load_normalisation(WeightLoader& loader, const WanVaeConfig& config, WanVaeWeights& w) {
+  Shape shape{config.z_dim};
+  std::vector<float> scale, shift;
+  for (size_t c = 0; c < config.std.size(); ++c) {
+    scale.push_back(1.0f / config.std[c]);
+    shift.push_back(-config.mean[c] / config.std[c]);
+  }
+  w.to_scale = loader.keep(scale, shape);
+  w.to_shift = loader.keep(shift, shape);
+  w.from_scale = loader.keep(config.std, shape);
+  w.from_shift = loader.keep(config.mean, shape);
 }
 
 }  // namespace
 
-Expected<VaeWeights> load_vae_weights(const WanVaeConfig& c, WeightLoader& loader) {
-  VaeWeights w;
-  w.encoder = load_encoder(c, loader);
-  w.decoder = load_decoder(c, loader);
-  std::vector<float> scale, shift, std(c.std.begin(), c.std.end()), mean(c.mean.begin(), c.mean.end());
-  for (size_t i = 0; i < c.std.size(); ++i) {
-    scale.push_back(1.0f / c.std[i]);
-    shift.push_back(-c.mean[i] / c.std[i]);
-  }
-  w.encode_scale = loader.keep(scale, {c.z_dim});
-  w.encode_shift = loader.keep(shift, {c.z_dim});
-  w.decode_scale = loader.keep(std, {c.z_dim});
-  w.decode_shift = loader.keep(mean, {c.z_dim});
+Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, const TensorSource& source, const Backend& backend,
+                                         Budget& budget, DType dtype) {
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
+  int64_t top = config.dim * config.dim_mult.back(), z = config.z_dim;
+  WanVaeWeights w;
+  w.encoder = load_half(loader, {"encoder", "downsamples", encoder_layers(config), 3, config.dim, top, top, 2 * z});
+  w.to_mean = conv_rows(loader, "conv1", {2 * z, 2 * z, 1, 1, 1}, kPoint, {0, z});
+  w.from_latent = loader.conv("conv2", z, z, kPoint);
+  int64_t last = config.dim * config.dim_mult.front();
+  w.decoder = load_half(loader, {"decoder", "upsamples", decoder_layers(config), z, top, top, last, 3});
+  load_normalisation(loader, config, w);
   LA_RETURN_IF_ERROR(loader.status());
+  if (std::vector<std::string> extra = loader.unused(); !extra.empty()) {
+    return corrupt(source.where() + ": unknown tensor " + extra.front() + " (" + std::to_string(extra.size()) +
+                   " in all); this is not a Wan 2.1 VAE, take Wan2.1_VAE.pth of the checkpoint");
+  }
   w.buffers = loader.take_buffers();
   return w;
 }

@@ -1,71 +1,59 @@
-// The VAE's weights as named views, in running order.
+// Weights of the VAE: packed convolutions and f32 gains, in running order.
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "core/memory.h"
 #include "models/wan_vae/config.h"
-#include "ops/types.h"
-#include "weights/loader.h"
+#include "ops/backend.h"
 
 namespace liveavatar {
 
-// norm, SiLU, causal 3x3x3, norm, SiLU, causal 3x3x3, plus x (through a 1x1x1 where the width changes).
-struct VaeResBlock {
-  Tensor gain1, gain2;  // f32 [C]
-  ConvWeight conv1, conv2;
-  std::optional<LinearWeight> shortcut;
+struct ResidualWeights {
+  Tensor gain1, gain2;      // [in], [out]
+  ConvWeight conv1, conv2;  // (3, 3, 3): in -> out -> out
+  ConvWeight shortcut;      // (1, 1, 1): in -> out; no data where in == out
 };
 
-// One head over the pixels of a frame.
-struct VaeAttention {
-  Tensor gain;
-  LinearWeight q, k, v, proj;  // [C, C]
+struct AttentionWeights {
+  Tensor gain;               // [C]
+  ConvWeight q, k, v, proj;  // (1, 1, 1): C -> C
 };
 
-struct VaeMiddle {
-  VaeResBlock before, after;
-  VaeAttention attention;
+struct ResampleWeights {
+  ConvWeight spatial;  // (1, 3, 3): in -> out
+  // (3, 1, 1). Down: out -> out, `time` alone. Up: in -> in, `time` makes the even frames and `time_odd` the odd ones.
+  ConvWeight time, time_odd;
 };
 
-// Encoder: conv (stride 2), then time. Decoder: time, then doubling and conv.
-struct VaeResample {
-  ConvWeight conv;
-  std::optional<ConvWeight> time;         // encoder: [C, C, 3, 1, 1], stride 2
-  std::optional<ConvWeight> even, odd;    // decoder: the halves of [2 C, C, 3, 1, 1]: frames 2 i and 2 i + 1
+// One of residual and resample, as layer.kind says.
+struct VaeLayerWeights {
+  VaeLayer layer;
+  ResidualWeights residual;
+  ResampleWeights resample;
 };
 
-struct VaeStage {
-  std::vector<VaeResBlock> blocks;
-  std::optional<VaeResample> resample;  // behind the blocks; the last stage has none
-};
-
-struct VaeEncoderWeights {
-  ConvWeight conv_in;
-  std::vector<VaeStage> stages;
-  VaeMiddle middle;
-  Tensor head_gain;
-  ConvWeight head;
-  LinearWeight to_latent;  // conv1, its first z_dim rows: the mean
-};
-
-struct VaeDecoderWeights {
-  LinearWeight from_latent;  // conv2
-  ConvWeight conv_in;
-  VaeMiddle middle;
-  std::vector<VaeStage> stages;
+// The encoder or the decoder.
+struct VaeHalfWeights {
+  ConvWeight conv1;
+  std::vector<VaeLayerWeights> layers;
+  ResidualWeights middle0, middle2;
+  AttentionWeights attention;
   Tensor head_gain;
   ConvWeight head;
 };
 
-struct VaeWeights {
-  VaeEncoderWeights encoder;
-  VaeDecoderWeights decoder;
-  Tensor encode_scale, encode_shift, decode_scale, decode_shift;  // f32 [z_dim], the latent normalisation
-  std::vector<Buffer> buffers;
+struct WanVaeWeights {
+  VaeHalfWeights encoder, decoder;
+  ConvWeight to_mean;      // (1, 1, 1): 2z -> z, the mean half of the original's conv1
+  ConvWeight from_latent;  // (1, 1, 1): z -> z, the original's conv2
+  // [z] f32: latent = raw * to_scale + to_shift; raw = latent * from_scale + from_shift.
+  Tensor to_scale, to_shift, from_scale, from_shift;
+  std::vector<Buffer> buffers;  // where all of it lies
 };
 
-Expected<VaeWeights> load_vae_weights(const WanVaeConfig& config, WeightLoader& loader);
+// Charged to Tenant::kWeights. A missing, misshaped, extra or not finite tensor is named in the error.
+Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, const TensorSource& source, const Backend& backend,
+                                         Budget& budget, DType dtype);
 
 }  // namespace liveavatar
