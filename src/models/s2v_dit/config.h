@@ -31,7 +31,6 @@ struct DitConfig {
 Expected<DitConfig> read_dit_config(const std::string& json_path);
 Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::string& where);
 
-constexpr int64_t kMotionLatents = 19;
 constexpr int64_t kMotionFrames = 73;
 constexpr std::array<int64_t, 3> kPatch{1, 2, 2};         // frames, rows, columns of a token
 constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};       // frame packer, second bucket (2 latents)
