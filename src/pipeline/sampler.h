@@ -40,7 +40,9 @@ class Sampler {
   DitGeometry geometry_;
   SamplerOptions options_;
   Schedule schedule_;
-  Arena arena_;
+  Arena cache_arena_, activation_arena_;
+  std::unique_ptr<DitCaches> caches_;
+  std::unique_ptr<DitActivations> activations_;
   OwnedTensor velocity_;  // [16, 3, h, w] f32
 };
 
