@@ -1,0 +1,107 @@
+#include "weights/checkpoint.h"
+
+#include <filesystem>
+#include <set>
+
+#include "weights/tensor_source.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr const char* kDitStem = "diffusion_pytorch_model";
+constexpr const char* kTextStem = "models_t5_umt5-xxl-enc-bf16";
+constexpr const char* kVaeStem = "Wan2.1_VAE";
+constexpr const char* kTokenizerDir = "google/umt5-xxl";
+constexpr const char* kAudioDir = "wav2vec2-large-xlsr-53-english";
+
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+// <stem>.pth or <stem>.safetensors; empty: neither.
+std::string weights_file(const std::string& dir, const std::string& stem) {
+  for (const char* ending : {".pth", ".safetensors"}) {
+    if (exists(dir + "/" + stem + ending)) return dir + "/" + stem + ending;
+  }
+  return "";
+}
+
+std::string audio_weights(const std::string& dir) {
+  return exists(dir + "/model.safetensors") ? dir + "/model.safetensors" : dir + "/pytorch_model.bin";
+}
+
+PartReport report_part(const std::string& part, const std::string& path, const Expected<TensorSourcePtr>& source) {
+  PartReport report;
+  report.part = part;
+  report.path = path;
+  if (!source.ok()) {
+    report.problem = source.status().message();
+    return report;
+  }
+  std::set<std::string> dtypes;
+  for (const auto& [name, info] : (*source)->tensors()) {
+    ++report.tensors;
+    report.parameters += info.shape.elements();
+    report.bytes += info.shape.elements() * static_cast<int64_t>(dtype_bytes(info.dtype));
+    dtypes.insert(dtype_name(info.dtype));
+  }
+  for (const std::string& d : dtypes) report.dtypes += (report.dtypes.empty() ? "" : ", ") + d;
+  return report;
+}
+
+}  // namespace
+
+Expected<CheckpointPaths> find_checkpoint(const std::string& dir) {
+  std::error_code ignored;
+  if (!fs::is_directory(dir, ignored)) return not_found("--ckpt_dir " + dir + ": no such folder");
+  CheckpointPaths paths;
+  std::string missing;
+  auto need = [&](bool there, const std::string& what) {
+    if (!there) missing += (missing.empty() ? "" : ", ") + what;
+  };
+  paths.dit_dir = dir;
+  need(exists(dir + "/config.json"), "config.json");
+  need(exists(dir + "/" + kDitStem + ".safetensors") || exists(dir + "/" + kDitStem + ".safetensors.index.json"),
+       std::string(kDitStem) + ".safetensors (or its .index.json and shards)");
+  paths.text_weights = weights_file(dir, kTextStem);
+  need(!paths.text_weights.empty(), std::string(kTextStem) + ".pth");
+  paths.tokenizer_dir = dir + "/" + kTokenizerDir;
+  need(exists(paths.tokenizer_dir + "/spiece.model"), std::string(kTokenizerDir) + "/spiece.model");
+  paths.vae_weights = weights_file(dir, kVaeStem);
+  need(!paths.vae_weights.empty(), std::string(kVaeStem) + ".pth");
+  paths.audio_dir = dir + "/" + kAudioDir;
+  need(exists(paths.audio_dir + "/config.json"), std::string(kAudioDir) + "/config.json");
+  need(exists(audio_weights(paths.audio_dir)), std::string(kAudioDir) + "/model.safetensors (or pytorch_model.bin)");
+  if (!missing.empty()) return not_found("--ckpt_dir " + dir + " lacks " + missing + "; download the whole checkpoint folder");
+  return paths;
+}
+
+Expected<std::string> find_lora(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_regular_file(path, ignored)) return path;
+  std::string inside = path + "/liveavatar.safetensors";
+  if (fs::is_regular_file(inside, ignored)) return inside;
+  return not_found("--lora_path_dmd " + path + ": no such file, nor a folder with liveavatar.safetensors; a hub name must be downloaded first");
+}
+
+std::vector<PartReport> inspect_checkpoint(const std::string& dir) {
+  std::vector<PartReport> parts;
+  parts.push_back(report_part("video model", dir + "/" + kDitStem + "*.safetensors", open_safetensors_folder(dir, kDitStem)));
+  std::string text = weights_file(dir, kTextStem), vae = weights_file(dir, kVaeStem);
+  if (text.empty()) text = dir + "/" + kTextStem + ".pth";
+  if (vae.empty()) vae = dir + "/" + kVaeStem + ".pth";
+  parts.push_back(report_part("text encoder", text, open_tensors(text)));
+  parts.push_back(report_part("video VAE", vae, open_tensors(vae)));
+  std::string audio = audio_weights(dir + "/" + kAudioDir);
+  parts.push_back(report_part("audio encoder", audio, open_tensors(audio)));
+  PartReport tokenizer;
+  tokenizer.part = "tokenizer";
+  tokenizer.path = dir + "/" + kTokenizerDir + "/spiece.model";
+  if (!exists(tokenizer.path)) tokenizer.problem = tokenizer.path + ": missing";
+  parts.push_back(tokenizer);
+  return parts;
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,34 @@
+// The original's checkpoint folder: which file is which part.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+
+namespace liveavatar {
+
+struct CheckpointPaths {
+  std::string dit_dir;        // config.json and diffusion_pytorch_model*.safetensors
+  std::string text_weights;   // models_t5_umt5-xxl-enc-bf16.pth or .safetensors
+  std::string tokenizer_dir;  // google/umt5-xxl
+  std::string vae_weights;    // Wan2.1_VAE.pth or .safetensors
+  std::string audio_dir;      // wav2vec2-large-xlsr-53-english
+};
+
+// The error names every missing part at once.
+Expected<CheckpointPaths> find_checkpoint(const std::string& dir);
+
+// A LoRA is given as its file or as the folder that holds liveavatar.safetensors.
+Expected<std::string> find_lora(const std::string& path);
+
+// For `liveavatar info`: a part's files as they are, readable or not.
+struct PartReport {
+  std::string part, path;
+  int64_t tensors = 0, parameters = 0, bytes = 0;
+  std::string dtypes;   // "BF16, F32"
+  std::string problem;  // empty: readable
+};
+std::vector<PartReport> inspect_checkpoint(const std::string& dir);
+
+}  // namespace liveavatar

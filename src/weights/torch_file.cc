@@ -1,0 +1,175 @@
+// PyTorch's zip archives: <folder>/data.pkl describes the tensors, <folder>/data/<key> holds each storage.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "weights/pickle.h"
+#include "weights/tensor_source.h"
+#include "weights/zip_archive.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr uint64_t kMaxPickleBytes = 256u << 20;
+constexpr int kMaxDepth = 64;
+constexpr int64_t kMaxVisited = 50'000'000;  // a list that holds itself twice would be walked for ever
+
+struct Placed {
+  PickledTensor tensor;
+  uint64_t data_offset = 0;  // of the storage in the file
+  bool contiguous = true;
+};
+
+bool is_contiguous(const PickledTensor& t) {
+  int64_t expected = 1;
+  for (size_t i = t.shape.size(); i-- > 0;) {
+    if (t.shape[i] != 1 && t.strides[i] != expected) return false;
+    expected *= t.shape[i];
+  }
+  return true;
+}
+
+class TorchSource : public TensorSource {
+ public:
+  TorchSource(std::shared_ptr<const File> file) : file_(std::move(file)) {}
+  const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
+  std::string where() const override { return file_->path(); }
+
+  Status read(const std::string& name, void* target) const override {
+    const Placed& p = placed_.at(name);
+    const TensorInfo& info = tensors_.at(name);
+    size_t item = dtype_bytes(info.dtype);
+    uint64_t begin = p.data_offset + static_cast<uint64_t>(p.tensor.offset) * item;
+    int64_t elements = info.shape.elements();
+    if (elements == 0) return {};
+    if (p.contiguous) return file_->read(begin, target, static_cast<size_t>(elements) * item);
+    int64_t reach = 1;
+    for (size_t i = 0; i < p.tensor.shape.size(); ++i) reach += (p.tensor.shape[i] - 1) * p.tensor.strides[i];
+    std::vector<char> span(static_cast<size_t>(reach) * item);
+    LA_RETURN_IF_ERROR(file_->read(begin, span.data(), span.size()));
+    std::vector<int64_t> index(p.tensor.shape.size(), 0);
+    char* to = static_cast<char*>(target);
+    for (int64_t n = 0; n < elements; ++n, to += item) {
+      int64_t at = 0;
+      for (size_t i = 0; i < index.size(); ++i) at += index[i] * p.tensor.strides[i];
+      std::memcpy(to, span.data() + static_cast<size_t>(at) * item, item);
+      for (size_t i = index.size(); i-- > 0;) {
+        if (++index[i] < p.tensor.shape[i]) break;
+        index[i] = 0;
+      }
+    }
+    return {};
+  }
+
+  Status collect(const PickleValue& value, const std::string& name, int depth) {
+    using Kind = PickleValue::Kind;
+    if (depth > kMaxDepth || ++visited_ > kMaxVisited) return refuse("it is nested absurdly deep");
+    if (value.kind == Kind::kTensor) return place(value.tensor, name);
+    auto join = [&](const std::string& key) { return name.empty() ? key : name + "/" + key; };
+    for (const auto& [key, item] : value.pairs) {
+      std::string text = key->kind == Kind::kString ? key->text : key->kind == Kind::kInt ? std::to_string(key->integer) : "?";
+      LA_RETURN_IF_ERROR(collect(*item, join(text), depth + 1));
+    }
+    for (size_t i = 0; i < value.items.size(); ++i) LA_RETURN_IF_ERROR(collect(*value.items[i], join(std::to_string(i)), depth + 1));
+    return {};
+  }
+
+  void set_entries(std::map<std::string, ZipEntry> entries, std::string folder) {
+    entries_ = std::move(entries);
+    folder_ = std::move(folder);
+  }
+
+  // {"state_dict": {...}} and the like: where every name starts with the same wrapper, the wrapper goes.
+  void unwrap() {
+    size_t slash = tensors_.empty() ? std::string::npos : tensors_.begin()->first.find('/');
+    if (slash == std::string::npos) return;
+    std::string prefix = tensors_.begin()->first.substr(0, slash + 1);
+    std::map<std::string, TensorInfo> tensors;
+    std::map<std::string, Placed> placed;
+    for (const auto& [name, info] : tensors_) {
+      if (!name.starts_with(prefix)) return;
+      tensors[name.substr(prefix.size())] = info;
+      placed[name.substr(prefix.size())] = placed_.at(name);
+    }
+    tensors_ = std::move(tensors);
+    placed_ = std::move(placed);
+  }
+
+ private:
+  Status refuse(const std::string& why) const { return corrupt(file_->path() + ": refused: " + why); }
+
+  // Every number in the pickle is somebody's claim: all are checked against the storage that is really there.
+  Status place(const PickledTensor& t, const std::string& name) {
+    const std::string what = "tensor " + name + ": ";
+    if (t.storage_key.empty() || t.storage_key.find('/') != std::string::npos || t.storage_key.find("..") != std::string::npos) {
+      return refuse(what + "its storage key leaves the archive folder");
+    }
+    auto entry = entries_.find(folder_ + "data/" + t.storage_key);
+    if (entry == entries_.end()) return refuse(what + "its storage " + t.storage_key + " is not in the archive");
+    int64_t item = static_cast<int64_t>(dtype_bytes(t.dtype));
+    int64_t storage_bytes = 0;
+    if (__builtin_mul_overflow(t.storage_elements, item, &storage_bytes) || static_cast<uint64_t>(storage_bytes) > entry->second.bytes) {
+      return refuse(what + "its storage is shorter than it says; the file is damaged");
+    }
+    if (t.shape.size() != t.strides.size() || t.shape.size() > Shape::kMaxRank) return refuse(what + "shape and strides do not fit");
+    if (t.offset < 0) return refuse(what + "negative offset");
+    int64_t elements = 1, last = t.offset;
+    bool empty = std::find(t.shape.begin(), t.shape.end(), 0) != t.shape.end();
+    TensorInfo info;
+    info.dtype = t.dtype;
+    for (size_t i = 0; i < t.shape.size(); ++i) {
+      int64_t step = 0;
+      if (t.shape[i] < 0 || t.strides[i] < 0) return refuse(what + "negative size or stride");
+      if (__builtin_mul_overflow(elements, t.shape[i], &elements)) return refuse(what + "absurd shape");
+      if (__builtin_mul_overflow(std::max<int64_t>(t.shape[i] - 1, 0), t.strides[i], &step) || __builtin_add_overflow(last, step, &last)) {
+        return refuse(what + "absurd strides");
+      }
+      info.shape.push_back(t.shape[i]);
+    }
+    if (empty ? t.offset > t.storage_elements : last >= t.storage_elements) return refuse(what + "it reaches beyond its storage");
+    // An expanded tensor (stride 0) may be larger than its storage, but no checkpoint is larger than this.
+    if (elements > (int64_t{1} << 40)) return refuse(what + "absurd shape");
+    tensors_[name] = info;
+    placed_[name] = {t, entry->second.offset, is_contiguous(t)};
+    return {};
+  }
+
+  std::shared_ptr<const File> file_;
+  std::map<std::string, ZipEntry> entries_;
+  std::string folder_;  // "archive/"
+  int64_t visited_ = 0;
+  std::map<std::string, TensorInfo> tensors_;
+  std::map<std::string, Placed> placed_;
+};
+
+Expected<std::string> find_folder(const std::map<std::string, ZipEntry>& entries, const std::string& path) {
+  for (const auto& [name, entry] : entries) {
+    if (name == "data.pkl" || name.ends_with("/data.pkl")) return name.substr(0, name.size() - std::strlen("data.pkl"));
+  }
+  return corrupt(path + ": a zip archive, but not one of PyTorch (no data.pkl)");
+}
+
+}  // namespace
+
+Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap) {
+  LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
+  auto entries = read_zip_directory(*file);
+  if (!entries.ok()) return entries.status();
+  LA_ASSIGN_OR_RETURN(std::string folder, find_folder(*entries, path));
+  const ZipEntry& pickle_entry = entries->at(folder + "data.pkl");
+  if (pickle_entry.bytes > kMaxPickleBytes) return corrupt(path + ": refused: its pickle is absurdly long");
+  std::string pickle(pickle_entry.bytes, '\0');
+  LA_RETURN_IF_ERROR(file->read(pickle_entry.offset, pickle.data(), pickle.size()));
+  LA_ASSIGN_OR_RETURN(PicklePtr value, read_pickle(pickle, path));
+  auto source = std::make_shared<TorchSource>(file);
+  source->set_entries(*std::move(entries), folder);
+  LA_RETURN_IF_ERROR(source->collect(*value, "", 0));
+  if (unwrap) source->unwrap();
+  return TensorSourcePtr(source);
+}
+
+Expected<TensorSourcePtr> open_tensors(const std::string& path) {
+  return path.ends_with(".safetensors") ? open_safetensors(path) : open_torch(path);
+}
+
+}  // namespace liveavatar
