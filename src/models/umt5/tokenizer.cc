@@ -1,0 +1,119 @@
+#include "models/umt5/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "models/umt5/clean_text.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr int kDefaultExtraIds = 300;  // umt5: <extra_id_0> has the highest id
+
+struct AddedToken {
+  std::string text;
+  int32_t id = 0;
+};
+
+class SentencePieceTokenizer : public Tokenizer {
+ public:
+  Status open(const std::string& dir) {
+    const std::string path = dir + "/spiece.model";
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(path, ignored)) return not_found(path + ": missing; the checkpoint's tokenizer folder is incomplete");
+    try {
+      if (auto status = pieces_.Load(path); !status.ok()) return corrupt(path + ": not a SentencePiece model: " + status.ToString());
+      return read_json(dir + "/tokenizer.json");
+    } catch (const std::exception& e) {
+      return corrupt(dir + ": the tokenizer cannot be read: " + e.what());
+    }
+  }
+
+  std::vector<int32_t> encode(std::string_view text, int64_t slots) const override {
+    const std::string clean = clean_text(text);
+    std::vector<int32_t> ids;
+    size_t begin = 0;
+    for (size_t i = 0; i < clean.size();) {
+      const AddedToken* token = added_at(clean, i);
+      if (token == nullptr) {
+        ++i;
+        continue;
+      }
+      encode_piece(clean.substr(begin, i - begin), ids);
+      ids.push_back(token->id);
+      i = begin = i + token->text.size();
+    }
+    encode_piece(clean.substr(begin), ids);
+    ids.resize(std::min(ids.size(), static_cast<size_t>(std::max<int64_t>(slots, 1) - 1)));
+    ids.push_back(pieces_.eos_id());
+    return ids;
+  }
+
+ private:
+  Status read_json(const std::string& path) {
+    std::ifstream file(path);
+    if (!file) {
+      add_defaults();
+      return {};
+    }
+    nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
+    if (!json.is_object() || !json.contains("model") || !json["model"].is_object()) return corrupt(path + ": not a tokenizer.json");
+    byte_fallback_ = json["model"].value("byte_fallback", false);
+    for (const auto& token : json.value("added_tokens", nlohmann::json::array())) {
+      add(token.at("content"), token.at("id"));
+    }
+    return {};
+  }
+  void add(const std::string& text, int32_t id) {
+    if (text.empty()) return;
+    added_.push_back({text, id});
+    std::sort(added_.begin(), added_.end(), [](const auto& a, const auto& b) { return a.text.size() > b.text.size(); });
+  }
+  void add_defaults() {
+    for (int id : {pieces_.pad_id(), pieces_.eos_id(), pieces_.bos_id(), pieces_.unk_id()}) {
+      if (id >= 0) add(pieces_.IdToPiece(id), id);
+    }
+    for (int i = 0; i < kDefaultExtraIds; ++i) {
+      add("<extra_id_" + std::to_string(i) + ">", pieces_.GetPieceSize() + kDefaultExtraIds - 1 - i);
+    }
+  }
+
+  // The longest added token that stands at this place.
+  const AddedToken* added_at(const std::string& text, size_t at) const {
+    if (text[at] != '<') return nullptr;
+    for (const AddedToken& token : added_) {
+      if (text.compare(at, token.text.size(), token.text) == 0) return &token;
+    }
+    return nullptr;
+  }
+
+  // Without byte fallback a run of characters outside the vocabulary is one <unk>, where SentencePiece gives bytes.
+  void encode_piece(const std::string& text, std::vector<int32_t>& ids) const {
+    if (text.empty()) return;
+    bool after_unknown = false;
+    for (int id : pieces_.EncodeAsIds(text)) {
+      bool unknown = !byte_fallback_ && (pieces_.IsByte(id) || pieces_.IsUnknown(id));
+      if (!unknown) ids.push_back(id);
+      if (unknown && !after_unknown) ids.push_back(pieces_.unk_id());
+      after_unknown = unknown;
+    }
+  }
+
+  sentencepiece::SentencePieceProcessor pieces_;
+  std::vector<AddedToken> added_;
+  bool byte_fallback_ = false;
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<Tokenizer>> Tokenizer::load(const std::string& dir) {
+  auto tokenizer = std::make_unique<SentencePieceTokenizer>();
+  LA_RETURN_IF_ERROR(tokenizer->open(dir));
+  return std::unique_ptr<Tokenizer>(std::move(tokenizer));
+}
+
+}  // namespace liveavatar

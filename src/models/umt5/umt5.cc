@@ -1,0 +1,140 @@
+#include "models/umt5/umt5.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "ops/attention.h"
+#include "ops/elementwise.h"
+#include "ops/layout.h"
+#include "ops/linear.h"
+#include "ops/norm.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr float kEps = 1e-6f;
+constexpr int64_t kMaxDistance = 128;
+
+// Dimension `axis` of a tensor, or 0 when it is not there.
+int64_t dim_of(const TensorSource& source, const std::string& name, int axis) {
+  auto it = source.tensors().find(name);
+  return it == source.tensors().end() || it->second.shape.rank() <= axis ? 0 : it->second.shape[axis];
+}
+
+Expected<Umt5Config> read_config(const TensorSource& source) {
+  Umt5Config c;
+  c.vocabulary = dim_of(source, "token_embedding.weight", 0);
+  c.dim = dim_of(source, "token_embedding.weight", 1);
+  c.attention_dim = dim_of(source, "blocks.0.attn.q.weight", 0);
+  c.ffn_dim = dim_of(source, "blocks.0.ffn.fc1.weight", 0);
+  c.buckets = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 0);
+  c.heads = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 1);
+  while (dim_of(source, "blocks." + std::to_string(c.layers) + ".norm1.weight", 0) > 0) ++c.layers;
+  bool complete = c.vocabulary > 0 && c.dim > 0 && c.attention_dim > 0 && c.ffn_dim > 0 && c.buckets > 3 && c.heads > 0 && c.layers > 0;
+  if (!complete || c.attention_dim % c.heads != 0) return corrupt(source.where() + ": not a UMT5 encoder with a position table a layer");
+  return c;
+}
+
+Umt5LayerWeights load_layer(WeightLoader& loader, const Umt5Config& c, int64_t i) {
+  const std::string name = "blocks." + std::to_string(i) + ".";
+  Umt5LayerWeights w;
+  w.norm1 = loader.vector(name + "norm1.weight", {c.dim});
+  w.norm2 = loader.vector(name + "norm2.weight", {c.dim});
+  w.q = loader.linear(name + "attn.q", c.attention_dim, c.dim, false);
+  w.k = loader.linear(name + "attn.k", c.attention_dim, c.dim, false);
+  w.v = loader.linear(name + "attn.v", c.attention_dim, c.dim, false);
+  w.o = loader.linear(name + "attn.o", c.dim, c.attention_dim, false);
+  w.gate = loader.linear(name + "ffn.gate.0", c.ffn_dim, c.dim, false);
+  w.up = loader.linear(name + "ffn.fc1", c.ffn_dim, c.dim, false);
+  w.down = loader.linear(name + "ffn.fc2", c.dim, c.ffn_dim, false);
+  w.positions = loader.vector(name + "pos_embedding.embedding.weight", {c.buckets, c.heads});
+  return w;
+}
+
+}  // namespace
+
+int64_t position_bucket(int64_t distance, int64_t buckets) {
+  int64_t half = buckets / 2, exact = half / 2, far = std::abs(distance);
+  int64_t bucket = far;
+  if (far >= exact) {  // logarithmic beyond, in f32 as the original has it
+    float position = std::log(static_cast<float>(far) / static_cast<float>(exact)) /
+                     static_cast<float>(std::log(double(kMaxDistance) / double(exact))) * static_cast<float>(half - exact);
+    bucket = std::min(half - 1, exact + static_cast<int64_t>(position));
+  }
+  return bucket + (distance > 0 ? half : 0);
+}
+
+Umt5Activations::Umt5Activations(const Umt5Config& c, int64_t tokens, DType dtype, Arena& arena) {
+  x = arena.tensor({tokens, c.dim}, DType::kF32);
+  y = arena.tensor({tokens, c.dim}, dtype);
+  q = arena.tensor({tokens, c.attention_dim}, dtype);
+  k = arena.tensor({tokens, c.attention_dim}, dtype);
+  v = arena.tensor({tokens, c.attention_dim}, dtype);
+  attended = arena.tensor({tokens, c.attention_dim}, dtype);
+  gate = arena.tensor({tokens, c.ffn_dim}, dtype);
+  up = arena.tensor({tokens, c.ffn_dim}, dtype);
+  bias = arena.tensor({c.heads, tokens, tokens}, DType::kF32);
+}
+
+Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& backend, Budget& budget, DType dtype) {
+  std::unique_ptr<Umt5> model(new Umt5(backend, budget, dtype));
+  LA_ASSIGN_OR_RETURN(model->config_, read_config(source));
+  const Umt5Config& c = model->config_;
+  WeightLoader loader(source, backend, budget, Tenant::kText, dtype);
+  model->embedding_ = loader.table("token_embedding.weight", c.vocabulary, c.dim);
+  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) model->layers_.push_back(load_layer(loader, c, i));
+  model->norm_ = loader.vector("norm.weight", {c.dim});
+  LA_RETURN_IF_ERROR(loader.status());
+  model->buffers_ = loader.take_buffers();
+  return model;
+}
+
+void Umt5::fill_bias(const Tensor& positions, const Tensor& bias) {
+  int64_t tokens = bias.dim(1);
+  for (int64_t h = 0; h < config_.heads; ++h) {
+    for (int64_t q = 0; q < tokens; ++q) {
+      for (int64_t k = 0; k < tokens; ++k) {
+        bias.f32()[(h * tokens + q) * tokens + k] = positions.f32()[position_bucket(k - q, config_.buckets) * config_.heads + h];
+      }
+    }
+  }
+}
+
+void Umt5::layer(const Umt5LayerWeights& w, Umt5Activations& a) {
+  ops::rms_norm(backend_, a.x, kEps, w.norm1, a.y);
+  ops::linear(backend_, a.y, w.q, a.q);
+  ops::linear(backend_, a.y, w.k, a.k);
+  ops::linear(backend_, a.y, w.v, a.v);
+  fill_bias(w.positions, a.bias);
+  const KeyValues keys{a.k, a.v};
+  ops::attention(backend_, a.q, {&keys, 1}, {.heads = config_.heads, .scale = 1.0f, .bias = a.bias}, a.attended);  // QK is not scaled
+  ops::linear(backend_, a.attended, w.o, a.x, {.residual = a.x});
+
+  ops::rms_norm(backend_, a.x, kEps, w.norm2, a.y);
+  ops::linear(backend_, a.y, w.gate, a.gate, {.activation = Activation::kGeluTanh});
+  ops::linear(backend_, a.y, w.up, a.up);
+  ops::multiply(backend_, a.up, a.gate, a.up);
+  ops::linear(backend_, a.up, w.down, a.x, {.residual = a.x});
+}
+
+Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
+  if (ids.empty()) return invalid_argument("the prompt has no tokens");
+  for (int32_t id : ids) {
+    if (id < 0 || id >= config_.vocabulary) {
+      return corrupt("the tokenizer gives id " + std::to_string(id) + ", the text encoder knows " + std::to_string(config_.vocabulary) +
+                     "; these files belong to different checkpoints");
+    }
+  }
+  int64_t tokens = static_cast<int64_t>(ids.size());
+  Arena measure;
+  Umt5Activations(config_, tokens, dtype_, measure);
+  LA_ASSIGN_OR_RETURN(Arena arena, Arena::allocate(budget_, Tenant::kText, measure.used_bytes()));
+  Umt5Activations a(config_, tokens, dtype_, arena);
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows, OwnedTensor::allocate(budget_, Tenant::kConditioning, {tokens, config_.dim}, DType::kF32));
+  ops::embedding(backend_, ids, embedding_, a.x);
+  for (const Umt5LayerWeights& w : layers_) layer(w, a);
+  ops::rms_norm(backend_, a.x, kEps, norm_, rows.tensor);
+  return rows;
+}
+
+}  // namespace liveavatar
