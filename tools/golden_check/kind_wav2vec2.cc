@@ -1,7 +1,138 @@
+// The audio encoder: normalisation, hidden states, features of whole voices, the tables between rates, reading of files.
+#include <algorithm>
 #include <stdexcept>
 
 #include "golden.h"
+#include "media/audio.h"
+#include "models/wav2vec2/audio_features.h"
+#include "models/wav2vec2/timeline.h"
 
 namespace liveavatar::golden {
-void check_wav2vec2(const Golden&) { throw std::runtime_error("not built yet"); }
+namespace {
+
+class VectorSource : public MonoSource {
+ public:
+  explicit VectorSource(std::vector<float> samples) : samples_(std::move(samples)) {}
+  Expected<int64_t> read(float* samples, int64_t count) override {
+    count = std::min(count, static_cast<int64_t>(samples_.size()) - at_);
+    std::copy_n(samples_.begin() + at_, count, samples);
+    at_ += count;
+    return count;
+  }
+  Status rewind() override {
+    at_ = 0;
+    return {};
+  }
+
+ private:
+  std::vector<float> samples_;
+  int64_t at_ = 0;
+};
+
+template <typename T>
+T must(Expected<T> value) {
+  if (!value.ok()) throw std::runtime_error(value.status().message());
+  return *std::move(value);
+}
+
+std::vector<float> normalised(const std::vector<float>& audio) {
+  VectorSource source(audio);
+  Loudness loudness = must(measure_loudness(source));
+  std::vector<float> out;
+  for (float x : audio) out.push_back(loudness.normalise(x));
+  return out;
+}
+
+// Some layers in full, or some frames of all layers.
+std::vector<float> pick(const Tensor& states, const nlohmann::json& layers, const nlohmann::json& frames) {
+  std::vector<float> out;
+  int64_t count = states.dim(1), width = states.dim(2);
+  for (int64_t l = 0; l < states.dim(0); ++l) {
+    if (!layers.is_null() && std::find(layers.begin(), layers.end(), l) == layers.end()) continue;
+    for (int64_t f = 0; f < count; ++f) {
+      if (!frames.is_null() && std::find(frames.begin(), frames.end(), f) == frames.end()) continue;
+      const float* row = states.f32() + (l * count + f) * width;
+      out.insert(out.end(), row, row + width);
+    }
+  }
+  return out;
+}
+
+void hidden_states(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+  OwnedTensor states = must(model.hidden_states(golden.f32(call.at("in").at("input_values"))));
+  const auto& out = call.at("out");
+  if (out.contains("hidden_states")) golden.compare(out.at("hidden_states"), states.tensor);
+  if (out.contains("selected_layers")) golden.compare(out.at("selected_layers"), pick(states.tensor, call.at("args").at("selected"), nullptr));
+  if (out.contains("edge_frames")) golden.compare(out.at("edge_frames"), pick(states.tensor, nullptr, call.at("args").at("edges")));
+}
+
+void encode_audio(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+  const auto& args = call.at("args");
+  VectorSource source(golden.f32(call.at("in").at("audio")));
+  AudioFeaturesOptions options;
+  options.fps = args.at("fps");
+  options.infer_frames = args.at("infer_frames");
+  auto features = must(AudioFeatures::open(model, source, options));
+  golden.exact(call.at("out").at("features").get<std::string>() + " clips", features->clips() == args.at("clips"));
+  int64_t columns = args.at("columns");
+  std::vector<float> out(size_t(features->layers() * features->width() * columns));
+  if (golden.ok("columns", features->columns(0, columns, out.data()))) golden.compare(call.at("out").at("features"), out);
+}
+
+void table(const Golden& golden, const nlohmann::json& call, const std::string& in, const std::string& out, int64_t (*f)(int64_t)) {
+  std::vector<int32_t> values = golden.i32(call.at("in").at(in));
+  for (int32_t& v : values) v = static_cast<int32_t>(f(v));
+  golden.exact(call.at("op").get<std::string>() + " " + out, values == golden.i32(call.at("out").at(out)));
+}
+
+void column_table(const Golden& golden, const nlohmann::json& call) {
+  std::vector<int32_t> want = golden.i32(call.at("out").at("index")), got;
+  for (int64_t i = 0; i < int64_t(want.size()); ++i) got.push_back(static_cast<int32_t>(column_source(i, call.at("args").at("frames_30hz"), 25)));
+  golden.exact("column_source", got == want);
+}
+
+void load_audio(const Golden& golden, const nlohmann::json& call) {
+  auto samples = read_mono(golden.path(call.at("args").at("file")), kModelRateHz);
+  if (golden.ok(call.at("args").at("file"), samples.status())) golden.compare(call.at("out").at("audio"), *samples);
+}
+
+void run(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+  std::string op = call.at("op");
+  if (op == "normalise") {
+    golden.compare(call.at("out").at("input_values"), normalised(golden.f32(call.at("in").at("audio"))));
+  } else if (op == "hidden_states") {
+    hidden_states(golden, model, call);
+  } else if (op == "encode_audio") {
+    encode_audio(golden, model, call);
+  } else if (op == "interpolated_length") {
+    table(golden, call, "frames_50hz", "frames_30hz", interpolated_length);
+  } else if (op == "clip_count") {
+    table(golden, call, "frames_30hz", "clips_48", [](int64_t n) { return clip_count(n, 48, 25); });
+    table(golden, call, "frames_30hz", "clips_12", [](int64_t n) { return clip_count(n, 12, 25); });
+  } else if (op == "frame_count") {
+    table(golden, call, "samples", "frames_50hz", frame_count);
+  } else if (op == "column_source") {
+    column_table(golden, call);
+  } else if (op == "load_audio") {
+    load_audio(golden, call);
+  } else {
+    throw std::runtime_error("unknown op '" + op + "'");
+  }
+}
+
+}  // namespace
+
+void check_wav2vec2(const Golden& golden) {
+  auto model = must(Wav2Vec2::load(golden.dir, *golden.backend, *golden.budget, golden.dtype));
+  for (const auto& call : golden.calls()) run(golden, *model, call);
+  // The other files hold the same values under older names; each must give the same states.
+  for (const auto& variant : golden.config().at("variants")) {
+    auto other = Wav2Vec2::load_file(golden.dir, golden.path(variant), *golden.backend, *golden.budget, golden.dtype);
+    if (!golden.ok(variant, other.status())) continue;
+    for (const auto& call : golden.calls()) {
+      if (call.at("op") == "hidden_states" && call.at("out").contains("hidden_states")) hidden_states(golden, **other, call);
+    }
+  }
+}
+
 }  // namespace liveavatar::golden

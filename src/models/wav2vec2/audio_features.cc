@@ -1,0 +1,128 @@
+#include "models/wav2vec2/audio_features.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "models/wav2vec2/timeline.h"
+
+namespace liveavatar {
+
+float Loudness::normalise(float x) const { return static_cast<float>((x - mean) / std::sqrt(variance + 1e-7)); }
+
+Expected<Loudness> measure_loudness(MonoSource& mono) {
+  // Sums of a few seconds each, joined by their own means: exact enough for eight hours.
+  Loudness total;
+  std::vector<float> chunk(1 << 16);
+  double squares = 0;  // around the running mean
+  while (true) {
+    LA_ASSIGN_OR_RETURN(int64_t got, mono.read(chunk.data(), static_cast<int64_t>(chunk.size())));
+    if (got == 0) break;
+    double mean = 0, deviation = 0;
+    for (int64_t i = 0; i < got; ++i) mean += chunk[size_t(i)];
+    mean /= double(got);
+    for (int64_t i = 0; i < got; ++i) deviation += (chunk[size_t(i)] - mean) * (chunk[size_t(i)] - mean);
+    double before = double(total.samples), now = double(got), delta = mean - total.mean;
+    total.mean += delta * now / (before + now);
+    squares += deviation + delta * delta * before * now / (before + now);
+    total.samples += got;
+  }
+  if (total.samples > 0) total.variance = squares / double(total.samples);
+  LA_RETURN_IF_ERROR(mono.rewind());
+  return total;
+}
+
+Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options) {
+  std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
+  LA_ASSIGN_OR_RETURN(features->loudness_, measure_loudness(mono));
+  features->frames_50hz_ = frame_count(features->loudness_.samples);
+  features->frames_30hz_ = interpolated_length(features->frames_50hz_);
+  if (features->frames_50hz_ < 2) {
+    return corrupt("the voice holds " + std::to_string(features->loudness_.samples * 1000 / kModelRateHz) +
+                   " ms of sound; at least 45 ms are needed");
+  }
+  bool whole = double(features->loudness_.samples) <= options.full_seconds * kModelRateHz;
+  features->window_frames_ = whole ? features->frames_50hz_
+                                   : std::min(features->frames_50hz_, static_cast<int64_t>(options.window_seconds * 50));
+  features->context_frames_ = whole ? 0 : static_cast<int64_t>(options.context_seconds * 50);
+  return features;
+}
+
+int64_t AudioFeatures::clips() const { return clip_count(frames_30hz_, options_.infer_frames, options_.fps); }
+
+int64_t AudioFeatures::voice_frames() const { return (loudness_.samples * options_.fps + kModelRateHz - 1) / kModelRateHz; }
+
+// samples_ becomes normalised samples [first, first + count), keeping what it already has of them.
+Status AudioFeatures::read_samples(int64_t first, int64_t count) {
+  if (first < samples_first_) {
+    LA_RETURN_IF_ERROR(mono_.rewind());
+    samples_.clear();
+    samples_first_ = samples_read_ = 0;
+  }
+  int64_t dropped = std::min(first, samples_read_) - samples_first_;
+  samples_.erase(samples_.begin(), samples_.begin() + dropped);
+  samples_first_ += dropped;
+  std::vector<float> chunk(1 << 14);
+  while (samples_read_ < first + count) {
+    bool skipping = samples_read_ < first;
+    int64_t want = std::min<int64_t>((skipping ? first : first + count) - samples_read_, static_cast<int64_t>(chunk.size()));
+    LA_ASSIGN_OR_RETURN(int64_t got, mono_.read(chunk.data(), want));
+    if (got == 0) return corrupt("the voice ended earlier than when it was first read; has the file changed?");
+    samples_read_ += got;
+    if (skipping) {
+      samples_first_ = samples_read_;
+    } else {
+      for (int64_t i = 0; i < got; ++i) samples_.push_back(loudness_.normalise(chunk[size_t(i)]));
+    }
+  }
+  return {};
+}
+
+Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
+  if (!activations_) {
+    Arena measure;
+    Wav2Vec2Activations(model_.config(), window_frames_, model_.dtype(), measure);
+    LA_ASSIGN_OR_RETURN(arena_, Arena::allocate(model_.budget(), Tenant::kAudio, measure.used_bytes()));
+    activations_ = std::make_unique<Wav2Vec2Activations>(model_.config(), window_frames_, model_.dtype(), arena_);
+    LA_ASSIGN_OR_RETURN(states_, OwnedTensor::allocate(model_.budget(), Tenant::kAudio, {layers(), window_frames_, width()}, DType::kF32));
+  }
+  int64_t count = (frames - 1) * kHopSamples + kReachSamples;
+  LA_RETURN_IF_ERROR(read_samples(first_frame * kHopSamples, count));
+  Tensor out(states_.tensor.data, {layers(), frames, width()}, DType::kF32);
+  model_.hidden_states({samples_.data(), size_t(count)}, *activations_, out);
+  window_first_ = first_frame;
+  window_count_ = frames;
+  return {};
+}
+
+// Makes hidden states `frame` and the one behind it available.
+Status AudioFeatures::need_frame(int64_t frame) {
+  int64_t behind = std::min(frame + 1, frames_50hz_ - 1);
+  if (frame >= usable_first_ && behind < usable_end_) return {};
+  int64_t first = std::clamp<int64_t>(frame - context_frames_, 0, frames_50hz_ - window_frames_);
+  int64_t end = first + window_frames_;
+  LA_RETURN_IF_ERROR(load_window(first, window_frames_));
+  usable_first_ = first == 0 ? 0 : first + std::min(context_frames_, frame - first);
+  usable_end_ = end == frames_50hz_ ? end : end - context_frames_;
+  return {};
+}
+
+Status AudioFeatures::columns(int64_t first, int64_t count, float* out) {
+  std::memset(out, 0, static_cast<size_t>(layers() * width() * count) * sizeof(float));
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t source = column_source(first + i, frames_30hz_, options_.fps);
+    if (source < 0) continue;
+    Between at = between(source, frames_30hz_, frames_50hz_);
+    LA_RETURN_IF_ERROR(need_frame(at.low));
+    int64_t low = at.low - window_first_, high = std::min(at.low + 1, frames_50hz_ - 1) - window_first_;
+    for (int64_t l = 0; l < layers(); ++l) {
+      const float* states = states_.tensor.f32() + l * window_count_ * width();
+      for (int64_t c = 0; c < width(); ++c) {
+        out[(l * width() + c) * count + i] = states[low * width() + c] * (1 - at.share) + states[high * width() + c] * at.share;
+      }
+    }
+  }
+  return {};
+}
+
+}  // namespace liveavatar

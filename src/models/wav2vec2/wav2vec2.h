@@ -1,0 +1,83 @@
+// wav2vec2-large (XLSR): layer-norm feature extractor, stable-layer-norm transformer; every hidden state is handed out.
+// Source: wav2vec 2.0 (arXiv 2006.11477), XLSR (arXiv 2006.13979).
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "ops/backend.h"
+#include "weights/loader.h"
+
+namespace liveavatar {
+
+// From the folder's config.json. Large: width 1024, 24 layers, 16 heads, ffn 4096, conv 512 x 7.
+struct Wav2Vec2Config {
+  int64_t width = 0, layers = 0, heads = 0, ffn_dim = 0, conv_dim = 0;
+  int64_t position_kernel = 128, position_groups = 16;
+  float eps = 1e-5f;
+};
+Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir);
+
+struct Wav2Vec2ConvLayer {
+  ConvWeight conv;
+  Tensor norm_weight, norm_bias;
+};
+
+struct Wav2Vec2LayerWeights {
+  LinearWeight q, k, v, out, up, down;
+  Tensor norm1_weight, norm1_bias, norm2_weight, norm2_bias;
+};
+
+struct Wav2Vec2Weights {
+  std::vector<Wav2Vec2ConvLayer> extractor;
+  Tensor projection_norm_weight, projection_norm_bias;
+  LinearWeight projection;
+  ConvWeight position;
+  std::vector<Wav2Vec2LayerWeights> layers;
+  Tensor norm_weight, norm_bias;
+  std::vector<Buffer> buffers;
+};
+
+// Buffers of one pass over at most `frames` hidden states; over a measuring Arena only their size.
+struct Wav2Vec2Activations {
+  Tensor conv_a, conv_b;              // flat f32, the feature extractor's chunk
+  Tensor features;                    // f32 [T, conv_dim]
+  Tensor x;                           // f32 [T, width]
+  Tensor y, q, k, v, attended, hidden;
+  Wav2Vec2Activations(const Wav2Vec2Config& config, int64_t frames, DType dtype, Arena& arena);
+};
+
+class Wav2Vec2 {
+ public:
+  // dir: config.json and model.safetensors or pytorch_model.bin. backend and budget outlive the model.
+  static Expected<std::unique_ptr<Wav2Vec2>> load(const std::string& dir, Backend& backend, Budget& budget, DType dtype);
+  // The same with a weights file of any name.
+  static Expected<std::unique_ptr<Wav2Vec2>> load_file(const std::string& dir, const std::string& weights, Backend& backend,
+                                                       Budget& budget, DType dtype);
+  const Wav2Vec2Config& config() const { return config_; }
+  Budget& budget() { return budget_; }
+  DType dtype() const { return dtype_; }
+
+  // input_values: 16 kHz, normalised; at least 400 samples. out f32 [layers + 1, frames, width], frames = frame_count(samples),
+  // no more than activations were laid out for. The last state is after the encoder's norm.
+  void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out);
+  // The same with memory of its own.
+  Expected<OwnedTensor> hidden_states(std::span<const float> input_values);
+
+ private:
+  Wav2Vec2(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
+  void extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features);
+  void layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Activations& a);
+
+  Backend& backend_;
+  Budget& budget_;
+  DType dtype_;
+  Wav2Vec2Config config_;
+  Wav2Vec2Weights weights_;
+};
+
+}  // namespace liveavatar

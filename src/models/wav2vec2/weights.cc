@@ -1,0 +1,136 @@
+// Names as in the Hugging Face checkpoints, with both spellings of the weight-normalised position convolution.
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "models/wav2vec2/wav2vec2.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr std::array<int64_t, 7> kKernels{10, 3, 3, 3, 3, 2, 2}, kStrides{5, 2, 2, 2, 2, 2, 2};
+
+Status wrong(const std::string& path, const std::string& why) { return corrupt(path + ": " + why); }
+
+// w[:, :, k] = g[k] * v[:, :, k] / |v[:, :, k]|
+ConvWeight load_position(WeightLoader& loader, const Wav2Vec2Config& c, const std::string& prefix) {
+  const std::string name = prefix + "encoder.pos_conv_embed.conv.";
+  bool newer = loader.has(name + "parametrizations.weight.original0");
+  int64_t inputs = c.width / c.position_groups;
+  std::vector<float> g = loader.read_f32(name + (newer ? "parametrizations.weight.original0" : "weight_g"), {1, 1, c.position_kernel});
+  std::vector<float> v = loader.read_f32(name + (newer ? "parametrizations.weight.original1" : "weight_v"), {c.width, inputs, c.position_kernel});
+  Tensor bias = loader.vector(name + "bias", {c.width});
+  if (!loader.status().ok()) return {};
+  for (int64_t k = 0; k < c.position_kernel; ++k) {
+    double squares = 0;
+    for (int64_t i = k; i < static_cast<int64_t>(v.size()); i += c.position_kernel) squares += double(v[size_t(i)]) * v[size_t(i)];
+    float factor = static_cast<float>(g[size_t(k)] / std::sqrt(squares));
+    for (int64_t i = k; i < static_cast<int64_t>(v.size()); i += c.position_kernel) v[size_t(i)] *= factor;
+  }
+  ConvWeight shape;
+  shape.out_channels = shape.in_channels = c.width;
+  shape.kernel = {1, 1, c.position_kernel};
+  shape.groups = c.position_groups;
+  return loader.pack_conv(Tensor(v.data(), {c.width, inputs, 1, 1, c.position_kernel}, DType::kF32), shape, bias);
+}
+
+Wav2Vec2LayerWeights load_layer(WeightLoader& loader, const Wav2Vec2Config& c, const std::string& name) {
+  Wav2Vec2LayerWeights w;
+  w.q = loader.linear(name + "attention.q_proj", c.width, c.width);
+  w.k = loader.linear(name + "attention.k_proj", c.width, c.width);
+  w.v = loader.linear(name + "attention.v_proj", c.width, c.width);
+  w.out = loader.linear(name + "attention.out_proj", c.width, c.width);
+  w.up = loader.linear(name + "feed_forward.intermediate_dense", c.ffn_dim, c.width);
+  w.down = loader.linear(name + "feed_forward.output_dense", c.width, c.ffn_dim);
+  w.norm1_weight = loader.vector(name + "layer_norm.weight", {c.width});
+  w.norm1_bias = loader.vector(name + "layer_norm.bias", {c.width});
+  w.norm2_weight = loader.vector(name + "final_layer_norm.weight", {c.width});
+  w.norm2_bias = loader.vector(name + "final_layer_norm.bias", {c.width});
+  return w;
+}
+
+Wav2Vec2Weights load_weights(WeightLoader& loader, const Wav2Vec2Config& c) {
+  const std::string prefix = loader.has("wav2vec2.encoder.layer_norm.weight") ? "wav2vec2." : "";
+  Wav2Vec2Weights w;
+  for (size_t i = 0; i < kKernels.size(); ++i) {
+    const std::string name = prefix + "feature_extractor.conv_layers." + std::to_string(i);
+    Wav2Vec2ConvLayer layer;
+    layer.conv = loader.conv(name + ".conv", c.conv_dim, i == 0 ? 1 : c.conv_dim, {1, 1, kKernels[i]});
+    layer.norm_weight = loader.vector(name + ".layer_norm.weight", {c.conv_dim});
+    layer.norm_bias = loader.vector(name + ".layer_norm.bias", {c.conv_dim});
+    w.extractor.push_back(layer);
+  }
+  w.projection_norm_weight = loader.vector(prefix + "feature_projection.layer_norm.weight", {c.conv_dim});
+  w.projection_norm_bias = loader.vector(prefix + "feature_projection.layer_norm.bias", {c.conv_dim});
+  w.projection = loader.linear(prefix + "feature_projection.projection", c.width, c.conv_dim);
+  w.position = load_position(loader, c, prefix);
+  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) {
+    w.layers.push_back(load_layer(loader, c, prefix + "encoder.layers." + std::to_string(i) + "."));
+  }
+  w.norm_weight = loader.vector(prefix + "encoder.layer_norm.weight", {c.width});
+  w.norm_bias = loader.vector(prefix + "encoder.layer_norm.bias", {c.width});
+  return w;
+}
+
+Status check_extractor(const nlohmann::json& json, const std::string& path) {
+  auto same = [&](const char* key, const std::array<int64_t, 7>& want) {
+    return !json.contains(key) || json[key] == nlohmann::json(std::vector<int64_t>(want.begin(), want.end()));
+  };
+  if (!same("conv_kernel", kKernels) || !same("conv_stride", kStrides)) return wrong(path, "another feature extractor than wav2vec2's seven layers");
+  if (json.value("feat_extract_norm", std::string("layer")) != "layer" || !json.value("do_stable_layer_norm", true)) {
+    return wrong(path, "not the large kind (feat_extract_norm layer, do_stable_layer_norm true)");
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir) {
+  const std::string path = dir + "/config.json";
+  std::ifstream file(path);
+  if (!file) return not_found(path + ": cannot be read");
+  nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
+  if (!json.is_object()) return wrong(path, "not a JSON object");
+  LA_RETURN_IF_ERROR(check_extractor(json, path));
+  Wav2Vec2Config c;
+  auto number = [&json](const char* key, int64_t fallback) {
+    return json.contains(key) && json[key].is_number() ? json[key].get<int64_t>() : fallback;
+  };
+  c.width = number("hidden_size", 0);
+  c.layers = number("num_hidden_layers", 0);
+  c.heads = number("num_attention_heads", 0);
+  c.ffn_dim = number("intermediate_size", 0);
+  c.position_kernel = number("num_conv_pos_embeddings", 128);
+  c.position_groups = number("num_conv_pos_embedding_groups", 16);
+  if (json.contains("conv_dim") && json["conv_dim"].is_array() && !json["conv_dim"].empty() && json["conv_dim"][0].is_number()) {
+    c.conv_dim = json["conv_dim"][0].get<int64_t>();
+  }
+  if (json.contains("layer_norm_eps") && json["layer_norm_eps"].is_number()) c.eps = json["layer_norm_eps"].get<float>();
+  constexpr int64_t kMost = 1 << 16;
+  for (int64_t v : {c.width, c.layers, c.heads, c.ffn_dim, c.position_kernel, c.position_groups, c.conv_dim}) {
+    if (v < 1 || v > kMost) return wrong(path, "a size is missing or absurd");
+  }
+  if (c.width % c.heads != 0 || c.width % c.position_groups != 0) return wrong(path, "hidden_size does not split into its heads and groups");
+  return c;
+}
+
+Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const std::string& dir, Backend& backend, Budget& budget, DType dtype) {
+  std::error_code ignored;
+  bool newer = std::filesystem::exists(dir + "/model.safetensors", ignored);
+  return load_file(dir, dir + (newer ? "/model.safetensors" : "/pytorch_model.bin"), backend, budget, dtype);
+}
+
+Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load_file(const std::string& dir, const std::string& weights, Backend& backend,
+                                                        Budget& budget, DType dtype) {
+  std::unique_ptr<Wav2Vec2> model(new Wav2Vec2(backend, budget, dtype));
+  LA_ASSIGN_OR_RETURN(model->config_, read_wav2vec2_config(dir));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(weights));
+  WeightLoader loader(*source, backend, budget, Tenant::kAudio, dtype);
+  model->weights_ = load_weights(loader, model->config_);
+  LA_RETURN_IF_ERROR(loader.status());
+  model->weights_.buffers = loader.take_buffers();
+  return model;
+}
+
+}  // namespace liveavatar
