@@ -1,25 +1,33 @@
-// Voices in: decode with FFmpeg, mix down, resample with libsoxr.
+// Voices in: decoded with FFmpeg as they are read, mixed down, resampled with libsoxr. Nothing holds a whole file.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/mono_source.h"
 #include "core/status.h"
 
 namespace liveavatar {
 
-struct Audio {
-  int sample_rate_hz = 0;
-  int channels = 0;
-  std::vector<float> samples;  // interleaved [frames, channels], -1..1
-  int64_t frames() const { return channels ? static_cast<int64_t>(samples.size()) / channels : 0; }
-  double seconds() const { return sample_rate_hz ? static_cast<double>(frames()) / sample_rate_hz : 0; }
+// Interleaved samples of a sound file, front to back. One thread at a time.
+class AudioStream {
+ public:
+  virtual ~AudioStream() = default;
+  virtual int sample_rate_hz() const = 0;
+  virtual int channels() const = 0;
+  // Up to `frames` frames of channels() samples in -1..1; NaN and infinity become 0. Returns frames read, 0 at the end.
+  virtual Expected<int64_t> read(float* interleaved, int64_t frames) = 0;
+  virtual Status rewind() = 0;
 };
 
-// Whole file at its own rate and channels. Errors: missing, empty, corrupt, no audio stream, no samples; NaN samples become 0.
-Expected<Audio> read_audio(const std::string& path);
-// Channels averaged, then resampled (soxr high quality) to rate_hz; ceil(frames * rate / own rate) samples.
-Expected<std::vector<float>> to_mono(const Audio& audio, int rate_hz);
+// Any sound FFmpeg reads. Errors in one line: missing, empty, not a sound, no samples in it. A damaged tail ends the sound.
+Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
+
+// Channels averaged, then resampled (soxr, high quality) to rate_hz: ceil(samples * rate_hz / own rate) samples.
+Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz);
+
+// All of it at once; for short sounds.
+Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz);
 
 }  // namespace liveavatar

@@ -21,10 +21,9 @@ struct VideoWriterOptions {
 class VideoWriter {
  public:
   virtual ~VideoWriter() = default;  // without finish(): the file ends at the last fragment
-  // audio may be null (silent video). Its samples are encoded alongside the frames, up to the end of the last frame;
-  // kept alive by the writer.
+  // audio may be null (silent video). It is read alongside the frames, up to the end of the last frame.
   static Expected<std::unique_ptr<VideoWriter>> open(const std::string& path, const VideoWriterOptions& options,
-                                                     std::shared_ptr<const Audio> audio);
+                                                     std::unique_ptr<AudioStream> audio);
   // rgb [height, width, 3].
   virtual Status write_frame(const uint8_t* rgb) = 0;
   // Encodes the rest of the sound up to the last frame's end (silence if it is shorter), writes the trailer, closes.

@@ -1,0 +1,106 @@
+// Antialiased bilinear resizing in exact integers, as PIL does it, and the crop behind it.
+#include <algorithm>
+#include <cmath>
+
+#include "media/image.h"
+
+namespace liveavatar {
+namespace {
+
+// For one output position: which inputs, with weights of 2^22 in sum.
+struct Taps {
+  int64_t first = 0;
+  std::vector<int64_t> weights;
+};
+
+std::vector<Taps> bilinear_taps(int64_t in, int64_t out) {
+  double scale = double(in) / double(out), filter = std::max(scale, 1.0);
+  std::vector<Taps> all;
+  for (int64_t i = 0; i < out; ++i) {
+    double centre = (double(i) + 0.5) * scale;
+    int64_t first = std::max<int64_t>(0, static_cast<int64_t>(centre - filter + 0.5));
+    int64_t last = std::min(in, static_cast<int64_t>(centre + filter + 0.5));
+    std::vector<double> weights;
+    double sum = 0;
+    for (int64_t j = first; j < last; ++j) {
+      weights.push_back(std::max(0.0, 1 - std::fabs((double(j) - centre + 0.5) / filter)));
+      sum += weights.back();
+    }
+    Taps taps{first, {}};
+    for (double w : weights) taps.weights.push_back(static_cast<int64_t>(0.5 + w / sum * 4194304.0));
+    all.push_back(std::move(taps));
+  }
+  return all;
+}
+
+uint8_t blend(const Taps& taps, const uint8_t* pixel, int64_t stride) {
+  int64_t sum = 1 << 21;
+  for (size_t j = 0; j < taps.weights.size(); ++j) sum += taps.weights[j] * pixel[(taps.first + int64_t(j)) * stride];
+  return static_cast<uint8_t>(std::clamp<int64_t>(sum >> 22, 0, 255));
+}
+
+// Horizontal pass, then vertical, rounded to 8 bits in between; a pass that changes nothing is skipped.
+Image resize(const Image& image, int64_t height, int64_t width) {
+  Image wide = image;
+  if (width != image.width) {
+    wide.width = width;
+    wide.rgb.resize(static_cast<size_t>(wide.height * width * 3));
+    std::vector<Taps> taps = bilinear_taps(image.width, width);
+    for (int64_t y = 0; y < wide.height; ++y) {
+      for (int64_t i = 0; i < width * 3; ++i) {
+        wide.rgb[size_t(y * width * 3 + i)] = blend(taps[size_t(i / 3)], image.rgb.data() + y * image.width * 3 + i % 3, 3);
+      }
+    }
+  }
+  if (height == image.height) return wide;
+  Image out;
+  out.height = height;
+  out.width = width;
+  out.rgb.resize(static_cast<size_t>(height * width * 3));
+  std::vector<Taps> taps = bilinear_taps(image.height, height);
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t i = 0; i < width * 3; ++i) out.rgb[size_t(y * width * 3 + i)] = blend(taps[size_t(y)], wide.rgb.data() + i, width * 3);
+  }
+  return out;
+}
+
+// Centre crop, black where the picture is too small. Odd surplus rounds half to even, odd bars put less in front.
+Image crop(const Image& image, WorkingSize size) {
+  Image out;
+  out.height = size.height;
+  out.width = size.width;
+  out.rgb.assign(static_cast<size_t>(size.height * size.width * 3), 0);
+  auto offset = [](int64_t have, int64_t want) {
+    return have >= want ? static_cast<int64_t>(std::nearbyint(double(have - want) / 2)) : -((want - have) / 2);
+  };
+  int64_t top = offset(image.height, size.height), left = offset(image.width, size.width);
+  for (int64_t y = std::max<int64_t>(0, -top); y < size.height && y + top < image.height; ++y) {
+    for (int64_t x = std::max<int64_t>(0, -left); x < size.width && x + left < image.width; ++x) {
+      std::copy_n(&image.rgb[size_t(((y + top) * image.width + x + left) * 3)], 3, &out.rgb[size_t((y * size.width + x) * 3)]);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Image fit_image(const Image& image, WorkingSize size, Fit fit) {
+  int64_t height = image.height, width = image.width;
+  if (fit == Fit::kOriginal) {
+    int64_t target = std::min(size.height, size.width);
+    bool tall = height >= width;
+    int64_t shorter = tall ? width : height, longer = tall ? height : width;
+    if (shorter != target) {
+      int64_t long_side = target * longer / shorter;
+      height = tall ? long_side : target;
+      width = tall ? target : long_side;
+    }
+  } else {
+    double scale = std::max(double(size.height) / double(height), double(size.width) / double(width));
+    height = std::max(size.height, static_cast<int64_t>(std::lround(double(height) * scale)));
+    width = std::max(size.width, static_cast<int64_t>(std::lround(double(width) * scale)));
+  }
+  return crop(resize(image, height, width), size);
+}
+
+}  // namespace liveavatar
