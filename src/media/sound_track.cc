@@ -1,0 +1,115 @@
+#include "media/sound_track.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace liveavatar {
+namespace {
+
+constexpr int64_t kBitsPerChannel = 96000;
+constexpr int64_t kChunkFrames = 4096;
+
+// The sound's own rate, or the nearest that AAC has.
+int aac_rate(int rate) {
+  constexpr int kRates[] = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000};
+  return *std::min_element(std::begin(kRates), std::end(kRates), [rate](int a, int b) { return std::abs(a - rate) < std::abs(b - rate); });
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStream> audio, bool global_header) {
+  std::unique_ptr<SoundTrack> track(new SoundTrack(std::move(audio)));
+  const AVCodec* codec = avcodec_find_encoder(AV_CODEC_ID_AAC);
+  track->encoder_.reset(codec ? avcodec_alloc_context3(codec) : nullptr);
+  track->frame_.reset(av_frame_alloc());
+  track->packet_.reset(av_packet_alloc());
+  if (!track->encoder_ || !track->frame_ || !track->packet_) return unsupported("FFmpeg here has no AAC encoder");
+  AVCodecContext& encoder = *track->encoder_;
+  int channels = std::min(track->audio_->channels(), 2);
+  encoder.sample_fmt = AV_SAMPLE_FMT_FLTP;
+  encoder.sample_rate = aac_rate(track->audio_->sample_rate_hz());
+  encoder.bit_rate = kBitsPerChannel * channels;
+  encoder.time_base = {1, encoder.sample_rate};
+  encoder.flags |= AV_CODEC_FLAG_BITEXACT | (global_header ? AV_CODEC_FLAG_GLOBAL_HEADER : 0);
+  av_channel_layout_default(&encoder.ch_layout, channels);
+  if (int code = avcodec_open2(&encoder, codec, nullptr); code < 0) return unsupported("the AAC encoder refuses: " + ffmpeg_error(code));
+
+  AVChannelLayout from{};
+  av_channel_layout_default(&from, track->audio_->channels());
+  SwrContext* resampler = nullptr;
+  int code = swr_alloc_set_opts2(&resampler, &encoder.ch_layout, AV_SAMPLE_FMT_FLTP, encoder.sample_rate, &from, AV_SAMPLE_FMT_FLT,
+                                 track->audio_->sample_rate_hz(), 0, nullptr);
+  track->resampler_.reset(resampler);
+  if (code < 0 || swr_init(resampler) < 0) return unsupported("the voice's channel layout cannot be converted");
+  track->waiting_.resize(static_cast<size_t>(channels));
+  return track;
+}
+
+// Converted samples until made_ reaches `until`; silence behind the voice.
+Status SoundTrack::pull(int64_t until) {
+  size_t channels = waiting_.size();
+  interleaved_.resize(static_cast<size_t>(kChunkFrames * audio_->channels()));
+  while (made_ < until) {
+    int64_t got = 0;
+    if (!ended_) {
+      auto read = audio_->read(interleaved_.data(), kChunkFrames);
+      got = read.ok() ? *read : 0;  // a damaged tail ends the sound, not the video
+      ended_ = got == 0;
+    }
+    int64_t room = swr_get_out_samples(resampler_.get(), static_cast<int>(got));
+    std::vector<uint8_t*> planes;
+    std::vector<std::vector<float>> out(channels, std::vector<float>(static_cast<size_t>(std::max<int64_t>(room, 1))));
+    for (auto& plane : out) planes.push_back(reinterpret_cast<uint8_t*>(plane.data()));
+    const uint8_t* in[1] = {reinterpret_cast<const uint8_t*>(interleaved_.data())};
+    int converted = swr_convert(resampler_.get(), planes.data(), static_cast<int>(room), ended_ ? nullptr : in, static_cast<int>(got));
+    if (converted < 0) return io_error("the voice could not be converted: " + ffmpeg_error(converted));
+    for (size_t c = 0; c < channels; ++c) waiting_[c].insert(waiting_[c].end(), out[c].begin(), out[c].begin() + converted);
+    made_ += converted;
+    if (ended_ && converted == 0) {
+      for (auto& plane : waiting_) plane.resize(plane.size() + static_cast<size_t>(until - made_), 0.0f);
+      made_ = until;
+    }
+  }
+  return {};
+}
+
+Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
+  AVFrame& frame = *frame_;
+  av_frame_unref(&frame);
+  frame.nb_samples = static_cast<int>(samples);
+  frame.format = encoder_->sample_fmt;
+  frame.sample_rate = encoder_->sample_rate;
+  frame.pts = encoded_;
+  if (av_channel_layout_copy(&frame.ch_layout, &encoder_->ch_layout) < 0 || av_frame_get_buffer(&frame, 0) < 0) {
+    return out_of_memory("no memory for a frame of sound");
+  }
+  for (size_t c = 0; c < waiting_.size(); ++c) {
+    std::copy_n(waiting_[c].begin(), samples, reinterpret_cast<float*>(frame.data[c]));
+    waiting_[c].erase(waiting_[c].begin(), waiting_[c].begin() + samples);
+  }
+  encoded_ += samples;
+  if (int code = avcodec_send_frame(encoder_.get(), &frame); code < 0) return io_error("the AAC encoder failed: " + ffmpeg_error(code));
+  return drain(sink);
+}
+
+Status SoundTrack::drain(const PacketSink& sink) {
+  while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) LA_RETURN_IF_ERROR(sink(*packet_));
+  return {};
+}
+
+Status SoundTrack::advance(double seconds, const PacketSink& sink) {
+  int64_t until = std::llround(seconds * encoder_->sample_rate);
+  LA_RETURN_IF_ERROR(pull(until));
+  while (until - encoded_ >= encoder_->frame_size) LA_RETURN_IF_ERROR(encode(encoder_->frame_size, sink));
+  // What was converted beyond `until` waits; finish() drops it.
+  wanted_ = until - encoded_;
+  return {};
+}
+
+Status SoundTrack::finish(const PacketSink& sink) {
+  if (wanted_ > 0) LA_RETURN_IF_ERROR(encode(wanted_, sink));
+  avcodec_send_frame(encoder_.get(), nullptr);
+  return drain(sink);
+}
+
+}  // namespace liveavatar

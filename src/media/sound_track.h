@@ -1,0 +1,53 @@
+// The voice beside the frames: pulled from its file as the video grows, converted to what AAC takes, encoded in step.
+#pragma once
+
+extern "C" {
+#include <libswresample/swresample.h>
+}
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "media/audio.h"
+#include "media/ffmpeg.h"
+
+namespace liveavatar {
+
+struct FreeResampler {
+  void operator()(SwrContext* s) const { swr_free(&s); }
+};
+
+class SoundTrack {
+ public:
+  using PacketSink = std::function<Status(AVPacket&)>;
+
+  // audio's rate is kept where AAC knows it; more than two channels become stereo. global_header: the container wants
+  // the codec's header apart.
+  static Expected<std::unique_ptr<SoundTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
+  AVCodecContext& encoder() { return *encoder_; }
+
+  // Encodes up to `seconds` of sound in all; where the voice is over, silence. Packets are in the encoder's time base.
+  Status advance(double seconds, const PacketSink& sink);
+  // The rest that was asked for and the encoder's own.
+  Status finish(const PacketSink& sink);
+
+ private:
+  explicit SoundTrack(std::unique_ptr<AudioStream> audio) : audio_(std::move(audio)) {}
+  Status pull(int64_t until);
+  Status encode(int64_t samples, const PacketSink& sink);
+  Status drain(const PacketSink& sink);
+
+  std::unique_ptr<AudioStream> audio_;
+  Owned<AVCodecContext> encoder_;
+  std::unique_ptr<SwrContext, FreeResampler> resampler_;
+  Owned<AVFrame> frame_;
+  Owned<AVPacket> packet_;
+  std::vector<float> interleaved_;
+  std::vector<std::vector<float>> waiting_;  // a channel each, converted, not yet encoded
+  int64_t made_ = 0, encoded_ = 0;           // samples at the encoder's rate
+  int64_t wanted_ = 0;                       // of the waiting ones, those before the last frame's end
+  bool ended_ = false;
+};
+
+}  // namespace liveavatar

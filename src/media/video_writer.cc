@@ -1,0 +1,167 @@
+#include "media/video_writer.h"
+
+#include <cstring>
+#include <filesystem>
+
+#include "media/ffmpeg.h"
+#include "media/sound_track.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr const char* kFragment = "480000";  // us; a crash loses no more than the fragment that was open
+
+struct CloseOutput {
+  void operator()(AVFormatContext* c) const {
+    if (c->pb) avio_closep(&c->pb);
+    avformat_free_context(c);
+  }
+};
+
+Status check_path(const std::string& path) {
+  std::string ending = std::filesystem::path(path).extension().string();
+  if (ending != ".mp4" && ending != ".m4v" && ending != ".mov") {
+    return invalid_argument("--save_file " + path + ": the name must end in .mp4");
+  }
+  return {};
+}
+
+class Mp4Writer : public VideoWriter {
+ public:
+  Mp4Writer(std::string path, VideoWriterOptions options) : path_(std::move(path)), options_(std::move(options)) {}
+
+  Status begin(std::unique_ptr<AudioStream> audio) {
+    AVFormatContext* format = nullptr;
+    if (avformat_alloc_output_context2(&format, nullptr, "mp4", path_.c_str()) < 0) return unsupported("FFmpeg here has no MP4 muxer");
+    format_.reset(format);
+    format->flags |= AVFMT_FLAG_FLUSH_PACKETS | AVFMT_FLAG_BITEXACT;
+    LA_RETURN_IF_ERROR(open_video());
+    if (audio) {
+      LA_ASSIGN_OR_RETURN(sound_, SoundTrack::open(std::move(audio), true));
+      AVStream* stream = avformat_new_stream(format, nullptr);
+      stream->time_base = sound_->encoder().time_base;
+      avcodec_parameters_from_context(stream->codecpar, &sound_->encoder());
+    }
+    if (int code = avio_open(&format->pb, ("file:" + path_).c_str(), AVIO_FLAG_WRITE); code < 0) {
+      return io_error("--save_file " + path_ + ": cannot be written (" + ffmpeg_error(code) + ")");
+    }
+    AVDictionary* settings = nullptr;
+    // The header waits for the first fragment, so that the encoder's lead-in can be cut by an edit list.
+    av_dict_set(&settings, "movflags", "frag_keyframe+delay_moov+default_base_moof", 0);
+    av_dict_set(&settings, "frag_duration", kFragment, 0);
+    int code = avformat_write_header(format, &settings);
+    av_dict_free(&settings);
+    return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) + ")") : Status();
+  }
+
+  Status write_frame(const uint8_t* rgb) override {
+    if (av_frame_make_writable(frame_.get()) < 0) return out_of_memory("no memory for a video frame");
+    const uint8_t* source[4] = {rgb};
+    const int stride[4] = {static_cast<int>(options_.width) * 3};
+    sws_scale(scaler_.get(), source, stride, 0, static_cast<int>(options_.height), frame_->data, frame_->linesize);
+    frame_->pts = frames_;
+    LA_RETURN_IF_ERROR(encode(frame_.get()));
+    ++frames_;
+    if (sound_) LA_RETURN_IF_ERROR(sound_->advance(double(frames_) / options_.fps, sound_sink()));
+    return {};
+  }
+
+  Status finish() override {
+    if (finished_) return {};
+    finished_ = true;
+    LA_RETURN_IF_ERROR(encode(nullptr));
+    if (sound_) LA_RETURN_IF_ERROR(sound_->finish(sound_sink()));
+    int code = av_write_trailer(format_.get());
+    if (code < 0 || format_->pb->error < 0) return write_failed(code < 0 ? code : format_->pb->error);
+    code = avio_closep(&format_->pb);
+    return code < 0 ? write_failed(code) : Status();
+  }
+
+  int64_t frames_written() const override { return frames_; }
+
+ private:
+  Status open_video() {
+    const AVCodec* codec = avcodec_find_encoder_by_name("libx264");
+    encoder_.reset(codec ? avcodec_alloc_context3(codec) : nullptr);
+    if (!encoder_) return unsupported("FFmpeg here has no H.264 encoder (libx264)");
+    encoder_->width = static_cast<int>(options_.width);
+    encoder_->height = static_cast<int>(options_.height);
+    encoder_->time_base = {1, options_.fps};
+    encoder_->framerate = {options_.fps, 1};
+    encoder_->pix_fmt = AV_PIX_FMT_YUV420P;
+    encoder_->gop_size = options_.fps;
+    encoder_->max_b_frames = 0;
+    encoder_->thread_count = options_.threads;
+    encoder_->color_range = AVCOL_RANGE_MPEG;
+    encoder_->colorspace = AVCOL_SPC_BT709;
+    encoder_->color_primaries = AVCOL_PRI_BT709;
+    encoder_->color_trc = AVCOL_TRC_BT709;
+    encoder_->flags |= AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_BITEXACT;
+    av_opt_set(encoder_->priv_data, "preset", options_.preset.c_str(), 0);
+    av_opt_set(encoder_->priv_data, "tune", "zerolatency", 0);  // no look-ahead: a frame that went in is in the file
+    av_opt_set_int(encoder_->priv_data, "crf", options_.crf, 0);
+    if (int code = avcodec_open2(encoder_.get(), codec, nullptr); code < 0) return unsupported("the H.264 encoder refuses: " + ffmpeg_error(code));
+    AVStream* stream = avformat_new_stream(format_.get(), nullptr);
+    stream->time_base = encoder_->time_base;
+    stream->avg_frame_rate = encoder_->framerate;
+    avcodec_parameters_from_context(stream->codecpar, encoder_.get());
+    frame_.reset(av_frame_alloc());
+    packet_.reset(av_packet_alloc());
+    frame_->format = encoder_->pix_fmt;
+    frame_->width = encoder_->width;
+    frame_->height = encoder_->height;
+    scaler_.reset(sws_getContext(encoder_->width, encoder_->height, AV_PIX_FMT_RGB24, encoder_->width, encoder_->height, AV_PIX_FMT_YUV420P,
+                                 SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr, nullptr, nullptr));
+    if (av_frame_get_buffer(frame_.get(), 0) < 0 || !scaler_) return out_of_memory("no memory for the video encoder");
+    const int* matrix = sws_getCoefficients(SWS_CS_ITU709);
+    sws_setColorspaceDetails(scaler_.get(), matrix, 1, matrix, 0, 0, 1 << 16, 1 << 16);
+    return {};
+  }
+
+  Status encode(const AVFrame* frame) {
+    if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0) return io_error("the H.264 encoder failed: " + ffmpeg_error(code));
+    while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) LA_RETURN_IF_ERROR(put(*packet_, 0, encoder_->time_base));
+    return {};
+  }
+
+  SoundTrack::PacketSink sound_sink() {
+    return [this](AVPacket& packet) { return put(packet, 1, sound_->encoder().time_base); };
+  }
+
+  Status put(AVPacket& packet, int stream, AVRational time_base) {
+    if (packet.duration == 0 && stream == 0) packet.duration = 1;
+    packet.stream_index = stream;
+    av_packet_rescale_ts(&packet, time_base, format_->streams[stream]->time_base);
+    int code = av_interleaved_write_frame(format_.get(), &packet);
+    if (code < 0 || format_->pb->error < 0) return write_failed(code < 0 ? code : format_->pb->error);
+    return {};
+  }
+
+  Status write_failed(int code) const {
+    return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " + std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) +
+                    " frames are safe in it. Make room or choose another --save_file");
+  }
+
+  std::string path_;
+  VideoWriterOptions options_;
+  std::unique_ptr<AVFormatContext, CloseOutput> format_;
+  Owned<AVCodecContext> encoder_;
+  Owned<AVFrame> frame_;
+  Owned<AVPacket> packet_;
+  Owned<SwsContext> scaler_;
+  std::unique_ptr<SoundTrack> sound_;
+  int64_t frames_ = 0;
+  bool finished_ = false;
+};
+
+}  // namespace
+
+Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,
+                                                         std::unique_ptr<AudioStream> audio) {
+  LA_RETURN_IF_ERROR(check_path(path));
+  auto writer = std::make_unique<Mp4Writer>(path, options);
+  LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
+  return std::unique_ptr<VideoWriter>(std::move(writer));
+}
+
+}  // namespace liveavatar
