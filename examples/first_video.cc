@@ -1,2 +1,44 @@
+// The library in one page: load a checkpoint, make a talking video, stop after 60 s of it.
+// Usage: first_video CHECKPOINT PORTRAIT VOICE OUT.mp4
 #include <cstdio>
-int main() { return 0; }
+
+#include "liveavatar/liveavatar.h"
+
+namespace {
+
+int fail(const liveavatar::Status& status) {
+  std::fprintf(stderr, "first_video: %s\n", status.message().c_str());
+  return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 5) {
+    std::fprintf(stderr, "usage: first_video CHECKPOINT PORTRAIT VOICE OUT.mp4\n");
+    return 2;
+  }
+  auto engine = liveavatar::Engine::load({.checkpoint_dir = argv[1]});
+  if (!engine) return fail(engine.status());
+
+  liveavatar::Job job;
+  job.image = argv[2];
+  job.audio = argv[3];
+  job.prompt = "a person talks to the camera";
+  job.size = "64*64";
+  auto info = (*engine)->describe(job);
+  if (!info) return fail(info.status());
+  auto file = liveavatar::VideoFile::create(argv[4], *info, job.audio);
+  if (!file) return fail(file.status());
+
+  liveavatar::Status written;
+  auto status = (*engine)->generate(job, [&](const liveavatar::VideoBlock& block) {
+    written = (*file)->append(block);
+    std::printf("frames %ld..%ld of %ld\n", long(block.first_frame), long(block.first_frame + block.frames), long(info->frames));
+    return written.ok() && block.first_frame < 60 * info->fps;
+  });
+  auto finished = (*file)->finish();
+  if (!written.ok()) return fail(written);
+  if (!status.ok() && status.code() != liveavatar::ErrorCode::kCancelled) return fail(status);
+  return finished.ok() ? 0 : fail(finished);
+}

@@ -24,7 +24,7 @@ struct Flags {
   Job job;
   std::string fit = "cover";
   std::string save_file, save_dir;
-  bool no_online_decode = false, quiet = false;
+  bool online_decode = false, no_online_decode = false, quiet = false;
   int64_t base_seed = -1;
   CLI::App* app = nullptr;
 };
@@ -73,7 +73,7 @@ void add_sampling(CLI::App& app, Flags& f) {
       ->check(CLI::Range(0.01, 100.0))->capture_default_str()->group("Sampling");
   app.add_option("--sample_solver", "Only euler")->check(CLI::IsMember({"euler"}))->group("Sampling");
   app.add_option("--base_seed", f.base_seed, "Same seed, same video; -1: 420")->group("Sampling");
-  app.add_flag("--enable_online_decode", "Decode, encode and forget each block as it is ready (the default)")->group("Sampling");
+  app.add_flag("--enable_online_decode", f.online_decode, "Decode, encode and forget each block as it is ready (the default)")->group("Sampling");
   app.add_flag("--no_online_decode", f.no_online_decode, "Keep all latents and decode at the end, as the original does without its flag")->group("Sampling");
 }
 

@@ -10,10 +10,10 @@
 
 namespace liveavatar {
 
-// Up to five dimensions, outermost first.
+// Up to six dimensions, outermost first.
 class Shape {
  public:
-  static constexpr int kMaxRank = 5;
+  static constexpr int kMaxRank = 6;
   Shape() = default;
   Shape(std::initializer_list<int64_t> dims) {
     LA_CHECK(dims.size() <= kMaxRank);

@@ -1,7 +1,128 @@
+// The whole job: checkpoint folder, LoRA, picture, voice, sentence and noise in; latents and frames of three clips out.
+#include <algorithm>
+#include <map>
 #include <stdexcept>
 
 #include "golden.h"
+#include "models/wan_vae/still.h"
+#include "pipeline/clip_loop.h"
 
 namespace liveavatar::golden {
-void check_generate(const Golden&) { throw std::runtime_error("not built yet"); }
+namespace {
+
+// Whatever the run shows, collected under the golden's output names.
+struct Seen {
+  std::vector<int32_t> ids;
+  std::map<std::string, std::vector<float>> tensors;
+  std::vector<std::vector<float>> audio, latents, frames;  // a block each
+};
+
+std::vector<float> copy(const Tensor& t) { return {t.f32(), t.f32() + t.elements()}; }
+
+// Blocks [outer, 3 or 12, inner] joined along the middle.
+std::vector<float> join(const std::vector<std::vector<float>>& blocks, int64_t outer) {
+  std::vector<float> all;
+  for (int64_t o = 0; o < outer; ++o) {
+    for (const auto& block : blocks) {
+      int64_t n = static_cast<int64_t>(block.size()) / outer;
+      all.insert(all.end(), block.begin() + o * n, block.begin() + (o + 1) * n);
+    }
+  }
+  return all;
+}
+
+// The golden's frames [3, n, H, W] at frame_index; blocks are [12, H, W, 3], and the first three frames are not shown.
+std::vector<float> pick_frames(const Golden& golden, const Seen& seen, const std::string& index, int64_t pixels) {
+  std::vector<int32_t> wanted = golden.i32(index);
+  std::vector<float> out(size_t(3 * pixels) * wanted.size());
+  for (size_t n = 0; n < wanted.size(); ++n) {
+    int64_t at = wanted[n] + kHeldFrames;
+    const float* frame = seen.frames.at(size_t(at / kBlockFrames)).data() + at % kBlockFrames * pixels * 3;
+    for (int64_t i = 0; i < pixels * 3; ++i) out[(size_t(i % 3) * wanted.size() + n) * size_t(pixels) + size_t(i / 3)] = frame[i];
+  }
+  return out;
+}
+
+RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen, std::vector<float>& noise) {
+  RunHooks hooks;
+  hooks.relative_dist = call.at("args").at("relative_dist");
+  hooks.past_voice = true;
+  noise = golden.f32(call.at("in").at("noise"));
+  hooks.noise = [&noise](int64_t block, std::span<float> out) { std::copy_n(noise.begin() + block * int64_t(out.size()), out.size(), out.begin()); };
+  hooks.token_ids = [&seen](std::span<const int32_t> ids) { seen.ids.assign(ids.begin(), ids.end()); };
+  hooks.latents = [&seen](int64_t, const Tensor& latents) { seen.latents.push_back(copy(latents)); };
+  hooks.tensor = [&seen](const char* name, const Tensor& value) {
+    std::string text = name;
+    if (text == "audio_features") {
+      seen.audio.push_back(copy(value));
+    } else if (text == "frames") {
+      seen.frames.push_back(copy(value));
+    } else {
+      seen.tensors[text] = copy(value);
+    }
+  };
+  return hooks;
+}
+
+// Latents 0, 1, 2, 6, 18, 45, 91 of the portrait held for ever.
+std::vector<float> motion_latents(Models& models, const Job& job) {
+  auto portrait = prepare_portrait(job);
+  if (!portrait.ok()) throw std::runtime_error(portrait.status().message());
+  std::vector<float> pixels(portrait->rgb.size());
+  image_to_pixels(*portrait, pixels.data());
+  const int64_t indices[] = {0, 1, 2, 6, 18, 45, 91};
+  auto latents = encode_repeated(*models.vae, Tensor(pixels.data(), {3, portrait->height, portrait->width}, DType::kF32), indices);
+  if (!latents.ok()) throw std::runtime_error(latents.status().message());
+  return copy(latents->tensor);
+}
+
+void check_call(const Golden& golden, const nlohmann::json& call) {
+  const auto& args = call.at("args");
+  const auto& out = call.at("out");
+  EngineOptions options;
+  options.checkpoint_dir = golden.path(args.at("ckpt_dir"));
+  options.lora_path = golden.path(args.at("lora"));
+  options.lora_alpha = args.at("lora_alpha");
+  options.device = golden.device;
+  options.dtype = golden.dtype == DType::kBF16 ? "bf16" : "f32";
+  options.threads = golden.backend->threads();
+  auto models = Models::load(options);
+  if (!golden.ok("load", models.status())) return;
+  Job job;
+  job.image = golden.path(args.at("image"));
+  job.audio = golden.path(args.at("audio"));
+  job.prompt = args.at("prompt");
+  job.size = args.at("size");
+  job.fit = Fit::kOriginal;
+  job.num_clip = args.at("num_clip");
+  job.infer_frames = args.at("infer_frames");
+  job.sample_steps = args.at("sample_steps");
+  Seen seen;
+  std::vector<float> noise;
+  RunHooks hooks = hooks_for(golden, call, seen, noise);
+  int64_t pixels = 0;
+  Status status = run_job(**models, job, [&](const VideoBlock& block) { pixels = block.height * block.width; return true; }, hooks);
+  if (!golden.ok("generate", status)) return;
+
+  std::vector<int32_t> ids = golden.i32(out.at("token_ids"));
+  ids.resize(std::min(ids.size(), seen.ids.size()));
+  golden.exact(out.at("token_ids"), ids == seen.ids);
+  golden.compare(out.at("context"), seen.tensors["context"]);
+  golden.compare(out.at("ref_latent"), seen.tensors["ref_latent"]);
+  golden.compare(out.at("motion_latents"), motion_latents(**models, job));
+  Shape features = golden.shape(out.at("audio_features"));
+  golden.compare(out.at("audio_features"), join(seen.audio, features[0] * features[1]));
+  golden.compare(out.at("latents"), join(seen.latents, (*models)->dit->config().channels));
+  golden.compare(out.at("frames"), pick_frames(golden, seen, out.at("frame_index"), pixels));
+}
+
+}  // namespace
+
+void check_generate(const Golden& golden) {
+  for (const auto& call : golden.calls()) {
+    if (call.at("op") != "generate") throw std::runtime_error("unknown op");
+    check_call(golden, call);
+  }
+}
+
 }  // namespace liveavatar::golden

@@ -1,0 +1,55 @@
+// `liveavatar info CKPT`: what is in a checkpoint folder, and what is wrong with it.
+#include <cstdio>
+#include <memory>
+
+#include "cli/commands.h"
+#include "pipeline/models.h"
+
+namespace liveavatar::cli {
+namespace {
+
+void print_part(const PartReport& part) {
+  if (!part.problem.empty()) {
+    std::printf("%-14s PROBLEM  %s\n", part.part.c_str(), part.problem.c_str());
+  } else if (part.tensors == 0) {
+    std::printf("%-14s ok       %s\n", part.part.c_str(), part.path.c_str());
+  } else {
+    std::printf("%-14s ok       %lld tensors, %.1f M parameters, %.1f MB (%s)  %s\n", part.part.c_str(), static_cast<long long>(part.tensors),
+                double(part.parameters) / 1e6, double(part.bytes) / 1e6, part.dtypes.c_str(), part.path.c_str());
+  }
+}
+
+int info(const EngineOptions& options) {
+  bool good = true;
+  for (const PartReport& part : inspect_checkpoint(options.checkpoint_dir)) {
+    print_part(part);
+    good = good && part.problem.empty();
+  }
+  auto paths = find_checkpoint(options.checkpoint_dir);
+  if (!paths.ok()) return report(paths.status());
+  auto config = read_dit_config(paths->dit_dir + "/config.json");
+  if (!config.ok()) return report(config.status());
+  std::printf("%-14s dim %lld, %lld heads, %lld layers, ffn %lld, audio after %zu layers\n", "shape", static_cast<long long>(config->dim),
+              static_cast<long long>(config->heads), static_cast<long long>(config->layers), static_cast<long long>(config->ffn_dim),
+              config->audio_inject_layers.size());
+  if (!good) return 1;
+  // The last word: every tensor that a run needs is read, checked for shape and for NaN, and packed.
+  auto models = Models::load(options);
+  if (!models.ok()) return report(models.status());
+  auto prompt = encode_prompt(**models, "a test");
+  if (!prompt.ok()) return report(prompt.status());
+  std::printf("%-14s every tensor is there, has its shape and finite values\n", "check");
+  return 0;
+}
+
+}  // namespace
+
+Command add_info(CLI::App& app) {
+  auto options = std::make_shared<EngineOptions>();
+  CLI::App* command = app.add_subcommand("info", "Show what is in a checkpoint folder and what is wrong with it");
+  command->add_option("CKPT", options->checkpoint_dir, "Checkpoint folder in the original's layout")->required();
+  command->add_option("--lora_path_dmd,--lora_path", options->lora_path, "LoRA to check with it");
+  return [options] { return info(*options); };
+}
+
+}  // namespace liveavatar::cli

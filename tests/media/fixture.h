@@ -1,0 +1,73 @@
+// Files made on the spot: waves, pictures, videos read back with FFmpeg.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "media/ffmpeg.h"
+
+namespace liveavatar {
+
+// A folder of its own for every test, gone afterwards.
+class MediaTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "media_XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    dir_ = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+  std::string path(const std::string& name) const { return dir_ + "/" + name; }
+
+  std::string write(const std::string& name, const std::string& bytes) const {
+    std::ofstream(path(name), std::ios::binary) << bytes;
+    return path(name);
+  }
+  static std::string slurp(const std::string& file) {
+    std::ifstream in(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+ private:
+  std::string dir_;
+};
+
+// A word of `size` bytes, lowest first.
+inline std::string little(uint64_t value, int size) {
+  std::string bytes;
+  for (int i = 0; i < size; ++i) bytes.push_back(static_cast<char>(value >> (8 * i)));
+  return bytes;
+}
+
+struct WaveFormat {
+  int rate_hz = 16000, channels = 1, bits = 16;
+  bool is_float = false;
+};
+
+// A RIFF header that announces data_bytes.
+inline std::string wave_header(WaveFormat f, uint64_t data_bytes) {
+  int frame = f.channels * f.bits / 8;
+  return "RIFF" + little(data_bytes + 36, 4) + "WAVEfmt " + little(16, 4) + little(f.is_float ? 3 : 1, 2) + little(uint64_t(f.channels), 2) +
+         little(uint64_t(f.rate_hz), 4) + little(uint64_t(f.rate_hz * frame), 4) + little(uint64_t(frame), 2) + little(uint64_t(f.bits), 2) + "data" +
+         little(data_bytes, 4);
+}
+
+// 16-bit sine, the same on every channel.
+inline std::string sine_wave(WaveFormat f, int64_t frames, double hz) {
+  std::string data;
+  for (int64_t i = 0; i < frames; ++i) {
+    auto value = static_cast<int16_t>(std::lround(16000 * std::sin(2 * M_PI * hz * double(i) / f.rate_hz)));
+    for (int c = 0; c < f.channels; ++c) data += little(static_cast<uint16_t>(value), 2);
+  }
+  return wave_header(f, data.size()) + data;
+}
+
+}  // namespace liveavatar
