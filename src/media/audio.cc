@@ -17,13 +17,20 @@ float sample_at(const AVFrame& frame, int channel, int64_t i, int channels) {
   const uint8_t* data = frame.extended_data[planar ? channel : 0];
   int64_t at = planar ? i : i * channels + channel;
   switch (av_get_packed_sample_fmt(format)) {
-    case AV_SAMPLE_FMT_U8: return (float(data[at]) - 128.0f) / 128.0f;
-    case AV_SAMPLE_FMT_S16: return float(reinterpret_cast<const int16_t*>(data)[at]) / 32768.0f;
-    case AV_SAMPLE_FMT_S32: return static_cast<float>(double(reinterpret_cast<const int32_t*>(data)[at]) / 2147483648.0);
-    case AV_SAMPLE_FMT_S64: return static_cast<float>(double(reinterpret_cast<const int64_t*>(data)[at]) / 9223372036854775808.0);
-    case AV_SAMPLE_FMT_FLT: return reinterpret_cast<const float*>(data)[at];
-    case AV_SAMPLE_FMT_DBL: return static_cast<float>(reinterpret_cast<const double*>(data)[at]);
-    default: return 0;
+    case AV_SAMPLE_FMT_U8:
+      return (float(data[at]) - 128.0f) / 128.0f;
+    case AV_SAMPLE_FMT_S16:
+      return float(reinterpret_cast<const int16_t*>(data)[at]) / 32768.0f;
+    case AV_SAMPLE_FMT_S32:
+      return static_cast<float>(double(reinterpret_cast<const int32_t*>(data)[at]) / 2147483648.0);
+    case AV_SAMPLE_FMT_S64:
+      return static_cast<float>(double(reinterpret_cast<const int64_t*>(data)[at]) / 9223372036854775808.0);
+    case AV_SAMPLE_FMT_FLT:
+      return reinterpret_cast<const float*>(data)[at];
+    case AV_SAMPLE_FMT_DBL:
+      return static_cast<float>(reinterpret_cast<const double*>(data)[at]);
+    default:
+      return 0;
   }
 }
 
@@ -38,7 +45,8 @@ class FfmpegAudio : public AudioStream {
     if (!decode()) return corrupt(path_ + ": there are no samples in this sound");
     rate_ = input_.frame->sample_rate;
     channels_ = input_.frame->ch_layout.nb_channels;
-    if (rate_ < 1000 || rate_ > 768000 || channels_ < 1 || channels_ > 64) return corrupt(path_ + ": absurd sample rate or channel count");
+    if (rate_ < 1000 || rate_ > 768000 || channels_ < 1 || channels_ > 64)
+      return corrupt(path_ + ": absurd sample rate or channel count");
     return {};
   }
 
@@ -113,8 +121,8 @@ class MonoReader : public MonoSource {
         ended_ = got == 0;
       }
       bool flush = ended_ && mixed_at_ == mixed_.size();
-      soxr_process(resampler_.get(), flush ? nullptr : mixed_.data() + mixed_at_, flush ? 0 : mixed_.size() - mixed_at_, &used, samples,
-                   static_cast<size_t>(count), &made);
+      soxr_process(resampler_.get(), flush ? nullptr : mixed_.data() + mixed_at_, flush ? 0 : mixed_.size() - mixed_at_,
+                   &used, samples, static_cast<size_t>(count), &made);
       mixed_at_ += used;
       if (made == 0 && !flush) continue;
       int64_t total = (input_total_ * rate_hz_ + audio_->sample_rate_hz() - 1) / audio_->sample_rate_hz();

@@ -21,7 +21,8 @@ class AudioStream {
   virtual Status rewind() = 0;
 };
 
-// Any sound FFmpeg reads. Errors in one line: missing, empty, not a sound, no samples in it. A damaged tail ends the sound.
+// Any sound FFmpeg reads. Errors in one line: missing, empty, not a sound, no samples in it. A damaged tail ends the
+// sound.
 Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
 
 // Channels averaged, then resampled (soxr, high quality) to rate_hz: ceil(samples * rate_hz / own rate) samples.

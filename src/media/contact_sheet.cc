@@ -19,7 +19,8 @@ Image frame_to_image(const AVFrame& frame) {
   int stride = (frame.width * 3 + 63) / 64 * 64;
   std::vector<uint8_t> padded(static_cast<size_t>(stride) * static_cast<size_t>(frame.height) + 64);
   auto format = static_cast<AVPixelFormat>(frame.format);
-  Owned<SwsContext> scaler(sws_getContext(frame.width, frame.height, format, frame.width, frame.height, AV_PIX_FMT_RGB24, SWS_BICUBIC, nullptr, nullptr, nullptr));
+  Owned<SwsContext> scaler(sws_getContext(frame.width, frame.height, format, frame.width, frame.height,
+                                          AV_PIX_FMT_RGB24, SWS_BICUBIC, nullptr, nullptr, nullptr));
   const int* matrix = sws_getCoefficients(SWS_CS_ITU709);
   sws_setColorspaceDetails(scaler.get(), matrix, 0, matrix, 1, 0, 1 << 16, 1 << 16);
   uint8_t* target[4] = {padded.data()};
@@ -33,7 +34,8 @@ Image frame_to_image(const AVFrame& frame) {
 
 void paste(const Image& tile, int64_t top, int64_t left, Image& sheet) {
   for (int64_t y = 0; y < tile.height; ++y) {
-    std::memcpy(&sheet.rgb[size_t(((top + y) * sheet.width + left) * 3)], &tile.rgb[size_t(y * tile.width * 3)], size_t(tile.width) * 3);
+    std::memcpy(&sheet.rgb[size_t(((top + y) * sheet.width + left) * 3)], &tile.rgb[size_t(y * tile.width * 3)],
+                size_t(tile.width) * 3);
   }
 }
 

@@ -69,7 +69,8 @@ bool Input::next() {
       avcodec_send_packet(decoder.get(), nullptr);
       continue;
     }
-    if (packet->stream_index == stream) avcodec_send_packet(decoder.get(), packet.get());  // a damaged packet is skipped
+    if (packet->stream_index == stream)
+      avcodec_send_packet(decoder.get(), packet.get());  // a damaged packet is skipped
     av_packet_unref(packet.get());
   }
 }

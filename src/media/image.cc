@@ -21,16 +21,39 @@ int orientation_of(const AVFrame& frame) {
   return value >= 1 && value <= 8 ? value : 1;
 }
 
+// 16 bits a component, packed: the high byte, as PIL takes it (swscale would round). False for other formats.
+bool take_high_bytes(const AVFrame& frame, Image& image) {
+  const AVPixFmtDescriptor* format = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format));
+  if (!format || format->comp[0].depth != 16 || (format->flags & AV_PIX_FMT_FLAG_FLOAT)) return false;
+  bool colour = format->nb_components >= 3;
+  if (colour && (!(format->flags & AV_PIX_FMT_FLAG_RGB) || (format->flags & AV_PIX_FMT_FLAG_PLANAR))) return false;
+  int high = format->flags & AV_PIX_FMT_FLAG_BE ? 0 : 1;
+  image.rgb.resize(static_cast<size_t>(image.height * image.width * 3));
+  uint8_t* out = image.rgb.data();
+  for (int64_t y = 0; y < image.height; ++y) {
+    for (int64_t x = 0; x < image.width; ++x) {
+      for (int c = 0; c < 3; ++c) {
+        const AVComponentDescriptor& component = format->comp[colour ? c : 0];
+        *out++ = frame.data[0][y * frame.linesize[0] + x * component.step + component.offset + high];
+      }
+    }
+  }
+  return true;
+}
+
 // As PIL's convert("RGB"): alpha dropped, grey repeated, palette looked up; full-range YUV at full accuracy.
 Expected<Image> to_rgb(const std::string& path, const AVFrame& frame) {
   Image image;
   image.height = frame.height;
   image.width = frame.width;
+  if (take_high_bytes(frame, image)) return image;
   auto format = static_cast<AVPixelFormat>(frame.format);
   int flags = SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP;
-  Owned<SwsContext> scaler(sws_getContext(frame.width, frame.height, format, frame.width, frame.height, AV_PIX_FMT_RGB24, flags, nullptr, nullptr, nullptr));
+  Owned<SwsContext> scaler(sws_getContext(frame.width, frame.height, format, frame.width, frame.height,
+                                          AV_PIX_FMT_RGB24, flags, nullptr, nullptr, nullptr));
   if (!scaler) return unsupported(path + ": a pixel format that cannot be converted");
-  bool full = frame.color_range == AVCOL_RANGE_JPEG || format == AV_PIX_FMT_YUVJ420P || format == AV_PIX_FMT_YUVJ422P || format == AV_PIX_FMT_YUVJ444P;
+  bool full = frame.color_range == AVCOL_RANGE_JPEG || format == AV_PIX_FMT_YUVJ420P || format == AV_PIX_FMT_YUVJ422P ||
+              format == AV_PIX_FMT_YUVJ444P;
   const int* matrix = sws_getCoefficients(SWS_CS_ITU601);
   sws_setColorspaceDetails(scaler.get(), matrix, full, matrix, 1, 0, 1 << 16, 1 << 16);
   // swscale may write a vector beyond a row: rows are padded, then packed.
@@ -41,7 +64,8 @@ Expected<Image> to_rgb(const std::string& path, const AVFrame& frame) {
   sws_scale(scaler.get(), frame.data, frame.linesize, 0, frame.height, target, strides);
   image.rgb.resize(static_cast<size_t>(image.height * image.width * 3));
   for (int64_t y = 0; y < image.height; ++y) {
-    std::memcpy(image.rgb.data() + y * image.width * 3, padded.data() + y * stride, static_cast<size_t>(image.width) * 3);
+    std::memcpy(image.rgb.data() + y * image.width * 3, padded.data() + y * stride,
+                static_cast<size_t>(image.width) * 3);
   }
   return image;
 }
@@ -58,10 +82,16 @@ Image turned(const Image& image, int orientation) {
     for (int64_t x = 0; x < out.width; ++x) {
       int64_t sy = swap ? x : y, sx = swap ? y : x;
       if (orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8) {
-        if (swap) sx = image.width - 1 - sx; else sy = image.height - 1 - sy;
+        if (swap)
+          sx = image.width - 1 - sx;
+        else
+          sy = image.height - 1 - sy;
       }
       if (orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7) {
-        if (swap) sy = image.height - 1 - sy; else sx = image.width - 1 - sx;
+        if (swap)
+          sy = image.height - 1 - sy;
+        else
+          sx = image.width - 1 - sx;
       }
       std::memcpy(&out.rgb[size_t((y * out.width + x) * 3)], &image.rgb[size_t((sy * image.width + sx) * 3)], 3);
     }
@@ -74,8 +104,8 @@ Image turned(const Image& image, int orientation) {
 Expected<Image> read_image(const std::string& path, bool upright) {
   LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_VIDEO, "a picture"));
   if (input.decoder->width > kLargestSide || input.decoder->height > kLargestSide) {
-    return corrupt(path + ": the picture is " + std::to_string(input.decoder->width) + "x" + std::to_string(input.decoder->height) +
-                   "; at most 20000 a side are taken");
+    return corrupt(path + ": the picture is " + std::to_string(input.decoder->width) + "x" +
+                   std::to_string(input.decoder->height) + "; at most 20000 a side are taken");
   }
   if (!input.next() || input.frame->width < 1 || input.frame->height < 1) {
     return corrupt(path + ": the picture cannot be decoded; it is damaged or cut off");
@@ -86,7 +116,9 @@ Expected<Image> read_image(const std::string& path, bool upright) {
 }
 
 Expected<int64_t> parse_size(const std::string& size) {
-  auto wrong = [&size] { return invalid_argument("--size \"" + size + "\": write it as width*height, for example \"688*368\""); };
+  auto wrong = [&size] {
+    return invalid_argument("--size \"" + size + "\": write it as width*height, for example \"688*368\"");
+  };
   size_t cross = size.find_first_of("*xX");
   if (cross == std::string::npos) return wrong();
   int64_t sides[2] = {0, 0};
@@ -95,10 +127,13 @@ Expected<int64_t> parse_size(const std::string& size) {
   for (int i = 0; i < 2; ++i) {
     auto [end, error] = std::from_chars(begins[i], ends[i], sides[i]);
     if (error != std::errc() || end != ends[i]) return wrong();
-    if (sides[i] < 1 || sides[i] > kLargestSide) return invalid_argument("--size \"" + size + "\": each side must be from 1 to 20000");
+    if (sides[i] < 1 || sides[i] > kLargestSide)
+      return invalid_argument("--size \"" + size + "\": each side must be from 1 to 20000");
   }
-  if (sides[0] * sides[1] < 64 * 64) return invalid_argument("--size \"" + size + "\": the area must hold at least 64*64 pixels");
-  if (sides[0] * sides[1] > (int64_t{1} << 26)) return invalid_argument("--size \"" + size + "\": that is more than 67 million pixels");
+  if (sides[0] * sides[1] < 64 * 64)
+    return invalid_argument("--size \"" + size + "\": the area must hold at least 64*64 pixels");
+  if (sides[0] * sides[1] > (int64_t{1} << 26))
+    return invalid_argument("--size \"" + size + "\": that is more than 67 million pixels");
   return sides[0] * sides[1];
 }
 
@@ -122,13 +157,15 @@ Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, in
     if (size.height > 0 && size.width > 0) return size;
     break;
   }
-  return corrupt("a picture of " + std::to_string(image_width) + "x" + std::to_string(image_height) + " cannot be fitted into " +
-                 std::to_string(area) + " pixels with sides of 64 or more; crop it to a portrait, or raise --size");
+  return corrupt("a picture of " + std::to_string(image_width) + "x" + std::to_string(image_height) +
+                 " cannot be fitted into " + std::to_string(area) +
+                 " pixels with sides of 64 or more; crop it to a portrait, or raise --size");
 }
 
 void image_to_pixels(const Image& image, float* pixels) {
   int64_t plane = image.height * image.width;
-  for (int64_t i = 0; i < plane * 3; ++i) pixels[i % 3 * plane + i / 3] = static_cast<float>(image.rgb[size_t(i)]) / 255.0f * 2.0f - 1.0f;
+  for (int64_t i = 0; i < plane * 3; ++i)
+    pixels[i % 3 * plane + i / 3] = static_cast<float>(image.rgb[size_t(i)]) / 255.0f * 2.0f - 1.0f;
 }
 
 Status write_png(const std::string& path, const Image& image) {
@@ -142,9 +179,11 @@ Status write_png(const std::string& path, const Image& image) {
   encoder->pix_fmt = AV_PIX_FMT_RGB24;
   frame->format = AV_PIX_FMT_RGB24;
   encoder->time_base = {1, 25};
-  if (avcodec_open2(encoder.get(), codec, nullptr) < 0 || av_frame_get_buffer(frame.get(), 0) < 0) return unsupported("the PNG encoder cannot take this picture");
+  if (avcodec_open2(encoder.get(), codec, nullptr) < 0 || av_frame_get_buffer(frame.get(), 0) < 0)
+    return unsupported("the PNG encoder cannot take this picture");
   for (int64_t y = 0; y < image.height; ++y) {
-    std::memcpy(frame->data[0] + y * frame->linesize[0], image.rgb.data() + y * image.width * 3, static_cast<size_t>(image.width) * 3);
+    std::memcpy(frame->data[0] + y * frame->linesize[0], image.rgb.data() + y * image.width * 3,
+                static_cast<size_t>(image.width) * 3);
   }
   if (avcodec_send_frame(encoder.get(), frame.get()) < 0 || avcodec_receive_packet(encoder.get(), packet.get()) < 0) {
     return io_error(path + ": the picture could not be encoded");

@@ -28,9 +28,8 @@ Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, in
 // "688*368", "688x368" -> area.
 Expected<int64_t> parse_size(const std::string& size);
 
-
-// -> rgb [height, width, 3]: antialiased bilinear resize (bit-equal to PIL's) then centre crop. kOriginal: short side to min(height, width), black
-// where the picture is too short; kCover: scaled until it covers, no bars.
+// -> rgb [height, width, 3]: antialiased bilinear resize (bit-equal to PIL's) then centre crop. kOriginal: short side
+// to min(height, width), black where the picture is too short; kCover: scaled until it covers, no bars.
 Image fit_image(const Image& image, WorkingSize size, Fit fit);
 
 // value / 255 * 2 - 1 -> [3, height, width].

@@ -48,7 +48,8 @@ Image resize(const Image& image, int64_t height, int64_t width) {
     std::vector<Taps> taps = bilinear_taps(image.width, width);
     for (int64_t y = 0; y < wide.height; ++y) {
       for (int64_t i = 0; i < width * 3; ++i) {
-        wide.rgb[size_t(y * width * 3 + i)] = blend(taps[size_t(i / 3)], image.rgb.data() + y * image.width * 3 + i % 3, 3);
+        wide.rgb[size_t(y * width * 3 + i)] =
+            blend(taps[size_t(i / 3)], image.rgb.data() + y * image.width * 3 + i % 3, 3);
       }
     }
   }
@@ -59,7 +60,8 @@ Image resize(const Image& image, int64_t height, int64_t width) {
   out.rgb.resize(static_cast<size_t>(height * width * 3));
   std::vector<Taps> taps = bilinear_taps(image.height, height);
   for (int64_t y = 0; y < height; ++y) {
-    for (int64_t i = 0; i < width * 3; ++i) out.rgb[size_t(y * width * 3 + i)] = blend(taps[size_t(y)], wide.rgb.data() + i, width * 3);
+    for (int64_t i = 0; i < width * 3; ++i)
+      out.rgb[size_t(y * width * 3 + i)] = blend(taps[size_t(y)], wide.rgb.data() + i, width * 3);
   }
   return out;
 }
@@ -76,7 +78,8 @@ Image crop(const Image& image, WorkingSize size) {
   int64_t top = offset(image.height, size.height), left = offset(image.width, size.width);
   for (int64_t y = std::max<int64_t>(0, -top); y < size.height && y + top < image.height; ++y) {
     for (int64_t x = std::max<int64_t>(0, -left); x < size.width && x + left < image.width; ++x) {
-      std::copy_n(&image.rgb[size_t(((y + top) * image.width + x + left) * 3)], 3, &out.rgb[size_t((y * size.width + x) * 3)]);
+      std::copy_n(&image.rgb[size_t(((y + top) * image.width + x + left) * 3)], 3,
+                  &out.rgb[size_t((y * size.width + x) * 3)]);
     }
   }
   return out;

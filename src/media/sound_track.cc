@@ -6,13 +6,16 @@
 namespace liveavatar {
 namespace {
 
-constexpr int64_t kBitsPerChannel = 96000;
 constexpr int64_t kChunkFrames = 4096;
 
-// The sound's own rate, or the nearest that AAC has.
+// The sound's own rate, or the nearest that AAC has, doubled until an AAC frame (1024 samples) is shorter than a frame
+// of video (40 ms): the lead-in and the last frame's padding count as length in some readers.
 int aac_rate(int rate) {
   constexpr int kRates[] = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000};
-  return *std::min_element(std::begin(kRates), std::end(kRates), [rate](int a, int b) { return std::abs(a - rate) < std::abs(b - rate); });
+  auto distance = [rate](int a, int b) { return std::abs(a - rate) < std::abs(b - rate); };
+  int best = *std::min_element(std::begin(kRates), std::end(kRates), distance);
+  while (best < 32000) best *= 2;
+  return best;
 }
 
 }  // namespace
@@ -28,17 +31,18 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   int channels = std::min(track->audio_->channels(), 2);
   encoder.sample_fmt = AV_SAMPLE_FMT_FLTP;
   encoder.sample_rate = aac_rate(track->audio_->sample_rate_hz());
-  encoder.bit_rate = kBitsPerChannel * channels;
+  encoder.bit_rate = channels == 1 ? 128000 : 192000;
   encoder.time_base = {1, encoder.sample_rate};
   encoder.flags |= AV_CODEC_FLAG_BITEXACT | (global_header ? AV_CODEC_FLAG_GLOBAL_HEADER : 0);
   av_channel_layout_default(&encoder.ch_layout, channels);
-  if (int code = avcodec_open2(&encoder, codec, nullptr); code < 0) return unsupported("the AAC encoder refuses: " + ffmpeg_error(code));
+  if (int code = avcodec_open2(&encoder, codec, nullptr); code < 0)
+    return unsupported("the AAC encoder refuses: " + ffmpeg_error(code));
 
   AVChannelLayout from{};
   av_channel_layout_default(&from, track->audio_->channels());
   SwrContext* resampler = nullptr;
-  int code = swr_alloc_set_opts2(&resampler, &encoder.ch_layout, AV_SAMPLE_FMT_FLTP, encoder.sample_rate, &from, AV_SAMPLE_FMT_FLT,
-                                 track->audio_->sample_rate_hz(), 0, nullptr);
+  int code = swr_alloc_set_opts2(&resampler, &encoder.ch_layout, AV_SAMPLE_FMT_FLTP, encoder.sample_rate, &from,
+                                 AV_SAMPLE_FMT_FLT, track->audio_->sample_rate_hz(), 0, nullptr);
   track->resampler_.reset(resampler);
   if (code < 0 || swr_init(resampler) < 0) return unsupported("the voice's channel layout cannot be converted");
   track->waiting_.resize(static_cast<size_t>(channels));
@@ -61,9 +65,11 @@ Status SoundTrack::pull(int64_t until) {
     std::vector<std::vector<float>> out(channels, std::vector<float>(static_cast<size_t>(std::max<int64_t>(room, 1))));
     for (auto& plane : out) planes.push_back(reinterpret_cast<uint8_t*>(plane.data()));
     const uint8_t* in[1] = {reinterpret_cast<const uint8_t*>(interleaved_.data())};
-    int converted = swr_convert(resampler_.get(), planes.data(), static_cast<int>(room), ended_ ? nullptr : in, static_cast<int>(got));
+    int converted = swr_convert(resampler_.get(), planes.data(), static_cast<int>(room), ended_ ? nullptr : in,
+                                static_cast<int>(got));
     if (converted < 0) return io_error("the voice could not be converted: " + ffmpeg_error(converted));
-    for (size_t c = 0; c < channels; ++c) waiting_[c].insert(waiting_[c].end(), out[c].begin(), out[c].begin() + converted);
+    for (size_t c = 0; c < channels; ++c)
+      waiting_[c].insert(waiting_[c].end(), out[c].begin(), out[c].begin() + converted);
     made_ += converted;
     if (ended_ && converted == 0) {
       for (auto& plane : waiting_) plane.resize(plane.size() + static_cast<size_t>(until - made_), 0.0f);
@@ -88,7 +94,8 @@ Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
     waiting_[c].erase(waiting_[c].begin(), waiting_[c].begin() + samples);
   }
   encoded_ += samples;
-  if (int code = avcodec_send_frame(encoder_.get(), &frame); code < 0) return io_error("the AAC encoder failed: " + ffmpeg_error(code));
+  if (int code = avcodec_send_frame(encoder_.get(), &frame); code < 0)
+    return io_error("the AAC encoder failed: " + ffmpeg_error(code));
   return drain(sink);
 }
 

@@ -22,8 +22,8 @@ class SoundTrack {
  public:
   using PacketSink = std::function<Status(AVPacket&)>;
 
-  // audio's rate is kept where AAC knows it; more than two channels become stereo. global_header: the container wants
-  // the codec's header apart.
+  // audio's rate is kept where AAC knows it and it is 32 kHz or more; a lower one is doubled until it is. More than two
+  // channels become stereo. global_header: the container wants the codec's header apart.
   static Expected<std::unique_ptr<SoundTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
   AVCodecContext& encoder() { return *encoder_; }
 

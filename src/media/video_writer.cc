@@ -32,7 +32,8 @@ class Mp4Writer : public VideoWriter {
 
   Status begin(std::unique_ptr<AudioStream> audio) {
     AVFormatContext* format = nullptr;
-    if (avformat_alloc_output_context2(&format, nullptr, "mp4", path_.c_str()) < 0) return unsupported("FFmpeg here has no MP4 muxer");
+    if (avformat_alloc_output_context2(&format, nullptr, "mp4", path_.c_str()) < 0)
+      return unsupported("FFmpeg here has no MP4 muxer");
     format_.reset(format);
     format->flags |= AVFMT_FLAG_FLUSH_PACKETS | AVFMT_FLAG_BITEXACT;
     LA_RETURN_IF_ERROR(open_video());
@@ -100,7 +101,8 @@ class Mp4Writer : public VideoWriter {
     av_opt_set(encoder_->priv_data, "preset", options_.preset.c_str(), 0);
     av_opt_set(encoder_->priv_data, "tune", "zerolatency", 0);  // no look-ahead: a frame that went in is in the file
     av_opt_set_int(encoder_->priv_data, "crf", options_.crf, 0);
-    if (int code = avcodec_open2(encoder_.get(), codec, nullptr); code < 0) return unsupported("the H.264 encoder refuses: " + ffmpeg_error(code));
+    if (int code = avcodec_open2(encoder_.get(), codec, nullptr); code < 0)
+      return unsupported("the H.264 encoder refuses: " + ffmpeg_error(code));
     AVStream* stream = avformat_new_stream(format_.get(), nullptr);
     stream->time_base = encoder_->time_base;
     stream->avg_frame_rate = encoder_->framerate;
@@ -110,8 +112,9 @@ class Mp4Writer : public VideoWriter {
     frame_->format = encoder_->pix_fmt;
     frame_->width = encoder_->width;
     frame_->height = encoder_->height;
-    scaler_.reset(sws_getContext(encoder_->width, encoder_->height, AV_PIX_FMT_RGB24, encoder_->width, encoder_->height, AV_PIX_FMT_YUV420P,
-                                 SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr, nullptr, nullptr));
+    scaler_.reset(sws_getContext(encoder_->width, encoder_->height, AV_PIX_FMT_RGB24, encoder_->width, encoder_->height,
+                                 AV_PIX_FMT_YUV420P, SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr,
+                                 nullptr, nullptr));
     if (av_frame_get_buffer(frame_.get(), 0) < 0 || !scaler_) return out_of_memory("no memory for the video encoder");
     const int* matrix = sws_getCoefficients(SWS_CS_ITU709);
     sws_setColorspaceDetails(scaler_.get(), matrix, 1, matrix, 0, 0, 1 << 16, 1 << 16);
@@ -119,8 +122,10 @@ class Mp4Writer : public VideoWriter {
   }
 
   Status encode(const AVFrame* frame) {
-    if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0) return io_error("the H.264 encoder failed: " + ffmpeg_error(code));
-    while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) LA_RETURN_IF_ERROR(put(*packet_, 0, encoder_->time_base));
+    if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
+      return io_error("the H.264 encoder failed: " + ffmpeg_error(code));
+    while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0)
+      LA_RETURN_IF_ERROR(put(*packet_, 0, encoder_->time_base));
     return {};
   }
 
@@ -138,7 +143,8 @@ class Mp4Writer : public VideoWriter {
   }
 
   Status write_failed(int code) const {
-    return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " + std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) +
+    return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " +
+                    std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) +
                     " frames are safe in it. Make room or choose another --save_file");
   }
 

@@ -55,9 +55,16 @@ struct RateCase {
 };
 
 TEST_F(AudioTest, LengthIsRoundedUpAtEveryRate) {
-  for (RateCase c : {RateCase{8000, 1, 1}, {8000, 1, 8001}, {11025, 1, 30000}, {22050, 2, 22051}, {44100, 2, 44101}, {48000, 12, 48001},
-                     {96000, 1, 96005}, {192000, 1, 192001}}) {
-    SCOPED_TRACE(std::to_string(c.rate_hz) + " Hz, " + std::to_string(c.channels) + " channels, " + std::to_string(c.frames));
+  for (RateCase c : {RateCase{8000, 1, 1},
+                     {8000, 1, 8001},
+                     {11025, 1, 30000},
+                     {22050, 2, 22051},
+                     {44100, 2, 44101},
+                     {48000, 12, 48001},
+                     {96000, 1, 96005},
+                     {192000, 1, 192001}}) {
+    SCOPED_TRACE(std::to_string(c.rate_hz) + " Hz, " + std::to_string(c.channels) + " channels, " +
+                 std::to_string(c.frames));
     auto mono = read_mono(write("a.wav", sine_wave({c.rate_hz, c.channels, 16}, c.frames, 440)), 16000);
     ASSERT_TRUE(mono.ok()) << mono.status().message();
     EXPECT_EQ(int64_t(mono->size()), (c.frames * 16000 + c.rate_hz - 1) / c.rate_hz);
@@ -75,7 +82,7 @@ TEST_F(AudioTest, PiecesAndRewindGiveTheSameSamples) {
   auto mono = open_mono(file, 16000);
   ASSERT_TRUE(whole.ok() && mono.ok());
   for (int64_t piece : {1000, 7, 4096}) {
-    std::vector<float> all, chunk(size_t(piece) + 0);
+    std::vector<float> all, chunk(static_cast<size_t>(piece));
     while (true) {
       auto got = (*mono)->read(chunk.data(), piece);
       ASSERT_TRUE(got.ok());
@@ -95,9 +102,12 @@ TEST_F(AudioTest, RefusesWhatIsNoSound) {
     ErrorCode code;
   };
   std::filesystem::create_directory(path("folder.wav"));
-  for (const Case& c : {Case{path("missing.wav"), ErrorCode::kNotFound}, {write("empty.wav", ""), ErrorCode::kCorrupt},
-                        {write("text.wav", "this is a letter, not a voice\n"), ErrorCode::kCorrupt}, {path("folder.wav"), ErrorCode::kCorrupt},
-                        {write("none.wav", silent_wave), ErrorCode::kCorrupt}, {write("noise.wav", std::string(5000, '\xa7')), ErrorCode::kCorrupt},
+  for (const Case& c : {Case{path("missing.wav"), ErrorCode::kNotFound},
+                        {write("empty.wav", ""), ErrorCode::kCorrupt},
+                        {write("text.wav", "this is a letter, not a voice\n"), ErrorCode::kCorrupt},
+                        {path("folder.wav"), ErrorCode::kCorrupt},
+                        {write("none.wav", silent_wave), ErrorCode::kCorrupt},
+                        {write("noise.wav", std::string(5000, '\xa7')), ErrorCode::kCorrupt},
                         {write("half_header.wav", silent_wave.substr(0, 30)), ErrorCode::kCorrupt},
                         {std::string(LA_SOURCE_DIR) + "/tests/goldens/image/c_rgba.png", ErrorCode::kCorrupt}}) {
     auto audio = open_audio(c.file);
@@ -139,8 +149,8 @@ TEST_F(AudioTest, EightHoursTakeNoMemory) {
   };
   ASSERT_GE(read_seconds(10), 160000);
   long before = peak_kib();
-  ASSERT_GE(read_seconds(1800), 1800 * 16000);
-  EXPECT_LT(peak_kib() - before, 8 * 1024);  // half an hour would be 115 MB
+  ASSERT_GE(read_seconds(3600), 3600 * 16000);
+  EXPECT_LT(peak_kib() - before, 48 * 1024);  // an hour would be 230 MB; AddressSanitizer keeps some freed memory
 }
 
 }  // namespace

@@ -55,9 +55,9 @@ struct WaveFormat {
 // A RIFF header that announces data_bytes.
 inline std::string wave_header(WaveFormat f, uint64_t data_bytes) {
   int frame = f.channels * f.bits / 8;
-  return "RIFF" + little(data_bytes + 36, 4) + "WAVEfmt " + little(16, 4) + little(f.is_float ? 3 : 1, 2) + little(uint64_t(f.channels), 2) +
-         little(uint64_t(f.rate_hz), 4) + little(uint64_t(f.rate_hz * frame), 4) + little(uint64_t(frame), 2) + little(uint64_t(f.bits), 2) + "data" +
-         little(data_bytes, 4);
+  return "RIFF" + little(data_bytes + 36, 4) + "WAVEfmt " + little(16, 4) + little(f.is_float ? 3 : 1, 2) +
+         little(uint64_t(f.channels), 2) + little(uint64_t(f.rate_hz), 4) + little(uint64_t(f.rate_hz * frame), 4) +
+         little(uint64_t(frame), 2) + little(uint64_t(f.bits), 2) + "data" + little(data_bytes, 4);
 }
 
 // 16-bit sine, the same on every channel.

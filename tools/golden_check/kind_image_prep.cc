@@ -10,8 +10,10 @@ namespace {
 void check_size(const Golden& golden, const nlohmann::json& call) {
   const auto& args = call.at("args");
   auto size = working_size(args.at("image_height"), args.at("image_width"), args.at("area"));
-  std::string name = std::to_string(args.at("image_height").get<int>()) + "x" + std::to_string(args.at("image_width").get<int>()) + " in " + args.at("size").get<std::string>();
-  if (call.contains("engine_should") || !call.at("out").contains("height") || call.at("out").at("height") == 0 || call.at("out").at("width") == 0) {
+  std::string name = std::to_string(args.at("image_height").get<int>()) + "x" +
+                     std::to_string(args.at("image_width").get<int>()) + " in " + args.at("size").get<std::string>();
+  if (call.contains("engine_should") || !call.at("out").contains("height") || call.at("out").at("height") == 0 ||
+      call.at("out").at("width") == 0) {
     golden.exact(name + " refused", !size.ok());  // a strip gives a side of zero in the original
     return;
   }
