@@ -150,7 +150,11 @@ TEST_F(AudioTest, EightHoursTakeNoMemory) {
   ASSERT_GE(read_seconds(10), 160000);
   long before = peak_kib();
   ASSERT_GE(read_seconds(3600), 3600 * 16000);
-  EXPECT_LT(peak_kib() - before, 48 * 1024);  // an hour would be 230 MB; AddressSanitizer keeps some freed memory
+#ifdef __SANITIZE_ADDRESS__
+  (void)before;  // freed memory stays in AddressSanitizer's quarantine: only the reading is checked
+#else
+  EXPECT_LT(peak_kib() - before, 8 * 1024);  // an hour would be 230 MB
+#endif
 }
 
 }  // namespace
