@@ -1,5 +1,122 @@
-#include "ops/backend.h"
+#include "backend/cpu/cpu_backend.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace liveavatar::cpu {
+
+CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique_ptr<Backend> plain)
+    : isa_(std::move(isa)), kernels_(*isa_.kernels), pool_(options.threads), scratch_(static_cast<size_t>(pool_.threads())), plain_(std::move(plain)) {}
+
+std::string CpuBackend::describe() const {
+  return std::string(kernels_.name) + " kernels (" + isa_.why + "), " + std::to_string(pool_.threads()) + " threads";
+}
+
+size_t CpuBackend::packed_linear_bytes(int64_t n, int64_t k, DType dtype) const {
+  return PanelShape{kernels_.columns, dtype, 1, k, n, 1}.bytes();
+}
+void CpuBackend::pack_linear(const Tensor& weight, DType dtype, void* target) const {
+  pack(weight, {kernels_.columns, dtype, 1, weight.dim(1), weight.dim(0), 1}, target);
+}
+size_t CpuBackend::packed_conv_bytes(const ConvWeight& shape) const { return panel_shape(shape, kernels_.columns).bytes(); }
+void CpuBackend::pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const {
+  pack(weight, panel_shape(shape, kernels_.columns), target);
+}
+
+// Rows in chunks of some thousand elements: large enough to be worth a hand-over.
+template <typename Body>
+void CpuBackend::each_row(int64_t rows, int64_t row_elements, Body&& body) {
+  constexpr int64_t kChunkElements = 16384;
+  pool_.parallel_for(rows, std::max<int64_t>(1, kChunkElements / std::max<int64_t>(row_elements, 1)), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) body(r);
+  });
+}
+
+namespace {
+
+Row row_of(const Tensor& t, int64_t r, int64_t width) {
+  return {static_cast<const char*>(t.data) + static_cast<size_t>(r * width) * dtype_bytes(t.dtype), type_of(t.dtype)};
+}
+void* out_row(const Tensor& t, int64_t r, int64_t width) { return const_cast<void*>(row_of(t, r, width).data); }
+const float* group_row(const Tensor& t, int64_t r, int64_t rows) {
+  return t.empty() ? nullptr : static_cast<const float*>(t.data) + r / (rows / t.dim(0)) * t.dim(1);
+}
+const float* values(const Tensor& t) { return static_cast<const float*>(t.data); }
+
+}  // namespace
+
+void CpuBackend::layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m, const Tensor& out) {
+  int64_t rows = x.dim(0), n = x.dim(1);
+  each_row(rows, n, [&](int64_t r) {
+    kernels_.layer_norm(row_of(x, r, n), n, eps, values(weight), values(bias), group_row(m.shift, r, rows), group_row(m.scale, r, rows),
+                        out_row(out, r, n), type_of(out.dtype));
+  });
+}
+
+void CpuBackend::rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) {
+  int64_t n = x.dim(1);
+  each_row(x.dim(0), n, [&](int64_t r) { kernels_.rms_norm(row_of(x, r, n), n, eps, gain.f32(), out_row(out, r, n), type_of(out.dtype)); });
+}
+
+void CpuBackend::channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) {
+  int64_t n = x.dim(1);
+  each_row(x.dim(0), n, [&](int64_t r) {
+    kernels_.channel_norm(row_of(x, r, n), n, gain.f32(), act_of(activation), out_row(out, r, n), type_of(out.dtype));
+  });
+}
+
+void CpuBackend::rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) {
+  int64_t n = x.dim(1), pairs = n / heads / 2;
+  each_row(x.dim(0), n, [&](int64_t r) {
+    kernels_.rope(row_of(x, r, n), cos_sin.f32() + r * pairs * 2, heads, pairs, out_row(out, r, n), type_of(out.dtype));
+  });
+}
+
+void CpuBackend::softmax(const Tensor& x, const Tensor& out) {
+  int64_t n = x.dim(1);
+  each_row(x.dim(0), n, [&](int64_t r) { kernels_.softmax(row_of(x, r, n), n, out_row(out, r, n), type_of(out.dtype)); });
+}
+
+void CpuBackend::add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) {
+  int64_t n = x.dim(1);
+  bool vector = y.elements() != x.elements();
+  each_row(x.dim(0), n, [&](int64_t r) {
+    kernels_.add(row_of(x, r, n), row_of(y, vector ? 0 : r, n), y_factor, n, out_row(out, r, n), type_of(out.dtype));
+  });
+}
+
+void CpuBackend::multiply(const Tensor& x, const Tensor& y, const Tensor& out) {
+  int64_t n = x.dim(1);
+  bool vector = y.elements() != x.elements();
+  each_row(x.dim(0), n, [&](int64_t r) {
+    kernels_.multiply(row_of(x, r, n), row_of(y, vector ? 0 : r, n), n, out_row(out, r, n), type_of(out.dtype));
+  });
+}
+
+void CpuBackend::activate(const Tensor& x, Activation activation, const Tensor& out) {
+  constexpr int64_t kChunk = 16384;
+  int64_t n = x.elements();
+  pool_.parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
+    kernels_.activate(row_of(x, begin, 1), end - begin, act_of(activation), out_row(out, begin, 1), type_of(out.dtype));
+  });
+}
+
+void CpuBackend::copy(const Tensor& x, const Tensor& out) {
+  if (x.dtype == out.dtype) {
+    std::memmove(out.data, x.data, x.bytes());
+    return;
+  }
+  activate(x, Activation::kNone, out);
+}
+
+}  // namespace liveavatar::cpu
 
 namespace liveavatar {
-Expected<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions&) { return unsupported("--device cpu is not built yet"); }
+
+Expected<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options) {
+  LA_ASSIGN_OR_RETURN(cpu::IsaChoice isa, cpu::choose_isa(options.isa));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> plain, make_reference_backend(options));
+  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(isa), options, std::move(plain)));
 }
+
+}  // namespace liveavatar

@@ -1,0 +1,77 @@
+// The CPU backend: tiles for everything that is a matrix product (linear, convolution by indirection, attention), rows for the
+// rest. The kernels are chosen once; layouts that are not hot are left to the reference backend.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "backend/cpu/isa.h"
+#include "backend/cpu/pack.h"
+#include "core/memory.h"
+#include "core/threads.h"
+#include "ops/backend.h"
+
+namespace liveavatar::cpu {
+
+inline Type type_of(DType t) { return t == DType::kF32 ? Type::kF32 : Type::kBF16; }
+inline Act act_of(Activation a) { return static_cast<Act>(a); }
+
+// Memory of one thread: row pointers, padded rows, a tile's sums, attention's rows. Grows to the largest op seen.
+struct ThreadScratch {
+  std::vector<const void*> pointers;
+  std::vector<std::byte> rows;
+  alignas(64) float sums[kRows * 64];
+  std::vector<float> scores, output;
+  std::vector<std::byte> weights;  // softmax's result, the second product's operand
+};
+
+class CpuBackend : public Backend {
+ public:
+  CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique_ptr<Backend> plain);
+  std::string name() const override { return "cpu"; }
+  std::string describe() const override;
+  int threads() const override { return pool_.threads(); }
+
+  size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
+  void pack_linear(const Tensor& weight, DType dtype, void* target) const override;
+  size_t packed_conv_bytes(const ConvWeight& shape) const override;
+  void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override;
+
+  void linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) override;
+  void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out, const Epilogue& e) override;
+  void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec, const Tensor& out) override;
+  void layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m, const Tensor& out) override;
+  void rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) override;
+  void channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) override;
+  void rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) override;
+  void softmax(const Tensor& x, const Tensor& out) override;
+  void add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) override;
+  void multiply(const Tensor& x, const Tensor& y, const Tensor& out) override;
+  void activate(const Tensor& x, Activation activation, const Tensor& out) override;
+  void copy(const Tensor& x, const Tensor& out) override;
+
+  void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) override { plain_->embedding(ids, table, out); }
+  void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override { plain_->patchify(x, patch, out); }
+  void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override { plain_->unpatchify(x, patch, out); }
+  void interpolate_rows(const Tensor& x, const Tensor& out) override { plain_->interpolate_rows(x, out); }
+  void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override { plain_->channels_last(x, scale, shift, out); }
+  void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override { plain_->channels_first(x, scale, shift, out); }
+
+ private:
+  // One tile of linear or convolution: `rows` rows from `first`, panel `panel`.
+  struct Product;
+  void run_tile(const Product& p, int64_t first, int rows, int64_t panel, ThreadScratch& scratch);
+  void run_product(const Product& p);
+
+  template <typename Body>
+  void each_row(int64_t rows, int64_t row_elements, Body&& body);
+
+  IsaChoice isa_;
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  std::vector<ThreadScratch> scratch_;         // one a thread
+  std::vector<std::byte> packed_keys_;         // attention: keys and values of the heads in work
+  std::unique_ptr<Backend> plain_;
+};
+
+}  // namespace liveavatar::cpu

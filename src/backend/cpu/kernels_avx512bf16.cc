@@ -1,0 +1,79 @@
+// AVX-512 with the bf16 dot product: sums of bf16 pairs, two products an instruction.
+#include <immintrin.h>
+
+#include "backend/cpu/kernels.h"
+
+#define LA_TILE_COLUMNS 64
+
+namespace liveavatar::cpu {
+
+#include "backend/cpu/simd_avx512.inl"
+#include "backend/cpu/tile.inl"
+#include "backend/cpu/rows.inl"
+
+namespace {
+
+// Pairs of a row's k and k + 1 against pairs of the panel; k is even (odd rows are padded by the caller).
+template <int R>
+void dot_rows(const TileArgs& t) {
+  __m512 sum[R][4];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) sum[r][v] = _mm512_setzero_ps();
+  }
+  const char* b = static_cast<const char*>(t.b);
+  for (long tap = 0; tap < t.taps; ++tap) {
+    const int* a[R];
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) a[r] = static_cast<const int*>(t.a[tap * R + r]);
+    for (long pair = 0; pair < t.k / 2; ++pair, b += 256) {
+      __m512bh w[4];
+#pragma GCC unroll 4
+      for (int v = 0; v < 4; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + 64 * v);
+#pragma GCC unroll 6
+      for (int r = 0; r < R; ++r) {
+        int bits;
+        __builtin_memcpy(&bits, a[r] + pair, 4);
+        __m512bh x = (__m512bh)_mm512_set1_epi32(bits);
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, w[v]);
+      }
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) _mm512_storeu_ps(t.sums + r * LA_TILE_COLUMNS + v * 16, sum[r][v]);
+  }
+}
+
+void dot_tile(const TileArgs& t) {
+  switch (t.rows) {
+    case 1: return dot_rows<1>(t);
+    case 2: return dot_rows<2>(t);
+    case 3: return dot_rows<3>(t);
+    case 4: return dot_rows<4>(t);
+    case 5: return dot_rows<5>(t);
+    default: return dot_rows<6>(t);
+  }
+}
+
+}  // namespace
+
+const Kernels* avx512bf16_kernels() {
+  static const Kernels kernels = [] {
+    Kernels k;
+    k.name = "avx512bf16";
+    k.columns = LA_TILE_COLUMNS;
+    k.tile[0][0] = tile<F32, false>;
+    k.tile[0][1] = tile<F32, true>;
+    k.tile[1][0] = tile<BF16, false>;
+    k.tile[1][1] = dot_tile;
+    fill_row_kernels(k);
+    return k;
+  }();
+  return &kernels;
+}
+
+}  // namespace liveavatar::cpu

@@ -1,0 +1,76 @@
+// The matrix tile in f32 multiply-adds: kRows x (kVectors * lanes) sums in registers. Operands f32 or bf16; a bf16 panel holds
+// pairs (k, k + 1) in 32-bit lanes, [k / 2][columns], which the bf16 dot product reads as it is and this one splits.
+namespace {
+
+constexpr int kVectors = LA_TILE_COLUMNS / Vec::kLanes;
+
+struct F32 {
+  static float at(const void* p, long i) { return static_cast<const float*>(p)[i]; }
+};
+struct BF16 {
+  static float at(const void* p, long i) {
+    unsigned u = static_cast<unsigned>(static_cast<const unsigned short*>(p)[i]) << 16;
+    float f;
+    __builtin_memcpy(&f, &u, 4);
+    return f;
+  }
+};
+
+template <typename A, int R>
+inline void step(const void* const* a, long k, const Vec (&b)[kVectors], Vec (&sum)[R][kVectors]) {
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+    Vec x = Vec::set(A::at(a[r], k));
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec::fma(x, b[v], sum[r][v]);
+  }
+}
+
+template <typename A, bool kPairs, int R>
+void tile_rows(const TileArgs& t) {
+  Vec sum[R][kVectors];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec::zero();
+  }
+  const char* b = static_cast<const char*>(t.b);
+  constexpr long kBytes = LA_TILE_COLUMNS * 4;  // of one k in f32, of a pair in bf16
+  for (long tap = 0; tap < t.taps; ++tap) {
+    const void* a[R];
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) a[r] = t.a[tap * R + r];
+    for (long k = 0; k < t.k; k += kPairs ? 2 : 1, b += kBytes) {
+      Vec w[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const char* p = b + v * Vec::kLanes * 4;
+        w[v] = kPairs ? Vec::even_bf16(p) : Vec::load(reinterpret_cast<const float*>(p));
+      }
+      step<A, R>(a, k, w, sum);
+      if (!kPairs || k + 1 == t.k) continue;
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) w[v] = Vec::odd_bf16(b + v * Vec::kLanes * 4);
+      step<A, R>(a, k + 1, w, sum);
+    }
+  }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[r][v].store(t.sums + r * LA_TILE_COLUMNS + v * Vec::kLanes);
+  }
+}
+
+template <typename A, bool kPairs>
+void tile(const TileArgs& t) {
+  switch (t.rows) {
+    case 1: return tile_rows<A, kPairs, 1>(t);
+    case 2: return tile_rows<A, kPairs, 2>(t);
+    case 3: return tile_rows<A, kPairs, 3>(t);
+    case 4: return tile_rows<A, kPairs, 4>(t);
+    case 5: return tile_rows<A, kPairs, 5>(t);
+    default: return tile_rows<A, kPairs, 6>(t);
+  }
+}
+
+}  // namespace
