@@ -18,10 +18,10 @@ T value_of(Expected<T> expected) {
   return *std::move(expected);
 }
 
-inline std::unique_ptr<Backend> reference_backend(int threads) {
+inline std::unique_ptr<Backend> backend_on(const std::string& device, int threads) {
   BackendOptions options;
   options.threads = threads;
-  return value_of(make_backend("reference", options));
+  return value_of(make_backend(device, options));
 }
 
 inline TensorSourcePtr golden_weights() {
@@ -78,7 +78,7 @@ class WanVaeTest : public testing::Test {
   }
 
   Budget budget_;
-  std::unique_ptr<Backend> backend_ = reference_backend(0);
+  std::unique_ptr<Backend> backend_ = backend_on("reference", 0);
 };
 
 }  // namespace liveavatar

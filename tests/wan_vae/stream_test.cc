@@ -128,12 +128,15 @@ TEST_F(WanVaeTest, FramesAreClamped) {
 
 TEST_F(WanVaeTest, ThreadsChangeNothing) {
   OwnedTensor z = wave({16, 3, 3, 2}), pixels = wave({3, 9, 24, 16});
-  auto one_thread = reference_backend(1), three_threads = reference_backend(3);
-  for (DType dtype : {DType::kF32, DType::kBF16}) {
-    auto one = value_of(WanVae::load(*golden_weights(), *one_thread, budget_, dtype));
-    auto three = value_of(WanVae::load(*golden_weights(), *three_threads, budget_, dtype));
-    EXPECT_TRUE(same_bits(decode(*one, z.tensor).tensor, decode(*three, z.tensor).tensor));
-    EXPECT_TRUE(same_bits(encode(*one, pixels.tensor, {9}).tensor, encode(*three, pixels.tensor, {9}).tensor));
+  for (const char* device : {"reference", "cpu"}) {
+    auto one_thread = backend_on(device, 1), three_threads = backend_on(device, 3);
+    for (DType dtype : {DType::kF32, DType::kBF16}) {
+      auto one = value_of(WanVae::load(*golden_weights(), *one_thread, budget_, dtype));
+      auto three = value_of(WanVae::load(*golden_weights(), *three_threads, budget_, dtype));
+      EXPECT_TRUE(same_bits(decode(*one, z.tensor).tensor, decode(*three, z.tensor).tensor)) << device;
+      EXPECT_TRUE(same_bits(encode(*one, pixels.tensor, {9}).tensor, encode(*three, pixels.tensor, {9}).tensor))
+          << device;
+    }
   }
 }
 
