@@ -1,0 +1,97 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "core/memory.h"
+#include "core/threads.h"
+
+namespace liveavatar {
+namespace {
+
+TEST(DType, Bf16RoundsToNearestEven) {
+  EXPECT_EQ(to_f32(to_bf16(1.0f)), 1.0f);
+  EXPECT_EQ(to_bf16(std::bit_cast<float>(0x3f808000u)).bits, 0x3f80);  // half way, down to even
+  EXPECT_EQ(to_bf16(std::bit_cast<float>(0x3f818000u)).bits, 0x3f82);  // half way, up to even
+  EXPECT_TRUE(std::isnan(to_f32(to_bf16(std::numeric_limits<float>::quiet_NaN()))));
+  EXPECT_TRUE(std::isinf(to_f32(to_bf16(std::numeric_limits<float>::infinity()))));
+}
+
+TEST(DType, EveryF16SurvivesTheWayThroughF32) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    float wide = to_f32(f16{static_cast<uint16_t>(bits)});
+    if (std::isnan(wide)) continue;
+    EXPECT_EQ(to_f16(wide).bits, bits);
+  }
+  EXPECT_EQ(to_f16(65520.0f).bits, 0x7c00);  // rounds to infinity
+  EXPECT_EQ(to_f16(1e-9f).bits, 0);
+}
+
+TEST(Budget, RefusesWhatDoesNotFitAndNamesTheTenant) {
+  Budget budget(1 << 20);
+  auto first = Buffer::allocate(budget, Tenant::kWeights, 600'000);
+  ASSERT_TRUE(first.ok());
+  auto second = Buffer::allocate(budget, Tenant::kKvCache, 600'000);
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_NE(second.status().message().find("kv_cache"), std::string::npos);
+  *first = Buffer();
+  EXPECT_TRUE(Buffer::allocate(budget, Tenant::kKvCache, 600'000).ok());
+}
+
+TEST(Budget, GivesBackWhenBuffersDieAndRemembersThePeak) {
+  Budget budget;
+  {
+    auto buffer = Buffer::allocate(budget, Tenant::kVae, 5000);
+    ASSERT_TRUE(buffer.ok());
+    EXPECT_EQ(budget.used_bytes(Tenant::kVae), 8192u);
+  }
+  EXPECT_EQ(budget.used_bytes(), 0u);
+  EXPECT_EQ(budget.peak_bytes(), 8192u);
+}
+
+TEST(Arena, MeasuresWhatItLaterTakes) {
+  auto lay_out = [](Arena& arena) {
+    arena.tensor({3, 5}, DType::kF32);
+    size_t mark = arena.mark();
+    arena.tensor({100}, DType::kBF16);
+    arena.rewind(mark);
+    return arena.tensor({7}, DType::kBF16);
+  };
+  Arena measure;
+  EXPECT_EQ(lay_out(measure).data, nullptr);
+  Budget budget;
+  auto arena = Arena::allocate(budget, Tenant::kActivations, measure.used_bytes());
+  ASSERT_TRUE(arena.ok());
+  Tensor last = lay_out(*arena);
+  ASSERT_NE(last.data, nullptr);
+  EXPECT_EQ(arena->used_bytes(), measure.used_bytes());
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(last.data) % 64, 0u);
+}
+
+TEST(Tensor, SlicesRowsOfTheOutermostDimension) {
+  float values[12];
+  Tensor t(values, {3, 2, 2}, DType::kF32);
+  EXPECT_EQ(t.slice(1, 2).data, values + 4);
+  EXPECT_EQ(t.slice(1, 2).shape, Shape({2, 2, 2}));
+  EXPECT_EQ(t.rows().shape, Shape({6, 2}));
+  EXPECT_EQ(t.shape.str(), "[3, 2, 2]");
+}
+
+TEST(ThreadPool, TouchesEveryIndexOnce) {
+  for (int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (int64_t n : {0, 1, 7, 1000}) {
+      std::vector<std::atomic<int>> seen(static_cast<size_t>(n));
+      pool.parallel_for(n, 3, [&](int64_t begin, int64_t end, int thread) {
+        EXPECT_LT(thread, threads);
+        for (int64_t i = begin; i < end; ++i) ++seen[static_cast<size_t>(i)];
+      });
+      for (auto& count : seen) EXPECT_EQ(count, 1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace liveavatar

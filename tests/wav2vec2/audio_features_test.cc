@@ -1,0 +1,127 @@
+// Long voices: windows against the whole, bounded memory, ends and silence.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "models/wav2vec2/audio_features.h"
+
+namespace liveavatar {
+namespace {
+
+class VectorSource : public MonoSource {
+ public:
+  explicit VectorSource(std::vector<float> samples) : samples_(std::move(samples)) {}
+  Expected<int64_t> read(float* samples, int64_t count) override {
+    count = std::min(count, static_cast<int64_t>(samples_.size()) - at_);
+    std::copy_n(samples_.begin() + at_, count, samples);
+    at_ += count;
+    return count;
+  }
+  Status rewind() override {
+    at_ = 0;
+    return {};
+  }
+
+ private:
+  std::vector<float> samples_;
+  int64_t at_ = 0;
+};
+
+// A voice-like tone whose pitch and loudness wander.
+std::vector<float> wandering(double seconds) {
+  std::mt19937 random(3);
+  std::normal_distribution<float> noise(0, 0.02f);
+  std::vector<float> samples(static_cast<size_t>(seconds * kModelRateHz));
+  double phase = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    double t = double(i) / kModelRateHz;
+    phase += (140 + 60 * std::sin(2.1 * t)) / kModelRateHz * 6.283185307;
+    samples[i] = static_cast<float>((0.3 + 0.25 * std::sin(5.3 * t)) * std::sin(phase)) + noise(random);
+  }
+  return samples;
+}
+
+class AudioFeaturesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    backend_ = *make_backend("cpu", {.threads = 2});
+    auto model = Wav2Vec2::load(std::string(LA_SOURCE_DIR) + "/tests/goldens/wav2vec2", *backend_, budget_, DType::kF32);
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    model_ = *std::move(model);
+  }
+  std::vector<float> all_columns(AudioFeatures& features, int64_t count) {
+    std::vector<float> out(size_t(features.layers() * features.width() * count)), block(size_t(features.layers() * features.width() * 12));
+    for (int64_t c = 0; c + 12 <= count; c += 12) {
+      EXPECT_TRUE(features.columns(c, 12, block.data()).ok());
+      for (int64_t r = 0; r < features.layers() * features.width(); ++r) std::copy_n(&block[size_t(r * 12)], 12, &out[size_t(r * count + c)]);
+    }
+    return out;
+  }
+  Budget budget_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Wav2Vec2> model_;
+};
+
+TEST_F(AudioFeaturesTest, WindowsAreNearTheWhole) {
+  std::vector<float> voice = wandering(20);
+  VectorSource a(voice), b(voice);
+  auto whole = *AudioFeatures::open(*model_, a, {});
+  auto windows = *AudioFeatures::open(*model_, b, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
+  EXPECT_EQ(whole->voice_frames(), 500);
+  std::vector<float> want = all_columns(*whole, 480), got = all_columns(*windows, 480);
+  double error = 0, size = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    error += double(got[i] - want[i]) * (got[i] - want[i]);
+    size += double(want[i]) * want[i];
+  }
+  EXPECT_GT(error, 0);  // another attention span cannot give the same bits
+  // Random weights attend evenly over all they see, which is the worst case for a window.
+  EXPECT_LT(std::sqrt(error / size), 0.08);
+}
+
+TEST_F(AudioFeaturesTest, MemoryDoesNotGrowWithTheVoice) {
+  size_t used[2];
+  for (int i = 0; i < 2; ++i) {
+    VectorSource source(wandering(i == 0 ? 12 : 40));
+    auto features = *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
+    all_columns(*features, i == 0 ? 240 : 960);
+    used[i] = budget_.used_bytes();
+  }
+  EXPECT_EQ(used[0], used[1]);
+}
+
+TEST_F(AudioFeaturesTest, ColumnsBehindTheVoiceAreZero) {
+  VectorSource source(wandering(1));
+  auto features = *AudioFeatures::open(*model_, source, {});
+  std::vector<float> out(size_t(features->layers() * features->width() * 12), 1.0f);
+  ASSERT_TRUE(features->columns(1000, 12, out.data()).ok());
+  for (float v : out) EXPECT_EQ(v, 0.0f);
+}
+
+TEST_F(AudioFeaturesTest, GoingBackGivesTheSameColumns) {
+  VectorSource source(wandering(20));
+  auto features = *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
+  size_t n = size_t(features->layers() * features->width() * 12);
+  std::vector<float> first(n), later(n), again(n);
+  ASSERT_TRUE(features->columns(0, 12, first.data()).ok());
+  ASSERT_TRUE(features->columns(400, 12, later.data()).ok());
+  ASSERT_TRUE(features->columns(0, 12, again.data()).ok());
+  EXPECT_EQ(first, again);
+}
+
+TEST_F(AudioFeaturesTest, TooShortIsSaidInWords) {
+  VectorSource source(std::vector<float>(300, 0.1f));
+  auto features = AudioFeatures::open(*model_, source, {});
+  ASSERT_FALSE(features.ok());
+  EXPECT_NE(features.status().message().find("18 ms"), std::string::npos) << features.status().message();
+}
+
+TEST_F(AudioFeaturesTest, SilenceIsFine) {
+  VectorSource source(std::vector<float>(16000, 0.0f));
+  auto features = *AudioFeatures::open(*model_, source, {});
+  for (float v : all_columns(*features, 24)) EXPECT_TRUE(std::isfinite(v));
+}
+
+}  // namespace
+}  // namespace liveavatar

@@ -1,0 +1,180 @@
+// Readers against broken files, the loader's errors, LoRA mistakes, the checkpoint folder.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <random>
+
+#include "weights/checkpoint.h"
+#include "weights/loader.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+
+class WeightsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_weights_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+    backend_ = *make_reference_backend({.threads = 1});
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  std::string write(const std::string& name, const std::string& bytes) {
+    fs::create_directories((dir_ / name).parent_path());
+    std::ofstream(dir_ / name, std::ios::binary) << bytes;
+    return (dir_ / name).string();
+  }
+  // A safetensors file from a header and its data.
+  std::string write_safetensors(const std::string& name, const std::string& header, const std::string& data) {
+    uint64_t length = header.size();
+    return write(name, std::string(reinterpret_cast<char*>(&length), 8) + header + data);
+  }
+  static std::string floats(std::initializer_list<float> values) {
+    return {reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(float)};
+  }
+  // The error of opening; the test fails if there is none.
+  static std::string error_of(const Expected<TensorSourcePtr>& source) {
+    EXPECT_FALSE(source.ok());
+    return source.status().message();
+  }
+
+  fs::path dir_;
+  Budget budget_;
+  std::unique_ptr<Backend> backend_;
+};
+
+constexpr const char* kTwo = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[],"data_offsets":[8,12]}})";
+
+TEST_F(WeightsTest, ReadsTensorsOfAnyRank) {
+  auto source = open_safetensors(write_safetensors("x.safetensors", kTwo, floats({1, 2, 3})));
+  ASSERT_TRUE(source.ok()) << source.status().message();
+  float values[2];
+  ASSERT_TRUE((*source)->read("a", values).ok());
+  EXPECT_EQ(values[1], 2);
+  EXPECT_EQ((*source)->tensors().at("b").shape.rank(), 0);
+}
+
+TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
+  struct {
+    const char* header;
+    const char* says;
+  } cases[] = {
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", "does not match its shape"},
+      {R"({"a":{"dtype":"F32","shape":[200],"data_offsets":[0,800]}})", "truncated"},
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", "does not match"},
+      {R"({"a":{"dtype":"F8_X","shape":[2],"data_offsets":[0,8]}})", "F8_X"},
+      {R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", "shape"},
+      {R"({"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,8]}})", "absurd shape"},
+      {R"({"a":{"dtype":"F32"}})", "malformed"},
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "twice"},
+      {R"({"a":)", "not JSON"},
+      {R"([1])", "not JSON"},
+  };
+  for (const auto& c : cases) {
+    std::string message = error_of(open_safetensors(write_safetensors("lie.safetensors", c.header, floats({1, 2, 3}))));
+    EXPECT_NE(message.find(c.says), std::string::npos) << message;
+    EXPECT_NE(message.find("lie.safetensors"), std::string::npos) << message;
+  }
+  EXPECT_NE(error_of(open_safetensors(write("empty.safetensors", ""))).find("empty.safetensors"), std::string::npos);
+  EXPECT_NE(error_of(open_safetensors(write("html.safetensors", "<html>not a model</html>"))).find("not a safetensors"), std::string::npos);
+  EXPECT_EQ(open_safetensors((dir_ / "nowhere").string()).status().code(), ErrorCode::kNotFound);
+}
+
+TEST_F(WeightsTest, ShardsAndTheirIndexAreHeldToEachOther) {
+  write_safetensors("m-1.safetensors", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", floats({1, 2}));
+  write("m.safetensors.index.json", R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
+  EXPECT_NE(error_of(open_safetensors_folder(dir_.string(), "m")).find("m-2.safetensors"), std::string::npos);
+  write_safetensors("m-2.safetensors", R"({"c":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", floats({3}));
+  EXPECT_NE(error_of(open_safetensors_folder(dir_.string(), "m")).find("tensor b"), std::string::npos);
+  write_safetensors("m-2.safetensors", R"({"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", floats({3}));
+  EXPECT_TRUE(open_safetensors_folder(dir_.string(), "m").ok());
+  write("m.safetensors.index.json", R"({"weight_map":{"a":"../../etc/passwd"}})");
+  EXPECT_NE(error_of(open_safetensors_folder(dir_.string(), "m")).find("not a file name"), std::string::npos);
+}
+
+TEST_F(WeightsTest, TheLoaderNamesWhatIsWrong) {
+  float nan = std::numeric_limits<float>::quiet_NaN();
+  auto source = *open_safetensors(write_safetensors(
+      "x.safetensors", R"({"a.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"bad":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+      floats({1, 2, nan})));
+  struct {
+    std::function<void(WeightLoader&)> load;
+    const char* says;
+  } cases[] = {
+      {[](WeightLoader& l) { l.linear("missing", 1, 2); }, "missing.weight is missing"},
+      {[](WeightLoader& l) { l.linear("a", 2, 2, false); }, "a.weight has shape [1, 2], wanted [2, 2]"},
+      {[](WeightLoader& l) { l.vector("bad", {1}); }, "bad holds NaN"},
+  };
+  for (const auto& c : cases) {
+    WeightLoader loader(*source, *backend_, budget_, Tenant::kWeights, DType::kF32);
+    c.load(loader);
+    EXPECT_NE(loader.status().message().find(c.says), std::string::npos) << loader.status().message();
+  }
+  WeightLoader loader(*source, *backend_, budget_, Tenant::kWeights, DType::kF32);
+  loader.matrix("a.weight", 1, 2);
+  EXPECT_EQ(loader.unused(), std::vector<std::string>{"bad"});
+}
+
+TEST_F(WeightsTest, TheLoaderStaysInsideItsBudget) {
+  Budget small(4096);
+  auto source = *open_safetensors(write_safetensors("x.safetensors", kTwo, floats({1, 2, 3})));
+  WeightLoader loader(*source, *backend_, small, Tenant::kText, DType::kF32);
+  loader.vector("a", {2});
+  EXPECT_EQ(loader.status().code(), ErrorCode::kOutOfMemory);
+}
+
+TEST_F(WeightsTest, ALoraThatFitsNothingIsNamed) {
+  auto base = *open_safetensors(write_safetensors("b.safetensors", R"({"q.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}})", floats({1, 2})));
+  auto merge = [&](const char* header) {
+    auto adapter = *open_safetensors(write_safetensors("l.safetensors", header, floats({1, 1, 1, 1})));
+    return merge_lora(base, adapter, 1).status().message();
+  };
+  EXPECT_NE(merge(R"({"base_model.model.z.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})").find("fits nothing"), std::string::npos);
+  EXPECT_NE(merge(R"({"q.lora_A.default.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})").find("only one of"), std::string::npos);
+  EXPECT_NE(merge(R"({"q.lora_A.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"q.lora_B.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}})").find("does not fit"), std::string::npos);
+}
+
+TEST_F(WeightsTest, AFolderWithoutPartsNamesAllOfThem) {
+  write("config.json", "{}");
+  std::string message = find_checkpoint(dir_.string()).status().message();
+  for (const char* part : {"diffusion_pytorch_model", "models_t5_umt5-xxl-enc-bf16.pth", "spiece.model", "Wan2.1_VAE.pth", "wav2vec2-large-xlsr-53-english"}) {
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  }
+  EXPECT_EQ(find_lora((dir_ / "nothing").string()).status().code(), ErrorCode::kNotFound);
+}
+
+// Files with random damage are read or refused, never more than that. (The sanitizer build watches.)
+TEST_F(WeightsTest, DamagedFilesNeverCrash) {
+  const std::string goldens = std::string(LA_SOURCE_DIR) + "/tests/goldens/";
+  std::mt19937 random(7);
+  for (const char* name : {"vae_pth/wrapper.pth", "vae_pth/types_and_views.pth", "lora/adapter_bf16.safetensors"}) {
+    std::ifstream file(goldens + name, std::ios::binary);
+    std::string good((std::istreambuf_iterator<char>(file)), {});
+    ASSERT_FALSE(good.empty());
+    int read = 0;
+    for (int round = 0; round < 300; ++round) {
+      std::string bytes = good;
+      for (int i = 0; i < 4; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
+      if (round % 3 == 0) bytes.resize(random() % bytes.size());
+      auto source = open_tensors(write(fs::path(name).filename(), bytes));
+      if (!source.ok()) continue;
+      ++read;
+      for (const auto& [tensor, info] : (*source)->tensors()) {
+        if (info.shape.elements() > (1 << 20)) continue;
+        std::vector<char> data(static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype));
+        (void)(*source)->read(tensor, data.data()).ok();
+      }
+    }
+    EXPECT_LT(read, 300) << name;
+  }
+}
+
+}  // namespace
+}  // namespace liveavatar
