@@ -168,6 +168,7 @@ Command add_generate(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->app = app.add_subcommand("generate", "Make a talking video from a portrait, a voice and a sentence");
   flags->app->footer(kFooter);
+  flags->app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // scripts append to a line of defaults
   add_inputs(*flags->app, *flags);
   add_sampling(*flags->app, *flags);
   add_machine(*flags->app, *flags);

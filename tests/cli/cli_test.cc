@@ -1,0 +1,228 @@
+// The program as a person meets it: what it says, how it ends, what it leaves on disk.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "media/audio.h"
+#include "media/contact_sheet.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+const std::string kSource = LA_SOURCE_DIR;
+const std::string kMini = kSource + "/models/mini", kPortrait = kSource + "/assets/demo/portrait.png", kVoice = kSource + "/assets/demo/voice.wav";
+
+struct Outcome {
+  int code = -1;
+  std::string text;  // stdout and stderr
+};
+
+class CliTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_cli_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+  std::string write(const std::string& name, const std::string& bytes) const {
+    std::ofstream(path(name), std::ios::binary) << bytes;
+    return path(name);
+  }
+  static Outcome run(const std::string& arguments) {
+    Outcome outcome;
+    FILE* pipe = popen((std::string(LA_PROGRAM) + " " + arguments + " 2>&1").c_str(), "r");
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof(buffer), pipe)) > 0;) outcome.text.append(buffer, n);
+    int status = pclose(pipe);
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return outcome;
+  }
+  // `generate` at the smallest size with some of its parts replaced.
+  Outcome generate(const std::string& more = "", const std::string& image = kPortrait, const std::string& audio = kVoice, const std::string& ckpt = kMini) const {
+    return run("generate --ckpt_dir '" + ckpt + "' --image '" + image + "' --audio '" + audio +
+               "' --prompt hi --size '64*64' --num_clip 1 --infer_frames 12 --quiet --save_file '" + path("out.mp4") + "' " + more);
+  }
+  // One line that starts with the program's name and holds `says`; the exit code; no file left.
+  void expect_refusal(const Outcome& outcome, int code, const std::string& says) const {
+    EXPECT_EQ(outcome.code, code) << outcome.text;
+    EXPECT_NE(outcome.text.find(says), std::string::npos) << outcome.text;
+    EXPECT_EQ(std::count(outcome.text.begin(), outcome.text.end(), '\n'), 1) << outcome.text;
+    EXPECT_EQ(outcome.text.rfind("liveavatar: ", 0), 0u) << outcome.text;
+    EXPECT_FALSE(fs::exists(path("out.mp4")));
+  }
+  std::string copy_checkpoint(const std::string& name) const {
+    fs::copy(kMini, path(name), fs::copy_options::recursive);
+    return path(name);
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(CliTest, HelpTeaches) {
+  Outcome top = run("--help"), generate = run("generate --help");
+  EXPECT_EQ(top.code, 0);
+  EXPECT_NE(top.text.find("First video"), std::string::npos);
+  EXPECT_EQ(generate.code, 0);
+  for (const char* word : {"--image", "--no_online_decode", "Examples", "Exit codes"}) EXPECT_NE(generate.text.find(word), std::string::npos) << word;
+  EXPECT_EQ(run("").code, 2);
+}
+
+TEST_F(CliTest, UnknownFlagsAndCommandsGetTheNearestOne) {
+  expect_refusal(generate("--smaple_steps 3"), 2, "did you mean --sample_steps?");
+  expect_refusal(run("generat"), 2, "did you mean generate?");
+  expect_refusal(run("generate"), 2, "required");
+}
+
+TEST_F(CliTest, DashesWorkAndForeignFlagsAreTakenWithALine) {
+  Outcome o = run("generate --ckpt-dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
+                  " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True --fp8 --save-file " + path("a.mp4"));
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_NE(o.text.find("accepted without effect"), std::string::npos);
+  EXPECT_NE(o.text.find("--num_gpus_dit"), std::string::npos);
+  EXPECT_NE(o.text.find("--infer_frames 10 becomes 12"), std::string::npos);
+  EXPECT_TRUE(fs::exists(path("a.mp4")));
+}
+
+TEST_F(CliTest, PicturesThatAreNone) {
+  expect_refusal(generate("", "/nowhere.png"), 1, "no such file");
+  expect_refusal(generate("", write("empty.png", "")), 1, "empty");
+  expect_refusal(generate("", write("text.png", "this is no picture\n")), 1, "text.png");
+  std::ifstream file(kPortrait, std::ios::binary);
+  std::string png((std::istreambuf_iterator<char>(file)), {});
+  expect_refusal(generate("", write("head.png", png.substr(0, 40))), 1, "head.png");
+  expect_refusal(generate("", kVoice), 1, "voice.wav");
+}
+
+TEST_F(CliTest, SoundsThatAreNone) {
+  expect_refusal(generate("", kPortrait, "/nowhere.wav"), 1, "no such file");
+  expect_refusal(generate("", kPortrait, write("empty.wav", "")), 1, "empty");
+  expect_refusal(generate("", kPortrait, write("text.wav", "hello, I am a text file\n")), 1, "text.wav");
+  expect_refusal(generate("", kPortrait, kPortrait), 1, "portrait.png");
+}
+
+TEST_F(CliTest, ATinyPictureAndSilenceAreFine) {
+  // A 1x1 PPM, and a second of zeros.
+  std::string ppm = write("dot.ppm", std::string("P6 1 1 255\n\x80\x40\x20", 14));
+  std::string header("RIFF\x24\x7d\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x00\x7d\x00\x00\x02\x00\x10\x00" "data\x00\x7d\x00\x00", 44);
+  std::string silence = write("silence.wav", header + std::string(32000, '\0'));
+  Outcome o = generate("", ppm, silence);
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_TRUE(fs::exists(path("out.mp4")));
+}
+
+TEST_F(CliTest, SizesThatMakeNoSense) {
+  for (const char* size : {"huge", "640", "0*0", "-3*5", "1*1", "99999*99999", "20000*20000", "64*64*64"}) {
+    expect_refusal(generate(std::string("--size '") + size + "'"), 2, "--size");
+  }
+  expect_refusal(generate("--sample_steps 51"), 2, "sample_steps");
+  expect_refusal(generate("--num_clip 0"), 2, "num_clip");
+}
+
+TEST_F(CliTest, CheckpointsThatAreBroken) {
+  std::string ckpt = copy_checkpoint("a");
+  fs::remove(ckpt + "/Wan2.1_VAE.pth");
+  expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "Wan2.1_VAE.pth");
+  fs::copy_file(std::string(LA_GOLDENS) + "/vae_pth/evil_os_system.pth", ckpt + "/Wan2.1_VAE.pth");
+  expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "nothing is executed");
+  fs::remove(ckpt + "/Wan2.1_VAE.pth");
+  fs::copy_file(kMini + "/Wan2.1_VAE.pth", ckpt + "/Wan2.1_VAE.pth");
+  fs::resize_file(ckpt + "/Wan2.1_VAE.pth", 100'000);
+  expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "truncated");
+  std::string other = copy_checkpoint("b");
+  fs::resize_file(other + "/diffusion_pytorch_model.safetensors", 1'000'000);
+  expect_refusal(generate("", kPortrait, kVoice, other), 1, "truncated");
+  expect_refusal(generate("", kPortrait, kVoice, "/nowhere"), 1, "no such folder");
+  expect_refusal(generate("--lora_path_dmd Quark-Vision/Live-Avatar"), 1, "downloaded first");
+}
+
+TEST_F(CliTest, ATensorOfNanIsNamed) {
+  std::string ckpt = copy_checkpoint("nan"), file = ckpt + "/diffusion_pytorch_model.safetensors";
+  std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+  uint64_t header_bytes = 0;
+  stream.read(reinterpret_cast<char*>(&header_bytes), 8);
+  std::string header(header_bytes, '\0');
+  stream.read(header.data(), static_cast<std::streamsize>(header_bytes));
+  size_t entry = header.find("\"head.head.weight\""), offsets = header.find("data_offsets", entry);
+  uint64_t begin = std::stoull(header.substr(header.find('[', offsets) + 1));
+  stream.seekp(static_cast<std::streamoff>(8 + header_bytes + begin));
+  stream.write("\xff\x7f", 2);  // bf16 NaN
+  stream.close();
+  expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "head.head.weight holds NaN");
+}
+
+TEST_F(CliTest, OutputsThatCannotBeWritten) {
+  expect_refusal(generate("--save_file /nowhere/out.mp4"), 1, "/nowhere/out.mp4");
+  expect_refusal(generate("--save_file " + path("out.avi")), 2, "must end in .mp4");
+}
+
+TEST_F(CliTest, AFullDiskIsSaidAndWhatWasMadeStays) {
+  // A limit on file size stands for the full disk: write() fails the same way.
+  Outcome o;
+  std::string command = "ulimit -f 40; exec " + std::string(LA_PROGRAM) + " generate --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
+                        " --prompt hi --size '64*64' --quiet --save_file " + path("full.mp4");
+  FILE* pipe = popen(("sh -c \"" + command + "\" 2>&1").c_str(), "r");
+  char buffer[4096];
+  for (size_t n; (n = fread(buffer, 1, sizeof(buffer), pipe)) > 0;) o.text.append(buffer, n);
+  EXPECT_EQ(WEXITSTATUS(pclose(pipe)), 1);
+  EXPECT_NE(o.text.find("are safe in it"), std::string::npos) << o.text;
+  EXPECT_TRUE(write_contact_sheet(path("full.mp4"), path("full.png"), 2, 1).ok());
+}
+
+// Starts `generate` on its own and sends `signal` as soon as the file has grown past a second of video.
+int interrupted(const std::string& file, int signal) {
+  pid_t child = fork();
+  if (child == 0) {
+    execl(LA_PROGRAM, LA_PROGRAM, "generate", "--ckpt_dir", kMini.c_str(), "--image", kPortrait.c_str(), "--audio", kVoice.c_str(), "--prompt", "hi",
+          "--size", "64*64", "--quiet", "--save_file", file.c_str(), nullptr);
+    _exit(99);
+  }
+  std::error_code ignored;
+  for (int i = 0; i < 2000 && (!fs::exists(file) || fs::file_size(file, ignored) < 60'000); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  kill(child, signal);
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+TEST_F(CliTest, CtrlCEndsTheFileProperly) {
+  int status = interrupted(path("stopped.mp4"), SIGINT);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 130);
+  EXPECT_TRUE(write_contact_sheet(path("stopped.mp4"), path("stopped.png"), 2, 1).ok());
+}
+
+TEST_F(CliTest, AKilledRunLeavesAFileThatPlays) {
+  int status = interrupted(path("killed.mp4"), SIGKILL);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_TRUE(write_contact_sheet(path("killed.mp4"), path("killed.png"), 2, 1).ok());
+  auto sound = read_mono(path("killed.mp4"), 16000);
+  ASSERT_TRUE(sound.ok());
+  EXPECT_GT(sound->size(), 8000u);
+}
+
+TEST_F(CliTest, InfoFindsWhatIsWrong) {
+  Outcome good = run("info " + kMini);
+  EXPECT_EQ(good.code, 0) << good.text;
+  EXPECT_NE(good.text.find("every tensor is there"), std::string::npos);
+  std::string ckpt = copy_checkpoint("c");
+  write("c/Wan2.1_VAE.pth", "version https://git-lfs.github.com/spec/v1\n");
+  Outcome bad = run("info " + ckpt);
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_NE(bad.text.find("PROBLEM"), std::string::npos) << bad.text;
+  EXPECT_EQ(run("doctor").code, 0);
+}
+
+}  // namespace
+}  // namespace liveavatar

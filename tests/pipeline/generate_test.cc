@@ -1,0 +1,160 @@
+// Whole jobs with the mini checkpoint through the public API: same seed same video, stop, offline decode, budget, bad input.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "liveavatar/liveavatar.h"
+
+namespace liveavatar {
+namespace {
+
+const std::string kSource = LA_SOURCE_DIR;
+
+EngineOptions options(int threads = 2) {
+  EngineOptions o;
+  o.checkpoint_dir = kSource + "/models/mini";
+  o.threads = threads;
+  return o;
+}
+
+Job small_job(int64_t clips = 1) {
+  Job job;
+  job.image = kSource + "/assets/demo/portrait.png";
+  job.audio = kSource + "/assets/demo/voice.wav";
+  job.prompt = "a test";
+  job.size = "64*64";
+  job.num_clip = clips;
+  job.infer_frames = 24;
+  return job;
+}
+
+struct Result {
+  Status status;
+  std::vector<uint8_t> rgb;
+  int64_t frames = 0;
+};
+
+Result run(Engine& engine, const Job& job, int64_t stop_after_frames = 1 << 30) {
+  Result result;
+  result.status = engine.generate(job, [&](const VideoBlock& block) {
+    EXPECT_EQ(block.first_frame, result.frames);
+    result.rgb.insert(result.rgb.end(), block.rgb, block.rgb + block.frames * block.height * block.width * 3);
+    result.frames += block.frames;
+    return result.frames < stop_after_frames;
+  });
+  return result;
+}
+
+std::unique_ptr<Engine> engine(int threads = 2) {
+  auto loaded = Engine::load(options(threads));
+  EXPECT_TRUE(loaded.ok()) << loaded.status().message();
+  return *std::move(loaded);
+}
+
+TEST(Generate, SameSeedSameVideoOnAnyNumberOfThreadsAndAtAnyLength) {
+  Result one = run(*engine(1), small_job(2)), three = run(*engine(3), small_job(2));
+  ASSERT_TRUE(one.status.ok()) << one.status.message();
+  EXPECT_EQ(one.frames, 48);
+  EXPECT_EQ(one.rgb, three.rgb);
+  Result longer = run(*engine(), small_job(4));
+  EXPECT_EQ(longer.frames, 96);
+  EXPECT_TRUE(std::equal(one.rgb.begin(), one.rgb.end(), longer.rgb.begin()));
+  Job other = small_job(2);
+  other.seed = 421;
+  EXPECT_NE(run(*engine(), other).rgb, one.rgb);
+}
+
+TEST(Generate, DecodingAtTheEndGivesTheSameFrames) {
+  auto e = engine();
+  Job job = small_job(2);
+  Result online = run(*e, job);
+  job.online_decode = false;
+  Result offline = run(*e, job);
+  EXPECT_TRUE(offline.status.ok());
+  EXPECT_EQ(online.rgb, offline.rgb);
+}
+
+TEST(Generate, TheFirstGoodFrameIsHeld) {
+  Result r = run(*engine(), small_job());
+  size_t frame = 64 * 64 * 3;
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(std::memcmp(&r.rgb[i * frame], &r.rgb[3 * frame], frame), 0);
+  EXPECT_NE(std::memcmp(&r.rgb[3 * frame], &r.rgb[4 * frame], frame), 0);
+}
+
+TEST(Generate, AVideoIsAsLongAsItsVoice) {
+  auto e = engine();
+  Job job = small_job(0);
+  auto info = e->describe(job);
+  ASSERT_TRUE(info.ok()) << info.status().message();
+  EXPECT_EQ(info->frames, 253);  // 10.1 s
+  EXPECT_EQ(info->blocks, 22);
+  job.num_clip = 10000;
+  EXPECT_EQ(e->describe(job)->frames, 253);
+  EXPECT_EQ(info->width, 64);
+}
+
+TEST(Generate, StopIsObeyedAfterTheBlock) {
+  Result r = run(*engine(), small_job(4), 24);
+  EXPECT_EQ(r.status.code(), ErrorCode::kCancelled);
+  EXPECT_EQ(r.frames, 24);
+}
+
+TEST(Generate, AnEngineServesManyJobsAndKeepsNothingOfThem) {
+  auto e = engine();
+  Result first = run(*e, small_job());
+  size_t used = e->memory_used_bytes();
+  Result second = run(*e, small_job());
+  EXPECT_EQ(first.rgb, second.rgb);
+  EXPECT_EQ(e->memory_used_bytes(), used);
+}
+
+TEST(Generate, MemoryDoesNotGrowWithTheVideo) {
+  auto e = engine();
+  std::vector<size_t> used;
+  Status status = e->generate(small_job(5), [&](const VideoBlock&) {
+    used.push_back(e->memory_used_bytes());
+    return true;
+  });
+  ASSERT_TRUE(status.ok());
+  EXPECT_EQ(used.front(), used.back());
+}
+
+TEST(Generate, ABudgetThatIsTooSmallIsSaidSo) {
+  EngineOptions o = options();
+  o.memory_budget_bytes = 4 << 20;
+  auto e = Engine::load(o);
+  ASSERT_FALSE(e.ok());
+  EXPECT_EQ(e.status().code(), ErrorCode::kOutOfMemory);
+  o.memory_budget_bytes = size_t{30} << 20;
+  auto larger = Engine::load(o);
+  if (larger.ok()) {
+    Job job = small_job();
+    job.size = "512*512";
+    EXPECT_EQ(run(**larger, job).status.code(), ErrorCode::kOutOfMemory);
+  }
+}
+
+TEST(Generate, OddNumbersAreRefusedOrRounded) {
+  auto e = engine();
+  auto refused = [&](auto change) {
+    Job job = small_job();
+    change(job);
+    auto info = e->describe(job);
+    EXPECT_FALSE(info.ok());
+    return info.status().code();
+  };
+  EXPECT_EQ(refused([](Job& j) { j.size = "big"; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Job& j) { j.size = "0*400"; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Job& j) { j.sample_steps = 0; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Job& j) { j.infer_frames = -4; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](Job& j) { j.image = "/nowhere.png"; }), ErrorCode::kNotFound);
+  EXPECT_EQ(refused([](Job& j) { j.audio = kSource + "/README.md"; }), ErrorCode::kCorrupt);
+  Job job = small_job(1);
+  job.infer_frames = 32;
+  EXPECT_EQ(e->describe(job)->frames, 36);
+}
+
+}  // namespace
+}  // namespace liveavatar

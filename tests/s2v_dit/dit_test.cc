@@ -1,0 +1,199 @@
+// The DiT beyond its goldens: positions without an end, sizes, orders of layers, threads, errors.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "models/s2v_dit/positions.h"
+#include "models/s2v_dit/s2v_dit.h"
+
+namespace liveavatar {
+namespace {
+
+const std::string kGolden = std::string(LA_SOURCE_DIR) + "/tests/goldens/dit";
+
+DitConfig golden_config() {
+  std::ifstream file(kGolden + "/golden.json");
+  return *parse_dit_config(nlohmann::json::parse(file).at("config").dump(), "golden.json");
+}
+
+// Weights of the golden with one tensor left out or given another shape.
+class Altered : public TensorSource {
+ public:
+  Altered(TensorSourcePtr base, const std::string& remove, const std::string& reshape) : base_(std::move(base)), tensors_(base_->tensors()) {
+    tensors_.erase(remove);
+    if (!reshape.empty()) tensors_.at(reshape).shape = {7};
+  }
+  const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
+  std::string where() const override { return "altered"; }
+  Status read(const std::string& name, void* target) const override { return base_->read(name, target); }
+
+ private:
+  TensorSourcePtr base_;
+  std::map<std::string, TensorInfo> tensors_;
+};
+
+// One video's state with random inputs.
+class Session {
+ public:
+  Session(int threads, int64_t steps) : config_(golden_config()), steps_(steps) {
+    backend_ = *make_backend("cpu", {.threads = threads});
+    auto weights = *open_safetensors(kGolden + "/weights.safetensors");
+    dit_ = *S2vDit::load(config_, *weights, *backend_, budget_, DType::kF32);
+    geometry_.latent_height = 8;
+    geometry_.latent_width = 12;
+    Arena measure;
+    DitCaches(config_, geometry_, steps, 1, DType::kF32, measure);
+    arena_ = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
+    caches_ = std::make_unique<DitCaches>(config_, geometry_, steps, 1, DType::kF32, arena_);
+    EXPECT_EQ(arena_.used_bytes(), measure.used_bytes());
+    for (int i = 0; i < 2; ++i) activations_.push_back(new_activations());
+    Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
+    dit_->encode_text(text, *activations_[0].second, *caches_);
+    dit_->prefill(geometry_, reference, motion, *activations_[0].second, *caches_);
+    dit_->encode_audio(normal({config_.audio_layers, config_.audio_dim, 12}), 0, *activations_[0].second, *caches_);
+  }
+
+  Tensor normal(Shape shape) {
+    memory_.push_back(*OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, DType::kF32));
+    std::normal_distribution<float> normal;
+    for (int64_t i = 0; i < shape.elements(); ++i) memory_.back().tensor.f32()[i] = normal(random_);
+    return memory_.back().tensor;
+  }
+  BlockInputs inputs(const Tensor& latents, int64_t step, int64_t start) {
+    BlockInputs in;
+    in.latents = latents;
+    in.timestep = 1000 - 300 * double(step);
+    in.step = step;
+    in.start_latent = start;
+    return in;
+  }
+  DitActivations& activations(size_t i) { return *activations_[i].second; }
+  S2vDit& dit() { return *dit_; }
+  DitCaches& caches() { return *caches_; }
+  const DitGeometry& geometry() const { return geometry_; }
+  const DitConfig& config() const { return config_; }
+
+ private:
+  std::pair<std::unique_ptr<Arena>, std::unique_ptr<DitActivations>> new_activations() {
+    Arena measure;
+    DitActivations(config_, geometry_, DType::kF32, measure);
+    auto arena = std::make_unique<Arena>(*Arena::allocate(budget_, Tenant::kActivations, measure.used_bytes()));
+    auto activations = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, *arena);
+    EXPECT_EQ(arena->used_bytes(), measure.used_bytes());
+    return {std::move(arena), std::move(activations)};
+  }
+
+  DitConfig config_;
+  int64_t steps_;
+  Budget budget_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<S2vDit> dit_;
+  DitGeometry geometry_;
+  Arena arena_;
+  std::unique_ptr<DitCaches> caches_;
+  std::vector<std::pair<std::unique_ptr<Arena>, std::unique_ptr<DitActivations>>> activations_;
+  std::mt19937 random_{5};
+  std::vector<OwnedTensor> memory_;
+};
+
+std::vector<float> copy(const Tensor& t) { return {t.f32(), t.f32() + t.elements()}; }
+
+TEST(Positions, HaveNoEnd) {
+  DitConfig config = golden_config();
+  DitGeometry g{.latent_height = 4, .latent_width = 4};
+  std::vector<float> turns(static_cast<size_t>(g.block_tokens() * config.head_dim()));
+  const int64_t far = 10'000'000;
+  fill_block_positions(config, g, far, Tensor(turns.data(), {g.block_tokens(), config.head_dim() / 2, 2}, DType::kF32));
+  for (float v : turns) ASSERT_LE(std::fabs(v), 1.0f);
+  EXPECT_FLOAT_EQ(turns[0], static_cast<float>(std::cos(double(far))));
+  EXPECT_FLOAT_EQ(turns[1], static_cast<float>(std::sin(double(far))));
+}
+
+TEST(Positions, TheSinkStaysALittleAhead) {
+  EXPECT_EQ(sink_shift(0, 17), 0);
+  EXPECT_EQ(sink_shift(13, 17), 0);
+  EXPECT_EQ(sink_shift(15, 17), 2);
+  EXPECT_EQ(sink_shift(1'000'000, 30), 1'000'000);
+}
+
+TEST(Geometry, FollowsFromTheSize) {
+  DitGeometry g{.latent_height = 10, .latent_width = 14};
+  EXPECT_EQ(g.latent_tokens(), 35);
+  EXPECT_EQ(g.cond_tokens(), 80);  // 35 + 35 + 2 * 3 + 4 * 1 * 1: remainders are dropped
+  DitGeometry wide{.latent_height = 50, .latent_width = 90};
+  EXPECT_EQ(wide.block_tokens(), 3375);
+}
+
+TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
+  Session plain(2, 2), mixed(2, 2);
+  std::vector<std::vector<float>> want, got;
+  for (Session* s : {&plain, &mixed}) {
+    Tensor first = s->normal({16, 3, 8, 12}), second = s->normal({16, 3, 8, 12}), out = s->normal({16, 3, 8, 12});
+    BlockInputs a = s->inputs(first, 1, 0), b = s->inputs(second, 0, 3);
+    S2vDit& dit = s->dit();
+    dit.forward(s->geometry(), s->inputs(second, 0, 0), s->activations(0), s->caches(), out);  // step 0 of block 0
+    if (s == &plain) {
+      dit.forward(s->geometry(), a, s->activations(0), s->caches(), out);
+      want.push_back(copy(out));
+      dit.forward(s->geometry(), b, s->activations(0), s->caches(), out);
+      want.push_back(copy(out));
+    } else {  // (block 0, step 1) and (block 1, step 0) side by side, layer by layer
+      dit.begin(s->geometry(), a, s->activations(0), s->caches());
+      dit.begin(s->geometry(), b, s->activations(1), s->caches());
+      for (int64_t i = 0; i < s->config().layers; ++i) {
+        dit.layer(i, s->geometry(), b, s->activations(1), s->caches());
+        dit.layer(i, s->geometry(), a, s->activations(0), s->caches());
+      }
+      dit.end(s->geometry(), s->activations(0), out);
+      got.push_back(copy(out));
+      dit.end(s->geometry(), s->activations(1), out);
+      got.push_back(copy(out));
+    }
+  }
+  EXPECT_EQ(want, got);
+}
+
+TEST(S2vDit, ThreadsDoNotChangeABit) {
+  std::vector<std::vector<float>> results;
+  for (int threads : {1, 3}) {
+    Session s(threads, 1);
+    Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
+    for (int64_t start : {0, 3, 6, 9, 12, 15}) s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(0), s.caches(), out);
+    EXPECT_EQ(s.caches().rings[0].filled_latents, 12);
+    results.push_back(copy(out));
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+TEST(S2vDit, MissingAndMisshapenTensorsAreNamed) {
+  auto weights = *open_safetensors(kGolden + "/weights.safetensors");
+  auto backend = *make_reference_backend({.threads = 1});
+  Budget budget;
+  for (const char* name : {"blocks.1.self_attn.norm_q.weight", "audio_injector.injector_adain_layers.1.linear.bias", "head.head.weight",
+                           "casual_audio_encoder.weights", "frame_packer.proj_4x.weight"}) {
+    Altered missing(weights, name, ""), misshapen(weights, "", name);
+    for (const TensorSource* source : {&missing, &misshapen}) {
+      auto dit = S2vDit::load(golden_config(), *source, *backend, budget, DType::kF32);
+      ASSERT_FALSE(dit.ok());
+      EXPECT_NE(dit.status().message().find(name), std::string::npos) << dit.status().message();
+    }
+  }
+  EXPECT_EQ(budget.used_bytes(), 0u);
+}
+
+TEST(DitConfig, NonsenseIsRefused) {
+  auto message = [](const char* json) { return parse_dit_config(json, "config.json").status().message(); };
+  const std::string rest = R"(,"num_layers":2,"ffn_dim":8)";
+  EXPECT_NE(message("[]").find("not a JSON object"), std::string::npos);
+  EXPECT_NE(message("{}").find("dim must be"), std::string::npos);
+  EXPECT_NE(message((R"({"dim":96,"num_heads":5)" + rest + "}").c_str()).find("does not split"), std::string::npos);
+  EXPECT_NE(message((R"({"dim":96,"num_heads":"3")" + rest + "}").c_str()).find("num_heads"), std::string::npos);
+  EXPECT_NE(message((R"({"dim":96,"num_heads":3,"audio_inject_layers":[2])" + rest + "}").c_str()).find("audio_inject_layers"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace liveavatar
