@@ -23,7 +23,8 @@ DitConfig golden_config() {
 // Weights of the golden with one tensor left out or given another shape.
 class Altered : public TensorSource {
  public:
-  Altered(TensorSourcePtr base, const std::string& remove, const std::string& reshape) : base_(std::move(base)), tensors_(base_->tensors()) {
+  Altered(TensorSourcePtr base, const std::string& remove, const std::string& reshape)
+      : base_(std::move(base)), tensors_(base_->tensors()) {
     tensors_.erase(remove);
     if (!reshape.empty()) tensors_.at(reshape).shape = {7};
   }
@@ -102,6 +103,19 @@ class Session {
 
 std::vector<float> copy(const Tensor& t) { return {t.f32(), t.f32() + t.elements()}; }
 
+// The turns of one token of the golden's head (32 wide: 6, 5 and 5 pairs), computed one by one.
+void expect_turns(const std::array<double, 3>& position, const float*& here) {
+  const std::array<int, 3> pairs{6, 5, 5};
+  for (size_t axis = 0; axis < 3; ++axis) {
+    for (int k = 0; k < pairs[axis]; ++k, here += 2) {
+      double angle = position[axis] / std::pow(10000.0, double(k) / pairs[axis]);
+      // The two ways to divide may differ in a double's last bit, which is 2e-9 at ten million.
+      ASSERT_NEAR(here[0], std::cos(angle), 2e-7) << "axis " << axis << " pair " << k;
+      ASSERT_NEAR(here[1], std::sin(angle), 2e-7) << "axis " << axis << " pair " << k;
+    }
+  }
+}
+
 TEST(Positions, HaveNoEnd) {
   DitConfig config = golden_config();
   DitGeometry g{.latent_height = 4, .latent_width = 4};
@@ -109,8 +123,31 @@ TEST(Positions, HaveNoEnd) {
   const int64_t far = 10'000'000;
   fill_block_positions(config, g, far, Tensor(turns.data(), {g.block_tokens(), config.head_dim() / 2, 2}, DType::kF32));
   for (float v : turns) ASSERT_LE(std::fabs(v), 1.0f);
-  EXPECT_FLOAT_EQ(turns[0], static_cast<float>(std::cos(double(far))));
-  EXPECT_FLOAT_EQ(turns[1], static_cast<float>(std::sin(double(far))));
+  const float* here = turns.data();
+  for (int64_t f = 0; f < 3; ++f) {
+    for (int64_t token = 0; token < 4; ++token)
+      expect_turns({double(far + f), double(token / 2), double(token % 2)}, here);
+  }
+}
+
+// Every cond token of a grid whose coarser buckets leave remainders: reference, newest motion, two, sixteen.
+TEST(Positions, OfTheSink) {
+  DitConfig config = golden_config();
+  DitGeometry g{.latent_height = 22, .latent_width = 16};  // 11 x 8 patches; 5 x 4; 2 x 2
+  std::vector<float> turns(static_cast<size_t>(g.cond_tokens() * config.head_dim()));
+  fill_cond_positions(config, g, 7, Tensor(turns.data(), {g.cond_tokens(), config.head_dim() / 2, 2}, DType::kF32));
+  const std::vector<double> rows{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, columns{0, 1, 2, 3, 4, 5, 6, 7};
+  const float* here = turns.data();
+  auto expect_grid = [&](double frame, const std::vector<double>& ys, const std::vector<double>& xs) {
+    for (double y : ys) {
+      for (double x : xs) expect_turns({frame, y, x}, here);
+    }
+  };
+  expect_grid(37, rows, columns);
+  expect_grid(-1, rows, columns);
+  expect_grid(-3, {0, 2, 5, 7, 10}, {0, 2, 4, 7});
+  for (double frame : {-19, -14, -9, -4}) expect_grid(frame, {0, 10}, {0, 7});
+  EXPECT_EQ(here, turns.data() + turns.size());
 }
 
 TEST(Positions, TheSinkStaysALittleAhead) {
@@ -157,12 +194,72 @@ TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
   EXPECT_EQ(want, got);
 }
 
+// Two blocks in flight, each with its own sound and pose, equal the same two one after the other.
+TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
+  Session s(2, 2);
+  S2vDit& dit = s.dit();
+  const Shape audio{s.config().audio_layers, s.config().audio_dim, 12}, block{16, 3, 8, 12};
+  Tensor features[] = {s.normal(audio), s.normal(audio)}, out = s.normal(block);
+  BlockInputs in[] = {s.inputs(s.normal(block), 1, 0), s.inputs(s.normal(block), 0, 3)};
+  in[1].pose = s.normal(block);
+  dit.forward(s.geometry(), s.inputs(in[1].latents, 0, 0), s.activations(0), s.caches(),
+              out);  // fills ring 0's first slot
+  std::vector<float> want[2];
+  for (size_t b : {0u, 1u}) {
+    dit.encode_audio(features[b], 0, s.activations(0), s.caches());
+    dit.forward(s.geometry(), in[b], s.activations(0), s.caches(), out);
+    want[b] = copy(out);
+  }
+  EXPECT_NE(want[0], want[1]);
+
+  Arena measure;
+  AudioTokens(s.config(), s.geometry(), DType::kF32, measure);
+  Budget budget;
+  std::vector<Arena> arenas;
+  std::vector<AudioTokens> sound;
+  for (size_t b : {0u, 1u}) {
+    arenas.push_back(*Arena::allocate(budget, Tenant::kConditioning, measure.used_bytes()));
+    sound.emplace_back(s.config(), s.geometry(), DType::kF32, arenas[b]);
+    dit.encode_audio(features[b], s.activations(0), sound[b]);
+  }
+  for (size_t b : {0u, 1u}) {
+    in[b].sound = {&sound[b], 1};
+    dit.begin(s.geometry(), in[b], s.activations(b), s.caches());
+  }
+  for (int64_t i = 0; i < s.config().layers; ++i) {
+    for (size_t b : {1u, 0u}) dit.layer(i, s.geometry(), in[b], s.activations(b), s.caches());
+  }
+  for (size_t b : {0u, 1u}) {
+    dit.end(s.geometry(), s.activations(b), out);
+    EXPECT_EQ(copy(out), want[b]);
+  }
+}
+
+// Looking on changes nothing.
+TEST(S2vDit, AnObserverDoesNotChangeABit) {
+  Session s(1, 1);
+  Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
+  auto run = [&] {
+    s.dit().forward(s.geometry(), s.inputs(latents, 0, 0), s.activations(0), s.caches(), out);
+    return copy(out);
+  };
+  std::vector<float> want = run();
+  std::vector<std::string> names;
+  s.dit().set_observer([&](std::string_view name, const Tensor&) { names.emplace_back(name); });
+  EXPECT_EQ(run(), want);
+  EXPECT_EQ(names.size(), 2u + 4 * 3 + 2 * 2 + 1);
+  EXPECT_EQ(names.back(), "head");
+  s.dit().set_observer({});
+  EXPECT_EQ(run(), want);
+}
+
 TEST(S2vDit, ThreadsDoNotChangeABit) {
   std::vector<std::vector<float>> results;
   for (int threads : {1, 3}) {
     Session s(threads, 1);
     Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
-    for (int64_t start : {0, 3, 6, 9, 12, 15}) s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(0), s.caches(), out);
+    for (int64_t start : {0, 3, 6, 9, 12, 15})
+      s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(0), s.caches(), out);
     EXPECT_EQ(s.caches().rings[0].filled_latents, 12);
     results.push_back(copy(out));
   }
@@ -173,8 +270,8 @@ TEST(S2vDit, MissingAndMisshapenTensorsAreNamed) {
   auto weights = *open_safetensors(kGolden + "/weights.safetensors");
   auto backend = *make_reference_backend({.threads = 1});
   Budget budget;
-  for (const char* name : {"blocks.1.self_attn.norm_q.weight", "audio_injector.injector_adain_layers.1.linear.bias", "head.head.weight",
-                           "casual_audio_encoder.weights", "frame_packer.proj_4x.weight"}) {
+  for (const char* name : {"blocks.1.self_attn.norm_q.weight", "audio_injector.injector_adain_layers.1.linear.bias",
+                           "head.head.weight", "casual_audio_encoder.weights", "frame_packer.proj_4x.weight"}) {
     Altered missing(weights, name, ""), misshapen(weights, "", name);
     for (const TensorSource* source : {&missing, &misshapen}) {
       auto dit = S2vDit::load(golden_config(), *source, *backend, budget, DType::kF32);
@@ -192,7 +289,9 @@ TEST(DitConfig, NonsenseIsRefused) {
   EXPECT_NE(message("{}").find("dim must be"), std::string::npos);
   EXPECT_NE(message((R"({"dim":96,"num_heads":5)" + rest + "}").c_str()).find("does not split"), std::string::npos);
   EXPECT_NE(message((R"({"dim":96,"num_heads":"3")" + rest + "}").c_str()).find("num_heads"), std::string::npos);
-  EXPECT_NE(message((R"({"dim":96,"num_heads":3,"audio_inject_layers":[2])" + rest + "}").c_str()).find("audio_inject_layers"), std::string::npos);
+  EXPECT_NE(message((R"({"dim":96,"num_heads":3,"audio_inject_layers":[2])" + rest + "}").c_str())
+                .find("audio_inject_layers"),
+            std::string::npos);
 }
 
 }  // namespace

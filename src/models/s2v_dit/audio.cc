@@ -25,7 +25,9 @@ void replicate_front(const Tensor& t) {
 Tensor picture(const Tensor& t) { return t.reshape({1, t.dim(0), t.dim(1), t.dim(2)}); }
 
 // A [rows, heads, C] tensor in the front of a larger buffer.
-Tensor front(const Tensor& buffer, int64_t rows, int64_t heads) { return {buffer.data, {rows, heads, buffer.dim(2)}, buffer.dtype}; }
+Tensor front(const Tensor& buffer, int64_t rows, int64_t heads) {
+  return {buffer.data, {rows, heads, buffer.dim(2)}, buffer.dtype};
+}
 
 }  // namespace
 
@@ -54,6 +56,10 @@ void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations
 }
 
 void S2vDit::encode_audio(const Tensor& features, int64_t actor, DitActivations& a, DitCaches& caches) {
+  encode_audio(features, a, caches.actors[static_cast<size_t>(actor)]);
+}
+
+void S2vDit::encode_audio(const Tensor& features, DitActivations& a, const AudioTokens& tokens) {
   LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, 12}));
   // Weighted mean over the hidden states, transposed to [columns, C]: two pad rows, 73 repeats, 12 columns.
   const float* shares = weights_.audio.layer_shares.f32();
@@ -66,22 +72,23 @@ void S2vDit::encode_audio(const Tensor& features, int64_t actor, DitActivations&
       row[c] = sum;
     }
   }
-  for (int64_t t = 0; t < lead; ++t) std::memcpy(a.audio_mix.slice(t, 1).data, a.audio_mix.slice(lead, 1).data, size_t(width) * 4);
+  for (int64_t t = 0; t < lead; ++t)
+    std::memcpy(a.audio_mix.slice(t, 1).data, a.audio_mix.slice(lead, 1).data, size_t(width) * 4);
 
   int64_t latents = a.audio_global.dim(0), skip = kLatentsOut - latents, keys = config_.audio_tokens + 1;
   Tensor out;
   audio_branch(weights_.audio.conv1_global, 1, a, out);
-  ops::linear(backend_, out.slice(skip, latents).reshape({latents, config_.dim}), weights_.audio.final_linear, a.audio_global);
+  ops::linear(backend_, out.slice(skip, latents).reshape({latents, config_.dim}), weights_.audio.final_linear,
+              a.audio_global);
   ops::activate(backend_, a.audio_global, Activation::kSilu, a.audio_global_act);
   audio_branch(weights_.audio.conv1_local, config_.audio_tokens, a, out);
   for (int64_t f = 0; f < latents; ++f) {
     ops::copy(backend_, out.slice(skip + f, 1), a.audio_local.slice(f * keys, config_.audio_tokens));
     ops::copy(backend_, weights_.audio.padding_token, a.audio_local.slice((f + 1) * keys - 1, 1));
   }
-  observe("audio_global", a.audio_global);
-  observe("audio_tokens", a.audio_local);
+  if (observer_) observer_("audio_global", a.audio_global);
+  if (observer_) observer_("audio_tokens", a.audio_local);
 
-  AudioTokens& tokens = caches.actors[static_cast<size_t>(actor)];
   for (size_t j = 0; j < weights_.injectors.size(); ++j) {
     const AudioInjectorWeights& w = weights_.injectors[j];
     ops::linear(backend_, a.audio_global_act, w.adain_shift, tokens.adain[j].shift);

@@ -67,7 +67,8 @@ Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::st
   }
   LA_RETURN_IF_ERROR(read.status());
   if (c.dim % c.heads != 0 || c.head_dim() % 2 != 0 || c.head_dim() < 6) {
-    return corrupt(where + ": dim " + std::to_string(c.dim) + " does not split into " + std::to_string(c.heads) + " even heads");
+    return corrupt(where + ": dim " + std::to_string(c.dim) + " does not split into " + std::to_string(c.heads) +
+                   " even heads");
   }
   return c;
 }

@@ -13,12 +13,12 @@ namespace liveavatar {
 // config.json of the checkpoint (diffusers style). 14B: dim 5120, heads 40, ffn 13824, 40 layers.
 struct DitConfig {
   int64_t dim = 0, heads = 0, layers = 0, ffn_dim = 0;
-  int64_t freq_dim = 256;       // width of the timestep sinusoid
+  int64_t freq_dim = 256;  // width of the timestep sinusoid
   int64_t text_dim = 4096, text_len = 512;
-  int64_t audio_dim = 1024;     // width of a wav2vec2 hidden state
-  int64_t audio_layers = 25;    // hidden states; read from the tensors
-  int64_t audio_tokens = 4;     // local tokens a latent frame, one padding token comes on top
-  int64_t channels = 16;        // of a latent
+  int64_t audio_dim = 1024;   // width of a wav2vec2 hidden state
+  int64_t audio_layers = 25;  // hidden states; read from the tensors
+  int64_t audio_tokens = 4;   // local tokens a latent frame, one padding token comes on top
+  int64_t channels = 16;      // of a latent
   float eps = 1e-6f;
   std::vector<int64_t> audio_inject_layers;
 
@@ -32,9 +32,9 @@ Expected<DitConfig> read_dit_config(const std::string& json_path);
 Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::string& where);
 
 constexpr int64_t kMotionFrames = 73;
-constexpr std::array<int64_t, 3> kPatch{1, 2, 2};         // frames, rows, columns of a token
-constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};       // frame packer, second bucket (2 latents)
-constexpr std::array<int64_t, 3> kPatch4x{4, 8, 8};       // third bucket (16 latents)
+constexpr std::array<int64_t, 3> kPatch{1, 2, 2};    // frames, rows, columns of a token
+constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};  // frame packer, second bucket (2 latents)
+constexpr std::array<int64_t, 3> kPatch4x{4, 8, 8};  // third bucket (16 latents)
 
 // Sizes that follow from the latent's height and width (pixels / 8). Remainders of the coarser patches are dropped.
 struct DitGeometry {

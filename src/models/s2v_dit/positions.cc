@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 namespace liveavatar {
 namespace {
@@ -16,47 +15,47 @@ std::array<int64_t, 3> axis_pairs(int64_t head_dim) {
   return {pairs - 2 * third, third, third};
 }
 
-// cos and sin of every position on one axis: [positions, pairs, 2].
-std::vector<float> axis_turns(std::span<const double> positions, int64_t pairs) {
-  std::vector<float> turns;
-  turns.reserve(positions.size() * static_cast<size_t>(pairs) * 2);
-  for (double position : positions) {
-    for (int64_t k = 0; k < pairs; ++k) {
-      double angle = position * std::pow(kTheta, -double(2 * k) / double(2 * pairs));
-      turns.push_back(static_cast<float>(std::cos(angle)));
-      turns.push_back(static_cast<float>(std::sin(angle)));
-    }
+// Positions first + floor(i * rise / run) for i in 0..count-1: in whole numbers, so that no rounding moves a token.
+struct Axis {
+  int64_t first, count;
+  int64_t rise = 1, run = 1;
+  double at(int64_t i) const { return static_cast<double>(first + i * rise / run); }
+};
+
+// `count` positions spread over 0..last-1, both ends taken.
+Axis spread(int64_t last, int64_t count) { return count > 1 ? Axis{0, count, last - 1, count - 1} : Axis{0, count, 0}; }
+
+// cos and sin of one axis at one position: [pairs, 2].
+void turn(double position, int64_t pairs, float* out) {
+  for (int64_t k = 0; k < pairs; ++k) {
+    double angle = position * std::pow(kTheta, -double(2 * k) / double(2 * pairs));
+    out[2 * k] = static_cast<float>(std::cos(angle));
+    out[2 * k + 1] = static_cast<float>(std::sin(angle));
   }
-  return turns;
 }
 
-// Writes the grid frames x rows x columns to cos_sin and moves the cursor behind it.
-void fill_grid(const DitConfig& config, std::span<const double> frames, std::span<const double> rows,
-               std::span<const double> columns, float*& cursor) {
+// Writes the grid frames x rows x columns to cursor [tokens, d / 2, 2] and moves it behind. Every position of an axis
+// is computed at the first token that has it; the others copy it from there.
+void fill_grid(const DitConfig& config, const Axis& frames, const Axis& rows, const Axis& columns, float*& cursor) {
   auto [pf, pr, pc] = axis_pairs(config.head_dim());
-  std::vector<float> turn_f = axis_turns(frames, pf), turn_r = axis_turns(rows, pr), turn_c = axis_turns(columns, pc);
-  for (size_t f = 0; f < frames.size(); ++f) {
-    for (size_t r = 0; r < rows.size(); ++r) {
-      for (size_t c = 0; c < columns.size(); ++c) {
-        cursor = std::copy_n(turn_f.data() + f * size_t(2 * pf), 2 * pf, cursor);
-        cursor = std::copy_n(turn_r.data() + r * size_t(2 * pr), 2 * pr, cursor);
-        cursor = std::copy_n(turn_c.data() + c * size_t(2 * pc), 2 * pc, cursor);
+  const int64_t width = config.head_dim();
+  float* const grid = cursor;
+  auto token = [&](int64_t f, int64_t r, int64_t c) {
+    return grid + ((f * rows.count + r) * columns.count + c) * width;
+  };
+  auto part = [&](bool first, double position, int64_t pairs, const float* there, float* here) {
+    first ? turn(position, pairs, here) : void(std::copy_n(there, 2 * pairs, here));
+  };
+  for (int64_t f = 0; f < frames.count; ++f) {
+    for (int64_t r = 0; r < rows.count; ++r) {
+      for (int64_t c = 0; c < columns.count; ++c, cursor += width) {
+        const int64_t row_at = 2 * pf, column_at = 2 * (pf + pr);
+        part(r == 0 && c == 0, frames.at(f), pf, token(f, 0, 0), cursor);
+        part(f == 0 && c == 0, rows.at(r), pr, token(0, r, 0) + row_at, cursor + row_at);
+        part(f == 0 && r == 0, columns.at(c), pc, token(0, 0, c) + column_at, cursor + column_at);
       }
     }
   }
-}
-
-std::vector<double> range(int64_t first, int64_t count) {
-  std::vector<double> values;
-  for (int64_t i = 0; i < count; ++i) values.push_back(double(first + i));
-  return values;
-}
-
-// `count` whole positions spread over 0..last-1.
-std::vector<double> spread(int64_t last, int64_t count) {
-  std::vector<double> values;
-  for (int64_t i = 0; i < count; ++i) values.push_back(count > 1 ? std::floor(double(i) * double(last - 1) / double(count - 1)) : 0.0);
-  return values;
 }
 
 }  // namespace
@@ -68,17 +67,17 @@ int64_t sink_shift(int64_t start_latent, int64_t relative_dist) {
 void fill_block_positions(const DitConfig& config, const DitGeometry& g, int64_t start_latent, const Tensor& cos_sin) {
   LA_CHECK(cos_sin.elements() == g.block_tokens() * config.head_dim());
   float* cursor = cos_sin.f32();
-  fill_grid(config, range(start_latent, g.block_latents), range(0, g.rows()), range(0, g.columns()), cursor);
+  fill_grid(config, {start_latent, g.block_latents}, {0, g.rows()}, {0, g.columns()}, cursor);
 }
 
 void fill_cond_positions(const DitConfig& config, const DitGeometry& g, int64_t shift, const Tensor& cos_sin) {
   LA_CHECK(cos_sin.elements() == g.cond_tokens() * config.head_dim());
   float* cursor = cos_sin.f32();
-  std::vector<double> rows = range(0, g.rows()), columns = range(0, g.columns());
-  fill_grid(config, range(kReferenceTime + shift, 1), rows, columns, cursor);
-  fill_grid(config, range(-1, 1), rows, columns, cursor);
-  fill_grid(config, range(-3, 1), spread(g.rows(), g.latent_height / 4), spread(g.columns(), g.latent_width / 4), cursor);
-  const std::vector<double> coarse{-19, -14, -9, -4};
+  const Axis rows{0, g.rows()}, columns{0, g.columns()};
+  fill_grid(config, {kReferenceTime + shift, 1}, rows, columns, cursor);
+  fill_grid(config, {-1, 1}, rows, columns, cursor);
+  fill_grid(config, {-3, 1}, spread(g.rows(), g.latent_height / 4), spread(g.columns(), g.latent_width / 4), cursor);
+  const Axis coarse{-19, 4, 5};  // 19, 14, 9, 4 latents back
   fill_grid(config, coarse, spread(g.rows(), g.latent_height / 8), spread(g.columns(), g.latent_width / 8), cursor);
 }
 

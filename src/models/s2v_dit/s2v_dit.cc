@@ -43,6 +43,13 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const Te
   return dit;
 }
 
+void S2vDit::observe_product(const char* group, int64_t i, const char* part, const Tensor& x, const LinearWeight& w,
+                             const Tensor& scratch) {
+  if (!observer_) return;
+  ops::linear(backend_, x, w, scratch);
+  observe(group, i, part, scratch);
+}
+
 // Sinusoid of the timestep -> embedding e [1, D] -> six modulation rows e0 [6, D].
 void S2vDit::encode_time(double timestep, DitActivations& a) {
   int64_t half = config_.freq_dim / 2;
@@ -73,6 +80,7 @@ void S2vDit::encode_text(const Tensor& rows, DitActivations& a, DitCaches& cache
   std::memcpy(a.text_rows.data, rows.data, rows.bytes());
   ops::linear(backend_, a.text_rows, weights_.text_in, a.text_hidden, {.activation = Activation::kGeluTanh});
   ops::linear(backend_, a.text_hidden, weights_.text_out, a.text);
+  if (observer_) observer_("text_embedding", a.text);
   for (int64_t i = 0; i < config_.layers; ++i) {
     const DitAttentionWeights& w = layer_weights(i).cross_attention;
     const KeyValues& cache = caches.text.layers[static_cast<size_t>(i)];
@@ -92,7 +100,9 @@ void S2vDit::project(const DitAttentionWeights& w, const Tensor& y, const Tensor
 }
 
 // x [T, D] f32 goes through one block; `attend` decides what self-attention looks at.
-void S2vDit::transformer_block(int64_t i, const Tensor& x, DitActivations& a, DitCaches& caches, const SelfAttention& attend) {
+template <typename SelfAttention>
+void S2vDit::transformer_block(int64_t i, const Tensor& x, DitActivations& a, DitCaches& caches,
+                               const SelfAttention& attend) {
   const DitLayerWeights& w = layer_weights(i);
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
@@ -102,6 +112,7 @@ void S2vDit::transformer_block(int64_t i, const Tensor& x, DitActivations& a, Di
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 0));
   project(w.self_attention, y, q, k, v);
   attend(q, k, v, attended);
+  observe_product("block", i, ".self_attn", attended, w.self_attention.o, q);
   ops::linear(backend_, attended, w.self_attention.o, x, {.gate = a.modulation.slice(2, 1), .residual = x});
 
   ops::layer_norm_affine(backend_, x, config_.eps, w.norm3_weight, w.norm3_bias, y);
@@ -109,21 +120,25 @@ void S2vDit::transformer_block(int64_t i, const Tensor& x, DitActivations& a, Di
   ops::rms_norm(backend_, q, config_.eps, w.cross_attention.norm_q, q);
   const KeyValues text = caches.text.layers[static_cast<size_t>(i)];
   ops::attention(backend_, q, {&text, 1}, {.heads = config_.heads, .scale = attention_scale(config_)}, attended);
+  observe_product("block", i, ".cross_attn", attended, w.cross_attention.o, q);
   ops::linear(backend_, attended, w.cross_attention.o, x, {.residual = x});
 
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 3));
   ops::linear(backend_, y, w.ffn_in, hidden, {.activation = Activation::kGeluTanh});
+  observe_product("block", i, ".ffn", hidden, w.ffn_out, q);
   ops::linear(backend_, hidden, w.ffn_out, x, {.gate = a.modulation.slice(5, 1), .residual = x});
 }
 
-void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor& motion, DitActivations& a, DitCaches& caches) {
+void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor& motion, DitActivations& a,
+                     DitCaches& caches) {
   Tensor x = a.x.slice(0, g.cond_tokens());
   int64_t n = g.latent_tokens();
   embed(reference, kPatch, weights_.patch, 1, x.slice(0, n), a);
   // Newest motion latents first: one at full resolution, two at half, sixteen at a quarter.
   embed(newest_latents(motion, 18, 1, a), kPatch, weights_.pack_1x, 2, x.slice(n, n), a);
   embed(newest_latents(motion, 16, 2, a), kPatch2x, weights_.pack_2x, 2, x.slice(2 * n, g.tokens_2x()), a);
-  embed(newest_latents(motion, 0, 16, a), kPatch4x, weights_.pack_4x, 2, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
+  embed(newest_latents(motion, 0, 16, a), kPatch4x, weights_.pack_4x, 2, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()),
+        a);
   encode_time(0, a);
   fill_cond_positions(config_, g, 0, a.cond_turns);
   for (int64_t i = 0; i < config_.layers; ++i) {
@@ -147,6 +162,8 @@ void S2vDit::begin(const DitGeometry& g, const BlockInputs& in, DitActivations& 
   ops::patchify(backend_, in.pose.empty() ? a.zero_pose : in.pose, kPatch, pose_patches);
   ops::linear(backend_, pose_patches, weights_.pose_patch, x, {.residual = x});
   encode_time(in.timestep, a);
+  if (observer_) observer_("time_embedding", a.time);
+  if (observer_) observer_("time_projection", a.time_projected);
   fill_block_positions(config_, g, in.start_latent, a.block_turns);
   fill_cond_positions(config_, g, sink_shift(in.start_latent, in.relative_dist), a.cond_turns);
   RingCache& ring = caches.rings[static_cast<size_t>(in.step)];
@@ -169,35 +186,39 @@ void S2vDit::layer(int64_t i, const DitGeometry& g, const BlockInputs& in, DitAc
     const KeyValues segments[] = {{kept.k.slice(0, valid), kept.v.slice(0, valid)}, {a.cond_k, cond.v}};
     ops::attention(backend_, q, segments, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
   });
-  observe("block." + std::to_string(i), x);
-  if (int64_t j = config_.injector_of(i); j >= 0) inject_audio(j, g, x, a, caches);
+  observe("block", i, "", x);
+  std::span<const AudioTokens> sound = in.sound.empty() ? caches.actors : in.sound;
+  if (int64_t j = config_.injector_of(i); j >= 0) inject_audio(j, g, sound, a, caches);
 }
 
 // x += for every actor: mask * cross-attention of each latent frame's tokens to that frame's sound.
-void S2vDit::inject_audio(int64_t j, const DitGeometry& g, const Tensor& x, DitActivations& a, DitCaches& caches) {
+void S2vDit::inject_audio(int64_t j, const DitGeometry& g, std::span<const AudioTokens> sound, DitActivations& a,
+                          DitCaches& caches) {
   const AudioInjectorWeights& w = weights_.injectors[static_cast<size_t>(j)];
   int64_t tokens = g.block_tokens(), n = g.latent_tokens(), keys = config_.audio_tokens + 1;
-  Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), attended = a.attended.slice(0, tokens);
-  bool many = caches.actors.size() > 1;
-  for (size_t actor = 0; actor < caches.actors.size(); ++actor) {
-    const AudioTokens& sound = caches.actors[actor];
-    const KeyValues& kv = sound.injected[static_cast<size_t>(j)];
-    ops::layer_norm(backend_, x, 1e-5f, y, sound.adain[static_cast<size_t>(j)]);
+  Tensor x = a.x.slice(0, tokens), y = a.y.slice(0, tokens), q = a.q.slice(0, tokens),
+         attended = a.attended.slice(0, tokens);
+  bool many = sound.size() > 1;
+  for (size_t actor = 0; actor < sound.size(); ++actor) {
+    const KeyValues& kv = sound[actor].injected[static_cast<size_t>(j)];
+    ops::layer_norm(backend_, x, 1e-5f, y, sound[actor].adain[static_cast<size_t>(j)]);
+    observe("adain", j, "", y);
     ops::linear(backend_, y, w.attention.q, q);
     ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
     for (int64_t f = 0; f < g.block_latents; ++f) {
       const KeyValues frame{kv.k.slice(f * keys, keys), kv.v.slice(f * keys, keys)};
-      ops::attention(backend_, q.slice(f * n, n), {&frame, 1}, {.heads = config_.heads, .scale = attention_scale(config_)},
-                     attended.slice(f * n, n));
+      ops::attention(backend_, q.slice(f * n, n), {&frame, 1},
+                     {.heads = config_.heads, .scale = attention_scale(config_)}, attended.slice(f * n, n));
     }
+    observe_product("audio_injector", j, "", attended, w.attention.o, q);
     // Every actor reads the same x, so with several the sum is built aside.
     Epilogue epilogue;
-    if (many && caches.masked) epilogue.gate = caches.actor_masks.slice(int64_t(actor), 1).reshape({tokens, config_.dim});
+    if (many && caches.masked)
+      epilogue.gate = caches.actor_masks.slice(int64_t(actor), 1).reshape({tokens, config_.dim});
     if (!many || actor > 0) epilogue.residual = many ? a.injected : x;
     ops::linear(backend_, attended, w.attention.o, many ? a.injected : x, epilogue);
   }
   if (many) ops::add(backend_, x, a.injected, x);
-  observe("injected." + std::to_string(j), x);
 }
 
 void S2vDit::end(const DitGeometry& g, DitActivations& a, const Tensor& velocity) {
@@ -205,10 +226,12 @@ void S2vDit::end(const DitGeometry& g, DitActivations& a, const Tensor& velocity
   ops::add(backend_, weights_.head_modulation, a.time.reshape({config_.dim}), a.head_modulation);
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.head_modulation, 0));
   ops::linear(backend_, y, weights_.head, a.head);
+  if (observer_) observer_("head", a.head);
   ops::unpatchify(backend_, a.head, kPatch, velocity);
 }
 
-void S2vDit::forward(const DitGeometry& g, const BlockInputs& in, DitActivations& a, DitCaches& caches, const Tensor& velocity) {
+void S2vDit::forward(const DitGeometry& g, const BlockInputs& in, DitActivations& a, DitCaches& caches,
+                     const Tensor& velocity) {
   begin(g, in, a, caches);
   for (int64_t i = 0; i < config_.layers; ++i) layer(i, g, in, a, caches);
   end(g, a, velocity);

@@ -21,7 +21,8 @@ AudioTokens::AudioTokens(const DitConfig& c, const DitGeometry& g, DType dtype, 
   }
 }
 
-DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, int64_t actor_count, DType dtype, Arena& arena)
+DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, int64_t actor_count, DType dtype,
+                     Arena& arena)
     : cond(c.layers, g.cond_tokens(), c.dim, dtype, arena), text(c.layers, c.text_len, c.dim, dtype, arena) {
   for (int64_t i = 0; i < steps; ++i) rings.emplace_back(c, g, dtype, arena);
   for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, dtype, arena);
@@ -58,7 +59,6 @@ DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType d
   text = arena.tensor({c.text_len, c.dim}, dtype);
   constexpr int64_t kColumns = kMotionFrames + 12, kPad = 2;
   audio_mix = arena.tensor({kColumns + kPad, c.audio_dim}, DType::kF32);
-  audio_scratch = arena.tensor({1, c.audio_dim}, DType::kF32);
   audio_1 = arena.tensor({kColumns + kPad, c.audio_tokens, c.dim / 4}, DType::kF32);
   audio_2 = arena.tensor({(kColumns + 1) / 2 + kPad, c.audio_tokens, c.dim / 2}, DType::kF32);
   audio_3 = arena.tensor({22, c.audio_tokens, c.dim}, DType::kF32);

@@ -39,31 +39,32 @@ struct DitCaches {
   std::vector<AudioTokens> actors;
   Tensor actor_masks;  // f32 [actors, block tokens, D], used with several actors
   bool masked = false;
-  DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count, DType dtype, Arena& arena);
+  DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count, DType dtype,
+            Arena& arena);
 };
 
 // Buffers of one forward in flight. T = the larger of block and cond tokens.
 struct DitActivations {
-  Tensor x;                  // f32 [T, D], the residual stream
-  Tensor y;                  // [T, D], a norm's output: the next matrix's input
-  Tensor q, k, v;            // [T, D]
-  Tensor attended;           // [T, D]
-  Tensor hidden;             // [T, ffn]
-  Tensor motion_part;        // f32 [16, 16, H, W]
-  Tensor patches;            // f32 [T, widest patch]
-  Tensor cond_k;             // [cond tokens, D], cond keys after RoPE
-  Tensor injected;           // f32 [block tokens, D], sum over actors
-  Tensor block_turns;        // f32 [block tokens, d / 2, 2]
-  Tensor cond_turns;         // f32 [cond tokens, d / 2, 2]
-  Tensor zero_pose;          // f32 [C, 3, H, W]
+  Tensor x;                                      // f32 [T, D], the residual stream
+  Tensor y;                                      // [T, D], a norm's output: the next matrix's input
+  Tensor q, k, v;                                // [T, D]
+  Tensor attended;                               // [T, D]
+  Tensor hidden;                                 // [T, ffn]
+  Tensor motion_part;                            // f32 [16, 16, H, W]
+  Tensor patches;                                // f32 [T, widest patch]
+  Tensor cond_k;                                 // [cond tokens, D], cond keys after RoPE
+  Tensor injected;                               // f32 [block tokens, D], sum over actors
+  Tensor block_turns;                            // f32 [block tokens, d / 2, 2]
+  Tensor cond_turns;                             // f32 [cond tokens, d / 2, 2]
+  Tensor zero_pose;                              // f32 [C, 3, H, W]
   Tensor sinusoid, time_hidden, time, time_act;  // f32 [1, freq], [1, D] x 3
-  Tensor time_projected;     // f32 [6, D]
-  Tensor modulation;         // f32 [6, D]
-  Tensor head_modulation;    // f32 [2, D]
-  Tensor head;               // f32 [block tokens, 16 * 4]
-  Tensor text_rows, text_hidden, text;  // [text_len, text_dim] f32, [text_len, D] x 2
+  Tensor time_projected;                         // f32 [6, D]
+  Tensor modulation;                             // f32 [6, D]
+  Tensor head_modulation;                        // f32 [2, D]
+  Tensor head;                                   // f32 [block tokens, 16 * 4]
+  Tensor text_rows, text_hidden, text;           // [text_len, text_dim] f32, [text_len, D] x 2
   // Audio encoder, f32; 85 columns in, 43, then 22 latent frames out; two rows of replicate padding in front of each.
-  Tensor audio_mix, audio_scratch, audio_1, audio_2, audio_3;
+  Tensor audio_mix, audio_1, audio_2, audio_3;
   Tensor audio_global, audio_global_act, audio_local;  // [3, D], [3, D], [3 * 5, D]
   DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
 };

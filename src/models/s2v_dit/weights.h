@@ -35,11 +35,11 @@ struct AudioEncoderWeights {
 };
 
 struct DitWeights {
-  LinearWeight patch, pose_patch;               // [D, 16 * 4]
-  LinearWeight pack_1x, pack_2x, pack_4x;       // frame packer
-  LinearWeight text_in, text_out;               // [D, text_dim], [D, D]
-  LinearWeight time_in, time_out, time_project; // [D, 256], [D, D], [6 D, D]
-  Tensor kind;                                  // f32 [3, D]: noisy, reference, motion
+  LinearWeight patch, pose_patch;                // [D, 16 * 4]
+  LinearWeight pack_1x, pack_2x, pack_4x;        // frame packer
+  LinearWeight text_in, text_out;                // [D, text_dim], [D, D]
+  LinearWeight time_in, time_out, time_project;  // [D, 256], [D, D], [6 D, D]
+  Tensor kind;                                   // f32 [3, D]: noisy, reference, motion
   std::vector<DitLayerWeights> layers;
   std::vector<AudioInjectorWeights> injectors;
   AudioEncoderWeights audio;
