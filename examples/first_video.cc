@@ -34,7 +34,8 @@ int main(int argc, char** argv) {
   liveavatar::Status written;
   auto status = (*engine)->generate(job, [&](const liveavatar::VideoBlock& block) {
     written = (*file)->append(block);
-    std::printf("frames %ld..%ld of %ld\n", long(block.first_frame), long(block.first_frame + block.frames), long(info->frames));
+    std::printf("frames %ld..%ld of %ld\n", long(block.first_frame), long(block.first_frame + block.frames),
+                long(info->frames));
     return written.ok() && block.first_frame < 60 * info->fps;
   });
   auto finished = (*file)->finish();

@@ -45,12 +45,12 @@ struct Job {
   std::string prompt;            // one sentence; may be empty
   std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
   Fit fit = Fit::kCover;
-  int64_t num_clip = 0;          // at most this many clips; 0: as long as the voice. Never longer than the voice
-  int64_t infer_frames = 48;     // frames a clip; rounded up to a multiple of 12
-  int sample_steps = 4;          // 1..50
+  int64_t num_clip = 0;       // at most this many clips; 0: as long as the voice. Never longer than the voice
+  int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
+  int sample_steps = 4;       // 1..50
   double sample_shift = 3.0;
-  uint64_t seed = 420;           // same seed, same video, on any number of threads
-  bool online_decode = true;     // false: keep all latents, decode at the end
+  uint64_t seed = 420;                               // same seed, same video, on any number of threads
+  bool online_decode = true;                         // false: keep all latents, decode at the end
   std::function<void(const Progress&)> on_progress;  // optional; called on the generating thread
 };
 
@@ -63,8 +63,8 @@ struct JobInfo {
 
 // Consecutive frames, ready to show. The memory is the engine's, valid during the callback only.
 struct VideoBlock {
-  int64_t first_frame = 0;       // position in the video; blocks arrive in order without gaps
-  int64_t frames = 0;            // 12, fewer at the end
+  int64_t first_frame = 0;  // position in the video; blocks arrive in order without gaps
+  int64_t frames = 0;       // 12, fewer at the end
   int64_t width = 0, height = 0;
   const uint8_t* rgb = nullptr;  // [frames, height, width, 3]
 };
@@ -91,7 +91,8 @@ class VideoFile {
  public:
   virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
   // audio may be empty: a silent video.
-  static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info, const std::string& audio);
+  static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info,
+                                                     const std::string& audio);
   virtual Status append(const VideoBlock& block) = 0;
   virtual Status finish() = 0;  // to be called also after a stop or an error, so that the file ends properly
 };

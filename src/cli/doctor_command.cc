@@ -14,7 +14,8 @@ int doctor() {
   struct sysinfo machine {};
   sysinfo(&machine);
   size_t unit = machine.mem_unit;
-  std::printf("memory: %zu MiB, %zu MiB free\n", size_t{machine.totalram} * unit >> 20, size_t{machine.freeram} * unit >> 20);
+  std::printf("memory: %zu MiB, %zu MiB free\n", size_t{machine.totalram} * unit >> 20,
+              size_t{machine.freeram} * unit >> 20);
   int working = 0;
   for (const char* device : {"cpu", "reference"}) {
     Budget budget;
@@ -22,7 +23,8 @@ int doctor() {
     options.budget = &budget;
     auto backend = make_backend(device, options);
     working += backend.ok();
-    std::printf("--device %s: %s\n", device, backend.ok() ? (*backend)->describe().c_str() : backend.status().message().c_str());
+    std::printf("--device %s: %s\n", device,
+                backend.ok() ? (*backend)->describe().c_str() : backend.status().message().c_str());
   }
   return working > 0 ? 0 : 1;
 }

@@ -16,7 +16,8 @@ namespace {
 std::atomic<int> g_stop_requests{0};
 
 void on_stop_signal(int) {
-  if (g_stop_requests.fetch_add(1) >= 1) std::_Exit(130);  // asked twice: go at once; the file plays up to its last second
+  if (g_stop_requests.fetch_add(1) >= 1)
+    std::_Exit(130);  // asked twice: go at once; the file plays up to its last second
 }
 
 struct Flags {
@@ -41,51 +42,99 @@ struct Accepted {
   const char* name;
   bool takes_value;
 };
-constexpr Accepted kAccepted[] = {
-    {"task", true},           {"ulysses_size", true},      {"t5_fsdp", false},      {"dit_fsdp", false},
-    {"t5_cpu", false},        {"training_config", true},   {"load_lora", false},    {"convert_model_dtype", false},
-    {"single_gpu", false},    {"num_gpus_dit", true},      {"fp8", false},          {"enable_vae_parallel", false},
-    {"offload_kv_cache", false}, {"offload_model", true},  {"sample_guide_scale", true}, {"using_merged_ckpt", false},
-    {"drop_motion_noisy", false}, {"start_from_ref", false}, {"frame_num", true},   {"use_dataset", false}};
+constexpr Accepted kAccepted[] = {{"task", true},
+                                  {"ulysses_size", true},
+                                  {"t5_fsdp", false},
+                                  {"dit_fsdp", false},
+                                  {"t5_cpu", false},
+                                  {"training_config", true},
+                                  {"load_lora", false},
+                                  {"convert_model_dtype", false},
+                                  {"single_gpu", false},
+                                  {"num_gpus_dit", true},
+                                  {"fp8", false},
+                                  {"enable_vae_parallel", false},
+                                  {"offload_kv_cache", false},
+                                  {"offload_model", true},
+                                  {"sample_guide_scale", true},
+                                  {"using_merged_ckpt", false},
+                                  {"drop_motion_noisy", false},
+                                  {"start_from_ref", false},
+                                  {"frame_num", true},
+                                  {"use_dataset", false}};
 
 void add_inputs(CLI::App& app, Flags& f) {
   app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg reads")->required()->group("What to make");
-  app.add_option("--audio", f.job.audio, "The voice: any sound FFmpeg reads, of any length")->required()->group("What to make");
+  app.add_option("--audio", f.job.audio, "The voice: any sound FFmpeg reads, of any length")
+      ->required()
+      ->group("What to make");
   app.add_option("--prompt", f.job.prompt, "A sentence that describes the person and the scene")->group("What to make");
   app.add_option("--size", f.job.size,
                  "An area, as \"width*height\": the portrait's aspect decides the shape,\nsides are multiples of 64")
-      ->capture_default_str()->group("What to make");
+      ->capture_default_str()
+      ->group("What to make");
   app.add_option("--fit", f.fit,
                  "cover: the portrait fills the frame, upright; original: the Python original's rule,\n"
                  "which can leave black bars and ignores EXIF rotation")
-      ->check(CLI::IsMember({"cover", "original"}))->capture_default_str()->group("What to make");
-  app.add_option("--num_clip", f.job.num_clip, "At most this many clips of --infer_frames frames (default: as long as the voice)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))->group("What to make");
+      ->check(CLI::IsMember({"cover", "original"}))
+      ->capture_default_str()
+      ->group("What to make");
+  app.add_option("--num_clip", f.job.num_clip,
+                 "At most this many clips of --infer_frames frames (default: as long as the voice)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->group("What to make");
   app.add_option("--infer_frames", f.job.infer_frames, "Frames a clip; rounded up to a multiple of 12")
-      ->check(CLI::Range(1, 4800))->capture_default_str()->group("What to make");
-  app.add_option("--save_file", f.save_file, "The video to write (default: <portrait>_<voice>.mp4)")->group("What to make");
+      ->check(CLI::Range(1, 4800))
+      ->capture_default_str()
+      ->group("What to make");
+  app.add_option("--save_file", f.save_file, "The video to write (default: <portrait>_<voice>.mp4)")
+      ->group("What to make");
   app.add_option("--save_dir", f.save_dir, "Folder for the default name")->group("What to make");
 }
 
 void add_sampling(CLI::App& app, Flags& f) {
-  app.add_option("--sample_steps", f.job.sample_steps, "Denoising steps a block")->check(CLI::Range(1, 50))->capture_default_str()->group("Sampling");
+  app.add_option("--sample_steps", f.job.sample_steps, "Denoising steps a block")
+      ->check(CLI::Range(1, 50))
+      ->capture_default_str()
+      ->group("Sampling");
   app.add_option("--sample_shift", f.job.sample_shift, "Flow-matching shift (the original always uses 3)")
-      ->check(CLI::Range(0.01, 100.0))->capture_default_str()->group("Sampling");
+      ->check(CLI::Range(0.01, 100.0))
+      ->capture_default_str()
+      ->group("Sampling");
   app.add_option("--sample_solver", "Only euler")->check(CLI::IsMember({"euler"}))->group("Sampling");
   app.add_option("--base_seed", f.base_seed, "Same seed, same video; -1: 420")->group("Sampling");
-  app.add_flag("--enable_online_decode", f.online_decode, "Decode, encode and forget each block as it is ready (the default)")->group("Sampling");
-  app.add_flag("--no_online_decode", f.no_online_decode, "Keep all latents and decode at the end, as the original does without its flag")->group("Sampling");
+  app.add_flag("--enable_online_decode", f.online_decode,
+               "Decode, encode and forget each block as it is ready (the default)")
+      ->group("Sampling");
+  app.add_flag("--no_online_decode", f.no_online_decode,
+               "Keep all latents and decode at the end, as the original does without its flag")
+      ->group("Sampling");
 }
 
 void add_machine(CLI::App& app, Flags& f) {
-  app.add_option("--ckpt_dir", f.engine.checkpoint_dir, "Checkpoint folder in the original's layout")->required()->group("Model and machine");
-  app.add_option("--lora_path_dmd,--lora_path", f.engine.lora_path, "liveavatar.safetensors, or the folder that holds it")->group("Model and machine");
-  app.add_option("--lora_alpha", f.engine.lora_alpha, "Alpha that the LoRA was trained with; the scale is alpha / rank")->capture_default_str()->group("Model and machine");
-  app.add_option("--device", f.engine.device, "cpu, or reference (slow plain loops)")->capture_default_str()->group("Model and machine");
-  app.add_option("--dtype", f.engine.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str()->group("Model and machine");
-  app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")->check(CLI::Range(0, 1024))->group("Model and machine");
-  app.add_option("--memory_budget", f.engine.memory_budget_bytes, "Most memory for models and caches, e.g. 8GiB (default: no limit)")
-      ->transform(CLI::AsSizeValue(false))->group("Model and machine");
+  app.add_option("--ckpt_dir", f.engine.checkpoint_dir, "Checkpoint folder in the original's layout")
+      ->required()
+      ->group("Model and machine");
+  app.add_option("--lora_path_dmd,--lora_path", f.engine.lora_path,
+                 "liveavatar.safetensors, or the folder that holds it")
+      ->group("Model and machine");
+  app.add_option("--lora_alpha", f.engine.lora_alpha, "Alpha that the LoRA was trained with; the scale is alpha / rank")
+      ->capture_default_str()
+      ->group("Model and machine");
+  app.add_option("--device", f.engine.device, "cpu, or reference (slow plain loops)")
+      ->capture_default_str()
+      ->group("Model and machine");
+  app.add_option("--dtype", f.engine.dtype, "bf16 or f32")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str()
+      ->group("Model and machine");
+  app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
+      ->check(CLI::Range(0, 1024))
+      ->group("Model and machine");
+  app.add_option("--memory_budget", f.engine.memory_budget_bytes,
+                 "Most memory for models and caches, e.g. 8GiB (default: no limit)")
+      ->transform(CLI::AsSizeValue(false))
+      ->group("Model and machine");
   app.add_flag("--quiet", f.quiet, "Print errors only")->group("Model and machine");
   for (const Accepted& a : kAccepted) {
     std::string name = "--" + std::string(a.name);
@@ -100,7 +149,8 @@ void add_machine(CLI::App& app, Flags& f) {
 void say_what_is_ignored(const Flags& f) {
   std::string names;
   for (const Accepted& a : kAccepted) {
-    if (f.app->count("--" + std::string(a.name)) > 0 && std::string(a.name) != "load_lora") names += " --" + std::string(a.name);
+    if (f.app->count("--" + std::string(a.name)) > 0 && std::string(a.name) != "load_lora")
+      names += " --" + std::string(a.name);
   }
   if (!names.empty() && !f.quiet) std::fprintf(stderr, "note: accepted without effect here:%s\n", names.c_str());
 }
@@ -140,7 +190,8 @@ int generate(Flags& f) {
   say_what_is_ignored(f);
   int64_t rounded = (f.job.infer_frames + 11) / 12 * 12;
   if (rounded != f.job.infer_frames && !f.quiet) {
-    std::fprintf(stderr, "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
+    std::fprintf(stderr,
+                 "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
   auto engine = Engine::load(f.engine);
@@ -168,7 +219,8 @@ Command add_generate(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   flags->app = app.add_subcommand("generate", "Make a talking video from a portrait, a voice and a sentence");
   flags->app->footer(kFooter);
-  flags->app->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // scripts append to a line of defaults
+  flags->app->option_defaults()->multi_option_policy(
+      CLI::MultiOptionPolicy::TakeLast);  // scripts append to a line of defaults
   add_inputs(*flags->app, *flags);
   add_sampling(*flags->app, *flags);
   add_machine(*flags->app, *flags);

@@ -14,8 +14,9 @@ void print_part(const PartReport& part) {
   } else if (part.tensors == 0) {
     std::printf("%-14s ok       %s\n", part.part.c_str(), part.path.c_str());
   } else {
-    std::printf("%-14s ok       %lld tensors, %.1f M parameters, %.1f MB (%s)  %s\n", part.part.c_str(), static_cast<long long>(part.tensors),
-                double(part.parameters) / 1e6, double(part.bytes) / 1e6, part.dtypes.c_str(), part.path.c_str());
+    std::printf("%-14s ok       %lld tensors, %.1f M parameters, %.1f MB (%s)  %s\n", part.part.c_str(),
+                static_cast<long long>(part.tensors), double(part.parameters) / 1e6, double(part.bytes) / 1e6,
+                part.dtypes.c_str(), part.path.c_str());
   }
 }
 
@@ -29,8 +30,9 @@ int info(const EngineOptions& options) {
   if (!paths.ok()) return report(paths.status());
   auto config = read_dit_config(paths->dit_dir + "/config.json");
   if (!config.ok()) return report(config.status());
-  std::printf("%-14s dim %lld, %lld heads, %lld layers, ffn %lld, audio after %zu layers\n", "shape", static_cast<long long>(config->dim),
-              static_cast<long long>(config->heads), static_cast<long long>(config->layers), static_cast<long long>(config->ffn_dim),
+  std::printf("%-14s dim %lld, %lld heads, %lld layers, ffn %lld, audio after %zu layers\n", "shape",
+              static_cast<long long>(config->dim), static_cast<long long>(config->heads),
+              static_cast<long long>(config->layers), static_cast<long long>(config->ffn_dim),
               config->audio_inject_layers.size());
   if (!good) return 1;
   // The last word: every tensor that a run needs is read, checked for shape and for NaN, and packed.

@@ -34,13 +34,15 @@ int unknown_arguments(const CLI::App& app, const std::vector<std::string>& extra
   const std::string& first = extras.front();
   std::string message = "unknown " + std::string(first.starts_with("-") ? "flag " : "argument ") + first;
   std::string guess = nearest(first.substr(0, first.find('=')), known_flags(app));
-  message += guess.empty() ? "; `liveavatar " + app.get_name() + " --help` lists them" : "; did you mean " + guess + "?";
+  message +=
+      guess.empty() ? "; `liveavatar " + app.get_name() + " --help` lists them" : "; did you mean " + guess + "?";
   return report(invalid_argument(message));
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("One portrait, a voice and a sentence become a talking video of any length, inside the memory you allow.",
-               "liveavatar");
+  CLI::App app(
+      "One portrait, a voice and a sentence become a talking video of any length, inside the memory you allow.",
+      "liveavatar");
   app.footer(kFooter);
   app.set_version_flag("--version", std::string("liveavatar ") + LIVEAVATAR_VERSION);
   std::vector<std::pair<CLI::App*, Command>> commands;

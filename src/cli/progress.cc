@@ -51,8 +51,8 @@ void ProgressLine::update(const Progress& p, int64_t fps) {
   char bar[21] = "....................";
   for (int64_t i = 0; i < 20 * p.frames_done / p.frames; ++i) bar[i] = '#';
   char text[220];
-  std::snprintf(text, sizeof(text), "[%s] block %ld/%ld  video %s of %s  %.1f frames/s  ETA %s  %zu MiB", bar, long(p.block + 1),
-                long(p.blocks), clock_text(double(p.frames_done) / double(fps)).c_str(),
+  std::snprintf(text, sizeof(text), "[%s] block %ld/%ld  video %s of %s  %.1f frames/s  ETA %s  %zu MiB", bar,
+                long(p.block + 1), long(p.blocks), clock_text(double(p.frames_done) / double(fps)).c_str(),
                 clock_text(double(p.frames) / double(fps)).c_str(), rate,
                 clock_text(double(p.frames - p.frames_done) / rate).c_str(), resident_bytes() >> 20);
   show(text, last);

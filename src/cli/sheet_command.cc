@@ -15,7 +15,9 @@ Command add_sheet(CLI::App& app) {
   CLI::App* sheet = app.add_subcommand("sheet", "Write a contact sheet (PNG) of a video");
   sheet->add_option("VIDEO", flags->video, "The video to read")->required();
   sheet->add_option("PNG", flags->png, "The picture to write")->required();
-  sheet->add_option("--columns", flags->columns, "Frames side by side")->check(CLI::Range(1, 100))->capture_default_str();
+  sheet->add_option("--columns", flags->columns, "Frames side by side")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
   sheet->add_option("--rows", flags->rows, "Rows of frames")->check(CLI::Range(1, 100))->capture_default_str();
   return [flags] {
     Status status = write_contact_sheet(flags->video, flags->png, flags->columns, flags->rows);

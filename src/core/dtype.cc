@@ -6,16 +6,26 @@ namespace liveavatar {
 
 const char* dtype_name(DType t) {
   switch (t) {
-    case DType::kF32: return "F32";
-    case DType::kBF16: return "BF16";
-    case DType::kF16: return "F16";
-    case DType::kF64: return "F64";
-    case DType::kI64: return "I64";
-    case DType::kI32: return "I32";
-    case DType::kI16: return "I16";
-    case DType::kI8: return "I8";
-    case DType::kU8: return "U8";
-    case DType::kBool: return "BOOL";
+    case DType::kF32:
+      return "F32";
+    case DType::kBF16:
+      return "BF16";
+    case DType::kF16:
+      return "F16";
+    case DType::kF64:
+      return "F64";
+    case DType::kI64:
+      return "I64";
+    case DType::kI32:
+      return "I32";
+    case DType::kI16:
+      return "I16";
+    case DType::kI8:
+      return "I8";
+    case DType::kU8:
+      return "U8";
+    case DType::kBool:
+      return "BOOL";
   }
   return "?";
 }
@@ -61,29 +71,42 @@ void widen(const void* source, float* target, int64_t n) {
 
 void convert_to_f32(const void* source, DType type, float* target, int64_t n) {
   switch (type) {
-    case DType::kF32: std::memcpy(target, source, static_cast<size_t>(n) * 4); return;
-    case DType::kBF16: return widen<bf16>(source, target, n);
-    case DType::kF16: return widen<f16>(source, target, n);
-    case DType::kF64: return widen<double>(source, target, n);
-    case DType::kI64: return widen<int64_t>(source, target, n);
-    case DType::kI32: return widen<int32_t>(source, target, n);
-    case DType::kI16: return widen<int16_t>(source, target, n);
-    case DType::kI8: return widen<int8_t>(source, target, n);
+    case DType::kF32:
+      std::memcpy(target, source, static_cast<size_t>(n) * 4);
+      return;
+    case DType::kBF16:
+      return widen<bf16>(source, target, n);
+    case DType::kF16:
+      return widen<f16>(source, target, n);
+    case DType::kF64:
+      return widen<double>(source, target, n);
+    case DType::kI64:
+      return widen<int64_t>(source, target, n);
+    case DType::kI32:
+      return widen<int32_t>(source, target, n);
+    case DType::kI16:
+      return widen<int16_t>(source, target, n);
+    case DType::kI8:
+      return widen<int8_t>(source, target, n);
     case DType::kU8:
-    case DType::kBool: return widen<uint8_t>(source, target, n);
+    case DType::kBool:
+      return widen<uint8_t>(source, target, n);
   }
 }
 
 void convert_from_f32(const float* source, void* target, DType type, int64_t n) {
   switch (type) {
-    case DType::kF32: std::memcpy(target, source, static_cast<size_t>(n) * 4); return;
+    case DType::kF32:
+      std::memcpy(target, source, static_cast<size_t>(n) * 4);
+      return;
     case DType::kBF16:
       for (int64_t i = 0; i < n; ++i) static_cast<bf16*>(target)[i] = to_bf16(source[i]);
       return;
     case DType::kF16:
       for (int64_t i = 0; i < n; ++i) static_cast<f16*>(target)[i] = to_f16(source[i]);
       return;
-    default: LA_CHECK(!"convert_from_f32: not a float type");
+    default:
+      LA_CHECK(!"convert_from_f32: not a float type");
   }
 }
 

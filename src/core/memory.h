@@ -2,8 +2,8 @@
 // an Arena hands out pieces of one Buffer. Models never allocate while they run.
 #pragma once
 
-#include <atomic>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <limits>
 #include <memory>

@@ -7,17 +7,17 @@
 #include "liveavatar/status.h"
 
 // For programmer errors only: a broken contract inside the engine. Active in every build.
-#define LA_CHECK(condition)                                                                      \
-  do {                                                                                           \
-    if (!(condition)) {                                                                          \
-      std::fprintf(stderr, "%s:%d: broken contract: %s\n", __FILE__, __LINE__, #condition);      \
-      std::abort();                                                                              \
-    }                                                                                            \
+#define LA_CHECK(condition)                                                                 \
+  do {                                                                                      \
+    if (!(condition)) {                                                                     \
+      std::fprintf(stderr, "%s:%d: broken contract: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                         \
+    }                                                                                       \
   } while (0)
 
 // return_if_error(status);  assign_or_return(auto x, expected_expression);
-#define LA_RETURN_IF_ERROR(expression)                   \
-  do {                                                   \
+#define LA_RETURN_IF_ERROR(expression)                                       \
+  do {                                                                       \
     if (auto la_status_ = (expression); !la_status_.ok()) return la_status_; \
   } while (0)
 #define LA_CONCAT_(a, b) a##b

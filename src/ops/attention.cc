@@ -9,11 +9,13 @@ void attention(Backend& backend, const Tensor& q, std::span<const KeyValues> seg
   LA_CHECK(is_float(q) && is_float(out) && q.rank() == 2 && out.shape == q.shape && q.dim(1) % spec.heads == 0);
   int64_t keys = 0;
   for (const KeyValues& s : segments) {
-    LA_CHECK(is_float(s.k) && s.k.dtype == s.v.dtype && s.k.rank() == 2 && s.k.dim(1) == q.dim(1) && s.v.shape == s.k.shape);
+    LA_CHECK(is_float(s.k) && s.k.dtype == s.v.dtype && s.k.rank() == 2 && s.k.dim(1) == q.dim(1) &&
+             s.v.shape == s.k.shape);
     keys += s.k.dim(0);
   }
   LA_CHECK(keys > 0);
-  LA_CHECK(spec.bias.empty() || (spec.bias.dtype == DType::kF32 && spec.bias.shape == Shape({spec.heads, q.dim(0), keys})));
+  LA_CHECK(spec.bias.empty() ||
+           (spec.bias.dtype == DType::kF32 && spec.bias.shape == Shape({spec.heads, q.dim(0), keys})));
   backend.attention(q, segments, spec, out);
 }
 

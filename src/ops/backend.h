@@ -32,7 +32,8 @@ class Backend {
   virtual void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const = 0;
 
   virtual void linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) = 0;
-  virtual void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out, const Epilogue& e) = 0;
+  virtual void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
+                    const Epilogue& e) = 0;
   virtual void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
                          const Tensor& out) = 0;
   virtual void layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m,
@@ -54,12 +55,13 @@ class Backend {
 };
 
 struct BackendOptions {
-  int threads = 0;         // 0: all this process may use
-  std::string isa;         // empty: the best; else force avx2|avx512|avx512bf16 (env LIVEAVATAR_ISA when empty)
+  int threads = 0;           // 0: all this process may use
+  std::string isa;           // empty: the best; else force avx2|avx512|avx512bf16 (env LIVEAVATAR_ISA when empty)
   Budget* budget = nullptr;  // scratch is charged here (Tenant::kRuntime); must outlive the backend
 };
 
-// device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an error that lists the choices.
+// device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an error that lists the
+// choices.
 Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const BackendOptions& options);
 
 // The folders' own entries, used by make_backend.

@@ -7,7 +7,8 @@ inline bool is_vector(const Tensor& t, int64_t n) {
   return t.empty() || (t.dtype == DType::kF32 && t.rank() == 1 && t.dim(0) == n);
 }
 inline bool is_groups(const Tensor& t, int64_t rows, int64_t n) {
-  return t.empty() || (t.dtype == DType::kF32 && t.rank() == 2 && t.dim(1) == n && t.dim(0) > 0 && rows % t.dim(0) == 0);
+  return t.empty() ||
+         (t.dtype == DType::kF32 && t.rank() == 2 && t.dim(1) == n && t.dim(0) > 0 && rows % t.dim(0) == 0);
 }
 inline int64_t last(const Tensor& t) { return t.dim(t.rank() - 1); }
 }  // namespace liveavatar::ops

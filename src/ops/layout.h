@@ -11,6 +11,8 @@ void unpatchify(Backend& backend, const Tensor& x, const std::array<int64_t, 3>&
 // Linear interpolation along rows, end points aligned: x [T, C] -> out [T', C]; T' = 1 takes row 0.
 void interpolate_rows(Backend& backend, const Tensor& x, const Tensor& out);
 // x [C, F, H, W] -> out [F, H, W, C] = x * scale + shift, optional f32 [C]. And back.
-void channels_last(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale = {}, const Tensor& shift = {});
-void channels_first(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale = {}, const Tensor& shift = {});
+void channels_last(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale = {},
+                   const Tensor& shift = {});
+void channels_first(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale = {},
+                    const Tensor& shift = {});
 }  // namespace liveavatar::ops

@@ -28,8 +28,8 @@ struct LinearWeight {
 struct ConvWeight {
   const void* data = nullptr;
   DType dtype = DType::kF32;
-  int64_t out_channels = 0, in_channels = 0;   // of all groups together
-  std::array<int64_t, 3> kernel{1, 1, 1};      // frames, rows, columns
+  int64_t out_channels = 0, in_channels = 0;  // of all groups together
+  std::array<int64_t, 3> kernel{1, 1, 1};     // frames, rows, columns
   int64_t groups = 1;
   Tensor bias;  // optional f32 [out_channels]
 };
@@ -38,7 +38,7 @@ struct ConvWeight {
 struct ConvGeometry {
   std::array<int64_t, 3> stride{1, 1, 1};
   int64_t pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;  // zeros
-  int64_t zero_frames = 0;  // zero frames in front of history
+  int64_t zero_frames = 0;                                           // zero frames in front of history
   bool upsample2x = false;  // rows and columns doubled (nearest) before the kernel sees them
   Tensor history;           // optional [P, H, W, C] as x, the frames just before x[0]
 };

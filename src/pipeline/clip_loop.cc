@@ -60,7 +60,8 @@ class ClipLoop {
   Status encode_portrait(const Image& portrait) {
     progress("image", 0);
     Budget& budget = *models_.budget;
-    LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, Tenant::kConditioning, {3, portrait.height, portrait.width}, DType::kF32));
+    LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, Tenant::kConditioning,
+                                                                  {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, pixels.tensor.f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
     Shape one{still_.first.tensor.dim(0), 1, plan_.latent_height(), plan_.latent_width()};
@@ -78,11 +79,14 @@ class ClipLoop {
     Shape latents{still_.first.tensor.dim(0), kBlockLatents, plan_.latent_height(), plan_.latent_width()};
     int64_t kept = job_.online_decode ? 1 : plan_.info.blocks;
     for (int64_t i = 0; i < kept; ++i) {
-      LA_ASSIGN_OR_RETURN(OwnedTensor block, OwnedTensor::allocate(budget, Tenant::kConditioning, latents, DType::kF32));
+      LA_ASSIGN_OR_RETURN(OwnedTensor block,
+                          OwnedTensor::allocate(budget, Tenant::kConditioning, latents, DType::kF32));
       latents_.push_back(std::move(block));
     }
     const DitConfig& config = models_.dit->config();
-    LA_ASSIGN_OR_RETURN(features_, OwnedTensor::allocate(budget, Tenant::kAudio, {config.audio_layers, config.audio_dim, kBlockFrames}, DType::kF32));
+    LA_ASSIGN_OR_RETURN(
+        features_, OwnedTensor::allocate(budget, Tenant::kAudio, {config.audio_layers, config.audio_dim, kBlockFrames},
+                                         DType::kF32));
     return {};
   }
 
@@ -99,12 +103,14 @@ class ClipLoop {
       progress("sample", b);
       LA_RETURN_IF_ERROR(sample(b, latents_[static_cast<size_t>(b)].tensor));
     }
-    for (int64_t b = 0; b < plan_.info.blocks; ++b) LA_RETURN_IF_ERROR(deliver(b, latents_[static_cast<size_t>(b)].tensor));
+    for (int64_t b = 0; b < plan_.info.blocks; ++b)
+      LA_RETURN_IF_ERROR(deliver(b, latents_[static_cast<size_t>(b)].tensor));
     return {};
   }
 
   Status sample(int64_t block, const Tensor& latents) {
-    // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the portrait's.
+    // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the
+    // portrait's.
     if (block == plan_.clip_blocks()) sampler_->prefill(reference_.tensor, still_.last.tensor);
     LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, features_.tensor.f32()));
     show("audio_features", features_.tensor);
@@ -115,7 +121,8 @@ class ClipLoop {
       fill_noise(job_.seed, static_cast<uint64_t>(block), values);
     }
     sampler_->denoise(block, features_.tensor, latents);
-    if (!std::isfinite(values[0])) return corrupt("the model gave a value that is not finite; its weights are damaged, or --dtype f32 is needed");
+    if (!std::isfinite(values[0]))
+      return corrupt("the model gave a value that is not finite; its weights are damaged, or --dtype f32 is needed");
     if (block == 0) copy_latent(latents, 0, reference_.tensor);
     if (hooks_.latents) hooks_.latents(block, latents);
     return {};

@@ -19,7 +19,9 @@ class EngineImpl : public Engine {
     return plan_job(job, portrait, voice->features(), false).info;
   }
 
-  Status generate(const Job& job, const BlockCallback& on_block) override { return run_job(*models_, job, on_block, {}); }
+  Status generate(const Job& job, const BlockCallback& on_block) override {
+    return run_job(*models_, job, on_block, {});
+  }
 
   size_t memory_used_bytes() const override { return models_->budget->used_bytes(); }
   size_t memory_peak_bytes() const override { return models_->budget->peak_bytes(); }

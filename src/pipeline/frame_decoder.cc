@@ -11,7 +11,8 @@ namespace liveavatar {
 void copy_latent(const Tensor& latents, int64_t frame, const Tensor& out) {
   int64_t channels = latents.dim(0), frames = latents.dim(1), plane = latents.dim(2) * latents.dim(3);
   for (int64_t c = 0; c < channels; ++c) {
-    std::memcpy(out.f32() + c * plane, latents.f32() + (c * frames + frame) * plane, static_cast<size_t>(plane) * sizeof(float));
+    std::memcpy(out.f32() + c * plane, latents.f32() + (c * frames + frame) * plane,
+                static_cast<size_t>(plane) * sizeof(float));
   }
 }
 
@@ -19,7 +20,8 @@ Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(WanVae& vae, const Te
   std::unique_ptr<FrameDecoder> decoder(new FrameDecoder);
   int64_t height = first_latents.dim(2), width = first_latents.dim(3);
   LA_ASSIGN_OR_RETURN(decoder->stream_, VaeDecodeStream::open(vae, height, width));
-  LA_ASSIGN_OR_RETURN(decoder->latent_, OwnedTensor::allocate(budget, Tenant::kVae, {first_latents.dim(0), 1, height, width}, DType::kF32));
+  LA_ASSIGN_OR_RETURN(decoder->latent_, OwnedTensor::allocate(budget, Tenant::kVae,
+                                                              {first_latents.dim(0), 1, height, width}, DType::kF32));
   Shape frames{kBlockFrames, height * 8, width * 8, 3};
   LA_ASSIGN_OR_RETURN(decoder->pixels_, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
   LA_ASSIGN_OR_RETURN(decoder->rgb_, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));

@@ -10,10 +10,12 @@ Status check_job(const Job& job) {
     return invalid_argument("--sample_steps " + std::to_string(job.sample_steps) + ": choose 1 to 50");
   }
   if (job.infer_frames < 1 || job.infer_frames > 4800) {
-    return invalid_argument("--infer_frames " + std::to_string(job.infer_frames) + ": choose 12 to 4800, a multiple of 12");
+    return invalid_argument("--infer_frames " + std::to_string(job.infer_frames) +
+                            ": choose 12 to 4800, a multiple of 12");
   }
   if (job.num_clip < 0) return invalid_argument("--num_clip must be positive");
-  if (!std::isfinite(job.sample_shift) || job.sample_shift <= 0) return invalid_argument("--sample_shift must be positive");
+  if (!std::isfinite(job.sample_shift) || job.sample_shift <= 0)
+    return invalid_argument("--sample_shift must be positive");
   return parse_size(job.size).status();
 }
 

@@ -12,15 +12,17 @@
 namespace liveavatar {
 
 constexpr int64_t kFps = 25;
-constexpr int64_t kBlockFrames = 12;   // frames a block: 3 latents of 4 frames
+constexpr int64_t kBlockFrames = 12;  // frames a block: 3 latents of 4 frames
 constexpr int64_t kBlockLatents = 3;
-constexpr int64_t kHeldFrames = 3;     // the first frames after the still portrait are not shown; the fourth is held instead
+constexpr int64_t kHeldFrames =
+    3;  // the first frames after the still portrait are not shown; the fourth is held instead
 
 // Where a run can be watched or steered: golden_check and tests. All optional.
 struct RunHooks {
   std::function<void(int64_t block, std::span<float> noise)> noise;   // instead of seeded noise, [16, 3, h, w]
   std::function<void(int64_t block, const Tensor& latents)> latents;  // finished latents [16, 3, h, w] f32
-  std::function<void(const char* name, const Tensor& value)> tensor;  // "context", "ref_latent", "audio_features" (a block's)
+  std::function<void(const char* name, const Tensor& value)>
+      tensor;  // "context", "ref_latent", "audio_features" (a block's)
   std::function<void(std::span<const int32_t> ids)> token_ids;
   int64_t relative_dist = 0;  // 0: drawn from the seed; else fixed for every forward
   bool past_voice = false;    // fill the last clip beyond the voice, as the original does

@@ -48,10 +48,12 @@ Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt)
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer_dir));
   encoded.ids = tokenizer->encode(prompt, models.dit->config().text_len);
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(models.paths.text_weights));
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder, Umt5::load(*source, *models.backend, *models.budget, models.dtype));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
+                      Umt5::load(*source, *models.backend, *models.budget, models.dtype));
   if (encoder->dim() != models.dit->config().text_dim) {
-    return corrupt(models.paths.text_weights + ": rows are " + std::to_string(encoder->dim()) + " wide, the video model takes " +
-                   std::to_string(models.dit->config().text_dim) + "; these files belong to different checkpoints");
+    return corrupt(models.paths.text_weights + ": rows are " + std::to_string(encoder->dim()) +
+                   " wide, the video model takes " + std::to_string(models.dit->config().text_dim) +
+                   "; these files belong to different checkpoints");
   }
   LA_ASSIGN_OR_RETURN(encoded.rows, encoder->encode(encoded.ids));
   return encoded;

@@ -10,8 +10,9 @@ namespace {
 enum Stream : uint32_t { kNoise = 0, kChoices = 1u << 31 };
 
 std::array<uint32_t, 4> draw(uint64_t seed, uint64_t block, uint64_t index, Stream stream) {
-  return philox({static_cast<uint32_t>(index), static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), stream},
-                {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+  return philox(
+      {static_cast<uint32_t>(index), static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), stream},
+      {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
 }
 
 // (0, 1], so that its logarithm is finite.
@@ -22,8 +23,8 @@ double unit(uint32_t bits) { return (double(bits) + 1.0) * 0x1p-32; }
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
   for (int round = 0; round < 10; ++round) {
     uint64_t a = uint64_t{0xD2511F53u} * c[0], b = uint64_t{0xCD9E8D57u} * c[2];
-    c = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(b), static_cast<uint32_t>(a >> 32) ^ c[3] ^ k[1],
-         static_cast<uint32_t>(a)};
+    c = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(b),
+         static_cast<uint32_t>(a >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(a)};
     k = {k[0] + 0x9E3779B9u, k[1] + 0xBB67AE85u};
   }
   return c;

@@ -7,8 +7,8 @@
 
 namespace liveavatar {
 
-Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, Budget& budget, const DitGeometry& geometry,
-                                                 const SamplerOptions& options) {
+Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, Budget& budget,
+                                                 const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
   LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
   const DitConfig& config = dit.config();
@@ -16,8 +16,10 @@ Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, 
   DitCaches(config, geometry, options.steps, 1, dit.dtype(), cache_size);
   DitActivations(config, geometry, dit.dtype(), activation_size);
   LA_ASSIGN_OR_RETURN(sampler->cache_arena_, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
-  LA_ASSIGN_OR_RETURN(sampler->activation_arena_, Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
-  sampler->caches_ = std::make_unique<DitCaches>(config, geometry, options.steps, 1, dit.dtype(), sampler->cache_arena_);
+  LA_ASSIGN_OR_RETURN(sampler->activation_arena_,
+                      Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
+  sampler->caches_ =
+      std::make_unique<DitCaches>(config, geometry, options.steps, 1, dit.dtype(), sampler->cache_arena_);
   sampler->activations_ = std::make_unique<DitActivations>(config, geometry, dit.dtype(), sampler->activation_arena_);
   Shape block{config.channels, geometry.block_latents, geometry.latent_height, geometry.latent_width};
   LA_ASSIGN_OR_RETURN(sampler->velocity_, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));

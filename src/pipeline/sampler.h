@@ -20,14 +20,15 @@ struct SamplerOptions {
 // One video. All memory is taken in open(). Not thread-safe.
 class Sampler {
  public:
-  static Expected<std::unique_ptr<Sampler>> open(S2vDit& dit, Backend& backend, Budget& budget, const DitGeometry& geometry,
-                                                 const SamplerOptions& options);
+  static Expected<std::unique_ptr<Sampler>> open(S2vDit& dit, Backend& backend, Budget& budget,
+                                                 const DitGeometry& geometry, const SamplerOptions& options);
 
   // rows [tokens, text_dim] f32 of the prompt.
   void set_prompt(const Tensor& rows);
   // (Re)fills the sink: reference [16, 1, h, w], motion [16, 19, h, w], f32. The rings stay.
   void prefill(const Tensor& reference, const Tensor& motion);
-  // Block number `block` from 0: features [layers, audio_dim, 12] f32; latents [16, 3, h, w] f32, noise in, finished out.
+  // Block number `block` from 0: features [layers, audio_dim, 12] f32; latents [16, 3, h, w] f32, noise in, finished
+  // out.
   void denoise(int64_t block, const Tensor& features, const Tensor& latents);
 
  private:

@@ -24,7 +24,8 @@ class Mp4File : public VideoFile {
 
 }  // namespace
 
-Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info, const std::string& audio) {
+Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
+                                                       const std::string& audio) {
   std::unique_ptr<AudioStream> voice;
   if (!audio.empty()) {
     LA_ASSIGN_OR_RETURN(voice, open_audio(audio));

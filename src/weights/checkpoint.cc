@@ -74,7 +74,8 @@ Expected<CheckpointPaths> find_checkpoint(const std::string& dir) {
   paths.audio_dir = dir + "/" + kAudioDir;
   need(exists(paths.audio_dir + "/config.json"), std::string(kAudioDir) + "/config.json");
   need(exists(audio_weights(paths.audio_dir)), std::string(kAudioDir) + "/model.safetensors (or pytorch_model.bin)");
-  if (!missing.empty()) return not_found("--ckpt_dir " + dir + " lacks " + missing + "; download the whole checkpoint folder");
+  if (!missing.empty())
+    return not_found("--ckpt_dir " + dir + " lacks " + missing + "; download the whole checkpoint folder");
   return paths;
 }
 
@@ -83,12 +84,14 @@ Expected<std::string> find_lora(const std::string& path) {
   if (fs::is_regular_file(path, ignored)) return path;
   std::string inside = path + "/liveavatar.safetensors";
   if (fs::is_regular_file(inside, ignored)) return inside;
-  return not_found("--lora_path_dmd " + path + ": no such file, nor a folder with liveavatar.safetensors; a hub name must be downloaded first");
+  return not_found("--lora_path_dmd " + path +
+                   ": no such file, nor a folder with liveavatar.safetensors; a hub name must be downloaded first");
 }
 
 std::vector<PartReport> inspect_checkpoint(const std::string& dir) {
   std::vector<PartReport> parts;
-  parts.push_back(report_part("video model", dir + "/" + kDitStem + "*.safetensors", open_safetensors_folder(dir, kDitStem)));
+  parts.push_back(
+      report_part("video model", dir + "/" + kDitStem + "*.safetensors", open_safetensors_folder(dir, kDitStem)));
   std::string text = weights_file(dir, kTextStem), vae = weights_file(dir, kVaeStem);
   if (text.empty()) text = dir + "/" + kTextStem + ".pth";
   if (vae.empty()) vae = dir + "/" + kVaeStem + ".pth";

@@ -23,7 +23,8 @@ class File {
   const std::string& path() const { return path_; }
 
  private:
-  File(int descriptor, uint64_t bytes, std::string path) : descriptor_(descriptor), bytes_(bytes), path_(std::move(path)) {}
+  File(int descriptor, uint64_t bytes, std::string path)
+      : descriptor_(descriptor), bytes_(bytes), path_(std::move(path)) {}
   int descriptor_;
   uint64_t bytes_;
   std::string path_;

@@ -19,7 +19,8 @@ Shape squeezed(const Shape& shape) {
 
 }  // namespace
 
-WeightLoader::WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
+WeightLoader::WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant,
+                           DType dtype)
     : source_(source), backend_(backend), budget_(budget), tenant_(tenant), dtype_(dtype) {}
 
 void WeightLoader::fail(Status status) {
@@ -109,7 +110,8 @@ LinearWeight WeightLoader::pack_linear(const float* weight, int64_t n, int64_t k
 LinearWeight WeightLoader::matrix(const std::string& name, int64_t n, int64_t k) {
   auto it = source_.tensors().find(name);
   Shape shape{n, k};
-  // Convolution kernels that are used as matrices keep their own shape; only the first dimension and the count must fit.
+  // Convolution kernels that are used as matrices keep their own shape; only the first dimension and the count must
+  // fit.
   if (it != source_.tensors().end() && it->second.shape.rank() > 2 && it->second.shape[0] == n &&
       it->second.shape.elements() == n * k) {
     shape = it->second.shape;

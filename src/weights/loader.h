@@ -1,5 +1,5 @@
-// Takes tensors by name out of a source, checks them and packs them for a backend. Errors stick: a model asks for all it
-// wants in plain lines and looks at status() once at the end.
+// Takes tensors by name out of a source, checks them and packs them for a backend. Errors stick: a model asks for all
+// it wants in plain lines and looks at status() once at the end.
 #pragma once
 
 #include <initializer_list>
@@ -19,14 +19,16 @@ class WeightLoader {
   // source may die after loading, backend and budget must outlive the WeightStore.
   WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype);
 
-  // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias, <name>.bias [n].
+  // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias,
+  // <name>.bias [n].
   LinearWeight linear(const std::string& name, int64_t n, int64_t k, bool with_bias = true);
   // As linear, the matrix being exactly the tensor `name` (no suffix), no bias.
   LinearWeight matrix(const std::string& name, int64_t n, int64_t k);
   // <name>.weight [O, I / groups, kernel...] (kernel dims of size 1 may be absent) and optional <name>.bias.
   ConvWeight conv(const std::string& name, int64_t out_channels, int64_t in_channels, std::array<int64_t, 3> kernel,
                   int64_t groups = 1, bool with_bias = true);
-  // The tensor `name` (full name) as f32 with exactly this shape. Leading and trailing 1-sized dims are ignored in the check.
+  // The tensor `name` (full name) as f32 with exactly this shape. Leading and trailing 1-sized dims are ignored in the
+  // check.
   Tensor vector(const std::string& name, Shape shape);
   // The tensor `name` [rows, columns] kept row-major in f32 or bf16 (for embedding).
   Tensor table(const std::string& name, int64_t rows, int64_t columns);

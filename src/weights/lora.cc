@@ -61,7 +61,8 @@ class MergedSource : public TensorSource {
       return overwrite == overrides_.end() ? base_->read(name, target) : adapter_->read(overwrite->second, target);
     }
     std::vector<float> w, a, b;
-    LA_RETURN_IF_ERROR(overwrite == overrides_.end() ? read_f32(*base_, name, w) : read_f32(*adapter_, overwrite->second, w));
+    LA_RETURN_IF_ERROR(overwrite == overrides_.end() ? read_f32(*base_, name, w)
+                                                     : read_f32(*adapter_, overwrite->second, w));
     LA_RETURN_IF_ERROR(read_f32(*adapter_, merge->second.a, a));
     LA_RETURN_IF_ERROR(read_f32(*adapter_, merge->second.b, b));
     int64_t rank = adapter_->tensors().at(merge->second.a).shape[0];
@@ -87,8 +88,8 @@ class MergedSource : public TensorSource {
       Parsed parsed = parse_name(name);
       auto base = tensors_.find(parsed.base);
       if (base == tensors_.end()) {
-        return corrupt(adapter_->where() + ": tensor " + name + " fits nothing in " + base_->where() +
-                       " (no " + parsed.base + "); is it made for another model?");
+        return corrupt(adapter_->where() + ": tensor " + name + " fits nothing in " + base_->where() + " (no " +
+                       parsed.base + "); is it made for another model?");
       }
       if (parsed.role == Parsed::Role::kOverride) {
         if (!(info.shape == base->second.shape)) return misfit(name, info.shape, base->second.shape);
@@ -108,7 +109,8 @@ class MergedSource : public TensorSource {
 
  private:
   Status misfit(const std::string& name, const Shape& got, const Shape& want) const {
-    return corrupt(adapter_->where() + ": tensor " + name + " has shape " + got.str() + ", which does not fit " + want.str());
+    return corrupt(adapter_->where() + ": tensor " + name + " has shape " + got.str() + ", which does not fit " +
+                   want.str());
   }
   Status check_target(const std::string& name, const Target& target) {
     if (target.a.empty() || target.b.empty()) {

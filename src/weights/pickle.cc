@@ -21,9 +21,9 @@ constexpr const char* kOrderedDict = "collections.OrderedDict";
 
 const std::map<std::string, DType>& storage_types() {
   static const std::map<std::string, DType> types = {
-      {"torch.FloatStorage", DType::kF32}, {"torch.DoubleStorage", DType::kF64}, {"torch.HalfStorage", DType::kF16},
-      {"torch.BFloat16Storage", DType::kBF16}, {"torch.LongStorage", DType::kI64}, {"torch.IntStorage", DType::kI32},
-      {"torch.ShortStorage", DType::kI16}, {"torch.CharStorage", DType::kI8}, {"torch.ByteStorage", DType::kU8},
+      {"torch.FloatStorage", DType::kF32},     {"torch.DoubleStorage", DType::kF64}, {"torch.HalfStorage", DType::kF16},
+      {"torch.BFloat16Storage", DType::kBF16}, {"torch.LongStorage", DType::kI64},   {"torch.IntStorage", DType::kI32},
+      {"torch.ShortStorage", DType::kI16},     {"torch.CharStorage", DType::kI8},    {"torch.ByteStorage", DType::kU8},
       {"torch.BoolStorage", DType::kBool}};
   return types;
 }
@@ -105,20 +105,48 @@ class Machine {
 
   bool scalar(uint8_t op) {
     switch (op) {
-      case 0x80: take<uint8_t>(); return true;   // PROTO
-      case 0x95: take<uint64_t>(); return true;  // FRAME
-      case 'N': push(make(Kind::kNone)); return true;
-      case 0x88: push_int(1, Kind::kBool); return true;
-      case 0x89: push_int(0, Kind::kBool); return true;
-      case 'J': push_int(take<int32_t>()); return true;
-      case 'K': push_int(take<uint8_t>()); return true;
-      case 'M': push_int(take<uint16_t>()); return true;
-      case 0x8a: push_int(take_long(take<uint8_t>())); return true;
-      case 'G': take<uint64_t>(); push(make(Kind::kFloat)); return true;
-      case 'X': push_text(Kind::kString, take_text(take<uint32_t>())); return true;
-      case 0x8c: push_text(Kind::kString, take_text(take<uint8_t>())); return true;
-      case 0x8d: push_text(Kind::kString, take_text(take<uint64_t>())); return true;
-      default: return false;
+      case 0x80:
+        take<uint8_t>();
+        return true;  // PROTO
+      case 0x95:
+        take<uint64_t>();
+        return true;  // FRAME
+      case 'N':
+        push(make(Kind::kNone));
+        return true;
+      case 0x88:
+        push_int(1, Kind::kBool);
+        return true;
+      case 0x89:
+        push_int(0, Kind::kBool);
+        return true;
+      case 'J':
+        push_int(take<int32_t>());
+        return true;
+      case 'K':
+        push_int(take<uint8_t>());
+        return true;
+      case 'M':
+        push_int(take<uint16_t>());
+        return true;
+      case 0x8a:
+        push_int(take_long(take<uint8_t>()));
+        return true;
+      case 'G':
+        take<uint64_t>();
+        push(make(Kind::kFloat));
+        return true;
+      case 'X':
+        push_text(Kind::kString, take_text(take<uint32_t>()));
+        return true;
+      case 0x8c:
+        push_text(Kind::kString, take_text(take<uint8_t>()));
+        return true;
+      case 0x8d:
+        push_text(Kind::kString, take_text(take<uint64_t>()));
+        return true;
+      default:
+        return false;
     }
   }
 
@@ -133,20 +161,47 @@ class Machine {
 
   bool container(uint8_t op) {
     switch (op) {
-      case '(': push(make(Kind::kMark)); return true;
-      case '0': pop(); return true;
-      case ')': push(make(Kind::kTuple)); return true;
-      case ']': push(make(Kind::kList)); return true;
-      case '}': push(make(Kind::kDict)); return true;
-      case 't': push_tuple(pop_to_mark()); return true;
-      case 0x85: push_tuple(pop_some(1)); return true;
-      case 0x86: push_tuple(pop_some(2)); return true;
-      case 0x87: push_tuple(pop_some(3)); return true;
-      case 'a': append(pop_some(1)); return true;
-      case 'e': append(pop_to_mark()); return true;
-      case 's': set_items(pop_some(2)); return true;
-      case 'u': set_items(pop_to_mark()); return true;
-      default: return false;
+      case '(':
+        push(make(Kind::kMark));
+        return true;
+      case '0':
+        pop();
+        return true;
+      case ')':
+        push(make(Kind::kTuple));
+        return true;
+      case ']':
+        push(make(Kind::kList));
+        return true;
+      case '}':
+        push(make(Kind::kDict));
+        return true;
+      case 't':
+        push_tuple(pop_to_mark());
+        return true;
+      case 0x85:
+        push_tuple(pop_some(1));
+        return true;
+      case 0x86:
+        push_tuple(pop_some(2));
+        return true;
+      case 0x87:
+        push_tuple(pop_some(3));
+        return true;
+      case 'a':
+        append(pop_some(1));
+        return true;
+      case 'e':
+        append(pop_to_mark());
+        return true;
+      case 's':
+        set_items(pop_some(2));
+        return true;
+      case 'u':
+        set_items(pop_to_mark());
+        return true;
+      default:
+        return false;
     }
   }
   std::vector<PicklePtr> pop_some(size_t count) {
@@ -164,34 +219,66 @@ class Machine {
     top()->items.insert(top()->items.end(), items.begin(), items.end());
   }
   void set_items(const std::vector<PicklePtr>& items) {
-    if (top()->kind != Kind::kDict || items.size() % 2 != 0) throw Refused("its pickle sets items of something that is no dictionary");
+    if (top()->kind != Kind::kDict || items.size() % 2 != 0)
+      throw Refused("its pickle sets items of something that is no dictionary");
     for (size_t i = 0; i < items.size(); i += 2) top()->pairs.emplace_back(items[i], items[i + 1]);
   }
 
   bool memo(uint8_t op) {
     switch (op) {
-      case 'q': memo_[take<uint8_t>()] = top(); return true;
-      case 'r': memo_[take<uint32_t>()] = top(); return true;
-      case 0x94: { uint64_t next = memo_.size(); memo_[next] = top(); return true; }
-      case 'h': recall(take<uint8_t>()); return true;
-      case 'j': recall(take<uint32_t>()); return true;
-      default: return false;
+      case 'q':
+        memo_[take<uint8_t>()] = top();
+        return true;
+      case 'r':
+        memo_[take<uint32_t>()] = top();
+        return true;
+      case 0x94: {
+        uint64_t next = memo_.size();
+        memo_[next] = top();
+        return true;
+      }
+      case 'h':
+        recall(take<uint8_t>());
+        return true;
+      case 'j':
+        recall(take<uint32_t>());
+        return true;
+      default:
+        return false;
     }
   }
   void recall(uint64_t slot) {
     auto it = memo_.find(slot);
-    if (it == memo_.end()) throw Refused("its pickle reads memo slot " + std::to_string(slot) + ", which was never written");
+    if (it == memo_.end())
+      throw Refused("its pickle reads memo slot " + std::to_string(slot) + ", which was never written");
     push(it->second);
   }
 
   bool object(uint8_t op) {
     switch (op) {
-      case 'c': { std::string module = take_line(); push_global(module + "." + take_line()); return true; }
-      case 0x93: { auto names = pop_some(2); push_global(text_of(names[0]) + "." + text_of(names[1])); return true; }
-      case 'Q': push_storage(pop()); return true;
-      case 'R': { PicklePtr arguments = pop(); call(pop(), arguments); return true; }
-      case 'b': build(); return true;
-      default: return false;
+      case 'c': {
+        std::string module = take_line();
+        push_global(module + "." + take_line());
+        return true;
+      }
+      case 0x93: {
+        auto names = pop_some(2);
+        push_global(text_of(names[0]) + "." + text_of(names[1]));
+        return true;
+      }
+      case 'Q':
+        push_storage(pop());
+        return true;
+      case 'R': {
+        PicklePtr arguments = pop();
+        call(pop(), arguments);
+        return true;
+      }
+      case 'b':
+        build();
+        return true;
+      default:
+        return false;
     }
   }
   static const std::string& text_of(const PicklePtr& value) {
@@ -199,8 +286,10 @@ class Machine {
     return value->text;
   }
   void push_global(const std::string& name) {
-    bool known = name == kRebuildTensor || name == kRebuildParameter || name == kOrderedDict || storage_types().contains(name);
-    if (!known) throw Refused("it wants to call or build '" + name + "'; only tensors are read and nothing is executed");
+    bool known =
+        name == kRebuildTensor || name == kRebuildParameter || name == kOrderedDict || storage_types().contains(name);
+    if (!known)
+      throw Refused("it wants to call or build '" + name + "'; only tensors are read and nothing is executed");
     push_text(Kind::kGlobal, name);
   }
 
@@ -208,7 +297,8 @@ class Machine {
   void push_storage(const PicklePtr& id) {
     if (id->kind != Kind::kTuple || id->items.size() < 5) throw Refused("its storage record is malformed");
     const auto& items = id->items;
-    if (items[1]->kind != Kind::kGlobal || !storage_types().contains(items[1]->text)) throw Refused("its storage has an unknown type");
+    if (items[1]->kind != Kind::kGlobal || !storage_types().contains(items[1]->text))
+      throw Refused("its storage has an unknown type");
     if (items[4]->kind != Kind::kInt || items[4]->integer < 0) throw Refused("its storage has a malformed size");
     PicklePtr storage = make(Kind::kStorage);
     storage->tensor.storage_key = text_of(items[2]);
@@ -218,7 +308,8 @@ class Machine {
   }
 
   void call(const PicklePtr& function, const PicklePtr& arguments) {
-    if (function->kind != Kind::kGlobal || arguments->kind != Kind::kTuple) throw Refused("its pickle calls something that is no function");
+    if (function->kind != Kind::kGlobal || arguments->kind != Kind::kTuple)
+      throw Refused("its pickle calls something that is no function");
     const auto& items = arguments->items;
     if (function->text == kOrderedDict && items.empty()) return push(make(Kind::kDict));
     if (function->text == kRebuildTensor && items.size() >= 4) return push_tensor(items);
@@ -226,7 +317,8 @@ class Machine {
     throw Refused("it calls " + function->text + " in an unknown way");
   }
   void push_tensor(const std::vector<PicklePtr>& items) {
-    if (items[0]->kind != Kind::kStorage || items[1]->kind != Kind::kInt) throw Refused("its tensor record is malformed");
+    if (items[0]->kind != Kind::kStorage || items[1]->kind != Kind::kInt)
+      throw Refused("its tensor record is malformed");
     PicklePtr value = make(Kind::kTensor);
     value->tensor = items[0]->tensor;
     value->tensor.offset = items[1]->integer;
@@ -246,7 +338,8 @@ class Machine {
   // A state dictionary's attributes (_metadata): taken and dropped.
   void build() {
     PicklePtr state = pop();
-    if (top()->kind != Kind::kDict || state->kind != Kind::kDict) throw Refused("its pickle sets the state of an object that is no dictionary");
+    if (top()->kind != Kind::kDict || state->kind != Kind::kDict)
+      throw Refused("its pickle sets the state of an object that is no dictionary");
   }
 
   const std::string& bytes_;

@@ -24,12 +24,25 @@ struct PickleValue;
 using PicklePtr = std::shared_ptr<PickleValue>;
 
 struct PickleValue {
-  enum class Kind { kNone, kBool, kInt, kFloat, kString, kTuple, kList, kDict, kGlobal, kStorage, kTensor, kMark } kind = Kind::kNone;
+  enum class Kind {
+    kNone,
+    kBool,
+    kInt,
+    kFloat,
+    kString,
+    kTuple,
+    kList,
+    kDict,
+    kGlobal,
+    kStorage,
+    kTensor,
+    kMark
+  } kind = Kind::kNone;
   int64_t integer = 0;
-  std::string text;                                  // kString, kGlobal ("module.name"), kStorage (key)
-  std::vector<PicklePtr> items;                      // kTuple, kList
+  std::string text;                                    // kString, kGlobal ("module.name"), kStorage (key)
+  std::vector<PicklePtr> items;                        // kTuple, kList
   std::vector<std::pair<PicklePtr, PicklePtr>> pairs;  // kDict
-  PickledTensor tensor;                              // kTensor; kStorage fills key, dtype and elements
+  PickledTensor tensor;                                // kTensor; kStorage fills key, dtype and elements
 };
 
 // where: for messages. The result is the pickled object.

@@ -41,8 +41,8 @@ class SafetensorsSource : public TensorSource {
 };
 
 bool parse_dtype(const std::string& name, DType& out) {
-  for (DType t : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64, DType::kI64, DType::kI32, DType::kI16, DType::kI8,
-                  DType::kU8, DType::kBool}) {
+  for (DType t : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64, DType::kI64, DType::kI32, DType::kI16,
+                  DType::kI8, DType::kU8, DType::kBool}) {
     if (name == dtype_name(t)) {
       out = t;
       return true;
@@ -83,8 +83,8 @@ Status SafetensorsSource::add_file(const std::string& path) {
   return {};
 }
 
-Status SafetensorsSource::add_tensor(const std::shared_ptr<const File>& file, uint64_t data_begin, const std::string& name,
-                                     const nlohmann::json& entry) {
+Status SafetensorsSource::add_tensor(const std::shared_ptr<const File>& file, uint64_t data_begin,
+                                     const std::string& name, const nlohmann::json& entry) {
   const std::string what = "tensor " + name;
   TensorInfo info;
   if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets") ||
@@ -100,7 +100,8 @@ Status SafetensorsSource::add_tensor(const std::shared_ptr<const File>& file, ui
   if (entry["shape"].size() > Shape::kMaxRank) return broken(file->path(), what + ": too many dimensions");
   uint64_t elements = 1;
   for (const auto& d : entry["shape"]) {
-    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 40)) return broken(file->path(), what + ": absurd shape");
+    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 40))
+      return broken(file->path(), what + ": absurd shape");
     info.shape.push_back(d.get<int64_t>());
     if (__builtin_mul_overflow(elements, d.get<uint64_t>(), &elements) || elements > (uint64_t{1} << 46)) {
       return broken(file->path(), what + ": absurd shape");
@@ -110,7 +111,8 @@ Status SafetensorsSource::add_tensor(const std::shared_ptr<const File>& file, ui
   if (end < begin || end - begin != elements * dtype_bytes(info.dtype)) {
     return broken(file->path(), what + ": its size does not match its shape " + info.shape.str());
   }
-  if (end > file->bytes() - data_begin) return broken(file->path(), what + " lies beyond the end: the file is truncated");
+  if (end > file->bytes() - data_begin)
+    return broken(file->path(), what + " lies beyond the end: the file is truncated");
   if (!tensors_.emplace(name, info).second) return broken(file->path(), what + " occurs in two shards");
   entries_[name] = {file, data_begin + begin};
   return {};

@@ -31,7 +31,8 @@ using TensorSourcePtr = std::shared_ptr<const TensorSource>;
 
 // path: one .safetensors file. Errors name the file and what is wrong (truncated, overlapping, unknown dtype).
 Expected<TensorSourcePtr> open_safetensors(const std::string& path);
-// dir with <stem>.safetensors, or <stem>.safetensors.index.json and its shards. Errors name the missing shard or tensor.
+// dir with <stem>.safetensors, or <stem>.safetensors.index.json and its shards. Errors name the missing shard or
+// tensor.
 Expected<TensorSourcePtr> open_safetensors_folder(const std::string& dir, const std::string& stem);
 // A PyTorch zip archive (.pth, .bin). The pickle reader knows tensors and plain containers; it can execute nothing and
 // names what it does not know. Names are dictionary keys from the outside in joined by '/'; a wrapper
@@ -41,8 +42,9 @@ Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap = true
 Expected<TensorSourcePtr> open_tensors(const std::string& path);
 
 // base with a LoRA adapter merged: W + (alpha / rank) * B A for every target, rank = A's first dimension; other tensors
-// of the adapter overwrite base tensors of their name. Merged tensors read as f32 (not rounded). All namings in the wild
-// are read (prefix base_model.model., infix .default, .base_layer). An adapter tensor that fits nothing is an error that names it.
+// of the adapter overwrite base tensors of their name. Merged tensors read as f32 (not rounded). All namings in the
+// wild are read (prefix base_model.model., infix .default, .base_layer). An adapter tensor that fits nothing is an
+// error that names it.
 struct LoraMerge {
   TensorSourcePtr source;
   int merged = 0, overwritten = 0;  // how many base tensors

@@ -67,10 +67,13 @@ class TorchSource : public TensorSource {
     if (value.kind == Kind::kTensor) return place(value.tensor, name);
     auto join = [&](const std::string& key) { return name.empty() ? key : name + "/" + key; };
     for (const auto& [key, item] : value.pairs) {
-      std::string text = key->kind == Kind::kString ? key->text : key->kind == Kind::kInt ? std::to_string(key->integer) : "?";
+      std::string text = key->kind == Kind::kString ? key->text
+                         : key->kind == Kind::kInt  ? std::to_string(key->integer)
+                                                    : "?";
       LA_RETURN_IF_ERROR(collect(*item, join(text), depth + 1));
     }
-    for (size_t i = 0; i < value.items.size(); ++i) LA_RETURN_IF_ERROR(collect(*value.items[i], join(std::to_string(i)), depth + 1));
+    for (size_t i = 0; i < value.items.size(); ++i)
+      LA_RETURN_IF_ERROR(collect(*value.items[i], join(std::to_string(i)), depth + 1));
     return {};
   }
 
@@ -101,17 +104,20 @@ class TorchSource : public TensorSource {
   // Every number in the pickle is somebody's claim: all are checked against the storage that is really there.
   Status place(const PickledTensor& t, const std::string& name) {
     const std::string what = "tensor " + name + ": ";
-    if (t.storage_key.empty() || t.storage_key.find('/') != std::string::npos || t.storage_key.find("..") != std::string::npos) {
+    if (t.storage_key.empty() || t.storage_key.find('/') != std::string::npos ||
+        t.storage_key.find("..") != std::string::npos) {
       return refuse(what + "its storage key leaves the archive folder");
     }
     auto entry = entries_.find(folder_ + "data/" + t.storage_key);
     if (entry == entries_.end()) return refuse(what + "its storage " + t.storage_key + " is not in the archive");
     int64_t item = static_cast<int64_t>(dtype_bytes(t.dtype));
     int64_t storage_bytes = 0;
-    if (__builtin_mul_overflow(t.storage_elements, item, &storage_bytes) || static_cast<uint64_t>(storage_bytes) > entry->second.bytes) {
+    if (__builtin_mul_overflow(t.storage_elements, item, &storage_bytes) ||
+        static_cast<uint64_t>(storage_bytes) > entry->second.bytes) {
       return refuse(what + "its storage is shorter than it says; the file is damaged");
     }
-    if (t.shape.size() != t.strides.size() || t.shape.size() > Shape::kMaxRank) return refuse(what + "shape and strides do not fit");
+    if (t.shape.size() != t.strides.size() || t.shape.size() > Shape::kMaxRank)
+      return refuse(what + "shape and strides do not fit");
     if (t.offset < 0) return refuse(what + "negative offset");
     int64_t elements = 1, last = t.offset;
     bool empty = std::find(t.shape.begin(), t.shape.end(), 0) != t.shape.end();
@@ -121,12 +127,14 @@ class TorchSource : public TensorSource {
       int64_t step = 0;
       if (t.shape[i] < 0 || t.strides[i] < 0) return refuse(what + "negative size or stride");
       if (__builtin_mul_overflow(elements, t.shape[i], &elements)) return refuse(what + "absurd shape");
-      if (__builtin_mul_overflow(std::max<int64_t>(t.shape[i] - 1, 0), t.strides[i], &step) || __builtin_add_overflow(last, step, &last)) {
+      if (__builtin_mul_overflow(std::max<int64_t>(t.shape[i] - 1, 0), t.strides[i], &step) ||
+          __builtin_add_overflow(last, step, &last)) {
         return refuse(what + "absurd strides");
       }
       info.shape.push_back(t.shape[i]);
     }
-    if (empty ? t.offset > t.storage_elements : last >= t.storage_elements) return refuse(what + "it reaches beyond its storage");
+    if (empty ? t.offset > t.storage_elements : last >= t.storage_elements)
+      return refuse(what + "it reaches beyond its storage");
     // An expanded tensor (stride 0) may be larger than its storage, but no checkpoint is larger than this.
     if (elements > (int64_t{1} << 40)) return refuse(what + "absurd shape");
     tensors_[name] = info;

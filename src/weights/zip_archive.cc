@@ -29,7 +29,8 @@ struct Directory {
 };
 
 Expected<Directory> find_directory(const File& file) {
-  if (file.bytes() < kEndBytes) return broken(file, "not a PyTorch zip archive (" + std::to_string(file.bytes()) + " bytes)");
+  if (file.bytes() < kEndBytes)
+    return broken(file, "not a PyTorch zip archive (" + std::to_string(file.bytes()) + " bytes)");
   uint64_t tail_bytes = std::min<uint64_t>(file.bytes(), 65535 + kEndBytes), tail_begin = file.bytes() - tail_bytes;
   std::vector<uint8_t> tail(tail_bytes);
   LA_RETURN_IF_ERROR(file.read(tail_begin, tail.data(), tail.size()));
@@ -59,7 +60,8 @@ Expected<Directory> find_directory(const File& file) {
 }
 
 // 64-bit fields that overflowed into the zip64 extra field, in the order size, compressed size, offset.
-void widen(const std::vector<uint8_t>& bytes, uint64_t extra, uint64_t extra_end, uint64_t& size, uint64_t& compressed, uint64_t& offset) {
+void widen(const std::vector<uint8_t>& bytes, uint64_t extra, uint64_t extra_end, uint64_t& size, uint64_t& compressed,
+           uint64_t& offset) {
   while (extra + 4 <= extra_end) {
     uint16_t id = at<uint16_t>(bytes, extra), length = at<uint16_t>(bytes, extra + 2);
     uint64_t field = extra + 4;
@@ -84,21 +86,26 @@ Expected<std::map<std::string, ZipEntry>> read_zip_directory(const File& file) {
   std::map<std::string, ZipEntry> entries;
   uint64_t p = 0;
   for (uint64_t i = 0; i < directory.entries; ++i) {
-    if (p + kEntryBytes > bytes.size() || at<uint32_t>(bytes, p) != kEntrySignature) return broken(file, "its directory is damaged");
+    if (p + kEntryBytes > bytes.size() || at<uint32_t>(bytes, p) != kEntrySignature)
+      return broken(file, "its directory is damaged");
     uint16_t method = at<uint16_t>(bytes, p + 10), name_bytes = at<uint16_t>(bytes, p + 28);
     uint16_t extra_bytes = at<uint16_t>(bytes, p + 30), comment_bytes = at<uint16_t>(bytes, p + 32);
-    uint64_t compressed = at<uint32_t>(bytes, p + 20), size = at<uint32_t>(bytes, p + 24), offset = at<uint32_t>(bytes, p + 42);
+    uint64_t compressed = at<uint32_t>(bytes, p + 20), size = at<uint32_t>(bytes, p + 24),
+             offset = at<uint32_t>(bytes, p + 42);
     uint64_t name_at = p + kEntryBytes, extra_at = name_at + name_bytes;
     if (extra_at + extra_bytes > bytes.size()) return broken(file, "its directory is damaged");
     widen(bytes, extra_at, extra_at + extra_bytes, size, compressed, offset);
     std::string name(reinterpret_cast<const char*>(bytes.data()) + name_at, name_bytes);
-    if (method != 0 || compressed != size) return unsupported(file.path() + ": entry " + name + " is compressed; save it again with torch.save");
-    if (file.bytes() < kLocalBytes || offset > file.bytes() - kLocalBytes) return broken(file, "entry " + name + " lies outside the file");
+    if (method != 0 || compressed != size)
+      return unsupported(file.path() + ": entry " + name + " is compressed; save it again with torch.save");
+    if (file.bytes() < kLocalBytes || offset > file.bytes() - kLocalBytes)
+      return broken(file, "entry " + name + " lies outside the file");
     std::vector<uint8_t> local(kLocalBytes);
     LA_RETURN_IF_ERROR(file.read(offset, local.data(), local.size()));
     if (at<uint32_t>(local, 0) != kLocalSignature) return broken(file, "entry " + name + " has no header");
     uint64_t data = offset + kLocalBytes + at<uint16_t>(local, 26) + at<uint16_t>(local, 28);
-    if (data > file.bytes() || size > file.bytes() - data) return broken(file, "entry " + name + " lies outside the file");
+    if (data > file.bytes() || size > file.bytes() - data)
+      return broken(file, "entry " + name + " lies outside the file");
     entries[name] = {data, size};
     p = extra_at + extra_bytes + comment_bytes;
   }

@@ -20,7 +20,8 @@ namespace {
 
 namespace fs = std::filesystem;
 const std::string kSource = LA_SOURCE_DIR;
-const std::string kMini = kSource + "/models/mini", kPortrait = kSource + "/assets/demo/portrait.png", kVoice = kSource + "/assets/demo/voice.wav";
+const std::string kMini = kSource + "/models/mini", kPortrait = kSource + "/assets/demo/portrait.png",
+                  kVoice = kSource + "/assets/demo/voice.wav";
 
 struct Outcome {
   int code = -1;
@@ -50,9 +51,11 @@ class CliTest : public ::testing::Test {
     return outcome;
   }
   // `generate` at the smallest size with some of its parts replaced.
-  Outcome generate(const std::string& more = "", const std::string& image = kPortrait, const std::string& audio = kVoice, const std::string& ckpt = kMini) const {
+  Outcome generate(const std::string& more = "", const std::string& image = kPortrait,
+                   const std::string& audio = kVoice, const std::string& ckpt = kMini) const {
     return run("generate --ckpt_dir '" + ckpt + "' --image '" + image + "' --audio '" + audio +
-               "' --prompt hi --size '64*64' --num_clip 1 --infer_frames 12 --quiet --save_file '" + path("out.mp4") + "' " + more);
+               "' --prompt hi --size '64*64' --num_clip 1 --infer_frames 12 --quiet --save_file '" + path("out.mp4") +
+               "' " + more);
   }
   // One line that starts with the program's name and holds `says`; the exit code; no file left.
   void expect_refusal(const Outcome& outcome, int code, const std::string& says) const {
@@ -75,7 +78,8 @@ TEST_F(CliTest, HelpTeaches) {
   EXPECT_EQ(top.code, 0);
   EXPECT_NE(top.text.find("First video"), std::string::npos);
   EXPECT_EQ(generate.code, 0);
-  for (const char* word : {"--image", "--no_online_decode", "Examples", "Exit codes"}) EXPECT_NE(generate.text.find(word), std::string::npos) << word;
+  for (const char* word : {"--image", "--no_online_decode", "Examples", "Exit codes"})
+    EXPECT_NE(generate.text.find(word), std::string::npos) << word;
   EXPECT_EQ(run("").code, 2);
 }
 
@@ -87,7 +91,9 @@ TEST_F(CliTest, UnknownFlagsAndCommandsGetTheNearestOne) {
 
 TEST_F(CliTest, DashesWorkAndForeignFlagsAreTakenWithALine) {
   Outcome o = run("generate --ckpt-dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
-                  " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True --fp8 --save-file " + path("a.mp4"));
+                  " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True "
+                  "--fp8 --save-file " +
+                  path("a.mp4"));
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_NE(o.text.find("accepted without effect"), std::string::npos);
   EXPECT_NE(o.text.find("--num_gpus_dit"), std::string::npos);
@@ -115,7 +121,10 @@ TEST_F(CliTest, SoundsThatAreNone) {
 TEST_F(CliTest, ATinyPictureAndSilenceAreFine) {
   // A 1x1 PPM, and a second of zeros.
   std::string ppm = write("dot.ppm", std::string("P6 1 1 255\n\x80\x40\x20", 14));
-  std::string header("RIFF\x24\x7d\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x00\x7d\x00\x00\x02\x00\x10\x00" "data\x00\x7d\x00\x00", 44);
+  std::string header(
+      "RIFF\x24\x7d\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x00\x7d\x00\x00\x02\x00\x10\x00"
+      "data\x00\x7d\x00\x00",
+      44);
   std::string silence = write("silence.wav", header + std::string(32000, '\0'));
   Outcome o = generate("", ppm, silence);
   EXPECT_EQ(o.code, 0) << o.text;
@@ -170,7 +179,8 @@ TEST_F(CliTest, OutputsThatCannotBeWritten) {
 TEST_F(CliTest, AFullDiskIsSaidAndWhatWasMadeStays) {
   // A limit on file size stands for the full disk: write() fails the same way.
   Outcome o;
-  std::string command = "ulimit -f 40; exec " + std::string(LA_PROGRAM) + " generate --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
+  std::string command = "ulimit -f 40; exec " + std::string(LA_PROGRAM) + " generate --ckpt_dir " + kMini +
+                        " --image " + kPortrait + " --audio " + kVoice +
                         " --prompt hi --size '64*64' --quiet --save_file " + path("full.mp4");
   FILE* pipe = popen(("sh -c \"" + command + "\" 2>&1").c_str(), "r");
   char buffer[4096];
@@ -184,12 +194,13 @@ TEST_F(CliTest, AFullDiskIsSaidAndWhatWasMadeStays) {
 int interrupted(const std::string& file, int signal) {
   pid_t child = fork();
   if (child == 0) {
-    execl(LA_PROGRAM, LA_PROGRAM, "generate", "--ckpt_dir", kMini.c_str(), "--image", kPortrait.c_str(), "--audio", kVoice.c_str(), "--prompt", "hi",
-          "--size", "64*64", "--quiet", "--save_file", file.c_str(), nullptr);
+    execl(LA_PROGRAM, LA_PROGRAM, "generate", "--ckpt_dir", kMini.c_str(), "--image", kPortrait.c_str(), "--audio",
+          kVoice.c_str(), "--prompt", "hi", "--size", "64*64", "--quiet", "--save_file", file.c_str(), nullptr);
     _exit(99);
   }
   std::error_code ignored;
-  for (int i = 0; i < 2000 && (!fs::exists(file) || fs::file_size(file, ignored) < 60'000); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  for (int i = 0; i < 2000 && (!fs::exists(file) || fs::file_size(file, ignored) < 60'000); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
   kill(child, signal);
   int status = 0;
   waitpid(child, &status, 0);

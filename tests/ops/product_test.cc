@@ -1,5 +1,5 @@
-// Linear, convolution and attention of the CPU backend against the reference, at odd sizes; and the two promises: no row depends
-// on its neighbours, no result on the number of threads.
+// Linear, convolution and attention of the CPU backend against the reference, at odd sizes; and the two promises: no
+// row depends on its neighbours, no result on the number of threads.
 #include "fixture.h"
 #include "ops/attention.h"
 #include "ops/conv.h"
@@ -13,7 +13,8 @@ class ProductTest : public BackendTest {
   // Runs on all backends; the CPU's results must be equal for any thread count, and near the reference's.
   template <typename Run>
   void compare(Shape shape, DType out_dtype, Run&& run) {
-    Tensor want = operands_.zeros(shape, out_dtype), got = operands_.zeros(shape, out_dtype), single = operands_.zeros(shape, out_dtype);
+    Tensor want = operands_.zeros(shape, out_dtype), got = operands_.zeros(shape, out_dtype),
+           single = operands_.zeros(shape, out_dtype);
     run(*reference_, want);
     run(*cpu_, got);
     run(*one_thread_, single);
@@ -23,7 +24,8 @@ class ProductTest : public BackendTest {
 };
 
 TEST_P(ProductTest, LinearAtOddSizes) {
-  for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {7, 65, 33}, {13, 130, 96}, {100, 3, 257}, {6, 64, 64}, {5, 17, 31}}) {
+  for (auto [m, n, k] :
+       {std::array<int64_t, 3>{1, 1, 1}, {7, 65, 33}, {13, 130, 96}, {100, 3, 257}, {6, 64, 64}, {5, 17, 31}}) {
     Tensor x = operands_.normal({m, k}, dtype()), weight = operands_.normal({n, k}), bias = operands_.normal({n});
     compare({m, n}, dtype(), [&](Backend& b, const Tensor& out) { ops::linear(b, x, pack(b, weight, bias), out); });
   }
@@ -34,15 +36,18 @@ TEST_P(ProductTest, LinearTakesMixedTypes) {
   for (DType in : {DType::kF32, DType::kBF16}) {
     for (DType out_dtype : {DType::kF32, DType::kBF16}) {
       Tensor x = operands_.normal({9, 45}, in);
-      compare({9, 70}, out_dtype, [&](Backend& b, const Tensor& out) { ops::linear(b, x, pack(b, weight, bias), out); });
+      compare({9, 70}, out_dtype,
+              [&](Backend& b, const Tensor& out) { ops::linear(b, x, pack(b, weight, bias), out); });
     }
   }
 }
 
 TEST_P(ProductTest, LinearEpilogues) {
-  Tensor x = operands_.normal({12, 40}, dtype()), weight = operands_.normal({50, 40}, DType::kF32, 0.3f), bias = operands_.normal({50});
+  Tensor x = operands_.normal({12, 40}, dtype()), weight = operands_.normal({50, 40}, DType::kF32, 0.3f),
+         bias = operands_.normal({50});
   Tensor gate = operands_.normal({3, 50}), residual = operands_.normal({12, 50});
-  for (Activation act : {Activation::kNone, Activation::kGeluTanh, Activation::kGeluErf, Activation::kSilu, Activation::kRelu}) {
+  for (Activation act :
+       {Activation::kNone, Activation::kGeluTanh, Activation::kGeluErf, Activation::kSilu, Activation::kRelu}) {
     compare({12, 50}, DType::kF32, [&](Backend& b, const Tensor& out) {
       ops::linear(b, x, pack(b, weight, bias), out, {.activation = act, .gate = gate, .residual = residual});
     });
@@ -50,7 +55,8 @@ TEST_P(ProductTest, LinearEpilogues) {
 }
 
 TEST_P(ProductTest, LinearResidualMayBeTheOutput) {
-  Tensor x = operands_.normal({10, 32}, dtype()), weight = operands_.normal({32, 32}), start = operands_.normal({10, 32});
+  Tensor x = operands_.normal({10, 32}, dtype()), weight = operands_.normal({32, 32}),
+         start = operands_.normal({10, 32});
   compare({10, 32}, DType::kF32, [&](Backend& b, const Tensor& out) {
     std::memcpy(out.data, start.data, start.bytes());
     ops::linear(b, x, pack(b, weight, Tensor()), out, {.residual = out});
@@ -82,7 +88,12 @@ TEST_P(ProductTest, Convolutions) {
   const ConvCase cases[] = {
       {{3, 7, 9, 5}, 11, {3, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1, .zero_frames = 2}},
       {{2, 6, 5, 16}, 20, {3, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1}, 1, 2, true},
-      {{1, 6, 5, 3}, 8, {3, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1, .zero_frames = 1}, 1, 1},
+      {{1, 6, 5, 3},
+       8,
+       {3, 3, 3},
+       {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1, .zero_frames = 1},
+       1,
+       1},
       {{2, 8, 10, 6}, 6, {1, 3, 3}, {.stride = {1, 2, 2}, .pad_bottom = 1, .pad_right = 1}},
       {{4, 4, 3, 8}, 8, {3, 1, 1}, {.stride = {2, 1, 1}}, 1, 1},
       {{2, 3, 4, 12}, 6, {1, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1, .upsample2x = true}},
@@ -93,7 +104,8 @@ TEST_P(ProductTest, Convolutions) {
   for (const ConvCase& c : cases) {
     int64_t in = c.x[3];
     Tensor x = operands_.normal(c.x, dtype());
-    Tensor weight = operands_.normal({c.out, in / c.groups, c.kernel[0], c.kernel[1], c.kernel[2]}), bias = operands_.normal({c.out});
+    Tensor weight = operands_.normal({c.out, in / c.groups, c.kernel[0], c.kernel[1], c.kernel[2]}),
+           bias = operands_.normal({c.out});
     ConvGeometry geometry = c.geometry;
     if (c.history > 0) geometry.history = operands_.normal({c.history, c.x[1], c.x[2], in}, dtype());
     ConvWeight shape;
@@ -115,7 +127,8 @@ TEST_P(ProductTest, AttentionOverSegments) {
     int64_t queries, heads, d;
     std::vector<int64_t> keys;
     bool bias;
-  } cases[] = {{1, 1, 2, {1}, false}, {7, 3, 32, {5}, false}, {20, 2, 24, {700, 3, 90}, false}, {9, 4, 12, {33}, true}, {5, 1, 130, {515, 1}, false}, {3, 5, 64, {1100}, true}};
+  } cases[] = {{1, 1, 2, {1}, false},  {7, 3, 32, {5}, false},       {20, 2, 24, {700, 3, 90}, false},
+               {9, 4, 12, {33}, true}, {5, 1, 130, {515, 1}, false}, {3, 5, 64, {1100}, true}};
   for (const auto& c : cases) {
     int64_t width = c.heads * c.d, total = 0;
     Tensor q = operands_.normal({c.queries, width}, dtype());
@@ -127,12 +140,14 @@ TEST_P(ProductTest, AttentionOverSegments) {
     }
     AttentionSpec spec{.heads = c.heads, .scale = 1.0f / std::sqrt(float(c.d))};
     if (c.bias) spec.bias = operands_.normal({c.heads, c.queries, total});
-    compare({c.queries, width}, dtype(), [&](Backend& b, const Tensor& out) { ops::attention(b, q, segments, spec, out); });
+    compare({c.queries, width}, dtype(),
+            [&](Backend& b, const Tensor& out) { ops::attention(b, q, segments, spec, out); });
   }
 }
 
 TEST_P(ProductTest, AQueryDoesNotDependOnItsNeighbours) {
-  Tensor q = operands_.normal({19, 96}, dtype()), k = operands_.normal({600, 96}, dtype()), v = operands_.normal({600, 96}, dtype());
+  Tensor q = operands_.normal({19, 96}, dtype()), k = operands_.normal({600, 96}, dtype()),
+         v = operands_.normal({600, 96}, dtype());
   const KeyValues keys{k, v};
   Tensor all = operands_.zeros({19, 96});
   ops::attention(*cpu_, q, {&keys, 1}, {.heads = 3, .scale = 0.2f}, all);

@@ -1,4 +1,5 @@
-// Norms, rotary, softmax and element-wise ops of the CPU backend against the reference; hand-computed values for the reference.
+// Norms, rotary, softmax and element-wise ops of the CPU backend against the reference; hand-computed values for the
+// reference.
 #include "fixture.h"
 #include "ops/conv.h"
 #include "ops/elementwise.h"
@@ -14,7 +15,8 @@ class RowsTest : public BackendTest {
  protected:
   template <typename Run>
   void compare(Shape shape, DType out_dtype, Run&& run) {
-    Tensor want = operands_.zeros(shape, out_dtype), got = operands_.zeros(shape, out_dtype), single = operands_.zeros(shape, out_dtype);
+    Tensor want = operands_.zeros(shape, out_dtype), got = operands_.zeros(shape, out_dtype),
+           single = operands_.zeros(shape, out_dtype);
     run(*reference_, want);
     run(*cpu_, got);
     run(*one_thread_, single);
@@ -25,15 +27,18 @@ class RowsTest : public BackendTest {
 
 TEST_P(RowsTest, Norms) {
   for (int64_t width : {1, 5, 16, 33, 96, 257}) {
-    Tensor x = operands_.normal({9, width}, dtype(), 3.0f), gain = operands_.normal({width}), bias = operands_.normal({width});
+    Tensor x = operands_.normal({9, width}, dtype(), 3.0f), gain = operands_.normal({width}),
+           bias = operands_.normal({width});
     Modulation m{operands_.normal({3, width}), operands_.normal({3, width})};
     // A row of one element normalises to nothing but rounding; eps keeps it quiet.
     float eps = width == 1 ? 1.0f : 1e-6f;
     compare({9, width}, dtype(), [&](Backend& b, const Tensor& out) { ops::layer_norm(b, x, eps, out); });
     compare({9, width}, dtype(), [&](Backend& b, const Tensor& out) { ops::layer_norm(b, x, eps, out, m); });
-    compare({9, width}, dtype(), [&](Backend& b, const Tensor& out) { ops::layer_norm_affine(b, x, eps, gain, bias, out); });
+    compare({9, width}, dtype(),
+            [&](Backend& b, const Tensor& out) { ops::layer_norm_affine(b, x, eps, gain, bias, out); });
     compare({9, width}, dtype(), [&](Backend& b, const Tensor& out) { ops::rms_norm(b, x, 1e-6f, gain, out); });
-    compare({9, width}, dtype(), [&](Backend& b, const Tensor& out) { ops::channel_norm(b, x, gain, Activation::kSilu, out); });
+    compare({9, width}, dtype(),
+            [&](Backend& b, const Tensor& out) { ops::channel_norm(b, x, gain, Activation::kSilu, out); });
   }
 }
 
@@ -44,7 +49,8 @@ TEST_P(RowsTest, ChannelNormOfZerosIsZero) {
 }
 
 TEST_P(RowsTest, RopeSoftmaxAndElements) {
-  Tensor x = operands_.normal({7, 60}, dtype()), y = operands_.normal({7, 60}, dtype()), vector = operands_.normal({60});
+  Tensor x = operands_.normal({7, 60}, dtype()), y = operands_.normal({7, 60}, dtype()),
+         vector = operands_.normal({60});
   Tensor turns = operands_.normal({7, 10, 2});
   compare({7, 60}, dtype(), [&](Backend& b, const Tensor& out) { ops::rope(b, x, turns, 3, out); });
   compare({7, 60}, dtype(), [&](Backend& b, const Tensor& out) { ops::softmax(b, x, out); });
@@ -70,8 +76,11 @@ TEST_P(RowsTest, Layouts) {
   Tensor x = operands_.normal({5, 4, 6, 10}, dtype()), scale = operands_.normal({5}), shift = operands_.normal({5});
   compare({4, 6, 10, 5}, dtype(), [&](Backend& b, const Tensor& out) { ops::channels_last(b, x, out, scale, shift); });
   Tensor back = operands_.normal({4, 6, 10, 5}, dtype());
-  compare({5, 4, 6, 10}, dtype(), [&](Backend& b, const Tensor& out) { ops::channels_first(b, back, out, scale, shift); });
-  compare({2 * 1 * 2, 5 * 2 * 4 * 4}, dtype(), [&](Backend& b, const Tensor& out) { ops::patchify(b, x, {2, 4, 4}, out); });
+  compare({5, 4, 6, 10}, dtype(),
+          [&](Backend& b, const Tensor& out) { ops::channels_first(b, back, out, scale, shift); });
+  compare({2 * 1 * 2, 5 * 2 * 4 * 4}, dtype(), [&](Backend& b, const Tensor& out) {
+    ops::patchify(b, x, {2, 4, 4}, out);
+  });
   Tensor tokens = operands_.normal({4 * 3 * 5, 4 * 5}, dtype());
   compare({5, 4, 6, 10}, dtype(), [&](Backend& b, const Tensor& out) { ops::unpatchify(b, tokens, {1, 2, 2}, out); });
   Tensor rows = operands_.normal({19, 7}, dtype());
@@ -98,12 +107,14 @@ class ReferenceTest : public ::testing::Test {
 TEST_F(ReferenceTest, LinearByHand) {
   Tensor weight = values({2, 3}, {1, 2, 3, 0, -1, 1}), out = operands_.zeros({1, 2});
   LinearWeight w{weight.data, DType::kF32, 2, 3, values({2}, {10, 20})};
-  ops::linear(*backend_, values({1, 3}, {1, 1, 2}), w, out, {.gate = values({1, 2}, {2, 3}), .residual = values({1, 2}, {100, 200})});
+  ops::linear(*backend_, values({1, 3}, {1, 1, 2}), w, out,
+              {.gate = values({1, 2}, {2, 3}), .residual = values({1, 2}, {100, 200})});
   EXPECT_EQ(floats(out), (std::vector<float>{2 * (9 + 10) + 100, 3 * (1 + 20) + 200}));
 }
 
 TEST_F(ReferenceTest, CausalConvByHand) {
-  Tensor weight = values({1, 1, 3, 1, 1}, {1, 10, 100}), x = values({2, 1, 1, 1}, {3, 4}), out = operands_.zeros({2, 1, 1, 1});
+  Tensor weight = values({1, 1, 3, 1, 1}, {1, 10, 100}), x = values({2, 1, 1, 1}, {3, 4}),
+         out = operands_.zeros({2, 1, 1, 1});
   ConvWeight w{weight.data, DType::kF32, 1, 1, {3, 1, 1}, 1, {}};
   ops::conv(*backend_, x, w, {.zero_frames = 1, .history = values({1, 1, 1, 1}, {2})}, out);
   EXPECT_EQ(floats(out), (std::vector<float>{0 + 20 + 300, 2 + 30 + 400}));

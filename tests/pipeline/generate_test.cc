@@ -1,4 +1,5 @@
-// Whole jobs with the mini checkpoint through the public API: same seed same video, stop, offline decode, budget, bad input.
+// Whole jobs with the mini checkpoint through the public API: same seed same video, stop, offline decode, budget, bad
+// input.
 #include <gtest/gtest.h>
 
 #include <algorithm>

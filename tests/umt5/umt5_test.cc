@@ -1,9 +1,10 @@
 // What the goldens do not say: hostile text, missing files, ids beyond the table.
+#include "models/umt5/umt5.h"
+
 #include <gtest/gtest.h>
 
 #include "models/umt5/clean_text.h"
 #include "models/umt5/tokenizer.h"
-#include "models/umt5/umt5.h"
 
 namespace liveavatar {
 namespace {
@@ -12,7 +13,8 @@ const std::string kGoldens = std::string(LA_SOURCE_DIR) + "/tests/goldens/";
 
 TEST(CleanText, BrokenUtf8BecomesReplacementCharacters) {
   EXPECT_EQ(clean_text("a\xff\xfe z"), "a\xEF\xBF\xBD\xEF\xBF\xBD z");
-  EXPECT_EQ(clean_text("\xed\xa0\x80"), clean_text("\xed\xa0\x80"));  // a lone surrogate: whatever it gives, it is stable
+  EXPECT_EQ(clean_text("\xed\xa0\x80"),
+            clean_text("\xed\xa0\x80"));  // a lone surrogate: whatever it gives, it is stable
   EXPECT_EQ(clean_text(std::string("a\0b", 3)), "ab");
 }
 

@@ -1,10 +1,11 @@
 // Long voices: windows against the whole, bounded memory, ends and silence.
+#include "models/wav2vec2/audio_features.h"
+
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
-
-#include "models/wav2vec2/audio_features.h"
 
 namespace liveavatar {
 namespace {
@@ -22,6 +23,7 @@ class VectorSource : public MonoSource {
     at_ = 0;
     return {};
   }
+  void cut(size_t samples) { samples_.resize(samples); }
 
  private:
   std::vector<float> samples_;
@@ -46,15 +48,18 @@ class AudioFeaturesTest : public ::testing::Test {
  protected:
   void SetUp() override {
     backend_ = *make_backend("cpu", {.threads = 2});
-    auto model = Wav2Vec2::load(std::string(LA_SOURCE_DIR) + "/tests/goldens/wav2vec2", *backend_, budget_, DType::kF32);
+    auto model =
+        Wav2Vec2::load(std::string(LA_SOURCE_DIR) + "/tests/goldens/wav2vec2", *backend_, budget_, DType::kF32);
     ASSERT_TRUE(model.ok()) << model.status().message();
     model_ = *std::move(model);
   }
   std::vector<float> all_columns(AudioFeatures& features, int64_t count) {
-    std::vector<float> out(size_t(features.layers() * features.width() * count)), block(size_t(features.layers() * features.width() * 12));
+    std::vector<float> out(size_t(features.layers() * features.width() * count)),
+        block(size_t(features.layers() * features.width() * 12));
     for (int64_t c = 0; c + 12 <= count; c += 12) {
       EXPECT_TRUE(features.columns(c, 12, block.data()).ok());
-      for (int64_t r = 0; r < features.layers() * features.width(); ++r) std::copy_n(&block[size_t(r * 12)], 12, &out[size_t(r * count + c)]);
+      for (int64_t r = 0; r < features.layers() * features.width(); ++r)
+        std::copy_n(&block[size_t(r * 12)], 12, &out[size_t(r * count + c)]);
     }
     return out;
   }
@@ -76,7 +81,8 @@ TEST_F(AudioFeaturesTest, WindowsAreNearTheWhole) {
     size += double(want[i]) * want[i];
   }
   EXPECT_GT(error, 0);  // another attention span cannot give the same bits
-  // Random weights attend evenly over all they see, which is the worst case for a window.
+  // Random weights attend evenly over all they see, which is the worst case for a window. Measured over 90 s: 0.081 for
+  // these short windows, 0.035 for the defaults (24 s, 3 s of context).
   EXPECT_LT(std::sqrt(error / size), 0.08);
 }
 
@@ -84,7 +90,8 @@ TEST_F(AudioFeaturesTest, MemoryDoesNotGrowWithTheVoice) {
   size_t used[2];
   for (int i = 0; i < 2; ++i) {
     VectorSource source(wandering(i == 0 ? 12 : 40));
-    auto features = *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
+    auto features =
+        *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
     all_columns(*features, i == 0 ? 240 : 960);
     used[i] = budget_.used_bytes();
   }
@@ -108,6 +115,52 @@ TEST_F(AudioFeaturesTest, GoingBackGivesTheSameColumns) {
   ASSERT_TRUE(features->columns(400, 12, later.data()).ok());
   ASSERT_TRUE(features->columns(0, 12, again.data()).ok());
   EXPECT_EQ(first, again);
+}
+
+TEST_F(AudioFeaturesTest, TheWayOfAskingDoesNotChangeAColumn) {
+  const AudioFeaturesOptions options{.full_seconds = 5, .window_seconds = 8, .context_seconds = 2};
+  VectorSource a(wandering(20)), b(wandering(20));
+  auto in_order = *AudioFeatures::open(*model_, a, options), jumping = *AudioFeatures::open(*model_, b, options);
+  int64_t rows = in_order->layers() * in_order->width();
+  std::vector<float> want = all_columns(*in_order, 480), one(static_cast<size_t>(rows));
+  for (int64_t column : {int64_t{137}, int64_t{301}, int64_t{479}, int64_t{99}}) {
+    ASSERT_TRUE(jumping->columns(column, 1, one.data()).ok());
+    for (int64_t r = 0; r < rows; ++r) ASSERT_EQ(one[size_t(r)], want[size_t(r * 480 + column)]) << column;
+  }
+}
+
+TEST_F(AudioFeaturesTest, AVoiceThatShrinksBetweenTheReadingsIsAnError) {
+  VectorSource source(wandering(3));
+  auto features = *AudioFeatures::open(*model_, source, {});
+  source.cut(16000);
+  std::vector<float> out(size_t(features->layers() * features->width()));
+  Status status = features->columns(0, 1, out.data());
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.message().find("ended earlier"), std::string::npos) << status.message();
+}
+
+TEST_F(AudioFeaturesTest, AReadErrorTravels) {
+  class Broken : public MonoSource {
+    Expected<int64_t> read(float*, int64_t) override { return corrupt("voice.wav: broken at 1.2 s"); }
+    Status rewind() override { return {}; }
+  } source;
+  auto features = AudioFeatures::open(*model_, source, {});
+  ASSERT_FALSE(features.ok());
+  EXPECT_EQ(features.status().message(), "voice.wav: broken at 1.2 s");
+}
+
+TEST_F(AudioFeaturesTest, ABudgetTooSmallIsAnError) {
+  Budget small(200 << 20);
+  auto model = Wav2Vec2::load(std::string(LA_SOURCE_DIR) + "/tests/goldens/wav2vec2", *backend_, small, DType::kF32);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  auto ballast = Buffer::allocate(small, Tenant::kRuntime, small.limit_bytes() - small.used_bytes() - (64 << 10));
+  ASSERT_TRUE(ballast.ok());
+  VectorSource source(wandering(3));
+  auto features = *AudioFeatures::open(**model, source, {});
+  std::vector<float> out(size_t(features->layers() * features->width()));
+  Status status = features->columns(0, 1, out.data());
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.code(), ErrorCode::kOutOfMemory);
 }
 
 TEST_F(AudioFeaturesTest, TooShortIsSaidInWords) {

@@ -50,7 +50,8 @@ class WeightsTest : public ::testing::Test {
   std::unique_ptr<Backend> backend_;
 };
 
-constexpr const char* kTwo = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[],"data_offsets":[8,12]}})";
+constexpr const char* kTwo =
+    R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[],"data_offsets":[8,12]}})";
 
 TEST_F(WeightsTest, ReadsTensorsOfAnyRank) {
   auto source = open_safetensors(write_safetensors("x.safetensors", kTwo, floats({1, 2, 3})));
@@ -73,7 +74,8 @@ TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
       {R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", "shape"},
       {R"({"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,8]}})", "absurd shape"},
       {R"({"a":{"dtype":"F32"}})", "malformed"},
-      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "twice"},
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
+       "twice"},
       {R"({"a":)", "not JSON"},
       {R"([1])", "not JSON"},
   };
@@ -83,7 +85,8 @@ TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
     EXPECT_NE(message.find("lie.safetensors"), std::string::npos) << message;
   }
   EXPECT_NE(error_of(open_safetensors(write("empty.safetensors", ""))).find("empty.safetensors"), std::string::npos);
-  EXPECT_NE(error_of(open_safetensors(write("html.safetensors", "<html>not a model</html>"))).find("not a safetensors"), std::string::npos);
+  EXPECT_NE(error_of(open_safetensors(write("html.safetensors", "<html>not a model</html>"))).find("not a safetensors"),
+            std::string::npos);
   EXPECT_EQ(open_safetensors((dir_ / "nowhere").string()).status().code(), ErrorCode::kNotFound);
 }
 
@@ -102,7 +105,8 @@ TEST_F(WeightsTest, ShardsAndTheirIndexAreHeldToEachOther) {
 TEST_F(WeightsTest, TheLoaderNamesWhatIsWrong) {
   float nan = std::numeric_limits<float>::quiet_NaN();
   auto source = *open_safetensors(write_safetensors(
-      "x.safetensors", R"({"a.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"bad":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+      "x.safetensors",
+      R"({"a.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"bad":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
       floats({1, 2, nan})));
   struct {
     std::function<void(WeightLoader&)> load;
@@ -131,20 +135,30 @@ TEST_F(WeightsTest, TheLoaderStaysInsideItsBudget) {
 }
 
 TEST_F(WeightsTest, ALoraThatFitsNothingIsNamed) {
-  auto base = *open_safetensors(write_safetensors("b.safetensors", R"({"q.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}})", floats({1, 2})));
+  auto base = *open_safetensors(write_safetensors(
+      "b.safetensors", R"({"q.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}})", floats({1, 2})));
   auto merge = [&](const char* header) {
     auto adapter = *open_safetensors(write_safetensors("l.safetensors", header, floats({1, 1, 1, 1})));
     return merge_lora(base, adapter, 1).status().message();
   };
-  EXPECT_NE(merge(R"({"base_model.model.z.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})").find("fits nothing"), std::string::npos);
-  EXPECT_NE(merge(R"({"q.lora_A.default.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})").find("only one of"), std::string::npos);
-  EXPECT_NE(merge(R"({"q.lora_A.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"q.lora_B.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}})").find("does not fit"), std::string::npos);
+  EXPECT_NE(merge(R"({"base_model.model.z.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})")
+                .find("fits nothing"),
+            std::string::npos);
+  EXPECT_NE(
+      merge(R"({"q.lora_A.default.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})").find("only one of"),
+      std::string::npos);
+  EXPECT_NE(
+      merge(
+          R"({"q.lora_A.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"q.lora_B.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}})")
+          .find("does not fit"),
+      std::string::npos);
 }
 
 TEST_F(WeightsTest, AFolderWithoutPartsNamesAllOfThem) {
   write("config.json", "{}");
   std::string message = find_checkpoint(dir_.string()).status().message();
-  for (const char* part : {"diffusion_pytorch_model", "models_t5_umt5-xxl-enc-bf16.pth", "spiece.model", "Wan2.1_VAE.pth", "wav2vec2-large-xlsr-53-english"}) {
+  for (const char* part : {"diffusion_pytorch_model", "models_t5_umt5-xxl-enc-bf16.pth", "spiece.model",
+                           "Wan2.1_VAE.pth", "wav2vec2-large-xlsr-53-english"}) {
     EXPECT_NE(message.find(part), std::string::npos) << message;
   }
   EXPECT_EQ(find_lora((dir_ / "nothing").string()).status().code(), ErrorCode::kNotFound);

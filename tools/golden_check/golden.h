@@ -39,7 +39,8 @@ struct Golden {
   const nlohmann::json& config() const { return json.at("config"); }
   std::string path(const std::string& file) const { return dir + "/" + file; }
 
-  // Inputs from io.safetensors. Missing names end the folder with a failure (they throw std::runtime_error, caught by main).
+  // Inputs from io.safetensors. Missing names end the folder with a failure (they throw std::runtime_error, caught by
+  // main).
   std::vector<float> f32(const std::string& name) const;
   std::vector<int32_t> i32(const std::string& name) const;  // i64, i32, u8 or bool tensors
   Shape shape(const std::string& name) const;

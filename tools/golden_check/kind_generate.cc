@@ -38,7 +38,8 @@ std::vector<float> pick_frames(const Golden& golden, const Seen& seen, const std
   for (size_t n = 0; n < wanted.size(); ++n) {
     int64_t at = wanted[n] + kHeldFrames;
     const float* frame = seen.frames.at(size_t(at / kBlockFrames)).data() + at % kBlockFrames * pixels * 3;
-    for (int64_t i = 0; i < pixels * 3; ++i) out[(size_t(i % 3) * wanted.size() + n) * size_t(pixels) + size_t(i / 3)] = frame[i];
+    for (int64_t i = 0; i < pixels * 3; ++i)
+      out[(size_t(i % 3) * wanted.size() + n) * size_t(pixels) + size_t(i / 3)] = frame[i];
   }
   return out;
 }
@@ -48,7 +49,9 @@ RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen,
   hooks.relative_dist = call.at("args").at("relative_dist");
   hooks.past_voice = true;
   noise = golden.f32(call.at("in").at("noise"));
-  hooks.noise = [&noise](int64_t block, std::span<float> out) { std::copy_n(noise.begin() + block * int64_t(out.size()), out.size(), out.begin()); };
+  hooks.noise = [&noise](int64_t block, std::span<float> out) {
+    std::copy_n(noise.begin() + block * int64_t(out.size()), out.size(), out.begin());
+  };
   hooks.token_ids = [&seen](std::span<const int32_t> ids) { seen.ids.assign(ids.begin(), ids.end()); };
   hooks.latents = [&seen](int64_t, const Tensor& latents) { seen.latents.push_back(copy(latents)); };
   hooks.tensor = [&seen](const char* name, const Tensor& value) {
@@ -71,7 +74,8 @@ std::vector<float> motion_latents(Models& models, const Job& job) {
   std::vector<float> pixels(portrait->rgb.size());
   image_to_pixels(*portrait, pixels.data());
   const int64_t indices[] = {0, 1, 2, 6, 18, 45, 91};
-  auto latents = encode_repeated(*models.vae, Tensor(pixels.data(), {3, portrait->height, portrait->width}, DType::kF32), indices);
+  auto latents =
+      encode_repeated(*models.vae, Tensor(pixels.data(), {3, portrait->height, portrait->width}, DType::kF32), indices);
   if (!latents.ok()) throw std::runtime_error(latents.status().message());
   return copy(latents->tensor);
 }
@@ -101,7 +105,13 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   std::vector<float> noise;
   RunHooks hooks = hooks_for(golden, call, seen, noise);
   int64_t pixels = 0;
-  Status status = run_job(**models, job, [&](const VideoBlock& block) { pixels = block.height * block.width; return true; }, hooks);
+  Status status = run_job(
+      **models, job,
+      [&](const VideoBlock& block) {
+        pixels = block.height * block.width;
+        return true;
+      },
+      hooks);
   if (!golden.ok("generate", status)) return;
 
   std::vector<int32_t> ids = golden.i32(out.at("token_ids"));

@@ -76,7 +76,8 @@ void check_lora(const Golden& golden) {
       wrong += half ? got != expected : error > 1e-4f * largest;
     }
     golden.exact(adapter, wrong == 0 && changed == call.at("args").at("changed_tensors"),
-                 std::to_string(wrong) + " tensors wrong, " + std::to_string(changed) + " changed, worst " + std::to_string(worst));
+                 std::to_string(wrong) + " tensors wrong, " + std::to_string(changed) + " changed, worst " +
+                     std::to_string(worst));
   }
 }
 

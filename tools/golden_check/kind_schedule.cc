@@ -12,7 +12,8 @@ namespace {
 bool close(const std::vector<double>& got, const nlohmann::json& want) {
   if (got.size() != want.size()) return false;
   for (size_t i = 0; i < got.size(); ++i) {
-    if (std::fabs(got[i] - want[i].get<double>()) > 1e-6 * std::max(1e-9, std::fabs(want[i].get<double>()))) return false;
+    if (std::fabs(got[i] - want[i].get<double>()) > 1e-6 * std::max(1e-9, std::fabs(want[i].get<double>())))
+      return false;
   }
   return true;
 }
@@ -26,7 +27,8 @@ void check_schedule(const Golden& golden) {
     auto schedule = flow_match_schedule(steps, args.at("shift"));
     if (!golden.ok("schedule", schedule.status())) continue;
     if (call.at("op") == "schedule") {
-      golden.exact(std::to_string(steps) + " steps, timesteps", close(schedule->timesteps, call.at("f64").at("timesteps")));
+      golden.exact(std::to_string(steps) + " steps, timesteps",
+                   close(schedule->timesteps, call.at("f64").at("timesteps")));
       golden.exact(std::to_string(steps) + " steps, sigmas", close(schedule->sigmas, call.at("f64").at("sigmas")));
     } else if (call.at("op") == "euler_step") {
       OwnedTensor sample = golden.tensor(call.at("in").at("sample")), v = golden.tensor(call.at("in").at("v"));

@@ -30,14 +30,17 @@ void check_tokenizer(const Golden& golden) {
     std::string clean = clean_text(text);
     golden.exact(name + " cleaned", clean == call.at("out").at("cleaned"), "got '" + clean + "'");
     std::vector<int32_t> got = plain->encode(text, slots), got_short = plain->encode(text, few);
-    bool equal = got_short == std::vector<int32_t>(short_ids.begin() + std::ptrdiff_t(short_at), short_ids.begin() + std::ptrdiff_t(short_at + tokens_short));
+    bool equal = got_short == std::vector<int32_t>(short_ids.begin() + std::ptrdiff_t(short_at),
+                                                   short_ids.begin() + std::ptrdiff_t(short_at + tokens_short));
     short_at += tokens_short;
     for (size_t i = 0; i < size_t(slots); ++i) {
       bool real = i < got.size();
-      equal = equal && mask[row * size_t(slots) + i] == int(real) && ids[row * size_t(slots) + i] == (real ? got[i] : 0);
+      equal =
+          equal && mask[row * size_t(slots) + i] == int(real) && ids[row * size_t(slots) + i] == (real ? got[i] : 0);
     }
     // The golden marks texts with literal byte-piece names, whose ids the reference takes from the added vocabulary.
-    bool marked = call.contains("rule_in_notes_differs") || call.at("out").contains("rule_in_notes_differs") || call.at("args").contains("rule_in_notes_differs");
+    bool marked = call.contains("rule_in_notes_differs") || call.at("out").contains("rule_in_notes_differs") ||
+                  call.at("args").contains("rule_in_notes_differs");
     if (marked && !equal) {
       std::printf("note %s ids: differs, as the golden's notes expect\n", name.c_str());
       ++known;

@@ -18,7 +18,8 @@ void check_umt5(const Golden& golden) {
   for (const auto& call : golden.calls()) {
     std::string op = call.at("op");
     if (op == "position_bucket") {
-      std::vector<int32_t> distance = golden.i32(call.at("in").at("distance")), want = golden.i32(call.at("out").at("index"));
+      std::vector<int32_t> distance = golden.i32(call.at("in").at("distance")),
+                           want = golden.i32(call.at("out").at("index"));
       for (int32_t& d : distance) d = static_cast<int32_t>(position_bucket(d, golden.config().at("num_buckets")));
       golden.exact("position_bucket", distance == want);
       continue;

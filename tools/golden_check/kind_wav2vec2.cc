@@ -1,4 +1,5 @@
-// The audio encoder: normalisation, hidden states, features of whole voices, the tables between rates, reading of files.
+// The audio encoder: normalisation, hidden states, features of whole voices, the tables between rates, reading of
+// files.
 #include <algorithm>
 #include <stdexcept>
 
@@ -62,8 +63,27 @@ void hidden_states(const Golden& golden, Wav2Vec2& model, const nlohmann::json& 
   OwnedTensor states = must(model.hidden_states(golden.f32(call.at("in").at("input_values"))));
   const auto& out = call.at("out");
   if (out.contains("hidden_states")) golden.compare(out.at("hidden_states"), states.tensor);
-  if (out.contains("selected_layers")) golden.compare(out.at("selected_layers"), pick(states.tensor, call.at("args").at("selected"), nullptr));
-  if (out.contains("edge_frames")) golden.compare(out.at("edge_frames"), pick(states.tensor, nullptr, call.at("args").at("edges")));
+  if (out.contains("selected_layers"))
+    golden.compare(out.at("selected_layers"), pick(states.tensor, call.at("args").at("selected"), nullptr));
+  if (out.contains("edge_frames"))
+    golden.compare(out.at("edge_frames"), pick(states.tensor, nullptr, call.at("args").at("edges")));
+}
+
+// The features at 30 columns a second are the interpolated hidden states: [25, frames, width].
+void interpolated(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+  VectorSource source(golden.f32(call.at("in").at("audio")));
+  AudioFeaturesOptions options;
+  options.fps = 30;
+  auto features = must(AudioFeatures::open(model, source, options));
+  int64_t frames = call.at("args").at("frames_30hz"), layers = features->layers(), width = features->width();
+  std::vector<float> columns(size_t(layers * width * frames)), rows;
+  if (!golden.ok("interpolated", features->columns(0, frames, columns.data()))) return;
+  for (int64_t l = 0; l < layers; ++l) {
+    for (int64_t f = 0; f < frames; ++f) {
+      for (int64_t c = 0; c < width; ++c) rows.push_back(columns[size_t((l * width + c) * frames + f)]);
+    }
+  }
+  golden.compare(call.at("out").at("interpolated"), rows);
 }
 
 void encode_audio(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
@@ -76,10 +96,12 @@ void encode_audio(const Golden& golden, Wav2Vec2& model, const nlohmann::json& c
   golden.exact(call.at("out").at("features").get<std::string>() + " clips", features->clips() == args.at("clips"));
   int64_t columns = args.at("columns");
   std::vector<float> out(size_t(features->layers() * features->width() * columns));
-  if (golden.ok("columns", features->columns(0, columns, out.data()))) golden.compare(call.at("out").at("features"), out);
+  if (golden.ok("columns", features->columns(0, columns, out.data())))
+    golden.compare(call.at("out").at("features"), out);
 }
 
-void table(const Golden& golden, const nlohmann::json& call, const std::string& in, const std::string& out, int64_t (*f)(int64_t)) {
+void table(const Golden& golden, const nlohmann::json& call, const std::string& in, const std::string& out,
+           int64_t (*f)(int64_t)) {
   std::vector<int32_t> values = golden.i32(call.at("in").at(in));
   for (int32_t& v : values) v = static_cast<int32_t>(f(v));
   golden.exact(call.at("op").get<std::string>() + " " + out, values == golden.i32(call.at("out").at(out)));
@@ -87,7 +109,8 @@ void table(const Golden& golden, const nlohmann::json& call, const std::string& 
 
 void column_table(const Golden& golden, const nlohmann::json& call) {
   std::vector<int32_t> want = golden.i32(call.at("out").at("index")), got;
-  for (int64_t i = 0; i < int64_t(want.size()); ++i) got.push_back(static_cast<int32_t>(column_source(i, call.at("args").at("frames_30hz"), 25)));
+  for (int64_t i = 0; i < int64_t(want.size()); ++i)
+    got.push_back(static_cast<int32_t>(column_source(i, call.at("args").at("frames_30hz"), 25)));
   golden.exact("column_source", got == want);
 }
 
@@ -104,6 +127,7 @@ void run(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
     hidden_states(golden, model, call);
   } else if (op == "encode_audio") {
     encode_audio(golden, model, call);
+    if (call.at("out").contains("interpolated")) interpolated(golden, model, call);
   } else if (op == "interpolated_length") {
     table(golden, call, "frames_50hz", "frames_30hz", interpolated_length);
   } else if (op == "clip_count") {
@@ -130,7 +154,8 @@ void check_wav2vec2(const Golden& golden) {
     auto other = Wav2Vec2::load_file(golden.dir, golden.path(variant), *golden.backend, *golden.budget, golden.dtype);
     if (!golden.ok(variant, other.status())) continue;
     for (const auto& call : golden.calls()) {
-      if (call.at("op") == "hidden_states" && call.at("out").contains("hidden_states")) hidden_states(golden, **other, call);
+      if (call.at("op") == "hidden_states" && call.at("out").contains("hidden_states"))
+        hidden_states(golden, **other, call);
     }
   }
 }

@@ -1,5 +1,6 @@
-// Attention in one pass over the keys with online softmax (Milakov and Gimelshein 2018; Dao et al. 2022): both products run on
-// the matrix tiles. Key blocks are cut by the keys alone, so a query's sums never depend on the queries beside it.
+// Attention in one pass over the keys with online softmax (Milakov and Gimelshein 2018; Dao et al. 2022): both products
+// run on the matrix tiles. Key blocks are cut by the keys alone, so a query's sums never depend on the queries beside
+// it.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -12,7 +13,8 @@ namespace {
 
 constexpr int64_t kKeyBlock = 512;
 
-// Keys and values of one head, packed in blocks: K as panels [keys / columns] over d, V as panels [d / columns] over keys.
+// Keys and values of one head, packed in blocks: K as panels [keys / columns] over d, V as panels [d / columns] over
+// keys.
 struct HeadLayout {
   int64_t keys = 0, d = 0, columns = 0;
   DType dtype = DType::kF32;
@@ -47,13 +49,15 @@ T load_as(const Tensor& t, int64_t i) {
 }
 
 template <typename T>
-void pack_block(const HeadLayout& layout, std::span<const KeyValues> segments, int64_t head, int64_t block, std::byte* target) {
+void pack_block(const HeadLayout& layout, std::span<const KeyValues> segments, int64_t head, int64_t block,
+                std::byte* target) {
   PanelShape ks = layout.k_shape(block), vs = layout.v_shape(block);
   std::byte* values = target + layout.k_room();
   std::memset(target, 0, layout.k_room() + layout.v_room());
   int64_t first = block * kKeyBlock, before = 0;
   for (const KeyValues& s : segments) {
-    int64_t width = s.k.dim(1), begin = std::max(first, before), end = std::min(first + layout.block_keys(block), before + s.k.dim(0));
+    int64_t width = s.k.dim(1), begin = std::max(first, before),
+            end = std::min(first + layout.block_keys(block), before + s.k.dim(0));
     for (int64_t key = begin; key < end; ++key) {
       int64_t at = (key - before) * width + head * layout.d;
       for (int64_t c = 0; c < layout.d; ++c) {
@@ -65,92 +69,151 @@ void pack_block(const HeadLayout& layout, std::span<const KeyValues> segments, i
   }
 }
 
-}  // namespace
-
-void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec, const Tensor& out) {
-  HeadLayout layout;
-  layout.d = q.dim(1) / spec.heads;
-  layout.columns = kernels_.columns;
-  bool all_bf16 = q.dtype == DType::kBF16;
-  for (const KeyValues& s : segments) {
-    layout.keys += s.k.dim(0);
-    all_bf16 = all_bf16 && s.k.dtype == DType::kBF16;
+// One call: what is attended to, and how. run() takes a few queries of one head through all keys.
+class Attention {
+ public:
+  Attention(const Kernels& kernels, const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+            const Tensor& out)
+      : kernels_(kernels), q_(q), segments_(segments), spec_(spec), out_(out) {
+    bool half = q.dtype == DType::kBF16;
+    layout_.d = q.dim(1) / spec.heads;
+    layout_.columns = kernels.columns;
+    for (const KeyValues& s : segments) {
+      layout_.keys += s.k.dim(0);
+      half = half && s.k.dtype == DType::kBF16;
+    }
+    half_ = half && layout_.d % 2 == 0;
+    layout_.dtype = half_ ? DType::kBF16 : DType::kF32;
+    width_ = (layout_.d + layout_.columns - 1) / layout_.columns * layout_.columns;
   }
-  bool half = all_bf16 && layout.d % 2 == 0;
-  layout.dtype = half ? DType::kBF16 : DType::kF32;
-  Type p_type = half ? Type::kBF16 : Type::kF32;
-  size_t p_item = half ? 2 : 4;
-  auto tile = kernels_.tile[q.dtype == DType::kBF16][half], second = kernels_.tile[half][half];
+  const HeadLayout& layout() const { return layout_; }
 
-  // Queries [first, first + rows) of `head` against the packed keys: scores, online softmax, weighted values.
-  auto run_queries = [&](int64_t head, int64_t first, int rows, const std::byte* packed, ThreadScratch& t) {
-    int64_t width = (layout.d + layout.columns - 1) / layout.columns * layout.columns;
+  void pack(int64_t head, int64_t block, std::byte* target) const {
+    (half_ ? pack_block<bf16> : pack_block<float>)(layout_, segments_, head, block, target);
+  }
+
+  // Queries [first, first + rows) of `head`; packed: the head's blocks.
+  void run(int64_t head, int64_t first, int rows, const std::byte* packed, ThreadScratch& t) const {
     t.scores.resize(std::max<size_t>(t.scores.size(), kRows * kKeyBlock));
-    t.output.resize(std::max<size_t>(t.output.size(), static_cast<size_t>(kRows * width)));
+    t.output.resize(std::max<size_t>(t.output.size(), static_cast<size_t>(kRows * width_)));
     t.weights.resize(std::max<size_t>(t.weights.size(), kRows * kKeyBlock * 4));
-    std::fill_n(t.output.begin(), kRows * width, 0.0f);
-    const void* queries[kRows];
-    const void* weights[kRows];
-    float largest[kRows], total[kRows] = {}, factor[kRows];
-    for (int r = 0; r < rows; ++r) {
-      queries[r] = static_cast<const char*>(q.data) + static_cast<size_t>((first + r) * q.dim(1) + head * layout.d) * dtype_bytes(q.dtype);
-      weights[r] = t.weights.data() + static_cast<size_t>(r * kKeyBlock) * p_item;
-      largest[r] = -std::numeric_limits<float>::infinity();
+    std::fill_n(t.output.begin(), kRows * width_, 0.0f);
+    Rows r{head, first, rows};
+    std::fill_n(r.largest, kRows, -std::numeric_limits<float>::infinity());
+    for (int i = 0; i < rows; ++i) {
+      r.queries[i] = at(q_, first + i, head);
+      r.weights[i] = t.weights.data() + static_cast<size_t>(i * kKeyBlock) * (half_ ? 2 : 4);
     }
-    for (int64_t block = 0; block < layout.blocks(); ++block, packed += layout.k_room() + layout.v_room()) {
-      int64_t keys = layout.block_keys(block);
-      PanelShape ks = layout.k_shape(block), vs = layout.v_shape(block);
-      for (int64_t panel = 0; panel < ks.panels(); ++panel) {
-        tile({queries, rows, 1, layout.d, packed + static_cast<size_t>(panel) * ks.panel_bytes(), t.sums});
-        int64_t count = std::min<int64_t>(layout.columns, keys - panel * layout.columns);
-        for (int r = 0; r < rows; ++r) {
-          std::memcpy(&t.scores[static_cast<size_t>(r * kKeyBlock + panel * layout.columns)], t.sums + r * layout.columns, static_cast<size_t>(count) * 4);
-        }
-      }
-      for (int r = 0; r < rows; ++r) {
-        const float* bias = spec.bias.empty() ? nullptr : spec.bias.f32() + (head * q.dim(0) + first + r) * layout.keys + block * kKeyBlock;
-        float before = largest[r];
-        void* p = const_cast<void*>(weights[r]);
-        float sum = kernels_.online_softmax(&t.scores[static_cast<size_t>(r * kKeyBlock)], keys, spec.scale, bias, before, &largest[r], p, p_type);
-        if (half && keys % 2 != 0) static_cast<bf16*>(p)[keys] = bf16{0};  // the pair of the last key
-        factor[r] = block == 0 ? 0.0f : std::exp(before - largest[r]);
-        total[r] = total[r] * factor[r] + sum;
-      }
-      const std::byte* values = packed + layout.k_room();
-      for (int64_t panel = 0; panel < vs.panels(); ++panel) {
-        second({weights, rows, 1, half ? (keys + 1) / 2 * 2 : keys, values + static_cast<size_t>(panel) * vs.panel_bytes(), t.sums});
-        for (int r = 0; r < rows; ++r) {
-          kernels_.rescale_add(&t.output[static_cast<size_t>(r * width + panel * layout.columns)], factor[r], t.sums + r * layout.columns, layout.columns);
-        }
-      }
+    for (int64_t block = 0; block < layout_.blocks(); ++block, packed += layout_.k_room() + layout_.v_room()) {
+      score(r, block, packed, t);
+      weigh(r, block, t);
+      gather(r, block, packed + layout_.k_room(), t);
     }
-    for (int r = 0; r < rows; ++r) {
-      float inverse = 1.0f / total[r];
-      float* row = &t.output[static_cast<size_t>(r * width)];
-      for (int64_t c = 0; c < layout.d; ++c) row[c] *= inverse;
-      Row source{row, Type::kF32};
-      void* target = static_cast<char*>(out.data) + static_cast<size_t>((first + r) * q.dim(1) + head * layout.d) * dtype_bytes(out.dtype);
-      kernels_.activate(source, layout.d, Act::kNone, target, type_of(out.dtype));
-    }
+    finish(r, t);
+  }
+
+ private:
+  struct Rows {
+    int64_t head = 0, first = 0;
+    int count = 0;
+    const void* queries[kRows] = {};
+    void* weights[kRows] = {};
+    float largest[kRows] = {}, total[kRows] = {}, factor[kRows] = {};
   };
 
+  void* at(const Tensor& t, int64_t row, int64_t head) const {
+    return static_cast<char*>(t.data) + static_cast<size_t>(row * q_.dim(1) + head * layout_.d) * dtype_bytes(t.dtype);
+  }
+
+  // scores = q k^T over one block of keys
+  void score(const Rows& r, int64_t block, const std::byte* packed, ThreadScratch& t) const {
+    PanelShape shape = layout_.k_shape(block);
+    auto tile = kernels_.tile[q_.dtype == DType::kBF16][half_];
+    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+      tile({r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums});
+      size_t count =
+          static_cast<size_t>(std::min<int64_t>(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
+      for (int i = 0; i < r.count; ++i) {
+        std::memcpy(&t.scores[static_cast<size_t>(i * kKeyBlock + panel * layout_.columns)],
+                    t.sums + i * layout_.columns, count * sizeof(float));
+      }
+    }
+  }
+
+  // weights = exp(scores - largest so far); what came before shrinks by `factor`
+  void weigh(Rows& r, int64_t block, ThreadScratch& t) const {
+    int64_t keys = layout_.block_keys(block);
+    for (int i = 0; i < r.count; ++i) {
+      const float* bias =
+          spec_.bias.empty() ? nullptr
+                             : spec_.bias.f32() + (r.head * q_.dim(0) + r.first + i) * layout_.keys + block * kKeyBlock;
+      float before = r.largest[i];
+      float sum = kernels_.online_softmax(&t.scores[static_cast<size_t>(i * kKeyBlock)], keys, spec_.scale, bias,
+                                          before, &r.largest[i], r.weights[i], half_ ? Type::kBF16 : Type::kF32);
+      if (half_ && keys % 2 != 0) static_cast<bf16*>(r.weights[i])[keys] = bf16{0};  // the pair of the last key
+      r.factor[i] = block == 0 ? 0.0f : std::exp(before - r.largest[i]);
+      r.total[i] = r.total[i] * r.factor[i] + sum;
+    }
+  }
+
+  // output = output * factor + weights v
+  void gather(const Rows& r, int64_t block, const std::byte* values, ThreadScratch& t) const {
+    PanelShape shape = layout_.v_shape(block);
+    int64_t keys = layout_.block_keys(block), depth = half_ ? (keys + 1) / 2 * 2 : keys;
+    auto tile = kernels_.tile[half_][half_];
+    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+      tile({r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums});
+      for (int i = 0; i < r.count; ++i) {
+        float* row = &t.output[static_cast<size_t>(i * width_ + panel * layout_.columns)];
+        kernels_.rescale_add(row, r.factor[i], t.sums + i * layout_.columns, layout_.columns);
+      }
+    }
+  }
+
+  void finish(const Rows& r, ThreadScratch& t) const {
+    for (int i = 0; i < r.count; ++i) {
+      float* row = &t.output[static_cast<size_t>(i * width_)];
+      float inverse = 1.0f / r.total[i];
+      for (int64_t c = 0; c < layout_.d; ++c) row[c] *= inverse;
+      kernels_.activate({row, Type::kF32}, layout_.d, Act::kNone, at(out_, r.first + i, r.head), type_of(out_.dtype));
+    }
+  }
+
+  const Kernels& kernels_;
+  const Tensor& q_;
+  std::span<const KeyValues> segments_;
+  const AttentionSpec& spec_;
+  const Tensor& out_;
+  HeadLayout layout_;
+  bool half_ = false;  // both products in bf16
+  int64_t width_ = 0;  // d rounded up to whole panels
+};
+
+}  // namespace
+
+void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+                           const Tensor& out) {
+  const Attention attention(kernels_, q, segments, spec, out);
+  const HeadLayout& layout = attention.layout();
   // Some heads at a time: enough to keep every thread busy, few enough to stay small.
   int64_t at_once = std::min<int64_t>(spec.heads, std::max<int64_t>(pool_.threads(), 4));
   packed_keys_.resize(std::max(packed_keys_.size(), static_cast<size_t>(at_once) * layout.head_bytes()));
-  int64_t tiles = (q.dim(0) + kRows - 1) / kRows, block_bytes = static_cast<int64_t>(layout.k_room() + layout.v_room());
+  int64_t tiles = (q.dim(0) + kRows - 1) / kRows;
+  size_t block_bytes = layout.k_room() + layout.v_room();
   for (int64_t head = 0; head < spec.heads; head += at_once) {
     int64_t count = std::min(at_once, spec.heads - head);
     pool_.parallel_for(count * layout.blocks(), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
-        std::byte* target = packed_keys_.data() + i * block_bytes;
-        (half ? pack_block<bf16> : pack_block<float>)(layout, segments, head + i / layout.blocks(), i % layout.blocks(), target);
+        attention.pack(head + i / layout.blocks(), i % layout.blocks(),
+                       packed_keys_.data() + static_cast<size_t>(i) * block_bytes);
       }
     });
     pool_.parallel_for(count * tiles, 4, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         int64_t first = i % tiles * kRows;
-        run_queries(head + i / tiles, first, static_cast<int>(std::min<int64_t>(kRows, q.dim(0) - first)),
-                    packed_keys_.data() + static_cast<size_t>(i / tiles) * layout.head_bytes(), scratch_[static_cast<size_t>(thread)]);
+        attention.run(head + i / tiles, first, static_cast<int>(std::min<int64_t>(kRows, q.dim(0) - first)),
+                      packed_keys_.data() + static_cast<size_t>(i / tiles) * layout.head_bytes(),
+                      scratch_[static_cast<size_t>(thread)]);
       }
     });
   }

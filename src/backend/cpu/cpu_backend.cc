@@ -6,7 +6,11 @@
 namespace liveavatar::cpu {
 
 CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique_ptr<Backend> plain)
-    : isa_(std::move(isa)), kernels_(*isa_.kernels), pool_(options.threads), scratch_(static_cast<size_t>(pool_.threads())), plain_(std::move(plain)) {}
+    : isa_(std::move(isa)),
+      kernels_(*isa_.kernels),
+      pool_(options.threads),
+      scratch_(static_cast<size_t>(pool_.threads())),
+      plain_(std::move(plain)) {}
 
 std::string CpuBackend::describe() const {
   return std::string(kernels_.name) + " kernels (" + isa_.why + "), " + std::to_string(pool_.threads()) + " threads";
@@ -18,7 +22,9 @@ size_t CpuBackend::packed_linear_bytes(int64_t n, int64_t k, DType dtype) const 
 void CpuBackend::pack_linear(const Tensor& weight, DType dtype, void* target) const {
   pack(weight, {kernels_.columns, dtype, 1, weight.dim(1), weight.dim(0), 1}, target);
 }
-size_t CpuBackend::packed_conv_bytes(const ConvWeight& shape) const { return panel_shape(shape, kernels_.columns).bytes(); }
+size_t CpuBackend::packed_conv_bytes(const ConvWeight& shape) const {
+  return panel_shape(shape, kernels_.columns).bytes();
+}
 void CpuBackend::pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const {
   pack(weight, panel_shape(shape, kernels_.columns), target);
 }
@@ -27,9 +33,10 @@ void CpuBackend::pack_conv(const Tensor& weight, const ConvWeight& shape, void* 
 template <typename Body>
 void CpuBackend::each_row(int64_t rows, int64_t row_elements, Body&& body) {
   constexpr int64_t kChunkElements = 16384;
-  pool_.parallel_for(rows, std::max<int64_t>(1, kChunkElements / std::max<int64_t>(row_elements, 1)), [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) body(r);
-  });
+  pool_.parallel_for(rows, std::max<int64_t>(1, kChunkElements / std::max<int64_t>(row_elements, 1)),
+                     [&](int64_t begin, int64_t end, int) {
+                       for (int64_t r = begin; r < end; ++r) body(r);
+                     });
 }
 
 namespace {
@@ -45,17 +52,20 @@ const float* values(const Tensor& t) { return static_cast<const float*>(t.data);
 
 }  // namespace
 
-void CpuBackend::layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m, const Tensor& out) {
+void CpuBackend::layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m,
+                            const Tensor& out) {
   int64_t rows = x.dim(0), n = x.dim(1);
   each_row(rows, n, [&](int64_t r) {
-    kernels_.layer_norm(row_of(x, r, n), n, eps, values(weight), values(bias), group_row(m.shift, r, rows), group_row(m.scale, r, rows),
-                        out_row(out, r, n), type_of(out.dtype));
+    kernels_.layer_norm(row_of(x, r, n), n, eps, values(weight), values(bias), group_row(m.shift, r, rows),
+                        group_row(m.scale, r, rows), out_row(out, r, n), type_of(out.dtype));
   });
 }
 
 void CpuBackend::rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) {
   int64_t n = x.dim(1);
-  each_row(x.dim(0), n, [&](int64_t r) { kernels_.rms_norm(row_of(x, r, n), n, eps, gain.f32(), out_row(out, r, n), type_of(out.dtype)); });
+  each_row(x.dim(0), n, [&](int64_t r) {
+    kernels_.rms_norm(row_of(x, r, n), n, eps, gain.f32(), out_row(out, r, n), type_of(out.dtype));
+  });
 }
 
 void CpuBackend::channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) {
@@ -74,7 +84,8 @@ void CpuBackend::rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, con
 
 void CpuBackend::softmax(const Tensor& x, const Tensor& out) {
   int64_t n = x.dim(1);
-  each_row(x.dim(0), n, [&](int64_t r) { kernels_.softmax(row_of(x, r, n), n, out_row(out, r, n), type_of(out.dtype)); });
+  each_row(x.dim(0), n,
+           [&](int64_t r) { kernels_.softmax(row_of(x, r, n), n, out_row(out, r, n), type_of(out.dtype)); });
 }
 
 void CpuBackend::add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) {

@@ -1,5 +1,5 @@
-// The CPU backend: tiles for everything that is a matrix product (linear, convolution by indirection, attention), rows for the
-// rest. The kernels are chosen once; layouts that are not hot are left to the reference backend.
+// The CPU backend: tiles for everything that is a matrix product (linear, convolution by indirection, attention), rows
+// for the rest. The kernels are chosen once; layouts that are not hot are left to the reference backend.
 #pragma once
 
 #include <memory>
@@ -39,8 +39,10 @@ class CpuBackend : public Backend {
 
   void linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) override;
   void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out, const Epilogue& e) override;
-  void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec, const Tensor& out) override;
-  void layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m, const Tensor& out) override;
+  void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+                 const Tensor& out) override;
+  void layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m,
+                  const Tensor& out) override;
   void rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) override;
   void channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) override;
   void rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) override;
@@ -50,12 +52,22 @@ class CpuBackend : public Backend {
   void activate(const Tensor& x, Activation activation, const Tensor& out) override;
   void copy(const Tensor& x, const Tensor& out) override;
 
-  void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) override { plain_->embedding(ids, table, out); }
-  void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override { plain_->patchify(x, patch, out); }
-  void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override { plain_->unpatchify(x, patch, out); }
+  void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) override {
+    plain_->embedding(ids, table, out);
+  }
+  void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
+    plain_->patchify(x, patch, out);
+  }
+  void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
+    plain_->unpatchify(x, patch, out);
+  }
   void interpolate_rows(const Tensor& x, const Tensor& out) override { plain_->interpolate_rows(x, out); }
-  void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override { plain_->channels_last(x, scale, shift, out); }
-  void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override { plain_->channels_first(x, scale, shift, out); }
+  void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
+    plain_->channels_last(x, scale, shift, out);
+  }
+  void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
+    plain_->channels_first(x, scale, shift, out);
+  }
 
  private:
   // One tile of linear or convolution: `rows` rows from `first`, panel `panel`.
@@ -69,8 +81,8 @@ class CpuBackend : public Backend {
   IsaChoice isa_;
   const Kernels& kernels_;
   ThreadPool pool_;
-  std::vector<ThreadScratch> scratch_;         // one a thread
-  std::vector<std::byte> packed_keys_;         // attention: keys and values of the heads in work
+  std::vector<ThreadScratch> scratch_;  // one a thread
+  std::vector<std::byte> packed_keys_;  // attention: keys and values of the heads in work
   std::unique_ptr<Backend> plain_;
 };
 

@@ -14,8 +14,8 @@ struct IsaChoice {
   std::string why;
 };
 
-// forced: a name, or empty for LIVEAVATAR_ISA and then the best. An unknown name, or one that this CPU lacks, is an error
-// that lists what it has.
+// forced: a name, or empty for LIVEAVATAR_ISA and then the best. An unknown name, or one that this CPU lacks, is an
+// error that lists what it has.
 Expected<IsaChoice> choose_isa(const std::string& forced);
 
 }  // namespace liveavatar::cpu

@@ -1,5 +1,6 @@
-// What one instruction set offers: plain functions over plain memory. Each kernels_<isa>.cc fills a table; nothing else of
-// the engine is compiled with that set's flags, so that no shared inline function picks up instructions an older CPU lacks.
+// What one instruction set offers: plain functions over plain memory. Each kernels_<isa>.cc fills a table; nothing else
+// of the engine is compiled with that set's flags, so that no shared inline function picks up instructions an older CPU
+// lacks.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,8 @@ enum class Type : int { kF32, kBF16 };
 
 constexpr int kRows = 6;  // rows of a matrix tile; columns are Kernels::columns
 
-// sums [rows][columns] f32 = sum over taps and k of a[tap * rows + row][k] * b. Sums run over taps, then k, ascending, for
-// every tile alike: a row's bits do not depend on its neighbours.
+// sums [rows][columns] f32 = sum over taps and k of a[tap * rows + row][k] * b. Sums run over taps, then k, ascending,
+// for every tile alike: a row's bits do not depend on its neighbours.
 struct TileArgs {
   const void* const* a = nullptr;  // row pointers, tap-major
   int rows = 0;                    // 1..kRows
@@ -26,14 +27,14 @@ struct TileArgs {
 struct StoreArgs {
   const float* sums = nullptr;
   int rows = 0, columns = 0;
-  const float* bias = nullptr;          // at the tile's first column, or null
+  const float* bias = nullptr;  // at the tile's first column, or null
   Act act = Act::kNone;
-  const float* const* gate = nullptr;   // a row pointer each, or null
-  const void* residual = nullptr;       // at the tile's first element
+  const float* const* gate = nullptr;  // a row pointer each, or null
+  const void* residual = nullptr;      // at the tile's first element
   Type residual_type = Type::kF32;
   void* out = nullptr;
   Type out_type = Type::kF32;
-  int64_t stride = 0;                   // elements between rows of out and residual
+  int64_t stride = 0;  // elements between rows of out and residual
 };
 
 struct Row {
@@ -48,7 +49,8 @@ struct Kernels {
   void (*tile[2][2])(const TileArgs&) = {};
   void (*store)(const StoreArgs&) = nullptr;
   // Rows of n elements; out may be x.
-  void (*layer_norm)(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift, const float* scale, void* out, Type out_type) = nullptr;
+  void (*layer_norm)(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift,
+                     const float* scale, void* out, Type out_type) = nullptr;
   void (*rms_norm)(Row x, int64_t n, float eps, const float* gain, void* out, Type out_type) = nullptr;
   void (*channel_norm)(Row x, int64_t n, const float* gain, Act act, void* out, Type out_type) = nullptr;
   void (*rope)(Row x, const float* cos_sin, int64_t heads, int64_t pairs, void* out, Type out_type) = nullptr;
@@ -56,9 +58,10 @@ struct Kernels {
   void (*add)(Row x, Row y, float y_factor, int64_t n, void* out, Type out_type) = nullptr;
   void (*multiply)(Row x, Row y, int64_t n, void* out, Type out_type) = nullptr;
   void (*activate)(Row x, int64_t n, Act act, void* out, Type out_type) = nullptr;
-  // One row of online softmax: s[i] = s[i] * scale + bias[i] (bias may be null); p = exp(s - max(old_max, max s)) stored as
-  // p_type; returns the sum of p as stored. new_max out.
-  float (*online_softmax)(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p, Type p_type) = nullptr;
+  // One row of online softmax: s[i] = s[i] * scale + bias[i] (bias may be null); p = exp(s - max(old_max, max s))
+  // stored as p_type; returns the sum of p as stored. new_max out.
+  float (*online_softmax)(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p,
+                          Type p_type) = nullptr;
   // o = o * factor + t
   void (*rescale_add)(float* o, float factor, const float* t, int64_t n) = nullptr;
 };

@@ -7,8 +7,11 @@
 
 namespace liveavatar::cpu {
 
+// In this order: each uses the one before.
 #include "backend/cpu/simd_avx512.inl"
+//
 #include "backend/cpu/tile.inl"
+//
 #include "backend/cpu/rows.inl"
 
 const Kernels* avx512_kernels() {

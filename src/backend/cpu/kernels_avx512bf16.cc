@@ -7,8 +7,11 @@
 
 namespace liveavatar::cpu {
 
+// In this order: each uses the one before.
 #include "backend/cpu/simd_avx512.inl"
+//
 #include "backend/cpu/tile.inl"
+//
 #include "backend/cpu/rows.inl"
 
 namespace {
@@ -50,12 +53,18 @@ void dot_rows(const TileArgs& t) {
 
 void dot_tile(const TileArgs& t) {
   switch (t.rows) {
-    case 1: return dot_rows<1>(t);
-    case 2: return dot_rows<2>(t);
-    case 3: return dot_rows<3>(t);
-    case 4: return dot_rows<4>(t);
-    case 5: return dot_rows<5>(t);
-    default: return dot_rows<6>(t);
+    case 1:
+      return dot_rows<1>(t);
+    case 2:
+      return dot_rows<2>(t);
+    case 3:
+      return dot_rows<3>(t);
+    case 4:
+      return dot_rows<4>(t);
+    case 5:
+      return dot_rows<5>(t);
+    default:
+      return dot_rows<6>(t);
   }
 }
 

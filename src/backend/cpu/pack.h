@@ -1,4 +1,5 @@
-// Weights as the tiles read them: panels of `columns` output channels, zero-filled at the edge. Inside a panel, tap after tap:
+// Weights as the tiles read them: panels of `columns` output channels, zero-filled at the edge. Inside a panel, tap
+// after tap:
 //   f32:  [k][columns]
 //   bf16: [k / 2 rounded up][columns][2], pairs of k, the odd one out paired with zero
 // A linear weight has one tap; a convolution one per kernel position, and each group its own panels.

@@ -1,5 +1,6 @@
 // Linear and convolution: tiles of rows x panel columns, handed out to the threads. A convolution finds its operands by
-// indirection: for each output pixel and kernel position a pointer to the input pixel's channels, to a carried frame, or to zeros.
+// indirection: for each output pixel and kernel position a pointer to the input pixel's channels, to a carried frame,
+// or to zeros.
 #include <algorithm>
 #include <cstring>
 
@@ -34,7 +35,8 @@ const void* CpuBackend::Product::operand(int64_t row, int64_t tap) const {
   size_t item = dtype_bytes(x->dtype);
   if (geometry == nullptr) return static_cast<const char*>(x->data) + static_cast<size_t>(row * row_elements) * item;
   const ConvGeometry& g = *geometry;
-  int64_t out_width = out->dim(2), out_height = out->dim(1), height = x->dim(1), width = x->dim(2), up = g.upsample2x ? 1 : 0;
+  int64_t out_width = out->dim(2), out_height = out->dim(1), height = x->dim(1), width = x->dim(2),
+          up = g.upsample2x ? 1 : 0;
   int64_t column = row % out_width * g.stride[2] + tap % kernel[2] - g.pad_left;
   int64_t y = row / out_width % out_height * g.stride[1] + tap / kernel[2] % kernel[1] - g.pad_top;
   int64_t frame = row / out_width / out_height * g.stride[0] + tap / kernel[2] / kernel[1] - g.zero_frames;
@@ -55,7 +57,8 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
   for (int64_t tap = 0; tap < s.taps; ++tap) {
     for (int r = 0; r < rows; ++r) {
       const void* a = p.operand(first + r, tap);
-      pointers[tap * rows + r] = a == kZeros ? a : static_cast<const char*>(a) + static_cast<size_t>(group * s.k) * item;
+      pointers[tap * rows + r] =
+          a == kZeros ? a : static_cast<const char*>(a) + static_cast<size_t>(group * s.k) * item;
     }
   }
   // The bf16 dot product reads pairs: an odd row is copied and padded, so that nothing behind it is read.
@@ -82,7 +85,8 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
   int64_t channel = group * s.n + column, at = first * p.columns + channel;
   const float* gates[kRows];
   const Tensor& gate = p.epilogue->gate;
-  for (int r = 0; !gate.empty() && r < rows; ++r) gates[r] = gate.f32() + (first + r) / (p.rows / gate.dim(0)) * gate.dim(1) + channel;
+  for (int r = 0; !gate.empty() && r < rows; ++r)
+    gates[r] = gate.f32() + (first + r) / (p.rows / gate.dim(0)) * gate.dim(1) + channel;
   const Tensor& residual = p.epilogue->residual;
   StoreArgs store;
   store.sums = scratch.sums;
@@ -91,7 +95,9 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
   store.bias = p.bias ? p.bias + channel : nullptr;
   store.act = act_of(p.epilogue->activation);
   store.gate = gate.empty() ? nullptr : gates;
-  store.residual = residual.empty() ? nullptr : static_cast<const char*>(residual.data) + static_cast<size_t>(at) * dtype_bytes(residual.dtype);
+  store.residual = residual.empty() ? nullptr
+                                    : static_cast<const char*>(residual.data) +
+                                          static_cast<size_t>(at) * dtype_bytes(residual.dtype);
   store.residual_type = type_of(residual.dtype);
   store.out = static_cast<char*>(p.out->data) + static_cast<size_t>(at) * dtype_bytes(p.out->dtype);
   store.out_type = type_of(p.out->dtype);
@@ -105,7 +111,8 @@ void CpuBackend::run_product(const Product& p) {
     for (int64_t job = begin; job < end; ++job) {
       int64_t panel = job / blocks, first = job % blocks * kBlockRows, last = std::min(p.rows, first + kBlockRows);
       for (int64_t row = first; row < last; row += kRows) {
-        run_tile(p, row, static_cast<int>(std::min<int64_t>(kRows, last - row)), panel, scratch_[static_cast<size_t>(thread)]);
+        run_tile(p, row, static_cast<int>(std::min<int64_t>(kRows, last - row)), panel,
+                 scratch_[static_cast<size_t>(thread)]);
       }
     }
   });
@@ -125,7 +132,8 @@ void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& ou
   run_product(p);
 }
 
-void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out, const Epilogue& e) {
+void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
+                      const Epilogue& e) {
   LA_CHECK(static_cast<size_t>(x.dim(3)) * dtype_bytes(x.dtype) <= sizeof(kZeros));
   Product p;
   p.shape = panel_shape(w, kernels_.columns);

@@ -1,5 +1,5 @@
-// Everything that works row by row: activations, the tile's store, norms, rotary, softmax. Sums run over lanes in a fixed
-// order that depends on the row's length alone.
+// Everything that works row by row: activations, the tile's store, norms, rotary, softmax. Sums run over lanes in a
+// fixed order that depends on the row's length alone.
 namespace {
 
 using U16 = unsigned short;
@@ -14,9 +14,12 @@ inline U16 narrow(float x) {
 
 // Vectors from and to either type; tails go through a small array, so that they see the same arithmetic.
 inline Vec load_vec(const void* p, Type type, long at, long left) {
-  if (left >= Vec::kLanes) return type == Type::kF32 ? Vec::load(static_cast<const float*>(p) + at) : Vec::load_bf16(static_cast<const U16*>(p) + at);
+  if (left >= Vec::kLanes)
+    return type == Type::kF32 ? Vec::load(static_cast<const float*>(p) + at)
+                              : Vec::load_bf16(static_cast<const U16*>(p) + at);
   float part[Vec::kLanes] = {};
-  for (long i = 0; i < left; ++i) part[i] = type == Type::kF32 ? static_cast<const float*>(p)[at + i] : widen(static_cast<const U16*>(p)[at + i]);
+  for (long i = 0; i < left; ++i)
+    part[i] = type == Type::kF32 ? static_cast<const float*>(p)[at + i] : widen(static_cast<const U16*>(p)[at + i]);
   return Vec::load(part);
 }
 inline void store_vec(Vec x, void* p, Type type, long at, long left) {
@@ -73,10 +76,14 @@ inline Vec activated(Vec x, Act act) {
       Vec u = Vec::set(0.7978845608028654f) * Vec::fma(Vec::set(0.044715f) * x * x, x, x);
       return x * sigmoid(u + u);
     }
-    case Act::kGeluErf: return Vec::set(0.5f) * x * (Vec::set(1.0f) + erf(x * Vec::set(0.7071067811865476f)));
-    case Act::kSilu: return x * sigmoid(x);
-    case Act::kRelu: return Vec::max(x, Vec::zero());
-    default: return x;
+    case Act::kGeluErf:
+      return Vec::set(0.5f) * x * (Vec::set(1.0f) + erf(x * Vec::set(0.7071067811865476f)));
+    case Act::kSilu:
+      return x * sigmoid(x);
+    case Act::kRelu:
+      return Vec::max(x, Vec::zero());
+    default:
+      return x;
   }
 }
 
@@ -124,7 +131,8 @@ inline float deviations_of(Row x, long n, float mean) {
   return sum.sum();
 }
 
-void layer_norm(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift, const float* scale, void* out, Type out_type) {
+void layer_norm(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift,
+                const float* scale, void* out, Type out_type) {
   float mean = sum_of(x, n) / static_cast<float>(n);
   float inverse = 1.0f / __builtin_sqrtf(deviations_of(x, n, mean) / static_cast<float>(n) + eps);
   for (long i = 0; i < n; i += Vec::kLanes) {
@@ -145,12 +153,14 @@ inline void scaled_row(Row x, int64_t n, float factor, const float* gain, Act ac
 }
 
 void rms_norm(Row x, int64_t n, float eps, const float* gain, void* out, Type out_type) {
-  scaled_row(x, n, 1.0f / __builtin_sqrtf(squares_of(x, n) / static_cast<float>(n) + eps), gain, Act::kNone, out, out_type);
+  scaled_row(x, n, 1.0f / __builtin_sqrtf(squares_of(x, n) / static_cast<float>(n) + eps), gain, Act::kNone, out,
+             out_type);
 }
 
 void channel_norm(Row x, int64_t n, const float* gain, Act act, void* out, Type out_type) {
   float length = __builtin_sqrtf(squares_of(x, n));
-  scaled_row(x, n, __builtin_sqrtf(static_cast<float>(n)) / (length > 1e-12f ? length : 1e-12f), gain, act, out, out_type);
+  scaled_row(x, n, __builtin_sqrtf(static_cast<float>(n)) / (length > 1e-12f ? length : 1e-12f), gain, act, out,
+             out_type);
 }
 
 inline float value_at(Row x, long i) { return x.type == Type::kF32 ? F32::at(x.data, i) : BF16::at(x.data, i); }
@@ -229,7 +239,8 @@ void activate(Row x, int64_t n, Act act, void* out, Type out_type) {
   }
 }
 
-float online_softmax(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p, Type p_type) {
+float online_softmax(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p,
+                     Type p_type) {
   for (long i = 0; i < n; i += Vec::kLanes) {
     Vec v = load_f32(s, i, n - i) * Vec::set(scale);
     if (bias) v = v + load_f32(bias, i, n - i);

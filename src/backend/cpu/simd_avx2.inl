@@ -7,7 +7,8 @@ struct Vec {
   static Vec set(float x) { return {_mm256_set1_ps(x)}; }
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static Vec load_bf16(const unsigned short* p) {
-    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16))};
+    return {_mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16))};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store_bf16(unsigned short* p) const {
@@ -30,7 +31,9 @@ struct Vec {
   // a * 2^n for whole n in -252..252, in two steps so that the tiniest results do not wrap.
   static Vec scale2(Vec a, Vec n) {
     __m256i i = _mm256_cvtps_epi32(n.v), half = _mm256_srai_epi32(i, 1), rest = _mm256_sub_epi32(i, half);
-    auto power = [](__m256i e) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23)); };
+    auto power = [](__m256i e) {
+      return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
+    };
     return {_mm256_mul_ps(_mm256_mul_ps(a.v, power(half)), power(rest))};
   }
   float sum() const {
@@ -48,7 +51,8 @@ struct Vec {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)), 16))};
   }
   static Vec odd_bf16(const void* p) {
-    return {_mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(p)), _mm256_set1_epi32(int(0xffff0000))))};
+    return {_mm256_castsi256_ps(
+        _mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(p)), _mm256_set1_epi32(int(0xffff0000))))};
   }
 };
 inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }

@@ -1,5 +1,6 @@
-// The matrix tile in f32 multiply-adds: kRows x (kVectors * lanes) sums in registers. Operands f32 or bf16; a bf16 panel holds
-// pairs (k, k + 1) in 32-bit lanes, [k / 2][columns], which the bf16 dot product reads as it is and this one splits.
+// The matrix tile in f32 multiply-adds: kRows x (kVectors * lanes) sums in registers. Operands f32 or bf16; a bf16
+// panel holds pairs (k, k + 1) in 32-bit lanes, [k / 2][columns], which the bf16 dot product reads as it is and this
+// one splits.
 namespace {
 
 constexpr int kVectors = LA_TILE_COLUMNS / Vec::kLanes;
@@ -64,12 +65,18 @@ void tile_rows(const TileArgs& t) {
 template <typename A, bool kPairs>
 void tile(const TileArgs& t) {
   switch (t.rows) {
-    case 1: return tile_rows<A, kPairs, 1>(t);
-    case 2: return tile_rows<A, kPairs, 2>(t);
-    case 3: return tile_rows<A, kPairs, 3>(t);
-    case 4: return tile_rows<A, kPairs, 4>(t);
-    case 5: return tile_rows<A, kPairs, 5>(t);
-    default: return tile_rows<A, kPairs, 6>(t);
+    case 1:
+      return tile_rows<A, kPairs, 1>(t);
+    case 2:
+      return tile_rows<A, kPairs, 2>(t);
+    case 3:
+      return tile_rows<A, kPairs, 3>(t);
+    case 4:
+      return tile_rows<A, kPairs, 4>(t);
+    case 5:
+      return tile_rows<A, kPairs, 5>(t);
+    default:
+      return tile_rows<A, kPairs, 6>(t);
   }
 }
 

@@ -30,11 +30,16 @@ float weight_at(const void* data, DType dtype, int64_t i) {
 
 float activated(float x, Activation activation) {
   switch (activation) {
-    case Activation::kNone: return x;
-    case Activation::kGeluTanh: return 0.5f * x * (1 + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    case Activation::kGeluErf: return 0.5f * x * (1 + std::erf(x * 0.7071067811865476f));
-    case Activation::kSilu: return x / (1 + std::exp(-x));
-    case Activation::kRelu: return std::max(x, 0.0f);
+    case Activation::kNone:
+      return x;
+    case Activation::kGeluTanh:
+      return 0.5f * x * (1 + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case Activation::kGeluErf:
+      return 0.5f * x * (1 + std::erf(x * 0.7071067811865476f));
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kRelu:
+      return std::max(x, 0.0f);
   }
   return x;
 }
@@ -59,20 +64,24 @@ class ReferenceBackend : public Backend {
     return static_cast<size_t>(s.out_channels * (s.in_channels / s.groups) * s.kernel[0] * s.kernel[1] * s.kernel[2]) *
            dtype_bytes(s.dtype);
   }
-  void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override { pack(weight, shape.dtype, target); }
+  void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override {
+    pack(weight, shape.dtype, target);
+  }
 
   void linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) override {
     int64_t rows = x.dim(0);
     each_row(rows, [&](int64_t r) {
       for (int64_t n = 0; n < w.n; ++n) {
         double sum = 0;
-        for (int64_t k = 0; k < w.k; ++k) sum += double(load(x, r * w.k + k)) * double(weight_at(w.data, w.dtype, n * w.k + k));
+        for (int64_t k = 0; k < w.k; ++k)
+          sum += double(load(x, r * w.k + k)) * double(weight_at(w.data, w.dtype, n * w.k + k));
         finish(static_cast<float>(sum), w.bias, e, r, rows, n, out);
       }
     });
   }
 
-  void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out, const Epilogue& e) override {
+  void conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
+            const Epilogue& e) override {
     int64_t pixels = out.dim(0) * out.dim(1) * out.dim(2);
     each_row(pixels, [&](int64_t p) {
       int64_t column = p % out.dim(2), row = p / out.dim(2) % out.dim(1), frame = p / out.dim(2) / out.dim(1);
@@ -82,7 +91,8 @@ class ReferenceBackend : public Backend {
     });
   }
 
-  void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec, const Tensor& out) override {
+  void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+                 const Tensor& out) override {
     int64_t d = q.dim(1) / spec.heads, keys = 0;
     for (const KeyValues& s : segments) keys += s.k.dim(0);
     each_row(q.dim(0) * spec.heads, [&](int64_t i) {
@@ -92,8 +102,10 @@ class ReferenceBackend : public Backend {
       for (const KeyValues& s : segments) {
         for (int64_t k = 0; k < s.k.dim(0); ++k) {
           double sum = 0;
-          for (int64_t c = 0; c < d; ++c) sum += double(load(q, at + c)) * double(load(s.k, k * q.dim(1) + head * d + c));
-          float bias = spec.bias.empty() ? 0.0f : spec.bias.f32()[(head * q.dim(0) + row) * keys + int64_t(scores.size())];
+          for (int64_t c = 0; c < d; ++c)
+            sum += double(load(q, at + c)) * double(load(s.k, k * q.dim(1) + head * d + c));
+          float bias =
+              spec.bias.empty() ? 0.0f : spec.bias.f32()[(head * q.dim(0) + row) * keys + int64_t(scores.size())];
           scores.push_back(static_cast<float>(sum) * spec.scale + bias);
         }
       }
@@ -102,7 +114,8 @@ class ReferenceBackend : public Backend {
         double sum = 0;
         size_t n = 0;
         for (const KeyValues& s : segments) {
-          for (int64_t k = 0; k < s.v.dim(0); ++k) sum += double(scores[n++]) * double(load(s.v, k * q.dim(1) + head * d + c));
+          for (int64_t k = 0; k < s.v.dim(0); ++k)
+            sum += double(scores[n++]) * double(load(s.v, k * q.dim(1) + head * d + c));
         }
         store(out, at + c, static_cast<float>(sum));
       }
@@ -135,7 +148,8 @@ class ReferenceBackend : public Backend {
     int64_t width = x.dim(1);
     each_row(x.dim(0), [&](int64_t r) {
       double inverse = 1 / std::sqrt(squares(x, r) / double(width) + eps);
-      for (int64_t i = 0; i < width; ++i) store(out, r * width + i, static_cast<float>(load(x, r * width + i) * inverse) * gain.f32()[i]);
+      for (int64_t i = 0; i < width; ++i)
+        store(out, r * width + i, static_cast<float>(load(x, r * width + i) * inverse) * gain.f32()[i]);
     });
   }
 
@@ -144,7 +158,8 @@ class ReferenceBackend : public Backend {
     each_row(x.dim(0), [&](int64_t r) {
       double factor = std::sqrt(double(width)) / std::max(std::sqrt(squares(x, r)), 1e-12);
       for (int64_t i = 0; i < width; ++i) {
-        store(out, r * width + i, activated(static_cast<float>(load(x, r * width + i) * factor) * gain.f32()[i], activation));
+        store(out, r * width + i,
+              activated(static_cast<float>(load(x, r * width + i) * factor) * gain.f32()[i], activation));
       }
     });
   }
@@ -200,7 +215,8 @@ class ReferenceBackend : public Backend {
     each_row(x.dim(0), [&](int64_t token) {
       int64_t f0 = token / columns / rows * pf, y0 = token / columns % rows * ph, x0 = token % columns * pw;
       for (int64_t i = 0; i < x.dim(1); ++i) {
-        int64_t c = i % channels, column = x0 + i / channels % pw, y = y0 + i / channels / pw % ph, f = f0 + i / channels / pw / ph;
+        int64_t c = i % channels, column = x0 + i / channels % pw, y = y0 + i / channels / pw % ph,
+                f = f0 + i / channels / pw / ph;
         store(out, ((c * frames + f) * height + y) * width + column, load(x, token * x.dim(1) + i));
       }
     });
@@ -221,14 +237,16 @@ class ReferenceBackend : public Backend {
   void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
     int64_t channels = x.dim(0), pixels = x.elements() / channels;
     each_row(pixels, [&](int64_t p) {
-      for (int64_t c = 0; c < channels; ++c) store(out, p * channels + c, scaled(load(x, c * pixels + p), scale, shift, c));
+      for (int64_t c = 0; c < channels; ++c)
+        store(out, p * channels + c, scaled(load(x, c * pixels + p), scale, shift, c));
     });
   }
 
   void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
     int64_t channels = x.dim(3), pixels = x.elements() / channels;
     each_row(pixels, [&](int64_t p) {
-      for (int64_t c = 0; c < channels; ++c) store(out, c * pixels + p, scaled(load(x, p * channels + c), scale, shift, c));
+      for (int64_t c = 0; c < channels; ++c)
+        store(out, c * pixels + p, scaled(load(x, p * channels + c), scale, shift, c));
     });
   }
 
@@ -269,7 +287,8 @@ class ReferenceBackend : public Backend {
   }
 
   // out[r, n] = residual + gate * activation(sum + bias)
-  static void finish(float sum, const Tensor& bias, const Epilogue& e, int64_t r, int64_t rows, int64_t n, const Tensor& out) {
+  static void finish(float sum, const Tensor& bias, const Epilogue& e, int64_t r, int64_t rows, int64_t n,
+                     const Tensor& out) {
     int64_t width = out.dim(out.rank() - 1);
     if (!bias.empty()) sum += bias.f32()[n];
     float y = activated(sum, e.activation);
@@ -279,7 +298,8 @@ class ReferenceBackend : public Backend {
   }
 
   // One output value; at: frame, row, column of the output; o: its channel.
-  static float conv_sum(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const std::array<int64_t, 3>& at, int64_t o) {
+  static float conv_sum(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const std::array<int64_t, 3>& at,
+                        int64_t o) {
     int64_t up = g.upsample2x ? 2 : 1, history = g.history.empty() ? 0 : g.history.dim(0);
     int64_t inputs = w.in_channels / w.groups, first_channel = o / (w.out_channels / w.groups) * inputs;
     double sum = 0;

@@ -34,8 +34,8 @@ namespace {
 
 // \s of Python's regex module.
 bool is_space(char32_t c) {
-  return (c >= 0x9 && c <= 0xd) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+  return (c >= 0x9 && c <= 0xd) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
 bool is_removed_control(char32_t c) {
@@ -92,16 +92,17 @@ struct Ligature {
   char32_t c;
   const char32_t* letters;
 };
-constexpr Ligature kLigatures[] = {{0x132, U"IJ"}, {0x133, U"ij"}, {0x149, U"\u02bcn"}, {0x1f1, U"DZ"}, {0x1f2, U"Dz"}, {0x1f3, U"dz"},
-                                   {0x1c4, U"D\u017d"}, {0x1c5, U"D\u017e"}, {0x1c6, U"d\u017e"}, {0x1c7, U"LJ"}, {0x1c8, U"Lj"},
-                                   {0x1c9, U"lj"}, {0x1ca, U"NJ"}, {0x1cb, U"Nj"}, {0x1cc, U"nj"}, {0xfb00, U"ff"}, {0xfb01, U"fi"},
-                                   {0xfb02, U"fl"}, {0xfb03, U"ffi"}, {0xfb04, U"ffl"}, {0xfb05, U"\u017ft"}, {0xfb06, U"st"}};
+constexpr Ligature kLigatures[] = {
+    {0x132, U"IJ"},      {0x133, U"ij"},      {0x149, U"\u02bcn"},  {0x1f1, U"DZ"},  {0x1f2, U"Dz"},  {0x1f3, U"dz"},
+    {0x1c4, U"D\u017d"}, {0x1c5, U"D\u017e"}, {0x1c6, U"d\u017e"},  {0x1c7, U"LJ"},  {0x1c8, U"Lj"},  {0x1c9, U"lj"},
+    {0x1ca, U"NJ"},      {0x1cb, U"Nj"},      {0x1cc, U"nj"},       {0xfb00, U"ff"}, {0xfb01, U"fi"}, {0xfb02, U"fl"},
+    {0xfb03, U"ffi"},    {0xfb04, U"ffl"},    {0xfb05, U"\u017ft"}, {0xfb06, U"st"}};
 
 std::u32string normalised(const std::u32string& text, utf8proc_option_t options) {
   std::string utf8 = to_utf8(text);
   utf8proc_uint8_t* mapped = nullptr;
-  utf8proc_ssize_t length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(utf8.data()), static_cast<utf8proc_ssize_t>(utf8.size()),
-                                         &mapped, options);
+  utf8proc_ssize_t length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(utf8.data()),
+                                         static_cast<utf8proc_ssize_t>(utf8.size()), &mapped, options);
   if (length < 0) return text;
   std::u32string out = from_utf8({reinterpret_cast<const char*>(mapped), static_cast<size_t>(length)});
   std::free(mapped);

@@ -29,7 +29,8 @@ bool is_digit(char32_t c, bool hex) {
 
 // Code points that a numeric reference may not name; they give nothing.
 bool is_forbidden(uint32_t c) {
-  return (c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || (c >= 0xfdd0 && c <= 0xfdef) || (c & 0xfffe) == 0xfffe;
+  return (c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || (c >= 0xfdd0 && c <= 0xfdef) ||
+         (c & 0xfffe) == 0xfffe;
 }
 
 std::u32string numeric_value(uint64_t number) {
@@ -64,7 +65,8 @@ size_t named_reference(const std::u32string& text, size_t at, std::u32string& ou
   size_t p = at + 1;
   for (; p < text.size() && name.size() < kLongest; ++p) {
     char32_t c = text[p];
-    if (c >= 0x80 || c == '\t' || c == '\n' || c == '\f' || c == ' ' || c == '<' || c == '&' || c == '#' || c == ';') break;
+    if (c >= 0x80 || c == '\t' || c == '\n' || c == '\f' || c == ' ' || c == '<' || c == '&' || c == '#' || c == ';')
+      break;
     name += static_cast<char>(c);
   }
   if (p < text.size() && text[p] == ';') name += ';';

@@ -24,9 +24,11 @@ class SentencePieceTokenizer : public Tokenizer {
   Status open(const std::string& dir) {
     const std::string path = dir + "/spiece.model";
     std::error_code ignored;
-    if (!std::filesystem::is_regular_file(path, ignored)) return not_found(path + ": missing; the checkpoint's tokenizer folder is incomplete");
+    if (!std::filesystem::is_regular_file(path, ignored))
+      return not_found(path + ": missing; the checkpoint's tokenizer folder is incomplete");
     try {
-      if (auto status = pieces_.Load(path); !status.ok()) return corrupt(path + ": not a SentencePiece model: " + status.ToString());
+      if (auto status = pieces_.Load(path); !status.ok())
+        return corrupt(path + ": not a SentencePiece model: " + status.ToString());
       return read_json(dir + "/tokenizer.json");
     } catch (const std::exception& e) {
       return corrupt(dir + ": the tokenizer cannot be read: " + e.what());
@@ -61,7 +63,8 @@ class SentencePieceTokenizer : public Tokenizer {
       return {};
     }
     nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-    if (!json.is_object() || !json.contains("model") || !json["model"].is_object()) return corrupt(path + ": not a tokenizer.json");
+    if (!json.is_object() || !json.contains("model") || !json["model"].is_object())
+      return corrupt(path + ": not a tokenizer.json");
     byte_fallback_ = json["model"].value("byte_fallback", false);
     for (const auto& token : json.value("added_tokens", nlohmann::json::array())) {
       add(token.at("content"), token.at("id"));

@@ -30,8 +30,10 @@ Expected<Umt5Config> read_config(const TensorSource& source) {
   c.buckets = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 0);
   c.heads = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 1);
   while (dim_of(source, "blocks." + std::to_string(c.layers) + ".norm1.weight", 0) > 0) ++c.layers;
-  bool complete = c.vocabulary > 0 && c.dim > 0 && c.attention_dim > 0 && c.ffn_dim > 0 && c.buckets > 3 && c.heads > 0 && c.layers > 0;
-  if (!complete || c.attention_dim % c.heads != 0) return corrupt(source.where() + ": not a UMT5 encoder with a position table a layer");
+  bool complete = c.vocabulary > 0 && c.dim > 0 && c.attention_dim > 0 && c.ffn_dim > 0 && c.buckets > 3 &&
+                  c.heads > 0 && c.layers > 0;
+  if (!complete || c.attention_dim % c.heads != 0)
+    return corrupt(source.where() + ": not a UMT5 encoder with a position table a layer");
   return c;
 }
 
@@ -58,7 +60,8 @@ int64_t position_bucket(int64_t distance, int64_t buckets) {
   int64_t bucket = far;
   if (far >= exact) {  // logarithmic beyond, in f32 as the original has it
     float position = std::log(static_cast<float>(far) / static_cast<float>(exact)) /
-                     static_cast<float>(std::log(double(kMaxDistance) / double(exact))) * static_cast<float>(half - exact);
+                     static_cast<float>(std::log(double(kMaxDistance) / double(exact))) *
+                     static_cast<float>(half - exact);
     bucket = std::min(half - 1, exact + static_cast<int64_t>(position));
   }
   return bucket + (distance > 0 ? half : 0);
@@ -94,7 +97,8 @@ void Umt5::fill_bias(const Tensor& positions, const Tensor& bias) {
   for (int64_t h = 0; h < config_.heads; ++h) {
     for (int64_t q = 0; q < tokens; ++q) {
       for (int64_t k = 0; k < tokens; ++k) {
-        bias.f32()[(h * tokens + q) * tokens + k] = positions.f32()[position_bucket(k - q, config_.buckets) * config_.heads + h];
+        bias.f32()[(h * tokens + q) * tokens + k] =
+            positions.f32()[position_bucket(k - q, config_.buckets) * config_.heads + h];
       }
     }
   }
@@ -107,7 +111,8 @@ void Umt5::layer(const Umt5LayerWeights& w, Umt5Activations& a) {
   ops::linear(backend_, a.y, w.v, a.v);
   fill_bias(w.positions, a.bias);
   const KeyValues keys{a.k, a.v};
-  ops::attention(backend_, a.q, {&keys, 1}, {.heads = config_.heads, .scale = 1.0f, .bias = a.bias}, a.attended);  // QK is not scaled
+  ops::attention(backend_, a.q, {&keys, 1}, {.heads = config_.heads, .scale = 1.0f, .bias = a.bias},
+                 a.attended);  // QK is not scaled
   ops::linear(backend_, a.attended, w.o, a.x, {.residual = a.x});
 
   ops::rms_norm(backend_, a.x, kEps, w.norm2, a.y);
@@ -121,8 +126,8 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
   if (ids.empty()) return invalid_argument("the prompt has no tokens");
   for (int32_t id : ids) {
     if (id < 0 || id >= config_.vocabulary) {
-      return corrupt("the tokenizer gives id " + std::to_string(id) + ", the text encoder knows " + std::to_string(config_.vocabulary) +
-                     "; these files belong to different checkpoints");
+      return corrupt("the tokenizer gives id " + std::to_string(id) + ", the text encoder knows " +
+                     std::to_string(config_.vocabulary) + "; these files belong to different checkpoints");
     }
   }
   int64_t tokens = static_cast<int64_t>(ids.size());
@@ -130,7 +135,8 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
   Umt5Activations(config_, tokens, dtype_, measure);
   LA_ASSIGN_OR_RETURN(Arena arena, Arena::allocate(budget_, Tenant::kText, measure.used_bytes()));
   Umt5Activations a(config_, tokens, dtype_, arena);
-  LA_ASSIGN_OR_RETURN(OwnedTensor rows, OwnedTensor::allocate(budget_, Tenant::kConditioning, {tokens, config_.dim}, DType::kF32));
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows,
+                      OwnedTensor::allocate(budget_, Tenant::kConditioning, {tokens, config_.dim}, DType::kF32));
   ops::embedding(backend_, ids, embedding_, a.x);
   for (const Umt5LayerWeights& w : layers_) layer(w, a);
   ops::rms_norm(backend_, a.x, kEps, norm_, rows.tensor);

@@ -1,4 +1,5 @@
-// UMT5 encoder: the prompt's rows for the video model. Source: UMT5 (arXiv 2304.09151), a T5 with a position table a layer.
+// UMT5 encoder: the prompt's rows for the video model. Source: UMT5 (arXiv 2304.09151), a T5 with a position table a
+// layer.
 #pragma once
 
 #include <memory>
@@ -17,18 +18,18 @@ struct Umt5Config {
 };
 
 struct Umt5LayerWeights {
-  Tensor norm1, norm2;                     // f32 [D]
-  LinearWeight q, k, v, o;                 // [A, D] x 3, [D, A]
-  LinearWeight gate, up, down;             // [ffn, D] x 2, [D, ffn]
-  Tensor positions;                        // f32 [buckets, heads]
+  Tensor norm1, norm2;          // f32 [D]
+  LinearWeight q, k, v, o;      // [A, D] x 3, [D, A]
+  LinearWeight gate, up, down;  // [ffn, D] x 2, [D, ffn]
+  Tensor positions;             // f32 [buckets, heads]
 };
 
 // Buffers of one pass over `tokens` tokens; over a measuring Arena only their size.
 struct Umt5Activations {
-  Tensor x;                          // f32 [T, D]
-  Tensor y, q, k, v, attended;       // [T, D], [T, A] x 4
-  Tensor gate, up;                   // [T, ffn] x 2
-  Tensor bias;                       // f32 [heads, T, T]
+  Tensor x;                     // f32 [T, D]
+  Tensor y, q, k, v, attended;  // [T, D], [T, A] x 4
+  Tensor gate, up;              // [T, ffn] x 2
+  Tensor bias;                  // f32 [heads, T, T]
   Umt5Activations(const Umt5Config& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
@@ -38,7 +39,8 @@ int64_t position_bucket(int64_t distance, int64_t buckets);
 class Umt5 {
  public:
   // backend and budget outlive the model; weights may die after loading.
-  static Expected<std::unique_ptr<Umt5>> load(const TensorSource& weights, Backend& backend, Budget& budget, DType dtype);
+  static Expected<std::unique_ptr<Umt5>> load(const TensorSource& weights, Backend& backend, Budget& budget,
+                                              DType dtype);
   int64_t dim() const { return config_.dim; }
   const Umt5Config& config() const { return config_; }
 

@@ -32,7 +32,8 @@ Expected<Loudness> measure_loudness(MonoSource& mono) {
   return total;
 }
 
-Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options) {
+Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, MonoSource& mono,
+                                                             const AudioFeaturesOptions& options) {
   std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
   LA_ASSIGN_OR_RETURN(features->loudness_, measure_loudness(mono));
   features->frames_50hz_ = frame_count(features->loudness_.samples);
@@ -41,16 +42,21 @@ Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, Mo
     return corrupt("the voice holds " + std::to_string(features->loudness_.samples * 1000 / kModelRateHz) +
                    " ms of sound; at least 45 ms are needed");
   }
-  bool whole = double(features->loudness_.samples) <= options.full_seconds * kModelRateHz;
-  features->window_frames_ = whole ? features->frames_50hz_
-                                   : std::min(features->frames_50hz_, static_cast<int64_t>(options.window_seconds * 50));
-  features->context_frames_ = whole ? 0 : static_cast<int64_t>(options.context_seconds * 50);
+  int64_t window = static_cast<int64_t>(options.window_seconds * 50),
+          context = static_cast<int64_t>(options.context_seconds * 50);
+  LA_CHECK(context > 0 && window > 2 * context);
+  bool whole =
+      double(features->loudness_.samples) <= options.full_seconds * kModelRateHz || features->frames_50hz_ <= window;
+  features->window_frames_ = whole ? features->frames_50hz_ : window;
+  features->context_frames_ = whole ? 0 : context;
   return features;
 }
 
 int64_t AudioFeatures::clips() const { return clip_count(frames_30hz_, options_.infer_frames, options_.fps); }
 
-int64_t AudioFeatures::voice_frames() const { return (loudness_.samples * options_.fps + kModelRateHz - 1) / kModelRateHz; }
+int64_t AudioFeatures::voice_frames() const {
+  return (loudness_.samples * options_.fps + kModelRateHz - 1) / kModelRateHz;
+}
 
 // samples_ becomes normalised samples [first, first + count), keeping what it already has of them.
 Status AudioFeatures::read_samples(int64_t first, int64_t count) {
@@ -65,7 +71,8 @@ Status AudioFeatures::read_samples(int64_t first, int64_t count) {
   std::vector<float> chunk(1 << 14);
   while (samples_read_ < first + count) {
     bool skipping = samples_read_ < first;
-    int64_t want = std::min<int64_t>((skipping ? first : first + count) - samples_read_, static_cast<int64_t>(chunk.size()));
+    int64_t want =
+        std::min<int64_t>((skipping ? first : first + count) - samples_read_, static_cast<int64_t>(chunk.size()));
     LA_ASSIGN_OR_RETURN(int64_t got, mono_.read(chunk.data(), want));
     if (got == 0) return corrupt("the voice ended earlier than when it was first read; has the file changed?");
     samples_read_ += got;
@@ -84,7 +91,8 @@ Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
     Wav2Vec2Activations(model_.config(), window_frames_, model_.dtype(), measure);
     LA_ASSIGN_OR_RETURN(arena_, Arena::allocate(model_.budget(), Tenant::kAudio, measure.used_bytes()));
     activations_ = std::make_unique<Wav2Vec2Activations>(model_.config(), window_frames_, model_.dtype(), arena_);
-    LA_ASSIGN_OR_RETURN(states_, OwnedTensor::allocate(model_.budget(), Tenant::kAudio, {layers(), window_frames_, width()}, DType::kF32));
+    LA_ASSIGN_OR_RETURN(states_, OwnedTensor::allocate(model_.budget(), Tenant::kAudio,
+                                                       {layers(), window_frames_, width()}, DType::kF32));
   }
   int64_t count = (frames - 1) * kHopSamples + kReachSamples;
   LA_RETURN_IF_ERROR(read_samples(first_frame * kHopSamples, count));
@@ -95,16 +103,14 @@ Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
   return {};
 }
 
-// Makes hidden states `frame` and the one behind it available.
+// Makes hidden states `frame` and the one behind it available. Windows lie on a fixed grid, so that a column is the
+// same however the columns are asked for.
 Status AudioFeatures::need_frame(int64_t frame) {
-  int64_t behind = std::min(frame + 1, frames_50hz_ - 1);
-  if (frame >= usable_first_ && behind < usable_end_) return {};
-  int64_t first = std::clamp<int64_t>(frame - context_frames_, 0, frames_50hz_ - window_frames_);
-  int64_t end = first + window_frames_;
-  LA_RETURN_IF_ERROR(load_window(first, window_frames_));
-  usable_first_ = first == 0 ? 0 : first + std::min(context_frames_, frame - first);
-  usable_end_ = end == frames_50hz_ ? end : end - context_frames_;
-  return {};
+  int64_t stride = window_frames_ - 2 * context_frames_;
+  int64_t step = std::max<int64_t>(frame - context_frames_, 0) / stride;
+  int64_t first = std::min(step * stride, frames_50hz_ - window_frames_);
+  if (window_count_ > 0 && first == window_first_) return {};
+  return load_window(first, window_frames_);
 }
 
 Status AudioFeatures::columns(int64_t first, int64_t count, float* out) {
@@ -118,7 +124,8 @@ Status AudioFeatures::columns(int64_t first, int64_t count, float* out) {
     for (int64_t l = 0; l < layers(); ++l) {
       const float* states = states_.tensor.f32() + l * window_count_ * width();
       for (int64_t c = 0; c < width(); ++c) {
-        out[(l * width() + c) * count + i] = states[low * width() + c] * (1 - at.share) + states[high * width() + c] * at.share;
+        out[(l * width() + c) * count + i] =
+            states[low * width() + c] * (1 - at.share) + states[high * width() + c] * at.share;
       }
     }
   }

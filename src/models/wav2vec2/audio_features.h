@@ -15,7 +15,7 @@ struct AudioFeaturesOptions {
   int64_t infer_frames = 48;   // for clips(): frames a clip
   double full_seconds = 60;    // up to here one pass over everything, exactly as the original
   double window_seconds = 24;  // beyond: windows of this length ...
-  double context_seconds = 3;  // ... of which this much at each end is heard but not used
+  double context_seconds = 3;  // ... of which this much at each end is heard but not used; above 0, below half a window
 };
 
 // (x - mean) / sqrt(variance + 1e-7) over the whole utterance, as the original's preprocessor does.
@@ -26,23 +26,26 @@ struct Loudness {
 };
 Expected<Loudness> measure_loudness(MonoSource& mono);
 
-// Reads the voice twice: once for its length and loudness, then as columns are asked for. Holds one window. Not thread-safe;
-// model and mono outlive it.
+// Reads the voice twice: once for its length and loudness, then as columns are asked for. Holds one window. Not
+// thread-safe; model and mono outlive it.
 class AudioFeatures {
  public:
   // Error: a voice without two hidden states (45 ms).
-  static Expected<std::unique_ptr<AudioFeatures>> open(Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options);
+  static Expected<std::unique_ptr<AudioFeatures>> open(Wav2Vec2& model, MonoSource& mono,
+                                                       const AudioFeaturesOptions& options);
 
   int64_t clips() const;         // by the original's rule
   int64_t voice_frames() const;  // video frames that cover the voice
   int64_t layers() const { return model_.config().layers + 1; }
   int64_t width() const { return model_.config().width; }
 
-  // Columns [first, first + count) -> out f32 [layers, width, count]; zeros past the voice's end. Asking forwards is cheap.
+  // Columns [first, first + count) -> out f32 [layers, width, count]; zeros past the voice's end. Asking forwards is
+  // cheap.
   Status columns(int64_t first, int64_t count, float* out);
 
  private:
-  AudioFeatures(Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options) : model_(model), mono_(mono), options_(options) {}
+  AudioFeatures(Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options)
+      : model_(model), mono_(mono), options_(options) {}
   Status need_frame(int64_t frame);
   Status load_window(int64_t first_frame, int64_t frames);
   Status read_samples(int64_t first, int64_t count);
@@ -54,11 +57,10 @@ class AudioFeatures {
   int64_t frames_50hz_ = 0, frames_30hz_ = 0, window_frames_ = 0, context_frames_ = 0;
   Arena arena_;
   std::unique_ptr<Wav2Vec2Activations> activations_;
-  OwnedTensor states_;                             // [layers, window frames, width]
-  int64_t window_first_ = 0, window_count_ = 0;    // hidden states that states_ holds
-  int64_t usable_first_ = 0, usable_end_ = 0;      // those with context on both sides
-  std::vector<float> samples_;                     // normalised, of the window
-  int64_t samples_first_ = 0, samples_read_ = 0;   // where samples_ begins; how far mono_ has been read
+  OwnedTensor states_;                            // [layers, window frames, width]
+  int64_t window_first_ = 0, window_count_ = 0;   // hidden states that states_ holds
+  std::vector<float> samples_;                    // normalised, of the window
+  int64_t samples_first_ = 0, samples_read_ = 0;  // where samples_ begins; how far mono_ has been read
 };
 
 }  // namespace liveavatar

@@ -14,7 +14,8 @@ namespace liveavatar {
 namespace {
 
 constexpr std::array<int64_t, 7> kStrides{5, 2, 2, 2, 2, 2, 2};
-constexpr int64_t kChunkFrames = 200;  // the extractor is local in time: chunks of 4 s give the same numbers in little memory
+constexpr int64_t kChunkFrames =
+    200;  // the extractor is local in time: chunks of 4 s give the same numbers in little memory
 
 }  // namespace
 
@@ -77,7 +78,8 @@ void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activa
     auto samples = input_values.subspan(size_t(f * kHopSamples), size_t((count - 1) * kHopSamples + kReachSamples));
     extract(samples, a, features.slice(f, count));
   }
-  ops::layer_norm_affine(backend_, features, config_.eps, weights_.projection_norm_weight, weights_.projection_norm_bias, features);
+  ops::layer_norm_affine(backend_, features, config_.eps, weights_.projection_norm_weight,
+                         weights_.projection_norm_bias, features);
   ops::linear(backend_, features, weights_.projection, x);
   // An even kernel: 64 zeros on the left, and the last of the columns it would give is dropped.
   Tensor first = out.slice(0, 1).reshape({1, 1, frames, config_.width});
@@ -104,7 +106,8 @@ Expected<OwnedTensor> Wav2Vec2::hidden_states(std::span<const float> input_value
   Wav2Vec2Activations(config_, frames, dtype_, measure);
   LA_ASSIGN_OR_RETURN(Arena arena, Arena::allocate(budget_, Tenant::kAudio, measure.used_bytes()));
   Wav2Vec2Activations a(config_, frames, dtype_, arena);
-  LA_ASSIGN_OR_RETURN(OwnedTensor out, OwnedTensor::allocate(budget_, Tenant::kAudio, {config_.layers + 1, frames, config_.width}, DType::kF32));
+  LA_ASSIGN_OR_RETURN(OwnedTensor out, OwnedTensor::allocate(budget_, Tenant::kAudio,
+                                                             {config_.layers + 1, frames, config_.width}, DType::kF32));
   hidden_states(input_values, a, out.tensor);
   return out;
 }

@@ -44,9 +44,9 @@ struct Wav2Vec2Weights {
 
 // Buffers of one pass over at most `frames` hidden states; over a measuring Arena only their size.
 struct Wav2Vec2Activations {
-  Tensor conv_a, conv_b;              // flat f32, the feature extractor's chunk
-  Tensor features;                    // f32 [T, conv_dim]
-  Tensor x;                           // f32 [T, width]
+  Tensor conv_a, conv_b;  // flat f32, the feature extractor's chunk
+  Tensor features;        // f32 [T, conv_dim]
+  Tensor x;               // f32 [T, width]
   Tensor y, q, k, v, attended, hidden;
   Wav2Vec2Activations(const Wav2Vec2Config& config, int64_t frames, DType dtype, Arena& arena);
 };
@@ -54,16 +54,17 @@ struct Wav2Vec2Activations {
 class Wav2Vec2 {
  public:
   // dir: config.json and model.safetensors or pytorch_model.bin. backend and budget outlive the model.
-  static Expected<std::unique_ptr<Wav2Vec2>> load(const std::string& dir, Backend& backend, Budget& budget, DType dtype);
+  static Expected<std::unique_ptr<Wav2Vec2>> load(const std::string& dir, Backend& backend, Budget& budget,
+                                                  DType dtype);
   // The same with a weights file of any name.
-  static Expected<std::unique_ptr<Wav2Vec2>> load_file(const std::string& dir, const std::string& weights, Backend& backend,
-                                                       Budget& budget, DType dtype);
+  static Expected<std::unique_ptr<Wav2Vec2>> load_file(const std::string& dir, const std::string& weights,
+                                                       Backend& backend, Budget& budget, DType dtype);
   const Wav2Vec2Config& config() const { return config_; }
   Budget& budget() { return budget_; }
   DType dtype() const { return dtype_; }
 
-  // input_values: 16 kHz, normalised; at least 400 samples. out f32 [layers + 1, frames, width], frames = frame_count(samples),
-  // no more than activations were laid out for. The last state is after the encoder's norm.
+  // input_values: 16 kHz, normalised; at least 400 samples. out f32 [layers + 1, frames, width], frames =
+  // frame_count(samples), no more than activations were laid out for. The last state is after the encoder's norm.
   void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out);
   // The same with memory of its own.
   Expected<OwnedTensor> hidden_states(std::span<const float> input_values);

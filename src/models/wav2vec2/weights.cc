@@ -18,13 +18,16 @@ ConvWeight load_position(WeightLoader& loader, const Wav2Vec2Config& c, const st
   const std::string name = prefix + "encoder.pos_conv_embed.conv.";
   bool newer = loader.has(name + "parametrizations.weight.original0");
   int64_t inputs = c.width / c.position_groups;
-  std::vector<float> g = loader.read_f32(name + (newer ? "parametrizations.weight.original0" : "weight_g"), {1, 1, c.position_kernel});
-  std::vector<float> v = loader.read_f32(name + (newer ? "parametrizations.weight.original1" : "weight_v"), {c.width, inputs, c.position_kernel});
+  std::vector<float> g =
+      loader.read_f32(name + (newer ? "parametrizations.weight.original0" : "weight_g"), {1, 1, c.position_kernel});
+  std::vector<float> v = loader.read_f32(name + (newer ? "parametrizations.weight.original1" : "weight_v"),
+                                         {c.width, inputs, c.position_kernel});
   Tensor bias = loader.vector(name + "bias", {c.width});
   if (!loader.status().ok()) return {};
   for (int64_t k = 0; k < c.position_kernel; ++k) {
     double squares = 0;
-    for (int64_t i = k; i < static_cast<int64_t>(v.size()); i += c.position_kernel) squares += double(v[size_t(i)]) * v[size_t(i)];
+    for (int64_t i = k; i < static_cast<int64_t>(v.size()); i += c.position_kernel)
+      squares += double(v[size_t(i)]) * v[size_t(i)];
     float factor = static_cast<float>(g[size_t(k)] / std::sqrt(squares));
     for (int64_t i = k; i < static_cast<int64_t>(v.size()); i += c.position_kernel) v[size_t(i)] *= factor;
   }
@@ -77,7 +80,8 @@ Status check_extractor(const nlohmann::json& json, const std::string& path) {
   auto same = [&](const char* key, const std::array<int64_t, 7>& want) {
     return !json.contains(key) || json[key] == nlohmann::json(std::vector<int64_t>(want.begin(), want.end()));
   };
-  if (!same("conv_kernel", kKernels) || !same("conv_stride", kStrides)) return wrong(path, "another feature extractor than wav2vec2's seven layers");
+  if (!same("conv_kernel", kKernels) || !same("conv_stride", kStrides))
+    return wrong(path, "another feature extractor than wav2vec2's seven layers");
   if (json.value("feat_extract_norm", std::string("layer")) != "layer" || !json.value("do_stable_layer_norm", true)) {
     return wrong(path, "not the large kind (feat_extract_norm layer, do_stable_layer_norm true)");
   }
@@ -103,26 +107,33 @@ Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir) {
   c.ffn_dim = number("intermediate_size", 0);
   c.position_kernel = number("num_conv_pos_embeddings", 128);
   c.position_groups = number("num_conv_pos_embedding_groups", 16);
-  if (json.contains("conv_dim") && json["conv_dim"].is_array() && !json["conv_dim"].empty() && json["conv_dim"][0].is_number()) {
+  if (json.contains("conv_dim") && json["conv_dim"].is_array() && !json["conv_dim"].empty() &&
+      json["conv_dim"][0].is_number()) {
     c.conv_dim = json["conv_dim"][0].get<int64_t>();
   }
-  if (json.contains("layer_norm_eps") && json["layer_norm_eps"].is_number()) c.eps = json["layer_norm_eps"].get<float>();
+  if (json.contains("layer_norm_eps") && json["layer_norm_eps"].is_number())
+    c.eps = json["layer_norm_eps"].get<float>();
   constexpr int64_t kMost = 1 << 16;
   for (int64_t v : {c.width, c.layers, c.heads, c.ffn_dim, c.position_kernel, c.position_groups, c.conv_dim}) {
     if (v < 1 || v > kMost) return wrong(path, "a size is missing or absurd");
   }
-  if (c.width % c.heads != 0 || c.width % c.position_groups != 0) return wrong(path, "hidden_size does not split into its heads and groups");
+  if (c.width % c.heads != 0 || c.width % c.position_groups != 0)
+    return wrong(path, "hidden_size does not split into its heads and groups");
   return c;
 }
 
-Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const std::string& dir, Backend& backend, Budget& budget, DType dtype) {
+Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const std::string& dir, Backend& backend, Budget& budget,
+                                                   DType dtype) {
   std::error_code ignored;
-  bool newer = std::filesystem::exists(dir + "/model.safetensors", ignored);
-  return load_file(dir, dir + (newer ? "/model.safetensors" : "/pytorch_model.bin"), backend, budget, dtype);
+  for (const char* name : {"/model.safetensors", "/pytorch_model.bin"}) {
+    if (std::filesystem::exists(dir + name, ignored)) return load_file(dir, dir + name, backend, budget, dtype);
+  }
+  LA_RETURN_IF_ERROR(read_wav2vec2_config(dir).status());
+  return not_found(dir + ": neither model.safetensors nor pytorch_model.bin is there; download the audio encoder again");
 }
 
-Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load_file(const std::string& dir, const std::string& weights, Backend& backend,
-                                                        Budget& budget, DType dtype) {
+Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load_file(const std::string& dir, const std::string& weights,
+                                                        Backend& backend, Budget& budget, DType dtype) {
   std::unique_ptr<Wav2Vec2> model(new Wav2Vec2(backend, budget, dtype));
   LA_ASSIGN_OR_RETURN(model->config_, read_wav2vec2_config(dir));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(weights));

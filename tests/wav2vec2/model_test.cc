@@ -1,0 +1,152 @@
+// The encoder itself: chunks of the feature extractor, threads, broken folders, the arithmetic of the timeline.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "models/wav2vec2/timeline.h"
+#include "models/wav2vec2/wav2vec2.h"
+
+namespace liveavatar {
+namespace {
+
+const std::string kGolden = std::string(LA_SOURCE_DIR) + "/tests/goldens/wav2vec2";
+
+std::vector<float> noise(int64_t samples) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 1);
+  std::vector<float> out(static_cast<size_t>(samples));
+  for (float& v : out) v = normal(random);
+  return out;
+}
+
+std::unique_ptr<Wav2Vec2> load(Backend& backend, Budget& budget, DType dtype = DType::kF32) {
+  auto model = Wav2Vec2::load(kGolden, backend, budget, dtype);
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  return model.ok() ? *std::move(model) : nullptr;
+}
+
+// Hidden state 0 hears 64 frames to each side at most, so away from the ends a cut-out of the sound gives the same
+// bits, whichever chunk of the extractor a frame fell into.
+TEST(Wav2Vec2, TheExtractorsChunksLeaveNoSeam) {
+  Budget budget;
+  for (const char* device : {"reference", "cpu"}) {
+    auto backend = *make_backend(device, {.threads = 2});
+    auto model = load(*backend, budget);
+    ASSERT_TRUE(model);
+    int64_t frames = 430, first = 110, count = 190, width = model->config().width;
+    std::vector<float> sound = noise((frames - 1) * kHopSamples + kReachSamples);
+    OwnedTensor whole = *model->hidden_states(sound);
+    OwnedTensor part = *model->hidden_states(
+        std::span(sound).subspan(size_t(first * kHopSamples), size_t((count - 1) * kHopSamples + kReachSamples)));
+    for (int64_t f = 64; f < count - 64; ++f) {
+      EXPECT_EQ(std::memcmp(whole.tensor.f32() + (first + f) * width, part.tensor.f32() + f * width, size_t(width) * 4),
+                0)
+          << device << " " << first + f;
+    }
+  }
+}
+
+TEST(Wav2Vec2, SameBitsOnAnyNumberOfThreads) {
+  Budget budget;
+  auto one = *make_backend("cpu", {.threads = 1}), three = *make_backend("cpu", {.threads = 3});
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    auto a = load(*one, budget, dtype), b = load(*three, budget, dtype);
+    ASSERT_TRUE(a && b);
+    std::vector<float> sound = noise(16000);
+    OwnedTensor x = *a->hidden_states(sound), y = *b->hidden_states(sound);
+    EXPECT_EQ(std::memcmp(x.tensor.data, y.tensor.data, x.tensor.bytes()), 0);
+  }
+}
+
+TEST(Wav2Vec2, MemoryIsGivenBack) {
+  Budget budget;
+  auto backend = *make_backend("cpu", {.threads = 2});
+  {
+    auto model = load(*backend, budget);
+    ASSERT_TRUE(model);
+    EXPECT_GT(budget.used_bytes(Tenant::kAudio), 0u);
+    size_t loaded = budget.used_bytes();
+    { OwnedTensor states = *model->hidden_states(noise(8000)); }
+    EXPECT_EQ(budget.used_bytes(), loaded);
+  }
+  EXPECT_EQ(budget.used_bytes(), 0u);
+}
+
+TEST(Wav2Vec2, ASoundOfNoFrameIsAnError) {
+  Budget budget;
+  auto backend = *make_backend("cpu", {.threads = 1});
+  auto model = load(*backend, budget);
+  ASSERT_TRUE(model);
+  EXPECT_FALSE(model->hidden_states(noise(399)).ok());
+  EXPECT_TRUE(model->hidden_states(noise(400)).ok());
+}
+
+// A folder with the golden's config after one edit; no weights.
+class Wav2Vec2Folder : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = std::filesystem::path(::testing::TempDir()) / ("wav2vec2_" + std::to_string(std::random_device()()));
+    std::filesystem::create_directories(dir_);
+  }
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+  void config(const std::string& from, const std::string& to) {
+    std::ifstream in(kGolden + "/config.json");
+    std::string text((std::istreambuf_iterator<char>(in)), {});
+    size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    std::ofstream(dir_ / "config.json") << text.replace(at, from.size(), to);
+  }
+  std::string error() {
+    auto backend = *make_backend("reference", {.threads = 1});
+    Budget budget;
+    auto model = Wav2Vec2::load(dir_.string(), *backend, budget, DType::kF32);
+    return model.ok() ? "" : model.status().message();
+  }
+  std::filesystem::path dir_;
+};
+
+TEST_F(Wav2Vec2Folder, ErrorsNameTheFile) {
+  EXPECT_NE(error().find("config.json"), std::string::npos) << error();
+  std::ofstream(dir_ / "config.json") << "not json";
+  EXPECT_NE(error().find("not a JSON object"), std::string::npos) << error();
+  config("\"hidden_size\"", "\"hidden_sizes\"");
+  EXPECT_NE(error().find("missing or absurd"), std::string::npos) << error();
+  config("\"do_stable_layer_norm\": true", "\"do_stable_layer_norm\": false");
+  EXPECT_NE(error().find("not the large kind"), std::string::npos) << error();
+  config("{", "{");
+  EXPECT_NE(error().find("model.safetensors"), std::string::npos) << error();
+}
+
+TEST_F(Wav2Vec2Folder, AnotherWidthNamesTheTensor) {
+  config("\"intermediate_size\": ", "\"intermediate_size\": 1");
+  std::filesystem::copy(kGolden + "/model.safetensors", dir_ / "model.safetensors");
+  EXPECT_NE(error().find("feed_forward.intermediate_dense"), std::string::npos) << error();
+}
+
+TEST(Timeline, FramesAreThoseOfSevenConvolutions) {
+  for (int64_t samples = 0; samples < 5000; ++samples) {
+    int64_t n = samples;
+    for (auto [kernel, stride] : {std::pair{10, 5}, {3, 2}, {3, 2}, {3, 2}, {3, 2}, {2, 2}, {2, 2}})
+      n = n < kernel ? 0 : (n - kernel) / stride + 1;
+    ASSERT_EQ(frame_count(samples), n) << samples;
+  }
+}
+
+TEST(Timeline, ColumnsAndClips) {
+  EXPECT_EQ(interpolated_length(49), 29);
+  EXPECT_EQ(clip_count(288, 48, 25), 6);  // full clips get one more
+  EXPECT_EQ(column_source(1, 100, 25), 1);
+  EXPECT_EQ(column_source(3, 100, 25), 4);
+  EXPECT_EQ(column_source(84, 100, 25), -1);
+  EXPECT_EQ(column_source(3, 100, 20), 4);  // 4.5: to even
+  EXPECT_EQ(between(0, 11, 19).low, 0);
+  EXPECT_EQ(between(10, 11, 19).low, 18);
+  EXPECT_EQ(between(5, 11, 19).low, 9);
+  EXPECT_EQ(between(0, 1, 2).low, 0);
+}
+
+}  // namespace
+}  // namespace liveavatar
