@@ -3,17 +3,13 @@
 function(room name)
   cmake_parse_arguments(ROOM "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
-  if(NOT sources)  # a room not yet furnished
-    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/empty_${name}.cc "")
-    set(sources ${CMAKE_CURRENT_BINARY_DIR}/empty_${name}.cc)
-  endif()
   add_library(la_${name} STATIC ${sources})
   target_include_directories(la_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src PUBLIC ${PROJECT_SOURCE_DIR}/include)
   list(TRANSFORM ROOM_DEPS PREPEND la_)
   target_link_libraries(la_${name} PUBLIC ${ROOM_DEPS} PRIVATE ${ROOM_LIBS})
 endfunction()
 
-# The tests of a room: every *_test.cc of the folder in one program, one ctest entry a test case.
+# The tests of a room: every *_test.cc of the folder in one program and one ctest entry.
 function(room_test name)
   cmake_parse_arguments(ROOM "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)

@@ -121,8 +121,9 @@ class ClipLoop {
       fill_noise(job_.seed, static_cast<uint64_t>(block), values);
     }
     sampler_->denoise(block, features_.tensor, latents);
-    if (!std::isfinite(values[0]))
-      return corrupt("the model gave a value that is not finite; its weights are damaged, or --dtype f32 is needed");
+    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+      return corrupt("the model gave values that are not finite; its weights are damaged, or --dtype f32 is needed");
+    }
     if (block == 0) copy_latent(latents, 0, reference_.tensor);
     if (hooks_.latents) hooks_.latents(block, latents);
     return {};

@@ -40,6 +40,13 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_tensors(models->paths.vae_weights));
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->dtype));
   LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->dtype));
+  const Wav2Vec2Config& audio = models->audio->config();
+  if (audio.layers + 1 != config.audio_layers || audio.width != config.audio_dim) {
+    return corrupt(models->paths.audio_dir + ": gives " + std::to_string(audio.layers + 1) + " states of width " +
+                   std::to_string(audio.width) + ", " + models->paths.dit_dir + "/config.json wants " +
+                   std::to_string(config.audio_layers) + " of " + std::to_string(config.audio_dim) +
+                   "; these files belong to different checkpoints");
+  }
   return models;
 }
 

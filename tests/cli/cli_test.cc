@@ -131,6 +131,29 @@ TEST_F(CliTest, ATinyPictureAndSilenceAreFine) {
   EXPECT_TRUE(fs::exists(path("out.mp4")));
 }
 
+TEST_F(CliTest, EightHoursOfSoundAreFine) {
+  // A sparse file: eight hours of 8-bit sound take no room on disk, and must take none in memory.
+  constexpr uint32_t kBytes = 8u * 3600 * 16000;
+  std::string header(
+      "RIFF....WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x80\x3e\x00\x00\x01\x00\x08\x00"
+      "data....",
+      44);
+  uint32_t riff = kBytes + 36;
+  std::memcpy(&header[4], &riff, 4);
+  std::memcpy(&header[40], &kBytes, 4);
+  fs::resize_file(write("eight_hours.wav", header), 44 + uintmax_t{kBytes});
+  Outcome o = generate("", kPortrait, path("eight_hours.wav"));
+  EXPECT_EQ(o.code, 0) << o.text;
+}
+
+TEST_F(CliTest, PartsOfDifferentCheckpointsAreNamed) {
+  std::string ckpt = copy_checkpoint("mixed");
+  fs::remove_all(ckpt + "/wav2vec2-large-xlsr-53-english");
+  fs::copy(std::string(LA_GOLDENS) + "/wav2vec2", ckpt + "/wav2vec2-large-xlsr-53-english",
+           fs::copy_options::recursive);
+  expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "different checkpoints");
+}
+
 TEST_F(CliTest, SizesThatMakeNoSense) {
   for (const char* size : {"huge", "640", "0*0", "-3*5", "1*1", "99999*99999", "20000*20000", "64*64*64"}) {
     expect_refusal(generate(std::string("--size '") + size + "'"), 2, "--size");
