@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "core/memory.h"
@@ -49,7 +50,7 @@ int64_t group_offset(const Tensor& t, int64_t r, int64_t rows) { return r / (row
 
 class ReferenceBackend : public Backend {
  public:
-  explicit ReferenceBackend(int threads) : pool_(threads) {}
+  explicit ReferenceBackend(int threads) : pool_(threads), scratch_(static_cast<size_t>(pool_.threads())) {}
   std::string name() const override { return "reference"; }
   std::string describe() const override {
     return "plain f32 loops on " + std::to_string(pool_.threads()) + " threads; slow, for checking the others";
@@ -95,24 +96,22 @@ class ReferenceBackend : public Backend {
                  const Tensor& out) override {
     int64_t d = q.dim(1) / spec.heads, keys = 0;
     for (const KeyValues& s : segments) keys += s.k.dim(0);
-    each_row(q.dim(0) * spec.heads, [&](int64_t i) {
+    each_row_with_scratch(q.dim(0) * spec.heads, keys, [&](int64_t i, std::span<float> scores) {
       int64_t row = i / spec.heads, head = i % spec.heads, at = row * q.dim(1) + head * d;
-      std::vector<float> scores;
-      scores.reserve(static_cast<size_t>(keys));
+      size_t n = 0;
       for (const KeyValues& s : segments) {
-        for (int64_t k = 0; k < s.k.dim(0); ++k) {
+        for (int64_t k = 0; k < s.k.dim(0); ++k, ++n) {
           double sum = 0;
           for (int64_t c = 0; c < d; ++c)
             sum += double(load(q, at + c)) * double(load(s.k, k * q.dim(1) + head * d + c));
-          float bias =
-              spec.bias.empty() ? 0.0f : spec.bias.f32()[(head * q.dim(0) + row) * keys + int64_t(scores.size())];
-          scores.push_back(static_cast<float>(sum) * spec.scale + bias);
+          float bias = spec.bias.empty() ? 0.0f : spec.bias.f32()[(head * q.dim(0) + row) * keys + int64_t(n)];
+          scores[n] = static_cast<float>(sum) * spec.scale + bias;
         }
       }
       softmax_row(scores);
       for (int64_t c = 0; c < d; ++c) {
         double sum = 0;
-        size_t n = 0;
+        n = 0;
         for (const KeyValues& s : segments) {
           for (int64_t k = 0; k < s.v.dim(0); ++k)
             sum += double(scores[n++]) * double(load(s.v, k * q.dim(1) + head * d + c));
@@ -178,8 +177,7 @@ class ReferenceBackend : public Backend {
   }
 
   void softmax(const Tensor& x, const Tensor& out) override {
-    each_row(x.dim(0), [&](int64_t r) {
-      std::vector<float> row(static_cast<size_t>(x.dim(1)));
+    each_row_with_scratch(x.dim(0), x.dim(1), [&](int64_t r, std::span<float> row) {
       for (int64_t i = 0; i < x.dim(1); ++i) row[size_t(i)] = load(x, r * x.dim(1) + i);
       softmax_row(row);
       for (int64_t i = 0; i < x.dim(1); ++i) store(out, r * x.dim(1) + i, row[size_t(i)]);
@@ -270,6 +268,15 @@ class ReferenceBackend : public Backend {
       for (int64_t r = begin; r < end; ++r) body(r);
     });
   }
+  // body(row, scratch): `length` floats of the thread's own, which grow to the longest row met and stay.
+  template <typename F>
+  void each_row_with_scratch(int64_t rows, int64_t length, F&& body) {
+    for (std::vector<float>& scratch : scratch_) scratch.resize(std::max(scratch.size(), static_cast<size_t>(length)));
+    pool_.parallel_for(rows, 16, [&](int64_t begin, int64_t end, int thread) {
+      std::span<float> scratch(scratch_[static_cast<size_t>(thread)].data(), static_cast<size_t>(length));
+      for (int64_t r = begin; r < end; ++r) body(r, scratch);
+    });
+  }
   template <typename F>
   void each_element(const Tensor& x, F&& body) {
     pool_.parallel_for(x.elements(), 65536, [&](int64_t begin, int64_t end, int) {
@@ -320,7 +327,7 @@ class ReferenceBackend : public Backend {
     return static_cast<float>(sum);
   }
 
-  static void softmax_row(std::vector<float>& row) {
+  static void softmax_row(std::span<float> row) {
     float largest = *std::max_element(row.begin(), row.end());
     double sum = 0;
     for (float& v : row) sum += v = std::exp(v - largest);
@@ -340,6 +347,7 @@ class ReferenceBackend : public Backend {
   }
 
   ThreadPool pool_;
+  std::vector<std::vector<float>> scratch_;  // one a thread
 };
 
 }  // namespace
