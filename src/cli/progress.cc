@@ -31,10 +31,14 @@ void ProgressLine::update(const Progress& p, int64_t fps) {
   if (quiet_) return;
   Clock::time_point now = Clock::now();
   auto seconds_since = [now](Clock::time_point t) { return std::chrono::duration<double>(now - t).count(); };
-  if (p.frames_done == 0) {
-    if (p.stage == stage_ && terminal_) return;
+  if (p.frames_done == 0) {  // before the first frame: stages, and the blocks of a job that decodes at the end
+    bool quick = seconds_since(last_shown_) < (terminal_ ? 0.1 : 5.0);
+    if (p.stage == stage_ && quick) return;
     stage_ = p.stage;
-    show(p.stage + " ...", false);
+    last_shown_ = now;
+    bool counting = p.stage == "sample" && p.blocks > 0;
+    show(p.stage + (counting ? " block " + std::to_string(p.block + 1) + "/" + std::to_string(p.blocks) : " ..."),
+         false);
     return;
   }
   if (!sampling_) {  // the rate counts from the first frames on: loading and conditioning would spoil the ETA

@@ -1,7 +1,9 @@
 // A voice to pull samples from.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "core/status.h"
 
@@ -16,6 +18,26 @@ class MonoSource {
   // Up to `count` samples; 0 means the end.
   virtual Expected<int64_t> read(float* samples, int64_t count) = 0;
   virtual Status rewind() = 0;
+};
+
+// Samples that are already in memory.
+class SampleSource : public MonoSource {
+ public:
+  explicit SampleSource(std::vector<float> samples) : samples_(std::move(samples)) {}
+  Expected<int64_t> read(float* samples, int64_t count) override {
+    count = std::min(count, static_cast<int64_t>(samples_.size()) - at_);
+    std::copy_n(samples_.begin() + at_, count, samples);
+    at_ += count;
+    return count;
+  }
+  Status rewind() override {
+    at_ = 0;
+    return {};
+  }
+
+ private:
+  std::vector<float> samples_;
+  int64_t at_ = 0;
 };
 
 }  // namespace liveavatar

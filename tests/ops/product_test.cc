@@ -8,20 +8,7 @@
 namespace liveavatar {
 namespace {
 
-class ProductTest : public BackendTest {
- protected:
-  // Runs on all backends; the CPU's results must be equal for any thread count, and near the reference's.
-  template <typename Run>
-  void compare(Shape shape, DType out_dtype, Run&& run) {
-    Tensor want = operands_.zeros(shape, out_dtype), got = operands_.zeros(shape, out_dtype),
-           single = operands_.zeros(shape, out_dtype);
-    run(*reference_, want);
-    run(*cpu_, got);
-    run(*one_thread_, single);
-    EXPECT_LE(distance(got, want), tolerance());
-    EXPECT_EQ(std::memcmp(got.data, single.data, got.bytes()), 0) << "depends on the thread count";
-  }
-};
+class ProductTest : public BackendTest {};
 
 TEST_P(ProductTest, LinearAtOddSizes) {
   for (auto [m, n, k] :

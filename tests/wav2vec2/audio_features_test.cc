@@ -10,24 +10,19 @@
 namespace liveavatar {
 namespace {
 
-class VectorSource : public MonoSource {
+// A voice whose file gets shorter while it is in use.
+class ShrinkingSource : public SampleSource {
  public:
-  explicit VectorSource(std::vector<float> samples) : samples_(std::move(samples)) {}
+  using SampleSource::SampleSource;
+  void cut(int64_t samples) { left_ = samples; }
   Expected<int64_t> read(float* samples, int64_t count) override {
-    count = std::min(count, static_cast<int64_t>(samples_.size()) - at_);
-    std::copy_n(samples_.begin() + at_, count, samples);
-    at_ += count;
-    return count;
+    auto got = SampleSource::read(samples, std::min(count, left_));
+    if (got.ok()) left_ -= *got;
+    return got;
   }
-  Status rewind() override {
-    at_ = 0;
-    return {};
-  }
-  void cut(size_t samples) { samples_.resize(samples); }
 
  private:
-  std::vector<float> samples_;
-  int64_t at_ = 0;
+  int64_t left_ = int64_t{1} << 40;
 };
 
 // A voice-like tone whose pitch and loudness wander.
@@ -70,7 +65,7 @@ class AudioFeaturesTest : public ::testing::Test {
 
 TEST_F(AudioFeaturesTest, WindowsAreNearTheWhole) {
   std::vector<float> voice = wandering(20);
-  VectorSource a(voice), b(voice);
+  SampleSource a(voice), b(voice);
   auto whole = *AudioFeatures::open(*model_, a, {});
   auto windows = *AudioFeatures::open(*model_, b, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
   EXPECT_EQ(whole->voice_frames(), 500);
@@ -89,7 +84,7 @@ TEST_F(AudioFeaturesTest, WindowsAreNearTheWhole) {
 TEST_F(AudioFeaturesTest, MemoryDoesNotGrowWithTheVoice) {
   size_t used[2];
   for (int i = 0; i < 2; ++i) {
-    VectorSource source(wandering(i == 0 ? 12 : 40));
+    SampleSource source(wandering(i == 0 ? 12 : 40));
     auto features =
         *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
     all_columns(*features, i == 0 ? 240 : 960);
@@ -99,7 +94,7 @@ TEST_F(AudioFeaturesTest, MemoryDoesNotGrowWithTheVoice) {
 }
 
 TEST_F(AudioFeaturesTest, ColumnsBehindTheVoiceAreZero) {
-  VectorSource source(wandering(1));
+  SampleSource source(wandering(1));
   auto features = *AudioFeatures::open(*model_, source, {});
   std::vector<float> out(size_t(features->layers() * features->width() * 12), 1.0f);
   ASSERT_TRUE(features->columns(1000, 12, out.data()).ok());
@@ -107,7 +102,7 @@ TEST_F(AudioFeaturesTest, ColumnsBehindTheVoiceAreZero) {
 }
 
 TEST_F(AudioFeaturesTest, GoingBackGivesTheSameColumns) {
-  VectorSource source(wandering(20));
+  SampleSource source(wandering(20));
   auto features = *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
   size_t n = size_t(features->layers() * features->width() * 12);
   std::vector<float> first(n), later(n), again(n);
@@ -119,7 +114,7 @@ TEST_F(AudioFeaturesTest, GoingBackGivesTheSameColumns) {
 
 TEST_F(AudioFeaturesTest, TheWayOfAskingDoesNotChangeAColumn) {
   const AudioFeaturesOptions options{.full_seconds = 5, .window_seconds = 8, .context_seconds = 2};
-  VectorSource a(wandering(20)), b(wandering(20));
+  SampleSource a(wandering(20)), b(wandering(20));
   auto in_order = *AudioFeatures::open(*model_, a, options), jumping = *AudioFeatures::open(*model_, b, options);
   int64_t rows = in_order->layers() * in_order->width();
   std::vector<float> want = all_columns(*in_order, 480), one(static_cast<size_t>(rows));
@@ -130,7 +125,7 @@ TEST_F(AudioFeaturesTest, TheWayOfAskingDoesNotChangeAColumn) {
 }
 
 TEST_F(AudioFeaturesTest, AVoiceThatShrinksBetweenTheReadingsIsAnError) {
-  VectorSource source(wandering(3));
+  ShrinkingSource source(wandering(3));
   auto features = *AudioFeatures::open(*model_, source, {});
   source.cut(16000);
   std::vector<float> out(size_t(features->layers() * features->width()));
@@ -155,7 +150,7 @@ TEST_F(AudioFeaturesTest, ABudgetTooSmallIsAnError) {
   ASSERT_TRUE(model.ok()) << model.status().message();
   auto ballast = Buffer::allocate(small, Tenant::kRuntime, small.limit_bytes() - small.used_bytes() - (64 << 10));
   ASSERT_TRUE(ballast.ok());
-  VectorSource source(wandering(3));
+  SampleSource source(wandering(3));
   auto features = *AudioFeatures::open(**model, source, {});
   std::vector<float> out(size_t(features->layers() * features->width()));
   Status status = features->columns(0, 1, out.data());
@@ -164,14 +159,14 @@ TEST_F(AudioFeaturesTest, ABudgetTooSmallIsAnError) {
 }
 
 TEST_F(AudioFeaturesTest, TooShortIsSaidInWords) {
-  VectorSource source(std::vector<float>(300, 0.1f));
+  SampleSource source(std::vector<float>(300, 0.1f));
   auto features = AudioFeatures::open(*model_, source, {});
   ASSERT_FALSE(features.ok());
   EXPECT_NE(features.status().message().find("18 ms"), std::string::npos) << features.status().message();
 }
 
 TEST_F(AudioFeaturesTest, SilenceIsFine) {
-  VectorSource source(std::vector<float>(16000, 0.0f));
+  SampleSource source(std::vector<float>(16000, 0.0f));
   auto features = *AudioFeatures::open(*model_, source, {});
   for (float v : all_columns(*features, 24)) EXPECT_TRUE(std::isfinite(v));
 }

@@ -11,25 +11,6 @@
 namespace liveavatar::golden {
 namespace {
 
-class VectorSource : public MonoSource {
- public:
-  explicit VectorSource(std::vector<float> samples) : samples_(std::move(samples)) {}
-  Expected<int64_t> read(float* samples, int64_t count) override {
-    count = std::min(count, static_cast<int64_t>(samples_.size()) - at_);
-    std::copy_n(samples_.begin() + at_, count, samples);
-    at_ += count;
-    return count;
-  }
-  Status rewind() override {
-    at_ = 0;
-    return {};
-  }
-
- private:
-  std::vector<float> samples_;
-  int64_t at_ = 0;
-};
-
 template <typename T>
 T must(Expected<T> value) {
   if (!value.ok()) throw std::runtime_error(value.status().message());
@@ -37,7 +18,7 @@ T must(Expected<T> value) {
 }
 
 std::vector<float> normalised(const std::vector<float>& audio) {
-  VectorSource source(audio);
+  SampleSource source(audio);
   Loudness loudness = must(measure_loudness(source));
   std::vector<float> out;
   for (float x : audio) out.push_back(loudness.normalise(x));
@@ -71,7 +52,7 @@ void hidden_states(const Golden& golden, Wav2Vec2& model, const nlohmann::json& 
 
 // The features at 30 columns a second are the interpolated hidden states: [25, frames, width].
 void interpolated(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
-  VectorSource source(golden.f32(call.at("in").at("audio")));
+  SampleSource source(golden.f32(call.at("in").at("audio")));
   AudioFeaturesOptions options;
   options.fps = 30;
   auto features = must(AudioFeatures::open(model, source, options));
@@ -88,7 +69,7 @@ void interpolated(const Golden& golden, Wav2Vec2& model, const nlohmann::json& c
 
 void encode_audio(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
   const auto& args = call.at("args");
-  VectorSource source(golden.f32(call.at("in").at("audio")));
+  SampleSource source(golden.f32(call.at("in").at("audio")));
   AudioFeaturesOptions options;
   options.fps = args.at("fps");
   options.infer_frames = args.at("infer_frames");

@@ -73,6 +73,8 @@ class CpuBackend : public Backend {
   // One tile of linear or convolution: `rows` rows from `first`, panel `panel`.
   struct Product;
   void run_tile(const Product& p, int64_t first, int rows, int64_t panel, ThreadScratch& scratch);
+  template <typename Weight>
+  Product product_of(const Tensor& x, const Weight& w, const Tensor& out, const Epilogue& e) const;
   void run_product(const Product& p);
 
   template <typename Body>

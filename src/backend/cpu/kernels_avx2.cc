@@ -15,17 +15,7 @@ namespace liveavatar::cpu {
 #include "backend/cpu/rows.inl"
 
 const Kernels* avx2_kernels() {
-  static const Kernels kernels = [] {
-    Kernels k;
-    k.name = "avx2";
-    k.columns = LA_TILE_COLUMNS;
-    k.tile[0][0] = tile<F32, false>;
-    k.tile[0][1] = tile<F32, true>;
-    k.tile[1][0] = tile<BF16, false>;
-    k.tile[1][1] = tile<BF16, true>;
-    fill_row_kernels(k);
-    return k;
-  }();
+  static const Kernels kernels = fma_kernels("avx2");
   return &kernels;
 }
 

@@ -72,14 +72,8 @@ void dot_tile(const TileArgs& t) {
 
 const Kernels* avx512bf16_kernels() {
   static const Kernels kernels = [] {
-    Kernels k;
-    k.name = "avx512bf16";
-    k.columns = LA_TILE_COLUMNS;
-    k.tile[0][0] = tile<F32, false>;
-    k.tile[0][1] = tile<F32, true>;
-    k.tile[1][0] = tile<BF16, false>;
+    Kernels k = fma_kernels("avx512bf16");
     k.tile[1][1] = dot_tile;
-    fill_row_kernels(k);
     return k;
   }();
   return &kernels;

@@ -118,7 +118,10 @@ void CpuBackend::run_product(const Product& p) {
   });
 }
 
-void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
+// Fills what linear and conv share; rows are those of out.
+template <typename Weight>
+CpuBackend::Product CpuBackend::product_of(const Tensor& x, const Weight& w, const Tensor& out,
+                                           const Epilogue& e) const {
   Product p;
   p.shape = panel_shape(w, kernels_.columns);
   p.weight = w.data;
@@ -126,27 +129,22 @@ void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& ou
   p.x = &x;
   p.out = &out;
   p.epilogue = &e;
-  p.rows = x.dim(0);
-  p.columns = w.n;
-  p.row_elements = w.k;
-  run_product(p);
+  p.columns = out.dim(out.rank() - 1);
+  p.rows = out.elements() / p.columns;
+  p.row_elements = x.dim(x.rank() - 1);
+  return p;
+}
+
+void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
+  run_product(product_of(x, w, out, e));
 }
 
 void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
                       const Epilogue& e) {
   LA_CHECK(static_cast<size_t>(x.dim(3)) * dtype_bytes(x.dtype) <= sizeof(kZeros));
-  Product p;
-  p.shape = panel_shape(w, kernels_.columns);
-  p.weight = w.data;
-  p.bias = static_cast<const float*>(w.bias.data);
-  p.x = &x;
-  p.out = &out;
-  p.epilogue = &e;
+  Product p = product_of(x, w, out, e);
   p.geometry = &g;
   p.kernel = w.kernel;
-  p.rows = out.dim(0) * out.dim(1) * out.dim(2);
-  p.columns = w.out_channels;
-  p.row_elements = x.dim(3);
   run_product(p);
 }
 

@@ -258,7 +258,15 @@ void rescale_add(float* o, float factor, const float* t, int64_t n) {
   }
 }
 
-void fill_row_kernels(Kernels& k) {
+// The whole table in f32 multiply-adds.
+Kernels fma_kernels(const char* name) {
+  Kernels k;
+  k.name = name;
+  k.columns = LA_TILE_COLUMNS;
+  k.tile[0][0] = tile<F32, false>;
+  k.tile[0][1] = tile<F32, true>;
+  k.tile[1][0] = tile<BF16, false>;
+  k.tile[1][1] = tile<BF16, true>;
   k.store = store;
   k.layer_norm = layer_norm;
   k.rms_norm = rms_norm;
@@ -270,6 +278,7 @@ void fill_row_kernels(Kernels& k) {
   k.activate = activate;
   k.online_softmax = online_softmax;
   k.rescale_add = rescale_add;
+  return k;
 }
 
 }  // namespace
