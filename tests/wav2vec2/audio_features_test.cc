@@ -76,8 +76,8 @@ TEST_F(AudioFeaturesTest, WindowsAreNearTheWhole) {
     size += double(want[i]) * want[i];
   }
   EXPECT_GT(error, 0);  // another attention span cannot give the same bits
-  // Random weights attend evenly over all they see, which is the worst case for a window. Measured: 0.067 here, and 0.035
-  // with the default windows (24 s, 3 s of context) over 90 s.
+  // Random weights attend evenly over all they see, which is the worst case for a window. Measured: 0.067 here, and
+  // 0.035 with the default windows (24 s, 3 s of context) over 90 s.
   EXPECT_LT(std::sqrt(error / size), 0.08);
 }
 

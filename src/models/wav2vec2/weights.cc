@@ -129,7 +129,8 @@ Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const std::string& dir, Backe
     if (std::filesystem::exists(dir + name, ignored)) return load_file(dir, dir + name, backend, budget, dtype);
   }
   LA_RETURN_IF_ERROR(read_wav2vec2_config(dir).status());
-  return not_found(dir + ": neither model.safetensors nor pytorch_model.bin is there; download the audio encoder again");
+  return not_found(dir +
+                   ": neither model.safetensors nor pytorch_model.bin is there; download the audio encoder again");
 }
 
 Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load_file(const std::string& dir, const std::string& weights,
