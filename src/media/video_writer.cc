@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 #include "media/ffmpeg.h"
 #include "media/sound_track.h"
@@ -9,6 +10,7 @@
 namespace liveavatar {
 namespace {
 
+constexpr size_t kReadBeyond = 256;
 constexpr const char* kFragment = "480000";  // us; a crash loses no more than the fragment that was open
 
 struct CloseOutput {
@@ -57,7 +59,9 @@ class Mp4Writer : public VideoWriter {
 
   Status write_frame(const uint8_t* rgb) override {
     if (av_frame_make_writable(frame_.get()) < 0) return out_of_memory("no memory for a video frame");
-    const uint8_t* source[4] = {rgb};
+    // swscale reads whole vectors, beyond the end of the last row: give it a copy with room behind.
+    std::memcpy(staging_.data(), rgb, static_cast<size_t>(options_.width * options_.height * 3));
+    const uint8_t* source[4] = {staging_.data()};
     const int stride[4] = {static_cast<int>(options_.width) * 3};
     sws_scale(scaler_.get(), source, stride, 0, static_cast<int>(options_.height), frame_->data, frame_->linesize);
     frame_->pts = frames_;
@@ -109,6 +113,7 @@ class Mp4Writer : public VideoWriter {
     avcodec_parameters_from_context(stream->codecpar, encoder_.get());
     frame_.reset(av_frame_alloc());
     packet_.reset(av_packet_alloc());
+    staging_.resize(static_cast<size_t>(options_.width * options_.height * 3) + kReadBeyond);
     frame_->format = encoder_->pix_fmt;
     frame_->width = encoder_->width;
     frame_->height = encoder_->height;
@@ -155,6 +160,7 @@ class Mp4Writer : public VideoWriter {
   Owned<AVFrame> frame_;
   Owned<AVPacket> packet_;
   Owned<SwsContext> scaler_;
+  std::vector<uint8_t> staging_;
   std::unique_ptr<SoundTrack> sound_;
   int64_t frames_ = 0;
   bool finished_ = false;

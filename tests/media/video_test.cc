@@ -1,5 +1,6 @@
 // Video out: what is written can be read back, while it grows, after a crash, and to the last frame of its sound.
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -140,6 +141,20 @@ TEST_F(VideoTest, SameFramesSameBytes) {
   ASSERT_TRUE(write_video(path("a.mp4"), 40, voice(wave)).ok());
   ASSERT_TRUE(write_video(path("b.mp4"), 40, voice(wave)).ok());
   EXPECT_EQ(slurp(path("a.mp4")), slurp(path("b.mp4")));
+}
+
+// The scaler reads in whole vectors; the caller's memory may end with the last pixel.
+TEST_F(VideoTest, NothingBehindAFrameIsRead) {
+  constexpr size_t kFrame = 64 * 64 * 3, kGuard = 4096;  // a frame of whole pages, then a page that must not be touched
+  auto* memory =
+      static_cast<uint8_t*>(mmap(nullptr, kFrame + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  ASSERT_EQ(mprotect(memory + kFrame, kGuard, PROT_NONE), 0);
+  auto writer = VideoWriter::open(path("guard.mp4"), {.width = 64, .height = 64}, nullptr);
+  ASSERT_TRUE(writer.ok()) << writer.status().message();
+  EXPECT_TRUE((*writer)->write_frame(memory).ok());
+  EXPECT_TRUE((*writer)->finish().ok());
+  munmap(memory, kFrame + kGuard);
 }
 
 TEST_F(VideoTest, PlayableWhileItGrows) {
