@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "backend/cpu/cpu_backend.h"
 
@@ -29,22 +30,38 @@ struct HeadLayout {
   size_t head_bytes() const { return static_cast<size_t>(blocks()) * (k_room() + v_room()); }
 };
 
-// Element (row, column) of a panel set as pack.h lays it out.
-template <typename T>
-T* panel_at(std::byte* base, const PanelShape& s, int64_t n, int64_t k) {
-  std::byte* panel = base + static_cast<size_t>(n / s.columns) * s.panel_bytes();
-  int64_t column = n % s.columns;
-  int64_t index = s.dtype == DType::kF32 ? k * s.columns + column : (k / 2 * s.columns + column) * 2 + k % 2;
-  return reinterpret_cast<T*>(panel) + index;
+template <typename T, typename From>
+T converted(From x) {
+  if constexpr (std::is_same_v<T, From>) {
+    return x;
+  } else if constexpr (sizeof(T) == 4) {
+    return to_f32(x);
+  } else {
+    return to_bf16(x);
+  }
 }
 
+// Where element (n, k) of a panel (pack.h) lies: n * kPair + k's part.
 template <typename T>
-T load_as(const Tensor& t, int64_t i) {
-  float f = t.dtype == DType::kF32 ? static_cast<const float*>(t.data)[i] : to_f32(static_cast<const bf16*>(t.data)[i]);
-  if constexpr (sizeof(T) == 4) {
-    return f;
-  } else {
-    return to_bf16(f);
+constexpr int64_t kPair = sizeof(T) == 4 ? 1 : 2;
+template <typename T>
+int64_t depth_at(int64_t k, int64_t columns) {
+  return sizeof(T) == 4 ? k * columns : k / 2 * columns * 2 + k % 2;
+}
+
+// One key as column `key` of the K panels and as depth `key` of the V panels; k and v are its d elements.
+template <typename T, typename From>
+void pack_key(const HeadLayout& layout, const PanelShape& ks, const PanelShape& vs, const From* k, const From* v,
+              int64_t key, std::byte* target) {
+  int64_t columns = layout.columns;
+  T* to = reinterpret_cast<T*>(target + static_cast<size_t>(key / columns) * ks.panel_bytes());
+  to += key % columns * kPair<T>;
+  for (int64_t c = 0; c < layout.d; ++c) to[depth_at<T>(c, columns)] = converted<T>(k[c]);
+  std::byte* values = target + layout.k_room();
+  for (int64_t first = 0; first < layout.d; first += columns, values += vs.panel_bytes()) {
+    to = reinterpret_cast<T*>(values) + depth_at<T>(key, columns);
+    for (int64_t c = first; c < std::min(layout.d, first + columns); ++c)
+      to[(c - first) * kPair<T>] = converted<T>(v[c]);
   }
 }
 
@@ -52,18 +69,21 @@ template <typename T>
 void pack_block(const HeadLayout& layout, std::span<const KeyValues> segments, int64_t head, int64_t block,
                 std::byte* target) {
   PanelShape ks = layout.k_shape(block), vs = layout.v_shape(block);
-  std::byte* values = target + layout.k_room();
   std::memset(target, 0, layout.k_room() + layout.v_room());
   int64_t first = block * kKeyBlock, before = 0;
   for (const KeyValues& s : segments) {
     int64_t width = s.k.dim(1), begin = std::max(first, before),
             end = std::min(first + layout.block_keys(block), before + s.k.dim(0));
-    for (int64_t key = begin; key < end; ++key) {
-      int64_t at = (key - before) * width + head * layout.d;
-      for (int64_t c = 0; c < layout.d; ++c) {
-        *panel_at<T>(target, ks, key - first, c) = load_as<T>(s.k, at + c);
-        *panel_at<T>(values, vs, c, key - first) = load_as<T>(s.v, at + c);
+    auto pack_from = [&](auto* k, auto* v) {
+      for (int64_t key = begin; key < end; ++key) {
+        int64_t at = (key - before) * width + head * layout.d;
+        pack_key<T>(layout, ks, vs, k + at, v + at, key - first, target);
       }
+    };
+    if (s.k.dtype == DType::kF32) {
+      pack_from(static_cast<const float*>(s.k.data), static_cast<const float*>(s.v.data));
+    } else {
+      pack_from(static_cast<const bf16*>(s.k.data), static_cast<const bf16*>(s.v.data));
     }
     before += s.k.dim(0);
   }
@@ -130,12 +150,12 @@ class Attention {
     PanelShape shape = layout_.k_shape(block);
     auto tile = kernels_.tile[q_.dtype == DType::kBF16][half_];
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      tile({r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums});
-      size_t count =
-          static_cast<size_t>(std::min<int64_t>(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
+      int64_t count = std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns);
+      tile({r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums,
+            static_cast<int>(count)});
       for (int i = 0; i < r.count; ++i) {
         std::memcpy(&t.scores[static_cast<size_t>(i * kKeyBlock + panel * layout_.columns)],
-                    t.sums + i * layout_.columns, count * sizeof(float));
+                    t.sums + i * layout_.columns, static_cast<size_t>(count) * sizeof(float));
       }
     }
   }
@@ -162,10 +182,12 @@ class Attention {
     int64_t keys = layout_.block_keys(block), depth = half_ ? (keys + 1) / 2 * 2 : keys;
     auto tile = kernels_.tile[half_][half_];
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      tile({r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums});
+      int64_t count = std::min(layout_.columns, layout_.d - panel * layout_.columns);
+      tile({r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums,
+            static_cast<int>(count)});
       for (int i = 0; i < r.count; ++i) {
         float* row = &t.output[static_cast<size_t>(i * width_ + panel * layout_.columns)];
-        kernels_.rescale_add(row, r.factor[i], t.sums + i * layout_.columns, layout_.columns);
+        kernels_.rescale_add(row, r.factor[i], t.sums + i * layout_.columns, count);
       }
     }
   }

@@ -21,6 +21,7 @@ struct TileArgs {
   int64_t taps = 1, k = 0;         // k per tap
   const void* b = nullptr;         // packed panel, see pack.h
   float* sums = nullptr;
+  int columns = 64;  // how many are wanted; sums behind them may be left as they were
 };
 
 // out = residual + gate * act(sums + bias) for one tile.

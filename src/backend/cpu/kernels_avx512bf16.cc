@@ -17,13 +17,13 @@ namespace liveavatar::cpu {
 namespace {
 
 // Pairs of a row's k and k + 1 against pairs of the panel; k is even (odd rows are padded by the caller).
-template <int R>
+template <int R, int V = kVectors>
 void dot_rows(const TileArgs& t) {
-  __m512 sum[R][4];
+  __m512 sum[R][V];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) sum[r][v] = _mm512_setzero_ps();
+    for (int v = 0; v < V; ++v) sum[r][v] = _mm512_setzero_ps();
   }
   const char* b = static_cast<const char*>(t.b);
   for (long tap = 0; tap < t.taps; ++tap) {
@@ -31,23 +31,23 @@ void dot_rows(const TileArgs& t) {
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) a[r] = static_cast<const int*>(t.a[tap * R + r]);
     for (long pair = 0; pair < t.k / 2; ++pair, b += 256) {
-      __m512bh w[4];
+      __m512bh w[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < 4; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + 64 * v);
+      for (int v = 0; v < V; ++v) w[v] = (__m512bh)_mm512_loadu_si512(b + 64 * v);
 #pragma GCC unroll 6
       for (int r = 0; r < R; ++r) {
         int bits;
         __builtin_memcpy(&bits, a[r] + pair, 4);
         __m512bh x = (__m512bh)_mm512_set1_epi32(bits);
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, w[v]);
+        for (int v = 0; v < V; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, w[v]);
       }
     }
   }
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) _mm512_storeu_ps(t.sums + r * LA_TILE_COLUMNS + v * 16, sum[r][v]);
+    for (int v = 0; v < V; ++v) _mm512_storeu_ps(t.sums + r * LA_TILE_COLUMNS + v * 16, sum[r][v]);
   }
 }
 
@@ -64,6 +64,8 @@ void dot_tile(const TileArgs& t) {
     case 5:
       return dot_rows<5>(t);
     default:
+      if (t.columns <= Vec::kLanes) return dot_rows<6, 1>(t);
+      if (t.columns <= 2 * Vec::kLanes) return dot_rows<6, 2>(t);
       return dot_rows<6>(t);
   }
 }

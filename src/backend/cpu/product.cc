@@ -27,25 +27,36 @@ struct CpuBackend::Product {
   std::array<int64_t, 3> kernel{1, 1, 1};
   int64_t rows = 0, columns = 0, row_elements = 0;  // columns: out channels of all groups; row_elements: of x
 
-  // Operand of output row `row` at kernel position `tap`.
-  const void* operand(int64_t row, int64_t tap) const;
+  // Operands of output row `row` at every kernel position, `stride` pointers apart; `skip` bytes into the pixel.
+  void operands(int64_t row, size_t skip, const void** pointers, int64_t stride) const;
 };
 
-const void* CpuBackend::Product::operand(int64_t row, int64_t tap) const {
-  size_t item = dtype_bytes(x->dtype);
-  if (geometry == nullptr) return static_cast<const char*>(x->data) + static_cast<size_t>(row * row_elements) * item;
+void CpuBackend::Product::operands(int64_t row, size_t skip, const void** pointers, int64_t stride) const {
+  size_t pixel_bytes = static_cast<size_t>(row_elements) * dtype_bytes(x->dtype);
+  if (geometry == nullptr) {
+    *pointers = static_cast<const char*>(x->data) + static_cast<size_t>(row) * pixel_bytes + skip;
+    return;
+  }
   const ConvGeometry& g = *geometry;
   int64_t out_width = out->dim(2), out_height = out->dim(1), height = x->dim(1), width = x->dim(2),
-          up = g.upsample2x ? 1 : 0;
-  int64_t column = row % out_width * g.stride[2] + tap % kernel[2] - g.pad_left;
-  int64_t y = row / out_width % out_height * g.stride[1] + tap / kernel[2] % kernel[1] - g.pad_top;
-  int64_t frame = row / out_width / out_height * g.stride[0] + tap / kernel[2] / kernel[1] - g.zero_frames;
-  if (frame < 0 || y < 0 || column < 0 || y >= height << up || column >= width << up) return kZeros;
-  int64_t history = g.history.empty() ? 0 : g.history.dim(0);
-  const Tensor& source = frame < history ? g.history : *x;
-  if (frame >= history) frame -= history;
-  int64_t pixel = (frame * height + (y >> up)) * width + (column >> up);
-  return static_cast<const char*>(source.data) + static_cast<size_t>(pixel * row_elements) * item;
+          up = g.upsample2x ? 1 : 0, history = g.history.empty() ? 0 : g.history.dim(0);
+  int64_t left = row % out_width * g.stride[2] - g.pad_left;
+  int64_t top = row / out_width % out_height * g.stride[1] - g.pad_top;
+  int64_t front = row / out_width / out_height * g.stride[0] - g.zero_frames;
+  for (int64_t frame = front; frame < front + kernel[0]; ++frame) {
+    const Tensor& source = frame < history ? g.history : *x;
+    int64_t source_frame = frame < history ? frame : frame - history;
+    for (int64_t y = top; y < top + kernel[1]; ++y) {
+      bool zeros = frame < 0 || y < 0 || y >= height << up;
+      int64_t line = (source_frame * height + (y >> up)) * width;
+      for (int64_t column = left; column < left + kernel[2]; ++column, pointers += stride) {
+        *pointers = zeros || column < 0 || column >= width << up
+                        ? static_cast<const void*>(kZeros)
+                        : static_cast<const char*>(source.data) +
+                              static_cast<size_t>(line + (column >> up)) * pixel_bytes + skip;
+      }
+    }
+  }
 }
 
 void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t panel, ThreadScratch& scratch) {
@@ -54,13 +65,7 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
   size_t item = dtype_bytes(p.x->dtype);
   scratch.pointers.resize(std::max<size_t>(scratch.pointers.size(), static_cast<size_t>(s.taps * kRows)));
   const void** pointers = scratch.pointers.data();
-  for (int64_t tap = 0; tap < s.taps; ++tap) {
-    for (int r = 0; r < rows; ++r) {
-      const void* a = p.operand(first + r, tap);
-      pointers[tap * rows + r] =
-          a == kZeros ? a : static_cast<const char*>(a) + static_cast<size_t>(group * s.k) * item;
-    }
-  }
+  for (int r = 0; r < rows; ++r) p.operands(first + r, static_cast<size_t>(group * s.k) * item, pointers + r, rows);
   // The bf16 dot product reads pairs: an odd row is copied and padded, so that nothing behind it is read.
   if (s.k % 2 != 0 && p.x->dtype == DType::kBF16 && s.dtype == DType::kBF16) {
     size_t padded = static_cast<size_t>(s.k + 1) * item, all = static_cast<size_t>(s.taps * rows) * padded;
@@ -80,6 +85,7 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
   tile.k = even ? (s.k + 1) / 2 * 2 : s.k;
   tile.b = static_cast<const char*>(p.weight) + static_cast<size_t>(panel) * s.panel_bytes();
   tile.sums = scratch.sums;
+  tile.columns = static_cast<int>(std::min<int64_t>(s.columns, s.n - column));
   kernels_.tile[p.x->dtype == DType::kBF16][s.dtype == DType::kBF16](tile);
 
   int64_t channel = group * s.n + column, at = first * p.columns + channel;
@@ -91,7 +97,7 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
   StoreArgs store;
   store.sums = scratch.sums;
   store.rows = rows;
-  store.columns = static_cast<int>(std::min<int64_t>(s.columns, s.n - column));
+  store.columns = tile.columns;
   store.bias = p.bias ? p.bias + channel : nullptr;
   store.act = act_of(p.epilogue->activation);
   store.gate = gate.empty() ? nullptr : gates;

@@ -81,7 +81,7 @@ inline Vec activated(Vec x, Act act) {
     case Act::kSilu:
       return x * sigmoid(x);
     case Act::kRelu:
-      return Vec::max(x, Vec::zero());
+      return Vec::max(Vec::zero(), x);  // in this order NaN stays NaN
     default:
       return x;
   }

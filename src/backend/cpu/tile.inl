@@ -17,23 +17,23 @@ struct BF16 {
   }
 };
 
-template <typename A, int R>
-inline void step(const void* const* a, long k, const Vec (&b)[kVectors], Vec (&sum)[R][kVectors]) {
+template <typename A, int R, int V>
+inline void step(const void* const* a, long k, const Vec (&b)[V], Vec (&sum)[R][V]) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
     Vec x = Vec::set(A::at(a[r], k));
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec::fma(x, b[v], sum[r][v]);
+    for (int v = 0; v < V; ++v) sum[r][v] = Vec::fma(x, b[v], sum[r][v]);
   }
 }
 
-template <typename A, bool kPairs, int R>
+template <typename A, bool kPairs, int R, int V = kVectors>
 void tile_rows(const TileArgs& t) {
-  Vec sum[R][kVectors];
+  Vec sum[R][V];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec::zero();
+    for (int v = 0; v < V; ++v) sum[r][v] = Vec::zero();
   }
   const char* b = static_cast<const char*>(t.b);
   constexpr long kBytes = LA_TILE_COLUMNS * 4;  // of one k in f32, of a pair in bf16
@@ -42,23 +42,23 @@ void tile_rows(const TileArgs& t) {
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) a[r] = t.a[tap * R + r];
     for (long k = 0; k < t.k; k += kPairs ? 2 : 1, b += kBytes) {
-      Vec w[kVectors];
+      Vec w[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < V; ++v) {
         const char* p = b + v * Vec::kLanes * 4;
         w[v] = kPairs ? Vec::even_bf16(p) : Vec::load(reinterpret_cast<const float*>(p));
       }
-      step<A, R>(a, k, w, sum);
+      step<A, R, V>(a, k, w, sum);
       if (!kPairs || k + 1 == t.k) continue;
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) w[v] = Vec::odd_bf16(b + v * Vec::kLanes * 4);
-      step<A, R>(a, k + 1, w, sum);
+      for (int v = 0; v < V; ++v) w[v] = Vec::odd_bf16(b + v * Vec::kLanes * 4);
+      step<A, R, V>(a, k + 1, w, sum);
     }
   }
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[r][v].store(t.sums + r * LA_TILE_COLUMNS + v * Vec::kLanes);
+    for (int v = 0; v < V; ++v) sum[r][v].store(t.sums + r * LA_TILE_COLUMNS + v * Vec::kLanes);
   }
 }
 
@@ -75,7 +75,9 @@ void tile(const TileArgs& t) {
       return tile_rows<A, kPairs, 4>(t);
     case 5:
       return tile_rows<A, kPairs, 5>(t);
-    default:
+    default:  // narrow edges are worth their own code only here; a column's sum is the same in each
+      if (t.columns <= Vec::kLanes) return tile_rows<A, kPairs, 6, 1>(t);
+      if (t.columns <= 2 * Vec::kLanes) return tile_rows<A, kPairs, 6, 2>(t);
       return tile_rows<A, kPairs, 6>(t);
   }
 }
