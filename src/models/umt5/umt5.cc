@@ -77,6 +77,7 @@ Umt5Activations::Umt5Activations(const Umt5Config& c, int64_t tokens, DType dtyp
   gate = arena.tensor({tokens, c.ffn_dim}, dtype);
   up = arena.tensor({tokens, c.ffn_dim}, dtype);
   bias = arena.tensor({c.heads, tokens, tokens}, DType::kF32);
+  distances = arena.tensor({2 * tokens - 1}, DType::kF32);
 }
 
 Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& backend, Budget& budget, DType dtype) {
@@ -92,15 +93,15 @@ Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& 
   return model;
 }
 
-void Umt5::fill_bias(const Tensor& positions, const Tensor& bias) {
-  int64_t tokens = bias.dim(1);
+// A row of the bias is a window of one line over all distances, so a bucket is looked up once a distance and head.
+void Umt5::fill_bias(const Tensor& positions, Umt5Activations& a) {
+  const int64_t tokens = a.bias.dim(1);
+  float* line = a.distances.f32();  // [2T - 1], distances -(T - 1)..T - 1
   for (int64_t h = 0; h < config_.heads; ++h) {
-    for (int64_t q = 0; q < tokens; ++q) {
-      for (int64_t k = 0; k < tokens; ++k) {
-        bias.f32()[(h * tokens + q) * tokens + k] =
-            positions.f32()[position_bucket(k - q, config_.buckets) * config_.heads + h];
-      }
-    }
+    for (int64_t d = 1 - tokens; d < tokens; ++d)
+      line[d + tokens - 1] = positions.f32()[position_bucket(d, config_.buckets) * config_.heads + h];
+    for (int64_t q = 0; q < tokens; ++q)
+      std::copy_n(line + tokens - 1 - q, tokens, a.bias.f32() + (h * tokens + q) * tokens);
   }
 }
 
@@ -109,7 +110,7 @@ void Umt5::layer(const Umt5LayerWeights& w, Umt5Activations& a) {
   ops::linear(backend_, a.y, w.q, a.q);
   ops::linear(backend_, a.y, w.k, a.k);
   ops::linear(backend_, a.y, w.v, a.v);
-  fill_bias(w.positions, a.bias);
+  fill_bias(w.positions, a);
   const KeyValues keys{a.k, a.v};
   ops::attention(backend_, a.q, {&keys, 1}, {.heads = config_.heads, .scale = 1.0f, .bias = a.bias},
                  a.attended);  // QK is not scaled

@@ -30,6 +30,7 @@ struct Umt5Activations {
   Tensor y, q, k, v, attended;  // [T, D], [T, A] x 4
   Tensor gate, up;              // [T, ffn] x 2
   Tensor bias;                  // f32 [heads, T, T]
+  Tensor distances;             // f32 [2T - 1], a head's bias by key - query
   Umt5Activations(const Umt5Config& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
@@ -51,7 +52,7 @@ class Umt5 {
  private:
   Umt5(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
   void layer(const Umt5LayerWeights& w, Umt5Activations& a);
-  void fill_bias(const Tensor& positions, const Tensor& bias);
+  void fill_bias(const Tensor& positions, Umt5Activations& a);
 
   Backend& backend_;
   Budget& budget_;
