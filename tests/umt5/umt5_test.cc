@@ -24,6 +24,7 @@ TEST(CleanText, WhatPeopleType) {
   EXPECT_EQ(clean_text("&lt;b&gt; &amp;amp; &#x41;&#66;"), "<b> & AB");
   EXPECT_EQ(clean_text("“quotes” ﬁne"), "\"quotes\" fine");
   EXPECT_EQ(clean_text("cafÃ©"), "café");
+  EXPECT_EQ(clean_text("UMA MAÇÃ… ’ŉ"), "UMA MAÇÃ… ''n");
   EXPECT_EQ(clean_text("&notanentity; &;&#;&#x;"), "¬anentity; &;&#;&#x;");
 }
 

@@ -69,6 +69,9 @@ size_t mojibake_length(const std::u32string& text, size_t at) {
     int byte = windows_1252_byte(text[at + i]);
     if (byte < 0x80 || byte > 0xbf) return 0;
   }
+  // Behind a capital these are punctuation and a letter that people type; the original leaves them as well.
+  const char32_t second = text[at + 1];
+  if (length == 2 && (second == 0x2026 || second == 0x2019 || second == 0x17d)) return 0;
   return length;
 }
 
@@ -93,7 +96,7 @@ struct Ligature {
   const char32_t* letters;
 };
 constexpr Ligature kLigatures[] = {
-    {0x132, U"IJ"},      {0x133, U"ij"},      {0x149, U"\u02bcn"},  {0x1f1, U"DZ"},  {0x1f2, U"Dz"},  {0x1f3, U"dz"},
+    {0x132, U"IJ"},      {0x133, U"ij"},      {0x149, U"'n"},       {0x1f1, U"DZ"},  {0x1f2, U"Dz"},  {0x1f3, U"dz"},
     {0x1c4, U"D\u017d"}, {0x1c5, U"D\u017e"}, {0x1c6, U"d\u017e"},  {0x1c7, U"LJ"},  {0x1c8, U"Lj"},  {0x1c9, U"lj"},
     {0x1ca, U"NJ"},      {0x1cb, U"Nj"},      {0x1cc, U"nj"},       {0xfb00, U"ff"}, {0xfb01, U"fi"}, {0xfb02, U"fl"},
     {0xfb03, U"ffi"},    {0xfb04, U"ffl"},    {0xfb05, U"\u017ft"}, {0xfb06, U"st"}};
