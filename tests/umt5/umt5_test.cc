@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "models/umt5/clean_text.h"
 #include "models/umt5/tokenizer.h"
 
@@ -26,6 +28,20 @@ TEST(CleanText, WhatPeopleType) {
   EXPECT_EQ(clean_text("cafÃ©"), "café");
   EXPECT_EQ(clean_text("UMA MAÇÃ… ’ŉ"), "UMA MAÇÃ… ''n");
   EXPECT_EQ(clean_text("&notanentity; &;&#;&#x;"), "¬anentity; &;&#;&#x;");
+}
+
+// Some minutes where marks are sorted in quadratic time, some milliseconds here.
+TEST(CleanText, LongRunsOfMarksAreSortedQuickly) {
+  EXPECT_EQ(clean_text("e\u0301\u0323"), "\u1eb9\u0301");
+  std::string marks = "e", below, above;
+  for (int i = 0; i < 100000; ++i) {
+    marks += "\u0301\u0323";
+    above += "\u0301";
+    if (i > 0) below += "\u0323";  // the first one joins the e
+  }
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(clean_text(marks), "\u1eb9" + below + above);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
 }
 
 TEST(Tokenizer, LongAndOddPromptsStayInTheirSlots) {

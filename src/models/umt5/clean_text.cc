@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "models/umt5/windows_1252.h"
@@ -112,6 +113,18 @@ std::u32string normalised(const std::u32string& text, utf8proc_option_t options)
   return out;
 }
 
+// Runs of combining marks in canonical order. NFC gives the same afterwards, but utf8proc's own sort is quadratic.
+void order_marks(std::u32string& text) {
+  auto mark_class = [](char32_t c) { return utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class; };
+  auto is_mark = [&](char32_t c) { return mark_class(c) > 0; };
+  for (auto first = text.begin(); first != text.end();) {
+    first = std::find_if(first, text.end(), is_mark);
+    auto last = std::find_if_not(first, text.end(), is_mark);
+    std::stable_sort(first, last, [&](char32_t x, char32_t y) { return mark_class(x) < mark_class(y); });
+    first = last;
+  }
+}
+
 // One character through the tables that look at nothing else.
 void append_repaired(char32_t c, std::u32string& out) {
   if (c >= 0x80 && c <= 0x9f) c = windows_1252(static_cast<uint8_t>(c));
@@ -136,6 +149,7 @@ std::u32string repaired(std::u32string text) {
   if (text.find(U'<') == std::u32string::npos) text = decode_html(text);
   std::u32string out;
   for (char32_t c : reread_mojibake(without_terminal_escapes(text))) append_repaired(c, out);
+  order_marks(out);
   return normalised(out, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
 }
 
