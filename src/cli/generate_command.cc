@@ -9,6 +9,7 @@
 #include "cli/progress.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
+#include "pipeline/job.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -188,7 +189,7 @@ int generate(Flags& f) {
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   if (f.save_file.empty()) f.save_file = default_output(f);
   say_what_is_ignored(f);
-  int64_t rounded = (f.job.infer_frames + 11) / 12 * 12;
+  int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {
     std::fprintf(stderr,
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",

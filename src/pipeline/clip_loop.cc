@@ -16,7 +16,7 @@ Expected<std::unique_ptr<Voice>> Voice::open(Models& models, const Job& job) {
   LA_ASSIGN_OR_RETURN(voice->mono_, open_mono(job.audio, kModelRateHz));
   AudioFeaturesOptions options;
   options.fps = kFps;
-  options.infer_frames = (job.infer_frames + kBlockFrames - 1) / kBlockFrames * kBlockFrames;
+  options.infer_frames = clip_frames(job.infer_frames);
   LA_ASSIGN_OR_RETURN(voice->features_, AudioFeatures::open(*models.audio, *voice->mono_, options));
   return voice;
 }

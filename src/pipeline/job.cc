@@ -29,7 +29,7 @@ Expected<Image> prepare_portrait(const Job& job) {
 
 JobPlan plan_job(const Job& job, const Image& portrait, const AudioFeatures& voice, bool past_voice) {
   JobPlan plan;
-  plan.clip_frames = (job.infer_frames + kBlockFrames - 1) / kBlockFrames * kBlockFrames;
+  plan.clip_frames = clip_frames(job.infer_frames);
   plan.info.width = portrait.width;
   plan.info.height = portrait.height;
   plan.info.fps = kFps;

@@ -17,6 +17,11 @@ constexpr int64_t kBlockLatents = 3;
 constexpr int64_t kHeldFrames =
     3;  // the first frames after the still portrait are not shown; the fourth is held instead
 
+// Frames a clip: infer_frames rounded up to whole blocks.
+constexpr int64_t clip_frames(int64_t infer_frames) {
+  return (infer_frames + kBlockFrames - 1) / kBlockFrames * kBlockFrames;
+}
+
 // Where a run can be watched or steered: golden_check and tests. All optional.
 struct RunHooks {
   std::function<void(int64_t block, std::span<float> noise)> noise;   // instead of seeded noise, [16, 3, h, w]

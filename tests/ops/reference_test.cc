@@ -6,6 +6,7 @@
 #include "ops/layout.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "ops/rope.h"
 
 namespace liveavatar {
 namespace {
@@ -141,6 +142,34 @@ TEST_F(ReferenceByHand, Bf16InAndOut) {
   convert_from_f32(in, x.data, DType::kBF16, 2);
   ops::add(*backend_, x, values({2}, {1, 1}), out);  // 257 lies half way between 256 and 258: to even
   expect_values(out, {256, 2});
+}
+
+TEST_F(ReferenceByHand, LinearByHand) {
+  Tensor weight = values({2, 3}, {1, 2, 3, 0, -1, 1}), out = operands_.zeros({1, 2});
+  LinearWeight w{weight.data, DType::kF32, 2, 3, values({2}, {10, 20})};
+  ops::linear(*backend_, values({1, 3}, {1, 1, 2}), w, out,
+              {.gate = values({1, 2}, {2, 3}), .residual = values({1, 2}, {100, 200})});
+  EXPECT_EQ(floats(out), (std::vector<float>{2 * (9 + 10) + 100, 3 * (1 + 20) + 200}));
+}
+
+TEST_F(ReferenceByHand, CausalConvByHand) {
+  Tensor weight = values({1, 1, 3, 1, 1}, {1, 10, 100}), x = values({2, 1, 1, 1}, {3, 4}),
+         out = operands_.zeros({2, 1, 1, 1});
+  ConvWeight w{weight.data, DType::kF32, 1, 1, {3, 1, 1}, 1, {}};
+  ops::conv(*backend_, x, w, {.zero_frames = 1, .history = values({1, 1, 1, 1}, {2})}, out);
+  EXPECT_EQ(floats(out), (std::vector<float>{0 + 20 + 300, 2 + 30 + 400}));
+}
+
+TEST_F(ReferenceByHand, RopeTurnsPairs) {
+  Tensor out = operands_.zeros({1, 4});
+  ops::rope(*backend_, values({1, 4}, {1, 0, 0, 2}), values({1, 2, 2}, {0, 1, -1, 0}), 1, out);
+  EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 0, -2}));
+}
+
+TEST_F(ReferenceByHand, InterpolationAlignsTheEnds) {
+  Tensor out = operands_.zeros({5, 1});
+  ops::interpolate_rows(*backend_, values({3, 1}, {0, 2, 6}), out);
+  EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 2, 4, 6}));
 }
 
 }  // namespace

@@ -79,47 +79,6 @@ TEST_P(RowsTest, Layouts) {
 
 INSTANTIATE_TEST_SUITE_P(Cpu, RowsTest, ::testing::ValuesIn(all_cases()), case_name);
 
-// The reference itself, by hand.
-class ReferenceTest : public ::testing::Test {
- protected:
-  void SetUp() override { backend_ = *make_reference_backend({.threads = 1}); }
-  Tensor values(Shape shape, std::initializer_list<float> v) {
-    Tensor t = operands_.zeros(shape);
-    std::copy(v.begin(), v.end(), t.f32());
-    return t;
-  }
-  Operands operands_;
-  std::unique_ptr<Backend> backend_;
-};
-
-TEST_F(ReferenceTest, LinearByHand) {
-  Tensor weight = values({2, 3}, {1, 2, 3, 0, -1, 1}), out = operands_.zeros({1, 2});
-  LinearWeight w{weight.data, DType::kF32, 2, 3, values({2}, {10, 20})};
-  ops::linear(*backend_, values({1, 3}, {1, 1, 2}), w, out,
-              {.gate = values({1, 2}, {2, 3}), .residual = values({1, 2}, {100, 200})});
-  EXPECT_EQ(floats(out), (std::vector<float>{2 * (9 + 10) + 100, 3 * (1 + 20) + 200}));
-}
-
-TEST_F(ReferenceTest, CausalConvByHand) {
-  Tensor weight = values({1, 1, 3, 1, 1}, {1, 10, 100}), x = values({2, 1, 1, 1}, {3, 4}),
-         out = operands_.zeros({2, 1, 1, 1});
-  ConvWeight w{weight.data, DType::kF32, 1, 1, {3, 1, 1}, 1, {}};
-  ops::conv(*backend_, x, w, {.zero_frames = 1, .history = values({1, 1, 1, 1}, {2})}, out);
-  EXPECT_EQ(floats(out), (std::vector<float>{0 + 20 + 300, 2 + 30 + 400}));
-}
-
-TEST_F(ReferenceTest, RopeTurnsPairs) {
-  Tensor out = operands_.zeros({1, 4});
-  ops::rope(*backend_, values({1, 4}, {1, 0, 0, 2}), values({1, 2, 2}, {0, 1, -1, 0}), 1, out);
-  EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 0, -2}));
-}
-
-TEST_F(ReferenceTest, InterpolationAlignsTheEnds) {
-  Tensor out = operands_.zeros({5, 1});
-  ops::interpolate_rows(*backend_, values({3, 1}, {0, 2, 6}), out);
-  EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 2, 4, 6}));
-}
-
 TEST(MakeBackend, UnknownDeviceAndIsaAreNamed) {
   auto device = make_backend("cuda9", {});
   ASSERT_FALSE(device.ok());
