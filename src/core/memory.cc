@@ -11,6 +11,12 @@ size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 std::string mib(size_t bytes) { return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB"; }
 
+void raise_to(std::atomic<size_t>& peak, size_t value) {
+  size_t seen = peak.load();
+  while (seen < value && !peak.compare_exchange_weak(seen, value)) {
+  }
+}
+
 }  // namespace
 
 const char* tenant_name(Tenant t) {
@@ -28,10 +34,9 @@ Status Budget::charge(Tenant tenant, size_t bytes) {
                            " are left; raise the budget or choose a smaller --size");
     }
   } while (!used_bytes_.compare_exchange_weak(used, used + bytes));
-  by_tenant_[static_cast<size_t>(tenant)] += bytes;
-  size_t peak = peak_bytes_.load();
-  while (peak < used + bytes && !peak_bytes_.compare_exchange_weak(peak, used + bytes)) {
-  }
+  size_t t = static_cast<size_t>(tenant);
+  raise_to(tenant_peaks_[t], by_tenant_[t] += bytes);
+  raise_to(peak_bytes_, used + bytes);
   return {};
 }
 
@@ -40,34 +45,54 @@ void Budget::release(Tenant tenant, size_t bytes) {
   by_tenant_[static_cast<size_t>(tenant)] -= bytes;
 }
 
+TenantBytes Budget::used_by_tenant() const {
+  TenantBytes bytes{};
+  for (size_t t = 0; t < kTenantCount; ++t) bytes[t] = by_tenant_[t].load();
+  return bytes;
+}
+
+TenantBytes Budget::peak_by_tenant() const {
+  TenantBytes bytes{};
+  for (size_t t = 0; t < kTenantCount; ++t) bytes[t] = tenant_peaks_[t].load();
+  return bytes;
+}
+
+Expected<Charge> Charge::take(Budget& budget, Tenant tenant, size_t bytes) {
+  LA_RETURN_IF_ERROR(budget.charge(tenant, bytes));
+  Charge charge;
+  charge.budget_ = &budget;
+  charge.tenant_ = tenant;
+  charge.bytes_ = bytes;
+  return charge;
+}
+
+void Charge::swap(Charge& other) {
+  std::swap(budget_, other.budget_);
+  std::swap(tenant_, other.tenant_);
+  std::swap(bytes_, other.bytes_);
+}
+
 Expected<Buffer> Buffer::allocate(Budget& budget, Tenant tenant, size_t bytes) {
   Buffer buffer;
   if (bytes == 0) return buffer;
   bytes = round_up(bytes, 4096);
-  LA_RETURN_IF_ERROR(budget.charge(tenant, bytes));
+  LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::take(budget, tenant, bytes));
+  if (budget.measuring()) return buffer;
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
-    budget.release(tenant, bytes);
     return out_of_memory("the system has no " + mib(bytes) + " left for " + tenant_name(tenant));
   }
   buffer.data_ = static_cast<std::byte*>(memory);
-  buffer.bytes_ = bytes;
-  buffer.budget_ = &budget;
-  buffer.tenant_ = tenant;
   return buffer;
 }
 
 Buffer::~Buffer() {
-  if (data_ == nullptr) return;
-  munmap(data_, bytes_);
-  budget_->release(tenant_, bytes_);
+  if (data_ != nullptr) munmap(data_, bytes());
 }
 
 void Buffer::swap(Buffer& other) {
   std::swap(data_, other.data_);
-  std::swap(bytes_, other.bytes_);
-  std::swap(budget_, other.budget_);
-  std::swap(tenant_, other.tenant_);
+  std::swap(charge_, other.charge_);
 }
 
 Expected<Arena> Arena::allocate(Budget& budget, Tenant tenant, size_t bytes) {

@@ -17,11 +17,17 @@ enum class Tenant { kWeights, kKvCache, kConditioning, kActivations, kVae, kText
 constexpr size_t kTenantCount = 9;
 const char* tenant_name(Tenant t);  // "weights", "kv_cache", ...
 
+using TenantBytes = std::array<size_t, kTenantCount>;
+
 // Byte limit of one device with usage by tenant. Thread-safe. Must outlive its Buffers.
 class Budget {
  public:
   static constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
   explicit Budget(size_t limit_bytes = kUnlimited) : limit_bytes_(limit_bytes) {}
+  // A budget that only counts: its Buffers have a size and no memory. The memory plan runs the engine's own
+  // allocations over one, so that prediction and truth come from the same lines.
+  struct Measuring {};
+  explicit Budget(Measuring) : measuring_(true) {}
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 
@@ -29,15 +35,41 @@ class Budget {
   Status charge(Tenant tenant, size_t bytes);
   void release(Tenant tenant, size_t bytes);
 
+  bool measuring() const { return measuring_; }
   size_t limit_bytes() const { return limit_bytes_; }
   size_t used_bytes() const { return used_bytes_.load(); }
   size_t used_bytes(Tenant t) const { return by_tenant_[static_cast<size_t>(t)].load(); }
   size_t peak_bytes() const { return peak_bytes_.load(); }
+  TenantBytes used_by_tenant() const;
+  TenantBytes peak_by_tenant() const;  // each at its own highest; they need not have been so at one time
 
  private:
-  size_t limit_bytes_;
+  size_t limit_bytes_ = kUnlimited;
+  bool measuring_ = false;
   std::atomic<size_t> used_bytes_{0}, peak_bytes_{0};
-  std::array<std::atomic<size_t>, kTenantCount> by_tenant_{};
+  std::array<std::atomic<size_t>, kTenantCount> by_tenant_{}, tenant_peaks_{};
+};
+
+// Charges memory that somebody else owns (a library's, a vector's) for as long as it lives. Movable.
+class Charge {
+ public:
+  Charge() = default;
+  static Expected<Charge> take(Budget& budget, Tenant tenant, size_t bytes);
+  Charge(Charge&& other) noexcept { swap(other); }
+  Charge& operator=(Charge&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Charge() {
+    if (budget_ != nullptr) budget_->release(tenant_, bytes_);
+  }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(Charge& other);
+  Budget* budget_ = nullptr;
+  Tenant tenant_ = Tenant::kRuntime;
+  size_t bytes_ = 0;
 };
 
 // Page-aligned zeroed host memory, charged to its tenant for as long as it lives. Movable. The pages are given
@@ -53,15 +85,13 @@ class Buffer {
   }
   ~Buffer();
 
-  std::byte* data() const { return data_; }
-  size_t bytes() const { return bytes_; }
+  std::byte* data() const { return data_; }  // null: empty, or charged to a measuring budget
+  size_t bytes() const { return charge_.bytes(); }
 
  private:
   void swap(Buffer& other);
   std::byte* data_ = nullptr;
-  size_t bytes_ = 0;
-  Budget* budget_ = nullptr;
-  Tenant tenant_ = Tenant::kRuntime;
+  Charge charge_;
 };
 
 // Hands out 64-byte aligned tensors front to back. A measuring arena has no memory and only counts, so that one
@@ -70,7 +100,7 @@ class Buffer {
 class Arena {
  public:
   Arena() = default;  // measuring: tensors have data == nullptr
-  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)), measuring_(false) {}
+  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)), measuring_(buffer_.data() == nullptr) {}
   static Expected<Arena> allocate(Budget& budget, Tenant tenant, size_t bytes);
 
   Tensor tensor(Shape shape, DType dtype);  // asserts that it fits: the size was measured by the same function

@@ -1,5 +1,6 @@
 #include "weights/loader.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -7,6 +8,9 @@ namespace liveavatar {
 namespace {
 
 constexpr size_t kBlockBytes = 1 << 20;  // small tensors share blocks; large ones get their own
+// What passes through staging memory at a time: f32 values of a matrix, and of those as they lie in the file.
+constexpr int64_t kStagedElements = 1 << 20, kPieceElements = 1 << 18;
+constexpr size_t kWidestElementBytes = 8;
 
 // Dimensions of size 1 carry no information: a kernel of 1x1 may be stored as [O, I], [O, I, 1] or [O, I, 1, 1].
 Shape squeezed(const Shape& shape) {
@@ -19,51 +23,73 @@ Shape squeezed(const Shape& shape) {
 
 }  // namespace
 
-WeightLoader::WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant,
-                           DType dtype)
-    : source_(source), backend_(backend), budget_(budget), tenant_(tenant), dtype_(dtype) {}
-
 void WeightLoader::fail(Status status) {
   if (status_.ok()) status_ = std::move(status);
 }
 
-bool WeightLoader::has(const std::string& name) const { return source_.tensors().contains(name); }
+bool WeightLoader::has(const std::string& name) const { return !measuring() && source_->tensors().contains(name); }
 
-std::vector<float> WeightLoader::read_f32(const std::string& name, Shape shape) {
-  std::vector<float> values;
+// Whether the tensor is there in this shape.
+bool WeightLoader::check(const std::string& name, const Shape& shape) {
   used_.insert(name);
-  if (!status_.ok()) return values;
-  auto it = source_.tensors().find(name);
-  if (it == source_.tensors().end()) {
-    fail(not_found(source_.where() + ": tensor " + name + " is missing; this is not the checkpoint it should be"));
-    return values;
+  if (!status_.ok() || measuring()) return status_.ok();
+  auto it = source_->tensors().find(name);
+  if (it == source_->tensors().end()) {
+    fail(not_found(source_->where() + ": tensor " + name + " is missing; this is not the checkpoint it should be"));
+  } else if (!(squeezed(it->second.shape) == squeezed(shape))) {
+    fail(corrupt(source_->where() + ": tensor " + name + " has shape " + it->second.shape.str() + ", wanted " +
+                 shape.str()));
   }
-  const TensorInfo& info = it->second;
-  if (!(squeezed(info.shape) == squeezed(shape))) {
-    fail(corrupt(source_.where() + ": tensor " + name + " has shape " + info.shape.str() + ", wanted " + shape.str()));
-    return values;
+  return status_.ok();
+}
+
+// Makes room for this many f32 values and, behind them, a piece as it lies in the file, whatever its type.
+bool WeightLoader::stage(int64_t elements, int64_t piece) {
+  size_t bytes = static_cast<size_t>(elements) * sizeof(float) + static_cast<size_t>(piece) * kWidestElementBytes;
+  if (bytes <= staging_.bytes()) return true;
+  staging_ = Buffer();  // the old one first: both at once would be the peak
+  auto buffer = Buffer::allocate(budget_, tenant_, bytes);
+  if (!buffer.ok()) {
+    fail(buffer.status());
+    return false;
   }
-  std::vector<std::byte> raw(static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype));
-  if (Status status = source_.read(name, raw.data()); !status.ok()) {
-    fail(status);
-    return values;
-  }
-  values.resize(static_cast<size_t>(shape.elements()));
-  convert_to_f32(raw.data(), info.dtype, values.data(), shape.elements());
-  for (float v : values) {
-    if (!std::isfinite(v)) {
-      fail(corrupt(source_.where() + ": tensor " + name + " holds NaN or infinity; download the file again"));
-      break;
+  staging_ = *std::move(buffer);
+  return true;
+}
+
+Tensor WeightLoader::read_rows(const std::string& name, Shape shape, int64_t first, int64_t count) {
+  if (!check(name, shape)) return {};
+  int64_t row = shape.elements() / shape[0], elements = count * row;
+  int64_t piece = std::min(elements, std::max<int64_t>(1, kPieceElements / row) * row);
+  if (!stage(elements, piece)) return {};
+  Shape part{count};
+  for (int i = 1; i < shape.rank(); ++i) part.push_back(shape[i]);
+  Tensor values(staging_.data(), part, DType::kF32);
+  if (measuring()) return values;
+  DType dtype = source_->tensors().at(name).dtype;
+  std::byte* raw = staging_.data() + static_cast<size_t>(elements) * sizeof(float);
+  for (int64_t at = 0; at < elements; at += piece) {
+    int64_t n = std::min(piece, elements - at);
+    if (Status status = source_->read_part(name, {first * row + at, n}, raw); !status.ok()) {
+      fail(status);
+      return {};
     }
+    convert_to_f32(raw, dtype, values.f32() + at, n);
+  }
+  const float* begin = values.f32();
+  if (!std::all_of(begin, begin + elements, [](float v) { return std::isfinite(v); })) {
+    fail(corrupt(source_->where() + ": tensor " + name + " holds NaN or infinity; download the file again"));
+    return {};
   }
   return values;
 }
 
 void* WeightLoader::store(size_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
+  auto at = [](const Buffer& buffer, size_t offset) { return buffer.data() ? buffer.data() + offset : nullptr; };
   bool own_block = bytes > kBlockBytes / 4;
   if (!own_block && !buffers_.empty() && block_used_bytes_ + bytes <= kBlockBytes) {
-    void* memory = buffers_.back().data() + block_used_bytes_;
+    void* memory = at(buffers_.back(), block_used_bytes_);
     block_used_bytes_ += bytes;
     return memory;
   }
@@ -72,7 +98,7 @@ void* WeightLoader::store(size_t bytes) {
     fail(buffer.status());
     return nullptr;
   }
-  void* memory = buffer->data();
+  void* memory = at(*buffer, 0);
   if (own_block) {
     buffers_.insert(buffers_.begin(), *std::move(buffer));  // the open block stays last
     if (buffers_.size() == 1) block_used_bytes_ = kBlockBytes;
@@ -83,46 +109,58 @@ void* WeightLoader::store(size_t bytes) {
   return memory;
 }
 
-Tensor WeightLoader::keep(const std::vector<float>& values, Shape shape) {
+Tensor WeightLoader::keep(const Tensor& values_f32) {
   if (!status_.ok()) return {};
-  void* memory = store(values.size() * sizeof(float));
-  if (memory == nullptr) return {};
-  std::memcpy(memory, values.data(), values.size() * sizeof(float));
-  return {memory, shape, DType::kF32};
+  void* memory = store(values_f32.bytes());
+  if (memory != nullptr) std::memcpy(memory, values_f32.data, values_f32.bytes());
+  return {memory, values_f32.shape, DType::kF32};
 }
 
-Tensor WeightLoader::vector(const std::string& name, Shape shape) { return keep(read_f32(name, shape), shape); }
+Tensor WeightLoader::keep(const std::vector<float>& values, Shape shape) {
+  return keep(Tensor(const_cast<float*>(values.data()), shape, DType::kF32));
+}
 
-LinearWeight WeightLoader::pack_linear(const float* weight, int64_t n, int64_t k, const Tensor& bias) {
+Tensor WeightLoader::vector(const std::string& name, Shape shape) { return keep(read_f32(name, shape)); }
+
+// Piece by piece, so that a matrix is never in memory twice.
+LinearWeight WeightLoader::pack_rows(const std::string& name, const Shape& shape, int64_t first, int64_t count) {
   LinearWeight w;
-  w.n = n;
-  w.k = k;
+  w.n = count;
+  w.k = shape.elements() / shape[0];
   w.dtype = dtype_;
-  w.bias = bias;
-  if (!status_.ok()) return w;
-  void* memory = store(backend_.packed_linear_bytes(n, k, dtype_));
-  if (memory == nullptr) return w;
-  backend_.pack_linear(Tensor(const_cast<float*>(weight), {n, k}, DType::kF32), dtype_, memory);
+  if (!check(name, shape)) return w;
+  auto* memory = static_cast<std::byte*>(store(backend_.packed_linear_bytes(w.n, w.k, dtype_)));
+  int64_t piece = std::max<int64_t>(1, kStagedElements / w.k / Backend::kPackRows) * Backend::kPackRows;
+  for (int64_t r = 0; r < count && status_.ok(); r += piece) {
+    int64_t rows = std::min(piece, count - r);
+    Tensor values = read_rows(name, shape, first + r, rows);
+    if (values.empty()) continue;
+    backend_.pack_linear(values.reshape({rows, w.k}), dtype_, memory + backend_.packed_linear_bytes(r, w.k, dtype_));
+  }
   w.data = memory;
   return w;
 }
 
 LinearWeight WeightLoader::matrix(const std::string& name, int64_t n, int64_t k) {
-  auto it = source_.tensors().find(name);
   Shape shape{n, k};
-  // Convolution kernels that are used as matrices keep their own shape; only the first dimension and the count must
-  // fit.
-  if (it != source_.tensors().end() && it->second.shape.rank() > 2 && it->second.shape[0] == n &&
-      it->second.shape.elements() == n * k) {
-    shape = it->second.shape;
+  if (has(name)) {
+    // Convolution kernels that are used as matrices keep their own shape; only the first dimension and the count must
+    // fit.
+    const Shape& own = source_->tensors().at(name).shape;
+    if (own.rank() > 2 && own[0] == n && own.elements() == n * k) shape = own;
   }
-  std::vector<float> values = read_f32(name, shape);
-  return pack_linear(values.data(), n, k, {});
+  return pack_rows(name, shape, 0, n);
 }
 
 LinearWeight WeightLoader::linear(const std::string& name, int64_t n, int64_t k, bool with_bias) {
   LinearWeight w = matrix(name + ".weight", n, k);
   if (with_bias) w.bias = vector(name + ".bias", {n});
+  return w;
+}
+
+LinearWeight WeightLoader::linear_rows(const std::string& name, Shape shape, int64_t first, int64_t count) {
+  LinearWeight w = pack_rows(name + ".weight", shape, first, count);
+  w.bias = keep(read_rows(name + ".bias", {shape[0]}, first, count));
   return w;
 }
 
@@ -145,24 +183,29 @@ ConvWeight WeightLoader::conv(const std::string& name, int64_t out_channels, int
   w.in_channels = in_channels;
   w.kernel = kernel;
   w.groups = groups;
-  Shape shape{out_channels, in_channels / groups, kernel[0], kernel[1], kernel[2]};
-  std::vector<float> values = read_f32(name + ".weight", shape);
   Tensor bias = with_bias ? vector(name + ".bias", {out_channels}) : Tensor();
-  return pack_conv(Tensor(values.data(), shape, DType::kF32), w, bias);
+  Shape shape{out_channels, in_channels / groups, kernel[0], kernel[1], kernel[2]};
+  return pack_conv(read_f32(name + ".weight", shape), w, bias);
 }
 
 Tensor WeightLoader::table(const std::string& name, int64_t rows, int64_t columns) {
-  std::vector<float> values = read_f32(name, {rows, columns});
-  if (!status_.ok()) return {};
-  void* memory = store(values.size() * dtype_bytes(dtype_));
-  if (memory == nullptr) return {};
-  convert_from_f32(values.data(), memory, dtype_, rows * columns);
-  return {memory, {rows, columns}, dtype_};
+  Shape shape{rows, columns};
+  if (!check(name, shape)) return {};
+  size_t row_bytes = static_cast<size_t>(columns) * dtype_bytes(dtype_);
+  auto* memory = static_cast<std::byte*>(store(static_cast<size_t>(rows) * row_bytes));
+  int64_t piece = std::max<int64_t>(1, kStagedElements / columns);
+  for (int64_t r = 0; r < rows && status_.ok(); r += piece) {
+    Tensor values = read_rows(name, shape, r, std::min(piece, rows - r));
+    if (values.empty()) continue;
+    convert_from_f32(values.f32(), memory + static_cast<size_t>(r) * row_bytes, dtype_, values.elements());
+  }
+  return {memory, shape, dtype_};
 }
 
 std::vector<std::string> WeightLoader::unused(std::initializer_list<const char*> ignored_prefixes) const {
   std::vector<std::string> names;
-  for (const auto& [name, info] : source_.tensors()) {
+  if (measuring()) return names;
+  for (const auto& [name, info] : source_->tensors()) {
     bool ignored = used_.contains(name);
     for (const char* prefix : ignored_prefixes) ignored = ignored || name.starts_with(prefix);
     if (!ignored) names.push_back(name);

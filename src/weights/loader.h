@@ -17,13 +17,20 @@ class WeightLoader {
  public:
   // dtype: kF32 or kBF16, of the packed matrices. Packed bytes are charged to tenant. All three outlive the loader;
   // source may die after loading, backend and budget must outlive the WeightStore.
-  WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype);
+  WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
+      : WeightLoader(&source, backend, budget, tenant, dtype) {}
+  // Without a source it measures: budget only counts (Budget::Measuring), every tensor is taken to be there in the
+  // shape that is asked for, nothing is read or packed, and what is handed out has shapes and no data.
+  WeightLoader(const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
+      : WeightLoader(nullptr, backend, budget, tenant, dtype) {}
 
   // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias,
   // <name>.bias [n].
   LinearWeight linear(const std::string& name, int64_t n, int64_t k, bool with_bias = true);
   // As linear, the matrix being exactly the tensor `name` (no suffix), no bias.
   LinearWeight matrix(const std::string& name, int64_t n, int64_t k);
+  // Rows [first, first + count) of <name>.weight [rows, k] and of <name>.bias [rows], as a matrix of their own.
+  LinearWeight linear_rows(const std::string& name, Shape shape, int64_t first, int64_t count);
   // <name>.weight [O, I / groups, kernel...] (kernel dims of size 1 may be absent) and optional <name>.bias.
   ConvWeight conv(const std::string& name, int64_t out_channels, int64_t in_channels, std::array<int64_t, 3> kernel,
                   int64_t groups = 1, bool with_bias = true);
@@ -33,11 +40,16 @@ class WeightLoader {
   // The tensor `name` [rows, columns] kept row-major in f32 or bf16 (for embedding).
   Tensor table(const std::string& name, int64_t rows, int64_t columns);
 
-  // Building blocks for weights that are computed rather than read (weight norm).
+  // Building blocks for weights that are computed rather than read (weight norm). Measuring, the tensors read are
+  // empty.
+  bool measuring() const { return source_ == nullptr; }
   bool has(const std::string& name) const;
-  std::vector<float> read_f32(const std::string& name, Shape shape);
-  LinearWeight pack_linear(const float* weight, int64_t n, int64_t k, const Tensor& bias);  // [n, k] row-major
+  // The tensor, or its rows [first, first + count), as f32 in the loader's staging memory: valid until the next call of
+  // any function that reads. Empty after an error.
+  Tensor read_f32(const std::string& name, Shape shape) { return read_rows(name, shape, 0, shape[0]); }
+  Tensor read_rows(const std::string& name, Shape shape, int64_t first, int64_t count);
   ConvWeight pack_conv(const Tensor& weight_f32, const ConvWeight& shape, const Tensor& bias);
+  Tensor keep(const Tensor& values_f32);
   Tensor keep(const std::vector<float>& values, Shape shape);
 
   void fail(Status status);  // first one wins
@@ -50,9 +62,14 @@ class WeightLoader {
   std::vector<Buffer> take_buffers() { return std::move(buffers_); }
 
  private:
+  WeightLoader(const TensorSource* source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
+      : source_(source), backend_(backend), budget_(budget), tenant_(tenant), dtype_(dtype) {}
   void* store(size_t bytes);
+  bool stage(int64_t elements, int64_t piece);
+  bool check(const std::string& name, const Shape& shape);
+  LinearWeight pack_rows(const std::string& name, const Shape& shape, int64_t first, int64_t count);
 
-  const TensorSource& source_;
+  const TensorSource* source_;
   const Backend& backend_;
   Budget& budget_;
   Tenant tenant_;
@@ -61,6 +78,7 @@ class WeightLoader {
   std::set<std::string> used_;
   std::vector<Buffer> buffers_;
   size_t block_used_bytes_ = 0;
+  Buffer staging_;  // f32 values, and behind them the raw bytes of one piece
 };
 
 }  // namespace liveavatar

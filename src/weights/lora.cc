@@ -37,12 +37,12 @@ Parsed parse_name(std::string name) {
   return parsed;
 }
 
-Status read_f32(const TensorSource& source, const std::string& name, std::vector<float>& values) {
-  const TensorInfo& info = source.tensors().at(name);
-  std::vector<std::byte> raw(static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype));
-  LA_RETURN_IF_ERROR(source.read(name, raw.data()));
-  values.resize(static_cast<size_t>(info.shape.elements()));
-  convert_to_f32(raw.data(), info.dtype, values.data(), info.shape.elements());
+Status read_f32(const TensorSource& source, const std::string& name, TensorPart part, std::vector<float>& values) {
+  DType dtype = source.tensors().at(name).dtype;
+  std::vector<std::byte> raw(static_cast<size_t>(part.count) * dtype_bytes(dtype));
+  LA_RETURN_IF_ERROR(source.read_part(name, part, raw.data()));
+  values.resize(static_cast<size_t>(part.count));
+  convert_to_f32(raw.data(), dtype, values.data(), part.count);
   return {};
 }
 
@@ -54,22 +54,22 @@ class MergedSource : public TensorSource {
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return base_->where() + " with " + adapter_->where(); }
 
-  Status read(const std::string& name, void* target) const override {
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
     auto merge = targets_.find(name);
     auto overwrite = overrides_.find(name);
-    if (merge == targets_.end()) {
-      return overwrite == overrides_.end() ? base_->read(name, target) : adapter_->read(overwrite->second, target);
-    }
-    std::vector<float> w, a, b;
-    LA_RETURN_IF_ERROR(overwrite == overrides_.end() ? read_f32(*base_, name, w)
-                                                     : read_f32(*adapter_, overwrite->second, w));
-    LA_RETURN_IF_ERROR(read_f32(*adapter_, merge->second.a, a));
-    LA_RETURN_IF_ERROR(read_f32(*adapter_, merge->second.b, b));
-    int64_t rank = adapter_->tensors().at(merge->second.a).shape[0];
-    int64_t in = static_cast<int64_t>(a.size()) / rank, out = static_cast<int64_t>(b.size()) / rank;
+    const TensorSource& from = overwrite == overrides_.end() ? *base_ : *adapter_;
+    const std::string& from_name = overwrite == overrides_.end() ? name : overwrite->second;
+    if (merge == targets_.end()) return from.read_part(from_name, part, target);
+    const Shape& a_shape = adapter_->tensors().at(merge->second.a).shape;
+    int64_t rank = a_shape[0], in = a_shape[1], rows = part.count / in;
+    LA_CHECK(part.first % in == 0 && part.count % in == 0);
+    std::vector<float> w, a, b;  // [rows, in], [rank, in], [rows, rank]
+    LA_RETURN_IF_ERROR(read_f32(from, from_name, part, w));
+    LA_RETURN_IF_ERROR(read_f32(*adapter_, merge->second.a, {0, rank * in}, a));
+    LA_RETURN_IF_ERROR(read_f32(*adapter_, merge->second.b, {part.first / in * rank, rows * rank}, b));
     float scale = alpha_ / static_cast<float>(rank);
     std::vector<float> delta(static_cast<size_t>(in));
-    for (int64_t o = 0; o < out; ++o) {
+    for (int64_t o = 0; o < rows; ++o) {
       std::fill(delta.begin(), delta.end(), 0.0f);
       for (int64_t r = 0; r < rank; ++r) {
         float factor = b[static_cast<size_t>(o * rank + r)];

@@ -24,10 +24,11 @@ class SafetensorsSource : public TensorSource {
   explicit SafetensorsSource(std::string where) : where_(std::move(where)) {}
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return where_; }
-  Status read(const std::string& name, void* target) const override {
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
     const Entry& entry = entries_.at(name);
-    const TensorInfo& info = tensors_.at(name);
-    return entry.file->read(entry.offset, target, static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype));
+    size_t item = dtype_bytes(tensors_.at(name).dtype);
+    return entry.file->read(entry.offset + static_cast<uint64_t>(part.first) * item, target,
+                            static_cast<size_t>(part.count) * item);
   }
 
   Status add_file(const std::string& path);

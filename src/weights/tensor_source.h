@@ -16,6 +16,11 @@ struct TensorInfo {
   DType dtype = DType::kF32;
 };
 
+// Elements [first, first + count) of a tensor.
+struct TensorPart {
+  int64_t first = 0, count = 0;
+};
+
 // Read-only, by name. Thread-safe for reading. The files stay open; nothing is read ahead.
 class TensorSource {
  public:
@@ -23,7 +28,11 @@ class TensorSource {
   // All tensors by name. Opening has checked that each lies wholly inside its file.
   virtual const std::map<std::string, TensorInfo>& tensors() const = 0;
   // Row-major bytes in the tensor's own dtype into target (shape x dtype bytes). name must be in tensors().
-  virtual Status read(const std::string& name, void* target) const = 0;
+  Status read(const std::string& name, void* target) const {
+    return read_part(name, {0, tensors().at(name).shape.elements()}, target);
+  }
+  // The same for a part, so that nobody has to hold a large tensor twice. A part of a matrix (rank 2) is whole rows.
+  virtual Status read_part(const std::string& name, TensorPart part, void* target) const = 0;
   // File or folder, for messages.
   virtual std::string where() const = 0;
 };

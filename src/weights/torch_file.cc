@@ -35,30 +35,16 @@ class TorchSource : public TensorSource {
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return file_->path(); }
 
-  Status read(const std::string& name, void* target) const override {
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
     const Placed& p = placed_.at(name);
     const TensorInfo& info = tensors_.at(name);
     size_t item = dtype_bytes(info.dtype);
-    uint64_t begin = p.data_offset + static_cast<uint64_t>(p.tensor.offset) * item;
-    int64_t elements = info.shape.elements();
-    if (elements == 0) return {};
-    if (p.contiguous) return file_->read(begin, target, static_cast<size_t>(elements) * item);
-    int64_t reach = 1;
-    for (size_t i = 0; i < p.tensor.shape.size(); ++i) reach += (p.tensor.shape[i] - 1) * p.tensor.strides[i];
-    std::vector<char> span(static_cast<size_t>(reach) * item);
-    LA_RETURN_IF_ERROR(file_->read(begin, span.data(), span.size()));
-    std::vector<int64_t> index(p.tensor.shape.size(), 0);
-    char* to = static_cast<char*>(target);
-    for (int64_t n = 0; n < elements; ++n, to += item) {
-      int64_t at = 0;
-      for (size_t i = 0; i < index.size(); ++i) at += index[i] * p.tensor.strides[i];
-      std::memcpy(to, span.data() + static_cast<size_t>(at) * item, item);
-      for (size_t i = index.size(); i-- > 0;) {
-        if (++index[i] < p.tensor.shape[i]) break;
-        index[i] = 0;
-      }
+    if (part.count == 0) return {};
+    if (p.contiguous) {
+      uint64_t begin = p.data_offset + static_cast<uint64_t>(p.tensor.offset + part.first) * item;
+      return file_->read(begin, target, static_cast<size_t>(part.count) * item);
     }
-    return {};
+    return gather(p, item, part, target);
   }
 
   Status collect(const PickleValue& value, const std::string& name, int depth) {
@@ -99,6 +85,23 @@ class TorchSource : public TensorSource {
   }
 
  private:
+  // A tensor that lies in its storage with other strides, element after element.
+  Status gather(const Placed& p, size_t item, TensorPart part, void* target) const {
+    int64_t reach = 1;
+    for (size_t i = 0; i < p.tensor.shape.size(); ++i) reach += (p.tensor.shape[i] - 1) * p.tensor.strides[i];
+    std::vector<char> span(static_cast<size_t>(reach) * item);
+    uint64_t begin = p.data_offset + static_cast<uint64_t>(p.tensor.offset) * item;
+    LA_RETURN_IF_ERROR(file_->read(begin, span.data(), span.size()));
+    char* to = static_cast<char*>(target);
+    for (int64_t n = part.first; n < part.first + part.count; ++n, to += item) {
+      int64_t at = 0, rest = n;
+      for (size_t i = p.tensor.shape.size(); i-- > 0; rest /= p.tensor.shape[i])
+        at += rest % p.tensor.shape[i] * p.tensor.strides[i];
+      std::memcpy(to, span.data() + static_cast<size_t>(at) * item, item);
+    }
+    return {};
+  }
+
   Status refuse(const std::string& why) const { return corrupt(file_->path() + ": refused: " + why); }
 
   // Every number in the pickle is somebody's claim: all are checked against the storage that is really there.

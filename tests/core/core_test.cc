@@ -93,5 +93,33 @@ TEST(ThreadPool, TouchesEveryIndexOnce) {
   }
 }
 
+TEST(Budget, EachTenantHasItsOwnPeakAndAChargeEndsWithItsOwner) {
+  Budget budget(100 << 10);
+  {
+    auto text = Buffer::allocate(budget, Tenant::kText, 40 << 10);
+    auto foreign = Charge::take(budget, Tenant::kMedia, 1000);
+    ASSERT_TRUE(text.ok() && foreign.ok());
+    EXPECT_FALSE(Charge::take(budget, Tenant::kMedia, 90 << 10).ok());
+  }
+  auto vae = Buffer::allocate(budget, Tenant::kVae, 8 << 10);
+  EXPECT_EQ(budget.used_bytes(), 8u << 10);
+  EXPECT_EQ(budget.peak_bytes(), (40u << 10) + 1000);
+  EXPECT_EQ(budget.peak_by_tenant()[size_t(Tenant::kText)], 40u << 10);
+  EXPECT_EQ(budget.peak_by_tenant()[size_t(Tenant::kMedia)], 1000u);
+  EXPECT_EQ(budget.used_by_tenant()[size_t(Tenant::kVae)], 8u << 10);
+}
+
+TEST(Budget, AMeasuringBudgetCountsAndTakesNoMemory) {
+  Budget counting{Budget::Measuring()};
+  auto huge = OwnedTensor::allocate(counting, Tenant::kWeights, {1 << 20, 1 << 20}, DType::kF32);
+  ASSERT_TRUE(huge.ok());
+  EXPECT_TRUE(huge->tensor.empty());
+  EXPECT_EQ(huge->buffer.bytes(), size_t{1} << 42);
+  EXPECT_EQ(counting.used_bytes(), size_t{1} << 42);
+  EXPECT_TRUE(huge->tensor.slice(5, 2).empty());
+  Arena arena = *Arena::allocate(counting, Tenant::kVae, 4096);
+  EXPECT_TRUE(arena.measuring());
+}
+
 }  // namespace
 }  // namespace liveavatar

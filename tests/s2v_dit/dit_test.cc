@@ -30,7 +30,9 @@ class Altered : public TensorSource {
   }
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return "altered"; }
-  Status read(const std::string& name, void* target) const override { return base_->read(name, target); }
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
+    return base_->read_part(name, part, target);
+  }
 
  private:
   TensorSourcePtr base_;

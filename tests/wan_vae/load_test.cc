@@ -15,11 +15,12 @@ class Altered : public TensorSource {
 
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return "altered.pth"; }
-  Status read(const std::string& name, void* target) const override {
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
     const TensorInfo& info = tensors_.at(name);
     auto* values = static_cast<float*>(target);
     auto it = base_->tensors().find(name);
-    if (it != base_->tensors().end() && it->second.shape == info.shape) LA_RETURN_IF_ERROR(base_->read(name, target));
+    if (it != base_->tensors().end() && it->second.shape == info.shape)
+      LA_RETURN_IF_ERROR(base_->read_part(name, part, target));
     if (name == spoilt_) values[0] = std::numeric_limits<float>::quiet_NaN();
     return {};
   }

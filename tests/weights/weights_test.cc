@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -132,6 +133,38 @@ TEST_F(WeightsTest, TheLoaderStaysInsideItsBudget) {
   WeightLoader loader(*source, *backend_, small, Tenant::kText, DType::kF32);
   loader.vector("a", {2});
   EXPECT_EQ(loader.status().code(), ErrorCode::kOutOfMemory);
+}
+
+// What a tensor passes through on its way is charged, and far smaller than the tensor; the packed bytes are those of
+// the whole matrix packed at once. A measuring loader counts the same bytes without a file.
+TEST_F(WeightsTest, ALargeMatrixIsPackedInPieces) {
+  constexpr int64_t kRows = 3001, kColumns = 1500;
+  std::vector<float> values(kRows * kColumns);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = float(i % 1013) - 500;
+  std::string header = R"({"m":{"dtype":"F32","shape":[3001,1500],"data_offsets":[0,18006000]}})";
+  auto source = *open_safetensors(write_safetensors(
+      "m.safetensors", header, {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)}));
+  for (const char* device : {"cpu", "reference"}) {
+    auto backend = make_backend(device, {.threads = 1});
+    ASSERT_TRUE(backend.ok()) << backend.status().message();
+    Budget budget, counting{Budget::Measuring()};
+    WeightLoader loader(*source, **backend, budget, Tenant::kText, DType::kBF16);
+    LinearWeight matrix = loader.matrix("m", kRows, kColumns);
+    Tensor table = loader.table("m", kRows, kColumns);
+    ASSERT_TRUE(loader.status().ok()) << loader.status().message();
+    std::vector<char> whole((*backend)->packed_linear_bytes(kRows, kColumns, DType::kBF16));
+    (*backend)->pack_linear(Tensor(values.data(), {kRows, kColumns}, DType::kF32), DType::kBF16, whole.data());
+    EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << device;
+    EXPECT_EQ(table.as<bf16>()[kRows * kColumns - 1].bits, to_bf16(values.back()).bits);
+    size_t kept = whole.size() + values.size() * 2;
+    EXPECT_LT(budget.peak_bytes(), kept + (8u << 20));
+
+    WeightLoader measuring(**backend, counting, Tenant::kText, DType::kBF16);
+    measuring.matrix("m", kRows, kColumns);
+    measuring.table("m", kRows, kColumns);
+    EXPECT_TRUE(measuring.status().ok());
+    EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
+  }
 }
 
 TEST_F(WeightsTest, ALoraThatFitsNothingIsNamed) {

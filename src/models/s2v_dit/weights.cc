@@ -1,5 +1,6 @@
 #include "models/s2v_dit/weights.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace liveavatar {
@@ -35,22 +36,27 @@ AudioInjectorWeights load_injector(WeightLoader& loader, const DitConfig& c, siz
   const std::string adain = "audio_injector.injector_adain_layers." + std::to_string(j) + ".linear";
   AudioInjectorWeights w;
   w.attention = load_attention(loader, "audio_injector.injector." + std::to_string(j), c.dim);
-  std::vector<float> matrix = loader.read_f32(adain + ".weight", {2 * c.dim, c.dim});  // first half: shift
-  Tensor bias = loader.vector(adain + ".bias", {2 * c.dim});
-  if (!loader.status().ok()) return w;
-  w.adain_shift = loader.pack_linear(matrix.data(), c.dim, c.dim, bias.slice(0, c.dim));
-  w.adain_scale = loader.pack_linear(matrix.data() + c.dim * c.dim, c.dim, c.dim, bias.slice(c.dim, c.dim));
+  Shape both{2 * c.dim, c.dim};  // first half: shift
+  w.adain_shift = loader.linear_rows(adain, both, 0, c.dim);
+  w.adain_scale = loader.linear_rows(adain, both, c.dim, c.dim);
   return w;
+}
+
+// SiLU(w) / sum SiLU(w) over the audio encoder's hidden states.
+Tensor load_layer_shares(WeightLoader& loader, const DitConfig& c) {
+  Tensor weights = loader.read_f32("casual_audio_encoder.weights", {1, c.audio_layers, 1, 1});
+  std::vector<float> shares(static_cast<size_t>(c.audio_layers), 1.0f);
+  if (!weights.empty()) std::copy_n(weights.f32(), c.audio_layers, shares.begin());
+  double sum = 0;
+  for (float& s : shares) sum += s = s / (1 + std::exp(-s));
+  for (float& s : shares) s = static_cast<float>(s / sum);
+  return loader.keep(shares, {c.audio_layers});
 }
 
 AudioEncoderWeights load_audio_encoder(WeightLoader& loader, const DitConfig& c) {
   const std::string name = "casual_audio_encoder.encoder.";  // the checkpoint's own spelling
   AudioEncoderWeights w;
-  std::vector<float> shares = loader.read_f32("casual_audio_encoder.weights", {1, c.audio_layers, 1, 1});
-  double sum = 0;
-  for (float& s : shares) sum += s = s / (1 + std::exp(-s));
-  for (float& s : shares) s = static_cast<float>(s / sum);
-  w.layer_shares = loader.keep(shares, {c.audio_layers});
+  w.layer_shares = load_layer_shares(loader, c);
   const std::array<int64_t, 3> kernel{1, 3, 1};  // time runs along rows, the local heads along columns
   int64_t quarter = c.dim / 4, half = c.dim / 2;
   w.conv1_local = loader.conv(name + "conv1_local.conv", quarter * c.audio_tokens, c.audio_dim, kernel);

@@ -21,22 +21,6 @@ int64_t dim_of(const TensorSource& source, const std::string& name, int axis) {
   return it == source.tensors().end() || it->second.shape.rank() <= axis ? 0 : it->second.shape[axis];
 }
 
-Expected<Umt5Config> read_config(const TensorSource& source) {
-  Umt5Config c;
-  c.vocabulary = dim_of(source, "token_embedding.weight", 0);
-  c.dim = dim_of(source, "token_embedding.weight", 1);
-  c.attention_dim = dim_of(source, "blocks.0.attn.q.weight", 0);
-  c.ffn_dim = dim_of(source, "blocks.0.ffn.fc1.weight", 0);
-  c.buckets = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 0);
-  c.heads = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 1);
-  while (dim_of(source, "blocks." + std::to_string(c.layers) + ".norm1.weight", 0) > 0) ++c.layers;
-  bool complete = c.vocabulary > 0 && c.dim > 0 && c.attention_dim > 0 && c.ffn_dim > 0 && c.buckets > 3 &&
-                  c.heads > 0 && c.layers > 0;
-  if (!complete || c.attention_dim % c.heads != 0)
-    return corrupt(source.where() + ": not a UMT5 encoder with a position table a layer");
-  return c;
-}
-
 Umt5LayerWeights load_layer(WeightLoader& loader, const Umt5Config& c, int64_t i) {
   const std::string name = "blocks." + std::to_string(i) + ".";
   Umt5LayerWeights w;
@@ -54,6 +38,32 @@ Umt5LayerWeights load_layer(WeightLoader& loader, const Umt5Config& c, int64_t i
 }
 
 }  // namespace
+
+Expected<Umt5Config> read_umt5_config(const TensorSource& source) {
+  Umt5Config c;
+  c.vocabulary = dim_of(source, "token_embedding.weight", 0);
+  c.dim = dim_of(source, "token_embedding.weight", 1);
+  c.attention_dim = dim_of(source, "blocks.0.attn.q.weight", 0);
+  c.ffn_dim = dim_of(source, "blocks.0.ffn.fc1.weight", 0);
+  c.buckets = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 0);
+  c.heads = dim_of(source, "blocks.0.pos_embedding.embedding.weight", 1);
+  while (dim_of(source, "blocks." + std::to_string(c.layers) + ".norm1.weight", 0) > 0) ++c.layers;
+  bool complete = c.vocabulary > 0 && c.dim > 0 && c.attention_dim > 0 && c.ffn_dim > 0 && c.buckets > 3 &&
+                  c.heads > 0 && c.layers > 0;
+  if (!complete || c.attention_dim % c.heads != 0)
+    return corrupt(source.where() + ": not a UMT5 encoder with a position table a layer");
+  return c;
+}
+
+Expected<Umt5Weights> load_umt5_weights(const Umt5Config& c, WeightLoader& loader) {
+  Umt5Weights w;
+  w.embedding = loader.table("token_embedding.weight", c.vocabulary, c.dim);
+  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) w.layers.push_back(load_layer(loader, c, i));
+  w.norm = loader.vector("norm.weight", {c.dim});
+  LA_RETURN_IF_ERROR(loader.status());
+  w.buffers = loader.take_buffers();
+  return w;
+}
 
 int64_t position_bucket(int64_t distance, int64_t buckets) {
   int64_t half = buckets / 2, exact = half / 2, far = std::abs(distance);
@@ -82,14 +92,9 @@ Umt5Activations::Umt5Activations(const Umt5Config& c, int64_t tokens, DType dtyp
 
 Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& backend, Budget& budget, DType dtype) {
   std::unique_ptr<Umt5> model(new Umt5(backend, budget, dtype));
-  LA_ASSIGN_OR_RETURN(model->config_, read_config(source));
-  const Umt5Config& c = model->config_;
+  LA_ASSIGN_OR_RETURN(model->config_, read_umt5_config(source));
   WeightLoader loader(source, backend, budget, Tenant::kText, dtype);
-  model->embedding_ = loader.table("token_embedding.weight", c.vocabulary, c.dim);
-  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) model->layers_.push_back(load_layer(loader, c, i));
-  model->norm_ = loader.vector("norm.weight", {c.dim});
-  LA_RETURN_IF_ERROR(loader.status());
-  model->buffers_ = loader.take_buffers();
+  LA_ASSIGN_OR_RETURN(model->weights_, load_umt5_weights(model->config_, loader));
   return model;
 }
 
@@ -138,9 +143,9 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
   Umt5Activations a(config_, tokens, dtype_, arena);
   LA_ASSIGN_OR_RETURN(OwnedTensor rows,
                       OwnedTensor::allocate(budget_, Tenant::kConditioning, {tokens, config_.dim}, DType::kF32));
-  ops::embedding(backend_, ids, embedding_, a.x);
-  for (const Umt5LayerWeights& w : layers_) layer(w, a);
-  ops::rms_norm(backend_, a.x, kEps, norm_, rows.tensor);
+  ops::embedding(backend_, ids, weights_.embedding, a.x);
+  for (const Umt5LayerWeights& w : weights_.layers) layer(w, a);
+  ops::rms_norm(backend_, a.x, kEps, weights_.norm, rows.tensor);
   return rows;
 }
 

@@ -24,6 +24,18 @@ struct Umt5LayerWeights {
   Tensor positions;             // f32 [buckets, heads]
 };
 
+struct Umt5Weights {
+  Tensor embedding;  // [vocabulary, D]
+  std::vector<Umt5LayerWeights> layers;
+  Tensor norm;  // f32 [D]
+  std::vector<Buffer> buffers;
+};
+
+// Sizes from the shapes of the checkpoint's tensors.
+Expected<Umt5Config> read_umt5_config(const TensorSource& source);
+// Takes every tensor by the original's name.
+Expected<Umt5Weights> load_umt5_weights(const Umt5Config& config, WeightLoader& loader);
+
 // Buffers of one pass over `tokens` tokens; over a measuring Arena only their size.
 struct Umt5Activations {
   Tensor x;                     // f32 [T, D]
@@ -58,10 +70,7 @@ class Umt5 {
   Budget& budget_;
   DType dtype_;
   Umt5Config config_;
-  Tensor embedding_;  // [vocabulary, D]
-  std::vector<Umt5LayerWeights> layers_;
-  Tensor norm_;
-  std::vector<Buffer> buffers_;
+  Umt5Weights weights_;
 };
 
 }  // namespace liveavatar

@@ -33,7 +33,8 @@ Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backe
                                                DType dtype) {
   std::unique_ptr<WanVae> vae(new WanVae(backend, budget, dtype));
   LA_ASSIGN_OR_RETURN(vae->config_, read_vae_config(source));
-  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, source, backend, budget, dtype));
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
+  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, loader, source.where()));
   return vae;
 }
 

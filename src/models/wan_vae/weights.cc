@@ -3,8 +3,6 @@
 #include <span>
 #include <string>
 
-#include "weights/loader.h"
-
 namespace liveavatar {
 
 namespace {
@@ -15,17 +13,13 @@ constexpr std::array<int64_t, 3> kCube{3, 3, 3}, kPlane{1, 3, 3}, kTime{3, 1, 1}
 ConvWeight conv_rows(WeightLoader& loader, const std::string& name, const Shape& shape, std::array<int64_t, 3> kernel,
                      std::array<int64_t, 2> begin_count) {
   auto [begin, count] = begin_count;
-  std::vector<float> weight = loader.read_f32(name + ".weight", shape);
-  std::vector<float> bias = loader.read_f32(name + ".bias", {shape[0]});
-  if (!loader.status().ok()) return {};
+  Tensor bias = loader.keep(loader.read_rows(name + ".bias", {shape[0]}, begin, count));
+  Tensor weight = loader.read_rows(name + ".weight", shape, begin, count);
   ConvWeight rows;
   rows.out_channels = count;
   rows.in_channels = shape[1];
   rows.kernel = kernel;
-  int64_t row_values = shape.elements() / shape[0];
-  Tensor values(weight.data() + begin * row_values, {count, shape[1], kernel[0], kernel[1], kernel[2]}, DType::kF32);
-  std::vector<float> rows_bias(bias.begin() + begin, bias.begin() + begin + count);
-  return loader.pack_conv(values, rows, loader.keep(rows_bias, {count}));
+  return loader.pack_conv(weight, rows, bias);
 }
 
 ResidualWeights load_residual(WeightLoader& loader, const std::string& name, int64_t in, int64_t out) {
@@ -109,9 +103,7 @@ void load_normalisation(WeightLoader& loader, const WanVaeConfig& config, WanVae
 
 }  // namespace
 
-Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, const TensorSource& source, const Backend& backend,
-                                         Budget& budget, DType dtype) {
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
+Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, WeightLoader& loader, const std::string& where) {
   int64_t top = config.dim * config.dim_mult.back(), z = config.z_dim;
   WanVaeWeights w;
   w.encoder = load_half(loader, {"encoder", "downsamples", encoder_layers(config), 3, config.dim, top, top, 2 * z});
@@ -122,7 +114,7 @@ Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, const Tenso
   load_normalisation(loader, config, w);
   LA_RETURN_IF_ERROR(loader.status());
   if (std::vector<std::string> extra = loader.unused(); !extra.empty()) {
-    return corrupt(source.where() + ": unknown tensor " + extra.front() + " (" + std::to_string(extra.size()) +
+    return corrupt(where + ": unknown tensor " + extra.front() + " (" + std::to_string(extra.size()) +
                    " in all); this is not a Wan 2.1 VAE, take Wan2.1_VAE.pth of the checkpoint");
   }
   w.buffers = loader.take_buffers();

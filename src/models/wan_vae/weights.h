@@ -1,11 +1,13 @@
 // Weights of the VAE: packed convolutions and f32 gains, in running order.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "core/memory.h"
 #include "models/wan_vae/config.h"
 #include "ops/backend.h"
+#include "weights/loader.h"
 
 namespace liveavatar {
 
@@ -52,8 +54,8 @@ struct WanVaeWeights {
   std::vector<Buffer> buffers;  // where all of it lies
 };
 
-// Charged to Tenant::kWeights. A missing, misshaped, extra or not finite tensor is named in the error.
-Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, const TensorSource& source, const Backend& backend,
-                                         Budget& budget, DType dtype);
+// Takes every tensor by the original's name. A missing, misshaped, extra or not finite tensor is named in the error;
+// where: the file, for messages.
+Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, WeightLoader& loader, const std::string& where);
 
 }  // namespace liveavatar

@@ -42,6 +42,9 @@ struct Wav2Vec2Weights {
   std::vector<Buffer> buffers;
 };
 
+// Takes every tensor by its Hugging Face name.
+Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& config, WeightLoader& loader);
+
 // Buffers of one pass over at most `frames` hidden states; over a measuring Arena only their size.
 struct Wav2Vec2Activations {
   Tensor conv_a, conv_b;  // flat f32, the feature extractor's chunk

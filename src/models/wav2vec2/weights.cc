@@ -1,4 +1,5 @@
 // Names as in the Hugging Face checkpoints, with both spellings of the weight-normalised position convolution.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -18,24 +19,25 @@ ConvWeight load_position(WeightLoader& loader, const Wav2Vec2Config& c, const st
   const std::string name = prefix + "encoder.pos_conv_embed.conv.";
   bool newer = loader.has(name + "parametrizations.weight.original0");
   int64_t inputs = c.width / c.position_groups;
-  std::vector<float> g =
-      loader.read_f32(name + (newer ? "parametrizations.weight.original0" : "weight_g"), {1, 1, c.position_kernel});
-  std::vector<float> v = loader.read_f32(name + (newer ? "parametrizations.weight.original1" : "weight_v"),
-                                         {c.width, inputs, c.position_kernel});
   Tensor bias = loader.vector(name + "bias", {c.width});
-  if (!loader.status().ok()) return {};
-  for (int64_t k = 0; k < c.position_kernel; ++k) {
+  Tensor g =
+      loader.read_f32(name + (newer ? "parametrizations.weight.original0" : "weight_g"), {1, 1, c.position_kernel});
+  std::vector<float> lengths(static_cast<size_t>(c.position_kernel));
+  if (!g.empty()) std::copy_n(g.f32(), c.position_kernel, lengths.begin());
+  Tensor v = loader.read_f32(name + (newer ? "parametrizations.weight.original1" : "weight_v"),
+                             {c.width, inputs, c.position_kernel});
+  for (int64_t k = 0; !v.empty() && k < c.position_kernel; ++k) {
     double squares = 0;
-    for (int64_t i = k; i < static_cast<int64_t>(v.size()); i += c.position_kernel)
-      squares += double(v[size_t(i)]) * v[size_t(i)];
-    float factor = static_cast<float>(g[size_t(k)] / std::sqrt(squares));
-    for (int64_t i = k; i < static_cast<int64_t>(v.size()); i += c.position_kernel) v[size_t(i)] *= factor;
+    for (int64_t i = k; i < v.elements(); i += c.position_kernel) squares += double(v.f32()[i]) * v.f32()[i];
+    float factor = static_cast<float>(lengths[size_t(k)] / std::sqrt(squares));
+    for (int64_t i = k; i < v.elements(); i += c.position_kernel) v.f32()[i] *= factor;
   }
   ConvWeight shape;
   shape.out_channels = shape.in_channels = c.width;
   shape.kernel = {1, 1, c.position_kernel};
   shape.groups = c.position_groups;
-  return loader.pack_conv(Tensor(v.data(), {c.width, inputs, 1, 1, c.position_kernel}, DType::kF32), shape, bias);
+  if (!loader.status().ok()) return shape;
+  return loader.pack_conv(v.reshape({c.width, inputs, 1, 1, c.position_kernel}), shape, bias);
 }
 
 Wav2Vec2LayerWeights load_layer(WeightLoader& loader, const Wav2Vec2Config& c, const std::string& name) {
@@ -53,7 +55,21 @@ Wav2Vec2LayerWeights load_layer(WeightLoader& loader, const Wav2Vec2Config& c, c
   return w;
 }
 
-Wav2Vec2Weights load_weights(WeightLoader& loader, const Wav2Vec2Config& c) {
+Status check_extractor(const nlohmann::json& json, const std::string& path) {
+  auto same = [&](const char* key, const std::array<int64_t, 7>& want) {
+    return !json.contains(key) || json[key] == nlohmann::json(std::vector<int64_t>(want.begin(), want.end()));
+  };
+  if (!same("conv_kernel", kKernels) || !same("conv_stride", kStrides))
+    return wrong(path, "another feature extractor than wav2vec2's seven layers");
+  if (json.value("feat_extract_norm", std::string("layer")) != "layer" || !json.value("do_stable_layer_norm", true)) {
+    return wrong(path, "not the large kind (feat_extract_norm layer, do_stable_layer_norm true)");
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& c, WeightLoader& loader) {
   const std::string prefix = loader.has("wav2vec2.encoder.layer_norm.weight") ? "wav2vec2." : "";
   Wav2Vec2Weights w;
   for (size_t i = 0; i < kKernels.size(); ++i) {
@@ -73,22 +89,10 @@ Wav2Vec2Weights load_weights(WeightLoader& loader, const Wav2Vec2Config& c) {
   }
   w.norm_weight = loader.vector(prefix + "encoder.layer_norm.weight", {c.width});
   w.norm_bias = loader.vector(prefix + "encoder.layer_norm.bias", {c.width});
+  LA_RETURN_IF_ERROR(loader.status());
+  w.buffers = loader.take_buffers();
   return w;
 }
-
-Status check_extractor(const nlohmann::json& json, const std::string& path) {
-  auto same = [&](const char* key, const std::array<int64_t, 7>& want) {
-    return !json.contains(key) || json[key] == nlohmann::json(std::vector<int64_t>(want.begin(), want.end()));
-  };
-  if (!same("conv_kernel", kKernels) || !same("conv_stride", kStrides))
-    return wrong(path, "another feature extractor than wav2vec2's seven layers");
-  if (json.value("feat_extract_norm", std::string("layer")) != "layer" || !json.value("do_stable_layer_norm", true)) {
-    return wrong(path, "not the large kind (feat_extract_norm layer, do_stable_layer_norm true)");
-  }
-  return {};
-}
-
-}  // namespace
 
 Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir) {
   const std::string path = dir + "/config.json";
@@ -139,9 +143,7 @@ Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load_file(const std::string& dir, 
   LA_ASSIGN_OR_RETURN(model->config_, read_wav2vec2_config(dir));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(weights));
   WeightLoader loader(*source, backend, budget, Tenant::kAudio, dtype);
-  model->weights_ = load_weights(loader, model->config_);
-  LA_RETURN_IF_ERROR(loader.status());
-  model->weights_.buffers = loader.take_buffers();
+  LA_ASSIGN_OR_RETURN(model->weights_, load_wav2vec2_weights(model->config_, loader));
   return model;
 }
 
