@@ -1,0 +1,77 @@
+"""Encodes seeded scenes for train_dit.py, in shards: latents by the VAE, features by the audio encoder, captions as text.
+
+A shard is finished or absent, so that a stopped run goes on where it was and training may start on the first ones.
+"""
+
+import argparse
+import os
+import pathlib
+
+import numpy as np
+import torch
+
+import audio_encoder
+import vae
+import world
+from training import part
+
+STILL_FRAMES = 13  # in front of the clip: latent 1 is the reference, latent 3 near the still's fixed point, the motion latents
+SILENT_EVERY = 24
+
+
+def load_vae(path):
+    saved = torch.load(path)
+    model = vae.channels_last(vae.VAE(saved["dim"]))
+    model.load_state_dict(saved["average"])
+    return model.eval()
+
+
+def load_audio(path):
+    saved = torch.load(path)
+    model = audio_encoder.AudioEncoder(saved["config"])
+    model.load_state_dict(part(saved["average"], "encoder"))
+    return model.eval()
+
+
+@torch.no_grad()
+def encode(codec, listener, scene):
+    """-> z [2 + frames / 4, 16, h, w] f16 (reference, motion, clip), features [L, C, frames] f16."""
+    frames = np.concatenate([np.repeat(scene.still[None], STILL_FRAMES, 0), scene.frames])
+    video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    z = codec.encode(video.contiguous(memory_format=torch.channels_last_3d))[0].transpose(0, 1)
+    states = listener(torch.from_numpy(audio_encoder.normalise(scene.audio).astype(np.float32))[None])
+    features = audio_encoder.columns(torch.cat(states), len(scene.frames))
+    return z[[1, 3, *range(4, len(z))]].half().numpy(), features.half().numpy()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vae", default="vae.pt")
+    parser.add_argument("--audio", default="audio.pt")
+    parser.add_argument("--out", type=pathlib.Path, default="latents", help="folder of shards")
+    parser.add_argument("--shards", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first shard")
+    parser.add_argument("--scenes", type=int, default=40, help="a shard")
+    parser.add_argument("--frames", type=int, default=96)
+    parser.add_argument("--size", type=int, default=128)
+    args = parser.parse_args()
+    codec, listener = load_vae(args.vae), load_audio(args.audio)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for shard in range(args.first, args.first + args.shards):
+        path = args.out / f"{shard:04d}.npz"
+        if path.exists():
+            continue
+        seeds = range(10**6 + shard * args.scenes, 10**6 + (shard + 1) * args.scenes)
+        scenes, parts = [], []
+        for seed in seeds:
+            scene = world.scene(seed, args.frames, args.size, silent=seed % SILENT_EVERY == 0)
+            scenes.append(scene.caption)
+            parts.append(encode(codec, listener, scene))
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, z=np.stack([p[0] for p in parts]), features=np.stack([p[1] for p in parts]), captions=np.array(scenes))
+        os.replace(partial, path)
+        print(f"shard {shard}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
