@@ -48,12 +48,15 @@ class Scenes:
         out[:len(rows)] = torch.as_tensor(rows)[:self.text_len]
         return out
 
-    def batch(self, rng, count):
+    def batch(self, rng, count, window):
+        """-> z [count, 16, 2 + window, h, w] normalised (reference, motion, window), features [count, L, C, 4 window], rows, first latent."""
         index = rng.integers(len(self.z), size=count)
         pick = lambda parts: torch.stack([parts[i] for i in index]).float()
         z = (pick(self.z) - self.mean[:, None, None]) / self.std[:, None, None]
         rows = pick(self.rows) * torch.from_numpy(rng.random(count) >= EMPTY_PROMPT)[:, None, None]
-        return z.transpose(1, 2), pick(self.features), rows
+        first = dit.BLOCK * int(rng.integers((z.shape[1] - 2 - window) // dit.BLOCK + 1))
+        z = torch.cat([z[:, :2], z[:, 2 + first:2 + first + window]], 1).transpose(1, 2)
+        return z, pick(self.features)[..., 4 * first:4 * (first + window)], rows, first
 
 
 def region_weights(side, mouth, eyes):
@@ -72,14 +75,14 @@ def noise_levels(rng, count):
 
 
 def loss_of(model, batch, rng, weight, report):
-    z, features, rows = batch
-    own = torch.from_numpy(rng.random(len(z)) < 0.3)[:, None, None, None, None]  # the adaptive sink's reference
+    z, features, rows, first = batch
+    own = torch.from_numpy(rng.random(len(z)) < 0.3 * (first == 0))[:, None, None, None, None]  # the adaptive sink's reference
     reference = torch.where(own, z[:, :, 2:3], z[:, :, :1])
     motion, x0 = z[:, :, 1:2].expand(-1, -1, dit.MOTION_LATENTS, -1, -1), z[:, :, 2:]
     noise = torch.randn_like(x0)
     which, sigma = noise_levels(rng, len(z))
     s = sigma.view(-1, 1, 1, 1, 1)
-    start = 0 if rng.random() < 0.5 else dit.BLOCK * int(rng.integers(1, 2000))
+    start = first if rng.random() < 0.5 else dit.BLOCK * int(rng.integers(1, 2000))
     positions = model.positions(*x0.shape[-2:])
     with autocast():
         text = model.text(rows)
@@ -98,7 +101,8 @@ def main():
     parser.add_argument("--tokenizer", default="spiece.model")
     parser.add_argument("--out", default="dit.pt", help="checkpoint; training goes on from it if it is there")
     parser.add_argument("--minutes", type=float, default=60, help="of training in all, over all restarts")
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=5)
+    parser.add_argument("--window", type=int, default=15, help="latents of a scene seen at once: the ring and one block more")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--mouth", type=float, default=4, help="loss weight of the mouth region")
     parser.add_argument("--eyes", type=float, default=2, help="loss weight of the eye region")
@@ -111,7 +115,7 @@ def main():
     run = Run(args.out, model, Muon(model, args.lr, skip=adam), args.minutes, args.lr)
     weight, report = region_weights(scenes.z[0].shape[-1], args.mouth, args.eyes), {}
     while run.unfinished():
-        batch = scenes.batch(rng, args.batch)
+        batch = scenes.batch(rng, args.batch, args.window)
         run.step(lambda: loss_of(model, batch, rng, weight, report))
         if run.due():
             levels = ", ".join(f"{k}: {np.mean(v):.4f}" for k, v in sorted(report.items()))
