@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "liveavatar/status.h"
 
@@ -24,7 +25,7 @@ struct EngineOptions {
   std::string device = "cpu";      // "cpu", or "reference" (slow plain loops, for checking)
   std::string dtype = "bf16";      // "bf16" or "f32"
   int threads = 0;                 // 0: as many as this process may use
-  size_t memory_budget_bytes = 0;  // 0: no limit. Over it: kOutOfMemory, before anything is made
+  size_t memory_budget_bytes = 0;  // 0: no limit. What would not fit is kOutOfMemory before a weight is read
 };
 
 enum class Fit {
@@ -34,7 +35,7 @@ enum class Fit {
 
 // Where a running job stands. Counts start at 0; blocks is the whole job's number of blocks.
 struct Progress {
-  std::string stage;  // "text", "audio", "image", "prefill", "sample", "decode"
+  std::string stage;  // what begins: "text", "image", "prefill", "sample", "decode", "write" (your callback)
   int64_t block = 0, blocks = 0;
   int64_t frames_done = 0, frames = 0;
 };
@@ -72,6 +73,12 @@ struct VideoBlock {
 // Return false to stop: generate() then returns kCancelled and everything delivered so far is yours.
 using BlockCallback = std::function<bool(const VideoBlock&)>;
 
+// Who holds memory: "weights", "kv_cache", "conditioning", "activations", "vae", "text", "audio", "media", "runtime".
+struct TenantMemory {
+  std::string name;
+  size_t used_bytes = 0, peak_bytes = 0;
+};
+
 // Loaded models on one device. One job at a time per engine; different engines are independent.
 class Engine {
  public:
@@ -84,6 +91,7 @@ class Engine {
   virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
   virtual size_t memory_used_bytes() const = 0;
   virtual size_t memory_peak_bytes() const = 0;
+  virtual std::vector<TenantMemory> memory_by_tenant() const = 0;
 };
 
 // An MP4 (H.264 + AAC, fragmented: playable while it grows) with the voice beside the frames.

@@ -12,6 +12,7 @@ namespace liveavatar::cli {
 using Command = std::function<int()>;
 
 Command add_generate(CLI::App& app);
+Command add_plan(CLI::App& app);
 Command add_info(CLI::App& app);
 Command add_doctor(CLI::App& app);
 Command add_sheet(CLI::App& app);

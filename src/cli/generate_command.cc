@@ -7,9 +7,10 @@
 
 #include "cli/commands.h"
 #include "cli/progress.h"
+#include "cli/run_report.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
-#include "pipeline/job.h"
+#include "pipeline/job_plan.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -25,7 +26,7 @@ struct Flags {
   EngineOptions engine;
   Job job;
   std::string fit = "cover";
-  std::string save_file, save_dir;
+  std::string save_file, save_dir, report_file;
   bool online_decode = false, no_online_decode = false, quiet = false;
   int64_t base_seed = -1;
   CLI::App* app = nullptr;
@@ -133,8 +134,10 @@ void add_machine(CLI::App& app, Flags& f) {
       ->check(CLI::Range(0, 1024))
       ->group("Model and machine");
   app.add_option("--memory_budget", f.engine.memory_budget_bytes,
-                 "Most memory for models and caches, e.g. 8GiB (default: no limit)")
+                 "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
       ->transform(CLI::AsSizeValue(false))
+      ->group("Model and machine");
+  app.add_option("--report", f.report_file, "Write plan and truth as JSON: peak memory by tenant, seconds by stage")
       ->group("Model and machine");
   app.add_flag("--quiet", f.quiet, "Print errors only")->group("Model and machine");
   for (const Accepted& a : kAccepted) {
@@ -181,6 +184,46 @@ Status write_video(Engine& engine, Flags& f, const JobInfo& info, int64_t& frame
   return finished;
 }
 
+// The plan of the job; what cannot fit is refused here, before a weight is read.
+Expected<Verdict> judge_job(const Flags& f) {
+  LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(f.engine, f.job));
+  LA_RETURN_IF_ERROR(check_fits(request, f.engine.memory_budget_bytes));
+  return judge(request, f.engine.memory_budget_bytes);
+}
+
+// What is said at the end, and written with --report.
+Status conclude(const Flags& f, const JobInfo& info, const Truth& truth) {
+  if (truth.frames > 0 && !f.quiet) {
+    std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", f.save_file.c_str(), long(info.width), long(info.height),
+                 clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
+    print_truth(truth);
+  }
+  return f.report_file.empty() ? Status() : write_text(f.report_file, to_json(truth));
+}
+
+int run(Flags& f, const Verdict& verdict) {
+  StageClock clock;
+  clock.begin("load");
+  auto engine = Engine::load(f.engine);
+  if (!engine.ok()) return report(engine.status());
+  auto info = (*engine)->describe(f.job);
+  if (!info.ok()) return report(info.status());
+  ProgressLine line(f.quiet);
+  f.job.on_progress = [&](const Progress& p) {
+    clock.begin(p.stage);
+    line.update(p, info->fps);
+  };
+  int64_t frames = 0;
+  Status status = write_video(**engine, f, *info, frames);
+  line.finish();
+  Status reported = conclude(f, *info, truth_of(verdict, **engine, clock, frames));
+  bool stopped = status.code() == ErrorCode::kCancelled;
+  if (stopped && !f.quiet) std::fprintf(stderr, "stopped; the video up to here is complete\n");
+  if (stopped) return 130;
+  if (status.ok()) status = reported;
+  return status.ok() ? 0 : report(status);
+}
+
 int generate(Flags& f) {
   std::signal(SIGINT, on_stop_signal);
   std::signal(SIGTERM, on_stop_signal);
@@ -195,23 +238,8 @@ int generate(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  auto engine = Engine::load(f.engine);
-  if (!engine.ok()) return report(engine.status());
-  auto info = (*engine)->describe(f.job);
-  if (!info.ok()) return report(info.status());
-  ProgressLine line(f.quiet);
-  f.job.on_progress = [&](const Progress& p) { line.update(p, info->fps); };
-  int64_t frames = 0;
-  Status status = write_video(**engine, f, *info, frames);
-  line.finish();
-  bool stopped = status.code() == ErrorCode::kCancelled;
-  if (frames > 0 && !f.quiet) {
-    std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", f.save_file.c_str(), long(info->width), long(info->height),
-                 clock_text(double(frames) / double(info->fps)).c_str(), long(info->fps));
-  }
-  if (stopped && !f.quiet) std::fprintf(stderr, "stopped; the video up to here is complete\n");
-  if (stopped) return 130;
-  return status.ok() ? 0 : report(status);
+  auto verdict = judge_job(f);
+  return verdict.ok() ? run(f, *verdict) : report(verdict.status());
 }
 
 }  // namespace

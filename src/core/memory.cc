@@ -37,6 +37,7 @@ Status Budget::charge(Tenant tenant, size_t bytes) {
   size_t t = static_cast<size_t>(tenant);
   raise_to(tenant_peaks_[t], by_tenant_[t] += bytes);
   raise_to(peak_bytes_, used + bytes);
+  raise_to(recent_peak_bytes_, used + bytes);
   return {};
 }
 

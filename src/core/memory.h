@@ -40,13 +40,16 @@ class Budget {
   size_t used_bytes() const { return used_bytes_.load(); }
   size_t used_bytes(Tenant t) const { return by_tenant_[static_cast<size_t>(t)].load(); }
   size_t peak_bytes() const { return peak_bytes_.load(); }
+  // The peak since the last restart: of one stage of a run.
+  void restart_recent_peak() { recent_peak_bytes_ = used_bytes_.load(); }
+  size_t recent_peak_bytes() const { return recent_peak_bytes_.load(); }
   TenantBytes used_by_tenant() const;
   TenantBytes peak_by_tenant() const;  // each at its own highest; they need not have been so at one time
 
  private:
   size_t limit_bytes_ = kUnlimited;
   bool measuring_ = false;
-  std::atomic<size_t> used_bytes_{0}, peak_bytes_{0};
+  std::atomic<size_t> used_bytes_{0}, peak_bytes_{0}, recent_peak_bytes_{0};
   std::array<std::atomic<size_t>, kTenantCount> by_tenant_{}, tenant_peaks_{};
 };
 

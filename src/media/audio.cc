@@ -199,4 +199,16 @@ Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz) {
   }
 }
 
+Expected<double> sound_seconds(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_AUDIO, "a sound"));
+  if (input.format->duration > 0) return double(input.format->duration) / AV_TIME_BASE;
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> stream, open_audio(path));
+  std::vector<float> chunk(static_cast<size_t>(stream->channels()) << 14);
+  for (int64_t frames = 0;;) {
+    LA_ASSIGN_OR_RETURN(int64_t got, stream->read(chunk.data(), 1 << 14));
+    if (got == 0) return double(frames) / stream->sample_rate_hz();
+    frames += got;
+  }
+}
+
 }  // namespace liveavatar

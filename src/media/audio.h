@@ -28,6 +28,9 @@ Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
 // Channels averaged, then resampled (soxr, high quality) to rate_hz: ceil(samples * rate_hz / own rate) samples.
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz);
 
+// How long the sound is by its file's own word; a file that does not say is read to its end.
+Expected<double> sound_seconds(const std::string& path);
+
 // All of it at once; for short sounds.
 Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz);
 

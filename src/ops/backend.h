@@ -2,7 +2,7 @@
 // Rules every backend keeps:
 //  * a row's result never depends on the rows beside it, nor on the number of threads (bit for bit);
 //  * products are summed in f32; f32 and bf16 operands mix freely; out may be f32 or bf16;
-//  * nothing is allocated during an op beyond scratch that the backend made at start-up.
+//  * nothing is allocated during an op: models reserve scratch for their largest attention before they run.
 // Not thread-safe: one op at a time per backend object.
 #pragma once
 
@@ -23,6 +23,10 @@ class Backend {
   virtual std::string name() const = 0;
   virtual std::string describe() const = 0;  // what was chosen on this machine and why; for `doctor`
   virtual int threads() const = 0;
+
+  // Makes scratch for attentions up to this size, charged to the budget; it stays. An op that nobody reserved for still
+  // works, with memory outside the budget.
+  virtual Status reserve(const AttentionSize& largest) = 0;
 
   // Packed weights. `weight` is host row-major [N, K] or [O, I / groups, frames, rows, columns], f32 or bf16;
   // `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` (kF32 or kBF16) once. A linear weight may be

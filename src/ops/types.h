@@ -54,6 +54,12 @@ struct AttentionSpec {
   Tensor bias;  // optional f32 [heads, Lq, Lk of all segments], added to scale * q.k
 };
 
+// The largest attention that somebody will ask for: what a backend makes its scratch by.
+struct AttentionSize {
+  int64_t heads = 1, width = 0, keys = 0;  // width: heads * d; keys: of all segments
+  DType dtype = DType::kF32;               // of queries and keys
+};
+
 // y -> y * (1 + scale) + shift; f32 [G, D], rows in G equal groups.
 struct Modulation {
   Tensor shift, scale;

@@ -6,6 +6,7 @@
 
 #include "models/wan_vae/still.h"
 #include "pipeline/frame_decoder.h"
+#include "pipeline/job_plan.h"
 #include "pipeline/noise.h"
 #include "pipeline/sampler.h"
 
@@ -34,23 +35,30 @@ class ClipLoop {
     LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_));
     LA_ASSIGN_OR_RETURN(voice_, Voice::open(models_, job_));
     plan_ = plan_job(job_, portrait, voice_->features(), hooks_.past_voice);
+    LA_RETURN_IF_ERROR(check_budget());
+    size_t writer_bytes = video_writer_bytes(plan_.info.height, plan_.info.width);
+    LA_ASSIGN_OR_RETURN(writer_, Charge::take(*models_.budget, Tenant::kMedia, writer_bytes));
     LA_RETURN_IF_ERROR(open_sampler());
     LA_RETURN_IF_ERROR(encode_portrait(portrait));
-    LA_RETURN_IF_ERROR(open_block_memory());
     return job_.online_decode ? run_online() : run_offline();
   }
 
  private:
+  // Refused before the first large allocation, with what would fit. The voice's length is known to the sample now.
+  Status check_budget() {
+    if (models_.options.memory_budget_bytes == 0) return {};
+    LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(models_.options, job_));
+    request.voice_samples = voice_->features().voice_samples();
+    request.blocks = plan_.info.blocks;
+    return check_fits(request, models_.options.memory_budget_bytes);
+  }
+
   Status open_sampler() {
     progress("text", 0);
     LA_ASSIGN_OR_RETURN(EncodedPrompt prompt, encode_prompt(models_, job_.prompt));
     if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
     show("context", prompt.rows.tensor);
-    DitGeometry geometry;
-    geometry.latent_height = plan_.latent_height();
-    geometry.latent_width = plan_.latent_width();
-    geometry.clip_latents = plan_.clip_latents();
-    geometry.block_latents = kBlockLatents;
+    DitGeometry geometry = plan_.geometry();
     SamplerOptions options{job_.sample_steps, job_.sample_shift, job_.seed, hooks_.relative_dist};
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
     sampler_->set_prompt(prompt.rows.tensor);
@@ -64,72 +72,56 @@ class ClipLoop {
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, pixels.tensor.f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
-    Shape one{still_.first.tensor.dim(0), 1, plan_.latent_height(), plan_.latent_width()};
-    LA_ASSIGN_OR_RETURN(reference_, OwnedTensor::allocate(budget, Tenant::kConditioning, one, DType::kF32));
-    copy_latent(still_.first.tensor, 1, reference_.tensor);  // latent 1 of five equal frames
-    show("ref_latent", reference_.tensor);
-    progress("prefill", 0);
-    sampler_->prefill(reference_.tensor, still_.last.tensor);
-    LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
-    return {};
-  }
-
-  Status open_block_memory() {
-    Budget& budget = *models_.budget;
-    Shape latents{still_.first.tensor.dim(0), kBlockLatents, plan_.latent_height(), plan_.latent_width()};
     int64_t kept = job_.online_decode ? 1 : plan_.info.blocks;
-    for (int64_t i = 0; i < kept; ++i) {
-      LA_ASSIGN_OR_RETURN(OwnedTensor block,
-                          OwnedTensor::allocate(budget, Tenant::kConditioning, latents, DType::kF32));
-      latents_.push_back(std::move(block));
-    }
-    const DitConfig& config = models_.dit->config();
-    LA_ASSIGN_OR_RETURN(
-        features_, OwnedTensor::allocate(budget, Tenant::kAudio, {config.audio_layers, config.audio_dim, kBlockFrames},
-                                         DType::kF32));
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), kept, budget));
+    copy_latent(still_.first.tensor, 1, blocks_.reference.tensor);  // latent 1 of five equal frames
+    show("ref_latent", blocks_.reference.tensor);
+    progress("prefill", 0);
+    sampler_->prefill(blocks_.reference.tensor, still_.last.tensor);
+    LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
     return {};
   }
 
   Status run_online() {
     for (int64_t b = 0; b < plan_.info.blocks; ++b) {
-      LA_RETURN_IF_ERROR(sample(b, latents_[0].tensor));
-      LA_RETURN_IF_ERROR(deliver(b, latents_[0].tensor));
+      LA_RETURN_IF_ERROR(sample(b, blocks_.latents[0].tensor));
+      LA_RETURN_IF_ERROR(deliver(b, blocks_.latents[0].tensor));
     }
     return {};
   }
 
   Status run_offline() {
-    for (int64_t b = 0; b < plan_.info.blocks; ++b) {
-      progress("sample", b);
-      LA_RETURN_IF_ERROR(sample(b, latents_[static_cast<size_t>(b)].tensor));
-    }
     for (int64_t b = 0; b < plan_.info.blocks; ++b)
-      LA_RETURN_IF_ERROR(deliver(b, latents_[static_cast<size_t>(b)].tensor));
+      LA_RETURN_IF_ERROR(sample(b, blocks_.latents[static_cast<size_t>(b)].tensor));
+    for (int64_t b = 0; b < plan_.info.blocks; ++b)
+      LA_RETURN_IF_ERROR(deliver(b, blocks_.latents[static_cast<size_t>(b)].tensor));
     return {};
   }
 
   Status sample(int64_t block, const Tensor& latents) {
+    progress("sample", block);
     // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the
     // portrait's.
-    if (block == plan_.clip_blocks()) sampler_->prefill(reference_.tensor, still_.last.tensor);
-    LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, features_.tensor.f32()));
-    show("audio_features", features_.tensor);
+    if (block == plan_.clip_blocks()) sampler_->prefill(blocks_.reference.tensor, still_.last.tensor);
+    LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, blocks_.features.tensor.f32()));
+    show("audio_features", blocks_.features.tensor);
     std::span<float> values(latents.f32(), static_cast<size_t>(latents.elements()));
     if (hooks_.noise) {
       hooks_.noise(block, values);
     } else {
       fill_noise(job_.seed, static_cast<uint64_t>(block), values);
     }
-    sampler_->denoise(block, features_.tensor, latents);
+    sampler_->denoise(block, blocks_.features.tensor, latents);
     if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
       return corrupt("the model gave values that are not finite; its weights are damaged, or --dtype f32 is needed");
     }
-    if (block == 0) copy_latent(latents, 0, reference_.tensor);
+    if (block == 0) copy_latent(latents, 0, blocks_.reference.tensor);
     if (hooks_.latents) hooks_.latents(block, latents);
     return {};
   }
 
   Status deliver(int64_t block, const Tensor& latents) {
+    progress("decode", block);
     LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents));
     show("frames", decoder_->pixels());
     VideoBlock out;
@@ -138,9 +130,10 @@ class ClipLoop {
     out.width = plan_.info.width;
     out.height = plan_.info.height;
     out.rgb = rgb;
+    progress("write", block);
     bool go_on = on_block_(out);
     frames_done_ = out.first_frame + out.frames;
-    progress(job_.online_decode ? "sample" : "decode", block);
+    if (frames_done_ == plan_.info.frames) progress("write", block);
     return go_on ? Status() : cancelled("stopped on request");
   }
 
@@ -162,9 +155,8 @@ class ClipLoop {
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<FrameDecoder> decoder_;
   StillLatents still_;
-  OwnedTensor reference_;             // [16, 1, h, w]
-  OwnedTensor features_;              // [layers, audio_dim, 12]
-  std::vector<OwnedTensor> latents_;  // [16, 3, h, w] each; one, or all of them without online decode
+  BlockMemory blocks_;
+  Charge writer_;  // the video file that callers write beside the job
   int64_t frames_done_ = 0;
 };
 

@@ -25,6 +25,13 @@ class EngineImpl : public Engine {
 
   size_t memory_used_bytes() const override { return models_->budget->used_bytes(); }
   size_t memory_peak_bytes() const override { return models_->budget->peak_bytes(); }
+  std::vector<TenantMemory> memory_by_tenant() const override {
+    TenantBytes used = models_->budget->used_by_tenant(), peak = models_->budget->peak_by_tenant();
+    std::vector<TenantMemory> tenants;
+    for (size_t t = 0; t < kTenantCount; ++t)
+      tenants.push_back({tenant_name(static_cast<Tenant>(t)), used[t], peak[t]});
+    return tenants;
+  }
 
  private:
   std::unique_ptr<Models> models_;

@@ -20,14 +20,11 @@ Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(WanVae& vae, const Te
   std::unique_ptr<FrameDecoder> decoder(new FrameDecoder);
   int64_t height = first_latents.dim(2), width = first_latents.dim(3);
   LA_ASSIGN_OR_RETURN(decoder->stream_, VaeDecodeStream::open(vae, height, width));
-  LA_ASSIGN_OR_RETURN(decoder->latent_, OwnedTensor::allocate(budget, Tenant::kVae,
-                                                              {first_latents.dim(0), 1, height, width}, DType::kF32));
-  Shape frames{kBlockFrames, height * 8, width * 8, 3};
-  LA_ASSIGN_OR_RETURN(decoder->pixels_, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
-  LA_ASSIGN_OR_RETURN(decoder->rgb_, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));
+  LA_ASSIGN_OR_RETURN(decoder->memory_, DecoderMemory::allocate(first_latents.dim(0), height, width, budget));
   for (int64_t f = 0; f < first_latents.dim(1); ++f) {
-    copy_latent(first_latents, f, decoder->latent_.tensor);
-    auto thrown_away = decoder->stream_->step(decoder->latent_.tensor, decoder->pixels_.tensor.slice(0, 4));
+    copy_latent(first_latents, f, decoder->memory_.latent.tensor);
+    auto thrown_away =
+        decoder->stream_->step(decoder->memory_.latent.tensor, decoder->memory_.pixels.tensor.slice(0, 4));
     if (!thrown_away.ok()) return thrown_away.status();
   }
   return decoder;
@@ -35,20 +32,20 @@ Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(WanVae& vae, const Te
 
 Expected<const uint8_t*> FrameDecoder::decode(const Tensor& latents) {
   for (int64_t f = 0; f < kBlockLatents; ++f) {
-    copy_latent(latents, f, latent_.tensor);
-    LA_ASSIGN_OR_RETURN(int64_t frames, stream_->step(latent_.tensor, pixels_.tensor.slice(4 * f, 4)));
+    copy_latent(latents, f, memory_.latent.tensor);
+    LA_ASSIGN_OR_RETURN(int64_t frames, stream_->step(memory_.latent.tensor, memory_.pixels.tensor.slice(4 * f, 4)));
     LA_CHECK(frames == 4);
   }
   to_bytes(first_ ? kHeldFrames : 0);
   first_ = false;
-  return rgb_.tensor.as<uint8_t>();
+  return memory_.rgb.tensor.as<uint8_t>();
 }
 
 void FrameDecoder::to_bytes(int64_t first_shown) {
-  int64_t frame_values = pixels_.tensor.elements() / kBlockFrames;
+  int64_t frame_values = memory_.pixels.tensor.elements() / kBlockFrames;
   for (int64_t f = 0; f < kBlockFrames; ++f) {
-    const float* source = pixels_.tensor.f32() + std::max(f, first_shown) * frame_values;
-    uint8_t* target = rgb_.tensor.as<uint8_t>() + f * frame_values;
+    const float* source = memory_.pixels.tensor.f32() + std::max(f, first_shown) * frame_values;
+    uint8_t* target = memory_.rgb.tensor.as<uint8_t>() + f * frame_values;
     for (int64_t i = 0; i < frame_values; ++i) {
       float value = std::clamp(source[i], -1.0f, 1.0f);  // NaN stays NaN here and becomes 0 below
       target[i] = value == value ? static_cast<uint8_t>((value + 1) * 127.5f + 0.5f) : uint8_t{0};

@@ -6,6 +6,7 @@
 
 #include "core/memory.h"
 #include "models/wan_vae/wan_vae.h"
+#include "plan/job_memory.h"
 
 namespace liveavatar {
 
@@ -22,16 +23,14 @@ class FrameDecoder {
   // fourth repeat the fourth (docs/differences.md).
   Expected<const uint8_t*> decode(const Tensor& latents);
   // The frames of the last decode() in [-1, 1], as decoded (not held). [12, H, W, 3] f32
-  const Tensor& pixels() const { return pixels_.tensor; }
+  const Tensor& pixels() const { return memory_.pixels.tensor; }
 
  private:
   FrameDecoder() = default;
   void to_bytes(int64_t first_shown);
 
   std::unique_ptr<VaeDecodeStream> stream_;
-  OwnedTensor latent_;  // [16, 1, h, w]
-  OwnedTensor pixels_;  // [12, H, W, 3]
-  OwnedTensor rgb_;     // [12, H, W, 3] u8
+  DecoderMemory memory_;
   bool first_ = true;
 };
 

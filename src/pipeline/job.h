@@ -8,12 +8,10 @@
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
 #include "models/wav2vec2/audio_features.h"
+#include "plan/job_memory.h"
 
 namespace liveavatar {
 
-constexpr int64_t kFps = 25;
-constexpr int64_t kBlockFrames = 12;  // frames a block: 3 latents of 4 frames
-constexpr int64_t kBlockLatents = 3;
 constexpr int64_t kHeldFrames =
     3;  // the first frames after the still portrait are not shown; the fourth is held instead
 
@@ -41,6 +39,7 @@ struct JobPlan {
   int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }
   int64_t latent_height() const { return info.height / 8; }
   int64_t latent_width() const { return info.width / 8; }
+  DitGeometry geometry() const { return {latent_height(), latent_width(), clip_latents(), kBlockLatents}; }
 };
 
 // Flags that make no sense: kInvalidArgument, before any file is opened.

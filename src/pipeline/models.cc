@@ -2,6 +2,7 @@
 
 #include "models/umt5/tokenizer.h"
 #include "models/umt5/umt5.h"
+#include "pipeline/job_plan.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
@@ -20,13 +21,14 @@ Expected<TensorSourcePtr> open_dit(const CheckpointPaths& paths, const EngineOpt
 
 Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   auto models = std::make_unique<Models>();
-  if (options.dtype != "bf16" && options.dtype != "f32") {
-    return invalid_argument("--dtype " + options.dtype + ": choose bf16 or f32");
-  }
-  models->dtype = options.dtype == "bf16" ? DType::kBF16 : DType::kF32;
+  models->options = options;
+  LA_ASSIGN_OR_RETURN(models->dtype, parse_dtype_flag(options.dtype));
   LA_ASSIGN_OR_RETURN(models->paths, find_checkpoint(options.checkpoint_dir));
+  LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths));
+  LA_RETURN_IF_ERROR(check_load(options, models->shapes));
   size_t limit = options.memory_budget_bytes == 0 ? Budget::kUnlimited : options.memory_budget_bytes;
   models->budget = std::make_unique<Budget>(limit);
+  LA_ASSIGN_OR_RETURN(models->program, Charge::take(*models->budget, Tenant::kRuntime, kProgramBytes));
   BackendOptions backend_options;
   backend_options.threads = options.threads;
   backend_options.budget = models->budget.get();
@@ -34,7 +36,7 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   Backend& backend = *models->backend;
   Budget& budget = *models->budget;
 
-  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(models->paths.dit_dir + "/config.json"));
+  const DitConfig& config = models->shapes.dit;
   LA_ASSIGN_OR_RETURN(TensorSourcePtr dit_source, open_dit(models->paths, options));
   LA_ASSIGN_OR_RETURN(models->dit, S2vDit::load(config, *dit_source, backend, budget, models->dtype));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_tensors(models->paths.vae_weights));
@@ -52,8 +54,10 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
 
 Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt) {
   EncodedPrompt encoded;
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer_dir));
-  encoded.ids = tokenizer->encode(prompt, models.dit->config().text_len);
+  {  // the tokenizer is gone before the encoder's weights come
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer_dir));
+    encoded.ids = tokenizer->encode(prompt, models.dit->config().text_len);
+  }
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(models.paths.text_weights));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
                       Umt5::load(*source, *models.backend, *models.budget, models.dtype));

@@ -10,6 +10,7 @@
 #include "models/wan_vae/wan_vae.h"
 #include "models/wav2vec2/wav2vec2.h"
 #include "ops/backend.h"
+#include "plan/model_shapes.h"
 #include "weights/checkpoint.h"
 
 namespace liveavatar {
@@ -17,8 +18,11 @@ namespace liveavatar {
 // Members die in reverse order: models first, then the backend, then the budget that they charge.
 struct Models {
   std::unique_ptr<Budget> budget;
+  Charge program;
   std::unique_ptr<Backend> backend;
   CheckpointPaths paths;
+  ModelShapes shapes;
+  EngineOptions options;
   DType dtype = DType::kBF16;
   std::unique_ptr<S2vDit> dit;
   std::unique_ptr<WanVae> vae;

@@ -11,25 +11,15 @@ Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, 
                                                  const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
   LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
-  const DitConfig& config = dit.config();
-  Arena cache_size, activation_size;
-  DitCaches(config, geometry, options.steps, 1, dit.dtype(), cache_size);
-  DitActivations(config, geometry, dit.dtype(), activation_size);
-  LA_ASSIGN_OR_RETURN(sampler->cache_arena_, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
-  LA_ASSIGN_OR_RETURN(sampler->activation_arena_,
-                      Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
-  sampler->caches_ =
-      std::make_unique<DitCaches>(config, geometry, options.steps, 1, dit.dtype(), sampler->cache_arena_);
-  sampler->activations_ = std::make_unique<DitActivations>(config, geometry, dit.dtype(), sampler->activation_arena_);
-  Shape block{config.channels, geometry.block_latents, geometry.latent_height, geometry.latent_width};
-  LA_ASSIGN_OR_RETURN(sampler->velocity_, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
+  SamplerShape shape{dit.config(), geometry, options.steps, dit.dtype()};
+  LA_ASSIGN_OR_RETURN(sampler->memory_, SamplerMemory::allocate(shape, backend, budget));
   return sampler;
 }
 
-void Sampler::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *activations_, *caches_); }
+void Sampler::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.activations, *memory_.caches); }
 
 void Sampler::prefill(const Tensor& reference, const Tensor& motion) {
-  dit_.prefill(geometry_, reference, motion, *activations_, *caches_);
+  dit_.prefill(geometry_, reference, motion, *memory_.activations, *memory_.caches);
 }
 
 int64_t Sampler::relative_dist(int64_t block, int step) const {
@@ -40,7 +30,7 @@ int64_t Sampler::relative_dist(int64_t block, int step) const {
 }
 
 void Sampler::denoise(int64_t block, const Tensor& features, const Tensor& latents) {
-  dit_.encode_audio(features, 0, *activations_, *caches_);
+  dit_.encode_audio(features, 0, *memory_.activations, *memory_.caches);
   for (int step = 0; step < options_.steps; ++step) {
     size_t i = static_cast<size_t>(step);
     BlockInputs inputs;
@@ -49,9 +39,9 @@ void Sampler::denoise(int64_t block, const Tensor& features, const Tensor& laten
     inputs.step = step;
     inputs.start_latent = block * geometry_.block_latents;
     inputs.relative_dist = relative_dist(block, step);
-    dit_.forward(geometry_, inputs, *activations_, *caches_, velocity_.tensor);
+    dit_.forward(geometry_, inputs, *memory_.activations, *memory_.caches, memory_.velocity.tensor);
     float delta = static_cast<float>(schedule_.sigmas[i + 1] - schedule_.sigmas[i]);
-    ops::add(backend_, latents, velocity_.tensor, latents, delta);  // Euler
+    ops::add(backend_, latents, memory_.velocity.tensor, latents, delta);  // Euler
   }
 }
 

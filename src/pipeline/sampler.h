@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "pipeline/schedule.h"
+#include "plan/job_memory.h"
 
 namespace liveavatar {
 
@@ -41,10 +42,7 @@ class Sampler {
   DitGeometry geometry_;
   SamplerOptions options_;
   Schedule schedule_;
-  Arena cache_arena_, activation_arena_;
-  std::unique_ptr<DitCaches> caches_;
-  std::unique_ptr<DitActivations> activations_;
-  OwnedTensor velocity_;  // [16, 3, h, w] f32
+  SamplerMemory memory_;
 };
 
 }  // namespace liveavatar

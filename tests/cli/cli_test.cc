@@ -78,7 +78,7 @@ TEST_F(CliTest, HelpTeaches) {
   EXPECT_EQ(top.code, 0);
   EXPECT_NE(top.text.find("First video"), std::string::npos);
   EXPECT_EQ(generate.code, 0);
-  for (const char* word : {"--image", "--no_online_decode", "Examples", "Exit codes"})
+  for (const char* word : {"--image", "--no_online_decode", "--report", "Examples", "Exit codes"})
     EXPECT_NE(generate.text.find(word), std::string::npos) << word;
   EXPECT_EQ(run("").code, 2);
 }
@@ -244,6 +244,31 @@ TEST_F(CliTest, AKilledRunLeavesAFileThatPlays) {
   auto sound = read_mono(path("killed.mp4"), 16000);
   ASSERT_TRUE(sound.ok());
   EXPECT_GT(sound->size(), 8000u);
+}
+
+TEST_F(CliTest, PlanTellsPeopleAndPrograms) {
+  Outcome table = run("plan --ckpt_dir " + kMini + " --size '128*128'");
+  EXPECT_EQ(table.code, 0) << table.text;
+  for (const char* word : {"kv_cache", "steady", "stage run", "freed after use"})
+    EXPECT_NE(table.text.find(word), std::string::npos) << word;
+  Outcome json = run("plan --shape 1.3b --size '384*256' --devices 4xrtx4090 --json");
+  for (const char* key :
+       {"\"peak_bytes\"", "\"steady_bytes\"", "\"tenants\"", "\"fits\"", "\"cures\"", "\"supported\": false"})
+    EXPECT_NE(json.text.find(key), std::string::npos) << key;
+  Outcome tight = run("plan --shape 14b --memory-budget 64GiB --host-budget 40GiB");
+  EXPECT_EQ(tight.code, 1);
+  EXPECT_NE(tight.text.find("does not fit"), std::string::npos) << tight.text;
+  EXPECT_NE(tight.text.find("--memory_budget"), std::string::npos) << tight.text;
+  EXPECT_NE(run("plan --like-original").text.find("marginal"), std::string::npos);
+  expect_refusal(run("plan --device_profile rtx1"), 2, "choose rtx3060");
+  expect_refusal(run("plan --shape 15b"), 2, "15b");
+  expect_refusal(run("plan --size big"), 2, "--size");
+  expect_refusal(run("plan --ckpt_dir /nowhere"), 1, "no such folder");
+}
+
+TEST_F(CliTest, ABudgetTooSmallIsRefusedInOneLineWithACure) {
+  expect_refusal(generate("--memory_budget 30MiB"), 1, "what fits: --memory_budget");
+  expect_refusal(generate("--memory_budget 1KiB"), 1, "this job takes");
 }
 
 TEST_F(CliTest, InfoFindsWhatIsWrong) {

@@ -12,8 +12,8 @@ TEST_F(WanVaeTest, StreamsChargeWhatTheSizeFunctionSays) {
     EXPECT_EQ(budget_.used_bytes(Tenant::kVae), 0u);
     const int64_t sizes[][2] = {{1, 1}, {2, 3}, {5, 4}};  // in latents
     for (auto [height, width] : sizes) {
-      size_t encode_bytes = WanVae::encode_stream_bytes(vae->config(), 8 * height, 8 * width, dtype);
-      size_t decode_bytes = WanVae::decode_stream_bytes(vae->config(), height, width, dtype);
+      size_t encode_bytes = encode_stream_bytes(vae->config(), {8 * height, 8 * width, dtype});
+      size_t decode_bytes = decode_stream_bytes(vae->config(), {height, width, dtype});
       auto encoder = value_of(VaeEncodeStream::open(*vae, 8 * height, 8 * width));
       EXPECT_EQ(budget_.used_bytes(Tenant::kVae), pages(encode_bytes));
       encoder.reset();
@@ -33,9 +33,9 @@ TEST_F(WanVaeTest, DecoderSizeIsWhatItsLayersNeed) {
       (config.z_dim + 4 * 4 * dim) * pixels + 6 * 4 * dim * pixels + 4 * dim * pixels;  // conv1, middle, stage 1
   past += (2 * dim + 5 * 4 * dim) * 4 * pixels + 4 * dim * 4 * pixels;                  // stage 2
   past += 6 * 2 * dim * 16 * pixels + 7 * dim * 64 * pixels;                            // stages 3, 4, head
-  size_t bytes = WanVae::decode_stream_bytes(config, height, width, DType::kF32);
+  size_t bytes = decode_stream_bytes(config, {height, width, DType::kF32});
   EXPECT_EQ(bytes, static_cast<size_t>(4 * (scratch + 2 * past)));
-  EXPECT_EQ(WanVae::decode_stream_bytes(config, height, width, DType::kBF16), bytes / 2);
+  EXPECT_EQ(decode_stream_bytes(config, {height, width, DType::kBF16}), bytes / 2);
 }
 
 TEST_F(WanVaeTest, LongVideosNeedNoMoreMemory) {

@@ -213,13 +213,31 @@ class Attention {
 
 }  // namespace
 
+// Some heads at a time: enough to keep every thread busy, few enough to stay small.
+int64_t CpuBackend::heads_at_once(int64_t heads) const {
+  return std::min<int64_t>(heads, std::max<int64_t>(pool_.threads(), 4));
+}
+
+Status CpuBackend::grow_packed_keys(Budget& budget, size_t bytes) {
+  if (bytes <= packed_keys_.bytes()) return {};
+  packed_keys_ = Buffer();  // the old ones first: both at once would be the peak
+  LA_ASSIGN_OR_RETURN(packed_keys_, Buffer::allocate(budget, Tenant::kRuntime, bytes));
+  return {};
+}
+
+Status CpuBackend::reserve(const AttentionSize& largest) {
+  HeadLayout layout{largest.keys, largest.width / largest.heads, kernels_.columns, largest.dtype};
+  if (layout.d % 2 != 0) layout.dtype = DType::kF32;
+  return grow_packed_keys(budget_, static_cast<size_t>(heads_at_once(largest.heads)) * layout.head_bytes());
+}
+
 void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
                            const Tensor& out) {
   const Attention attention(kernels_, q, segments, spec, out);
   const HeadLayout& layout = attention.layout();
-  // Some heads at a time: enough to keep every thread busy, few enough to stay small.
-  int64_t at_once = std::min<int64_t>(spec.heads, std::max<int64_t>(pool_.threads(), 4));
-  packed_keys_.resize(std::max(packed_keys_.size(), static_cast<size_t>(at_once) * layout.head_bytes()));
+  int64_t at_once = heads_at_once(spec.heads);
+  Status grown = grow_packed_keys(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
+  LA_CHECK(grown.ok());
   int64_t tiles = (q.dim(0) + kRows - 1) / kRows;
   size_t block_bytes = layout.k_room() + layout.v_room();
   for (int64_t head = 0; head < spec.heads; head += at_once) {

@@ -10,6 +10,7 @@ CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique
       kernels_(*isa_.kernels),
       pool_(options.threads),
       scratch_(static_cast<size_t>(pool_.threads())),
+      budget_(options.budget ? *options.budget : outside_),
       plain_(std::move(plain)) {}
 
 std::string CpuBackend::describe() const {

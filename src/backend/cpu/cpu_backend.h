@@ -32,6 +32,8 @@ class CpuBackend : public Backend {
   std::string describe() const override;
   int threads() const override { return pool_.threads(); }
 
+  Status reserve(const AttentionSize& largest) override;
+
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override;
   size_t packed_conv_bytes(const ConvWeight& shape) const override;
@@ -76,6 +78,8 @@ class CpuBackend : public Backend {
   template <typename Weight>
   Product product_of(const Tensor& x, const Weight& w, const Tensor& out, const Epilogue& e) const;
   void run_product(const Product& p);
+  int64_t heads_at_once(int64_t heads) const;
+  Status grow_packed_keys(Budget& budget, size_t bytes);
 
   template <typename Body>
   void each_row(int64_t rows, int64_t row_elements, Body&& body);
@@ -84,7 +88,9 @@ class CpuBackend : public Backend {
   const Kernels& kernels_;
   ThreadPool pool_;
   std::vector<ThreadScratch> scratch_;  // one a thread
-  std::vector<std::byte> packed_keys_;  // attention: keys and values of the heads in work
+  Budget outside_;                      // for ops that nobody reserved for, and backends without a budget
+  Budget& budget_;
+  Buffer packed_keys_;  // attention: keys and values of the heads in work
   std::unique_ptr<Backend> plain_;
 };
 

@@ -57,6 +57,8 @@ class ReferenceBackend : public Backend {
   }
   int threads() const override { return pool_.threads(); }
 
+  Status reserve(const AttentionSize&) override { return {}; }  // a row of scores a thread: not worth counting
+
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {
     return static_cast<size_t>(n * k) * dtype_bytes(dtype);
   }

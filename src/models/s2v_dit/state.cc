@@ -29,6 +29,10 @@ DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, in
   if (actor_count > 1) actor_masks = arena.tensor({actor_count, g.block_tokens(), c.dim}, DType::kF32);
 }
 
+AttentionSize largest_attention(const DitConfig& c, const DitGeometry& g, DType dtype) {
+  return {c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype};
+}
+
 DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena) {
   int64_t tokens = std::max(g.block_tokens(), g.cond_tokens()), block = g.block_tokens(), pairs = c.head_dim() / 2;
   x = arena.tensor({tokens, c.dim}, DType::kF32);

@@ -69,4 +69,7 @@ struct DitActivations {
   DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
 };
 
+// The largest attention of a forward: all of a ring and the sink, or the prompt.
+AttentionSize largest_attention(const DitConfig& config, const DitGeometry& geometry, DType dtype);
+
 }  // namespace liveavatar

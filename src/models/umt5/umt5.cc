@@ -90,6 +90,17 @@ Umt5Activations::Umt5Activations(const Umt5Config& c, int64_t tokens, DType dtyp
   distances = arena.tensor({2 * tokens - 1}, DType::kF32);
 }
 
+Expected<Umt5Memory> Umt5Memory::allocate(const Umt5Config& c, int64_t tokens, DType dtype, Backend& backend,
+                                          Budget& budget) {
+  Umt5Memory memory;
+  LA_RETURN_IF_ERROR(backend.reserve({c.heads, c.attention_dim, tokens, dtype}));
+  Arena measure;
+  Umt5Activations(c, tokens, dtype, measure);
+  LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kText, measure.used_bytes()));
+  LA_ASSIGN_OR_RETURN(memory.rows, OwnedTensor::allocate(budget, Tenant::kConditioning, {tokens, c.dim}, DType::kF32));
+  return memory;
+}
+
 Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& backend, Budget& budget, DType dtype) {
   std::unique_ptr<Umt5> model(new Umt5(backend, budget, dtype));
   LA_ASSIGN_OR_RETURN(model->config_, read_umt5_config(source));
@@ -137,16 +148,12 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
     }
   }
   int64_t tokens = static_cast<int64_t>(ids.size());
-  Arena measure;
-  Umt5Activations(config_, tokens, dtype_, measure);
-  LA_ASSIGN_OR_RETURN(Arena arena, Arena::allocate(budget_, Tenant::kText, measure.used_bytes()));
-  Umt5Activations a(config_, tokens, dtype_, arena);
-  LA_ASSIGN_OR_RETURN(OwnedTensor rows,
-                      OwnedTensor::allocate(budget_, Tenant::kConditioning, {tokens, config_.dim}, DType::kF32));
+  LA_ASSIGN_OR_RETURN(Umt5Memory memory, Umt5Memory::allocate(config_, tokens, dtype_, backend_, budget_));
+  Umt5Activations a(config_, tokens, dtype_, memory.arena);
   ops::embedding(backend_, ids, weights_.embedding, a.x);
   for (const Umt5LayerWeights& w : weights_.layers) layer(w, a);
-  ops::rms_norm(backend_, a.x, kEps, weights_.norm, rows.tensor);
-  return rows;
+  ops::rms_norm(backend_, a.x, kEps, weights_.norm, memory.rows.tensor);
+  return std::move(memory.rows);
 }
 
 }  // namespace liveavatar

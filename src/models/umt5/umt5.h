@@ -46,6 +46,14 @@ struct Umt5Activations {
   Umt5Activations(const Umt5Config& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
+// Memory of one pass over `tokens` tokens: scratch, activations (text) and the rows that come out (conditioning).
+struct Umt5Memory {
+  Arena arena;
+  OwnedTensor rows;  // [tokens, D] f32
+  static Expected<Umt5Memory> allocate(const Umt5Config& config, int64_t tokens, DType dtype, Backend& backend,
+                                       Budget& budget);
+};
+
 // distance = key position - query position -> row of the position table. Max distance 128, both directions.
 int64_t position_bucket(int64_t distance, int64_t buckets);
 

@@ -107,4 +107,30 @@ VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int
   return memory;
 }
 
+AttentionSize vae_attention(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype) {
+  return {1, config.dim * config.dim_mult.back(), latent_height * latent_width, dtype};
+}
+
+size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
+  Arena measuring;
+  lay_out_encoder(config, in.height, in.width, in.dtype, measuring);
+  return measuring.used_bytes();
+}
+
+size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
+  Arena measuring;
+  lay_out_decoder(config, in.height, in.width, in.dtype, measuring);
+  return measuring.used_bytes();
+}
+
+Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
+  LA_RETURN_IF_ERROR(backend.reserve(vae_attention(config, in.height / kVaePixels, in.width / kVaePixels, in.dtype)));
+  return Arena::allocate(budget, Tenant::kVae, encode_stream_bytes(config, in));
+}
+
+Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
+  LA_RETURN_IF_ERROR(backend.reserve(vae_attention(config, in.height, in.width, in.dtype)));
+  return Arena::allocate(budget, Tenant::kVae, decode_stream_bytes(config, in));
+}
+
 }  // namespace liveavatar

@@ -6,6 +6,7 @@
 
 #include "core/memory.h"
 #include "models/wan_vae/config.h"
+#include "ops/backend.h"
 
 namespace liveavatar {
 
@@ -44,5 +45,18 @@ struct VaeMemory {
 VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena);
 VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
                           Arena& arena);
+
+struct VaeInput {
+  int64_t height = 0, width = 0;  // of what comes in: pixels, respectively latents
+  DType dtype = DType::kF32;
+};
+size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
+size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
+// The memory of one stream, charged to Tenant::kVae, and the backend's scratch for it.
+Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
+Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
+
+// The attention in the middle of each half, over the latents of one frame.
+AttentionSize vae_attention(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype);
 
 }  // namespace liveavatar

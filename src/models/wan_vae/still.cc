@@ -7,30 +7,54 @@
 
 namespace liveavatar {
 
+namespace {
+
+// [16, count, h, w] of a picture [3, H, W].
+Shape latents_shape(const WanVaeConfig& config, const Shape& image, int64_t count) {
+  return {config.z_dim, count, image[1] / kVaePixels, image[2] / kVaePixels};
+}
+
+}  // namespace
+
+Expected<StillLatents> StillLatents::allocate(const WanVaeConfig& config, const Shape& image, Budget& budget) {
+  StillLatents still;
+  auto allocate = [&](int64_t count) {
+    return OwnedTensor::allocate(budget, Tenant::kConditioning, latents_shape(config, image, count), DType::kF32);
+  };
+  LA_ASSIGN_OR_RETURN(still.first, allocate(kPrimingLatents));
+  LA_ASSIGN_OR_RETURN(still.last, allocate(kMotionLatents));
+  return still;
+}
+
+Expected<StillMemory> StillMemory::allocate(const WanVaeConfig& config, const Shape& image, int64_t count,
+                                            Budget& budget) {
+  StillMemory memory;
+  auto allocate = [&](Tenant tenant, Shape shape) { return OwnedTensor::allocate(budget, tenant, shape, DType::kF32); };
+  LA_ASSIGN_OR_RETURN(memory.result, allocate(Tenant::kConditioning, latents_shape(config, image, count)));
+  LA_ASSIGN_OR_RETURN(memory.pixels, allocate(Tenant::kVae, {3, kVaeFrames, image[1], image[2]}));
+  LA_ASSIGN_OR_RETURN(memory.latent, allocate(Tenant::kVae, latents_shape(config, image, 1)));
+  return memory;
+}
+
 Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::span<const int64_t> latents) {
   if (image.rank() != 3 || image.dim(0) != 3)
     return invalid_argument("picture is " + image.shape.str() + ", not [3, H, W]");
-  int64_t height = image.dim(1), width = image.dim(2), z = vae.config().z_dim;
-  int64_t rows = height / kVaePixels, columns = width / kVaePixels, count = static_cast<int64_t>(latents.size());
+  int64_t height = image.dim(1), width = image.dim(2), count = static_cast<int64_t>(latents.size());
   LA_ASSIGN_OR_RETURN(std::unique_ptr<VaeEncodeStream> stream, VaeEncodeStream::open(vae, height, width));
-  auto allocate = [&](Tenant tenant, Shape shape) {
-    return OwnedTensor::allocate(vae.budget(), tenant, shape, DType::kF32);
-  };
-  LA_ASSIGN_OR_RETURN(OwnedTensor result, allocate(Tenant::kConditioning, {z, count, rows, columns}));
-  LA_ASSIGN_OR_RETURN(OwnedTensor pixels, allocate(Tenant::kVae, {3, kVaeFrames, height, width}));
-  LA_ASSIGN_OR_RETURN(OwnedTensor latent, allocate(Tenant::kVae, {z, 1, rows, columns}));
+  LA_ASSIGN_OR_RETURN(StillMemory memory, StillMemory::allocate(vae.config(), image.shape, count, vae.budget()));
+  const Tensor &pixels = memory.pixels.tensor, &latent = memory.latent.tensor;
   Tensor frame = image.reshape({3, 1, height, width});
-  for (int64_t f = 0; f < kVaeFrames; ++f) put_planes(frame, pixels.tensor, f);
+  for (int64_t f = 0; f < kVaeFrames; ++f) put_planes(frame, pixels, f);
 
   int64_t fixed = still_fixed_latent(vae.config()), furthest = 0;
   for (int64_t wanted : latents) furthest = std::max(furthest, std::min(wanted, fixed));
   for (int64_t i = 0; i <= furthest; ++i) {
-    LA_RETURN_IF_ERROR(stream->step(i == 0 ? frame : pixels.tensor, latent.tensor));
+    LA_RETURN_IF_ERROR(stream->step(i == 0 ? frame : pixels, latent));
     for (int64_t j = 0; j < count; ++j) {
-      if (std::min(latents[static_cast<size_t>(j)], fixed) == i) put_planes(latent.tensor, result.tensor, j);
+      if (std::min(latents[static_cast<size_t>(j)], fixed) == i) put_planes(latent, memory.result.tensor, j);
     }
   }
-  return result;
+  return std::move(memory.result);
 }
 
 Expected<StillLatents> encode_still(WanVae& vae, const Tensor& image) {
@@ -39,11 +63,7 @@ Expected<StillLatents> encode_still(WanVae& vae, const Tensor& image) {
   for (int64_t i = 0; i < kMotionLatents; ++i) wanted.push_back(kStillLatents - kMotionLatents + i);
   LA_ASSIGN_OR_RETURN(OwnedTensor both, encode_repeated(vae, image, wanted));
   const Tensor& all = both.tensor;
-  StillLatents still;
-  Shape first{all.dim(0), kPrimingLatents, all.dim(2), all.dim(3)},
-      last{all.dim(0), kMotionLatents, all.dim(2), all.dim(3)};
-  LA_ASSIGN_OR_RETURN(still.first, OwnedTensor::allocate(vae.budget(), Tenant::kConditioning, first, DType::kF32));
-  LA_ASSIGN_OR_RETURN(still.last, OwnedTensor::allocate(vae.budget(), Tenant::kConditioning, last, DType::kF32));
+  LA_ASSIGN_OR_RETURN(StillLatents still, StillLatents::allocate(vae.config(), image.shape, vae.budget()));
   get_planes(all, 0, still.first.tensor);
   get_planes(all, kPrimingLatents, still.last.tensor);
   return still;

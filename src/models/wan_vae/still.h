@@ -19,6 +19,15 @@ Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::spa
 struct StillLatents {
   OwnedTensor first;  // [16, 7, h, w] f32; index 1 is the reference latent (of five repeats)
   OwnedTensor last;   // [16, 19, h, w] f32
+  static Expected<StillLatents> allocate(const WanVaeConfig& config, const Shape& image, Budget& budget);
+};
+
+// What encode_repeated works with, beside its stream. image [3, H, W].
+struct StillMemory {
+  OwnedTensor result;  // [16, count, h, w] f32
+  OwnedTensor pixels;  // [3, 4, H, W] f32
+  OwnedTensor latent;  // [16, 1, h, w] f32
+  static Expected<StillMemory> allocate(const WanVaeConfig& config, const Shape& image, int64_t count, Budget& budget);
 };
 // The first 7 and the last 19 of the original's 92 latents. image [3, H, W] f32 in [-1, 1], sides multiples of 8.
 Expected<StillLatents> encode_still(WanVae& vae, const Tensor& image);

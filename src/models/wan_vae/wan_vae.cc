@@ -38,24 +38,11 @@ Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backe
   return vae;
 }
 
-size_t WanVae::encode_stream_bytes(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype) {
-  Arena measuring;
-  lay_out_encoder(config, height, width, dtype, measuring);
-  return measuring.used_bytes();
-}
-
-size_t WanVae::decode_stream_bytes(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width,
-                                   DType dtype) {
-  Arena measuring;
-  lay_out_decoder(config, latent_height, latent_width, dtype, measuring);
-  return measuring.used_bytes();
-}
-
 Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(WanVae& vae, int64_t height, int64_t width) {
   LA_RETURN_IF_ERROR(check_size(height, width));
   std::unique_ptr<VaeEncodeStream> stream(new VaeEncodeStream(vae, height, width));
-  size_t bytes = WanVae::encode_stream_bytes(vae.config(), height, width, vae.dtype());
-  LA_ASSIGN_OR_RETURN(stream->arena_, Arena::allocate(vae.budget(), Tenant::kVae, bytes));
+  LA_ASSIGN_OR_RETURN(stream->arena_,
+                      allocate_encoder(vae.config(), {height, width, vae.dtype()}, vae.backend(), vae.budget()));
   stream->memory_ = lay_out_encoder(vae.config(), height, width, vae.dtype(), stream->arena_);
   return stream;
 }
@@ -75,8 +62,8 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(WanVae& vae, in
   if (latent_height > limit || latent_width > limit) latent_height = latent_width = limit + 1;  // refused below
   LA_RETURN_IF_ERROR(check_size(latent_height * kVaePixels, latent_width * kVaePixels));
   std::unique_ptr<VaeDecodeStream> stream(new VaeDecodeStream(vae, latent_height, latent_width));
-  size_t bytes = WanVae::decode_stream_bytes(vae.config(), latent_height, latent_width, vae.dtype());
-  LA_ASSIGN_OR_RETURN(stream->arena_, Arena::allocate(vae.budget(), Tenant::kVae, bytes));
+  VaeInput in{latent_height, latent_width, vae.dtype()};
+  LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, vae.backend(), vae.budget()));
   stream->memory_ = lay_out_decoder(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
   return stream;
 }

@@ -29,11 +29,6 @@ class WanVae {
   Budget& budget() const { return budget_; }
   DType dtype() const { return dtype_; }
 
-  // Bytes that one stream charges to Tenant::kVae; pixels, respectively latents.
-  static size_t encode_stream_bytes(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype);
-  static size_t decode_stream_bytes(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width,
-                                    DType dtype);
-
  private:
   WanVae(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
 

@@ -32,6 +32,25 @@ Expected<Loudness> measure_loudness(MonoSource& mono) {
   return total;
 }
 
+AudioWindow audio_window(int64_t voice_samples, const AudioFeaturesOptions& options) {
+  int64_t window = static_cast<int64_t>(options.window_seconds * 50),
+          context = static_cast<int64_t>(options.context_seconds * 50), all = frame_count(voice_samples);
+  LA_CHECK(context > 0 && window > 2 * context);
+  bool whole = double(voice_samples) <= options.full_seconds * kModelRateHz || all <= window;
+  return whole ? AudioWindow{all, 0} : AudioWindow{window, context};
+}
+
+int64_t AudioWindow::samples() const { return (frames - 1) * kHopSamples + kReachSamples; }
+
+Expected<AudioMemory> AudioMemory::allocate(const Wav2Vec2Config& config, const AudioWindow& window, DType dtype,
+                                            Backend& backend, Budget& budget) {
+  AudioMemory memory;
+  size_t sample_bytes = static_cast<size_t>(window.samples()) * sizeof(float);
+  LA_ASSIGN_OR_RETURN(memory.samples, Charge::take(budget, Tenant::kAudio, sample_bytes));
+  LA_ASSIGN_OR_RETURN(memory.model, Wav2Vec2Memory::allocate(config, window.frames, dtype, backend, budget));
+  return memory;
+}
+
 Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, MonoSource& mono,
                                                              const AudioFeaturesOptions& options) {
   std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
@@ -42,13 +61,7 @@ Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, Mo
     return corrupt("the voice holds " + std::to_string(features->loudness_.samples * 1000 / kModelRateHz) +
                    " ms of sound; at least 45 ms are needed");
   }
-  int64_t window = static_cast<int64_t>(options.window_seconds * 50),
-          context = static_cast<int64_t>(options.context_seconds * 50);
-  LA_CHECK(context > 0 && window > 2 * context);
-  bool whole =
-      double(features->loudness_.samples) <= options.full_seconds * kModelRateHz || features->frames_50hz_ <= window;
-  features->window_frames_ = whole ? features->frames_50hz_ : window;
-  features->context_frames_ = whole ? 0 : context;
+  features->window_ = audio_window(features->loudness_.samples, options);
   return features;
 }
 
@@ -87,16 +100,15 @@ Status AudioFeatures::read_samples(int64_t first, int64_t count) {
 
 Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
   if (!activations_) {
-    Arena measure;
-    Wav2Vec2Activations(model_.config(), window_frames_, model_.dtype(), measure);
-    LA_ASSIGN_OR_RETURN(arena_, Arena::allocate(model_.budget(), Tenant::kAudio, measure.used_bytes()));
-    activations_ = std::make_unique<Wav2Vec2Activations>(model_.config(), window_frames_, model_.dtype(), arena_);
-    LA_ASSIGN_OR_RETURN(states_, OwnedTensor::allocate(model_.budget(), Tenant::kAudio,
-                                                       {layers(), window_frames_, width()}, DType::kF32));
+    LA_ASSIGN_OR_RETURN(
+        memory_, AudioMemory::allocate(model_.config(), window_, model_.dtype(), model_.backend(), model_.budget()));
+    activations_ =
+        std::make_unique<Wav2Vec2Activations>(model_.config(), window_.frames, model_.dtype(), memory_.model.arena);
+    samples_.reserve(static_cast<size_t>(window_.samples()));
   }
   int64_t count = (frames - 1) * kHopSamples + kReachSamples;
   LA_RETURN_IF_ERROR(read_samples(first_frame * kHopSamples, count));
-  Tensor out(states_.tensor.data, {layers(), frames, width()}, DType::kF32);
+  Tensor out(memory_.model.states.tensor.data, {layers(), frames, width()}, DType::kF32);
   model_.hidden_states({samples_.data(), size_t(count)}, *activations_, out);
   window_first_ = first_frame;
   window_count_ = frames;
@@ -106,11 +118,11 @@ Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
 // Makes hidden states `frame` and the one behind it available. Windows lie on a fixed grid, so that a column is the
 // same however the columns are asked for.
 Status AudioFeatures::need_frame(int64_t frame) {
-  int64_t stride = window_frames_ - 2 * context_frames_;
-  int64_t step = std::max<int64_t>(frame - context_frames_, 0) / stride;
-  int64_t first = std::min(step * stride, frames_50hz_ - window_frames_);
+  int64_t stride = window_.frames - 2 * window_.context_frames;
+  int64_t step = std::max<int64_t>(frame - window_.context_frames, 0) / stride;
+  int64_t first = std::min(step * stride, frames_50hz_ - window_.frames);
   if (window_count_ > 0 && first == window_first_) return {};
-  return load_window(first, window_frames_);
+  return load_window(first, window_.frames);
 }
 
 Status AudioFeatures::columns(int64_t first, int64_t count, float* out) {
@@ -122,7 +134,7 @@ Status AudioFeatures::columns(int64_t first, int64_t count, float* out) {
     LA_RETURN_IF_ERROR(need_frame(at.low));
     int64_t low = at.low - window_first_, high = std::min(at.low + 1, frames_50hz_ - 1) - window_first_;
     for (int64_t l = 0; l < layers(); ++l) {
-      const float* states = states_.tensor.f32() + l * window_count_ * width();
+      const float* states = memory_.model.states.tensor.f32() + l * window_count_ * width();
       for (int64_t c = 0; c < width(); ++c) {
         out[(l * width() + c) * count + i] =
             states[low * width() + c] * (1 - at.share) + states[high * width() + c] * at.share;

@@ -18,6 +18,22 @@ struct AudioFeaturesOptions {
   double context_seconds = 3;  // ... of which this much at each end is heard but not used; above 0, below half a window
 };
 
+// How a voice is heard: hidden states at a time, and how many of them at each end are context. All of a short one at
+// once.
+struct AudioWindow {
+  int64_t frames = 0, context_frames = 0;
+  int64_t samples() const;
+};
+AudioWindow audio_window(int64_t voice_samples, const AudioFeaturesOptions& options);
+
+// All that AudioFeatures holds while it runs.
+struct AudioMemory {
+  Wav2Vec2Memory model;
+  Charge samples;  // a window of the voice, f32
+  static Expected<AudioMemory> allocate(const Wav2Vec2Config& config, const AudioWindow& window, DType dtype,
+                                        Backend& backend, Budget& budget);
+};
+
 // (x - mean) / sqrt(variance + 1e-7) over the whole utterance, as the original's preprocessor does.
 struct Loudness {
   double mean = 0, variance = 0;
@@ -36,6 +52,7 @@ class AudioFeatures {
 
   int64_t clips() const;         // by the original's rule
   int64_t voice_frames() const;  // video frames that cover the voice
+  int64_t voice_samples() const { return loudness_.samples; }
   int64_t layers() const { return model_.config().layers + 1; }
   int64_t width() const { return model_.config().width; }
 
@@ -54,11 +71,11 @@ class AudioFeatures {
   MonoSource& mono_;
   AudioFeaturesOptions options_;
   Loudness loudness_;
-  int64_t frames_50hz_ = 0, frames_30hz_ = 0, window_frames_ = 0, context_frames_ = 0;
-  Arena arena_;
+  int64_t frames_50hz_ = 0, frames_30hz_ = 0;
+  AudioWindow window_;
+  AudioMemory memory_;
   std::unique_ptr<Wav2Vec2Activations> activations_;
-  OwnedTensor states_;                            // [layers, window frames, width]
-  int64_t window_first_ = 0, window_count_ = 0;   // hidden states that states_ holds
+  int64_t window_first_ = 0, window_count_ = 0;   // hidden states that memory_ holds
   std::vector<float> samples_;                    // normalised, of the window
   int64_t samples_first_ = 0, samples_read_ = 0;  // where samples_ begins; how far mono_ has been read
 };

@@ -34,6 +34,18 @@ Wav2Vec2Activations::Wav2Vec2Activations(const Wav2Vec2Config& c, int64_t frames
   hidden = arena.tensor({frames, c.ffn_dim}, dtype);
 }
 
+Expected<Wav2Vec2Memory> Wav2Vec2Memory::allocate(const Wav2Vec2Config& c, int64_t frames, DType dtype,
+                                                  Backend& backend, Budget& budget) {
+  Wav2Vec2Memory memory;
+  LA_RETURN_IF_ERROR(backend.reserve({c.heads, c.width, frames, dtype}));
+  Arena measure;
+  Wav2Vec2Activations(c, frames, dtype, measure);
+  LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kAudio, measure.used_bytes()));
+  Shape states{c.layers + 1, frames, c.width};
+  LA_ASSIGN_OR_RETURN(memory.states, OwnedTensor::allocate(budget, Tenant::kAudio, states, DType::kF32));
+  return memory;
+}
+
 // Seven convolutions, each with LayerNorm over channels and GELU. samples give features.dim(0) frames.
 void Wav2Vec2::extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features) {
   Tensor x(const_cast<float*>(samples.data()), {1, 1, static_cast<int64_t>(samples.size()), 1}, DType::kF32);
@@ -102,14 +114,10 @@ void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activa
 Expected<OwnedTensor> Wav2Vec2::hidden_states(std::span<const float> input_values) {
   int64_t frames = frame_count(static_cast<int64_t>(input_values.size()));
   if (frames < 1) return invalid_argument("the sound is shorter than 25 ms");
-  Arena measure;
-  Wav2Vec2Activations(config_, frames, dtype_, measure);
-  LA_ASSIGN_OR_RETURN(Arena arena, Arena::allocate(budget_, Tenant::kAudio, measure.used_bytes()));
-  Wav2Vec2Activations a(config_, frames, dtype_, arena);
-  LA_ASSIGN_OR_RETURN(OwnedTensor out, OwnedTensor::allocate(budget_, Tenant::kAudio,
-                                                             {config_.layers + 1, frames, config_.width}, DType::kF32));
-  hidden_states(input_values, a, out.tensor);
-  return out;
+  LA_ASSIGN_OR_RETURN(Wav2Vec2Memory memory, Wav2Vec2Memory::allocate(config_, frames, dtype_, backend_, budget_));
+  Wav2Vec2Activations a(config_, frames, dtype_, memory.arena);
+  hidden_states(input_values, a, memory.states.tensor);
+  return std::move(memory.states);
 }
 
 }  // namespace liveavatar

@@ -54,6 +54,14 @@ struct Wav2Vec2Activations {
   Wav2Vec2Activations(const Wav2Vec2Config& config, int64_t frames, DType dtype, Arena& arena);
 };
 
+// Memory of passes over at most `frames` hidden states: scratch, activations and the states that come out.
+struct Wav2Vec2Memory {
+  Arena arena;
+  OwnedTensor states;  // f32 [layers + 1, frames, width]
+  static Expected<Wav2Vec2Memory> allocate(const Wav2Vec2Config& config, int64_t frames, DType dtype, Backend& backend,
+                                           Budget& budget);
+};
+
 class Wav2Vec2 {
  public:
   // dir: config.json and model.safetensors or pytorch_model.bin. backend and budget outlive the model.
@@ -63,6 +71,7 @@ class Wav2Vec2 {
   static Expected<std::unique_ptr<Wav2Vec2>> load_file(const std::string& dir, const std::string& weights,
                                                        Backend& backend, Budget& budget, DType dtype);
   const Wav2Vec2Config& config() const { return config_; }
+  Backend& backend() { return backend_; }
   Budget& budget() { return budget_; }
   DType dtype() const { return dtype_; }
 

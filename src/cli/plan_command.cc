@@ -1,0 +1,223 @@
+// `liveavatar plan`: what a job will hold, before anything is loaded.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+
+#include "cli/commands.h"
+#include "media/image.h"
+#include "pipeline/job.h"
+#include "plan/like_original.h"
+#include "plan/report.h"
+
+namespace liveavatar::cli {
+namespace {
+
+struct Flags {
+  std::string checkpoint_dir, shape = "14b", image, size = "704*384", device_profile, devices;
+  PlanRequest request;
+  int64_t num_clip = 1, infer_frames = 48;
+  size_t memory_budget_bytes = 0, host_budget_bytes = 0;
+  bool online_decode = false, no_online_decode = false, json = false, like_original = false;
+};
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  liveavatar plan --shape 14b --size \"384*256\" --num_clip 10 --memory_budget 64GiB\n"
+    "  liveavatar plan --ckpt_dir models/mini --size \"128*128\" --json\n"
+    "Exit codes: 0 it fits, 1 it does not (or failed), 2 usage. Keys of --json: docs/plan.md.";
+
+void add_job(CLI::App& app, Flags& f) {
+  app.add_option("--ckpt_dir", f.checkpoint_dir, "Checkpoint folder: its configs and file headers are read")
+      ->group("What to plan");
+  app.add_option("--shape", f.shape, "Without a checkpoint: 14b, 1.3b or mini")
+      ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
+      ->capture_default_str()
+      ->group("What to plan");
+  app.add_option("--size", f.size, "As for generate: an area")->capture_default_str()->group("What to plan");
+  app.add_option("--image", f.image, "The portrait, whose aspect decides the shape (default: that of --size)")
+      ->group("What to plan");
+  app.add_option("--num_clip", f.num_clip, "Clips")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str()
+      ->group("What to plan");
+  app.add_option("--infer_frames", f.infer_frames, "Frames a clip")
+      ->check(CLI::Range(1, 4800))
+      ->capture_default_str()
+      ->group("What to plan");
+  app.add_option("--sample_steps", f.request.steps, "Denoising steps a block")
+      ->check(CLI::Range(1, 50))
+      ->capture_default_str()
+      ->group("What to plan");
+  app.add_flag("--enable_online_decode", f.online_decode, "The default")->group("What to plan");
+  app.add_flag("--no_online_decode", f.no_online_decode, "Keep all latents to the end")->group("What to plan");
+}
+
+void add_machine(CLI::App& app, Flags& f) {
+  app.add_option("--device", f.request.device, "cpu or reference")->capture_default_str()->group("Machine");
+  app.add_option("--dtype", f.request.dtype, "bf16 or f32")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str()
+      ->group("Machine");
+  app.add_option("--threads", f.request.threads, "CPU threads")->check(CLI::Range(0, 1024))->group("Machine");
+  app.add_option("--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
+      ->transform(CLI::AsSizeValue(false))
+      ->group("Machine");
+  app.add_option("--host_budget", f.host_budget_bytes,
+                 "Most host memory; the engine computes there today, so the smaller of both counts")
+      ->transform(CLI::AsSizeValue(false))
+      ->group("Machine");
+  app.add_option("--device_profile", f.device_profile,
+                 "A card's memory and rates: rtx3060, rtx4090, a100, h100, h200,\n"
+                 "or custom:24GiB,165e12,1008e9 (memory, flops a second, bytes a second)")
+      ->group("Machine");
+  app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
+      ->group("Machine");
+  app.add_flag("--json", f.json, "For programs")->group("Machine");
+  app.add_flag("--like_original", f.like_original,
+               "The Python original's way on 4 cards of 24 GB, beside ours: published rows and the model of them")
+      ->group("Machine");
+}
+
+Expected<ModelShapes> shapes_of(const Flags& f) {
+  if (f.checkpoint_dir.empty()) return named_model_shapes(f.shape);
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(f.checkpoint_dir));
+  return read_model_shapes(paths);
+}
+
+// width and height of "704*384", as a picture of that shape.
+Status set_picture(const Flags& f, PlanRequest& r) {
+  LA_RETURN_IF_ERROR(parse_size(f.size).status());
+  size_t cross = f.size.find_first_of("*xX");
+  r.picture_width = std::stoll(f.size.substr(0, cross));
+  r.picture_height = std::stoll(f.size.substr(cross + 1));
+  if (f.image.empty()) return {};
+  LA_ASSIGN_OR_RETURN(Image image, read_image(f.image, true));
+  r.picture_width = image.width;
+  r.picture_height = image.height;
+  return {};
+}
+
+Expected<PlanRequest> request_of(const Flags& f) {
+  PlanRequest r = f.request;
+  LA_ASSIGN_OR_RETURN(r.shapes, shapes_of(f));
+  LA_RETURN_IF_ERROR(set_picture(f, r));
+  LA_ASSIGN_OR_RETURN(int64_t area, parse_size(f.size));
+  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(r.picture_height, r.picture_width, area));
+  r.height = size.height;
+  r.width = size.width;
+  r.clip_frames = clip_frames(f.infer_frames);
+  r.blocks = f.num_clip * r.clip_frames / kBlockFrames;
+  r.voice_samples = f.num_clip * r.clip_frames * kModelRateHz / kFps;
+  r.online_decode = !f.no_online_decode;
+  return r;
+}
+
+double gib(size_t bytes) { return double(bytes) / double(size_t{1} << 30); }
+
+void print_device(const Verdict& v) {
+  if (!v.device) return;
+  const DeviceProfile& d = *v.device;
+  std::printf("\n%d x %s, %.2f GiB usable each: not yet in this version (it computes on the CPU, on one device).\n",
+              d.count, d.name.c_str(), gib(d.memory_bytes));
+  std::printf("One of them at its data sheet's rates: at least %.3f s a block of %.2f s.\n",
+              seconds_per_block(v.work, d), double(kBlockFrames) / double(kFps));
+}
+
+void print_table(const Verdict& v) {
+  const PlanRequest& r = v.request;
+  std::printf("%ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, --device %s\n\n", long(r.width),
+              long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
+              r.dtype.c_str(), r.online_decode ? "online" : "offline", r.device.c_str());
+  std::printf("%-14s %12s %12s   %s\n", "tenant", "peak GiB", "steady GiB", "where it lives");
+  for (size_t t = 0; t < kTenantCount; ++t) {
+    Tenant tenant = static_cast<Tenant>(t);
+    std::printf("%-14s %12.3f %12.3f   %s\n", tenant_name(tenant), gib(v.plan.peak_by_tenant[t]),
+                gib(v.plan.steady_by_tenant[t]), placement(tenant));
+  }
+  std::printf("%-14s %12.3f %12.3f   the tenants' peaks need not meet\n\n", "all", gib(v.plan.peak_bytes),
+              gib(v.plan.steady_bytes));
+  for (const PlanStage& s : v.plan.stages)
+    std::printf("stage %-8s %12.3f %12.3f   peak, and what stays\n", s.name.c_str(), gib(s.peak_bytes),
+                gib(s.after_bytes));
+  std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %.1f GB moved\n", v.work.dit_flops / 1e12,
+              v.work.vae_flops / 1e12, v.work.bytes / 1e9);
+  print_device(v);
+  if (v.budget_bytes > 0) std::printf("\nbudget %.3f GiB: %s\n", gib(v.budget_bytes), v.fits ? "fits" : "does not fit");
+  for (const Cure& c : v.cures)
+    std::printf("  %s%-28s %10.3f GiB   %s\n", c.available ? "" : "(not yet) ", c.flags.c_str(), gib(c.peak_bytes),
+                c.costs.c_str());
+}
+
+// Published figures, our model of them, and what our engine needs for the same job on one device.
+Status print_like_original(const Flags& f) {
+  LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes("14b"));
+  std::printf(
+      "The original on 4 cards of 24 GB (%.2f GB usable); GB a card. Ours: one device, everything resident.\n\n",
+      double(kUsable24Bytes) / 1e9);
+  std::printf("%-9s %6s %-8s %10s %-9s %9s %-9s %12s\n", "size", "clips", "decode", "published", "verdict", "modelled",
+              "verdict", "ours, GB");
+  for (const PublishedRow& row : published_rows()) {
+    LA_ASSIGN_OR_RETURN(OriginalPlan theirs, plan_like_original(shapes, row.job));
+    PlanRequest r = f.request;
+    r.shapes = shapes;
+    r.height = row.job.height;
+    r.width = row.job.width;
+    r.blocks = row.job.clips * r.clip_frames / kBlockFrames;
+    r.online_decode = row.job.online_decode;
+    LA_ASSIGN_OR_RETURN(MemoryPlan ours, plan_memory(r));
+    std::string size = std::to_string(row.job.width) + "x" + std::to_string(row.job.height);
+    std::printf("%-9s %6ld %-8s %10.1f %-9s %9.1f %-9s %12.1f\n", size.c_str(), long(row.job.clips),
+                row.job.online_decode ? "online" : "at end", row.peak_gb, verdict_name(row.verdict),
+                double(theirs.peak_bytes()) / 1e9, verdict_name(judge_original(theirs.peak_bytes(), kUsable24Bytes)),
+                double(ours.peak_bytes) / 1e9);
+  }
+  return {};
+}
+
+Expected<Verdict> judge_flags(const Flags& f) {
+  LA_ASSIGN_OR_RETURN(PlanRequest request, request_of(f));
+  size_t budget_bytes = 0;
+  auto limit = [&](size_t bytes) {
+    if (bytes > 0) budget_bytes = budget_bytes == 0 ? bytes : std::min(budget_bytes, bytes);
+  };
+  limit(f.memory_budget_bytes);
+  limit(f.host_budget_bytes);
+  std::optional<DeviceProfile> device;
+  const std::string& name = f.devices.empty() ? f.device_profile : f.devices;
+  if (!name.empty()) {
+    LA_ASSIGN_OR_RETURN(device, device_profile(name));
+    limit(device->memory_bytes);
+  }
+  LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, budget_bytes));
+  verdict.device = device;
+  return verdict;
+}
+
+int plan(const Flags& f) {
+  if (f.like_original) {
+    Status status = print_like_original(f);
+    return status.ok() ? 0 : report(status);
+  }
+  auto verdict = judge_flags(f);
+  if (!verdict.ok()) return report(verdict.status());
+  if (f.json) {
+    std::printf("%s\n", to_json(*verdict).c_str());
+  } else {
+    print_table(*verdict);
+  }
+  return verdict->fits ? 0 : 1;
+}
+
+}  // namespace
+
+Command add_plan(CLI::App& app) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("plan", "Show how much memory a job takes, before anything is loaded");
+  command->footer(kFooter);
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  add_job(*command, *flags);
+  add_machine(*command, *flags);
+  return [flags] { return plan(*flags); };
+}
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,35 @@
+// Plan and truth of a run: how long each stage took, what was predicted and what was held.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "liveavatar/liveavatar.h"
+#include "plan/report.h"
+
+namespace liveavatar::cli {
+
+// Seconds by stage; a stage lasts until the next one begins.
+class StageClock {
+ public:
+  void begin(const std::string& stage);
+  std::vector<std::pair<std::string, double>> seconds();  // up to now, in order of first appearance
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void close();
+  std::vector<std::pair<std::string, double>> total_;
+  std::string stage_;
+  Clock::time_point since_;
+};
+
+// Highest resident set of this process so far (VmHWM): memory and the mapped program, without the page cache.
+size_t peak_resident_bytes();
+
+Truth truth_of(const Verdict& verdict, const Engine& engine, StageClock& clock, int64_t frames);
+// A few lines for people.
+void print_truth(const Truth& truth);
+Status write_text(const std::string& path, const std::string& text);
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,69 @@
+#include "pipeline/job_plan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "media/audio.h"
+#include "plan/cures.h"
+
+namespace liveavatar {
+
+PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes) {
+  PlanRequest request;
+  request.shapes = shapes;
+  request.device = options.device;
+  request.dtype = options.dtype;
+  request.threads = options.threads;
+  return request;
+}
+
+Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job) {
+  LA_RETURN_IF_ERROR(check_job(job));
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(options.checkpoint_dir));
+  LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths));
+  PlanRequest request = request_of(options, shapes);
+  bool upright = job.fit == Fit::kCover;
+  LA_ASSIGN_OR_RETURN(Image picture, read_image(job.image, upright));
+  LA_ASSIGN_OR_RETURN(int64_t area, parse_size(job.size));
+  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(picture.height, picture.width, area));
+  request.picture_height = picture.height;
+  request.picture_width = picture.width;
+  request.height = size.height;
+  request.width = size.width;
+  LA_ASSIGN_OR_RETURN(double seconds, sound_seconds(job.audio));
+  request.voice_samples = std::llround(seconds * kModelRateHz);
+  request.clip_frames = clip_frames(job.infer_frames);
+  int64_t frames = static_cast<int64_t>(std::ceil(seconds * double(kFps)));
+  if (job.num_clip > 0) frames = std::min(frames, job.num_clip * request.clip_frames);
+  request.blocks = std::max<int64_t>(1, (frames + kBlockFrames - 1) / kBlockFrames);
+  request.steps = job.sample_steps;
+  request.online_decode = job.online_decode;
+  return request;
+}
+
+Status check_load(const EngineOptions& options, const ModelShapes& shapes) {
+  if (options.memory_budget_bytes == 0) return {};
+  PlanRequest smallest = request_of(options, shapes);
+  smallest.height = smallest.width = 64;
+  LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
+  if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
+  return out_of_memory("memory budget " + mib_text(options.memory_budget_bytes) + ": loading this checkpoint takes " +
+                       mib_text(plan.load_peak_bytes) + "; raise the budget");
+}
+
+Status check_fits(const PlanRequest& request, size_t budget_bytes) {
+  if (budget_bytes == 0) return {};
+  LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(request));
+  if (plan.peak_bytes <= budget_bytes) return {};
+  const PlanStage& highest = *std::max_element(plan.stages.begin(), plan.stages.end(),
+                                               [](auto& a, auto& b) { return a.peak_bytes < b.peak_bytes; });
+  LA_ASSIGN_OR_RETURN(std::vector<Cure> cures, find_cures(request, budget_bytes));
+  std::string fits;
+  for (const Cure& cure : cures) {
+    if (cure.available) fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
+  }
+  return out_of_memory("memory budget " + mib_text(budget_bytes) + ": this job takes " + mib_text(plan.peak_bytes) +
+                       " (stage " + highest.name + "); what fits: " + fits);
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,50 @@
+#include "plan/job_memory.h"
+
+namespace liveavatar {
+
+size_t video_writer_bytes(int64_t height, int64_t width) {
+  constexpr size_t kFixedBytes = size_t{13} << 20, kBytesPerPixel = 40;
+  return kFixedBytes + kBytesPerPixel * static_cast<size_t>(height * width);
+}
+
+Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& backend, Budget& budget) {
+  SamplerMemory memory;
+  LA_RETURN_IF_ERROR(backend.reserve(largest_attention(s.config, s.geometry, s.dtype)));
+  Arena cache_size, activation_size;
+  DitCaches(s.config, s.geometry, s.steps, 1, s.dtype, cache_size);
+  DitActivations(s.config, s.geometry, s.dtype, activation_size);
+  LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
+  LA_ASSIGN_OR_RETURN(memory.activation_arena,
+                      Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
+  memory.caches = std::make_unique<DitCaches>(s.config, s.geometry, s.steps, 1, s.dtype, memory.cache_arena);
+  memory.activations = std::make_unique<DitActivations>(s.config, s.geometry, s.dtype, memory.activation_arena);
+  Shape block{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
+  LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
+  return memory;
+}
+
+Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
+                                                Budget& budget) {
+  DecoderMemory memory;
+  Shape latent{channels, 1, latent_height, latent_width}, frames{kBlockFrames, latent_height * 8, latent_width * 8, 3};
+  LA_ASSIGN_OR_RETURN(memory.latent, OwnedTensor::allocate(budget, Tenant::kVae, latent, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.pixels, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));
+  return memory;
+}
+
+Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometry& g, int64_t kept, Budget& budget) {
+  BlockMemory memory;
+  Shape one{c.channels, 1, g.latent_height, g.latent_width};
+  Shape block{c.channels, g.block_latents, g.latent_height, g.latent_width};
+  LA_ASSIGN_OR_RETURN(memory.reference, OwnedTensor::allocate(budget, Tenant::kConditioning, one, DType::kF32));
+  for (int64_t i = 0; i < kept; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor latents, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    memory.latents.push_back(std::move(latents));
+  }
+  Shape features{c.audio_layers, c.audio_dim, kBlockFrames};
+  LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget, Tenant::kAudio, features, DType::kF32));
+  return memory;
+}
+
+}  // namespace liveavatar

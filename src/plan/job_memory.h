@@ -1,0 +1,59 @@
+// What a job holds, apart from weights and what the models themselves allocate: allocated here for the pipeline, and
+// over a measuring Budget for the plan.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "models/s2v_dit/state.h"
+#include "models/wan_vae/config.h"
+#include "ops/backend.h"
+
+namespace liveavatar {
+
+constexpr int64_t kFps = 25;
+constexpr int64_t kBlockFrames = 12;  // frames a block: 3 latents of 4 frames
+constexpr int64_t kBlockLatents = 3;
+
+// Code and libraries of the program with its threads and small objects. Charged to Tenant::kRuntime by whoever loads an
+// engine, so that the budget speaks of the whole process (docs/plan.md: how it was measured).
+constexpr size_t kProgramBytes = size_t{29} << 20;
+
+// The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
+size_t video_writer_bytes(int64_t height, int64_t width);
+
+struct SamplerShape {
+  DitConfig config;
+  DitGeometry geometry;
+  int64_t steps = 4;
+  DType dtype = DType::kBF16;
+};
+
+// Denoising: scratch of the largest attention, caches, activations of one forward.
+struct SamplerMemory {
+  Arena cache_arena, activation_arena;
+  std::unique_ptr<DitCaches> caches;
+  std::unique_ptr<DitActivations> activations;
+  OwnedTensor velocity;  // [16, 3, h, w] f32
+  static Expected<SamplerMemory> allocate(const SamplerShape& shape, Backend& backend, Budget& budget);
+};
+
+// Decoded frames of one block, beside the VAE's stream.
+struct DecoderMemory {
+  OwnedTensor latent;  // [16, 1, h, w] f32
+  OwnedTensor pixels;  // [12, H, W, 3] f32
+  OwnedTensor rgb;     // [12, H, W, 3] u8
+  static Expected<DecoderMemory> allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
+                                          Budget& budget);
+};
+
+// Conditioning of the blocks: `kept` blocks of latents are one, or all of them without online decode.
+struct BlockMemory {
+  OwnedTensor reference;             // [16, 1, h, w] f32
+  std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each
+  OwnedTensor features;              // [layers, audio_dim, 12] f32
+  static Expected<BlockMemory> allocate(const DitConfig& config, const DitGeometry& geometry, int64_t kept,
+                                        Budget& budget);
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,82 @@
+#include "plan/like_original.h"
+
+#include "models/s2v_dit/weights.h"
+#include "models/wan_vae/config.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr DType kBf16 = DType::kBF16;
+
+// Weights of the video model as they lie in a checkpoint: the reference backend packs nothing.
+Expected<size_t> dit_bytes(const DitConfig& config) {
+  Budget budget{Budget::Measuring()};
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_reference_backend({.threads = 1}));
+  DitWeights weights;
+  {
+    WeightLoader loader(*backend, budget, Tenant::kWeights, kBf16);
+    LA_ASSIGN_OR_RETURN(weights, load_dit_weights(config, loader));
+  }
+  return budget.used_bytes();
+}
+
+size_t kv_bytes(const DitConfig& config, const DitGeometry& geometry) {
+  Arena measuring;
+  RingCache(config, geometry, kBf16, measuring);
+  LayerCache(config.layers, geometry.cond_tokens(), config.dim, kBf16, measuring);
+  return measuring.used_bytes();
+}
+
+}  // namespace
+
+const char* verdict_name(OriginalVerdict verdict) {
+  constexpr const char* kNames[] = {"fits", "marginal", "OOM"};
+  return kNames[static_cast<size_t>(verdict)];
+}
+
+size_t OriginalPlan::peak_bytes() const {
+  return shard_bytes + unshard_bytes + kv_bytes + activations_bytes + kept_bytes;
+}
+
+Expected<OriginalPlan> plan_like_original(const ModelShapes& shapes, const OriginalJob& job) {
+  // Its clip: (N + 3 + 73) / 4 - 19 latents, of which whole blocks of 3 are made.
+  int64_t clip_latents = (job.infer_frames + 3 + kMotionFrames) / 4 - 19, made = clip_latents / 3 * 3;
+  DitGeometry geometry{job.height / 8, job.width / 8, clip_latents, kBlockLatents};
+  OriginalPlan plan;
+  DitConfig one_less = shapes.dit;
+  --one_less.layers;
+  LA_ASSIGN_OR_RETURN(size_t weights, dit_bytes(shapes.dit));
+  LA_ASSIGN_OR_RETURN(size_t without_one, dit_bytes(one_less));
+  plan.shard_bytes = weights / static_cast<size_t>(job.cards);
+  plan.unshard_bytes = 2 * (weights - without_one);
+  plan.kv_bytes = kv_bytes(shapes.dit, geometry);
+  Arena activations;
+  DitActivations(shapes.dit, geometry, kBf16, activations);
+  plan.activations_bytes = activations.used_bytes();
+  const DitConfig& c = shapes.dit;
+  constexpr int64_t kHalf = 2;  // bytes of a bf16
+  int64_t kept = job.clips * job.infer_frames * c.audio_layers * c.audio_dim * kHalf;
+  if (!job.online_decode) {
+    kept += job.clips * made * c.channels * geometry.latent_height * geometry.latent_width * 4;
+    kept += job.clips * made * kVaeFrames * 3 * job.height * job.width * 3 / 2;  // frames, 1.5 bytes a value: fitted
+  }
+  plan.kept_bytes = static_cast<size_t>(kept);
+  return plan;
+}
+
+OriginalVerdict judge_original(size_t peak_bytes, size_t usable_bytes) {
+  constexpr double kFails = 0.95, kRisky = 0.9;  // fitted to the published verdicts
+  double share = double(peak_bytes) / double(usable_bytes);
+  if (share > kFails) return OriginalVerdict::kOutOfMemory;
+  return share > kRisky ? OriginalVerdict::kMarginal : OriginalVerdict::kFits;
+}
+
+std::vector<PublishedRow> published_rows() {
+  return {{{688, 368, 100, false}, 21.8, OriginalVerdict::kOutOfMemory},
+          {{688, 368, 100, true}, 19.2, OriginalVerdict::kFits},
+          {{704, 384, 50, false}, 20.5, OriginalVerdict::kMarginal},
+          {{704, 384, 50, true}, 18.7, OriginalVerdict::kFits},
+          {{384, 256, 1000, true}, 14.3, OriginalVerdict::kFits}};
+}
+
+}  // namespace liveavatar

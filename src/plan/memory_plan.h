@@ -1,0 +1,49 @@
+// What a job will hold, before any weight is read: the engine's own allocations, in the order of a run, over a budget
+// that only counts.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "plan/job_memory.h"
+#include "plan/model_shapes.h"
+
+namespace liveavatar {
+
+// All that decides the memory of a job.
+struct PlanRequest {
+  ModelShapes shapes;
+  std::string device = "cpu", dtype = "bf16";
+  int threads = 0;                                // 0: as the engine would take
+  int64_t height = 0, width = 0;                  // pixels of the video, multiples of 64
+  int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
+  int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
+  int64_t steps = 4;                              // denoising steps
+  int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
+  int64_t prompt_tokens = 0;                      // 0: as many as the model takes
+  bool online_decode = true;
+
+  DitGeometry geometry() const { return {height / 8, width / 8, clip_frames / 4, kBlockLatents}; }
+};
+
+// What is held at one stage of a run: the highest moment of it, and what stays when it is over.
+struct PlanStage {
+  std::string name;  // "load", "text", "image", "run"
+  size_t peak_bytes = 0, after_bytes = 0;
+};
+
+struct MemoryPlan {
+  size_t peak_bytes = 0;    // highest of the whole run
+  size_t steady_bytes = 0;  // while blocks are made
+  size_t load_peak_bytes = 0;
+  TenantBytes peak_by_tenant{}, steady_by_tenant{};
+  std::vector<PlanStage> stages;
+};
+
+// Error: the device or dtype is unknown.
+Expected<MemoryPlan> plan_memory(const PlanRequest& request);
+
+Expected<DType> parse_dtype_flag(const std::string& dtype);  // "bf16", "f32"
+
+}  // namespace liveavatar

@@ -1,0 +1,27 @@
+// The sizes of a checkpoint's four models, without their weights.
+#pragma once
+
+#include <string>
+
+#include "models/s2v_dit/config.h"
+#include "models/umt5/umt5.h"
+#include "models/wan_vae/config.h"
+#include "models/wav2vec2/wav2vec2.h"
+#include "weights/checkpoint.h"
+
+namespace liveavatar {
+
+struct ModelShapes {
+  DitConfig dit;
+  WanVaeConfig vae;
+  Umt5Config text;
+  Wav2Vec2Config audio;
+};
+
+// From configs and file headers; no weight is read. Errors as those of loading.
+Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths);
+// "14b": Live Avatar on Wan2.2-S2V-14B. "1.3b": the same topology at the width of Wan 2.1 1.3B. "mini": a model of the
+// size of models/mini. Without a checkpoint; an unknown name lists these.
+Expected<ModelShapes> named_model_shapes(const std::string& name);
+
+}  // namespace liveavatar

@@ -1,0 +1,100 @@
+#include "plan/report.h"
+
+#include <nlohmann/json.hpp>
+
+namespace liveavatar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json tenants_json(const MemoryPlan& plan) {
+  Json tenants = Json::object();
+  for (size_t t = 0; t < kTenantCount; ++t) {
+    Tenant tenant = static_cast<Tenant>(t);
+    tenants[tenant_name(tenant)] = {{"peak_bytes", plan.peak_by_tenant[t]},
+                                    {"steady_bytes", plan.steady_by_tenant[t]},
+                                    {"placement", placement(tenant)}};
+  }
+  return tenants;
+}
+
+Json job_json(const PlanRequest& r) {
+  return {{"width", r.width}, {"height", r.height}, {"clip_frames", r.clip_frames},     {"blocks", r.blocks},
+          {"steps", r.steps}, {"dtype", r.dtype},   {"online_decode", r.online_decode}, {"device", r.device}};
+}
+
+}  // namespace
+
+Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes) {
+  Verdict v;
+  v.request = request;
+  LA_ASSIGN_OR_RETURN(v.plan, plan_memory(request));
+  v.work = work_per_block(request, v.plan);
+  v.budget_bytes = budget_bytes;
+  v.fits = budget_bytes == 0 || v.plan.peak_bytes <= budget_bytes;
+  if (!v.fits) {
+    LA_ASSIGN_OR_RETURN(v.cures, find_cures(request, budget_bytes));
+  }
+  return v;
+}
+
+const char* placement(Tenant tenant) {
+  switch (tenant) {
+    case Tenant::kText:
+      return "freed after use";
+    case Tenant::kVae:
+      return "resident; the encoder freed after use";
+    case Tenant::kMedia:
+      return "resident; an estimate of the encoders";
+    case Tenant::kRuntime:
+      return "resident; program and scratch";
+    default:
+      return "resident";
+  }
+}
+
+std::string to_json(const Verdict& v) {
+  Json json;
+  json["peak_bytes"] = v.plan.peak_bytes;
+  json["steady_bytes"] = v.plan.steady_bytes;
+  json["budget_bytes"] = v.budget_bytes;
+  json["fits"] = v.fits;
+  json["job"] = job_json(v.request);
+  json["tenants"] = tenants_json(v.plan);
+  json["stages"] = Json::array();
+  for (const PlanStage& s : v.plan.stages)
+    json["stages"].push_back({{"name", s.name}, {"peak_bytes", s.peak_bytes}, {"after_bytes", s.after_bytes}});
+  json["cures"] = Json::array();
+  for (const Cure& c : v.cures) {
+    json["cures"].push_back(
+        {{"flags", c.flags}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", c.available}});
+  }
+  json["work_per_block"] = {
+      {"dit_flops", v.work.dit_flops}, {"vae_flops", v.work.vae_flops}, {"bytes_moved", v.work.bytes}};
+  if (v.device) {
+    json["device"] = {{"name", v.device->name},
+                      {"count", v.device->count},
+                      {"memory_bytes", v.device->memory_bytes},
+                      {"seconds_per_block_at_least", seconds_per_block(v.work, *v.device)},
+                      {"supported", false}};
+  }
+  return json.dump(2);
+}
+
+std::string to_json(const Truth& t) {
+  Json json;
+  json["predicted_peak_bytes"] = t.predicted_peak_bytes;
+  json["measured_peak_bytes"] = t.measured_peak_bytes;
+  json["charged_peak_bytes"] = t.charged_peak_bytes;
+  json["budget_bytes"] = t.budget_bytes;
+  json["frames"] = t.frames;
+  json["tenants"] = Json::object();
+  for (const Truth::Tenant& tenant : t.tenants)
+    json["tenants"][tenant.name] = {{"predicted_bytes", tenant.predicted_bytes},
+                                    {"charged_bytes", tenant.charged_bytes}};
+  json["seconds"] = Json::object();
+  for (const auto& [stage, seconds] : t.stage_seconds) json["seconds"][stage] = seconds;
+  return json.dump(2);
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,42 @@
+// A plan in words that programs read: docs/plan.md lists the keys.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plan/cures.h"
+#include "plan/work.h"
+
+namespace liveavatar {
+
+// A plan held against a budget.
+struct Verdict {
+  PlanRequest request;
+  MemoryPlan plan;
+  Work work;
+  size_t budget_bytes = 0;  // 0: none
+  bool fits = true;
+  std::vector<Cure> cures;
+  std::optional<DeviceProfile> device;
+};
+Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes);
+
+// Where a tenant's bytes live and how long: "resident", "freed after use", ...
+const char* placement(Tenant tenant);
+std::string to_json(const Verdict& verdict);
+
+// What a run really took, beside what was predicted.
+struct Truth {
+  size_t predicted_peak_bytes = 0, measured_peak_bytes = 0, charged_peak_bytes = 0, budget_bytes = 0;
+  struct Tenant {
+    std::string name;
+    size_t predicted_bytes = 0, charged_bytes = 0;
+  };
+  std::vector<Tenant> tenants;
+  std::vector<std::pair<std::string, double>> stage_seconds;
+  int64_t frames = 0;
+};
+std::string to_json(const Truth& truth);
+
+}  // namespace liveavatar

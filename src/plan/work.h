@@ -1,0 +1,30 @@
+// How much a job computes and moves: a simple model, stated in docs/plan.md.
+#pragma once
+
+#include "plan/memory_plan.h"
+
+namespace liveavatar {
+
+// Multiplications and additions count one each. Per block of 12 frames.
+struct Work {
+  double dit_flops = 0;  // all denoising steps, with a full ring
+  double vae_flops = 0;
+  // From memory: the weights and the keys and values of a full ring once a step, the decoder's weights once a latent.
+  double bytes = 0;
+};
+Work work_per_block(const PlanRequest& request, const MemoryPlan& plan);
+
+// A machine that one may not have. Rates are of its data sheet (dense bf16), so that times are lower bounds.
+struct DeviceProfile {
+  std::string name;
+  size_t memory_bytes = 0;  // that a job can use
+  double flops_per_s = 0, bytes_per_s = 0;
+  int count = 1;
+};
+// "rtx4090", "4xrtx4090", or "custom:24GiB,165e12,1008e9" (memory, flops a second, bytes a second).
+Expected<DeviceProfile> device_profile(const std::string& text);
+
+// A lower bound: whichever of computing and moving takes longer.
+double seconds_per_block(const Work& work, const DeviceProfile& device);
+
+}  // namespace liveavatar

@@ -1,0 +1,176 @@
+// The plan against what the engine really charges, byte by byte, and its parts by themselves.
+#include <gtest/gtest.h>
+
+#include "liveavatar/liveavatar.h"
+#include "pipeline/job_plan.h"
+#include "plan/like_original.h"
+#include "plan/report.h"
+
+namespace liveavatar {
+namespace {
+
+const std::string kSource = LA_SOURCE_DIR;
+
+EngineOptions engine_options(const std::string& dtype = "bf16", const std::string& device = "cpu") {
+  EngineOptions o;
+  o.checkpoint_dir = kSource + "/models/mini";
+  o.dtype = dtype;
+  o.device = device;
+  o.threads = 2;
+  return o;
+}
+
+Job small_job(const std::string& size = "64*64") {
+  Job job;
+  job.image = kSource + "/assets/demo/portrait.png";
+  job.audio = kSource + "/assets/demo/voice.wav";
+  // Longer than any text_len here, so that the plan's full prompt is the real one.
+  for (int i = 0; i < 700; ++i) job.prompt += "talk ";
+  job.size = size;
+  job.num_clip = 1;
+  job.infer_frames = 12;
+  return job;
+}
+
+// Runs the job; every tenant's peak and what is held at the end must be the plan's.
+void expect_truth(const EngineOptions& options, const Job& job) {
+  auto request = plan_request(options, job);
+  ASSERT_TRUE(request.ok()) << request.status().message();
+  auto plan = plan_memory(*request);
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  auto engine = Engine::load(options);
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_EQ((*engine)->memory_peak_bytes(), plan->load_peak_bytes);
+  std::vector<TenantMemory> last;
+  Status status = (*engine)->generate(job, [&](const VideoBlock&) {
+    last = (*engine)->memory_by_tenant();
+    return true;
+  });
+  ASSERT_TRUE(status.ok()) << status.message();
+  EXPECT_EQ((*engine)->memory_peak_bytes(), plan->peak_bytes);
+  for (size_t t = 0; t < last.size(); ++t) {
+    EXPECT_EQ(last[t].peak_bytes, plan->peak_by_tenant[t]) << last[t].name;
+    EXPECT_EQ(last[t].used_bytes, plan->steady_by_tenant[t]) << last[t].name;
+  }
+}
+
+TEST(Plan, PredictsEveryTenantToTheByte) {
+  expect_truth(engine_options(), small_job());
+  expect_truth(engine_options(), small_job("192*128"));
+  expect_truth(engine_options("f32"), small_job());
+}
+
+TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
+  Job job = small_job();
+  job.num_clip = 3;
+  job.infer_frames = 24;
+  job.sample_steps = 2;
+  job.online_decode = false;
+  expect_truth(engine_options(), job);
+}
+
+// The reference backend packs and pads nothing.
+TEST(Plan, PredictsLoadingOnTheReferenceBackend) {
+  EngineOptions options = engine_options("bf16", "reference");
+  MemoryPlan plan = *plan_memory(*plan_request(options, small_job()));
+  auto engine = Engine::load(options);
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_EQ((*engine)->memory_peak_bytes(), plan.load_peak_bytes);
+  EXPECT_EQ((*engine)->memory_used_bytes(), plan.stages.front().after_bytes);
+}
+
+TEST(Plan, OnlineDecodeDoesNotGrowAndOfflineGrowsByTheLatents) {
+  PlanRequest r;
+  r.shapes = *named_model_shapes("mini");
+  r.height = r.width = 128;
+  r.blocks = 4;
+  MemoryPlan few = *plan_memory(r);
+  r.blocks = 4000;
+  EXPECT_EQ(plan_memory(r)->peak_bytes, few.peak_bytes);
+  r.online_decode = false;
+  size_t latents = 16 * 3 * 16 * 16 * 4, pages = (latents + 4095) / 4096 * 4096;
+  EXPECT_EQ(plan_memory(r)->steady_bytes - few.steady_bytes, 3999 * pages);
+}
+
+TEST(Plan, FourteenBillionIsPlannedWithoutACheckpointAndInNoTime) {
+  PlanRequest r;
+  r.shapes = *named_model_shapes("14b");
+  r.height = 400 / 16 * 16;
+  r.width = 720;
+  MemoryPlan plan = *plan_memory(r);
+  // The specification's arithmetic: ring of four steps 44.2 GB, sink 2.2 GB, prompt 0.4 GB at 720x400.
+  EXPECT_NEAR(double(plan.peak_by_tenant[size_t(Tenant::kKvCache)]) / 1e9, 44.2 + 2.2 + 0.4, 0.3);
+  // 16.2 billion parameters in bf16 and the VAE.
+  EXPECT_NEAR(double(plan.steady_by_tenant[size_t(Tenant::kWeights)]) / 1e9, 32.4 + 0.3, 0.4);
+  EXPECT_EQ(plan.steady_by_tenant[size_t(Tenant::kText)], 0u);
+  EXPECT_GT(plan.peak_by_tenant[size_t(Tenant::kText)], size_t{10} << 30);
+  EXPECT_FALSE(named_model_shapes("15b").ok());
+}
+
+// Every cure that can be had is taken: planned anew, and run.
+TEST(Plan, CuresThatAreOfferedWork) {
+  EngineOptions options = engine_options("f32");
+  Job job = small_job("128*128");
+  job.infer_frames = 48;
+  job.online_decode = false;
+  PlanRequest request = *plan_request(options, job);
+  MemoryPlan plan = *plan_memory(request);
+  EXPECT_TRUE(find_cures(request, plan.peak_bytes)->empty());
+  size_t budget = plan.peak_bytes - (size_t{3} << 20);
+  std::vector<Cure> cures = *find_cures(request, budget);
+  ASSERT_FALSE(cures.empty());
+  bool smaller = false, half = false;
+  for (const Cure& cure : cures) {
+    smaller = smaller || cure.flags.starts_with("--size");
+    half = half || cure.flags == "--dtype bf16";
+    if (cure.available && !cure.flags.starts_with("--memory_budget")) {
+      EXPECT_LE(cure.peak_bytes, budget) << cure.flags;
+    }
+  }
+  EXPECT_TRUE(smaller && half);
+  options.memory_budget_bytes = budget;
+  options.dtype = "bf16";
+  auto engine = Engine::load(options);
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_TRUE((*engine)->generate(job, [](const VideoBlock&) { return true; }).ok());
+  EXPECT_LE((*engine)->memory_peak_bytes(), budget);
+}
+
+TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
+  EngineOptions options = engine_options();
+  options.memory_budget_bytes = 20 << 20;
+  auto engine = Engine::load(options);
+  ASSERT_EQ(engine.status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_NE(engine.status().message().find("loading this checkpoint takes"), std::string::npos);
+  PlanRequest request = *plan_request(options, small_job());
+  Status status = check_fits(request, options.memory_budget_bytes);
+  EXPECT_NE(status.message().find("--memory_budget"), std::string::npos) << status.message();
+  EXPECT_EQ(status.message().find('\n'), std::string::npos);
+}
+
+TEST(Plan, TheOriginalsPublishedVerdictsComeOut) {
+  ModelShapes shapes = *named_model_shapes("14b");
+  for (const PublishedRow& row : published_rows()) {
+    OriginalPlan plan = *plan_like_original(shapes, row.job);
+    double gb = double(plan.peak_bytes()) / 1e9;
+    EXPECT_EQ(judge_original(plan.peak_bytes(), kUsable24Bytes), row.verdict) << row.job.width << " " << gb;
+    EXPECT_NEAR(gb, row.peak_gb, 0.7) << row.job.width;
+  }
+}
+
+TEST(Plan, DevicesAreKnownByNameOrBuiltFromNumbers) {
+  EXPECT_EQ(device_profile("4xrtx4090")->count, 4);
+  EXPECT_EQ(device_profile("rtx4090")->memory_bytes, kUsable24Bytes);
+  DeviceProfile custom = *device_profile("2xcustom:2GiB,1e12,5e9");
+  EXPECT_EQ(custom.memory_bytes, size_t{2} << 30);
+  EXPECT_EQ(custom.bytes_per_s, 5e9);
+  EXPECT_EQ(custom.count, 2);
+  for (const char* bad : {"rtx9999", "custom:", "custom:2GiB", "custom:2KiB,1,1", "0xh100", "custom:1,1,1,1"})
+    EXPECT_EQ(device_profile(bad).status().code(), ErrorCode::kInvalidArgument) << bad;
+  Work work{2e12, 1e12, 30e9};
+  EXPECT_DOUBLE_EQ(seconds_per_block(work, custom), 6);          // moving
+  EXPECT_DOUBLE_EQ(seconds_per_block({9e12, 0, 0}, custom), 9);  // computing
+}
+
+}  // namespace
+}  // namespace liveavatar

@@ -1,0 +1,88 @@
+// The program's peak resident memory against its plan, from outside.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+const std::string kSource = LA_SOURCE_DIR;
+
+class TruthTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_truth_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  // Exit code of `generate`; what it says is in log().
+  int generate(const std::string& more) const {
+    std::string command = std::string(LA_PROGRAM) + " generate --ckpt_dir " + kSource + "/models/mini --image " +
+                          kSource + "/assets/demo/portrait.png --audio " + kSource +
+                          "/assets/demo/voice.wav --prompt hi --num_clip 1 --threads 2 --save_file " +
+                          (dir_ / "out.mp4").string() + " --report " + (dir_ / "report.json").string() + " " + more +
+                          " > " + (dir_ / "log").string() + " 2>&1";
+    int status = std::system(command.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  std::string log() const {
+    std::ifstream file(dir_ / "log");
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  nlohmann::json report() const { return nlohmann::json::parse(std::ifstream(dir_ / "report.json")); }
+
+  fs::path dir_;
+};
+
+TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's own memory is not the plan's";
+#endif
+  for (const char* size : {"64*64", "128*128", "192*192"}) {
+    ASSERT_EQ(generate("--size '" + std::string(size) + "' --infer_frames 24"), 0) << log();
+    nlohmann::json r = report();
+    double predicted = r["predicted_peak_bytes"], measured = r["measured_peak_bytes"];
+    std::printf("%s: predicted %.1f MiB, measured %.1f MiB\n", size, predicted / (1 << 20), measured / (1 << 20));
+    EXPECT_LE(std::abs(measured - predicted), std::max(0.03 * predicted, double(64 << 20))) << size;
+    EXPECT_LE(r["charged_peak_bytes"].get<double>(), predicted);
+    for (const char* stage : {"load", "image", "sample", "decode", "write"})
+      EXPECT_GT(r["seconds"][stage].get<double>(), 0) << stage;
+    EXPECT_NE(log().find("memory: "), std::string::npos);
+  }
+}
+
+// What is too small is refused at once; the cure in the line is taken, and the job runs within its budget.
+TEST_F(TruthTest, ARefusalComesAtOnceAndItsCureWorks) {
+  ASSERT_EQ(generate("--size '128*128' --infer_frames 12"), 0) << log();
+  size_t peak = report()["predicted_peak_bytes"];
+  std::string budget = "--memory_budget " + std::to_string(peak - (4 << 20)) + " ";
+  auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(generate("--size '128*128' --infer_frames 12 " + budget), 1);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1));
+  std::string line = log();
+  EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1) << line;
+  size_t cure = line.find("--size \""), end = line.find('"', cure + 8);
+  ASSERT_NE(cure, std::string::npos) << line;
+  ASSERT_EQ(generate("--infer_frames 12 " + budget + line.substr(cure, end + 1 - cure)), 0) << log();
+  EXPECT_LE(report()["charged_peak_bytes"], peak - (4 << 20));
+  size_t more = line.find("--memory_budget ");
+  ASSERT_NE(more, std::string::npos) << line;
+  std::string raised = line.substr(more, line.find(' ', more + 16) - more);
+  EXPECT_EQ(generate("--size '128*128' --infer_frames 12 " + raised), 0) << log();
+}
+
+TEST_F(TruthTest, AReportThatCannotBeWrittenIsSaid) {
+  EXPECT_EQ(generate("--size '64*64' --infer_frames 12 --quiet --report /nowhere/report.json"), 1);
+  EXPECT_NE(log().find("--report /nowhere/report.json"), std::string::npos) << log();
+}
+
+}  // namespace
+}  // namespace liveavatar
