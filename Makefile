@@ -5,7 +5,7 @@ BIN    := $(BUILD)/bin
 OUT    ?= out
 CTEST_FLAGS ?= -LE slow
 
-.PHONY: help demo test test-all build deps format clean
+.PHONY: help demo test test-all build deps tools-deps format clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -20,11 +20,11 @@ demo: build
 	@echo "contact sheet: $(CURDIR)/$(OUT)/demo.png"
 
 ## make test       the suite (a few minutes); PRESET=debug runs it under ASan and UBSan, PRESET=tsan under TSan
-test: build
+test: build tools-deps
 	ctest --preset $(PRESET) $(CTEST_FLAGS)
 
 ## make test-all   the suite with the long tests (label slow)
-test-all: build
+test-all: build tools-deps
 	ctest --preset $(PRESET)
 
 ## make build      configure and build
@@ -34,6 +34,9 @@ build: deps
 
 deps:
 	@scripts/install-deps
+
+tools-deps:
+	@tools/mini/install
 
 ## make format     clang-format over the sources
 format:

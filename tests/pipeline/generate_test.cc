@@ -89,10 +89,10 @@ TEST(Generate, AVideoIsAsLongAsItsVoice) {
   Job job = small_job(0);
   auto info = e->describe(job);
   ASSERT_TRUE(info.ok()) << info.status().message();
-  EXPECT_EQ(info->frames, 253);  // 10.1 s
-  EXPECT_EQ(info->blocks, 22);
+  EXPECT_EQ(info->frames, 249);  // 9.94 s
+  EXPECT_EQ(info->blocks, 21);
   job.num_clip = 10000;
-  EXPECT_EQ(e->describe(job)->frames, 253);
+  EXPECT_EQ(e->describe(job)->frames, 249);
   EXPECT_EQ(info->width, 64);
 }
 

@@ -59,7 +59,8 @@ def main():
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1, help="several processes of one thread each are faster than one of several")
     args = parser.parse_args()
-    vae.norm_silu = torch.compile(vae.norm_silu, dynamic=True)  # a third of the time otherwise
+    if hasattr(torch, "compile"):
+        vae.norm_silu = torch.compile(vae.norm_silu, dynamic=True)  # a third of the time otherwise
     codec, listener = load_vae(args.vae), load_audio(args.audio)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -14,27 +14,34 @@ OPENINGS, WIDTHS = np.linspace(0, 1, 13), (-0.6, 0.5)
 STILL_FRAMES = 5
 
 
-def to_video(frames):
-    """[T, S, S, 3] u8 -> [1, 3, T, S, S] in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+def to_video(clips):
+    """[B, T, S, S, 3] u8 -> [B, 3, T, S, S] in -1..1."""
+    video = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return video.contiguous(memory_format=torch.channels_last_3d)
 
 
 def to_frames(video):
-    """[1, 3, T, S, S] -> [T, S, S, 3] u8."""
-    return ((video[0].permute(1, 2, 3, 0).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+    """[B, 3, T, S, S] -> [B, T, S, S, 3] u8."""
+    return ((video.permute(0, 2, 3, 4, 1).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+
+
+def coded(codec, clips):
+    """clips [B, T, S, S, 3] u8 -> the same as the VAE gives them back. Never one alone: PyTorch 2 takes a lone convolution many times slower."""
+    pair = np.concatenate([clips, clips]) if len(clips) == 1 else clips
+    return to_frames(codec.decode(codec.encode(to_video(pair))))[:len(clips)]
 
 
 @torch.no_grad()
 def through_vae(codec, frames, still):
     """frames as the VAE gives them back, behind some frames of the still picture, as the engine has them."""
     lead = np.repeat(still[None], STILL_FRAMES, 0)
-    return to_frames(codec.decode(codec.encode(to_video(np.concatenate([lead, frames])))))[STILL_FRAMES:]
+    return coded(codec, np.concatenate([lead, frames])[None])[0, STILL_FRAMES:]
 
 
 def pictures(codec, c, poses, size):
     """-> [len(poses), S, S, 3] f32: each pose held still, as the VAE shows it."""
-    held = [to_frames(codec.decode(codec.encode(to_video(np.repeat(draw(c, p, size)[None], STILL_FRAMES, 0)))))[-1] for p in poses]
-    return np.stack(held).astype(np.float32)
+    stills = np.stack([np.repeat(draw(c, p, size)[None], STILL_FRAMES, 0) for p in poses])
+    return np.concatenate([coded(codec, part)[:, -1] for part in np.array_split(stills, max(1, len(stills) // 8))]).astype(np.float32)
 
 
 def _box(c, size, y, half_width, up, down):
@@ -47,13 +54,15 @@ def _box(c, size, y, half_width, up, down):
 def distances(frames, templates, box, reach):
     """-> [T, N] f32: least squared distance over shifts of up to `reach` pixels."""
     top, left, height, width = box
-    cut = lambda pictures, dy, dx: torch.from_numpy(np.ascontiguousarray(pictures[:, top + dy:top + dy + height, left + dx:left + dx + width])).float().flatten(1)
-    flat, best = cut(templates, 0, 0), None
+    cut = lambda pictures, dy, dx: torch.from_numpy(pictures[:, top + dy:top + dy + height, left + dx:left + dx + width].astype(np.float32)).flatten(1)
+    flat = cut(templates, 0, 0)
+    middle = flat.mean(0)  # taken off both: small numbers keep their differences
+    flat, best = flat - middle, torch.full((len(frames), len(templates)), np.inf)
     for dy in range(-reach, reach + 1):
         for dx in range(-reach, reach + 1):
-            d = torch.cdist(cut(frames, dy, dx), flat)
-            best = d if best is None else torch.minimum(best, d)
-    return (best**2).numpy()
+            f = cut(frames, dy, dx) - middle
+            best = torch.minimum(best, f.square().sum(1, keepdim=True) - 2 * f @ flat.T + flat.square().sum(1))
+    return best.numpy()
 
 
 @torch.no_grad()

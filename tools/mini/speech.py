@@ -1,5 +1,7 @@
 """Speech with its mouth: espeak-ng says seeded sentences, its phoneme events become a mouth track.
 
+A seed gives the same sentences, voice and timing; the samples wobble a little, for espeak-ng's flutter goes on from call to call.
+
 The mouth track has two numbers a frame (25 a second): opening, 0 closed to 1 wide open, and width, -1 round to 1 spread.
 """
 

@@ -1,7 +1,5 @@
 """Trains the audio encoder to hear what moves the face: viseme classes, and the tracks 80 ms to either side."""
 
-import argparse
-
 import numpy as np
 import torch
 import torch.nn as nn
@@ -11,7 +9,7 @@ import world
 from audio_encoder import CENTRE_S, HOP_S, AudioEncoder, normalise
 from muon import Muon
 from speech import FPS, RATE, TRACK_RATE, VISEME_CLASSES
-from training import Run, autocast
+from training import Run, arguments, autocast
 
 OFFSETS_S = (-0.08, -0.04, 0.0, 0.04, 0.08)
 TRACKS = 4  # opening, width, blink, nod
@@ -85,10 +83,7 @@ def correlations(model, held):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", default="audio.pt", help="checkpoint; training goes on from it if it is there")
-    parser.add_argument("--minutes", type=float, default=12)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser = arguments(__doc__, "audio.pt", 8, 1.5e-3)
     parser.add_argument("--pool", type=int, default=600)
     parser.add_argument("--held", type=int, default=24)
     args = parser.parse_args()
@@ -96,7 +91,7 @@ def main():
     pool = Pool(np.random.default_rng(2), args.pool)
     held = collate([example(30 * i, 200, held_out=True) for i in range(args.held)])
     model, average = Listener(), Listener()
-    run = Run(args.out, model, Muon(model, args.lr), args.minutes, args.lr)
+    run = Run(args, model, Muon(model, args.lr))
     while run.unfinished():
         batch = pool.batch()
         loss = run.step(lambda: loss_of(model, batch))

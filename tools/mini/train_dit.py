@@ -3,16 +3,16 @@
 New shards in the folder are taken in as they appear.
 """
 
-import argparse
 import pathlib
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 import dit
 import text_encoder
 from muon import Muon
-from training import Run, autocast
+from training import Run, arguments, autocast
 
 LEVEL_SHARES = (0.3, 0.26, 0.28, 0.04, 0.12)  # of the engine's four levels, and of any level
 EMPTY_PROMPT = 0.1  # share of scenes without a prompt
@@ -94,16 +94,20 @@ def loss_of(model, batch, rng, weight, report):
     return error.mean()
 
 
+def start_from(model, folder):
+    """Weights of a checkpoint folder, as export.py writes them."""
+    weights = load_file(pathlib.Path(folder) / "diffusion_pytorch_model.safetensors")
+    model.load_state_dict({name: value.float() for name, value in weights.items()})
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, "dit.pt", 46, 2e-3)
     parser.add_argument("--latents", default="latents", help="folder of shards")
     parser.add_argument("--text", default="text.pt")
     parser.add_argument("--tokenizer", default="spiece.model")
-    parser.add_argument("--out", default="dit.pt", help="checkpoint; training goes on from it if it is there")
-    parser.add_argument("--minutes", type=float, default=60, help="of training in all, over all restarts")
+    parser.add_argument("--init", help="checkpoint folder to start from, when --out is not there yet")
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--window", type=int, default=15, help="latents of a scene seen at once: the ring and one block more")
-    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--mouth", type=float, default=4, help="loss weight of the mouth region")
     parser.add_argument("--eyes", type=float, default=2, help="loss weight of the eye region")
     args = parser.parse_args()
@@ -111,8 +115,10 @@ def main():
     rng = np.random.default_rng()
     scenes = Scenes(args.latents, text_encoder.load(args.text, args.tokenizer), dit.CONFIG["text_len"])
     model = dit.DiT(dict(dit.CONFIG, num_audio_layers=scenes.features[0].shape[0], audio_dim=scenes.features[0].shape[1]))
+    if args.init:
+        start_from(model, args.init)
     adam = ("embedding", "frame_packer", "cond_mask", "modulation", "head", "cond_encoder", "time_")
-    run = Run(args.out, model, Muon(model, args.lr, skip=adam), args.minutes, args.lr)
+    run = Run(args, model, Muon(model, args.lr, skip=adam))
     weight, report = region_weights(scenes.z[0].shape[-1], args.mouth, args.eyes), {}
     while run.unfinished():
         batch = scenes.batch(rng, args.batch, args.window)

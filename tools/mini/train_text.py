@@ -1,6 +1,5 @@
 """Trains tokenizer and text encoder: from a sentence on a character, tell the mood and where it looks."""
 
-import argparse
 import io
 import pathlib
 
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from character import MOODS, character
 from muon import Muon
 from text_encoder import CONFIG, EXTRA_IDS, Prompts, TextEncoder, pad
-from training import Run
+from training import Run, arguments
 from world import LOOKS, caption_of
 
 MOOD_WORDS = {"neutral": "calm,neutral,relaxed,serious,quiet,plain,composed".split(","),
@@ -104,11 +103,8 @@ def accuracy(model, batch):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", default="text.pt", help="checkpoint; training goes on from it if it is there")
+    parser = arguments(__doc__, "text.pt", 1, 2e-3)
     parser.add_argument("--tokenizer", default="spiece.model", help="made if it is not there")
-    parser.add_argument("--minutes", type=float, default=2)
-    parser.add_argument("--lr", type=float, default=2e-3)
     args = parser.parse_args()
     torch.manual_seed(0)
     rng = np.random.default_rng(3)
@@ -118,7 +114,7 @@ def main():
     model, average = Reader(pieces.vocab_size() + EXTRA_IDS), Reader(pieces.vocab_size() + EXTRA_IDS)
     prompts = Prompts(model.encoder, pieces)
     held = collate(prompts, examples(np.random.default_rng([3, 77]), 400))
-    run = Run(args.out, model, Muon(model, args.lr, skip=("embedding",)), args.minutes, args.lr)
+    run = Run(args, model, Muon(model, args.lr, skip=("embedding",)))
     while run.unfinished():
         batch = collate(prompts, examples(rng, 64))
         loss = run.step(lambda: loss_of(model, batch))

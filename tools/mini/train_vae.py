@@ -4,7 +4,6 @@ Many small crops a step: few large ones leave colour unlearnt. --freeze-encoder 
 already encoded, and a DiT trained on them, stay valid.
 """
 
-import argparse
 import math
 
 import numpy as np
@@ -14,7 +13,7 @@ import vae
 import world
 from character import Pose, character, draw
 from muon import Muon
-from training import Run, autocast
+from training import Run, arguments, autocast
 
 
 def random_pose(rng):
@@ -100,14 +99,11 @@ def loss_of(model, video, rng, frozen):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", default="vae.pt", help="checkpoint; training goes on from it if it is there")
+    parser = arguments(__doc__, "vae.pt", 31, 2e-3)
     parser.add_argument("--dim", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--crop", type=int, default=64)
-    parser.add_argument("--minutes", type=float, default=60, help="of training in all, over all restarts")
     parser.add_argument("--pictures", type=float, default=0.45, help="share of the time on single pictures")
-    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--pool", type=int, default=3000, help="pictures kept drawn; an eighth as many clips")
     parser.add_argument("--held", type=int, default=8, help="held-out scenes measured")
     parser.add_argument("--init", help="weights to start from (a checkpoint's average)")
@@ -122,7 +118,7 @@ def main():
     if args.freeze_encoder:
         model.encoder.requires_grad_(False)
         model.conv1.requires_grad_(False)
-    run = Run(args.out, model, Muon(model, args.lr), args.minutes, args.lr)
+    run = Run(args, model, Muon(model, args.lr))
     average = vae.channels_last(vae.VAE(args.dim))
     pictures = clips = None
     while run.unfinished():

@@ -1,5 +1,6 @@
 """What every training here shares: a clock that survives restarts, a learning rate over it, averages, atomic checkpoints."""
 
+import argparse
 import copy
 import math
 import os
@@ -28,13 +29,24 @@ def part(state, name):
     return {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
 
 
+def arguments(description, out, minutes, lr):
+    """A parser with what every training takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default=out, help="checkpoint; training goes on from it if it is there")
+    parser.add_argument("--minutes", type=float, default=minutes, help="of training in all, over all restarts")
+    parser.add_argument("--steps", type=int, default=10**9, help="stop after so many in all, to try things")
+    parser.add_argument("--lr", type=float, default=lr)
+    return parser
+
+
 class Run:
-    """A training run of `minutes` that goes on where its checkpoint stopped.
+    """A training run (see arguments) that goes on where its checkpoint stopped.
 
     The checkpoint holds the model, its running average, the optimiser and the minutes spent; it is replaced in one step."""
 
-    def __init__(self, path, model, optimizer, minutes, lr):
-        self.path, self.model, self.optimizer, self.budget_s, self.lr = pathlib.Path(path), model, optimizer, minutes * 60, lr
+    def __init__(self, args, model, optimizer):
+        self.path, self.budget_s, self.last_step, self.lr = pathlib.Path(args.out), args.minutes * 60, args.steps, args.lr
+        self.model, self.optimizer = model, optimizer
         self.average, self.spent_s, self.steps = copy.deepcopy(model.state_dict()), 0.0, 0
         if self.path.exists():
             saved = torch.load(self.path)
@@ -48,7 +60,7 @@ class Run:
         return min(1.0, self.spent_s / self.budget_s)
 
     def unfinished(self):
-        return self.spent_s < self.budget_s
+        return self.spent_s < self.budget_s and self.steps < self.last_step
 
     def step(self, loss_function, clip=1.0):
         """One optimiser step on loss_function(); -> the loss."""

@@ -131,12 +131,15 @@ def main():
     parser.add_argument("--size", type=int, default=128, help="side in pixels (default 128)")
     parser.add_argument("--held-out", action="store_true", help="from the characters and voices that training never sees")
     parser.add_argument("--out", help="a picture of every other frame")
+    parser.add_argument("--portrait", help="a picture of the character alone")
     parser.add_argument("--save", type=pathlib.Path, help="folder for portrait.png, voice.wav and truth.json")
     args = parser.parse_args()
     s = scene(args.seed, args.frames, args.size, args.held_out)
     print(s.caption)
     if args.out:
         Image.fromarray(sheet(list(s.frames[::2]), 8)).save(args.out)
+    if args.portrait:
+        Image.fromarray(draw(s.character, Pose(), args.size)).save(args.portrait)
     if args.save:
         save(s, args.save, args.size)
 
