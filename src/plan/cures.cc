@@ -51,7 +51,8 @@ class Search {
       list.back().request.dtype = "bf16";
     }
     if (from.clip_frames > 24) {
-      list.push_back({"--infer_frames 24", "the model sees one second of its past", from});
+      list.push_back(
+          {"--infer_frames 24", "the model sees one second of its past; --num_clip counts shorter clips", from});
       list.back().request.clip_frames = 24;
     }
     return list;
@@ -93,13 +94,13 @@ class Search {
   // Ways that the engine does not have: their gain is estimated, and they are marked.
   void add_future(const MemoryPlan& now) {
     size_t weights = now.peak_by_tenant[size_t(Tenant::kWeights)], kv = now.peak_by_tenant[size_t(Tenant::kKvCache)];
-    size_t half = request_.dtype == "f32" ? 4 : 2;  // of bf16, respectively f32, what int8 and fp8 leave: 1 / half
+    size_t shrinks = request_.dtype == "f32" ? 4 : 2;  // a byte a value instead of these
     auto add = [&](const char* flags, const char* costs, size_t saved) {
       if (now.peak_bytes - saved <= budget_bytes_) cures_.push_back({flags, costs, now.peak_bytes - saved, false});
     };
-    add("8-bit weights", "not yet in this version", weights - weights / half);
-    add("8-bit keys and values", "not yet in this version", kv - kv / half);
-    add("weights paged from disk", "not yet in this version; time", weights - weights / 8);
+    add("8-bit weights", "not yet in this version", weights - weights / shrinks);
+    add("8-bit keys and values", "not yet in this version", kv - kv / shrinks);
+    add("weights paged from disk", "not yet in this version; with an eighth of them resident", weights - weights / 8);
   }
 
   const PlanRequest& request_;

@@ -1,9 +1,10 @@
 // The program's peak resident memory against its plan, from outside.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 const std::string kSource = LA_SOURCE_DIR;
+
+// Processor time of all children that ended: unlike the clock it does not see what else the machine does.
+double children_cpu_seconds() {
+  rusage use{};
+  getrusage(RUSAGE_CHILDREN, &use);
+  return double(use.ru_utime.tv_sec + use.ru_stime.tv_sec) + double(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
+}
 
 class TruthTest : public ::testing::Test {
  protected:
@@ -64,9 +72,9 @@ TEST_F(TruthTest, ARefusalComesAtOnceAndItsCureWorks) {
   ASSERT_EQ(generate("--size '128*128' --infer_frames 12"), 0) << log();
   size_t peak = report()["predicted_peak_bytes"];
   std::string budget = "--memory_budget " + std::to_string(peak - (4 << 20)) + " ";
-  auto begin = std::chrono::steady_clock::now();
+  double before = children_cpu_seconds();
   ASSERT_EQ(generate("--size '128*128' --infer_frames 12 " + budget), 1);
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1));
+  EXPECT_LT(children_cpu_seconds() - before, 1);
   std::string line = log();
   EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1) << line;
   size_t cure = line.find("--size \""), end = line.find('"', cure + 8);
