@@ -37,16 +37,16 @@ ModelShapes shapes_1_3b() {
 ModelShapes shapes_mini() {
   ModelShapes s = shapes_14b();
   s.dit.dim = 192;
-  s.dit.heads = 6;
+  s.dit.heads = 4;
   s.dit.layers = 6;
   s.dit.ffn_dim = 768;
-  s.dit.text_dim = 64;
-  s.dit.text_len = 128;
-  s.dit.audio_dim = 64;
-  s.dit.audio_inject_layers = {0, 2, 4};
+  s.dit.text_dim = s.dit.text_len = 64;
+  s.dit.audio_dim = 96;
+  s.dit.audio_layers = 5;
+  s.dit.audio_inject_layers = {0, 1, 2, 3, 4};
   s.vae.dim = 8;
-  s.text = {.dim = 64, .attention_dim = 64, .ffn_dim = 160, .vocabulary = 1152, .heads = 4, .layers = 2, .buckets = 32};
-  s.audio = {.width = 64, .layers = 24, .heads = 4, .ffn_dim = 128, .conv_dim = 32};
+  s.text = {.dim = 64, .attention_dim = 64, .ffn_dim = 160, .vocabulary = 543, .heads = 4, .layers = 2, .buckets = 32};
+  s.audio = {.width = 96, .layers = 4, .heads = 4, .ffn_dim = 256, .conv_dim = 32};
   return s;
 }
 
