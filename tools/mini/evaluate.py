@@ -32,6 +32,13 @@ class Judge:
         weights = {k: v.float() for k, v in torch.load(args.ckpt / "Wan2.1_VAE.pth").items()}
         self.codec = vae.VAE(weights["decoder.head.2.weight"].shape[1])
         self.codec.load_state_dict(weights)
+        self.templates = {}
+
+    def openings(self, scene, frames):
+        """Mouth opening of each of the scene's character's frames."""
+        if id(scene) not in self.templates:
+            self.templates[id(scene)] = measure.mouth_templates(self.codec, scene.character, scene.mood, self.args.size)
+        return measure.openings(self.templates[id(scene)], frames, scene.character)
 
     def generate(self, portrait, audio, prompt, steps=4):
         """portrait [S, S, 3] u8, audio [n] f32 at 16 kHz -> path of the video."""
@@ -71,13 +78,13 @@ def judge_scenes(judge, scenes):
     videos, tracks, again, figures = [], [], [], {}
     for s in scenes:
         videos.append(judge.clip(s))
-        tracks.append(measure.openings(judge.codec, videos[-1], s.character, s.mood))
+        tracks.append(judge.openings(s, videos[-1]))
         again.append(measure.through_vae(judge.codec, s.frames, s.still))
     truths = [s.opening for s in scenes]
     size = judge.args.size
     mouth = (slice(None), slice(size // 2, int(size * 0.9)), slice(int(size * 0.3), int(size * 0.7)))
     figures.update(mouth_figures(tracks, truths))
-    ceilings = [measure.openings(judge.codec, a, s.character, s.mood) for a, s in zip(again, scenes)]
+    ceilings = [judge.openings(s, a) for a, s in zip(again, scenes)]
     mean = lambda values: float(np.mean(list(values)))
     figures.update(
         mouth_correlation_each=[measure.correlation(g[SECOND:], t[SECOND:], figures["best_lag_frames"]) for g, t in zip(tracks, truths)],
@@ -96,12 +103,12 @@ def judge_silence(judge, scenes):
     out = []
     for s in scenes:
         video = judge.clip(s, np.zeros(4 * world.RATE, np.float32))
-        out.append(measure.openings(judge.codec, video, s.character, s.mood)[SECOND:].mean() / np.quantile(s.opening, 0.95))
+        out.append(judge.openings(s, video)[SECOND:].mean() / np.quantile(s.opening, 0.95))
     return dict(silent_opening=float(np.mean(out)))
 
 
 def judge_steps(judge, scenes, figures):
-    tracks = [measure.openings(judge.codec, judge.clip(s, steps=16), s.character, s.mood) for s in scenes]
+    tracks = [judge.openings(s, judge.clip(s, steps=16)) for s in scenes]
     lag, four = figures["best_lag_frames"], figures["mouth_correlation_each"][:len(scenes)]
     sixteen = [measure.correlation(g[SECOND:], s.opening[SECOND:], lag) for g, s in zip(tracks, scenes)]
     worst = max(1 - f / max(s, 1e-3) for f, s in zip(four, sixteen))
@@ -112,11 +119,12 @@ def judge_prompts(judge, scenes):
     """Every mood and look asked of characters whose portrait shows neither."""
     right = []
     for s in scenes:
+        templates = measure.look_templates(judge.codec, s.character, judge.args.size)
         for mood in MOODS:
             for look in world.LOOKS:
                 feeling = "calm" if mood == "neutral" else mood
                 video = judge.clip(s, s.audio[:2 * world.RATE], prompt=f"A cartoon character talks and looks {look}, {feeling}.")
-                got = measure.mood_and_look(judge.codec, video[SECOND:], s.character)
+                got = measure.mood_and_look(templates, video[SECOND:], s.character)
                 right.append((got[0] == mood, got[1] == look))
     mood, look = np.mean(right, 0)
     return dict(prompt_mood_accuracy=float(mood), prompt_mood_chance=1 / len(MOODS), prompt_look_accuracy=float(look), prompt_look_chance=1 / len(world.LOOKS))
@@ -143,10 +151,10 @@ def evaluate(judge, args):
     """-> figures, sheet of generated frames [.., .., 3] u8."""
     scenes = [world.scene(args.seed + i, args.frames, args.size, held_out=True) for i in range(args.count)]
     figures, videos = judge_scenes(judge, scenes)
-    figures.update(judge_silence(judge, scenes[:2 if args.quick else 4]))
+    figures.update(judge_silence(judge, scenes[:1 if args.quick else 4]))
     if not args.quick:
         figures.update(judge_steps(judge, scenes[:args.steps16], figures))
-        figures.update(judge_prompts(judge, scenes[:2]))
+        figures.update(judge_prompts(judge, scenes[:args.prompt_scenes]))
     if args.long_minutes > 0 and not args.quick:
         figures.update(judge_long(judge, scenes[0], args.long_minutes))
     figures["frames_per_second"] = judge.frames / judge.seconds
@@ -181,6 +189,7 @@ def main():
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps16", type=int, default=4, help="scenes also sampled in 16 steps")
+    parser.add_argument("--prompt-scenes", type=int, default=2, help="characters asked for every mood and look")
     parser.add_argument("--long-minutes", type=float, default=10, help="of the long run; 0: none")
     parser.add_argument("--quick", action="store_true", help="no long run, no prompts, no 16 steps")
     parser.add_argument("--json", type=pathlib.Path)

@@ -12,6 +12,7 @@ from world import LOOKS
 
 OPENINGS, WIDTHS = np.linspace(0, 1, 13), (-0.6, 0.5)
 STILL_FRAMES = 5
+KINDS = [(mood, look) for mood in MOODS for look in LOOKS]
 
 
 def to_video(clips):
@@ -25,6 +26,7 @@ def to_frames(video):
     return ((video.permute(0, 2, 3, 4, 1).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
 
 
+@torch.no_grad()
 def coded(codec, clips):
     """clips [B, T, S, S, 3] u8 -> the same as the VAE gives them back. Never one alone: PyTorch 2 takes a lone convolution many times slower."""
     pair = np.concatenate([clips, clips]) if len(clips) == 1 else clips
@@ -65,13 +67,16 @@ def distances(frames, templates, box, reach):
     return best.numpy()
 
 
-@torch.no_grad()
-def openings(codec, frames, c, mood):
-    """Mouth opening of each frame, 0..1, by the nearest template and a parabola through its neighbours."""
+def mouth_templates(codec, c, mood, size):
+    """-> [moods * openings * widths, S, S, 3]: at rest and in the mood."""
+    moods = ["neutral"] + [mood] * (mood != "neutral")
+    return pictures(codec, c, [Pose(opening=float(o), width=w, **({} if m == "neutral" else {m: 1.0})) for m in moods for o in OPENINGS for w in WIDTHS], size)
+
+
+def openings(templates, frames, c):
+    """Mouth opening of each frame, 0..1, by the nearest of mouth_templates and a parabola through its neighbours."""
     size = frames.shape[1]
-    poses = [Pose(opening=float(o), width=w, **({} if m == "neutral" else {m: 1.0})) for m in {"neutral", mood} for o in OPENINGS for w in WIDTHS]
-    box = _box(c, size, MOUTH_Y, 0.16, 0.07, 0.18)
-    d = distances(frames, pictures(codec, c, poses, size), box, size // 32)
+    d = distances(frames, templates, _box(c, size, MOUTH_Y, 0.16, 0.07, 0.18), size // 32)
     d = d.reshape(len(d), -1, len(OPENINGS), len(WIDTHS)).min((1, 3))
     i = d.argmin(1).clip(1, len(OPENINGS) - 2)
     rows = np.arange(len(d))
@@ -80,15 +85,17 @@ def openings(codec, frames, c, mood):
     return ((i + step) / (len(OPENINGS) - 1)).clip(0, 1)
 
 
-@torch.no_grad()
-def mood_and_look(codec, frames, c):
+def look_templates(codec, c, size):
+    """-> [12, S, S, 3]: every mood and look, in the order of KINDS."""
+    poses = [Pose(gaze_x=LOOKS[look], dx=0.012 * LOOKS[look], turn=1.5 * LOOKS[look], **({} if mood == "neutral" else {mood: 1.0})) for mood, look in KINDS]
+    return pictures(codec, c, poses, size)
+
+
+def mood_and_look(templates, frames, c):
     """What most of the frames show."""
     size = frames.shape[1]
-    kinds = [(mood, look) for mood in MOODS for look in LOOKS]
-    poses = [Pose(gaze_x=LOOKS[look], dx=0.012 * LOOKS[look], turn=1.5 * LOOKS[look], **({} if mood == "neutral" else {mood: 1.0})) for mood, look in kinds]
-    box = _box(c, size, EYE_Y, 0.22, 0.15, 0.07)
-    votes = np.bincount(distances(frames, pictures(codec, c, poses, size), box, size // 42).argmin(1), minlength=len(kinds))
-    return kinds[int(votes.argmax())]
+    votes = np.bincount(distances(frames, templates, _box(c, size, EYE_Y, 0.22, 0.15, 0.07), size // 42).argmin(1), minlength=len(KINDS))
+    return KINDS[int(votes.argmax())]
 
 
 def correlation(a, b, lag=0):
