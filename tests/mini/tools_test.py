@@ -10,7 +10,7 @@ import unittest
 
 import numpy as np
 
-PROGRAM, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2])
+PROGRAM, SOURCE = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
 TOOLS = SOURCE / "tools/mini"
 sys.path.insert(0, str(TOOLS))
 
@@ -102,7 +102,7 @@ class Pipeline(unittest.TestCase):
             self.train_twice("train_dit.py", "--batch", 2, "--window", 6)
             self.tool("export.py", self.work / "ckpt")
             subprocess.run([PROGRAM, "info", self.work / "ckpt"], check=True, stdout=subprocess.DEVNULL)
-            self.tool("evaluate.py", "--ckpt", self.work / "ckpt", "--engine", PROGRAM, "--quick", "--count", 2, "--frames", 36, "--seed", 4,
+            self.tool("evaluate.py", "--ckpt", self.work / "ckpt", "--engine", PROGRAM, "--parts", "scenes", "--count", 2, "--frames", 36, "--size", 64, "--seed", 4,
                       "--json", "figures.json", "--sheet", "sheet.png")
             figures = json.loads((self.work / "figures.json").read_text())
             self.assertGreater(figures["mouth_ceiling_vae"], -1)

@@ -21,6 +21,7 @@ from character import MOODS, Pose, draw
 from speech import FPS, speech
 
 SECOND, LAGS = FPS, range(-3, 4)
+PARTS = ("scenes", "silence", "steps", "prompts", "long")
 BEGIN, END = "<!-- evaluation: written by tools/mini/evaluate.py -->", "<!-- end of evaluation -->"
 
 
@@ -147,28 +148,39 @@ def judge_long(judge, scene, minutes):
                 rgb_shift=float(drift), long_motion_ratio=float(np.mean(moved[-60 * FPS:]) / measure.motion(scene.frames)))
 
 
-def evaluate(judge, args):
-    """-> figures, sheet of generated frames [.., .., 3] u8."""
-    scenes = [world.scene(args.seed + i, args.frames, args.size, held_out=True) for i in range(args.count)]
-    figures, videos = judge_scenes(judge, scenes)
-    figures.update(judge_silence(judge, scenes[:1 if args.quick else 4]))
-    if not args.quick:
-        figures.update(judge_steps(judge, scenes[:args.steps16], figures))
-        figures.update(judge_prompts(judge, scenes[:args.prompt_scenes]))
-    if args.long_minutes > 0 and not args.quick:
-        figures.update(judge_long(judge, scenes[0], args.long_minutes))
-    figures["frames_per_second"] = judge.frames / judge.seconds
+def contact_sheet(scenes, videos, with_truth):
+    """A row a character: portrait, then frames from half a second on; the world's own above them if asked."""
     rows = []
     for s, video in list(zip(scenes, videos))[:8]:
         pick = np.linspace(SECOND // 2, len(video) - 1, 9).astype(int)
-        rows += ([s.still] + list(s.frames[pick]) if args.sheet_truth else []) + [s.still] + list(video[pick])
-    return figures, world.sheet(rows, 10)
+        rows += ([s.still] + list(s.frames[pick]) if with_truth else []) + [s.still] + list(video[pick])
+    return world.sheet(rows, 10)
+
+
+def evaluate(judge, args):
+    """-> figures (those of other parts as --json has them), contact sheet or None."""
+    scenes = [world.scene(args.seed + i, args.frames, args.size, held_out=True) for i in range(args.count)]
+    figures, sheet = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}, None
+    if "scenes" in args.parts:
+        part, videos = judge_scenes(judge, scenes)
+        figures.update(part)
+        sheet = contact_sheet(scenes, videos, args.sheet_truth)
+    if "silence" in args.parts:
+        figures.update(judge_silence(judge, scenes[:4]))
+    if "steps" in args.parts:
+        figures.update(judge_steps(judge, scenes[:args.steps16], figures))
+    if "prompts" in args.parts:
+        figures.update(judge_prompts(judge, scenes[:args.prompt_scenes]))
+    if "long" in args.parts:
+        figures.update(judge_long(judge, scenes[0], args.long_minutes))
+    figures.update(seed=args.seed, count=args.count, frames=args.frames, frames_per_second=judge.frames / judge.seconds)
+    return figures, sheet
 
 
 def table(figures, args):
     """Markdown, every figure with what it is."""
-    lines = [f"Seed {args.seed}, {args.count} held-out characters and voices, {args.frames} frames each, {args.size} x {args.size}, engine in bf16, 4 steps.", "",
-             "| figure | value |", "| --- | --- |"]
+    lines = [f"{args.count} held-out characters and voices, {args.frames} frames each, {args.size} x {args.size}, engine in bf16, 4 steps.", "", "| figure | value |",
+             "| --- | --- |"]
     return "\n".join(lines + [f"| {k} | {v:.3f} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in figures.items() if not isinstance(v, list)])
 
 
@@ -190,8 +202,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps16", type=int, default=4, help="scenes also sampled in 16 steps")
     parser.add_argument("--prompt-scenes", type=int, default=2, help="characters asked for every mood and look")
-    parser.add_argument("--long-minutes", type=float, default=10, help="of the long run; 0: none")
-    parser.add_argument("--quick", action="store_true", help="no long run, no prompts, no 16 steps")
+    parser.add_argument("--long-minutes", type=float, default=10, help="of the long run")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure; figures of other parts stay as they are in --json")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--sheet", type=pathlib.Path, help="PNG: portrait, then generated frames, a row a character")
     parser.add_argument("--sheet-truth", action="store_true", help="the world's frames above the generated ones")
@@ -203,8 +215,8 @@ def main():
     text = table(figures, args)
     print(text)
     if args.json:
-        args.json.write_text(json.dumps(dict(figures, seed=args.seed), indent=1) + "\n")
-    if args.sheet:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if args.sheet and sheet is not None:
         Image.fromarray(sheet).save(args.sheet)
     if args.card:
         write_card(args.card, text)
