@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+import latents
 import measure
-import vae
 import world
 from character import MOODS, Pose, draw
 from speech import FPS, speech
@@ -30,9 +30,7 @@ class Judge:
 
     def __init__(self, args, folder):
         self.args, self.folder, self.seconds, self.frames = args, pathlib.Path(folder), 0.0, 0
-        weights = {k: v.float() for k, v in torch.load(args.ckpt / "Wan2.1_VAE.pth").items()}
-        self.codec = vae.VAE(weights["decoder.head.2.weight"].shape[1])
-        self.codec.load_state_dict(weights)
+        self.codec = latents.load_vae(args.ckpt / "Wan2.1_VAE.pth")
         self.templates = {}
 
     def openings(self, scene, frames):

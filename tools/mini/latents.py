@@ -20,9 +20,11 @@ SILENT_EVERY = 24
 
 
 def load_vae(path):
+    """Of a training's checkpoint, or Wan2.1_VAE.pth of a checkpoint folder."""
     saved = torch.load(path)
-    model = vae.channels_last(vae.VAE(saved["dim"]))
-    model.load_state_dict(saved["average"])
+    weights = {name: value.float() for name, value in saved.get("average", saved).items()}
+    model = vae.channels_last(vae.VAE(weights["decoder.head.2.weight"].shape[1]))
+    model.load_state_dict(weights)
     return model.eval()
 
 
