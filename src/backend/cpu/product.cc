@@ -27,11 +27,35 @@ struct CpuBackend::Product {
   std::array<int64_t, 3> kernel{1, 1, 1};
   int64_t rows = 0, columns = 0, row_elements = 0;  // columns: out channels of all groups; row_elements: of x
 
-  // Operands of output row `row` at every kernel position, `stride` pointers apart; `skip` bytes into the pixel.
-  void operands(int64_t row, size_t skip, const void** pointers, int64_t stride) const;
+  // Operands of the tile's output rows at every kernel position, [taps][rows]; `skip` bytes into the pixel.
+  void operands(int64_t first, int64_t count, size_t skip, const void** pointers) const;
+  // Of one row, `stride` pointers apart.
+  void row_operands(int64_t row, size_t skip, const void** pointers, int64_t stride) const;
+  // Whether the row's operands are those of the row before, a pixel's stride further on.
+  bool follows(int64_t row) const;
 };
 
-void CpuBackend::Product::operands(int64_t row, size_t skip, const void** pointers, int64_t stride) const {
+bool CpuBackend::Product::follows(int64_t row) const {
+  const ConvGeometry& g = *geometry;
+  int64_t column = row % out->dim(2), left = (column - 1) * g.stride[2] - g.pad_left;
+  return column > 0 && left >= 0 && left + g.stride[2] + kernel[2] <= x->dim(2) && !g.upsample2x;
+}
+
+void CpuBackend::Product::operands(int64_t first, int64_t count, size_t skip, const void** pointers) const {
+  size_t pixel_bytes = static_cast<size_t>(row_elements) * dtype_bytes(x->dtype);
+  size_t step = geometry == nullptr ? 0 : pixel_bytes * static_cast<size_t>(geometry->stride[2]);
+  bool wide = kRows * step + pixel_bytes > sizeof(kZeros);  // zeros are pixels too
+  for (int64_t r = 0; r < count; ++r) {
+    if (r == 0 || geometry == nullptr || wide || !follows(first + r)) {
+      row_operands(first + r, skip, pointers + r, count);
+      continue;
+    }
+    for (int64_t i = r; i < shape.taps * count; i += count)
+      pointers[i] = static_cast<const char*>(pointers[i - 1]) + step;
+  }
+}
+
+void CpuBackend::Product::row_operands(int64_t row, size_t skip, const void** pointers, int64_t stride) const {
   size_t pixel_bytes = static_cast<size_t>(row_elements) * dtype_bytes(x->dtype);
   if (geometry == nullptr) {
     *pointers = static_cast<const char*>(x->data) + static_cast<size_t>(row) * pixel_bytes + skip;
@@ -65,7 +89,7 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
   size_t item = dtype_bytes(p.x->dtype);
   scratch.pointers.resize(std::max<size_t>(scratch.pointers.size(), static_cast<size_t>(s.taps * kRows)));
   const void** pointers = scratch.pointers.data();
-  for (int r = 0; r < rows; ++r) p.operands(first + r, static_cast<size_t>(group * s.k) * item, pointers + r, rows);
+  p.operands(first, rows, static_cast<size_t>(group * s.k) * item, pointers);
   // The bf16 dot product reads pairs: an odd row is copied and padded, so that nothing behind it is read.
   if (s.k % 2 != 0 && p.x->dtype == DType::kBF16 && s.dtype == DType::kBF16) {
     size_t padded = static_cast<size_t>(s.k + 1) * item, all = static_cast<size_t>(s.taps * rows) * padded;

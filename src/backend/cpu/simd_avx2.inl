@@ -54,6 +54,16 @@ struct Vec {
     return {_mm256_castsi256_ps(
         _mm256_and_si256(_mm256_loadu_si256(static_cast<const __m256i*>(p)), _mm256_set1_epi32(int(0xffff0000))))};
   }
+  // One half of the pair at p in every lane.
+  static Vec even_of_pair(const void* p) { return {_mm256_castsi256_ps(_mm256_slli_epi32(pair(p), 16))}; }
+  static Vec odd_of_pair(const void* p) {
+    return {_mm256_castsi256_ps(_mm256_and_si256(pair(p), _mm256_set1_epi32(int(0xffff0000))))};
+  }
+  static __m256i pair(const void* p) {
+    int both;
+    __builtin_memcpy(&both, p, 4);
+    return _mm256_set1_epi32(both);
+  }
 };
 inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }

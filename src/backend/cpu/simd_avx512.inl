@@ -34,6 +34,16 @@ struct Vec {
   static Vec odd_bf16(const void* p) {
     return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(int(0xffff0000))))};
   }
+  // One half of the pair at p in every lane.
+  static Vec even_of_pair(const void* p) { return {_mm512_castsi512_ps(_mm512_slli_epi32(pair(p), 16))}; }
+  static Vec odd_of_pair(const void* p) {
+    return {_mm512_castsi512_ps(_mm512_and_si512(pair(p), _mm512_set1_epi32(int(0xffff0000))))};
+  }
+  static __m512i pair(const void* p) {
+    int both;
+    __builtin_memcpy(&both, p, 4);
+    return _mm512_set1_epi32(both);
+  }
 };
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }

@@ -6,9 +6,11 @@ namespace {
 constexpr int kVectors = LA_TILE_COLUMNS / Vec::kLanes;
 
 struct F32 {
+  static constexpr int kBytes = 4;
   static float at(const void* p, long i) { return static_cast<const float*>(p)[i]; }
 };
 struct BF16 {
+  static constexpr int kBytes = 2;
   static float at(const void* p, long i) {
     unsigned u = static_cast<unsigned>(static_cast<const unsigned short*>(p)[i]) << 16;
     float f;
@@ -17,11 +19,19 @@ struct BF16 {
   }
 };
 
-template <typename A, int R, int V>
+// One k of a pair. Where operands come in pairs too, one load brings two of them to every lane and each is split off
+// there: far cheaper than widening them one by one.
+template <typename A, bool kPairs, bool kOdd, int R, int V>
 inline void step(const void* const* a, long k, const Vec (&b)[V], Vec (&sum)[R][V]) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
-    Vec x = Vec::set(A::at(a[r], k));
+    Vec x;
+    if constexpr (kPairs && A::kBytes == 2) {
+      const char* pair = static_cast<const char*>(a[r]) + 2 * (k - kOdd);
+      x = kOdd ? Vec::odd_of_pair(pair) : Vec::even_of_pair(pair);
+    } else {
+      x = Vec::set(A::at(a[r], k));
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) sum[r][v] = Vec::fma(x, b[v], sum[r][v]);
   }
@@ -48,11 +58,12 @@ void tile_rows(const TileArgs& t) {
         const char* p = b + v * Vec::kLanes * 4;
         w[v] = kPairs ? Vec::even_bf16(p) : Vec::load(reinterpret_cast<const float*>(p));
       }
-      step<A, R, V>(a, k, w, sum);
+      step<A, kPairs, false>(a, k, w, sum);
       if (!kPairs || k + 1 == t.k) continue;
+      asm volatile("" ::: "memory");  // load again: the sums need every register, and kept operands would be spilled
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) w[v] = Vec::odd_bf16(b + v * Vec::kLanes * 4);
-      step<A, R, V>(a, k + 1, w, sum);
+      step<A, kPairs, true>(a, k + 1, w, sum);
     }
   }
 #pragma GCC unroll 6
