@@ -32,12 +32,17 @@ void CpuBackend::pack_conv(const Tensor& weight, const ConvWeight& shape, void* 
 
 // Rows in chunks of some thousand elements: large enough to be worth a hand-over.
 template <typename Body>
-void CpuBackend::each_row(int64_t rows, int64_t row_elements, Body&& body) {
+void CpuBackend::each_chunk(int64_t rows, int64_t row_elements, Body&& body) {
   constexpr int64_t kChunkElements = 16384;
   pool_.parallel_for(rows, std::max<int64_t>(1, kChunkElements / std::max<int64_t>(row_elements, 1)),
-                     [&](int64_t begin, int64_t end, int) {
-                       for (int64_t r = begin; r < end; ++r) body(r);
-                     });
+                     [&](int64_t begin, int64_t end, int) { body(begin, end); });
+}
+
+template <typename Body>
+void CpuBackend::each_row(int64_t rows, int64_t row_elements, Body&& body) {
+  each_chunk(rows, row_elements, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) body(r);
+  });
 }
 
 namespace {
@@ -71,8 +76,9 @@ void CpuBackend::rms_norm(const Tensor& x, float eps, const Tensor& gain, const 
 
 void CpuBackend::channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) {
   int64_t n = x.dim(1);
-  each_row(x.dim(0), n, [&](int64_t r) {
-    kernels_.channel_norm(row_of(x, r, n), n, gain.f32(), act_of(activation), out_row(out, r, n), type_of(out.dtype));
+  each_chunk(x.dim(0), n, [&](int64_t begin, int64_t end) {
+    kernels_.channel_norm(row_of(x, begin, n), end - begin, n, gain.f32(), act_of(activation), out_row(out, begin, n),
+                          type_of(out.dtype));
   });
 }
 

@@ -81,7 +81,9 @@ class CpuBackend : public Backend {
   int64_t heads_at_once(int64_t heads) const;
   Status grow_packed_keys(Budget& budget, size_t bytes);
 
-  template <typename Body>
+  template <typename Body>  // (begin, end)
+  void each_chunk(int64_t rows, int64_t row_elements, Body&& body);
+  template <typename Body>  // (row)
   void each_row(int64_t rows, int64_t row_elements, Body&& body);
 
   IsaChoice isa_;

@@ -53,7 +53,8 @@ struct Kernels {
   void (*layer_norm)(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift,
                      const float* scale, void* out, Type out_type) = nullptr;
   void (*rms_norm)(Row x, int64_t n, float eps, const float* gain, void* out, Type out_type) = nullptr;
-  void (*channel_norm)(Row x, int64_t n, const float* gain, Act act, void* out, Type out_type) = nullptr;
+  // rows of them, one behind the other
+  void (*channel_norm)(Row x, int64_t rows, int64_t n, const float* gain, Act act, void* out, Type out_type) = nullptr;
   void (*rope)(Row x, const float* cos_sin, int64_t heads, int64_t pairs, void* out, Type out_type) = nullptr;
   void (*softmax)(Row x, int64_t n, void* out, Type out_type) = nullptr;
   void (*add)(Row x, Row y, float y_factor, int64_t n, void* out, Type out_type) = nullptr;

@@ -157,10 +157,23 @@ void rms_norm(Row x, int64_t n, float eps, const float* gain, void* out, Type ou
              out_type);
 }
 
-void channel_norm(Row x, int64_t n, const float* gain, Act act, void* out, Type out_type) {
-  float length = __builtin_sqrtf(squares_of(x, n));
-  scaled_row(x, n, __builtin_sqrtf(static_cast<float>(n)) / (length > 1e-12f ? length : 1e-12f), gain, act, out,
-             out_type);
+// Types known to the compiler: rows of a narrow VAE are a vector or two, and there are millions of them.
+template <Type kIn, Type kOut>
+void channel_norm_of(const void* x, int64_t rows, int64_t n, const float* gain, Act act, void* out) {
+  float root = __builtin_sqrtf(static_cast<float>(n));
+  for (long r = 0; r < rows; ++r) {
+    Row row{static_cast<const char*>(x) + r * n * (kIn == Type::kF32 ? 4 : 2), kIn};
+    float length = __builtin_sqrtf(squares_of(row, n));
+    scaled_row(row, n, root / (length > 1e-12f ? length : 1e-12f), gain, act,
+               static_cast<char*>(out) + r * n * (kOut == Type::kF32 ? 4 : 2), kOut);
+  }
+}
+
+void channel_norm(Row x, int64_t rows, int64_t n, const float* gain, Act act, void* out, Type out_type) {
+  bool from_f32 = x.type == Type::kF32, to_f32 = out_type == Type::kF32;
+  auto run = from_f32 ? (to_f32 ? channel_norm_of<Type::kF32, Type::kF32> : channel_norm_of<Type::kF32, Type::kBF16>)
+                      : (to_f32 ? channel_norm_of<Type::kBF16, Type::kF32> : channel_norm_of<Type::kBF16, Type::kBF16>);
+  run(x.data, rows, n, gain, act, out);
 }
 
 inline float value_at(Row x, long i) { return x.type == Type::kF32 ? F32::at(x.data, i) : BF16::at(x.data, i); }
