@@ -31,27 +31,33 @@ struct CpuBackend::Product {
   void operands(int64_t first, int64_t count, size_t skip, const void** pointers) const;
   // Of one row, `stride` pointers apart.
   void row_operands(int64_t row, size_t skip, const void** pointers, int64_t stride) const;
-  // Whether the row's operands are those of the row before, a pixel's stride further on.
-  bool follows(int64_t row) const;
+  // How many rows behind this one, in its line, have its operands moved on by a pixel's stride each.
+  int64_t followers(int64_t column) const;
 };
 
-bool CpuBackend::Product::follows(int64_t row) const {
+int64_t CpuBackend::Product::followers(int64_t column) const {
   const ConvGeometry& g = *geometry;
-  int64_t column = row % out->dim(2), left = (column - 1) * g.stride[2] - g.pad_left;
-  return column > 0 && left >= 0 && left + g.stride[2] + kernel[2] <= x->dim(2) && !g.upsample2x;
+  size_t step = static_cast<size_t>(row_elements * g.stride[2]) * dtype_bytes(x->dtype);
+  bool zeros_end = (kRows + 1) * step > sizeof(kZeros);  // zeros are moved on too
+  if (g.upsample2x || zeros_end || column * g.stride[2] < g.pad_left) return 0;
+  int64_t last = std::min((x->dim(2) + g.pad_left - kernel[2]) / g.stride[2], out->dim(2) - 1);  // that needs no zeros
+  return std::max<int64_t>(0, last - column);
 }
 
 void CpuBackend::Product::operands(int64_t first, int64_t count, size_t skip, const void** pointers) const {
-  size_t pixel_bytes = static_cast<size_t>(row_elements) * dtype_bytes(x->dtype);
-  size_t step = geometry == nullptr ? 0 : pixel_bytes * static_cast<size_t>(geometry->stride[2]);
-  bool wide = kRows * step + pixel_bytes > sizeof(kZeros);  // zeros are pixels too
-  for (int64_t r = 0; r < count; ++r) {
-    if (r == 0 || geometry == nullptr || wide || !follows(first + r)) {
-      row_operands(first + r, skip, pointers + r, count);
-      continue;
+  if (geometry == nullptr) {
+    for (int64_t r = 0; r < count; ++r) row_operands(first + r, skip, pointers + r, count);
+    return;
+  }
+  size_t step = static_cast<size_t>(row_elements * geometry->stride[2]) * dtype_bytes(x->dtype);
+  for (int64_t r = 0; r < count;) {
+    row_operands(first + r, skip, pointers + r, count);
+    int64_t more = std::min(count - r - 1, followers((first + r) % out->dim(2)));
+    for (int64_t i = r; i < shape.taps * count; i += count) {
+      for (int64_t f = 1; f <= more; ++f)
+        pointers[i + f] = static_cast<const char*>(pointers[i]) + static_cast<size_t>(f) * step;
     }
-    for (int64_t i = r; i < shape.taps * count; i += count)
-      pointers[i] = static_cast<const char*>(pointers[i - 1]) + step;
+    r += 1 + more;
   }
 }
 
