@@ -15,6 +15,7 @@ TOOLS = SOURCE / "tools/mini"
 sys.path.insert(0, str(TOOLS))
 
 import measure  # noqa: E402
+import sentences  # noqa: E402
 import speech  # noqa: E402
 import world  # noqa: E402
 from character import Pose, draw  # noqa: E402
@@ -42,9 +43,11 @@ class World(unittest.TestCase):
         self.assertTrue((world.scene(3, 8, 64).still != world.scene(3, 8, 64, held_out=True).still).any())
 
     def test_the_mouth_opens_while_the_voice_sounds(self):
-        s = world.scene(2, 150, 64, pixels=False)
-        loud = np.sqrt((s.audio.reshape(150, -1) ** 2).mean(1))
-        self.assertGreater(measure.correlation(s.opening, loud), 0.4)
+        def agreement(s):
+            return measure.correlation(s.opening, np.sqrt((s.audio.reshape(150, -1) ** 2).mean(1)))
+
+        voices = [agreement(world.scene(seed, 150, 64, pixels=False)) for seed in range(8)]  # some with music
+        self.assertGreater(np.mean(voices), 0.5, voices)
 
     def test_silence_is_silent(self):
         s = world.scene(2, 48, 64, pixels=False, silent=True)
@@ -57,6 +60,20 @@ class World(unittest.TestCase):
         rows = np.abs(rest - open_mouth).sum((1, 2))
         self.assertEqual(rows[:50].sum(), 0)
         self.assertGreater(rows[60:].sum(), 1000)
+
+
+class Sentences(unittest.TestCase):
+    def test_a_caption_says_its_mood_and_look(self):
+        for seed in range(8):
+            s = world.scene(seed, 8, pixels=False, silent=True)
+            self.assertEqual(sentences.mood_and_look(s.caption), (s.mood, s.look), s.caption)
+
+    def test_a_paraphrase_says_what_is_asked(self):
+        rng = np.random.default_rng(0)
+        texts = {sentences.paraphrase_of(rng, "angry", "to the left") for _ in range(20)}
+        self.assertGreater(len(texts), 15)
+        words = sentences.LOOK_WORDS["to the left"].split(",")
+        self.assertTrue(all(any(word in text.lower() for word in words) for text in texts), texts)
 
 
 class Measure(unittest.TestCase):
@@ -99,7 +116,8 @@ class Pipeline(unittest.TestCase):
             self.train_twice("train_audio.py", "--pool", 2, "--held", 2)
             self.train_twice("train_vae.py", "--pool", 8, "--held", 1, "--size", 64)
             self.tool("latents.py", "--shards", 2, "--scenes", 2, "--frames", 48, "--size", 64)
-            self.train_twice("train_dit.py", "--batch", 2, "--window", 6)
+            self.train_twice("train_lips.py", "--batch", 2)
+            self.train_twice("train_dit.py", "--batch", 2, "--window", 6, "--lips", "lips.pt")
             self.tool("export.py", self.work / "ckpt")
             subprocess.run([PROGRAM, "info", self.work / "ckpt"], check=True, stdout=subprocess.DEVNULL)
             self.tool("evaluate.py", "--ckpt", self.work / "ckpt", "--engine", PROGRAM, "--parts", "scenes", "--count", 2, "--frames", 36, "--size", 64, "--seed", 4,

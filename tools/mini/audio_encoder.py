@@ -9,6 +9,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from dit import fused_attention
+from training import part
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 RATE = 16000
@@ -117,6 +118,21 @@ def columns(states, frames):
     out[:, :, source >= count_30] = 0
     assert count_50 > 1
     return out
+
+
+@torch.no_grad()
+def features(model, voices, frames):
+    """voices [N, samples] at 16 kHz -> [N, L, C, frames], what the DiT hears."""
+    states = torch.stack(model(torch.from_numpy(normalise(voices.astype(np.float32)))), 1)
+    return torch.stack([columns(voice, frames) for voice in states])
+
+
+def load(path):
+    """Of a training's checkpoint."""
+    saved = torch.load(path)
+    model = AudioEncoder(saved["config"])
+    model.load_state_dict(part(saved["average"], "encoder"))
+    return model.eval()
 
 
 def hf_config(config):

@@ -52,9 +52,10 @@ class Judge:
         return video
 
     def frames_of(self, video):
-        """Yields [S, S, 3] u8 one after the other: nothing piles up."""
+        """Yields [S, S, 3] u8 one after the other: nothing piles up. As they are: ffmpeg would fill the gap before a late first frame."""
         size = self.args.size
-        pipe = subprocess.Popen(["ffmpeg", "-v", "error", "-i", video, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], stdout=subprocess.PIPE)
+        pipe = subprocess.Popen(["ffmpeg", "-v", "error", "-i", video, "-map", "0:v", "-fps_mode", "passthrough", "-sws_flags", "bicubic+full_chroma_int+full_chroma_inp+accurate_rnd",
+                                 "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], stdout=subprocess.PIPE)
         while len(data := pipe.stdout.read(size * size * 3)) == size * size * 3:
             yield np.frombuffer(data, np.uint8).reshape(size, size, 3)
 
@@ -121,8 +122,7 @@ def judge_prompts(judge, scenes):
         templates = measure.look_templates(judge.codec, s.character, judge.args.size)
         for mood in MOODS:
             for look in world.LOOKS:
-                feeling = "calm" if mood == "neutral" else mood
-                video = judge.clip(s, s.audio[:2 * world.RATE], prompt=f"A cartoon character talks and looks {look}, {feeling}.")
+                video = judge.clip(s, s.audio[:2 * world.RATE], prompt=f"A cartoon character talks and looks {look}, {world.FEELINGS[mood]}.")
                 got = measure.mood_and_look(templates, video[SECOND:], s.character)
                 right.append((got[0] == mood, got[1] == look))
     mood, look = np.mean(right, 0)

@@ -1,19 +1,18 @@
-"""Encodes seeded scenes for train_dit.py, in shards: latents by the VAE, features by the audio encoder, captions as text.
+"""Encodes seeded scenes for trainings, in shards: latents by the VAE; voice, caption and mouth opening as they are.
 
 A shard is finished or absent, so that a stopped run goes on where it was and training may start on the first ones.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 
 import numpy as np
 import torch
 
-import audio_encoder
 import vae
 import world
-from training import part
 
 STILL_FRAMES = 13  # in front of the clip: latent 1 is the reference, latent 3 near the still's fixed point, the motion latents
 SILENT_EVERY = 24
@@ -28,31 +27,19 @@ def load_vae(path):
     return model.eval()
 
 
-def load_audio(path):
-    saved = torch.load(path)
-    model = audio_encoder.AudioEncoder(saved["config"])
-    model.load_state_dict(part(saved["average"], "encoder"))
-    return model.eval()
-
-
 @torch.no_grad()
-def encode(codec, listener, scenes):
-    """-> z [N, 2 + frames / 4, 16, h, w] f16 (reference, motion, clip), features [N, L, C, frames] f16.
+def encode(codec, scenes):
+    """-> z [N, 2 + frames / 4, 16, h, w] f16 (reference, motion, clip).
 
     Two scenes at a time or more: for one, PyTorch 2 takes a convolution many times slower."""
     frames = np.stack([np.concatenate([np.repeat(s.still[None], STILL_FRAMES, 0), s.frames]) for s in scenes])
-    video = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    z = codec.encode(video.contiguous(memory_format=torch.channels_last_3d)).transpose(1, 2)
-    voices = np.stack([audio_encoder.normalise(s.audio) for s in scenes]).astype(np.float32)
-    states = torch.stack(listener(torch.from_numpy(voices)), 1)
-    features = torch.stack([audio_encoder.columns(voice, frames.shape[1] - STILL_FRAMES) for voice in states])
-    return z[:, [1, 3, *range(4, z.shape[1])]].half().numpy(), features.half().numpy()
+    z = codec.encode(vae.to_video(frames)).transpose(1, 2)
+    return z[:, [1, 3, *range(4, z.shape[1])]].half().numpy()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", default="vae.pt")
-    parser.add_argument("--audio", default="audio.pt")
     parser.add_argument("--out", type=pathlib.Path, default="latents", help="folder of shards")
     parser.add_argument("--shards", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="number of the first shard")
@@ -63,7 +50,7 @@ def main():
     args = parser.parse_args()
     if hasattr(torch, "compile"):
         vae.norm_silu = torch.compile(vae.norm_silu, dynamic=True)  # a third of the time otherwise
-    codec, listener = load_vae(args.vae), load_audio(args.audio)
+    codec = load_vae(args.vae)
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     for shard in range(args.first, args.first + args.shards):
@@ -71,14 +58,14 @@ def main():
         if path.exists():
             continue
         seeds = range(10**6 + shard * args.scenes, 10**6 + (shard + 1) * args.scenes)
-        captions, parts = [], []
+        scenes, z = [], []
         for pair in zip(seeds[::2], seeds[1::2]):
-            scenes = [world.scene(seed, args.frames, args.size, silent=seed % SILENT_EVERY == 0) for seed in pair]
-            captions += [s.caption for s in scenes]
-            parts.append(encode(codec, listener, scenes))
+            drawn = [world.scene(seed, args.frames, args.size, silent=seed % SILENT_EVERY == 0) for seed in pair]
+            z.append(encode(codec, drawn))
+            scenes += [dataclasses.replace(s, frames=None) for s in drawn]
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, z=np.concatenate([p[0] for p in parts]), features=np.concatenate([p[1] for p in parts]),
-                 captions=np.array(captions))
+        np.savez(partial, z=np.concatenate(z), voices=np.stack([s.audio for s in scenes]).astype(np.float16), openings=np.stack([s.opening for s in scenes]),
+                 captions=np.array([s.caption for s in scenes]))
         os.replace(partial, path)
         print(f"shard {shard}", flush=True)
 

@@ -7,18 +7,13 @@ softness must not count as a pose.
 import numpy as np
 import torch
 
+import vae
 from character import EYE_Y, MOODS, MOUTH_Y, Pose, draw
 from world import LOOKS
 
 OPENINGS, WIDTHS = np.linspace(0, 1, 13), (-0.6, 0.5)
 STILL_FRAMES = 5
 KINDS = [(mood, look) for mood in MOODS for look in LOOKS]
-
-
-def to_video(clips):
-    """[B, T, S, S, 3] u8 -> [B, 3, T, S, S] in -1..1."""
-    video = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    return video.contiguous(memory_format=torch.channels_last_3d)
 
 
 def to_frames(video):
@@ -30,7 +25,7 @@ def to_frames(video):
 def coded(codec, clips):
     """clips [B, T, S, S, 3] u8 -> the same as the VAE gives them back. Never one alone: PyTorch 2 takes a lone convolution many times slower."""
     pair = np.concatenate([clips, clips]) if len(clips) == 1 else clips
-    return to_frames(codec.decode(codec.encode(to_video(pair))))[:len(clips)]
+    return to_frames(codec.decode(codec.encode(vae.to_video(pair))))[:len(clips)]
 
 
 @torch.no_grad()

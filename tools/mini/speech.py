@@ -16,8 +16,12 @@ from scipy.signal import resample_poly
 FPS, RATE, TRACK_RATE = 25, 16000, 200
 COARTICULATION_S = 0.045  # standard deviation of the smoothing between neighbouring visemes
 
-TRAIN_VOICES = ("en", "en-us", "de", "fr", "es", "it", "pt", "nl", "pl", "sv")
-TRAIN_VARIANTS = ("", "+m1", "+m2", "+m3", "+m4", "+m6", "+f1", "+f2", "+f3")
+TRAIN_VOICES = tuple("en en-us en-gb-x-rp en-029 en-us-nyc de fr fr-ch es es-419 it pt pt-br nl pl sv da nb cs sk sl hu hr bs tr ca et lt lv id ms sw "
+                     "la eo af cy sq is mt eu lb vi ht".split())
+TRAIN_VARIANTS = ("", *("+" + name for name in "m1 m2 m3 m4 m6 m8 f1 f2 f3 Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo Jacky Lee Marco Mario Michael "
+                                              "Mike Storm adam anika antonio aunty belinda benjamin boris caleb david ed edward gustave iven john linda marcelo max "
+                                              "michel miguel norbert pablo paul pedro quincy rob robert sandro shelby steph travis victor zac grandma grandpa klatt "
+                                              "klatt2 klatt4 croak".split()))
 HELD_VOICES = ("en-gb-scotland", "ro", "fi")
 HELD_VARIANTS = ("+m5", "+m7", "+f4", "+f5")
 WORDS = (
@@ -141,6 +145,13 @@ def silence(frames):
     return Speech(np.zeros(frames * RATE // FPS, np.float32), still, still, still, np.zeros(8 * frames, np.int64))
 
 
+def _colour(rng, audio):
+    """Another microphone, another room: a smooth filter of a few dB to either side."""
+    points = np.geomspace(80, RATE / 2, 9)
+    gains_db = np.interp(np.log(np.fft.rfftfreq(len(audio), 1 / RATE) + 1), np.log(points), rng.normal(0, 4, len(points)))
+    return np.fft.irfft(np.fft.rfft(audio) * 10 ** (gains_db / 20), len(audio)).astype(np.float32)
+
+
 def _music(rng, n):
     """A soft chord that changes twice a second."""
     t, out = np.arange(n) / RATE, np.zeros(n)
@@ -173,15 +184,18 @@ def speech(rng, frames, held_out=False):
     audio = np.zeros(n, np.float32)
     track = np.zeros((frames * TRACK_RATE // FPS, 3), np.float32)
     speaking = np.zeros(frames, np.float32)
+    throat = 100 if held_out else int(rng.integers(85, 118))  # length, percent: lowers the voice and slows it as a slower tape would
     at = rng.uniform(0.05, 0.5) if rng.random() < 0.8 else rng.uniform(0.5, 1.5)
     while at < seconds - 0.15:
         wave, phonemes = espeak().say(sentence(rng), voice, rate, pitch)
+        wave, phonemes = resample_poly(wave, throat, 100), [(start * throat / 100, name) for start, name in phonemes]
         first, length = int(at * RATE), len(wave) / RATE
         count = min(len(wave), n - first)
         audio[first:first + count] += wave[:count]
         paint_visemes(track, at, phonemes, length)
         speaking[int(at * FPS):int((at + length) * FPS)] = 1
         at += length + (rng.uniform(0.0, 0.3) if rng.random() < 0.6 else rng.uniform(0.4, 1.5))
+    audio = audio if held_out or rng.random() < 0.3 else _colour(rng, audio)
     audio = _disturb(rng, audio * np.float32(rng.uniform(0.6, 1.2)))
     smooth = gaussian_filter1d(track[:, :2], TRACK_RATE * COARTICULATION_S, axis=0).reshape(frames, -1, 2).mean(1)
     return Speech(audio, smooth[:, 0], smooth[:, 1], speaking, track[:, 2].astype(np.int64))

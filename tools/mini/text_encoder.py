@@ -10,19 +10,11 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from dit import Gain
 from training import part
 
 CONFIG = dict(dim=64, heads=4, layers=2, ffn=160, buckets=32)
 EXTRA_IDS, MAX_DISTANCE, EOS = 300, 128, 1
-
-
-class Gain(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x):
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
 
 
 def position_buckets(tokens, buckets):

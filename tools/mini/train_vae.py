@@ -54,12 +54,6 @@ class Clips:
             self.data[self.rng.integers(len(self.data))] = self.draw()
 
 
-def to_video(clips):
-    """[B, T, S, S, 3] u8 -> [B, 3, T, S, S] in -1..1."""
-    video = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-    return video.contiguous(memory_format=torch.channels_last_3d)
-
-
 def batch(rng, data, count, crop, frames):
     """Random crops; 40 % of them around the mouth or the eyes; half of them mirrored."""
     out, size = [], data.shape[2]
@@ -72,7 +66,7 @@ def batch(rng, data, count, crop, frames):
             y, x = (int(np.clip(size * m - crop / 2 + rng.integers(-size // 10, size // 10 + 1), 0, size - crop)) for m in (centre, 0.5))
         clip = data[i, t:t + frames, y:y + crop, x:x + crop]
         out.append(clip[:, :, ::-1] if rng.random() < 0.5 else clip)
-    return to_video(np.stack(out))
+    return vae.to_video(np.stack(out))
 
 
 @torch.no_grad()
@@ -80,7 +74,7 @@ def psnr_db(model, held):
     """held [N, T, S, S, 3] u8 -> dB of first frames, of the others, of the others' mouth region."""
     out, s = [], held.shape[2]
     for clip in held:
-        video = to_video(clip[None])
+        video = vae.to_video(clip[None])
         error = (model.decode(model.encode(video)).float().clamp(-1, 1) - video) ** 2
         parts = [error[:, :, :1], error[:, :, 1:], error[:, :, 1:, s // 2:int(s * 0.9), int(s * 0.3):int(s * 0.7)]]
         out.append([-10 * math.log10(p.mean() / 4) if p.numel() else float("nan") for p in parts])

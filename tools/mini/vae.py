@@ -4,6 +4,7 @@ video [B, 3, 1 + 4k, H, W] in -1..1 <-> latent [B, 16, 1 + k, H/8, W/8]. Equal t
 (wan/modules/vae2_1.py): its caches hold what a causal convolution over the whole sequence sees anyway.
 """
 
+import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -15,6 +16,12 @@ MULTIPLIERS = (1, 2, 4, 4)
 # Statistics of the published VAE's latents; the engine maps raw latents through them (wan/modules/vae2_1.py).
 WAN_MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
 WAN_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
+
+
+def to_video(clips):
+    """[B, T, S, S, 3] u8 -> [B, 3, T, S, S] in -1..1, channels innermost."""
+    video = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    return video.contiguous(memory_format=torch.channels_last_3d)
 
 
 def norm_only(x, gamma):  # [..., C]

@@ -18,6 +18,7 @@ from character import MOODS, Pose, character, draw
 from speech import FPS, RATE, silence, speech
 
 LOOKS = {"at the camera": 0.0, "to the left": -1.0, "to the right": 1.0}
+FEELINGS = {"neutral": "calm", "happy": "happy", "angry": "angry", "surprised": "surprised"}  # a mood, as captions say it
 SETTLE_S = 0.5  # from the portrait's rest into the mood and gaze that the caption names
 
 
@@ -67,7 +68,7 @@ def caption_of(rng, c, mood, look):
     parts = ["A cartoon character", hair if rng.random() < 0.8 else ""]
     if extras and rng.random() < 0.7:
         parts.append("wearing " + " and ".join(extras))
-    feeling = {"neutral": "calm", "happy": "happy", "angry": "angry", "surprised": "surprised"}[mood]
+    feeling = FEELINGS[mood]
     parts.append(rng.choice([f"talks and looks {look}, {feeling}.", f"is {feeling} and looks {look} while talking.", f"speaks, {feeling}, looking {look}."]))
     return " ".join(str(p) for p in parts if p)
 
