@@ -1,0 +1,11 @@
+#pragma once
+
+#include "limits.h"
+#include "ops/backend.h"
+
+namespace liveavatar::bench {
+
+// Registers every kernel at the shapes of the mini, 1.3B and 14B models. All that is passed must outlive the run.
+void register_kernels(Backend& backend, Budget& budget, const Limits& limits);
+
+}  // namespace liveavatar::bench
