@@ -1,5 +1,7 @@
 #include "core/dtype.h"
 
+#include <cmath>
+
 #include "core/status.h"
 
 namespace liveavatar {
@@ -26,6 +28,10 @@ const char* dtype_name(DType t) {
       return "U8";
     case DType::kBool:
       return "BOOL";
+    case DType::kF8E4M3:
+      return "F8_E4M3";
+    case DType::kQ4:
+      return "Q4";
   }
   return "?";
 }
@@ -49,6 +55,24 @@ f16 to_f16(float x) {
   }
   uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1);
   return {static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13))};
+}
+
+float to_f32(f8e4m3 x) {
+  uint32_t sign = uint32_t{x.bits & 0x80u} << 24, magnitude = x.bits & 0x7fu;
+  if (magnitude == 0x7f) return std::bit_cast<float>(sign | 0x7fc00000u);
+  if (magnitude >= 8) return std::bit_cast<float>(sign | ((magnitude << 20) + (120u << 23)));
+  float small = static_cast<float>(magnitude) * 0x1p-9f;  // zero or denormal
+  return sign ? -small : small;
+}
+
+f8e4m3 to_f8e4m3(float x) {
+  uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 24) & 0x80u, magnitude = u & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return {static_cast<uint8_t>(sign | 0x7f)};
+  float size = std::bit_cast<float>(magnitude);
+  if (size >= 448.0f) return {static_cast<uint8_t>(sign | 0x7e)};
+  if (size < 0x1p-6f) return {static_cast<uint8_t>(sign | static_cast<uint32_t>(std::nearbyint(size * 0x1p9f)))};
+  uint32_t rounded = magnitude + 0x7ffffu + ((magnitude >> 20) & 1);
+  return {static_cast<uint8_t>(sign | ((rounded - (120u << 23)) >> 20))};
 }
 
 namespace {
@@ -91,6 +115,10 @@ void convert_to_f32(const void* source, DType type, float* target, int64_t n) {
     case DType::kU8:
     case DType::kBool:
       return widen<uint8_t>(source, target, n);
+    case DType::kF8E4M3:
+      return widen<f8e4m3>(source, target, n);
+    case DType::kQ4:
+      LA_CHECK(!"convert_to_f32: blocks are not elements");
   }
 }
 

@@ -1,4 +1,4 @@
-// Element types, and the two 16-bit floats as plain structs that convert explicitly.
+// Element types; the 16-bit floats and e4m3 as plain structs that convert explicitly.
 #pragma once
 
 #include <bit>
@@ -8,7 +8,9 @@
 
 namespace liveavatar {
 
-enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool };
+// kF8E4M3: 4 bits of exponent, 3 of mantissa, no infinity. kQ4: blocks of 4-bit codes (core/quantise.h), never single
+// elements.
+enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3, kQ4 };
 
 constexpr size_t dtype_bytes(DType t) {
   switch (t) {
@@ -25,7 +27,10 @@ constexpr size_t dtype_bytes(DType t) {
     case DType::kI8:
     case DType::kU8:
     case DType::kBool:
+    case DType::kF8E4M3:
       return 1;
+    case DType::kQ4:
+      return 0;  // half a byte and a share of its block's scale
   }
   return 0;
 }
@@ -39,10 +44,14 @@ struct bf16 {
 struct f16 {
   uint16_t bits;
 };
+struct f8e4m3 {
+  uint8_t bits;
+};
 
 inline float to_f32(float x) { return x; }
 inline float to_f32(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
 float to_f32(f16 x);
+float to_f32(f8e4m3 x);
 
 // Round to nearest even; NaN stays NaN.
 inline bf16 to_bf16(float x) {
@@ -51,6 +60,7 @@ inline bf16 to_bf16(float x) {
   return {static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16)};
 }
 f16 to_f16(float x);
+f8e4m3 to_f8e4m3(float x);  // beyond 448: 448
 
 template <typename T>
 struct DTypeOf;

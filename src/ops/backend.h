@@ -29,8 +29,9 @@ class Backend {
   virtual Status reserve(const AttentionSize& largest) = 0;
 
   // Packed weights. `weight` is host row-major [N, K] or [O, I / groups, frames, rows, columns], f32 or bf16;
-  // `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` (kF32 or kBF16) once. A linear weight may be
-  // packed in pieces of whole multiples of kPackRows rows: rows from r on go to target + packed_linear_bytes(r, k).
+  // `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` once: kF32 or kBF16, a linear weight also to
+  // kI8, kF8E4M3 or kQ4 (core/quantise.h). A linear weight may be packed in pieces of whole multiples of kPackRows
+  // rows: rows from r on go to target + packed_linear_bytes(r, k).
   static constexpr int64_t kPackRows = 64;
   virtual size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const = 0;
   virtual void pack_linear(const Tensor& weight, DType dtype, void* target) const = 0;

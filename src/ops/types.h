@@ -19,7 +19,7 @@ struct Epilogue {
 // A matrix in the backend's own packed form (Backend::pack_linear); the bytes belong to somebody else.
 struct LinearWeight {
   const void* data = nullptr;
-  DType dtype = DType::kF32;  // kF32 or kBF16
+  DType dtype = DType::kF32;  // kF32 or kBF16; kI8, kF8E4M3 (a scale an output) or kQ4 (a scale 32 inputs)
   int64_t n = 0, k = 0;       // output and input width
   Tensor bias;                // optional f32 [n]
 };

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "core/memory.h"
+#include "core/quantise.h"
 #include "core/threads.h"
 
 namespace liveavatar {
@@ -31,6 +32,69 @@ uint16_t nearest_by_search(float x) {
   double below = size - double(to_f32(T{low})), above = double(to_f32(T{static_cast<uint16_t>(low + 1)})) - size;
   uint16_t bits = below < above || (below == above && low % 2 == 0) ? low : static_cast<uint16_t>(low + 1);
   return std::signbit(x) ? static_cast<uint16_t>(bits | 0x8000) : bits;
+}
+
+// Every code comes back, and every float goes to one of its two neighbours, the nearer one.
+TEST(Convert, E4m3IsTheNearest) {
+  std::vector<float> all;  // positive values ascend with their codes
+  for (uint8_t code = 0; code < 0x7f; ++code) {
+    all.push_back(to_f32(f8e4m3{code}));
+    EXPECT_EQ(to_f8e4m3(all.back()).bits, code);
+    EXPECT_EQ(to_f32(f8e4m3{static_cast<uint8_t>(code | 0x80)}), -all.back());
+  }
+  EXPECT_EQ(all[1], 0x1p-9f);
+  EXPECT_EQ(all[8], 0x1p-6f);
+  EXPECT_EQ(all.back(), 448.0f);
+  std::mt19937 random(3);
+  std::uniform_real_distribution<float> exponent(-14, 9.2f);
+  for (int i = 0; i < 200'000; ++i) {
+    float x = std::exp2(exponent(random)), got = to_f32(to_f8e4m3(x)), best = all[0];
+    for (float v : all) best = std::fabs(v - x) < std::fabs(best - x) ? v : best;
+    EXPECT_EQ(std::fabs(got - x), std::fabs(best - x)) << x;
+    EXPECT_EQ(to_f32(to_f8e4m3(-x)), -got);
+  }
+  EXPECT_EQ(to_f8e4m3(0x1.1p0f).bits, to_f8e4m3(1.0f).bits);  // ties go to the even code
+  EXPECT_EQ(to_f8e4m3(0x1.3p0f).bits, to_f8e4m3(1.25f).bits);
+  EXPECT_EQ(to_f8e4m3(INFINITY).bits, 0x7e);
+  EXPECT_TRUE(std::isnan(to_f32(to_f8e4m3(NAN))));
+}
+
+double q4_error(const float* values, float scale) {
+  double error = 0;
+  for (int64_t i = 0; i < kQ4Block; ++i)
+    error += std::pow(double(scale) * std::clamp(std::nearbyint(double(values[i]) / scale), -8.0, 7.0) - values[i], 2);
+  return error;
+}
+
+// scale * code of a 4-bit block fits bf16 exactly, and of the scales with four significant bits around an eighth of the
+// largest value none does better.
+TEST(Quantise, BlocksOfFourBits) {
+  std::mt19937 random(5);
+  for (float spread : {1e-20f, 3e-4f, 1.0f, 1e18f}) {
+    std::normal_distribution<float> normal(0, spread);
+    for (int round = 0; round < 200; ++round) {
+      float values[kQ4Block], top = 0;
+      uint8_t codes[kQ4Block];
+      for (float& v : values) v = normal(random);
+      for (float v : values) top = std::fabs(v) > std::fabs(top) ? v : top;
+      float scale = to_f32(quantise_q4(values, kQ4Block, codes));
+      double error = 0, best = INFINITY;
+      for (int64_t i = 0; i < kQ4Block; ++i) {
+        ASSERT_LT(codes[i], 16);
+        float back = scale * float(codes[i] - kQ4Zero);
+        EXPECT_EQ(to_f32(to_bf16(back)), back);
+        error += std::pow(double(back) - values[i], 2);
+      }
+      for (int exponent = -90; exponent < 90; ++exponent) {
+        for (int significand = 8; significand < 16; ++significand) {
+          float size = std::ldexp(float(significand), exponent);
+          if (size < std::fabs(top) / 9 || size > std::fabs(top) / 6) continue;
+          best = std::min(best, q4_error(values, std::copysign(size, -top)));
+        }
+      }
+      EXPECT_LE(error, best * 1.0001);
+    }
+  }
 }
 
 TEST(Convert, Bf16IsTheNearest) {

@@ -21,6 +21,8 @@ struct ThreadScratch {
   std::vector<const void*> pointers;
   std::vector<std::byte> rows;
   alignas(64) float sums[kRows * 64];
+  std::vector<float> block_sums;  // quantised weights: a block of rows through one panel
+  std::vector<std::byte> panel;   // and some k of the panel, unpacked
   std::vector<float> scores, output;
   std::vector<std::byte> weights;  // softmax's result, the second product's operand
 };
@@ -74,7 +76,15 @@ class CpuBackend : public Backend {
  private:
   // One tile of linear or convolution: `rows` rows from `first`, panel `panel`.
   struct Product;
-  void run_tile(const Product& p, int64_t first, int rows, int64_t panel, ThreadScratch& scratch);
+  struct Tile {
+    int64_t first = 0, panel = 0;
+    int rows = 0;
+  };
+  static void pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch);
+  void run_tile(const Product& p, const Tile& tile, ThreadScratch& scratch);
+  void store_tile(const Product& p, const Tile& tile, const float* sums);
+  // Rows [first, last), at most kBlockRows, through a quantised panel.
+  void run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
   template <typename Weight>
   Product product_of(const Tensor& x, const Weight& w, const Tensor& out, const Epilogue& e) const;
   void run_product(const Product& p);

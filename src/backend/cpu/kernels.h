@@ -21,14 +21,16 @@ struct TileArgs {
   int64_t taps = 1, k = 0;         // k per tap
   const void* b = nullptr;         // packed panel, see pack.h
   float* sums = nullptr;
-  int columns = 64;  // how many are wanted; sums behind them may be left as they were
+  int columns = 64;   // how many are wanted; sums behind them may be left as they were
+  bool more = false;  // go on from the sums that are there
 };
 
-// out = residual + gate * act(sums + bias) for one tile.
+// out = residual + gate * act(sums * scale + bias) for one tile.
 struct StoreArgs {
   const float* sums = nullptr;
   int rows = 0, columns = 0;
-  const float* bias = nullptr;  // at the tile's first column, or null
+  const float* scale = nullptr;  // a factor a column, or null
+  const float* bias = nullptr;   // at the tile's first column, or null
   Act act = Act::kNone;
   const float* const* gate = nullptr;  // a row pointer each, or null
   const void* residual = nullptr;      // at the tile's first element
@@ -49,6 +51,10 @@ struct Kernels {
   // [a type][b type]; both bf16 uses the CPU's bf16 dot product where there is one.
   void (*tile[2][2])(const TileArgs&) = {};
   void (*store)(const StoreArgs&) = nullptr;
+  // Codes of k inputs (pack.h) as a bf16 panel, exactly.
+  void (*unpack_i8)(const void* codes, int64_t k, void* panel) = nullptr;
+  void (*unpack_f8)(const void* codes, int64_t k, void* panel) = nullptr;
+  void (*unpack_q4)(const void* codes, int64_t k, void* panel) = nullptr;
   // Rows of n elements; out may be x.
   void (*layer_norm)(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift,
                      const float* scale, void* out, Type out_type) = nullptr;

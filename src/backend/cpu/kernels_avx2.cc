@@ -12,6 +12,8 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/tile.inl"
 //
+#include "backend/cpu/unpack.inl"
+//
 #include "backend/cpu/rows.inl"
 
 const Kernels* avx2_kernels() {

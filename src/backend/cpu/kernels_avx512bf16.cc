@@ -12,6 +12,8 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/tile.inl"
 //
+#include "backend/cpu/unpack.inl"
+//
 #include "backend/cpu/rows.inl"
 
 namespace {
@@ -23,7 +25,8 @@ void dot_rows(const TileArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v] = _mm512_setzero_ps();
+    for (int v = 0; v < V; ++v)
+      sum[r][v] = t.more ? _mm512_loadu_ps(t.sums + r * LA_TILE_COLUMNS + v * 16) : _mm512_setzero_ps();
   }
   const char* b = static_cast<const char*>(t.b);
   for (long tap = 0; tap < t.taps; ++tap) {

@@ -3,8 +3,12 @@
 //   f32:  [k][columns]
 //   bf16: [k / 2 rounded up][columns][2], pairs of k, the odd one out paired with zero
 // A linear weight has one tap; a convolution one per kernel position, and each group its own panels.
+// Quantised linear weights (core/quantise.h) are unpacked to a bf16 panel, exactly, some k at a time:
+//   i8, f8: scales f32 [columns], then codes [k rounded up to even][columns]
+//   q4:     for 32 k: scales bf16 [columns], then [16][columns] bytes, the even k in the low half
 #pragma once
 
+#include "core/quantise.h"
 #include "ops/types.h"
 
 namespace liveavatar::cpu {
@@ -17,8 +21,17 @@ struct PanelShape {
 
   int64_t panels() const { return (n + columns - 1) / columns; }
   size_t panel_bytes() const {
+    if (is_quantised(dtype)) return scale_bytes() + codes_bytes(k);
     int64_t depth = dtype == DType::kF32 ? k : (k + 1) / 2;
     return static_cast<size_t>(taps * depth * columns) * 4;
+  }
+  // Of a quantised panel: what stands in front of the codes, and what the codes of so many k take (whole blocks or
+  // all).
+  size_t scale_bytes() const { return dtype == DType::kQ4 ? 0 : static_cast<size_t>(columns) * sizeof(float); }
+  size_t codes_bytes(int64_t depth) const {
+    if (dtype == DType::kQ4)
+      return static_cast<size_t>((depth + kQ4Block - 1) / kQ4Block * columns) * (2 + kQ4Block / 2);
+    return static_cast<size_t>((depth + 1) / 2 * 2 * columns);
   }
   size_t bytes() const { return static_cast<size_t>(groups * panels()) * panel_bytes(); }
 };
@@ -26,7 +39,7 @@ struct PanelShape {
 PanelShape panel_shape(const LinearWeight& w, int columns);
 PanelShape panel_shape(const ConvWeight& w, int columns);
 
-// weight: [groups * n][k][taps] (a linear weight has taps = 1), f32 or bf16, row-major.
+// weight: [groups * n][k][taps] (a linear weight has taps = 1), f32 or bf16, row-major; quantised: [n][k].
 void pack(const Tensor& weight, const PanelShape& shape, void* target);
 
 }  // namespace liveavatar::cpu

@@ -27,6 +27,10 @@ struct CpuBackend::Product {
   std::array<int64_t, 3> kernel{1, 1, 1};
   int64_t rows = 0, columns = 0, row_elements = 0;  // columns: out channels of all groups; row_elements: of x
 
+  // Output channels of a panel that are there.
+  int wanted_columns(int64_t panel) const {
+    return static_cast<int>(std::min<int64_t>(shape.columns, shape.n - panel % shape.panels() * shape.columns));
+  }
   // Operands of the tile's output rows at every kernel position, [taps][rows]; `skip` bytes into the pixel.
   void operands(int64_t first, int64_t count, size_t skip, const void** pointers) const;
   // Of one row, `stride` pointers apart.
@@ -89,45 +93,91 @@ void CpuBackend::Product::row_operands(int64_t row, size_t skip, const void** po
   }
 }
 
-void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t panel, ThreadScratch& scratch) {
+// The bf16 dot product reads pairs: rows of an odd length are copied and padded, so that nothing behind them is read.
+void CpuBackend::pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch) {
+  size_t padded = static_cast<size_t>(k + 1) * sizeof(bf16), all = static_cast<size_t>(count) * padded;
+  scratch.rows.resize(std::max(scratch.rows.size(), all));
+  for (int64_t i = 0; i < count; ++i) {
+    std::byte* copy = scratch.rows.data() + static_cast<size_t>(i) * padded;
+    std::memcpy(copy, pointers[i], padded - sizeof(bf16));
+    std::memset(copy + padded - sizeof(bf16), 0, sizeof(bf16));
+    pointers[i] = copy;
+  }
+}
+
+void CpuBackend::run_tile(const Product& p, const Tile& t, ThreadScratch& scratch) {
   const PanelShape& s = p.shape;
-  int64_t group = panel / s.panels(), column = panel % s.panels() * s.columns;
-  size_t item = dtype_bytes(p.x->dtype);
+  int64_t group = t.panel / s.panels();
   scratch.pointers.resize(std::max<size_t>(scratch.pointers.size(), static_cast<size_t>(s.taps * kRows)));
   const void** pointers = scratch.pointers.data();
-  p.operands(first, rows, static_cast<size_t>(group * s.k) * item, pointers);
-  // The bf16 dot product reads pairs: an odd row is copied and padded, so that nothing behind it is read.
-  if (s.k % 2 != 0 && p.x->dtype == DType::kBF16 && s.dtype == DType::kBF16) {
-    size_t padded = static_cast<size_t>(s.k + 1) * item, all = static_cast<size_t>(s.taps * rows) * padded;
-    scratch.rows.resize(std::max(scratch.rows.size(), all));
-    for (int64_t i = 0; i < s.taps * rows; ++i) {
-      std::byte* copy = scratch.rows.data() + static_cast<size_t>(i) * padded;
-      std::memcpy(copy, pointers[i], static_cast<size_t>(s.k) * item);
-      std::memset(copy + static_cast<size_t>(s.k) * item, 0, item);
-      pointers[i] = copy;
+  size_t skip = static_cast<size_t>(group * s.k) * dtype_bytes(p.x->dtype);
+  p.operands(t.first, t.rows, skip, pointers);
+  bool half = p.x->dtype == DType::kBF16, even = half && s.dtype == DType::kBF16;
+  if (even && s.k % 2 != 0) pad_rows(pointers, s.taps * t.rows, s.k, scratch);
+  TileArgs args;
+  args.a = pointers;
+  args.rows = t.rows;
+  args.taps = s.taps;
+  args.k = even ? (s.k + 1) / 2 * 2 : s.k;
+  args.b = static_cast<const char*>(p.weight) + static_cast<size_t>(t.panel) * s.panel_bytes();
+  args.sums = scratch.sums;
+  args.columns = p.wanted_columns(t.panel);
+  kernels_.tile[half][s.dtype == DType::kBF16](args);
+  store_tile(p, t, scratch.sums);
+}
+
+// A stretch of k is unpacked once and serves all rows of the block; sums go on from stretch to stretch, so that a row
+// adds up in the order of k whatever runs beside it.
+void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch) {
+  constexpr int64_t kStretch = 512;
+  const PanelShape& s = p.shape;
+  const char* codes =
+      static_cast<const char*>(p.weight) + static_cast<size_t>(panel) * s.panel_bytes() + s.scale_bytes();
+  scratch.panel.resize(static_cast<size_t>(kStretch * s.columns) * sizeof(bf16));
+  scratch.block_sums.resize(static_cast<size_t>(kBlockRows * s.columns));
+  auto unpack =
+      s.dtype == DType::kI8 ? kernels_.unpack_i8 : (s.dtype == DType::kQ4 ? kernels_.unpack_q4 : kernels_.unpack_f8);
+  bool half = p.x->dtype == DType::kBF16;
+  const void* pointers[kRows];
+  TileArgs args;
+  args.a = pointers;
+  args.b = scratch.panel.data();
+  args.columns = p.wanted_columns(panel);
+  for (int64_t k = 0; k < s.k; k += kStretch) {
+    int64_t depth = std::min(kStretch, s.k - k);
+    unpack(codes + s.codes_bytes(k), depth, scratch.panel.data());
+    args.k = half ? (depth + 1) / 2 * 2 : depth;
+    args.more = k > 0;
+    for (int64_t row = first; row < last; row += kRows) {
+      args.rows = static_cast<int>(std::min<int64_t>(kRows, last - row));
+      args.sums = scratch.block_sums.data() + (row - first) * s.columns;
+      p.operands(row, args.rows, static_cast<size_t>(k) * dtype_bytes(p.x->dtype), pointers);
+      if (half && depth % 2 != 0) pad_rows(pointers, args.rows, depth, scratch);
+      kernels_.tile[half][1](args);
     }
   }
-  bool even = s.dtype == DType::kBF16 && p.x->dtype == DType::kBF16;
-  TileArgs tile;
-  tile.a = pointers;
-  tile.rows = rows;
-  tile.taps = s.taps;
-  tile.k = even ? (s.k + 1) / 2 * 2 : s.k;
-  tile.b = static_cast<const char*>(p.weight) + static_cast<size_t>(panel) * s.panel_bytes();
-  tile.sums = scratch.sums;
-  tile.columns = static_cast<int>(std::min<int64_t>(s.columns, s.n - column));
-  kernels_.tile[p.x->dtype == DType::kBF16][s.dtype == DType::kBF16](tile);
+  for (int64_t row = first; row < last; row += kRows) {
+    Tile tile{row, panel, static_cast<int>(std::min<int64_t>(kRows, last - row))};
+    store_tile(p, tile, scratch.block_sums.data() + (row - first) * s.columns);
+  }
+}
 
-  int64_t channel = group * s.n + column, at = first * p.columns + channel;
+void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) {
+  const PanelShape& s = p.shape;
+  int64_t channel = t.panel / s.panels() * s.n + t.panel % s.panels() * s.columns, at = t.first * p.columns + channel;
   const float* gates[kRows];
   const Tensor& gate = p.epilogue->gate;
-  for (int r = 0; !gate.empty() && r < rows; ++r)
-    gates[r] = gate.f32() + (first + r) / (p.rows / gate.dim(0)) * gate.dim(1) + channel;
+  for (int r = 0; !gate.empty() && r < t.rows; ++r)
+    gates[r] = gate.f32() + (t.first + r) / (p.rows / gate.dim(0)) * gate.dim(1) + channel;
   const Tensor& residual = p.epilogue->residual;
   StoreArgs store;
-  store.sums = scratch.sums;
-  store.rows = rows;
-  store.columns = tile.columns;
+  store.sums = sums;
+  store.rows = t.rows;
+  store.columns = p.wanted_columns(t.panel);
+  if (is_8bit(s.dtype)) {
+    store.scale = reinterpret_cast<const float*>(static_cast<const char*>(p.weight) +
+                                                 static_cast<size_t>(t.panel) * s.panel_bytes());
+  }
   store.bias = p.bias ? p.bias + channel : nullptr;
   store.act = act_of(p.epilogue->activation);
   store.gate = gate.empty() ? nullptr : gates;
@@ -144,12 +194,15 @@ void CpuBackend::run_tile(const Product& p, int64_t first, int rows, int64_t pan
 void CpuBackend::run_product(const Product& p) {
   int64_t panels = p.shape.groups * p.shape.panels(), blocks = (p.rows + kBlockRows - 1) / kBlockRows;
   pool_.parallel_for(panels * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
+    ThreadScratch& scratch = scratch_[static_cast<size_t>(thread)];
     for (int64_t job = begin; job < end; ++job) {
       int64_t panel = job / blocks, first = job % blocks * kBlockRows, last = std::min(p.rows, first + kBlockRows);
-      for (int64_t row = first; row < last; row += kRows) {
-        run_tile(p, row, static_cast<int>(std::min<int64_t>(kRows, last - row)), panel,
-                 scratch_[static_cast<size_t>(thread)]);
+      if (is_quantised(p.shape.dtype)) {
+        run_quantised(p, first, last, panel, scratch);
+        continue;
       }
+      for (int64_t row = first; row < last; row += kRows)
+        run_tile(p, {row, panel, static_cast<int>(std::min<int64_t>(kRows, last - row))}, scratch);
     }
   });
 }

@@ -93,6 +93,7 @@ void store(const StoreArgs& s) {
     for (long c = 0; c < s.columns; c += Vec::kLanes) {
       long left = s.columns - c, at = r * s.stride + c;
       Vec x = Vec::load(sums + c);
+      if (s.scale) x = x * load_f32(s.scale, c, left);
       if (s.bias) x = x + load_f32(s.bias, c, left);
       if (s.act != Act::kNone) x = activated(x, s.act);
       if (s.gate) x = x * load_f32(s.gate[r], c, left);
@@ -281,6 +282,9 @@ Kernels fma_kernels(const char* name) {
   k.tile[1][0] = tile<BF16, false>;
   k.tile[1][1] = tile<BF16, true>;
   k.store = store;
+  k.unpack_i8 = unpack_i8;
+  k.unpack_f8 = unpack_f8;
+  k.unpack_q4 = unpack_q4;
   k.layer_norm = layer_norm;
   k.rms_norm = rms_norm;
   k.channel_norm = channel_norm;

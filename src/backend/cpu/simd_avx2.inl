@@ -64,6 +64,28 @@ struct Vec {
     __builtin_memcpy(&both, p, 4);
     return _mm256_set1_epi32(both);
   }
+  // Eight codes of a byte each.
+  static __m256i bytes(const void* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))); }
+  static Vec from_i8(const void* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))))};
+  }
+  static Vec from_e4m3(const void* p) {
+    __m256i code = bytes(p), size = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
+    __m256i large = _mm256_add_epi32(_mm256_slli_epi32(size, 20), _mm256_set1_epi32(120 << 23));
+    __m256 small = _mm256_mul_ps(_mm256_cvtepi32_ps(size), _mm256_set1_ps(0x1p-9f));
+    __m256 is_large = _mm256_castsi256_ps(_mm256_cmpgt_epi32(size, _mm256_set1_epi32(7)));
+    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
+    return {_mm256_or_ps(_mm256_blendv_ps(small, _mm256_castsi256_ps(large), is_large), _mm256_castsi256_ps(sign))};
+  }
+  // The lower and the upper halves of eight bytes, less eight.
+  static Vec from_low_half(const void* p) { return signed4(_mm256_and_si256(bytes(p), _mm256_set1_epi32(15))); }
+  static Vec from_high_half(const void* p) { return signed4(_mm256_srli_epi32(bytes(p), 4)); }
+  static Vec signed4(__m256i code) { return {_mm256_cvtepi32_ps(_mm256_sub_epi32(code, _mm256_set1_epi32(8)))}; }
+  // Pairs for a bf16 panel, of values that are exact in bf16.
+  static void store_pairs(Vec even, Vec odd, void* p) {
+    __m256i low = _mm256_srli_epi32(_mm256_castps_si256(even.v), 16);
+    _mm256_storeu_si256(static_cast<__m256i*>(p), _mm256_or_si256(low, _mm256_castps_si256(odd.v)));
+  }
 };
 inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }

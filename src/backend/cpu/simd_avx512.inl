@@ -44,6 +44,29 @@ struct Vec {
     __builtin_memcpy(&both, p, 4);
     return _mm512_set1_epi32(both);
   }
+  // Sixteen codes of a byte each.
+  static __m512i bytes(const void* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
+  static Vec from_i8(const void* p) {
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))))};
+  }
+  static Vec from_e4m3(const void* p) {
+    __m512i code = bytes(p), size = _mm512_and_si512(code, _mm512_set1_epi32(0x7f));
+    __m512i large = _mm512_add_epi32(_mm512_slli_epi32(size, 20), _mm512_set1_epi32(120 << 23));
+    __m512 small = _mm512_mul_ps(_mm512_cvtepi32_ps(size), _mm512_set1_ps(0x1p-9f));
+    __m512i chosen =
+        _mm512_mask_mov_epi32(_mm512_castps_si512(small), _mm512_cmpgt_epi32_mask(size, _mm512_set1_epi32(7)), large);
+    __m512i sign = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x80)), 24);
+    return {_mm512_castsi512_ps(_mm512_or_si512(chosen, sign))};
+  }
+  // The lower and the upper halves of sixteen bytes, less eight.
+  static Vec from_low_half(const void* p) { return signed4(_mm512_and_si512(bytes(p), _mm512_set1_epi32(15))); }
+  static Vec from_high_half(const void* p) { return signed4(_mm512_srli_epi32(bytes(p), 4)); }
+  static Vec signed4(__m512i code) { return {_mm512_cvtepi32_ps(_mm512_sub_epi32(code, _mm512_set1_epi32(8)))}; }
+  // Pairs for a bf16 panel, of values that are exact in bf16.
+  static void store_pairs(Vec even, Vec odd, void* p) {
+    __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even.v), 16);
+    _mm512_storeu_si512(p, _mm512_or_si512(low, _mm512_castps_si512(odd.v)));
+  }
 };
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }

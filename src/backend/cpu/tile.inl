@@ -43,7 +43,8 @@ void tile_rows(const TileArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v] = Vec::zero();
+    for (int v = 0; v < V; ++v)
+      sum[r][v] = t.more ? Vec::load(t.sums + r * LA_TILE_COLUMNS + v * Vec::kLanes) : Vec::zero();
   }
   const char* b = static_cast<const char*>(t.b);
   constexpr long kBytes = LA_TILE_COLUMNS * 4;  // of one k in f32, of a pair in bf16

@@ -6,7 +6,9 @@
 #include <span>
 #include <vector>
 
+#include "backend/reference/quantised.h"
 #include "core/memory.h"
+#include "core/quantise.h"
 #include "core/threads.h"
 #include "ops/backend.h"
 
@@ -60,9 +62,12 @@ class ReferenceBackend : public Backend {
   Status reserve(const AttentionSize&) override { return {}; }  // a row of scores a thread: not worth counting
 
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {
+    if (is_quantised(dtype)) return static_cast<size_t>(n) * reference::quantised_row_bytes(k, dtype);
     return static_cast<size_t>(n * k) * dtype_bytes(dtype);
   }
-  void pack_linear(const Tensor& weight, DType dtype, void* target) const override { pack(weight, dtype, target); }
+  void pack_linear(const Tensor& weight, DType dtype, void* target) const override {
+    is_quantised(dtype) ? reference::pack_quantised(weight, dtype, target) : pack(weight, dtype, target);
+  }
   size_t packed_conv_bytes(const ConvWeight& s) const override {
     return static_cast<size_t>(s.out_channels * (s.in_channels / s.groups) * s.kernel[0] * s.kernel[1] * s.kernel[2]) *
            dtype_bytes(s.dtype);
@@ -76,8 +81,11 @@ class ReferenceBackend : public Backend {
     each_row(rows, [&](int64_t r) {
       for (int64_t n = 0; n < w.n; ++n) {
         double sum = 0;
-        for (int64_t k = 0; k < w.k; ++k)
-          sum += double(load(x, r * w.k + k)) * double(weight_at(w.data, w.dtype, n * w.k + k));
+        for (int64_t k = 0; k < w.k; ++k) {
+          float weight = is_quantised(w.dtype) ? reference::quantised_value(w.data, w.dtype, n, k, w.k)
+                                               : weight_at(w.data, w.dtype, n * w.k + k);
+          sum += double(load(x, r * w.k + k)) * double(weight);
+        }
         finish(static_cast<float>(sum), w.bias, e, r, rows, n, out);
       }
     });

@@ -1,0 +1,125 @@
+// Quantised linear weights of the CPU backend against the reference, and of both against the matrix they stand for.
+#include "core/quantise.h"
+#include "fixture.h"
+#include "ops/linear.h"
+
+namespace liveavatar {
+namespace {
+
+// dtype is the weights'; isa "reference": the promises of the reference itself.
+class QuantisedTest : public BackendTest {
+ protected:
+  void SetUp() override {
+    if (GetParam().isa != "reference") return BackendTest::SetUp();
+    cpu_ = *make_reference_backend({.threads = 3});
+    one_thread_ = *make_reference_backend({.threads = 1});
+    reference_ = *make_reference_backend({.threads = 2});
+  }
+  // Both backends hold equal codes and sum in f32: only the order of sums differs, and a bf16 result's last bit.
+  void compare_linear(const Tensor& x, const Tensor& weight, DType out_dtype, const Epilogue& e = {}) {
+    Tensor bias = operands_.normal({weight.dim(0)});
+    Shape shape{x.dim(0), weight.dim(0)};
+    Tensor want = operands_.zeros(shape, out_dtype), got = operands_.zeros(shape, out_dtype),
+           single = operands_.zeros(shape, out_dtype);
+    ops::linear(*reference_, x, pack(*reference_, weight, bias), want, e);
+    ops::linear(*cpu_, x, pack(*cpu_, weight, bias), got, e);
+    ops::linear(*one_thread_, x, pack(*one_thread_, weight, bias), single, e);
+    EXPECT_LE(distance(got, want), out_dtype == DType::kF32 ? 3e-6 : 5e-3) << weight.shape.str();
+    EXPECT_EQ(std::memcmp(got.data, single.data, got.bytes()), 0) << "depends on the thread count";
+  }
+};
+
+TEST_P(QuantisedTest, LinearAtOddSizesAndOfMixedTypes) {
+  for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
+                         {7, 65, 33},
+                         {13, 130, 96},
+                         {100, 3, 257},
+                         {6, 64, 64},
+                         {5, 17, 31},
+                         {98, 37, 511},
+                         {3, 70, 513},
+                         {9, 20, 1100}}) {
+    Tensor weight = operands_.normal({n, k}, DType::kF32, 0.05f);
+    for (DType in : {DType::kF32, DType::kBF16}) {
+      for (DType out : {DType::kF32, DType::kBF16}) compare_linear(operands_.normal({m, k}, in), weight, out);
+    }
+  }
+}
+
+TEST_P(QuantisedTest, LinearEpilogues) {
+  Tensor x = operands_.normal({12, 600}), weight = operands_.normal({50, 600}, DType::kBF16, 0.1f);
+  Tensor gate = operands_.normal({3, 50}), residual = operands_.normal({12, 50}, DType::kBF16);
+  for (Activation act : {Activation::kNone, Activation::kGeluTanh, Activation::kSilu})
+    compare_linear(x, weight, DType::kF32, {.activation = act, .gate = gate, .residual = residual});
+}
+
+TEST_P(QuantisedTest, ARowDoesNotDependOnItsNeighbours) {
+  for (DType in : {DType::kF32, DType::kBF16}) {
+    Tensor x = operands_.normal({101, 577}, in), weight = operands_.normal({90, 577});
+    LinearWeight w = pack(*cpu_, weight, Tensor());
+    Tensor all = operands_.zeros({101, 90});
+    ops::linear(*cpu_, x, w, all);
+    for (int64_t r = 0; r < 101; ++r) {
+      Tensor alone = operands_.zeros({1, 90});
+      ops::linear(*cpu_, x.slice(r, 1), w, alone);
+      EXPECT_EQ(std::memcmp(alone.data, all.slice(r, 1).data, alone.bytes()), 0) << r;
+    }
+  }
+}
+
+// A matrix packed in pieces is the matrix packed at once.
+TEST_P(QuantisedTest, PiecesOfRowsArePackedAlike) {
+  constexpr int64_t kN = 150, kK = 77;
+  Tensor weight = operands_.normal({kN, kK});
+  std::vector<char> whole(cpu_->packed_linear_bytes(kN, kK, dtype())), pieces(whole.size());
+  cpu_->pack_linear(weight, dtype(), whole.data());
+  for (int64_t r = 0; r < kN; r += Backend::kPackRows) {
+    Tensor piece = weight.slice(r, std::min(Backend::kPackRows, kN - r));
+    cpu_->pack_linear(piece, dtype(), pieces.data() + cpu_->packed_linear_bytes(r, kK, dtype()));
+  }
+  EXPECT_EQ(whole, pieces);
+}
+
+// The identity times the matrix gives it back with the format's error: so much of the rms for normal values, and never
+// more than half a step. Zeros stay zeros, whole rows of them too.
+TEST_P(QuantisedTest, TheMatrixComesBack) {
+  constexpr int64_t kN = 40, kK = 1024;
+  Tensor weight = operands_.normal({kN, kK}, DType::kF32, 0.02f);
+  std::fill_n(weight.slice(3, 1).f32(), kK, 0.0f);
+  weight.f32()[7] = 0;
+  Tensor identity = operands_.zeros({kK, kK}), back = operands_.zeros({kK, kN});
+  for (int64_t i = 0; i < kK; ++i) identity.f32()[i * kK + i] = 1;
+  ops::linear(*cpu_, identity, pack(*cpu_, weight, Tensor()), back);
+  double errors = 0, squares = 0;
+  for (int64_t n = 0; n < kN; ++n) {
+    for (int64_t k = 0; k < kK; ++k) {
+      double w = weight.f32()[n * kK + k], error = back.f32()[k * kN + n] - w;
+      errors += error * error;
+      squares += w * w;
+      if (w == 0) {
+        EXPECT_EQ(error, 0) << n << " " << k;
+      }
+    }
+  }
+  double rms = std::sqrt(errors / squares);
+  double expected = dtype() == DType::kI8 ? 0.0075 : (dtype() == DType::kQ4 ? 0.083 : 0.0265);
+  EXPECT_LT(rms, expected * 1.1);
+  EXPECT_GT(rms, expected / 1.5);  // finer would mean that the packed form is larger than it says
+  double bits = 8.0 * double(cpu_->packed_linear_bytes(5120, 5120, dtype())) / (5120.0 * 5120);
+  EXPECT_LT(bits, dtype() == DType::kQ4 ? 4.51 : 8.01);
+}
+
+std::vector<Case> quantised_cases() {
+  std::vector<Case> cases;
+  for (const char* isa : {"avx2", "avx512", "avx512bf16", "reference"}) {
+    for (DType t : {DType::kI8, DType::kF8E4M3, DType::kQ4}) cases.push_back({isa, t});
+  }
+  return cases;
+}
+std::string quantised_name(const ::testing::TestParamInfo<Case>& info) {
+  return info.param.isa + "_" + dtype_name(info.param.dtype);
+}
+INSTANTIATE_TEST_SUITE_P(Backends, QuantisedTest, ::testing::ValuesIn(quantised_cases()), quantised_name);
+
+}  // namespace
+}  // namespace liveavatar
