@@ -8,6 +8,20 @@ namespace liveavatar {
 
 namespace {
 
+// A sleeping thread takes tens of microseconds to wake, as long as many an op: it stays awake that long for the next.
+constexpr int kSpins = 4000;
+
+template <typename Done>
+bool spin_until(const Done& done) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (done()) return true;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  return false;
+}
+
 int usable_cpus() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
@@ -49,6 +63,7 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, const std::function<void
   }
   start_.notify_all();
   run_chunks(0);
+  if (spin_until([this] { return running_ == 0; })) return;
   std::unique_lock lock(mutex_);
   done_.wait(lock, [this] { return running_ == 0; });
 }
@@ -62,6 +77,7 @@ void ThreadPool::run_chunks(int thread) {
 void ThreadPool::worker(int thread) {
   uint64_t seen = 0;
   while (true) {
+    spin_until([&] { return stop_ || generation_ != seen; });
     {
       std::unique_lock lock(mutex_);
       start_.wait(lock, [&] { return stop_ || generation_ != seen; });

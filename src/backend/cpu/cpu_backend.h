@@ -1,4 +1,4 @@
-// The CPU backend: tiles for everything that is a matrix product (linear, convolution by indirection, attention), rows
+// The CPU backend: tiles for everything that is a matrix product (linear, convolution, attention), rows
 // for the rest. The kernels are chosen once; layouts that are not hot are left to the reference backend.
 #pragma once
 
@@ -16,16 +16,20 @@ namespace liveavatar::cpu {
 inline Type type_of(DType t) { return t == DType::kF32 ? Type::kF32 : Type::kBF16; }
 inline Act act_of(Activation a) { return static_cast<Act>(a); }
 
-// Memory of one thread: row pointers, padded rows, a tile's sums, attention's rows. Grows to the largest op seen.
+// Memory of one thread: a convolution's operands and where they are, padded rows, a tile's sums, attention's rows.
+// Grows to the largest op seen.
 struct ThreadScratch {
   std::vector<const void*> pointers;
-  std::vector<std::byte> rows;
+  std::vector<std::byte> stage, rows;
   alignas(64) float sums[kRows * 64];
   std::vector<float> block_sums;  // quantised weights: a block of rows through one panel
   std::vector<std::byte> panel;   // and some k of the panel, unpacked
   std::vector<float> scores, output;
   std::vector<std::byte> weights;  // softmax's result, the second product's operand
 };
+
+struct Product;
+struct Tile;
 
 class CpuBackend : public Backend {
  public:
@@ -74,20 +78,18 @@ class CpuBackend : public Backend {
   }
 
  private:
-  // One tile of linear or convolution: `rows` rows from `first`, panel `panel`.
-  struct Product;
-  struct Tile {
-    int64_t first = 0, panel = 0;
-    int rows = 0;
-  };
-  static void pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch);
+  void run_product(const Product& p);
   void run_tile(const Product& p, const Tile& tile, ThreadScratch& scratch);
   void store_tile(const Product& p, const Tile& tile, const float* sums);
+  static void pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch);
   // Rows [first, last), at most kBlockRows, through a quantised panel.
   void run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
-  template <typename Weight>
-  Product product_of(const Tensor& x, const Weight& w, const Tensor& out, const Epilogue& e) const;
-  void run_product(const Product& p);
+
+  struct Convolution;
+  void stage_line(const Convolution& c, const char* line, int64_t first, int64_t group, std::byte* target);
+  void run_stretch(const Convolution& c, int64_t line, int64_t first, int64_t count, ThreadScratch& scratch);
+  void run_staged(const Convolution& c, const Tile& tile, int64_t at, ThreadScratch& scratch);
+
   int64_t heads_at_once(int64_t heads) const;
   Status grow_packed_keys(Budget& budget, size_t bytes);
 

@@ -47,8 +47,9 @@ struct Row {
 
 struct Kernels {
   const char* name = "";
-  int columns = 16;  // of a tile
-  // [a type][b type]; both bf16 uses the CPU's bf16 dot product where there is one.
+  int columns = 16;              // of a tile
+  bool multiplies_bf16 = false;  // the CPU has a dot product of bf16 pairs: tile[1][1]
+  // [a type][b type]
   void (*tile[2][2])(const TileArgs&) = {};
   void (*store)(const StoreArgs&) = nullptr;
   // Codes of k inputs (pack.h) as a bf16 panel, exactly.
@@ -65,6 +66,7 @@ struct Kernels {
   void (*softmax)(Row x, int64_t n, void* out, Type out_type) = nullptr;
   void (*add)(Row x, Row y, float y_factor, int64_t n, void* out, Type out_type) = nullptr;
   void (*multiply)(Row x, Row y, int64_t n, void* out, Type out_type) = nullptr;
+  void (*widen)(const void* bf16s, int64_t n, float* out) = nullptr;
   void (*activate)(Row x, int64_t n, Act act, void* out, Type out_type) = nullptr;
   // One row of online softmax: s[i] = s[i] * scale + bias[i] (bias may be null); p = exp(s - max(old_max, max s))
   // stored as p_type; returns the sum of p as stored. new_max out.

@@ -79,6 +79,7 @@ const Kernels* avx512bf16_kernels() {
   static const Kernels kernels = [] {
     Kernels k = fma_kernels("avx512bf16");
     k.tile[1][1] = dot_tile;
+    k.multiplies_bf16 = true;
     return k;
   }();
   return &kernels;

@@ -246,6 +246,13 @@ void multiply(Row x, Row y, int64_t n, void* out, Type out_type) {
   }
 }
 
+void widen(const void* bf16s, int64_t n, float* out) {
+  const U16* x = static_cast<const U16*>(bf16s);
+  long i = 0;
+  for (; i + Vec::kLanes <= n; i += Vec::kLanes) Vec::load_bf16(x + i).store(out + i);
+  for (; i < n; ++i) out[i] = widen(x[i]);
+}
+
 void activate(Row x, int64_t n, Act act, void* out, Type out_type) {
   for (long i = 0; i < n; i += Vec::kLanes) {
     Vec v = load_vec(x.data, x.type, i, n - i);
@@ -292,6 +299,7 @@ Kernels fma_kernels(const char* name) {
   k.softmax = softmax;
   k.add = add;
   k.multiply = multiply;
+  k.widen = widen;
   k.activate = activate;
   k.online_softmax = online_softmax;
   k.rescale_add = rescale_add;

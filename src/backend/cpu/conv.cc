@@ -1,0 +1,158 @@
+// Convolution, a stretch of an output line at a time. The input lines that it looks at are laid side by side in
+// scratch, zeros and doubled pixels in place, so that the tiles' operands lie on a regular grid. They are f32, which
+// the tiles multiply fastest, or bf16 where the CPU has a dot product for it.
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/product.h"
+
+namespace liveavatar::cpu {
+
+namespace {
+
+constexpr int64_t kStageBytes = 256 << 10;                  // aimed at: half of a usual L2 cache
+constexpr int64_t kFewest = 4 * kRows, kMost = 16 * kRows;  // output pixels of a stretch
+
+// Every pixel on its own: rows of a linear product.
+bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
+  auto is_one = [](const std::array<int64_t, 3>& v) { return v[0] == 1 && v[1] == 1 && v[2] == 1; };
+  bool padded = g.pad_top + g.pad_bottom + g.pad_left + g.pad_right + g.zero_frames > 0;
+  return is_one(w.kernel) && is_one(g.stride) && w.groups == 1 && !padded && !g.upsample2x && g.history.empty();
+}
+
+}  // namespace
+
+// One call; all that is the same for every stretch.
+struct CpuBackend::Convolution {
+  Product product;
+  const ConvGeometry& geometry;
+  std::array<int64_t, 3> kernel;
+  bool half = false;        // staged as bf16
+  int64_t k = 0;            // channels of a staged pixel: even in bf16
+  int64_t stretch = 0;      // output pixels at most
+  int64_t line_pixels = 0;  // staged for them
+
+  int64_t lines() const { return kernel[0] * kernel[1]; }
+  size_t pixel_bytes() const { return static_cast<size_t>(k) * (half ? sizeof(bf16) : sizeof(float)); }
+  size_t stage_bytes() const { return static_cast<size_t>(lines() * line_pixels) * pixel_bytes(); }
+  void set_stretch(int64_t pixels) {
+    stretch = pixels;
+    line_pixels = (pixels - 1) * geometry.stride[2] + kernel[2];
+  }
+  // First channel of input pixel (line, 0): line counts rows of x, or of the history that lies in front of it. Null:
+  // a line of zeros.
+  const char* source_line(int64_t frame, int64_t row) const;
+};
+
+const char* CpuBackend::Convolution::source_line(int64_t frame, int64_t row) const {
+  const Tensor& x = *product.x;
+  int64_t up = geometry.upsample2x ? 1 : 0, history = geometry.history.empty() ? 0 : geometry.history.dim(0);
+  if (frame < 0 || row < 0 || row >= x.dim(1) << up) return nullptr;
+  const Tensor& source = frame < history ? geometry.history : x;
+  int64_t line = (frame < history ? frame : frame - history) * x.dim(1) + (row >> up);
+  return static_cast<const char*>(source.data) + static_cast<size_t>(line * x.dim(2) * x.dim(3)) * dtype_bytes(x.dtype);
+}
+
+// Channels [group * k, ...) of input pixels [first, first + line_pixels) of a line -> target.
+void CpuBackend::stage_line(const Convolution& c, const char* line, int64_t first, int64_t group, std::byte* target) {
+  const Tensor& x = *c.product.x;
+  int64_t up = c.geometry.upsample2x ? 1 : 0, channels = c.product.shape.k, width = x.dim(2) << up;
+  int64_t begin = std::clamp<int64_t>(-first, 0, c.line_pixels), end = std::clamp(width - first, begin, c.line_pixels);
+  size_t staged = c.pixel_bytes(), item = dtype_bytes(x.dtype), pixel = static_cast<size_t>(x.dim(3)) * item;
+  if (line == nullptr) begin = end = 0;
+  std::memset(target, 0, static_cast<size_t>(begin) * staged);
+  std::memset(target + static_cast<size_t>(end) * staged, 0, static_cast<size_t>(c.line_pixels - end) * staged);
+  auto take = [&](const char* from, int64_t count, std::byte* to) {
+    if (!c.half && x.dtype == DType::kBF16) {
+      kernels_.widen(from, count, reinterpret_cast<float*>(to));
+    } else {
+      std::memcpy(to, from, static_cast<size_t>(count) * item);
+    }
+  };
+  const char* from = line + static_cast<size_t>(group * channels) * item;
+  if (up == 0 && x.dim(3) == c.k) {
+    if (end > begin)
+      take(from + static_cast<size_t>(first + begin) * pixel, (end - begin) * c.k,
+           target + static_cast<size_t>(begin) * staged);
+    return;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    std::byte* to = target + static_cast<size_t>(i) * staged;
+    if (i > begin && up == 1 && (first + i) % 2 != 0) {
+      std::memcpy(to, to - staged, staged);
+      continue;
+    }
+    if (c.k != channels) std::memset(to, 0, staged);
+    take(from + static_cast<size_t>((first + i) >> up) * pixel, channels, to);
+  }
+}
+
+// Output pixels [first, first + count) of output line `line` (frame * rows + row), all groups and panels.
+void CpuBackend::run_stretch(const Convolution& c, int64_t line, int64_t first, int64_t count, ThreadScratch& scratch) {
+  const Product& p = c.product;
+  const ConvGeometry& g = c.geometry;
+  int64_t height = p.out->dim(1), width = p.out->dim(2), panels = p.shape.panels();
+  int64_t front = line / height * g.stride[0] - g.zero_frames, top = line % height * g.stride[1] - g.pad_top;
+  size_t line_bytes = static_cast<size_t>(c.line_pixels) * c.pixel_bytes();
+  for (int64_t group = 0; group < p.shape.groups; ++group) {
+    for (int64_t i = 0; i < c.lines(); ++i) {
+      stage_line(c, c.source_line(front + i / c.kernel[1], top + i % c.kernel[1]), first * g.stride[2] - g.pad_left,
+                 group, scratch.stage.data() + static_cast<size_t>(i) * line_bytes);
+    }
+    for (int64_t panel = group * panels; panel < (group + 1) * panels; ++panel) {
+      for (int64_t at = 0; at < count; at += kRows) {
+        Tile tile{line * width + first + at, panel, static_cast<int>(std::min<int64_t>(kRows, count - at))};
+        run_staged(c, tile, at, scratch);
+      }
+    }
+  }
+}
+
+// A tile whose first output pixel is the stretch's pixel `at`.
+void CpuBackend::run_staged(const Convolution& c, const Tile& t, int64_t at, ThreadScratch& scratch) {
+  const Product& p = c.product;
+  const void** pointer = scratch.pointers.data();
+  size_t step = static_cast<size_t>(c.geometry.stride[2]) * c.pixel_bytes();
+  const std::byte* line = scratch.stage.data() + static_cast<size_t>(at) * step;
+  for (int64_t i = 0; i < c.lines(); ++i, line += static_cast<size_t>(c.line_pixels) * c.pixel_bytes()) {
+    for (int64_t column = 0; column < c.kernel[2]; ++column) {
+      const std::byte* tap = line + static_cast<size_t>(column) * c.pixel_bytes();
+      for (int r = 0; r < t.rows; ++r, tap += step) *pointer++ = tap;
+    }
+  }
+  TileArgs args;
+  args.a = scratch.pointers.data();
+  args.rows = t.rows;
+  args.taps = p.shape.taps;
+  args.k = c.k;
+  args.b = p.panel(t.panel);
+  args.sums = scratch.sums;
+  args.columns = p.wanted_columns(t.panel);
+  kernels_.tile[c.half][p.shape.dtype == DType::kBF16](args);
+  store_tile(p, t, scratch.sums);
+}
+
+void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
+                      const Epilogue& e) {
+  Convolution c{product_of(x, w, kernels_, out, e), g, w.kernel};
+  if (is_pointwise(w, g)) return run_product(c.product);
+  c.half = kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16;
+  c.k = c.half ? (c.product.shape.k + 1) / 2 * 2 : c.product.shape.k;
+  int64_t width = out.dim(2), lines = out.dim(0) * out.dim(1);
+  int64_t fitting = kStageBytes / (c.lines() * static_cast<int64_t>(c.pixel_bytes()) * g.stride[2]);
+  c.set_stretch(std::min(width, std::clamp(fitting / kRows * kRows, kFewest, kMost)));
+  for (ThreadScratch& scratch : scratch_) {
+    scratch.pointers.resize(std::max(scratch.pointers.size(), static_cast<size_t>(c.product.shape.taps * kRows)));
+    scratch.stage.resize(std::max(scratch.stage.size(), c.stage_bytes()));
+  }
+  int64_t a_line = (width + c.stretch - 1) / c.stretch;
+  pool_.parallel_for(lines * a_line, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t job = begin; job < end; ++job) {
+      int64_t first = job % a_line * c.stretch;
+      run_stretch(c, job / a_line, first, std::min(c.stretch, width - first), scratch_[static_cast<size_t>(thread)]);
+    }
+  });
+}
+
+}  // namespace liveavatar::cpu
