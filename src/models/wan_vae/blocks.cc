@@ -65,21 +65,27 @@ void remember(Backend& backend, const Tensor& x, const Tensor& history) {
   ops::copy(backend, x, history.slice(kept - frames, frames));
 }
 
-void causal_conv(Backend& backend, const Tensor& x, const ConvWeight& w, const Tensor& history, const Tensor& out,
+void VaeFlow::settle(const Tensor& x, const Tensor& history) const {
+  if (!step_.settled) return;
+  for (int64_t f = 0; f < history.dim(0); ++f) ops::copy(step_.backend, x.slice(0, 1), history.slice(f, 1));
+}
+
+void causal_conv(VaeFlow& flow, const Tensor& x, const ConvWeight& w, const Tensor& history, const Tensor& out,
                  const Tensor& residual) {
+  flow.settle(x, history);
   ConvGeometry geometry;
   geometry.history = history;
   geometry.pad_top = geometry.pad_bottom = w.kernel[1] / 2;
   geometry.pad_left = geometry.pad_right = w.kernel[2] / 2;
   Epilogue epilogue;
   epilogue.residual = residual;
-  ops::conv(backend, x, w, geometry, out, epilogue);
-  remember(backend, x, history);
+  ops::conv(flow.backend(), x, w, geometry, out, epilogue);
+  remember(flow.backend(), x, history);
 }
 
 void conv_step(VaeFlow& flow, const ConvWeight& w, const Tensor& history) {
   Tensor out = flow.side(0, with_channels(flow.x().shape, w.out_channels));
-  causal_conv(flow.backend(), flow.x(), w, history, out);
+  causal_conv(flow, flow.x(), w, history, out);
   flow.become(0, out);
 }
 
@@ -89,16 +95,16 @@ void residual_block(VaeFlow& flow, const ResidualWeights& w, const ResidualHisto
   Shape out_shape = with_channels(x.shape, w.conv1.out_channels);  // [F, H, W, O]
   Tensor normed = flow.side(0, x.shape), hidden = flow.side(1, out_shape);
   ops::channel_norm(backend, x, w.gain1, Activation::kSilu, normed);
-  causal_conv(backend, normed, w.conv1, history.conv1, hidden);
+  causal_conv(flow, normed, w.conv1, history.conv1, hidden);
   Tensor hidden_normed = flow.side(0, out_shape);
   ops::channel_norm(backend, hidden, w.gain2, Activation::kSilu, hidden_normed);
   if (w.shortcut.data == nullptr) {
-    causal_conv(backend, hidden_normed, w.conv2, history.conv2, x, x);
+    causal_conv(flow, hidden_normed, w.conv2, history.conv2, x, x);
     return;
   }
   Tensor out = hidden;  // whose own content is no longer needed
   ops::conv(backend, x, w.shortcut, {}, out);
-  causal_conv(backend, hidden_normed, w.conv2, history.conv2, out, out);
+  causal_conv(flow, hidden_normed, w.conv2, history.conv2, out, out);
   flow.become(1, out);
 }
 
@@ -114,7 +120,7 @@ void middle_blocks(VaeFlow& flow, const VaeHalfWeights& w, const VaeHistory& his
 void head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history, const Tensor& out) {
   Tensor normed = flow.side(0, flow.x().shape);
   ops::channel_norm(flow.backend(), flow.x(), w.head_gain, Activation::kSilu, normed);
-  causal_conv(flow.backend(), normed, w.head, history, out);
+  causal_conv(flow, normed, w.head, history, out);
   flow.show("head", out);
 }
 

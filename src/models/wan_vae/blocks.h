@@ -19,7 +19,8 @@ struct VaeStep {
   Backend& backend;
   const WanVaeWeights& weights;
   const VaeMemory& memory;
-  bool first;  // of its video: one frame, and time is not resampled
+  bool first;    // of its video: one frame, and time is not resampled
+  bool settled;  // all frames are one picture, and so was the past: it is taken from the step's own first frame
   const VaeObserver& observer;
 };
 
@@ -35,6 +36,8 @@ class VaeFlow {
   Tensor side(int which, const Shape& shape, DType dtype) const;
   // x becomes a tensor got from side(which, ...); the piece of the old x is free.
   void become(int which, const Tensor& value);
+  // What a convolution remembers in front of x: in a settled step, x's first frame.
+  void settle(const Tensor& x, const Tensor& history) const;
   void show(const char* name) const { show(name, x_); }
   void show(const char* name, const Tensor& value) const {
     if (step_.observer) step_.observer(name, value);
@@ -54,7 +57,7 @@ class VaeFlow {
 void remember(Backend& backend, const Tensor& x, const Tensor& history);
 
 // Same-size convolution that looks back in time: x [F, H, W, I] -> out [F, H, W, O]; history moves on behind x.
-void causal_conv(Backend& backend, const Tensor& x, const ConvWeight& w, const Tensor& history, const Tensor& out,
+void causal_conv(VaeFlow& flow, const Tensor& x, const ConvWeight& w, const Tensor& history, const Tensor& out,
                  const Tensor& residual = {});
 
 // x <- causal_conv(x).

@@ -18,6 +18,7 @@ void downsample(VaeFlow& flow, const VaeLayerWeights& w, const Tensor& history, 
   ops::conv(backend, x, w.resample.spatial, spatial, small);
   flow.become(0, small);
   if (!w.layer.temporal) return;
+  flow.settle(small, history);
   if (!first) {
     ConvGeometry time;
     time.stride = {2, 1, 1};

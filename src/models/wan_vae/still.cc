@@ -1,6 +1,7 @@
 #include "models/wan_vae/still.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "models/wan_vae/video.h"
@@ -46,14 +47,21 @@ Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::spa
   Tensor frame = image.reshape({3, 1, height, width});
   for (int64_t f = 0; f < kVaeFrames; ++f) put_planes(frame, pixels, f);
 
-  int64_t fixed = still_fixed_latent(vae.config()), furthest = 0;
-  for (int64_t wanted : latents) furthest = std::max(furthest, std::min(wanted, fixed));
-  for (int64_t i = 0; i <= furthest; ++i) {
-    LA_RETURN_IF_ERROR(stream->step(i == 0 ? frame : pixels, latent));
+  auto keep = [&](int64_t first, int64_t last) {  // for those who want one of them
     for (int64_t j = 0; j < count; ++j) {
-      if (std::min(latents[static_cast<size_t>(j)], fixed) == i) put_planes(latent, memory.result.tensor, j);
+      int64_t wanted = latents[static_cast<size_t>(j)];
+      if (first <= wanted && wanted <= last) put_planes(latent, memory.result.tensor, j);
     }
+  };
+  int64_t fixed = still_fixed_latent(vae.config()), stepped = 0;  // latents before `stepped` take a step each
+  for (int64_t wanted : latents)
+    if (wanted < fixed) stepped = std::max(stepped, wanted + 1);
+  for (int64_t i = 0; i < stepped; ++i) {
+    LA_RETURN_IF_ERROR(stream->step(i == 0 ? frame : pixels, latent));
+    keep(i, i);
   }
+  LA_RETURN_IF_ERROR(stream->settle(pixels, latent));
+  keep(fixed, std::numeric_limits<int64_t>::max());
   return std::move(memory.result);
 }
 

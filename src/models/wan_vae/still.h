@@ -12,7 +12,7 @@ constexpr int64_t kPrimingLatents = 7;  // the first ones, that prime the decode
 constexpr int64_t kMotionLatents = 19;  // the last ones, the motion that came before the first block
 
 // image [3, H, W] f32 in [-1, 1], repeated for ever -> the latents with these indices, [16, latents.size(), H/8, W/8]
-// f32. Encodes as far as latents change (still_fixed_latent), no further. The result is charged to
+// f32. Those that no longer change (still_fixed_latent) cost one step together. The result is charged to
 // Tenant::kConditioning.
 Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::span<const int64_t> latents);
 

@@ -47,11 +47,18 @@ Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(WanVae& vae, in
   return stream;
 }
 
-Status VaeEncodeStream::step(const Tensor& pixels, const Tensor& z) {
+Status VaeEncodeStream::step(const Tensor& pixels, const Tensor& z) { return run(pixels, z, false); }
+
+Status VaeEncodeStream::settle(const Tensor& pixels, const Tensor& z) {
+  first_ = false;
+  return run(pixels, z, true);
+}
+
+Status VaeEncodeStream::run(const Tensor& pixels, const Tensor& z, bool settled) {
   LA_RETURN_IF_ERROR(check_f32("pixels", pixels, {3, next_frames(), height_, width_}));
   Shape latent{vae_.config().z_dim, 1, height_ / kVaePixels, width_ / kVaePixels};
   LA_RETURN_IF_ERROR(check_f32("latents", z, latent));
-  encode_step({vae_.backend(), vae_.weights(), memory_, first_, observer_}, pixels, z);
+  encode_step({vae_.backend(), vae_.weights(), memory_, first_, settled, observer_}, pixels, z);
   first_ = false;
   return {};
 }
@@ -72,7 +79,7 @@ Expected<int64_t> VaeDecodeStream::step(const Tensor& z, const Tensor& frames) {
   LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
   int64_t count = next_frames(), room = frames.rank() == 4 ? std::max(count, frames.dim(0)) : count;
   LA_RETURN_IF_ERROR(check_f32("frames", frames, {room, height_ * kVaePixels, width_ * kVaePixels, 3}));
-  decode_step({vae_.backend(), vae_.weights(), memory_, first_, observer_}, z, frames.slice(0, count));
+  decode_step({vae_.backend(), vae_.weights(), memory_, first_, false, observer_}, z, frames.slice(0, count));
   first_ = false;
   return count;
 }

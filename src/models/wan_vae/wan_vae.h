@@ -48,12 +48,16 @@ class VaeEncodeStream {
   // pixels [3, frames, H, W] f32 in [-1, 1] -> z [16, 1, H/8, W/8] f32, normalised. The first call takes one frame,
   // every later call four; kInvalidArgument otherwise, and the stream is as before.
   Status step(const Tensor& pixels, const Tensor& z);
+  // pixels [3, 4, H, W] of four equal frames -> z, the latent in which that picture, repeated for ever, ends: bit for
+  // bit what step gives from still_fixed_latent on, for the price of one. The stream goes on from there.
+  Status settle(const Tensor& pixels, const Tensor& z);
 
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
 
  private:
   VaeEncodeStream(WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
+  Status run(const Tensor& pixels, const Tensor& z, bool settled);
 
   WanVae& vae_;
   int64_t height_, width_;
