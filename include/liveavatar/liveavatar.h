@@ -26,6 +26,11 @@ struct EngineOptions {
   std::string dtype = "bf16";      // "bf16" or "f32"
   int threads = 0;                 // 0: as many as this process may use
   size_t memory_budget_bytes = 0;  // 0: no limit. What would not fit is kOutOfMemory before a weight is read
+  // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget
+  // its layers stay on disk as far as they must.
+  std::string packed_dit;
+  // With a budget and without packed_dit: a folder where such a file is made once, so that layers can stay on disk.
+  std::string paging_dir;
 };
 
 enum class Fit {
@@ -50,8 +55,12 @@ struct Job {
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
   int sample_steps = 4;       // 1..50
   double sample_shift = 3.0;
-  uint64_t seed = 420;                               // same seed, same video, on any number of threads
-  bool online_decode = true;                         // false: keep all latents, decode at the end
+  uint64_t seed = 420;        // same seed, same video, on any number of threads
+  bool online_decode = true;  // false: keep all latents, decode at the end
+  // "sequential": block after block. "wavefront": several blocks side by side, each a step behind the one before, so
+  // that weights are read less often; a block comes out later, the video is the same to the bit. "auto": wavefront
+  // where weights are paged.
+  std::string schedule = "auto";
   std::function<void(const Progress&)> on_progress;  // optional; called on the generating thread
 };
 

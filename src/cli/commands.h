@@ -16,6 +16,8 @@ Command add_plan(CLI::App& app);
 Command add_info(CLI::App& app);
 Command add_doctor(CLI::App& app);
 Command add_sheet(CLI::App& app);
+Command add_bench(CLI::App& app);
+Command add_convert(CLI::App& app);
 
 // Prints "liveavatar: <message>" to stderr and gives the exit code that fits the error.
 int report(const Status& status);

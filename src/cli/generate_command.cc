@@ -137,6 +137,19 @@ void add_machine(CLI::App& app, Flags& f) {
                  "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
       ->transform(CLI::AsSizeValue(false))
       ->group("Model and machine");
+  app.add_option("--dit", f.engine.packed_dit,
+                 "Video model made by `liveavatar convert`, instead of the folder's; with --memory_budget\n"
+                 "its layers stay on disk as far as they must")
+      ->group("Model and machine");
+  app.add_option("--paging_dir", f.engine.paging_dir,
+                 "Folder for a packed copy of the video model, made once if it does not fit into --memory_budget")
+      ->group("Model and machine");
+  app.add_option("--schedule", f.job.schedule,
+                 "wavefront: several blocks side by side, weights read less often, the same video; sequential;\n"
+                 "auto: wavefront where weights are paged")
+      ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
+      ->capture_default_str()
+      ->group("Model and machine");
   app.add_option("--report", f.report_file, "Write plan and truth as JSON: peak memory by tenant, seconds by stage")
       ->group("Model and machine");
   app.add_flag("--quiet", f.quiet, "Print errors only")->group("Model and machine");
@@ -185,9 +198,16 @@ Status write_video(Engine& engine, Flags& f, const JobInfo& info, int64_t& frame
 }
 
 // The plan of the job; what cannot fit is refused here, before a weight is read.
-Expected<Verdict> judge_job(const Flags& f) {
-  LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(f.engine, f.job));
+Expected<Verdict> judge_job(Flags& f) {
+  LA_RETURN_IF_ERROR(drop_idle_paging(f.engine, f.job));
+  LA_ASSIGN_OR_RETURN(PlanRequest plan, plan_request(f.engine, f.job));
+  LA_ASSIGN_OR_RETURN(PlanRequest request, settle(plan, f.engine.memory_budget_bytes));
   LA_RETURN_IF_ERROR(check_fits(request, f.engine.memory_budget_bytes));
+  if (request.paged() && !f.quiet) {
+    std::fprintf(stderr, "note: %ld of %ld layers stay in memory, the others are read from %s\n",
+                 long(request.resident()), long(request.shapes.dit.layers),
+                 f.engine.packed_dit.empty() ? f.engine.paging_dir.c_str() : f.engine.packed_dit.c_str());
+  }
   return judge(request, f.engine.memory_budget_bytes);
 }
 
@@ -198,7 +218,7 @@ Status conclude(const Flags& f, const JobInfo& info, const Truth& truth) {
                  clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
     print_truth(truth);
   }
-  return f.report_file.empty() ? Status() : write_text(f.report_file, to_json(truth));
+  return f.report_file.empty() ? Status() : write_text("--report", f.report_file, to_json(truth));
 }
 
 int run(Flags& f, const Verdict& verdict) {

@@ -20,7 +20,22 @@ void print_part(const PartReport& part) {
   }
 }
 
+// A packed file: what its header says, and whether every page is as it was written.
+int info_packed(const std::string& path) {
+  auto header = read_packed_header(path);
+  if (!header.ok()) return report(header.status());
+  std::printf("%-14s ok       %zu tensors, %.1f M parameters, %.1f MB in %zu pages (%s, %s)  %s\n", "video model",
+              header->tensors.size(), double(header->parameters()) / 1e6, double(header->file_bytes()) / 1e6,
+              header->pages.size(), header->dtype.c_str(), header->packing.c_str(), path.c_str());
+  std::printf("%-14s %s\n%-14s %s\n", "made of", header->source.c_str(), "config", header->config.c_str());
+  Budget budget;
+  if (Status status = verify_packed_file(path, budget); !status.ok()) return report(status);
+  std::printf("%-14s every page is as it was written\n", "check");
+  return 0;
+}
+
 int info(const EngineOptions& options) {
+  if (is_packed_file(options.checkpoint_dir)) return info_packed(options.checkpoint_dir);
   bool good = true;
   for (const PartReport& part : inspect_checkpoint(options.checkpoint_dir)) {
     print_part(part);
@@ -49,7 +64,10 @@ int info(const EngineOptions& options) {
 Command add_info(CLI::App& app) {
   auto options = std::make_shared<EngineOptions>();
   CLI::App* command = app.add_subcommand("info", "Show what is in a checkpoint folder and what is wrong with it");
-  command->add_option("CKPT", options->checkpoint_dir, "Checkpoint folder in the original's layout")->required();
+  command
+      ->add_option("CKPT", options->checkpoint_dir,
+                   "Checkpoint folder in the original's layout, or a file made by `liveavatar convert`")
+      ->required();
   command->add_option("--lora_path_dmd,--lora_path", options->lora_path, "LoRA to check with it");
   return [options] { return info(*options); };
 }

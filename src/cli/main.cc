@@ -50,7 +50,7 @@ int run(int argc, char** argv) {
     Command command = make(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(command));
   };
-  for (auto make : {add_generate, add_plan, add_info, add_doctor, add_sheet}) add(make);
+  for (auto make : {add_generate, add_plan, add_info, add_doctor, add_sheet, add_bench, add_convert}) add(make);
   for (auto& [subcommand, command] : commands) subcommand->allow_extras();
   app.allow_extras();
   std::vector<std::string> args = normalise_flags(argc, argv);
@@ -72,7 +72,7 @@ int run(int argc, char** argv) {
     return command();
   }
   std::string word = args.front();
-  std::string guess = nearest(word, {"generate", "plan", "info", "doctor", "sheet"});
+  std::string guess = nearest(word, {"generate", "plan", "info", "doctor", "sheet", "bench", "convert"});
   return report(invalid_argument("unknown command " + word + (guess.empty() ? "" : "; did you mean " + guess + "?")));
 }
 

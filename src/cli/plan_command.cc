@@ -13,7 +13,7 @@ namespace liveavatar::cli {
 namespace {
 
 struct Flags {
-  std::string checkpoint_dir, shape = "14b", image, size = "704*384", device_profile, devices;
+  std::string checkpoint_dir, packed_dit, paging_dir, shape = "14b", image, size = "704*384", device_profile, devices;
   PlanRequest request;
   int64_t num_clip = 1, infer_frames = 48;
   size_t memory_budget_bytes = 0, host_budget_bytes = 0;
@@ -72,6 +72,14 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
   app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
       ->group("Machine");
+  app.add_option("--dit", f.packed_dit, "Video model made by `liveavatar convert`: its layers may stay on disk")
+      ->group("Machine");
+  app.add_option("--paging_dir", f.paging_dir, "As for generate: layers that do not fit stay on disk there")
+      ->group("Machine");
+  app.add_option("--schedule", f.request.schedule, "auto, sequential or wavefront")
+      ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
+      ->capture_default_str()
+      ->group("Machine");
   app.add_flag("--json", f.json, "For programs")->group("Machine");
   app.add_flag("--like_original", f.like_original,
                "The Python original's way on 4 cards of 24 GB, beside ours: published rows and the model of them")
@@ -80,8 +88,8 @@ void add_machine(CLI::App& app, Flags& f) {
 
 Expected<ModelShapes> shapes_of(const Flags& f) {
   if (f.checkpoint_dir.empty()) return named_model_shapes(f.shape);
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(f.checkpoint_dir));
-  return read_model_shapes(paths);
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(f.checkpoint_dir, f.packed_dit.empty()));
+  return read_model_shapes(paths, f.packed_dit);
 }
 
 // width and height of "704*384", as a picture of that shape.
@@ -109,6 +117,7 @@ Expected<PlanRequest> request_of(const Flags& f) {
   r.blocks = f.num_clip * r.clip_frames / kBlockFrames;
   r.voice_samples = f.num_clip * r.clip_frames * kModelRateHz / kFps;
   r.online_decode = !f.no_online_decode;
+  r.packed = !f.packed_dit.empty() || !f.paging_dir.empty();
   return r;
 }
 
@@ -132,7 +141,7 @@ void print_table(const Verdict& v) {
   for (size_t t = 0; t < kTenantCount; ++t) {
     Tenant tenant = static_cast<Tenant>(t);
     std::printf("%-14s %12.3f %12.3f   %s\n", tenant_name(tenant), gib(v.plan.peak_by_tenant[t]),
-                gib(v.plan.steady_by_tenant[t]), placement(tenant));
+                gib(v.plan.steady_by_tenant[t]), placement(tenant, r).c_str());
   }
   std::printf("%-14s %12.3f %12.3f   the tenants' peaks need not meet\n\n", "all", gib(v.plan.peak_bytes),
               gib(v.plan.steady_bytes));
@@ -141,6 +150,11 @@ void print_table(const Verdict& v) {
                 gib(s.after_bytes));
   std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %.1f GB moved\n", v.work.dit_flops / 1e12,
               v.work.vae_flops / 1e12, v.work.bytes / 1e9);
+  if (r.paged()) {
+    std::printf("%.1f GB of weights are paged; %s, %ld blocks in flight: %.1f GB read from disk a block\n",
+                double(v.plan.paged_bytes) / 1e9, r.schedule.c_str(), long(r.blocks_in_flight()),
+                v.work.disk_bytes / 1e9);
+  }
   print_device(v);
   if (v.budget_bytes > 0) std::printf("\nbudget %.3f GiB: %s\n", gib(v.budget_bytes), v.fits ? "fits" : "does not fit");
   for (const Cure& c : v.cures)

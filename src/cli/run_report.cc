@@ -68,11 +68,11 @@ void print_truth(const Truth& truth) {
   std::fprintf(stderr, "time: %s\n", line.c_str());
 }
 
-Status write_text(const std::string& path, const std::string& text) {
+Status write_text(const std::string& flag, const std::string& path, const std::string& text) {
   std::ofstream file(path);
   file << text << "\n";
   file.close();
-  return file ? Status() : io_error("--report " + path + ": cannot be written");
+  return file ? Status() : io_error(flag + " " + path + ": cannot be written");
 }
 
 }  // namespace liveavatar::cli

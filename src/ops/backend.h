@@ -28,6 +28,9 @@ class Backend {
   // works, with memory outside the budget.
   virtual Status reserve(const AttentionSize& largest) = 0;
 
+  // Names the packed form of weights: backends that give the same name read each other's packed bytes.
+  virtual std::string packing() const = 0;
+
   // Packed weights. `weight` is host row-major [N, K] or [O, I / groups, frames, rows, columns], f32 or bf16;
   // `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` once: kF32 or kBF16, a linear weight also to
   // kI8, kF8E4M3 or kQ4 (core/quantise.h). A linear weight may be packed in pieces of whole multiples of kPackRows

@@ -29,28 +29,34 @@ class ClipLoop {
  public:
   ClipLoop(Models& models, const Job& job, const BlockCallback& on_block, const RunHooks& hooks)
       : models_(models), job_(job), on_block_(on_block), hooks_(hooks) {}
+  ~ClipLoop() { models_.dit->page_out(); }
 
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
     LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_));
     LA_ASSIGN_OR_RETURN(voice_, Voice::open(models_, job_));
     plan_ = plan_job(job_, portrait, voice_->features(), hooks_.past_voice);
-    LA_RETURN_IF_ERROR(check_budget());
+    LA_RETURN_IF_ERROR(settle());
     size_t writer_bytes = video_writer_bytes(plan_.info.height, plan_.info.width);
     LA_ASSIGN_OR_RETURN(writer_, Charge::take(*models_.budget, Tenant::kMedia, writer_bytes));
     LA_RETURN_IF_ERROR(open_sampler());
     LA_RETURN_IF_ERROR(encode_portrait(portrait));
-    return job_.online_decode ? run_online() : run_offline();
+    LA_RETURN_IF_ERROR(run_blocks());
+    for (int64_t b = 0; b < plan_.info.blocks && !job_.online_decode; ++b)
+      LA_RETURN_IF_ERROR(deliver(b, latents_of(b)));
+    return {};
   }
 
  private:
-  // Refused before the first large allocation, with what would fit. The voice's length is known to the sample now.
-  Status check_budget() {
-    if (models_.options.memory_budget_bytes == 0) return {};
+  // What the planner makes of the job: refused before the first large allocation, with what would fit. The voice's
+  // length is known to the sample now.
+  Status settle() {
     LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(models_.options, job_));
     request.voice_samples = voice_->features().voice_samples();
     request.blocks = plan_.info.blocks;
-    return check_fits(request, models_.options.memory_budget_bytes);
+    LA_ASSIGN_OR_RETURN(settled_, liveavatar::settle(request, models_.options.memory_budget_bytes));
+    in_flight_ = settled_.blocks_in_flight();
+    return check_fits(settled_, models_.options.memory_budget_bytes);
   }
 
   Status open_sampler() {
@@ -59,7 +65,7 @@ class ClipLoop {
     if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
     show("context", prompt.rows.tensor);
     DitGeometry geometry = plan_.geometry();
-    SamplerOptions options{job_.sample_steps, job_.sample_shift, job_.seed, hooks_.relative_dist};
+    SamplerOptions options{job_.sample_steps, job_.sample_shift, job_.seed, hooks_.relative_dist, in_flight_};
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
     sampler_->set_prompt(prompt.rows.tensor);
     return {};
@@ -72,52 +78,54 @@ class ClipLoop {
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, pixels.tensor.f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
-    int64_t kept = job_.online_decode ? 1 : plan_.info.blocks;
+    int64_t kept = job_.online_decode ? in_flight_ : plan_.info.blocks;
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), kept, budget));
     copy_latent(still_.first.tensor, 1, blocks_.reference.tensor);  // latent 1 of five equal frames
     show("ref_latent", blocks_.reference.tensor);
+    LA_RETURN_IF_ERROR(models_.dit->page_in(settled_.resident()));
     progress("prefill", 0);
-    sampler_->prefill(blocks_.reference.tensor, still_.last.tensor);
+    LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, still_.last.tensor));
     LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
     return {};
   }
 
-  Status run_online() {
-    for (int64_t b = 0; b < plan_.info.blocks; ++b) {
-      LA_RETURN_IF_ERROR(sample(b, blocks_.latents[0].tensor));
-      LA_RETURN_IF_ERROR(deliver(b, blocks_.latents[0].tensor));
-    }
-    return {};
+  // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the portrait's.
+  Status run_blocks() {
+    const BlockFeed feed{[this](int64_t block) { return start(block); },
+                         [this](int64_t block, const Tensor& latents) { return done(block, latents); }};
+    int64_t before = std::min(plan_.info.blocks, plan_.clip_blocks());
+    LA_RETURN_IF_ERROR(sampler_->run(0, before, feed));
+    if (before == plan_.info.blocks) return {};
+    LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, still_.last.tensor));
+    return sampler_->run(before, plan_.info.blocks - before, feed);
   }
 
-  Status run_offline() {
-    for (int64_t b = 0; b < plan_.info.blocks; ++b)
-      LA_RETURN_IF_ERROR(sample(b, blocks_.latents[static_cast<size_t>(b)].tensor));
-    for (int64_t b = 0; b < plan_.info.blocks; ++b)
-      LA_RETURN_IF_ERROR(deliver(b, blocks_.latents[static_cast<size_t>(b)].tensor));
-    return {};
+  const Tensor& latents_of(int64_t block) const {
+    return blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
   }
 
-  Status sample(int64_t block, const Tensor& latents) {
+  Expected<BlockFeed::Start> start(int64_t block) {
     progress("sample", block);
-    // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the
-    // portrait's.
-    if (block == plan_.clip_blocks()) sampler_->prefill(blocks_.reference.tensor, still_.last.tensor);
-    LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, blocks_.features.tensor.f32()));
-    show("audio_features", blocks_.features.tensor);
+    const Tensor &features = blocks_.features.tensor, &latents = latents_of(block);
+    LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, features.f32()));
+    show("audio_features", features);
     std::span<float> values(latents.f32(), static_cast<size_t>(latents.elements()));
     if (hooks_.noise) {
       hooks_.noise(block, values);
     } else {
       fill_noise(job_.seed, static_cast<uint64_t>(block), values);
     }
-    sampler_->denoise(block, blocks_.features.tensor, latents);
-    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+    return BlockFeed::Start{features, latents};
+  }
+
+  Status done(int64_t block, const Tensor& latents) {
+    const float* values = latents.f32();
+    if (!std::all_of(values, values + latents.elements(), [](float v) { return std::isfinite(v); })) {
       return corrupt("the model gave values that are not finite; its weights are damaged, or --dtype f32 is needed");
     }
     if (block == 0) copy_latent(latents, 0, blocks_.reference.tensor);
     if (hooks_.latents) hooks_.latents(block, latents);
-    return {};
+    return job_.online_decode ? deliver(block, latents) : Status();
   }
 
   Status deliver(int64_t block, const Tensor& latents) {
@@ -151,13 +159,14 @@ class ClipLoop {
   const BlockCallback& on_block_;
   const RunHooks& hooks_;
   JobPlan plan_;
+  PlanRequest settled_;
   std::unique_ptr<Voice> voice_;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<FrameDecoder> decoder_;
   StillLatents still_;
   BlockMemory blocks_;
   Charge writer_;  // the video file that callers write beside the job
-  int64_t frames_done_ = 0;
+  int64_t frames_done_ = 0, in_flight_ = 1;
 };
 
 }  // namespace

@@ -13,6 +13,8 @@ Status check_job(const Job& job) {
     return invalid_argument("--infer_frames " + std::to_string(job.infer_frames) +
                             ": choose 12 to 4800, a multiple of 12");
   }
+  if (job.schedule != "auto" && job.schedule != "sequential" && job.schedule != "wavefront")
+    return invalid_argument("--schedule " + job.schedule + ": choose auto, sequential or wavefront");
   if (job.num_clip < 0) return invalid_argument("--num_clip must be positive");
   if (!std::isfinite(job.sample_shift) || job.sample_shift <= 0)
     return invalid_argument("--sample_shift must be positive");

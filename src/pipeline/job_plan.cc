@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "media/audio.h"
+#include "pipeline/dit_source.h"
 #include "plan/cures.h"
 
 namespace liveavatar {
@@ -14,13 +15,24 @@ PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes) 
   request.device = options.device;
   request.dtype = options.dtype;
   request.threads = options.threads;
+  request.packed = from_packed_file(options);
   return request;
+}
+
+Status drop_idle_paging(EngineOptions& options, const Job& job) {
+  if (options.paging_dir.empty() || !options.packed_dit.empty()) return {};
+  EngineOptions without = options;
+  without.paging_dir.clear();
+  LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(without, job));
+  LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(request));
+  if (options.memory_budget_bytes == 0 || plan.peak_bytes <= options.memory_budget_bytes) options = without;
+  return {};
 }
 
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job) {
   LA_RETURN_IF_ERROR(check_job(job));
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(options.checkpoint_dir));
-  LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths));
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(options.checkpoint_dir, options.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, options.packed_dit));
   PlanRequest request = request_of(options, shapes);
   bool upright = job.fit == Fit::kCover;
   LA_ASSIGN_OR_RETURN(Image picture, read_image(job.image, upright));
@@ -38,6 +50,7 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   request.blocks = std::max<int64_t>(1, (frames + kBlockFrames - 1) / kBlockFrames);
   request.steps = job.sample_steps;
   request.online_decode = job.online_decode;
+  request.schedule = job.schedule;
   return request;
 }
 

@@ -9,6 +9,9 @@ namespace liveavatar {
 // Opens picture, sound and the checkpoint's headers. The sound's length is what its file says.
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job);
 
+// Forgets a paging folder that this job does not need, since all of it fits into the budget: nothing is packed then.
+Status drop_idle_paging(EngineOptions& options, const Job& job);
+
 // What the options say, without a job.
 PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes);
 

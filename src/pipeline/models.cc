@@ -2,19 +2,28 @@
 
 #include "models/umt5/tokenizer.h"
 #include "models/umt5/umt5.h"
+#include "pipeline/dit_source.h"
 #include "pipeline/job_plan.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
 namespace {
 
-Expected<TensorSourcePtr> open_dit(const CheckpointPaths& paths, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_safetensors_folder(paths.dit_dir, "diffusion_pytorch_model"));
-  if (options.lora_path.empty()) return base;
-  LA_ASSIGN_OR_RETURN(std::string file, find_lora(options.lora_path));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr adapter, open_safetensors(file));
-  LA_ASSIGN_OR_RETURN(LoraMerge merge, merge_lora(base, adapter, static_cast<float>(options.lora_alpha)));
-  return merge.source;
+// All in memory from the folder, or from a packed file whose layers come with a job.
+Expected<std::unique_ptr<S2vDit>> load_dit(const Models& m) {
+  Backend& backend = *m.backend;
+  if (!from_packed_file(m.options)) {
+    LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(m.paths.dit_dir, m.options));
+    return S2vDit::load(m.shapes.dit, *source, backend, *m.budget, m.dtype);
+  }
+  std::string path = m.options.packed_dit;
+  if (path.empty()) {
+    LA_ASSIGN_OR_RETURN(path, paging_file(m.options, m.paths.dit_dir, backend, *m.budget));
+  } else if (!m.options.lora_path.empty()) {
+    return invalid_argument("--lora_path_dmd with --dit: a LoRA is merged in by `liveavatar convert`");
+  }
+  LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path, backend, m.dtype));
+  return S2vDit::open(std::move(packed), backend, *m.budget);
 }
 
 }  // namespace
@@ -23,8 +32,8 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   auto models = std::make_unique<Models>();
   models->options = options;
   LA_ASSIGN_OR_RETURN(models->dtype, parse_dtype_flag(options.dtype));
-  LA_ASSIGN_OR_RETURN(models->paths, find_checkpoint(options.checkpoint_dir));
-  LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths));
+  LA_ASSIGN_OR_RETURN(models->paths, find_checkpoint(options.checkpoint_dir, options.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths, options.packed_dit));
   LA_RETURN_IF_ERROR(check_load(options, models->shapes));
   size_t limit = options.memory_budget_bytes == 0 ? Budget::kUnlimited : options.memory_budget_bytes;
   models->budget = std::make_unique<Budget>(limit);
@@ -37,8 +46,7 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   Budget& budget = *models->budget;
 
   const DitConfig& config = models->shapes.dit;
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr dit_source, open_dit(models->paths, options));
-  LA_ASSIGN_OR_RETURN(models->dit, S2vDit::load(config, *dit_source, backend, budget, models->dtype));
+  LA_ASSIGN_OR_RETURN(models->dit, load_dit(*models));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_tensors(models->paths.vae_weights));
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->dtype));
   LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->dtype));

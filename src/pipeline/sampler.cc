@@ -1,5 +1,6 @@
 #include "pipeline/sampler.h"
 
+#include <algorithm>
 #include <array>
 
 #include "ops/elementwise.h"
@@ -11,38 +12,72 @@ Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, 
                                                  const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
   LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
-  SamplerShape shape{dit.config(), geometry, options.steps, dit.dtype()};
+  SamplerShape shape{dit.config(), geometry, options.steps, dit.dtype(), options.in_flight};
   LA_ASSIGN_OR_RETURN(sampler->memory_, SamplerMemory::allocate(shape, backend, budget));
+  sampler->latents_.resize(static_cast<size_t>(options.in_flight));
+  sampler->forwards_.reserve(sampler->latents_.size());
+  sampler->flights_.reserve(sampler->latents_.size());
   return sampler;
 }
 
 void Sampler::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.activations, *memory_.caches); }
 
-void Sampler::prefill(const Tensor& reference, const Tensor& motion) {
+Status Sampler::prefill(const Tensor& reference, const Tensor& motion) {
   dit_.prefill(geometry_, reference, motion, *memory_.activations, *memory_.caches);
+  return dit_.status();
 }
 
-int64_t Sampler::relative_dist(int64_t block, int step) const {
+int64_t Sampler::relative_dist(int64_t block, int64_t step) const {
   if (options_.relative_dist > 0) return options_.relative_dist;
   constexpr int64_t kNearest = 4, kFarthest = 30;  // the original's range
   uint32_t draw = random_bits(options_.seed, static_cast<uint64_t>(block), static_cast<uint64_t>(step));
   return kNearest + static_cast<int64_t>(draw % (kFarthest - kNearest + 1));
 }
 
-void Sampler::denoise(int64_t block, const Tensor& features, const Tensor& latents) {
-  dit_.encode_audio(features, 0, *memory_.activations, *memory_.caches);
-  for (int step = 0; step < options_.steps; ++step) {
-    size_t i = static_cast<size_t>(step);
-    BlockInputs inputs;
-    inputs.latents = latents;
-    inputs.timestep = schedule_.timesteps[i];
-    inputs.step = step;
-    inputs.start_latent = block * geometry_.block_latents;
-    inputs.relative_dist = relative_dist(block, step);
-    dit_.forward(geometry_, inputs, *memory_.activations, *memory_.caches, memory_.velocity.tensor);
-    float delta = static_cast<float>(schedule_.sigmas[i + 1] - schedule_.sigmas[i]);
-    ops::add(backend_, latents, memory_.velocity.tensor, latents, delta);  // Euler
+void Sampler::begin(const Forward& f) {
+  BlockInputs inputs;
+  inputs.latents = latents_[f.slot];
+  inputs.timestep = schedule_.timesteps[static_cast<size_t>(f.step)];
+  inputs.step = f.step;
+  inputs.start_latent = f.block * geometry_.block_latents;
+  inputs.relative_dist = relative_dist(f.block, f.step);
+  inputs.sound = {&memory_.sounds[f.slot], 1};
+  dit_.begin(geometry_, inputs, memory_.activations->flights[f.slot], *memory_.activations, *memory_.caches);
+}
+
+void Sampler::end(const Forward& f) {
+  size_t i = static_cast<size_t>(f.step);
+  dit_.end(geometry_, memory_.activations->flights[f.slot], *memory_.activations, memory_.velocity.tensor);
+  float delta = static_cast<float>(schedule_.sigmas[i + 1] - schedule_.sigmas[i]);
+  ops::add(backend_, latents_[f.slot], memory_.velocity.tensor, latents_[f.slot], delta);  // Euler
+}
+
+// Block b begins `lag` turns after the one before it: as many turns as there are steps, and nothing overlaps; one turn,
+// and every step has a block.
+Status Sampler::run(int64_t first, int64_t count, const BlockFeed& feed) {
+  int64_t steps = options_.steps, slots = options_.in_flight, lag = (steps + slots - 1) / slots;
+  for (int64_t turn = 0; turn < (count - 1) * lag + steps; ++turn) {
+    forwards_.clear();
+    flights_.clear();
+    for (int64_t b = std::max<int64_t>(0, (turn - steps + lag) / lag); b <= std::min(count - 1, turn / lag); ++b) {
+      Forward f{first + b, turn - b * lag, static_cast<size_t>(b % slots)};
+      if (f.step == 0) {
+        LA_ASSIGN_OR_RETURN(BlockFeed::Start start, feed.start(f.block));
+        latents_[f.slot] = start.latents;
+        dit_.encode_audio(start.features, *memory_.activations, memory_.sounds[f.slot]);
+      }
+      begin(f);
+      forwards_.push_back(f);
+      flights_.push_back(&memory_.activations->flights[f.slot]);
+    }
+    for (int64_t i = 0; i < dit_.config().layers; ++i)
+      dit_.layer(i, geometry_, flights_, *memory_.activations, *memory_.caches);
+    LA_RETURN_IF_ERROR(dit_.status());
+    for (const Forward& f : forwards_) end(f);
+    const Forward& oldest = forwards_.front();
+    if (oldest.step == steps - 1) LA_RETURN_IF_ERROR(feed.done(oldest.block, latents_[oldest.slot]));
   }
+  return {};
 }
 
 }  // namespace liveavatar

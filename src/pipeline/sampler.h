@@ -1,6 +1,9 @@
-// Denoising of one block after the other: the DiT, its caches, and the flow-matching Euler steps.
+// Denoising of blocks: the DiT, its caches, the flow-matching Euler steps, and the order in which they come. One block
+// after the other, or as a wavefront: step j of a block beside step j + 1 of the block before, so that the weights of a
+// layer serve both (docs/paging.md). A step's ring sees its own step alone, so the bits are the same in every order.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,6 +19,18 @@ struct SamplerOptions {
   double shift = 3.0;
   uint64_t seed = 420;
   int64_t relative_dist = 0;  // 0: drawn for every forward from seed, block and step; else 4..30
+  int64_t in_flight = 1;      // blocks side by side: 1, or up to `steps`
+};
+
+// Where blocks come from and where they go.
+struct BlockFeed {
+  // Before a block's first step. features [layers, audio_dim, 12] f32 are used at once; latents [16, 3, h, w] f32 are
+  // noise, and become what is handed to done(): the caller's, one tensor a block in flight.
+  struct Start {
+    Tensor features, latents;
+  };
+  std::function<Expected<Start>(int64_t block)> start;
+  std::function<Status(int64_t block, const Tensor& latents)> done;  // in order
 };
 
 // One video. All memory is taken in open(). Not thread-safe.
@@ -27,15 +42,20 @@ class Sampler {
   // rows [tokens, text_dim] f32 of the prompt.
   void set_prompt(const Tensor& rows);
   // (Re)fills the sink: reference [16, 1, h, w], motion [16, 19, h, w], f32. The rings stay.
-  void prefill(const Tensor& reference, const Tensor& motion);
-  // Block number `block` from 0: features [layers, audio_dim, 12] f32; latents [16, 3, h, w] f32, noise in, finished
-  // out.
-  void denoise(int64_t block, const Tensor& features, const Tensor& latents);
+  Status prefill(const Tensor& reference, const Tensor& motion);
+  // Denoises blocks [first, first + count). Between two calls nothing is in flight: the time to renew the sink.
+  Status run(int64_t first, int64_t count, const BlockFeed& feed);
 
  private:
   Sampler(S2vDit& dit, Backend& backend, const DitGeometry& geometry, const SamplerOptions& options)
       : dit_(dit), backend_(backend), geometry_(geometry), options_(options) {}
-  int64_t relative_dist(int64_t block, int step) const;
+  struct Forward {  // step `step` of a block, in flight `slot`
+    int64_t block = 0, step = 0;
+    size_t slot = 0;
+  };
+  int64_t relative_dist(int64_t block, int64_t step) const;
+  void begin(const Forward& forward);
+  void end(const Forward& forward);
 
   S2vDit& dit_;
   Backend& backend_;
@@ -43,6 +63,9 @@ class Sampler {
   SamplerOptions options_;
   Schedule schedule_;
   SamplerMemory memory_;
+  std::vector<Tensor> latents_;  // of the blocks in flight
+  std::vector<Forward> forwards_;
+  std::vector<DitFlight*> flights_;
 };
 
 }  // namespace liveavatar

@@ -46,6 +46,10 @@ class Search {
       list.push_back({"--enable_online_decode", "nothing: the frames are equal", from});
       list.back().request.online_decode = true;
     }
+    if (!from.packed) {
+      list.push_back({"--paging_dir DIR", "time: layers are read from disk; DIR takes the packed weights", from});
+      list.back().request.packed = true;
+    }
     if (from.dtype == "f32") {
       list.push_back({"--dtype bf16", "values rounded to bf16, as the original has them", from});
       list.back().request.dtype = "bf16";
@@ -69,7 +73,8 @@ class Search {
   }
 
   Status take_if_fits(const Change& change) {
-    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(change.request));
+    LA_ASSIGN_OR_RETURN(PlanRequest settled, settle(change.request, budget_bytes_));
+    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(settled));
     if (plan.peak_bytes <= budget_bytes_) cures_.push_back({change.flags, change.costs, plan.peak_bytes});
     return {};
   }
@@ -100,7 +105,6 @@ class Search {
     };
     add("8-bit weights", "not yet in this version", weights - weights / shrinks);
     add("8-bit keys and values", "not yet in this version", kv - kv / shrinks);
-    add("weights paged from disk", "not yet in this version; with an eighth of them resident", weights - weights / 8);
   }
 
   const PlanRequest& request_;

@@ -7,17 +7,30 @@ size_t video_writer_bytes(int64_t height, int64_t width) {
   return kFixedBytes + kBytesPerPixel * static_cast<size_t>(height * width);
 }
 
+namespace {
+
+// The caches and the sounds in flight, in this order on the arena.
+std::unique_ptr<DitCaches> lay_out_caches(const SamplerShape& s, Arena& arena, std::vector<AudioTokens>& sounds) {
+  auto caches = std::make_unique<DitCaches>(s.config, s.geometry, s.steps, 0, s.dtype, arena);
+  for (int64_t i = 0; i < s.in_flight; ++i) sounds.emplace_back(s.config, s.geometry, s.dtype, arena);
+  return caches;
+}
+
+}  // namespace
+
 Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& backend, Budget& budget) {
   SamplerMemory memory;
   LA_RETURN_IF_ERROR(backend.reserve(largest_attention(s.config, s.geometry, s.dtype)));
   Arena cache_size, activation_size;
-  DitCaches(s.config, s.geometry, s.steps, 1, s.dtype, cache_size);
-  DitActivations(s.config, s.geometry, s.dtype, activation_size);
+  std::vector<AudioTokens> measured;
+  lay_out_caches(s, cache_size, measured);
+  DitActivations(s.config, s.geometry, s.dtype, activation_size, s.in_flight);
   LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
                       Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
-  memory.caches = std::make_unique<DitCaches>(s.config, s.geometry, s.steps, 1, s.dtype, memory.cache_arena);
-  memory.activations = std::make_unique<DitActivations>(s.config, s.geometry, s.dtype, memory.activation_arena);
+  memory.caches = lay_out_caches(s, memory.cache_arena, memory.sounds);
+  memory.activations =
+      std::make_unique<DitActivations>(s.config, s.geometry, s.dtype, memory.activation_arena, s.in_flight);
   Shape block{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
   return memory;

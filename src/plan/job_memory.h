@@ -27,12 +27,14 @@ struct SamplerShape {
   DitGeometry geometry;
   int64_t steps = 4;
   DType dtype = DType::kBF16;
+  int64_t in_flight = 1;  // blocks that are denoised side by side
 };
 
-// Denoising: scratch of the largest attention, caches, activations of one forward.
+// Denoising: scratch of the largest attention, caches, activations of the forwards in flight.
 struct SamplerMemory {
   Arena cache_arena, activation_arena;
   std::unique_ptr<DitCaches> caches;
+  std::vector<AudioTokens> sounds;  // of the blocks in flight
   std::unique_ptr<DitActivations> activations;
   OwnedTensor velocity;  // [16, 3, h, w] f32
   static Expected<SamplerMemory> allocate(const SamplerShape& shape, Backend& backend, Budget& budget);
@@ -47,7 +49,7 @@ struct DecoderMemory {
                                           Budget& budget);
 };
 
-// Conditioning of the blocks: `kept` blocks of latents are one, or all of them without online decode.
+// Conditioning of the blocks: `kept` blocks of latents are those in flight, or all of them without online decode.
 struct BlockMemory {
   OwnedTensor reference;             // [16, 1, h, w] f32
   std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each

@@ -1,6 +1,8 @@
 #include "plan/memory_plan.h"
 
-#include "models/s2v_dit/weights.h"
+#include <algorithm>
+
+#include "models/s2v_dit/packed.h"
 #include "models/wan_vae/still.h"
 #include "models/wan_vae/weights.h"
 #include "models/wav2vec2/audio_features.h"
@@ -42,10 +44,8 @@ class DryRun {
     options.threads = r_.threads;
     options.budget = &budget_;
     LA_ASSIGN_OR_RETURN(backend_, make_backend(r_.device, options));
-    {
-      WeightLoader loader = loader_for(Tenant::kWeights);
-      LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
-    }
+    LA_RETURN_IF_ERROR(load_dit());
+    if (r_.video_model_only) return {};
     {
       WeightLoader loader = loader_for(Tenant::kWeights);
       LA_ASSIGN_OR_RETURN(vae_, load_vae_weights(r_.shapes.vae, loader, ""));
@@ -55,34 +55,60 @@ class DryRun {
     return {};
   }
 
+  Status load_dit() {
+    if (!r_.packed) {
+      WeightLoader loader = loader_for(Tenant::kWeights);
+      LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
+      return {};
+    }
+    for (const PackedPage& page : dit_packed_pages(r_.shapes.dit, *backend_, dtype_)) spans_.push_back(page.span);
+    LA_ASSIGN_OR_RETURN(common_, Buffer::allocate(budget_, Tenant::kWeights, spans_.front().bytes));
+    spans_.erase(spans_.begin());
+    return {};
+  }
+
+  Status page_in() {
+    if (!r_.packed) return {};
+    LA_ASSIGN_OR_RETURN(pages_, allocate_dit_pages(r_.shapes.dit, spans_, r_.resident(), budget_));
+    plan_.paged_bytes = paged_bytes(r_.shapes.dit, spans_, r_.resident());
+    return {};
+  }
+
   Status text() {
+    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, dtype_, r_.blocks_in_flight()};
+    if (r_.video_model_only) {
+      LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));
+      return {};
+    }
     LA_ASSIGN_OR_RETURN(writer_, Charge::take(budget_, Tenant::kMedia, video_writer_bytes(r_.height, r_.width)));
     LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt());
-    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, dtype_};
     LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));
     return {};
   }
 
-  // The encoder is gone afterwards, its rows stay until the prompt's keys and values are made.
+  // The encoder's weights pass through and are gone afterwards; its rows stay until the prompt's keys and values are
+  // made.
   Expected<OwnedTensor> encode_prompt() {
-    Umt5Weights weights;
-    {
-      WeightLoader loader = loader_for(Tenant::kText);
-      LA_ASSIGN_OR_RETURN(weights, load_umt5_weights(r_.shapes.text, loader));
-    }
     int64_t tokens = r_.prompt_tokens > 0 ? r_.prompt_tokens : r_.shapes.dit.text_len;
     LA_ASSIGN_OR_RETURN(Umt5Memory memory, Umt5Memory::allocate(r_.shapes.text, tokens, dtype_, *backend_, budget_));
+    WeightLoader loader = loader_for(Tenant::kText);
+    const int32_t any_token = 0;
+    LA_RETURN_IF_ERROR(stream_umt5(r_.shapes.text, {&any_token, 1}, loader, nullptr, {}));
     return std::move(memory.rows);
   }
 
   Status image() {
     const WanVaeConfig& vae = r_.shapes.vae;
     Shape picture{3, r_.height, r_.width};
-    LA_ASSIGN_OR_RETURN(OwnedTensor pixels,
-                        OwnedTensor::allocate(budget_, Tenant::kConditioning, picture, DType::kF32));
-    LA_RETURN_IF_ERROR(encode_still(picture));
-    int64_t kept = r_.online_decode ? 1 : r_.blocks;
+    OwnedTensor pixels;
+    if (!r_.video_model_only) {
+      LA_ASSIGN_OR_RETURN(pixels, OwnedTensor::allocate(budget_, Tenant::kConditioning, picture, DType::kF32));
+      LA_RETURN_IF_ERROR(encode_still(picture));
+    }
+    int64_t kept = r_.online_decode ? r_.blocks_in_flight() : r_.blocks;
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r_.shapes.dit, geometry_, kept, budget_));
+    LA_RETURN_IF_ERROR(page_in());
+    if (r_.video_model_only) return {};
     int64_t height = geometry_.latent_height, width = geometry_.latent_width;
     LA_ASSIGN_OR_RETURN(decode_stream_, allocate_decoder(vae, {height, width, dtype_}, *backend_, budget_));
     LA_ASSIGN_OR_RETURN(decoder_, DecoderMemory::allocate(vae.z_dim, height, width, budget_));
@@ -103,6 +129,7 @@ class DryRun {
   }
 
   Status blocks() {
+    if (r_.video_model_only) return {};
     AudioWindow window = audio_window(r_.voice_samples, {});
     LA_ASSIGN_OR_RETURN(voice_, AudioMemory::allocate(r_.shapes.audio, window, dtype_, *backend_, budget_));
     return {};
@@ -118,6 +145,9 @@ class DryRun {
   Charge program_, writer_;
   std::unique_ptr<Backend> backend_;
   DitWeights dit_;
+  std::vector<PageSpan> spans_;
+  Buffer common_;
+  PageMemory pages_;
   WanVaeWeights vae_;
   Wav2Vec2Weights audio_;
   SamplerMemory sampler_;
@@ -130,6 +160,12 @@ class DryRun {
 
 }  // namespace
 
+int64_t PlanRequest::blocks_in_flight() const {
+  if (schedule != "wavefront") return 1;
+  int64_t first_clip = std::min(blocks, clip_frames / kBlockFrames);
+  return std::min(steps, std::max(first_clip, blocks - first_clip));
+}
+
 Expected<DType> parse_dtype_flag(const std::string& dtype) {
   if (dtype == "bf16") return DType::kBF16;
   if (dtype == "f32") return DType::kF32;
@@ -137,5 +173,33 @@ Expected<DType> parse_dtype_flag(const std::string& dtype) {
 }
 
 Expected<MemoryPlan> plan_memory(const PlanRequest& request) { return DryRun(request).run(); }
+
+Expected<PlanRequest> settle(const PlanRequest& request, size_t budget_bytes) {
+  PlanRequest r = request;
+  auto fits = [&](int64_t resident) -> Expected<bool> {
+    r.resident_layers = resident;
+    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(r));
+    return plan.peak_bytes <= budget_bytes;
+  };
+  bool open = request.schedule == "auto";
+  if (open) r.schedule = "sequential";
+  if (!r.packed || budget_bytes == 0) return r;
+  int64_t layers = r.shapes.dit.layers;
+  LA_ASSIGN_OR_RETURN(bool all_fit, fits(layers));
+  if (all_fit) return r;
+  for (const char* schedule : {"wavefront", "sequential"}) {
+    r.schedule = open ? schedule : request.schedule;
+    if (open && r.schedule == "wavefront" && r.blocks_in_flight() == 1) continue;  // nothing to put beside
+    LA_ASSIGN_OR_RETURN(bool any, fits(0));
+    int64_t most = 0, too_many = layers;
+    while (any && too_many - most > 1) {
+      LA_ASSIGN_OR_RETURN(bool good, fits((most + too_many) / 2));
+      (good ? most : too_many) = (most + too_many) / 2;
+    }
+    r.resident_layers = most;
+    if (any || !open) return r;
+  }
+  return r;
+}
 
 }  // namespace liveavatar

@@ -23,7 +23,17 @@ struct PlanRequest {
   int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
   int64_t prompt_tokens = 0;                      // 0: as many as the model takes
   bool online_decode = true;
+  std::string schedule = "auto";  // "sequential", "wavefront", "auto"
+  bool packed = false;            // the video model comes from a packed file: its layers may stay on disk
+  int64_t resident_layers = -1;   // of a packed one, in memory; -1: all
+  bool video_model_only = false;  // no VAE, text, sound or video file: `bench`
 
+  int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }
+  bool paged() const { return resident() < shapes.dit.layers; }
+
+  // Blocks that are denoised side by side. The first clip ends before the sink is renewed, so blocks of two sides of
+  // that moment never meet.
+  int64_t blocks_in_flight() const;
   DitGeometry geometry() const { return {height / 8, width / 8, clip_frames / 4, kBlockLatents}; }
 };
 
@@ -37,12 +47,17 @@ struct MemoryPlan {
   size_t peak_bytes = 0;    // highest of the whole run
   size_t steady_bytes = 0;  // while blocks are made
   size_t load_peak_bytes = 0;
+  size_t paged_bytes = 0;  // of weights, read from disk whenever forwards go through the layers
   TenantBytes peak_by_tenant{}, steady_by_tenant{};
   std::vector<PlanStage> stages;
 };
 
 // Error: the device or dtype is unknown.
 Expected<MemoryPlan> plan_memory(const PlanRequest& request);
+
+// Decides what a request leaves open: the schedule, and how many layers of a packed model stay in memory: as many as
+// the budget (0: none) has room for. What fits in no way comes back at its leanest.
+Expected<PlanRequest> settle(const PlanRequest& request, size_t budget_bytes);
 
 Expected<DType> parse_dtype_flag(const std::string& dtype);  // "bf16", "f32"
 

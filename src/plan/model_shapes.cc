@@ -1,5 +1,7 @@
 #include "plan/model_shapes.h"
 
+#include "weights/packed_file.h"
+
 namespace liveavatar {
 namespace {
 
@@ -59,9 +61,14 @@ Expected<ModelShapes> named_model_shapes(const std::string& name) {
   return invalid_argument("--shape " + name + ": choose 14b, 1.3b or mini, or give --ckpt_dir");
 }
 
-Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths) {
+Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths, const std::string& packed_dit) {
   ModelShapes s;
-  LA_ASSIGN_OR_RETURN(s.dit, read_dit_config(paths.dit_dir + "/config.json"));
+  if (packed_dit.empty()) {
+    LA_ASSIGN_OR_RETURN(s.dit, read_dit_config(paths.dit_dir + "/config.json"));
+  } else {
+    LA_ASSIGN_OR_RETURN(PackedHeader header, read_packed_header(packed_dit));
+    LA_ASSIGN_OR_RETURN(s.dit, parse_dit_config(header.config, packed_dit));
+  }
   LA_ASSIGN_OR_RETURN(TensorSourcePtr vae, open_tensors(paths.vae_weights));
   LA_ASSIGN_OR_RETURN(s.vae, read_vae_config(*vae));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr text, open_tensors(paths.text_weights));

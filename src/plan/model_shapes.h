@@ -19,7 +19,8 @@ struct ModelShapes {
 };
 
 // From configs and file headers; no weight is read. Errors as those of loading.
-Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths);
+// packed_dit: the packed file that the video model's config comes from; empty: the folder's.
+Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths, const std::string& packed_dit = "");
 // "14b": Live Avatar on Wan2.2-S2V-14B. "1.3b": the same topology at the width of Wan 2.1 1.3B. "mini": a model of the
 // size of models/mini. Without a checkpoint; an unknown name lists these.
 Expected<ModelShapes> named_model_shapes(const std::string& name);

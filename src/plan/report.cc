@@ -7,13 +7,13 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json tenants_json(const MemoryPlan& plan) {
+Json tenants_json(const MemoryPlan& plan, const PlanRequest& request) {
   Json tenants = Json::object();
   for (size_t t = 0; t < kTenantCount; ++t) {
     Tenant tenant = static_cast<Tenant>(t);
     tenants[tenant_name(tenant)] = {{"peak_bytes", plan.peak_by_tenant[t]},
                                     {"steady_bytes", plan.steady_by_tenant[t]},
-                                    {"placement", placement(tenant)}};
+                                    {"placement", placement(tenant, request)}};
   }
   return tenants;
 }
@@ -27,9 +27,9 @@ Json job_json(const PlanRequest& r) {
 
 Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes) {
   Verdict v;
-  v.request = request;
-  LA_ASSIGN_OR_RETURN(v.plan, plan_memory(request));
-  v.work = work_per_block(request, v.plan);
+  LA_ASSIGN_OR_RETURN(v.request, settle(request, budget_bytes));
+  LA_ASSIGN_OR_RETURN(v.plan, plan_memory(v.request));
+  v.work = work_per_block(v.request, v.plan);
   v.budget_bytes = budget_bytes;
   v.fits = budget_bytes == 0 || v.plan.peak_bytes <= budget_bytes;
   if (!v.fits) {
@@ -38,10 +38,14 @@ Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes) {
   return v;
 }
 
-const char* placement(Tenant tenant) {
+std::string placement(Tenant tenant, const PlanRequest& r) {
   switch (tenant) {
+    case Tenant::kWeights:
+      if (!r.paged()) return "resident";
+      return std::to_string(r.resident()) + " of " + std::to_string(r.shapes.dit.layers) +
+             " layers resident, the others paged from disk";
     case Tenant::kText:
-      return "freed after use";
+      return "a layer at a time, freed after use";
     case Tenant::kVae:
       return "resident; the encoder freed after use";
     case Tenant::kMedia:
@@ -60,7 +64,12 @@ std::string to_json(const Verdict& v) {
   json["budget_bytes"] = v.budget_bytes;
   json["fits"] = v.fits;
   json["job"] = job_json(v.request);
-  json["tenants"] = tenants_json(v.plan);
+  json["tenants"] = tenants_json(v.plan, v.request);
+  json["paging"] = {{"layers", v.request.shapes.dit.layers},
+                    {"resident_layers", v.request.resident()},
+                    {"paged_bytes", v.plan.paged_bytes},
+                    {"schedule", v.request.schedule},
+                    {"blocks_in_flight", v.request.blocks_in_flight()}};
   json["stages"] = Json::array();
   for (const PlanStage& s : v.plan.stages)
     json["stages"].push_back({{"name", s.name}, {"peak_bytes", s.peak_bytes}, {"after_bytes", s.after_bytes}});
@@ -69,8 +78,10 @@ std::string to_json(const Verdict& v) {
     json["cures"].push_back(
         {{"flags", c.flags}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", c.available}});
   }
-  json["work_per_block"] = {
-      {"dit_flops", v.work.dit_flops}, {"vae_flops", v.work.vae_flops}, {"bytes_moved", v.work.bytes}};
+  json["work_per_block"] = {{"dit_flops", v.work.dit_flops},
+                            {"vae_flops", v.work.vae_flops},
+                            {"bytes_moved", v.work.bytes},
+                            {"disk_bytes", v.work.disk_bytes}};
   if (v.device) {
     json["device"] = {{"name", v.device->name},
                       {"count", v.device->count},

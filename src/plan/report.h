@@ -23,7 +23,7 @@ struct Verdict {
 Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes);
 
 // Where a tenant's bytes live and how long: "resident", "freed after use", ...
-const char* placement(Tenant tenant);
+std::string placement(Tenant tenant, const PlanRequest& request);
 std::string to_json(const Verdict& verdict);
 
 // What a run really took, beside what was predicted.

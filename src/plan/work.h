@@ -11,6 +11,7 @@ struct Work {
   double vae_flops = 0;
   // From memory: the weights and the keys and values of a full ring once a step, the decoder's weights once a latent.
   double bytes = 0;
+  double disk_bytes = 0;  // of paged weights: once a step, or once for all blocks in flight
 };
 Work work_per_block(const PlanRequest& request, const MemoryPlan& plan);
 

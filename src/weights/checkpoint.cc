@@ -53,7 +53,7 @@ PartReport report_part(const std::string& part, const std::string& path, const E
 
 }  // namespace
 
-Expected<CheckpointPaths> find_checkpoint(const std::string& dir) {
+Expected<CheckpointPaths> find_checkpoint(const std::string& dir, bool with_dit) {
   std::error_code ignored;
   if (!fs::is_directory(dir, ignored)) return not_found("--ckpt_dir " + dir + ": no such folder");
   CheckpointPaths paths;
@@ -62,8 +62,9 @@ Expected<CheckpointPaths> find_checkpoint(const std::string& dir) {
     if (!there) missing += (missing.empty() ? "" : ", ") + what;
   };
   paths.dit_dir = dir;
-  need(exists(dir + "/config.json"), "config.json");
-  need(exists(dir + "/" + kDitStem + ".safetensors") || exists(dir + "/" + kDitStem + ".safetensors.index.json"),
+  need(!with_dit || exists(dir + "/config.json"), "config.json");
+  need(!with_dit || exists(dir + "/" + kDitStem + ".safetensors") ||
+           exists(dir + "/" + kDitStem + ".safetensors.index.json"),
        std::string(kDitStem) + ".safetensors (or its .index.json and shards)");
   paths.text_weights = weights_file(dir, kTextStem);
   need(!paths.text_weights.empty(), std::string(kTextStem) + ".pth");

@@ -16,8 +16,8 @@ struct CheckpointPaths {
   std::string audio_dir;      // wav2vec2-large-xlsr-53-english
 };
 
-// The error names every missing part at once.
-Expected<CheckpointPaths> find_checkpoint(const std::string& dir);
+// The error names every missing part at once. with_dit: whether the video model must be there too.
+Expected<CheckpointPaths> find_checkpoint(const std::string& dir, bool with_dit = true);
 
 // A LoRA is given as its file or as the folder that holds liveavatar.safetensors.
 Expected<std::string> find_lora(const std::string& path);

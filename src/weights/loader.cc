@@ -31,7 +31,7 @@ bool WeightLoader::has(const std::string& name) const { return !measuring() && s
 
 // Whether the tensor is there in this shape.
 bool WeightLoader::check(const std::string& name, const Shape& shape) {
-  used_.insert(name);
+  used_.emplace(name, shape);
   if (!status_.ok() || measuring()) return status_.ok();
   auto it = source_->tensors().find(name);
   if (it == source_->tensors().end()) {
@@ -86,6 +86,11 @@ Tensor WeightLoader::read_rows(const std::string& name, Shape shape, int64_t fir
 
 void* WeightLoader::store(size_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
+  if (placing_) {
+    size_t offset = placed_bytes_;
+    placed_bytes_ += bytes;
+    return base_ == nullptr ? nullptr : base_ + offset;
+  }
   auto at = [](const Buffer& buffer, size_t offset) { return buffer.data() ? buffer.data() + offset : nullptr; };
   bool own_block = bytes > kBlockBytes / 4;
   if (!own_block && !buffers_.empty() && block_used_bytes_ + bytes <= kBlockBytes) {
@@ -112,7 +117,7 @@ void* WeightLoader::store(size_t bytes) {
 Tensor WeightLoader::keep(const Tensor& values_f32) {
   if (!status_.ok()) return {};
   void* memory = store(values_f32.bytes());
-  if (memory != nullptr) std::memcpy(memory, values_f32.data, values_f32.bytes());
+  if (memory != nullptr && !measuring()) std::memcpy(memory, values_f32.data, values_f32.bytes());
   return {memory, values_f32.shape, DType::kF32};
 }
 
@@ -170,8 +175,7 @@ ConvWeight WeightLoader::pack_conv(const Tensor& weight_f32, const ConvWeight& s
   w.bias = bias;
   if (!status_.ok()) return w;
   void* memory = store(backend_.packed_conv_bytes(w));
-  if (memory == nullptr) return w;
-  backend_.pack_conv(weight_f32, w, memory);
+  if (memory != nullptr && !measuring()) backend_.pack_conv(weight_f32, w, memory);
   w.data = memory;
   return w;
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <initializer_list>
-#include <set>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -52,9 +52,20 @@ class WeightLoader {
   Tensor keep(const Tensor& values_f32);
   Tensor keep(const std::vector<float>& values, Shape shape);
 
+  // From here on what is kept lies from `base` (64-byte aligned) on, piece behind piece, instead of in memory of its
+  // own: a page of a packed file. Measuring, with the base of a page that was filled so before: its views again.
+  void place_at(std::byte* base) {
+    base_ = base;
+    placing_ = true;
+    placed_bytes_ = 0;
+  }
+  size_t placed_bytes() const { return placed_bytes_; }
+
   void fail(Status status);  // first one wins
   // ok, or the first thing that was missing, misshaped, not finite (NaN or infinity) or unreadable: tensor, file, cure.
   const Status& status() const { return status_; }
+  // What was asked for so far, in the shapes that were asked for.
+  const std::map<std::string, Shape>& asked() const { return used_; }
   // Names in the source that nobody asked for, except those with one of these prefixes. For `info` and warnings.
   std::vector<std::string> unused(std::initializer_list<const char*> ignored_prefixes = {}) const;
 
@@ -75,9 +86,12 @@ class WeightLoader {
   Tenant tenant_;
   DType dtype_;
   Status status_;
-  std::set<std::string> used_;
+  std::map<std::string, Shape> used_;
   std::vector<Buffer> buffers_;
   size_t block_used_bytes_ = 0;
+  std::byte* base_ = nullptr;
+  bool placing_ = false;
+  size_t placed_bytes_ = 0;
   Buffer staging_;  // f32 values, and behind them the raw bytes of one piece
 };
 

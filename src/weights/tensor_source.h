@@ -60,4 +60,8 @@ struct LoraMerge {
 };
 Expected<LoraMerge> merge_lora(TensorSourcePtr base, TensorSourcePtr adapter, float alpha);
 
+// Tensors of these names and shapes that nobody trained: bf16, small, finite, the same for the same seed, made up as
+// they are read. For measuring models that one has not got.
+TensorSourcePtr made_up_tensors(const std::map<std::string, Shape>& shapes, uint64_t seed);
+
 }  // namespace liveavatar

@@ -271,6 +271,46 @@ TEST_F(CliTest, ABudgetTooSmallIsRefusedInOneLineWithACure) {
   expect_refusal(generate("--memory_budget 1KiB"), 1, "this job takes");
 }
 
+TEST_F(CliTest, ConvertWritesAFileThatGenerateAndInfoTake) {
+  std::string file = path("mini.packed");
+  Outcome converted = run("convert --ckpt_dir " + kMini + " --out " + file);
+  EXPECT_EQ(converted.code, 0) << converted.text;
+  Outcome info = run("info " + file);
+  EXPECT_EQ(info.code, 0) << info.text;
+  EXPECT_NE(info.text.find("every page is as it was written"), std::string::npos) << info.text;
+  EXPECT_EQ(generate("--dit " + file).code, 0);
+  auto video = [&] {
+    std::ifstream in(path("out.mp4"), std::ios::binary);
+    return std::string((std::istreambuf_iterator<char>(in)), {});
+  };
+  std::string paged = video();
+  EXPECT_EQ(generate().code, 0);
+  EXPECT_EQ(paged, video());
+  fs::remove(path("out.mp4"));
+  fs::resize_file(file, fs::file_size(file) - 1);
+  expect_refusal(generate("--dit " + file), 1, "cut off");
+  expect_refusal(run("info " + file), 1, "cut off");
+  expect_refusal(generate("--dit " + kPortrait), 1, "not a packed model");
+  expect_refusal(generate("--dit /nowhere"), 1, "/nowhere");
+  expect_refusal(run("convert --quiet --ckpt_dir /nowhere --out " + file), 1, "/nowhere/config.json");
+  expect_refusal(run("convert --quiet --ckpt_dir " + kMini + " --out /nowhere/x"), 1, "/nowhere/x");
+}
+
+TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
+  Outcome o = run(
+      "bench --shape mini --synthetic --size '64*64' --blocks 3 --sample_steps 2 --resident_layers 2 --paging_dir " +
+      dir_.string() + " --json " + path("b.json"));
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_NE(o.text.find("2 of 6 layers in memory, wavefront"), std::string::npos) << o.text;
+  std::ifstream in(path("b.json"));
+  std::string json((std::istreambuf_iterator<char>(in)), {});
+  for (const char* key : {"predicted_peak_bytes", "measured_peak_bytes", "run_bytes_read", "turns"})
+    EXPECT_NE(json.find(key), std::string::npos) << key;
+  expect_refusal(run("bench --shape mini"), 2, "--synthetic");
+  expect_refusal(run("bench --shape mini --synthetic --quiet --memory_budget 40MiB --size '128*128'"), 1,
+                 "--paging_dir");
+}
+
 TEST_F(CliTest, InfoFindsWhatIsWrong) {
   Outcome good = run("info " + kMini);
   EXPECT_EQ(good.code, 0) << good.text;

@@ -103,7 +103,7 @@ TEST(Plan, FourteenBillionIsPlannedWithoutACheckpointAndInNoTime) {
   // 16.2 billion parameters in bf16 and the VAE.
   EXPECT_NEAR(double(plan.steady_by_tenant[size_t(Tenant::kWeights)]) / 1e9, 32.4 + 0.3, 0.4);
   EXPECT_EQ(plan.steady_by_tenant[size_t(Tenant::kText)], 0u);
-  EXPECT_GT(plan.peak_by_tenant[size_t(Tenant::kText)], size_t{10} << 30);
+  EXPECT_LT(plan.peak_by_tenant[size_t(Tenant::kText)], size_t{1} << 30);  // a layer at a time
   EXPECT_FALSE(named_model_shapes("15b").ok());
 }
 

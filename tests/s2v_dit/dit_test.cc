@@ -53,11 +53,15 @@ class Session {
     arena_ = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
     caches_ = std::make_unique<DitCaches>(config_, geometry_, steps, 1, DType::kF32, arena_);
     EXPECT_EQ(arena_.used_bytes(), measure.used_bytes());
-    for (int i = 0; i < 2; ++i) activations_.push_back(new_activations());
+    Arena measure_activations;
+    DitActivations(config_, geometry_, DType::kF32, measure_activations, 2);
+    activation_arena_ = *Arena::allocate(budget_, Tenant::kActivations, measure_activations.used_bytes());
+    activations_ = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, 2);
+    EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
-    dit_->encode_text(text, *activations_[0].second, *caches_);
-    dit_->prefill(geometry_, reference, motion, *activations_[0].second, *caches_);
-    dit_->encode_audio(normal({config_.audio_layers, config_.audio_dim, 12}), 0, *activations_[0].second, *caches_);
+    dit_->encode_text(text, *activations_, *caches_);
+    dit_->prefill(geometry_, reference, motion, *activations_, *caches_);
+    dit_->encode_audio(normal({config_.audio_layers, config_.audio_dim, 12}), 0, *activations_, *caches_);
   }
 
   Tensor normal(Shape shape) {
@@ -74,22 +78,14 @@ class Session {
     in.start_latent = start;
     return in;
   }
-  DitActivations& activations(size_t i) { return *activations_[i].second; }
+  DitActivations& activations() { return *activations_; }
+  DitFlight& flight(size_t i) { return activations_->flights[i]; }
   S2vDit& dit() { return *dit_; }
   DitCaches& caches() { return *caches_; }
   const DitGeometry& geometry() const { return geometry_; }
   const DitConfig& config() const { return config_; }
 
  private:
-  std::pair<std::unique_ptr<Arena>, std::unique_ptr<DitActivations>> new_activations() {
-    Arena measure;
-    DitActivations(config_, geometry_, DType::kF32, measure);
-    auto arena = std::make_unique<Arena>(*Arena::allocate(budget_, Tenant::kActivations, measure.used_bytes()));
-    auto activations = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, *arena);
-    EXPECT_EQ(arena->used_bytes(), measure.used_bytes());
-    return {std::move(arena), std::move(activations)};
-  }
-
   DitConfig config_;
   int64_t steps_;
   Budget budget_;
@@ -98,7 +94,8 @@ class Session {
   DitGeometry geometry_;
   Arena arena_;
   std::unique_ptr<DitCaches> caches_;
-  std::vector<std::pair<std::unique_ptr<Arena>, std::unique_ptr<DitActivations>>> activations_;
+  Arena activation_arena_;
+  std::unique_ptr<DitActivations> activations_;
   std::mt19937 random_{5};
   std::vector<OwnedTensor> memory_;
 };
@@ -174,22 +171,21 @@ TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
     Tensor first = s->normal({16, 3, 8, 12}), second = s->normal({16, 3, 8, 12}), out = s->normal({16, 3, 8, 12});
     BlockInputs a = s->inputs(first, 1, 0), b = s->inputs(second, 0, 3);
     S2vDit& dit = s->dit();
-    dit.forward(s->geometry(), s->inputs(second, 0, 0), s->activations(0), s->caches(), out);  // step 0 of block 0
+    dit.forward(s->geometry(), s->inputs(second, 0, 0), s->activations(), s->caches(), out);  // step 0 of block 0
     if (s == &plain) {
-      dit.forward(s->geometry(), a, s->activations(0), s->caches(), out);
+      dit.forward(s->geometry(), a, s->activations(), s->caches(), out);
       want.push_back(copy(out));
-      dit.forward(s->geometry(), b, s->activations(0), s->caches(), out);
+      dit.forward(s->geometry(), b, s->activations(), s->caches(), out);
       want.push_back(copy(out));
     } else {  // (block 0, step 1) and (block 1, step 0) side by side, layer by layer
-      dit.begin(s->geometry(), a, s->activations(0), s->caches());
-      dit.begin(s->geometry(), b, s->activations(1), s->caches());
-      for (int64_t i = 0; i < s->config().layers; ++i) {
-        dit.layer(i, s->geometry(), b, s->activations(1), s->caches());
-        dit.layer(i, s->geometry(), a, s->activations(0), s->caches());
-      }
-      dit.end(s->geometry(), s->activations(0), out);
+      dit.begin(s->geometry(), a, s->flight(0), s->activations(), s->caches());
+      dit.begin(s->geometry(), b, s->flight(1), s->activations(), s->caches());
+      DitFlight* const flights[] = {&s->flight(1), &s->flight(0)};
+      for (int64_t i = 0; i < s->config().layers; ++i)
+        dit.layer(i, s->geometry(), flights, s->activations(), s->caches());
+      dit.end(s->geometry(), s->flight(0), s->activations(), out);
       got.push_back(copy(out));
-      dit.end(s->geometry(), s->activations(1), out);
+      dit.end(s->geometry(), s->flight(1), s->activations(), out);
       got.push_back(copy(out));
     }
   }
@@ -204,12 +200,12 @@ TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
   Tensor features[] = {s.normal(audio), s.normal(audio)}, out = s.normal(block);
   BlockInputs in[] = {s.inputs(s.normal(block), 1, 0), s.inputs(s.normal(block), 0, 3)};
   in[1].pose = s.normal(block);
-  dit.forward(s.geometry(), s.inputs(in[1].latents, 0, 0), s.activations(0), s.caches(),
+  dit.forward(s.geometry(), s.inputs(in[1].latents, 0, 0), s.activations(), s.caches(),
               out);  // fills ring 0's first slot
   std::vector<float> want[2];
   for (size_t b : {0u, 1u}) {
-    dit.encode_audio(features[b], 0, s.activations(0), s.caches());
-    dit.forward(s.geometry(), in[b], s.activations(0), s.caches(), out);
+    dit.encode_audio(features[b], 0, s.activations(), s.caches());
+    dit.forward(s.geometry(), in[b], s.activations(), s.caches(), out);
     want[b] = copy(out);
   }
   EXPECT_NE(want[0], want[1]);
@@ -222,17 +218,16 @@ TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
   for (size_t b : {0u, 1u}) {
     arenas.push_back(*Arena::allocate(budget, Tenant::kConditioning, measure.used_bytes()));
     sound.emplace_back(s.config(), s.geometry(), DType::kF32, arenas[b]);
-    dit.encode_audio(features[b], s.activations(0), sound[b]);
+    dit.encode_audio(features[b], s.activations(), sound[b]);
   }
   for (size_t b : {0u, 1u}) {
     in[b].sound = {&sound[b], 1};
-    dit.begin(s.geometry(), in[b], s.activations(b), s.caches());
+    dit.begin(s.geometry(), in[b], s.flight(b), s.activations(), s.caches());
   }
-  for (int64_t i = 0; i < s.config().layers; ++i) {
-    for (size_t b : {1u, 0u}) dit.layer(i, s.geometry(), in[b], s.activations(b), s.caches());
-  }
+  DitFlight* const flights[] = {&s.flight(1), &s.flight(0)};
+  for (int64_t i = 0; i < s.config().layers; ++i) dit.layer(i, s.geometry(), flights, s.activations(), s.caches());
   for (size_t b : {0u, 1u}) {
-    dit.end(s.geometry(), s.activations(b), out);
+    dit.end(s.geometry(), s.flight(b), s.activations(), out);
     EXPECT_EQ(copy(out), want[b]);
   }
 }
@@ -242,7 +237,7 @@ TEST(S2vDit, AnObserverDoesNotChangeABit) {
   Session s(1, 1);
   Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
   auto run = [&] {
-    s.dit().forward(s.geometry(), s.inputs(latents, 0, 0), s.activations(0), s.caches(), out);
+    s.dit().forward(s.geometry(), s.inputs(latents, 0, 0), s.activations(), s.caches(), out);
     return copy(out);
   };
   std::vector<float> want = run();
@@ -261,7 +256,7 @@ TEST(S2vDit, ThreadsDoNotChangeABit) {
     Session s(threads, 1);
     Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
     for (int64_t start : {0, 3, 6, 9, 12, 15})
-      s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(0), s.caches(), out);
+      s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(), s.caches(), out);
     EXPECT_EQ(s.caches().rings[0].filled_latents, 12);
     results.push_back(copy(out));
   }

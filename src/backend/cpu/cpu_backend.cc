@@ -17,6 +17,9 @@ std::string CpuBackend::describe() const {
   return std::string(kernels_.name) + " kernels (" + isa_.why + "), " + std::to_string(pool_.threads()) + " threads";
 }
 
+// The layout of pack.h: a change there is a new number here.
+std::string CpuBackend::packing() const { return "cpu.1.panels" + std::to_string(kernels_.columns); }
+
 size_t CpuBackend::packed_linear_bytes(int64_t n, int64_t k, DType dtype) const {
   return PanelShape{kernels_.columns, dtype, 1, k, n, 1}.bytes();
 }

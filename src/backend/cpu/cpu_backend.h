@@ -40,6 +40,7 @@ class CpuBackend : public Backend {
 
   Status reserve(const AttentionSize& largest) override;
 
+  std::string packing() const override;
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override;
   size_t packed_conv_bytes(const ConvWeight& shape) const override;

@@ -61,6 +61,7 @@ class ReferenceBackend : public Backend {
 
   Status reserve(const AttentionSize&) override { return {}; }  // a row of scores a thread: not worth counting
 
+  std::string packing() const override { return "reference.1"; }
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {
     if (is_quantised(dtype)) return static_cast<size_t>(n) * reference::quantised_row_bytes(k, dtype);
     return static_cast<size_t>(n * k) * dtype_bytes(dtype);

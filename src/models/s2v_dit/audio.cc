@@ -47,11 +47,11 @@ void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations
   stage(mix, first, 1, one_body.reshape({1, columns, 1, first.out_channels}));
   norm_silu(one_body);
   replicate_front(one);
-  stage(picture(one), weights_.audio.conv2, 2, picture(two_body));
+  stage(picture(one), weights_.common.audio.conv2, 2, picture(two_body));
   norm_silu(two_body);
   replicate_front(two);
   out = front(a.audio_3, kLatentsOut, heads);
-  stage(picture(two), weights_.audio.conv3, 2, picture(out));
+  stage(picture(two), weights_.common.audio.conv3, 2, picture(out));
   norm_silu(out);
 }
 
@@ -59,10 +59,10 @@ void S2vDit::encode_audio(const Tensor& features, int64_t actor, DitActivations&
   encode_audio(features, a, caches.actors[static_cast<size_t>(actor)]);
 }
 
-void S2vDit::encode_audio(const Tensor& features, DitActivations& a, const AudioTokens& tokens) {
+void S2vDit::encode_audio(const Tensor& features, DitActivations& a, AudioTokens& tokens) {
   LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, 12}));
   // Weighted mean over the hidden states, transposed to [columns, C]: two pad rows, 73 repeats, 12 columns.
-  const float* shares = weights_.audio.layer_shares.f32();
+  const float* shares = weights_.common.audio.layer_shares.f32();
   int64_t width = config_.audio_dim, lead = kPad + kMotionFrames;
   for (int64_t t = 0; t < 12; ++t) {
     float* row = a.audio_mix.slice(lead + t, 1).f32();
@@ -77,26 +77,30 @@ void S2vDit::encode_audio(const Tensor& features, DitActivations& a, const Audio
 
   int64_t latents = a.audio_global.dim(0), skip = kLatentsOut - latents, keys = config_.audio_tokens + 1;
   Tensor out;
-  audio_branch(weights_.audio.conv1_global, 1, a, out);
-  ops::linear(backend_, out.slice(skip, latents).reshape({latents, config_.dim}), weights_.audio.final_linear,
+  audio_branch(weights_.common.audio.conv1_global, 1, a, out);
+  ops::linear(backend_, out.slice(skip, latents).reshape({latents, config_.dim}), weights_.common.audio.final_linear,
               a.audio_global);
-  ops::activate(backend_, a.audio_global, Activation::kSilu, a.audio_global_act);
-  audio_branch(weights_.audio.conv1_local, config_.audio_tokens, a, out);
+  ops::activate(backend_, a.audio_global, Activation::kSilu, tokens.global);
+  audio_branch(weights_.common.audio.conv1_local, config_.audio_tokens, a, out);
   for (int64_t f = 0; f < latents; ++f) {
-    ops::copy(backend_, out.slice(skip + f, 1), a.audio_local.slice(f * keys, config_.audio_tokens));
-    ops::copy(backend_, weights_.audio.padding_token, a.audio_local.slice((f + 1) * keys - 1, 1));
+    ops::copy(backend_, out.slice(skip + f, 1), tokens.local.slice(f * keys, config_.audio_tokens));
+    ops::copy(backend_, weights_.common.audio.padding_token, tokens.local.slice((f + 1) * keys - 1, 1));
   }
   if (observer_) observer_("audio_global", a.audio_global);
-  if (observer_) observer_("audio_tokens", a.audio_local);
+  if (observer_) observer_("audio_tokens", tokens.local);
+  std::fill(tokens.ready.begin(), tokens.ready.end(), false);
+}
 
-  for (size_t j = 0; j < weights_.injectors.size(); ++j) {
-    const AudioInjectorWeights& w = weights_.injectors[j];
-    ops::linear(backend_, a.audio_global_act, w.adain_shift, tokens.adain[j].shift);
-    ops::linear(backend_, a.audio_global_act, w.adain_scale, tokens.adain[j].scale);
-    ops::linear(backend_, a.audio_local, w.attention.k, tokens.injected[j].k);
-    ops::rms_norm(backend_, tokens.injected[j].k, config_.eps, w.attention.norm_k, tokens.injected[j].k);
-    ops::linear(backend_, a.audio_local, w.attention.v, tokens.injected[j].v);
-  }
+// What this layer's injector makes of a sound, once a block.
+void S2vDit::project_sound(const Pass& p, const DitPageWeights& w, AudioTokens& tokens) {
+  size_t j = static_cast<size_t>(config_.injector_of(p.layer));
+  if (tokens.ready[j]) return;
+  ops::linear(backend_, tokens.global, w.adain_shift, tokens.adain[j].shift);
+  ops::linear(backend_, tokens.global, w.adain_scale, tokens.adain[j].scale);
+  ops::linear(backend_, tokens.local, w.attention.k, tokens.injected[j].k);
+  ops::rms_norm(backend_, tokens.injected[j].k, config_.eps, w.attention.norm_k, tokens.injected[j].k);
+  ops::linear(backend_, tokens.local, w.attention.v, tokens.injected[j].v);
+  tokens.ready[j] = true;
 }
 
 void S2vDit::set_actor_masks(const Tensor& masks, DitCaches& caches) {

@@ -73,6 +73,23 @@ Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::st
   return c;
 }
 
+std::string dit_config_json(const DitConfig& c) {
+  nlohmann::ordered_json json{{"dim", c.dim},
+                              {"num_heads", c.heads},
+                              {"num_layers", c.layers},
+                              {"ffn_dim", c.ffn_dim},
+                              {"freq_dim", c.freq_dim},
+                              {"text_dim", c.text_dim},
+                              {"text_len", c.text_len},
+                              {"audio_dim", c.audio_dim},
+                              {"num_audio_layers", c.audio_layers},
+                              {"num_audio_token", c.audio_tokens},
+                              {"in_dim", c.channels},
+                              {"eps", c.eps},
+                              {"audio_inject_layers", c.audio_inject_layers}};
+  return json.dump();
+}
+
 Expected<DitConfig> read_dit_config(const std::string& json_path) {
   std::ifstream file(json_path);
   if (!file) return not_found(json_path + ": cannot be read; a checkpoint folder has the model's config.json");

@@ -30,6 +30,7 @@ struct DitConfig {
 // Errors name the file, the key and what it should be.
 Expected<DitConfig> read_dit_config(const std::string& json_path);
 Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::string& where);
+std::string dit_config_json(const DitConfig& config);  // what parse_dit_config reads
 
 constexpr int64_t kMotionFrames = 73;
 constexpr std::array<int64_t, 3> kPatch{1, 2, 2};    // frames, rows, columns of a token

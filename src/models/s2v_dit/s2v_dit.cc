@@ -35,12 +35,49 @@ float attention_scale(const DitConfig& config) { return 1.0f / std::sqrt(static_
 
 }  // namespace
 
+S2vDit::S2vDit(const DitConfig& config, Backend& backend, DType dtype)
+    : config_(config), backend_(backend), dtype_(dtype) {
+  const std::vector<DitPage> pages = dit_pages(config);
+  for (size_t p = 0; p < pages.size(); ++p) {
+    if (pages[p].part == DitPart::kSelfAttention) first_page_.push_back(p);
+  }
+}
+
 Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const TensorSource& source, Backend& backend,
                                                Budget& budget, DType dtype) {
   std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, dtype));
   WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
   LA_ASSIGN_OR_RETURN(dit->weights_, load_dit_weights(config, loader));
+  dit->resident_ = std::make_unique<ResidentPages>(dit->weights_.pages);
+  dit->pages_ = dit->resident_.get();
   return dit;
+}
+
+Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backend, Budget& budget) {
+  std::unique_ptr<S2vDit> dit(new S2vDit(packed.config, backend, packed.dtype));
+  PageSpan span = packed.common();
+  LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
+  LA_RETURN_IF_ERROR(file->read(span.offset, common.data(), span.bytes, std::atomic<bool>(false)));
+  dit->weights_.common = view_dit_common(packed.config, backend, packed.dtype, common.data());
+  dit->weights_.buffers.push_back(std::move(common));
+  dit->packed_ = std::move(packed);
+  dit->budget_ = &budget;
+  return dit;
+}
+
+Status S2vDit::page_in(int64_t resident) {
+  if (!packed_) return {};
+  page_out();
+  LA_ASSIGN_OR_RETURN(paged_, PagedPages::open(*packed_, resident, backend_, *budget_));
+  pages_ = paged_.get();
+  return {};
+}
+
+void S2vDit::page_out() {
+  if (!packed_) return;
+  pages_ = nullptr;
+  paged_.reset();
 }
 
 void S2vDit::observe_product(const char* group, int64_t i, const char* part, const Tensor& x, const LinearWeight& w,
@@ -51,17 +88,17 @@ void S2vDit::observe_product(const char* group, int64_t i, const char* part, con
 }
 
 // Sinusoid of the timestep -> embedding e [1, D] -> six modulation rows e0 [6, D].
-void S2vDit::encode_time(double timestep, DitActivations& a) {
+void S2vDit::encode_time(double timestep, DitFlight& f, DitActivations& a) {
   int64_t half = config_.freq_dim / 2;
   for (int64_t k = 0; k < half; ++k) {
     double angle = timestep * std::pow(10000.0, -double(k) / double(half));
     a.sinusoid.f32()[k] = static_cast<float>(std::cos(angle));
     a.sinusoid.f32()[half + k] = static_cast<float>(std::sin(angle));
   }
-  ops::linear(backend_, a.sinusoid, weights_.time_in, a.time_hidden, {.activation = Activation::kSilu});
-  ops::linear(backend_, a.time_hidden, weights_.time_out, a.time);
-  ops::activate(backend_, a.time, Activation::kSilu, a.time_act);
-  ops::linear(backend_, a.time_act, weights_.time_project, a.time_projected.reshape({1, 6 * config_.dim}));
+  ops::linear(backend_, a.sinusoid, weights_.common.time_in, a.time_hidden, {.activation = Activation::kSilu});
+  ops::linear(backend_, a.time_hidden, weights_.common.time_out, f.time);
+  ops::activate(backend_, f.time, Activation::kSilu, a.time_act);
+  ops::linear(backend_, a.time_act, weights_.common.time_project, f.time_projected.reshape({1, 6 * config_.dim}));
 }
 
 // tokens [n, D] = patches of latents through w, plus the row of `kind` (0 noisy, 1 reference, 2 motion).
@@ -71,23 +108,28 @@ void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, c
   LA_CHECK(patches.elements() <= a.patches.elements());
   ops::patchify(backend_, latents, patch, patches);
   ops::linear(backend_, patches, w, tokens);
-  ops::add(backend_, tokens, weights_.kind.slice(kind, 1).reshape({config_.dim}), tokens);
+  ops::add(backend_, tokens, weights_.common.kind.slice(kind, 1).reshape({config_.dim}), tokens);
 }
 
 void S2vDit::encode_text(const Tensor& rows, DitActivations& a, DitCaches& caches) {
   LA_CHECK(rows.dim(0) <= config_.text_len && rows.dim(1) == config_.text_dim);
   std::memset(a.text_rows.data, 0, a.text_rows.bytes());  // slots behind the prompt are zero rows, and are attended to
   std::memcpy(a.text_rows.data, rows.data, rows.bytes());
-  ops::linear(backend_, a.text_rows, weights_.text_in, a.text_hidden, {.activation = Activation::kGeluTanh});
-  ops::linear(backend_, a.text_hidden, weights_.text_out, a.text);
-  if (observer_) observer_("text_embedding", a.text);
-  for (int64_t i = 0; i < config_.layers; ++i) {
-    const DitAttentionWeights& w = layer_weights(i).cross_attention;
-    const KeyValues& cache = caches.text.layers[static_cast<size_t>(i)];
-    ops::linear(backend_, a.text, w.k, cache.k);
-    ops::rms_norm(backend_, cache.k, config_.eps, w.norm_k, cache.k);
-    ops::linear(backend_, a.text, w.v, cache.v);
-  }
+  ops::linear(backend_, a.text_rows, weights_.common.text_in, a.text_hidden, {.activation = Activation::kGeluTanh});
+  ops::linear(backend_, a.text_hidden, weights_.common.text_out, caches.prompt);
+  if (observer_) observer_("text_embedding", caches.prompt);
+  std::fill(caches.text_ready.begin(), caches.text_ready.end(), false);
+}
+
+// The prompt's keys and values for this layer, once a prompt.
+void S2vDit::project_text(const Pass& p, const DitAttentionWeights& w) {
+  char& ready = p.caches.text_ready[static_cast<size_t>(p.layer)];
+  if (ready) return;
+  const KeyValues& cache = p.caches.text.layers[static_cast<size_t>(p.layer)];
+  ops::linear(backend_, p.caches.prompt, w.k, cache.k);
+  ops::rms_norm(backend_, cache.k, config_.eps, w.norm_k, cache.k);
+  ops::linear(backend_, p.caches.prompt, w.v, cache.v);
+  ready = true;
 }
 
 // q and k normalised over the whole width, before the heads split.
@@ -99,107 +141,163 @@ void S2vDit::project(const DitAttentionWeights& w, const Tensor& y, const Tensor
   ops::linear(backend_, y, w.v, v);
 }
 
-// x [T, D] f32 goes through one block; `attend` decides what self-attention looks at.
-template <typename SelfAttention>
-void S2vDit::transformer_block(int64_t i, const Tensor& x, DitActivations& a, DitCaches& caches,
-                               const SelfAttention& attend) {
-  const DitLayerWeights& w = layer_weights(i);
+// x [T, D] f32 += gate1 * SelfAttention(LN1(x) modulated); `attend` decides what it looks at.
+template <typename Attend>
+void S2vDit::self_attention(const Pass& p, const DitAttentionWeights& w, DitFlight& f, const Tensor& x,
+                            const Attend& attend) {
+  DitActivations& a = p.a;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
-  Tensor attended = a.attended.slice(0, tokens), hidden = a.hidden.slice(0, tokens);
-  ops::add(backend_, w.modulation, a.time_projected, a.modulation);  // shift1, scale1, gate1, shift2, scale2, gate2
-
+  Tensor attended = a.attended.slice(0, tokens);
+  modulation(p, f);
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 0));
-  project(w.self_attention, y, q, k, v);
+  project(w, y, q, k, v);
   attend(q, k, v, attended);
-  observe_product("block", i, ".self_attn", attended, w.self_attention.o, q);
-  ops::linear(backend_, attended, w.self_attention.o, x, {.gate = a.modulation.slice(2, 1), .residual = x});
+  observe_product("block", p.layer, ".self_attn", attended, w.o, q);
+  ops::linear(backend_, attended, w.o, x, {.gate = a.modulation.slice(2, 1), .residual = x});
+}
 
+// x += CrossAttention(LN3(x), prompt)
+void S2vDit::cross_attention(const Pass& p, const DitPageWeights& w, const Tensor& x) {
+  DitActivations& a = p.a;
+  int64_t tokens = x.dim(0);
+  Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), attended = a.attended.slice(0, tokens);
+  project_text(p, w.attention);
   ops::layer_norm_affine(backend_, x, config_.eps, w.norm3_weight, w.norm3_bias, y);
-  ops::linear(backend_, y, w.cross_attention.q, q);
-  ops::rms_norm(backend_, q, config_.eps, w.cross_attention.norm_q, q);
-  const KeyValues text = caches.text.layers[static_cast<size_t>(i)];
+  ops::linear(backend_, y, w.attention.q, q);
+  ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
+  const KeyValues text = p.caches.text.layers[static_cast<size_t>(p.layer)];
   ops::attention(backend_, q, {&text, 1}, {.heads = config_.heads, .scale = attention_scale(config_)}, attended);
-  observe_product("block", i, ".cross_attn", attended, w.cross_attention.o, q);
-  ops::linear(backend_, attended, w.cross_attention.o, x, {.residual = x});
+  observe_product("block", p.layer, ".cross_attn", attended, w.attention.o, q);
+  ops::linear(backend_, attended, w.attention.o, x, {.residual = x});
+}
 
+// x += gate2 * FFN(LN2(x) modulated)
+void S2vDit::feed_forward(const Pass& p, const DitPageWeights& w, DitFlight& f, const Tensor& x) {
+  DitActivations& a = p.a;
+  int64_t tokens = x.dim(0);
+  Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), hidden = a.hidden.slice(0, tokens);
+  modulation(p, f);
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 3));
   ops::linear(backend_, y, w.ffn_in, hidden, {.activation = Activation::kGeluTanh});
-  observe_product("block", i, ".ffn", hidden, w.ffn_out, q);
+  observe_product("block", p.layer, ".ffn", hidden, w.ffn_out, q);
   ops::linear(backend_, hidden, w.ffn_out, x, {.gate = a.modulation.slice(5, 1), .residual = x});
+}
+
+// shift1, scale1, gate1, shift2, scale2, gate2 of this layer at the flight's time.
+void S2vDit::modulation(const Pass& p, const DitFlight& f) {
+  ops::add(backend_, weights_.common.modulation[static_cast<size_t>(p.layer)], f.time_projected, p.a.modulation);
 }
 
 void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor& motion, DitActivations& a,
                      DitCaches& caches) {
-  Tensor x = a.x.slice(0, g.cond_tokens());
+  const DitCommonWeights& w = weights_.common;
+  DitFlight& f = a.flights.front();
+  Tensor x = f.x.slice(0, g.cond_tokens());
   int64_t n = g.latent_tokens();
-  embed(reference, kPatch, weights_.patch, 1, x.slice(0, n), a);
+  embed(reference, kPatch, w.patch, 1, x.slice(0, n), a);
   // Newest motion latents first: one at full resolution, two at half, sixteen at a quarter.
-  embed(newest_latents(motion, 18, 1, a), kPatch, weights_.pack_1x, 2, x.slice(n, n), a);
-  embed(newest_latents(motion, 16, 2, a), kPatch2x, weights_.pack_2x, 2, x.slice(2 * n, g.tokens_2x()), a);
-  embed(newest_latents(motion, 0, 16, a), kPatch4x, weights_.pack_4x, 2, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()),
-        a);
-  encode_time(0, a);
-  fill_cond_positions(config_, g, 0, a.cond_turns);
-  for (int64_t i = 0; i < config_.layers; ++i) {
+  embed(newest_latents(motion, 18, 1, a), kPatch, w.pack_1x, 2, x.slice(n, n), a);
+  embed(newest_latents(motion, 16, 2, a), kPatch2x, w.pack_2x, 2, x.slice(2 * n, g.tokens_2x()), a);
+  embed(newest_latents(motion, 0, 16, a), kPatch4x, w.pack_4x, 2, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
+  encode_time(0, f, a);
+  fill_cond_positions(config_, g, 0, f.cond_turns);
+  pages_->expect(DitPages::Way::kWithoutInjectors);
+  for (int64_t i = 0; i < config_.layers && status().ok(); ++i) {
+    const Pass p{i, g, a, caches};
     const KeyValues& cache = caches.cond.layers[static_cast<size_t>(i)];
-    transformer_block(i, x, a, caches, [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-      ops::copy(backend_, k, cache.k);
-      ops::copy(backend_, v, cache.v);
-      ops::rope(backend_, q, a.cond_turns, config_.heads, q);
-      ops::rope(backend_, k, a.cond_turns, config_.heads, k);
-      const KeyValues self{k, v};
-      ops::attention(backend_, q, {&self, 1}, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
-    });
+    {
+      DitPin page = pin(i, DitPart::kSelfAttention);
+      auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
+        ops::copy(backend_, k, cache.k);
+        ops::copy(backend_, v, cache.v);
+        ops::rope(backend_, q, f.cond_turns, config_.heads, q);
+        ops::rope(backend_, k, f.cond_turns, config_.heads, k);
+        const KeyValues self{k, v};
+        ops::attention(backend_, q, {&self, 1}, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
+      };
+      self_attention(p, (*page).attention, f, x, attend);
+    }
+    cross_attention(p, *pin(i, DitPart::kCrossAttention), x);
+    feed_forward(p, *pin(i, DitPart::kFfn), f, x);
   }
 }
 
-void S2vDit::begin(const DitGeometry& g, const BlockInputs& in, DitActivations& a, DitCaches& caches) {
-  Tensor x = a.x.slice(0, g.block_tokens());
+void S2vDit::begin(const DitGeometry& g, const BlockInputs& in, DitFlight& f, DitActivations& a, DitCaches& caches) {
+  const DitCommonWeights& w = weights_.common;
+  f.in = in;
+  Tensor x = f.x.slice(0, g.block_tokens());
   if (in.pose.empty()) std::memset(a.zero_pose.data, 0, a.zero_pose.bytes());
-  embed(in.latents, kPatch, weights_.patch, 0, x, a);
-  Tensor pose_patches(a.patches.data, {g.block_tokens(), weights_.pose_patch.k}, DType::kF32);
+  embed(in.latents, kPatch, w.patch, 0, x, a);
+  Tensor pose_patches(a.patches.data, {g.block_tokens(), w.pose_patch.k}, DType::kF32);
   ops::patchify(backend_, in.pose.empty() ? a.zero_pose : in.pose, kPatch, pose_patches);
-  ops::linear(backend_, pose_patches, weights_.pose_patch, x, {.residual = x});
-  encode_time(in.timestep, a);
-  if (observer_) observer_("time_embedding", a.time);
-  if (observer_) observer_("time_projection", a.time_projected);
-  fill_block_positions(config_, g, in.start_latent, a.block_turns);
-  fill_cond_positions(config_, g, sink_shift(in.start_latent, in.relative_dist), a.cond_turns);
+  ops::linear(backend_, pose_patches, w.pose_patch, x, {.residual = x});
+  encode_time(in.timestep, f, a);
+  if (observer_) observer_("time_embedding", f.time);
+  if (observer_) observer_("time_projection", f.time_projected);
+  fill_block_positions(config_, g, in.start_latent, f.block_turns);
+  fill_cond_positions(config_, g, sink_shift(in.start_latent, in.relative_dist), f.cond_turns);
   RingCache& ring = caches.rings[static_cast<size_t>(in.step)];
   int64_t slot = in.start_latent % g.clip_latents;
   LA_CHECK(slot + g.block_latents <= g.clip_latents);
   ring.filled_latents = std::max(ring.filled_latents, slot + g.block_latents);
 }
 
-void S2vDit::layer(int64_t i, const DitGeometry& g, const BlockInputs& in, DitActivations& a, DitCaches& caches) {
-  Tensor x = a.x.slice(0, g.block_tokens());
-  const RingCache& ring = caches.rings[static_cast<size_t>(in.step)];
-  const KeyValues& kept = ring.layers[static_cast<size_t>(i)];
-  const KeyValues& cond = caches.cond.layers[static_cast<size_t>(i)];
-  int64_t n = g.latent_tokens(), begin = in.start_latent % g.clip_latents * n, valid = ring.filled_latents * n;
-  transformer_block(i, x, a, caches, [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-    ops::rope(backend_, q, a.block_turns, config_.heads, q);
-    ops::rope(backend_, k, a.block_turns, config_.heads, kept.k.slice(begin, k.dim(0)));
+void S2vDit::layer(int64_t i, const DitGeometry& g, std::span<DitFlight* const> flights, DitActivations& a,
+                   DitCaches& caches) {
+  if (!status().ok()) return;
+  if (i == 0) pages_->expect(DitPages::Way::kAll);
+  const Pass p{i, g, a, caches};
+  auto rows = [&](const DitFlight& f) { return f.x.slice(0, g.block_tokens()); };
+  {
+    DitPin page = pin(i, DitPart::kSelfAttention);
+    for (DitFlight* f : flights) look_around(p, (*page).attention, *f);
+  }
+  {
+    DitPin page = pin(i, DitPart::kCrossAttention);
+    for (DitFlight* f : flights) cross_attention(p, *page, rows(*f));
+  }
+  {
+    DitPin page = pin(i, DitPart::kFfn);
+    for (DitFlight* f : flights) feed_forward(p, *page, *f, rows(*f));
+  }
+  for (DitFlight* f : flights) observe("block", i, "", rows(*f));
+  if (config_.injector_of(i) < 0) return;
+  DitPin page = pin(i, DitPart::kInjector);
+  for (DitFlight* f : flights) inject_audio(p, *page, *f);
+}
+
+// Self-attention of a noisy forward: to the ring of its step, which its own keys and values enter, and to the sink.
+void S2vDit::look_around(const Pass& p, const DitAttentionWeights& w, DitFlight& f) {
+  const DitGeometry& g = p.geometry;
+  const RingCache& ring = p.caches.rings[static_cast<size_t>(f.in.step)];
+  const KeyValues& kept = ring.layers[static_cast<size_t>(p.layer)];
+  const KeyValues& cond = p.caches.cond.layers[static_cast<size_t>(p.layer)];
+  int64_t n = g.latent_tokens(), begin = f.in.start_latent % g.clip_latents * n, valid = ring.filled_latents * n;
+  Tensor cond_k = p.a.cond_k;
+  auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
+    ops::rope(backend_, q, f.block_turns, config_.heads, q);
+    ops::rope(backend_, k, f.block_turns, config_.heads, kept.k.slice(begin, k.dim(0)));
     ops::copy(backend_, v, kept.v.slice(begin, v.dim(0)));
-    ops::rope(backend_, cond.k, a.cond_turns, config_.heads, a.cond_k);  // the sink moves with the video: turned afresh
-    const KeyValues segments[] = {{kept.k.slice(0, valid), kept.v.slice(0, valid)}, {a.cond_k, cond.v}};
+    ops::rope(backend_, cond.k, f.cond_turns, config_.heads, cond_k);  // the sink moves with the video: turned afresh
+    const KeyValues segments[] = {{kept.k.slice(0, valid), kept.v.slice(0, valid)}, {cond_k, cond.v}};
     ops::attention(backend_, q, segments, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
-  });
-  observe("block", i, "", x);
-  std::span<const AudioTokens> sound = in.sound.empty() ? caches.actors : in.sound;
-  if (int64_t j = config_.injector_of(i); j >= 0) inject_audio(j, g, sound, a, caches);
+  };
+  self_attention(p, w, f, f.x.slice(0, g.block_tokens()), attend);
 }
 
 // x += for every actor: mask * cross-attention of each latent frame's tokens to that frame's sound.
-void S2vDit::inject_audio(int64_t j, const DitGeometry& g, std::span<const AudioTokens> sound, DitActivations& a,
-                          DitCaches& caches) {
-  const AudioInjectorWeights& w = weights_.injectors[static_cast<size_t>(j)];
+void S2vDit::inject_audio(const Pass& p, const DitPageWeights& w, DitFlight& flight) {
+  const DitGeometry& g = p.geometry;
+  DitActivations& a = p.a;
+  std::span<AudioTokens> sound = flight.in.sound.empty() ? std::span(p.caches.actors) : flight.in.sound;
+  int64_t j = config_.injector_of(p.layer);
   int64_t tokens = g.block_tokens(), n = g.latent_tokens(), keys = config_.audio_tokens + 1;
-  Tensor x = a.x.slice(0, tokens), y = a.y.slice(0, tokens), q = a.q.slice(0, tokens),
+  Tensor x = flight.x.slice(0, tokens), y = a.y.slice(0, tokens), q = a.q.slice(0, tokens),
          attended = a.attended.slice(0, tokens);
   bool many = sound.size() > 1;
   for (size_t actor = 0; actor < sound.size(); ++actor) {
+    project_sound(p, w, sound[actor]);
     const KeyValues& kv = sound[actor].injected[static_cast<size_t>(j)];
     ops::layer_norm(backend_, x, 1e-5f, y, sound[actor].adain[static_cast<size_t>(j)]);
     observe("adain", j, "", y);
@@ -213,28 +311,29 @@ void S2vDit::inject_audio(int64_t j, const DitGeometry& g, std::span<const Audio
     observe_product("audio_injector", j, "", attended, w.attention.o, q);
     // Every actor reads the same x, so with several the sum is built aside.
     Epilogue epilogue;
-    if (many && caches.masked)
-      epilogue.gate = caches.actor_masks.slice(int64_t(actor), 1).reshape({tokens, config_.dim});
+    if (many && p.caches.masked)
+      epilogue.gate = p.caches.actor_masks.slice(int64_t(actor), 1).reshape({tokens, config_.dim});
     if (!many || actor > 0) epilogue.residual = many ? a.injected : x;
     ops::linear(backend_, attended, w.attention.o, many ? a.injected : x, epilogue);
   }
   if (many) ops::add(backend_, x, a.injected, x);
 }
 
-void S2vDit::end(const DitGeometry& g, DitActivations& a, const Tensor& velocity) {
-  Tensor x = a.x.slice(0, g.block_tokens()), y = a.y.slice(0, g.block_tokens());
-  ops::add(backend_, weights_.head_modulation, a.time.reshape({config_.dim}), a.head_modulation);
+void S2vDit::end(const DitGeometry& g, DitFlight& f, DitActivations& a, const Tensor& velocity) {
+  Tensor x = f.x.slice(0, g.block_tokens()), y = a.y.slice(0, g.block_tokens());
+  ops::add(backend_, weights_.common.head_modulation, f.time.reshape({config_.dim}), a.head_modulation);
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.head_modulation, 0));
-  ops::linear(backend_, y, weights_.head, a.head);
+  ops::linear(backend_, y, weights_.common.head, a.head);
   if (observer_) observer_("head", a.head);
   ops::unpatchify(backend_, a.head, kPatch, velocity);
 }
 
 void S2vDit::forward(const DitGeometry& g, const BlockInputs& in, DitActivations& a, DitCaches& caches,
                      const Tensor& velocity) {
-  begin(g, in, a, caches);
-  for (int64_t i = 0; i < config_.layers; ++i) layer(i, g, in, a, caches);
-  end(g, a, velocity);
+  DitFlight* flight = &a.flights.front();
+  begin(g, in, *flight, a, caches);
+  for (int64_t i = 0; i < config_.layers; ++i) layer(i, g, {&flight, 1}, a, caches);
+  end(g, *flight, a, velocity);
 }
 
 }  // namespace liveavatar

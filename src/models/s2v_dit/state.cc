@@ -13,6 +13,9 @@ LayerCache::LayerCache(int64_t layer_count, int64_t tokens, int64_t dim, DType d
 
 AudioTokens::AudioTokens(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena) {
   int64_t tokens = g.block_latents * (c.audio_tokens + 1);
+  global = arena.tensor({g.block_latents, c.dim}, DType::kF32);
+  local = arena.tensor({tokens, c.dim}, DType::kF32);
+  ready.assign(c.audio_inject_layers.size(), false);
   for (size_t j = 0; j < c.audio_inject_layers.size(); ++j) {
     Tensor shift = arena.tensor({g.block_latents, c.dim}, DType::kF32);
     adain.push_back({shift, arena.tensor({g.block_latents, c.dim}, DType::kF32)});
@@ -23,7 +26,10 @@ AudioTokens::AudioTokens(const DitConfig& c, const DitGeometry& g, DType dtype, 
 
 DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, int64_t actor_count, DType dtype,
                      Arena& arena)
-    : cond(c.layers, g.cond_tokens(), c.dim, dtype, arena), text(c.layers, c.text_len, c.dim, dtype, arena) {
+    : cond(c.layers, g.cond_tokens(), c.dim, dtype, arena),
+      prompt(arena.tensor({c.text_len, c.dim}, dtype)),
+      text(c.layers, c.text_len, c.dim, dtype, arena),
+      text_ready(static_cast<size_t>(c.layers), false) {
   for (int64_t i = 0; i < steps; ++i) rings.emplace_back(c, g, dtype, arena);
   for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, dtype, arena);
   if (actor_count > 1) actor_masks = arena.tensor({actor_count, g.block_tokens(), c.dim}, DType::kF32);
@@ -33,9 +39,18 @@ AttentionSize largest_attention(const DitConfig& c, const DitGeometry& g, DType 
   return {c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype};
 }
 
-DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena) {
-  int64_t tokens = std::max(g.block_tokens(), g.cond_tokens()), block = g.block_tokens(), pairs = c.head_dim() / 2;
-  x = arena.tensor({tokens, c.dim}, DType::kF32);
+DitFlight::DitFlight(const DitConfig& c, const DitGeometry& g, Arena& arena) {
+  int64_t pairs = c.head_dim() / 2;
+  x = arena.tensor({std::max(g.block_tokens(), g.cond_tokens()), c.dim}, DType::kF32);
+  block_turns = arena.tensor({g.block_tokens(), pairs, 2}, DType::kF32);
+  cond_turns = arena.tensor({g.cond_tokens(), pairs, 2}, DType::kF32);
+  time = arena.tensor({1, c.dim}, DType::kF32);
+  time_projected = arena.tensor({6, c.dim}, DType::kF32);
+}
+
+DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena, int64_t in_flight) {
+  for (int64_t i = 0; i < in_flight; ++i) flights.emplace_back(c, g, arena);
+  int64_t tokens = std::max(g.block_tokens(), g.cond_tokens()), block = g.block_tokens();
   y = arena.tensor({tokens, c.dim}, dtype);
   q = arena.tensor({tokens, c.dim}, dtype);
   k = arena.tensor({tokens, c.dim}, dtype);
@@ -47,28 +62,21 @@ DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType d
   patches = arena.tensor({widest, c.channels}, DType::kF32);
   cond_k = arena.tensor({g.cond_tokens(), c.dim}, dtype);
   injected = arena.tensor({block, c.dim}, DType::kF32);
-  block_turns = arena.tensor({block, pairs, 2}, DType::kF32);
-  cond_turns = arena.tensor({g.cond_tokens(), pairs, 2}, DType::kF32);
   zero_pose = arena.tensor({c.channels, g.block_latents, g.latent_height, g.latent_width}, DType::kF32);
   sinusoid = arena.tensor({1, c.freq_dim}, DType::kF32);
   time_hidden = arena.tensor({1, c.dim}, DType::kF32);
-  time = arena.tensor({1, c.dim}, DType::kF32);
   time_act = arena.tensor({1, c.dim}, DType::kF32);
-  time_projected = arena.tensor({6, c.dim}, DType::kF32);
   modulation = arena.tensor({6, c.dim}, DType::kF32);
   head_modulation = arena.tensor({2, c.dim}, DType::kF32);
   head = arena.tensor({block, c.channels * 4}, DType::kF32);
   text_rows = arena.tensor({c.text_len, c.text_dim}, DType::kF32);
   text_hidden = arena.tensor({c.text_len, c.dim}, dtype);
-  text = arena.tensor({c.text_len, c.dim}, dtype);
   constexpr int64_t kColumns = kMotionFrames + 12, kPad = 2;
   audio_mix = arena.tensor({kColumns + kPad, c.audio_dim}, DType::kF32);
   audio_1 = arena.tensor({kColumns + kPad, c.audio_tokens, c.dim / 4}, DType::kF32);
   audio_2 = arena.tensor({(kColumns + 1) / 2 + kPad, c.audio_tokens, c.dim / 2}, DType::kF32);
   audio_3 = arena.tensor({22, c.audio_tokens, c.dim}, DType::kF32);
   audio_global = arena.tensor({g.block_latents, c.dim}, DType::kF32);
-  audio_global_act = arena.tensor({g.block_latents, c.dim}, DType::kF32);
-  audio_local = arena.tensor({g.block_latents * (c.audio_tokens + 1), c.dim}, DType::kF32);
 }
 
 }  // namespace liveavatar

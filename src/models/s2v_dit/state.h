@@ -2,6 +2,7 @@
 // laid out by one constructor over an Arena; a measuring Arena gives its size, so the plan and the run cannot differ.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "core/memory.h"
@@ -26,15 +27,19 @@ struct RingCache : LayerCache {
 
 // What the sound of one block becomes, for one actor: the same for every denoising step.
 struct AudioTokens {
+  Tensor global, local;             // f32 [3, D] after SiLU, [3 * 5, D]: the audio encoder's
   std::vector<Modulation> adain;    // an injector each: shift, scale f32 [3, D]
   std::vector<KeyValues> injected;  // an injector each: K, V [3 * 5, D]
+  std::vector<char> ready;          // an injector each: made by the first forward that comes by its weights
   AudioTokens(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
 };
 
 // Everything that stays from block to block.
 struct DitCaches {
   LayerCache cond;               // reference + motion, K before RoPE; one for all steps
+  Tensor prompt;                 // [text_len, D], embedded
   LayerCache text;               // cross-attention K, V of the prompt [text_len, D]
+  std::vector<char> text_ready;  // a layer each: made by the first forward that comes by its weights
   std::vector<RingCache> rings;  // one a denoising step
   std::vector<AudioTokens> actors;
   Tensor actor_masks;  // f32 [actors, block tokens, D], used with several actors
@@ -43,30 +48,49 @@ struct DitCaches {
             Arena& arena);
 };
 
-// Buffers of one forward in flight. T = the larger of block and cond tokens.
+// One noisy forward. All f32, valid until its end.
+struct BlockInputs {
+  Tensor latents;            // [16, 3, H, W]
+  double timestep = 0;       // 0..1000
+  int64_t step = 0;          // which ring
+  int64_t start_latent = 0;  // absolute, a multiple of block_latents
+  int64_t relative_dist = 30;
+  Tensor pose;  // optional [16, 3, H, W]
+  // The block's sound, an actor each; empty: that of the caches. Blocks in flight together bring their own.
+  std::span<AudioTokens> sound;
+};
+
+// What a forward keeps from layer to layer. T = the larger of block and cond tokens.
+struct DitFlight {
+  BlockInputs in;
+  Tensor x;                        // f32 [T, D], the residual stream
+  Tensor block_turns, cond_turns;  // f32 [block tokens, d / 2, 2], [cond tokens, d / 2, 2]
+  Tensor time, time_projected;     // f32 [1, D], [6, D]
+  DitFlight(const DitConfig& config, const DitGeometry& geometry, Arena& arena);
+};
+
+// Buffers of the forwards in flight: what each keeps, and scratch that they use in turn.
 struct DitActivations {
-  Tensor x;                                      // f32 [T, D], the residual stream
-  Tensor y;                                      // [T, D], a norm's output: the next matrix's input
-  Tensor q, k, v;                                // [T, D]
-  Tensor attended;                               // [T, D]
-  Tensor hidden;                                 // [T, ffn]
-  Tensor motion_part;                            // f32 [16, 16, H, W]
-  Tensor patches;                                // f32 [T, widest patch]
-  Tensor cond_k;                                 // [cond tokens, D], cond keys after RoPE
-  Tensor injected;                               // f32 [block tokens, D], sum over actors
-  Tensor block_turns;                            // f32 [block tokens, d / 2, 2]
-  Tensor cond_turns;                             // f32 [cond tokens, d / 2, 2]
-  Tensor zero_pose;                              // f32 [C, 3, H, W]
-  Tensor sinusoid, time_hidden, time, time_act;  // f32 [1, freq], [1, D] x 3
-  Tensor time_projected;                         // f32 [6, D]
-  Tensor modulation;                             // f32 [6, D]
-  Tensor head_modulation;                        // f32 [2, D]
-  Tensor head;                                   // f32 [block tokens, 16 * 4]
-  Tensor text_rows, text_hidden, text;           // [text_len, text_dim] f32, [text_len, D] x 2
+  std::vector<DitFlight> flights;
+  Tensor y;                                // [T, D], a norm's output: the next matrix's input
+  Tensor q, k, v;                          // [T, D]
+  Tensor attended;                         // [T, D]
+  Tensor hidden;                           // [T, ffn]
+  Tensor motion_part;                      // f32 [16, 16, H, W]
+  Tensor patches;                          // f32 [T, widest patch]
+  Tensor cond_k;                           // [cond tokens, D], cond keys after RoPE
+  Tensor injected;                         // f32 [block tokens, D], sum over actors
+  Tensor zero_pose;                        // f32 [C, 3, H, W]
+  Tensor sinusoid, time_hidden, time_act;  // f32 [1, freq], [1, D] x 2
+  Tensor modulation;                       // f32 [6, D]
+  Tensor head_modulation;                  // f32 [2, D]
+  Tensor head;                             // f32 [block tokens, 16 * 4]
+  Tensor text_rows, text_hidden;           // [text_len, text_dim] f32, [text_len, D]
   // Audio encoder, f32; 85 columns in, 43, then 22 latent frames out; two rows of replicate padding in front of each.
   Tensor audio_mix, audio_1, audio_2, audio_3;
-  Tensor audio_global, audio_global_act, audio_local;  // [3, D], [3, D], [3 * 5, D]
-  DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
+  Tensor audio_global;  // [3, D]
+  DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena,
+                 int64_t in_flight = 1);
 };
 
 // The largest attention of a forward: all of a ring and the sink, or the prompt.

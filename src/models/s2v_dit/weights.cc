@@ -19,29 +19,6 @@ DitAttentionWeights load_attention(WeightLoader& loader, const std::string& name
   return w;
 }
 
-DitLayerWeights load_layer(WeightLoader& loader, const DitConfig& c, int64_t i) {
-  const std::string name = "blocks." + std::to_string(i);
-  DitLayerWeights w;
-  w.self_attention = load_attention(loader, name + ".self_attn", c.dim);
-  w.cross_attention = load_attention(loader, name + ".cross_attn", c.dim);
-  w.norm3_weight = loader.vector(name + ".norm3.weight", {c.dim});
-  w.norm3_bias = loader.vector(name + ".norm3.bias", {c.dim});
-  w.ffn_in = loader.linear(name + ".ffn.0", c.ffn_dim, c.dim);
-  w.ffn_out = loader.linear(name + ".ffn.2", c.dim, c.ffn_dim);
-  w.modulation = loader.vector(name + ".modulation", {6, c.dim});
-  return w;
-}
-
-AudioInjectorWeights load_injector(WeightLoader& loader, const DitConfig& c, size_t j) {
-  const std::string adain = "audio_injector.injector_adain_layers." + std::to_string(j) + ".linear";
-  AudioInjectorWeights w;
-  w.attention = load_attention(loader, "audio_injector.injector." + std::to_string(j), c.dim);
-  Shape both{2 * c.dim, c.dim};  // first half: shift
-  w.adain_shift = loader.linear_rows(adain, both, 0, c.dim);
-  w.adain_scale = loader.linear_rows(adain, both, c.dim, c.dim);
-  return w;
-}
-
 // SiLU(w) / sum SiLU(w) over the audio encoder's hidden states.
 Tensor load_layer_shares(WeightLoader& loader, const DitConfig& c) {
   Tensor weights = loader.read_f32("casual_audio_encoder.weights", {1, c.audio_layers, 1, 1});
@@ -70,8 +47,44 @@ AudioEncoderWeights load_audio_encoder(WeightLoader& loader, const DitConfig& c)
 
 }  // namespace
 
-Expected<DitWeights> load_dit_weights(const DitConfig& c, WeightLoader& loader) {
-  DitWeights w;
+std::vector<DitPage> dit_pages(const DitConfig& c) {
+  std::vector<DitPage> pages;
+  for (int64_t i = 0; i < c.layers; ++i) {
+    for (DitPart part : {DitPart::kSelfAttention, DitPart::kCrossAttention, DitPart::kFfn}) pages.push_back({part, i});
+    if (c.injector_of(i) >= 0) pages.push_back({DitPart::kInjector, i});
+  }
+  return pages;
+}
+
+DitPageWeights load_dit_page(const DitConfig& c, const DitPage& page, WeightLoader& loader) {
+  const std::string name = "blocks." + std::to_string(page.layer), j = std::to_string(c.injector_of(page.layer));
+  const std::string adain = "audio_injector.injector_adain_layers." + j + ".linear";
+  const Shape both{2 * c.dim, c.dim};  // first half: shift
+  DitPageWeights w;
+  switch (page.part) {
+    case DitPart::kSelfAttention:
+      w.attention = load_attention(loader, name + ".self_attn", c.dim);
+      break;
+    case DitPart::kCrossAttention:
+      w.norm3_weight = loader.vector(name + ".norm3.weight", {c.dim});
+      w.norm3_bias = loader.vector(name + ".norm3.bias", {c.dim});
+      w.attention = load_attention(loader, name + ".cross_attn", c.dim);
+      break;
+    case DitPart::kFfn:
+      w.ffn_in = loader.linear(name + ".ffn.0", c.ffn_dim, c.dim);
+      w.ffn_out = loader.linear(name + ".ffn.2", c.dim, c.ffn_dim);
+      break;
+    case DitPart::kInjector:
+      w.attention = load_attention(loader, "audio_injector.injector." + j, c.dim);
+      w.adain_shift = loader.linear_rows(adain, both, 0, c.dim);
+      w.adain_scale = loader.linear_rows(adain, both, c.dim, c.dim);
+      break;
+  }
+  return w;
+}
+
+DitCommonWeights load_dit_common(const DitConfig& c, WeightLoader& loader) {
+  DitCommonWeights w;
   w.patch = loader.linear("patch_embedding", c.dim, c.channels * volume(kPatch));
   w.pose_patch = loader.linear("cond_encoder", c.dim, c.channels * volume(kPatch));
   w.pack_1x = loader.linear("frame_packer.proj", c.dim, c.channels * volume(kPatch));
@@ -83,11 +96,29 @@ Expected<DitWeights> load_dit_weights(const DitConfig& c, WeightLoader& loader) 
   w.time_out = loader.linear("time_embedding.2", c.dim, c.dim);
   w.time_project = loader.linear("time_projection.1", 6 * c.dim, c.dim);
   w.kind = loader.vector("trainable_cond_mask.weight", {3, c.dim});
-  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) w.layers.push_back(load_layer(loader, c, i));
-  for (size_t j = 0; j < c.audio_inject_layers.size(); ++j) w.injectors.push_back(load_injector(loader, c, j));
+  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i)
+    w.modulation.push_back(loader.vector("blocks." + std::to_string(i) + ".modulation", {6, c.dim}));
   w.audio = load_audio_encoder(loader, c);
   w.head = loader.linear("head.head", c.channels * volume(kPatch), c.dim);
   w.head_modulation = loader.vector("head.modulation", {2, c.dim});
+  return w;
+}
+
+std::map<std::string, Shape> dit_tensors(const DitConfig& c, const Backend& backend) {
+  Budget counting{Budget::Measuring()};
+  WeightLoader loader(backend, counting, Tenant::kWeights, DType::kBF16);
+  loader.place_at(nullptr);
+  load_dit_common(c, loader);
+  for (const DitPage& page : dit_pages(c)) load_dit_page(c, page, loader);
+  return loader.asked();
+}
+
+Expected<DitWeights> load_dit_weights(const DitConfig& c, WeightLoader& loader) {
+  DitWeights w;
+  w.common = load_dit_common(c, loader);
+  for (const DitPage& page : dit_pages(c)) {
+    if (loader.status().ok()) w.pages.push_back(load_dit_page(c, page, loader));
+  }
   LA_RETURN_IF_ERROR(loader.status());
   w.buffers = loader.take_buffers();
   return w;

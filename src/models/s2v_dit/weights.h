@@ -1,6 +1,8 @@
-// The DiT's weights as named views. Packed for one backend; the bytes belong to DitWeights::buffers.
+// The DiT's weights as named views, packed for one backend; the bytes belong to somebody else.
 #pragma once
 
+#include <map>
+#include <string>
 #include <vector>
 
 #include "core/memory.h"
@@ -15,16 +17,19 @@ struct DitAttentionWeights {
   Tensor norm_q, norm_k;    // f32 [D]
 };
 
-struct DitLayerWeights {
-  DitAttentionWeights self_attention, cross_attention;
-  Tensor norm3_weight, norm3_bias;  // f32 [D]
-  LinearWeight ffn_in, ffn_out;     // [ffn, D], [D, ffn]
-  Tensor modulation;                // f32 [6, D]
+// The layers' weights come in pages: what is loaded, used and let go as a whole.
+enum class DitPart { kSelfAttention, kCrossAttention, kFfn, kInjector };
+struct DitPage {
+  DitPart part = DitPart::kSelfAttention;
+  int64_t layer = 0;  // of an injector: the layer it follows
 };
 
-struct AudioInjectorWeights {
-  DitAttentionWeights attention;
-  LinearWeight adain_shift, adain_scale;  // [D, D] each: the two halves of injector_adain_layers.j.linear
+// The weights of one page. Which of them are there depends on its part.
+struct DitPageWeights {
+  DitAttentionWeights attention;          // all but kFfn
+  Tensor norm3_weight, norm3_bias;        // kCrossAttention: f32 [D]
+  LinearWeight ffn_in, ffn_out;           // kFfn: [ffn, D], [D, ffn]
+  LinearWeight adain_shift, adain_scale;  // kInjector: [D, D], the two halves of injector_adain_layers.j.linear
 };
 
 struct AudioEncoderWeights {
@@ -34,19 +39,31 @@ struct AudioEncoderWeights {
   Tensor padding_token;       // f32 [1, D]
 };
 
-struct DitWeights {
+// All but the pages.
+struct DitCommonWeights {
   LinearWeight patch, pose_patch;                // [D, 16 * 4]
   LinearWeight pack_1x, pack_2x, pack_4x;        // frame packer
   LinearWeight text_in, text_out;                // [D, text_dim], [D, D]
   LinearWeight time_in, time_out, time_project;  // [D, 256], [D, D], [6 D, D]
   Tensor kind;                                   // f32 [3, D]: noisy, reference, motion
-  std::vector<DitLayerWeights> layers;
-  std::vector<AudioInjectorWeights> injectors;
+  std::vector<Tensor> modulation;                // a layer each: f32 [6, D]
   AudioEncoderWeights audio;
   LinearWeight head;       // [16 * 4, D]
   Tensor head_modulation;  // f32 [2, D]
+};
+
+struct DitWeights {
+  DitCommonWeights common;
+  std::vector<DitPageWeights> pages;  // in the order of dit_pages()
   std::vector<Buffer> buffers;
 };
+
+// In the order in which a noisy forward uses them; a prefill leaves out the injectors.
+std::vector<DitPage> dit_pages(const DitConfig& config);
+DitPageWeights load_dit_page(const DitConfig& config, const DitPage& page, WeightLoader& loader);
+DitCommonWeights load_dit_common(const DitConfig& config, WeightLoader& loader);
+// Every tensor by the original's name, in the shape that loading asks for.
+std::map<std::string, Shape> dit_tensors(const DitConfig& config, const Backend& backend);
 
 // Takes every tensor by the original's name; errors name the first tensor that is missing or has another shape.
 Expected<DitWeights> load_dit_weights(const DitConfig& config, WeightLoader& loader);

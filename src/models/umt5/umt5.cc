@@ -5,7 +5,6 @@
 
 #include "ops/attention.h"
 #include "ops/elementwise.h"
-#include "ops/layout.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
 
@@ -55,14 +54,24 @@ Expected<Umt5Config> read_umt5_config(const TensorSource& source) {
   return c;
 }
 
-Expected<Umt5Weights> load_umt5_weights(const Umt5Config& c, WeightLoader& loader) {
-  Umt5Weights w;
-  w.embedding = loader.table("token_embedding.weight", c.vocabulary, c.dim);
-  for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) w.layers.push_back(load_layer(loader, c, i));
-  w.norm = loader.vector("norm.weight", {c.dim});
+Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightLoader& loader, std::byte* page,
+                   const Umt5Visitor& visitor) {
+  for (size_t t = 0; t < ids.size(); ++t) {
+    Tensor row = loader.read_rows("token_embedding.weight", {c.vocabulary, c.dim}, ids[t], 1);
+    LA_RETURN_IF_ERROR(loader.status());
+    if (visitor.embedding) visitor.embedding(static_cast<int64_t>(t), row);
+  }
+  for (int64_t i = 0; i < c.layers; ++i) {
+    loader.place_at(page);
+    Umt5LayerWeights w = load_layer(loader, c, i);
+    LA_RETURN_IF_ERROR(loader.status());
+    if (visitor.layer) visitor.layer(w);
+  }
+  loader.place_at(page);
+  Tensor norm = loader.vector("norm.weight", {c.dim});
   LA_RETURN_IF_ERROR(loader.status());
-  w.buffers = loader.take_buffers();
-  return w;
+  if (visitor.norm) visitor.norm(norm);
+  return {};
 }
 
 int64_t position_bucket(int64_t distance, int64_t buckets) {
@@ -97,15 +106,18 @@ Expected<Umt5Memory> Umt5Memory::allocate(const Umt5Config& c, int64_t tokens, D
   Arena measure;
   Umt5Activations(c, tokens, dtype, measure);
   LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kText, measure.used_bytes()));
+  Budget counting{Budget::Measuring()};
+  WeightLoader sizes(backend, counting, Tenant::kText, dtype);
+  sizes.place_at(nullptr);
+  load_layer(sizes, c, 0);
+  LA_ASSIGN_OR_RETURN(memory.page, Buffer::allocate(budget, Tenant::kText, sizes.placed_bytes()));
   LA_ASSIGN_OR_RETURN(memory.rows, OwnedTensor::allocate(budget, Tenant::kConditioning, {tokens, c.dim}, DType::kF32));
   return memory;
 }
 
 Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& backend, Budget& budget, DType dtype) {
-  std::unique_ptr<Umt5> model(new Umt5(backend, budget, dtype));
+  std::unique_ptr<Umt5> model(new Umt5(source, backend, budget, dtype));
   LA_ASSIGN_OR_RETURN(model->config_, read_umt5_config(source));
-  WeightLoader loader(source, backend, budget, Tenant::kText, dtype);
-  LA_ASSIGN_OR_RETURN(model->weights_, load_umt5_weights(model->config_, loader));
   return model;
 }
 
@@ -150,9 +162,15 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
   int64_t tokens = static_cast<int64_t>(ids.size());
   LA_ASSIGN_OR_RETURN(Umt5Memory memory, Umt5Memory::allocate(config_, tokens, dtype_, backend_, budget_));
   Umt5Activations a(config_, tokens, dtype_, memory.arena);
-  ops::embedding(backend_, ids, weights_.embedding, a.x);
-  for (const Umt5LayerWeights& w : weights_.layers) layer(w, a);
-  ops::rms_norm(backend_, a.x, kEps, weights_.norm, memory.rows.tensor);
+  Umt5Visitor visitor;
+  visitor.embedding = [&](int64_t token, const Tensor& row) {
+    ops::copy(backend_, row, a.y.slice(token, 1));  // as rounded as a packed table is
+    ops::copy(backend_, a.y.slice(token, 1), a.x.slice(token, 1));
+  };
+  visitor.layer = [&](const Umt5LayerWeights& w) { layer(w, a); };
+  visitor.norm = [&](const Tensor& w) { ops::rms_norm(backend_, a.x, kEps, w, memory.rows.tensor); };
+  WeightLoader loader(source_, backend_, budget_, Tenant::kText, dtype_);
+  LA_RETURN_IF_ERROR(stream_umt5(config_, ids, loader, memory.page.data(), visitor));
   return std::move(memory.rows);
 }
 

@@ -1,7 +1,8 @@
 // UMT5 encoder: the prompt's rows for the video model. Source: UMT5 (arXiv 2304.09151), a T5 with a position table a
-// layer.
+// layer. A prompt is encoded once, so the weights pass through: a layer is read, run and overwritten by the next.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -24,18 +25,8 @@ struct Umt5LayerWeights {
   Tensor positions;             // f32 [buckets, heads]
 };
 
-struct Umt5Weights {
-  Tensor embedding;  // [vocabulary, D]
-  std::vector<Umt5LayerWeights> layers;
-  Tensor norm;  // f32 [D]
-  std::vector<Buffer> buffers;
-};
-
 // Sizes from the shapes of the checkpoint's tensors.
 Expected<Umt5Config> read_umt5_config(const TensorSource& source);
-// Takes every tensor by the original's name.
-Expected<Umt5Weights> load_umt5_weights(const Umt5Config& config, WeightLoader& loader);
-
 // Buffers of one pass over `tokens` tokens; over a measuring Arena only their size.
 struct Umt5Activations {
   Tensor x;                     // f32 [T, D]
@@ -46,39 +37,52 @@ struct Umt5Activations {
   Umt5Activations(const Umt5Config& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
-// Memory of one pass over `tokens` tokens: scratch, activations (text) and the rows that come out (conditioning).
+// Memory of one pass over `tokens` tokens: scratch, activations and one layer's weights (text), and the rows that come
+// out (conditioning).
 struct Umt5Memory {
   Arena arena;
+  Buffer page;
   OwnedTensor rows;  // [tokens, D] f32
   static Expected<Umt5Memory> allocate(const Umt5Config& config, int64_t tokens, DType dtype, Backend& backend,
                                        Budget& budget);
 };
+
+// Where the weights go on their way through `page`: each is valid during its call. All optional.
+struct Umt5Visitor {
+  std::function<void(int64_t token, const Tensor& row)> embedding;  // f32 [1, D]
+  std::function<void(const Umt5LayerWeights&)> layer;
+  std::function<void(const Tensor& weight)> norm;  // f32 [D]
+};
+// Takes every tensor by the original's name, in the order of a pass.
+Status stream_umt5(const Umt5Config& config, std::span<const int32_t> ids, WeightLoader& loader, std::byte* page,
+                   const Umt5Visitor& visitor);
 
 // distance = key position - query position -> row of the position table. Max distance 128, both directions.
 int64_t position_bucket(int64_t distance, int64_t buckets);
 
 class Umt5 {
  public:
-  // backend and budget outlive the model; weights may die after loading.
+  // Reads sizes; the weights are read by encode(). All three outlive the model.
   static Expected<std::unique_ptr<Umt5>> load(const TensorSource& weights, Backend& backend, Budget& budget,
                                               DType dtype);
   int64_t dim() const { return config_.dim; }
   const Umt5Config& config() const { return config_; }
 
   // ids of the real tokens (EOS included) -> [tokens, D] f32. Padding is never computed: masked keys change nothing.
-  // Error: no ids, or an id beyond the table.
+  // Error: no ids, an id beyond the table, or what reading the weights says.
   Expected<OwnedTensor> encode(std::span<const int32_t> ids);
 
  private:
-  Umt5(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
+  Umt5(const TensorSource& source, Backend& backend, Budget& budget, DType dtype)
+      : source_(source), backend_(backend), budget_(budget), dtype_(dtype) {}
   void layer(const Umt5LayerWeights& w, Umt5Activations& a);
   void fill_bias(const Tensor& positions, Umt5Activations& a);
 
+  const TensorSource& source_;
   Backend& backend_;
   Budget& budget_;
   DType dtype_;
   Umt5Config config_;
-  Umt5Weights weights_;
 };
 
 }  // namespace liveavatar

@@ -1,0 +1,145 @@
+// `liveavatar bench`: the video model of any shape at work on made-up weights, inside a budget.
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/run_report.h"
+#include "media/image.h"
+#include "pipeline/bench.h"
+#include "pipeline/job.h"
+
+namespace liveavatar::cli {
+namespace {
+
+struct Flags {
+  BenchOptions bench;
+  std::string shape = "mini", size = "128*128", json_file;
+  int64_t infer_frames = 48;
+  bool synthetic = false, quiet = false;
+};
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  liveavatar bench --shape mini --synthetic\n"
+    "  liveavatar bench --shape 14b --synthetic --size \"384*256\" --infer_frames 12 --blocks 1 --sample_steps 1 \\\n"
+    "    --memory_budget 8GiB --paging_dir /var/tmp\n"
+    "Weights, sound, prompt and portrait are made up: the pictures mean nothing, memory, reading and time are real.\n"
+    "Keys of --json: docs/paging.md.";
+
+void add_flags(CLI::App& app, Flags& f) {
+  PlanRequest& r = f.bench.request;
+  app.add_option("--shape", f.shape, "14b, 1.3b or mini")
+      ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
+      ->capture_default_str();
+  app.add_flag("--synthetic", f.synthetic, "Make the weights up (the only kind of bench today)")->required();
+  app.add_option("--size", f.size, "Of the video, as \"width*height\"")->capture_default_str();
+  app.add_option("--blocks", r.blocks, "Blocks of 12 frames")->check(CLI::Range(1, 100000))->capture_default_str();
+  app.add_option("--infer_frames", f.infer_frames, "Frames a clip: how much past the model holds")
+      ->check(CLI::Range(1, 4800))
+      ->capture_default_str();
+  app.add_option("--sample_steps", r.steps, "Denoising steps a block")->check(CLI::Range(1, 50))->capture_default_str();
+  app.add_option("--schedule", r.schedule, "auto, sequential or wavefront")
+      ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
+      ->capture_default_str();
+  app.add_option("--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--paging_dir", f.bench.paging_dir, "Where the weights go when they do not fit into the budget");
+  app.add_option("--resident_layers", f.bench.resident_layers, "Page all but so many layers, whatever the budget")
+      ->check(CLI::Range(0, 1024));
+  app.add_flag("--keep", f.bench.keep, "Leave the paging file for the next bench of this shape");
+  app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
+  app.add_option("--dtype", r.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str();
+  app.add_option("--threads", r.threads, "CPU threads")->check(CLI::Range(0, 1024));
+  app.add_option("--json", f.json_file, "Write the figures as JSON");
+  app.add_flag("--quiet", f.quiet, "Print the figures only");
+}
+
+constexpr double kGiB = double(size_t{1} << 30);
+
+std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes) {
+  const PlanRequest& r = b.request;
+  nlohmann::ordered_json json;
+  json["job"] = {{"shape", f.shape},   {"width", r.width}, {"height", r.height}, {"clip_frames", r.clip_frames},
+                 {"blocks", r.blocks}, {"steps", r.steps}, {"dtype", r.dtype},   {"device", r.device}};
+  json["budget_bytes"] = f.bench.budget_bytes;
+  json["predicted_peak_bytes"] = b.plan.peak_bytes;
+  json["measured_peak_bytes"] = measured_bytes;
+  json["charged_peak_bytes"] = b.charged_peak_bytes;
+  json["layers"] = r.shapes.dit.layers;
+  json["resident_layers"] = r.resident();
+  json["schedule"] = r.schedule;
+  json["in_flight"] = r.blocks_in_flight();
+  json["turns"] = b.turns;
+  json["paged_bytes"] = b.plan.paged_bytes;
+  json["run_bytes_read"] = b.run_bytes_read;
+  json["prefill_bytes_read"] = b.prefill_bytes_read;
+  json["direct_io"] = b.direct;
+  json["seconds"] = {{"pack", b.pack_seconds},
+                     {"load", b.load_seconds},
+                     {"prefill", b.prefill_seconds},
+                     {"run", b.run_seconds},
+                     {"waited_for_disk", b.seconds_waited}};
+  json["blocks"] = nlohmann::ordered_json::array();
+  for (const BenchResult::Block& block : b.blocks) {
+    char sum[17];
+    std::snprintf(sum, sizeof(sum), "%016llx", static_cast<unsigned long long>(block.checksum));
+    json["blocks"].push_back({{"at_seconds", block.at_seconds}, {"latents", sum}});
+  }
+  return json.dump(2);
+}
+
+void print(const BenchResult& b, size_t measured_bytes) {
+  const PlanRequest& r = b.request;
+  double blocks = double(r.blocks), read = double(b.run_bytes_read);
+  std::printf("%ldx%ld, %ld blocks, %ld steps, %s: %ld of %ld layers in memory, %s, %ld in flight\n", long(r.width),
+              long(r.height), long(r.blocks), long(r.steps), r.dtype.c_str(), long(r.resident()),
+              long(r.shapes.dit.layers), r.schedule.c_str(), long(r.blocks_in_flight()));
+  std::printf("memory     %.3f GiB planned, %.3f GiB measured (VmHWM), %.3f GiB charged\n",
+              double(b.plan.peak_bytes) / kGiB, double(measured_bytes) / kGiB, double(b.charged_peak_bytes) / kGiB);
+  std::printf("time       pack %.1f s, load %.1f s, sink %.1f s, blocks %.1f s: %.1f s a block\n", b.pack_seconds,
+              b.load_seconds, b.prefill_seconds, b.run_seconds, b.run_seconds / blocks);
+  if (!r.paged()) return;
+  std::printf("disk       %.3f GiB paged, %.3f GiB read a block, %.3f GiB a turn (%.3f of what is paged), %s\n",
+              double(b.plan.paged_bytes) / kGiB, read / kGiB / blocks, read / kGiB / double(b.turns),
+              read / double(b.turns) / double(b.plan.paged_bytes), b.direct ? "O_DIRECT" : "through the page cache");
+  std::printf("           %.3f GiB/s while blocks were made, of %.1f s they waited %.1f s for the disk\n",
+              read / kGiB / b.run_seconds, b.run_seconds, b.seconds_waited);
+}
+
+Status set_job(Flags& f) {
+  PlanRequest& r = f.bench.request;
+  LA_ASSIGN_OR_RETURN(r.shapes, named_model_shapes(f.shape));
+  LA_RETURN_IF_ERROR(parse_size(f.size).status());
+  size_t cross = f.size.find_first_of("*xX");
+  int64_t width = std::stoll(f.size.substr(0, cross)), height = std::stoll(f.size.substr(cross + 1));
+  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(height, width, height * width));
+  r.height = size.height;
+  r.width = size.width;
+  r.clip_frames = clip_frames(f.infer_frames);
+  return {};
+}
+
+int bench(Flags& f) {
+  if (Status status = set_job(f); !status.ok()) return report(status);
+  if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  auto result = run_bench(f.bench);
+  if (!result.ok()) return report(result.status());
+  size_t measured = peak_resident_bytes();
+  print(*result, measured);
+  Status written = f.json_file.empty() ? Status() : write_text("--json", f.json_file, to_json(f, *result, measured));
+  return written.ok() ? 0 : report(written);
+}
+
+}  // namespace
+
+Command add_bench(CLI::App& app) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("bench", "Measure the video model of any shape on made-up weights");
+  command->footer(kFooter);
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  add_flags(*command, *flags);
+  return [flags] { return bench(*flags); };
+}
+
+}  // namespace liveavatar::cli

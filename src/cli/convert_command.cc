@@ -1,0 +1,63 @@
+// `liveavatar convert`: the video model of a checkpoint folder in one file, laid out for paging.
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "cli/commands.h"
+#include "pipeline/dit_source.h"
+
+namespace liveavatar::cli {
+namespace {
+
+struct Flags {
+  EngineOptions engine;
+  std::string out;
+  bool quiet = false;
+};
+
+std::atomic<bool> g_stop{false};
+
+constexpr const char* kFooter =
+    "Example:\n"
+    "  liveavatar convert --ckpt_dir ckpt/Wan2.2-S2V-14B --lora_path_dmd ckpt/Live-Avatar --out s2v.packed\n"
+    "  liveavatar generate --ckpt_dir ckpt/Wan2.2-S2V-14B --dit s2v.packed --memory_budget 16GiB ...\n"
+    "The file fits the kernels of the machine that made it; another kind of CPU says so and wants its own.";
+
+int convert(const Flags& f) {
+  std::signal(SIGINT, [](int) { g_stop = true; });
+  Status status = convert_dit(f.engine, f.out, [&](uint64_t bytes, uint64_t of_bytes) {
+    if (!f.quiet) {
+      std::fprintf(stderr, "\r%s: %.1f of %.1f GB", f.out.c_str(), double(bytes) / 1e9, double(of_bytes) / 1e9);
+    }
+    return !g_stop;
+  });
+  if (!f.quiet) std::fprintf(stderr, status.ok() ? "\r%s: done                  \n" : "\n", f.out.c_str());
+  return status.ok() ? 0 : report(status);
+}
+
+}  // namespace
+
+Command add_convert(CLI::App& app) {
+  auto flags = std::make_shared<Flags>();
+  EngineOptions& engine = flags->engine;
+  CLI::App* command = app.add_subcommand("convert", "Write a checkpoint's video model into one file made for paging");
+  command->footer(kFooter);
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  command
+      ->add_option("--ckpt_dir", engine.checkpoint_dir,
+                   "Folder with config.json and diffusion_pytorch_model*.safetensors")
+      ->required();
+  command->add_option("--out", flags->out, "The file to write")->required();
+  command->add_option("--lora_path_dmd,--lora_path", engine.lora_path,
+                      "LoRA to merge in: liveavatar.safetensors, or the folder that holds it");
+  command->add_option("--lora_alpha", engine.lora_alpha, "Alpha that the LoRA was trained with")->capture_default_str();
+  command->add_option("--device", engine.device, "cpu or reference: who will read it")->capture_default_str();
+  command->add_option("--dtype", engine.dtype, "bf16 or f32")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str();
+  command->add_flag("--quiet", flags->quiet, "Print errors only");
+  return [flags] { return convert(*flags); };
+}
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,166 @@
+#include "models/s2v_dit/packed.h"
+
+#include <algorithm>
+
+namespace liveavatar {
+namespace {
+
+constexpr const char* kModel = "s2v_dit";
+
+std::string page_name(const DitPage& page) {
+  constexpr const char* kParts[] = {"self attention", "cross attention", "ffn", "audio injector"};
+  return "layer " + std::to_string(page.layer) + " " + kParts[static_cast<size_t>(page.part)];
+}
+
+size_t whole_pages(size_t bytes) { return (bytes + DirectFile::kAlign - 1) / DirectFile::kAlign * DirectFile::kAlign; }
+
+// Page 0 is the common one.
+void load_page(const DitConfig& config, size_t page, const std::vector<DitPage>& pages, WeightLoader& loader) {
+  if (page == 0) {
+    load_dit_common(config, loader);
+  } else {
+    load_dit_page(config, pages[page - 1], loader);
+  }
+}
+
+bool stays(int64_t layer, int64_t layers, int64_t resident) {
+  return (layer + 1) * resident / layers > layer * resident / layers;
+}
+
+}  // namespace
+
+std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, DType dtype) {
+  const std::vector<DitPage> pages = dit_pages(config);
+  std::vector<PackedPage> packed;
+  for (size_t p = 0; p <= pages.size(); ++p) {
+    Budget counting{Budget::Measuring()};
+    WeightLoader loader(backend, counting, Tenant::kWeights, dtype);
+    loader.place_at(nullptr);
+    load_page(config, p, pages, loader);
+    packed.push_back({p == 0 ? "common" : page_name(pages[p - 1]), {0, whole_pages(loader.placed_bytes())}});
+  }
+  return packed;
+}
+
+Status pack_dit(const DitConfig& config, const TensorSource& source, const Backend& backend, Budget& budget,
+                const PackJob& job) {
+  PackedHeader header;
+  header.model = kModel;
+  header.packing = backend.packing();
+  header.dtype = dtype_name(job.dtype);
+  header.config = dit_config_json(config);
+  header.source = source.where();
+  header.pages = dit_packed_pages(config, backend, job.dtype);
+  for (const auto& [name, shape] : dit_tensors(config, backend)) header.tensors.push_back({name, shape});
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, PackedWriter::create(job.path, std::move(header)));
+  const uint64_t all = writer->header().file_bytes();
+  const std::vector<DitPage> pages = dit_pages(config);
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, job.dtype);
+  for (size_t p = 0; p <= pages.size(); ++p) {
+    const PageSpan span = writer->header().pages[p].span;
+    if (job.progress && !job.progress(span.offset, all)) return cancelled("stopped on request");
+    LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
+    loader.place_at(page.data());
+    load_page(config, p, pages, loader);
+    LA_RETURN_IF_ERROR(loader.status());
+    LA_RETURN_IF_ERROR(writer->append(page.data()));
+  }
+  return writer->finish();
+}
+
+std::vector<PageSpan> PackedDit::spans() const {
+  std::vector<PageSpan> spans;
+  for (size_t p = 1; p < header.pages.size(); ++p) spans.push_back(header.pages[p].span);
+  return spans;
+}
+
+Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& backend, DType dtype) {
+  PackedDit packed;
+  packed.path = path;
+  packed.dtype = dtype;
+  LA_ASSIGN_OR_RETURN(packed.header, read_packed_header(path));
+  const PackedHeader& h = packed.header;
+  if (h.model != kModel) return corrupt(path + ": holds " + h.model + ", not a video model");
+  if (h.dtype != dtype_name(dtype)) {
+    return invalid_argument(path + ": holds " + h.dtype + ", " + dtype_name(dtype) +
+                            " is wanted; give the --dtype it was converted with, or convert again");
+  }
+  if (h.packing != backend.packing()) {
+    return unsupported(path + ": is packed as " + h.packing + ", the kernels chosen here read " + backend.packing() +
+                       "; run `liveavatar convert` on this machine, with this --device");
+  }
+  LA_ASSIGN_OR_RETURN(packed.config, parse_dit_config(h.config, path));
+  std::vector<PackedPage> want = dit_packed_pages(packed.config, backend, dtype);
+  bool same = want.size() == h.pages.size();
+  for (size_t p = 0; same && p < want.size(); ++p) same = want[p].span.bytes == h.pages[p].span.bytes;
+  if (!same) return corrupt(path + ": its pages are not those of its config; run `liveavatar convert` again");
+  return packed;
+}
+
+Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident,
+                                        Budget& budget) {
+  std::vector<bool> stay;
+  for (const DitPage& page : dit_pages(config)) stay.push_back(stays(page.layer, config.layers, resident));
+  return PageMemory::allocate(spans, stay, budget);
+}
+
+uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident) {
+  uint64_t bytes = 0;
+  const std::vector<DitPage> pages = dit_pages(config);
+  for (size_t p = 0; p < pages.size(); ++p)
+    bytes += stays(pages[p].layer, config.layers, resident) ? 0 : spans[p].bytes;
+  return bytes;
+}
+
+DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, DType dtype, std::byte* data) {
+  Budget counting{Budget::Measuring()};
+  WeightLoader loader(backend, counting, Tenant::kWeights, dtype);
+  loader.place_at(data);
+  return load_dit_common(config, loader);
+}
+
+Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, int64_t resident,
+                                                       const Backend& backend, Budget& budget) {
+  std::unique_ptr<PagedPages> paged(new PagedPages);
+  paged->pages_ = dit_pages(packed.config);
+  LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
+  Budget counting{Budget::Measuring()};
+  WeightLoader loader(backend, counting, Tenant::kWeights, packed.dtype);
+  for (size_t p = 0; p < paged->pages_.size(); ++p) {
+    std::vector<View> views;
+    auto add = [&](std::byte* data) {
+      loader.place_at(data);
+      views.push_back({data, load_dit_page(packed.config, paged->pages_[p], loader)});
+    };
+    if (memory.stay[p].data() != nullptr) {
+      add(memory.stay[p].data());
+    } else {
+      for (const Buffer& slot : memory.slots) add(slot.data());
+    }
+    paged->views_.push_back(std::move(views));
+  }
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
+  LA_ASSIGN_OR_RETURN(paged->pager_, WeightPager::open(std::move(file), packed.spans(), std::move(memory)));
+  return paged;
+}
+
+const DitPageWeights& PagedPages::pin(size_t page) {
+  const std::byte* data = pager_->pin(page);
+  const std::vector<View>& views = views_[page];
+  auto view = std::find_if(views.begin(), views.end(), [&](const View& v) { return v.data == data; });
+  LA_CHECK(view != views.end());
+  return view->weights;
+}
+
+void PagedPages::expect(Way way) {
+  if (expecting_ && way == way_) return;
+  expecting_ = true;
+  way_ = way;
+  std::vector<size_t> order;
+  for (size_t p = 0; p < pages_.size(); ++p) {
+    if (way == Way::kAll || pages_[p].part != DitPart::kInjector) order.push_back(p);
+  }
+  pager_->expect(std::move(order));
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,49 @@
+// Where the weights of the layers live: in memory, or on disk until a forward comes by. The forward does not know.
+#pragma once
+
+#include "models/s2v_dit/weights.h"
+
+namespace liveavatar {
+
+class DitPages {
+ public:
+  virtual ~DitPages() = default;
+  // The weights of a page, by its place in dit_pages(): there until it is let go. Waits for the disk if it must.
+  virtual const DitPageWeights& pin(size_t page) = 0;
+  virtual void release(size_t page) = 0;
+  // Which way the forwards to come go over the pages, again and again: all of them in order, or without the injectors.
+  enum class Way { kAll, kWithoutInjectors };
+  virtual void expect(Way way) = 0;
+  // The first failure sticks; from then on pinned pages hold anything.
+  virtual Status status() const = 0;
+};
+
+// A page for the length of a scope.
+class DitPin {
+ public:
+  DitPin(DitPages& pages, size_t page) : pages_(pages), page_(page), weights_(pages.pin(page)) {}
+  ~DitPin() { pages_.release(page_); }
+  DitPin(const DitPin&) = delete;
+  DitPin& operator=(const DitPin&) = delete;
+  const DitPageWeights& operator*() const { return weights_; }
+
+ private:
+  DitPages& pages_;
+  size_t page_;
+  const DitPageWeights& weights_;
+};
+
+// Everything in memory.
+class ResidentPages : public DitPages {
+ public:
+  explicit ResidentPages(const std::vector<DitPageWeights>& pages) : pages_(pages) {}
+  const DitPageWeights& pin(size_t page) override { return pages_[page]; }
+  void release(size_t) override {}
+  void expect(Way) override {}
+  Status status() const override { return {}; }
+
+ private:
+  const std::vector<DitPageWeights>& pages_;
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,195 @@
+#include "pipeline/bench.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "pipeline/job_plan.h"
+#include "pipeline/noise.h"
+#include "pipeline/sampler.h"
+#include "plan/cures.h"
+
+namespace liveavatar {
+namespace {
+
+// Removes the paging file when the bench is over, however it ends.
+struct FileGuard {
+  std::string path;
+  ~FileGuard() {
+    if (!path.empty()) ::unlink(path.c_str());
+  }
+};
+
+class Bench {
+ public:
+  explicit Bench(const BenchOptions& options) : o_(options) {}
+
+  Expected<BenchResult> run() {
+    LA_RETURN_IF_ERROR(decide());
+    budget_ = std::make_unique<Budget>(o_.budget_bytes == 0 ? Budget::kUnlimited : o_.budget_bytes);
+    LA_ASSIGN_OR_RETURN(program_, Charge::take(*budget_, Tenant::kRuntime, kProgramBytes));
+    LA_ASSIGN_OR_RETURN(backend_, make_backend(r().device, {.threads = r().threads, .budget = budget_.get()}));
+    FileGuard guard;
+    LA_RETURN_IF_ERROR(load(guard));
+    LA_RETURN_IF_ERROR(prepare());
+    LA_RETURN_IF_ERROR(make_blocks());
+    result_.charged_peak_bytes = budget_->peak_bytes();
+    dit_->page_out();
+    return std::move(result_);
+  }
+
+ private:
+  const PlanRequest& r() const { return result_.request; }
+  void say(const std::string& line) const {
+    if (o_.say) o_.say(line);
+  }
+  double lap() {
+    auto now = std::chrono::steady_clock::now();
+    double seconds = std::chrono::duration<double>(now - since_).count();
+    since_ = now;
+    return seconds;
+  }
+  uint64_t bytes_read() const { return dit_->pager() == nullptr ? 0 : dit_->pager()->bytes_read(); }
+
+  // Everything in memory if it fits, else paged.
+  Status decide() {
+    PlanRequest whole = o_.request;
+    whole.video_model_only = true;
+    LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
+    LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
+    bool fits = o_.budget_bytes == 0 || result_.plan.peak_bytes <= o_.budget_bytes;
+    if (fits && o_.resident_layers < 0) return {};
+    size_t wanted = result_.plan.peak_bytes;
+    whole.packed = true;
+    LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
+    if (o_.resident_layers >= 0) {
+      result_.request.resident_layers = std::min(o_.resident_layers, whole.shapes.dit.layers);
+      if (whole.schedule == "auto" && r().paged()) result_.request.schedule = "wavefront";
+    }
+    LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
+    if (o_.budget_bytes != 0 && result_.plan.peak_bytes > o_.budget_bytes) {
+      return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
+                           ", and " + mib_text(result_.plan.peak_bytes) +
+                           " with all layers paged; choose a smaller --size, --infer_frames or --sample_steps");
+    }
+    if (o_.paging_dir.empty() && fits) return invalid_argument("--resident_layers wants --paging_dir DIR");
+    if (o_.paging_dir.empty()) {
+      return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
+                           "; give --paging_dir DIR, and it fits with " + std::to_string(r().resident()) + " of " +
+                           std::to_string(r().shapes.dit.layers) + " layers in memory");
+    }
+    return {};
+  }
+
+  Status load(FileGuard& guard) {
+    const DitConfig& config = r().shapes.dit;
+    LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(r().dtype));
+    TensorSourcePtr source = made_up_tensors(dit_tensors(config, *backend_), o_.seed);
+    lap();
+    if (!r().packed) {
+      say("making up the weights in memory");
+      LA_ASSIGN_OR_RETURN(dit_, S2vDit::load(config, *source, *backend_, *budget_, dtype));
+      result_.load_seconds = lap();
+      return {};
+    }
+    std::string path = o_.paging_dir + "/bench-" + std::to_string(config.dim) + "x" + std::to_string(config.layers) +
+                       "-" + r().dtype + "-" + backend_->packing() + "-" + std::to_string(o_.seed) + ".packed";
+    auto packed = PackedDit::open(path, *backend_, dtype);
+    if (!packed.ok() || dit_config_json(packed->config) != dit_config_json(config)) {
+      say("making up the weights in " + path);
+      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path, dtype, {}}));
+      packed = PackedDit::open(path, *backend_, dtype);
+      result_.pack_seconds = lap();
+    }
+    if (!o_.keep) guard.path = path;
+    if (!packed.ok()) return packed.status();
+    LA_ASSIGN_OR_RETURN(dit_, S2vDit::open(*std::move(packed), *backend_, *budget_));
+    return {};
+  }
+
+  // As the clip loop does: memory, prompt, sink.
+  Status prepare() {
+    DitGeometry geometry = r().geometry();
+    SamplerOptions options{static_cast<int>(r().steps), 3.0, o_.seed, 0, r().blocks_in_flight()};
+    LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*dit_, *backend_, *budget_, geometry, options));
+    const DitConfig& c = r().shapes.dit;
+    int64_t kept = r().online_decode ? r().blocks_in_flight() : r().blocks;
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(c, geometry, kept, *budget_));
+    LA_RETURN_IF_ERROR(dit_->page_in(r().resident()));
+    result_.load_seconds += lap();
+    say("filling the sink");
+    Budget outside;  // gone before the blocks
+    constexpr uint64_t kPrompt = 1u << 20, kReference = kPrompt + 1, kMotion = kPrompt + 2;
+    LA_ASSIGN_OR_RETURN(OwnedTensor prompt, random({c.text_len / 2, c.text_dim}, kPrompt, outside));
+    sampler_->set_prompt(prompt.tensor);
+    LA_ASSIGN_OR_RETURN(OwnedTensor motion,
+                        random({c.channels, 19, geometry.latent_height, geometry.latent_width}, kMotion, outside));
+    fill(blocks_.reference.tensor, kReference);
+    LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, motion.tensor));
+    result_.prefill_seconds = lap();
+    result_.prefill_bytes_read = bytes_read();
+    return {};
+  }
+
+  Status make_blocks() {
+    say("making blocks");
+    uint64_t read_before = bytes_read();
+    double waited_before = dit_->pager() == nullptr ? 0 : dit_->pager()->seconds_waited();
+    auto begin = std::chrono::steady_clock::now();
+    BlockFeed feed;
+    feed.start = [this](int64_t block) -> Expected<BlockFeed::Start> {
+      constexpr uint64_t kSound = 1u << 21;
+      const Tensor& latents = blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
+      fill(latents, static_cast<uint64_t>(block));
+      fill(blocks_.features.tensor, kSound + static_cast<uint64_t>(block));
+      return BlockFeed::Start{blocks_.features.tensor, latents};
+    };
+    feed.done = [&](int64_t, const Tensor& latents) -> Status {
+      std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin;
+      result_.blocks.push_back({at.count(), checksum(latents)});
+      return {};
+    };
+    LA_RETURN_IF_ERROR(sampler_->run(0, r().blocks, feed));
+    result_.run_seconds = lap();
+    result_.run_bytes_read = bytes_read() - read_before;
+    int64_t lag = (r().steps + r().blocks_in_flight() - 1) / r().blocks_in_flight();
+    result_.turns = (r().blocks - 1) * lag + r().steps;
+    if (dit_->pager() != nullptr) {
+      result_.seconds_waited = dit_->pager()->seconds_waited() - waited_before;
+      result_.direct = dit_->pager()->direct();
+    }
+    return {};
+  }
+
+  static uint64_t checksum(const Tensor& t) {
+    uint64_t sum = 1469598103934665603u;
+    const auto* bytes = static_cast<const unsigned char*>(t.data);
+    for (size_t i = 0; i < t.bytes(); ++i) sum = (sum ^ bytes[i]) * 1099511628211u;
+    return sum;
+  }
+  void fill(const Tensor& t, uint64_t stream) const {
+    fill_noise(o_.seed, stream, {t.f32(), static_cast<size_t>(t.elements())});
+  }
+  Expected<OwnedTensor> random(Shape shape, uint64_t stream, Budget& budget) const {
+    LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(budget, Tenant::kConditioning, shape, DType::kF32));
+    fill(t.tensor, stream);
+    return t;
+  }
+
+  const BenchOptions& o_;
+  BenchResult result_;
+  std::unique_ptr<Budget> budget_;
+  Charge program_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<S2vDit> dit_;
+  BlockMemory blocks_;
+  std::unique_ptr<Sampler> sampler_;
+  std::chrono::steady_clock::time_point since_;
+};
+
+}  // namespace
+
+Expected<BenchResult> run_bench(const BenchOptions& options) { return Bench(options).run(); }
+
+}  // namespace liveavatar

@@ -1,0 +1,42 @@
+// The video model at work without a checkpoint: made-up weights, random sound, prompt and portrait. For measuring
+// memory, time and reading of shapes that one has not got. `liveavatar bench`.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "plan/memory_plan.h"
+
+namespace liveavatar {
+
+struct BenchOptions {
+  PlanRequest request;           // shape, size, blocks, steps, schedule, device, dtype
+  size_t budget_bytes = 0;       // 0: none
+  std::string paging_dir;        // where the weights go when they do not fit; empty: they must fit
+  bool keep = false;             // leave the paging file for the next run
+  int64_t resident_layers = -1;  // -1: as many as fit
+  uint64_t seed = 420;
+  std::function<void(const std::string& line)> say;  // optional: what is being done
+};
+
+struct BenchResult {
+  PlanRequest request;  // as settled
+  MemoryPlan plan;
+  size_t charged_peak_bytes = 0;
+  double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;
+  uint64_t prefill_bytes_read = 0, run_bytes_read = 0;  // of weights, from disk
+  double seconds_waited = 0;                            // for the disk, while blocks were made
+  int64_t turns = 0;                                    // of the schedule: each goes through all layers once
+  bool direct = true;                                   // past the page cache
+  struct Block {
+    double at_seconds = 0;  // when it was finished, since the first began
+    uint64_t checksum = 0;  // of its latents
+  };
+  std::vector<Block> blocks;
+};
+
+// kOutOfMemory where the budget has no room, with what would have.
+Expected<BenchResult> run_bench(const BenchOptions& options);
+
+}  // namespace liveavatar

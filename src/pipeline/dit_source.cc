@@ -1,0 +1,90 @@
+#include "pipeline/dit_source.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "plan/memory_plan.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr const char* kStem = "diffusion_pytorch_model";
+
+// Path, size and time of change of a file.
+std::string stamp(const fs::path& path) {
+  std::error_code ignored;
+  auto changed = fs::last_write_time(path, ignored).time_since_epoch().count();
+  return fs::absolute(path, ignored).string() + " " + std::to_string(fs::file_size(path, ignored)) + " " +
+         std::to_string(changed) + "\n";
+}
+
+// Changes with whatever would make other weights.
+Expected<std::string> fingerprint(const EngineOptions& options, const std::string& dit_dir,
+                                  const std::string& packing) {
+  std::vector<std::string> files;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(dit_dir, ignored)) {
+    std::string name = entry.path().filename().string();
+    if (name.starts_with(kStem) || name == "config.json") files.push_back(stamp(entry.path()));
+  }
+  if (!options.lora_path.empty()) {
+    LA_ASSIGN_OR_RETURN(std::string lora, find_lora(options.lora_path));
+    files.push_back(stamp(lora) + std::to_string(options.lora_alpha));
+  }
+  std::sort(files.begin(), files.end());
+  uint64_t hash = 14695981039346656037u;
+  auto add = [&](const std::string& text) {
+    for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  };
+  for (const std::string& file : files) add(file);
+  add(options.dtype + packing);
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  return std::string(text);
+}
+
+}  // namespace
+
+bool from_packed_file(const EngineOptions& options) {
+  return !options.packed_dit.empty() || (!options.paging_dir.empty() && options.memory_budget_bytes > 0);
+}
+
+Expected<TensorSourcePtr> open_dit_tensors(const std::string& dit_dir, const EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_safetensors_folder(dit_dir, kStem));
+  if (options.lora_path.empty()) return base;
+  LA_ASSIGN_OR_RETURN(std::string file, find_lora(options.lora_path));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr adapter, open_safetensors(file));
+  LA_ASSIGN_OR_RETURN(LoraMerge merge, merge_lora(base, adapter, static_cast<float>(options.lora_alpha)));
+  return merge.source;
+}
+
+Expected<std::string> paging_file(const EngineOptions& options, const std::string& dit_dir, const Backend& backend,
+                                  Budget& budget) {
+  std::error_code ignored;
+  if (!fs::is_directory(options.paging_dir, ignored))
+    return not_found("--paging_dir " + options.paging_dir + ": no such folder");
+  LA_ASSIGN_OR_RETURN(std::string key, fingerprint(options, dit_dir, backend.packing()));
+  LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(options.dtype));
+  std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";
+  if (fs::exists(path, ignored) && PackedDit::open(path, backend, dtype).ok()) return path;
+  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(dit_dir + "/config.json"));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(dit_dir, options));
+  LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path, dtype, {}}));
+  return path;
+}
+
+Status convert_dit(const EngineOptions& options, const std::string& out,
+                   const std::function<bool(uint64_t bytes, uint64_t of_bytes)>& progress) {
+  const std::string& dir = options.checkpoint_dir;
+  LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(options.dtype));
+  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(dir + "/config.json"));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(dir, options));
+  Budget budget;
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend,
+                      make_backend(options.device, {.threads = options.threads, .budget = &budget}));
+  return pack_dit(config, *source, *backend, budget, {out, dtype, progress});
+}
+
+}  // namespace liveavatar

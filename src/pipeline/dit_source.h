@@ -1,0 +1,28 @@
+// Where a job's video model comes from: the checkpoint folder with its LoRA, or a packed file.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "liveavatar/liveavatar.h"
+#include "models/s2v_dit/s2v_dit.h"
+#include "weights/checkpoint.h"
+
+namespace liveavatar {
+
+// Whether the layers come from a packed file: one that was given, or one in the paging folder.
+bool from_packed_file(const EngineOptions& options);
+
+// The folder's tensors, the LoRA merged in.
+Expected<TensorSourcePtr> open_dit_tensors(const std::string& dit_dir, const EngineOptions& options);
+
+// The packed file of this folder, LoRA, dtype and backend in the paging folder; made if it is not there yet.
+Expected<std::string> paging_file(const EngineOptions& options, const std::string& dit_dir, const Backend& backend,
+                                  Budget& budget);
+
+// `liveavatar convert`: options name folder, LoRA, device and dtype.
+Status convert_dit(const EngineOptions& options, const std::string& out,
+                   const std::function<bool(uint64_t bytes, uint64_t of_bytes)>& progress);
+
+}  // namespace liveavatar

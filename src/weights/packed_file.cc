@@ -1,0 +1,244 @@
+#include "weights/packed_file.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "weights/file.h"
+
+namespace liveavatar {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr char kMagic[8] = {'L', 'V', 'A', 'V', 'P', 'A', 'C', 'K'};
+constexpr uint64_t kMaxHeaderBytes = 64u << 20;
+
+struct Prefix {
+  char magic[8];
+  uint64_t header_bytes, header_checksum;
+};
+
+uint64_t round_up(uint64_t n) { return (n + DirectFile::kAlign - 1) / DirectFile::kAlign * DirectFile::kAlign; }
+
+// As long for every checksum, so that they can be filled in at the end.
+std::string hex(uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+std::string to_json(const PackedHeader& h) {
+  Json json;
+  json["version"] = PackedHeader::kVersion;
+  json["model"] = h.model;
+  json["packing"] = h.packing;
+  json["dtype"] = h.dtype;
+  json["source"] = h.source;
+  json["config"] = Json::parse(h.config);
+  json["pages"] = Json::array();
+  for (const PackedPage& p : h.pages)
+    json["pages"].push_back(
+        {{"name", p.name}, {"offset", p.span.offset}, {"bytes", p.span.bytes}, {"checksum", hex(p.checksum)}});
+  json["tensors"] = Json::object();
+  for (const auto& t : h.tensors) {
+    json["tensors"][t.name] = Json::array();
+    for (int i = 0; i < t.shape.rank(); ++i) json["tensors"][t.name].push_back(t.shape[i]);
+  }
+  return json.dump();
+}
+
+uint64_t text_checksum(const std::string& text) {
+  std::string padded = text;
+  padded.resize((text.size() + 31) / 32 * 32, ' ');
+  return page_checksum(reinterpret_cast<const std::byte*>(padded.data()), padded.size());
+}
+
+Status broken(const std::string& path, const std::string& why) {
+  return corrupt(path + ": " + why + "; run `liveavatar convert` again, or copy the file again");
+}
+
+// The header checked itself by its checksum: what is missing here was never written, but nothing is taken on trust.
+Expected<PackedHeader> parse(const std::string& path, const std::string& text) {
+  Json json = Json::parse(text, nullptr, false);
+  if (!json.is_object() || !json.contains("version") || !json["version"].is_number_integer())
+    return broken(path, "its header is no JSON of ours");
+  if (json["version"] != PackedHeader::kVersion) {
+    return unsupported(path + ": version " + json["version"].dump() + " of the packed format, this program reads " +
+                       std::to_string(PackedHeader::kVersion) + "; run `liveavatar convert` again");
+  }
+  PackedHeader h;
+  for (auto [key, to] : {std::pair("model", &h.model), std::pair("packing", &h.packing), std::pair("dtype", &h.dtype),
+                         std::pair("source", &h.source)}) {
+    if (!json.contains(key) || !json[key].is_string()) return broken(path, std::string("its header lacks ") + key);
+    *to = json[key];
+  }
+  if (!json.contains("config") || !json.contains("pages") || !json["pages"].is_array() || !json.contains("tensors"))
+    return broken(path, "its header is not complete");
+  h.config = json["config"].dump();
+  uint64_t end = 0;
+  for (const auto& p : json["pages"]) {
+    bool good = p.is_object() && p.contains("name") && p["name"].is_string() && p.contains("offset") &&
+                p["offset"].is_number_unsigned() && p.contains("bytes") && p["bytes"].is_number_unsigned() &&
+                p.contains("checksum") && p["checksum"].is_string();
+    if (!good) return broken(path, "its header has a page without a place");
+    PackedPage page;
+    page.name = p["name"];
+    page.span = {p["offset"], p["bytes"]};
+    page.checksum = std::strtoull(p["checksum"].get<std::string>().c_str(), nullptr, 16);
+    bool placed = page.span.offset % DirectFile::kAlign == 0 && page.span.bytes % DirectFile::kAlign == 0 &&
+                  page.span.offset >= end && page.span.bytes <= (uint64_t{1} << 46);
+    if (!placed) return broken(path, "page " + page.name + " is not where a page can be");
+    end = page.span.offset + page.span.bytes;
+    h.pages.push_back(page);
+  }
+  for (const auto& [name, dims] : json["tensors"].items()) {
+    Shape shape;
+    for (const auto& d : dims) {
+      if (!d.is_number_integer() || shape.rank() == Shape::kMaxRank) return broken(path, "tensor " + name);
+      shape.push_back(d);
+    }
+    h.tensors.push_back({name, shape});
+  }
+  return h;
+}
+
+}  // namespace
+
+uint64_t PackedHeader::file_bytes() const {
+  return pages.empty() ? 0 : pages.back().span.offset + pages.back().span.bytes;
+}
+
+uint64_t PackedHeader::parameters() const {
+  uint64_t count = 0;
+  for (const Tensor& t : tensors) count += static_cast<uint64_t>(t.shape.elements());
+  return count;
+}
+
+// Four chains side by side, so that it is as fast as memory.
+uint64_t page_checksum(const std::byte* data, size_t bytes) {
+  LA_CHECK(bytes % 32 == 0);
+  uint64_t sums[4] = {1, 2, 3, 4};
+  for (size_t at = 0; at < bytes; at += 32) {
+    uint64_t words[4];
+    std::memcpy(words, data + at, 32);
+    for (int i = 0; i < 4; ++i) sums[i] = (sums[i] ^ words[i]) * 0x9E3779B97F4A7C15u + (sums[i] >> 31);
+  }
+  return sums[0] ^ (sums[1] * 3) ^ (sums[2] * 5) ^ (sums[3] * 7);
+}
+
+bool is_packed_file(const std::string& path) {
+  auto file = File::open(path);
+  char magic[sizeof(kMagic)];
+  return file.ok() && (*file)->read(0, magic, sizeof(magic)).ok() && std::memcmp(magic, kMagic, sizeof(magic)) == 0;
+}
+
+Expected<PackedHeader> read_packed_header(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
+  Prefix prefix{};
+  if (file->bytes() < sizeof(prefix)) return broken(path, "not a packed model");
+  LA_RETURN_IF_ERROR(file->read(0, &prefix, sizeof(prefix)));
+  if (std::memcmp(prefix.magic, kMagic, sizeof(kMagic)) != 0) return broken(path, "not a packed model");
+  if (prefix.header_bytes > kMaxHeaderBytes || prefix.header_bytes > file->bytes() - sizeof(prefix))
+    return broken(path, "cut off in its header");
+  std::string text(prefix.header_bytes, '\0');
+  LA_RETURN_IF_ERROR(file->read(sizeof(prefix), text.data(), text.size()));
+  if (text_checksum(text) != prefix.header_checksum) return broken(path, "its header is damaged");
+  LA_ASSIGN_OR_RETURN(PackedHeader header, parse(path, text));
+  if (file->bytes() != header.file_bytes()) {
+    return broken(path, "has " + std::to_string(file->bytes()) + " bytes, its header says " +
+                            std::to_string(header.file_bytes()) + ": cut off");
+  }
+  return header;
+}
+
+Status verify_packed_file(const std::string& path, Budget& budget) {
+  LA_ASSIGN_OR_RETURN(PackedHeader header, read_packed_header(path));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(path));
+  const std::atomic<bool> never{false};
+  for (const PackedPage& page : header.pages) {
+    LA_ASSIGN_OR_RETURN(Buffer buffer, Buffer::allocate(budget, Tenant::kWeights, page.span.bytes));
+    LA_RETURN_IF_ERROR(file->read(page.span.offset, buffer.data(), page.span.bytes, never));
+    if (page_checksum(buffer.data(), page.span.bytes) != page.checksum)
+      return broken(path, "page " + page.name + " is damaged");
+  }
+  return {};
+}
+
+Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& path, PackedHeader header) {
+  std::unique_ptr<PackedWriter> writer(new PackedWriter(path, std::move(header)));
+  PackedHeader& h = writer->header_;
+  // Offsets have as many digits as they need: widen the header's room until they fit.
+  for (uint64_t begin = DirectFile::kAlign;; begin += DirectFile::kAlign) {
+    uint64_t at = begin;
+    for (PackedPage& page : h.pages) {
+      page.span.offset = at;
+      at += page.span.bytes;
+    }
+    uint64_t wanted = round_up(sizeof(Prefix) + to_json(h).size());
+    if (wanted <= begin) break;
+    begin = wanted - DirectFile::kAlign;
+  }
+  writer->partial_ = path + ".partial";
+  writer->descriptor_ = ::open(writer->partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (writer->descriptor_ < 0) return io_error(path + ": " + std::strerror(errno));
+  struct statvfs disk {};
+  if (fstatvfs(writer->descriptor_, &disk) == 0) {
+    uint64_t left = uint64_t{disk.f_bavail} * disk.f_frsize;
+    if (left < h.file_bytes()) {
+      auto gb = [](uint64_t bytes) {
+        return std::to_string(bytes / 100'000'000 / 10) + "." + std::to_string(bytes / 100'000'000 % 10) + " GB";
+      };
+      return io_error(path + ": the packed model takes " + gb(h.file_bytes()) + ", the disk has " + gb(left) +
+                      " left; choose another place");
+    }
+  }
+  return writer;
+}
+
+PackedWriter::~PackedWriter() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(partial_.c_str());
+}
+
+Status PackedWriter::write(const void* data, size_t bytes, uint64_t offset) {
+  const char* from = static_cast<const char*>(data);
+  while (bytes > 0) {
+    ssize_t put = ::pwrite(descriptor_, from, bytes, static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return io_error(partial_ + ": " + std::strerror(errno));
+    from += put;
+    offset += static_cast<uint64_t>(put);
+    bytes -= static_cast<size_t>(put);
+  }
+  return {};
+}
+
+Status PackedWriter::append(const std::byte* data) {
+  PackedPage& page = header_.pages[next_++];
+  page.checksum = page_checksum(data, page.span.bytes);
+  return write(data, page.span.bytes, page.span.offset);
+}
+
+Status PackedWriter::finish() {
+  LA_CHECK(next_ == header_.pages.size());
+  std::string text = to_json(header_);
+  Prefix prefix{};
+  std::memcpy(prefix.magic, kMagic, sizeof(kMagic));
+  prefix.header_bytes = text.size();
+  prefix.header_checksum = text_checksum(text);
+  LA_RETURN_IF_ERROR(write(text.data(), text.size(), sizeof(prefix)));
+  LA_RETURN_IF_ERROR(write(&prefix, sizeof(prefix), 0));
+  if (::fsync(descriptor_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0)
+    return io_error(path_ + ": " + std::strerror(errno));
+  ::close(descriptor_);
+  descriptor_ = -1;
+  return {};
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,229 @@
+// Whole jobs with weights in memory and on disk, block after block and as a wavefront: the same latents to the bit,
+// inside the budget, to the byte of the plan.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "pipeline/bench.h"
+#include "pipeline/clip_loop.h"
+#include "pipeline/dit_source.h"
+#include "pipeline/job_plan.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+const std::string kSource = LA_SOURCE_DIR;
+
+class PagedJobTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_paged_job_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+    options_.checkpoint_dir = kSource + "/models/mini";
+    options_.threads = 2;
+    job_.image = kSource + "/assets/demo/portrait.png";
+    job_.audio = kSource + "/assets/demo/voice.wav";
+    for (int i = 0; i < 100; ++i) job_.prompt += "talk ";  // all slots: the plan's prompt
+    job_.size = "64*64";
+    job_.num_clip = 2;
+    job_.infer_frames = 24;
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  std::string convert() {
+    std::string path = (dir_ / "mini.packed").string();
+    Status status = fs::exists(path) ? Status() : convert_dit(options_, path, {});
+    EXPECT_TRUE(status.ok()) << status.message();
+    return path;
+  }
+  // The plan with so many layers in memory; its peak as a budget leaves just those.
+  PlanRequest plan_with(int64_t resident, const std::string& schedule) {
+    EngineOptions options = options_;
+    options.packed_dit = convert();
+    PlanRequest request = *plan_request(options, job_);
+    request.resident_layers = resident;
+    request.schedule = schedule;
+    return request;
+  }
+  // Runs the job: latents of all blocks, in order.
+  std::vector<float> latents(const EngineOptions& options, const std::string& schedule, MemoryPlan* plan = nullptr) {
+    auto models = Models::load(options);
+    EXPECT_TRUE(models.ok()) << models.status().message();
+    if (!models.ok()) return {};
+    Job job = job_;
+    job.schedule = schedule;
+    std::vector<float> all;
+    int64_t next = 0;
+    RunHooks hooks;
+    hooks.latents = [&](int64_t block, const Tensor& t) {
+      EXPECT_EQ(block, next++);
+      all.insert(all.end(), t.f32(), t.f32() + t.elements());
+    };
+    TenantBytes used{};
+    Status status = run_job(
+        **models, job,
+        [&](const VideoBlock&) {
+          used = (*models)->budget->used_by_tenant();
+          return true;
+        },
+        hooks);
+    EXPECT_TRUE(status.ok()) << status.message();
+    if (plan != nullptr) {
+      EXPECT_EQ((*models)->budget->peak_bytes(), plan->peak_bytes);
+      EXPECT_EQ((*models)->budget->peak_by_tenant(), plan->peak_by_tenant);
+      EXPECT_EQ(used, plan->steady_by_tenant);
+    }
+    return all;
+  }
+
+  fs::path dir_;
+  EngineOptions options_;
+  Job job_;
+};
+
+TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
+  const std::vector<float> want = latents(options_, "sequential");
+  ASSERT_EQ(want.size(), size_t(4 * 16 * 3 * 8 * 8));
+  EXPECT_EQ(latents(options_, "wavefront"), want);
+  for (const char* schedule : {"sequential", "wavefront"}) {
+    for (int64_t resident : {0, 4}) {
+      PlanRequest request = plan_with(resident, schedule);
+      MemoryPlan plan = *plan_memory(request);
+      EngineOptions options = options_;
+      options.packed_dit = convert();
+      options.memory_budget_bytes = plan.peak_bytes;
+      EXPECT_EQ(settle(request, plan.peak_bytes)->resident(), resident);
+      EXPECT_EQ(latents(options, schedule, &plan), want) << schedule << ", " << resident << " in memory";
+    }
+  }
+  EngineOptions all = options_;
+  all.packed_dit = convert();
+  EXPECT_EQ(latents(all, "auto"), want);  // without a budget
+}
+
+TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepsAreTheSameToo) {
+  job_.online_decode = false;
+  job_.sample_steps = 3;
+  job_.infer_frames = 12;  // one block before the sink is renewed, three side by side after it
+  job_.num_clip = 4;
+  const std::vector<float> want = latents(options_, "sequential");
+  MemoryPlan plan = *plan_memory(plan_with(1, "wavefront"));
+  EngineOptions options = options_;
+  options.packed_dit = convert();
+  options.memory_budget_bytes = plan.peak_bytes;
+  EXPECT_EQ(latents(options, "auto", &plan), want);
+}
+
+// A budget without room for all: refused without a place to page to; with one the file is made, used and used again.
+TEST_F(PagedJobTest, APagingFolderMakesItFit) {
+  const std::vector<float> want = latents(options_, "auto");
+  MemoryPlan lean = *plan_memory(plan_with(2, "wavefront"));
+  fs::remove(dir_ / "mini.packed");
+  options_.memory_budget_bytes = lean.peak_bytes;
+  PlanRequest request = *plan_request(options_, job_);
+  Status refused = check_fits(request, options_.memory_budget_bytes);
+  EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
+  EXPECT_NE(refused.message().find("--paging_dir DIR"), std::string::npos) << refused.message();
+  options_.paging_dir = dir_.string();
+  EXPECT_EQ(latents(options_, "auto", &lean), want);
+  ASSERT_EQ(std::distance(fs::directory_iterator(dir_), {}), 1);
+  fs::path file = fs::directory_iterator(dir_)->path();
+  auto made = fs::last_write_time(file);
+  EXPECT_EQ(latents(options_, "sequential").size(), want.size());
+  EXPECT_EQ(fs::last_write_time(file), made);
+  // Not needed: forgotten before anything is packed.
+  options_.memory_budget_bytes = size_t{4} << 30;
+  EXPECT_TRUE(drop_idle_paging(options_, job_).ok());
+  EXPECT_TRUE(options_.paging_dir.empty());
+  options_.memory_budget_bytes = lean.peak_bytes;
+  options_.paging_dir = "/nowhere";
+  EXPECT_EQ(Models::load(options_).status().code(), ErrorCode::kNotFound);
+}
+
+TEST_F(PagedJobTest, AStopAndABrokenFileEndTheJobAndLeaveTheEngineWell) {
+  MemoryPlan plan = *plan_memory(plan_with(1, "wavefront"));
+  EngineOptions options = options_;
+  options.packed_dit = convert();
+  options.memory_budget_bytes = plan.peak_bytes;
+  auto engine = *Engine::load(options);
+  size_t used = engine->memory_used_bytes();
+  int64_t blocks = 0;
+  EXPECT_EQ(engine->generate(job_, [&](const VideoBlock&) { return ++blocks < 2; }).code(), ErrorCode::kCancelled);
+  EXPECT_EQ(blocks, 2);
+  size_t again = engine->memory_used_bytes();
+  EXPECT_TRUE(engine->generate(job_, [](const VideoBlock&) { return true; }).ok());
+  EXPECT_EQ(engine->memory_used_bytes(), again);
+  EXPECT_LE(engine->memory_peak_bytes(), plan.peak_bytes);
+  EXPECT_GE(again, used);  // scratch of attention stays
+  fs::resize_file(options.packed_dit, fs::file_size(options.packed_dit) / 2);
+  Status status = engine->generate(job_, [](const VideoBlock&) { return true; });
+  EXPECT_EQ(status.code(), ErrorCode::kCorrupt);
+  EXPECT_NE(status.message().find("mini.packed"), std::string::npos) << status.message();
+  EXPECT_EQ(engine->memory_used_bytes(), again);
+  EXPECT_EQ(Models::load(options).status().code(), ErrorCode::kCorrupt);
+}
+
+TEST_F(PagedJobTest, ALoraBelongsIntoTheFile) {
+  EngineOptions options = options_;
+  options.packed_dit = convert();
+  options.lora_path = kSource + "/tests/goldens/generate/lora";
+  EXPECT_EQ(Models::load(options).status().code(), ErrorCode::kInvalidArgument);
+}
+
+BenchOptions bench_options(const std::string& dir) {
+  BenchOptions o;
+  o.request.shapes = *named_model_shapes("mini");
+  o.request.height = o.request.width = 64;
+  o.request.clip_frames = 24;
+  o.request.blocks = 8;
+  o.request.threads = 2;
+  o.paging_dir = dir;
+  return o;
+}
+
+TEST_F(PagedJobTest, AWavefrontReadsAPageOnceForAllBlocksInFlight) {
+  BenchOptions o = bench_options(dir_.string());
+  auto whole = run_bench(o);
+  ASSERT_TRUE(whole.ok()) << whole.status().message();
+  EXPECT_EQ(whole->run_bytes_read, 0u);
+  EXPECT_EQ(whole->charged_peak_bytes, whole->plan.peak_bytes);
+  auto same_latents = [&](const BenchResult& b) {
+    for (size_t i = 0; i < 8; ++i) EXPECT_EQ(b.blocks[i].checksum, whole->blocks[i].checksum) << i;
+  };
+  o.keep = true;
+  for (int64_t resident : {0, 3}) {
+    o.resident_layers = resident;
+    for (const char* schedule : {"auto", "sequential"}) {
+      o.request.schedule = schedule;
+      auto b = run_bench(o);
+      ASSERT_TRUE(b.ok()) << b.status().message();
+      same_latents(*b);
+      EXPECT_EQ(b->charged_peak_bytes, b->plan.peak_bytes);
+      EXPECT_EQ(b->turns, b->request.schedule == "wavefront" ? 8 + 3 : 8 * 4);
+      EXPECT_LE(double(b->run_bytes_read), 1.1 * double(b->turns) * double(b->plan.paged_bytes));
+      EXPECT_GE(double(b->run_bytes_read), 0.9 * double(b->turns) * double(b->plan.paged_bytes));
+    }
+  }
+}
+
+TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndTakesItsFileAway) {
+  BenchOptions o = bench_options(dir_.string());
+  auto whole = run_bench(o);
+  o.budget_bytes = whole->plan.peak_bytes - (size_t{4} << 20);
+  auto b = run_bench(o);
+  ASSERT_TRUE(b.ok()) << b.status().message();
+  EXPECT_TRUE(b->request.paged());
+  EXPECT_EQ(b->request.schedule, "wavefront");
+  EXPECT_LE(b->charged_peak_bytes, o.budget_bytes);
+  EXPECT_EQ(b->blocks.back().checksum, whole->blocks.back().checksum);
+  EXPECT_TRUE(fs::is_empty(dir_));
+  o.paging_dir.clear();
+  EXPECT_NE(run_bench(o).status().message().find("--paging_dir"), std::string::npos);
+  o.budget_bytes = size_t{30} << 20;
+  EXPECT_EQ(run_bench(o).status().code(), ErrorCode::kOutOfMemory);
+}
+
+}  // namespace
+}  // namespace liveavatar

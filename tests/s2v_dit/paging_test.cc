@@ -1,0 +1,147 @@
+// The DiT from a packed file: the same bits with any number of layers in memory, and files that do not fit.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "models/s2v_dit/s2v_dit.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+const std::string kGolden = std::string(LA_SOURCE_DIR) + "/tests/goldens/dit";
+
+class PagingTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_dit_paging_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+    std::ifstream file(kGolden + "/golden.json");
+    config_ = *parse_dit_config(nlohmann::json::parse(file).at("config").dump(), "golden.json");
+    source_ = *open_safetensors(kGolden + "/weights.safetensors");
+    backend_ = *make_backend("cpu", {.threads = 2});
+    path_ = (dir_ / "dit.packed").string();
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  Status pack(DType dtype = DType::kBF16) {
+    return pack_dit(config_, *source_, *backend_, budget_, {path_, dtype, {}});
+  }
+
+  // Prompt, sink, then two steps of two blocks: all velocities in one row.
+  std::vector<float> run(S2vDit& dit, DType dtype) {
+    DitGeometry g;
+    g.latent_height = 8;
+    g.latent_width = 12;
+    Arena measure;
+    DitCaches(config_, g, 2, 1, dtype, measure);
+    DitActivations(config_, g, dtype, measure);
+    Arena arena = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
+    DitCaches caches(config_, g, 2, 1, dtype, arena);
+    DitActivations a(config_, g, dtype, arena);
+    std::mt19937 random(7);
+    std::vector<OwnedTensor> owned;
+    auto normal = [&](Shape shape) {
+      owned.push_back(*OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, DType::kF32));
+      std::normal_distribution<float> values;
+      for (int64_t i = 0; i < shape.elements(); ++i) owned.back().tensor.f32()[i] = values(random);
+      return owned.back().tensor;
+    };
+    dit.encode_text(normal({9, config_.text_dim}), a, caches);
+    dit.prefill(g, normal({16, 1, 8, 12}), normal({16, 19, 8, 12}), a, caches);
+    std::vector<float> all;
+    for (int64_t block = 0; block < 2; ++block) {
+      dit.encode_audio(normal({config_.audio_layers, config_.audio_dim, 12}), 0, a, caches);
+      Tensor latents = normal({16, 3, 8, 12}), velocity = normal({16, 3, 8, 12});
+      for (int64_t step = 0; step < 2; ++step) {
+        BlockInputs in;
+        in.latents = latents;
+        in.timestep = 900 - 400 * double(step);
+        in.step = step;
+        in.start_latent = 3 * block;
+        dit.forward(g, in, a, caches, velocity);
+        all.insert(all.end(), velocity.f32(), velocity.f32() + velocity.elements());
+      }
+    }
+    return all;
+  }
+
+  fs::path dir_;
+  std::string path_;
+  DitConfig config_;
+  TensorSourcePtr source_;
+  Budget budget_;
+  std::unique_ptr<Backend> backend_;
+};
+
+TEST_F(PagingTest, AnyNumberOfLayersInMemoryGivesTheSameBits) {
+  for (DType dtype : {DType::kBF16, DType::kF32}) {
+    auto whole = S2vDit::load(config_, *source_, *backend_, budget_, dtype);
+    ASSERT_TRUE(whole.ok()) << whole.status().message();
+    std::vector<float> want = run(**whole, dtype);
+    ASSERT_TRUE(pack(dtype).ok());
+    auto packed = PackedDit::open(path_, *backend_, dtype);
+    ASSERT_TRUE(packed.ok()) << packed.status().message();
+    auto paged = *S2vDit::open(*packed, *backend_, budget_);
+    for (int64_t resident = 0; resident <= config_.layers; ++resident) {
+      ASSERT_TRUE(paged->page_in(resident).ok());
+      EXPECT_EQ(run(*paged, dtype), want) << resident << " layers in memory";
+      EXPECT_TRUE(paged->status().ok());
+      uint64_t bytes = paged_bytes(config_, packed->spans(), resident), read = paged->pager()->bytes_read();
+      EXPECT_EQ(read == 0, resident == config_.layers);
+      EXPECT_LE(read, 5 * bytes + 2 * (size_t{1} << 20));  // a prefill and four forwards, and what is read ahead
+    }
+    paged->page_out();
+  }
+  EXPECT_EQ(budget_.used_bytes(), 0u);
+}
+
+TEST_F(PagingTest, ReadingThatFailsEndsTheForwardWithTheReason) {
+  ASSERT_TRUE(pack().ok());
+  PackedDit packed = *PackedDit::open(path_, *backend_, DType::kBF16);
+  auto dit = *S2vDit::open(packed, *backend_, budget_);
+  fs::resize_file(path_, packed.header.pages[4].span.offset);
+  ASSERT_TRUE(dit->page_in(0).ok());
+  run(*dit, DType::kBF16);
+  EXPECT_EQ(dit->status().code(), ErrorCode::kCorrupt);
+  EXPECT_NE(dit->status().message().find(path_), std::string::npos);
+  // With everything in memory it is said when the pages come.
+  EXPECT_EQ(dit->page_in(config_.layers).code(), ErrorCode::kCorrupt);
+}
+
+TEST_F(PagingTest, FilesForOthersAreRefusedInALine) {
+  ASSERT_TRUE(pack().ok());
+  Status status = PackedDit::open(path_, *backend_, DType::kF32).status();
+  EXPECT_NE(status.message().find("holds BF16, F32 is wanted"), std::string::npos) << status.message();
+  auto reference = *make_backend("reference", {.threads = 1});
+  status = PackedDit::open(path_, *reference, DType::kBF16).status();
+  EXPECT_EQ(status.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(status.message().find("liveavatar convert"), std::string::npos) << status.message();
+  EXPECT_FALSE(PackedDit::open(kGolden + "/weights.safetensors", *backend_, DType::kBF16).ok());
+}
+
+TEST_F(PagingTest, PackingStopsOnRequestAndForMissingTensorsAndLeavesNoFile) {
+  PackJob job{path_, DType::kBF16, [](uint64_t bytes, uint64_t of_bytes) { return bytes < of_bytes / 2; }};
+  EXPECT_EQ(pack_dit(config_, *source_, *backend_, budget_, job).code(), ErrorCode::kCancelled);
+  DitConfig deeper = config_;
+  ++deeper.layers;
+  Status status = pack_dit(deeper, *source_, *backend_, budget_, {path_, DType::kBF16, {}});
+  EXPECT_NE(status.message().find("blocks.3."), std::string::npos) << status.message();
+  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_EQ(budget_.used_bytes(), 0u);
+}
+
+TEST_F(PagingTest, AConfigSurvivesItsWayThroughAFile) {
+  DitConfig back = *parse_dit_config(dit_config_json(config_), "json");
+  EXPECT_EQ(dit_config_json(back), dit_config_json(config_));
+  EXPECT_EQ(back.audio_inject_layers, config_.audio_inject_layers);
+  EXPECT_EQ(back.audio_layers, config_.audio_layers);
+  EXPECT_EQ(back.eps, config_.eps);
+}
+
+}  // namespace
+}  // namespace liveavatar
