@@ -118,6 +118,7 @@ Expected<PlanRequest> request_of(const Flags& f) {
   r.voice_samples = f.num_clip * r.clip_frames * kModelRateHz / kFps;
   r.online_decode = !f.no_online_decode;
   r.packed = !f.packed_dit.empty() || !f.paging_dir.empty();
+  r.pack_first = r.packed && f.packed_dit.empty();
   return r;
 }
 

@@ -62,6 +62,8 @@ class Bench {
     if (fits && o_.resident_layers < 0) return {};
     size_t wanted = result_.plan.peak_bytes;
     whole.packed = true;
+    LA_RETURN_IF_ERROR(find_file());
+    whole.pack_first = !file_is_there_;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
     if (o_.resident_layers >= 0) {
       result_.request.resident_layers = std::min(o_.resident_layers, whole.shapes.dit.layers);
@@ -82,6 +84,18 @@ class Bench {
     return {};
   }
 
+  // The weights' file, and whether an earlier bench left it.
+  Status find_file() {
+    const DitConfig& config = o_.request.shapes.dit;
+    LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(o_.request.dtype));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(o_.request.device, {.threads = 1}));
+    path_ = o_.paging_dir + "/bench-" + std::to_string(config.dim) + "x" + std::to_string(config.layers) + "-" +
+            o_.request.dtype + "-" + backend->packing() + "-" + std::to_string(o_.seed) + ".packed";
+    auto packed = PackedDit::open(path_, *backend, dtype);
+    file_is_there_ = packed.ok() && dit_config_json(packed->config) == dit_config_json(config);
+    return {};
+  }
+
   Status load(FileGuard& guard) {
     const DitConfig& config = r().shapes.dit;
     LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(r().dtype));
@@ -93,18 +107,14 @@ class Bench {
       result_.load_seconds = lap();
       return {};
     }
-    std::string path = o_.paging_dir + "/bench-" + std::to_string(config.dim) + "x" + std::to_string(config.layers) +
-                       "-" + r().dtype + "-" + backend_->packing() + "-" + std::to_string(o_.seed) + ".packed";
-    auto packed = PackedDit::open(path, *backend_, dtype);
-    if (!packed.ok() || dit_config_json(packed->config) != dit_config_json(config)) {
-      say("making up the weights in " + path);
-      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path, dtype, {}}));
-      packed = PackedDit::open(path, *backend_, dtype);
+    if (!file_is_there_) {
+      say("making up the weights in " + path_);
+      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path_, dtype, {}}));
       result_.pack_seconds = lap();
     }
-    if (!o_.keep) guard.path = path;
-    if (!packed.ok()) return packed.status();
-    LA_ASSIGN_OR_RETURN(dit_, S2vDit::open(*std::move(packed), *backend_, *budget_));
+    if (!o_.keep) guard.path = path_;
+    LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path_, *backend_, dtype));
+    LA_ASSIGN_OR_RETURN(dit_, S2vDit::open(std::move(packed), *backend_, *budget_));
     return {};
   }
 
@@ -179,6 +189,8 @@ class Bench {
 
   const BenchOptions& o_;
   BenchResult result_;
+  std::string path_;
+  bool file_is_there_ = false;
   std::unique_ptr<Budget> budget_;
   Charge program_;
   std::unique_ptr<Backend> backend_;

@@ -16,6 +16,7 @@ PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes) 
   request.dtype = options.dtype;
   request.threads = options.threads;
   request.packed = from_packed_file(options);
+  request.pack_first = request.packed && options.packed_dit.empty();  // or it was made by an earlier run
   return request;
 }
 

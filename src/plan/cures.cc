@@ -48,7 +48,7 @@ class Search {
     }
     if (!from.packed) {
       list.push_back({"--paging_dir DIR", "time: layers are read from disk; DIR takes the packed weights", from});
-      list.back().request.packed = true;
+      list.back().request.packed = list.back().request.pack_first = true;
     }
     if (from.dtype == "f32") {
       list.push_back({"--dtype bf16", "values rounded to bf16, as the original has them", from});

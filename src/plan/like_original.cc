@@ -43,12 +43,15 @@ Expected<OriginalPlan> plan_like_original(const ModelShapes& shapes, const Origi
   int64_t clip_latents = (job.infer_frames + 3 + kMotionFrames) / 4 - 19, made = clip_latents / 3 * 3;
   DitGeometry geometry{job.height / 8, job.width / 8, clip_latents, kBlockLatents};
   OriginalPlan plan;
-  DitConfig one_less = shapes.dit;
+  DitConfig bare = shapes.dit;  // a layer without its injector
+  bare.audio_inject_layers.clear();
+  DitConfig one_less = bare;
   --one_less.layers;
   LA_ASSIGN_OR_RETURN(size_t weights, dit_bytes(shapes.dit));
+  LA_ASSIGN_OR_RETURN(size_t with_one, dit_bytes(bare));
   LA_ASSIGN_OR_RETURN(size_t without_one, dit_bytes(one_less));
   plan.shard_bytes = weights / static_cast<size_t>(job.cards);
-  plan.unshard_bytes = 2 * (weights - without_one);
+  plan.unshard_bytes = 2 * (with_one - without_one);
   plan.kv_bytes = kv_bytes(shapes.dit, geometry);
   Arena activations;
   DitActivations(shapes.dit, geometry, kBf16, activations);

@@ -61,7 +61,13 @@ class DryRun {
       LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
       return {};
     }
-    for (const PackedPage& page : dit_packed_pages(r_.shapes.dit, *backend_, dtype_)) spans_.push_back(page.span);
+    const std::vector<PackedPage> packed = dit_packed_pages(r_.shapes.dit, *backend_, dtype_);
+    if (r_.pack_first) {
+      WeightLoader loader = loader_for(Tenant::kWeights);
+      auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
+      LA_RETURN_IF_ERROR(pack_dit_pages(r_.shapes.dit, packed, loader, budget_, nothing));
+    }
+    for (const PackedPage& page : packed) spans_.push_back(page.span);
     LA_ASSIGN_OR_RETURN(common_, Buffer::allocate(budget_, Tenant::kWeights, spans_.front().bytes));
     spans_.erase(spans_.begin());
     return {};

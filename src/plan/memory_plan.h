@@ -25,6 +25,7 @@ struct PlanRequest {
   bool online_decode = true;
   std::string schedule = "auto";  // "sequential", "wavefront", "auto"
   bool packed = false;            // the video model comes from a packed file: its layers may stay on disk
+  bool pack_first = false;        // that file is made before
   int64_t resident_layers = -1;   // of a packed one, in memory; -1: all
   bool video_model_only = false;  // no VAE, text, sound or video file: `bench`
 

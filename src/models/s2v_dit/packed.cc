@@ -54,18 +54,26 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
   for (const auto& [name, shape] : dit_tensors(config, backend)) header.tensors.push_back({name, shape});
   LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, PackedWriter::create(job.path, std::move(header)));
   const uint64_t all = writer->header().file_bytes();
-  const std::vector<DitPage> pages = dit_pages(config);
   WeightLoader loader(source, backend, budget, Tenant::kWeights, job.dtype);
-  for (size_t p = 0; p <= pages.size(); ++p) {
-    const PageSpan span = writer->header().pages[p].span;
-    if (job.progress && !job.progress(span.offset, all)) return cancelled("stopped on request");
-    LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
+  auto show = [&](const PackedPage& page, const std::byte* data) -> Status {
+    if (job.progress && !job.progress(page.span.offset, all)) return cancelled("stopped on request");
+    return writer->append(data);
+  };
+  LA_RETURN_IF_ERROR(pack_dit_pages(config, writer->header().pages, loader, budget, show));
+  return writer->finish();
+}
+
+Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& packed, WeightLoader& loader,
+                      Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show) {
+  const std::vector<DitPage> pages = dit_pages(config);
+  for (size_t p = 0; p < packed.size(); ++p) {
+    LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, Tenant::kWeights, packed[p].span.bytes));
     loader.place_at(page.data());
     load_page(config, p, pages, loader);
     LA_RETURN_IF_ERROR(loader.status());
-    LA_RETURN_IF_ERROR(writer->append(page.data()));
+    LA_RETURN_IF_ERROR(show(packed[p], page.data()));
   }
-  return writer->finish();
+  return {};
 }
 
 std::vector<PageSpan> PackedDit::spans() const {

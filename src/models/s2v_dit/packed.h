@@ -23,6 +23,10 @@ struct PackJob {
 Status pack_dit(const DitConfig& config, const TensorSource& source, const Backend& backend, Budget& budget,
                 const PackJob& job);
 
+// The memory of that: page after page is filled by `loader` (which may measure) and shown, until `show` fails.
+Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pages, WeightLoader& loader,
+                      Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show);
+
 // A packed file that fits the backend and dtype: else one line that says what does not. Reads the header alone.
 struct PackedDit {
   std::string path;
