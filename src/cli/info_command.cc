@@ -22,11 +22,11 @@ void print_part(const PartReport& part) {
 
 int info(const EngineOptions& options) {
   bool good = true;
-  for (const PartReport& part : inspect_checkpoint(options.checkpoint_dir)) {
+  for (const PartReport& part : inspect_checkpoint(options.checkpoint_dir, options.gguf_path)) {
     print_part(part);
     good = good && part.problem.empty();
   }
-  auto paths = find_checkpoint(options.checkpoint_dir);
+  auto paths = find_checkpoint(options.checkpoint_dir, options.gguf_path);
   if (!paths.ok()) return report(paths.status());
   auto config = read_dit_config(paths->dit_dir + "/config.json");
   if (!config.ok()) return report(config.status());
@@ -50,6 +50,7 @@ Command add_info(CLI::App& app) {
   auto options = std::make_shared<EngineOptions>();
   CLI::App* command = app.add_subcommand("info", "Show what is in a checkpoint folder and what is wrong with it");
   command->add_option("CKPT", options->checkpoint_dir, "Checkpoint folder in the original's layout")->required();
+  command->add_option("--gguf", options->gguf_path, "The video model's weights from a GGUF file");
   command->add_option("--lora_path_dmd,--lora_path", options->lora_path, "LoRA to check with it");
   return [options] { return info(*options); };
 }

@@ -9,7 +9,7 @@ namespace liveavatar {
 namespace {
 
 Expected<TensorSourcePtr> open_dit(const CheckpointPaths& paths, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_safetensors_folder(paths.dit_dir, "diffusion_pytorch_model"));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_dit_weights(paths));
   if (options.lora_path.empty()) return base;
   LA_ASSIGN_OR_RETURN(std::string file, find_lora(options.lora_path));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr adapter, open_safetensors(file));
@@ -22,8 +22,9 @@ Expected<TensorSourcePtr> open_dit(const CheckpointPaths& paths, const EngineOpt
 Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   auto models = std::make_unique<Models>();
   models->options = options;
-  LA_ASSIGN_OR_RETURN(models->dtype, parse_dtype_flag(options.dtype));
-  LA_ASSIGN_OR_RETURN(models->paths, find_checkpoint(options.checkpoint_dir));
+  LA_ASSIGN_OR_RETURN(models->types, parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype));
+  models->dtype = models->types.values;
+  LA_ASSIGN_OR_RETURN(models->paths, find_checkpoint(options.checkpoint_dir, options.gguf_path));
   LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths));
   LA_RETURN_IF_ERROR(check_load(options, models->shapes));
   size_t limit = options.memory_budget_bytes == 0 ? Budget::kUnlimited : options.memory_budget_bytes;
@@ -38,7 +39,7 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
 
   const DitConfig& config = models->shapes.dit;
   LA_ASSIGN_OR_RETURN(TensorSourcePtr dit_source, open_dit(models->paths, options));
-  LA_ASSIGN_OR_RETURN(models->dit, S2vDit::load(config, *dit_source, backend, budget, models->dtype));
+  LA_ASSIGN_OR_RETURN(models->dit, S2vDit::load(config, *dit_source, backend, budget, models->types));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_tensors(models->paths.vae_weights));
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->dtype));
   LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->dtype));

@@ -11,7 +11,7 @@ Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, 
                                                  const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
   LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
-  SamplerShape shape{dit.config(), geometry, options.steps, dit.dtype()};
+  SamplerShape shape{dit.config(), geometry, options.steps, dit.types()};
   LA_ASSIGN_OR_RETURN(sampler->memory_, SamplerMemory::allocate(shape, backend, budget));
   return sampler;
 }

@@ -9,15 +9,15 @@ size_t video_writer_bytes(int64_t height, int64_t width) {
 
 Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& backend, Budget& budget) {
   SamplerMemory memory;
-  LA_RETURN_IF_ERROR(backend.reserve(largest_attention(s.config, s.geometry, s.dtype)));
+  LA_RETURN_IF_ERROR(backend.reserve(largest_attention(s.config, s.geometry, s.types.values)));
   Arena cache_size, activation_size;
-  DitCaches(s.config, s.geometry, s.steps, 1, s.dtype, cache_size);
-  DitActivations(s.config, s.geometry, s.dtype, activation_size);
+  DitCaches(s.config, s.geometry, s.steps, 1, s.types, cache_size);
+  DitActivations(s.config, s.geometry, s.types.values, activation_size);
   LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
                       Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
-  memory.caches = std::make_unique<DitCaches>(s.config, s.geometry, s.steps, 1, s.dtype, memory.cache_arena);
-  memory.activations = std::make_unique<DitActivations>(s.config, s.geometry, s.dtype, memory.activation_arena);
+  memory.caches = std::make_unique<DitCaches>(s.config, s.geometry, s.steps, 1, s.types, memory.cache_arena);
+  memory.activations = std::make_unique<DitActivations>(s.config, s.geometry, s.types.values, memory.activation_arena);
   Shape block{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
   return memory;

@@ -36,9 +36,10 @@ float attention_scale(const DitConfig& config) { return 1.0f / std::sqrt(static_
 }  // namespace
 
 Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const TensorSource& source, Backend& backend,
-                                               Budget& budget, DType dtype) {
-  std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, dtype));
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
+                                               Budget& budget, DitTypes types) {
+  std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, types));
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, types.values);
+  loader.set_large_dtype(types.weights);
   LA_ASSIGN_OR_RETURN(dit->weights_, load_dit_weights(config, loader));
   return dit;
 }
@@ -99,6 +100,12 @@ void S2vDit::project(const DitAttentionWeights& w, const Tensor& y, const Tensor
   ops::linear(backend_, y, w.v, v);
 }
 
+// Keys or values into a cache, rounded to what it holds.
+void S2vDit::keep(const Tensor& x, const Tensor& cache, const Tensor& scale) {
+  if (scale.empty()) return ops::copy(backend_, x, cache);
+  ops::quantise(backend_, x, cache, scale);
+}
+
 // x [T, D] f32 goes through one block; `attend` decides what self-attention looks at.
 template <typename SelfAttention>
 void S2vDit::transformer_block(int64_t i, const Tensor& x, DitActivations& a, DitCaches& caches,
@@ -144,14 +151,22 @@ void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor
   for (int64_t i = 0; i < config_.layers; ++i) {
     const KeyValues& cache = caches.cond.layers[static_cast<size_t>(i)];
     transformer_block(i, x, a, caches, [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-      ops::copy(backend_, k, cache.k);
-      ops::copy(backend_, v, cache.v);
+      keep(k, cache.k, cache.k_scale);
+      keep(v, cache.v, cache.v_scale);
       ops::rope(backend_, q, a.cond_turns, config_.heads, q);
       ops::rope(backend_, k, a.cond_turns, config_.heads, k);
       const KeyValues self{k, v};
       ops::attention(backend_, q, {&self, 1}, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
     });
   }
+}
+
+// The sink moves with the video: its keys are turned afresh.
+KeyValues S2vDit::turned_sink(const KeyValues& cond, DitActivations& a) {
+  bool plain = cond.k_scale.empty();
+  if (!plain) ops::dequantise(backend_, cond.k, cond.k_scale, a.cond_k);
+  ops::rope(backend_, plain ? cond.k : a.cond_k, a.cond_turns, config_.heads, a.cond_k);
+  return {a.cond_k, cond.v, Tensor(), cond.v_scale};
 }
 
 void S2vDit::begin(const DitGeometry& g, const BlockInputs& in, DitActivations& a, DitCaches& caches) {
@@ -180,10 +195,12 @@ void S2vDit::layer(int64_t i, const DitGeometry& g, const BlockInputs& in, DitAc
   int64_t n = g.latent_tokens(), begin = in.start_latent % g.clip_latents * n, valid = ring.filled_latents * n;
   transformer_block(i, x, a, caches, [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
     ops::rope(backend_, q, a.block_turns, config_.heads, q);
-    ops::rope(backend_, k, a.block_turns, config_.heads, kept.k.slice(begin, k.dim(0)));
-    ops::copy(backend_, v, kept.v.slice(begin, v.dim(0)));
-    ops::rope(backend_, cond.k, a.cond_turns, config_.heads, a.cond_k);  // the sink moves with the video: turned afresh
-    const KeyValues segments[] = {{kept.k.slice(0, valid), kept.v.slice(0, valid)}, {a.cond_k, cond.v}};
+    const KeyValues slot = kept.slice(begin, k.dim(0));
+    Tensor turned = slot.k_scale.empty() ? slot.k : k;  // into the ring, or to be rounded to it
+    ops::rope(backend_, k, a.block_turns, config_.heads, turned);
+    if (turned.data != slot.k.data) keep(turned, slot.k, slot.k_scale);
+    keep(v, slot.v, slot.v_scale);
+    const KeyValues segments[] = {kept.slice(0, valid), turned_sink(cond, a)};
     ops::attention(backend_, q, segments, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
   });
   observe("block", i, "", x);

@@ -30,11 +30,11 @@ class S2vDit {
  public:
   using Observer = std::function<void(std::string_view name, const Tensor& value)>;
 
-  // Loads and packs every weight in dtype (kF32 or kBF16). backend and budget outlive the model.
+  // Loads and packs every weight. backend and budget outlive the model.
   static Expected<std::unique_ptr<S2vDit>> load(const DitConfig& config, const TensorSource& source, Backend& backend,
-                                                Budget& budget, DType dtype);
+                                                Budget& budget, DitTypes types);
   const DitConfig& config() const { return config_; }
-  DType dtype() const { return dtype_; }
+  const DitTypes& types() const { return types_; }
   // Sees intermediate tensors of encode_text, encode_audio and noisy forwards, valid during the call: "text_embedding",
   // "block.2", "block.2.ffn", "adain.0", "head", ... For finding faults: it costs products. Empty in production.
   void set_observer(Observer observer) { observer_ = std::move(observer); }
@@ -58,7 +58,8 @@ class S2vDit {
                const Tensor& velocity);
 
  private:
-  S2vDit(const DitConfig& config, Backend& backend, DType dtype) : config_(config), backend_(backend), dtype_(dtype) {}
+  S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types)
+      : config_(config), backend_(backend), types_(types) {}
   // "<group>.<i><part>": the name is put together only for an observer.
   void observe(const char* group, int64_t i, const char* part, const Tensor& value) const {
     if (observer_) observer_(std::string(group) + "." + std::to_string(i) + part, value);
@@ -72,6 +73,8 @@ class S2vDit {
   void embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, int64_t kind,
              const Tensor& tokens, DitActivations& a);
   void project(const DitAttentionWeights& w, const Tensor& y, const Tensor& q, const Tensor& k, const Tensor& v);
+  KeyValues turned_sink(const KeyValues& cond, DitActivations& a);
+  void keep(const Tensor& x, const Tensor& cache, const Tensor& scale);
   template <typename SelfAttention>  // (q, k, v, out): what self-attention looks at
   void transformer_block(int64_t i, const Tensor& x, DitActivations& a, DitCaches& caches, const SelfAttention& attend);
   void inject_audio(int64_t j, const DitGeometry& g, std::span<const AudioTokens> sound, DitActivations& a,
@@ -80,7 +83,7 @@ class S2vDit {
 
   DitConfig config_;
   Backend& backend_;
-  DType dtype_;
+  DitTypes types_;
   DitWeights weights_;
   Observer observer_;
 };
