@@ -20,10 +20,13 @@ namespace liveavatar {
 
 struct EngineOptions {
   std::string checkpoint_dir;      // folder in the original's layout (docs/checkpoint.md)
+  std::string gguf_path;           // optional: the video model's weights in place of the folder's safetensors
   std::string lora_path;           // optional: liveavatar.safetensors, or the folder that holds it
   double lora_alpha = 64;          // as trained; the merge scale is alpha / rank
   std::string device = "cpu";      // "cpu", or "reference" (slow plain loops, for checking)
   std::string dtype = "bf16";      // "bf16" or "f32"
+  std::string weights_dtype;       // of the video model's large matrices: "bf16", "int8", "fp8", "q4"; empty: dtype
+  std::string kv_dtype;            // of its keys and values: "bf16", "int8", "fp8"; empty: dtype
   int threads = 0;                 // 0: as many as this process may use
   size_t memory_budget_bytes = 0;  // 0: no limit. What would not fit is kOutOfMemory before a weight is read
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget

@@ -27,7 +27,7 @@ struct Flags {
   Job job;
   std::string fit = "cover";
   std::string save_file, save_dir, report_file;
-  bool online_decode = false, no_online_decode = false, quiet = false;
+  bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
   int64_t base_seed = -1;
   CLI::App* app = nullptr;
 };
@@ -54,7 +54,6 @@ constexpr Accepted kAccepted[] = {{"task", true},
                                   {"convert_model_dtype", false},
                                   {"single_gpu", false},
                                   {"num_gpus_dit", true},
-                                  {"fp8", false},
                                   {"enable_vae_parallel", false},
                                   {"offload_kv_cache", false},
                                   {"offload_model", true},
@@ -117,6 +116,10 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--ckpt_dir", f.engine.checkpoint_dir, "Checkpoint folder in the original's layout")
       ->required()
       ->group("Model and machine");
+  app.add_option("--gguf", f.engine.gguf_path,
+                 "The video model's weights from a GGUF file, in place of the folder's safetensors\n"
+                 "(a .gguf that lies there without them is found by itself)")
+      ->group("Model and machine");
   app.add_option("--lora_path_dmd,--lora_path", f.engine.lora_path,
                  "liveavatar.safetensors, or the folder that holds it")
       ->group("Model and machine");
@@ -130,6 +133,16 @@ void add_machine(CLI::App& app, Flags& f) {
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str()
       ->group("Model and machine");
+  app.add_option("--weights_dtype", f.engine.weights_dtype,
+                 "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype);\n"
+                 "a half or a quarter of the memory, see docs/quantisation.md")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4"}))
+      ->group("Model and machine");
+  app.add_option("--kv_dtype", f.engine.kv_dtype,
+                 "The video model's keys and values: bf16, int8 or fp8 (default: as --dtype)")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8"}))
+      ->group("Model and machine");
+  app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
   app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
       ->check(CLI::Range(0, 1024))
       ->group("Model and machine");
@@ -249,6 +262,7 @@ int generate(Flags& f) {
   std::signal(SIGTERM, on_stop_signal);
   if (f.base_seed >= 0) f.job.seed = static_cast<uint64_t>(f.base_seed);
   f.job.online_decode = !f.no_online_decode;
+  if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   if (f.save_file.empty()) f.save_file = default_output(f);
   say_what_is_ignored(f);

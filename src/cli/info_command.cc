@@ -37,11 +37,11 @@ int info_packed(const std::string& path) {
 int info(const EngineOptions& options) {
   if (is_packed_file(options.checkpoint_dir)) return info_packed(options.checkpoint_dir);
   bool good = true;
-  for (const PartReport& part : inspect_checkpoint(options.checkpoint_dir)) {
+  for (const PartReport& part : inspect_checkpoint(options.checkpoint_dir, options.gguf_path)) {
     print_part(part);
     good = good && part.problem.empty();
   }
-  auto paths = find_checkpoint(options.checkpoint_dir);
+  auto paths = find_checkpoint(options.checkpoint_dir, options.gguf_path);
   if (!paths.ok()) return report(paths.status());
   auto config = read_dit_config(paths->dit_dir + "/config.json");
   if (!config.ok()) return report(config.status());
@@ -68,6 +68,7 @@ Command add_info(CLI::App& app) {
       ->add_option("CKPT", options->checkpoint_dir,
                    "Checkpoint folder in the original's layout, or a file made by `liveavatar convert`")
       ->required();
+  command->add_option("--gguf", options->gguf_path, "The video model's weights from a GGUF file");
   command->add_option("--lora_path_dmd,--lora_path", options->lora_path, "LoRA to check with it");
   return [options] { return info(*options); };
 }

@@ -13,7 +13,8 @@ namespace liveavatar::cli {
 namespace {
 
 struct Flags {
-  std::string checkpoint_dir, packed_dit, paging_dir, shape = "14b", image, size = "704*384", device_profile, devices;
+  std::string checkpoint_dir, gguf, packed_dit, paging_dir, shape = "14b", image, size = "704*384", device_profile,
+                                                            devices;
   PlanRequest request;
   int64_t num_clip = 1, infer_frames = 48;
   size_t memory_budget_bytes = 0, host_budget_bytes = 0;
@@ -28,6 +29,8 @@ constexpr const char* kFooter =
 
 void add_job(CLI::App& app, Flags& f) {
   app.add_option("--ckpt_dir", f.checkpoint_dir, "Checkpoint folder: its configs and file headers are read")
+      ->group("What to plan");
+  app.add_option("--gguf", f.gguf, "The video model's weights as a GGUF file; they are packed as --weights_dtype says")
       ->group("What to plan");
   app.add_option("--shape", f.shape, "Without a checkpoint: 14b, 1.3b or mini")
       ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
@@ -57,6 +60,16 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--dtype", f.request.dtype, "bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str()
+      ->group("Machine");
+  app.add_option("--weights_dtype", f.request.weights_dtype,
+                 "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype)")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4"}))
+      ->group("Machine");
+  app.add_flag_callback(
+         "--fp8", [&f] { f.request.weights_dtype = "fp8"; }, "The original's name for --weights_dtype fp8")
+      ->group("Machine");
+  app.add_option("--kv_dtype", f.request.kv_dtype, "Its keys and values: bf16, int8 or fp8 (default: as --dtype)")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8"}))
       ->group("Machine");
   app.add_option("--threads", f.request.threads, "CPU threads")->check(CLI::Range(0, 1024))->group("Machine");
   app.add_option("--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
@@ -88,7 +101,7 @@ void add_machine(CLI::App& app, Flags& f) {
 
 Expected<ModelShapes> shapes_of(const Flags& f) {
   if (f.checkpoint_dir.empty()) return named_model_shapes(f.shape);
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(f.checkpoint_dir, f.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(f.checkpoint_dir, f.gguf, f.packed_dit.empty()));
   return read_model_shapes(paths, f.packed_dit);
 }
 
@@ -135,9 +148,12 @@ void print_device(const Verdict& v) {
 
 void print_table(const Verdict& v) {
   const PlanRequest& r = v.request;
+  std::string types = r.dtype;
+  if (!r.weights_dtype.empty()) types += ", weights in " + r.weights_dtype;
+  if (!r.kv_dtype.empty()) types += ", keys and values in " + r.kv_dtype;
   std::printf("%ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, --device %s\n\n", long(r.width),
               long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
-              r.dtype.c_str(), r.online_decode ? "online" : "offline", r.device.c_str());
+              types.c_str(), r.online_decode ? "online" : "offline", r.device.c_str());
   std::printf("%-14s %12s %12s   %s\n", "tenant", "peak GiB", "steady GiB", "where it lives");
   for (size_t t = 0; t < kTenantCount; ++t) {
     Tenant tenant = static_cast<Tenant>(t);

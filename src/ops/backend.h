@@ -62,6 +62,8 @@ class Backend {
   virtual void multiply(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
   virtual void activate(const Tensor& x, Activation activation, const Tensor& out) = 0;
   virtual void copy(const Tensor& x, const Tensor& out) = 0;
+  virtual void quantise(const Tensor& x, const Tensor& out, const Tensor& scale) = 0;
+  virtual void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) = 0;
 };
 
 struct BackendOptions {

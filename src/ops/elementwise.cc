@@ -1,10 +1,16 @@
 #include "ops/elementwise.h"
 
+#include "core/quantise.h"
 #include "ops/checks.h"
 
 namespace liveavatar::ops {
 
 namespace {
+void check_codes(const Tensor& codes, const Tensor& scale, const Tensor& values) {
+  LA_CHECK(is_8bit(codes.dtype) && is_float(values) && codes.rank() == 2 && codes.shape == values.shape);
+  LA_CHECK(scale.dtype == DType::kF32 && scale.rank() == 2 && scale.dim(0) == codes.dim(0) &&
+           codes.dim(1) % scale.dim(1) == 0);
+}
 void check_pair(const Tensor& x, const Tensor& y, const Tensor& out) {
   LA_CHECK(is_float(x) && is_float(y) && is_float(out) && x.elements() == out.elements());
   LA_CHECK(y.elements() == x.elements() || (y.rank() == 1 && y.dim(0) == last(x)));
@@ -29,6 +35,16 @@ void activate(Backend& backend, const Tensor& x, Activation activation, const Te
 void copy(Backend& backend, const Tensor& x, const Tensor& out) {
   LA_CHECK(is_float(x) && is_float(out) && x.elements() == out.elements());
   backend.copy(x, out);
+}
+
+void quantise(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale) {
+  check_codes(out, scale, x);
+  backend.quantise(x, out, scale);
+}
+
+void dequantise(Backend& backend, const Tensor& x, const Tensor& scale, const Tensor& out) {
+  check_codes(x, scale, out);
+  backend.dequantise(x, scale, out);
 }
 
 void softmax(Backend& backend, const Tensor& x, const Tensor& out) {

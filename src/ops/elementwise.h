@@ -8,6 +8,10 @@ void multiply(Backend& backend, const Tensor& x, const Tensor& y, const Tensor& 
 void activate(Backend& backend, const Tensor& x, Activation activation, const Tensor& out);
 // Copies with conversion between f32 and bf16.
 void copy(Backend& backend, const Tensor& x, const Tensor& out);
+// x [T, heads * d] -> out [T, heads * d] in kI8 or kF8E4M3, and a scale for each row and head: f32 [T, heads]. And
+// back.
+void quantise(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale);
+void dequantise(Backend& backend, const Tensor& x, const Tensor& scale, const Tensor& out);
 // Softmax over the last dimension, in f32.
 void softmax(Backend& backend, const Tensor& x, const Tensor& out);
 }  // namespace liveavatar::ops

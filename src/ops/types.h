@@ -43,9 +43,17 @@ struct ConvGeometry {
   Tensor history;           // optional [P, H, W, C] as x, the frames just before x[0]
 };
 
-// One stretch of keys and values, [L, heads * d]; attention runs over several as if they were one.
+// One stretch of keys and values, [L, heads * d]; attention runs over several as if they were one. Either may be kI8 or
+// kF8E4M3 with a scale for each row and head: f32 [L, heads].
 struct KeyValues {
   Tensor k, v;
+  Tensor k_scale, v_scale;
+
+  // Rows [first, first + count).
+  KeyValues slice(int64_t first, int64_t count) const {
+    auto scales = [&](const Tensor& t) { return t.empty() ? Tensor() : t.slice(first, count); };
+    return {k.slice(first, count), v.slice(first, count), scales(k_scale), scales(v_scale)};
+  }
 };
 
 struct AttentionSpec {

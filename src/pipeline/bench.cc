@@ -87,33 +87,34 @@ class Bench {
   // The weights' file, and whether an earlier bench left it.
   Status find_file() {
     const DitConfig& config = o_.request.shapes.dit;
-    LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(o_.request.dtype));
+    LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(r().dtype, r().weights_dtype, r().kv_dtype));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(o_.request.device, {.threads = 1}));
     path_ = o_.paging_dir + "/bench-" + std::to_string(config.dim) + "x" + std::to_string(config.layers) + "-" +
-            o_.request.dtype + "-" + backend->packing() + "-" + std::to_string(o_.seed) + ".packed";
-    auto packed = PackedDit::open(path_, *backend, dtype);
+            o_.request.dtype + o_.request.weights_dtype + "-" + backend->packing() + "-" + std::to_string(o_.seed) +
+            ".packed";
+    auto packed = PackedDit::open(path_, *backend, types);
     file_is_there_ = packed.ok() && dit_config_json(packed->config) == dit_config_json(config);
     return {};
   }
 
   Status load(FileGuard& guard) {
     const DitConfig& config = r().shapes.dit;
-    LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(r().dtype));
+    LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(r().dtype, r().weights_dtype, r().kv_dtype));
     TensorSourcePtr source = made_up_tensors(dit_tensors(config, *backend_), o_.seed);
     lap();
     if (!r().packed) {
       say("making up the weights in memory");
-      LA_ASSIGN_OR_RETURN(dit_, S2vDit::load(config, *source, *backend_, *budget_, dtype));
+      LA_ASSIGN_OR_RETURN(dit_, S2vDit::load(config, *source, *backend_, *budget_, types));
       result_.load_seconds = lap();
       return {};
     }
     if (!file_is_there_) {
       say("making up the weights in " + path_);
-      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path_, dtype, {}}));
+      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path_, types, {}}));
       result_.pack_seconds = lap();
     }
     if (!o_.keep) guard.path = path_;
-    LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path_, *backend_, dtype));
+    LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path_, *backend_, types));
     LA_ASSIGN_OR_RETURN(dit_, S2vDit::open(std::move(packed), *backend_, *budget_));
     return {};
   }

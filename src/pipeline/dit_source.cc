@@ -21,14 +21,15 @@ std::string stamp(const fs::path& path) {
 }
 
 // Changes with whatever would make other weights.
-Expected<std::string> fingerprint(const EngineOptions& options, const std::string& dit_dir,
+Expected<std::string> fingerprint(const EngineOptions& options, const CheckpointPaths& paths,
                                   const std::string& packing) {
   std::vector<std::string> files;
   std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(dit_dir, ignored)) {
+  for (const auto& entry : fs::directory_iterator(paths.dit_dir, ignored)) {
     std::string name = entry.path().filename().string();
     if (name.starts_with(kStem) || name == "config.json") files.push_back(stamp(entry.path()));
   }
+  if (!paths.dit_gguf.empty()) files.push_back(stamp(paths.dit_gguf));
   if (!options.lora_path.empty()) {
     LA_ASSIGN_OR_RETURN(std::string lora, find_lora(options.lora_path));
     files.push_back(stamp(lora) + std::to_string(options.lora_alpha));
@@ -39,7 +40,7 @@ Expected<std::string> fingerprint(const EngineOptions& options, const std::strin
     for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
   };
   for (const std::string& file : files) add(file);
-  add(options.dtype + packing);
+  add(options.dtype + options.weights_dtype + packing);
   char text[17];
   std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
   return std::string(text);
@@ -51,8 +52,8 @@ bool from_packed_file(const EngineOptions& options) {
   return !options.packed_dit.empty() || (!options.paging_dir.empty() && options.memory_budget_bytes > 0);
 }
 
-Expected<TensorSourcePtr> open_dit_tensors(const std::string& dit_dir, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_safetensors_folder(dit_dir, kStem));
+Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_dit_weights(paths));
   if (options.lora_path.empty()) return base;
   LA_ASSIGN_OR_RETURN(std::string file, find_lora(options.lora_path));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr adapter, open_safetensors(file));
@@ -60,31 +61,33 @@ Expected<TensorSourcePtr> open_dit_tensors(const std::string& dit_dir, const Eng
   return merge.source;
 }
 
-Expected<std::string> paging_file(const EngineOptions& options, const std::string& dit_dir, const Backend& backend,
+Expected<std::string> paging_file(const EngineOptions& options, const CheckpointPaths& paths, const Backend& backend,
                                   Budget& budget) {
   std::error_code ignored;
   if (!fs::is_directory(options.paging_dir, ignored))
     return not_found("--paging_dir " + options.paging_dir + ": no such folder");
-  LA_ASSIGN_OR_RETURN(std::string key, fingerprint(options, dit_dir, backend.packing()));
-  LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(options.dtype));
+  LA_ASSIGN_OR_RETURN(std::string key, fingerprint(options, paths, backend.packing()));
+  LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
   std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";
-  if (fs::exists(path, ignored) && PackedDit::open(path, backend, dtype).ok()) return path;
-  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(dit_dir + "/config.json"));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(dit_dir, options));
-  LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path, dtype, {}}));
+  if (fs::exists(path, ignored) && PackedDit::open(path, backend, types).ok()) return path;
+  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(paths.dit_dir + "/config.json"));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));
+  LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path, types, {}}));
   return path;
 }
 
 Status convert_dit(const EngineOptions& options, const std::string& out,
                    const std::function<bool(uint64_t bytes, uint64_t of_bytes)>& progress) {
-  const std::string& dir = options.checkpoint_dir;
-  LA_ASSIGN_OR_RETURN(DType dtype, parse_dtype_flag(options.dtype));
-  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(dir + "/config.json"));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(dir, options));
+  CheckpointPaths paths;
+  paths.dit_dir = options.checkpoint_dir;
+  paths.dit_gguf = options.gguf_path;
+  LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
+  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(paths.dit_dir + "/config.json"));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));
   Budget budget;
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend,
                       make_backend(options.device, {.threads = options.threads, .budget = &budget}));
-  return pack_dit(config, *source, *backend, budget, {out, dtype, progress});
+  return pack_dit(config, *source, *backend, budget, {out, types, progress});
 }
 
 }  // namespace liveavatar

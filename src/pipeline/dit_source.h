@@ -14,11 +14,11 @@ namespace liveavatar {
 // Whether the layers come from a packed file: one that was given, or one in the paging folder.
 bool from_packed_file(const EngineOptions& options);
 
-// The folder's tensors, the LoRA merged in.
-Expected<TensorSourcePtr> open_dit_tensors(const std::string& dit_dir, const EngineOptions& options);
+// The video model's tensors, the LoRA merged in.
+Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const EngineOptions& options);
 
-// The packed file of this folder, LoRA, dtype and backend in the paging folder; made if it is not there yet.
-Expected<std::string> paging_file(const EngineOptions& options, const std::string& dit_dir, const Backend& backend,
+// The packed file of these weights, LoRA, types and backend in the paging folder; made if it is not there yet.
+Expected<std::string> paging_file(const EngineOptions& options, const CheckpointPaths& paths, const Backend& backend,
                                   Budget& budget);
 
 // `liveavatar convert`: options name folder, LoRA, device and dtype.

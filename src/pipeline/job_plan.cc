@@ -14,6 +14,8 @@ PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes) 
   request.shapes = shapes;
   request.device = options.device;
   request.dtype = options.dtype;
+  request.weights_dtype = options.weights_dtype;
+  request.kv_dtype = options.kv_dtype;
   request.threads = options.threads;
   request.packed = from_packed_file(options);
   request.pack_first = request.packed && options.packed_dit.empty();  // or it was made by an earlier run
@@ -32,7 +34,8 @@ Status drop_idle_paging(EngineOptions& options, const Job& job) {
 
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job) {
   LA_RETURN_IF_ERROR(check_job(job));
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(options.checkpoint_dir, options.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths,
+                      find_checkpoint(options.checkpoint_dir, options.gguf_path, options.packed_dit.empty()));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, options.packed_dit));
   PlanRequest request = request_of(options, shapes);
   bool upright = job.fit == Fit::kCover;
@@ -61,8 +64,15 @@ Status check_load(const EngineOptions& options, const ModelShapes& shapes) {
   smallest.height = smallest.width = 64;
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
   if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
+  std::string cure = "raise the budget";
+  for (const char* narrower : {"q4", "int8"}) {  // the one that loses less is named
+    smallest.weights_dtype = narrower;
+    LA_ASSIGN_OR_RETURN(MemoryPlan less, plan_memory(smallest));
+    if (less.load_peak_bytes <= options.memory_budget_bytes)
+      cure = "raise the budget, or take --weights_dtype " + smallest.weights_dtype;
+  }
   return out_of_memory("memory budget " + mib_text(options.memory_budget_bytes) + ": loading this checkpoint takes " +
-                       mib_text(plan.load_peak_bytes) + "; raise the budget");
+                       mib_text(plan.load_peak_bytes) + "; " + cure);
 }
 
 Status check_fits(const PlanRequest& request, size_t budget_bytes) {

@@ -13,16 +13,16 @@ namespace {
 Expected<std::unique_ptr<S2vDit>> load_dit(const Models& m) {
   Backend& backend = *m.backend;
   if (!from_packed_file(m.options)) {
-    LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(m.paths.dit_dir, m.options));
-    return S2vDit::load(m.shapes.dit, *source, backend, *m.budget, m.dtype);
+    LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(m.paths, m.options));
+    return S2vDit::load(m.shapes.dit, *source, backend, *m.budget, m.types);
   }
   std::string path = m.options.packed_dit;
   if (path.empty()) {
-    LA_ASSIGN_OR_RETURN(path, paging_file(m.options, m.paths.dit_dir, backend, *m.budget));
+    LA_ASSIGN_OR_RETURN(path, paging_file(m.options, m.paths, backend, *m.budget));
   } else if (!m.options.lora_path.empty()) {
     return invalid_argument("--lora_path_dmd with --dit: a LoRA is merged in by `liveavatar convert`");
   }
-  LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path, backend, m.dtype));
+  LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path, backend, m.types));
   return S2vDit::open(std::move(packed), backend, *m.budget);
 }
 
@@ -31,8 +31,10 @@ Expected<std::unique_ptr<S2vDit>> load_dit(const Models& m) {
 Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   auto models = std::make_unique<Models>();
   models->options = options;
-  LA_ASSIGN_OR_RETURN(models->dtype, parse_dtype_flag(options.dtype));
-  LA_ASSIGN_OR_RETURN(models->paths, find_checkpoint(options.checkpoint_dir, options.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(models->types, parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype));
+  models->dtype = models->types.values;
+  LA_ASSIGN_OR_RETURN(models->paths,
+                      find_checkpoint(options.checkpoint_dir, options.gguf_path, options.packed_dit.empty()));
   LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths, options.packed_dit));
   LA_RETURN_IF_ERROR(check_load(options, models->shapes));
   size_t limit = options.memory_budget_bytes == 0 ? Budget::kUnlimited : options.memory_budget_bytes;

@@ -23,7 +23,8 @@ struct Models {
   CheckpointPaths paths;
   ModelShapes shapes;
   EngineOptions options;
-  DType dtype = DType::kBF16;
+  DType dtype = DType::kBF16;  // of all but what `types` says of the video model
+  DitTypes types{DType::kBF16};
   std::unique_ptr<S2vDit> dit;
   std::unique_ptr<WanVae> vae;
   std::unique_ptr<Wav2Vec2> audio;

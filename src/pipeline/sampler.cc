@@ -12,7 +12,7 @@ Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, 
                                                  const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
   LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
-  SamplerShape shape{dit.config(), geometry, options.steps, dit.dtype(), options.in_flight};
+  SamplerShape shape{dit.config(), geometry, options.steps, dit.types(), options.in_flight};
   LA_ASSIGN_OR_RETURN(sampler->memory_, SamplerMemory::allocate(shape, backend, budget));
   sampler->latents_.resize(static_cast<size_t>(options.in_flight));
   sampler->forwards_.reserve(sampler->latents_.size());

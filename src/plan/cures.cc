@@ -26,19 +26,25 @@ class Search {
     std::vector<Change> all = changes(request_);
     for (const Change& change : all) LA_RETURN_IF_ERROR(take_if_fits(change));
     LA_RETURN_IF_ERROR(try_smaller(request_, "", "a smaller picture"));
-    if (cures_.empty() && !all.empty()) {  // no single change is enough: all of them, then a smaller picture on top
-      Change together = all_together();
-      LA_RETURN_IF_ERROR(take_if_fits(together));
-      if (cures_.empty()) {
-        LA_RETURN_IF_ERROR(try_smaller(together.request, together.flags, together.costs + ", a smaller picture"));
-      }
-    }
+    if (cures_.empty() && !all.empty()) LA_RETURN_IF_ERROR(try_together());
     cures_.push_back({"--memory_budget " + mib_text(now.peak_bytes), "more memory", now.peak_bytes});
-    add_future(now);
     return cures_;
   }
 
  private:
+  // Weights that take less than those of the request, the larger first.
+  static std::vector<Change> narrower_weights(const PlanRequest& from) {
+    std::vector<Change> list;
+    auto add = [&](const char* type, const char* costs) {
+      list.push_back({"--weights_dtype " + std::string(type), costs, from});
+      list.back().request.weights_dtype = type;
+    };
+    bool whole = from.weights_dtype.empty() || from.weights_dtype == "bf16";
+    if (whole) add("int8", "8-bit weights: frames differ little (docs/quantisation.md)");
+    if (from.weights_dtype != "q4") add("q4", "4-bit weights: frames differ (docs/quantisation.md)");
+    return list;
+  }
+
   // Cheapest first: equal frames, then less exact ones, then a shorter past.
   static std::vector<Change> changes(const PlanRequest& from) {
     std::vector<Change> list;
@@ -54,6 +60,12 @@ class Search {
       list.push_back({"--dtype bf16", "values rounded to bf16, as the original has them", from});
       list.back().request.dtype = "bf16";
     }
+    std::vector<Change> weights = narrower_weights(from);
+    list.insert(list.end(), weights.begin(), weights.end());
+    if (from.kv_dtype.empty() || from.kv_dtype == "bf16") {
+      list.push_back({"--kv_dtype int8", "8-bit keys and values: frames differ little (docs/quantisation.md)", from});
+      list.back().request.kv_dtype = "int8";
+    }
     if (from.clip_frames > 24) {
       list.push_back(
           {"--infer_frames 24", "the model sees one second of its past; --num_clip counts shorter clips", from});
@@ -62,14 +74,30 @@ class Search {
     return list;
   }
 
-  Change all_together() const {
-    Change sum{"", "", request_};
-    for (std::vector<Change> left = changes(sum.request); !left.empty(); left = changes(sum.request)) {
-      const Change& next = left.front();
-      sum = {sum.flags + (sum.flags.empty() ? "" : " ") + next.flags,
-             sum.costs + (sum.costs.empty() ? "" : ", ") + next.costs, next.request};
+  // No single change is enough: narrower weights, and on top one change after the other until it fits; then with the
+  // narrowest weights; then a smaller picture on top.
+  Status try_together() {
+    std::vector<Change> ways = narrower_weights(request_);
+    if (ways.empty()) ways.push_back({"", "", request_});
+    for (Change& way : ways) {
+      while (add_next(way)) {
+        LA_RETURN_IF_ERROR(take_if_fits(way));
+        if (!cures_.empty()) return {};
+      }
     }
-    return sum;
+    const Change& most = ways.back();
+    return try_smaller(most.request, most.flags, most.costs + ", a smaller picture");
+  }
+
+  // The cheapest change that is left and leaves the weights as they are; false: none.
+  static bool add_next(Change& sum) {
+    std::vector<Change> left = changes(sum.request);
+    auto next = std::find_if(left.begin(), left.end(),
+                             [&](const Change& c) { return c.request.weights_dtype == sum.request.weights_dtype; });
+    if (next == left.end()) return false;
+    sum = {sum.flags + (sum.flags.empty() ? "" : " ") + next->flags,
+           sum.costs + (sum.costs.empty() ? "" : ", ") + next->costs, next->request};
+    return true;
   }
 
   Status take_if_fits(const Change& change) {
@@ -94,17 +122,6 @@ class Search {
       if (cures_.size() > before) break;
     }
     return {};
-  }
-
-  // Ways that the engine does not have: their gain is estimated, and they are marked.
-  void add_future(const MemoryPlan& now) {
-    size_t weights = now.peak_by_tenant[size_t(Tenant::kWeights)], kv = now.peak_by_tenant[size_t(Tenant::kKvCache)];
-    size_t shrinks = request_.dtype == "f32" ? 4 : 2;  // a byte a value instead of these
-    auto add = [&](const char* flags, const char* costs, size_t saved) {
-      if (now.peak_bytes - saved <= budget_bytes_) cures_.push_back({flags, costs, now.peak_bytes - saved, false});
-    };
-    add("8-bit weights", "not yet in this version", weights - weights / shrinks);
-    add("8-bit keys and values", "not yet in this version", kv - kv / shrinks);
   }
 
   const PlanRequest& request_;

@@ -11,8 +11,8 @@ namespace {
 
 // The caches and the sounds in flight, in this order on the arena.
 std::unique_ptr<DitCaches> lay_out_caches(const SamplerShape& s, Arena& arena, std::vector<AudioTokens>& sounds) {
-  auto caches = std::make_unique<DitCaches>(s.config, s.geometry, s.steps, 0, s.dtype, arena);
-  for (int64_t i = 0; i < s.in_flight; ++i) sounds.emplace_back(s.config, s.geometry, s.dtype, arena);
+  auto caches = std::make_unique<DitCaches>(s.config, s.geometry, s.steps, 0, s.types, arena);
+  for (int64_t i = 0; i < s.in_flight; ++i) sounds.emplace_back(s.config, s.geometry, s.types.values, arena);
   return caches;
 }
 
@@ -20,17 +20,17 @@ std::unique_ptr<DitCaches> lay_out_caches(const SamplerShape& s, Arena& arena, s
 
 Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& backend, Budget& budget) {
   SamplerMemory memory;
-  LA_RETURN_IF_ERROR(backend.reserve(largest_attention(s.config, s.geometry, s.dtype)));
+  LA_RETURN_IF_ERROR(backend.reserve(largest_attention(s.config, s.geometry, s.types.values)));
   Arena cache_size, activation_size;
   std::vector<AudioTokens> measured;
   lay_out_caches(s, cache_size, measured);
-  DitActivations(s.config, s.geometry, s.dtype, activation_size, s.in_flight);
+  DitActivations(s.config, s.geometry, s.types.values, activation_size, s.in_flight);
   LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
                       Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
   memory.caches = lay_out_caches(s, memory.cache_arena, memory.sounds);
   memory.activations =
-      std::make_unique<DitActivations>(s.config, s.geometry, s.dtype, memory.activation_arena, s.in_flight);
+      std::make_unique<DitActivations>(s.config, s.geometry, s.types.values, memory.activation_arena, s.in_flight);
   Shape block{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
   return memory;

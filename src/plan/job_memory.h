@@ -26,7 +26,7 @@ struct SamplerShape {
   DitConfig config;
   DitGeometry geometry;
   int64_t steps = 4;
-  DType dtype = DType::kBF16;
+  DitTypes types{DType::kBF16};
   int64_t in_flight = 1;  // blocks that are denoised side by side
 };
 

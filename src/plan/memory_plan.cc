@@ -17,7 +17,8 @@ class DryRun {
   explicit DryRun(const PlanRequest& request) : r_(request), geometry_(request.geometry()) {}
 
   Expected<MemoryPlan> run() {
-    LA_ASSIGN_OR_RETURN(dtype_, parse_dtype_flag(r_.dtype));
+    LA_ASSIGN_OR_RETURN(types_, parse_type_flags(r_.dtype, r_.weights_dtype, r_.kv_dtype));
+    dtype_ = types_.values;
     LA_RETURN_IF_ERROR(stage("load", &DryRun::load));
     plan_.load_peak_bytes = budget_.peak_bytes();
     LA_RETURN_IF_ERROR(stage("text", &DryRun::text));
@@ -58,12 +59,14 @@ class DryRun {
   Status load_dit() {
     if (!r_.packed) {
       WeightLoader loader = loader_for(Tenant::kWeights);
+      loader.set_large_dtype(types_.weights);
       LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
       return {};
     }
-    const std::vector<PackedPage> packed = dit_packed_pages(r_.shapes.dit, *backend_, dtype_);
+    const std::vector<PackedPage> packed = dit_packed_pages(r_.shapes.dit, *backend_, types_);
     if (r_.pack_first) {
       WeightLoader loader = loader_for(Tenant::kWeights);
+      loader.set_large_dtype(types_.weights);
       auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
       LA_RETURN_IF_ERROR(pack_dit_pages(r_.shapes.dit, packed, loader, budget_, nothing));
     }
@@ -81,7 +84,7 @@ class DryRun {
   }
 
   Status text() {
-    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, dtype_, r_.blocks_in_flight()};
+    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, types_, r_.blocks_in_flight()};
     if (r_.video_model_only) {
       LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));
       return {};
@@ -145,6 +148,7 @@ class DryRun {
 
   const PlanRequest& r_;
   DitGeometry geometry_;
+  DitTypes types_{DType::kBF16};
   DType dtype_ = DType::kBF16;
   MemoryPlan plan_;
   Budget budget_{Budget::Measuring()};
@@ -176,6 +180,29 @@ Expected<DType> parse_dtype_flag(const std::string& dtype) {
   if (dtype == "bf16") return DType::kBF16;
   if (dtype == "f32") return DType::kF32;
   return invalid_argument("--dtype " + dtype + ": choose bf16 or f32");
+}
+
+namespace {
+
+// One of the narrower types by its name; `fallback` for an empty flag.
+Expected<DType> parse_narrow(const std::string& flag, const std::string& value, DType fallback, bool with_q4) {
+  if (value.empty()) return fallback;
+  if (value == "bf16") return DType::kBF16;
+  if (value == "int8") return DType::kI8;
+  if (value == "fp8") return DType::kF8E4M3;
+  if (value == "q4" && with_q4) return DType::kQ4;
+  return invalid_argument(flag + " " + value + ": choose bf16, int8" + (with_q4 ? ", fp8 or q4" : " or fp8"));
+}
+
+}  // namespace
+
+Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string& weights_dtype,
+                                    const std::string& kv_dtype) {
+  LA_ASSIGN_OR_RETURN(DType values, parse_dtype_flag(dtype));
+  DitTypes types(values);
+  LA_ASSIGN_OR_RETURN(types.weights, parse_narrow("--weights_dtype", weights_dtype, values, true));
+  LA_ASSIGN_OR_RETURN(types.kv, parse_narrow("--kv_dtype", kv_dtype, values, false));
+  return types;
 }
 
 Expected<MemoryPlan> plan_memory(const PlanRequest& request) { return DryRun(request).run(); }

@@ -14,9 +14,9 @@ namespace liveavatar {
 // All that decides the memory of a job.
 struct PlanRequest {
   ModelShapes shapes;
-  std::string device = "cpu", dtype = "bf16";
-  int threads = 0;                                // 0: as the engine would take
-  int64_t height = 0, width = 0;                  // pixels of the video, multiples of 64
+  std::string device = "cpu", dtype = "bf16", weights_dtype, kv_dtype;  // as those of EngineOptions
+  int threads = 0;                                                      // 0: as the engine would take
+  int64_t height = 0, width = 0;                                        // pixels of the video, multiples of 64
   int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
   int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
   int64_t steps = 4;                              // denoising steps
@@ -61,5 +61,8 @@ Expected<MemoryPlan> plan_memory(const PlanRequest& request);
 Expected<PlanRequest> settle(const PlanRequest& request, size_t budget_bytes);
 
 Expected<DType> parse_dtype_flag(const std::string& dtype);  // "bf16", "f32"
+// What the flags of the types say together; empty ones follow dtype.
+Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string& weights_dtype,
+                                    const std::string& kv_dtype);
 
 }  // namespace liveavatar

@@ -19,8 +19,17 @@ Json tenants_json(const MemoryPlan& plan, const PlanRequest& request) {
 }
 
 Json job_json(const PlanRequest& r) {
-  return {{"width", r.width}, {"height", r.height}, {"clip_frames", r.clip_frames},     {"blocks", r.blocks},
-          {"steps", r.steps}, {"dtype", r.dtype},   {"online_decode", r.online_decode}, {"device", r.device}};
+  auto or_dtype = [&](const std::string& type) { return type.empty() ? r.dtype : type; };
+  return {{"width", r.width},
+          {"height", r.height},
+          {"clip_frames", r.clip_frames},
+          {"blocks", r.blocks},
+          {"steps", r.steps},
+          {"dtype", r.dtype},
+          {"weights_dtype", or_dtype(r.weights_dtype)},
+          {"kv_dtype", or_dtype(r.kv_dtype)},
+          {"online_decode", r.online_decode},
+          {"device", r.device}};
 }
 
 }  // namespace

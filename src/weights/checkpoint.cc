@@ -1,9 +1,8 @@
 #include "weights/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
-
-#include "weights/tensor_source.h"
 
 namespace liveavatar {
 namespace {
@@ -32,6 +31,35 @@ std::string audio_weights(const std::string& dir) {
   return exists(dir + "/model.safetensors") ? dir + "/model.safetensors" : dir + "/pytorch_model.bin";
 }
 
+bool has_dit_safetensors(const std::string& dir) {
+  return exists(dir + "/" + kDitStem + ".safetensors") || exists(dir + "/" + kDitStem + ".safetensors.index.json");
+}
+
+// The GGUF files of a folder, in order.
+std::vector<std::string> gguf_files(const std::string& dir) {
+  std::vector<std::string> files;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(dir, ignored)) {
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// The GGUF that holds the video model: the one asked for, or one that stands in for the safetensors. Empty: none.
+Expected<std::string> choose_gguf(const std::string& dir, const std::string& asked) {
+  if (!asked.empty()) {
+    if (!exists(asked)) return not_found("--gguf " + asked + ": no such file");
+    return asked;
+  }
+  if (has_dit_safetensors(dir)) return std::string();
+  std::vector<std::string> files = gguf_files(dir);
+  if (files.size() < 2) return files.empty() ? std::string() : files.front();
+  std::string names;
+  for (const std::string& f : files) names += (names.empty() ? "" : ", ") + fs::path(f).filename().string();
+  return invalid_argument("--ckpt_dir " + dir + " holds several GGUF files (" + names + "); choose one with --gguf");
+}
+
 PartReport report_part(const std::string& part, const std::string& path, const Expected<TensorSourcePtr>& source) {
   PartReport report;
   report.part = part;
@@ -44,8 +72,9 @@ PartReport report_part(const std::string& part, const std::string& path, const E
   for (const auto& [name, info] : (*source)->tensors()) {
     ++report.tensors;
     report.parameters += info.shape.elements();
-    report.bytes += info.shape.elements() * static_cast<int64_t>(dtype_bytes(info.dtype));
-    dtypes.insert(dtype_name(info.dtype));
+    report.bytes += info.stored != nullptr ? info.stored_bytes
+                                           : info.shape.elements() * static_cast<int64_t>(dtype_bytes(info.dtype));
+    dtypes.insert(info.stored != nullptr ? info.stored : dtype_name(info.dtype));
   }
   for (const std::string& d : dtypes) report.dtypes += (report.dtypes.empty() ? "" : ", ") + d;
   return report;
@@ -53,7 +82,7 @@ PartReport report_part(const std::string& part, const std::string& path, const E
 
 }  // namespace
 
-Expected<CheckpointPaths> find_checkpoint(const std::string& dir, bool with_dit) {
+Expected<CheckpointPaths> find_checkpoint(const std::string& dir, const std::string& gguf, bool with_dit) {
   std::error_code ignored;
   if (!fs::is_directory(dir, ignored)) return not_found("--ckpt_dir " + dir + ": no such folder");
   CheckpointPaths paths;
@@ -63,9 +92,9 @@ Expected<CheckpointPaths> find_checkpoint(const std::string& dir, bool with_dit)
   };
   paths.dit_dir = dir;
   need(!with_dit || exists(dir + "/config.json"), "config.json");
-  need(!with_dit || exists(dir + "/" + kDitStem + ".safetensors") ||
-           exists(dir + "/" + kDitStem + ".safetensors.index.json"),
-       std::string(kDitStem) + ".safetensors (or its .index.json and shards)");
+  LA_ASSIGN_OR_RETURN(paths.dit_gguf, choose_gguf(dir, gguf));
+  need(!with_dit || !paths.dit_gguf.empty() || has_dit_safetensors(dir),
+       std::string(kDitStem) + ".safetensors (or its .index.json and shards, or one .gguf)");
   paths.text_weights = weights_file(dir, kTextStem);
   need(!paths.text_weights.empty(), std::string(kTextStem) + ".pth");
   paths.tokenizer_dir = dir + "/" + kTokenizerDir;
@@ -89,10 +118,17 @@ Expected<std::string> find_lora(const std::string& path) {
                    ": no such file, nor a folder with liveavatar.safetensors; a hub name must be downloaded first");
 }
 
-std::vector<PartReport> inspect_checkpoint(const std::string& dir) {
+Expected<TensorSourcePtr> open_dit_weights(const CheckpointPaths& paths) {
+  return paths.dit_gguf.empty() ? open_safetensors_folder(paths.dit_dir, kDitStem) : open_gguf(paths.dit_gguf);
+}
+
+std::vector<PartReport> inspect_checkpoint(const std::string& dir, const std::string& gguf) {
   std::vector<PartReport> parts;
-  parts.push_back(
-      report_part("video model", dir + "/" + kDitStem + "*.safetensors", open_safetensors_folder(dir, kDitStem)));
+  auto chosen = choose_gguf(dir, gguf);
+  std::string path = chosen.ok() && !chosen->empty() ? *chosen : dir + "/" + kDitStem + "*.safetensors";
+  parts.push_back(report_part("video model", path,
+                              chosen.ok() ? open_dit_weights({.dit_dir = dir, .dit_gguf = *chosen})
+                                          : Expected<TensorSourcePtr>(chosen.status())));
   std::string text = weights_file(dir, kTextStem), vae = weights_file(dir, kVaeStem);
   if (text.empty()) text = dir + "/" + kTextStem + ".pth";
   if (vae.empty()) vae = dir + "/" + kVaeStem + ".pth";

@@ -5,19 +5,23 @@
 #include <vector>
 
 #include "core/status.h"
+#include "weights/tensor_source.h"
 
 namespace liveavatar {
 
 struct CheckpointPaths {
   std::string dit_dir;        // config.json and diffusion_pytorch_model*.safetensors
+  std::string dit_gguf;       // instead of the safetensors; empty: none
   std::string text_weights;   // models_t5_umt5-xxl-enc-bf16.pth or .safetensors
   std::string tokenizer_dir;  // google/umt5-xxl
   std::string vae_weights;    // Wan2.1_VAE.pth or .safetensors
   std::string audio_dir;      // wav2vec2-large-xlsr-53-english
 };
 
-// The error names every missing part at once. with_dit: whether the video model must be there too.
-Expected<CheckpointPaths> find_checkpoint(const std::string& dir, bool with_dit = true);
+// gguf: a file with the video model's weights; empty: those of the folder, where one .gguf may stand in for the
+// safetensors. with_dit: whether the video model must be there too. The error names every missing part at once.
+Expected<CheckpointPaths> find_checkpoint(const std::string& dir, const std::string& gguf = "", bool with_dit = true);
+Expected<TensorSourcePtr> open_dit_weights(const CheckpointPaths& paths);
 
 // A LoRA is given as its file or as the folder that holds liveavatar.safetensors.
 Expected<std::string> find_lora(const std::string& path);
@@ -29,6 +33,6 @@ struct PartReport {
   std::string dtypes;   // "BF16, F32"
   std::string problem;  // empty: readable
 };
-std::vector<PartReport> inspect_checkpoint(const std::string& dir);
+std::vector<PartReport> inspect_checkpoint(const std::string& dir, const std::string& gguf = "");
 
 }  // namespace liveavatar

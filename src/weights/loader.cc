@@ -128,19 +128,19 @@ Tensor WeightLoader::keep(const std::vector<float>& values, Shape shape) {
 Tensor WeightLoader::vector(const std::string& name, Shape shape) { return keep(read_f32(name, shape)); }
 
 // Piece by piece, so that a matrix is never in memory twice.
-LinearWeight WeightLoader::pack_rows(const std::string& name, const Shape& shape, int64_t first, int64_t count) {
+LinearWeight WeightLoader::pack_rows(const std::string& name, const Shape& shape, TensorPart part, DType dtype) {
   LinearWeight w;
-  w.n = count;
+  w.n = part.count;
   w.k = shape.elements() / shape[0];
-  w.dtype = dtype_;
+  w.dtype = dtype;
   if (!check(name, shape)) return w;
-  auto* memory = static_cast<std::byte*>(store(backend_.packed_linear_bytes(w.n, w.k, dtype_)));
+  auto* memory = static_cast<std::byte*>(store(backend_.packed_linear_bytes(w.n, w.k, dtype)));
   int64_t piece = std::max<int64_t>(1, kStagedElements / w.k / Backend::kPackRows) * Backend::kPackRows;
-  for (int64_t r = 0; r < count && status_.ok(); r += piece) {
-    int64_t rows = std::min(piece, count - r);
-    Tensor values = read_rows(name, shape, first + r, rows);
+  for (int64_t r = 0; r < w.n && status_.ok(); r += piece) {
+    int64_t rows = std::min(piece, w.n - r);
+    Tensor values = read_rows(name, shape, part.first + r, rows);
     if (values.empty()) continue;
-    backend_.pack_linear(values.reshape({rows, w.k}), dtype_, memory + backend_.packed_linear_bytes(r, w.k, dtype_));
+    backend_.pack_linear(values.reshape({rows, w.k}), dtype, memory + backend_.packed_linear_bytes(r, w.k, dtype));
   }
   w.data = memory;
   return w;
@@ -154,7 +154,7 @@ LinearWeight WeightLoader::matrix(const std::string& name, int64_t n, int64_t k)
     const Shape& own = source_->tensors().at(name).shape;
     if (own.rank() > 2 && own[0] == n && own.elements() == n * k) shape = own;
   }
-  return pack_rows(name, shape, 0, n);
+  return pack_rows(name, shape, {0, n}, dtype_);
 }
 
 LinearWeight WeightLoader::linear(const std::string& name, int64_t n, int64_t k, bool with_bias) {
@@ -163,8 +163,14 @@ LinearWeight WeightLoader::linear(const std::string& name, int64_t n, int64_t k,
   return w;
 }
 
+LinearWeight WeightLoader::large_linear(const std::string& name, int64_t n, int64_t k) {
+  LinearWeight w = pack_rows(name + ".weight", {n, k}, {0, n}, large_dtype_);
+  w.bias = vector(name + ".bias", {n});
+  return w;
+}
+
 LinearWeight WeightLoader::linear_rows(const std::string& name, Shape shape, int64_t first, int64_t count) {
-  LinearWeight w = pack_rows(name + ".weight", shape, first, count);
+  LinearWeight w = pack_rows(name + ".weight", shape, {first, count}, dtype_);
   w.bias = keep(read_rows(name + ".bias", {shape[0]}, first, count));
   return w;
 }

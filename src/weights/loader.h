@@ -24,9 +24,14 @@ class WeightLoader {
   WeightLoader(const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
       : WeightLoader(nullptr, backend, budget, tenant, dtype) {}
 
+  // What large_linear() packs matrices in; the loader's dtype unless set.
+  void set_large_dtype(DType dtype) { large_dtype_ = dtype; }
+
   // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias,
   // <name>.bias [n].
   LinearWeight linear(const std::string& name, int64_t n, int64_t k, bool with_bias = true);
+  // As linear with a bias, for the matrices that are most of a model: they may be quantised (ops/backend.h).
+  LinearWeight large_linear(const std::string& name, int64_t n, int64_t k);
   // As linear, the matrix being exactly the tensor `name` (no suffix), no bias.
   LinearWeight matrix(const std::string& name, int64_t n, int64_t k);
   // Rows [first, first + count) of <name>.weight [rows, k] and of <name>.bias [rows], as a matrix of their own.
@@ -74,17 +79,17 @@ class WeightLoader {
 
  private:
   WeightLoader(const TensorSource* source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
-      : source_(source), backend_(backend), budget_(budget), tenant_(tenant), dtype_(dtype) {}
+      : source_(source), backend_(backend), budget_(budget), tenant_(tenant), dtype_(dtype), large_dtype_(dtype) {}
   void* store(size_t bytes);
   bool stage(int64_t elements, int64_t piece);
   bool check(const std::string& name, const Shape& shape);
-  LinearWeight pack_rows(const std::string& name, const Shape& shape, int64_t first, int64_t count);
+  LinearWeight pack_rows(const std::string& name, const Shape& shape, TensorPart rows, DType dtype);
 
   const TensorSource* source_;
   const Backend& backend_;
   Budget& budget_;
   Tenant tenant_;
-  DType dtype_;
+  DType dtype_, large_dtype_;
   Status status_;
   std::map<std::string, Shape> used_;
   std::vector<Buffer> buffers_;

@@ -14,6 +14,9 @@ namespace liveavatar {
 struct TensorInfo {
   Shape shape;
   DType dtype = DType::kF32;
+  // Where the file holds something else, which reads as dtype: its name, and the bytes it takes there.
+  const char* stored = nullptr;
+  int64_t stored_bytes = 0;
 };
 
 // Elements [first, first + count) of a tensor.
@@ -47,6 +50,9 @@ Expected<TensorSourcePtr> open_safetensors_folder(const std::string& dir, const 
 // names what it does not know. Names are dictionary keys from the outside in joined by '/'; a wrapper
 // ("state_dict", "model", ...) whose value is the only dictionary of tensors is unwrapped by `unwrap`.
 Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap = true);
+// A GGUF file of a Wan video model, version 2 or 3. Blocks of quantised values read as f32. Names lose the prefix
+// model.diffusion_model. Errors name the file and what is wrong (truncated, misaligned, a type that is not read).
+Expected<TensorSourcePtr> open_gguf(const std::string& path);
 // By the file's ending and first bytes.
 Expected<TensorSourcePtr> open_tensors(const std::string& path);
 

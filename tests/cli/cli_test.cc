@@ -97,8 +97,20 @@ TEST_F(CliTest, DashesWorkAndForeignFlagsAreTakenWithALine) {
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_NE(o.text.find("accepted without effect"), std::string::npos);
   EXPECT_NE(o.text.find("--num_gpus_dit"), std::string::npos);
+  EXPECT_EQ(o.text.find("--fp8"), std::string::npos);
   EXPECT_NE(o.text.find("--infer_frames 10 becomes 12"), std::string::npos);
   EXPECT_TRUE(fs::exists(path("a.mp4")));
+}
+
+TEST_F(CliTest, NarrowTypesAndGgufsThatAreNone) {
+  expect_refusal(generate("--weights_dtype int4"), 2, "--weights_dtype");
+  expect_refusal(generate("--kv_dtype q4"), 2, "--kv_dtype");
+  expect_refusal(generate("--gguf /nowhere.gguf"), 1, "no such file");
+  std::string file = write("text.gguf", "this is no model, only text\n");
+  expect_refusal(generate("--gguf '" + file + "'"), 1, "not a GGUF file");
+  Outcome info = run("info " + kMini + " --gguf '" + file + "'");
+  EXPECT_EQ(info.code, 1);
+  EXPECT_NE(info.text.find("PROBLEM"), std::string::npos) << info.text;
 }
 
 TEST_F(CliTest, PicturesThatAreNone) {

@@ -3,6 +3,7 @@
 #include "fixture.h"
 #include "ops/attention.h"
 #include "ops/conv.h"
+#include "ops/elementwise.h"
 #include "ops/linear.h"
 
 namespace liveavatar {
@@ -129,6 +130,68 @@ TEST_P(ProductTest, AttentionOverSegments) {
     if (c.bias) spec.bias = operands_.normal({c.heads, c.queries, total});
     compare({c.queries, width}, dtype(),
             [&](Backend& b, const Tensor& out) { ops::attention(b, q, segments, spec, out); });
+  }
+}
+
+// 8-bit keys and values, by themselves and beside plain ones, keys and values each as they like: the bits of attention
+// over what they stand for, which the CPU rounds to bf16 where everything else is bf16.
+TEST_P(ProductTest, AttentionOverCodes) {
+  struct {
+    int64_t queries, heads, d, keys;
+  } cases[] = {{1, 1, 2, 1}, {7, 3, 32, 33}, {9, 2, 24, 700}, {5, 1, 130, 515}, {3, 4, 15, 20}};
+  for (DType type : {DType::kI8, DType::kF8E4M3}) {
+    for (const auto& c : cases) {
+      Shape shape{c.keys, c.heads * c.d}, scales{c.keys, c.heads}, out_shape{c.queries, c.heads * c.d};
+      AttentionSpec spec{.heads = c.heads, .scale = 1.0f / std::sqrt(float(c.d))};
+      Tensor q = operands_.normal(out_shape, dtype());
+      KeyValues codes{operands_.zeros(shape, type), operands_.zeros(shape, type), operands_.zeros(scales),
+                      operands_.zeros(scales)};
+      ops::quantise(*reference_, operands_.normal(shape), codes.k, codes.k_scale);
+      ops::quantise(*reference_, operands_.normal(shape, DType::kBF16), codes.v, codes.v_scale);
+      const KeyValues other{operands_.normal(shape, dtype()), operands_.normal(shape, dtype())};
+      for (Backend* backend : {cpu_.get(), one_thread_.get(), reference_.get()}) {
+        bool half = backend != reference_.get() && dtype() == DType::kBF16 && c.d % 2 == 0;
+        DType plain_type = half ? DType::kBF16 : DType::kF32;
+        const KeyValues plain{operands_.zeros(shape, plain_type), operands_.zeros(shape, plain_type)};
+        ops::dequantise(*backend, codes.k, codes.k_scale, plain.k);
+        ops::dequantise(*backend, codes.v, codes.v_scale, plain.v);
+        int64_t rest = c.keys - c.keys / 2;
+        const KeyValues segments[] = {codes,
+                                      other,
+                                      {other.k, codes.v, Tensor(), codes.v_scale},
+                                      codes.slice(c.keys / 2, rest)},
+                        stand_for[] = {plain, other, {other.k, plain.v}, plain.slice(c.keys / 2, rest)};
+        for (size_t count : {1u, 4u}) {
+          Tensor got = operands_.zeros(out_shape), want = operands_.zeros(out_shape);
+          ops::attention(*backend, q, {segments, count}, spec, got);
+          ops::attention(*backend, q, {stand_for, count}, spec, want);
+          EXPECT_EQ(std::memcmp(got.data, want.data, got.bytes()), 0) << backend->name() << " " << c.d;
+        }
+      }
+    }
+  }
+}
+
+// A row and head comes back within half a step of its largest value (e4m3: a sixteenth of each value or half the
+// smallest step), scales are its own, and zeros stay zeros.
+TEST_P(ProductTest, RowsOfCodesComeBack) {
+  constexpr int64_t kRows = 9, kHeads = 3, kWidth = 3 * 20, kD = kWidth / kHeads;
+  for (DType type : {DType::kI8, DType::kF8E4M3}) {
+    Tensor x = operands_.normal({kRows, kWidth}, dtype(), 3.0f), back = operands_.zeros({kRows, kWidth}),
+           codes = operands_.zeros({kRows, kWidth}, type), scale = operands_.zeros({kRows, kHeads});
+    std::memset(x.slice(4, 1).data, 0, x.slice(4, 1).bytes());
+    ops::quantise(*cpu_, x, codes, scale);
+    ops::dequantise(*cpu_, codes, scale, back);
+    std::vector<float> values = floats(x);
+    for (int64_t i = 0; i < kRows * kHeads; ++i) {
+      float largest = 0;
+      for (int64_t c = i * kD; c < (i + 1) * kD; ++c) largest = std::max(largest, std::fabs(values[size_t(c)]));
+      for (int64_t c = i * kD; c < (i + 1) * kD; ++c) {
+        float v = values[size_t(c)],
+              bound = type == DType::kI8 ? largest / 254 : std::max(std::fabs(v) / 16, largest / 448 * 0x1p-10f);
+        EXPECT_LE(std::fabs(back.f32()[c] - v), bound * 1.001f) << i;
+      }
+    }
   }
 }
 

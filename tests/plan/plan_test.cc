@@ -69,9 +69,62 @@ TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
   expect_truth(engine_options(), job);
 }
 
+TEST(Plan, PredictsQuantisedWeights) {
+  size_t before = 0;
+  for (const char* weights : {"bf16", "int8", "fp8", "q4"}) {
+    EngineOptions options = engine_options("f32");
+    options.weights_dtype = weights;
+    if (std::string(weights) != "fp8") expect_truth(options, small_job());  // as large as int8
+    PlanRequest request = *plan_request(options, small_job());
+    size_t bytes = plan_memory(request)->steady_by_tenant[size_t(Tenant::kWeights)];
+    if (std::string(weights) == "fp8") {
+      EXPECT_EQ(bytes, before);
+    } else if (before != 0) {
+      EXPECT_LT(bytes, before);
+    }
+    before = bytes;
+  }
+}
+
+TEST(Plan, PredictsNarrowKeysAndValues) {
+  EngineOptions options = engine_options();
+  options.kv_dtype = "int8";
+  expect_truth(options, small_job());
+  options.dtype = "f32";
+  options.kv_dtype = "fp8";
+  options.weights_dtype = "fp8";
+  expect_truth(options, small_job("128*64"));
+}
+
+// 14B: 15.3 billion values in matrices of layers and injectors, 0.9 billion others in bf16, the VAE's 0.3 GB.
+TEST(Plan, QuantisedFourteenBillion) {
+  PlanRequest r;
+  r.shapes = *named_model_shapes("14b");
+  r.height = 256;
+  r.width = 384;
+  auto weights_gb = [&](const char* type) {
+    r.weights_dtype = type;
+    return double(plan_memory(r)->steady_by_tenant[size_t(Tenant::kWeights)]) / 1e9;
+  };
+  EXPECT_NEAR(weights_gb("int8"), 15.3 + 1.8 + 0.3, 0.3);
+  EXPECT_NEAR(weights_gb("q4"), 15.3 * 4.5 / 8 + 1.8 + 0.3, 0.3);
+  // Rings and sink in a byte a value and four bytes for the 128 of a head; the prompt's stay.
+  r.weights_dtype.clear();
+  auto kv_bytes = [&](const char* type) {
+    r.kv_dtype = type;
+    return double(plan_memory(r)->steady_by_tenant[size_t(Tenant::kKvCache)]);
+  };
+  double prompt = 40.0 * 2 * 512 * 5120 * 2, whole = kv_bytes("bf16") - prompt;
+  EXPECT_NEAR((kv_bytes("fp8") - prompt) / whole, (128 + 4) / 256.0, 0.001);
+  EXPECT_EQ(kv_bytes("int8"), kv_bytes("fp8"));
+  r.weights_dtype = "int4";
+  EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
+}
+
 // The reference backend packs and pads nothing.
 TEST(Plan, PredictsLoadingOnTheReferenceBackend) {
   EngineOptions options = engine_options("bf16", "reference");
+  options.weights_dtype = "q4";
   MemoryPlan plan = *plan_memory(*plan_request(options, small_job()));
   auto engine = Engine::load(options);
   ASSERT_TRUE(engine.ok()) << engine.status().message();
@@ -134,6 +187,50 @@ TEST(Plan, CuresThatAreOfferedWork) {
   ASSERT_TRUE(engine.ok()) << engine.status().message();
   EXPECT_TRUE((*engine)->generate(job, [](const VideoBlock&) { return true; }).ok());
   EXPECT_LE((*engine)->memory_peak_bytes(), budget);
+}
+
+// Where loading alone is too much, narrower weights are offered; taken, they load within the budget.
+TEST(Plan, NarrowerWeightsAreACure) {
+  EngineOptions options = engine_options();
+  PlanRequest request = *plan_request(options, small_job());
+  request.weights_dtype = "int8";
+  MemoryPlan narrow = *plan_memory(request);
+  request.weights_dtype.clear();
+  ASSERT_LT(narrow.peak_bytes, plan_memory(request)->peak_bytes);
+  bool offered = false;
+  const std::vector<Cure> cures = *find_cures(request, narrow.peak_bytes);
+  for (const Cure& cure : cures) {
+    offered = offered || (cure.flags == "--weights_dtype int8" && cure.peak_bytes == narrow.peak_bytes);
+  }
+  EXPECT_TRUE(offered);
+  options.memory_budget_bytes = narrow.load_peak_bytes;
+  std::string line = Engine::load(options).status().message();
+  EXPECT_NE(line.find("--weights_dtype int8"), std::string::npos) << line;
+  options.weights_dtype = "int8";
+  auto engine = Engine::load(options);
+  EXPECT_TRUE(engine.ok()) << engine.status().message();
+}
+
+// Only all changes together are enough: the cure that is found names each once and fits.
+TEST(Plan, CuresAddUp) {
+  PlanRequest request;
+  request.shapes = *named_model_shapes("14b");
+  request.height = request.picture_height = 512;
+  request.width = request.picture_width = 768;
+  request.dtype = "f32";
+  size_t budget = size_t{30} << 30;
+  std::vector<Cure> cures = *find_cures(request, budget);
+  const std::string& flags = cures.front().flags;
+  for (const char* part : {"--weights_dtype", "--dtype bf16", "--infer_frames 24", "--kv_dtype"}) {
+    EXPECT_NE(flags.find(part), std::string::npos) << flags;
+    EXPECT_EQ(flags.find(part), flags.rfind(part)) << flags;
+  }
+  EXPECT_LE(cures.front().peak_bytes, budget);
+  // No more than it takes: layers on disk, which leave the frames equal.
+  request.dtype = "bf16";
+  request.height = request.picture_height = 256;
+  request.width = request.picture_width = 384;
+  EXPECT_EQ(find_cures(request, size_t{24} << 30)->front().flags, "--paging_dir DIR");
 }
 
 TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {

@@ -42,16 +42,16 @@ class Altered : public TensorSource {
 // One video's state with random inputs.
 class Session {
  public:
-  Session(int threads, int64_t steps) : config_(golden_config()), steps_(steps) {
+  Session(int threads, int64_t steps, DitTypes types = DType::kF32) : config_(golden_config()), steps_(steps) {
     backend_ = *make_backend("cpu", {.threads = threads});
     auto weights = *open_safetensors(kGolden + "/weights.safetensors");
-    dit_ = *S2vDit::load(config_, *weights, *backend_, budget_, DType::kF32);
+    dit_ = *S2vDit::load(config_, *weights, *backend_, budget_, types);
     geometry_.latent_height = 8;
     geometry_.latent_width = 12;
     Arena measure;
-    DitCaches(config_, geometry_, steps, 1, DType::kF32, measure);
+    DitCaches(config_, geometry_, steps, 1, types, measure);
     arena_ = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
-    caches_ = std::make_unique<DitCaches>(config_, geometry_, steps, 1, DType::kF32, arena_);
+    caches_ = std::make_unique<DitCaches>(config_, geometry_, steps, 1, types, arena_);
     EXPECT_EQ(arena_.used_bytes(), measure.used_bytes());
     Arena measure_activations;
     DitActivations(config_, geometry_, DType::kF32, measure_activations, 2);
@@ -261,6 +261,55 @@ TEST(S2vDit, ThreadsDoNotChangeABit) {
     results.push_back(copy(out));
   }
   EXPECT_EQ(results[0], results[1]);
+}
+
+// The velocity after a whole clip and a block, through a full ring.
+std::vector<float> velocity_with(const DitTypes& types) {
+  Session s(2, 1, types);
+  Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
+  for (int64_t start : {0, 3, 6, 9, 12})
+    s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(), s.caches(), out);
+  return copy(out);
+}
+
+double relative_rms(const std::vector<float>& got, const std::vector<float>& want) {
+  double errors = 0, squares = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    errors += std::pow(double(got[i]) - want[i], 2);
+    squares += std::pow(double(want[i]), 2);
+  }
+  return std::sqrt(errors / squares);
+}
+
+// Narrower types of weights, of keys and values, and of both: off by little, and by more the narrower they are.
+TEST(S2vDit, NarrowerTypesStayNear) {
+  DitTypes types(DType::kF32);
+  std::vector<float> want = velocity_with(types);
+  types.kv = DType::kBF16;
+  double kv_bf16 = relative_rms(velocity_with(types), want);
+  types.kv = DType::kI8;
+  double kv_int8 = relative_rms(velocity_with(types), want);
+  types.kv = DType::kF8E4M3;
+  double kv_fp8 = relative_rms(velocity_with(types), want);
+  types.weights = DType::kI8;
+  double both = relative_rms(velocity_with(types), want);
+  types.kv = DType::kF32;
+  double int8 = relative_rms(velocity_with(types), want);
+  types.weights = DType::kF8E4M3;
+  double fp8 = relative_rms(velocity_with(types), want);
+  types.weights = DType::kQ4;
+  double q4 = relative_rms(velocity_with(types), want);
+  std::printf("kv: bf16 %.2e int8 %.2e fp8 %.2e; weights: int8 %.2e fp8 %.2e q4 %.2e; fp8 kv, int8 weights: %.2e\n",
+              kv_bf16, kv_int8, kv_fp8, int8, fp8, q4, both);
+  EXPECT_GT(kv_bf16, 0);
+  EXPECT_LT(kv_bf16, kv_int8);
+  EXPECT_LT(kv_int8, kv_fp8);
+  EXPECT_LT(int8, fp8);
+  EXPECT_LT(fp8, q4);
+  EXPECT_GT(both, kv_fp8);
+  EXPECT_LT(kv_fp8, 0.05);
+  EXPECT_LT(both, 0.05);
+  EXPECT_LT(q4, 0.25);
 }
 
 TEST(S2vDit, MissingAndMisshapenTensorsAreNamed) {

@@ -167,6 +167,35 @@ TEST_F(WeightsTest, ALargeMatrixIsPackedInPieces) {
   }
 }
 
+// Quantised piece by piece, with no whole f32 copy, to the bytes of the matrix packed at once.
+TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
+  constexpr int64_t kRows = 2003, kColumns = 1500;
+  std::vector<float> values(kRows * kColumns);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(float(i % 1013));
+  auto raw = [](const float* data, size_t n) { return std::string(reinterpret_cast<const char*>(data), n * 4); };
+  std::string header = R"({"m.bias":{"dtype":"F32","shape":[2003],"data_offsets":[12018000,12026012]},)"
+                       R"("m.weight":{"dtype":"F32","shape":[2003,1500],"data_offsets":[0,12018000]}})";
+  auto source = *open_safetensors(
+      write_safetensors("q.safetensors", header, raw(values.data(), values.size()) + raw(values.data(), kRows)));
+  for (DType dtype : {DType::kI8, DType::kF8E4M3, DType::kQ4}) {
+    auto backend = *make_backend("cpu", {.threads = 1});
+    Budget budget, counting{Budget::Measuring()};
+    WeightLoader loader(*source, *backend, budget, Tenant::kWeights, DType::kF32);
+    loader.set_large_dtype(dtype);
+    LinearWeight matrix = loader.large_linear("m", kRows, kColumns);
+    ASSERT_TRUE(loader.status().ok()) << loader.status().message();
+    EXPECT_EQ(matrix.dtype, dtype);
+    std::vector<char> whole(backend->packed_linear_bytes(kRows, kColumns, dtype));
+    backend->pack_linear(Tensor(values.data(), {kRows, kColumns}, DType::kF32), dtype, whole.data());
+    EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << dtype_name(dtype);
+    EXPECT_LT(budget.peak_bytes(), whole.size() + (8u << 20));
+    WeightLoader measuring(*backend, counting, Tenant::kWeights, DType::kF32);
+    measuring.set_large_dtype(dtype);
+    measuring.large_linear("m", kRows, kColumns);
+    EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
+  }
+}
+
 TEST_F(WeightsTest, ALoraThatFitsNothingIsNamed) {
   auto base = *open_safetensors(write_safetensors(
       "b.safetensors", R"({"q.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}})", floats({1, 2})));
@@ -185,6 +214,27 @@ TEST_F(WeightsTest, ALoraThatFitsNothingIsNamed) {
           R"({"q.lora_A.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"q.lora_B.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}})")
           .find("does not fit"),
       std::string::npos);
+}
+
+// One GGUF stands in for the safetensors; of several one must be named, and one that is named wins.
+TEST_F(WeightsTest, AGgufStandsInForTheSafetensors) {
+  for (const char* part :
+       {"config.json", "models_t5_umt5-xxl-enc-bf16.pth", "google/umt5-xxl/spiece.model", "Wan2.1_VAE.pth",
+        "wav2vec2-large-xlsr-53-english/config.json", "wav2vec2-large-xlsr-53-english/model.safetensors"})
+    write(part, "");
+  const std::string dir = dir_.string();
+  EXPECT_NE(find_checkpoint(dir).status().message().find("or one .gguf"), std::string::npos);
+  std::string a = write("a.gguf", "");
+  EXPECT_EQ(find_checkpoint(dir)->dit_gguf, a);
+  std::string b = write("b.gguf", "");
+  std::string message = find_checkpoint(dir).status().message();
+  EXPECT_NE(message.find("a.gguf, b.gguf"), std::string::npos) << message;
+  EXPECT_NE(message.find("--gguf"), std::string::npos) << message;
+  EXPECT_EQ(find_checkpoint(dir, b)->dit_gguf, b);
+  EXPECT_EQ(find_checkpoint(dir, "/nowhere.gguf").status().code(), ErrorCode::kNotFound);
+  write_safetensors("diffusion_pytorch_model.safetensors", kTwo, floats({1, 2, 3}));
+  EXPECT_EQ(find_checkpoint(dir)->dit_gguf, "");
+  EXPECT_EQ(find_checkpoint(dir, a)->dit_gguf, a);
 }
 
 TEST_F(WeightsTest, AFolderWithoutPartsNamesAllOfThem) {

@@ -33,6 +33,7 @@ struct Golden {
   Budget* budget = nullptr;
   std::string device;
   DType dtype = DType::kF32;
+  std::string weights_dtype, kv_dtype;  // of the video model, as the flags of `generate`
   Report* report = nullptr;
 
   const nlohmann::json& calls() const { return json.at("calls"); }

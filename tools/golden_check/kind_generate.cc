@@ -89,6 +89,8 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   options.lora_alpha = args.at("lora_alpha");
   options.device = golden.device;
   options.dtype = golden.dtype == DType::kBF16 ? "bf16" : "f32";
+  options.weights_dtype = golden.weights_dtype;
+  options.kv_dtype = golden.kv_dtype;
   options.threads = golden.backend->threads();
   auto models = Models::load(options);
   if (!golden.ok("load", models.status())) return;

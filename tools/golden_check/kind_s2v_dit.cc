@@ -4,6 +4,8 @@
 
 #include "golden.h"
 #include "models/s2v_dit/s2v_dit.h"
+#include "ops/elementwise.h"
+#include "plan/memory_plan.h"
 
 namespace liveavatar::golden {
 namespace {
@@ -11,6 +13,7 @@ namespace {
 struct Session {
   const Golden& golden;
   DitConfig config;
+  DitTypes types{DType::kF32};
   DitGeometry geometry;
   std::unique_ptr<S2vDit> dit;
   Arena arena;
@@ -32,17 +35,26 @@ void open(Session& s) {
   const Golden& g = s.golden;
   s.config = must(parse_dit_config(g.config().dump(), g.path("golden.json")));
   auto weights = must(open_safetensors(g.path(g.json.at("weights"))));
-  s.dit = must(S2vDit::load(s.config, *weights, *g.backend, *g.budget, g.dtype));
+  s.types = must(parse_type_flags(g.dtype == DType::kBF16 ? "bf16" : "f32", g.weights_dtype, g.kv_dtype));
+  s.dit = must(S2vDit::load(s.config, *weights, *g.backend, *g.budget, s.types));
   s.geometry.latent_height = g.json.at("latent_size")[0];
   s.geometry.latent_width = g.json.at("latent_size")[1];
   Arena measure;
-  DitCaches(s.config, s.geometry, kSteps, kActors, g.dtype, measure);
+  DitCaches(s.config, s.geometry, kSteps, kActors, s.types, measure);
   DitActivations(s.config, s.geometry, g.dtype, measure);
   s.arena = must(Arena::allocate(*g.budget, Tenant::kKvCache, measure.used_bytes()));
-  s.caches = std::make_unique<DitCaches>(s.config, s.geometry, kSteps, kActors, g.dtype, s.arena);
+  s.caches = std::make_unique<DitCaches>(s.config, s.geometry, kSteps, kActors, s.types, s.arena);
   s.activations = std::make_unique<DitActivations>(s.config, s.geometry, g.dtype, s.arena);
   Shape shape{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   s.velocity = must(OwnedTensor::allocate(*g.budget, Tenant::kActivations, shape, DType::kF32));
+}
+
+// Keys or values, whatever they are held in.
+void compare_cache(Session& s, const std::string& name, const Tensor& cache, const Tensor& scale) {
+  if (scale.empty()) return s.golden.compare(name, cache);
+  OwnedTensor plain = must(OwnedTensor::allocate(*s.golden.budget, Tenant::kRuntime, cache.shape, DType::kF32));
+  ops::dequantise(*s.golden.backend, cache, scale, plain.tensor);
+  s.golden.compare(name, plain.tensor);
 }
 
 void prefill(Session& s, const nlohmann::json& call) {
@@ -53,7 +65,8 @@ void prefill(Session& s, const nlohmann::json& call) {
   s.dit->prefill(s.geometry, ref.tensor, motion.tensor, *s.activations, *s.caches);
   for (const auto& [what, name] : call.at("out").items()) {  // "cond_k layer 2 ..."
     const KeyValues& cache = s.caches->cond.layers[std::stoul(what.substr(what.find("layer ") + 6))];
-    s.golden.compare(name, what.starts_with("cond_k") ? cache.k : cache.v);
+    bool keys = what.starts_with("cond_k");
+    compare_cache(s, name, keys ? cache.k : cache.v, keys ? cache.k_scale : cache.v_scale);
   }
 }
 
@@ -113,8 +126,10 @@ void forward(Session& s, const nlohmann::json& call) {
 }
 
 void ring(Session& s, const nlohmann::json& call) {
-  for (const auto& [step, name] : call.at("out").items())
-    s.golden.compare(name, s.caches->rings[std::stoul(step)].layers[0].k);
+  for (const auto& [step, name] : call.at("out").items()) {
+    const KeyValues& ring = s.caches->rings[std::stoul(step)].layers[0];
+    compare_cache(s, name, ring.k, ring.k_scale);
+  }
 }
 
 }  // namespace

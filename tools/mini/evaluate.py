@@ -47,7 +47,7 @@ class Judge:
         begin = time.time()
         subprocess.run([self.args.engine, "generate", "--ckpt_dir", self.args.ckpt, "--image", picture, "--audio", voice, "--prompt", prompt, "--size",
                         f"{portrait.shape[1]}*{portrait.shape[0]}", "--sample_steps", str(steps), "--threads", str(self.args.threads),
-                        "--base_seed", str(self.args.seed + 1), "--save_file", video, "--quiet"], check=True)
+                        "--base_seed", str(self.args.seed + 1), "--save_file", video, "--quiet", *self.args.engine_flags.split()], check=True)
         self.seconds, self.frames = self.seconds + time.time() - begin, self.frames + len(audio) * FPS // world.RATE
         return video
 
@@ -177,7 +177,7 @@ def evaluate(judge, args):
 
 def table(figures, args):
     """Markdown, every figure with what it is."""
-    lines = [f"{args.count} held-out characters and voices, {args.frames} frames each, {args.size} x {args.size}, engine in bf16, 4 steps.", "", "| figure | value |",
+    lines = [f"{args.count} held-out characters and voices, {args.frames} frames each, {args.size} x {args.size}, engine in bf16{', ' + args.engine_flags if args.engine_flags else ''}, 4 steps.", "", "| figure | value |",
              "| --- | --- |"]
     return "\n".join(lines + [f"| {k} | {v:.3f} |" if isinstance(v, float) else f"| {k} | {v} |" for k, v in figures.items() if not isinstance(v, list)])
 
@@ -193,6 +193,7 @@ def main():
     root = pathlib.Path(__file__).resolve().parents[2]
     parser.add_argument("--ckpt", type=pathlib.Path, default=root / "models/mini")
     parser.add_argument("--engine", default=root / "build/release/bin/liveavatar")
+    parser.add_argument("--engine-flags", default="", help="more flags for generate, as one word: --engine-flags='--weights_dtype int8'")
     parser.add_argument("--seed", type=int, default=0, help="picks the characters and voices")
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--frames", type=int, default=192)

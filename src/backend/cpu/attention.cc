@@ -30,6 +30,34 @@ struct HeadLayout {
   size_t head_bytes() const { return static_cast<size_t>(blocks()) * (k_room() + v_room()); }
 };
 
+// A row of 8-bit keys or values of one head.
+struct Codes {
+  const uint8_t* codes;
+  const float* decoded;  // of every code
+  float scale;
+  float operator[](int64_t i) const { return scale * decoded[codes[i]]; }
+};
+
+const float* decoded_8bit(DType type) {
+  static const std::array<std::array<float, 256>, 2> tables = [] {
+    std::array<std::array<float, 256>, 2> t{};
+    for (int i = 0; i < 256; ++i) {
+      t[0][static_cast<size_t>(i)] = decode_8bit(DType::kI8, static_cast<uint8_t>(i));
+      t[1][static_cast<size_t>(i)] = decode_8bit(DType::kF8E4M3, static_cast<uint8_t>(i));
+    }
+    return t;
+  }();
+  return tables[type == DType::kI8 ? 0 : 1].data();
+}
+
+// use(row): the d elements of one row and head, whatever they are held in; row[i] is f32 or bf16.
+template <typename Use>
+void with_row(const Tensor& t, const Tensor& scale, int64_t at, int64_t scale_at, Use&& use) {
+  if (t.dtype == DType::kF32) return use(static_cast<const float*>(t.data) + at);
+  if (t.dtype == DType::kBF16) return use(static_cast<const bf16*>(t.data) + at);
+  use(Codes{static_cast<const uint8_t*>(t.data) + at, decoded_8bit(t.dtype), scale.f32()[scale_at]});
+}
+
 template <typename T, typename From>
 T converted(From x) {
   if constexpr (std::is_same_v<T, From>) {
@@ -49,19 +77,22 @@ int64_t depth_at(int64_t k, int64_t columns) {
   return sizeof(T) == 4 ? k * columns : k / 2 * columns * 2 + k % 2;
 }
 
-// One key as column `key` of the K panels and as depth `key` of the V panels; k and v are its d elements.
-template <typename T, typename From>
-void pack_key(const HeadLayout& layout, const PanelShape& ks, const PanelShape& vs, const From* k, const From* v,
-              int64_t key, std::byte* target) {
+// One key's d elements as column `key` of the K panels.
+template <typename T, typename Row>
+void pack_key(const HeadLayout& layout, const PanelShape& shape, const Row& row, int64_t key, std::byte* target) {
+  T* to = reinterpret_cast<T*>(target + static_cast<size_t>(key / layout.columns) * shape.panel_bytes());
+  to += key % layout.columns * kPair<T>;
+  for (int64_t c = 0; c < layout.d; ++c) to[depth_at<T>(c, layout.columns)] = converted<T>(row[c]);
+}
+
+// One key's values as depth `key` of the V panels.
+template <typename T, typename Row>
+void pack_values(const HeadLayout& layout, const PanelShape& shape, const Row& row, int64_t key, std::byte* target) {
   int64_t columns = layout.columns;
-  T* to = reinterpret_cast<T*>(target + static_cast<size_t>(key / columns) * ks.panel_bytes());
-  to += key % columns * kPair<T>;
-  for (int64_t c = 0; c < layout.d; ++c) to[depth_at<T>(c, columns)] = converted<T>(k[c]);
-  std::byte* values = target + layout.k_room();
-  for (int64_t first = 0; first < layout.d; first += columns, values += vs.panel_bytes()) {
-    to = reinterpret_cast<T*>(values) + depth_at<T>(key, columns);
+  for (int64_t first = 0; first < layout.d; first += columns, target += shape.panel_bytes()) {
+    T* to = reinterpret_cast<T*>(target) + depth_at<T>(key, columns);
     for (int64_t c = first; c < std::min(layout.d, first + columns); ++c)
-      to[(c - first) * kPair<T>] = converted<T>(v[c]);
+      to[(c - first) * kPair<T>] = converted<T>(row[c]);
   }
 }
 
@@ -74,16 +105,11 @@ void pack_block(const HeadLayout& layout, std::span<const KeyValues> segments, i
   for (const KeyValues& s : segments) {
     int64_t width = s.k.dim(1), begin = std::max(first, before),
             end = std::min(first + layout.block_keys(block), before + s.k.dim(0));
-    auto pack_from = [&](auto* k, auto* v) {
-      for (int64_t key = begin; key < end; ++key) {
-        int64_t at = (key - before) * width + head * layout.d;
-        pack_key<T>(layout, ks, vs, k + at, v + at, key - first, target);
-      }
-    };
-    if (s.k.dtype == DType::kF32) {
-      pack_from(static_cast<const float*>(s.k.data), static_cast<const float*>(s.v.data));
-    } else {
-      pack_from(static_cast<const bf16*>(s.k.data), static_cast<const bf16*>(s.v.data));
+    for (int64_t key = begin; key < end; ++key) {
+      int64_t row = key - before, at = row * width + head * layout.d, scale_at = row * (width / layout.d) + head;
+      with_row(s.k, s.k_scale, at, scale_at, [&](auto k) { pack_key<T>(layout, ks, k, key - first, target); });
+      with_row(s.v, s.v_scale, at, scale_at,
+               [&](auto v) { pack_values<T>(layout, vs, v, key - first, target + layout.k_room()); });
     }
     before += s.k.dim(0);
   }
@@ -100,7 +126,7 @@ class Attention {
     layout_.columns = kernels.columns;
     for (const KeyValues& s : segments) {
       layout_.keys += s.k.dim(0);
-      half = half && s.k.dtype == DType::kBF16;
+      half = half && s.k.dtype != DType::kF32 && s.v.dtype != DType::kF32;  // 8 bits are unpacked to bf16
     }
     half_ = half && layout_.d % 2 == 0;
     layout_.dtype = half_ ? DType::kBF16 : DType::kF32;

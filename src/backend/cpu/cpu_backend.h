@@ -61,6 +61,10 @@ class CpuBackend : public Backend {
   void activate(const Tensor& x, Activation activation, const Tensor& out) override;
   void copy(const Tensor& x, const Tensor& out) override;
 
+  void quantise(const Tensor& x, const Tensor& out, const Tensor& scale) override { plain_->quantise(x, out, scale); }
+  void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) override {
+    plain_->dequantise(x, scale, out);
+  }
   void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) override {
     plain_->embedding(ids, table, out);
   }

@@ -31,6 +31,14 @@ float weight_at(const void* data, DType dtype, int64_t i) {
   return dtype == DType::kF32 ? static_cast<const float*>(data)[i] : to_f32(static_cast<const bf16*>(data)[i]);
 }
 
+// Keys or values: row, head, and the place in the head's d.
+float key_at(const Tensor& t, const Tensor& scale, int64_t row, std::array<int64_t, 3> head_d_at) {
+  auto [head, d, at] = head_d_at;
+  int64_t i = row * t.dim(1) + head * d + at;
+  if (scale.empty()) return load(t, i);
+  return scale.f32()[row * scale.dim(1) + head] * decode_8bit(t.dtype, static_cast<const uint8_t*>(t.data)[i]);
+}
+
 float activated(float x, Activation activation) {
   switch (activation) {
     case Activation::kNone:
@@ -114,7 +122,7 @@ class ReferenceBackend : public Backend {
         for (int64_t k = 0; k < s.k.dim(0); ++k, ++n) {
           double sum = 0;
           for (int64_t c = 0; c < d; ++c)
-            sum += double(load(q, at + c)) * double(load(s.k, k * q.dim(1) + head * d + c));
+            sum += double(load(q, at + c)) * double(key_at(s.k, s.k_scale, k, {head, d, c}));
           float bias = spec.bias.empty() ? 0.0f : spec.bias.f32()[(head * q.dim(0) + row) * keys + int64_t(n)];
           scores[n] = static_cast<float>(sum) * spec.scale + bias;
         }
@@ -125,7 +133,7 @@ class ReferenceBackend : public Backend {
         n = 0;
         for (const KeyValues& s : segments) {
           for (int64_t k = 0; k < s.v.dim(0); ++k)
-            sum += double(scores[n++]) * double(load(s.v, k * q.dim(1) + head * d + c));
+            sum += double(scores[n++]) * double(key_at(s.v, s.v_scale, k, {head, d, c}));
         }
         store(out, at + c, static_cast<float>(sum));
       }
@@ -270,6 +278,20 @@ class ReferenceBackend : public Backend {
   }
   void copy(const Tensor& x, const Tensor& out) override {
     each_element(x, [&](int64_t i) { store(out, i, load(x, i)); });
+  }
+  void quantise(const Tensor& x, const Tensor& out, const Tensor& scale) override {
+    int64_t heads = scale.dim(1), d = x.dim(1) / heads;
+    each_row_with_scratch(x.dim(0) * heads, d, [&](int64_t i, std::span<float> values) {
+      for (int64_t c = 0; c < d; ++c) values[size_t(c)] = load(x, i * d + c);
+      scale.f32()[i] = quantise_8bit(values.data(), d, out.dtype, static_cast<uint8_t*>(out.data) + i * d);
+    });
+  }
+  void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) override {
+    int64_t heads = scale.dim(1), d = x.dim(1) / heads;
+    each_row(x.dim(0) * heads, [&](int64_t i) {
+      for (int64_t c = i * d; c < (i + 1) * d; ++c)
+        store(out, c, scale.f32()[i] * decode_8bit(x.dtype, static_cast<const uint8_t*>(x.data)[c]));
+    });
   }
 
  private:

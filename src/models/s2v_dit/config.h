@@ -5,10 +5,19 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/status.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
+
+// What values are held in: one type for all, or a narrower one for what is large.
+struct DitTypes {
+  DType values = DType::kBF16;   // activations and small weights: kF32 or kBF16
+  DType weights = DType::kBF16;  // matrices of layers and injectors: also kI8, kF8E4M3, kQ4
+  DType kv = DType::kBF16;       // keys and values of rings and sink: as values, kI8 or kF8E4M3
+  DitTypes(DType all) : values(all), weights(all), kv(all) {}
+};
 
 // config.json of the checkpoint (diffusers style). 14B: dim 5120, heads 40, ffn 13824, 40 layers.
 struct DitConfig {

@@ -23,18 +23,25 @@ void load_page(const DitConfig& config, size_t page, const std::vector<DitPage>&
   }
 }
 
+// As a header and a person name it: BF16, or BF16 with I8.
+std::string name_of(const DitTypes& types) {
+  std::string values = dtype_name(types.values);
+  return types.weights == types.values ? values : values + " with " + dtype_name(types.weights);
+}
+
 bool stays(int64_t layer, int64_t layers, int64_t resident) {
   return (layer + 1) * resident / layers > layer * resident / layers;
 }
 
 }  // namespace
 
-std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, DType dtype) {
+std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, const DitTypes& types) {
   const std::vector<DitPage> pages = dit_pages(config);
   std::vector<PackedPage> packed;
   for (size_t p = 0; p <= pages.size(); ++p) {
     Budget counting{Budget::Measuring()};
-    WeightLoader loader(backend, counting, Tenant::kWeights, dtype);
+    WeightLoader loader(backend, counting, Tenant::kWeights, types.values);
+    loader.set_large_dtype(types.weights);
     loader.place_at(nullptr);
     load_page(config, p, pages, loader);
     packed.push_back({p == 0 ? "common" : page_name(pages[p - 1]), {0, whole_pages(loader.placed_bytes())}});
@@ -47,14 +54,15 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
   PackedHeader header;
   header.model = kModel;
   header.packing = backend.packing();
-  header.dtype = dtype_name(job.dtype);
+  header.dtype = name_of(job.types);
   header.config = dit_config_json(config);
   header.source = source.where();
-  header.pages = dit_packed_pages(config, backend, job.dtype);
+  header.pages = dit_packed_pages(config, backend, job.types);
   for (const auto& [name, shape] : dit_tensors(config, backend)) header.tensors.push_back({name, shape});
   LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, PackedWriter::create(job.path, std::move(header)));
   const uint64_t all = writer->header().file_bytes();
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, job.dtype);
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, job.types.values);
+  loader.set_large_dtype(job.types.weights);
   auto show = [&](const PackedPage& page, const std::byte* data) -> Status {
     if (job.progress && !job.progress(page.span.offset, all)) return cancelled("stopped on request");
     return writer->append(data);
@@ -82,23 +90,23 @@ std::vector<PageSpan> PackedDit::spans() const {
   return spans;
 }
 
-Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& backend, DType dtype) {
+Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& backend, const DitTypes& types) {
   PackedDit packed;
   packed.path = path;
-  packed.dtype = dtype;
+  packed.types = types;
   LA_ASSIGN_OR_RETURN(packed.header, read_packed_header(path));
   const PackedHeader& h = packed.header;
   if (h.model != kModel) return corrupt(path + ": holds " + h.model + ", not a video model");
-  if (h.dtype != dtype_name(dtype)) {
-    return invalid_argument(path + ": holds " + h.dtype + ", " + dtype_name(dtype) +
-                            " is wanted; give the --dtype it was converted with, or convert again");
+  if (h.dtype != name_of(types)) {
+    return invalid_argument(path + ": holds " + h.dtype + ", " + name_of(types) +
+                            " is wanted; give the --dtype and --weights_dtype it was converted with, or convert again");
   }
   if (h.packing != backend.packing()) {
     return unsupported(path + ": is packed as " + h.packing + ", the kernels chosen here read " + backend.packing() +
                        "; run `liveavatar convert` on this machine, with this --device");
   }
   LA_ASSIGN_OR_RETURN(packed.config, parse_dit_config(h.config, path));
-  std::vector<PackedPage> want = dit_packed_pages(packed.config, backend, dtype);
+  std::vector<PackedPage> want = dit_packed_pages(packed.config, backend, types);
   bool same = want.size() == h.pages.size();
   for (size_t p = 0; same && p < want.size(); ++p) same = want[p].span.bytes == h.pages[p].span.bytes;
   if (!same) return corrupt(path + ": its pages are not those of its config; run `liveavatar convert` again");
@@ -120,9 +128,11 @@ uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans
   return bytes;
 }
 
-DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, DType dtype, std::byte* data) {
+DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
+                                 std::byte* data) {
   Budget counting{Budget::Measuring()};
-  WeightLoader loader(backend, counting, Tenant::kWeights, dtype);
+  WeightLoader loader(backend, counting, Tenant::kWeights, types.values);
+  loader.set_large_dtype(types.weights);
   loader.place_at(data);
   return load_dit_common(config, loader);
 }
@@ -133,7 +143,8 @@ Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, 
   paged->pages_ = dit_pages(packed.config);
   LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
   Budget counting{Budget::Measuring()};
-  WeightLoader loader(backend, counting, Tenant::kWeights, packed.dtype);
+  WeightLoader loader(backend, counting, Tenant::kWeights, packed.types.values);
+  loader.set_large_dtype(packed.types.weights);
   for (size_t p = 0; p < paged->pages_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {

@@ -11,12 +11,12 @@
 namespace liveavatar {
 
 // Names and sizes of the pages in a backend's packed form; offsets are left open.
-std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, DType dtype);
+std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, const DitTypes& types);
 
 // What decides a packed file beside the weights.
 struct PackJob {
   std::string path;
-  DType dtype = DType::kBF16;
+  DitTypes types{DType::kBF16};
   std::function<bool(uint64_t bytes, uint64_t of_bytes)> progress;  // optional; false: stop
 };
 // Reads every tensor once and writes it packed, page by page: one page is in memory at a time (Tenant::kWeights).
@@ -27,15 +27,16 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
 Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pages, WeightLoader& loader,
                       Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show);
 
-// A packed file that fits the backend and dtype: else one line that says what does not. Reads the header alone.
+// A packed file that fits the backend and types (keys and values are not its business): else one line that says what
+// does not. Reads the header alone.
 struct PackedDit {
   std::string path;
   PackedHeader header;
   DitConfig config;
-  DType dtype = DType::kBF16;
+  DitTypes types{DType::kBF16};
   std::vector<PageSpan> spans() const;  // of dit_pages()
   PageSpan common() const { return header.pages.front().span; }
-  static Expected<PackedDit> open(const std::string& path, const Backend& backend, DType dtype);
+  static Expected<PackedDit> open(const std::string& path, const Backend& backend, const DitTypes& types);
 };
 
 // Memory of the pages of `resident` layers, spread evenly over all so that reading and computing overlap, and of the
@@ -45,7 +46,8 @@ Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vect
 // Bytes of the pages that are read anew every time a forward comes by.
 uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident);
 
-DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, DType dtype, std::byte* data);
+DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
+                                 std::byte* data);
 
 // Pages that come from disk.
 class PagedPages : public DitPages {

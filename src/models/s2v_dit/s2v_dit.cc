@@ -35,8 +35,8 @@ float attention_scale(const DitConfig& config) { return 1.0f / std::sqrt(static_
 
 }  // namespace
 
-S2vDit::S2vDit(const DitConfig& config, Backend& backend, DType dtype)
-    : config_(config), backend_(backend), dtype_(dtype) {
+S2vDit::S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types)
+    : config_(config), backend_(backend), types_(types) {
   const std::vector<DitPage> pages = dit_pages(config);
   for (size_t p = 0; p < pages.size(); ++p) {
     if (pages[p].part == DitPart::kSelfAttention) first_page_.push_back(p);
@@ -44,9 +44,10 @@ S2vDit::S2vDit(const DitConfig& config, Backend& backend, DType dtype)
 }
 
 Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const TensorSource& source, Backend& backend,
-                                               Budget& budget, DType dtype) {
-  std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, dtype));
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
+                                               Budget& budget, DitTypes types) {
+  std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, types));
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, types.values);
+  loader.set_large_dtype(types.weights);
   LA_ASSIGN_OR_RETURN(dit->weights_, load_dit_weights(config, loader));
   dit->resident_ = std::make_unique<ResidentPages>(dit->weights_.pages);
   dit->pages_ = dit->resident_.get();
@@ -54,12 +55,12 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const Te
 }
 
 Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backend, Budget& budget) {
-  std::unique_ptr<S2vDit> dit(new S2vDit(packed.config, backend, packed.dtype));
+  std::unique_ptr<S2vDit> dit(new S2vDit(packed.config, backend, packed.types));
   PageSpan span = packed.common();
   LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
   LA_RETURN_IF_ERROR(file->read(span.offset, common.data(), span.bytes, std::atomic<bool>(false)));
-  dit->weights_.common = view_dit_common(packed.config, backend, packed.dtype, common.data());
+  dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common.data());
   dit->weights_.buffers.push_back(std::move(common));
   dit->packed_ = std::move(packed);
   dit->budget_ = &budget;
@@ -141,6 +142,12 @@ void S2vDit::project(const DitAttentionWeights& w, const Tensor& y, const Tensor
   ops::linear(backend_, y, w.v, v);
 }
 
+// Keys or values into a cache, rounded to what it holds.
+void S2vDit::keep(const Tensor& x, const Tensor& cache, const Tensor& scale) {
+  if (scale.empty()) return ops::copy(backend_, x, cache);
+  ops::quantise(backend_, x, cache, scale);
+}
+
 // x [T, D] f32 += gate1 * SelfAttention(LN1(x) modulated); `attend` decides what it looks at.
 template <typename Attend>
 void S2vDit::self_attention(const Pass& p, const DitAttentionWeights& w, DitFlight& f, const Tensor& x,
@@ -209,8 +216,8 @@ void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor
     {
       DitPin page = pin(i, DitPart::kSelfAttention);
       auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-        ops::copy(backend_, k, cache.k);
-        ops::copy(backend_, v, cache.v);
+        keep(k, cache.k, cache.k_scale);
+        keep(v, cache.v, cache.v_scale);
         ops::rope(backend_, q, f.cond_turns, config_.heads, q);
         ops::rope(backend_, k, f.cond_turns, config_.heads, k);
         const KeyValues self{k, v};
@@ -221,6 +228,14 @@ void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor
     cross_attention(p, *pin(i, DitPart::kCrossAttention), x);
     feed_forward(p, *pin(i, DitPart::kFfn), f, x);
   }
+}
+
+// The sink moves with the video: its keys are turned afresh.
+KeyValues S2vDit::turned_sink(const KeyValues& cond, const DitFlight& f, DitActivations& a) {
+  bool plain = cond.k_scale.empty();
+  if (!plain) ops::dequantise(backend_, cond.k, cond.k_scale, a.cond_k);
+  ops::rope(backend_, plain ? cond.k : a.cond_k, f.cond_turns, config_.heads, a.cond_k);
+  return {a.cond_k, cond.v, Tensor(), cond.v_scale};
 }
 
 void S2vDit::begin(const DitGeometry& g, const BlockInputs& in, DitFlight& f, DitActivations& a, DitCaches& caches) {
@@ -274,13 +289,14 @@ void S2vDit::look_around(const Pass& p, const DitAttentionWeights& w, DitFlight&
   const KeyValues& kept = ring.layers[static_cast<size_t>(p.layer)];
   const KeyValues& cond = p.caches.cond.layers[static_cast<size_t>(p.layer)];
   int64_t n = g.latent_tokens(), begin = f.in.start_latent % g.clip_latents * n, valid = ring.filled_latents * n;
-  Tensor cond_k = p.a.cond_k;
   auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
     ops::rope(backend_, q, f.block_turns, config_.heads, q);
-    ops::rope(backend_, k, f.block_turns, config_.heads, kept.k.slice(begin, k.dim(0)));
-    ops::copy(backend_, v, kept.v.slice(begin, v.dim(0)));
-    ops::rope(backend_, cond.k, f.cond_turns, config_.heads, cond_k);  // the sink moves with the video: turned afresh
-    const KeyValues segments[] = {{kept.k.slice(0, valid), kept.v.slice(0, valid)}, {cond_k, cond.v}};
+    const KeyValues slot = kept.slice(begin, k.dim(0));
+    Tensor turned = slot.k_scale.empty() ? slot.k : k;  // into the ring, or to be rounded to it
+    ops::rope(backend_, k, f.block_turns, config_.heads, turned);
+    if (turned.data != slot.k.data) keep(turned, slot.k, slot.k_scale);
+    keep(v, slot.v, slot.v_scale);
+    const KeyValues segments[] = {kept.slice(0, valid), turned_sink(cond, f, p.a)};
     ops::attention(backend_, q, segments, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
   };
   self_attention(p, w, f, f.x.slice(0, g.block_tokens()), attend);

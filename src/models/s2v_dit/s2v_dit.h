@@ -21,9 +21,9 @@ class S2vDit {
  public:
   using Observer = std::function<void(std::string_view name, const Tensor& value)>;
 
-  // Loads and packs every weight in dtype (kF32 or kBF16). backend and budget outlive the model.
+  // Loads and packs every weight. backend and budget outlive the model.
   static Expected<std::unique_ptr<S2vDit>> load(const DitConfig& config, const TensorSource& source, Backend& backend,
-                                                Budget& budget, DType dtype);
+                                                Budget& budget, DitTypes types);
   // From a packed file: all but the layers is read now, the layers by page_in().
   static Expected<std::unique_ptr<S2vDit>> open(PackedDit packed, Backend& backend, Budget& budget);
 
@@ -34,7 +34,7 @@ class S2vDit {
   const WeightPager* pager() const { return paged_ == nullptr ? nullptr : &paged_->pager(); }  // null: not paged in
 
   const DitConfig& config() const { return config_; }
-  DType dtype() const { return dtype_; }
+  const DitTypes& types() const { return types_; }
   // Sees intermediate tensors of encode_text, encode_audio and noisy forwards, valid during the call: "text_embedding",
   // "block.2", "block.2.ffn", "adain.0", "head", ... For finding faults: it costs products. Empty in production.
   void set_observer(Observer observer) { observer_ = std::move(observer); }
@@ -64,7 +64,7 @@ class S2vDit {
   Status status() const { return pages_ == nullptr ? Status() : pages_->status(); }
 
  private:
-  S2vDit(const DitConfig& config, Backend& backend, DType dtype);
+  S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types);
   // "<group>.<i><part>": the name is put together only for an observer.
   void observe(const char* group, int64_t i, const char* part, const Tensor& value) const {
     if (observer_) observer_(std::string(group) + "." + std::to_string(i) + part, value);
@@ -96,11 +96,13 @@ class S2vDit {
   void modulation(const Pass& p, const DitFlight& flight);
   void project_text(const Pass& p, const DitAttentionWeights& w);
   void project_sound(const Pass& p, const DitPageWeights& w, AudioTokens& tokens);
+  KeyValues turned_sink(const KeyValues& cond, const DitFlight& flight, DitActivations& a);
+  void keep(const Tensor& x, const Tensor& cache, const Tensor& scale);
   void audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out);
 
   DitConfig config_;
   Backend& backend_;
-  DType dtype_;
+  DitTypes types_;
   DitWeights weights_;
   std::vector<size_t> first_page_;  // of each layer
   std::unique_ptr<ResidentPages> resident_;

@@ -2,12 +2,18 @@
 
 #include <algorithm>
 
+#include "core/quantise.h"
+
 namespace liveavatar {
 
-LayerCache::LayerCache(int64_t layer_count, int64_t tokens, int64_t dim, DType dtype, Arena& arena) {
-  for (int64_t i = 0; i < layer_count; ++i) {
-    Tensor k = arena.tensor({tokens, dim}, dtype);
-    layers.push_back({k, arena.tensor({tokens, dim}, dtype)});
+LayerCache::LayerCache(const DitConfig& c, int64_t tokens, DType dtype, Arena& arena) {
+  for (int64_t i = 0; i < c.layers; ++i) {
+    KeyValues& kv = layers.emplace_back();
+    kv.k = arena.tensor({tokens, c.dim}, dtype);
+    kv.v = arena.tensor({tokens, c.dim}, dtype);
+    if (!is_8bit(dtype)) continue;
+    kv.k_scale = arena.tensor({tokens, c.heads}, DType::kF32);
+    kv.v_scale = arena.tensor({tokens, c.heads}, DType::kF32);
   }
 }
 
@@ -24,14 +30,14 @@ AudioTokens::AudioTokens(const DitConfig& c, const DitGeometry& g, DType dtype, 
   }
 }
 
-DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, int64_t actor_count, DType dtype,
-                     Arena& arena)
-    : cond(c.layers, g.cond_tokens(), c.dim, dtype, arena),
-      prompt(arena.tensor({c.text_len, c.dim}, dtype)),
-      text(c.layers, c.text_len, c.dim, dtype, arena),
+DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, int64_t actor_count,
+                     const DitTypes& types, Arena& arena)
+    : cond(c, g.cond_tokens(), types.kv, arena),
+      prompt(arena.tensor({c.text_len, c.dim}, types.values)),
+      text(c, c.text_len, types.values, arena),
       text_ready(static_cast<size_t>(c.layers), false) {
-  for (int64_t i = 0; i < steps; ++i) rings.emplace_back(c, g, dtype, arena);
-  for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, dtype, arena);
+  for (int64_t i = 0; i < steps; ++i) rings.emplace_back(c, g, types.kv, arena);
+  for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, types.values, arena);
   if (actor_count > 1) actor_masks = arena.tensor({actor_count, g.block_tokens(), c.dim}, DType::kF32);
 }
 

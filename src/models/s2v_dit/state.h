@@ -11,18 +11,18 @@
 
 namespace liveavatar {
 
-// Keys and values of every layer, [tokens, D] in the activation dtype.
+// Keys and values of every layer, [tokens, D] in dtype; 8-bit ones with a scale for each row and head.
 struct LayerCache {
   std::vector<KeyValues> layers;
   LayerCache() = default;
-  LayerCache(int64_t layer_count, int64_t tokens, int64_t dim, DType dtype, Arena& arena);
+  LayerCache(const DitConfig& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
 // Noisy tokens of one denoising step: K after RoPE, written at slot start_latent mod clip_latents.
 struct RingCache : LayerCache {
   int64_t filled_latents = 0;  // valid from slot 0 on
   RingCache(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena)
-      : LayerCache(config.layers, geometry.ring_tokens(), config.dim, dtype, arena) {}
+      : LayerCache(config, geometry.ring_tokens(), dtype, arena) {}
 };
 
 // What the sound of one block becomes, for one actor: the same for every denoising step.
@@ -44,8 +44,8 @@ struct DitCaches {
   std::vector<AudioTokens> actors;
   Tensor actor_masks;  // f32 [actors, block tokens, D], used with several actors
   bool masked = false;
-  DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count, DType dtype,
-            Arena& arena);
+  DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count,
+            const DitTypes& types, Arena& arena);
 };
 
 // One noisy forward. All f32, valid until its end.

@@ -10,10 +10,10 @@ int64_t volume(const std::array<int64_t, 3>& patch) { return patch[0] * patch[1]
 
 DitAttentionWeights load_attention(WeightLoader& loader, const std::string& name, int64_t dim) {
   DitAttentionWeights w;
-  w.q = loader.linear(name + ".q", dim, dim);
-  w.k = loader.linear(name + ".k", dim, dim);
-  w.v = loader.linear(name + ".v", dim, dim);
-  w.o = loader.linear(name + ".o", dim, dim);
+  w.q = loader.large_linear(name + ".q", dim, dim);
+  w.k = loader.large_linear(name + ".k", dim, dim);
+  w.v = loader.large_linear(name + ".v", dim, dim);
+  w.o = loader.large_linear(name + ".o", dim, dim);
   w.norm_q = loader.vector(name + ".norm_q.weight", {dim});
   w.norm_k = loader.vector(name + ".norm_k.weight", {dim});
   return w;
@@ -71,8 +71,8 @@ DitPageWeights load_dit_page(const DitConfig& c, const DitPage& page, WeightLoad
       w.attention = load_attention(loader, name + ".cross_attn", c.dim);
       break;
     case DitPart::kFfn:
-      w.ffn_in = loader.linear(name + ".ffn.0", c.ffn_dim, c.dim);
-      w.ffn_out = loader.linear(name + ".ffn.2", c.dim, c.ffn_dim);
+      w.ffn_in = loader.large_linear(name + ".ffn.0", c.ffn_dim, c.dim);
+      w.ffn_out = loader.large_linear(name + ".ffn.2", c.dim, c.ffn_dim);
       break;
     case DitPart::kInjector:
       w.attention = load_attention(loader, "audio_injector.injector." + j, c.dim);

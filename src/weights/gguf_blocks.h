@@ -1,0 +1,26 @@
+// Blocks of quantised values as GGUF files hold them (little-endian), decoded to f32.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace liveavatar {
+
+// How a tensor of a GGUF file is stored: plain elements, or blocks that `decode` turns into block_values floats each.
+struct GgufType {
+  uint32_t id = 0;
+  const char* name = "";
+  DType dtype = DType::kF32;  // of the values that are read; blocks read as kF32
+  int64_t block_values = 1;
+  size_t block_bytes = 4;
+  void (*decode)(const uint8_t* block, float* values) = nullptr;  // null: plain elements
+};
+
+// Null: a type that is not read. What is read, for messages: kGgufTypes.
+const GgufType* gguf_type(uint32_t id);
+constexpr const char* kGgufTypes = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K";
+constexpr int64_t kLargestGgufBlock = 256;  // values
+
+}  // namespace liveavatar

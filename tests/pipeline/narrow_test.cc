@@ -1,0 +1,137 @@
+// Whole jobs with narrower weights, keys and values, and with the video model out of a GGUF file.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "../weights/gguf_writer.h"
+#include "liveavatar/liveavatar.h"
+#include "weights/checkpoint.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+const std::string kSource = LA_SOURCE_DIR;
+
+EngineOptions mini(int threads = 2) {
+  EngineOptions o;
+  o.checkpoint_dir = kSource + "/models/mini";
+  o.threads = threads;
+  return o;
+}
+
+// The frames of two blocks; empty after a failure, which is reported.
+std::vector<uint8_t> frames(const EngineOptions& options) {
+  Job job;
+  job.image = kSource + "/assets/demo/portrait.png";
+  job.audio = kSource + "/assets/demo/voice.wav";
+  job.prompt = "a test";
+  job.size = "64*64";
+  job.num_clip = 1;
+  job.infer_frames = 24;
+  std::vector<uint8_t> rgb;
+  auto engine = Engine::load(options);
+  EXPECT_TRUE(engine.ok()) << engine.status().message();
+  if (!engine.ok()) return rgb;
+  Status status = (*engine)->generate(job, [&](const VideoBlock& b) {
+    rgb.insert(rgb.end(), b.rgb, b.rgb + b.frames * b.height * b.width * 3);
+    return true;
+  });
+  EXPECT_TRUE(status.ok()) << status.message();
+  return rgb;
+}
+
+double mean_difference(const std::vector<uint8_t>& a, const std::vector<uint8_t>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double sum = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) sum += std::abs(int(a[i]) - int(b[i]));
+  return sum / double(a.size());
+}
+
+TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
+  std::vector<uint8_t> whole = frames(mini());
+  for (auto [weights, kv, bound] :
+       {std::tuple("int8", "", 1.0), {"fp8", "", 2.0}, {"q4", "", 6.0}, {"", "int8", 1.0}, {"", "fp8", 2.0}}) {
+    EngineOptions o = mini();
+    o.weights_dtype = weights;
+    o.kv_dtype = kv;
+    std::vector<uint8_t> narrow = frames(o);
+    double difference = mean_difference(narrow, whole);
+    std::printf("weights %s kv %s: %.3f of 255\n", weights, kv, difference);
+    EXPECT_GT(difference, 0);
+    EXPECT_LT(difference, bound) << weights << kv;
+    o.threads = 3;
+    EXPECT_EQ(frames(o), narrow) << weights << kv;
+  }
+  EngineOptions o = mini();
+  o.weights_dtype = o.kv_dtype = "bf16";
+  EXPECT_EQ(frames(o), whole);
+  o.kv_dtype = "q4";
+  EXPECT_EQ(Engine::load(o).status().code(), ErrorCode::kInvalidArgument);
+}
+
+// The mini checkpoint's video model as a GGUF file, every tensor in its own type: not a bit differs. With large
+// matrices in Q8_0, made here, frames are near.
+class GgufModelTest : public ::testing::Test {
+ protected:
+  void SetUp() override { path_ = fs::temp_directory_path() / ("la_narrow_" + std::to_string(getpid()) + ".gguf"); }
+  void TearDown() override { fs::remove(path_); }
+
+  static std::string q8_0(const std::vector<float>& values) {
+    std::string bytes;
+    for (size_t first = 0; first < values.size(); first += 32) {
+      float largest = 0;
+      for (size_t i = first; i < first + 32; ++i) largest = std::max(largest, std::fabs(values[i]));
+      f16 d = to_f16(largest / 127);
+      bytes += GgufWriter::bytes(d);
+      for (size_t i = first; i < first + 32; ++i)
+        bytes += static_cast<char>(largest == 0 ? 0 : std::lround(std::clamp(values[i] / to_f32(d), -127.f, 127.f)));
+    }
+    return bytes;
+  }
+  void write(const std::string& prefix, bool quantised) {
+    TensorSourcePtr source = *open_dit_weights(*find_checkpoint(kSource + "/models/mini"));
+    GgufWriter writer;
+    for (const auto& [name, info] : source->tensors()) {
+      std::vector<uint64_t> shape;
+      for (int i = 0; i < info.shape.rank(); ++i) shape.push_back(static_cast<uint64_t>(info.shape[i]));
+      std::string raw(static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype), '\0');
+      ASSERT_TRUE(source->read(name, raw.data()).ok());
+      bool blocks = quantised && shape.size() == 2 && shape[1] % 32 == 0 && name.starts_with("blocks.");
+      if (blocks) {
+        std::vector<float> values(static_cast<size_t>(info.shape.elements()));
+        convert_to_f32(raw.data(), info.dtype, values.data(), info.shape.elements());
+        writer.tensor(prefix + name, shape, 8, q8_0(values));
+      } else {
+        uint32_t type = info.dtype == DType::kF32 ? 0 : (info.dtype == DType::kF16 ? 1 : 30);
+        writer.tensor(prefix + name, shape, type, raw);
+      }
+    }
+    std::ofstream(path_, std::ios::binary) << writer.file();
+  }
+  fs::path path_;
+};
+
+TEST_F(GgufModelTest, IsTheFoldersModel) {
+  std::vector<uint8_t> want = frames(mini());
+  EngineOptions o = mini();
+  o.gguf_path = path_.string();
+  write("", false);
+  EXPECT_EQ(frames(o), want);
+  write("model.diffusion_model.", true);
+  std::vector<uint8_t> near = frames(o);
+  EXPECT_NE(near, want);
+  EXPECT_LT(mean_difference(near, want), 1);
+  std::vector<PartReport> parts = inspect_checkpoint(o.checkpoint_dir, o.gguf_path);
+  EXPECT_EQ(parts[0].problem, "");
+  EXPECT_NE(parts[0].dtypes.find("Q8_0"), std::string::npos) << parts[0].dtypes;
+  EXPECT_EQ(parts[0].path, o.gguf_path);
+  EXPECT_LT(parts[0].bytes, static_cast<int64_t>(fs::file_size(path_)));
+}
+
+}  // namespace
+}  // namespace liveavatar

@@ -1,0 +1,79 @@
+"""What narrower types lose: on the goldens of the video model, and in how well mini's mouths follow voices.
+
+    python3 tools/quantisation_table.py --write     # rewrites the table in docs/quantisation.md
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- table: written by tools/quantisation_table.py -->", "<!-- end of table -->"
+# Flags of generate and golden_check; the first row is what the others are held against.
+TYPES = {
+    "bf16": [],
+    "weights int8": ["--weights_dtype", "int8"],
+    "weights fp8": ["--weights_dtype", "fp8"],
+    "weights q4": ["--weights_dtype", "q4"],
+    "keys and values int8": ["--kv_dtype", "int8"],
+    "keys and values fp8": ["--kv_dtype", "fp8"],
+    "weights int8, keys and values int8": ["--weights_dtype", "int8", "--kv_dtype", "int8"],
+    "weights q4, keys and values int8": ["--weights_dtype", "q4", "--kv_dtype", "int8"],
+}
+
+
+def golden_errors(args, flags):
+    """Relative rms error against the Python original in f32: of velocities (the mean over forwards), and of a whole job's latents."""
+    folders = [ROOT / "tests/goldens" / name for name in ("dit", "dit_even", "generate")]
+    run = subprocess.run([args.golden_check, "--device", "cpu", "--dtype", "bf16", "--threads", str(args.threads), *flags, *folders], capture_output=True, text=True)
+    errors = {name: float(rms) for name, rms in re.findall(r"^(?:ok  |FAIL) (\S+)  max \S+ of \S+  rms (\S+) of", run.stdout, re.M)}
+    velocities = [v for k, v in errors.items() if "velocity" in k]
+    if run.returncode != 0 or not velocities or "latents" not in errors:
+        sys.exit(f"golden_check {' '.join(flags)} failed:\n{run.stdout}{run.stderr}")
+    return sum(velocities) / len(velocities), errors["latents"]
+
+
+def mouth(args, flags):
+    """Correlation of mini's mouths with the voices' over the held-out scenes."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = pathlib.Path(folder) / "figures.json"
+        subprocess.run([sys.executable, ROOT / "tools/mini/evaluate.py", "--engine", args.engine, "--count", str(args.count), "--frames", str(args.frames), "--parts", "scenes",
+                        "--threads", str(args.threads), "--json", figures, f"--engine-flags={' '.join(flags)}"], check=True, stdout=subprocess.DEVNULL)
+        return json.loads(figures.read_text())["mouth_correlation"]
+
+
+def table(args):
+    lines = [f"Mouths: {args.count} held-out characters and voices, {args.frames} frames each, 128 x 128. Goldens: relative rms error against the original in f32.", "",
+             "| types | velocity | latents of a job | mouth correlation | lost |", "| --- | --- | --- | --- | --- |"]
+    whole = None
+    for name, flags in TYPES.items():
+        velocity, latents = golden_errors(args, flags)
+        correlation = mouth(args, flags)
+        whole = correlation if whole is None else whole
+        lines.append(f"| {name} | {velocity:.2%} | {latents:.2%} | {correlation:.3f} | {whole - correlation:+.3f} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", default=ROOT / "build/release/bin/liveavatar")
+    parser.add_argument("--golden-check", default=ROOT / "build/release/bin/golden_check")
+    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=96)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="rewrite the table in docs/quantisation.md")
+    args = parser.parse_args()
+    text = table(args)
+    if args.write:
+        page = ROOT / "docs/quantisation.md"
+        head, rest = page.read_text().split(BEGIN)
+        page.write_text(head + BEGIN + "\n" + text + "\n" + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    main()
