@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 import pathlib
 import re
 import subprocess
@@ -12,6 +11,11 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools/mini"))
+
+import evaluate
+import world
+
 BEGIN, END = "<!-- table: written by tools/quantisation_table.py -->", "<!-- end of table -->"
 # Flags of generate and golden_check; the first row is what the others are held against.
 TYPES = {
@@ -30,29 +34,30 @@ def golden_errors(args, flags):
     """Relative rms error against the Python original in f32: of velocities (the mean over forwards), and of a whole job's latents."""
     folders = [ROOT / "tests/goldens" / name for name in ("dit", "dit_even", "generate")]
     run = subprocess.run([args.golden_check, "--device", "cpu", "--dtype", "bf16", "--threads", str(args.threads), *flags, *folders], capture_output=True, text=True)
-    errors = {name: float(rms) for name, rms in re.findall(r"^(?:ok  |FAIL) (\S+)  max \S+ of \S+  rms (\S+) of", run.stdout, re.M)}
-    velocities = [v for k, v in errors.items() if "velocity" in k]
-    if run.returncode != 0 or not velocities or "latents" not in errors:
+    errors = re.findall(r"^(?:ok  |far ) (\S+)  max \S+ of \S+  rms (\S+) of", run.stdout, re.M)
+    velocities = [float(rms) for name, rms in errors if name.startswith("v.")]
+    latents = [float(rms) for name, rms in errors if name == "latents"]
+    if run.returncode != 0 or not velocities or not latents:
         sys.exit(f"golden_check {' '.join(flags)} failed:\n{run.stdout}{run.stderr}")
-    return sum(velocities) / len(velocities), errors["latents"]
+    return sum(velocities) / len(velocities), latents[0]
 
 
-def mouth(args, flags):
-    """Correlation of mini's mouths with the voices' over the held-out scenes."""
-    with tempfile.TemporaryDirectory() as folder:
-        figures = pathlib.Path(folder) / "figures.json"
-        subprocess.run([sys.executable, ROOT / "tools/mini/evaluate.py", "--engine", args.engine, "--count", str(args.count), "--frames", str(args.frames), "--parts", "scenes",
-                        "--threads", str(args.threads), "--json", figures, f"--engine-flags={' '.join(flags)}"], check=True, stdout=subprocess.DEVNULL)
-        return json.loads(figures.read_text())["mouth_correlation"]
+def mouth(judge, scenes, flags):
+    """Correlation of mini's mouths with the voices', as tools/mini/evaluate.py has it."""
+    judge.args.engine_flags = " ".join(flags)
+    tracks = [judge.openings(s, judge.clip(s)) for s in scenes]
+    return evaluate.mouth_figures(tracks, [s.opening for s in scenes])["mouth_correlation"]
 
 
-def table(args):
+def table(args, folder):
     lines = [f"Mouths: {args.count} held-out characters and voices, {args.frames} frames each, 128 x 128. Goldens: relative rms error against the original in f32.", "",
              "| types | velocity | latents of a job | mouth correlation | lost |", "| --- | --- | --- | --- | --- |"]
+    judge = evaluate.Judge(args, folder)
+    scenes = [world.scene(args.seed + i, args.frames, args.size, held_out=True) for i in range(args.count)]
     whole = None
     for name, flags in TYPES.items():
         velocity, latents = golden_errors(args, flags)
-        correlation = mouth(args, flags)
+        correlation = mouth(judge, scenes, flags)
         whole = correlation if whole is None else whole
         lines.append(f"| {name} | {velocity:.2%} | {latents:.2%} | {correlation:.3f} | {whole - correlation:+.3f} |")
         print(lines[-1], flush=True)
@@ -66,9 +71,11 @@ def main():
     parser.add_argument("--count", type=int, default=4)
     parser.add_argument("--frames", type=int, default=96)
     parser.add_argument("--threads", type=int, default=2)
+    parser.set_defaults(ckpt=ROOT / "models/mini", seed=0, size=128)
     parser.add_argument("--write", action="store_true", help="rewrite the table in docs/quantisation.md")
     args = parser.parse_args()
-    text = table(args)
+    with tempfile.TemporaryDirectory() as folder:
+        text = table(args, folder)
     if args.write:
         page = ROOT / "docs/quantisation.md"
         head, rest = page.read_text().split(BEGIN)

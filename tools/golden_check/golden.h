@@ -17,6 +17,9 @@ namespace liveavatar::golden {
 class Report {
  public:
   void line(bool ok, const std::string& name, const std::string& detail);
+  // How far a tensor is off: a miss where it is beyond its limits, unless nothing is held to limits ("far").
+  void figure(bool within, const std::string& name, const std::string& detail);
+  bool measuring = false;
   int passed() const { return passed_; }
   int failed() const { return failed_; }
 

@@ -23,7 +23,8 @@ constexpr const char* kHelp =
     "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] DIR...\n"
     "Runs the golden.json of every DIR and compares with the tensors of the Python original.\n"
     "A line a tensor, then 'N passed, M failed'; exit code 1 on any miss. LIVEAVATAR_ISA forces a kernel path.\n"
-    "With narrower types of the video model lines say how far it is off, and nothing fails.\n";
+    "With narrower types of the video model the limits do not hold: what is beyond them is 'far', and counts as "
+    "passed.\n";
 
 struct Options {
   std::string device = "cpu", dtype = "f32", weights_dtype, kv_dtype;
@@ -101,10 +102,10 @@ int run(int argc, char** argv) {
     return 2;
   }
   Report report;
+  report.measuring = !options.weights_dtype.empty() || !options.kv_dtype.empty();
   for (const std::string& dir : options.dirs) run_folder(dir, options, **backend, budget, report);
   std::printf("%d passed, %d failed\n", report.passed(), report.failed());
-  bool measuring = !options.weights_dtype.empty() || !options.kv_dtype.empty();
-  return report.failed() == 0 || measuring ? 0 : 1;
+  return report.failed() == 0 ? 0 : 1;
 }
 
 }  // namespace
