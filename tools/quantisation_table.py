@@ -68,7 +68,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", default=ROOT / "build/release/bin/liveavatar")
     parser.add_argument("--golden-check", default=ROOT / "build/release/bin/golden_check")
-    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--count", type=int, default=10)
     parser.add_argument("--frames", type=int, default=96)
     parser.add_argument("--threads", type=int, default=2)
     parser.set_defaults(ckpt=ROOT / "models/mini", seed=0, size=128)
