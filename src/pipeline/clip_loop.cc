@@ -51,7 +51,13 @@ class ClipLoop {
   // What the planner makes of the job: refused before the first large allocation, with what would fit. The voice's
   // length is known to the sample now.
   Status settle() {
-    LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(models_.options, job_));
+    PlanRequest request = request_of(models_.options, models_.shapes);
+    if (models_.options.memory_budget_bytes > 0) {
+      LA_ASSIGN_OR_RETURN(request, plan_request(models_.options, job_));
+    }
+    request.steps = job_.sample_steps;
+    request.clip_frames = plan_.clip_frames;
+    request.schedule = job_.schedule;
     request.voice_samples = voice_->features().voice_samples();
     request.blocks = plan_.info.blocks;
     LA_ASSIGN_OR_RETURN(settled_, liveavatar::settle(request, models_.options.memory_budget_bytes));

@@ -319,8 +319,9 @@ TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
   for (const char* key : {"predicted_peak_bytes", "measured_peak_bytes", "run_bytes_read", "turns"})
     EXPECT_NE(json.find(key), std::string::npos) << key;
   expect_refusal(run("bench --shape mini"), 2, "--synthetic");
-  expect_refusal(run("bench --shape mini --synthetic --quiet --memory_budget 40MiB --size '128*128'"), 1,
-                 "--paging_dir");
+  const std::string tight = "bench --shape mini --synthetic --quiet --size '128*128' --memory_budget ";
+  expect_refusal(run(tight + "55MiB"), 1, "--paging_dir");
+  expect_refusal(run(tight + "40MiB"), 1, "with all layers paged");
 }
 
 TEST_F(CliTest, InfoFindsWhatIsWrong) {
