@@ -110,10 +110,8 @@ void print(const BenchResult& b, size_t measured_bytes) {
 Status set_job(Flags& f) {
   PlanRequest& r = f.bench.request;
   LA_ASSIGN_OR_RETURN(r.shapes, named_model_shapes(f.shape));
-  LA_RETURN_IF_ERROR(parse_size(f.size).status());
-  size_t cross = f.size.find_first_of("*xX");
-  int64_t width = std::stoll(f.size.substr(0, cross)), height = std::stoll(f.size.substr(cross + 1));
-  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(height, width, height * width));
+  LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(f.size));
+  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(sides.height, sides.width, sides.area()));
   r.height = size.height;
   r.width = size.width;
   r.clip_frames = clip_frames(f.infer_frames);

@@ -107,10 +107,9 @@ Expected<ModelShapes> shapes_of(const Flags& f) {
 
 // width and height of "704*384", as a picture of that shape.
 Status set_picture(const Flags& f, PlanRequest& r) {
-  LA_RETURN_IF_ERROR(parse_size(f.size).status());
-  size_t cross = f.size.find_first_of("*xX");
-  r.picture_width = std::stoll(f.size.substr(0, cross));
-  r.picture_height = std::stoll(f.size.substr(cross + 1));
+  LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(f.size));
+  r.picture_width = sides.width;
+  r.picture_height = sides.height;
   if (f.image.empty()) return {};
   LA_ASSIGN_OR_RETURN(Image image, read_image(f.image, true));
   r.picture_width = image.width;
@@ -175,8 +174,7 @@ void print_table(const Verdict& v) {
   print_device(v);
   if (v.budget_bytes > 0) std::printf("\nbudget %.3f GiB: %s\n", gib(v.budget_bytes), v.fits ? "fits" : "does not fit");
   for (const Cure& c : v.cures)
-    std::printf("  %s%-28s %10.3f GiB   %s\n", c.available ? "" : "(not yet) ", c.flags.c_str(), gib(c.peak_bytes),
-                c.costs.c_str());
+    std::printf("  %-28s %10.3f GiB   %s\n", c.flags.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
 
 // Published figures, our model of them, and what our engine needs for the same job on one device.

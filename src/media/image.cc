@@ -115,7 +115,7 @@ Expected<Image> read_image(const std::string& path, bool upright) {
   return turned(image, orientation);
 }
 
-Expected<int64_t> parse_size(const std::string& size) {
+Expected<Sides> parse_sides(const std::string& size) {
   auto wrong = [&size] {
     return invalid_argument("--size \"" + size + "\": write it as width*height, for example \"688*368\"");
   };
@@ -134,7 +134,12 @@ Expected<int64_t> parse_size(const std::string& size) {
     return invalid_argument("--size \"" + size + "\": the area must hold at least 64*64 pixels");
   if (sides[0] * sides[1] > (int64_t{1} << 26))
     return invalid_argument("--size \"" + size + "\": that is more than 67 million pixels");
-  return sides[0] * sides[1];
+  return Sides{sides[0], sides[1]};
+}
+
+Expected<int64_t> parse_size(const std::string& size) {
+  LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(size));
+  return sides.area();
 }
 
 Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, int64_t area) {

@@ -25,8 +25,13 @@ struct WorkingSize {
 // The original's size rule: the picture's aspect, at most `area` pixels, sides rounded up to multiples of 64.
 // Error when a side would be zero (a strip) or the area too small.
 Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, int64_t area);
-// "688*368", "688x368" -> area.
-Expected<int64_t> parse_size(const std::string& size);
+struct Sides {
+  int64_t width = 0, height = 0;
+  int64_t area() const { return width * height; }
+};
+// "688*368", "688x368".
+Expected<Sides> parse_sides(const std::string& size);
+Expected<int64_t> parse_size(const std::string& size);  // -> area
 
 // -> rgb [height, width, 3]: antialiased bilinear resize (bit-equal to PIL's) then centre crop. kOriginal: short side
 // to min(height, width), black where the picture is too short; kCover: scaled until it covers, no bars.

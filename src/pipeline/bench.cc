@@ -158,14 +158,13 @@ class Bench {
     };
     feed.done = [&](int64_t, const Tensor& latents) -> Status {
       std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin;
-      result_.blocks.push_back({at.count(), checksum(latents)});
+      result_.blocks.push_back({at.count(), page_checksum(static_cast<std::byte*>(latents.data), latents.bytes())});
       return {};
     };
     LA_RETURN_IF_ERROR(sampler_->run(0, r().blocks, feed));
     result_.run_seconds = lap();
     result_.run_bytes_read = bytes_read() - read_before;
-    int64_t lag = (r().steps + r().blocks_in_flight() - 1) / r().blocks_in_flight();
-    result_.turns = (r().blocks - 1) * lag + r().steps;
+    result_.turns = turns_of(r().blocks, r().steps, r().blocks_in_flight());
     if (dit_->pager() != nullptr) {
       result_.seconds_waited = dit_->pager()->seconds_waited() - waited_before;
       result_.direct = dit_->pager()->direct();
@@ -173,12 +172,6 @@ class Bench {
     return {};
   }
 
-  static uint64_t checksum(const Tensor& t) {
-    uint64_t sum = 1469598103934665603u;
-    const auto* bytes = static_cast<const unsigned char*>(t.data);
-    for (size_t i = 0; i < t.bytes(); ++i) sum = (sum ^ bytes[i]) * 1099511628211u;
-    return sum;
-  }
   void fill(const Tensor& t, uint64_t stream) const {
     fill_noise(o_.seed, stream, {t.f32(), static_cast<size_t>(t.elements())});
   }

@@ -61,7 +61,6 @@ class ClipLoop {
     request.voice_samples = voice_->features().voice_samples();
     request.blocks = plan_.info.blocks;
     LA_ASSIGN_OR_RETURN(settled_, liveavatar::settle(request, models_.options.memory_budget_bytes));
-    in_flight_ = settled_.blocks_in_flight();
     return check_fits(settled_, models_.options.memory_budget_bytes);
   }
 
@@ -71,7 +70,8 @@ class ClipLoop {
     if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
     show("context", prompt.rows.tensor);
     DitGeometry geometry = plan_.geometry();
-    SamplerOptions options{job_.sample_steps, job_.sample_shift, job_.seed, hooks_.relative_dist, in_flight_};
+    SamplerOptions options{job_.sample_steps, job_.sample_shift, job_.seed, hooks_.relative_dist,
+                           settled_.blocks_in_flight()};
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
     sampler_->set_prompt(prompt.rows.tensor);
     return {};
@@ -84,7 +84,7 @@ class ClipLoop {
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, pixels.tensor.f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
-    int64_t kept = job_.online_decode ? in_flight_ : plan_.info.blocks;
+    int64_t kept = job_.online_decode ? settled_.blocks_in_flight() : plan_.info.blocks;
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), kept, budget));
     copy_latent(still_.first.tensor, 1, blocks_.reference.tensor);  // latent 1 of five equal frames
     show("ref_latent", blocks_.reference.tensor);
@@ -172,7 +172,7 @@ class ClipLoop {
   StillLatents still_;
   BlockMemory blocks_;
   Charge writer_;  // the video file that callers write beside the job
-  int64_t frames_done_ = 0, in_flight_ = 1;
+  int64_t frames_done_ = 0;
 };
 
 }  // namespace

@@ -10,7 +10,6 @@ namespace liveavatar {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kStem = "diffusion_pytorch_model";
 
 // Path, size and time of change of a file.
 std::string stamp(const fs::path& path) {
@@ -27,7 +26,7 @@ Expected<std::string> fingerprint(const EngineOptions& options, const Checkpoint
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(paths.dit_dir, ignored)) {
     std::string name = entry.path().filename().string();
-    if (name.starts_with(kStem) || name == "config.json") files.push_back(stamp(entry.path()));
+    if (name.starts_with(kDitStem) || name == "config.json") files.push_back(stamp(entry.path()));
   }
   if (!paths.dit_gguf.empty()) files.push_back(stamp(paths.dit_gguf));
   if (!options.lora_path.empty()) {

@@ -83,9 +83,8 @@ Status check_fits(const PlanRequest& request, size_t budget_bytes) {
                                                [](auto& a, auto& b) { return a.peak_bytes < b.peak_bytes; });
   LA_ASSIGN_OR_RETURN(std::vector<Cure> cures, find_cures(request, budget_bytes));
   std::string fits;
-  for (const Cure& cure : cures) {
-    if (cure.available) fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
-  }
+  for (const Cure& cure : cures)
+    fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
   return out_of_memory("memory budget " + mib_text(budget_bytes) + ": this job takes " + mib_text(plan.peak_bytes) +
                        " (stage " + highest.name + "); what fits: " + fits);
 }

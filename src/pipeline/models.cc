@@ -32,7 +32,6 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   auto models = std::make_unique<Models>();
   models->options = options;
   LA_ASSIGN_OR_RETURN(models->types, parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype));
-  models->dtype = models->types.values;
   LA_ASSIGN_OR_RETURN(models->paths,
                       find_checkpoint(options.checkpoint_dir, options.gguf_path, options.packed_dit.empty()));
   LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths, options.packed_dit));
@@ -50,8 +49,8 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   const DitConfig& config = models->shapes.dit;
   LA_ASSIGN_OR_RETURN(models->dit, load_dit(*models));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_tensors(models->paths.vae_weights));
-  LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->dtype));
-  LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->dtype));
+  LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->types.values));
+  LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->types.values));
   const Wav2Vec2Config& audio = models->audio->config();
   if (audio.layers + 1 != config.audio_layers || audio.width != config.audio_dim) {
     return corrupt(models->paths.audio_dir + ": gives " + std::to_string(audio.layers + 1) + " states of width " +
@@ -70,7 +69,7 @@ Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt)
   }
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(models.paths.text_weights));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
-                      Umt5::load(*source, *models.backend, *models.budget, models.dtype));
+                      Umt5::load(*source, *models.backend, *models.budget, models.types.values));
   if (encoder->dim() != models.dit->config().text_dim) {
     return corrupt(models.paths.text_weights + ": rows are " + std::to_string(encoder->dim()) +
                    " wide, the video model takes " + std::to_string(models.dit->config().text_dim) +

@@ -23,8 +23,7 @@ struct Models {
   CheckpointPaths paths;
   ModelShapes shapes;
   EngineOptions options;
-  DType dtype = DType::kBF16;  // of all but what `types` says of the video model
-  DitTypes types{DType::kBF16};
+  DitTypes types{DType::kBF16};  // of the video model; the others are in its `values`
   std::unique_ptr<S2vDit> dit;
   std::unique_ptr<WanVae> vae;
   std::unique_ptr<Wav2Vec2> audio;

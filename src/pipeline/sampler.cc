@@ -52,11 +52,10 @@ void Sampler::end(const Forward& f) {
   ops::add(backend_, latents_[f.slot], memory_.velocity.tensor, latents_[f.slot], delta);  // Euler
 }
 
-// Block b begins `lag` turns after the one before it: as many turns as there are steps, and nothing overlaps; one turn,
-// and every step has a block.
+// Block b begins `lag` turns after the one before it.
 Status Sampler::run(int64_t first, int64_t count, const BlockFeed& feed) {
-  int64_t steps = options_.steps, slots = options_.in_flight, lag = (steps + slots - 1) / slots;
-  for (int64_t turn = 0; turn < (count - 1) * lag + steps; ++turn) {
+  int64_t steps = options_.steps, slots = options_.in_flight, lag = turns_between_blocks(steps, slots);
+  for (int64_t turn = 0; turn < turns_of(count, steps, slots); ++turn) {
     forwards_.clear();
     flights_.clear();
     for (int64_t b = std::max<int64_t>(0, (turn - steps + lag) / lag); b <= std::min(count - 1, turn / lag); ++b) {

@@ -9,14 +9,13 @@
 namespace liveavatar {
 
 struct Cure {
-  std::string flags;      // to add to the command line; for one that is not available: what it will be
+  std::string flags;      // to add to the command line
   std::string costs;      // what is given up
   size_t peak_bytes = 0;  // with it
-  bool available = true;  // false: not yet in this version, peak_bytes is an estimate
 };
 
-// Changes with which the job's peak is at most budget_bytes, those that can be had today planned anew one by one. The
-// last available one is a larger budget. Empty where the job fits.
+// Changes with which the job's peak is at most budget_bytes, each planned anew. The last one is a larger budget. Empty
+// where the job fits.
 Expected<std::vector<Cure>> find_cures(const PlanRequest& request, size_t budget_bytes);
 
 std::string mib_text(size_t bytes);  // "1234MiB", rounded up; what --memory_budget takes

@@ -18,7 +18,6 @@ class DryRun {
 
   Expected<MemoryPlan> run() {
     LA_ASSIGN_OR_RETURN(types_, parse_type_flags(r_.dtype, r_.weights_dtype, r_.kv_dtype));
-    dtype_ = types_.values;
     LA_RETURN_IF_ERROR(stage("load", &DryRun::load));
     plan_.load_peak_bytes = budget_.peak_bytes();
     LA_RETURN_IF_ERROR(stage("text", &DryRun::text));
@@ -59,14 +58,12 @@ class DryRun {
   Status load_dit() {
     if (!r_.packed) {
       WeightLoader loader = loader_for(Tenant::kWeights);
-      loader.set_large_dtype(types_.weights);
       LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
       return {};
     }
     const std::vector<PackedPage> packed = dit_packed_pages(r_.shapes.dit, *backend_, types_);
     if (r_.pack_first) {
       WeightLoader loader = loader_for(Tenant::kWeights);
-      loader.set_large_dtype(types_.weights);
       auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
       LA_RETURN_IF_ERROR(pack_dit_pages(r_.shapes.dit, packed, loader, budget_, nothing));
     }
@@ -99,7 +96,8 @@ class DryRun {
   // made.
   Expected<OwnedTensor> encode_prompt() {
     int64_t tokens = r_.prompt_tokens > 0 ? r_.prompt_tokens : r_.shapes.dit.text_len;
-    LA_ASSIGN_OR_RETURN(Umt5Memory memory, Umt5Memory::allocate(r_.shapes.text, tokens, dtype_, *backend_, budget_));
+    LA_ASSIGN_OR_RETURN(Umt5Memory memory,
+                        Umt5Memory::allocate(r_.shapes.text, tokens, types_.values, *backend_, budget_));
     WeightLoader loader = loader_for(Tenant::kText);
     const int32_t any_token = 0;
     LA_RETURN_IF_ERROR(stream_umt5(r_.shapes.text, {&any_token, 1}, loader, nullptr, {}));
@@ -119,7 +117,7 @@ class DryRun {
     LA_RETURN_IF_ERROR(page_in());
     if (r_.video_model_only) return {};
     int64_t height = geometry_.latent_height, width = geometry_.latent_width;
-    LA_ASSIGN_OR_RETURN(decode_stream_, allocate_decoder(vae, {height, width, dtype_}, *backend_, budget_));
+    LA_ASSIGN_OR_RETURN(decode_stream_, allocate_decoder(vae, {height, width, types_.values}, *backend_, budget_));
     LA_ASSIGN_OR_RETURN(decoder_, DecoderMemory::allocate(vae.z_dim, height, width, budget_));
     return {};
   }
@@ -128,7 +126,8 @@ class DryRun {
     const WanVaeConfig& vae = r_.shapes.vae;
     OwnedTensor both;
     {
-      LA_ASSIGN_OR_RETURN(Arena stream, allocate_encoder(vae, {r_.height, r_.width, dtype_}, *backend_, budget_));
+      LA_ASSIGN_OR_RETURN(Arena stream,
+                          allocate_encoder(vae, {r_.height, r_.width, types_.values}, *backend_, budget_));
       LA_ASSIGN_OR_RETURN(StillMemory memory,
                           StillMemory::allocate(vae, picture, kPrimingLatents + kMotionLatents, budget_));
       both = std::move(memory.result);
@@ -140,16 +139,15 @@ class DryRun {
   Status blocks() {
     if (r_.video_model_only) return {};
     AudioWindow window = audio_window(r_.voice_samples, {});
-    LA_ASSIGN_OR_RETURN(voice_, AudioMemory::allocate(r_.shapes.audio, window, dtype_, *backend_, budget_));
+    LA_ASSIGN_OR_RETURN(voice_, AudioMemory::allocate(r_.shapes.audio, window, types_.values, *backend_, budget_));
     return {};
   }
 
-  WeightLoader loader_for(Tenant tenant) { return WeightLoader(*backend_, budget_, tenant, dtype_); }
+  WeightLoader loader_for(Tenant tenant) { return WeightLoader(*backend_, budget_, tenant, types_); }
 
   const PlanRequest& r_;
   DitGeometry geometry_;
   DitTypes types_{DType::kBF16};
-  DType dtype_ = DType::kBF16;
   MemoryPlan plan_;
   Budget budget_{Budget::Measuring()};
   Charge program_, writer_;

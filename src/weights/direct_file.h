@@ -14,7 +14,8 @@ namespace liveavatar {
 
 class DirectFile {
  public:
-  static constexpr size_t kAlign = 4096;                 // of offsets, sizes and memory
+  static constexpr size_t kAlign = 4096;  // of offsets, sizes and memory
+  static constexpr uint64_t round_up(uint64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
   using Pread = ssize_t (*)(int, void*, size_t, off_t);  // ::pread, or a test's
 
   // Where the file system refuses O_DIRECT, reads go through the page cache, which is told to keep nothing.

@@ -154,7 +154,7 @@ LinearWeight WeightLoader::matrix(const std::string& name, int64_t n, int64_t k)
     const Shape& own = source_->tensors().at(name).shape;
     if (own.rank() > 2 && own[0] == n && own.elements() == n * k) shape = own;
   }
-  return pack_rows(name, shape, {0, n}, dtype_);
+  return pack_rows(name, shape, {0, n}, types_.values);
 }
 
 LinearWeight WeightLoader::linear(const std::string& name, int64_t n, int64_t k, bool with_bias) {
@@ -164,20 +164,20 @@ LinearWeight WeightLoader::linear(const std::string& name, int64_t n, int64_t k,
 }
 
 LinearWeight WeightLoader::large_linear(const std::string& name, int64_t n, int64_t k) {
-  LinearWeight w = pack_rows(name + ".weight", {n, k}, {0, n}, large_dtype_);
+  LinearWeight w = pack_rows(name + ".weight", {n, k}, {0, n}, types_.large);
   w.bias = vector(name + ".bias", {n});
   return w;
 }
 
 LinearWeight WeightLoader::linear_rows(const std::string& name, Shape shape, int64_t first, int64_t count) {
-  LinearWeight w = pack_rows(name + ".weight", shape, {first, count}, dtype_);
+  LinearWeight w = pack_rows(name + ".weight", shape, {first, count}, types_.values);
   w.bias = keep(read_rows(name + ".bias", {shape[0]}, first, count));
   return w;
 }
 
 ConvWeight WeightLoader::pack_conv(const Tensor& weight_f32, const ConvWeight& shape, const Tensor& bias) {
   ConvWeight w = shape;
-  w.dtype = dtype_;
+  w.dtype = types_.values;
   w.bias = bias;
   if (!status_.ok()) return w;
   void* memory = store(backend_.packed_conv_bytes(w));
@@ -201,15 +201,15 @@ ConvWeight WeightLoader::conv(const std::string& name, int64_t out_channels, int
 Tensor WeightLoader::table(const std::string& name, int64_t rows, int64_t columns) {
   Shape shape{rows, columns};
   if (!check(name, shape)) return {};
-  size_t row_bytes = static_cast<size_t>(columns) * dtype_bytes(dtype_);
+  size_t row_bytes = static_cast<size_t>(columns) * dtype_bytes(types_.values);
   auto* memory = static_cast<std::byte*>(store(static_cast<size_t>(rows) * row_bytes));
   int64_t piece = std::max<int64_t>(1, kStagedElements / columns);
   for (int64_t r = 0; r < rows && status_.ok(); r += piece) {
     Tensor values = read_rows(name, shape, r, std::min(piece, rows - r));
     if (values.empty()) continue;
-    convert_from_f32(values.f32(), memory + static_cast<size_t>(r) * row_bytes, dtype_, values.elements());
+    convert_from_f32(values.f32(), memory + static_cast<size_t>(r) * row_bytes, types_.values, values.elements());
   }
-  return {memory, shape, dtype_};
+  return {memory, shape, types_.values};
 }
 
 std::vector<std::string> WeightLoader::unused(std::initializer_list<const char*> ignored_prefixes) const {

@@ -15,17 +15,14 @@ namespace liveavatar {
 
 class WeightLoader {
  public:
-  // dtype: kF32 or kBF16, of the packed matrices. Packed bytes are charged to tenant. All three outlive the loader;
+  // types: of the packed matrices. Packed bytes are charged to tenant. All three outlive the loader;
   // source may die after loading, backend and budget must outlive the WeightStore.
-  WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
-      : WeightLoader(&source, backend, budget, tenant, dtype) {}
+  WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types)
+      : WeightLoader(&source, backend, budget, tenant, types) {}
   // Without a source it measures: budget only counts (Budget::Measuring), every tensor is taken to be there in the
   // shape that is asked for, nothing is read or packed, and what is handed out has shapes and no data.
-  WeightLoader(const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
-      : WeightLoader(nullptr, backend, budget, tenant, dtype) {}
-
-  // What large_linear() packs matrices in; the loader's dtype unless set.
-  void set_large_dtype(DType dtype) { large_dtype_ = dtype; }
+  WeightLoader(const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types)
+      : WeightLoader(nullptr, backend, budget, tenant, types) {}
 
   // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias,
   // <name>.bias [n].
@@ -78,8 +75,8 @@ class WeightLoader {
   std::vector<Buffer> take_buffers() { return std::move(buffers_); }
 
  private:
-  WeightLoader(const TensorSource* source, const Backend& backend, Budget& budget, Tenant tenant, DType dtype)
-      : source_(source), backend_(backend), budget_(budget), tenant_(tenant), dtype_(dtype), large_dtype_(dtype) {}
+  WeightLoader(const TensorSource* source, const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types)
+      : source_(source), backend_(backend), budget_(budget), tenant_(tenant), types_(types) {}
   void* store(size_t bytes);
   bool stage(int64_t elements, int64_t piece);
   bool check(const std::string& name, const Shape& shape);
@@ -89,7 +86,7 @@ class WeightLoader {
   const Backend& backend_;
   Budget& budget_;
   Tenant tenant_;
-  DType dtype_, large_dtype_;
+  WeightTypes types_;
   Status status_;
   std::map<std::string, Shape> used_;
   std::vector<Buffer> buffers_;

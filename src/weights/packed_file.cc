@@ -23,8 +23,6 @@ struct Prefix {
   uint64_t header_bytes, header_checksum;
 };
 
-uint64_t round_up(uint64_t n) { return (n + DirectFile::kAlign - 1) / DirectFile::kAlign * DirectFile::kAlign; }
-
 // As long for every checksum, so that they can be filled in at the end.
 std::string hex(uint64_t value) {
   char text[17];
@@ -179,7 +177,7 @@ Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& 
       page.span.offset = at;
       at += page.span.bytes;
     }
-    uint64_t wanted = round_up(sizeof(Prefix) + to_json(h).size());
+    uint64_t wanted = DirectFile::round_up(sizeof(Prefix) + to_json(h).size());
     if (wanted <= begin) break;
     begin = wanted - DirectFile::kAlign;
   }

@@ -24,6 +24,13 @@ struct TensorPart {
   int64_t first = 0, count = 0;
 };
 
+// What matrices are packed in: kF32 or kBF16, and those that are most of a model maybe narrower (kI8, kF8E4M3, kQ4).
+struct WeightTypes {
+  DType values, large;
+  WeightTypes(DType all) : values(all), large(all) {}
+  WeightTypes(DType v, DType l) : values(v), large(l) {}
+};
+
 // Read-only, by name. Thread-safe for reading. The files stay open; nothing is read ahead.
 class TensorSource {
  public:

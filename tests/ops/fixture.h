@@ -129,4 +129,15 @@ class BackendTest : public ::testing::TestWithParam<Case> {
   std::unique_ptr<Backend> cpu_, one_thread_, reference_;
 };
 
+// As BackendTest, and also over the reference itself (isa "reference").
+class AnyBackendTest : public BackendTest {
+ protected:
+  void SetUp() override {
+    if (GetParam().isa != "reference") return BackendTest::SetUp();
+    cpu_ = *make_reference_backend({.threads = 3});
+    one_thread_ = *make_reference_backend({.threads = 1});
+    reference_ = *make_reference_backend({.threads = 2});
+  }
+};
+
 }  // namespace liveavatar

@@ -6,15 +6,9 @@
 namespace liveavatar {
 namespace {
 
-// dtype is the weights'; isa "reference": the promises of the reference itself.
-class QuantisedTest : public BackendTest {
+// dtype is the weights'.
+class QuantisedTest : public AnyBackendTest {
  protected:
-  void SetUp() override {
-    if (GetParam().isa != "reference") return BackendTest::SetUp();
-    cpu_ = *make_reference_backend({.threads = 3});
-    one_thread_ = *make_reference_backend({.threads = 1});
-    reference_ = *make_reference_backend({.threads = 2});
-  }
   // Both backends hold equal codes and sum in f32: only the order of sums differs, and a bf16 result's last bit.
   void compare_linear(const Tensor& x, const Tensor& weight, DType out_dtype, const Epilogue& e = {}) {
     Tensor bias = operands_.normal({weight.dim(0)});

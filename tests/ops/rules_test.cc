@@ -12,15 +12,8 @@
 namespace liveavatar {
 namespace {
 
-// As BackendTest, and also over the reference itself (isa "reference").
-class RulesTest : public BackendTest {
+class RulesTest : public AnyBackendTest {
  protected:
-  void SetUp() override {
-    if (GetParam().isa != "reference") return BackendTest::SetUp();
-    cpu_ = *make_reference_backend({.threads = 3});
-    one_thread_ = *make_reference_backend({.threads = 1});
-    reference_ = *make_reference_backend({.threads = 2});
-  }
   // Runs op over all rows at once on three threads, and over uneven pieces on one; every bit must agree.
   // op(backend, first row, rows, out); out [rows, width].
   template <typename Op>

@@ -6,30 +6,10 @@
 #include <cstring>
 #include <vector>
 
-#include "liveavatar/liveavatar.h"
+#include "mini.h"
 
 namespace liveavatar {
 namespace {
-
-const std::string kSource = LA_SOURCE_DIR;
-
-EngineOptions options(int threads = 2) {
-  EngineOptions o;
-  o.checkpoint_dir = kSource + "/models/mini";
-  o.threads = threads;
-  return o;
-}
-
-Job small_job(int64_t clips = 1) {
-  Job job;
-  job.image = kSource + "/assets/demo/portrait.png";
-  job.audio = kSource + "/assets/demo/voice.wav";
-  job.prompt = "a test";
-  job.size = "64*64";
-  job.num_clip = clips;
-  job.infer_frames = 24;
-  return job;
-}
 
 struct Result {
   Status status;
@@ -49,27 +29,27 @@ Result run(Engine& engine, const Job& job, int64_t stop_after_frames = 1 << 30) 
 }
 
 std::unique_ptr<Engine> engine(int threads = 2) {
-  auto loaded = Engine::load(options(threads));
+  auto loaded = Engine::load(mini_options(threads));
   EXPECT_TRUE(loaded.ok()) << loaded.status().message();
   return *std::move(loaded);
 }
 
 TEST(Generate, SameSeedSameVideoOnAnyNumberOfThreadsAndAtAnyLength) {
-  Result one = run(*engine(1), small_job(2)), three = run(*engine(3), small_job(2));
+  Result one = run(*engine(1), mini_job(2)), three = run(*engine(3), mini_job(2));
   ASSERT_TRUE(one.status.ok()) << one.status.message();
   EXPECT_EQ(one.frames, 48);
   EXPECT_EQ(one.rgb, three.rgb);
-  Result longer = run(*engine(), small_job(4));
+  Result longer = run(*engine(), mini_job(4));
   EXPECT_EQ(longer.frames, 96);
   EXPECT_TRUE(std::equal(one.rgb.begin(), one.rgb.end(), longer.rgb.begin()));
-  Job other = small_job(2);
+  Job other = mini_job(2);
   other.seed = 421;
   EXPECT_NE(run(*engine(), other).rgb, one.rgb);
 }
 
 TEST(Generate, DecodingAtTheEndGivesTheSameFrames) {
   auto e = engine();
-  Job job = small_job(2);
+  Job job = mini_job(2);
   Result online = run(*e, job);
   job.online_decode = false;
   Result offline = run(*e, job);
@@ -78,7 +58,7 @@ TEST(Generate, DecodingAtTheEndGivesTheSameFrames) {
 }
 
 TEST(Generate, TheFirstGoodFrameIsHeld) {
-  Result r = run(*engine(), small_job());
+  Result r = run(*engine(), mini_job());
   size_t frame = 64 * 64 * 3;
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(std::memcmp(&r.rgb[i * frame], &r.rgb[3 * frame], frame), 0);
   EXPECT_NE(std::memcmp(&r.rgb[3 * frame], &r.rgb[4 * frame], frame), 0);
@@ -86,7 +66,7 @@ TEST(Generate, TheFirstGoodFrameIsHeld) {
 
 TEST(Generate, AVideoIsAsLongAsItsVoice) {
   auto e = engine();
-  Job job = small_job(0);
+  Job job = mini_job(0);
   auto info = e->describe(job);
   ASSERT_TRUE(info.ok()) << info.status().message();
   EXPECT_EQ(info->frames, 249);  // 9.94 s
@@ -97,16 +77,16 @@ TEST(Generate, AVideoIsAsLongAsItsVoice) {
 }
 
 TEST(Generate, StopIsObeyedAfterTheBlock) {
-  Result r = run(*engine(), small_job(4), 24);
+  Result r = run(*engine(), mini_job(4), 24);
   EXPECT_EQ(r.status.code(), ErrorCode::kCancelled);
   EXPECT_EQ(r.frames, 24);
 }
 
 TEST(Generate, AnEngineServesManyJobsAndKeepsNothingOfThem) {
   auto e = engine();
-  Result first = run(*e, small_job());
+  Result first = run(*e, mini_job());
   size_t used = e->memory_used_bytes();
-  Result second = run(*e, small_job());
+  Result second = run(*e, mini_job());
   EXPECT_EQ(first.rgb, second.rgb);
   EXPECT_EQ(e->memory_used_bytes(), used);
 }
@@ -114,7 +94,7 @@ TEST(Generate, AnEngineServesManyJobsAndKeepsNothingOfThem) {
 TEST(Generate, MemoryDoesNotGrowWithTheVideo) {
   auto e = engine();
   std::vector<size_t> used;
-  Status status = e->generate(small_job(5), [&](const VideoBlock&) {
+  Status status = e->generate(mini_job(5), [&](const VideoBlock&) {
     used.push_back(e->memory_used_bytes());
     return true;
   });
@@ -123,7 +103,7 @@ TEST(Generate, MemoryDoesNotGrowWithTheVideo) {
 }
 
 TEST(Generate, ABudgetThatIsTooSmallIsSaidSo) {
-  EngineOptions o = options();
+  EngineOptions o = mini_options();
   o.memory_budget_bytes = 4 << 20;
   auto e = Engine::load(o);
   ASSERT_FALSE(e.ok());
@@ -131,13 +111,13 @@ TEST(Generate, ABudgetThatIsTooSmallIsSaidSo) {
   o.memory_budget_bytes = engine()->memory_used_bytes() + (2 << 20);  // the weights and little else
   auto tight = Engine::load(o);
   ASSERT_TRUE(tight.ok()) << tight.status().message();
-  EXPECT_EQ(run(**tight, small_job()).status.code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(run(**tight, mini_job()).status.code(), ErrorCode::kOutOfMemory);
 }
 
 TEST(Generate, OddNumbersAreRefusedOrRounded) {
   auto e = engine();
   auto refused = [&](auto change) {
-    Job job = small_job();
+    Job job = mini_job();
     change(job);
     auto info = e->describe(job);
     EXPECT_FALSE(info.ok());
@@ -149,7 +129,7 @@ TEST(Generate, OddNumbersAreRefusedOrRounded) {
   EXPECT_EQ(refused([](Job& j) { j.infer_frames = -4; }), ErrorCode::kInvalidArgument);
   EXPECT_EQ(refused([](Job& j) { j.image = "/nowhere.png"; }), ErrorCode::kNotFound);
   EXPECT_EQ(refused([](Job& j) { j.audio = kSource + "/README.md"; }), ErrorCode::kCorrupt);
-  Job job = small_job(1);
+  Job job = mini_job(1);
   job.infer_frames = 32;
   EXPECT_EQ(e->describe(job)->frames, 36);
 }

@@ -8,36 +8,20 @@
 #include <fstream>
 
 #include "../weights/gguf_writer.h"
-#include "liveavatar/liveavatar.h"
+#include "mini.h"
 #include "weights/checkpoint.h"
 
 namespace liveavatar {
 namespace {
 
 namespace fs = std::filesystem;
-const std::string kSource = LA_SOURCE_DIR;
-
-EngineOptions mini(int threads = 2) {
-  EngineOptions o;
-  o.checkpoint_dir = kSource + "/models/mini";
-  o.threads = threads;
-  return o;
-}
-
 // The frames of two blocks; empty after a failure, which is reported.
 std::vector<uint8_t> frames(const EngineOptions& options) {
-  Job job;
-  job.image = kSource + "/assets/demo/portrait.png";
-  job.audio = kSource + "/assets/demo/voice.wav";
-  job.prompt = "a test";
-  job.size = "64*64";
-  job.num_clip = 1;
-  job.infer_frames = 24;
   std::vector<uint8_t> rgb;
   auto engine = Engine::load(options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   if (!engine.ok()) return rgb;
-  Status status = (*engine)->generate(job, [&](const VideoBlock& b) {
+  Status status = (*engine)->generate(mini_job(), [&](const VideoBlock& b) {
     rgb.insert(rgb.end(), b.rgb, b.rgb + b.frames * b.height * b.width * 3);
     return true;
   });
@@ -53,10 +37,10 @@ double mean_difference(const std::vector<uint8_t>& a, const std::vector<uint8_t>
 }
 
 TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
-  std::vector<uint8_t> whole = frames(mini());
+  std::vector<uint8_t> whole = frames(mini_options());
   for (auto [weights, kv, bound] :
        {std::tuple("int8", "", 1.0), {"fp8", "", 2.0}, {"q4", "", 6.0}, {"", "int8", 1.0}, {"", "fp8", 2.0}}) {
-    EngineOptions o = mini();
+    EngineOptions o = mini_options();
     o.weights_dtype = weights;
     o.kv_dtype = kv;
     std::vector<uint8_t> narrow = frames(o);
@@ -67,7 +51,7 @@ TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
     o.threads = 3;
     EXPECT_EQ(frames(o), narrow) << weights << kv;
   }
-  EngineOptions o = mini();
+  EngineOptions o = mini_options();
   o.weights_dtype = o.kv_dtype = "bf16";
   EXPECT_EQ(frames(o), whole);
   o.kv_dtype = "q4";
@@ -117,8 +101,8 @@ class GgufModelTest : public ::testing::Test {
 };
 
 TEST_F(GgufModelTest, IsTheFoldersModel) {
-  std::vector<uint8_t> want = frames(mini());
-  EngineOptions o = mini();
+  std::vector<uint8_t> want = frames(mini_options());
+  EngineOptions o = mini_options();
   o.gguf_path = path_.string();
   write("", false);
   EXPECT_EQ(frames(o), want);

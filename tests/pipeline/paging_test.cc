@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "mini.h"
 #include "pipeline/bench.h"
 #include "pipeline/clip_loop.h"
 #include "pipeline/dit_source.h"
@@ -14,21 +15,13 @@ namespace liveavatar {
 namespace {
 
 namespace fs = std::filesystem;
-const std::string kSource = LA_SOURCE_DIR;
-
 class PagedJobTest : public ::testing::Test {
  protected:
   void SetUp() override {
     dir_ = fs::temp_directory_path() / ("la_paged_job_" + std::to_string(getpid()));
     fs::create_directories(dir_);
-    options_.checkpoint_dir = kSource + "/models/mini";
-    options_.threads = 2;
-    job_.image = kSource + "/assets/demo/portrait.png";
-    job_.audio = kSource + "/assets/demo/voice.wav";
+    job_.prompt.clear();
     for (int i = 0; i < 100; ++i) job_.prompt += "talk ";  // all slots: the plan's prompt
-    job_.size = "64*64";
-    job_.num_clip = 2;
-    job_.infer_frames = 24;
   }
   void TearDown() override { fs::remove_all(dir_); }
 
@@ -79,8 +72,8 @@ class PagedJobTest : public ::testing::Test {
   }
 
   fs::path dir_;
-  EngineOptions options_;
-  Job job_;
+  EngineOptions options_ = mini_options();
+  Job job_ = mini_job(2);
 };
 
 TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {

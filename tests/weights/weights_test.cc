@@ -180,8 +180,7 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
   for (DType dtype : {DType::kI8, DType::kF8E4M3, DType::kQ4}) {
     auto backend = *make_backend("cpu", {.threads = 1});
     Budget budget, counting{Budget::Measuring()};
-    WeightLoader loader(*source, *backend, budget, Tenant::kWeights, DType::kF32);
-    loader.set_large_dtype(dtype);
+    WeightLoader loader(*source, *backend, budget, Tenant::kWeights, {DType::kF32, dtype});
     LinearWeight matrix = loader.large_linear("m", kRows, kColumns);
     ASSERT_TRUE(loader.status().ok()) << loader.status().message();
     EXPECT_EQ(matrix.dtype, dtype);
@@ -189,8 +188,7 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
     backend->pack_linear(Tensor(values.data(), {kRows, kColumns}, DType::kF32), dtype, whole.data());
     EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << dtype_name(dtype);
     EXPECT_LT(budget.peak_bytes(), whole.size() + (8u << 20));
-    WeightLoader measuring(*backend, counting, Tenant::kWeights, DType::kF32);
-    measuring.set_large_dtype(dtype);
+    WeightLoader measuring(*backend, counting, Tenant::kWeights, {DType::kF32, dtype});
     measuring.large_linear("m", kRows, kColumns);
     EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
   }

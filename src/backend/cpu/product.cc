@@ -36,7 +36,7 @@ void CpuBackend::run_tile(const Product& p, const Tile& t, ThreadScratch& scratc
   args.a = pointers;
   args.rows = t.rows;
   args.k = even ? (s.k + 1) / 2 * 2 : s.k;
-  args.b = static_cast<const char*>(p.weight) + static_cast<size_t>(t.panel) * s.panel_bytes();
+  args.b = p.panel(t.panel);
   args.sums = scratch.sums;
   args.columns = p.wanted_columns(t.panel);
   kernels_.tile[half][s.dtype == DType::kBF16](args);
@@ -48,8 +48,7 @@ void CpuBackend::run_tile(const Product& p, const Tile& t, ThreadScratch& scratc
 void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch) {
   constexpr int64_t kStretch = 512;
   const PanelShape& s = p.shape;
-  const char* codes =
-      static_cast<const char*>(p.weight) + static_cast<size_t>(panel) * s.panel_bytes() + s.scale_bytes();
+  const char* codes = static_cast<const char*>(p.panel(panel)) + s.scale_bytes();
   scratch.panel.resize(static_cast<size_t>(kStretch * s.columns) * sizeof(bf16));
   scratch.block_sums.resize(static_cast<size_t>(kBlockRows * s.columns));
   auto unpack =
@@ -91,10 +90,7 @@ void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) 
   store.sums = sums;
   store.rows = t.rows;
   store.columns = p.wanted_columns(t.panel);
-  if (is_8bit(s.dtype)) {
-    store.scale = reinterpret_cast<const float*>(static_cast<const char*>(p.weight) +
-                                                 static_cast<size_t>(t.panel) * s.panel_bytes());
-  }
+  if (is_8bit(s.dtype)) store.scale = static_cast<const float*>(p.panel(t.panel));
   store.bias = p.bias ? p.bias + channel : nullptr;
   store.act = act_of(p.epilogue->activation);
   store.gate = gate.empty() ? nullptr : gates;

@@ -17,6 +17,7 @@ struct DitTypes {
   DType weights = DType::kBF16;  // matrices of layers and injectors: also kI8, kF8E4M3, kQ4
   DType kv = DType::kBF16;       // keys and values of rings and sink: as values, kI8 or kF8E4M3
   DitTypes(DType all) : values(all), weights(all), kv(all) {}
+  operator WeightTypes() const { return {values, weights}; }
 };
 
 // config.json of the checkpoint (diffusers style). 14B: dim 5120, heads 40, ffn 13824, 40 layers.

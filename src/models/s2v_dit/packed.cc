@@ -12,8 +12,6 @@ std::string page_name(const DitPage& page) {
   return "layer " + std::to_string(page.layer) + " " + kParts[static_cast<size_t>(page.part)];
 }
 
-size_t whole_pages(size_t bytes) { return (bytes + DirectFile::kAlign - 1) / DirectFile::kAlign * DirectFile::kAlign; }
-
 // Page 0 is the common one.
 void load_page(const DitConfig& config, size_t page, const std::vector<DitPage>& pages, WeightLoader& loader) {
   if (page == 0) {
@@ -40,11 +38,10 @@ std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend&
   std::vector<PackedPage> packed;
   for (size_t p = 0; p <= pages.size(); ++p) {
     Budget counting{Budget::Measuring()};
-    WeightLoader loader(backend, counting, Tenant::kWeights, types.values);
-    loader.set_large_dtype(types.weights);
+    WeightLoader loader(backend, counting, Tenant::kWeights, types);
     loader.place_at(nullptr);
     load_page(config, p, pages, loader);
-    packed.push_back({p == 0 ? "common" : page_name(pages[p - 1]), {0, whole_pages(loader.placed_bytes())}});
+    packed.push_back({p == 0 ? "common" : page_name(pages[p - 1]), {0, DirectFile::round_up(loader.placed_bytes())}});
   }
   return packed;
 }
@@ -61,8 +58,7 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
   for (const auto& [name, shape] : dit_tensors(config, backend)) header.tensors.push_back({name, shape});
   LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, PackedWriter::create(job.path, std::move(header)));
   const uint64_t all = writer->header().file_bytes();
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, job.types.values);
-  loader.set_large_dtype(job.types.weights);
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, job.types);
   auto show = [&](const PackedPage& page, const std::byte* data) -> Status {
     if (job.progress && !job.progress(page.span.offset, all)) return cancelled("stopped on request");
     return writer->append(data);
@@ -131,8 +127,7 @@ uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans
 DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
                                  std::byte* data) {
   Budget counting{Budget::Measuring()};
-  WeightLoader loader(backend, counting, Tenant::kWeights, types.values);
-  loader.set_large_dtype(types.weights);
+  WeightLoader loader(backend, counting, Tenant::kWeights, types);
   loader.place_at(data);
   return load_dit_common(config, loader);
 }
@@ -143,8 +138,7 @@ Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, 
   paged->pages_ = dit_pages(packed.config);
   LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
   Budget counting{Budget::Measuring()};
-  WeightLoader loader(backend, counting, Tenant::kWeights, packed.types.values);
-  loader.set_large_dtype(packed.types.weights);
+  WeightLoader loader(backend, counting, Tenant::kWeights, packed.types);
   for (size_t p = 0; p < paged->pages_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {

@@ -46,8 +46,7 @@ S2vDit::S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types)
 Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const TensorSource& source, Backend& backend,
                                                Budget& budget, DitTypes types) {
   std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, types));
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, types.values);
-  loader.set_large_dtype(types.weights);
+  WeightLoader loader(source, backend, budget, Tenant::kWeights, types);
   LA_ASSIGN_OR_RETURN(dit->weights_, load_dit_weights(config, loader));
   dit->resident_ = std::make_unique<ResidentPages>(dit->weights_.pages);
   dit->pages_ = dit->resident_.get();
