@@ -18,8 +18,8 @@ def cosine(share, hold=0.3, floor=0.02):
 
 
 def autocast():
-    """bf16 where the CPU multiplies it; f32 elsewhere, where bf16 would be emulated many times slower."""
-    has_bf16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
+    """bf16 where the CPU multiplies it (elsewhere it is emulated, many times slower) and PyTorch's norms take it (1.13's do not)."""
+    has_bf16 = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text() and int(torch.__version__.split(".")[0]) >= 2
     return torch.autocast("cpu", torch.bfloat16, enabled=has_bf16)
 
 
