@@ -32,8 +32,11 @@ struct EngineOptions {
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget
   // its layers stay on disk as far as they must.
   std::string packed_dit;
-  // With a budget and without packed_dit: a folder where such a file is made once, so that layers can stay on disk.
+  // With a budget: a folder on disk for what does not fit. Without packed_dit such a file is made there once, so that
+  // layers can stay on disk; where that is not enough, keys and values of steps that are not running go there too.
   std::string paging_dir;
+  bool page_weights = true;       // false: paging_dir is for keys and values alone
+  bool offload_kv_cache = false;  // keys and values always go there, with or without a budget
 };
 
 enum class Fit {

@@ -44,9 +44,12 @@ void add_flags(CLI::App& app, Flags& f) {
       ->capture_default_str();
   app.add_option("--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB")
       ->transform(CLI::AsSizeValue(false));
-  app.add_option("--paging_dir", f.bench.paging_dir, "Where the weights go when they do not fit into the budget");
+  app.add_option("--paging_dir", f.bench.paging_dir, "Where weights, keys and values go that do not fit");
   app.add_option("--resident_layers", f.bench.resident_layers, "Page all but so many layers, whatever the budget")
       ->check(CLI::Range(0, 1024));
+  app.add_option("--resident_rings", f.bench.resident_rings,
+                 "Page keys and values of all but so many of steps times layers")
+      ->check(CLI::Range(0, 1 << 20));
   app.add_flag("--keep", f.bench.keep, "Leave the paging file for the next bench of this shape");
   app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
   app.add_option("--dtype", r.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str();
@@ -72,14 +75,18 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["in_flight"] = r.blocks_in_flight();
   json["turns"] = b.turns;
   json["paged_bytes"] = b.plan.paged_bytes;
-  json["run_bytes_read"] = b.run_bytes_read;
+  json["run_bytes_read"] = b.weights.bytes_read;
+  json["resident_rings"] = r.rings_paged() ? r.resident_rings : r.rings().count();
+  json["ring_bytes_per_block"] = b.plan.ring_bytes;
+  json["ring_bytes_read"] = b.rings.bytes_read;
+  json["ring_bytes_written"] = b.rings.bytes_written;
   json["prefill_bytes_read"] = b.prefill_bytes_read;
   json["direct_io"] = b.direct;
   json["seconds"] = {{"pack", b.pack_seconds},
                      {"load", b.load_seconds},
                      {"prefill", b.prefill_seconds},
                      {"run", b.run_seconds},
-                     {"waited_for_disk", b.seconds_waited}};
+                     {"waited_for_disk", b.weights.seconds_waited + b.rings.seconds_waited}};
   json["blocks"] = nlohmann::ordered_json::array();
   for (const BenchResult::Block& block : b.blocks) {
     char sum[17];
@@ -91,7 +98,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
 
 void print(const BenchResult& b, size_t measured_bytes) {
   const PlanRequest& r = b.request;
-  double blocks = double(r.blocks), read = double(b.run_bytes_read);
+  double blocks = double(r.blocks), read = double(b.weights.bytes_read);
   std::printf("%ldx%ld, %ld blocks, %ld steps, %s: %ld of %ld layers in memory, %s, %ld in flight\n", long(r.width),
               long(r.height), long(r.blocks), long(r.steps), r.dtype.c_str(), long(r.resident()),
               long(r.shapes.dit.layers), r.schedule.c_str(), long(r.blocks_in_flight()));
@@ -99,12 +106,19 @@ void print(const BenchResult& b, size_t measured_bytes) {
               double(b.plan.peak_bytes) / kGiB, double(measured_bytes) / kGiB, double(b.charged_peak_bytes) / kGiB);
   std::printf("time       pack %.1f s, load %.1f s, sink %.1f s, blocks %.1f s: %.1f s a block\n", b.pack_seconds,
               b.load_seconds, b.prefill_seconds, b.run_seconds, b.run_seconds / blocks);
+  if (r.rings_paged()) {
+    std::printf(
+        "rings      %ld of %ld in memory, %.3f GiB of others; %.3f GiB read, %.3f GiB written a block; waited %.1f s\n",
+        long(r.resident_rings), long(r.rings().count()), double(b.plan.ring_bytes) / kGiB,
+        double(b.rings.bytes_read) / kGiB / blocks, double(b.rings.bytes_written) / kGiB / blocks,
+        b.rings.seconds_waited);
+  }
   if (!r.paged()) return;
   std::printf("disk       %.3f GiB paged, %.3f GiB read a block, %.3f GiB a turn (%.3f of what is paged), %s\n",
               double(b.plan.paged_bytes) / kGiB, read / kGiB / blocks, read / kGiB / double(b.turns),
               read / double(b.turns) / double(b.plan.paged_bytes), b.direct ? "O_DIRECT" : "through the page cache");
   std::printf("           %.3f GiB/s while blocks were made, of %.1f s they waited %.1f s for the disk\n",
-              read / kGiB / b.run_seconds, b.run_seconds, b.seconds_waited);
+              read / kGiB / b.run_seconds, b.run_seconds, b.weights.seconds_waited);
 }
 
 Status set_job(Flags& f) {

@@ -21,5 +21,7 @@ Command add_convert(CLI::App& app);
 
 // Prints "liveavatar: <message>" to stderr and gives the exit code that fits the error.
 int report(const Status& status);
+// Says on stderr what --offload_kv_cache does without --paging_dir: nothing.
+void note_host_cache();
 
 }  // namespace liveavatar::cli

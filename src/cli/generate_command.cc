@@ -55,7 +55,6 @@ constexpr Accepted kAccepted[] = {{"task", true},
                                   {"single_gpu", false},
                                   {"num_gpus_dit", true},
                                   {"enable_vae_parallel", false},
-                                  {"offload_kv_cache", false},
                                   {"offload_model", true},
                                   {"sample_guide_scale", true},
                                   {"using_merged_ckpt", false},
@@ -155,7 +154,12 @@ void add_machine(CLI::App& app, Flags& f) {
                  "its layers stay on disk as far as they must")
       ->group("Model and machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
-                 "Folder for a packed copy of the video model, made once if it does not fit into --memory_budget")
+                 "Folder on disk for what does not fit into --memory_budget: a packed copy of the video model, made\n"
+                 "once, and keys and values of steps that are not running")
+      ->group("Model and machine");
+  app.add_flag("--offload_kv_cache", f.engine.offload_kv_cache,
+               "Keys and values of steps that are not running always go there; without --paging_dir they are in\n"
+               "host memory, where the original takes them")
       ->group("Model and machine");
   app.add_option("--schedule", f.job.schedule,
                  "wavefront: several blocks side by side, weights read less often, the same video; sequential;\n"
@@ -221,6 +225,10 @@ Expected<Verdict> judge_job(Flags& f) {
                  long(request.resident()), long(request.shapes.dit.layers),
                  f.engine.packed_dit.empty() ? f.engine.paging_dir.c_str() : f.engine.packed_dit.c_str());
   }
+  if (request.rings_paged() && !f.quiet) {
+    std::fprintf(stderr, "note: keys and values of %ld of %ld steps and layers stay in memory, the others go to %s\n",
+                 long(request.resident_rings), long(request.rings().count()), f.engine.paging_dir.c_str());
+  }
   return judge(request, f.engine.memory_budget_bytes);
 }
 
@@ -263,6 +271,10 @@ int generate(Flags& f) {
   if (f.base_seed >= 0) f.job.seed = static_cast<uint64_t>(f.base_seed);
   f.job.online_decode = !f.no_online_decode;
   if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
+  if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
+    note_host_cache();
+    f.engine.offload_kv_cache = false;
+  }
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   if (f.save_file.empty()) f.save_file = default_output(f);
   say_what_is_ignored(f);

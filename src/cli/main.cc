@@ -13,6 +13,11 @@ int report(const Status& status) {
   return status.code() == ErrorCode::kInvalidArgument ? 2 : 1;
 }
 
+void note_host_cache() {
+  std::fprintf(stderr,
+               "note: --offload_kv_cache: keys and values are in host memory; with --paging_dir DIR they go to disk\n");
+}
+
 namespace {
 
 constexpr const char* kFooter =

@@ -18,7 +18,7 @@ struct Flags {
   PlanRequest request;
   int64_t num_clip = 1, infer_frames = 48;
   size_t memory_budget_bytes = 0, host_budget_bytes = 0;
-  bool online_decode = false, no_online_decode = false, json = false, like_original = false;
+  bool online_decode = false, no_online_decode = false, json = false, like_original = false, offload_kv_cache = false;
 };
 
 constexpr const char* kFooter =
@@ -87,7 +87,10 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
   app.add_option("--dit", f.packed_dit, "Video model made by `liveavatar convert`: its layers may stay on disk")
       ->group("Machine");
-  app.add_option("--paging_dir", f.paging_dir, "As for generate: layers that do not fit stay on disk there")
+  app.add_option("--paging_dir", f.paging_dir, "As for generate: weights, keys and values that do not fit stay there")
+      ->group("Machine");
+  app.add_flag("--offload_kv_cache", f.offload_kv_cache,
+               "Keys and values of steps that are not running always go there")
       ->group("Machine");
   app.add_option("--schedule", f.request.schedule, "auto, sequential or wavefront")
       ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
@@ -131,6 +134,9 @@ Expected<PlanRequest> request_of(const Flags& f) {
   r.online_decode = !f.no_online_decode;
   r.packed = !f.packed_dit.empty() || !f.paging_dir.empty();
   r.pack_first = r.packed && f.packed_dit.empty();
+  r.disk_rings = !f.paging_dir.empty();
+  if (f.offload_kv_cache && r.disk_rings) r.resident_rings = 0;
+  if (f.offload_kv_cache && !r.disk_rings) note_host_cache();
   return r;
 }
 
@@ -166,10 +172,11 @@ void print_table(const Verdict& v) {
                 gib(s.after_bytes));
   std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %.1f GB moved\n", v.work.dit_flops / 1e12,
               v.work.vae_flops / 1e12, v.work.bytes / 1e9);
-  if (r.paged()) {
-    std::printf("%.1f GB of weights are paged; %s, %ld blocks in flight: %.1f GB read from disk a block\n",
-                double(v.plan.paged_bytes) / 1e9, r.schedule.c_str(), long(r.blocks_in_flight()),
-                v.work.disk_bytes / 1e9);
+  if (r.paged() || r.rings_paged()) {
+    std::printf(
+        "on disk: %.1f GB of weights, %.1f GB of keys and values; %s, %ld blocks in flight: %.1f GB moved a block\n",
+        double(v.plan.paged_bytes) / 1e9, double(v.plan.ring_bytes) / 1e9, r.schedule.c_str(),
+        long(r.blocks_in_flight()), v.work.disk_bytes / 1e9);
   }
   print_device(v);
   if (v.budget_bytes > 0) std::printf("\nbudget %.3f GiB: %s\n", gib(v.budget_bytes), v.fits ? "fits" : "does not fit");

@@ -50,7 +50,7 @@ class Bench {
     since_ = now;
     return seconds;
   }
-  uint64_t bytes_read() const { return dit_->pager() == nullptr ? 0 : dit_->pager()->bytes_read(); }
+  PagingCounts weight_counts() const { return dit_->paged() == nullptr ? PagingCounts() : dit_->paged()->counts(); }
 
   // Everything in memory if it fits, else paged.
   Status decide() {
@@ -59,9 +59,11 @@ class Bench {
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
     bool fits = o_.budget_bytes == 0 || result_.plan.peak_bytes <= o_.budget_bytes;
-    if (fits && o_.resident_layers < 0) return {};
+    if (fits && o_.resident_layers < 0 && o_.resident_rings < 0) return {};
     size_t wanted = result_.plan.peak_bytes;
     whole.packed = true;
+    whole.disk_rings = true;
+    whole.resident_rings = o_.resident_rings;
     LA_RETURN_IF_ERROR(find_file());
     whole.pack_first = !file_is_there_;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
@@ -71,11 +73,13 @@ class Bench {
     }
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
     if (o_.budget_bytes != 0 && result_.plan.peak_bytes > o_.budget_bytes) {
-      return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
-                           ", and " + mib_text(result_.plan.peak_bytes) +
-                           " with all layers paged; choose a smaller --size, --infer_frames or --sample_steps");
+      return out_of_memory(
+          "memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) + ", and " +
+          mib_text(result_.plan.peak_bytes) +
+          " with all layers, keys and values paged; choose a smaller --size, --infer_frames or --sample_steps");
     }
-    if (o_.paging_dir.empty() && fits) return invalid_argument("--resident_layers wants --paging_dir DIR");
+    if (o_.paging_dir.empty() && fits)
+      return invalid_argument("--resident_layers and --resident_rings want --paging_dir DIR");
     if (o_.paging_dir.empty()) {
       return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
                            "; give --paging_dir DIR, and it fits with " + std::to_string(r().resident()) + " of " +
@@ -122,7 +126,8 @@ class Bench {
   // As the clip loop does: memory, prompt, sink.
   Status prepare() {
     DitGeometry geometry = r().geometry();
-    SamplerOptions options{static_cast<int>(r().steps), 3.0, o_.seed, 0, r().blocks_in_flight()};
+    SamplerOptions options{static_cast<int>(r().steps), 3.0,          o_.seed, 0, r().blocks_in_flight(),
+                           r().resident_rings,          o_.paging_dir};
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*dit_, *backend_, *budget_, geometry, options));
     const DitConfig& c = r().shapes.dit;
     int64_t kept = r().online_decode ? r().blocks_in_flight() : r().blocks;
@@ -139,14 +144,13 @@ class Bench {
     fill(blocks_.reference.tensor, kReference);
     LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, motion.tensor));
     result_.prefill_seconds = lap();
-    result_.prefill_bytes_read = bytes_read();
+    result_.prefill_bytes_read = weight_counts().bytes_read;
     return {};
   }
 
   Status make_blocks() {
     say("making blocks");
-    uint64_t read_before = bytes_read();
-    double waited_before = dit_->pager() == nullptr ? 0 : dit_->pager()->seconds_waited();
+    const PagingCounts before = weight_counts();
     auto begin = std::chrono::steady_clock::now();
     BlockFeed feed;
     feed.start = [this](int64_t block) -> Expected<BlockFeed::Start> {
@@ -163,12 +167,12 @@ class Bench {
     };
     LA_RETURN_IF_ERROR(sampler_->run(0, r().blocks, feed));
     result_.run_seconds = lap();
-    result_.run_bytes_read = bytes_read() - read_before;
+    result_.weights = weight_counts();
+    result_.weights.bytes_read -= before.bytes_read;
+    result_.weights.seconds_waited -= before.seconds_waited;
+    result_.rings = sampler_->ring_counts();
     result_.turns = turns_of(r().blocks, r().steps, r().blocks_in_flight());
-    if (dit_->pager() != nullptr) {
-      result_.seconds_waited = dit_->pager()->seconds_waited() - waited_before;
-      result_.direct = dit_->pager()->direct();
-    }
+    if (dit_->paged() != nullptr) result_.direct = dit_->paged()->direct();
     return {};
   }
 

@@ -70,8 +70,9 @@ class ClipLoop {
     if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
     show("context", prompt.rows.tensor);
     DitGeometry geometry = plan_.geometry();
-    SamplerOptions options{job_.sample_steps, job_.sample_shift, job_.seed, hooks_.relative_dist,
-                           settled_.blocks_in_flight()};
+    SamplerOptions options{job_.sample_steps,         job_.sample_shift,           job_.seed,
+                           hooks_.relative_dist,      settled_.blocks_in_flight(), settled_.resident_rings,
+                           models_.options.paging_dir};
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
     sampler_->set_prompt(prompt.rows.tensor);
     return {};

@@ -48,7 +48,8 @@ Expected<std::string> fingerprint(const EngineOptions& options, const Checkpoint
 }  // namespace
 
 bool from_packed_file(const EngineOptions& options) {
-  return !options.packed_dit.empty() || (!options.paging_dir.empty() && options.memory_budget_bytes > 0);
+  bool may_page = options.page_weights && !options.paging_dir.empty() && options.memory_budget_bytes > 0;
+  return !options.packed_dit.empty() || may_page;
 }
 
 Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const EngineOptions& options) {

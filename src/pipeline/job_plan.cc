@@ -19,14 +19,23 @@ PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes) 
   request.threads = options.threads;
   request.packed = from_packed_file(options);
   request.pack_first = request.packed && options.packed_dit.empty();  // or it was made by an earlier run
+  request.disk_rings = !options.paging_dir.empty();
+  if (options.offload_kv_cache) request.resident_rings = 0;
   return request;
+}
+
+Status check_options(const EngineOptions& options) {
+  if (options.offload_kv_cache && options.paging_dir.empty())
+    return invalid_argument("--offload_kv_cache: give --paging_dir DIR too, a folder on disk for keys and values");
+  return {};
 }
 
 Status drop_idle_paging(EngineOptions& options, const Job& job) {
   if (options.paging_dir.empty() || !options.packed_dit.empty()) return {};
   EngineOptions without = options;
-  without.paging_dir.clear();
+  without.page_weights = false;
   LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(without, job));
+  request.disk_rings = false;
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(request));
   if (options.memory_budget_bytes == 0 || plan.peak_bytes <= options.memory_budget_bytes) options = without;
   return {};
@@ -34,6 +43,7 @@ Status drop_idle_paging(EngineOptions& options, const Job& job) {
 
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job) {
   LA_RETURN_IF_ERROR(check_job(job));
+  LA_RETURN_IF_ERROR(check_options(options));
   LA_ASSIGN_OR_RETURN(CheckpointPaths paths,
                       find_checkpoint(options.checkpoint_dir, options.gguf_path, options.packed_dit.empty()));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, options.packed_dit));

@@ -9,7 +9,10 @@ namespace liveavatar {
 // Opens picture, sound and the checkpoint's headers. The sound's length is what its file says.
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job);
 
-// Forgets a paging folder that this job does not need, since all of it fits into the budget: nothing is packed then.
+// kInvalidArgument for options that contradict each other.
+Status check_options(const EngineOptions& options);
+
+// Leaves the weights where they are if this job's fit into the budget: nothing is packed then.
 Status drop_idle_paging(EngineOptions& options, const Job& job);
 
 // What the options say, without a job.

@@ -31,6 +31,7 @@ Expected<std::unique_ptr<S2vDit>> load_dit(const Models& m) {
 Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   auto models = std::make_unique<Models>();
   models->options = options;
+  LA_RETURN_IF_ERROR(check_options(options));
   LA_ASSIGN_OR_RETURN(models->types, parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype));
   LA_ASSIGN_OR_RETURN(models->paths,
                       find_checkpoint(options.checkpoint_dir, options.gguf_path, options.packed_dit.empty()));

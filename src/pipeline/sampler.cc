@@ -12,10 +12,10 @@ Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, 
                                                  const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
   LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
-  SamplerShape shape{dit.config(), geometry, options.steps, dit.types(), options.in_flight};
+  SamplerShape shape{dit.config(),           geometry,           options.steps, dit.types(), options.in_flight,
+                     options.resident_rings, options.ring_folder};
   LA_ASSIGN_OR_RETURN(sampler->memory_, SamplerMemory::allocate(shape, backend, budget));
   sampler->latents_.resize(static_cast<size_t>(options.in_flight));
-  sampler->forwards_.reserve(sampler->latents_.size());
   sampler->flights_.reserve(sampler->latents_.size());
   return sampler;
 }
@@ -34,7 +34,12 @@ int64_t Sampler::relative_dist(int64_t block, int64_t step) const {
   return kNearest + static_cast<int64_t>(draw % (kFarthest - kNearest + 1));
 }
 
-void Sampler::begin(const Forward& f) {
+Status Sampler::begin(const Forward& f, const BlockFeed& feed) {
+  if (f.step == 0) {
+    LA_ASSIGN_OR_RETURN(BlockFeed::Start start, feed.start(f.block));
+    latents_[f.slot] = start.latents;
+    dit_.encode_audio(start.features, *memory_.activations, memory_.sounds[f.slot]);
+  }
   BlockInputs inputs;
   inputs.latents = latents_[f.slot];
   inputs.timestep = schedule_.timesteps[static_cast<size_t>(f.step)];
@@ -43,6 +48,7 @@ void Sampler::begin(const Forward& f) {
   inputs.relative_dist = relative_dist(f.block, f.step);
   inputs.sound = {&memory_.sounds[f.slot], 1};
   dit_.begin(geometry_, inputs, memory_.activations->flights[f.slot], *memory_.activations, *memory_.caches);
+  return {};
 }
 
 void Sampler::end(const Forward& f) {
@@ -52,28 +58,41 @@ void Sampler::end(const Forward& f) {
   ops::add(backend_, latents_[f.slot], memory_.velocity.tensor, latents_[f.slot], delta);  // Euler
 }
 
-// Block b begins `lag` turns after the one before it.
+std::vector<Sampler::Forward> Sampler::Diagonals::of(int64_t turn) const {
+  std::vector<Forward> forwards;
+  for (int64_t b = std::max<int64_t>(0, (turn - steps + lag) / lag); b <= std::min(count - 1, turn / lag); ++b)
+    forwards.push_back({first + b, turn - b * lag, static_cast<size_t>(b % in_flight)});
+  return forwards;
+}
+
+// What this turn and the next will look at: a layer's rings one after the other.
+void Sampler::expect_rings(const Diagonals& diagonals, int64_t turn) {
+  std::vector<RingUse> uses;
+  for (int64_t t : {turn, turn + 1}) {
+    const std::vector<Forward> forwards = diagonals.of(t);
+    for (int64_t layer = 0; layer < dit_.config().layers; ++layer)
+      for (const Forward& f : forwards) uses.push_back({f.step, layer});
+  }
+  memory_.caches->rings->expect(uses);
+}
+
 Status Sampler::run(int64_t first, int64_t count, const BlockFeed& feed) {
-  int64_t steps = options_.steps, slots = options_.in_flight, lag = turns_between_blocks(steps, slots);
+  int64_t steps = options_.steps, slots = options_.in_flight;
+  const Diagonals diagonals{first, count, steps, slots, turns_between_blocks(steps, slots)};
   for (int64_t turn = 0; turn < turns_of(count, steps, slots); ++turn) {
-    forwards_.clear();
+    const std::vector<Forward> forwards = diagonals.of(turn);
+    expect_rings(diagonals, turn);
     flights_.clear();
-    for (int64_t b = std::max<int64_t>(0, (turn - steps + lag) / lag); b <= std::min(count - 1, turn / lag); ++b) {
-      Forward f{first + b, turn - b * lag, static_cast<size_t>(b % slots)};
-      if (f.step == 0) {
-        LA_ASSIGN_OR_RETURN(BlockFeed::Start start, feed.start(f.block));
-        latents_[f.slot] = start.latents;
-        dit_.encode_audio(start.features, *memory_.activations, memory_.sounds[f.slot]);
-      }
-      begin(f);
-      forwards_.push_back(f);
+    for (const Forward& f : forwards) {
+      LA_RETURN_IF_ERROR(begin(f, feed));
       flights_.push_back(&memory_.activations->flights[f.slot]);
     }
     for (int64_t i = 0; i < dit_.config().layers; ++i)
       dit_.layer(i, geometry_, flights_, *memory_.activations, *memory_.caches);
     LA_RETURN_IF_ERROR(dit_.status());
-    for (const Forward& f : forwards_) end(f);
-    const Forward& oldest = forwards_.front();
+    LA_RETURN_IF_ERROR(memory_.caches->rings->status());
+    for (const Forward& f : forwards) end(f);
+    const Forward& oldest = forwards.front();
     if (oldest.step == steps - 1) LA_RETURN_IF_ERROR(feed.done(oldest.block, latents_[oldest.slot]));
   }
   return {};

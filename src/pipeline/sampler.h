@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/memory.h"
@@ -18,8 +19,10 @@ struct SamplerOptions {
   int steps = 4;
   double shift = 3.0;
   uint64_t seed = 420;
-  int64_t relative_dist = 0;  // 0: drawn for every forward from seed, block and step; else 4..30
-  int64_t in_flight = 1;      // blocks side by side: 1, or up to `steps`
+  int64_t relative_dist = 0;    // 0: drawn for every forward from seed, block and step; else 4..30
+  int64_t in_flight = 1;        // blocks side by side: 1, or up to `steps`
+  int64_t resident_rings = -1;  // of steps times layers, in memory; -1: all
+  std::string ring_folder;      // where the others are
 };
 
 // Where blocks come from and where they go.
@@ -45,6 +48,8 @@ class Sampler {
   Status prefill(const Tensor& reference, const Tensor& motion);
   // Denoises blocks [first, first + count). Between two calls nothing is in flight: the time to renew the sink.
   Status run(int64_t first, int64_t count, const BlockFeed& feed);
+  // Of keys and values that are not all in memory.
+  PagingCounts ring_counts() const { return memory_.caches->rings->counts(); }
 
  private:
   Sampler(S2vDit& dit, Backend& backend, const DitGeometry& geometry, const SamplerOptions& options)
@@ -53,8 +58,14 @@ class Sampler {
     int64_t block = 0, step = 0;
     size_t slot = 0;
   };
+  // Blocks [first, first + count), begun `lag` turns after one another.
+  struct Diagonals {
+    int64_t first = 0, count = 0, steps = 0, in_flight = 1, lag = 1;
+    std::vector<Forward> of(int64_t turn) const;  // the oldest block first
+  };
+  void expect_rings(const Diagonals& diagonals, int64_t turn);
   int64_t relative_dist(int64_t block, int64_t step) const;
-  void begin(const Forward& forward);
+  Status begin(const Forward& forward, const BlockFeed& feed);
   void end(const Forward& forward);
 
   S2vDit& dit_;
@@ -64,7 +75,6 @@ class Sampler {
   Schedule schedule_;
   SamplerMemory memory_;
   std::vector<Tensor> latents_;  // of the blocks in flight
-  std::vector<Forward> forwards_;
   std::vector<DitFlight*> flights_;
 };
 

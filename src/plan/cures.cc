@@ -52,9 +52,12 @@ class Search {
       list.push_back({"--enable_online_decode", "nothing: the frames are equal", from});
       list.back().request.online_decode = true;
     }
-    if (!from.packed) {
-      list.push_back({"--paging_dir DIR", "time: layers are read from disk; DIR takes the packed weights", from});
-      list.back().request.packed = list.back().request.pack_first = true;
+    if (!from.disk_rings || !from.packed) {
+      list.push_back(
+          {"--paging_dir DIR", "time: what does not fit is read from disk; DIR takes the packed weights", from});
+      list.back().request.disk_rings = true;
+      list.back().request.pack_first |= !from.packed;
+      list.back().request.packed = true;
     }
     if (from.dtype == "f32") {
       list.push_back({"--dtype bf16", "values rounded to bf16, as the original has them", from});

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "models/s2v_dit/state.h"
@@ -35,12 +36,16 @@ struct SamplerShape {
   DitGeometry geometry;
   int64_t steps = 4;
   DitTypes types{DType::kBF16};
-  int64_t in_flight = 1;  // blocks that are denoised side by side
+  int64_t in_flight = 1;        // blocks that are denoised side by side
+  int64_t resident_rings = -1;  // of steps times layers, in memory; -1: all
+  std::string ring_folder;      // of the others
+  RingShape rings() const { return {config, geometry, steps, types.kv, resident_rings}; }
 };
 
 // Denoising: scratch of the largest attention, caches, activations of the forwards in flight.
 struct SamplerMemory {
   Arena cache_arena, activation_arena;
+  PageMemory ring_pages;  // measured; else the rings have it
   std::unique_ptr<DitCaches> caches;
   std::vector<AudioTokens> sounds;  // of the blocks in flight
   std::unique_ptr<DitActivations> activations;

@@ -22,7 +22,7 @@ Expected<size_t> dit_bytes(const DitConfig& config) {
 
 size_t kv_bytes(const DitConfig& config, const DitGeometry& geometry) {
   Arena measuring;
-  RingCache(config, geometry, kBf16, measuring);
+  LayerCache(config, geometry.ring_tokens(), kBf16, measuring);
   LayerCache(config, geometry.cond_tokens(), kBf16, measuring);
   return measuring.used_bytes();
 }

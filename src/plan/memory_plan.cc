@@ -81,7 +81,8 @@ class DryRun {
   }
 
   Status text() {
-    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, types_, r_.blocks_in_flight()};
+    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, types_, r_.blocks_in_flight(), r_.resident_rings, ""};
+    plan_.ring_bytes = ring_bytes_per_block(shape.rings());
     if (r_.video_model_only) {
       LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));
       return {};
@@ -174,6 +175,11 @@ int64_t PlanRequest::blocks_in_flight() const {
   return std::min(steps, std::max(first_clip, blocks - first_clip));
 }
 
+RingShape PlanRequest::rings() const {
+  auto types = parse_type_flags(dtype, weights_dtype, kv_dtype);
+  return {shapes.dit, geometry(), steps, types.ok() ? types->kv : DType::kBF16, resident_rings};
+}
+
 Expected<DType> parse_dtype_flag(const std::string& dtype) {
   if (dtype == "bf16") return DType::kBF16;
   if (dtype == "f32") return DType::kF32;
@@ -205,32 +211,78 @@ Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string&
 
 Expected<MemoryPlan> plan_memory(const PlanRequest& request) { return DryRun(request).run(); }
 
-Expected<PlanRequest> settle(const PlanRequest& request, size_t budget_bytes) {
-  PlanRequest r = request;
-  auto fits = [&](int64_t resident) -> Expected<bool> {
-    r.resident_layers = resident;
-    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(r));
-    return plan.peak_bytes <= budget_bytes;
-  };
-  bool open = request.schedule == "auto";
-  if (open) r.schedule = "sequential";
-  if (!r.packed || budget_bytes == 0) return r;
-  int64_t layers = r.shapes.dit.layers;
-  LA_ASSIGN_OR_RETURN(bool all_fit, fits(layers));
-  if (all_fit) return r;
-  for (const char* schedule : {"wavefront", "sequential"}) {
-    r.schedule = open ? schedule : request.schedule;
-    if (open && r.schedule == "wavefront" && r.blocks_in_flight() == 1) continue;  // nothing to put beside
-    LA_ASSIGN_OR_RETURN(bool any, fits(0));
-    int64_t most = 0, too_many = layers;
-    while (any && too_many - most > 1) {
-      LA_ASSIGN_OR_RETURN(bool good, fits((most + too_many) / 2));
-      (good ? most : too_many) = (most + too_many) / 2;
-    }
-    r.resident_layers = most;
-    if (any || !open) return r;
+namespace {
+
+// The most of 0..count with which it fits; fits(0) is known.
+template <typename Fits>
+Expected<int64_t> most_that_fit(int64_t count, const Fits& fits) {
+  int64_t most = 0, too_many = count + 1;
+  while (too_many - most > 1) {
+    LA_ASSIGN_OR_RETURN(bool good, fits((most + too_many) / 2));
+    (good ? most : too_many) = (most + too_many) / 2;
   }
-  return r;
+  return most;
+}
+
+class Settling {
+ public:
+  Settling(const PlanRequest& request, size_t budget_bytes)
+      : r_(request), budget_bytes_(budget_bytes), rings_open_(request.disk_rings && request.resident_rings < 0) {}
+
+  Expected<PlanRequest> run() {
+    bool open = r_.schedule == "auto";
+    const std::string asked = r_.schedule;
+    if (open) r_.schedule = "sequential";
+    if (budget_bytes_ == 0 || (!r_.packed && !rings_open_)) return r_;
+    LA_ASSIGN_OR_RETURN(bool all_fit, fits());
+    if (all_fit) return r_;
+    for (const char* schedule : {"wavefront", "sequential"}) {
+      r_.schedule = open ? schedule : asked;
+      if (open && r_.schedule == "wavefront" && (!r_.packed || r_.blocks_in_flight() == 1)) continue;  // of no use
+      LA_ASSIGN_OR_RETURN(bool found, page());
+      if (found || !open) return r_;
+    }
+    return r_;
+  }
+
+ private:
+  Expected<bool> fits() const {
+    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(r_));
+    return plan.peak_bytes <= budget_bytes_;
+  }
+  Expected<bool> fits_with(int64_t PlanRequest::*field, int64_t count) {
+    r_.*field = count;
+    return fits();
+  }
+
+  // Weights leave memory before keys and values do: those are written too, and disks wear.
+  Expected<bool> page() {
+    if (rings_open_) r_.resident_rings = -1;
+    if (r_.packed) {
+      LA_ASSIGN_OR_RETURN(bool any, fits_with(&PlanRequest::resident_layers, 0));
+      if (any) return fill(&PlanRequest::resident_layers, r_.shapes.dit.layers);
+    }
+    if (!rings_open_) return false;
+    LA_ASSIGN_OR_RETURN(bool any, fits_with(&PlanRequest::resident_rings, 0));
+    return any ? fill(&PlanRequest::resident_rings, r_.rings().count()) : Expected<bool>(false);
+  }
+
+  Expected<bool> fill(int64_t PlanRequest::*field, int64_t count) {
+    auto with = [&](int64_t n) { return fits_with(field, n); };
+    LA_ASSIGN_OR_RETURN(int64_t most, most_that_fit(count, with));
+    r_.*field = most;
+    return true;
+  }
+
+  PlanRequest r_;
+  size_t budget_bytes_;
+  bool rings_open_;
+};
+
+}  // namespace
+
+Expected<PlanRequest> settle(const PlanRequest& request, size_t budget_bytes) {
+  return Settling(request, budget_bytes).run();
 }
 
 }  // namespace liveavatar

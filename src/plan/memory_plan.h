@@ -27,10 +27,14 @@ struct PlanRequest {
   bool packed = false;            // the video model comes from a packed file: its layers may stay on disk
   bool pack_first = false;        // that file is made before
   int64_t resident_layers = -1;   // of a packed one, in memory; -1: all
+  bool disk_rings = false;        // keys and values of steps that are not running may be on disk
+  int64_t resident_rings = -1;    // of steps times layers, in memory; -1: all, or open where disk_rings
   bool video_model_only = false;  // no VAE, text, sound or video file: `bench`
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }
   bool paged() const { return resident() < shapes.dit.layers; }
+  RingShape rings() const;  // in the type of --kv_dtype
+  bool rings_paged() const { return rings().paged(); }
 
   // Blocks that are denoised side by side. The first clip ends before the sink is renewed, so blocks of two sides of
   // that moment never meet.
@@ -49,6 +53,8 @@ struct MemoryPlan {
   size_t steady_bytes = 0;  // while blocks are made
   size_t load_peak_bytes = 0;
   size_t paged_bytes = 0;  // of weights, read from disk whenever forwards go through the layers
+  size_t ring_bytes =
+      0;  // of keys and values, read (three of four slots) and written (one) a block when rings are full
   TenantBytes peak_by_tenant{}, steady_by_tenant{};
   std::vector<PlanStage> stages;
 };
@@ -56,8 +62,8 @@ struct MemoryPlan {
 // Error: the device or dtype is unknown.
 Expected<MemoryPlan> plan_memory(const PlanRequest& request);
 
-// Decides what a request leaves open: the schedule, and how many layers of a packed model stay in memory: as many as
-// the budget (0: none) has room for. What fits in no way comes back at its leanest.
+// Decides what a request leaves open: the schedule, and how many layers of a packed model and how many rings stay in
+// memory: as many as the budget (0: none) has room for. What fits in no way comes back at its leanest.
 Expected<PlanRequest> settle(const PlanRequest& request, size_t budget_bytes);
 
 Expected<DType> parse_dtype_flag(const std::string& dtype);  // "bf16", "f32"

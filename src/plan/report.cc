@@ -53,6 +53,10 @@ std::string placement(Tenant tenant, const PlanRequest& r) {
       if (!r.paged()) return "resident";
       return std::to_string(r.resident()) + " of " + std::to_string(r.shapes.dit.layers) +
              " layers resident, the others paged from disk";
+    case Tenant::kKvCache:
+      if (!r.rings_paged()) return "resident";
+      return std::to_string(r.resident_rings) + " of " + std::to_string(r.rings().count()) +
+             " rings (a step in a layer) resident, the others paged";
     case Tenant::kText:
       return "a layer at a time, freed after use";
     case Tenant::kVae:
@@ -77,6 +81,9 @@ std::string to_json(const Verdict& v) {
   json["paging"] = {{"layers", v.request.shapes.dit.layers},
                     {"resident_layers", v.request.resident()},
                     {"paged_bytes", v.plan.paged_bytes},
+                    {"rings", v.request.rings().count()},
+                    {"resident_rings", v.request.rings_paged() ? v.request.resident_rings : v.request.rings().count()},
+                    {"ring_bytes_per_block", v.plan.ring_bytes},
                     {"schedule", v.request.schedule},
                     {"blocks_in_flight", v.request.blocks_in_flight()}};
   json["stages"] = Json::array();

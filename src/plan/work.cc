@@ -66,7 +66,8 @@ Work work_per_block(const PlanRequest& r, const MemoryPlan& plan) {
   double weights = double(plan.steady_by_tenant[size_t(Tenant::kWeights)]);
   double caches = double(plan.steady_by_tenant[size_t(Tenant::kKvCache)]);
   work.bytes = double(r.steps) * weights + caches;
-  work.disk_bytes = double(plan.paged_bytes) * double(turns_between_blocks(r.steps, r.blocks_in_flight()));
+  work.disk_bytes =
+      double(plan.paged_bytes) * double(turns_between_blocks(r.steps, r.blocks_in_flight())) + double(plan.ring_bytes);
   return work;
 }
 

@@ -1,12 +1,12 @@
 #include "weights/packed_file.h"
 
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "weights/file.h"
@@ -184,16 +184,11 @@ Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& 
   writer->partial_ = path + ".partial";
   writer->descriptor_ = ::open(writer->partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (writer->descriptor_ < 0) return io_error(path + ": " + std::strerror(errno));
-  struct statvfs disk {};
-  if (fstatvfs(writer->descriptor_, &disk) == 0) {
-    uint64_t left = uint64_t{disk.f_bavail} * disk.f_frsize;
-    if (left < h.file_bytes()) {
-      auto gb = [](uint64_t bytes) {
-        return std::to_string(bytes / 100'000'000 / 10) + "." + std::to_string(bytes / 100'000'000 % 10) + " GB";
-      };
-      return io_error(path + ": the packed model takes " + gb(h.file_bytes()) + ", the disk has " + gb(left) +
-                      " left; choose another place");
-    }
+  std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  LA_ASSIGN_OR_RETURN(uint64_t left, disk_left_bytes(folder.empty() ? "." : folder.string()));
+  if (left < h.file_bytes()) {
+    return io_error(path + ": the packed model takes " + gb_text(h.file_bytes()) + ", the disk has " + gb_text(left) +
+                    " left; choose another place");
   }
   return writer;
 }

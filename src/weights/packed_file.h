@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/memory.h"
-#include "weights/pager.h"
+#include "paging/pager.h"
 
 namespace liveavatar {
 

@@ -321,7 +321,7 @@ TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
   expect_refusal(run("bench --shape mini"), 2, "--synthetic");
   const std::string tight = "bench --shape mini --synthetic --quiet --size '128*128' --memory_budget ";
   expect_refusal(run(tight + "55MiB"), 1, "--paging_dir");
-  expect_refusal(run(tight + "40MiB"), 1, "with all layers paged");
+  expect_refusal(run(tight + "33MiB"), 1, "keys and values paged");
 }
 
 TEST_F(CliTest, InfoFindsWhatIsWrong) {

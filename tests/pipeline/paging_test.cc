@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <optional>
 
 #include "mini.h"
 #include "pipeline/bench.h"
@@ -129,7 +130,8 @@ TEST_F(PagedJobTest, APagingFolderMakesItFit) {
   // Not needed: forgotten before anything is packed.
   options_.memory_budget_bytes = size_t{4} << 30;
   EXPECT_TRUE(drop_idle_paging(options_, job_).ok());
-  EXPECT_TRUE(options_.paging_dir.empty());
+  EXPECT_FALSE(options_.page_weights);
+  options_.page_weights = true;
   options_.memory_budget_bytes = lean.peak_bytes;
   options_.paging_dir = "/nowhere";
   EXPECT_EQ(Models::load(options_).status().code(), ErrorCode::kNotFound);
@@ -180,7 +182,7 @@ TEST_F(PagedJobTest, AWavefrontReadsAPageOnceForAllBlocksInFlight) {
   BenchOptions o = bench_options(dir_.string());
   auto whole = run_bench(o);
   ASSERT_TRUE(whole.ok()) << whole.status().message();
-  EXPECT_EQ(whole->run_bytes_read, 0u);
+  EXPECT_EQ(whole->weights.bytes_read, 0u);
   EXPECT_EQ(whole->charged_peak_bytes, whole->plan.peak_bytes);
   auto same_latents = [&](const BenchResult& b) {
     for (size_t i = 0; i < 8; ++i) EXPECT_EQ(b.blocks[i].checksum, whole->blocks[i].checksum) << i;
@@ -195,10 +197,69 @@ TEST_F(PagedJobTest, AWavefrontReadsAPageOnceForAllBlocksInFlight) {
       same_latents(*b);
       EXPECT_EQ(b->charged_peak_bytes, b->plan.peak_bytes);
       EXPECT_EQ(b->turns, b->request.schedule == "wavefront" ? 8 + 3 : 8 * 4);
-      EXPECT_LE(double(b->run_bytes_read), 1.1 * double(b->turns) * double(b->plan.paged_bytes));
-      EXPECT_GE(double(b->run_bytes_read), 0.9 * double(b->turns) * double(b->plan.paged_bytes));
+      EXPECT_LE(double(b->weights.bytes_read), 1.1 * double(b->turns) * double(b->plan.paged_bytes));
+      EXPECT_GE(double(b->weights.bytes_read), 0.9 * double(b->turns) * double(b->plan.paged_bytes));
     }
   }
+}
+
+TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
+  BenchOptions o = bench_options(dir_.string());
+  o.request.clip_frames = 48;  // rings of four blocks
+  o.keep = true;
+  struct Case {
+    const char* type;
+    int64_t rings;
+    const char* schedule;
+  };
+  std::optional<BenchResult> whole;
+  for (const Case& c : {Case{"bf16", -1, "auto"}, Case{"bf16", 0, "wavefront"}, Case{"bf16", 11, "sequential"},
+                        Case{"int8", -1, "auto"}, Case{"int8", 3, "wavefront"}}) {
+    o.request.kv_dtype = c.type;
+    o.request.schedule = c.schedule;
+    o.resident_rings = c.rings;
+    o.resident_layers = c.rings < 0 ? -1 : 6;
+    auto b = run_bench(o);
+    ASSERT_TRUE(b.ok()) << b.status().message();
+    EXPECT_EQ(b->charged_peak_bytes, b->plan.peak_bytes);
+    if (c.rings < 0) {
+      whole = *b;
+      continue;
+    }
+    for (size_t i = 0; i < 8; ++i) EXPECT_EQ(b->blocks[i].checksum, whole->blocks[i].checksum) << c.schedule << i;
+    // Each of 8 blocks writes its quarter; blocks 1, 2, 3 read one, two, three quarters, later ones three. Parts of
+    // this small a ring are widened to whole sectors.
+    double paged = double(b->plan.ring_bytes), sectors = double(b->request.rings().count() - c.rings) * 8 * 4 * 4096;
+    double written = double(b->rings.bytes_written), read = double(b->rings.bytes_read);
+    EXPECT_GE(written, 0.9 * paged * 8 / 4);
+    EXPECT_LE(written, paged * 8 / 4 + sectors);
+    EXPECT_GE(read, 0.9 * paged * (1 + 2 + 5 * 3) / 4);
+    EXPECT_LE(read, paged * (1 + 2 + 5 * 3) / 4 + 2 * sectors);
+  }
+}
+
+TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequest) {
+  const std::vector<float> want = latents(options_, "auto");
+  options_.paging_dir = dir_.string();
+  options_.offload_kv_cache = true;
+  EXPECT_EQ(latents(options_, "auto"), want);
+  EXPECT_TRUE(fs::is_empty(dir_));  // no budget: nothing is packed, and rings have no name
+  options_.offload_kv_cache = false;
+  PlanRequest lean = plan_with(0, "wavefront");
+  size_t rings_in_memory = plan_memory(lean)->peak_bytes;
+  lean.resident_rings = 0;
+  lean.pack_first = true;
+  options_.memory_budget_bytes = plan_memory(lean)->peak_bytes + (size_t{1} << 18);
+  ASSERT_LT(options_.memory_budget_bytes, rings_in_memory);
+  PlanRequest settled = *settle(*plan_request(options_, job_), options_.memory_budget_bytes);
+  EXPECT_TRUE(settled.rings_paged());
+  EXPECT_EQ(settled.resident(), 0);
+  EXPECT_EQ(latents(options_, "auto"), want);
+  options_.paging_dir.clear();
+  options_.offload_kv_cache = true;
+  Status refused = Models::load(options_).status();
+  EXPECT_EQ(refused.code(), ErrorCode::kInvalidArgument);
+  EXPECT_NE(refused.message().find("--paging_dir"), std::string::npos);
 }
 
 TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndTakesItsFileAway) {

@@ -257,7 +257,7 @@ TEST(S2vDit, ThreadsDoNotChangeABit) {
     Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
     for (int64_t start : {0, 3, 6, 9, 12, 15})
       s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(), s.caches(), out);
-    EXPECT_EQ(s.caches().rings[0].filled_latents, 12);
+    EXPECT_EQ(s.caches().filled_latents[0], 12);
     results.push_back(copy(out));
   }
   EXPECT_EQ(results[0], results[1]);

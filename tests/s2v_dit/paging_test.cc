@@ -91,7 +91,7 @@ TEST_F(PagingTest, AnyNumberOfLayersInMemoryGivesTheSameBits) {
       ASSERT_TRUE(paged->page_in(resident).ok());
       EXPECT_EQ(run(*paged, dtype), want) << resident << " layers in memory";
       EXPECT_TRUE(paged->status().ok());
-      uint64_t bytes = paged_bytes(config_, packed->spans(), resident), read = paged->pager()->bytes_read();
+      uint64_t bytes = paged_bytes(config_, packed->spans(), resident), read = paged->paged()->counts().bytes_read;
       EXPECT_EQ(read == 0, resident == config_.layers);
       EXPECT_LE(read, 5 * bytes + 2 * (size_t{1} << 20));  // a prefill and four forwards, and what is read ahead
     }

@@ -127,7 +127,7 @@ void forward(Session& s, const nlohmann::json& call) {
 
 void ring(Session& s, const nlohmann::json& call) {
   for (const auto& [step, name] : call.at("out").items()) {
-    const KeyValues& ring = s.caches->rings[std::stoul(step)].layers[0];
+    const KeyValues ring = s.caches->rings->pin({std::stol(step), 0});
     compare_cache(s, name, ring.k, ring.k_scale);
   }
 }

@@ -113,7 +113,9 @@ Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vect
                                         Budget& budget) {
   std::vector<bool> stay;
   for (const DitPage& page : dit_pages(config)) stay.push_back(stays(page.layer, config.layers, resident));
-  return PageMemory::allocate(spans, stay, budget);
+  std::vector<size_t> bytes;
+  for (const PageSpan& span : spans) bytes.push_back(span.bytes);
+  return PageMemory::allocate(bytes, stay, Tenant::kWeights, budget);
 }
 
 uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident) {
@@ -153,7 +155,9 @@ Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, 
     paged->views_.push_back(std::move(views));
   }
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
-  LA_ASSIGN_OR_RETURN(paged->pager_, WeightPager::open(std::move(file), packed.spans(), std::move(memory)));
+  paged->pager_ =
+      std::make_unique<Pager>(std::make_unique<FilePages>(std::move(file), packed.spans()), std::move(memory));
+  LA_RETURN_IF_ERROR(paged->pager_->read_resident());
   return paged;
 }
 

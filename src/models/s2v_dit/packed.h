@@ -58,7 +58,8 @@ class PagedPages : public DitPages {
   void release(size_t page) override { pager_->release(page); }
   void expect(Way way) override;
   Status status() const override { return pager_->status(); }
-  const WeightPager& pager() const { return *pager_; }
+  PagingCounts counts() const { return pager_->counts(); }
+  bool direct() const { return static_cast<const FilePages&>(pager_->store()).file().direct(); }
 
  private:
   PagedPages() = default;
@@ -66,7 +67,7 @@ class PagedPages : public DitPages {
     const std::byte* data = nullptr;
     DitPageWeights weights;
   };
-  std::unique_ptr<WeightPager> pager_;
+  std::unique_ptr<Pager> pager_;
   std::vector<std::vector<View>> views_;  // of each page, one for every place that it can have
   std::vector<DitPage> pages_;
   bool expecting_ = false;

@@ -251,10 +251,10 @@ void S2vDit::begin(const DitGeometry& g, const BlockInputs& in, DitFlight& f, Di
   if (observer_) observer_("time_projection", f.time_projected);
   fill_block_positions(config_, g, in.start_latent, f.block_turns);
   fill_cond_positions(config_, g, sink_shift(in.start_latent, in.relative_dist), f.cond_turns);
-  RingCache& ring = caches.rings[static_cast<size_t>(in.step)];
+  int64_t& filled = caches.filled_latents[static_cast<size_t>(in.step)];
   int64_t slot = in.start_latent % g.clip_latents;
   LA_CHECK(slot + g.block_latents <= g.clip_latents);
-  ring.filled_latents = std::max(ring.filled_latents, slot + g.block_latents);
+  filled = std::max(filled, slot + g.block_latents);
 }
 
 void S2vDit::layer(int64_t i, const DitGeometry& g, std::span<DitFlight* const> flights, DitActivations& a,
@@ -284,10 +284,11 @@ void S2vDit::layer(int64_t i, const DitGeometry& g, std::span<DitFlight* const> 
 // Self-attention of a noisy forward: to the ring of its step, which its own keys and values enter, and to the sink.
 void S2vDit::look_around(const Pass& p, const DitAttentionWeights& w, DitFlight& f) {
   const DitGeometry& g = p.geometry;
-  const RingCache& ring = p.caches.rings[static_cast<size_t>(f.in.step)];
-  const KeyValues& kept = ring.layers[static_cast<size_t>(p.layer)];
   const KeyValues& cond = p.caches.cond.layers[static_cast<size_t>(p.layer)];
-  int64_t n = g.latent_tokens(), begin = f.in.start_latent % g.clip_latents * n, valid = ring.filled_latents * n;
+  int64_t n = g.latent_tokens(), first = f.in.start_latent % g.clip_latents, begin = first * n;
+  int64_t valid = p.caches.filled_latents[static_cast<size_t>(f.in.step)] * n;
+  RingPin ring(*p.caches.rings, {f.in.step, p.layer}, first / g.block_latents);
+  const KeyValues& kept = *ring;
   auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
     ops::rope(backend_, q, f.block_turns, config_.heads, q);
     const KeyValues slot = kept.slice(begin, k.dim(0));

@@ -31,7 +31,7 @@ class S2vDit {
   // them. Both do nothing where load() has everything in memory.
   Status page_in(int64_t resident);
   void page_out();
-  const WeightPager* pager() const { return paged_ == nullptr ? nullptr : &paged_->pager(); }  // null: not paged in
+  const PagedPages* paged() const { return paged_.get(); }  // null: not paged in
 
   const DitConfig& config() const { return config_; }
   const DitTypes& types() const { return types_; }

@@ -36,9 +36,14 @@ DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, in
       prompt(arena.tensor({c.text_len, c.dim}, types.values)),
       text(c, c.text_len, types.values, arena),
       text_ready(static_cast<size_t>(c.layers), false) {
-  for (int64_t i = 0; i < steps; ++i) rings.emplace_back(c, g, types.kv, arena);
+  put_rings(std::make_unique<ResidentRings>(RingShape{c, g, steps, types.kv}, arena), steps);
   for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, types.values, arena);
   if (actor_count > 1) actor_masks = arena.tensor({actor_count, g.block_tokens(), c.dim}, DType::kF32);
+}
+
+void DitCaches::put_rings(std::unique_ptr<Rings> others, int64_t steps) {
+  rings = std::move(others);
+  filled_latents.assign(static_cast<size_t>(steps), 0);
 }
 
 AttentionSize largest_attention(const DitConfig& c, const DitGeometry& g, DType dtype) {

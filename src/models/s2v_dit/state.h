@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "models/s2v_dit/config.h"
+#include "models/s2v_dit/rings.h"
 #include "ops/types.h"
 
 namespace liveavatar {
@@ -16,13 +17,6 @@ struct LayerCache {
   std::vector<KeyValues> layers;
   LayerCache() = default;
   LayerCache(const DitConfig& config, int64_t tokens, DType dtype, Arena& arena);
-};
-
-// Noisy tokens of one denoising step: K after RoPE, written at slot start_latent mod clip_latents.
-struct RingCache : LayerCache {
-  int64_t filled_latents = 0;  // valid from slot 0 on
-  RingCache(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena)
-      : LayerCache(config, geometry.ring_tokens(), dtype, arena) {}
 };
 
 // What the sound of one block becomes, for one actor: the same for every denoising step.
@@ -36,16 +30,19 @@ struct AudioTokens {
 
 // Everything that stays from block to block.
 struct DitCaches {
-  LayerCache cond;               // reference + motion, K before RoPE; one for all steps
-  Tensor prompt;                 // [text_len, D], embedded
-  LayerCache text;               // cross-attention K, V of the prompt [text_len, D]
-  std::vector<char> text_ready;  // a layer each: made by the first forward that comes by its weights
-  std::vector<RingCache> rings;  // one a denoising step
+  LayerCache cond;                      // reference + motion, K before RoPE; one for all steps
+  Tensor prompt;                        // [text_len, D], embedded
+  LayerCache text;                      // cross-attention K, V of the prompt [text_len, D]
+  std::vector<char> text_ready;         // a layer each: made by the first forward that comes by its weights
+  std::unique_ptr<Rings> rings;         // noisy tokens of every denoising step
+  std::vector<int64_t> filled_latents;  // a step each: its rings are valid from the first latent's place to here
   std::vector<AudioTokens> actors;
   Tensor actor_masks;  // f32 [actors, block tokens, D], used with several actors
   bool masked = false;
+  // With rings in memory; steps = 0: somebody puts others there.
   DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count,
             const DitTypes& types, Arena& arena);
+  void put_rings(std::unique_ptr<Rings> others, int64_t steps);
 };
 
 // One noisy forward. All f32, valid until its end.

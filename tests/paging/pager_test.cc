@@ -1,5 +1,5 @@
-// The weight pager: order, eviction, broken files, an end at any time. Packed files: every lie is named.
-#include "weights/pager.h"
+// The pager: order, eviction, what changed comes back, broken files, an end at any time.
+#include "paging/pager.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -11,8 +11,6 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
-
-#include "weights/packed_file.h"
 
 namespace liveavatar {
 namespace {
@@ -62,24 +60,25 @@ class PagerTest : public ::testing::Test {
     for (size_t p = 0; p < count; ++p) file << std::string(kPage, static_cast<char>(p + 1));
     return path("pages");
   }
-  std::unique_ptr<WeightPager> open(const std::string& file, std::vector<bool> stays,
-                                    DirectFile::Pread pread = nullptr) {
+  std::unique_ptr<Pager> open(const std::string& file, std::vector<bool> stays, DirectFile::Pread pread = nullptr) {
     std::vector<PageSpan> spans;
     for (size_t p = 0; p < stays.size(); ++p) spans.push_back({p * kPage, kPage});
-    auto memory = PageMemory::allocate(spans, stays, budget_);
+    auto memory = PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, Tenant::kWeights, budget_);
     EXPECT_TRUE(memory.ok()) << memory.status().message();
-    auto pager = WeightPager::open(*DirectFile::open(file, pread), spans, *std::move(memory));
-    EXPECT_TRUE(pager.ok()) << pager.status().message();
-    return pager.ok() ? *std::move(pager) : nullptr;
+    auto store = std::make_unique<FilePages>(*DirectFile::open(file, pread), spans);
+    auto pager = std::make_unique<Pager>(std::move(store), *std::move(memory));
+    Status filled = pager->read_resident();
+    EXPECT_TRUE(filled.ok()) << filled.message();
+    return pager;
   }
-  static void expect_page(WeightPager& pager, size_t page) {
+  static void expect_page(Pager& pager, size_t page) {
     const std::byte* data = pager.pin(page);
     std::string want(kPage, static_cast<char>(page + 1));
     EXPECT_EQ(std::memcmp(data, want.data(), kPage), 0) << "page " << page;
     pager.release(page);
   }
   // The reader works beside us: what the slots hold, once they hold it.
-  static void expect_held(const WeightPager& pager, const std::vector<int64_t>& want) {
+  static void expect_held(const Pager& pager, const std::vector<int64_t>& want) {
     for (int i = 0; i < 500 && pager.held() != want; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT_EQ(pager.held(), want);
   }
@@ -95,8 +94,8 @@ TEST_F(PagerTest, PagesComeRoundAfterRoundWithTheirBytes) {
     for (size_t p = 0; p < 7; ++p) expect_page(*pager, p);
   }
   // Those that stay are not read again; of the others no more than the slots are read ahead.
-  EXPECT_GE(pager->bytes_read(), 20 * 5 * kPage);
-  EXPECT_LE(pager->bytes_read(), (20 * 5 + PageMemory::kSlots) * kPage);
+  EXPECT_GE(pager->counts().bytes_read, 20 * 5 * kPage);
+  EXPECT_LE(pager->counts().bytes_read, (20 * 5 + PageMemory::kSlots) * kPage);
   EXPECT_EQ(budget_.used_bytes(Tenant::kWeights), (2 + PageMemory::kSlots) * kPage);
   pager.reset();
   EXPECT_EQ(budget_.used_bytes(), 0u);
@@ -154,7 +153,7 @@ TEST_F(PagerTest, ShortReadsAndRefusedDirectReadsAreMadeUpFor) {
     }
     EXPECT_TRUE(pager->status().ok()) << pager->status().message();
     if (pread == refusing_pread) {
-      EXPECT_FALSE(pager->direct());
+      EXPECT_FALSE(static_cast<const FilePages&>(pager->store()).file().direct());
     }
   }
 }
@@ -203,127 +202,109 @@ TEST_F(PagerTest, AnEndComesAtAnyTime) {
 
 TEST_F(PagerTest, ABudgetWithoutRoomIsSaidSo) {
   Budget small(3 * kPage);
-  std::vector<PageSpan> spans{{0, kPage}, {kPage, kPage}, {2 * kPage, kPage}};
-  EXPECT_EQ(PageMemory::allocate(spans, {true, true, false}, small).status().code(), ErrorCode::kOutOfMemory);
-  EXPECT_TRUE(PageMemory::allocate(spans, {true, true, true}, small).ok());
+  std::vector<size_t> bytes(3, kPage);
+  EXPECT_EQ(PageMemory::allocate(bytes, {true, true, false}, Tenant::kKvCache, small).status().code(),
+            ErrorCode::kOutOfMemory);
+  EXPECT_TRUE(PageMemory::allocate(bytes, {true, true, true}, Tenant::kKvCache, small).ok());
   EXPECT_EQ(small.used_bytes(), 0u);
 }
 
-class PackedFileTest : public PagerTest {
+// Pages of a scratch file that may be written whole.
+class ScratchPages : public PageStore {
+ public:
+  explicit ScratchPages(std::unique_ptr<DirectFile> file) : file_(std::move(file)) {}
+  Expected<uint64_t> read(size_t page, std::byte* target, const std::atomic<bool>& stop) override {
+    LA_RETURN_IF_ERROR(file_->read(page * kPage, target, kPage, stop));
+    return uint64_t{kPage};
+  }
+  Expected<uint64_t> write(size_t page, const std::byte* data, const std::atomic<bool>& stop) override {
+    LA_RETURN_IF_ERROR(file_->write(page * kPage, data, kPage, stop));
+    return uint64_t{kPage};
+  }
+
+ private:
+  std::unique_ptr<DirectFile> file_;
+};
+
+ssize_t short_pwrite(int descriptor, const void* from, size_t bytes, off_t offset) {
+  static int calls = 0;
+  if (++calls % 3 == 0) {
+    errno = EINTR;
+    return -1;
+  }
+  return ::pwrite(descriptor, from, std::min<size_t>(bytes, 1000), offset);
+}
+ssize_t refusing_pwrite(int descriptor, const void* from, size_t bytes, off_t offset) {
+  if ((fcntl(descriptor, F_GETFL) & O_DIRECT) != 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  return ::pwrite(descriptor, from, bytes, offset);
+}
+ssize_t full_pwrite(int, const void*, size_t, off_t) {
+  errno = ENOSPC;
+  return -1;
+}
+
+class ChangingPagesTest : public PagerTest {
  protected:
-  static PackedHeader header(size_t pages) {
-    PackedHeader h;
-    h.model = "test";
-    h.packing = "rows";
-    h.dtype = "BF16";
-    h.config = R"({"dim":3})";
-    h.source = "nowhere";
-    for (size_t p = 0; p < pages; ++p) h.pages.push_back({"page " + std::to_string(p), {0, kPage}});
-    h.tensors.push_back({"a.weight", {3, 4}});
-    return h;
-  }
-  std::string write_packed(size_t pages = 3) {
-    auto writer = PackedWriter::create(path("model.packed"), header(pages));
-    EXPECT_TRUE(writer.ok()) << writer.status().message();
-    for (size_t p = 0; p < pages; ++p) {
-      std::string page(kPage, static_cast<char>(p + 1));
-      EXPECT_TRUE((*writer)->append(reinterpret_cast<const std::byte*>(page.data())).ok());
-    }
-    EXPECT_TRUE((*writer)->finish().ok());
-    return path("model.packed");
-  }
-  static std::string contents(const std::string& file) {
-    std::ifstream in(file, std::ios::binary);
-    return {std::istreambuf_iterator<char>(in), {}};
-  }
-  static void rewrite(const std::string& file, const std::string& bytes) {
-    std::ofstream(file, std::ios::binary) << bytes;
-  }
-  // Exchanges words of the header and signs it again.
-  static void edit_header(const std::string& file, const std::string& from, const std::string& to) {
-    ASSERT_EQ(from.size(), to.size());
-    std::string bytes = contents(file);
-    uint64_t length = 0;
-    std::memcpy(&length, &bytes[8], 8);
-    size_t at = bytes.find(from);
-    ASSERT_LT(at, length);
-    bytes.replace(at, from.size(), to);
-    std::string text = bytes.substr(24, length);
-    text.resize((length + 31) / 32 * 32, ' ');
-    uint64_t sum = page_checksum(reinterpret_cast<const std::byte*>(text.data()), text.size());
-    std::memcpy(&bytes[16], &sum, 8);
-    rewrite(file, bytes);
-  }
-  static std::string error_of(const std::string& file) {
-    auto read = read_packed_header(file);
-    EXPECT_FALSE(read.ok());
-    EXPECT_EQ(read.status().message().find('\n'), std::string::npos);
-    return read.status().message();
+  std::unique_ptr<Pager> open(const std::vector<bool>& stays, DirectFile::Pwrite pwrite = nullptr) {
+    auto file = DirectFile::scratch(dir_.string(), stays.size() * kPage, pwrite);
+    EXPECT_TRUE(file.ok()) << file.status().message();
+    auto memory = PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, Tenant::kKvCache, budget_);
+    return std::make_unique<Pager>(std::make_unique<ScratchPages>(*std::move(file)), *std::move(memory));
   }
 };
 
-TEST_F(PackedFileTest, WhatIsWrittenIsRead) {
-  std::string file = write_packed(40);
-  auto h = read_packed_header(file);
-  ASSERT_TRUE(h.ok()) << h.status().message();
-  EXPECT_TRUE(is_packed_file(file));
-  EXPECT_EQ(h->model, "test");
-  EXPECT_EQ(h->config, R"({"dim":3})");
-  EXPECT_EQ(h->parameters(), 12u);
-  ASSERT_EQ(h->pages.size(), 40u);
-  std::string bytes = contents(file);
-  for (size_t p = 0; p < 40; ++p) {
-    EXPECT_EQ(h->pages[p].span.offset % DirectFile::kAlign, 0u);
-    EXPECT_EQ(bytes[h->pages[p].span.offset], static_cast<char>(p + 1));
+TEST_F(ChangingPagesTest, WhatChangedComesBack) {
+  for (DirectFile::Pwrite pwrite :
+       {DirectFile::Pwrite{::pwrite}, DirectFile::Pwrite{short_pwrite}, DirectFile::Pwrite{refusing_pwrite}}) {
+    auto pager = open({false, true, false, false, false, true}, pwrite);
+    pager->expect({0, 1, 2, 3, 4, 5});
+    for (int round = 0; round < 10; ++round) {
+      for (size_t p = 0; p < 6; ++p) {
+        auto* values = reinterpret_cast<uint32_t*>(pager->pin(p));
+        for (size_t i = 0; i < kPage / 4; ++i) {
+          ASSERT_EQ(values[i], round == 0 ? 0 : 100 * p + i + size_t(round) - 1) << "page " << p << " round " << round;
+          values[i] = uint32_t(100 * p + i + size_t(round));
+        }
+        pager->release(p, true);
+      }
+    }
+    EXPECT_TRUE(pager->status().ok()) << pager->status().message();
+    EXPECT_GE(pager->counts().bytes_written, (10 * 4 - PageMemory::kSlots) * kPage);
   }
-  EXPECT_TRUE(verify_packed_file(file, budget_).ok());
-  EXPECT_EQ(budget_.used_bytes(), 0u);
+  EXPECT_TRUE(fs::is_empty(dir_));  // the scratch files have no name
 }
 
-TEST_F(PackedFileTest, EveryDamageIsNamed) {
-  std::string file = write_packed(), good = contents(file);
-  for (size_t length : {size_t{0}, size_t{10}, size_t{100}, good.size() - 1, good.size() - kPage}) {
-    rewrite(file, good.substr(0, length));
-    std::string error = error_of(file);
-    EXPECT_NE(error.find(file), std::string::npos);
-    EXPECT_NE(error.find(length < 24 ? "not a packed model" : "cut off"), std::string::npos) << error;
+TEST_F(ChangingPagesTest, WhatDidNotChangeIsNotWritten) {
+  auto pager = open({false, false, false, false});
+  pager->expect({0, 1, 2, 3});
+  for (int round = 0; round < 3; ++round) {
+    for (size_t p = 0; p < 4; ++p) {
+      pager->pin(p);
+      pager->release(p, p == 2);
+    }
   }
-  std::string damaged = good;
-  damaged[60] ^= 1;
-  rewrite(file, damaged);
-  EXPECT_NE(error_of(file).find("header is damaged"), std::string::npos);
-  damaged = good;
-  damaged[good.size() - 5] ^= 1;
-  rewrite(file, damaged);
-  EXPECT_TRUE(read_packed_header(file).ok());
-  EXPECT_NE(verify_packed_file(file, budget_).message().find("page page 2 is damaged"), std::string::npos);
-  rewrite(file, good);
-  edit_header(file, "\"version\":1", "\"version\":9");
-  EXPECT_NE(error_of(file).find("version 9"), std::string::npos);
-  rewrite(file, good);
-  edit_header(file, "\"bytes\":8192", "\"bytes\":8191");
-  EXPECT_NE(error_of(file).find("not where a page can be"), std::string::npos);
-  rewrite(file, good);
-  edit_header(file, "\"dtype\"", "\"dtypo\"");
-  EXPECT_NE(error_of(file).find("lacks dtype"), std::string::npos);
-  EXPECT_FALSE(is_packed_file(write_pages(1)));
+  EXPECT_GE(pager->counts().bytes_read, 10 * kPage);
+  EXPECT_LE(pager->counts().bytes_written, 3 * kPage);
 }
 
-TEST_F(PackedFileTest, AnUnfinishedFileLeavesNothing) {
-  {
-    auto writer = PackedWriter::create(path("half.packed"), header(2));
-    ASSERT_TRUE(writer.ok());
-    std::string page(kPage, 'x');
-    EXPECT_TRUE((*writer)->append(reinterpret_cast<const std::byte*>(page.data())).ok());
+TEST_F(ChangingPagesTest, ADiskThatFillsUpIsSaidSoAndBlocksNobody) {
+  auto pager = open({false, false, false}, full_pwrite);
+  pager->expect({0, 1, 2});
+  for (int round = 0; round < 3; ++round) {
+    for (size_t p = 0; p < 3; ++p) {
+      EXPECT_NE(pager->pin(p), nullptr);
+      pager->release(p, true);
+    }
   }
-  EXPECT_TRUE(fs::is_empty(dir_));
-  EXPECT_EQ(PackedWriter::create("/nowhere/x.packed", header(1)).status().code(), ErrorCode::kIo);
-  PackedHeader huge = header(1);
-  huge.pages[0].span.bytes = size_t{1} << 45;
-  auto writer = PackedWriter::create(path("huge.packed"), huge);
-  ASSERT_FALSE(writer.ok());
-  EXPECT_NE(writer.status().message().find("the disk has"), std::string::npos) << writer.status().message();
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_EQ(pager->status().code(), ErrorCode::kIo);
+  EXPECT_NE(pager->status().message().find(dir_.string()), std::string::npos);
+  auto huge = DirectFile::scratch(dir_.string(), uint64_t{1} << 50);
+  ASSERT_FALSE(huge.ok());
+  EXPECT_NE(huge.status().message().find("the disk has"), std::string::npos) << huge.status().message();
+  EXPECT_FALSE(DirectFile::scratch("/nowhere", kPage).ok());
 }
 
 }  // namespace

@@ -1,48 +1,56 @@
-#include "weights/pager.h"
+#include "paging/pager.h"
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace liveavatar {
 
-Expected<PageMemory> PageMemory::allocate(const std::vector<PageSpan>& pages, const std::vector<bool>& stays,
-                                          Budget& budget) {
+Expected<uint64_t> FilePages::read(size_t page, std::byte* target, const std::atomic<bool>& stop) {
+  LA_RETURN_IF_ERROR(file_->read(spans_[page].offset, target, spans_[page].bytes, stop));
+  return uint64_t{spans_[page].bytes};
+}
+
+Expected<uint64_t> FilePages::write(size_t, const std::byte*, const std::atomic<bool>&) {
+  LA_CHECK(false && "these pages never change");
+  return uint64_t{0};
+}
+
+Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays,
+                                          Tenant tenant, Budget& budget) {
   PageMemory memory;
   size_t largest = 0;
-  for (size_t p = 0; p < pages.size(); ++p) {
+  for (size_t p = 0; p < bytes.size(); ++p) {
     Buffer buffer;
     if (stays[p]) {
-      LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, Tenant::kWeights, pages[p].bytes));
+      LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, tenant, bytes[p]));
     } else {
-      largest = std::max(largest, pages[p].bytes);
+      largest = std::max(largest, bytes[p]);
     }
     memory.stay.push_back(std::move(buffer));
   }
   for (size_t i = 0; i < kSlots && largest > 0; ++i) {
-    LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, Tenant::kWeights, largest));
+    LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, tenant, largest));
     memory.slots.push_back(std::move(slot));
   }
   return memory;
 }
 
-WeightPager::WeightPager(std::unique_ptr<DirectFile> file, std::vector<PageSpan> pages, PageMemory memory)
-    : file_(std::move(file)), pages_(std::move(pages)), memory_(std::move(memory)) {
+Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory)
+    : store_(std::move(store)), memory_(std::move(memory)) {
   for (const Buffer& slot : memory_.slots) slots_.push_back({slot.data()});
+  if (!slots_.empty()) thread_ = std::thread([this] { move_pages(); });
 }
 
-Expected<std::unique_ptr<WeightPager>> WeightPager::open(std::unique_ptr<DirectFile> file, std::vector<PageSpan> pages,
-                                                         PageMemory memory) {
-  std::unique_ptr<WeightPager> pager(new WeightPager(std::move(file), std::move(pages), std::move(memory)));
-  for (size_t p = 0; p < pager->pages_.size(); ++p) {
-    const PageSpan& span = pager->pages_[p];
-    std::byte* target = pager->memory_.stay[p].data();
-    if (target != nullptr) LA_RETURN_IF_ERROR(pager->file_->read(span.offset, target, span.bytes, pager->stop_));
+Status Pager::read_resident() {
+  for (size_t p = 0; p < memory_.stay.size(); ++p) {
+    std::byte* target = memory_.stay[p].data();
+    if (target != nullptr) LA_RETURN_IF_ERROR(store_->read(p, target, stop_).status());
   }
-  if (!pager->slots_.empty()) pager->thread_ = std::thread([raw = pager.get()] { raw->read_ahead(); });
-  return pager;
+  return {};
 }
 
-WeightPager::~WeightPager() {
+Pager::~Pager() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
@@ -51,7 +59,7 @@ WeightPager::~WeightPager() {
   if (thread_.joinable()) thread_.join();
 }
 
-void WeightPager::expect(std::vector<size_t> order) {
+void Pager::expect(std::vector<size_t> order) {
   {
     std::lock_guard lock(mutex_);
     order_ = std::move(order);
@@ -60,19 +68,19 @@ void WeightPager::expect(std::vector<size_t> order) {
   work_.notify_all();
 }
 
-WeightPager::Slot* WeightPager::slot_of(size_t page) {
+Pager::Slot* Pager::slot_of(size_t page) {
   auto slot = std::find_if(slots_.begin(), slots_.end(), [&](const Slot& s) { return s.page == int64_t(page); });
   return slot == slots_.end() ? nullptr : &*slot;
 }
 
-size_t WeightPager::next_use(int64_t page) const {
+size_t Pager::next_use(int64_t page) const {
   size_t ahead = 0;
   while (ahead < order_.size() && int64_t(order_[(cursor_ + ahead) % order_.size()]) != page) ++ahead;
   return ahead;
 }
 
 // The next page that is on disk alone, and the slot that it is worth reading into; null: nothing to do.
-WeightPager::Slot* WeightPager::choose(size_t& page) {
+Pager::Slot* Pager::choose(size_t& page) {
   for (size_t ahead = 0; ahead < order_.size(); ++ahead) {
     page = order_[(cursor_ + ahead) % order_.size()];
     if (memory_.stay[page].data() != nullptr || slot_of(page) != nullptr) continue;
@@ -91,7 +99,7 @@ WeightPager::Slot* WeightPager::choose(size_t& page) {
   return nullptr;
 }
 
-void WeightPager::read_ahead() {
+void Pager::move_pages() {
   std::unique_lock lock(mutex_);
   while (!stop_ && status_.ok()) {
     size_t page = 0;
@@ -100,20 +108,31 @@ void WeightPager::read_ahead() {
       work_.wait(lock);
       continue;
     }
-    slot->page = static_cast<int64_t>(page);
+    int64_t old_page = std::exchange(slot->page, static_cast<int64_t>(page));
     slot->ready = false;
+    PagingCounts moved;
     lock.unlock();
-    Status status = file_->read(pages_[page].offset, slot->data, pages_[page].bytes, stop_);
+    Status status = exchange(*slot, old_page, page, moved);
     lock.lock();
-    bytes_read_ += pages_[page].bytes;
+    counts_.bytes_read += moved.bytes_read;
+    counts_.bytes_written += moved.bytes_written;
     slot->ready = true;
+    slot->changed = false;
     if (!status.ok()) status_ = status;
     arrived_.notify_all();
   }
 }
 
-const std::byte* WeightPager::pin(size_t page) {
-  if (const std::byte* stays = memory_.stay[page].data()) {
+Status Pager::exchange(Slot& slot, int64_t old_page, size_t page, PagingCounts& moved) {
+  if (slot.changed) {
+    LA_ASSIGN_OR_RETURN(moved.bytes_written, store_->write(static_cast<size_t>(old_page), slot.data, stop_));
+  }
+  LA_ASSIGN_OR_RETURN(moved.bytes_read, store_->read(page, slot.data, stop_));
+  return {};
+}
+
+std::byte* Pager::pin(size_t page) {
+  if (std::byte* stays = memory_.stay[page].data()) {
     std::lock_guard lock(mutex_);
     size_t ahead = next_use(static_cast<int64_t>(page));
     LA_CHECK(ahead < order_.size());
@@ -131,38 +150,34 @@ const std::byte* WeightPager::pin(size_t page) {
     slot = slot_of(page);
     return !status_.ok() || (slot != nullptr && slot->ready);
   });
-  seconds_waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
+  counts_.seconds_waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
   cursor_ = (cursor_ + 1) % order_.size();
   if (!status_.ok()) return slots_.front().data;
   ++slot->pins;
   return slot->data;
 }
 
-void WeightPager::release(size_t page) {
+void Pager::release(size_t page, bool changed) {
   {
     std::lock_guard lock(mutex_);
     Slot* slot = slot_of(page);
     if (slot != nullptr && slot->pins > 0) --slot->pins;
+    if (slot != nullptr && changed) slot->changed = true;
   }
   work_.notify_all();
 }
 
-Status WeightPager::status() const {
+Status Pager::status() const {
   std::lock_guard lock(mutex_);
   return status_;
 }
 
-uint64_t WeightPager::bytes_read() const {
+PagingCounts Pager::counts() const {
   std::lock_guard lock(mutex_);
-  return bytes_read_;
+  return counts_;
 }
 
-double WeightPager::seconds_waited() const {
-  std::lock_guard lock(mutex_);
-  return seconds_waited_;
-}
-
-std::vector<int64_t> WeightPager::held() const {
+std::vector<int64_t> Pager::held() const {
   std::lock_guard lock(mutex_);
   std::vector<int64_t> pages;
   for (const Slot& slot : slots_) pages.push_back(slot.page);

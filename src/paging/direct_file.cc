@@ -1,0 +1,132 @@
+#include "paging/direct_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace liveavatar {
+namespace {
+
+constexpr size_t kPieceBytes = size_t{8} << 20;
+
+}  // namespace
+
+std::string gb_text(uint64_t bytes) {
+  return std::to_string(bytes / 100'000'000 / 10) + "." + std::to_string(bytes / 100'000'000 % 10) + " GB";
+}
+
+Expected<uint64_t> disk_left_bytes(const std::string& folder) {
+  struct statvfs disk {};
+  if (::statvfs(folder.c_str(), &disk) != 0) return io_error(folder + ": " + std::strerror(errno));
+  return uint64_t{disk.f_bavail} * disk.f_frsize;
+}
+
+Expected<std::unique_ptr<DirectFile>> DirectFile::open(const std::string& path, Pread pread) {
+  std::unique_ptr<DirectFile> file(new DirectFile(path));
+  file->pread_ = pread ? pread : ::pread;
+  file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  if (file->descriptor_ < 0 && errno == EINVAL) {
+    file->direct_ = false;
+    file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  }
+  if (file->descriptor_ < 0) {
+    std::string message = path + ": " + std::strerror(errno);
+    return errno == ENOENT ? not_found(message) : io_error(message);
+  }
+  struct stat info {};
+  if (fstat(file->descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) return corrupt(path + ": not a regular file");
+  file->bytes_ = static_cast<uint64_t>(info.st_size);
+  return file;
+}
+
+Expected<std::unique_ptr<DirectFile>> DirectFile::scratch(const std::string& folder, uint64_t bytes, Pwrite pwrite) {
+  std::string path = folder + "/liveavatar-XXXXXX";
+  int descriptor = ::mkostemp(path.data(), O_CLOEXEC);
+  if (descriptor < 0) return io_error(folder + ": " + std::strerror(errno));
+  ::unlink(path.c_str());
+  std::unique_ptr<DirectFile> file(new DirectFile("a scratch file in " + folder));
+  file->pread_ = ::pread;
+  file->pwrite_ = pwrite ? pwrite : ::pwrite;
+  file->descriptor_ = descriptor;
+  file->bytes_ = bytes;
+  LA_RETURN_IF_ERROR(file->take_room(folder));
+  file->direct_ = ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_DIRECT) == 0;
+  return file;
+}
+
+// Where room cannot be set aside it is at least looked for.
+Status DirectFile::take_room(const std::string& folder) {
+  if (bytes_ == 0 || ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0) return {};
+  bool full = errno == ENOSPC || errno == EFBIG, cannot = errno == EOPNOTSUPP || errno == ENOSYS;
+  if (!full && !cannot) return io_error(path_ + ": " + std::strerror(errno));
+  LA_ASSIGN_OR_RETURN(uint64_t left, disk_left_bytes(folder));
+  if (full || left < bytes_) {
+    return io_error(path_ + ": takes " + gb_text(bytes_) + ", the disk has " + gb_text(left) +
+                    " left; choose another place");
+  }
+  if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) return io_error(path_ + ": " + std::strerror(errno));
+  return {};
+}
+
+DirectFile::~DirectFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Status DirectFile::give_up_direct() {
+  direct_ = false;
+  int flags = ::fcntl(descriptor_, F_GETFL);
+  return ::fcntl(descriptor_, F_SETFL, flags & ~O_DIRECT) == 0 ? Status()
+                                                               : io_error(path_ + ": " + std::strerror(errno));
+}
+
+template <typename Move>
+Status DirectFile::in_pieces(uint64_t offset, size_t bytes, const std::atomic<bool>& stop, const Move& move) {
+  for (size_t done = 0; done < bytes;) {
+    if (stop) return cancelled(path_ + ": stopped");
+    ssize_t moved = move(done, std::min(bytes - done, kPieceBytes), static_cast<off_t>(offset + done));
+    if (moved < 0 && errno == EINTR) continue;
+    // Refused here, or after a piece that ended in the middle of a sector.
+    if (moved < 0 && errno == EINVAL && direct_) {
+      LA_RETURN_IF_ERROR(give_up_direct());
+      continue;
+    }
+    if (moved < 0) return io_error(path_ + ": " + std::strerror(errno));
+    if (moved == 0)
+      return corrupt(path_ + ": ends at byte " + std::to_string(offset + done) + "; the file was cut off");
+    done += static_cast<size_t>(moved);
+  }
+  return {};
+}
+
+Status DirectFile::read(uint64_t offset, void* target, size_t bytes, const std::atomic<bool>& stop) {
+  LA_CHECK(offset % kAlign == 0 && bytes % kAlign == 0 && reinterpret_cast<uintptr_t>(target) % kAlign == 0);
+  auto move = [&](size_t done, size_t piece, off_t at) {
+    return pread_(descriptor_, static_cast<char*>(target) + done, piece, at);
+  };
+  LA_RETURN_IF_ERROR(in_pieces(offset, bytes, stop, move));
+  if (!direct_) posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
+  return {};
+}
+
+Status DirectFile::write(uint64_t offset, const void* from, size_t bytes, const std::atomic<bool>& stop) {
+  LA_CHECK(offset % kAlign == 0 && bytes % kAlign == 0 && reinterpret_cast<uintptr_t>(from) % kAlign == 0);
+  LA_CHECK(offset + bytes <= bytes_);
+  auto move = [&](size_t done, size_t piece, off_t at) {
+    return pwrite_(descriptor_, static_cast<const char*>(from) + done, piece, at);
+  };
+  LA_RETURN_IF_ERROR(in_pieces(offset, bytes, stop, move));
+  if (direct_) return {};
+  // What is not on the disk yet cannot be dropped.
+  off_t at = static_cast<off_t>(offset), length = static_cast<off_t>(bytes);
+  ::sync_file_range(descriptor_, at, length,
+                    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  posix_fadvise(descriptor_, at, length, POSIX_FADV_DONTNEED);
+  return {};
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,117 @@
+// Weights and caches in pages: some stay in memory, the others are brought from a store into a few slots, ahead of
+// their use, by a thread of its own, and what changed in them is put away again. The order of use is known, so a slot
+// goes to the page that is needed next and is taken from the one whose next use is farthest (Belady's rule, which no
+// other order of eviction beats).
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "core/memory.h"
+#include "paging/direct_file.h"
+
+namespace liveavatar {
+
+// Where pages are when they are not in memory. One thread calls it at a time; returned are the bytes that were moved.
+class PageStore {
+ public:
+  virtual ~PageStore() = default;
+  // kCancelled soon after `stop` is set.
+  virtual Expected<uint64_t> read(size_t page, std::byte* target, const std::atomic<bool>& stop) = 0;
+  // Puts away what changed. Called for pages alone that were let go as changed.
+  virtual Expected<uint64_t> write(size_t page, const std::byte* data, const std::atomic<bool>& stop) = 0;
+};
+
+struct PageSpan {
+  uint64_t offset = 0;  // in the file
+  size_t bytes = 0;     // both multiples of DirectFile::kAlign
+};
+
+// Pages of a file that never change.
+class FilePages : public PageStore {
+ public:
+  FilePages(std::unique_ptr<DirectFile> file, std::vector<PageSpan> spans)
+      : file_(std::move(file)), spans_(std::move(spans)) {}
+  Expected<uint64_t> read(size_t page, std::byte* target, const std::atomic<bool>& stop) override;
+  Expected<uint64_t> write(size_t page, const std::byte* data, const std::atomic<bool>& stop) override;
+  const DirectFile& file() const { return *file_; }
+
+ private:
+  std::unique_ptr<DirectFile> file_;
+  std::vector<PageSpan> spans_;
+};
+
+// Memory of the pages: a buffer for each that stays, and slots that fit the largest of the others.
+struct PageMemory {
+  static constexpr size_t kSlots = 2;  // one is computed with while the other is read
+  std::vector<Buffer> stay;            // a page each; empty: it has none
+  std::vector<Buffer> slots;
+  // bytes, stays: a page each. Over a measuring budget it is only counted.
+  static Expected<PageMemory> allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays, Tenant tenant,
+                                       Budget& budget);
+};
+
+// Counts of what moved between memory and store.
+struct PagingCounts {
+  uint64_t bytes_read = 0;  // also ahead of a use that never came
+  uint64_t bytes_written = 0;
+  double seconds_waited = 0;  // pin() for the store
+};
+
+class Pager {
+ public:
+  // Starts the thread, if there are slots. The budget that memory is charged to outlives the pager. The store is owned.
+  Pager(std::unique_ptr<PageStore> store, PageMemory memory);
+  ~Pager();  // stops reading at once; what changed is not put away
+
+  // Fills the pages that stay; others begin with what the store has.
+  Status read_resident();
+
+  // From now on pages are used in this order, again and again. Pages may be left out.
+  void expect(std::vector<size_t> order);
+
+  // Waits until the page is there, and holds it until release(). Pages are pinned one at a time, in the expected order
+  // (some may be skipped). After a failure (status()) it returns at once, and the memory holds anything.
+  std::byte* pin(size_t page);
+  void release(size_t page, bool changed = false);
+
+  Status status() const;
+  PagingCounts counts() const;
+  const PageStore& store() const { return *store_; }
+  // For tests: the pages that the slots hold (or are being filled with), -1: none.
+  std::vector<int64_t> held() const;
+
+ private:
+  static constexpr int64_t kNone = -1;
+  struct Slot {
+    std::byte* data = nullptr;
+    int64_t page = kNone;
+    bool ready = false, changed = false;
+    int pins = 0;
+  };
+  void move_pages();
+  // Without the lock: puts away what the slot held, if it changed, and brings the page.
+  Status exchange(Slot& slot, int64_t old_page, size_t page, PagingCounts& moved);
+  // Both under the lock. How far ahead the next use is; the order's length and more: never.
+  size_t next_use(int64_t page) const;
+  Slot* choose(size_t& page);
+  Slot* slot_of(size_t page);
+
+  std::unique_ptr<PageStore> store_;
+  PageMemory memory_;
+  std::vector<Slot> slots_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable work_, arrived_;
+  std::vector<size_t> order_;
+  size_t cursor_ = 0;  // place in the order of the next pin
+  Status status_;
+  std::atomic<bool> stop_{false};
+  PagingCounts counts_;
+  std::thread thread_;
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,104 @@
+// Rings on disk: what other blocks wrote is there, whatever the parts' sizes, and full disks are named.
+#include "models/s2v_dit/rings.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+
+#include "core/quantise.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RingsTest : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_rings_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+    // Slots of odd sizes: nothing but pages begins where a sector does.
+    shape_.config.dim = 42;
+    shape_.config.heads = 3;
+    shape_.config.layers = 3;
+    shape_.geometry = {8, 12, 9, 3};
+    shape_.steps = 2;
+    shape_.dtype = GetParam();
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  // The bytes of every part's slot are functions of ring, block and place.
+  template <typename Visit>
+  void each_part(const KeyValues& kv, int64_t slot, const Visit& visit) const {
+    int64_t rows = shape_.geometry.block_tokens();
+    int part = 0;
+    for (const Tensor& t : {kv.k, kv.v, kv.k_scale, kv.v_scale}) {
+      if (!t.empty()) visit(t.slice(slot * rows, rows), ++part);
+    }
+  }
+  static uint8_t value(const RingUse& ring, int64_t block, int part, size_t i) {
+    return uint8_t(size_t(ring.step * 91 + ring.layer * 37 + block * 11 + part * 5) + i * 7);
+  }
+  void write(const KeyValues& kv, const RingUse& ring, int64_t block) const {
+    each_part(kv, block % 3, [&](const Tensor& t, int part) {
+      for (size_t i = 0; i < t.bytes(); ++i) static_cast<uint8_t*>(t.data)[i] = value(ring, block, part, i);
+    });
+  }
+  bool holds(const KeyValues& kv, const RingUse& ring, int64_t block) const {
+    bool good = true;
+    each_part(kv, block % 3, [&](const Tensor& t, int part) {
+      for (size_t i = 0; i < t.bytes(); ++i) good &= static_cast<uint8_t*>(t.data)[i] == value(ring, block, part, i);
+    });
+    return good;
+  }
+
+  fs::path dir_;
+  RingShape shape_;
+  Budget budget_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Types, RingsTest, ::testing::Values(DType::kBF16, DType::kI8),
+                         [](const auto& type) { return std::string(dtype_name(type.param)); });
+
+TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
+  for (int64_t resident : {0, 1, 3, 6}) {
+    shape_.resident = resident;
+    std::unique_ptr<Rings> rings;
+    Arena arena;
+    if (shape_.paged()) {
+      rings = *PagedRings::open(shape_, dir_.string(), *allocate_ring_pages(shape_, budget_));
+    } else {
+      Arena measure;
+      ResidentRings(shape_, measure);
+      arena = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
+      rings = std::make_unique<ResidentRings>(shape_, arena);
+    }
+    std::vector<RingUse> uses;
+    for (int64_t i = 0; i < 6; ++i) uses.push_back({i % 2, i / 2});
+    rings->expect(uses);
+    for (int64_t block = 0; block < 11; ++block) {
+      for (const RingUse& use : uses) {
+        RingPin ring(*rings, use, block % 3);
+        for (int64_t before = std::max<int64_t>(0, block - 2); before < block; ++before)
+          EXPECT_TRUE(holds(*ring, use, before)) << block << " sees " << before << ", " << resident << " resident";
+        write(*ring, use, block);
+      }
+    }
+    EXPECT_TRUE(rings->status().ok()) << rings->status().message();
+    EXPECT_EQ(rings->counts().bytes_read == 0, !shape_.paged());
+  }
+  EXPECT_TRUE(fs::is_empty(dir_));
+}
+
+TEST_P(RingsTest, ADiskWithoutRoomIsSaidSo) {
+  shape_.resident = 0;
+  auto rings = PagedRings::open(shape_, "/nowhere", *allocate_ring_pages(shape_, budget_));
+  ASSERT_FALSE(rings.ok());
+  EXPECT_NE(rings.status().message().find("/nowhere"), std::string::npos);
+  EXPECT_EQ(budget_.used_bytes(), 0u);
+}
+
+}  // namespace
+}  // namespace liveavatar
