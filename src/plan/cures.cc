@@ -77,13 +77,15 @@ class Search {
     return list;
   }
 
-  // No single change is enough: narrower weights, and on top one change after the other until it fits; then with the
-  // narrowest weights; then a smaller picture on top.
+  // No single change is enough: one after the other until it fits, first those that leave weights and past as they are;
+  // then on top of narrower weights; then of the narrowest; then a smaller picture on top.
   Status try_together() {
     std::vector<Change> ways = narrower_weights(request_);
-    if (ways.empty()) ways.push_back({"", "", request_});
+    ways.insert(ways.begin(), {"", "", request_});
     for (Change& way : ways) {
       while (add_next(way)) {
+        bool gentle = way.request.clip_frames == request_.clip_frames;
+        if (&way == &ways.front() && ways.size() > 1 && !gentle) break;
         LA_RETURN_IF_ERROR(take_if_fits(way));
         if (!cures_.empty()) return {};
       }
