@@ -14,6 +14,8 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/unpack.inl"
 //
+#include "backend/cpu/math.inl"
+//
 #include "backend/cpu/rows.inl"
 
 const Kernels* avx512_kernels() {
