@@ -19,7 +19,7 @@ inline Act act_of(Activation a) { return static_cast<Act>(a); }
 // Memory of one thread: a convolution's operands and where they are, padded rows, a tile's sums, attention's rows.
 // Grows to the largest op seen.
 struct ThreadScratch {
-  std::vector<const void*> pointers;
+  std::vector<const void*> pointers, value_pointers;
   std::vector<std::byte> stage, rows;
   alignas(64) float sums[kRows * 64];
   std::vector<float> block_sums;  // quantised weights: a block of rows through one panel

@@ -23,6 +23,7 @@ struct TileArgs {
   float* sums = nullptr;
   int columns = 64;   // how many are wanted; sums behind them may be left as they were
   bool more = false;  // go on from the sums that are there
+  int stride = 0;     // elements between rows of sums; 0: Kernels::columns
 };
 
 // out = residual + gate * act(sums * scale + bias) for one tile.
@@ -56,6 +57,13 @@ struct Kernels {
   void (*unpack_i8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_f8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_q4)(const void* codes, int64_t k, void* panel) = nullptr;
+  // A row of codes times its scale.
+  void (*decode_i8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;
+  void (*decode_f8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;
+  // Rows of n 32-bit items (f32, or bf16 pairs) as columns of a panel, zeros behind the last; count <= columns.
+  void (*transpose)(const void* const* rows, int count, int64_t n, void* panel) = nullptr;
+  // n <= columns elements of two bf16 rows as one row of pairs of a panel, zeros behind them; odd may be null.
+  void (*zip)(const void* even, const void* odd, int64_t n, void* pairs) = nullptr;
   // Rows of n elements; out may be x.
   void (*layer_norm)(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift,
                      const float* scale, void* out, Type out_type) = nullptr;
@@ -72,8 +80,8 @@ struct Kernels {
   // stored as p_type; returns the sum of p as stored. new_max out.
   float (*online_softmax)(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p,
                           Type p_type) = nullptr;
-  // o = o * factor + t
-  void (*rescale_add)(float* o, float factor, const float* t, int64_t n) = nullptr;
+  // o = o * factor
+  void (*rescale)(float* o, float factor, int64_t n) = nullptr;
 };
 
 // Null where the build lacks the set; whether the CPU has it is isa.h's business.

@@ -12,9 +12,9 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/tile.inl"
 //
-#include "backend/cpu/unpack.inl"
-//
 #include "backend/cpu/math.inl"
+//
+#include "backend/cpu/unpack.inl"
 //
 #include "backend/cpu/rows.inl"
 

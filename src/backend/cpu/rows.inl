@@ -111,7 +111,6 @@ void channel_norm(Row x, int64_t rows, int64_t n, const float* gain, Act act, vo
   run(x.data, rows, n, gain, act, out);
 }
 
-inline float value_at(Row x, long i) { return x.type == Type::kF32 ? F32::at(x.data, i) : BF16::at(x.data, i); }
 void rope(Row x, const float* cos_sin, int64_t heads, int64_t pairs, void* out, Type out_type) {
   for (long h = 0; h < heads; ++h) {
     for (long i = 0, n = 2 * pairs; i < n; i += Vec::kLanes) {
@@ -122,11 +121,19 @@ void rope(Row x, const float* cos_sin, int64_t heads, int64_t pairs, void* out, 
 }
 
 inline float max_of(Row x, long n) {
-  Vec largest = Vec::set(-__builtin_inff());
+  const Vec least = Vec::set(-__builtin_inff());
+  Vec largest[4] = {least, least, least, least};  // four chains hide the latency
   long i = 0;
-  for (; i + Vec::kLanes <= n; i += Vec::kLanes) largest = Vec::max(largest, load_vec(x.data, x.type, i, n - i));
-  float best = largest.largest();
-  for (; i < n; ++i) best = value_at(x, i) > best ? value_at(x, i) : best;
+  for (; i + 4 * Vec::kLanes <= n; i += 4 * Vec::kLanes) {
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c)
+      largest[c] = Vec::max(largest[c], load_vec(x.data, x.type, i + c * Vec::kLanes, Vec::kLanes));
+  }
+  float best = Vec::max(Vec::max(largest[0], largest[1]), Vec::max(largest[2], largest[3])).largest();
+  for (; i < n; ++i) {
+    float one = x.type == Type::kF32 ? F32::at(x.data, i) : BF16::at(x.data, i);
+    best = one > best ? one : best;
+  }
   return best;
 }
 
@@ -182,23 +189,56 @@ void activate(Row x, int64_t n, Act act, void* out, Type out_type) {
   });
 }
 
-float online_softmax(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p,
-                     Type p_type) {
+// s = s * scale + bias
+inline void scale_scores(float* s, int64_t n, float scale, const float* bias) {
   for (long i = 0; i < n; i += Vec::kLanes) {
     Vec v = load_f32(s, i, n - i) * Vec::set(scale);
     if (bias) v = v + load_f32(bias, i, n - i);
     store_vec(v, s, Type::kF32, i, n - i);
   }
-  Row row{s, Type::kF32};
-  float m = max_of(row, n);
-  *new_max = m > old_max ? m : old_max;
-  return exp_row(row, n, *new_max, p, p_type);
 }
 
-void rescale_add(float* o, float factor, const float* t, int64_t n) {
-  for (long i = 0; i < n; i += Vec::kLanes) {
-    store_vec(Vec::fma(load_f32(o, i, n - i), Vec::set(factor), load_f32(t, i, n - i)), o, Type::kF32, i, n - i);
+// 2^t for t <= 0, as good as bf16 needs: a polynomial of the fourth degree (minimax, 3e-6).
+inline Vec coarse_exp2(Vec t) {
+  t = Vec::max(Vec::set(-125.0f), t);  // in this order NaN stays NaN
+  Vec n = Vec::round(t), f = t - n;
+  Vec p = Vec::set(9.570101947e-3f);
+  p = Vec::fma(p, f, Vec::set(5.591786159e-2f));
+  p = Vec::fma(p, f, Vec::set(2.402474484e-1f));
+  p = Vec::fma(p, f, Vec::set(6.931218146e-1f));
+  p = Vec::fma(p, f, Vec::set(9.999992614e-1f));
+  return Vec::scale2_normal(p, n);
+}
+
+// exp(x * factor - m) as bf16 into out, returns the sum of what was stored.
+inline float coarse_exp_row(const float* x, long n, float factor, float m, U16* out) {
+  Vec scale = Vec::set(factor * kLog2E), shift = Vec::set(-m * kLog2E), sum = Vec::zero();
+  long i = 0;
+  for (; i + 2 * Vec::kLanes <= n; i += 2 * Vec::kLanes) {
+    Vec a = coarse_exp2(Vec::fma(Vec::load(x + i), scale, shift));
+    Vec b = coarse_exp2(Vec::fma(Vec::load(x + i + Vec::kLanes), scale, shift));
+    Vec::store_and_sum(a, b, out + i, sum);
   }
+  for (; i < n; i += Vec::kLanes) {
+    store_vec(coarse_exp2(Vec::fma(load_f32(x, i, n - i), scale, shift)), out, Type::kBF16, i, n - i);
+    sum = sum + load_vec(out, Type::kBF16, i, n - i);  // zeros behind the end
+  }
+  return sum.sum();
+}
+
+float online_softmax(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p,
+                     Type p_type) {
+  bool as_they_are = p_type == Type::kBF16 && !bias && scale > 0;  // the largest is the same scaled or not
+  if (!as_they_are) scale_scores(s, n, scale, bias);
+  float factor = as_they_are ? scale : 1.0f, m = max_of({s, Type::kF32}, n) * factor;
+  *new_max = m > old_max ? m : old_max;
+  if (p_type == Type::kBF16) return coarse_exp_row(s, n, factor, *new_max, static_cast<U16*>(p));
+  return exp_row({s, Type::kF32}, n, *new_max, p, p_type);
+}
+
+void rescale(float* o, float factor, int64_t n) {
+  for (long i = 0; i < n; i += Vec::kLanes)
+    store_vec(load_f32(o, i, n - i) * Vec::set(factor), o, Type::kF32, i, n - i);
 }
 
 // The whole table in f32 multiply-adds.
@@ -214,6 +254,10 @@ Kernels fma_kernels(const char* name) {
   k.unpack_i8 = unpack_i8;
   k.unpack_f8 = unpack_f8;
   k.unpack_q4 = unpack_q4;
+  k.decode_i8 = decode<Vec::from_i8>;
+  k.decode_f8 = decode<Vec::from_e4m3>;
+  k.transpose = transpose;
+  k.zip = zip;
   k.layer_norm = layer_norm;
   k.rms_norm = rms_norm;
   k.channel_norm = channel_norm;
@@ -224,7 +268,7 @@ Kernels fma_kernels(const char* name) {
   k.widen = widen;
   k.activate = activate;
   k.online_softmax = online_softmax;
-  k.rescale_add = rescale_add;
+  k.rescale = rescale;
   return k;
 }
 

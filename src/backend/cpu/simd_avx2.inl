@@ -72,6 +72,33 @@ struct Vec {
     return {_mm256_fmaddsub_ps(x.v, _mm256_moveldup_ps(cs.v),
                                _mm256_mul_ps(_mm256_permute_ps(x.v, 0xb1), _mm256_movehdup_ps(cs.v)))};
   }
+  // Two vectors as bf16, one behind the other; sum += what was stored.
+  static void store_and_sum(Vec a, Vec b, unsigned short* p, Vec& sum) {
+    a.store_bf16(p);
+    b.store_bf16(p + kLanes);
+    sum = {_mm256_add_ps(sum.v, _mm256_add_ps(load_bf16(p).v, load_bf16(p + kLanes).v))};
+  }
+  // Row i's lane j becomes row j's lane i.
+  static void transpose(Vec (&m)[8]) {
+    __m256 a[8], b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      a[i] = _mm256_unpacklo_ps(m[i].v, m[i + 1].v);
+      a[i + 1] = _mm256_unpackhi_ps(m[i].v, m[i + 1].v);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {  // b[i + c], half h: column 4 h + c of rows i to i + 3
+      b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+      b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+      b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      m[c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
+      m[4 + c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+    }
+  }
   // Every lane: the sum of its half of the lanes, or of all.
   Vec half_sums() const {
     __m256 s = _mm256_add_ps(v, _mm256_permute_ps(v, 0x4e));

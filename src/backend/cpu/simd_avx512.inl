@@ -57,6 +57,44 @@ struct Vec {
     return {_mm512_fmaddsub_ps(x.v, _mm512_moveldup_ps(cs.v),
                                _mm512_mul_ps(_mm512_permute_ps(x.v, 0xb1), _mm512_movehdup_ps(cs.v)))};
   }
+  // Two vectors as bf16, one behind the other; sum += what was stored.
+  static void store_and_sum(Vec a, Vec b, unsigned short* p, Vec& sum) {
+#ifdef __AVX512BF16__
+    __m512bh both = _mm512_cvtne2ps_pbh(b.v, a.v);
+    _mm512_storeu_si512(p, (__m512i)both);
+    sum.v = _mm512_dpbf16_ps(sum.v, both, (__m512bh)_mm512_set1_epi16(0x3f80));
+#else
+    a.store_bf16(p);
+    b.store_bf16(p + kLanes);
+    sum = {_mm512_add_ps(sum.v, _mm512_add_ps(load_bf16(p).v, load_bf16(p + kLanes).v))};
+#endif
+  }
+  // Row i's lane j becomes row j's lane i.
+  static void transpose(Vec (&m)[16]) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+      a[i] = _mm512_unpacklo_ps(m[i].v, m[i + 1].v);
+      a[i + 1] = _mm512_unpackhi_ps(m[i].v, m[i + 1].v);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {  // b[i + c], quarter q: column 4 q + c of rows i to i + 3
+      b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+      b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
+      b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      __m512 low = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x44), high = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xee);
+      __m512 low2 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0x44);
+      __m512 high2 = _mm512_shuffle_f32x4(b[8 + c], b[12 + c], 0xee);
+      m[c].v = _mm512_shuffle_f32x4(low, low2, 0x88);
+      m[4 + c].v = _mm512_shuffle_f32x4(low, low2, 0xdd);
+      m[8 + c].v = _mm512_shuffle_f32x4(high, high2, 0x88);
+      m[12 + c].v = _mm512_shuffle_f32x4(high, high2, 0xdd);
+    }
+  }
   // Every lane: the sum of its half of the lanes, or of all.
   Vec half_sums() const {
     __m512 s = _mm512_add_ps(v, _mm512_shuffle_f32x4(v, v, 0xb1));

@@ -37,4 +37,42 @@ void unpack_q4(const void* codes, int64_t k, void* panel) {
   }
 }
 
+// Codes of one row times its scale.
+template <Vec (*kDecode)(const void*)>
+void decode(const void* codes, int64_t n, float scale, void* out, Type out_type) {
+  const char* p = static_cast<const char*>(codes);
+  for (long i = 0; i < n; i += Vec::kLanes) {
+    char part[Vec::kLanes] = {};
+    if (n - i < Vec::kLanes) __builtin_memcpy(part, p + i, static_cast<unsigned long>(n - i));
+    store_vec(kDecode(n - i < Vec::kLanes ? part : p + i) * Vec::set(scale), out, out_type, i, n - i);
+  }
+}
+
+// Rows of n 32-bit items as columns of a panel, zeros behind the last row.
+void transpose(const void* const* rows, int count, int64_t n, void* panel) {
+  for (int first = 0; first < LA_TILE_COLUMNS; first += Vec::kLanes) {
+    float* to = static_cast<float*>(panel) + first;
+    for (long i = 0; i < n; i += Vec::kLanes) {
+      Vec m[Vec::kLanes];
+#pragma GCC unroll 16
+      for (int r = 0; r < Vec::kLanes; ++r)
+        m[r] = first + r < count ? load_f32(static_cast<const float*>(rows[first + r]), i, n - i) : Vec::zero();
+      Vec::transpose(m);
+#pragma GCC unroll 16
+      for (int j = 0; j < Vec::kLanes; ++j) {
+        if (i + j < n) m[j].store(to + (i + j) * LA_TILE_COLUMNS);
+      }
+    }
+  }
+}
+
+// n columns of rows k and k + 1 as a bf16 panel's pairs, zeros for a row that is null and behind column n.
+void zip(const void* even, const void* odd, int64_t n, void* pairs) {
+  for (long c = 0; c < LA_TILE_COLUMNS; c += Vec::kLanes) {
+    Vec low = c < n ? load_vec(even, Type::kBF16, c, n - c) : Vec::zero();
+    Vec high = c < n && odd ? load_vec(odd, Type::kBF16, c, n - c) : Vec::zero();
+    Vec::store_pairs(low, high, static_cast<char*>(pairs) + c * 4);
+  }
+}
+
 }  // namespace
