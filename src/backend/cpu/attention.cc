@@ -59,16 +59,17 @@ class Attention {
   void pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const {
     PanelShape ks = layout_.k_shape(block);
     int64_t keys = layout_.block_keys(block), items = layout_.d * dtype_bytes(layout_.dtype) / 4;
-    std::vector<const void*>& k = t.pointers;
+    std::vector<const void*>& k = t.key_pointers;
     std::vector<const void*>& v = t.value_pointers;
-    k.resize(std::max(k.size(), static_cast<size_t>(layout_.columns)));
+    k.resize(static_cast<size_t>(layout_.columns));
     v.resize(k.size());
     t.rows.resize(std::max(t.rows.size(), 2 * static_cast<size_t>(layout_.columns) * row_bytes()));
     for (int64_t first = 0; first < keys; first += layout_.columns) {
       int count = static_cast<int>(std::min(layout_.columns, keys - first));
       find_rows(head, block * kKeyBlock + first, count, t);
-      kernels_.transpose(k.data(), count, items,
-                         target + static_cast<size_t>(first / layout_.columns) * ks.panel_bytes());
+      std::fill(k.begin() + count, k.end(), k[0]);  // columns that nobody looks at
+      kernels_.transpose(k.data(), static_cast<int>(layout_.columns), items,
+                         target + static_cast<size_t>(first / layout_.columns) * ks.panel_bytes(), layout_.columns);
       pack_values(v.data(), count, first, block, target + layout_.k_room());
     }
   }
@@ -114,8 +115,8 @@ class Attention {
 
   size_t row_bytes() const { return static_cast<size_t>(layout_.d) * dtype_bytes(layout_.dtype); }
 
-  // Pointers to the rows of `count` keys and their values from `first`, in t.pointers and t.value_pointers; those that
-  // are held in another type than the panels' are copied to t.rows.
+  // Pointers to the rows of `count` keys and their values from `first`, in t.key_pointers and t.value_pointers; those
+  // that are held in another type than the panels' are copied to t.rows.
   void find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const {
     std::byte* copies = t.rows.data();
     int64_t before = 0;
@@ -125,7 +126,7 @@ class Attention {
         int64_t row = key - before, element = row * width + head * layout_.d,
                 scale_at = row * (width / layout_.d) + head;
         size_t i = static_cast<size_t>(key - first);
-        t.pointers[i] = as_packed(s.k, s.k_scale, element, scale_at, copies);
+        t.key_pointers[i] = as_packed(s.k, s.k_scale, element, scale_at, copies);
         t.value_pointers[i] = as_packed(s.v, s.v_scale, element, scale_at, copies + row_bytes());
       }
       before += s.k.dim(0);

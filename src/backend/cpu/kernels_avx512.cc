@@ -16,6 +16,8 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/unpack.inl"
 //
+#include "backend/cpu/narrow.inl"
+//
 #include "backend/cpu/rows.inl"
 
 const Kernels* avx512_kernels() {

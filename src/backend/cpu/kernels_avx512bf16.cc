@@ -16,6 +16,8 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/unpack.inl"
 //
+#include "backend/cpu/narrow.inl"
+//
 #include "backend/cpu/rows.inl"
 
 namespace {
@@ -77,12 +79,15 @@ void dot_tile(const TileArgs& t) {
   }
 }
 
+inline Vec dot_pairs(Vec a, Vec b, Vec sum) { return {_mm512_dpbf16_ps(sum.v, (__m512bh)a.v, (__m512bh)b.v)}; }
+
 }  // namespace
 
 const Kernels* avx512bf16_kernels() {
   static const Kernels kernels = [] {
     Kernels k = fma_kernels("avx512bf16");
     k.tile[1][1] = dot_tile;
+    k.narrow[1] = narrow<dot_pairs>;
     k.multiplies_bf16 = true;
     return k;
   }();

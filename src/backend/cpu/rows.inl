@@ -246,10 +246,12 @@ Kernels fma_kernels(const char* name) {
   Kernels k;
   k.name = name;
   k.columns = LA_TILE_COLUMNS;
+  k.lanes = Vec::kLanes;
   k.tile[0][0] = tile<F32, false>;
   k.tile[0][1] = tile<F32, true>;
   k.tile[1][0] = tile<BF16, false>;
   k.tile[1][1] = tile<BF16, true>;
+  k.narrow[0] = narrow<Vec::fma>;
   k.store = store;
   k.unpack_i8 = unpack_i8;
   k.unpack_f8 = unpack_f8;

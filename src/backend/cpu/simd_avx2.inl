@@ -78,6 +78,9 @@ struct Vec {
     b.store_bf16(p + kLanes);
     sum = {_mm256_add_ps(sum.v, _mm256_add_ps(load_bf16(p).v, load_bf16(p + kLanes).v))};
   }
+  // The lower half of the lanes.
+  void store_half(float* p) const { _mm_storeu_ps(p, _mm256_castps256_ps128(v)); }
+  static bool transpose_short(const float* const*, long, Vec (&)[8]) { return false; }
   // Row i's lane j becomes row j's lane i.
   static void transpose(Vec (&m)[8]) {
     __m256 a[8], b[8];

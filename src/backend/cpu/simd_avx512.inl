@@ -69,6 +69,55 @@ struct Vec {
     sum = {_mm512_add_ps(sum.v, _mm512_add_ps(load_bf16(p).v, load_bf16(p + kLanes).v))};
 #endif
   }
+  // The lower half of the lanes.
+  void store_half(float* p) const { _mm256_storeu_ps(p, _mm512_castps512_ps256(v)); }
+  // Item j of 16 rows of four or eight becomes m[j].
+  static void transpose4(const float* const* rows, Vec (&m)[16]) {
+    __m512 a[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      auto four = [&](int r) { return _mm_loadu_ps(rows[i + r]); };
+      a[i] = _mm512_castps128_ps512(four(0));
+      a[i] = _mm512_mask_broadcast_f32x4(a[i], 0x00f0, four(4));
+      a[i] = _mm512_mask_broadcast_f32x4(a[i], 0x0f00, four(8));
+      a[i] = _mm512_mask_broadcast_f32x4(a[i], 0xf000, four(12));
+    }
+    __m512 low = _mm512_unpacklo_ps(a[0], a[1]), low2 = _mm512_unpacklo_ps(a[2], a[3]);
+    __m512 high = _mm512_unpackhi_ps(a[0], a[1]), high2 = _mm512_unpackhi_ps(a[2], a[3]);
+    m[0].v = _mm512_shuffle_ps(low, low2, 0x44);
+    m[1].v = _mm512_shuffle_ps(low, low2, 0xee);
+    m[2].v = _mm512_shuffle_ps(high, high2, 0x44);
+    m[3].v = _mm512_shuffle_ps(high, high2, 0xee);
+  }
+  static void transpose8(const float* const* rows, Vec (&m)[16]) {
+    __m512 a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {  // two rows each, so that the last step finds them in order
+      int r = i < 4 ? i : i + 4;
+      a[i] = _mm512_castps256_ps512(_mm256_loadu_ps(rows[r]));
+      a[i] = _mm512_mask_broadcast_f32x8(a[i], 0xff00, _mm256_loadu_ps(rows[r + 4]));
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+      __m512 low = _mm512_unpacklo_ps(a[i], a[i + 1]), low2 = _mm512_unpacklo_ps(a[i + 2], a[i + 3]);
+      __m512 high = _mm512_unpackhi_ps(a[i], a[i + 1]), high2 = _mm512_unpackhi_ps(a[i + 2], a[i + 3]);
+      b[i] = _mm512_shuffle_ps(low, low2, 0x44);
+      b[i + 1] = _mm512_shuffle_ps(low, low2, 0xee);
+      b[i + 2] = _mm512_shuffle_ps(high, high2, 0x44);
+      b[i + 3] = _mm512_shuffle_ps(high, high2, 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      m[c].v = _mm512_shuffle_f32x4(b[c], b[4 + c], 0x88);
+      m[4 + c].v = _mm512_shuffle_f32x4(b[c], b[4 + c], 0xdd);
+    }
+  }
+  // False: rows of n are not short.
+  static bool transpose_short(const float* const* rows, long n, Vec (&m)[16]) {
+    if (n != 4 && n != 8) return false;
+    n == 4 ? transpose4(rows, m) : transpose8(rows, m);
+    return true;
+  }
   // Row i's lane j becomes row j's lane i.
   static void transpose(Vec (&m)[16]) {
     __m512 a[16], b[16];

@@ -48,22 +48,27 @@ void decode(const void* codes, int64_t n, float scale, void* out, Type out_type)
   }
 }
 
-// Rows of n 32-bit items as columns of a panel, zeros behind the last row.
-void transpose(const void* const* rows, int count, int64_t n, void* panel) {
-  for (int first = 0; first < LA_TILE_COLUMNS; first += Vec::kLanes) {
-    float* to = static_cast<float*>(panel) + first;
-    for (long i = 0; i < n; i += Vec::kLanes) {
-      Vec m[Vec::kLanes];
+// A vector's worth of rows.
+inline void transpose_rows(const float* const* rows, long n, float* out, long stride) {
+  Vec m[Vec::kLanes];
+  if (Vec::transpose_short(rows, n, m)) {
+    for (long j = 0; j < n; ++j) m[j].store(out + j * stride);
+    return;
+  }
+  for (long i = 0; i < n; i += Vec::kLanes) {
 #pragma GCC unroll 16
-      for (int r = 0; r < Vec::kLanes; ++r)
-        m[r] = first + r < count ? load_f32(static_cast<const float*>(rows[first + r]), i, n - i) : Vec::zero();
-      Vec::transpose(m);
+    for (int r = 0; r < Vec::kLanes; ++r) m[r] = load_f32(rows[r], i, n - i);
+    Vec::transpose(m);
 #pragma GCC unroll 16
-      for (int j = 0; j < Vec::kLanes; ++j) {
-        if (i + j < n) m[j].store(to + (i + j) * LA_TILE_COLUMNS);
-      }
+    for (int j = 0; j < Vec::kLanes; ++j) {
+      if (i + j < n) m[j].store(out + (i + j) * stride);
     }
   }
+}
+
+void transpose(const void* const* rows, int count, int64_t n, void* out, int64_t stride) {
+  for (int first = 0; first < count; first += Vec::kLanes)
+    transpose_rows(reinterpret_cast<const float* const*>(rows + first), n, static_cast<float*>(out) + first, stride);
 }
 
 // n columns of rows k and k + 1 as a bf16 panel's pairs, zeros for a row that is null and behind column n.
