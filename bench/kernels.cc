@@ -30,10 +30,9 @@ struct VaeShape {
   const char* name;
   int64_t frames, rows, columns, in, out;
 };
-constexpr VaeShape kVaes[] = {{"mini/full", 4, 128, 128, 8, 8},
-                              {"mini/half", 4, 64, 64, 16, 16},
-                              {"mini/eighth", 1, 16, 16, 32, 32},
-                              {"wan/full", 4, 256, 384, 96, 96},
+constexpr VaeShape kVaes[] = {{"mini/full", 4, 128, 128, 8, 8},   {"mini/half", 4, 64, 64, 16, 16},
+                              {"mini/eighth", 1, 16, 16, 32, 32}, {"mini/head", 4, 128, 128, 8, 3},
+                              {"wan/head", 4, 256, 384, 96, 3},   {"wan/full", 4, 256, 384, 96, 96},
                               {"wan/half", 4, 128, 192, 192, 192}};
 
 // Operands for one benchmark; small numbers that no product turns into infinities.
@@ -173,6 +172,7 @@ void add_vae(Registry& registry, const VaeShape& s) {
     ConvWeight w = o.conv(s.out, s.in);
     return [=, &o] { ops::conv(o.backend(), x, w, g, out); };
   });
+  if (s.in != s.out) return;
   registry.add(name + "/channel_norm_silu", {0, 4.0 * static_cast<double>(pixels * s.in)}, [s](Operands& o) {
     Tensor x = o.tensor({s.frames, s.rows, s.columns, s.in}, DType::kBF16), out = o.tensor(x.shape, DType::kBF16);
     Tensor gain = o.tensor({s.in}, DType::kF32);

@@ -88,6 +88,15 @@ TEST_P(ProductTest, Convolutions) {
       {{1, 1, 50, 1}, 9, {1, 1, 10}, {.stride = {1, 1, 5}}},
       {{1, 1, 37, 24}, 24, {1, 1, 16}, {.pad_left = 8, .pad_right = 7}, 4, 0, true},
       {{1, 20, 4, 7}, 10, {1, 3, 1}, {.stride = {1, 2, 1}}},
+      // few output channels and many pixels
+      {{3, 19, 53, 8}, 8, {3, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1}, 1, 2, true},
+      {{1, 13, 41, 12}, 3, {1, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1, .zero_frames = 2}},
+      {{2, 9, 17, 6},
+       16,
+       {1, 3, 3},
+       {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1, .upsample2x = true}},
+      {{4, 10, 31, 20}, 4, {3, 1, 5}, {.stride = {2, 1, 1}, .pad_left = 2, .pad_right = 2}, 1, 1},
+      {{2, 17, 40, 5}, 7, {2, 3, 3}, {.pad_top = 2, .pad_bottom = 1, .pad_right = 2, .zero_frames = 1}},
   };
   for (const ConvCase& c : cases) {
     int64_t in = c.x[3];

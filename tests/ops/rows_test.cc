@@ -14,7 +14,7 @@ namespace {
 class RowsTest : public BackendTest {};
 
 TEST_P(RowsTest, Norms) {
-  for (int64_t width : {1, 5, 16, 33, 96, 257}) {
+  for (int64_t width : {1, 4, 5, 8, 16, 33, 96, 257}) {
     Tensor x = operands_.normal({9, width}, dtype(), 3.0f), gain = operands_.normal({width}),
            bias = operands_.normal({width});
     Modulation m{operands_.normal({3, width}), operands_.normal({3, width})};

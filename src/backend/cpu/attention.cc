@@ -2,10 +2,10 @@
 // run on the matrix tiles. Key blocks are cut by the keys alone, so a query's sums never depend on the queries beside
 // it.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 
 #include "backend/cpu/cpu_backend.h"
 
@@ -13,6 +13,7 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kKeyBlock = 512;
+constexpr int64_t kMostTiles = 16;  // of kRows queries that go through a block of keys while it is in the L2 cache
 
 // Keys and values of one head, packed in blocks: K as panels [keys / columns] over d, V as panels [d / columns] over
 // keys.
@@ -30,89 +31,9 @@ struct HeadLayout {
   size_t head_bytes() const { return static_cast<size_t>(blocks()) * (k_room() + v_room()); }
 };
 
-// A row of 8-bit keys or values of one head.
-struct Codes {
-  const uint8_t* codes;
-  const float* decoded;  // of every code
-  float scale;
-  float operator[](int64_t i) const { return scale * decoded[codes[i]]; }
-};
-
-const float* decoded_8bit(DType type) {
-  static const std::array<std::array<float, 256>, 2> tables = [] {
-    std::array<std::array<float, 256>, 2> t{};
-    for (int i = 0; i < 256; ++i) {
-      t[0][static_cast<size_t>(i)] = decode_8bit(DType::kI8, static_cast<uint8_t>(i));
-      t[1][static_cast<size_t>(i)] = decode_8bit(DType::kF8E4M3, static_cast<uint8_t>(i));
-    }
-    return t;
-  }();
-  return tables[type == DType::kI8 ? 0 : 1].data();
-}
-
-// use(row): the d elements of one row and head, whatever they are held in; row[i] is f32 or bf16.
-template <typename Use>
-void with_row(const Tensor& t, const Tensor& scale, int64_t at, int64_t scale_at, Use&& use) {
-  if (t.dtype == DType::kF32) return use(static_cast<const float*>(t.data) + at);
-  if (t.dtype == DType::kBF16) return use(static_cast<const bf16*>(t.data) + at);
-  use(Codes{static_cast<const uint8_t*>(t.data) + at, decoded_8bit(t.dtype), scale.f32()[scale_at]});
-}
-
-template <typename T, typename From>
-T converted(From x) {
-  if constexpr (std::is_same_v<T, From>) {
-    return x;
-  } else if constexpr (sizeof(T) == 4) {
-    return to_f32(x);
-  } else {
-    return to_bf16(x);
-  }
-}
-
-// Where element (n, k) of a panel (pack.h) lies: n * kPair + k's part.
-template <typename T>
-constexpr int64_t kPair = sizeof(T) == 4 ? 1 : 2;
-template <typename T>
-int64_t depth_at(int64_t k, int64_t columns) {
-  return sizeof(T) == 4 ? k * columns : k / 2 * columns * 2 + k % 2;
-}
-
-// One key's d elements as column `key` of the K panels.
-template <typename T, typename Row>
-void pack_key(const HeadLayout& layout, const PanelShape& shape, const Row& row, int64_t key, std::byte* target) {
-  T* to = reinterpret_cast<T*>(target + static_cast<size_t>(key / layout.columns) * shape.panel_bytes());
-  to += key % layout.columns * kPair<T>;
-  for (int64_t c = 0; c < layout.d; ++c) to[depth_at<T>(c, layout.columns)] = converted<T>(row[c]);
-}
-
-// One key's values as depth `key` of the V panels.
-template <typename T, typename Row>
-void pack_values(const HeadLayout& layout, const PanelShape& shape, const Row& row, int64_t key, std::byte* target) {
-  int64_t columns = layout.columns;
-  for (int64_t first = 0; first < layout.d; first += columns, target += shape.panel_bytes()) {
-    T* to = reinterpret_cast<T*>(target) + depth_at<T>(key, columns);
-    for (int64_t c = first; c < std::min(layout.d, first + columns); ++c)
-      to[(c - first) * kPair<T>] = converted<T>(row[c]);
-  }
-}
-
-template <typename T>
-void pack_block(const HeadLayout& layout, std::span<const KeyValues> segments, int64_t head, int64_t block,
-                std::byte* target) {
-  PanelShape ks = layout.k_shape(block), vs = layout.v_shape(block);
-  std::memset(target, 0, layout.k_room() + layout.v_room());
-  int64_t first = block * kKeyBlock, before = 0;
-  for (const KeyValues& s : segments) {
-    int64_t width = s.k.dim(1), begin = std::max(first, before),
-            end = std::min(first + layout.block_keys(block), before + s.k.dim(0));
-    for (int64_t key = begin; key < end; ++key) {
-      int64_t row = key - before, at = row * width + head * layout.d, scale_at = row * (width / layout.d) + head;
-      with_row(s.k, s.k_scale, at, scale_at, [&](auto k) { pack_key<T>(layout, ks, k, key - first, target); });
-      with_row(s.v, s.v_scale, at, scale_at,
-               [&](auto v) { pack_values<T>(layout, vs, v, key - first, target + layout.k_room()); });
-    }
-    before += s.k.dim(0);
-  }
+// Where one row and head of keys or values lies; f32 and bf16 only.
+Row row_at(const Tensor& t, int64_t element) {
+  return {static_cast<const char*>(t.data) + static_cast<size_t>(element) * dtype_bytes(t.dtype), type_of(t.dtype)};
 }
 
 // One call: what is attended to, and how. run() takes a few queries of one head through all keys.
@@ -134,28 +55,44 @@ class Attention {
   }
   const HeadLayout& layout() const { return layout_; }
 
-  void pack(int64_t head, int64_t block, std::byte* target) const {
-    (half_ ? pack_block<bf16> : pack_block<float>)(layout_, segments_, head, block, target);
+  // Panels of one block, a panel's keys at a time.
+  void pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const {
+    PanelShape ks = layout_.k_shape(block);
+    int64_t keys = layout_.block_keys(block), items = layout_.d * dtype_bytes(layout_.dtype) / 4;
+    std::vector<const void*>& k = t.key_pointers;
+    std::vector<const void*>& v = t.value_pointers;
+    k.resize(static_cast<size_t>(layout_.columns));
+    v.resize(k.size());
+    t.rows.resize(std::max(t.rows.size(), 2 * static_cast<size_t>(layout_.columns) * row_bytes()));
+    for (int64_t first = 0; first < keys; first += layout_.columns) {
+      int count = static_cast<int>(std::min(layout_.columns, keys - first));
+      find_rows(head, block * kKeyBlock + first, count, t);
+      std::fill(k.begin() + count, k.end(), k[0]);  // columns that nobody looks at
+      kernels_.transpose(k.data(), static_cast<int>(layout_.columns), items,
+                         target + static_cast<size_t>(first / layout_.columns) * ks.panel_bytes(), layout_.columns);
+      pack_values(v.data(), count, first, block, target + layout_.k_room());
+    }
   }
 
-  // Queries [first, first + rows) of `head`; packed: the head's blocks.
-  void run(int64_t head, int64_t first, int rows, const std::byte* packed, ThreadScratch& t) const {
+  // Queries [first, last) of `head`, at most kMostTiles tiles; packed: the head's blocks.
+  void run(int64_t head, int64_t first, int64_t last, const std::byte* packed, ThreadScratch& t) const {
     t.scores.resize(std::max<size_t>(t.scores.size(), kRows * kKeyBlock));
-    t.output.resize(std::max<size_t>(t.output.size(), static_cast<size_t>(kRows * width_)));
+    t.output.resize(std::max<size_t>(t.output.size(), static_cast<size_t>(kMostTiles * kRows * width_)));
     t.weights.resize(std::max<size_t>(t.weights.size(), kRows * kKeyBlock * 4));
-    std::fill_n(t.output.begin(), kRows * width_, 0.0f);
-    Rows r{head, first, rows};
-    std::fill_n(r.largest, kRows, -std::numeric_limits<float>::infinity());
-    for (int i = 0; i < rows; ++i) {
-      r.queries[i] = at(q_, first + i, head);
-      r.weights[i] = t.weights.data() + static_cast<size_t>(i * kKeyBlock) * (half_ ? 2 : 4);
-    }
+    std::array<Rows, kMostTiles> tiles;
+    int64_t count = 0;
+    for (int64_t at = first; at < last; at += kRows)
+      start(tiles[static_cast<size_t>(count++)], head, at, static_cast<int>(std::min<int64_t>(kRows, last - at)), t);
     for (int64_t block = 0; block < layout_.blocks(); ++block, packed += layout_.k_room() + layout_.v_room()) {
-      score(r, block, packed, t);
-      weigh(r, block, t);
-      gather(r, block, packed + layout_.k_room(), t);
+      for (int64_t i = 0; i < count; ++i) {
+        Rows& r = tiles[static_cast<size_t>(i)];
+        float* output = t.output.data() + i * kRows * width_;
+        score(r, block, packed, t);
+        weigh(r, block, t);
+        gather(r, block, packed + layout_.k_room(), output);
+      }
     }
-    finish(r, t);
+    for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], t.output.data() + i * kRows * width_);
   }
 
  private:
@@ -167,6 +104,68 @@ class Attention {
     float largest[kRows] = {}, total[kRows] = {}, factor[kRows] = {};
   };
 
+  void start(Rows& r, int64_t head, int64_t first, int count, ThreadScratch& t) const {
+    r = Rows{head, first, count};
+    std::fill_n(r.largest, kRows, -std::numeric_limits<float>::infinity());
+    for (int i = 0; i < count; ++i) {
+      r.queries[i] = at(q_, first + i, head);
+      r.weights[i] = t.weights.data() + static_cast<size_t>(i * kKeyBlock) * (half_ ? 2 : 4);
+    }
+  }
+
+  size_t row_bytes() const { return static_cast<size_t>(layout_.d) * dtype_bytes(layout_.dtype); }
+
+  // Pointers to the rows of `count` keys and their values from `first`, in t.key_pointers and t.value_pointers; those
+  // that are held in another type than the panels' are copied to t.rows.
+  void find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const {
+    std::byte* copies = t.rows.data();
+    int64_t before = 0;
+    for (const KeyValues& s : segments_) {
+      int64_t width = s.k.dim(1), end = std::min(first + count, before + s.k.dim(0));
+      for (int64_t key = std::max(first, before); key < end; ++key, copies += 2 * row_bytes()) {
+        int64_t row = key - before, element = row * width + head * layout_.d,
+                scale_at = row * (width / layout_.d) + head;
+        size_t i = static_cast<size_t>(key - first);
+        t.key_pointers[i] = as_packed(s.k, s.k_scale, element, scale_at, copies);
+        t.value_pointers[i] = as_packed(s.v, s.v_scale, element, scale_at, copies + row_bytes());
+      }
+      before += s.k.dim(0);
+    }
+  }
+  const void* as_packed(const Tensor& x, const Tensor& scale, int64_t element, int64_t scale_at,
+                        std::byte* copy) const {
+    if (x.dtype == layout_.dtype) return row_at(x, element).data;
+    Type type = type_of(layout_.dtype);
+    if (is_8bit(x.dtype)) {
+      auto decode = x.dtype == DType::kI8 ? kernels_.decode_i8 : kernels_.decode_f8;
+      decode(static_cast<const uint8_t*>(x.data) + element, layout_.d, scale.f32()[scale_at], copy, type);
+    } else {
+      kernels_.activate(row_at(x, element), layout_.d, Act::kNone, copy, type);
+    }
+    return copy;
+  }
+
+  // `count` keys' values as depth `first` and on of a block's V panels. `first` is even.
+  void pack_values(const void* const* rows, int count, int64_t first, int64_t block, std::byte* target) const {
+    PanelShape vs = layout_.v_shape(block);
+    int64_t columns = layout_.columns, item = dtype_bytes(layout_.dtype);
+    auto part = [&](int i, int64_t column) {
+      return i < count ? static_cast<const std::byte*>(rows[i]) + column * item : nullptr;
+    };
+    for (int64_t column = 0; column < layout_.d; column += columns, target += vs.panel_bytes()) {
+      int64_t n = std::min(columns, layout_.d - column);
+      for (int i = 0; i < count; i += half_ ? 2 : 1) {
+        std::byte* to = target + static_cast<size_t>((first + i) * columns * item);
+        if (half_) {
+          kernels_.zip(part(i, column), part(i + 1, column), n, to);
+        } else {
+          std::memcpy(to, part(i, column), static_cast<size_t>(n * item));
+          std::memset(to + n * item, 0, static_cast<size_t>((columns - n) * item));
+        }
+      }
+    }
+  }
+
   void* at(const Tensor& t, int64_t row, int64_t head) const {
     return static_cast<char*>(t.data) + static_cast<size_t>(row * q_.dim(1) + head * layout_.d) * dtype_bytes(t.dtype);
   }
@@ -176,13 +175,11 @@ class Attention {
     PanelShape shape = layout_.k_shape(block);
     auto tile = kernels_.tile[q_.dtype == DType::kBF16][half_];
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      int64_t count = std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns);
-      tile({r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums,
-            static_cast<int>(count)});
-      for (int i = 0; i < r.count; ++i) {
-        std::memcpy(&t.scores[static_cast<size_t>(i * kKeyBlock + panel * layout_.columns)],
-                    t.sums + i * layout_.columns, static_cast<size_t>(count) * sizeof(float));
-      }
+      TileArgs args{r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes()};
+      args.sums = t.scores.data() + panel * layout_.columns;
+      args.columns = static_cast<int>(std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
+      args.stride = kKeyBlock;
+      tile(args);
     }
   }
 
@@ -203,27 +200,28 @@ class Attention {
   }
 
   // output = output * factor + weights v
-  void gather(const Rows& r, int64_t block, const std::byte* values, ThreadScratch& t) const {
+  void gather(const Rows& r, int64_t block, const std::byte* values, float* output) const {
     PanelShape shape = layout_.v_shape(block);
     int64_t keys = layout_.block_keys(block), depth = half_ ? (keys + 1) / 2 * 2 : keys;
     auto tile = kernels_.tile[half_][half_];
+    for (int i = 0; i < r.count && block > 0; ++i) {
+      if (r.factor[i] != 1.0f) kernels_.rescale(output + i * width_, r.factor[i], layout_.d);
+    }
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      int64_t count = std::min(layout_.columns, layout_.d - panel * layout_.columns);
-      tile({r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes(), t.sums,
-            static_cast<int>(count)});
-      for (int i = 0; i < r.count; ++i) {
-        float* row = &t.output[static_cast<size_t>(i * width_ + panel * layout_.columns)];
-        kernels_.rescale_add(row, r.factor[i], t.sums + i * layout_.columns, count);
-      }
+      TileArgs args{r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes()};
+      args.sums = output + panel * layout_.columns;
+      args.columns = static_cast<int>(std::min(layout_.columns, layout_.d - panel * layout_.columns));
+      args.more = block > 0;
+      args.stride = static_cast<int>(width_);
+      tile(args);
     }
   }
 
-  void finish(const Rows& r, ThreadScratch& t) const {
-    for (int i = 0; i < r.count; ++i) {
-      float* row = &t.output[static_cast<size_t>(i * width_)];
-      float inverse = 1.0f / r.total[i];
-      for (int64_t c = 0; c < layout_.d; ++c) row[c] *= inverse;
-      kernels_.activate({row, Type::kF32}, layout_.d, Act::kNone, at(out_, r.first + i, r.head), type_of(out_.dtype));
+  void finish(const Rows& r, float* output) const {
+    for (int i = 0; i < r.count; ++i, output += width_) {
+      kernels_.rescale(output, 1.0f / r.total[i], layout_.d);
+      kernels_.activate({output, Type::kF32}, layout_.d, Act::kNone, at(out_, r.first + i, r.head),
+                        type_of(out_.dtype));
     }
   }
 
@@ -236,6 +234,12 @@ class Attention {
   bool half_ = false;  // both products in bf16
   int64_t width_ = 0;  // d rounded up to whole panels
 };
+
+// Whole tiles, many for the caches' sake, few enough that every thread has some pieces of work.
+int64_t queries_at_once(int64_t queries, int64_t heads, int threads) {
+  int64_t tiles = (queries + kRows - 1) / kRows;
+  return std::clamp<int64_t>(tiles * heads / (threads * int64_t{4}), 1, kMostTiles) * kRows;
+}
 
 }  // namespace
 
@@ -264,21 +268,22 @@ void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments,
   int64_t at_once = heads_at_once(spec.heads);
   Status grown = grow_packed_keys(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
   LA_CHECK(grown.ok());
-  int64_t tiles = (q.dim(0) + kRows - 1) / kRows;
   size_t block_bytes = layout.k_room() + layout.v_room();
   for (int64_t head = 0; head < spec.heads; head += at_once) {
-    int64_t count = std::min(at_once, spec.heads - head);
-    pool_.parallel_for(count * layout.blocks(), 1, [&](int64_t begin, int64_t end, int) {
+    int64_t count = std::min(at_once, spec.heads - head), queries = queries_at_once(q.dim(0), count, pool_.threads());
+    int64_t parts = (q.dim(0) + queries - 1) / queries;
+    pool_.parallel_for(count * layout.blocks(), 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         attention.pack(head + i / layout.blocks(), i % layout.blocks(),
-                       packed_keys_.data() + static_cast<size_t>(i) * block_bytes);
+                       packed_keys_.data() + static_cast<size_t>(i) * block_bytes,
+                       scratch_[static_cast<size_t>(thread)]);
       }
     });
-    pool_.parallel_for(count * tiles, 4, [&](int64_t begin, int64_t end, int thread) {
+    pool_.parallel_for(count * parts, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
-        int64_t first = i % tiles * kRows;
-        attention.run(head + i / tiles, first, static_cast<int>(std::min<int64_t>(kRows, q.dim(0) - first)),
-                      packed_keys_.data() + static_cast<size_t>(i / tiles) * layout.head_bytes(),
+        int64_t first = i % parts * queries;
+        attention.run(head + i / parts, first, std::min(first + queries, q.dim(0)),
+                      packed_keys_.data() + static_cast<size_t>(i / parts) * layout.head_bytes(),
                       scratch_[static_cast<size_t>(thread)]);
       }
     });

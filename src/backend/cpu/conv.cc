@@ -1,17 +1,15 @@
 // Convolution, a stretch of an output line at a time. The input lines that it looks at are laid side by side in
 // scratch, zeros and doubled pixels in place, so that the tiles' operands lie on a regular grid. They are f32, which
 // the tiles multiply fastest, or bf16 where the CPU has a dot product for it.
+#include "backend/cpu/conv.h"
+
 #include <algorithm>
 #include <cstring>
-
-#include "backend/cpu/cpu_backend.h"
-#include "backend/cpu/product.h"
 
 namespace liveavatar::cpu {
 
 namespace {
 
-constexpr int64_t kStageBytes = 256 << 10;                  // aimed at: half of a usual L2 cache
 constexpr int64_t kFewest = 4 * kRows, kMost = 16 * kRows;  // output pixels of a stretch
 
 // Every pixel on its own: rows of a linear product.
@@ -22,28 +20,6 @@ bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
 }
 
 }  // namespace
-
-// One call; all that is the same for every stretch.
-struct CpuBackend::Convolution {
-  Product product;
-  const ConvGeometry& geometry;
-  std::array<int64_t, 3> kernel;
-  bool half = false;        // staged as bf16
-  int64_t k = 0;            // channels of a staged pixel: even in bf16
-  int64_t stretch = 0;      // output pixels at most
-  int64_t line_pixels = 0;  // staged for them
-
-  int64_t lines() const { return kernel[0] * kernel[1]; }
-  size_t pixel_bytes() const { return static_cast<size_t>(k) * (half ? sizeof(bf16) : sizeof(float)); }
-  size_t stage_bytes() const { return static_cast<size_t>(lines() * line_pixels) * pixel_bytes(); }
-  void set_stretch(int64_t pixels) {
-    stretch = pixels;
-    line_pixels = (pixels - 1) * geometry.stride[2] + kernel[2];
-  }
-  // First channel of input pixel (line, 0): line counts rows of x, or of the history that lies in front of it. Null:
-  // a line of zeros.
-  const char* source_line(int64_t frame, int64_t row) const;
-};
 
 const char* CpuBackend::Convolution::source_line(int64_t frame, int64_t row) const {
   const Tensor& x = *product.x;
@@ -139,6 +115,7 @@ void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& 
   if (is_pointwise(w, g)) return run_product(c.product);
   c.half = kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16;
   c.k = c.half ? (c.product.shape.k + 1) / 2 * 2 : c.product.shape.k;
+  if (is_narrow(c)) return narrow_conv(c);
   int64_t width = out.dim(2), lines = out.dim(0) * out.dim(1);
   int64_t fitting = kStageBytes / (c.lines() * static_cast<int64_t>(c.pixel_bytes()) * g.stride[2]);
   c.set_stretch(std::min(width, std::clamp(fitting / kRows * kRows, kFewest, kMost)));

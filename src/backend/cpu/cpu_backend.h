@@ -19,7 +19,7 @@ inline Act act_of(Activation a) { return static_cast<Act>(a); }
 // Memory of one thread: a convolution's operands and where they are, padded rows, a tile's sums, attention's rows.
 // Grows to the largest op seen.
 struct ThreadScratch {
-  std::vector<const void*> pointers;
+  std::vector<const void*> pointers, key_pointers, value_pointers;
   std::vector<std::byte> stage, rows;
   alignas(64) float sums[kRows * 64];
   std::vector<float> block_sums;  // quantised weights: a block of rows through one panel
@@ -95,6 +95,16 @@ class CpuBackend : public Backend {
   void run_stretch(const Convolution& c, int64_t line, int64_t first, int64_t count, ThreadScratch& scratch);
   void run_staged(const Convolution& c, const Tile& tile, int64_t at, ThreadScratch& scratch);
 
+  // Few output channels: narrow_conv.cc.
+  struct NarrowConvolution;
+  bool is_narrow(const Convolution& c) const;
+  void narrow_conv(const Convolution& c);
+  void set_narrow_weights(const NarrowConvolution& n);
+  void narrow_rows(const NarrowConvolution& n, int64_t first_line, int64_t rows, int64_t column,
+                   ThreadScratch& scratch);
+  void narrow_line(const NarrowConvolution& n, int64_t line, int64_t column, ThreadScratch& scratch);
+  void stage_pixels(const NarrowConvolution& n, const char* line, int64_t first, int64_t slot, ThreadScratch& scratch);
+
   int64_t heads_at_once(int64_t heads) const;
   Status grow_packed_keys(Budget& budget, size_t bytes);
 
@@ -109,7 +119,8 @@ class CpuBackend : public Backend {
   std::vector<ThreadScratch> scratch_;  // one a thread
   Budget outside_;                      // for ops that nobody reserved for, and backends without a budget
   Budget& budget_;
-  Buffer packed_keys_;  // attention: keys and values of the heads in work
+  std::vector<float> narrow_weights_, narrow_bias_;  // of the narrow convolution in work
+  Buffer packed_keys_;                               // attention: keys and values of the heads in work
   std::unique_ptr<Backend> plain_;
 };
 

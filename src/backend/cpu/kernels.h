@@ -23,6 +23,7 @@ struct TileArgs {
   float* sums = nullptr;
   int columns = 64;   // how many are wanted; sums behind them may be left as they were
   bool more = false;  // go on from the sums that are there
+  int stride = 0;     // elements between rows of sums; 0: Kernels::columns
 };
 
 // out = residual + gate * act(sums * scale + bias) for one tile.
@@ -40,6 +41,22 @@ struct StoreArgs {
   int64_t stride = 0;  // elements between rows of out and residual
 };
 
+// A convolution with few output channels, pixels in the lanes. Items are of 32 bits: f32, or bf16 pairs of channels.
+// Sums run over lines, columns, then items, as a tile's run over taps and k.
+struct NarrowArgs {
+  const float* const* lines = nullptr;  // staged input lines, [items][pitch] each
+  int64_t first = 0;                    // pixel of theirs
+  int64_t line_count = 0, columns = 0;  // positions of the kernel: lines, and columns in each
+  int64_t items = 0, pitch = 0;         // of an input pixel; between items
+  const float* weights = nullptr;       // [line][column][items][channels]
+  int channels = 0;                     // output channels: kNarrowFew, or whole halves of vectors
+  int n = 0, pixels = 0;                // those that are wanted;
+  float* sums = nullptr;                // [pixels, to whole vectors][n], and room for a vector behind it
+};
+// Sums in registers: half a vector's channels of three vectors of pixels; four channels of as many pixels as that
+// leaves.
+constexpr int kNarrowVectors = 3, kNarrowFew = 4;
+
 struct Row {
   const void* data = nullptr;
   Type type = Type::kF32;
@@ -48,14 +65,23 @@ struct Row {
 struct Kernels {
   const char* name = "";
   int columns = 16;              // of a tile
+  int lanes = 8;                 // of a vector
   bool multiplies_bf16 = false;  // the CPU has a dot product of bf16 pairs: tile[1][1]
   // [a type][b type]
   void (*tile[2][2])(const TileArgs&) = {};
   void (*store)(const StoreArgs&) = nullptr;
+  void (*narrow[2])(const NarrowArgs&) = {};  // [item type]
   // Codes of k inputs (pack.h) as a bf16 panel, exactly.
   void (*unpack_i8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_f8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_q4)(const void* codes, int64_t k, void* panel) = nullptr;
+  // A row of codes times its scale.
+  void (*decode_i8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;
+  void (*decode_f8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;
+  // out[i * stride + r] = item i of row r, n items of 32 bits (f32, or bf16 pairs); count: whole vectors of rows.
+  void (*transpose)(const void* const* rows, int count, int64_t n, void* out, int64_t stride) = nullptr;
+  // n <= columns elements of two bf16 rows as one row of pairs of a panel, zeros behind them; odd may be null.
+  void (*zip)(const void* even, const void* odd, int64_t n, void* pairs) = nullptr;
   // Rows of n elements; out may be x.
   void (*layer_norm)(Row x, int64_t n, float eps, const float* weight, const float* bias, const float* shift,
                      const float* scale, void* out, Type out_type) = nullptr;
@@ -72,8 +98,8 @@ struct Kernels {
   // stored as p_type; returns the sum of p as stored. new_max out.
   float (*online_softmax)(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p,
                           Type p_type) = nullptr;
-  // o = o * factor + t
-  void (*rescale_add)(float* o, float factor, const float* t, int64_t n) = nullptr;
+  // o = o * factor
+  void (*rescale)(float* o, float factor, int64_t n) = nullptr;
 };
 
 // Null where the build lacks the set; whether the CPU has it is isa.h's business.

@@ -12,7 +12,11 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/tile.inl"
 //
+#include "backend/cpu/math.inl"
+//
 #include "backend/cpu/unpack.inl"
+//
+#include "backend/cpu/narrow.inl"
 //
 #include "backend/cpu/rows.inl"
 

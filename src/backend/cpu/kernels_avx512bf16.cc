@@ -12,7 +12,11 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/tile.inl"
 //
+#include "backend/cpu/math.inl"
+//
 #include "backend/cpu/unpack.inl"
+//
+#include "backend/cpu/narrow.inl"
 //
 #include "backend/cpu/rows.inl"
 
@@ -21,12 +25,13 @@ namespace {
 // Pairs of a row's k and k + 1 against pairs of the panel; k is even (odd rows are padded by the caller).
 template <int R, int V = kVectors>
 void dot_rows(const TileArgs& t) {
+  const long stride = stride_of(t);
   __m512 sum[R][V];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      sum[r][v] = t.more ? _mm512_loadu_ps(t.sums + r * LA_TILE_COLUMNS + v * 16) : _mm512_setzero_ps();
+      sum[r][v] = t.more ? _mm512_loadu_ps(t.sums + r * stride + v * 16) : _mm512_setzero_ps();
   }
   const char* b = static_cast<const char*>(t.b);
   for (long tap = 0; tap < t.taps; ++tap) {
@@ -50,7 +55,7 @@ void dot_rows(const TileArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) _mm512_storeu_ps(t.sums + r * LA_TILE_COLUMNS + v * 16, sum[r][v]);
+    for (int v = 0; v < V; ++v) _mm512_storeu_ps(t.sums + r * stride + v * 16, sum[r][v]);
   }
 }
 
@@ -69,9 +74,12 @@ void dot_tile(const TileArgs& t) {
     default:
       if (t.columns <= Vec::kLanes) return dot_rows<6, 1>(t);
       if (t.columns <= 2 * Vec::kLanes) return dot_rows<6, 2>(t);
+      if (t.columns <= 3 * Vec::kLanes) return dot_rows<6, 3>(t);
       return dot_rows<6>(t);
   }
 }
+
+inline Vec dot_pairs(Vec a, Vec b, Vec sum) { return {_mm512_dpbf16_ps(sum.v, (__m512bh)a.v, (__m512bh)b.v)}; }
 
 }  // namespace
 
@@ -79,6 +87,7 @@ const Kernels* avx512bf16_kernels() {
   static const Kernels kernels = [] {
     Kernels k = fma_kernels("avx512bf16");
     k.tile[1][1] = dot_tile;
+    k.narrow[1] = narrow<dot_pairs>;
     k.multiplies_bf16 = true;
     return k;
   }();

@@ -10,7 +10,24 @@ struct Vec {
     return {_mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16))};
   }
+  // The first n of them, zeros behind.
+  static Vec load_part(const float* p, long n) { return {_mm256_maskload_ps(p, first(n))}; }
+  static Vec load_bf16_part(const unsigned short* p, long n) {
+    unsigned short part[kLanes] = {};
+    for (long i = 0; i < n; ++i) part[i] = p[i];
+    return load_bf16(part);
+  }
+  static Vec first(Vec a, long n) { return {_mm256_and_ps(a.v, _mm256_castsi256_ps(first(n)))}; }
+  static __m256i first(long n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void store_part(float* p, long n) const { _mm256_maskstore_ps(p, first(n), v); }
+  void store_bf16_part(unsigned short* p, long n) const {
+    unsigned short part[kLanes];
+    store_bf16(part);
+    for (long i = 0; i < n; ++i) p[i] = part[i];
+  }
   void store_bf16(unsigned short* p) const {
     __m256i u = _mm256_castps_si256(v);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
@@ -35,6 +52,64 @@ struct Vec {
       return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 23));
     };
     return {_mm256_mul_ps(_mm256_mul_ps(a.v, power(half)), power(rest))};
+  }
+  // The same where a and the result are normal, or a is NaN.
+  static Vec scale2_normal(Vec a, Vec n) {
+    __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23);
+    return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), e))};
+  }
+  // 1 / a and 1 / sqrt(a) to 3 ulp, a normal and positive: an estimate of 12 bits and a step of Newton's.
+  static Vec reciprocal(Vec a) {
+    __m256 r = _mm256_rcp_ps(a.v), rest = _mm256_fnmadd_ps(a.v, r, _mm256_set1_ps(1.0f));
+    return {_mm256_fmadd_ps(r, rest, r)};
+  }
+  static Vec reciprocal_root(Vec a) {
+    __m256 r = _mm256_rsqrt_ps(a.v), rest = _mm256_fnmadd_ps(_mm256_mul_ps(a.v, r), r, _mm256_set1_ps(1.0f));
+    return {_mm256_fmadd_ps(_mm256_mul_ps(r, _mm256_set1_ps(0.5f)), rest, r)};
+  }
+  // Pairs (a, b) turned by pairs (c, s): (a c - b s, b c + a s).
+  static Vec turned(Vec x, Vec cs) {
+    return {_mm256_fmaddsub_ps(x.v, _mm256_moveldup_ps(cs.v),
+                               _mm256_mul_ps(_mm256_permute_ps(x.v, 0xb1), _mm256_movehdup_ps(cs.v)))};
+  }
+  // Two vectors as bf16, one behind the other; sum += what was stored.
+  static void store_and_sum(Vec a, Vec b, unsigned short* p, Vec& sum) {
+    a.store_bf16(p);
+    b.store_bf16(p + kLanes);
+    sum = {_mm256_add_ps(sum.v, _mm256_add_ps(load_bf16(p).v, load_bf16(p + kLanes).v))};
+  }
+  // The lower half of the lanes.
+  void store_half(float* p) const { _mm_storeu_ps(p, _mm256_castps256_ps128(v)); }
+  static bool transpose_short(const float* const*, long, Vec (&)[8]) { return false; }
+  // Row i's lane j becomes row j's lane i.
+  static void transpose(Vec (&m)[8]) {
+    __m256 a[8], b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      a[i] = _mm256_unpacklo_ps(m[i].v, m[i + 1].v);
+      a[i + 1] = _mm256_unpackhi_ps(m[i].v, m[i + 1].v);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {  // b[i + c], half h: column 4 h + c of rows i to i + 3
+      b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+      b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+      b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+      b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+      m[c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x20);
+      m[4 + c].v = _mm256_permute2f128_ps(b[c], b[4 + c], 0x31);
+    }
+  }
+  // Every lane: the sum of its half of the lanes, or of all.
+  Vec half_sums() const {
+    __m256 s = _mm256_add_ps(v, _mm256_permute_ps(v, 0x4e));
+    return {_mm256_add_ps(s, _mm256_permute_ps(s, 0xb1))};
+  }
+  Vec sums() const {
+    __m256 s = half_sums().v;
+    return {_mm256_add_ps(s, _mm256_permute2f128_ps(s, s, 1))};
   }
   float sum() const {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

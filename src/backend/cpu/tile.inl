@@ -37,14 +37,16 @@ inline void step(const void* const* a, long k, const Vec (&b)[V], Vec (&sum)[R][
   }
 }
 
+inline long stride_of(const TileArgs& t) { return t.stride != 0 ? t.stride : LA_TILE_COLUMNS; }
+
 template <typename A, bool kPairs, int R, int V = kVectors>
 void tile_rows(const TileArgs& t) {
+  const long stride = stride_of(t);
   Vec sum[R][V];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v)
-      sum[r][v] = t.more ? Vec::load(t.sums + r * LA_TILE_COLUMNS + v * Vec::kLanes) : Vec::zero();
+    for (int v = 0; v < V; ++v) sum[r][v] = t.more ? Vec::load(t.sums + r * stride + v * Vec::kLanes) : Vec::zero();
   }
   const char* b = static_cast<const char*>(t.b);
   constexpr long kBytes = LA_TILE_COLUMNS * 4;  // of one k in f32, of a pair in bf16
@@ -70,7 +72,7 @@ void tile_rows(const TileArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v].store(t.sums + r * LA_TILE_COLUMNS + v * Vec::kLanes);
+    for (int v = 0; v < V; ++v) sum[r][v].store(t.sums + r * stride + v * Vec::kLanes);
   }
 }
 
@@ -89,7 +91,8 @@ void tile(const TileArgs& t) {
       return tile_rows<A, kPairs, 5>(t);
     default:  // narrow edges are worth their own code only here; a column's sum is the same in each
       if (t.columns <= Vec::kLanes) return tile_rows<A, kPairs, 6, 1>(t);
-      if (t.columns <= 2 * Vec::kLanes) return tile_rows<A, kPairs, 6, 2>(t);
+      if (t.columns <= 2 * Vec::kLanes) return tile_rows < A, kPairs, 6, 2 < kVectors ? 2 : kVectors > (t);
+      if (t.columns <= 3 * Vec::kLanes) return tile_rows < A, kPairs, 6, 3 < kVectors ? 3 : kVectors > (t);
       return tile_rows<A, kPairs, 6>(t);
   }
 }

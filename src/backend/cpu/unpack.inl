@@ -37,4 +37,47 @@ void unpack_q4(const void* codes, int64_t k, void* panel) {
   }
 }
 
+// Codes of one row times its scale.
+template <Vec (*kDecode)(const void*)>
+void decode(const void* codes, int64_t n, float scale, void* out, Type out_type) {
+  const char* p = static_cast<const char*>(codes);
+  for (long i = 0; i < n; i += Vec::kLanes) {
+    char part[Vec::kLanes] = {};
+    if (n - i < Vec::kLanes) __builtin_memcpy(part, p + i, static_cast<unsigned long>(n - i));
+    store_vec(kDecode(n - i < Vec::kLanes ? part : p + i) * Vec::set(scale), out, out_type, i, n - i);
+  }
+}
+
+// A vector's worth of rows.
+inline void transpose_rows(const float* const* rows, long n, float* out, long stride) {
+  Vec m[Vec::kLanes];
+  if (Vec::transpose_short(rows, n, m)) {
+    for (long j = 0; j < n; ++j) m[j].store(out + j * stride);
+    return;
+  }
+  for (long i = 0; i < n; i += Vec::kLanes) {
+#pragma GCC unroll 16
+    for (int r = 0; r < Vec::kLanes; ++r) m[r] = load_f32(rows[r], i, n - i);
+    Vec::transpose(m);
+#pragma GCC unroll 16
+    for (int j = 0; j < Vec::kLanes; ++j) {
+      if (i + j < n) m[j].store(out + (i + j) * stride);
+    }
+  }
+}
+
+void transpose(const void* const* rows, int count, int64_t n, void* out, int64_t stride) {
+  for (int first = 0; first < count; first += Vec::kLanes)
+    transpose_rows(reinterpret_cast<const float* const*>(rows + first), n, static_cast<float*>(out) + first, stride);
+}
+
+// n columns of rows k and k + 1 as a bf16 panel's pairs, zeros for a row that is null and behind column n.
+void zip(const void* even, const void* odd, int64_t n, void* pairs) {
+  for (long c = 0; c < LA_TILE_COLUMNS; c += Vec::kLanes) {
+    Vec low = c < n ? load_vec(even, Type::kBF16, c, n - c) : Vec::zero();
+    Vec high = c < n && odd ? load_vec(odd, Type::kBF16, c, n - c) : Vec::zero();
+    Vec::store_pairs(low, high, static_cast<char*>(pairs) + c * 4);
+  }
+}
+
 }  // namespace

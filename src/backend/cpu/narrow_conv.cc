@@ -1,0 +1,187 @@
+// Convolution with few output channels, as at the end of a decoder. Rows of pixels times a panel would leave most lanes
+// empty, or too few sums to hide a multiply-add's latency; so pixels lie in the lanes, and a weight goes to all of
+// them. Input lines are staged item by item (an item: one channel in f32, or a pair in bf16), each once for all output
+// lines of a piece of work that see it. Sums add up in the same order as the tiles' do.
+#include <algorithm>
+#include <cstring>
+
+#include "backend/cpu/conv.h"
+
+namespace liveavatar::cpu {
+
+namespace {
+
+constexpr int64_t kRowsAtOnce = 8;      // output lines of a piece of work
+constexpr int64_t kFewestPixels = 512;  // below, laying out the weights costs too much
+
+int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+}  // namespace
+
+struct CpuBackend::NarrowConvolution {
+  const Convolution& c;
+  int64_t lanes = 0;
+  int channels = 0;                // as NarrowArgs wants them
+  int64_t items = 0, stretch = 0;  // of a pixel; output pixels of a line at most
+  bool widen = false;              // pixels are bf16 and staged as f32
+
+  int64_t n() const { return c.product.shape.n; }
+  int64_t staged_pixels() const { return round_up(stretch, lanes) + c.kernel[2] - 1; }
+  int64_t pitch() const { return round_up(staged_pixels(), lanes); }
+  int64_t line_items() const { return items * pitch(); }
+  int64_t tile_pixels() const { return kNarrowVectors * lanes * std::max<int64_t>(1, lanes / 2 / channels); }
+};
+
+bool CpuBackend::is_narrow(const Convolution& c) const {
+  const Product& p = c.product;
+  int64_t half = kernels_.lanes / 2, n = p.shape.n, width = p.out->dim(2);
+  bool plain = p.shape.groups == 1 && c.geometry.stride[1] == 1 && c.geometry.stride[2] == 1;
+  bool whole = !c.half || p.shape.k % 2 == 0;  // no channel without its pair
+  return plain && whole && (n <= half || n == 2 * half) && p.epilogue->gate.empty() && width >= kernels_.lanes &&
+         p.rows >= kFewestPixels;
+}
+
+// [tap][items][channels] from the panel, and the bias once for every pixel of a tile.
+void CpuBackend::set_narrow_weights(const NarrowConvolution& n) {
+  const Convolution& c = n.c;
+  const PanelShape& s = c.product.shape;
+  int64_t items = n.items, columns = s.columns;
+  bool pairs = s.dtype == DType::kBF16, split = pairs && !c.half;
+  const float* panel = static_cast<const float*>(c.product.panel(0));
+  narrow_weights_.assign(static_cast<size_t>(s.taps * items * n.channels), 0.0f);
+  float* to = narrow_weights_.data();
+  for (int64_t tap = 0; tap < s.taps; ++tap) {
+    for (int64_t i = 0; i < items; ++i, to += n.channels) {
+      const float* from = panel + (split ? tap * ((items + 1) / 2) + i / 2 : tap * items + i) * columns;
+      if (!split) {
+        std::memcpy(to, from, static_cast<size_t>(s.n) * sizeof(float));
+        continue;
+      }
+      const bf16* both = reinterpret_cast<const bf16*>(from);
+      for (int64_t o = 0; o < s.n; ++o) to[o] = to_f32(both[2 * o + i % 2]);
+    }
+  }
+  narrow_bias_.clear();
+  for (int64_t pixel = 0; c.product.bias && pixel < n.tile_pixels(); ++pixel)
+    narrow_bias_.insert(narrow_bias_.end(), c.product.bias, c.product.bias + s.n);
+}
+
+// Input pixels [first, first + pitch) of a line (null: zeros) -> the stage's line `slot`.
+void CpuBackend::stage_pixels(const NarrowConvolution& n, const char* line, int64_t first, int64_t slot,
+                              ThreadScratch& scratch) {
+  const Convolution& c = n.c;
+  const Tensor& x = *c.product.x;
+  int64_t up = c.geometry.upsample2x ? 1 : 0, width = x.dim(2) << up, pitch = n.pitch();
+  int64_t begin = std::clamp<int64_t>(-first, 0, pitch), end = std::clamp(width - first, begin, pitch);
+  if (line == nullptr) begin = end = 0;
+  std::byte* zeros = scratch.rows.data();
+  std::memset(zeros, 0, c.pixel_bytes());
+  const void** pointers = scratch.pointers.data();
+  std::fill_n(pointers, pitch, zeros);
+  int64_t source = (first + begin) >> up, last = (first + end - 1) >> up;
+  const std::byte* pixels = reinterpret_cast<const std::byte*>(line) + static_cast<size_t>(source) * c.pixel_bytes();
+  if (n.widen && end > begin) {
+    std::byte* copies = zeros + c.pixel_bytes();
+    kernels_.widen(line + static_cast<size_t>(source * c.k) * sizeof(bf16), (last - source + 1) * c.k,
+                   reinterpret_cast<float*>(copies));
+    pixels = copies;
+  }
+  if (up == 0) {
+    for (int64_t i = begin; i < end; ++i, pixels += c.pixel_bytes()) pointers[i] = pixels;
+  } else {
+    for (int64_t i = begin; i < end; ++i)
+      pointers[i] = pixels + static_cast<size_t>(((first + i) >> 1) - source) * c.pixel_bytes();
+  }
+  float* target = reinterpret_cast<float*>(scratch.stage.data()) + slot * n.line_items();
+  kernels_.transpose(pointers, static_cast<int>(pitch), n.items, target, pitch);
+}
+
+// One output line from staged input lines, n.stretch pixels from `column`.
+void CpuBackend::narrow_line(const NarrowConvolution& n, int64_t line, int64_t column, ThreadScratch& scratch) {
+  const Convolution& c = n.c;
+  const Product& p = c.product;
+  const Tensor& residual = p.epilogue->residual;
+  NarrowArgs args;
+  args.lines = reinterpret_cast<const float* const*>(scratch.key_pointers.data());
+  args.line_count = c.lines();
+  args.columns = c.kernel[2];
+  args.items = n.items;
+  args.pitch = n.pitch();
+  args.weights = narrow_weights_.data();
+  args.channels = n.channels;
+  args.n = static_cast<int>(n.n());
+  args.sums = scratch.block_sums.data();
+  int64_t end = std::min(column + n.stretch, p.out->dim(2));
+  for (int64_t at = column; at < end; at += n.tile_pixels()) {
+    args.first = at - column;
+    args.pixels = static_cast<int>(std::min(n.tile_pixels(), end - at));
+    kernels_.narrow[c.half](args);
+    int64_t element = (line * p.out->dim(2) + at) * n.n();
+    StoreArgs store;  // a tile's pixels lie side by side: one row
+    store.sums = args.sums;
+    store.rows = 1;
+    store.columns = args.pixels * args.n;
+    store.bias = narrow_bias_.empty() ? nullptr : narrow_bias_.data();
+    store.act = act_of(p.epilogue->activation);
+    store.residual_type = type_of(residual.dtype);
+    if (!residual.empty())
+      store.residual =
+          static_cast<const char*>(residual.data) + static_cast<size_t>(element) * dtype_bytes(residual.dtype);
+    store.out = static_cast<char*>(p.out->data) + static_cast<size_t>(element) * dtype_bytes(p.out->dtype);
+    store.out_type = type_of(p.out->dtype);
+    kernels_.store(store);
+  }
+}
+
+// Output lines [first_line, first_line + rows) of one frame: an input row stays staged while output rows look at it.
+void CpuBackend::narrow_rows(const NarrowConvolution& n, int64_t first_line, int64_t rows, int64_t column,
+                             ThreadScratch& scratch) {
+  const Convolution& c = n.c;
+  const ConvGeometry& g = c.geometry;
+  int64_t height = c.product.out->dim(1), kernel_rows = c.kernel[1];
+  int64_t front = first_line / height * g.stride[0] - g.zero_frames;
+  auto slot = [&](int64_t frame, int64_t row) { return frame * kernel_rows + row % kernel_rows; };
+  for (int64_t line = first_line; line < first_line + rows; ++line) {
+    int64_t row = line % height, staged = line == first_line ? 0 : kernel_rows - 1;
+    for (int64_t i = 0; i < c.lines(); ++i) {
+      int64_t frame = i / kernel_rows, at = i % kernel_rows;
+      if (at >= staged)
+        stage_pixels(n, c.source_line(front + frame, row - g.pad_top + at), column - g.pad_left, slot(frame, row + at),
+                     scratch);
+      scratch.key_pointers[static_cast<size_t>(i)] =
+          reinterpret_cast<const float*>(scratch.stage.data()) + slot(frame, row + at) * n.line_items();
+    }
+    narrow_line(n, line, column, scratch);
+  }
+}
+
+void CpuBackend::narrow_conv(const Convolution& c) {
+  const Product& p = c.product;
+  int64_t width = p.out->dim(2), height = p.out->dim(1), frames = p.out->dim(0);
+  NarrowConvolution n{c, kernels_.lanes,
+                      p.shape.n <= kNarrowFew ? kNarrowFew : static_cast<int>(round_up(p.shape.n, kernels_.lanes / 2))};
+  n.items = c.half ? c.k / 2 : c.k;
+  n.widen = !c.half && p.x->dtype == DType::kBF16;
+  int64_t fitting = kStageBytes / (c.lines() * n.items * static_cast<int64_t>(sizeof(float)));
+  n.stretch = std::min(width, std::max<int64_t>(fitting / n.tile_pixels(), 1) * n.tile_pixels());
+  set_narrow_weights(n);
+  for (ThreadScratch& s : scratch_) {
+    s.pointers.resize(std::max(s.pointers.size(), static_cast<size_t>(n.pitch())));
+    s.key_pointers.resize(std::max(s.key_pointers.size(), static_cast<size_t>(c.lines())));
+    s.rows.resize(std::max(s.rows.size(), static_cast<size_t>(n.pitch() + 1) * c.pixel_bytes()));
+    s.stage.resize(std::max(s.stage.size(), static_cast<size_t>(c.lines() * n.line_items()) * sizeof(float)));
+    s.block_sums.resize(std::max(s.block_sums.size(), static_cast<size_t>(n.tile_pixels() * n.n() + n.lanes)));
+  }
+  int64_t parts = (width + n.stretch - 1) / n.stretch;
+  int64_t rows =
+      std::clamp<int64_t>(frames * height * parts / (pool_.threads() * int64_t{4}), 1, std::min(kRowsAtOnce, height));
+  int64_t pieces = (height + rows - 1) / rows;
+  pool_.parallel_for(frames * pieces * parts, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t job = begin; job < end; ++job) {
+      int64_t frame = job / parts / pieces, row = job / parts % pieces * rows, column = job % parts * n.stretch;
+      narrow_rows(n, frame * height + row, std::min(rows, height - row), column, scratch_[static_cast<size_t>(thread)]);
+    }
+  });
+}
+
+}  // namespace liveavatar::cpu
