@@ -1,0 +1,175 @@
+"""The engine against PyTorch, side by side in one run: same random weights, same inputs, same threads, bf16.
+
+A target's outputs are compared before anything is timed. The rival is the quickest of PyTorch's variants (eager or compiled; for the VAE also
+bf16 or f32, either memory layout, one or three latents at a time), found by a short trial. Then both sides run in turns.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import torch
+
+import targets
+
+TARGETS = ("dit_1.3b", "dit_14b", "vae", "vae_mini", "wav2vec2", "umt5")
+SAMPLE_MS = 300  # a sample of something quicker is the median of as many runs as fill this
+TOLERANCE = {"bf16": 0.03, "f32": 1e-5}
+
+
+class Engine:
+    """compare_side, which waits for commands."""
+
+    def __init__(self, program, model, folder, args):
+        command = [str(program), model, str(folder), "--threads", str(args.threads), "--dtype", args.dtype]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.description = self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("compare_pytorch: the engine's half ended early; its message is above")
+        return line.strip()
+
+    def ask(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def run(self, count):
+        return [float(ms) for ms in self.ask(f"run {count}").split()]
+
+    def base(self, count):
+        return [float(ms) for ms in self.ask(f"base {count}").split()]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def sample(side, count, has_base):
+    ms = statistics.median(side.run(count))
+    return ms - statistics.median(side.base(count)) if has_base else ms
+
+
+def relative_error(got, want):
+    return float((got - want).double().square().mean().sqrt() / want.double().square().mean().sqrt())
+
+
+def try_variants(target, ours, args):
+    """-> name -> (rival, ms) of those that run and agree; a line for each."""
+    good, quickest = {}, float("inf")
+    for name, make in target.variants(args).items():
+        try:
+            rival = make()
+            error = relative_error(target.visible(ours), target.visible(rival.call()))
+        except Exception as e:  # a compiler can fail in many ways; the others still count
+            print(f"  {name}: not possible here ({str(e).strip().splitlines()[0][:100] if str(e).strip() else type(e).__name__})")
+            continue
+        if error > TOLERANCE[args.dtype] or error != error:
+            sys.exit(f"compare_pytorch: {target.name}, {name}: relative rms error {error:.1e}, more than {TOLERANCE[args.dtype]}: nothing is timed")
+        if args.check_only:
+            print(f"  {name}: error {error:.1e}")
+            good[name] = rival, 0.0
+            continue
+        first = rival.run(1)[0]
+        ms = first if first > 3 * quickest else min(first, *rival.run(1 if first > 2000 else 3))
+        quickest = min(quickest, ms)
+        print(f"  {name}: {ms:.1f} ms in a trial, error {error:.1e}", flush=True)
+        good[name] = rival, ms
+    return good
+
+
+def versus(engine, rival, target, args):
+    """Both in turns -> their samples."""
+    counts = [max(1, round(SAMPLE_MS / max(side.run(1)[0], 1e-3))) for side in (engine, rival)]
+    samples = [[], []]
+    for _ in range(args.repeats):
+        for mine, side, count in zip(samples, (engine, rival), counts):
+            mine.append(sample(side, count, target.has_base))
+    return samples
+
+
+def compare(name, args):
+    program = pathlib.Path(args.build) / "bin/compare_side"
+    with tempfile.TemporaryDirectory(prefix="compare_") as folder:
+        target = targets.make(name, pathlib.Path(folder), args)
+        print(f"{name}: {target.what}", flush=True)
+        engine = Engine(program, target.model, folder, args)
+        engine.ask("check")
+        ours = torch.from_numpy(np.fromfile(pathlib.Path(folder) / "ours.f32", np.float32)).reshape(target.output_shape)
+        good = try_variants(target, ours, args)
+        if not good:
+            sys.exit(f"compare_pytorch: {name}: no variant of PyTorch runs here")
+        result = dict(target=name, what=target.what, engine=engine.description)
+        if not args.check_only:
+            best = min(good, key=lambda n: good[n][1])
+            rival = good[best][0]
+            samples = versus(engine, rival, target, args)
+            result.update(best=best, trials_ms={n: ms for n, (_, ms) in good.items()}, ours_ms=samples[0], pytorch_ms=samples[1])
+            if args.profile:
+                with torch.profiler.profile() as profile:
+                    rival.call()
+                print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+        engine.close()
+    return result
+
+
+def spread(samples):
+    return (max(samples) - min(samples)) / statistics.median(samples)
+
+
+def report(results):
+    print(f"\n{'':10} {'ours ms':>9} {'spread':>7} {'PyTorch ms':>11} {'spread':>7} {'ratio':>6}  PyTorch's best")
+    for r in results:
+        ours, theirs = statistics.median(r["ours_ms"]), statistics.median(r["pytorch_ms"])
+        r["ratio"] = theirs / ours
+        print(f"{r['target']:10} {ours:9.1f} {spread(r['ours_ms']):7.0%} {theirs:11.1f} {spread(r['pytorch_ms']):7.0%} {r['ratio']:6.2f}  {r['best']}")
+
+
+def cpu_kind():
+    lines = dict(line.split(":", 1) for line in pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in line)
+    info = {k.strip(): v.strip() for k, v in lines.items()}
+    flags = info.get("flags", "").split()
+    isa = [f for f in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f in flags]
+    return f"{info.get('model name', 'unknown CPU')}, family {info.get('cpu family', '?')} model {info.get('model', '?')}, {' '.join(isa)}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(TARGETS), help="targets, with commas between: %(default)s")
+    parser.add_argument("--build", default="build/release", help="folder that has bin/compare_side")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16", help="of both sides")
+    parser.add_argument("--variants", default="", help="only those of PyTorch's variants whose name has one of these words in it")
+    parser.add_argument("--json", help="file for all samples")
+    parser.add_argument("--tiny", action="store_true", help="small shapes, to see whether all of this works")
+    parser.add_argument("--check_only", action="store_true", help="compare the outputs, time nothing")
+    parser.add_argument("--profile", action="store_true", help="where PyTorch's time goes")
+    args = parser.parse_args()
+    names = args.only.split(",")
+    unknown = [n for n in names if n not in TARGETS]
+    if unknown:
+        sys.exit(f"compare_pytorch: '{unknown[0]}' is none of {', '.join(TARGETS)}")
+    if not (pathlib.Path(args.build) / "bin/compare_side").exists():
+        sys.exit(f"compare_pytorch: {args.build}/bin/compare_side is not there; build the target compare_side, or give --build DIR")
+    torch.set_num_threads(args.threads)
+    print(f"{cpu_kind()}; {args.threads} threads, {args.dtype}, PyTorch {torch.__version__}")
+    with torch.no_grad():
+        results = [compare(name, args) for name in names]
+    if args.check_only:
+        return
+    report(results)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(dict(cpu=cpu_kind(), threads=args.threads, dtype=args.dtype, torch=torch.__version__,
+                                                           results=results), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
