@@ -172,7 +172,7 @@ class Vae(Target):
             for layout in (True, False):
                 for how, compiler in (("eager", None), ("compiled", compiled)):
                     for latents in (1, 3):
-                        name = f"{how} {'bf16' if dtype == torch.bfloat16 else 'f32'} {'channels last' if layout else 'channels first'}, {latents} at a time"
+                        name = f"{how} {'bf16' if dtype == torch.bfloat16 else 'f32'} {'channels last' if layout else 'channels first'} x{latents}"
                         out[name] = lambda a=dtype, b=layout, c=compiler, d=latents: self.rival(a, b, c, d)
         return out
 
