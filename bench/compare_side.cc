@@ -101,8 +101,8 @@ class DitSide : public Side {
     RingCache& ring = caches_->rings.front();
     ring.filled_latents = geometry_.clip_latents;
     const KeyValues &kept = ring.layers.front(), &cond = caches_->cond.layers.front();
-    const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k}, {"ring_v", kept.v},
-                                                     {"cond_k", cond.k}, {"cond_v", cond.v},
+    const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k},          {"ring_v", kept.v},
+                                                     {"cond_k", cond.k},          {"cond_v", cond.v},
                                                      {"prompt", caches_->prompt}, {"e0", flight.time_projected}};
     for (const auto& [name, place] : places) {
       LA_ASSIGN_OR_RETURN(OwnedTensor value, input(s, inputs, name));
@@ -159,8 +159,8 @@ class AudioSide : public Side {
  public:
   static Expected<std::unique_ptr<Side>> open(const Setting& s, const TensorSource& inputs) {
     auto side = std::make_unique<AudioSide>();
-    LA_ASSIGN_OR_RETURN(side->model_, Wav2Vec2::load_file(s.folder, s.folder + "/weights.safetensors", s.backend,
-                                                          s.budget, s.dtype));
+    LA_ASSIGN_OR_RETURN(side->model_,
+                        Wav2Vec2::load_file(s.folder, s.folder + "/weights.safetensors", s.backend, s.budget, s.dtype));
     LA_ASSIGN_OR_RETURN(side->samples_, input(s, inputs, "samples"));
     LA_ASSIGN_OR_RETURN(OwnedTensor once, side->model_->hidden_states(side->samples()));
     int64_t frames = once.tensor.dim(1);

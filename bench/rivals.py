@@ -57,8 +57,8 @@ def linear(weights, *names, dtype):
 
 
 class DitLayer(nn.Module):
-    """Self-attention to a full ring and the sink, cross-attention to the prompt, FFN, modulation, rounded as in the original: matrices and what
-    they are given in `dtype`, the residual stream and modulation in f32.
+    """Self-attention to a full ring and the sink, cross-attention to the prompt, FFN, modulation, rounded as in the
+    original: matrices and what they are given in `dtype`, the residual stream and modulation in f32.
 
     The ring's keys lie turned in one memory with the sink's, which turn with the video and so afresh in every forward."""
 
@@ -120,8 +120,8 @@ class DitLayer(nn.Module):
 
 
 class VaeDecoder(nn.Module):
-    """The Wan decoder as a stream, some latents at a time: each causal convolution is given its last two input frames again. The past goes in
-    and comes out as a list of tensors, so that a compiler can take a whole step."""
+    """The Wan decoder as a stream, some latents at a time: each causal convolution is given its last two input frames
+    again. The past goes in and comes out as a list of tensors, so that a compiler can take a whole step."""
 
     def __init__(self, weights, dim, dtype, channels_last):
         super().__init__()
@@ -205,7 +205,8 @@ class AudioEncoder(audio_encoder.AudioEncoder):
 
     def embed_positions(self, x):  # [1, T, C]
         conv = self.encoder["pos_conv_embed"]["conv"]
-        y = F.conv1d(x.transpose(1, 2), self.position, conv.bias, padding=self.position.shape[-1] // 2, groups=audio_encoder.POSITION_GROUPS)
+        half, groups = self.position.shape[-1] // 2, audio_encoder.POSITION_GROUPS
+        y = F.conv1d(x.transpose(1, 2), self.position, conv.bias, padding=half, groups=groups)
         return x + F.gelu(y[..., :-1]).transpose(1, 2)
 
     def forward(self, audio):

@@ -1,5 +1,6 @@
 """What compare_pytorch.py compares: shapes, weights made up from a seed, inputs, and PyTorch's variants."""
 
+import itertools
 import json
 import math
 import time
@@ -14,7 +15,8 @@ DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 DIT = {"dit_1.3b": dict(dim=1536, num_heads=12, ffn_dim=8960), "dit_14b": dict(dim=5120, num_heads=40, ffn_dim=13824)}
 DIT_TINY = dict(dim=96, num_heads=4, ffn_dim=160)
 # The parts of the checkpoint that a layer does not use are kept narrow.
-DIT_REST = dict(num_layers=1, freq_dim=16, text_dim=16, text_len=512, audio_dim=16, num_audio_token=4, num_audio_layers=2, audio_inject_layers=[])
+DIT_REST = dict(num_layers=1, freq_dim=16, text_dim=16, text_len=512, audio_dim=16, num_audio_token=4, num_audio_layers=2,
+                audio_inject_layers=[])
 AUDIO = dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, conv=512)
 AUDIO_TINY = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, conv=32)
 TEXT = dict(dim=4096, heads=64, ffn=10240, layers=1, buckets=32, vocabulary=1000, tokens=512)
@@ -83,6 +85,7 @@ class Target:
     def __init__(self, name, folder, args):
         self.name, self.folder, self.dtype = name, folder, DTYPES[args.dtype]
         self.random = torch.Generator().manual_seed(1)
+        self.args = args
         self.build(args.tiny)
         save_file({k: v.contiguous() for k, v in self.weights.items()}, folder / "weights.safetensors")
         save_file({k: v.contiguous() for k, v in self.inputs.items()}, folder / "inputs.safetensors")
@@ -147,13 +150,14 @@ class Vae(Target):
         height, width = (4, 6) if tiny else (32, 48)
         self.weights = made_up(shapes_of(lambda: rivals.vae.VAE(self.dim)), self.random)
         self.weights["decoder.head.2.weight"] *= 0.3  # hardly anything is clamped
-        self.inputs = dict(z=self.noise(4, 16, 1, height, width))
-        self.output_shape = (12, 8 * height, 8 * width, 3)
-        self.what = f"decoder of width {self.dim}, 12 frames of {8 * width} x {8 * height} in a stream"
+        self.latents = self.args.latents
+        self.inputs = dict(z=self.noise(1 + self.latents, 16, 1, height, width))
+        self.output_shape = (4 * self.latents, 8 * height, 8 * width, 3)
+        self.what = f"decoder of width {self.dim}, {4 * self.latents} frames of {8 * width} x {8 * height} in a stream"
 
     def rival(self, dtype, channels_last, compiler, latents):
         m = rivals.VaeDecoder(self.weights, self.dim, dtype, channels_last)
-        z = self.inputs["z"].permute(2, 1, 0, 3, 4)  # [1, 16, 4, h, w]
+        z = self.inputs["z"].permute(2, 1, 0, 3, 4)  # [1, 16, 1 + latents, h, w]
         _, past = m(z[:, :, :1], [], True)
         f, state = compiler(m) if compiler else m, [past]
 
@@ -168,12 +172,12 @@ class Vae(Target):
 
     def every_variant(self):
         out = {}
-        for dtype in {self.dtype, torch.float32}:
-            for layout in (True, False):
-                for how, compiler in (("eager", None), ("compiled", compiled)):
-                    for latents in (1, 3):
-                        name = f"{how} {'bf16' if dtype == torch.bfloat16 else 'f32'} {'channels last' if layout else 'channels first'} x{latents}"
-                        out[name] = lambda a=dtype, b=layout, c=compiler, d=latents: self.rival(a, b, c, d)
+        dtypes = {"bf16": torch.bfloat16, "f32": torch.float32} if self.dtype == torch.bfloat16 else {"f32": torch.float32}
+        layouts = {"channels last": True, "channels first": False}
+        ways = itertools.product(dtypes, layouts, {"eager": None, "compiled": compiled}.items(), sorted({1, self.latents}))
+        for dtype, layout, (how, compiler), latents in ways:
+            choice = dtypes[dtype], layouts[layout], compiler, latents
+            out[f"{how} {dtype} {layout} x{latents}"] = lambda choice=choice: self.rival(*choice)
         return out
 
 
@@ -188,7 +192,8 @@ class Audio(Target):
         self.weights = made_up(shapes_of(lambda: rivals.audio_encoder.AudioEncoder(self.config)), self.random)
         self.inputs = dict(samples=self.noise(samples))
         self.output_shape = (self.config["num_hidden_layers"] + 1, frames, self.config["hidden_size"])
-        self.what = f"{self.config['num_hidden_layers']} layers of width {self.config['hidden_size']} and the extractor, {samples / 16000:g} s of sound"
+        layers, width = self.config["num_hidden_layers"], self.config["hidden_size"]
+        self.what = f"{layers} layers of width {width} and the extractor, {samples / 16000:g} s of sound"
 
     def rival(self, compiler=None):
         m = rivals.AudioEncoder(self.weights, self.config, self.dtype)
@@ -207,8 +212,9 @@ class Text(Target):
         dim, inner = c["dim"], c["ffn"]
         shapes = {"token_embedding.weight": (c["vocabulary"], dim), "norm.weight": (dim,)}
         for i in range(c["layers"]):
-            layer = {"norm1": (dim,), "norm2": (dim,), "attn.q": (dim, dim), "attn.k": (dim, dim), "attn.v": (dim, dim), "attn.o": (dim, dim),
-                     "ffn.gate.0": (inner, dim), "ffn.fc1": (inner, dim), "ffn.fc2": (dim, inner), "pos_embedding.embedding": (c["buckets"], c["heads"])}
+            layer = {"norm1": (dim,), "norm2": (dim,), "pos_embedding.embedding": (c["buckets"], c["heads"]),
+                     "ffn.gate.0": (inner, dim), "ffn.fc1": (inner, dim), "ffn.fc2": (dim, inner)}
+            layer.update({f"attn.{part}": (dim, dim) for part in "qkvo"})
             shapes.update({f"blocks.{i}.{k}.weight": v for k, v in layer.items()})
         self.weights = made_up(shapes, self.random)
         for name, value in self.weights.items():
