@@ -1,0 +1,219 @@
+"""The engine against PyTorch, side by side in one run: same random weights, same inputs, same threads, bf16.
+
+A target's outputs are compared before anything is timed. The rival is the quickest of PyTorch's variants (eager or
+compiled; for the VAE also bf16 or f32, either memory layout, one or three latents at a time), found by a short trial.
+Then both sides run in turns, of which those count that other programs disturbed least.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import torch
+
+import targets
+
+TARGETS = ("dit_1.3b", "dit_14b", "vae", "vae_mini", "wav2vec2", "umt5")
+SAMPLE_MS = 300  # a sample of something quicker is the median of as many runs as fill this
+SLOW_MS = 2000  # what takes longer is tried once
+DISTURBED = 0.1  # other programs' share of all CPUs, from which on a turn does not count
+TOLERANCE = {"bf16": 0.03, "f32": 1e-5}
+
+
+class Engine:
+    """compare_side, which waits for commands."""
+
+    def __init__(self, program, model, folder, args):
+        command = [str(program), model, str(folder), "--threads", str(args.threads), "--dtype", args.dtype]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.description = self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit("compare_pytorch: the engine's half ended early; its message is above")
+        return line.strip()
+
+    def ask(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.answer()
+
+    def run(self, count):
+        return [float(ms) for ms in self.ask(f"run {count}").split()]
+
+    def base(self, count):
+        return [float(ms) for ms in self.ask(f"base {count}").split()]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def sample(side, count, has_base):
+    ms = statistics.median(side.run(count))
+    return ms - statistics.median(side.base(count)) if has_base else ms
+
+
+def relative_error(got, want):
+    return float((got - want).double().square().mean().sqrt() / want.double().square().mean().sqrt())
+
+
+def try_variants(target, ours, args):
+    """-> name -> (rival, ms) of those that run and agree; a line for each."""
+    good, quickest = {}, float("inf")
+    for name, make in target.variants(args).items():
+        try:
+            rival = make()
+            begin = time.perf_counter()
+            out = rival.call()
+            first = (time.perf_counter() - begin) * 1e3
+        except Exception as e:  # a compiler can fail in many ways; the others still count
+            print(f"  {name}: not possible here ({(str(e).strip() or type(e).__name__).splitlines()[0][:100]})")
+            continue
+        error = relative_error(target.visible(ours), target.visible(out))
+        if error > TOLERANCE[args.dtype] or error != error:
+            sys.exit(f"compare_pytorch: {target.name}, {name}: relative rms error {error:.1e}, more than "
+                     f"{TOLERANCE[args.dtype]}: nothing is timed")
+        if args.check_only:
+            print(f"  {name}: error {error:.1e}")
+            good[name] = rival, 0.0
+            continue
+        if not name.startswith("eager"):  # what it is given the second time can be of another layout, and is compiled for anew
+            rival.call()
+            first = rival.run(1)[0]
+        ms = first if first > min(SLOW_MS, 3 * quickest) else min(rival.run(3))
+        quickest = min(quickest, ms)
+        print(f"  {name}: {ms:.1f} ms in a trial, error {error:.1e}", flush=True)
+        good[name] = rival, ms
+    return good
+
+
+class Crowd:
+    """What other programs take of the CPUs while something runs."""
+
+    def __init__(self, engine):
+        self.pids, self.since = (os.getpid(), engine.process.pid), None
+
+    def read(self):
+        """Ticks of everybody, of us, and those that were there to be had."""
+        all_cpus = [int(x) for x in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        own = 0
+        for pid in self.pids:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            own += int(fields[11]) + int(fields[12])
+        idle = all_cpus[3] + all_cpus[4]
+        return sum(all_cpus) - idle, own, sum(all_cpus)
+
+    def start(self):
+        self.since = self.read()
+
+    def share(self):
+        busy, own, ticks = (now - then for now, then in zip(self.read(), self.since))
+        return max(0.0, (busy - own) / max(1, ticks))
+
+
+def versus(engine, rival, trial_ms, target, args):
+    """Both in turns -> their samples, and what others took of the CPUs. A turn that was disturbed is taken again, while patience lasts."""
+    fill_ms = 0 if args.tiny else SAMPLE_MS
+    counts = [max(1, round(fill_ms / ms)) for ms in (engine.run(1)[0], trial_ms)]
+    turns, crowd = [], Crowd(engine)
+    for _ in range(2 * args.repeats):
+        crowd.start()
+        times = [sample(side, count, target.has_base) for side, count in zip((engine, rival), counts)]
+        turns.append((crowd.share(), *times))
+        print(f"  ours {times[0]:.1f} ms, PyTorch {times[1]:.1f} ms, others {turns[-1][0]:.0%}", flush=True)
+        if sum(share < DISTURBED for share, *_ in turns) == args.repeats:
+            break
+    quiet = sorted(turns, key=lambda turn: turn[0])[:args.repeats]
+    return [turn[1] for turn in quiet], [turn[2] for turn in quiet], max(turn[0] for turn in quiet)
+
+
+def compare(name, args):
+    program = pathlib.Path(args.build) / "bin/compare_side"
+    with tempfile.TemporaryDirectory(prefix="compare_") as folder:
+        target = targets.make(name, pathlib.Path(folder), args)
+        print(f"{name}: {target.what}", flush=True)
+        engine = Engine(program, target.model, folder, args)
+        engine.ask("check")
+        ours = torch.from_numpy(np.fromfile(pathlib.Path(folder) / "ours.f32", np.float32)).reshape(target.output_shape)
+        good = try_variants(target, ours, args)
+        if not good:
+            sys.exit(f"compare_pytorch: {name}: no variant of PyTorch runs here")
+        result = dict(target=name, what=target.what, engine=engine.description)
+        if not args.check_only:
+            best = min(good, key=lambda n: good[n][1])
+            rival, trial_ms = good[best]
+            ours_ms, pytorch_ms, others = versus(engine, rival, trial_ms, target, args)
+            trials_ms = {n: ms for n, (_, ms) in good.items()}
+            result.update(best=best, trials_ms=trials_ms, ours_ms=ours_ms, pytorch_ms=pytorch_ms, others=others)
+            if args.profile:
+                with torch.profiler.profile() as profile:
+                    rival.call()
+                print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+        engine.close()
+    return result
+
+
+def spread(samples):
+    return (max(samples) - min(samples)) / statistics.median(samples)
+
+
+def report(results):
+    print(f"\n{'':10} {'ours ms':>9} {'spread':>7} {'PyTorch ms':>11} {'spread':>7} {'ratio':>6} {'others':>7}  PyTorch's best")
+    for r in results:
+        ours, theirs = statistics.median(r["ours_ms"]), statistics.median(r["pytorch_ms"])
+        r["ratio"] = theirs / ours
+        print(f"{r['target']:10} {ours:9.1f} {spread(r['ours_ms']):7.0%} {theirs:11.1f} {spread(r['pytorch_ms']):7.0%} "
+              f"{r['ratio']:6.2f} {r['others']:7.0%}  {r['best']}")
+
+
+def cpu_kind():
+    lines = dict(line.split(":", 1) for line in pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines() if ":" in line)
+    info = {k.strip(): v.strip() for k, v in lines.items()}
+    flags = info.get("flags", "").split()
+    isa = [f for f in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f in flags]
+    return f"{info.get('model name', 'unknown CPU')}, family {info.get('cpu family', '?')} model {info.get('model', '?')}, {' '.join(isa)}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(TARGETS), help="targets, with commas between: %(default)s")
+    parser.add_argument("--build", default="build/release", help="folder that has bin/compare_side")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16", help="of both sides")
+    parser.add_argument("--variants", default="", help="only those of PyTorch's variants whose name has one of these words in it")
+    parser.add_argument("--json", help="file for all samples")
+    parser.add_argument("--tiny", action="store_true", help="small shapes, to see whether all of this works")
+    parser.add_argument("--check_only", action="store_true", help="compare the outputs, time nothing")
+    parser.add_argument("--profile", action="store_true", help="where PyTorch's time goes")
+    parser.add_argument("--latents", type=int, default=3, help="of a VAE's timed run, four frames each")
+    args = parser.parse_args()
+    names = args.only.split(",")
+    unknown = [n for n in names if n not in TARGETS]
+    if unknown:
+        sys.exit(f"compare_pytorch: '{unknown[0]}' is none of {', '.join(TARGETS)}")
+    if not (pathlib.Path(args.build) / "bin/compare_side").exists():
+        sys.exit(f"compare_pytorch: {args.build}/bin/compare_side is not there; build the target compare_side, or give --build DIR")
+    torch.set_num_threads(args.threads)
+    print(f"{cpu_kind()}; {args.threads} threads, {args.dtype}, PyTorch {torch.__version__}")
+    with torch.no_grad():
+        results = [compare(name, args) for name in names]
+    if args.check_only:
+        return
+    report(results)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(dict(cpu=cpu_kind(), threads=args.threads, dtype=args.dtype, torch=torch.__version__,
+                                                           results=results), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
