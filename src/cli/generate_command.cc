@@ -8,9 +8,10 @@
 #include "cli/commands.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"
+#include "cli/video_job.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
-#include "pipeline/job_plan.h"
+#include "pipeline/job.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -191,39 +192,6 @@ std::string default_output(const Flags& f) {
   return (fs::path(f.save_dir) / name).string();
 }
 
-// The video never keeps a half-written file that nobody can open: nothing made yet means no file.
-Status write_video(Engine& engine, Flags& f, const JobInfo& info, int64_t& frames) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(f.save_file, info, f.job.audio));
-  Status written;
-  Status made = engine.generate(f.job, [&](const VideoBlock& block) {
-    written = file->append(block);
-    if (written.ok()) frames += block.frames;
-    return written.ok() && g_stop_requests == 0;
-  });
-  Status finished = file->finish();
-  if (frames == 0) {
-    std::error_code ignored;
-    std::filesystem::remove(f.save_file, ignored);
-  }
-  LA_RETURN_IF_ERROR(written);
-  LA_RETURN_IF_ERROR(made);
-  return finished;
-}
-
-// The plan of the job; what cannot fit is refused here, before a weight is read.
-Expected<Verdict> judge_job(Flags& f) {
-  LA_RETURN_IF_ERROR(drop_idle_paging(f.engine, f.job));
-  LA_ASSIGN_OR_RETURN(PlanRequest plan, plan_request(f.engine, f.job));
-  LA_ASSIGN_OR_RETURN(PlanRequest request, settle(plan, f.engine.memory_budget_bytes));
-  LA_RETURN_IF_ERROR(check_fits(request, f.engine.memory_budget_bytes));
-  if (request.paged() && !f.quiet) {
-    std::fprintf(stderr, "note: %ld of %ld layers stay in memory, the others are read from %s\n",
-                 long(request.resident()), long(request.shapes.dit.layers),
-                 f.engine.packed_dit.empty() ? f.engine.paging_dir.c_str() : f.engine.packed_dit.c_str());
-  }
-  return judge(request, f.engine.memory_budget_bytes);
-}
-
 // What is said at the end, and written with --report.
 Status conclude(const Flags& f, const JobInfo& info, const Truth& truth) {
   if (truth.frames > 0 && !f.quiet) {
@@ -246,10 +214,11 @@ int run(Flags& f, const Verdict& verdict) {
     clock.begin(p.stage);
     line.update(p, info->fps);
   };
-  int64_t frames = 0;
-  Status status = write_video(**engine, f, *info, frames);
+  VideoRun video;
+  Status status = write_video(
+      **engine, f.job, *info, f.save_file, [] { return g_stop_requests == 0; }, video);
   line.finish();
-  Status reported = conclude(f, *info, truth_of(verdict, **engine, clock, frames));
+  Status reported = conclude(f, *info, truth_of(verdict, **engine, clock, video.frames));
   bool stopped = status.code() == ErrorCode::kCancelled;
   if (stopped && !f.quiet) std::fprintf(stderr, "stopped; the video up to here is complete\n");
   if (stopped) return 130;
@@ -272,7 +241,7 @@ int generate(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  auto verdict = judge_job(f);
+  auto verdict = judge_job(f.engine, f.job, f.quiet);
   return verdict.ok() ? run(f, *verdict) : report(verdict.status());
 }
 

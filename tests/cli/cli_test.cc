@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "media/audio.h"
@@ -319,9 +320,37 @@ TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
   for (const char* key : {"predicted_peak_bytes", "measured_peak_bytes", "run_bytes_read", "turns"})
     EXPECT_NE(json.find(key), std::string::npos) << key;
   expect_refusal(run("bench --shape mini"), 2, "--synthetic");
+  expect_refusal(run("bench --synthetic --audio x.wav"), 2, "--audio");
   const std::string tight = "bench --shape mini --synthetic --quiet --size '128*128' --memory_budget ";
   expect_refusal(run(tight + "55MiB"), 1, "--paging_dir");
   expect_refusal(run(tight + "40MiB"), 1, "with all layers paged");
+}
+
+TEST_F(CliTest, BenchMeasuresTheWholeWayAndLeavesNothing) {
+  fs::create_directory(path("tmp"));
+  Outcome o;
+  {
+    const std::string flags = " --size '64*64' --num_clip 1 --infer_frames 12 --repeats 1 --quiet --json ";
+    setenv("TMPDIR", path("tmp").c_str(), 1);
+    o = run("bench --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice + flags + path("b.json"));
+    unsetenv("TMPDIR");
+  }
+  ASSERT_EQ(o.code, 0) << o.text;
+  EXPECT_TRUE(fs::is_empty(path("tmp")));
+  EXPECT_NE(o.text.find("time_to_first_frame_s"), std::string::npos) << o.text;
+  nlohmann::json json = nlohmann::json::parse(std::ifstream(path("b.json")));
+  EXPECT_EQ(json["mini.frames"], 12);
+  EXPECT_GT(json["mini.file_bytes"], 0);
+  double rate = json["mini.frames_per_second"], job = json["mini.job_s"], first = json["mini.time_to_first_frame_s"];
+  EXPECT_GT(first, 0);
+  EXPECT_LE(first, job);
+  EXPECT_GE(json["mini.frames_per_second.highest"], rate);
+  EXPECT_LE(json["mini.frames_per_second.lowest"], rate);
+  double sum = 0;
+  for (auto& [key, value] : json.items())
+    if (key.starts_with("mini.seconds.") && !key.ends_with("est")) sum += value.get<double>();
+  EXPECT_NEAR(sum, job, 0.02 * job);
+  expect_refusal(run("bench --ckpt_dir /nowhere --image " + kPortrait + " --audio " + kVoice), 1, "/nowhere");
 }
 
 TEST_F(CliTest, InfoFindsWhatIsWrong) {
