@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
 #include "media/image.h"
@@ -91,6 +92,8 @@ void add_both(CLI::App& app, Flags& f) {
   app.add_option("--paging_dir", f.bench.paging_dir, "Where the weights go when they do not fit into the budget");
   app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
   app.add_option("--dtype", r.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str();
+  add_weights_dtype(app, r.weights_dtype);
+  add_kv_dtype(app, r.kv_dtype);
   app.add_option("--threads", r.threads, "CPU threads")->check(CLI::Range(0, 1024));
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
@@ -101,8 +104,16 @@ constexpr double kGiB = double(size_t{1} << 30);
 std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes) {
   const PlanRequest& r = b.request;
   nlohmann::ordered_json json;
-  json["job"] = {{"shape", f.shape},   {"width", r.width}, {"height", r.height}, {"clip_frames", r.clip_frames},
-                 {"blocks", r.blocks}, {"steps", r.steps}, {"dtype", r.dtype},   {"device", r.device}};
+  json["job"] = {{"shape", f.shape},
+                 {"width", r.width},
+                 {"height", r.height},
+                 {"clip_frames", r.clip_frames},
+                 {"blocks", r.blocks},
+                 {"steps", r.steps},
+                 {"dtype", r.dtype},
+                 {"weights_dtype", r.weights_dtype.empty() ? r.dtype : r.weights_dtype},
+                 {"kv_dtype", r.kv_dtype.empty() ? r.dtype : r.kv_dtype},
+                 {"device", r.device}};
   json["budget_bytes"] = f.bench.budget_bytes;
   json["predicted_peak_bytes"] = b.plan.peak_bytes;
   json["measured_peak_bytes"] = measured_bytes;
@@ -194,6 +205,8 @@ Status set_pipeline(Flags& f) {
   const PlanRequest& r = f.bench.request;
   p.engine.device = r.device;
   p.engine.dtype = r.dtype;
+  p.engine.weights_dtype = r.weights_dtype;
+  p.engine.kv_dtype = r.kv_dtype;
   p.engine.threads = r.threads;
   p.engine.memory_budget_bytes = f.bench.budget_bytes;
   p.engine.paging_dir = f.bench.paging_dir;

@@ -6,6 +6,8 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/original_flags.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"
 #include "cli/video_job.h"
@@ -26,6 +28,7 @@ void on_stop_signal(int) {
 struct Flags {
   EngineOptions engine;
   Job job;
+  OriginalFlags original;
   std::string fit = "cover";
   std::string save_file, save_dir, report_file;
   bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
@@ -49,7 +52,6 @@ constexpr Accepted kAccepted[] = {{"task", true},
                                   {"ulysses_size", true},
                                   {"t5_fsdp", false},
                                   {"dit_fsdp", false},
-                                  {"t5_cpu", false},
                                   {"training_config", true},
                                   {"load_lora", false},
                                   {"convert_model_dtype", false},
@@ -57,7 +59,6 @@ constexpr Accepted kAccepted[] = {{"task", true},
                                   {"num_gpus_dit", true},
                                   {"enable_vae_parallel", false},
                                   {"offload_kv_cache", false},
-                                  {"offload_model", true},
                                   {"sample_guide_scale", true},
                                   {"using_merged_ckpt", false},
                                   {"drop_motion_noisy", false},
@@ -134,15 +135,8 @@ void add_machine(CLI::App& app, Flags& f) {
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str()
       ->group("Model and machine");
-  app.add_option("--weights_dtype", f.engine.weights_dtype,
-                 "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype);\n"
-                 "a half or a quarter of the memory, see docs/quantisation.md")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4"}))
-      ->group("Model and machine");
-  app.add_option("--kv_dtype", f.engine.kv_dtype,
-                 "The video model's keys and values: bf16, int8 or fp8 (default: as --dtype)")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8"}))
-      ->group("Model and machine");
+  add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
+  add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
   app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
       ->check(CLI::Range(0, 1024))
@@ -167,6 +161,7 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--report", f.report_file, "Write plan and truth as JSON: peak memory by tenant, seconds by stage")
       ->group("Model and machine");
   app.add_flag("--quiet", f.quiet, "Print errors only")->group("Model and machine");
+  add_original_flags(app, f.original, "Model and machine");
   for (const Accepted& a : kAccepted) {
     std::string name = "--" + std::string(a.name);
     if (a.takes_value) {
@@ -177,13 +172,15 @@ void add_machine(CLI::App& app, Flags& f) {
   }
 }
 
-void say_what_is_ignored(const Flags& f) {
+void say_what_flags_come_to(const Flags& f) {
+  if (f.quiet) return;
+  for (const std::string& line : explain(f.original)) std::fprintf(stderr, "note: %s\n", line.c_str());
   std::string names;
   for (const Accepted& a : kAccepted) {
     if (f.app->count("--" + std::string(a.name)) > 0 && std::string(a.name) != "load_lora")
       names += " --" + std::string(a.name);
   }
-  if (!names.empty() && !f.quiet) std::fprintf(stderr, "note: accepted without effect here:%s\n", names.c_str());
+  if (!names.empty()) std::fprintf(stderr, "note: accepted without effect here:%s\n", names.c_str());
 }
 
 std::string default_output(const Flags& f) {
@@ -234,7 +231,7 @@ int generate(Flags& f) {
   if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   if (f.save_file.empty()) f.save_file = default_output(f);
-  say_what_is_ignored(f);
+  say_what_flags_come_to(f);
   int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {
     std::fprintf(stderr,
@@ -242,7 +239,9 @@ int generate(Flags& f) {
                  long(f.job.infer_frames), long(rounded));
   }
   auto verdict = judge_job(f.engine, f.job, f.quiet);
-  return verdict.ok() ? run(f, *verdict) : report(verdict.status());
+  if (!verdict.ok()) return report(verdict.status());
+  Status allowed = check_original_flags(f.original, verdict->request);
+  return allowed.ok() ? run(f, *verdict) : report(allowed);
 }
 
 }  // namespace

@@ -91,14 +91,17 @@ TEST_F(CliTest, UnknownFlagsAndCommandsGetTheNearestOne) {
 }
 
 TEST_F(CliTest, DashesWorkAndForeignFlagsAreTakenWithALine) {
-  Outcome o = run("generate --ckpt-dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
-                  " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True "
-                  "--fp8 --save-file " +
-                  path("a.mp4"));
+  Outcome o =
+      run("generate --ckpt-dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
+          " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True --t5_cpu "
+          "--fp8 --save-file " +
+          path("a.mp4"));
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_NE(o.text.find("accepted without effect"), std::string::npos);
   EXPECT_NE(o.text.find("--num_gpus_dit"), std::string::npos);
   EXPECT_EQ(o.text.find("--fp8"), std::string::npos);
+  EXPECT_NE(o.text.find("note: --offload_model True: "), std::string::npos) << o.text;
+  EXPECT_NE(o.text.find("note: --t5_cpu: "), std::string::npos) << o.text;
   EXPECT_NE(o.text.find("--infer_frames 10 becomes 12"), std::string::npos);
   EXPECT_TRUE(fs::exists(path("a.mp4")));
 }
@@ -307,6 +310,57 @@ TEST_F(CliTest, ConvertWritesAFileThatGenerateAndInfoTake) {
   expect_refusal(generate("--dit /nowhere"), 1, "/nowhere");
   expect_refusal(run("convert --quiet --ckpt_dir /nowhere --out " + file), 1, "/nowhere/config.json");
   expect_refusal(run("convert --quiet --ckpt_dir " + kMini + " --out /nowhere/x"), 1, "/nowhere/x");
+}
+
+// False keeps all layers in memory, so that a job that would page is refused; plan says what the flags come to.
+TEST_F(CliTest, TheOriginalsOffloadFlagIsObeyed) {
+  std::string file = path("mini.packed");
+  ASSERT_EQ(run("convert --quiet --ckpt_dir " + kMini + " --out " + file).code, 0);
+  ASSERT_EQ(generate("--dit " + file + " --report " + path("r.json")).code, 0);
+  size_t whole = nlohmann::json::parse(std::ifstream(path("r.json")))["predicted_peak_bytes"];
+  const std::string tight = "--memory_budget " + std::to_string(whole - (2 << 20));
+  EXPECT_EQ(generate("--dit " + file + " " + tight + " --offload_model True").code, 0);
+  auto plan = [&](const std::string& more) {
+    return nlohmann::json::parse(run("plan --json --ckpt_dir " + kMini + " --size '64*64' --infer_frames 12 --dit " +
+                                     file + " --memory_budget 20MiB " + more)
+                                     .text);
+  };
+  EXPECT_EQ(plan("")["paging"]["resident_layers"], 0);
+  EXPECT_EQ(plan("--offload_model False")["paging"]["resident_layers"], 6);
+  fs::remove(path("out.mp4"));
+  expect_refusal(generate("--dit " + file + " " + tight + " --offload_model false"), 2, "--offload_model False: only");
+  expect_refusal(generate("--offload_model maybe"), 2, "choose True or False");
+  Outcome said = run("plan --shape mini --size '64*64' --offload_model True --t5_cpu");
+  EXPECT_NE(said.text.find("--offload_model True: "), std::string::npos) << said.text;
+  EXPECT_NE(said.text.find("--t5_cpu: "), std::string::npos) << said.text;
+}
+
+// The types that generate takes: the file is narrower, says so, and is read with the same flag.
+TEST_F(CliTest, ConvertAndBenchTakeNarrowWeights) {
+  std::string wide = path("wide.packed"), file = path("narrow.packed");
+  ASSERT_EQ(run("convert --quiet --ckpt_dir " + kMini + " --out " + wide).code, 0);
+  for (const char* type : {"int8", "q4"}) {
+    const std::string flag = std::string(" --weights_dtype ") + type;
+    Outcome converted = run("convert --quiet --ckpt_dir " + kMini + " --out " + file + flag);
+    ASSERT_EQ(converted.code, 0) << converted.text;
+    EXPECT_LT(fs::file_size(file), fs::file_size(wide) * 3 / 4) << type;
+    expect_refusal(generate("--dit " + file), 2, "--weights_dtype");
+    EXPECT_EQ(generate("--dit " + file + flag).code, 0);
+    fs::remove(path("out.mp4"));
+  }
+  expect_refusal(run("convert --ckpt_dir " + kMini + " --out " + file + " --weights_dtype int4"), 2, "--weights_dtype");
+  expect_refusal(run("convert --quiet --ckpt_dir " + kMini + " --out " + file + " --gguf /nowhere.gguf"), 1,
+                 "--gguf /nowhere.gguf: no such file");
+  const std::string bench = "bench --shape mini --synthetic --quiet --size '64*64' --blocks 1 --sample_steps 1 --json ";
+  auto planned = [&](const std::string& more) {
+    Outcome o = run(bench + path("b.json") + more);
+    EXPECT_EQ(o.code, 0) << o.text;
+    return nlohmann::json::parse(std::ifstream(path("b.json")));
+  };
+  nlohmann::json bf16 = planned(""), q4 = planned(" --weights_dtype q4 --kv_dtype int8");
+  EXPECT_LT(q4["predicted_peak_bytes"], bf16["predicted_peak_bytes"]);
+  EXPECT_NE(q4["blocks"][0]["latents"], bf16["blocks"][0]["latents"]);
+  EXPECT_EQ(q4["job"]["weights_dtype"], "q4");
 }
 
 TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
