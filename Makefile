@@ -22,6 +22,7 @@ demo: build
 ## make test       the suite (a few minutes); PRESET=debug runs it under ASan and UBSan, PRESET=tsan under TSan
 test: build tools-deps
 	ctest --preset $(PRESET) $(CTEST_FLAGS)
+	@grep -h '^callgrind\.' $(BUILD)/Testing/Temporary/LastTest.log || true
 
 ## make test-all   the suite with the long tests (label slow)
 test-all: build tools-deps
@@ -36,6 +37,7 @@ deps:
 	@scripts/install-deps
 
 tools-deps:
+	@scripts/install-deps bench/packages.txt
 	@tools/mini/install
 
 ## make format     clang-format over the sources

@@ -79,8 +79,8 @@ struct JobInfo {
 
 // Consecutive frames, ready to show. The memory is the engine's, valid during the callback only.
 struct VideoBlock {
-  int64_t first_frame = 0;  // position in the video; blocks arrive in order without gaps
-  int64_t frames = 0;       // 12, fewer at the end
+  int64_t first_frame = 0;  // position in the video; they arrive in order without gaps
+  int64_t frames = 0;       // 4: what the decoder makes at a time; fewer at the end
   int64_t width = 0, height = 0;
   const uint8_t* rgb = nullptr;  // [frames, height, width, 3]
 };
@@ -102,7 +102,7 @@ class Engine {
 
   // Checks the job's picture, sound and numbers and says what it will make.
   virtual Expected<JobInfo> describe(const Job& job) = 0;
-  // Runs the job on the calling thread; on_block gets every block as soon as it is decoded.
+  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded.
   virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
   virtual size_t memory_used_bytes() const = 0;
   virtual size_t memory_peak_bytes() const = 0;
@@ -116,6 +116,7 @@ class VideoFile {
   // audio may be empty: a silent video.
   static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info,
                                                      const std::string& audio);
+  // Copies the frames; they are encoded on the file's own thread. What goes wrong there is said by the next call.
   virtual Status append(const VideoBlock& block) = 0;
   virtual Status finish() = 0;  // to be called also after a stop or an error, so that the file ends properly
 };

@@ -1,9 +1,13 @@
-// `liveavatar bench`: the video model of any shape at work on made-up weights, inside a budget.
+// `liveavatar bench`: a checkpoint's whole way from portrait and voice to a video file; or the video model of any shape
+// at work on made-up weights, inside a budget.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
 #include "media/image.h"
 #include "pipeline/bench.h"
@@ -13,28 +17,73 @@ namespace liveavatar::cli {
 namespace {
 
 struct Flags {
-  BenchOptions bench;
+  BenchOptions bench;             // with --synthetic
+  PipelineBenchOptions pipeline;  // without; what both know is in bench.request
   std::string shape = "mini", size = "128*128", json_file;
   int64_t infer_frames = 48;
-  bool synthetic = false, quiet = false;
+  bool synthetic = false, quiet = false, no_online_decode = false;
+  CLI::App* app = nullptr;
 };
 
 constexpr const char* kFooter =
     "Examples:\n"
-    "  liveavatar bench --shape mini --synthetic\n"
+    "  liveavatar bench                                 the mini model and the demo of the repository\n"
+    "  liveavatar bench --ckpt_dir models/mini --audio speech.wav --repeats 5 --json figures.json\n"
     "  liveavatar bench --shape 14b --synthetic --size \"384*256\" --infer_frames 12 --blocks 1 --sample_steps 1 \\\n"
     "    --memory_budget 8GiB --paging_dir /var/tmp\n"
-    "Weights, sound, prompt and portrait are made up: the pictures mean nothing, memory, reading and time are real.\n"
-    "Keys of --json: docs/paging.md.";
+    "Of a checkpoint: loading, conditioning, sampling, decoding, encoding and muxing, as `generate` does; the video "
+    "goes\n"
+    "into a temporary file. --synthetic: weights, sound, prompt and portrait are made up: the pictures mean nothing,\n"
+    "memory, reading and time are real. Keys of --json: docs/performance.md, of --synthetic: docs/paging.md.";
 
-void add_flags(CLI::App& app, Flags& f) {
+constexpr const char* kMiniDir = "models/mini";
+
+void add_checkpoint(CLI::App& app, Flags& f) {
+  PipelineBenchOptions& p = f.pipeline;
+  p.job.image = "assets/demo/portrait.png";
+  p.job.audio = "assets/demo/voice.wav";
+  p.job.prompt = "A friendly cartoon character talks to the camera.";
+  const char* group = "Of a checkpoint";
+  app.add_option("--ckpt_dir", p.engine.checkpoint_dir, "Checkpoint folder (default: models/mini, if it is there)")
+      ->group(group);
+  app.add_option("--image", p.job.image, "The portrait")->capture_default_str()->group(group);
+  app.add_option("--audio", p.job.audio, "The voice")->capture_default_str()->group(group);
+  app.add_option("--prompt", p.job.prompt, "The sentence")->capture_default_str()->group(group);
+  app.add_option("--num_clip", p.job.num_clip, "At most so many clips (default: as long as the voice)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->group(group);
+  app.add_option("--repeats", p.repeats, "Runs to measure, after one that warms up")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--no_online_decode", f.no_online_decode, "Decode at the end")->group(group);
+}
+
+void add_synthetic(CLI::App& app, Flags& f) {
   PlanRequest& r = f.bench.request;
+  const char* group = "Made-up weights";
+  app.add_flag("--synthetic", f.synthetic, "Make the weights up, of --shape")->group(group);
   app.add_option("--shape", f.shape, "14b, 1.3b or mini")
       ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
-      ->capture_default_str();
-  app.add_flag("--synthetic", f.synthetic, "Make the weights up (the only kind of bench today)")->required();
-  app.add_option("--size", f.size, "Of the video, as \"width*height\"")->capture_default_str();
-  app.add_option("--blocks", r.blocks, "Blocks of 12 frames")->check(CLI::Range(1, 100000))->capture_default_str();
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--blocks", r.blocks, "Blocks of 12 frames")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--resident_layers", f.bench.resident_layers, "Page all but so many layers, whatever the budget")
+      ->check(CLI::Range(0, 1024))
+      ->group(group);
+  app.add_option("--resident_rings", f.bench.resident_rings,
+                 "Page keys and values of all but so many of steps times layers")
+      ->check(CLI::Range(0, 1 << 20))
+      ->group(group);
+  app.add_flag("--keep", f.bench.keep, "Leave the paging file for the next bench of this shape")->group(group);
+}
+
+void add_both(CLI::App& app, Flags& f) {
+  PlanRequest& r = f.bench.request;
+  app.add_option("--size", f.size, "As for generate: an area, as \"width*height\"")->capture_default_str();
   app.add_option("--infer_frames", f.infer_frames, "Frames a clip: how much past the model holds")
       ->check(CLI::Range(1, 4800))
       ->capture_default_str();
@@ -45,14 +94,10 @@ void add_flags(CLI::App& app, Flags& f) {
   app.add_option("--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB")
       ->transform(CLI::AsSizeValue(false));
   app.add_option("--paging_dir", f.bench.paging_dir, "Where weights, keys and values go that do not fit");
-  app.add_option("--resident_layers", f.bench.resident_layers, "Page all but so many layers, whatever the budget")
-      ->check(CLI::Range(0, 1024));
-  app.add_option("--resident_rings", f.bench.resident_rings,
-                 "Page keys and values of all but so many of steps times layers")
-      ->check(CLI::Range(0, 1 << 20));
-  app.add_flag("--keep", f.bench.keep, "Leave the paging file for the next bench of this shape");
   app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
   app.add_option("--dtype", r.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str();
+  add_weights_dtype(app, r.weights_dtype);
+  add_kv_dtype(app, r.kv_dtype);
   app.add_option("--threads", r.threads, "CPU threads")->check(CLI::Range(0, 1024));
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
@@ -63,8 +108,16 @@ constexpr double kGiB = double(size_t{1} << 30);
 std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes) {
   const PlanRequest& r = b.request;
   nlohmann::ordered_json json;
-  json["job"] = {{"shape", f.shape},   {"width", r.width}, {"height", r.height}, {"clip_frames", r.clip_frames},
-                 {"blocks", r.blocks}, {"steps", r.steps}, {"dtype", r.dtype},   {"device", r.device}};
+  json["job"] = {{"shape", f.shape},
+                 {"width", r.width},
+                 {"height", r.height},
+                 {"clip_frames", r.clip_frames},
+                 {"blocks", r.blocks},
+                 {"steps", r.steps},
+                 {"dtype", r.dtype},
+                 {"weights_dtype", r.weights_dtype.empty() ? r.dtype : r.weights_dtype},
+                 {"kv_dtype", r.kv_dtype.empty() ? r.dtype : r.kv_dtype},
+                 {"device", r.device}};
   json["budget_bytes"] = f.bench.budget_bytes;
   json["predicted_peak_bytes"] = b.plan.peak_bytes;
   json["measured_peak_bytes"] = measured_bytes;
@@ -132,7 +185,17 @@ Status set_job(Flags& f) {
   return {};
 }
 
-int bench(Flags& f) {
+// Flags of the other kind of bench mean a misunderstanding.
+Status refuse(const Flags& f, std::initializer_list<const char*> flags, const std::string& why) {
+  for (const char* flag : flags)
+    if (f.app->count(flag) > 0) return invalid_argument(std::string(flag) + why);
+  return {};
+}
+
+int synthetic_bench(Flags& f) {
+  Status of_checkpoint = refuse(f, {"--ckpt_dir", "--image", "--audio", "--prompt", "--num_clip", "--repeats"},
+                                ": with --synthetic all is made up; leave one of them out");
+  if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
   if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
   auto result = run_bench(f.bench);
@@ -143,15 +206,56 @@ int bench(Flags& f) {
   return written.ok() ? 0 : report(written);
 }
 
+Status set_pipeline(Flags& f) {
+  LA_RETURN_IF_ERROR(
+      refuse(f, {"--shape", "--blocks", "--resident_layers", "--keep"}, " is for made-up weights; add --synthetic"));
+  PipelineBenchOptions& p = f.pipeline;
+  if (p.engine.checkpoint_dir.empty()) {
+    std::error_code ignored;
+    if (!std::filesystem::is_directory(kMiniDir, ignored))
+      return invalid_argument("bench: no " + std::string(kMiniDir) +
+                              " here; give --ckpt_dir DIR, or --shape mini --synthetic for made-up weights");
+    p.engine.checkpoint_dir = kMiniDir;
+  }
+  const PlanRequest& r = f.bench.request;
+  p.engine.device = r.device;
+  p.engine.dtype = r.dtype;
+  p.engine.weights_dtype = r.weights_dtype;
+  p.engine.kv_dtype = r.kv_dtype;
+  p.engine.threads = r.threads;
+  p.engine.memory_budget_bytes = f.bench.budget_bytes;
+  p.engine.paging_dir = f.bench.paging_dir;
+  p.job.size = f.size;
+  p.job.infer_frames = f.infer_frames;
+  p.job.sample_steps = static_cast<int>(r.steps);
+  p.job.schedule = r.schedule;
+  p.job.online_decode = !f.no_online_decode;
+  p.quiet = f.quiet;
+  return {};
+}
+
+int pipeline_bench(Flags& f) {
+  if (Status status = set_pipeline(f); !status.ok()) return report(status);
+  auto result = run_pipeline_bench(f.pipeline);
+  if (!result.ok()) return report(result.status());
+  print_table(*result);
+  Status written = f.json_file.empty() ? Status() : write_text("--json", f.json_file, to_json(*result));
+  return written.ok() ? 0 : report(written);
+}
+
 }  // namespace
 
 Command add_bench(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = app.add_subcommand("bench", "Measure the video model of any shape on made-up weights");
+  CLI::App* command =
+      app.add_subcommand("bench", "Measure a checkpoint from portrait to video file, or a model that you have not got");
+  flags->app = command;
   command->footer(kFooter);
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  add_flags(*command, *flags);
-  return [flags] { return bench(*flags); };
+  add_checkpoint(*command, *flags);
+  add_synthetic(*command, *flags);
+  add_both(*command, *flags);
+  return [flags] { return flags->synthetic ? synthetic_bench(*flags) : pipeline_bench(*flags); };
 }
 
 }  // namespace liveavatar::cli

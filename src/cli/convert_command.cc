@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
 #include "pipeline/dit_source.h"
 
 namespace liveavatar::cli {
@@ -22,6 +23,8 @@ constexpr const char* kFooter =
     "Example:\n"
     "  liveavatar convert --ckpt_dir ckpt/Wan2.2-S2V-14B --lora_path_dmd ckpt/Live-Avatar --out s2v.packed\n"
     "  liveavatar generate --ckpt_dir ckpt/Wan2.2-S2V-14B --dit s2v.packed --memory_budget 16GiB ...\n"
+    "  liveavatar convert --ckpt_dir ckpt/Wan2.2-S2V-14B --gguf s2v-Q8_0.gguf --weights_dtype int8 --out s2v.packed\n"
+    "A file with --weights_dtype is read with the same flag.\n"
     "The file fits the kernels of the machine that made it; another kind of CPU says so and wants its own.";
 
 int convert(const Flags& f) {
@@ -46,8 +49,12 @@ Command add_convert(CLI::App& app) {
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   command
       ->add_option("--ckpt_dir", engine.checkpoint_dir,
-                   "Folder with config.json and diffusion_pytorch_model*.safetensors")
+                   "Folder with config.json and diffusion_pytorch_model*.safetensors, or a GGUF file")
       ->required();
+  command->add_option(
+      "--gguf", engine.gguf_path,
+      "The video model's weights from a GGUF file, in place of the folder's safetensors; they are packed\n"
+      "as --weights_dtype says (a .gguf that lies there without them is found by itself)");
   command->add_option("--out", flags->out, "The file to write")->required();
   command->add_option("--lora_path_dmd,--lora_path", engine.lora_path,
                       "LoRA to merge in: liveavatar.safetensors, or the folder that holds it");
@@ -56,6 +63,7 @@ Command add_convert(CLI::App& app) {
   command->add_option("--dtype", engine.dtype, "bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();
+  add_weights_dtype(*command, engine.weights_dtype);
   command->add_flag("--quiet", flags->quiet, "Print errors only");
   return [flags] { return convert(*flags); };
 }

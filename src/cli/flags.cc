@@ -51,4 +51,18 @@ std::string nearest(const std::string& word, const std::vector<std::string>& kno
   return best;
 }
 
+CLI::Option* add_weights_dtype(CLI::App& app, std::string& value) {
+  return app
+      .add_option("--weights_dtype", value,
+                  "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype);\n"
+                  "a half or a quarter of the memory, see docs/quantisation.md")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4"}));
+}
+
+CLI::Option* add_kv_dtype(CLI::App& app, std::string& value) {
+  return app
+      .add_option("--kv_dtype", value, "The video model's keys and values: bf16, int8 or fp8 (default: as --dtype)")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8"}));
+}
+
 }  // namespace liveavatar::cli

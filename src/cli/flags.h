@@ -1,6 +1,8 @@
-// Flag spelling: the original writes --num_clip, people write --num-clip; both are the same flag here.
+// Flags that several commands share. Their spelling: the original writes --num_clip, people write --num-clip; both are
+// the same flag here.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
@@ -11,5 +13,9 @@ std::vector<std::string> normalise_flags(int argc, char** argv);
 
 // The known word that is most like `word`, or "" when none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& known);
+
+// --weights_dtype and --kv_dtype, of the video model.
+CLI::Option* add_weights_dtype(CLI::App& app, std::string& value);
+CLI::Option* add_kv_dtype(CLI::App& app, std::string& value);
 
 }  // namespace liveavatar::cli

@@ -6,11 +6,14 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/original_flags.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"
+#include "cli/video_job.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
-#include "pipeline/job_plan.h"
+#include "pipeline/job.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -25,6 +28,7 @@ void on_stop_signal(int) {
 struct Flags {
   EngineOptions engine;
   Job job;
+  OriginalFlags original;
   std::string fit = "cover";
   std::string save_file, save_dir, report_file;
   bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
@@ -48,14 +52,12 @@ constexpr Accepted kAccepted[] = {{"task", true},
                                   {"ulysses_size", true},
                                   {"t5_fsdp", false},
                                   {"dit_fsdp", false},
-                                  {"t5_cpu", false},
                                   {"training_config", true},
                                   {"load_lora", false},
                                   {"convert_model_dtype", false},
                                   {"single_gpu", false},
                                   {"num_gpus_dit", true},
                                   {"enable_vae_parallel", false},
-                                  {"offload_model", true},
                                   {"sample_guide_scale", true},
                                   {"using_merged_ckpt", false},
                                   {"drop_motion_noisy", false},
@@ -132,15 +134,8 @@ void add_machine(CLI::App& app, Flags& f) {
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str()
       ->group("Model and machine");
-  app.add_option("--weights_dtype", f.engine.weights_dtype,
-                 "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype);\n"
-                 "a half or a quarter of the memory, see docs/quantisation.md")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4"}))
-      ->group("Model and machine");
-  app.add_option("--kv_dtype", f.engine.kv_dtype,
-                 "The video model's keys and values: bf16, int8 or fp8 (default: as --dtype)")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8"}))
-      ->group("Model and machine");
+  add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
+  add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
   app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
       ->check(CLI::Range(0, 1024))
@@ -170,6 +165,7 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--report", f.report_file, "Write plan and truth as JSON: peak memory by tenant, seconds by stage")
       ->group("Model and machine");
   app.add_flag("--quiet", f.quiet, "Print errors only")->group("Model and machine");
+  add_original_flags(app, f.original, "Model and machine");
   for (const Accepted& a : kAccepted) {
     std::string name = "--" + std::string(a.name);
     if (a.takes_value) {
@@ -180,56 +176,21 @@ void add_machine(CLI::App& app, Flags& f) {
   }
 }
 
-void say_what_is_ignored(const Flags& f) {
+void say_what_flags_come_to(const Flags& f) {
+  if (f.quiet) return;
+  for (const std::string& line : explain(f.original)) std::fprintf(stderr, "note: %s\n", line.c_str());
   std::string names;
   for (const Accepted& a : kAccepted) {
     if (f.app->count("--" + std::string(a.name)) > 0 && std::string(a.name) != "load_lora")
       names += " --" + std::string(a.name);
   }
-  if (!names.empty() && !f.quiet) std::fprintf(stderr, "note: accepted without effect here:%s\n", names.c_str());
+  if (!names.empty()) std::fprintf(stderr, "note: accepted without effect here:%s\n", names.c_str());
 }
 
 std::string default_output(const Flags& f) {
   namespace fs = std::filesystem;
   std::string name = fs::path(f.job.image).stem().string() + "_" + fs::path(f.job.audio).stem().string() + ".mp4";
   return (fs::path(f.save_dir) / name).string();
-}
-
-// The video never keeps a half-written file that nobody can open: nothing made yet means no file.
-Status write_video(Engine& engine, Flags& f, const JobInfo& info, int64_t& frames) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(f.save_file, info, f.job.audio));
-  Status written;
-  Status made = engine.generate(f.job, [&](const VideoBlock& block) {
-    written = file->append(block);
-    if (written.ok()) frames += block.frames;
-    return written.ok() && g_stop_requests == 0;
-  });
-  Status finished = file->finish();
-  if (frames == 0) {
-    std::error_code ignored;
-    std::filesystem::remove(f.save_file, ignored);
-  }
-  LA_RETURN_IF_ERROR(written);
-  LA_RETURN_IF_ERROR(made);
-  return finished;
-}
-
-// The plan of the job; what cannot fit is refused here, before a weight is read.
-Expected<Verdict> judge_job(Flags& f) {
-  LA_RETURN_IF_ERROR(drop_idle_paging(f.engine, f.job));
-  LA_ASSIGN_OR_RETURN(PlanRequest plan, plan_request(f.engine, f.job));
-  LA_ASSIGN_OR_RETURN(PlanRequest request, settle(plan, f.engine.memory_budget_bytes));
-  LA_RETURN_IF_ERROR(check_fits(request, f.engine.memory_budget_bytes));
-  if (request.paged() && !f.quiet) {
-    std::fprintf(stderr, "note: %ld of %ld layers stay in memory, the others are read from %s\n",
-                 long(request.resident()), long(request.shapes.dit.layers),
-                 f.engine.packed_dit.empty() ? f.engine.paging_dir.c_str() : f.engine.packed_dit.c_str());
-  }
-  if (request.rings_paged() && !f.quiet) {
-    std::fprintf(stderr, "note: keys and values of %ld of %ld steps and layers stay in memory, the others go to %s\n",
-                 long(request.resident_rings), long(request.rings().count()), f.engine.paging_dir.c_str());
-  }
-  return judge(request, f.engine.memory_budget_bytes);
 }
 
 // What is said at the end, and written with --report.
@@ -254,10 +215,11 @@ int run(Flags& f, const Verdict& verdict) {
     clock.begin(p.stage);
     line.update(p, info->fps);
   };
-  int64_t frames = 0;
-  Status status = write_video(**engine, f, *info, frames);
+  VideoRun video;
+  Status status = write_video(
+      **engine, f.job, *info, f.save_file, [] { return g_stop_requests == 0; }, video);
   line.finish();
-  Status reported = conclude(f, *info, truth_of(verdict, **engine, clock, frames));
+  Status reported = conclude(f, *info, truth_of(verdict, **engine, clock, video.frames));
   bool stopped = status.code() == ErrorCode::kCancelled;
   if (stopped && !f.quiet) std::fprintf(stderr, "stopped; the video up to here is complete\n");
   if (stopped) return 130;
@@ -277,15 +239,17 @@ int generate(Flags& f) {
   }
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   if (f.save_file.empty()) f.save_file = default_output(f);
-  say_what_is_ignored(f);
+  say_what_flags_come_to(f);
   int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {
     std::fprintf(stderr,
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  auto verdict = judge_job(f);
-  return verdict.ok() ? run(f, *verdict) : report(verdict.status());
+  auto verdict = judge_job(f.engine, f.job, f.quiet);
+  if (!verdict.ok()) return report(verdict.status());
+  Status allowed = check_original_flags(f.original, verdict->request);
+  return allowed.ok() ? run(f, *verdict) : report(allowed);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/original_flags.h"
 #include "media/image.h"
 #include "pipeline/job.h"
 #include "plan/like_original.h"
@@ -16,6 +18,7 @@ struct Flags {
   std::string checkpoint_dir, gguf, packed_dit, paging_dir, shape = "14b", image, size = "704*384", device_profile,
                                                             devices;
   PlanRequest request;
+  OriginalFlags original;
   int64_t num_clip = 1, infer_frames = 48;
   size_t memory_budget_bytes = 0, host_budget_bytes = 0;
   bool online_decode = false, no_online_decode = false, json = false, like_original = false, offload_kv_cache = false;
@@ -61,16 +64,11 @@ void add_machine(CLI::App& app, Flags& f) {
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str()
       ->group("Machine");
-  app.add_option("--weights_dtype", f.request.weights_dtype,
-                 "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype)")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4"}))
-      ->group("Machine");
+  add_weights_dtype(app, f.request.weights_dtype)->group("Machine");
   app.add_flag_callback(
          "--fp8", [&f] { f.request.weights_dtype = "fp8"; }, "The original's name for --weights_dtype fp8")
       ->group("Machine");
-  app.add_option("--kv_dtype", f.request.kv_dtype, "Its keys and values: bf16, int8 or fp8 (default: as --dtype)")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8"}))
-      ->group("Machine");
+  add_kv_dtype(app, f.request.kv_dtype)->group("Machine");
   app.add_option("--threads", f.request.threads, "CPU threads")->check(CLI::Range(0, 1024))->group("Machine");
   app.add_option("--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->transform(CLI::AsSizeValue(false))
@@ -96,6 +94,7 @@ void add_machine(CLI::App& app, Flags& f) {
       ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
       ->capture_default_str()
       ->group("Machine");
+  add_original_flags(app, f.original, "Machine");
   app.add_flag("--json", f.json, "For programs")->group("Machine");
   app.add_flag("--like_original", f.like_original,
                "The Python original's way on 4 cards of 24 GB, beside ours: published rows and the model of them")
@@ -132,7 +131,7 @@ Expected<PlanRequest> request_of(const Flags& f) {
   r.blocks = f.num_clip * r.clip_frames / kBlockFrames;
   r.voice_samples = f.num_clip * r.clip_frames * kModelRateHz / kFps;
   r.online_decode = !f.no_online_decode;
-  r.packed = !f.packed_dit.empty() || !f.paging_dir.empty();
+  r.packed = (!f.packed_dit.empty() || !f.paging_dir.empty()) && !f.original.all_in_memory();
   r.pack_first = r.packed && f.packed_dit.empty();
   r.disk_rings = !f.paging_dir.empty();
   if (f.offload_kv_cache && r.disk_rings) r.resident_rings = 0;
@@ -240,6 +239,7 @@ int plan(const Flags& f) {
     std::printf("%s\n", to_json(*verdict).c_str());
   } else {
     print_table(*verdict);
+    for (const std::string& line : explain(f.original)) std::printf("%s\n", line.c_str());
   }
   return verdict->fits ? 0 : 1;
 }

@@ -135,13 +135,20 @@ class ClipLoop {
     return job_.online_decode ? deliver(block, latents) : Status();
   }
 
+  // Latent by latent, so that the first frames of a block are out before the last are decoded.
   Status deliver(int64_t block, const Tensor& latents) {
+    for (int64_t f = 0; f < kBlockLatents && frames_done_ < plan_.info.frames; ++f)
+      LA_RETURN_IF_ERROR(deliver_latent(block, latents, f));
+    return {};
+  }
+
+  Status deliver_latent(int64_t block, const Tensor& latents, int64_t latent) {
     progress("decode", block);
-    LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents));
+    LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents, latent));
     show("frames", decoder_->pixels());
     VideoBlock out;
-    out.first_frame = block * kBlockFrames;
-    out.frames = std::min(kBlockFrames, plan_.info.frames - out.first_frame);
+    out.first_frame = frames_done_;
+    out.frames = std::min(kVaeFrames, plan_.info.frames - out.first_frame);
     out.width = plan_.info.width;
     out.height = plan_.info.height;
     out.rgb = rgb;

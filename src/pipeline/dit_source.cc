@@ -78,9 +78,7 @@ Expected<std::string> paging_file(const EngineOptions& options, const Checkpoint
 
 Status convert_dit(const EngineOptions& options, const std::string& out,
                    const std::function<bool(uint64_t bytes, uint64_t of_bytes)>& progress) {
-  CheckpointPaths paths;
-  paths.dit_dir = options.checkpoint_dir;
-  paths.dit_gguf = options.gguf_path;
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_video_model(options.checkpoint_dir, options.gguf_path));
   LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
   LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(paths.dit_dir + "/config.json"));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));

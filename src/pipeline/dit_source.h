@@ -21,7 +21,7 @@ Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const E
 Expected<std::string> paging_file(const EngineOptions& options, const CheckpointPaths& paths, const Backend& backend,
                                   Budget& budget);
 
-// `liveavatar convert`: options name folder, LoRA, device and dtype.
+// `liveavatar convert`: options name folder or GGUF, LoRA, device and types.
 Status convert_dit(const EngineOptions& options, const std::string& out,
                    const std::function<bool(uint64_t bytes, uint64_t of_bytes)>& progress);
 

@@ -23,27 +23,23 @@ Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(WanVae& vae, const Te
   LA_ASSIGN_OR_RETURN(decoder->memory_, DecoderMemory::allocate(first_latents.dim(0), height, width, budget));
   for (int64_t f = 0; f < first_latents.dim(1); ++f) {
     copy_latent(first_latents, f, decoder->memory_.latent.tensor);
-    auto thrown_away =
-        decoder->stream_->step(decoder->memory_.latent.tensor, decoder->memory_.pixels.tensor.slice(0, 4));
-    if (!thrown_away.ok()) return thrown_away.status();
+    LA_RETURN_IF_ERROR(decoder->stream_->prime(decoder->memory_.latent.tensor, first_latents.dim(1) - 1 - f));
   }
   return decoder;
 }
 
-Expected<const uint8_t*> FrameDecoder::decode(const Tensor& latents) {
-  for (int64_t f = 0; f < kBlockLatents; ++f) {
-    copy_latent(latents, f, memory_.latent.tensor);
-    LA_ASSIGN_OR_RETURN(int64_t frames, stream_->step(memory_.latent.tensor, memory_.pixels.tensor.slice(4 * f, 4)));
-    LA_CHECK(frames == 4);
-  }
+Expected<const uint8_t*> FrameDecoder::decode(const Tensor& latents, int64_t frame) {
+  copy_latent(latents, frame, memory_.latent.tensor);
+  LA_ASSIGN_OR_RETURN(int64_t frames, stream_->step(memory_.latent.tensor, memory_.pixels.tensor));
+  LA_CHECK(frames == kVaeFrames);
   to_bytes(first_ ? kHeldFrames : 0);
   first_ = false;
   return memory_.rgb.tensor.as<uint8_t>();
 }
 
 void FrameDecoder::to_bytes(int64_t first_shown) {
-  int64_t frame_values = memory_.pixels.tensor.elements() / kBlockFrames;
-  for (int64_t f = 0; f < kBlockFrames; ++f) {
+  int64_t frame_values = memory_.pixels.tensor.elements() / kVaeFrames;
+  for (int64_t f = 0; f < kVaeFrames; ++f) {
     const float* source = memory_.pixels.tensor.f32() + std::max(f, first_shown) * frame_values;
     uint8_t* target = memory_.rgb.tensor.as<uint8_t>() + f * frame_values;
     for (int64_t i = 0; i < frame_values; ++i) {

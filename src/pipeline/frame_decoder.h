@@ -13,16 +13,16 @@ namespace liveavatar {
 // Latent frame `frame` of latents [C, F, h, w] -> out [C, 1, h, w], f32.
 void copy_latent(const Tensor& latents, int64_t frame, const Tensor& out);
 
-// One video. Blocks in order; state is carried. Not thread-safe.
+// One video. Latents in order; state is carried. Not thread-safe.
 class FrameDecoder {
  public:
   // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away.
   static Expected<std::unique_ptr<FrameDecoder>> open(WanVae& vae, const Tensor& first_latents, Budget& budget);
 
-  // latents [16, 3, h, w] f32 -> rgb [12, H, W, 3], valid until the next call. In the first block the frames before the
-  // fourth repeat the fourth (docs/differences.md).
-  Expected<const uint8_t*> decode(const Tensor& latents);
-  // The frames of the last decode() in [-1, 1], as decoded (not held). [12, H, W, 3] f32
+  // Latent `frame` of a block's latents [16, 3, h, w] f32 -> rgb [4, H, W, 3], valid until the next call. Of the first
+  // one the frames before the fourth repeat the fourth (docs/differences.md).
+  Expected<const uint8_t*> decode(const Tensor& latents, int64_t frame);
+  // The frames of the last decode() in [-1, 1], as decoded (not held). [4, H, W, 3] f32
   const Tensor& pixels() const { return memory_.pixels.tensor; }
 
  private:

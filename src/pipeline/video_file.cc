@@ -1,4 +1,10 @@
-// The public VideoFile: media/video_writer with the voice opened beside it.
+// The public VideoFile: media/video_writer with the voice opened beside it, on a thread of its own.
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <thread>
+#include <vector>
+
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "media/audio.h"
@@ -7,19 +13,73 @@
 namespace liveavatar {
 namespace {
 
+// As many as the decoder makes at a time: they are encoded while it makes the next ones. In video_writer_bytes().
+constexpr size_t kWaitingFrames = 4;
+
 class Mp4File : public VideoFile {
  public:
-  explicit Mp4File(std::unique_ptr<VideoWriter> writer) : writer_(std::move(writer)) {}
+  Mp4File(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
+      : writer_(std::move(writer)),
+        frame_bytes_(static_cast<size_t>(info.height * info.width * 3)),
+        ring_(kWaitingFrames * frame_bytes_),
+        encoder_([this] { encode(); }) {}
+  ~Mp4File() override { join(); }
 
   Status append(const VideoBlock& block) override {
-    int64_t frame_bytes = block.height * block.width * 3;
-    for (int64_t f = 0; f < block.frames; ++f) LA_RETURN_IF_ERROR(writer_->write_frame(block.rgb + f * frame_bytes));
+    for (int64_t f = 0; f < block.frames; ++f) {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return waiting_ < kWaitingFrames || !status_.ok(); });
+      LA_RETURN_IF_ERROR(status_);
+      uint8_t* place = ring_.data() + (first_ + waiting_) % kWaitingFrames * frame_bytes_;
+      std::memcpy(place, block.rgb + static_cast<size_t>(f) * frame_bytes_, frame_bytes_);
+      ++waiting_;
+      changed_.notify_all();
+    }
     return {};
   }
-  Status finish() override { return writer_->finish(); }
+
+  Status finish() override {
+    join();
+    Status finished = writer_->finish();
+    return status_.ok() ? finished : status_;
+  }
 
  private:
+  void encode() {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      changed_.wait(lock, [this] { return waiting_ > 0 || ended_; });
+      if (waiting_ == 0 || !status_.ok()) return;
+      const uint8_t* frame = ring_.data() + first_ * frame_bytes_;
+      lock.unlock();
+      Status written = writer_->write_frame(frame);
+      lock.lock();
+      status_ = written;
+      first_ = (first_ + 1) % kWaitingFrames;
+      --waiting_;
+      changed_.notify_all();
+    }
+  }
+
+  // Encodes what waits and ends the thread.
+  void join() {
+    {
+      std::lock_guard lock(mutex_);
+      ended_ = true;
+    }
+    changed_.notify_all();
+    if (encoder_.joinable()) encoder_.join();
+  }
+
   std::unique_ptr<VideoWriter> writer_;
+  size_t frame_bytes_;
+  std::vector<uint8_t> ring_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  size_t first_ = 0, waiting_ = 0;  // in the ring
+  bool ended_ = false;
+  Status status_;        // of encoding
+  std::thread encoder_;  // last: it uses all of the above
 };
 
 }  // namespace
@@ -35,7 +95,7 @@ Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, 
   options.height = info.height;
   options.fps = static_cast<int>(info.fps);
   LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer, VideoWriter::open(path, options, std::move(voice)));
-  return std::unique_ptr<VideoFile>(new Mp4File(std::move(writer)));
+  return std::unique_ptr<VideoFile>(new Mp4File(std::move(writer), info));
 }
 
 }  // namespace liveavatar

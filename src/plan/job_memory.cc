@@ -3,7 +3,7 @@
 namespace liveavatar {
 
 size_t video_writer_bytes(int64_t height, int64_t width) {
-  constexpr size_t kFixedBytes = size_t{13} << 20, kBytesPerPixel = 40;
+  constexpr size_t kFixedBytes = size_t{13} << 20, kBytesPerPixel = 52;
   return kFixedBytes + kBytesPerPixel * static_cast<size_t>(height * width);
 }
 
@@ -48,7 +48,7 @@ Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& 
 Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
                                                 Budget& budget) {
   DecoderMemory memory;
-  Shape latent{channels, 1, latent_height, latent_width}, frames{kBlockFrames, latent_height * 8, latent_width * 8, 3};
+  Shape latent{channels, 1, latent_height, latent_width}, frames{kVaeFrames, latent_height * 8, latent_width * 8, 3};
   LA_ASSIGN_OR_RETURN(memory.latent, OwnedTensor::allocate(budget, Tenant::kVae, latent, DType::kF32));
   LA_ASSIGN_OR_RETURN(memory.pixels, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
   LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));

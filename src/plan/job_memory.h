@@ -53,11 +53,11 @@ struct SamplerMemory {
   static Expected<SamplerMemory> allocate(const SamplerShape& shape, Backend& backend, Budget& budget);
 };
 
-// Decoded frames of one block, beside the VAE's stream.
+// Decoded frames of one latent, beside the VAE's stream.
 struct DecoderMemory {
   OwnedTensor latent;  // [16, 1, h, w] f32
-  OwnedTensor pixels;  // [12, H, W, 3] f32
-  OwnedTensor rgb;     // [12, H, W, 3] u8
+  OwnedTensor pixels;  // [4, H, W, 3] f32
+  OwnedTensor rgb;     // [4, H, W, 3] u8
   static Expected<DecoderMemory> allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
                                           Budget& budget);
 };

@@ -81,17 +81,22 @@ PartReport report_part(const std::string& part, const std::string& path, const E
 
 }  // namespace
 
+Expected<CheckpointPaths> find_video_model(const std::string& dir, const std::string& gguf) {
+  CheckpointPaths paths;
+  paths.dit_dir = dir;
+  LA_ASSIGN_OR_RETURN(paths.dit_gguf, choose_gguf(dir, gguf));
+  return paths;
+}
+
 Expected<CheckpointPaths> find_checkpoint(const std::string& dir, const std::string& gguf, bool with_dit) {
   std::error_code ignored;
   if (!fs::is_directory(dir, ignored)) return not_found("--ckpt_dir " + dir + ": no such folder");
-  CheckpointPaths paths;
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_video_model(dir, gguf));
   std::string missing;
   auto need = [&](bool there, const std::string& what) {
     if (!there) missing += (missing.empty() ? "" : ", ") + what;
   };
-  paths.dit_dir = dir;
   need(!with_dit || exists(dir + "/config.json"), "config.json");
-  LA_ASSIGN_OR_RETURN(paths.dit_gguf, choose_gguf(dir, gguf));
   need(!with_dit || !paths.dit_gguf.empty() || has_dit_safetensors(dir),
        std::string(kDitStem) + ".safetensors (or its .index.json and shards, or one .gguf)");
   paths.text_weights = weights_file(dir, kTextStem);

@@ -24,6 +24,8 @@ struct CheckpointPaths {
 // gguf: a file with the video model's weights; empty: those of the folder, where one .gguf may stand in for the
 // safetensors. with_dit: whether the video model must be there too. The error names every missing part at once.
 Expected<CheckpointPaths> find_checkpoint(const std::string& dir, const std::string& gguf = "", bool with_dit = true);
+// The video model of a folder alone: dit_dir and dit_gguf.
+Expected<CheckpointPaths> find_video_model(const std::string& dir, const std::string& gguf);
 Expected<TensorSourcePtr> open_dit_weights(const CheckpointPaths& paths);
 
 // A LoRA is given as its file or as the folder that holds liveavatar.safetensors.

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "media/audio.h"
@@ -90,14 +91,17 @@ TEST_F(CliTest, UnknownFlagsAndCommandsGetTheNearestOne) {
 }
 
 TEST_F(CliTest, DashesWorkAndForeignFlagsAreTakenWithALine) {
-  Outcome o = run("generate --ckpt-dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
-                  " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True "
-                  "--fp8 --save-file " +
-                  path("a.mp4"));
+  Outcome o =
+      run("generate --ckpt-dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
+          " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True --t5_cpu "
+          "--fp8 --save-file " +
+          path("a.mp4"));
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_NE(o.text.find("accepted without effect"), std::string::npos);
   EXPECT_NE(o.text.find("--num_gpus_dit"), std::string::npos);
   EXPECT_EQ(o.text.find("--fp8"), std::string::npos);
+  EXPECT_NE(o.text.find("note: --offload_model True: "), std::string::npos) << o.text;
+  EXPECT_NE(o.text.find("note: --t5_cpu: "), std::string::npos) << o.text;
   EXPECT_NE(o.text.find("--infer_frames 10 becomes 12"), std::string::npos);
   EXPECT_TRUE(fs::exists(path("a.mp4")));
 }
@@ -308,6 +312,57 @@ TEST_F(CliTest, ConvertWritesAFileThatGenerateAndInfoTake) {
   expect_refusal(run("convert --quiet --ckpt_dir " + kMini + " --out /nowhere/x"), 1, "/nowhere/x");
 }
 
+// False keeps all layers in memory, so that a job that would page is refused; plan says what the flags come to.
+TEST_F(CliTest, TheOriginalsOffloadFlagIsObeyed) {
+  std::string file = path("mini.packed");
+  ASSERT_EQ(run("convert --quiet --ckpt_dir " + kMini + " --out " + file).code, 0);
+  ASSERT_EQ(generate("--dit " + file + " --report " + path("r.json")).code, 0);
+  size_t whole = nlohmann::json::parse(std::ifstream(path("r.json")))["predicted_peak_bytes"];
+  const std::string tight = "--memory_budget " + std::to_string(whole - (2 << 20));
+  EXPECT_EQ(generate("--dit " + file + " " + tight + " --offload_model True").code, 0);
+  auto plan = [&](const std::string& more) {
+    return nlohmann::json::parse(run("plan --json --ckpt_dir " + kMini + " --size '64*64' --infer_frames 12 --dit " +
+                                     file + " --memory_budget 20MiB " + more)
+                                     .text);
+  };
+  EXPECT_EQ(plan("")["paging"]["resident_layers"], 0);
+  EXPECT_EQ(plan("--offload_model False")["paging"]["resident_layers"], 6);
+  fs::remove(path("out.mp4"));
+  expect_refusal(generate("--dit " + file + " " + tight + " --offload_model false"), 2, "--offload_model False: only");
+  expect_refusal(generate("--offload_model maybe"), 2, "choose True or False");
+  Outcome said = run("plan --shape mini --size '64*64' --offload_model True --t5_cpu");
+  EXPECT_NE(said.text.find("--offload_model True: "), std::string::npos) << said.text;
+  EXPECT_NE(said.text.find("--t5_cpu: "), std::string::npos) << said.text;
+}
+
+// The types that generate takes: the file is narrower, says so, and is read with the same flag.
+TEST_F(CliTest, ConvertAndBenchTakeNarrowWeights) {
+  std::string wide = path("wide.packed"), file = path("narrow.packed");
+  ASSERT_EQ(run("convert --quiet --ckpt_dir " + kMini + " --out " + wide).code, 0);
+  for (const char* type : {"int8", "q4"}) {
+    const std::string flag = std::string(" --weights_dtype ") + type;
+    Outcome converted = run("convert --quiet --ckpt_dir " + kMini + " --out " + file + flag);
+    ASSERT_EQ(converted.code, 0) << converted.text;
+    EXPECT_LT(fs::file_size(file), fs::file_size(wide) * 3 / 4) << type;
+    expect_refusal(generate("--dit " + file), 2, "--weights_dtype");
+    EXPECT_EQ(generate("--dit " + file + flag).code, 0);
+    fs::remove(path("out.mp4"));
+  }
+  expect_refusal(run("convert --ckpt_dir " + kMini + " --out " + file + " --weights_dtype int4"), 2, "--weights_dtype");
+  expect_refusal(run("convert --quiet --ckpt_dir " + kMini + " --out " + file + " --gguf /nowhere.gguf"), 1,
+                 "--gguf /nowhere.gguf: no such file");
+  const std::string bench = "bench --shape mini --synthetic --quiet --size '64*64' --blocks 1 --sample_steps 1 --json ";
+  auto planned = [&](const std::string& more) {
+    Outcome o = run(bench + path("b.json") + more);
+    EXPECT_EQ(o.code, 0) << o.text;
+    return nlohmann::json::parse(std::ifstream(path("b.json")));
+  };
+  nlohmann::json bf16 = planned(""), q4 = planned(" --weights_dtype q4 --kv_dtype int8");
+  EXPECT_LT(q4["predicted_peak_bytes"], bf16["predicted_peak_bytes"]);
+  EXPECT_NE(q4["blocks"][0]["latents"], bf16["blocks"][0]["latents"]);
+  EXPECT_EQ(q4["job"]["weights_dtype"], "q4");
+}
+
 TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
   Outcome o = run(
       "bench --shape mini --synthetic --size '64*64' --blocks 3 --sample_steps 2 --resident_layers 2 --paging_dir " +
@@ -319,9 +374,37 @@ TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
   for (const char* key : {"predicted_peak_bytes", "measured_peak_bytes", "run_bytes_read", "turns"})
     EXPECT_NE(json.find(key), std::string::npos) << key;
   expect_refusal(run("bench --shape mini"), 2, "--synthetic");
+  expect_refusal(run("bench --synthetic --audio x.wav"), 2, "--audio");
   const std::string tight = "bench --shape mini --synthetic --quiet --size '128*128' --memory_budget ";
   expect_refusal(run(tight + "55MiB"), 1, "--paging_dir");
   expect_refusal(run(tight + "33MiB"), 1, "keys and values paged");
+}
+
+TEST_F(CliTest, BenchMeasuresTheWholeWayAndLeavesNothing) {
+  fs::create_directory(path("tmp"));
+  Outcome o;
+  {
+    const std::string flags = " --size '64*64' --num_clip 1 --infer_frames 12 --repeats 1 --quiet --json ";
+    setenv("TMPDIR", path("tmp").c_str(), 1);
+    o = run("bench --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice + flags + path("b.json"));
+    unsetenv("TMPDIR");
+  }
+  ASSERT_EQ(o.code, 0) << o.text;
+  EXPECT_TRUE(fs::is_empty(path("tmp")));
+  EXPECT_NE(o.text.find("time_to_first_frame_s"), std::string::npos) << o.text;
+  nlohmann::json json = nlohmann::json::parse(std::ifstream(path("b.json")));
+  EXPECT_EQ(json["mini.frames"], 12);
+  EXPECT_GT(json["mini.file_bytes"], 0);
+  double rate = json["mini.frames_per_second"], job = json["mini.job_s"], first = json["mini.time_to_first_frame_s"];
+  EXPECT_GT(first, 0);
+  EXPECT_LE(first, job);
+  EXPECT_GE(json["mini.frames_per_second.highest"], rate);
+  EXPECT_LE(json["mini.frames_per_second.lowest"], rate);
+  double sum = 0;
+  for (auto& [key, value] : json.items())
+    if (key.starts_with("mini.seconds.") && !key.ends_with("est")) sum += value.get<double>();
+  EXPECT_NEAR(sum, job, 0.02 * job);
+  expect_refusal(run("bench --ckpt_dir /nowhere --image " + kPortrait + " --audio " + kVoice), 1, "/nowhere");
 }
 
 TEST_F(CliTest, InfoFindsWhatIsWrong) {

@@ -76,10 +76,13 @@ TEST(Generate, AVideoIsAsLongAsItsVoice) {
   EXPECT_EQ(info->width, 64);
 }
 
-TEST(Generate, StopIsObeyedAfterTheBlock) {
-  Result r = run(*engine(), mini_job(4), 24);
-  EXPECT_EQ(r.status.code(), ErrorCode::kCancelled);
-  EXPECT_EQ(r.frames, 24);
+// Frames come as they are decoded, and a stop is obeyed at once.
+TEST(Generate, StopIsObeyedInTheMiddleOfABlock) {
+  for (int64_t frames : {4, 24, 32}) {
+    Result r = run(*engine(), mini_job(4), frames);
+    EXPECT_EQ(r.status.code(), ErrorCode::kCancelled);
+    EXPECT_EQ(r.frames, frames);
+  }
 }
 
 TEST(Generate, AnEngineServesManyJobsAndKeepsNothingOfThem) {

@@ -9,6 +9,7 @@
 
 #include "../weights/gguf_writer.h"
 #include "mini.h"
+#include "pipeline/dit_source.h"
 #include "weights/checkpoint.h"
 
 namespace liveavatar {
@@ -110,6 +111,15 @@ TEST_F(GgufModelTest, IsTheFoldersModel) {
   std::vector<uint8_t> near = frames(o);
   EXPECT_NE(near, want);
   EXPECT_LT(mean_difference(near, want), 1);
+  // Packed, and with narrow weights: as the folder's packed so.
+  fs::path file = path_.string() + ".packed";
+  o.weights_dtype = "int8";
+  EXPECT_TRUE(convert_dit(o, file.string(), {}).ok());
+  EngineOptions packed = mini_options();
+  packed.weights_dtype = "int8";
+  packed.packed_dit = file.string();
+  EXPECT_EQ(frames(packed), frames(o));
+  fs::remove(file);
   std::vector<PartReport> parts = inspect_checkpoint(o.checkpoint_dir, o.gguf_path);
   EXPECT_EQ(parts[0].problem, "");
   EXPECT_NE(parts[0].dtypes.find("Q8_0"), std::string::npos) << parts[0].dtypes;

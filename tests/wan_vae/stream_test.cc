@@ -43,6 +43,42 @@ TEST_F(WanVaeTest, StreamsDoNotDisturbEachOther) {
   EXPECT_TRUE(same_bits(frames[1].tensor, alone[1].tensor));
 }
 
+// Priming leaves what steps leave, whatever the number of latents; and it does need the layers that it runs.
+TEST_F(WanVaeTest, PrimingIsStepsWhoseFramesNobodySees) {
+  backend_ = backend_on("cpu", 2);
+  auto vae = load(DType::kBF16);
+  for (int64_t primed : {1, 3, 7}) {
+    OwnedTensor z = wave({16, primed + 3, 2, 3}), latent = zeros({16, 1, 2, 3}), frames = zeros({4, 16, 24, 3});
+    OwnedTensor all = decode(*vae, z.tensor);
+    for (int64_t too_early : {0, 2}) {
+      auto stream = value_of(VaeDecodeStream::open(*vae, 2, 3));
+      bool same = true;
+      for (int64_t i = 0; i < primed + 3; ++i) {
+        get_planes(z.tensor, i, latent.tensor);
+        if (i < primed) {
+          ASSERT_TRUE(stream->prime(latent.tensor, primed - 1 - i + too_early).ok());
+          continue;
+        }
+        ASSERT_EQ(value_of(stream->step(latent.tensor, frames.tensor)), 4);
+        same = same && same_bits(frames.tensor, all.tensor.slice(4 * i - 3, 4));
+      }
+      EXPECT_EQ(same, too_early == 0) << primed << " latents";
+    }
+  }
+}
+
+TEST_F(WanVaeTest, PrimingRunsFewerLayersEarlier) {
+  WanVaeConfig config;
+  config.dim = 8;
+  size_t all = decoder_layers(config).size();
+  EXPECT_EQ(priming_layers(config, 0), all);
+  EXPECT_EQ(priming_layers(config, 1), all);
+  EXPECT_EQ(priming_layers(config, 2), all - 1);
+  EXPECT_EQ(priming_layers(config, 3), all - 2);
+  EXPECT_EQ(priming_layers(config, 4), all - 4);  // the upsampling in front of full resolution goes too
+  EXPECT_EQ(priming_layers(config, 100), all - 7);
+}
+
 // A frame changes the latents from its own on, and none before.
 TEST_F(WanVaeTest, EncoderIsCausal) {
   auto vae = load();

@@ -31,13 +31,13 @@ std::vector<float> join(const std::vector<std::vector<float>>& blocks, int64_t o
   return all;
 }
 
-// The golden's frames [3, n, H, W] at frame_index; blocks are [12, H, W, 3], and the first three frames are not shown.
+// The golden's frames [3, n, H, W] at frame_index; pieces are [4, H, W, 3], and the first three frames are not shown.
 std::vector<float> pick_frames(const Golden& golden, const Seen& seen, const std::string& index, int64_t pixels) {
   std::vector<int32_t> wanted = golden.i32(index);
   std::vector<float> out(size_t(3 * pixels) * wanted.size());
   for (size_t n = 0; n < wanted.size(); ++n) {
     int64_t at = wanted[n] + kHeldFrames;
-    const float* frame = seen.frames.at(size_t(at / kBlockFrames)).data() + at % kBlockFrames * pixels * 3;
+    const float* frame = seen.frames.at(size_t(at / kVaeFrames)).data() + at % kVaeFrames * pixels * 3;
     for (int64_t i = 0; i < pixels * 3; ++i)
       out[(size_t(i % 3) * wanted.size() + n) * size_t(pixels) + size_t(i / 3)] = frame[i];
   }

@@ -117,11 +117,23 @@ void middle_blocks(VaeFlow& flow, const VaeHalfWeights& w, const VaeHistory& his
   flow.show("middle.2");
 }
 
-void head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history, const Tensor& out) {
+namespace {
+
+Tensor head_input(VaeFlow& flow, const VaeHalfWeights& w) {
   Tensor normed = flow.side(0, flow.x().shape);
   ops::channel_norm(flow.backend(), flow.x(), w.head_gain, Activation::kSilu, normed);
-  causal_conv(flow, normed, w.head, history, out);
+  return normed;
+}
+
+}  // namespace
+
+void head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history, const Tensor& out) {
+  causal_conv(flow, head_input(flow, w), w.head, history, out);
   flow.show("head", out);
+}
+
+void remember_head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history) {
+  remember(flow.backend(), head_input(flow, w), history);
 }
 
 }  // namespace liveavatar

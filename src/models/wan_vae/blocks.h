@@ -68,5 +68,7 @@ void residual_block(VaeFlow& flow, const ResidualWeights& w, const ResidualHisto
 void middle_blocks(VaeFlow& flow, const VaeHalfWeights& w, const VaeHistory& history);
 // conv(silu(norm(x))) -> out [F, H, W, O]. x stays. Overwrites free piece 0.
 void head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history, const Tensor& out);
+// Only what head() would remember.
+void remember_head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history);
 
 }  // namespace liveavatar

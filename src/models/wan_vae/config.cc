@@ -160,6 +160,18 @@ int64_t still_fixed_latent(const WanVaeConfig& config) {
   return constant_from + 2 * 4 + 2;  // two residual blocks of the middle, head
 }
 
+size_t priming_layers(const WanVaeConfig& config, int64_t left) {
+  std::vector<VaeLayer> layers = decoder_layers(config);
+  int64_t reach = 2;  // frames before the end that must be right: behind the last layer those that the head remembers
+  size_t count = layers.size();
+  for (; count > 0; --count) {
+    const VaeLayer& layer = layers[count - 1];
+    if (layer.kind == VaeLayer::Kind::kResidual) reach += 4;  // two convolutions, each looks two frames back
+    if (layer.temporal || left * kVaeFrames < reach) break;   // in front of it frames are fewer, and all matter
+  }
+  return count;
+}
+
 int64_t decode_flops_per_frame(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width) {
   Shape x{1, latent_height, latent_width, config.dim * config.dim_mult.back()};
   int64_t latent_values = latent_height * latent_width * config.z_dim;

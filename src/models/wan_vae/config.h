@@ -41,6 +41,10 @@ std::vector<VaeLayer> decoder_layers(const WanVaeConfig& config);
 // the encoder forgets its zero history after finitely many frames. 28 with two residual blocks a stage.
 int64_t still_fixed_latent(const WanVaeConfig& config);
 
+// A decoder that is primed throws its frames away; what stays is what its convolutions remember of them. `left` latents
+// before the last one, only this many of decoder_layers() matter to that: the later ones look back less far.
+size_t priming_layers(const WanVaeConfig& config, int64_t left);
+
 // Multiplications and additions that the decoder spends on one frame of latent_height x latent_width latents, in the
 // steady state.
 int64_t decode_flops_per_frame(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width);

@@ -38,12 +38,10 @@ void upsample(VaeFlow& flow, const VaeLayerWeights& w, const Tensor& history, bo
   flow.become(0, out);
 }
 
-}  // namespace
-
-void decode_step(const VaeStep& step, const Tensor& z, const Tensor& frames) {
+// All up to the first `count` layers.
+void run_layers(VaeFlow& flow, const VaeStep& step, const Tensor& z, size_t count) {
   const VaeHalfWeights& w = step.weights.decoder;
   const VaeHistory& history = step.memory.history;
-  VaeFlow flow(step);
   Tensor raw = flow.side(0, {1, z.dim(2), z.dim(3), z.dim(0)}, DType::kF32);
   ops::channels_last(step.backend, z, raw, step.weights.from_scale, step.weights.from_shift);
   Tensor mixed = flow.side(1, raw.shape);
@@ -53,7 +51,7 @@ void decode_step(const VaeStep& step, const Tensor& z, const Tensor& frames) {
   conv_step(flow, w.conv1, history.conv1);
   flow.show("conv1");
   middle_blocks(flow, w, history);
-  for (size_t i = 0; i < w.layers.size(); ++i) {
+  for (size_t i = 0; i < count; ++i) {
     if (w.layers[i].layer.kind == VaeLayer::Kind::kResidual) {
       residual_block(flow, w.layers[i].residual, history.layers[i].residual);
     } else {
@@ -61,7 +59,22 @@ void decode_step(const VaeStep& step, const Tensor& z, const Tensor& frames) {
     }
     flow.show_numbered("upsamples", i);
   }
-  head(flow, w, history.head, frames);
+}
+
+}  // namespace
+
+void prime_step(const VaeStep& step, const Tensor& z, size_t count) {
+  const VaeHalfWeights& w = step.weights.decoder;
+  VaeFlow flow(step);
+  run_layers(flow, step, z, count);
+  if (count == w.layers.size()) remember_head(flow, w, step.memory.history.head);
+}
+
+void decode_step(const VaeStep& step, const Tensor& z, const Tensor& frames) {
+  const VaeHalfWeights& w = step.weights.decoder;
+  VaeFlow flow(step);
+  run_layers(flow, step, z, w.layers.size());
+  head(flow, w, step.memory.history.head, frames);
   float* values = frames.f32();
   for (int64_t i = 0; i < frames.elements(); ++i) values[i] = std::clamp(values[i], -1.0f, 1.0f);
 }

@@ -75,6 +75,14 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(WanVae& vae, in
   return stream;
 }
 
+Status VaeDecodeStream::prime(const Tensor& z, int64_t left) {
+  LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
+  prime_step({vae_.backend(), vae_.weights(), memory_, first_, false, observer_}, z,
+             priming_layers(vae_.config(), left));
+  first_ = false;
+  return {};
+}
+
 Expected<int64_t> VaeDecodeStream::step(const Tensor& z, const Tensor& frames) {
   LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
   int64_t count = next_frames(), room = frames.rank() == 4 ? std::max(count, frames.dim(0)) : count;

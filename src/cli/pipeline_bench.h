@@ -1,0 +1,39 @@
+// The benchmark of the whole way: a job as `generate` runs it, several times over, into a file that is thrown away.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "liveavatar/liveavatar.h"
+#include "plan/report.h"
+
+namespace liveavatar::cli {
+
+struct PipelineBenchOptions {
+  EngineOptions engine;
+  Job job;
+  int repeats = 3;  // measured; one before them warms up
+  bool quiet = false;
+};
+
+struct Spread {
+  double median = 0, lowest = 0, highest = 0;
+};
+
+struct PipelineBenchResult {
+  std::string model;  // the checkpoint folder's name
+  JobInfo info;
+  Verdict verdict;
+  int repeats = 0;
+  size_t measured_peak_bytes = 0, file_bytes = 0;
+  std::vector<std::pair<std::string, Spread>> figures;  // keys of docs/performance.md, without the model
+};
+
+// The engine is loaded anew for every run. kCancelled after Ctrl-C.
+Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions options);
+
+void print_table(const PipelineBenchResult& result);
+std::string to_json(const PipelineBenchResult& result);
+
+}  // namespace liveavatar::cli

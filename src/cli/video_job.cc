@@ -1,0 +1,48 @@
+#include "cli/video_job.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "core/status.h"
+#include "pipeline/job_plan.h"
+
+namespace liveavatar::cli {
+
+Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
+  LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
+  LA_ASSIGN_OR_RETURN(PlanRequest plan, plan_request(engine, job));
+  LA_ASSIGN_OR_RETURN(PlanRequest request, settle(plan, engine.memory_budget_bytes));
+  LA_RETURN_IF_ERROR(check_fits(request, engine.memory_budget_bytes));
+  if (request.paged() && !quiet) {
+    std::fprintf(stderr, "note: %ld of %ld layers stay in memory, the others are read from %s\n",
+                 long(request.resident()), long(request.shapes.dit.layers),
+                 engine.packed_dit.empty() ? engine.paging_dir.c_str() : engine.packed_dit.c_str());
+  }
+  if (request.rings_paged() && !quiet) {
+    std::fprintf(stderr, "note: keys and values of %ld of %ld steps and layers stay in memory, the others go to %s\n",
+                 long(request.resident_rings), long(request.rings().count()), engine.paging_dir.c_str());
+  }
+  return judge(request, engine.memory_budget_bytes);
+}
+
+Status write_video(Engine& engine, const Job& job, const JobInfo& info, const std::string& path,
+                   const std::function<bool()>& go_on, VideoRun& run) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(path, info, job.audio));
+  Status written;
+  Status made = engine.generate(job, [&](const VideoBlock& block) {
+    if (run.frames == 0) run.first_frame_at = std::chrono::steady_clock::now();
+    written = file->append(block);
+    if (written.ok()) run.frames += block.frames;
+    return written.ok() && go_on();
+  });
+  Status finished = file->finish();
+  if (run.frames == 0) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  }
+  LA_RETURN_IF_ERROR(written);
+  LA_RETURN_IF_ERROR(made);
+  return finished;
+}
+
+}  // namespace liveavatar::cli
