@@ -98,9 +98,9 @@ class DitSide : public Side {
     DitFlight& flight = activations_->flights.front();
     dit_->begin(geometry_, {.latents = latents_.tensor, .timestep = 500, .start_latent = kStart}, flight, *activations_,
                 *caches_);
-    RingCache& ring = caches_->rings.front();
-    ring.filled_latents = geometry_.clip_latents;
-    const KeyValues &kept = ring.layers.front(), &cond = caches_->cond.layers.front();
+    caches_->filled_latents.front() = geometry_.clip_latents;
+    const RingPin pinned(*caches_->rings, {0, 0}, 0);
+    const KeyValues kept = *pinned, cond = caches_->cond.layers.front();
     const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k},          {"ring_v", kept.v},
                                                      {"cond_k", cond.k},          {"cond_v", cond.v},
                                                      {"prompt", caches_->prompt}, {"e0", flight.time_projected}};
