@@ -52,9 +52,9 @@ class Operands {
     }
     return t;
   }
-  LinearWeight linear(int64_t n, int64_t k) {
+  LinearWeight linear(int64_t n, int64_t k, DType dtype) {
     LinearWeight w;
-    w.dtype = DType::kBF16;
+    w.dtype = dtype;
     w.n = n;
     w.k = k;
     void* packed = take(backend_.packed_linear_bytes(n, k, w.dtype));
@@ -124,10 +124,10 @@ class Registry {
   const Limits& limits_;
 };
 
-Prepare linear_of(int64_t rows, int64_t n, int64_t k, const Epilogue& epilogue) {
+Prepare linear_of(int64_t rows, int64_t n, int64_t k, const Epilogue& epilogue, DType dtype = DType::kBF16) {
   return [=](Operands& o) {
     Tensor x = o.tensor({rows, k}, DType::kBF16), out = o.tensor({rows, n}, DType::kBF16);
-    LinearWeight w = o.linear(n, k);
+    LinearWeight w = o.linear(n, k, dtype);
     return [=, &o] { ops::linear(o.backend(), x, w, out, epilogue); };
   };
 }
@@ -143,6 +143,8 @@ void add_dit(Registry& registry, const DitShape& s) {
   product("qkvo", s.dim, s.dim, Activation::kNone);
   product("ffn_in_gelu", s.ffn, s.dim, Activation::kGeluTanh);
   product("ffn_out", s.dim, s.ffn, Activation::kNone);
+  double square = 2.0 * static_cast<double>(s.tokens * s.dim * s.dim);
+  registry.add(name + "/linear_qkvo_i8", {square, 0}, linear_of(s.tokens, s.dim, s.dim, {}, DType::kI8));
   registry.add(name + "/attention_ring", {4.0 * static_cast<double>(s.tokens * s.keys * s.dim), 0}, [s](Operands& o) {
     Tensor q = o.tensor({s.tokens, s.dim}, DType::kBF16), out = o.tensor({s.tokens, s.dim}, DType::kBF16);
     KeyValues kv{o.tensor({s.keys, s.dim}, DType::kBF16), o.tensor({s.keys, s.dim}, DType::kBF16)};

@@ -67,8 +67,11 @@ class Backend {
 };
 
 struct BackendOptions {
-  int threads = 0;           // 0: all this process may use
-  std::string isa;           // empty: the best; else force avx2|avx512|avx512bf16 (env LIVEAVATAR_ISA when empty)
+  int threads = 0;  // 0: all this process may use
+  std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16 (env LIVEAVATAR_ISA when empty)
+  // int8 weights multiply activations rounded to 8 bits row by row, where the CPU can (AVX512-VNNI): about twice as
+  // fast, an error of 1% (docs/quantisation.md). Also by env LIVEAVATAR_INT8=1.
+  bool int8_products = false;
   Budget* budget = nullptr;  // scratch is charged here (Tenant::kRuntime); must outlive the backend
 };
 

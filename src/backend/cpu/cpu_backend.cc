@@ -1,6 +1,7 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace liveavatar::cpu {
@@ -8,13 +9,15 @@ namespace liveavatar::cpu {
 CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique_ptr<Backend> plain)
     : isa_(std::move(isa)),
       kernels_(*isa_.kernels),
+      int8_products_(kernels_.quad_tile && options.int8_products),
       pool_(options.threads),
       scratch_(static_cast<size_t>(pool_.threads())),
       budget_(options.budget ? *options.budget : outside_),
       plain_(std::move(plain)) {}
 
 std::string CpuBackend::describe() const {
-  return std::string(kernels_.name) + " kernels (" + isa_.why + "), " + std::to_string(pool_.threads()) + " threads";
+  return std::string(kernels_.name) + " kernels (" + isa_.why + "), " + std::to_string(pool_.threads()) + " threads" +
+         (int8_products_ ? ", int8 products" : "");
 }
 
 // The layout of pack.h: a change there is a new number here.
@@ -137,7 +140,10 @@ namespace liveavatar {
 Expected<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options) {
   LA_ASSIGN_OR_RETURN(cpu::IsaChoice isa, cpu::choose_isa(options.isa));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> plain, make_reference_backend(options));
-  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(isa), options, std::move(plain)));
+  BackendOptions chosen = options;
+  const char* int8 = std::getenv("LIVEAVATAR_INT8");
+  chosen.int8_products = options.int8_products || (int8 && std::string(int8) == "1");
+  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(isa), chosen, std::move(plain)));
 }
 
 }  // namespace liveavatar

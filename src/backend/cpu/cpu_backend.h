@@ -22,8 +22,11 @@ struct ThreadScratch {
   std::vector<const void*> pointers, key_pointers, value_pointers;
   std::vector<std::byte> stage, rows;
   alignas(64) float sums[kRows * 64];
-  std::vector<float> block_sums;  // quantised weights: a block of rows through one panel
-  std::vector<std::byte> panel;   // and some k of the panel, unpacked
+  std::vector<float> block_sums;     // quantised weights: a block of rows through one panel
+  std::vector<std::byte> panel;      // and some k of the panel, unpacked
+  std::vector<unsigned char> codes;  // int8 products: a block of rows, their scales, a panel's sums and offsets
+  std::vector<float> code_scales;
+  std::vector<int> code_sums, offsets;
   std::vector<float> scores, output;
   std::vector<std::byte> weights;  // softmax's result, the second product's operand
 };
@@ -89,6 +92,8 @@ class CpuBackend : public Backend {
   static void pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch);
   // Rows [first, last), at most kBlockRows, through a quantised panel.
   void run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
+  void run_int8_product(const Product& p);
+  void run_codes(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
 
   struct Convolution;
   void stage_line(const Convolution& c, const char* line, int64_t first, int64_t group, std::byte* target);
@@ -115,6 +120,7 @@ class CpuBackend : public Backend {
 
   IsaChoice isa_;
   const Kernels& kernels_;
+  bool int8_products_;
   ThreadPool pool_;
   std::vector<ThreadScratch> scratch_;  // one a thread
   Budget outside_;                      // for ops that nobody reserved for, and backends without a budget

@@ -18,7 +18,7 @@ std::vector<Candidate> candidates() {
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  bool dot = avx512 && __builtin_cpu_supports("avx512bf16");
+  bool dot = avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
   Candidate bf16{"avx512bf16", avx512bf16_kernels, dot}, wide{"avx512", avx512_kernels, avx512},
       narrow{"avx2", avx2_kernels, avx2};
   if (__builtin_cpu_is("intel")) return {wide, bf16, narrow};

@@ -57,6 +57,16 @@ struct NarrowArgs {
 // leaves.
 constexpr int kNarrowVectors = 3, kNarrowFew = 4;
 
+// A tile of 8-bit codes: sums [rows][columns] of a[row][k] * b over some k, exact.
+struct QuadArgs {
+  const unsigned char* a = nullptr;  // rows of codes around 128, `stride` bytes apart
+  int64_t stride = 0, quads = 0;     // quads: k / 4
+  int rows = 0;                      // 1..kRows
+  const void* b = nullptr;           // [quads][columns][4]
+  int* sums = nullptr;
+  bool more = false;  // go on from the sums that are there
+};
+
 struct Row {
   const void* data = nullptr;
   Type type = Type::kF32;
@@ -75,6 +85,11 @@ struct Kernels {
   void (*unpack_i8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_f8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_q4)(const void* codes, int64_t k, void* panel) = nullptr;
+  // Products of 8-bit codes, vnni.inl; null where the CPU lacks them.
+  void (*quantise_row)(Row x, int64_t n, unsigned char* codes, float* scale) = nullptr;
+  void (*quads_i8)(const void* codes, int64_t k, void* quads, int* offsets) = nullptr;
+  void (*quad_tile)(const QuadArgs&) = nullptr;
+  void (*scale_quads)(int* sums, int rows, const int* offsets, const float* scales) = nullptr;
   // A row of codes times its scale.
   void (*decode_i8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;
   void (*decode_f8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;

@@ -1,4 +1,4 @@
-// AVX-512 with the bf16 dot product: sums of bf16 pairs, two products an instruction.
+// AVX-512 with the dot products of bf16 pairs and of four bytes (VNNI, which every CPU with the first has).
 #include <immintrin.h>
 
 #include "backend/cpu/kernels.h"
@@ -19,6 +19,8 @@ namespace liveavatar::cpu {
 #include "backend/cpu/narrow.inl"
 //
 #include "backend/cpu/rows.inl"
+//
+#include "backend/cpu/vnni.inl"
 
 namespace {
 
@@ -89,6 +91,10 @@ const Kernels* avx512bf16_kernels() {
     k.tile[1][1] = dot_tile;
     k.narrow[1] = narrow<dot_pairs>;
     k.multiplies_bf16 = true;
+    k.quantise_row = quantise_row;
+    k.quads_i8 = quads_i8;
+    k.quad_tile = quad_tile;
+    k.scale_quads = scale_quads;
     return k;
   }();
   return &kernels;

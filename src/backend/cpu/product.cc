@@ -10,7 +10,11 @@ namespace liveavatar::cpu {
 
 namespace {
 
+constexpr int64_t kStretch = 512;           // k that a quantised panel is unpacked for at once
+constexpr int64_t kPanelsAtOnce = 16;       // that a block of rows, once quantised, goes through
 constexpr int64_t kBlockRows = 16 * kRows;  // rows that one piece of work takes through a panel while it is in cache
+
+int64_t code_stride(int64_t k) { return (k + 3) / 4 * 4; }
 
 }  // namespace
 
@@ -46,7 +50,6 @@ void CpuBackend::run_tile(const Product& p, const Tile& t, ThreadScratch& scratc
 // A stretch of k is unpacked once and serves all rows of the block; sums go on from stretch to stretch, so that a row
 // adds up in the order of k whatever runs beside it.
 void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch) {
-  constexpr int64_t kStretch = 512;
   const PanelShape& s = p.shape;
   const char* codes = static_cast<const char*>(p.panel(panel)) + s.scale_bytes();
   scratch.panel.resize(static_cast<size_t>(kStretch * s.columns) * sizeof(bf16));
@@ -76,6 +79,57 @@ void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, in
     Tile tile{row, panel, static_cast<int>(std::min<int64_t>(kRows, last - row))};
     store_tile(p, tile, scratch.block_sums.data() + (row - first) * s.columns);
   }
+}
+
+// Codes of the block's rows through a panel of codes: as run_quantised, with exact sums.
+void CpuBackend::run_codes(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch) {
+  const PanelShape& s = p.shape;
+  const char* codes = static_cast<const char*>(p.panel(panel)) + s.scale_bytes();
+  scratch.panel.resize(std::max(scratch.panel.size(), static_cast<size_t>(kStretch * s.columns)));
+  scratch.code_sums.resize(static_cast<size_t>(kBlockRows * s.columns));
+  scratch.offsets.assign(static_cast<size_t>(s.columns), 0);
+  QuadArgs args;
+  args.stride = code_stride(s.k);
+  args.b = scratch.panel.data();
+  for (int64_t k = 0; k < s.k; k += kStretch) {
+    int64_t depth = std::min(kStretch, s.k - k);
+    kernels_.quads_i8(codes + s.codes_bytes(k), depth, scratch.panel.data(), scratch.offsets.data());
+    args.quads = (depth + 3) / 4;
+    args.more = k > 0;
+    for (int64_t row = first; row < last; row += kRows) {
+      args.rows = static_cast<int>(std::min<int64_t>(kRows, last - row));
+      args.a = scratch.codes.data() + (row - first) * args.stride + k;
+      args.sums = scratch.code_sums.data() + (row - first) * s.columns;
+      kernels_.quad_tile(args);
+    }
+  }
+  for (int64_t row = first; row < last; row += kRows) {
+    Tile tile{row, panel, static_cast<int>(std::min<int64_t>(kRows, last - row))};
+    int* sums = scratch.code_sums.data() + (row - first) * s.columns;
+    kernels_.scale_quads(sums, tile.rows, scratch.offsets.data(), scratch.code_scales.data() + (row - first));
+    store_tile(p, tile, reinterpret_cast<const float*>(sums));
+  }
+}
+
+// 8-bit weights times activations quantised row by row, where that is asked for: a row's codes serve many panels.
+void CpuBackend::run_int8_product(const Product& p) {
+  int64_t panels = p.shape.panels(), blocks = (p.rows + kBlockRows - 1) / kBlockRows;
+  int64_t groups = (panels + kPanelsAtOnce - 1) / kPanelsAtOnce, stride = code_stride(p.shape.k);
+  pool_.parallel_for(groups * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
+    ThreadScratch& scratch = scratch_[static_cast<size_t>(thread)];
+    scratch.codes.resize(std::max(scratch.codes.size(), static_cast<size_t>(kBlockRows * stride)));
+    scratch.code_scales.resize(kBlockRows);
+    for (int64_t job = begin; job < end; ++job) {
+      int64_t group = job / blocks, first = job % blocks * kBlockRows, last = std::min(p.rows, first + kBlockRows);
+      for (int64_t row = first; row < last; ++row) {
+        size_t i = static_cast<size_t>(row - first);
+        kernels_.quantise_row({p.operand(row, 0), type_of(p.x->dtype)}, p.shape.k,
+                              scratch.codes.data() + i * static_cast<size_t>(stride), &scratch.code_scales[i]);
+      }
+      for (int64_t panel = group * kPanelsAtOnce; panel < std::min(panels, (group + 1) * kPanelsAtOnce); ++panel)
+        run_codes(p, first, last, panel, scratch);
+    }
+  });
 }
 
 void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) {
@@ -121,7 +175,9 @@ void CpuBackend::run_product(const Product& p) {
 }
 
 void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
-  run_product(product_of(x, w, kernels_, out, e));
+  Product p = product_of(x, w, kernels_, out, e);
+  if (int8_products_ && w.dtype == DType::kI8) return run_int8_product(p);
+  run_product(p);
 }
 
 }  // namespace liveavatar::cpu
