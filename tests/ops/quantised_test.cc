@@ -80,7 +80,9 @@ TEST_P(QuantisedTest, Int8ProductsAreNearAndTreatEveryRowAlone) {
         all += std::pow(want.f32()[i], 2);
       }
       EXPECT_LT(std::sqrt(wrong / all), 0.015) << m << " " << n << " " << k;
-      if (k > 100) EXPECT_GT(wrong, 0) << "8-bit products were not used";
+      if (k > 100) {
+        EXPECT_GT(wrong, 0) << "8-bit products were not used";
+      }
       ops::linear(**fast, x.slice(m - 1, 1), w, alone);
       EXPECT_EQ(std::memcmp(alone.data, got.slice(m - 1, 1).data, alone.bytes()), 0);
     }
