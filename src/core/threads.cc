@@ -58,14 +58,18 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, const std::function<void
     n_ = n;
     grain_ = grain;
     next_ = 0;
-    running_ = static_cast<int>(workers_.size());
+    open_ = true;
     ++generation_;
   }
   start_.notify_all();
   run_chunks(0);
-  if (spin_until([this] { return running_ == 0; })) return;
+  {
+    std::lock_guard lock(mutex_);
+    open_ = false;
+  }
+  if (spin_until([this] { return inside_ == 0; })) return;
   std::unique_lock lock(mutex_);
-  done_.wait(lock, [this] { return running_ == 0; });
+  done_.wait(lock, [this] { return inside_ == 0; });
 }
 
 void ThreadPool::run_chunks(int thread) {
@@ -83,10 +87,12 @@ void ThreadPool::worker(int thread) {
       start_.wait(lock, [&] { return stop_ || generation_ != seen; });
       if (stop_) return;
       seen = generation_;
+      if (!open_) continue;
+      ++inside_;
     }
     run_chunks(thread);
     std::lock_guard lock(mutex_);
-    if (--running_ == 0) done_.notify_one();
+    if (--inside_ == 0) done_.notify_one();
   }
 }
 

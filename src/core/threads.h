@@ -1,4 +1,5 @@
-// One pool of worker threads; work is handed out in small pieces on demand, so a slow core delays nobody.
+// One pool of worker threads; work is handed out in small pieces on demand, and a worker that comes too late is not
+// waited for, so a slow or busy core delays nobody.
 #pragma once
 
 #include <atomic>
@@ -36,7 +37,8 @@ class ThreadPool {
   int64_t n_ = 0, grain_ = 1;
   std::atomic<int64_t> next_{0};
   std::atomic<uint64_t> generation_{0};
-  std::atomic<int> running_{0};
+  bool open_ = false;           // whether workers may still join; under the lock
+  std::atomic<int> inside_{0};  // workers that joined; grows under the lock alone
   std::atomic<bool> stop_{false};
 };
 
