@@ -234,7 +234,7 @@ int generate(Flags& f) {
   f.job.online_decode = !f.no_online_decode;
   if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
-    note_host_cache();
+    if (!f.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
   }
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;

@@ -282,6 +282,26 @@ TEST_F(CliTest, PlanTellsPeopleAndPrograms) {
   expect_refusal(run("plan --ckpt_dir /nowhere"), 1, "no such folder");
 }
 
+TEST_F(CliTest, KeysAndValuesOnDiskArePlannedAndMakeTheSameVideo) {
+  std::string plan = run("plan --shape 14b --size '384*256' --offload_kv_cache --paging_dir /tmp").text;
+  EXPECT_NE(plan.find("0 of 160 rings (a step in a layer) resident, the others paged"), std::string::npos) << plan;
+  auto video = [&](const std::string& name, const std::string& more) {
+    Outcome o = run("generate --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
+                    " --prompt hi --size '64*64' --num_clip 1 --infer_frames 24 --offload_kv_cache --save_file " +
+                    path(name) + more);
+    EXPECT_EQ(o.code, 0) << o.text;
+    return o.text;
+  };
+  EXPECT_NE(video("memory.mp4", "").find("keys and values are in host memory"), std::string::npos);
+  EXPECT_NE(video("disk.mp4", " --paging_dir " + path("")).find("note: keys and values of 0 of 24"), std::string::npos);
+  auto bytes = [&](const std::string& name) {
+    std::ifstream in(path(name), std::ios::binary);
+    return std::string((std::istreambuf_iterator<char>(in)), {});
+  };
+  EXPECT_FALSE(bytes("disk.mp4").empty());
+  EXPECT_EQ(bytes("disk.mp4"), bytes("memory.mp4"));
+}
+
 TEST_F(CliTest, ABudgetTooSmallIsRefusedInOneLineWithACure) {
   expect_refusal(generate("--memory_budget 30MiB"), 1, "what fits: --memory_budget");
   expect_refusal(generate("--memory_budget 1KiB"), 1, "this job takes");
