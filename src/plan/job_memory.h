@@ -18,7 +18,7 @@ constexpr int64_t kBlockLatents = 3;
 
 // Code and libraries of the program with its threads and small objects. Charged to Tenant::kRuntime by whoever loads an
 // engine, so that the budget speaks of the whole process (docs/plan.md: how it was measured).
-constexpr size_t kProgramBytes = size_t{29} << 20;
+constexpr size_t kProgramBytes = size_t{30} << 20;
 
 // The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
 size_t video_writer_bytes(int64_t height, int64_t width);
