@@ -129,7 +129,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["turns"] = b.turns;
   json["paged_bytes"] = b.plan.paged_bytes;
   json["run_bytes_read"] = b.weights.bytes_read;
-  json["resident_rings"] = r.rings_paged() ? r.resident_rings : r.rings().count();
+  json["resident_rings"] = r.rings().in_memory();
   json["ring_bytes_per_block"] = b.plan.ring_bytes;
   json["ring_bytes_read"] = b.rings.bytes_read;
   json["ring_bytes_written"] = b.rings.bytes_written;
@@ -207,8 +207,8 @@ int synthetic_bench(Flags& f) {
 }
 
 Status set_pipeline(Flags& f) {
-  LA_RETURN_IF_ERROR(
-      refuse(f, {"--shape", "--blocks", "--resident_layers", "--keep"}, " is for made-up weights; add --synthetic"));
+  LA_RETURN_IF_ERROR(refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_rings", "--keep"},
+                            " is for made-up weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
   if (p.engine.checkpoint_dir.empty()) {
     std::error_code ignored;

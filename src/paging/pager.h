@@ -54,6 +54,11 @@ struct PageMemory {
                                        Budget& budget);
 };
 
+// Whether page i of `count` is one of the `resident` that stay, when these are spread evenly over all.
+constexpr bool stays_when_spread(int64_t i, int64_t count, int64_t resident) {
+  return (i + 1) * resident / count > i * resident / count;
+}
+
 // Counts of what moved between memory and store.
 struct PagingCounts {
   uint64_t bytes_read = 0;  // also ahead of a use that never came

@@ -53,8 +53,8 @@ struct MemoryPlan {
   size_t steady_bytes = 0;  // while blocks are made
   size_t load_peak_bytes = 0;
   size_t paged_bytes = 0;  // of weights, read from disk whenever forwards go through the layers
-  size_t ring_bytes =
-      0;  // of keys and values, read (three of four slots) and written (one) a block when rings are full
+  // Of keys and values on disk: so much a block moves once rings are full, three of four slots in and one out.
+  size_t ring_bytes = 0;
   TenantBytes peak_by_tenant{}, steady_by_tenant{};
   std::vector<PlanStage> stages;
 };

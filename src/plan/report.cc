@@ -82,7 +82,7 @@ std::string to_json(const Verdict& v) {
                     {"resident_layers", v.request.resident()},
                     {"paged_bytes", v.plan.paged_bytes},
                     {"rings", v.request.rings().count()},
-                    {"resident_rings", v.request.rings_paged() ? v.request.resident_rings : v.request.rings().count()},
+                    {"resident_rings", v.request.rings().in_memory()},
                     {"ring_bytes_per_block", v.plan.ring_bytes},
                     {"schedule", v.request.schedule},
                     {"blocks_in_flight", v.request.blocks_in_flight()}};

@@ -11,8 +11,8 @@ struct Work {
   double vae_flops = 0;
   // From memory: the weights and the keys and values of a full ring once a step, the decoder's weights once a latent.
   double bytes = 0;
-  double disk_bytes =
-      0;  // paged weights once a step, or once for all blocks in flight; rings once, a quarter of them out
+  // Paged weights once a step, or once for all blocks in flight; rings once, a quarter of them out.
+  double disk_bytes = 0;
 };
 Work work_per_block(const PlanRequest& request, const MemoryPlan& plan);
 

@@ -27,10 +27,6 @@ std::string name_of(const DitTypes& types) {
   return types.weights == types.values ? values : values + " with " + dtype_name(types.weights);
 }
 
-bool stays(int64_t layer, int64_t layers, int64_t resident) {
-  return (layer + 1) * resident / layers > layer * resident / layers;
-}
-
 }  // namespace
 
 std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, const DitTypes& types) {
@@ -112,7 +108,7 @@ Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& back
 Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident,
                                         Budget& budget) {
   std::vector<bool> stay;
-  for (const DitPage& page : dit_pages(config)) stay.push_back(stays(page.layer, config.layers, resident));
+  for (const DitPage& page : dit_pages(config)) stay.push_back(stays_when_spread(page.layer, config.layers, resident));
   std::vector<size_t> bytes;
   for (const PageSpan& span : spans) bytes.push_back(span.bytes);
   return PageMemory::allocate(bytes, stay, Tenant::kWeights, budget);
@@ -122,7 +118,7 @@ uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans
   uint64_t bytes = 0;
   const std::vector<DitPage> pages = dit_pages(config);
   for (size_t p = 0; p < pages.size(); ++p)
-    bytes += stays(pages[p].layer, config.layers, resident) ? 0 : spans[p].bytes;
+    bytes += stays_when_spread(pages[p].layer, config.layers, resident) ? 0 : spans[p].bytes;
   return bytes;
 }
 

@@ -40,7 +40,7 @@ size_t page_bytes(const RingShape& s) {
 // computing overlap in every schedule.
 bool stays(const RingShape& s, int64_t page) {
   int64_t layer = page / s.steps, step = page % s.steps, i = layer * s.steps + (step + layer) % s.steps;
-  return !s.paged() || (i + 1) * s.resident / s.count() > i * s.resident / s.count();
+  return stays_when_spread(i, s.count(), s.in_memory());
 }
 
 }  // namespace

@@ -59,6 +59,7 @@ struct RingShape {
   int64_t resident = -1;  // rings that stay in memory; -1: all
   int64_t count() const { return steps * config.layers; }
   bool paged() const { return resident >= 0 && resident < count(); }
+  int64_t in_memory() const { return paged() ? resident : count(); }
 };
 
 // Everything in memory, on one arena.
