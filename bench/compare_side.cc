@@ -82,7 +82,7 @@ class DitSide : public Side {
 
  private:
   Status allocate(const Setting& s, const DitConfig& config) {
-    LA_RETURN_IF_ERROR(s.backend.reserve(largest_attention(config, geometry_, s.dtype)));
+    LA_RETURN_IF_ERROR(s.backend.reserve(largest_ops(config, geometry_, s.dtype)));
     Arena measure;
     DitCaches(config, geometry_, 1, 1, DitTypes(s.dtype), measure);
     DitActivations(config, geometry_, s.dtype, measure);

@@ -6,7 +6,7 @@
 namespace liveavatar::bench {
 
 struct Limits {
-  std::string isa;              // of the multiply-add loop: "avx512bf16", "avx512" or "avx2"
+  std::string isa;              // of the multiply-add loop: "amx", "avx512bf16", "avx512" or "avx2"
   double flops_per_s = 0;       // all threads in registers, a multiply-add counting two
   double copy_bytes_per_s = 0;  // all threads, read and written bytes of a copy far larger than the caches
 };

@@ -2,7 +2,7 @@
 // Rules every backend keeps:
 //  * a row's result never depends on the rows beside it, nor on the number of threads (bit for bit);
 //  * products are summed in f32; f32 and bf16 operands mix freely; out may be f32 or bf16;
-//  * nothing is allocated during an op: models reserve scratch for their largest attention before they run.
+//  * nothing is allocated during an op: models reserve scratch for their largest ops before they run.
 // Not thread-safe: one op at a time per backend object.
 #pragma once
 
@@ -24,9 +24,9 @@ class Backend {
   virtual std::string describe() const = 0;  // what was chosen on this machine and why; for `doctor`
   virtual int threads() const = 0;
 
-  // Makes scratch for attentions up to this size, charged to the budget; it stays. An op that nobody reserved for still
+  // Makes scratch for ops up to these sizes, charged to the budget; it stays. An op that nobody reserved for still
   // works, with memory outside the budget.
-  virtual Status reserve(const AttentionSize& largest) = 0;
+  virtual Status reserve(const LargestOps& largest) = 0;
 
   // Names the packed form of weights: backends that give the same name read each other's packed bytes.
   virtual std::string packing() const = 0;
@@ -68,7 +68,7 @@ class Backend {
 
 struct BackendOptions {
   int threads = 0;  // 0: all this process may use
-  std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16 (env LIVEAVATAR_ISA when empty)
+  std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16|amx (env LIVEAVATAR_ISA when empty)
   // int8 weights multiply activations rounded to 8 bits row by row, where the CPU can (AVX512-VNNI): about twice as
   // fast, an error of 1% (docs/quantisation.md). Also by env LIVEAVATAR_INT8=1.
   bool int8_products = false;

@@ -62,10 +62,14 @@ struct AttentionSpec {
   Tensor bias;  // optional f32 [heads, Lq, Lk of all segments], added to scale * q.k
 };
 
-// The largest attention that somebody will ask for: what a backend makes its scratch by.
+// The largest ops that somebody will ask for: what a backend makes its scratch by.
 struct AttentionSize {
   int64_t heads = 1, width = 0, keys = 0;  // width: heads * d; keys: of all segments
   DType dtype = DType::kF32;               // of queries and keys
+};
+struct LargestOps {
+  AttentionSize attention;
+  int64_t linear_elements = 0;  // rows * k of a linear layer's input; above them it may take longer
 };
 
 // y -> y * (1 + scale) + shift; f32 [G, D], rows in G equal groups.

@@ -21,7 +21,7 @@ std::unique_ptr<DitCaches> lay_out_caches(const SamplerShape& s, Arena& arena, s
 
 Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& backend, Budget& budget) {
   SamplerMemory memory;
-  LA_RETURN_IF_ERROR(backend.reserve(largest_attention(s.config, s.geometry, s.types.values)));
+  LA_RETURN_IF_ERROR(backend.reserve(largest_ops(s.config, s.geometry, s.types.values)));
   Arena cache_size, activation_size;
   std::vector<AudioTokens> measured;
   lay_out_caches(s, cache_size, measured);

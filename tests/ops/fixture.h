@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -16,13 +17,17 @@ struct Case {
   DType dtype;
 };
 
+inline std::string isa_name(std::string isa) {
+  std::replace(isa.begin(), isa.end(), '-', '_');
+  return isa;
+}
 inline std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  return info.param.isa + (info.param.dtype == DType::kF32 ? "_f32" : "_bf16");
+  return isa_name(info.param.isa) + (info.param.dtype == DType::kF32 ? "_f32" : "_bf16");
 }
 
 inline std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const char* isa : {"avx2", "avx512", "avx512bf16"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512bf16", "amx", "amx-model"}) {
     for (DType t : {DType::kF32, DType::kBF16}) cases.push_back({isa, t});
   }
   return cases;

@@ -19,6 +19,14 @@ TEST_P(ProductTest, LinearAtOddSizes) {
   }
 }
 
+// More rows, columns and inputs than go through a cache at once; the last also more rows than are laid out at once.
+TEST_P(ProductTest, LinearInManyBlocks) {
+  for (auto [m, n, k] : {std::array<int64_t, 3>{310, 450, 70}, {37, 900, 1090}, {1100, 35, 2001}}) {
+    Tensor x = operands_.normal({m, k}, dtype()), weight = operands_.normal({n, k}, DType::kF32, 0.1f);
+    compare({m, n}, dtype(), [&](Backend& b, const Tensor& out) { ops::linear(b, x, pack(b, weight, Tensor()), out); });
+  }
+}
+
 TEST_P(ProductTest, LinearTakesMixedTypes) {
   Tensor weight = operands_.normal({70, 45}), bias = operands_.normal({70});
   for (DType in : {DType::kF32, DType::kBF16}) {
@@ -88,6 +96,9 @@ TEST_P(ProductTest, Convolutions) {
       {{1, 1, 50, 1}, 9, {1, 1, 10}, {.stride = {1, 1, 5}}},
       {{1, 1, 37, 24}, 24, {1, 1, 16}, {.pad_left = 8, .pad_right = 7}, 4, 0, true},
       {{1, 20, 4, 7}, 10, {1, 3, 1}, {.stride = {1, 2, 1}}},
+      // wide: several stretches of a line
+      {{1, 3, 150, 40}, 37, {1, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1}},
+      {{1, 5, 330, 5}, 33, {1, 1, 3}, {.stride = {1, 1, 2}, .pad_left = 1, .pad_right = 1}},
       // few output channels and many pixels
       {{3, 19, 53, 8}, 8, {3, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1}, 1, 2, true},
       {{1, 13, 41, 12}, 3, {1, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1, .zero_frames = 2}},
@@ -124,8 +135,9 @@ TEST_P(ProductTest, AttentionOverSegments) {
     int64_t queries, heads, d;
     std::vector<int64_t> keys;
     bool bias;
-  } cases[] = {{1, 1, 2, {1}, false},  {7, 3, 32, {5}, false},       {20, 2, 24, {700, 3, 90}, false},
-               {9, 4, 12, {33}, true}, {5, 1, 130, {515, 1}, false}, {3, 5, 64, {1100}, true}};
+  } cases[] = {{1, 1, 2, {1}, false},       {7, 3, 32, {5}, false},       {20, 2, 24, {700, 3, 90}, false},
+               {9, 4, 12, {33}, true},      {5, 1, 130, {515, 1}, false}, {3, 5, 64, {1100}, true},
+               {81, 3, 40, {600, 45}, true}};
   for (const auto& c : cases) {
     int64_t width = c.heads * c.d, total = 0;
     Tensor q = operands_.normal({c.queries, width}, dtype());

@@ -61,10 +61,10 @@ TEST_P(QuantisedTest, ARowDoesNotDependOnItsNeighbours) {
   }
 }
 
-// A matrix packed in pieces is the matrix packed at once.
 // Rounding activations to 8 bits costs about a hundredth of their spread, never more than a few.
 TEST_P(QuantisedTest, Int8ProductsAreNearAndTreatEveryRowAlone) {
-  if (GetParam().isa != "avx512bf16" || dtype() != DType::kI8) GTEST_SKIP() << "not offered";
+  bool offered = GetParam().isa == "avx512bf16" || GetParam().isa.starts_with("amx");
+  if (!offered || dtype() != DType::kI8) GTEST_SKIP() << "not offered";
   auto fast = make_backend("cpu", {.threads = 3, .isa = GetParam().isa, .int8_products = true});
   ASSERT_TRUE(fast.ok());
   for (auto [m, n, k] : {std::array<int64_t, 3>{1, 3, 2}, {7, 65, 33}, {101, 90, 577}, {5, 1100, 1030}}) {
@@ -132,13 +132,13 @@ TEST_P(QuantisedTest, TheMatrixComesBack) {
 
 std::vector<Case> quantised_cases() {
   std::vector<Case> cases;
-  for (const char* isa : {"avx2", "avx512", "avx512bf16", "reference"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512bf16", "amx", "amx-model", "reference"}) {
     for (DType t : {DType::kI8, DType::kF8E4M3, DType::kQ4}) cases.push_back({isa, t});
   }
   return cases;
 }
 std::string quantised_name(const ::testing::TestParamInfo<Case>& info) {
-  return info.param.isa + "_" + dtype_name(info.param.dtype);
+  return isa_name(info.param.isa) + "_" + dtype_name(info.param.dtype);
 }
 INSTANTIATE_TEST_SUITE_P(Backends, QuantisedTest, ::testing::ValuesIn(quantised_cases()), quantised_name);
 

@@ -13,7 +13,9 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kKeyBlock = 512;
-constexpr int64_t kMostTiles = 16;  // of kRows queries that go through a block of keys while it is in the L2 cache
+constexpr int64_t kMostTiles = 16;  // of queries that go through a block of keys while it is in the L2 cache
+// Elements between rows of scores, and of weights: no power of two, so that they fall to different sets of a cache.
+constexpr int64_t kScoreStride = kKeyBlock + 16, kWeightStride = kKeyBlock + 32;
 
 // Keys and values of one head, packed in blocks: K as panels [keys / columns] over d, V as panels [d / columns] over
 // keys.
@@ -51,9 +53,12 @@ class Attention {
     }
     half_ = half && layout_.d % 2 == 0;
     layout_.dtype = half_ ? DType::kBF16 : DType::kF32;
+    unit_ = half_ && kernels.matrix;
+    rows_ = unit_ ? kMatrixRows : kRows;
     width_ = (layout_.d + layout_.columns - 1) / layout_.columns * layout_.columns;
   }
   const HeadLayout& layout() const { return layout_; }
+  int64_t rows() const { return rows_; }  // queries of a tile
 
   // Panels of one block, a panel's keys at a time.
   void pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const {
@@ -76,41 +81,61 @@ class Attention {
 
   // Queries [first, last) of `head`, at most kMostTiles tiles; packed: the head's blocks.
   void run(int64_t head, int64_t first, int64_t last, const std::byte* packed, ThreadScratch& t) const {
-    t.scores.resize(std::max<size_t>(t.scores.size(), kRows * kKeyBlock));
-    t.output.resize(std::max<size_t>(t.output.size(), static_cast<size_t>(kMostTiles * kRows * width_)));
-    t.weights.resize(std::max<size_t>(t.weights.size(), kRows * kKeyBlock * 4));
+    size_t rows = static_cast<size_t>(rows_), output_rows = static_cast<size_t>(kMostTiles * rows_ * width_);
+    t.scores.resize(std::max(t.scores.size(), rows * kScoreStride));
+    t.output.resize(std::max(t.output.size(), output_rows));
+    t.weights.resize(std::max(t.weights.size(), rows * kWeightStride * 4));
+    if (unit_) t.queries.resize(std::max(t.queries.size(), static_cast<size_t>(kMostTiles) * tile_bytes()));
     std::array<Rows, kMostTiles> tiles;
     int64_t count = 0;
-    for (int64_t at = first; at < last; at += kRows)
-      start(tiles[static_cast<size_t>(count++)], head, at, static_cast<int>(std::min<int64_t>(kRows, last - at)), t);
+    for (int64_t at = first; at < last; at += rows_, ++count) {
+      Rows& r = tiles[static_cast<size_t>(count)];
+      start(r, head, at, static_cast<int>(std::min(rows_, last - at)), t);
+      if (unit_) lay_out(r, t.queries.data() + static_cast<size_t>(count) * tile_bytes());
+    }
     for (int64_t block = 0; block < layout_.blocks(); ++block, packed += layout_.k_room() + layout_.v_room()) {
       for (int64_t i = 0; i < count; ++i) {
         Rows& r = tiles[static_cast<size_t>(i)];
-        float* output = t.output.data() + i * kRows * width_;
-        score(r, block, packed, t);
+        float* output = t.output.data() + i * rows_ * width_;
+        unit_ ? score_tiles(r, block, packed, t) : score(r, block, packed, t);
         weigh(r, block, t);
-        gather(r, block, packed + layout_.k_room(), output);
+        shrink(r, block, output);
+        unit_ ? gather_tiles(r, block, packed + layout_.k_room(), output)
+              : gather(r, block, packed + layout_.k_room(), output);
       }
     }
-    for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], t.output.data() + i * kRows * width_);
+    for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], t.output.data() + i * rows_ * width_);
   }
 
  private:
   struct Rows {
     int64_t head = 0, first = 0;
     int count = 0;
-    const void* queries[kRows] = {};
-    void* weights[kRows] = {};
-    float largest[kRows] = {}, total[kRows] = {}, factor[kRows] = {};
+    const void* queries[kMatrixRows] = {};
+    const void* laid_out = nullptr;
+    void* weights[kMatrixRows] = {};
+    float largest[kMatrixRows] = {}, total[kMatrixRows] = {}, factor[kMatrixRows] = {};
   };
 
   void start(Rows& r, int64_t head, int64_t first, int count, ThreadScratch& t) const {
     r = Rows{head, first, count};
-    std::fill_n(r.largest, kRows, -std::numeric_limits<float>::infinity());
+    std::fill_n(r.largest, count, -std::numeric_limits<float>::infinity());
     for (int i = 0; i < count; ++i) {
       r.queries[i] = at(q_, first + i, head);
-      r.weights[i] = t.weights.data() + static_cast<size_t>(i * kKeyBlock) * (half_ ? 2 : 4);
+      r.weights[i] = t.weights.data() + static_cast<size_t>(i * kWeightStride) * (half_ ? 2 : 4);
     }
+  }
+
+  // A matrix unit's queries: [pieces][rows][64 bytes].
+  size_t tile_bytes() const { return (row_bytes() + kPieceBytes - 1) / kPieceBytes * kMatrixRows * kPieceBytes; }
+  void lay_out(Rows& r, std::byte* target) const {
+    for (int i = 0; i < r.count; ++i) {
+      for (size_t at = 0; at < row_bytes(); at += kPieceBytes) {
+        std::memcpy(target + at * static_cast<size_t>(r.count) + i * kPieceBytes,
+                    static_cast<const std::byte*>(r.queries[i]) + at, std::min<size_t>(kPieceBytes, row_bytes() - at));
+      }
+    }
+    r.laid_out = target;
   }
 
   size_t row_bytes() const { return static_cast<size_t>(layout_.d) * dtype_bytes(layout_.dtype); }
@@ -178,8 +203,20 @@ class Attention {
       TileArgs args{r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes()};
       args.sums = t.scores.data() + panel * layout_.columns;
       args.columns = static_cast<int>(std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
-      args.stride = kKeyBlock;
+      args.stride = kScoreStride;
       tile(args);
+    }
+  }
+  void score_tiles(const Rows& r, int64_t block, const std::byte* packed, ThreadScratch& t) const {
+    PanelShape shape = layout_.k_shape(block);
+    MatrixArgs args{.a = &r.laid_out, .row_bytes = kPieceBytes, .piece_bytes = r.count * kPieceBytes, .rows = r.count};
+    args.items = layout_.d / 2;
+    args.stride = kScoreStride;
+    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+      args.b = packed + static_cast<size_t>(panel) * shape.panel_bytes();
+      args.sums = t.scores.data() + panel * layout_.columns;
+      args.columns = static_cast<int>(std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
+      kernels_.matrix(args);
     }
   }
 
@@ -191,7 +228,7 @@ class Attention {
           spec_.bias.empty() ? nullptr
                              : spec_.bias.f32() + (r.head * q_.dim(0) + r.first + i) * layout_.keys + block * kKeyBlock;
       float before = r.largest[i];
-      float sum = kernels_.online_softmax(&t.scores[static_cast<size_t>(i * kKeyBlock)], keys, spec_.scale, bias,
+      float sum = kernels_.online_softmax(&t.scores[static_cast<size_t>(i * kScoreStride)], keys, spec_.scale, bias,
                                           before, &r.largest[i], r.weights[i], half_ ? Type::kBF16 : Type::kF32);
       if (half_ && keys % 2 != 0) static_cast<bf16*>(r.weights[i])[keys] = bf16{0};  // the pair of the last key
       r.factor[i] = block == 0 ? 0.0f : std::exp(before - r.largest[i]);
@@ -199,14 +236,17 @@ class Attention {
     }
   }
 
-  // output = output * factor + weights v
+  void shrink(const Rows& r, int64_t block, float* output) const {
+    for (int i = 0; i < r.count && block > 0; ++i) {
+      if (r.factor[i] != 1.0f) kernels_.rescale(output + i * width_, r.factor[i], layout_.d);
+    }
+  }
+
+  // output += weights v
   void gather(const Rows& r, int64_t block, const std::byte* values, float* output) const {
     PanelShape shape = layout_.v_shape(block);
     int64_t keys = layout_.block_keys(block), depth = half_ ? (keys + 1) / 2 * 2 : keys;
     auto tile = kernels_.tile[half_][half_];
-    for (int i = 0; i < r.count && block > 0; ++i) {
-      if (r.factor[i] != 1.0f) kernels_.rescale(output + i * width_, r.factor[i], layout_.d);
-    }
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       TileArgs args{r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes()};
       args.sums = output + panel * layout_.columns;
@@ -214,6 +254,20 @@ class Attention {
       args.more = block > 0;
       args.stride = static_cast<int>(width_);
       tile(args);
+    }
+  }
+  void gather_tiles(const Rows& r, int64_t block, const std::byte* values, float* output) const {
+    PanelShape shape = layout_.v_shape(block);
+    const void* weights = r.weights[0];
+    MatrixArgs args{.a = &weights, .row_bytes = kWeightStride * 2, .piece_bytes = kPieceBytes, .rows = r.count};
+    args.items = (layout_.block_keys(block) + 1) / 2;
+    args.more = block > 0;
+    args.stride = width_;
+    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+      args.b = values + static_cast<size_t>(panel) * shape.panel_bytes();
+      args.sums = output + panel * layout_.columns;
+      args.columns = static_cast<int>(std::min(layout_.columns, layout_.d - panel * layout_.columns));
+      kernels_.matrix(args);
     }
   }
 
@@ -232,13 +286,15 @@ class Attention {
   const Tensor& out_;
   HeadLayout layout_;
   bool half_ = false;  // both products in bf16
+  bool unit_ = false;  // on the matrix unit
+  int64_t rows_ = 0;   // of a tile of queries
   int64_t width_ = 0;  // d rounded up to whole panels
 };
 
 // Whole tiles, many for the caches' sake, few enough that every thread has some pieces of work.
-int64_t queries_at_once(int64_t queries, int64_t heads, int threads) {
-  int64_t tiles = (queries + kRows - 1) / kRows;
-  return std::clamp<int64_t>(tiles * heads / (threads * int64_t{4}), 1, kMostTiles) * kRows;
+int64_t queries_at_once(int64_t queries, int64_t rows, int64_t heads, int threads) {
+  int64_t tiles = (queries + rows - 1) / rows;
+  return std::clamp<int64_t>(tiles * heads / (threads * int64_t{4}), 1, kMostTiles) * rows;
 }
 
 }  // namespace
@@ -248,17 +304,19 @@ int64_t CpuBackend::heads_at_once(int64_t heads) const {
   return std::min<int64_t>(heads, std::max<int64_t>(pool_.threads(), 4));
 }
 
-Status CpuBackend::grow_packed_keys(Budget& budget, size_t bytes) {
-  if (bytes <= packed_keys_.bytes()) return {};
-  packed_keys_ = Buffer();  // the old ones first: both at once would be the peak
-  LA_ASSIGN_OR_RETURN(packed_keys_, Buffer::allocate(budget, Tenant::kRuntime, bytes));
+Status CpuBackend::grow_packed(Budget& budget, size_t bytes) {
+  if (bytes <= packed_.bytes()) return {};
+  packed_ = Buffer();  // the old ones first: both at once would be the peak
+  LA_ASSIGN_OR_RETURN(packed_, Buffer::allocate(budget, Tenant::kRuntime, bytes));
   return {};
 }
 
-Status CpuBackend::reserve(const AttentionSize& largest) {
-  HeadLayout layout{largest.keys, largest.width / largest.heads, kernels_.columns, largest.dtype};
+Status CpuBackend::reserve(const LargestOps& largest) {
+  const AttentionSize& a = largest.attention;
+  HeadLayout layout{a.keys, a.width / a.heads, kernels_.columns, a.dtype};
   if (layout.d % 2 != 0) layout.dtype = DType::kF32;
-  return grow_packed_keys(budget_, static_cast<size_t>(heads_at_once(largest.heads)) * layout.head_bytes());
+  size_t bytes = static_cast<size_t>(heads_at_once(a.heads)) * layout.head_bytes();
+  return grow_packed(budget_, std::max(bytes, matrix_rows_bytes(largest.linear_elements)));
 }
 
 void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
@@ -266,24 +324,24 @@ void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments,
   const Attention attention(kernels_, q, segments, spec, out);
   const HeadLayout& layout = attention.layout();
   int64_t at_once = heads_at_once(spec.heads);
-  Status grown = grow_packed_keys(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
+  Status grown = grow_packed(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
   LA_CHECK(grown.ok());
   size_t block_bytes = layout.k_room() + layout.v_room();
   for (int64_t head = 0; head < spec.heads; head += at_once) {
-    int64_t count = std::min(at_once, spec.heads - head), queries = queries_at_once(q.dim(0), count, pool_.threads());
+    int64_t count = std::min(at_once, spec.heads - head);
+    int64_t queries = queries_at_once(q.dim(0), attention.rows(), count, pool_.threads());
     int64_t parts = (q.dim(0) + queries - 1) / queries;
     pool_.parallel_for(count * layout.blocks(), 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         attention.pack(head + i / layout.blocks(), i % layout.blocks(),
-                       packed_keys_.data() + static_cast<size_t>(i) * block_bytes,
-                       scratch_[static_cast<size_t>(thread)]);
+                       packed_.data() + static_cast<size_t>(i) * block_bytes, scratch_[static_cast<size_t>(thread)]);
       }
     });
     pool_.parallel_for(count * parts, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         int64_t first = i % parts * queries;
         attention.run(head + i / parts, first, std::min(first + queries, q.dim(0)),
-                      packed_keys_.data() + static_cast<size_t>(i / parts) * layout.head_bytes(),
+                      packed_.data() + static_cast<size_t>(i / parts) * layout.head_bytes(),
                       scratch_[static_cast<size_t>(thread)]);
       }
     });

@@ -11,6 +11,7 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kFewest = 4 * kRows, kMost = 16 * kRows;  // output pixels of a stretch
+constexpr int64_t kMatrixMost = 4 * kMatrixRows;
 
 // Every pixel on its own: rows of a linear product.
 bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
@@ -77,6 +78,10 @@ void CpuBackend::run_stretch(const Convolution& c, int64_t line, int64_t first, 
                  group, scratch.stage.data() + static_cast<size_t>(i) * line_bytes);
     }
     for (int64_t panel = group * panels; panel < (group + 1) * panels; ++panel) {
+      if (c.unit) {
+        run_staged_matrix(c, {line * width + first, panel, static_cast<int>(count)}, scratch);
+        continue;
+      }
       for (int64_t at = 0; at < count; at += kRows) {
         Tile tile{line * width + first + at, panel, static_cast<int>(std::min<int64_t>(kRows, count - at))};
         run_staged(c, tile, at, scratch);
@@ -109,16 +114,47 @@ void CpuBackend::run_staged(const Convolution& c, const Tile& t, int64_t at, Thr
   store_tile(p, t, scratch.sums);
 }
 
+// All of a stretch: its pixels are rows at even distances.
+void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, ThreadScratch& scratch) {
+  const Product& p = c.product;
+  const void** tap = scratch.pointers.data();
+  for (int64_t i = 0; i < c.lines(); ++i) {
+    for (int64_t column = 0; column < c.kernel[2]; ++column)
+      *tap++ = scratch.stage.data() + static_cast<size_t>(i * c.line_pixels + column) * c.pixel_bytes();
+  }
+  scratch.block_sums.resize(std::max(scratch.block_sums.size(), static_cast<size_t>(t.rows * p.shape.columns)));
+  MatrixArgs args;
+  args.a = scratch.pointers.data();
+  args.row_bytes = c.geometry.stride[2] * static_cast<int64_t>(c.pixel_bytes());
+  args.piece_bytes = kPieceBytes;
+  args.rows = t.rows;
+  args.columns = p.wanted_columns(t.panel);
+  args.taps = p.shape.taps;
+  args.items = c.k / 2;
+  args.b = p.panel(t.panel);
+  args.sums = scratch.block_sums.data();
+  if (t.panel + 1 < p.shape.groups * p.shape.panels()) {
+    args.soon[0] = p.panel(t.panel + 1);
+    args.soon_bytes[0] = static_cast<int64_t>(p.shape.panel_bytes());
+  }
+  kernels_.matrix(args);
+  store_rows(p, t, scratch.block_sums.data());
+}
+
 void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
                       const Epilogue& e) {
   Convolution c{product_of(x, w, kernels_, out, e), g, w.kernel};
-  if (is_pointwise(w, g)) return run_product(c.product);
-  c.half = kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16;
+  c.unit = fits_matrix(c.product);
+  if (is_pointwise(w, g)) return c.unit ? matrix_product(c.product) : run_product(c.product);
+  c.half = c.unit || (kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16);
   c.k = c.half ? (c.product.shape.k + 1) / 2 * 2 : c.product.shape.k;
-  if (is_narrow(c)) return narrow_conv(c);
+  if (!c.unit && is_narrow(c)) return narrow_conv(c);
   int64_t width = out.dim(2), lines = out.dim(0) * out.dim(1);
-  int64_t fitting = kStageBytes / (c.lines() * static_cast<int64_t>(c.pixel_bytes()) * g.stride[2]);
-  c.set_stretch(std::min(width, std::clamp(fitting / kRows * kRows, kFewest, kMost)));
+  int64_t a_pixel = c.lines() * static_cast<int64_t>(c.pixel_bytes()) * g.stride[2];
+  int64_t fitting =
+      c.unit ? std::clamp<int64_t>(kMatrixStageBytes / a_pixel / kMatrixRows * kMatrixRows, kMatrixRows, kMatrixMost)
+             : std::clamp(kStageBytes / a_pixel / kRows * kRows, kFewest, kMost);
+  c.set_stretch(std::min(width, fitting));
   for (ThreadScratch& scratch : scratch_) {
     scratch.pointers.resize(std::max(scratch.pointers.size(), static_cast<size_t>(c.product.shape.taps * kRows)));
     scratch.stage.resize(std::max(scratch.stage.size(), c.stage_bytes()));

@@ -6,13 +6,15 @@
 
 namespace liveavatar::cpu {
 
-constexpr int64_t kStageBytes = 256 << 10;  // of staged input lines, aimed at: half of a usual L2 cache
+constexpr int64_t kStageBytes = 256 << 10;        // of staged input lines, aimed at: half of a usual L2 cache,
+constexpr int64_t kMatrixStageBytes = 512 << 10;  // a quarter of one beside a matrix unit
 
 // One call; all that is the same for every stretch.
 struct CpuBackend::Convolution {
   Product product;
   const ConvGeometry& geometry;
   std::array<int64_t, 3> kernel;
+  bool unit = false;        // on the matrix unit
   bool half = false;        // staged as bf16
   int64_t k = 0;            // channels of a staged pixel: even in bf16
   int64_t stretch = 0;      // output pixels at most

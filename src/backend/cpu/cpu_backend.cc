@@ -9,7 +9,7 @@ namespace liveavatar::cpu {
 CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique_ptr<Backend> plain)
     : isa_(std::move(isa)),
       kernels_(*isa_.kernels),
-      int8_products_(kernels_.quad_tile && options.int8_products),
+      int8_products_(kernels_.quantise_row && options.int8_products),
       pool_(options.threads),
       scratch_(static_cast<size_t>(pool_.threads())),
       budget_(options.budget ? *options.budget : outside_),

@@ -22,13 +22,14 @@ struct ThreadScratch {
   std::vector<const void*> pointers, key_pointers, value_pointers;
   std::vector<std::byte> stage, rows;
   alignas(64) float sums[kRows * 64];
-  std::vector<float> block_sums;     // quantised weights: a block of rows through one panel
-  std::vector<std::byte> panel;      // and some k of the panel, unpacked
-  std::vector<unsigned char> codes;  // int8 products: a block of rows, their scales, a panel's sums and offsets
+  std::vector<float> block_sums;     // quantised weights, matrix units: a block of rows through some panels
+  std::vector<std::byte> panel;      // and some k of a panel, unpacked
+  std::vector<unsigned char> codes;  // int8 products: a block of rows, their scales, sums and offsets
   std::vector<float> code_scales;
   std::vector<int> code_sums, offsets;
   std::vector<float> scores, output;
   std::vector<std::byte> weights;  // softmax's result, the second product's operand
+  std::vector<std::byte> queries;  // laid out for a matrix unit
 };
 
 struct Product;
@@ -41,7 +42,7 @@ class CpuBackend : public Backend {
   std::string describe() const override;
   int threads() const override { return pool_.threads(); }
 
-  Status reserve(const AttentionSize& largest) override;
+  Status reserve(const LargestOps& largest) override;
 
   std::string packing() const override;
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
@@ -95,10 +96,23 @@ class CpuBackend : public Backend {
   void run_int8_product(const Product& p);
   void run_codes(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
 
+  // On a matrix unit: matrix_product.cc.
+  struct MatrixProduct;
+  bool fits_matrix(const Product& p) const;
+  size_t matrix_rows_bytes(int64_t elements) const;
+  void matrix_product(const Product& p);
+  void run_pass(const MatrixProduct& m);
+  void lay_out_row(const MatrixProduct& m, int64_t row, ThreadScratch& scratch);
+  void run_block(const MatrixProduct& m, int64_t block, int64_t group, ThreadScratch& scratch);
+  const void* matrix_panel(const MatrixProduct& m, int64_t panel, int64_t first_item, int* offsets,
+                           ThreadScratch& scratch);
+  void store_rows(const Product& p, const Tile& rows, const float* sums);
+
   struct Convolution;
   void stage_line(const Convolution& c, const char* line, int64_t first, int64_t group, std::byte* target);
   void run_stretch(const Convolution& c, int64_t line, int64_t first, int64_t count, ThreadScratch& scratch);
   void run_staged(const Convolution& c, const Tile& tile, int64_t at, ThreadScratch& scratch);
+  void run_staged_matrix(const Convolution& c, const Tile& stretch, ThreadScratch& scratch);
 
   // Few output channels: narrow_conv.cc.
   struct NarrowConvolution;
@@ -111,7 +125,7 @@ class CpuBackend : public Backend {
   void stage_pixels(const NarrowConvolution& n, const char* line, int64_t first, int64_t slot, ThreadScratch& scratch);
 
   int64_t heads_at_once(int64_t heads) const;
-  Status grow_packed_keys(Budget& budget, size_t bytes);
+  Status grow_packed(Budget& budget, size_t bytes);
 
   template <typename Body>  // (begin, end)
   void each_chunk(int64_t rows, int64_t row_elements, Body&& body);
@@ -120,13 +134,13 @@ class CpuBackend : public Backend {
 
   IsaChoice isa_;
   const Kernels& kernels_;
-  bool int8_products_;
+  bool int8_products_;  // and the CPU can
   ThreadPool pool_;
   std::vector<ThreadScratch> scratch_;  // one a thread
   Budget outside_;                      // for ops that nobody reserved for, and backends without a budget
   Budget& budget_;
   std::vector<float> narrow_weights_, narrow_bias_;  // of the narrow convolution in work
-  Buffer packed_keys_;                               // attention: keys and values of the heads in work
+  Buffer packed_;  // attention: keys and values of the heads in work; matrix units: a linear layer's rows
   std::unique_ptr<Backend> plain_;
 };
 

@@ -1,5 +1,8 @@
 #include "backend/cpu/isa.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 
 namespace liveavatar::cpu {
@@ -9,20 +12,32 @@ struct Candidate {
   const char* name;
   const Kernels* (*kernels)();
   bool available;
+  bool only_forced = false;
 };
 
+// Linux lets a process use tile registers only once it has asked: their state makes its threads' save areas 8 KiB
+// larger.
+bool may_use_tiles() {
+  constexpr long kAskForFeature = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kAskForFeature, kTileData) == 0;
+}
+
 // Best first. Intel's AMX machines run the bf16 dot product at half the rate of f32 multiply-adds, so there the plain
-// AVX-512 kernels go first (measured; AMX tiles themselves are not built yet).
+// AVX-512 kernels go first.
 std::vector<Candidate> candidates() {
   __builtin_cpu_init();
   bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   bool dot = avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
-  Candidate bf16{"avx512bf16", avx512bf16_kernels, dot}, wide{"avx512", avx512_kernels, avx512},
-      narrow{"avx2", avx2_kernels, avx2};
-  if (__builtin_cpu_is("intel")) return {wide, bf16, narrow};
-  return {bf16, wide, narrow};
+  bool bytes = dot && __builtin_cpu_supports("avx512vbmi");
+  bool tiles = bytes && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+               __builtin_cpu_supports("amx-int8") && may_use_tiles();
+  Candidate amx{"amx", amx_kernels, tiles}, bf16{"avx512bf16", avx512bf16_kernels, dot},
+      wide{"avx512", avx512_kernels, avx512}, narrow{"avx2", avx2_kernels, avx2},
+      model{"amx-model", amx_model_kernels, bytes, true};
+  if (__builtin_cpu_is("intel")) return {amx, wide, bf16, narrow, model};
+  return {amx, bf16, wide, narrow, model};
 }
 
 }  // namespace
@@ -38,7 +53,7 @@ Expected<IsaChoice> choose_isa(const std::string& forced) {
   for (const Candidate& c : candidates()) {
     if (!c.available) continue;
     have += (have.empty() ? "" : ", ") + std::string(c.name);
-    if (wanted.empty()) return IsaChoice{c.kernels(), "the fastest this CPU has"};
+    if (wanted.empty() && !c.only_forced) return IsaChoice{c.kernels(), "the fastest this CPU has"};
     if (wanted == c.name) return IsaChoice{c.kernels(), origin};
   }
   if (have.empty()) return unsupported("--device cpu: this CPU has no AVX2 with FMA; use --device reference (slow)");

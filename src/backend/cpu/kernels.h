@@ -67,6 +67,24 @@ struct QuadArgs {
   bool more = false;  // go on from the sums that are there
 };
 
+// A block of rows times a panel on a matrix unit: sums [rows][columns] of a b, f32 of bf16 pairs, whole numbers of
+// codes. Sums run over taps, then items, in two rounds: whole pieces of kPieceItems first, then what is left behind
+// them.
+struct MatrixArgs {
+  const void* const* a = nullptr;          // the first row, per tap
+  int64_t row_bytes = 0, piece_bytes = 0;  // between rows, and between the pieces of a row
+  int rows = 0, columns = 0;               // columns: how many are wanted; the others may be left as they were
+  int64_t taps = 1, items = 0;             // items of 32 bits per tap: bf16 pairs, or four codes
+  const void* b = nullptr;                 // [taps][items][columns of a panel]
+  void* sums = nullptr;                    // [rows][columns of a panel]
+  int64_t stride = 0;                      // elements between rows of sums; 0: the columns of a panel
+  bool more = false;                       // go on from the sums that are there
+  const void* soon[2] = {};                // memory that the next calls will read, to be brought to L2 meanwhile
+  int64_t soon_bytes[2] = {};
+};
+constexpr int64_t kPieceItems = 16, kPieceBytes = 64;
+constexpr int kMatrixRows = 32;  // that share what is loaded of b
+
 struct Row {
   const void* data = nullptr;
   Type type = Type::kF32;
@@ -79,13 +97,16 @@ struct Kernels {
   bool multiplies_bf16 = false;  // the CPU has a dot product of bf16 pairs: tile[1][1]
   // [a type][b type]
   void (*tile[2][2])(const TileArgs&) = {};
+  // Matrix units: of bf16, of codes around 128 times signed ones. Null where the CPU has none.
+  void (*matrix)(const MatrixArgs&) = nullptr;
+  void (*matrix_i8)(const MatrixArgs&) = nullptr;
   void (*store)(const StoreArgs&) = nullptr;
   void (*narrow[2])(const NarrowArgs&) = {};  // [item type]
   // Codes of k inputs (pack.h) as a bf16 panel, exactly.
   void (*unpack_i8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_f8)(const void* codes, int64_t k, void* panel) = nullptr;
   void (*unpack_q4)(const void* codes, int64_t k, void* panel) = nullptr;
-  // Products of 8-bit codes, vnni.inl; null where the CPU lacks them.
+  // Products of 8-bit codes, codes.inl; null where the CPU lacks them. quad_tile: where no matrix unit does it.
   void (*quantise_row)(Row x, int64_t n, unsigned char* codes, float* scale) = nullptr;
   void (*quads_i8)(const void* codes, int64_t k, void* quads, int* offsets) = nullptr;
   void (*quad_tile)(const QuadArgs&) = nullptr;
@@ -121,5 +142,7 @@ struct Kernels {
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* avx512bf16_kernels();
+const Kernels* amx_kernels();
+const Kernels* amx_model_kernels();  // the same on tiles played by AVX-512, for tests on CPUs without AMX
 
 }  // namespace liveavatar::cpu

@@ -20,6 +20,8 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/rows.inl"
 //
+#include "backend/cpu/codes.inl"
+//
 #include "backend/cpu/vnni.inl"
 
 namespace {

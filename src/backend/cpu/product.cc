@@ -75,10 +75,7 @@ void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, in
       kernels_.tile[half][1](args);
     }
   }
-  for (int64_t row = first; row < last; row += kRows) {
-    Tile tile{row, panel, static_cast<int>(std::min<int64_t>(kRows, last - row))};
-    store_tile(p, tile, scratch.block_sums.data() + (row - first) * s.columns);
-  }
+  store_rows(p, {first, panel, static_cast<int>(last - first)}, scratch.block_sums.data());
 }
 
 // Codes of the block's rows through a panel of codes: as run_quantised, with exact sums.
@@ -103,12 +100,9 @@ void CpuBackend::run_codes(const Product& p, int64_t first, int64_t last, int64_
       kernels_.quad_tile(args);
     }
   }
-  for (int64_t row = first; row < last; row += kRows) {
-    Tile tile{row, panel, static_cast<int>(std::min<int64_t>(kRows, last - row))};
-    int* sums = scratch.code_sums.data() + (row - first) * s.columns;
-    kernels_.scale_quads(sums, tile.rows, scratch.offsets.data(), scratch.code_scales.data() + (row - first));
-    store_tile(p, tile, reinterpret_cast<const float*>(sums));
-  }
+  int rows = static_cast<int>(last - first);
+  kernels_.scale_quads(scratch.code_sums.data(), rows, scratch.offsets.data(), scratch.code_scales.data());
+  store_rows(p, {first, panel, rows}, reinterpret_cast<const float*>(scratch.code_sums.data()));
 }
 
 // 8-bit weights times activations quantised row by row, where that is asked for: a row's codes serve many panels.
@@ -158,6 +152,12 @@ void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) 
   kernels_.store(store);
 }
 
+// A block of rows, whose sums lie one behind the other.
+void CpuBackend::store_rows(const Product& p, const Tile& t, const float* sums) {
+  for (int row = 0; row < t.rows; row += kRows, sums += kRows * p.shape.columns)
+    store_tile(p, {t.first + row, t.panel, std::min(kRows, t.rows - row)}, sums);
+}
+
 void CpuBackend::run_product(const Product& p) {
   int64_t panels = p.shape.panels(), blocks = (p.rows + kBlockRows - 1) / kBlockRows;
   pool_.parallel_for(panels * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
@@ -176,6 +176,7 @@ void CpuBackend::run_product(const Product& p) {
 
 void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
   Product p = product_of(x, w, kernels_, out, e);
+  if (fits_matrix(p)) return matrix_product(p);
   if (int8_products_ && w.dtype == DType::kI8) return run_int8_product(p);
   run_product(p);
 }

@@ -67,7 +67,7 @@ class ReferenceBackend : public Backend {
   }
   int threads() const override { return pool_.threads(); }
 
-  Status reserve(const AttentionSize&) override { return {}; }  // a row of scores a thread: not worth counting
+  Status reserve(const LargestOps&) override { return {}; }  // a row of scores a thread: not worth counting
 
   std::string packing() const override { return "reference.1"; }
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {

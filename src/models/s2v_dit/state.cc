@@ -46,8 +46,10 @@ void DitCaches::put_rings(std::unique_ptr<Rings> others, int64_t steps) {
   filled_latents.assign(static_cast<size_t>(steps), 0);
 }
 
-AttentionSize largest_attention(const DitConfig& c, const DitGeometry& g, DType dtype) {
-  return {c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype};
+LargestOps largest_ops(const DitConfig& c, const DitGeometry& g, DType dtype) {
+  int64_t tokens = std::max(g.block_tokens(), g.cond_tokens());
+  return {{c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype},
+          std::max(tokens * c.ffn_dim, c.text_len * c.dim)};
 }
 
 DitFlight::DitFlight(const DitConfig& c, const DitGeometry& g, Arena& arena) {

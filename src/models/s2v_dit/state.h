@@ -90,7 +90,7 @@ struct DitActivations {
                  int64_t in_flight = 1);
 };
 
-// The largest attention of a forward: all of a ring and the sink, or the prompt.
-AttentionSize largest_attention(const DitConfig& config, const DitGeometry& geometry, DType dtype);
+// The largest of a forward: attention over all of a ring and the sink, or over the prompt; the FFN.
+LargestOps largest_ops(const DitConfig& config, const DitGeometry& geometry, DType dtype);
 
 }  // namespace liveavatar

@@ -124,12 +124,12 @@ size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
 }
 
 Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
-  LA_RETURN_IF_ERROR(backend.reserve(vae_attention(config, in.height / kVaePixels, in.width / kVaePixels, in.dtype)));
+  LA_RETURN_IF_ERROR(backend.reserve({vae_attention(config, in.height / kVaePixels, in.width / kVaePixels, in.dtype)}));
   return Arena::allocate(budget, Tenant::kVae, encode_stream_bytes(config, in));
 }
 
 Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
-  LA_RETURN_IF_ERROR(backend.reserve(vae_attention(config, in.height, in.width, in.dtype)));
+  LA_RETURN_IF_ERROR(backend.reserve({vae_attention(config, in.height, in.width, in.dtype)}));
   return Arena::allocate(budget, Tenant::kVae, decode_stream_bytes(config, in));
 }
 

@@ -1,0 +1,77 @@
+// AMX: products of bf16 and of 8-bit codes on tiles, the rest in AVX-512. AMX CPUs multiply pairs of bf16 in vectors at
+// half the rate of f32, so what does not go to the tiles is summed in f32.
+#include <immintrin.h>
+
+#include "backend/cpu/kernels.h"
+
+#define LA_TILE_COLUMNS 32  // two tiles: a stretch of a panel 512 deep fills an L1 cache
+
+namespace liveavatar::cpu {
+
+// In this order: each uses the one before.
+#include "backend/cpu/simd_avx512.inl"
+//
+#include "backend/cpu/tile.inl"
+//
+#include "backend/cpu/math.inl"
+//
+#include "backend/cpu/unpack.inl"
+//
+#include "backend/cpu/narrow.inl"
+//
+#include "backend/cpu/rows.inl"
+//
+#include "backend/cpu/codes.inl"
+//
+#include "backend/cpu/tiles_amx.inl"
+//
+#include "backend/cpu/tiles_model.inl"
+//
+#include "backend/cpu/matrix.inl"
+
+namespace {
+
+// As kernels.h: two rows of codes fill a vector, and bytes of two vectors make sixteen columns of four.
+void quads_i8(const void* codes, int64_t k, void* quads, int* offsets) {
+  const char* from = static_cast<const char*>(codes);
+  char* to = static_cast<char*>(quads);
+  alignas(64) unsigned char order[64];
+  for (int i = 0; i < 64; ++i) order[i] = static_cast<unsigned char>(i % 4 * 32 + i / 4);
+  const __m512i low = _mm512_load_si512(order), high = _mm512_add_epi8(low, _mm512_set1_epi8(16));
+  const __m512i middle = _mm512_set1_epi8(static_cast<char>(128));
+  __m512i sum[2] = {_mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16)};
+  for (long row = 0; row < k; row += 4, from += 128, to += 128) {
+    __m512i a = _mm512_loadu_si512(from), b = row + 2 < k ? _mm512_loadu_si512(from + 64) : _mm512_setzero_si512();
+    const __m512i out[2] = {_mm512_permutex2var_epi8(a, low, b), _mm512_permutex2var_epi8(a, high, b)};
+    for (int v = 0; v < 2; ++v) {
+      _mm512_storeu_si512(to + 64 * v, out[v]);
+      sum[v] = _mm512_dpbusd_epi32(sum[v], middle, out[v]);
+    }
+  }
+  for (int v = 0; v < 2; ++v) _mm512_storeu_si512(offsets + 16 * v, sum[v]);
+}
+
+template <typename Tiles>
+Kernels tile_kernels(const char* name) {
+  Kernels k = fma_kernels(name);
+  k.matrix = matrix<Tiles, false>;
+  k.matrix_i8 = matrix<Tiles, true>;
+  k.quantise_row = quantise_row;
+  k.quads_i8 = quads_i8;
+  k.scale_quads = scale_quads;
+  return k;
+}
+
+}  // namespace
+
+const Kernels* amx_kernels() {
+  static const Kernels kernels = tile_kernels<AmxTiles>("amx");
+  return &kernels;
+}
+
+const Kernels* amx_model_kernels() {
+  static const Kernels kernels = tile_kernels<ModelTiles>("amx-model");
+  return &kernels;
+}
+
+}  // namespace liveavatar::cpu
