@@ -29,7 +29,7 @@ struct TileArgs {
 // out = residual + gate * act(sums * scale + bias) for one tile.
 struct StoreArgs {
   const float* sums = nullptr;
-  int rows = 0, columns = 0;
+  int rows = 0, columns = 0;     // rows: at most kMatrixRows
   const float* scale = nullptr;  // a factor a column, or null
   const float* bias = nullptr;   // at the tile's first column, or null
   Act act = Act::kNone;

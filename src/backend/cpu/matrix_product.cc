@@ -64,12 +64,12 @@ void CpuBackend::lay_out_row(const MatrixProduct& m, int64_t row, ThreadScratch&
     kernels_.quantise_row({x, type_of(m.p.x->dtype)}, k, scratch.codes.data(), m.scales + row);
     from = reinterpret_cast<const std::byte*>(scratch.codes.data());
   }
-  for (int64_t i = 0; i < m.pieces(); ++i) {
-    std::byte* to = m.piece(block, i) + row % m.block_rows * kPieceBytes;
-    int64_t there = std::min(kPieceBytes, bytes - i * kPieceBytes);
-    std::memcpy(to, from + i * kPieceBytes, static_cast<size_t>(there));
-    std::memset(to + there, 0, static_cast<size_t>(kPieceBytes - there));
-  }
+  int64_t apart = m.rows_of(block) * kPieceBytes, whole = bytes / kPieceBytes, rest = bytes % kPieceBytes;
+  std::byte* to = m.piece(block, 0) + row % m.block_rows * kPieceBytes;
+  for (int64_t i = 0; i < whole; ++i, to += apart, from += kPieceBytes) std::memcpy(to, from, kPieceBytes);
+  if (rest == 0) return;
+  std::memcpy(to, from, static_cast<size_t>(rest));
+  std::memset(to + rest, 0, static_cast<size_t>(kPieceBytes - rest));
 }
 
 // A stretch of a panel as the unit reads it.

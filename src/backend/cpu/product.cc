@@ -129,10 +129,15 @@ void CpuBackend::run_int8_product(const Product& p) {
 void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) {
   const PanelShape& s = p.shape;
   int64_t channel = t.panel / s.panels() * s.n + t.panel % s.panels() * s.columns, at = t.first * p.columns + channel;
-  const float* gates[kRows];
+  const float* gates[kMatrixRows];
   const Tensor& gate = p.epilogue->gate;
-  for (int r = 0; !gate.empty() && r < t.rows; ++r)
-    gates[r] = gate.f32() + (t.first + r) / (p.rows / gate.dim(0)) * gate.dim(1) + channel;
+  if (!gate.empty()) {
+    int64_t of_a_gate = p.rows / gate.dim(0), group = t.first / of_a_gate, next = (group + 1) * of_a_gate - t.first;
+    for (int r = 0; r < t.rows; ++r) {
+      if (r == next) ++group, next += of_a_gate;
+      gates[r] = gate.f32() + group * gate.dim(1) + channel;
+    }
+  }
   const Tensor& residual = p.epilogue->residual;
   StoreArgs store;
   store.sums = sums;
@@ -154,8 +159,8 @@ void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) 
 
 // A block of rows, whose sums lie one behind the other.
 void CpuBackend::store_rows(const Product& p, const Tile& t, const float* sums) {
-  for (int row = 0; row < t.rows; row += kRows, sums += kRows * p.shape.columns)
-    store_tile(p, {t.first + row, t.panel, std::min(kRows, t.rows - row)}, sums);
+  for (int row = 0; row < t.rows; row += kMatrixRows, sums += kMatrixRows * p.shape.columns)
+    store_tile(p, {t.first + row, t.panel, std::min(kMatrixRows, t.rows - row)}, sums);
 }
 
 void CpuBackend::run_product(const Product& p) {

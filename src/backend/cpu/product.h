@@ -48,7 +48,7 @@ Product product_of(const Tensor& x, const Weight& w, const Kernels& kernels, con
   return p;
 }
 
-// `rows` rows of out from `first`, panel `panel`; of most tiles at most kRows.
+// `rows` rows of out from `first`, panel `panel`.
 struct Tile {
   int64_t first = 0, panel = 0;
   int rows = 0;

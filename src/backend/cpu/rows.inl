@@ -2,25 +2,39 @@
 // depends on the row's length alone.
 namespace {
 
-template <Act kAct>
+// Copies of the arguments, which the compiler must else read again behind every store.
+template <Act kAct, bool kWhole, Type kOut>
 void store_rows(const StoreArgs& s) {
-  for (int r = 0; r < s.rows; ++r) {
-    const float* sums = s.sums + r * LA_TILE_COLUMNS;
-    for (long c = 0; c < s.columns; c += Vec::kLanes) {
-      long left = s.columns - c, at = r * s.stride + c;
-      Vec x = Vec::load(sums + c);
-      if (s.scale) x = x * load_f32(s.scale, c, left);
-      if (s.bias) x = x + load_f32(s.bias, c, left);
+  const float *scale = s.scale, *bias = s.bias, *const *gate = s.gate;
+  const void* residual = s.residual;
+  const Type residual_type = s.residual_type;
+  void* out = s.out;
+  const long rows = s.rows, stride = s.stride;
+  for (long c = 0; c < s.columns; c += Vec::kLanes) {
+    const long left = kWhole ? Vec::kLanes : s.columns - c;
+    const Vec factor = scale ? load_f32(scale, c, left) : Vec::zero(), offset = bias ? load_f32(bias, c, left) : factor;
+    const float* sums = s.sums + c;
+    for (long r = 0, at = c; r < rows; ++r, at += stride, sums += LA_TILE_COLUMNS) {
+      Vec x = Vec::load(sums);
+      if (scale) x = x * factor;
+      if (bias) x = x + offset;
       x = activated<kAct>(x);
-      if (s.gate) x = x * load_f32(s.gate[r], c, left);
-      if (s.residual) x = x + load_vec(s.residual, s.residual_type, at, left);
-      store_vec(x, s.out, s.out_type, at, left);
+      if (gate) x = x * load_f32(gate[r], c, left);
+      if (residual) x = x + load_vec(residual, residual_type, at, left);
+      store_vec(x, out, kOut, at, left);
     }
   }
 }
 
 void store(const StoreArgs& s) {
-  with_act(s.act, [&](auto act) { store_rows<act.value>(s); });
+  with_act(s.act, [&](auto act) {
+    constexpr Act kAct = act.value;
+    bool whole = s.columns % Vec::kLanes == 0;
+    if (s.out_type == Type::kF32)
+      whole ? store_rows<kAct, true, Type::kF32>(s) : store_rows<kAct, false, Type::kF32>(s);
+    else
+      whole ? store_rows<kAct, true, Type::kBF16>(s) : store_rows<kAct, false, Type::kBF16>(s);
+  });
 }
 
 inline float sum_of(Row x, long n) {
