@@ -13,7 +13,8 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kKeyBlock = 512;
-constexpr int64_t kMostTiles = 16;  // of queries that go through a block of keys while it is in the L2 cache
+constexpr int64_t kMostTiles = 16;       // of queries that go through a block of keys while it is in the L2 cache
+constexpr size_t kSmallBytes = 1 << 20;  // of packed heads
 // Elements between rows of scores, and of weights: no power of two, so that they fall to different sets of a cache.
 constexpr int64_t kScoreStride = kKeyBlock + 16, kWeightStride = kKeyBlock + 32;
 
@@ -299,9 +300,11 @@ int64_t queries_at_once(int64_t queries, int64_t rows, int64_t heads, int thread
 
 }  // namespace
 
-// Some heads at a time: enough to keep every thread busy, few enough to stay small.
-int64_t CpuBackend::heads_at_once(int64_t heads) const {
-  return std::min<int64_t>(heads, std::max<int64_t>(pool_.threads(), 4));
+// Some heads at a time: enough to keep every thread busy, and more where they stay small, since threads wait for each
+// other between one lot and the next.
+int64_t CpuBackend::heads_at_once(int64_t heads, size_t head_bytes) const {
+  int64_t small = static_cast<int64_t>(kSmallBytes / std::max<size_t>(head_bytes, 1));
+  return std::min(heads, std::max<int64_t>({pool_.threads(), 4, small}));
 }
 
 Status CpuBackend::grow_packed(Budget& budget, size_t bytes) {
@@ -315,7 +318,7 @@ Status CpuBackend::reserve(const LargestOps& largest) {
   const AttentionSize& a = largest.attention;
   HeadLayout layout{a.keys, a.width / a.heads, kernels_.columns, a.dtype};
   if (layout.d % 2 != 0) layout.dtype = DType::kF32;
-  size_t bytes = static_cast<size_t>(heads_at_once(a.heads)) * layout.head_bytes();
+  size_t bytes = static_cast<size_t>(heads_at_once(a.heads, layout.head_bytes())) * layout.head_bytes();
   return grow_packed(budget_, std::max(bytes, matrix_rows_bytes(largest.linear_elements)));
 }
 
@@ -323,7 +326,7 @@ void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments,
                            const Tensor& out) {
   const Attention attention(kernels_, q, segments, spec, out);
   const HeadLayout& layout = attention.layout();
-  int64_t at_once = heads_at_once(spec.heads);
+  int64_t at_once = heads_at_once(spec.heads, layout.head_bytes());
   Status grown = grow_packed(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
   LA_CHECK(grown.ok());
   size_t block_bytes = layout.k_room() + layout.v_room();

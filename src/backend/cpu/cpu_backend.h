@@ -124,7 +124,7 @@ class CpuBackend : public Backend {
   void narrow_line(const NarrowConvolution& n, int64_t line, int64_t column, ThreadScratch& scratch);
   void stage_pixels(const NarrowConvolution& n, const char* line, int64_t first, int64_t slot, ThreadScratch& scratch);
 
-  int64_t heads_at_once(int64_t heads) const;
+  int64_t heads_at_once(int64_t heads, size_t head_bytes) const;
   Status grow_packed(Budget& budget, size_t bytes);
 
   template <typename Body>  // (begin, end)
