@@ -78,19 +78,17 @@ void CpuBackend::stage_pixels(const NarrowConvolution& n, const char* line, int6
   std::memset(zeros, 0, c.pixel_bytes());
   const void** pointers = scratch.pointers.data();
   std::fill_n(pointers, pitch, zeros);
-  int64_t source = (first + begin) >> up, last = (first + end - 1) >> up;
-  const std::byte* pixels = reinterpret_cast<const std::byte*>(line) + static_cast<size_t>(source) * c.pixel_bytes();
-  if (n.widen && end > begin) {
-    std::byte* copies = zeros + c.pixel_bytes();
-    kernels_.widen(line + static_cast<size_t>(source * c.k) * sizeof(bf16), (last - source + 1) * c.k,
-                   reinterpret_cast<float*>(copies));
-    pixels = copies;
-  }
-  if (up == 0) {
-    for (int64_t i = begin; i < end; ++i, pixels += c.pixel_bytes()) pointers[i] = pixels;
-  } else {
+  if (end > begin) {
+    int64_t source = (first + begin) >> up, count = ((first + end - 1) >> up) - source + 1;
+    const char* there = line + static_cast<size_t>(source) * c.pixel_bytes() / (n.widen ? 2 : 1);
+    const std::byte* pixels = reinterpret_cast<const std::byte*>(there);
+    if (n.widen) {
+      std::byte* copies = zeros + c.pixel_bytes();
+      kernels_.widen(there, count * c.k, reinterpret_cast<float*>(copies));
+      pixels = copies;
+    }
     for (int64_t i = begin; i < end; ++i)
-      pointers[i] = pixels + static_cast<size_t>(((first + i) >> 1) - source) * c.pixel_bytes();
+      pointers[i] = pixels + static_cast<size_t>(((first + i) >> up) - source) * c.pixel_bytes();
   }
   float* target = reinterpret_cast<float*>(scratch.stage.data()) + slot * n.line_items();
   kernels_.transpose(pointers, static_cast<int>(pitch), n.items, target, pitch);
