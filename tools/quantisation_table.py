@@ -4,7 +4,6 @@
 """
 
 import argparse
-import os
 import pathlib
 import re
 import subprocess
@@ -18,12 +17,11 @@ import evaluate
 import world
 
 BEGIN, END = "<!-- table: written by tools/quantisation_table.py -->", "<!-- end of table -->"
-INT8_PRODUCTS = "LIVEAVATAR_INT8=1"  # no flag: an environment variable; without a VNNI CPU the row equals the one above
 # Flags of generate and golden_check; the first row is what the others are held against.
 TYPES = {
     "bf16": [],
     "weights int8": ["--weights_dtype", "int8"],
-    "weights int8, products int8": ["--weights_dtype", "int8", INT8_PRODUCTS],
+    "weights int8, products int8": ["--weights_dtype", "int8", "--int8_products"],  # without VNNI or AMX the row equals the one above
     "weights fp8": ["--weights_dtype", "fp8"],
     "weights q4": ["--weights_dtype", "q4"],
     "keys and values int8": ["--kv_dtype", "int8"],
@@ -59,8 +57,6 @@ def table(args, folder):
     scenes = [world.scene(args.seed + i, args.frames, args.size, held_out=True) for i in range(args.count)]
     whole = None
     for name, flags in TYPES.items():
-        os.environ["LIVEAVATAR_INT8"] = str(int(INT8_PRODUCTS in flags))
-        flags = [flag for flag in flags if flag != INT8_PRODUCTS]
         velocity, latents = golden_errors(args, flags)
         correlation = mouth(judge, scenes, flags)
         whole = correlation if whole is None else whole

@@ -98,6 +98,7 @@ void add_both(CLI::App& app, Flags& f) {
   app.add_option("--dtype", r.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str();
   add_weights_dtype(app, r.weights_dtype);
   add_kv_dtype(app, r.kv_dtype);
+  add_int8_products(app, r.int8_products);
   app.add_option("--threads", r.threads, "CPU threads")->check(CLI::Range(0, 1024));
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
@@ -117,6 +118,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
                  {"dtype", r.dtype},
                  {"weights_dtype", r.weights_dtype.empty() ? r.dtype : r.weights_dtype},
                  {"kv_dtype", r.kv_dtype.empty() ? r.dtype : r.kv_dtype},
+                 {"int8_products", r.int8_products},
                  {"device", r.device}};
   json["budget_bytes"] = f.bench.budget_bytes;
   json["predicted_peak_bytes"] = b.plan.peak_bytes;
@@ -222,6 +224,7 @@ Status set_pipeline(Flags& f) {
   p.engine.dtype = r.dtype;
   p.engine.weights_dtype = r.weights_dtype;
   p.engine.kv_dtype = r.kv_dtype;
+  p.engine.int8_products = r.int8_products;
   p.engine.threads = r.threads;
   p.engine.memory_budget_bytes = f.bench.budget_bytes;
   p.engine.paging_dir = f.bench.paging_dir;

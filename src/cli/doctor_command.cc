@@ -21,10 +21,15 @@ int doctor() {
     Budget budget;
     BackendOptions options;
     options.budget = &budget;
+    options.int8_products = true;
     auto backend = make_backend(device, options);
     working += backend.ok();
     std::printf("--device %s: %s\n", device,
                 backend.ok() ? (*backend)->describe().c_str() : backend.status().message().c_str());
+    if (backend.ok() && std::string(device) == "cpu")
+      std::printf("--int8_products: %s\n", (*backend)->int8_products()
+                                               ? "these kernels have them; off unless asked for"
+                                               : "not with these kernels; int8 weights are unpacked to bf16");
   }
   return working > 0 ? 0 : 1;
 }

@@ -14,8 +14,9 @@ std::vector<std::string> normalise_flags(int argc, char** argv);
 // The known word that is most like `word`, or "" when none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& known);
 
-// --weights_dtype and --kv_dtype, of the video model.
+// --weights_dtype, --kv_dtype and --int8_products, of the video model.
 CLI::Option* add_weights_dtype(CLI::App& app, std::string& value);
 CLI::Option* add_kv_dtype(CLI::App& app, std::string& value);
+CLI::Option* add_int8_products(CLI::App& app, bool& value);
 
 }  // namespace liveavatar::cli

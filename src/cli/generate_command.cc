@@ -136,6 +136,7 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Model and machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
+  add_int8_products(app, f.engine.int8_products)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
   app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
       ->check(CLI::Range(0, 1024))

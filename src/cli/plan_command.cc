@@ -69,6 +69,7 @@ void add_machine(CLI::App& app, Flags& f) {
          "--fp8", [&f] { f.request.weights_dtype = "fp8"; }, "The original's name for --weights_dtype fp8")
       ->group("Machine");
   add_kv_dtype(app, f.request.kv_dtype)->group("Machine");
+  add_int8_products(app, f.request.int8_products)->group("Machine");
   app.add_option("--threads", f.request.threads, "CPU threads")->check(CLI::Range(0, 1024))->group("Machine");
   app.add_option("--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->transform(CLI::AsSizeValue(false))
@@ -155,6 +156,7 @@ void print_table(const Verdict& v) {
   std::string types = r.dtype;
   if (!r.weights_dtype.empty()) types += ", weights in " + r.weights_dtype;
   if (!r.kv_dtype.empty()) types += ", keys and values in " + r.kv_dtype;
+  if (r.int8_products) types += ", products in 8 bits";
   std::printf("%ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, --device %s\n\n", long(r.width),
               long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
               types.c_str(), r.online_decode ? "online" : "offline", r.device.c_str());
@@ -235,6 +237,8 @@ int plan(const Flags& f) {
   }
   auto verdict = judge_flags(f);
   if (!verdict.ok()) return report(verdict.status());
+  if (std::string note = products_note(verdict->request, verdict->plan); !note.empty())
+    std::fprintf(stderr, "%s\n", note.c_str());
   if (f.json) {
     std::printf("%s\n", to_json(*verdict).c_str());
   } else {

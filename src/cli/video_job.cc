@@ -22,7 +22,10 @@ Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
     std::fprintf(stderr, "note: keys and values of %ld of %ld steps and layers stay in memory, the others go to %s\n",
                  long(request.resident_rings), long(request.rings().count()), engine.paging_dir.c_str());
   }
-  return judge(request, engine.memory_budget_bytes);
+  LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
+  if (std::string note = products_note(request, verdict.plan); !note.empty() && !quiet)
+    std::fprintf(stderr, "%s\n", note.c_str());
+  return verdict;
 }
 
 Status write_video(Engine& engine, const Job& job, const JobInfo& info, const std::string& path,

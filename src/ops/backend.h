@@ -23,6 +23,7 @@ class Backend {
   virtual std::string name() const = 0;
   virtual std::string describe() const = 0;  // what was chosen on this machine and why; for `doctor`
   virtual int threads() const = 0;
+  virtual bool int8_products() const = 0;  // asked for (BackendOptions), and possible here
 
   // Makes scratch for ops up to these sizes, charged to the budget; it stays. An op that nobody reserved for still
   // works, with memory outside the budget.
@@ -69,8 +70,8 @@ class Backend {
 struct BackendOptions {
   int threads = 0;  // 0: all this process may use
   std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16|amx (env LIVEAVATAR_ISA when empty)
-  // int8 weights multiply activations rounded to 8 bits row by row, where the CPU can (AVX512-VNNI): about twice as
-  // fast, an error of 1% (docs/quantisation.md). Also by env LIVEAVATAR_INT8=1.
+  // int8 weights multiply activations rounded to 8 bits row by row, where the CPU can (AVX512-BF16 with VNNI, or AMX):
+  // about twice as fast, an error of 1% (docs/quantisation.md). Elsewhere they are unpacked to bf16.
   bool int8_products = false;
   Budget* budget = nullptr;  // scratch is charged here (Tenant::kRuntime); must outlive the backend
 };

@@ -9,6 +9,7 @@
 #include "pipeline/noise.h"
 #include "pipeline/sampler.h"
 #include "plan/cures.h"
+#include "plan/report.h"
 
 namespace liveavatar {
 namespace {
@@ -29,7 +30,8 @@ class Bench {
     LA_RETURN_IF_ERROR(decide());
     budget_ = std::make_unique<Budget>(o_.budget_bytes == 0 ? Budget::kUnlimited : o_.budget_bytes);
     LA_ASSIGN_OR_RETURN(program_, Charge::take(*budget_, Tenant::kRuntime, kProgramBytes));
-    LA_ASSIGN_OR_RETURN(backend_, make_backend(r().device, {.threads = r().threads, .budget = budget_.get()}));
+    BackendOptions options{.threads = r().threads, .int8_products = r().int8_products, .budget = budget_.get()};
+    LA_ASSIGN_OR_RETURN(backend_, make_backend(r().device, options));
     FileGuard guard;
     LA_RETURN_IF_ERROR(load(guard));
     LA_RETURN_IF_ERROR(prepare());
@@ -58,6 +60,7 @@ class Bench {
     whole.video_model_only = true;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
+    if (std::string note = products_note(r(), result_.plan); !note.empty()) say(note);
     bool fits = o_.budget_bytes == 0 || result_.plan.peak_bytes <= o_.budget_bytes;
     if (fits && o_.resident_layers < 0 && o_.resident_rings < 0) return {};
     size_t wanted = result_.plan.peak_bytes;

@@ -16,6 +16,7 @@ PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes) 
   request.dtype = options.dtype;
   request.weights_dtype = options.weights_dtype;
   request.kv_dtype = options.kv_dtype;
+  request.int8_products = options.int8_products;
   request.threads = options.threads;
   request.packed = from_packed_file(options);
   request.pack_first = request.packed && options.packed_dit.empty();  // or it was made by an earlier run
@@ -27,7 +28,7 @@ PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes) 
 Status check_options(const EngineOptions& options) {
   if (options.offload_kv_cache && options.paging_dir.empty())
     return invalid_argument("--offload_kv_cache: give --paging_dir DIR too, a folder on disk for keys and values");
-  return {};
+  return check_int8_products(options.int8_products, options.weights_dtype);
 }
 
 Status drop_idle_paging(EngineOptions& options, const Job& job) {
@@ -77,9 +78,11 @@ Status check_load(const EngineOptions& options, const ModelShapes& shapes) {
   std::string cure = "raise the budget";
   for (const char* narrower : {"q4", "int8"}) {  // the one that loses less is named
     smallest.weights_dtype = narrower;
+    smallest.int8_products = false;
     LA_ASSIGN_OR_RETURN(MemoryPlan less, plan_memory(smallest));
     if (less.load_peak_bytes <= options.memory_budget_bytes)
-      cure = "raise the budget, or take --weights_dtype " + smallest.weights_dtype;
+      cure = "raise the budget, or take --weights_dtype " + smallest.weights_dtype +
+             (options.int8_products ? " --int8_products=false" : "");
   }
   return out_of_memory("memory budget " + mib_text(options.memory_budget_bytes) + ": loading this checkpoint takes " +
                        mib_text(plan.load_peak_bytes) + "; " + cure);

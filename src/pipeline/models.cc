@@ -42,6 +42,7 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   LA_ASSIGN_OR_RETURN(models->program, Charge::take(*models->budget, Tenant::kRuntime, kProgramBytes));
   BackendOptions backend_options;
   backend_options.threads = options.threads;
+  backend_options.int8_products = options.int8_products;
   backend_options.budget = models->budget.get();
   LA_ASSIGN_OR_RETURN(models->backend, make_backend(options.device, backend_options));
   Backend& backend = *models->backend;

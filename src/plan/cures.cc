@@ -36,8 +36,11 @@ class Search {
   static std::vector<Change> narrower_weights(const PlanRequest& from) {
     std::vector<Change> list;
     auto add = [&](const char* type, const char* costs) {
-      list.push_back({"--weights_dtype " + std::string(type), costs, from});
+      // Where 8-bit products were asked for, weights are int8, and narrower ones go without.
+      list.push_back(
+          {"--weights_dtype " + std::string(type) + (from.int8_products ? " --int8_products=false" : ""), costs, from});
       list.back().request.weights_dtype = type;
+      list.back().request.int8_products = false;
     };
     bool whole = from.weights_dtype.empty() || from.weights_dtype == "bf16";
     if (whole) add("int8", "8-bit weights: frames differ little (docs/quantisation.md)");

@@ -17,6 +17,7 @@ class DryRun {
   explicit DryRun(const PlanRequest& request) : r_(request), geometry_(request.geometry()) {}
 
   Expected<MemoryPlan> run() {
+    LA_RETURN_IF_ERROR(check_int8_products(r_.int8_products, r_.weights_dtype));
     LA_ASSIGN_OR_RETURN(types_, parse_type_flags(r_.dtype, r_.weights_dtype, r_.kv_dtype));
     LA_RETURN_IF_ERROR(stage("load", &DryRun::load));
     plan_.load_peak_bytes = budget_.peak_bytes();
@@ -42,8 +43,10 @@ class DryRun {
     LA_ASSIGN_OR_RETURN(program_, Charge::take(budget_, Tenant::kRuntime, kProgramBytes));
     BackendOptions options;
     options.threads = r_.threads;
+    options.int8_products = r_.int8_products;
     options.budget = &budget_;
     LA_ASSIGN_OR_RETURN(backend_, make_backend(r_.device, options));
+    plan_.int8_products = backend_->int8_products();
     LA_RETURN_IF_ERROR(load_dit());
     if (r_.video_model_only) return {};
     {
@@ -207,6 +210,13 @@ Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string&
   LA_ASSIGN_OR_RETURN(types.weights, parse_narrow("--weights_dtype", weights_dtype, values, true));
   LA_ASSIGN_OR_RETURN(types.kv, parse_narrow("--kv_dtype", kv_dtype, values, false));
   return types;
+}
+
+Status check_int8_products(bool int8_products, const std::string& weights_dtype) {
+  if (!int8_products || weights_dtype == "int8") return {};
+  return invalid_argument("--int8_products: only int8 weights are multiplied in 8 bits, and these are " +
+                          (weights_dtype.empty() ? "as --dtype says" : weights_dtype) +
+                          "; add --weights_dtype int8, or leave --int8_products out");
 }
 
 Expected<MemoryPlan> plan_memory(const PlanRequest& request) { return DryRun(request).run(); }

@@ -14,9 +14,10 @@ namespace liveavatar {
 // All that decides the memory of a job.
 struct PlanRequest {
   ModelShapes shapes;
-  std::string device = "cpu", dtype = "bf16", weights_dtype, kv_dtype;  // as those of EngineOptions
-  int threads = 0;                                                      // 0: as the engine would take
-  int64_t height = 0, width = 0;                                        // pixels of the video, multiples of 64
+  std::string device = "cpu", dtype = "bf16", weights_dtype, kv_dtype;  // these as in EngineOptions
+  bool int8_products = false;
+  int threads = 0;                                // 0: as the engine would take
+  int64_t height = 0, width = 0;                  // pixels of the video, multiples of 64
   int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
   int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
   int64_t steps = 4;                              // denoising steps
@@ -56,6 +57,7 @@ struct MemoryPlan {
   // Of keys and values on disk: so much a block moves once rings are full, three of four slots in and one out.
   size_t ring_bytes = 0;
   TenantBytes peak_by_tenant{}, steady_by_tenant{};
+  bool int8_products = false;  // asked for, and this machine can
   std::vector<PlanStage> stages;
 };
 
@@ -70,5 +72,7 @@ Expected<DType> parse_dtype_flag(const std::string& dtype);  // "bf16", "f32"
 // What the flags of the types say together; empty ones follow dtype.
 Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string& weights_dtype,
                                     const std::string& kv_dtype);
+// 8-bit products want 8-bit weights.
+Status check_int8_products(bool int8_products, const std::string& weights_dtype);
 
 }  // namespace liveavatar

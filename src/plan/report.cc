@@ -28,6 +28,7 @@ Json job_json(const PlanRequest& r) {
           {"dtype", r.dtype},
           {"weights_dtype", or_dtype(r.weights_dtype)},
           {"kv_dtype", or_dtype(r.kv_dtype)},
+          {"int8_products", r.int8_products},
           {"online_decode", r.online_decode},
           {"device", r.device}};
 }
@@ -68,6 +69,12 @@ std::string placement(Tenant tenant, const PlanRequest& r) {
     default:
       return "resident";
   }
+}
+
+std::string products_note(const PlanRequest& request, const MemoryPlan& plan) {
+  if (!request.int8_products || plan.int8_products) return "";
+  return "note: --int8_products: the kernels that run here have none (AVX512-BF16 with VNNI and AMX have them); int8 "
+         "weights are unpacked to bf16";
 }
 
 std::string to_json(const Verdict& v) {

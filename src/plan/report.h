@@ -25,6 +25,8 @@ Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes);
 // Where a tenant's bytes live and how long: "resident", "freed after use", ...
 std::string placement(Tenant tenant, const PlanRequest& request);
 std::string to_json(const Verdict& verdict);
+// A line where 8-bit products were asked for and this machine has none; else empty.
+std::string products_note(const PlanRequest& request, const MemoryPlan& plan);
 
 // What a run really took, beside what was predicted.
 struct Truth {

@@ -117,6 +117,32 @@ TEST_F(CliTest, NarrowTypesAndGgufsThatAreNone) {
   EXPECT_NE(info.text.find("PROBLEM"), std::string::npos) << info.text;
 }
 
+TEST_F(CliTest, Int8ProductsWantInt8Weights) {
+  expect_refusal(generate("--int8_products"), 2, "these are as --dtype says; add --weights_dtype int8");
+  expect_refusal(generate("--int8_products --weights_dtype q4"), 2, "these are q4");
+  expect_refusal(generate("--int8_products --fp8"), 2, "these are fp8");
+  expect_refusal(run("plan --shape mini --int8_products"), 2, "--weights_dtype int8");
+  expect_refusal(run("bench --shape mini --synthetic --quiet --int8_products"), 2, "--weights_dtype int8");
+  const std::string bench =
+      "bench --shape mini --synthetic --size '64*64' --blocks 1 --sample_steps 1 --weights_dtype int8 --json " +
+      path("b.json");
+  auto latents = [&](const std::string& more, bool on) {
+    Outcome o = run(bench + more);
+    EXPECT_EQ(o.code, 0) << o.text;
+    nlohmann::json json = nlohmann::json::parse(std::ifstream(path("b.json")));
+    EXPECT_EQ(json["job"]["int8_products"], on);
+    // On a machine that has none it is said, and nothing changes.
+    bool has_them = run("doctor").text.find("--int8_products: these kernels have them") != std::string::npos;
+    EXPECT_EQ(o.text.find("note: --int8_products") != std::string::npos, on && !has_them) << o.text;
+    return json["blocks"][0]["latents"].get<std::string>() + (on && !has_them ? " without" : "");
+  };
+  EXPECT_NE(latents(" --int8_products", true), latents("", false));
+  const std::string plain = latents(" --device reference", false);
+  Outcome said = run(bench + " --device reference --int8_products");
+  EXPECT_NE(said.text.find("note: --int8_products: the kernels that run here have none"), std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(std::ifstream(path("b.json")))["blocks"][0]["latents"], plain);
+}
+
 TEST_F(CliTest, PicturesThatAreNone) {
   expect_refusal(generate("", "/nowhere.png"), 1, "no such file");
   expect_refusal(generate("", write("empty.png", "")), 1, "empty");

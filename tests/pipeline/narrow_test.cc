@@ -59,6 +59,28 @@ TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
   EXPECT_EQ(Engine::load(o).status().code(), ErrorCode::kInvalidArgument);
 }
 
+// Activations in 8 bits beside int8 weights: other bits than weights alone, near them, the same on any threads.
+TEST(Narrow, Int8ProductsAreAsked) {
+  EngineOptions o = mini_options();
+  o.int8_products = true;
+  for (const char* weights : {"", "bf16", "fp8", "q4"}) {
+    o.weights_dtype = weights;
+    EXPECT_EQ(Engine::load(o).status().code(), ErrorCode::kInvalidArgument) << weights;
+  }
+  o.weights_dtype = "int8";
+  std::vector<uint8_t> fast = frames(o);
+  o.threads = 3;
+  EXPECT_EQ(frames(o), fast);
+  o.int8_products = false;
+  std::vector<uint8_t> plain = frames(o);
+  EXPECT_LT(mean_difference(fast, plain), 1);
+  // Elsewhere the flag changes nothing.
+  EXPECT_EQ(fast != plain, (*make_backend("cpu", {.threads = 1, .int8_products = true}))->int8_products());
+  o.int8_products = true;
+  o.device = "reference";
+  EXPECT_TRUE(Engine::load(o).ok());
+}
+
 // The mini checkpoint's video model as a GGUF file, every tensor in its own type: not a bit differs. With large
 // matrices in Q8_0, made here, frames are near.
 class GgufModelTest : public ::testing::Test {

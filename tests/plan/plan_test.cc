@@ -117,6 +117,12 @@ TEST(Plan, QuantisedFourteenBillion) {
   double prompt = 40.0 * 2 * 512 * 5120 * 2, whole = kv_bytes("bf16") - prompt;
   EXPECT_NEAR((kv_bytes("fp8") - prompt) / whole, (128 + 4) / 256.0, 0.001);
   EXPECT_EQ(kv_bytes("int8"), kv_bytes("fp8"));
+  r.int8_products = true;
+  EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
+  r.weights_dtype = "int8";
+  // A narrower type goes without them, and the flags say so.
+  EXPECT_EQ(find_cures(r, plan_memory(r)->peak_bytes - 1)->at(1).flags, "--weights_dtype q4 --int8_products=false");
+  r.int8_products = false;
   r.weights_dtype = "int4";
   EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
 }

@@ -37,6 +37,7 @@ struct Golden {
   std::string device;
   DType dtype = DType::kF32;
   std::string weights_dtype, kv_dtype;  // of the video model, as the flags of `generate`
+  bool int8_products = false;
   Report* report = nullptr;
 
   const nlohmann::json& calls() const { return json.at("calls"); }

@@ -91,6 +91,7 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   options.dtype = golden.dtype == DType::kBF16 ? "bf16" : "f32";
   options.weights_dtype = golden.weights_dtype;
   options.kv_dtype = golden.kv_dtype;
+  options.int8_products = golden.int8_products;
   options.threads = golden.backend->threads();
   auto models = Models::load(options);
   if (!golden.ok("load", models.status())) return;

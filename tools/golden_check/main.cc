@@ -20,7 +20,8 @@ const std::map<std::string, KindFunction>& kinds() {
 
 constexpr const char* kHelp =
     "golden_check [--device reference|cpu] [--dtype f32|bf16] [--threads N]\n"
-    "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] DIR...\n"
+    "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] [--int8_products]\n"
+    "             DIR...\n"
     "Runs the golden.json of every DIR and compares with the tensors of the Python original.\n"
     "A line a tensor, then 'N passed, M failed'; exit code 1 on any miss. LIVEAVATAR_ISA forces a kernel path.\n"
     "With narrower types of the video model the limits do not hold: what is beyond them is 'far', and counts as "
@@ -28,6 +29,7 @@ constexpr const char* kHelp =
 
 struct Options {
   std::string device = "cpu", dtype = "f32", weights_dtype, kv_dtype;
+  bool int8_products = false;
   int threads = 0;
   std::vector<std::string> dirs;
 };
@@ -44,6 +46,8 @@ bool parse(int argc, char** argv, Options& options) {
       options.weights_dtype = argv[++i];
     } else if (arg == "--kv_dtype" && has_value) {
       options.kv_dtype = argv[++i];
+    } else if (arg == "--int8_products") {
+      options.int8_products = true;
     } else if (arg == "--threads" && has_value) {
       options.threads = std::atoi(argv[++i]);
     } else if (arg.starts_with("-")) {
@@ -69,6 +73,7 @@ void run_folder(const std::string& dir, const Options& options, Backend& backend
     golden.dtype = options.dtype == "bf16" ? DType::kBF16 : DType::kF32;
     golden.weights_dtype = options.weights_dtype;
     golden.kv_dtype = options.kv_dtype;
+    golden.int8_products = options.int8_products;
     golden.report = &report;
     if (std::ifstream(dir + "/io.safetensors")) {
       auto io = open_safetensors(dir + "/io.safetensors");
@@ -95,6 +100,7 @@ int run(int argc, char** argv) {
   Budget budget;
   BackendOptions backend_options;
   backend_options.threads = options.threads;
+  backend_options.int8_products = options.int8_products;
   backend_options.budget = &budget;
   auto backend = make_backend(options.device, backend_options);
   if (!backend.ok()) {

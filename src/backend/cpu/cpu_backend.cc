@@ -1,7 +1,6 @@
 #include "backend/cpu/cpu_backend.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 
 namespace liveavatar::cpu {
@@ -16,8 +15,7 @@ CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique
       plain_(std::move(plain)) {}
 
 std::string CpuBackend::describe() const {
-  return std::string(kernels_.name) + " kernels (" + isa_.why + "), " + std::to_string(pool_.threads()) + " threads" +
-         (int8_products_ ? ", int8 products" : "");
+  return std::string(kernels_.name) + " kernels (" + isa_.why + "), " + std::to_string(pool_.threads()) + " threads";
 }
 
 // The layout of pack.h: a change there is a new number here.
@@ -140,10 +138,7 @@ namespace liveavatar {
 Expected<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options) {
   LA_ASSIGN_OR_RETURN(cpu::IsaChoice isa, cpu::choose_isa(options.isa));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> plain, make_reference_backend(options));
-  BackendOptions chosen = options;
-  const char* int8 = std::getenv("LIVEAVATAR_INT8");
-  chosen.int8_products = options.int8_products || (int8 && std::string(int8) == "1");
-  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(isa), chosen, std::move(plain)));
+  return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(isa), options, std::move(plain)));
 }
 
 }  // namespace liveavatar

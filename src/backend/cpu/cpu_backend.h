@@ -41,6 +41,7 @@ class CpuBackend : public Backend {
   std::string name() const override { return "cpu"; }
   std::string describe() const override;
   int threads() const override { return pool_.threads(); }
+  bool int8_products() const override { return int8_products_; }
 
   Status reserve(const LargestOps& largest) override;
 

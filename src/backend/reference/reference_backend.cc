@@ -66,6 +66,7 @@ class ReferenceBackend : public Backend {
     return "plain f32 loops on " + std::to_string(pool_.threads()) + " threads; slow, for checking the others";
   }
   int threads() const override { return pool_.threads(); }
+  bool int8_products() const override { return false; }
 
   Status reserve(const LargestOps&) override { return {}; }  // a row of scores a thread: not worth counting
 
