@@ -1,3 +1,5 @@
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdio>
 #include <utility>
@@ -85,6 +87,11 @@ int run(int argc, char** argv) {
 }  // namespace liveavatar::cli
 
 int main(int argc, char** argv) {
+  // Large blocks of libraries go back to the system when they are freed. Left to itself the threshold rises with every
+  // such block, and a second job's lie in heaps that only grow; heaps are few, since no op allocates.
+  constexpr int kLargeBytes = 64 << 10, kHeaps = 2;
+  mallopt(M_MMAP_THRESHOLD, kLargeBytes);
+  mallopt(M_ARENA_MAX, kHeaps);
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message
   return liveavatar::cli::run(argc, argv);

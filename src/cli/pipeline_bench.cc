@@ -1,5 +1,6 @@
 #include "cli/pipeline_bench.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -90,6 +91,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   std::vector<Figures> runs;
   for (int i = 0; i <= o.repeats; ++i) {
     LA_ASSIGN_OR_RETURN(Figures figures, run_once(o, file.path, result.info));
+    malloc_trim(0);  // the plan is of one run: pages that this one's libraries left go back before the next
     if (!o.quiet) {
       std::fprintf(stderr, "%s: %.1f frames/s, first frame after %.3f s\n",
                    i == 0 ? "warm-up" : ("run " + std::to_string(i) + " of " + std::to_string(o.repeats)).c_str(),

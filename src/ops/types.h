@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <vector>
 
 #include "core/tensor.h"
 
@@ -67,9 +68,16 @@ struct AttentionSize {
   int64_t heads = 1, width = 0, keys = 0;  // width: heads * d; keys: of all segments
   DType dtype = DType::kF32;               // of queries and keys
 };
+struct ConvSize {
+  int64_t in_channels = 0, out_channels = 0;  // of a group
+  std::array<int64_t, 3> kernel{1, 1, 1};     // frames, rows, columns
+  int64_t column_stride = 1, columns = 0;     // columns: of the output
+};
 struct LargestOps {
   AttentionSize attention;
   int64_t linear_elements = 0;  // rows * k of a linear layer's input; above them it may take longer
+  int64_t linear_k = 0;         // the widest input row of a linear layer, or of a convolution of single pixels
+  std::vector<ConvSize> convs;  // the others
 };
 
 // y -> y * (1 + scale) + shift; f32 [G, D], rows in G equal groups.

@@ -67,6 +67,21 @@ TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
   }
 }
 
+// Several jobs in one process: what one leaves behind is not held beside the next.
+TEST_F(TruthTest, RepeatedJobsStayWithinThePlan) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's own memory is not the plan's";
+#endif
+  std::string command = std::string(LA_PROGRAM) + " bench --quiet --ckpt_dir " + kSource + "/models/mini --image " +
+                        kSource + "/assets/demo/portrait.png --audio " + kSource +
+                        "/assets/demo/voice.wav --size '64*64' --num_clip 1 --infer_frames 24 --threads 2 --repeats 4 "
+                        "--json " +
+                        (dir_ / "report.json").string() + " > " + (dir_ / "log").string() + " 2>&1";
+  ASSERT_EQ(std::system(command.c_str()), 0) << log();
+  nlohmann::json r = report();
+  EXPECT_LE(r["mini.measured_peak_bytes"].get<double>(), r["mini.predicted_peak_bytes"].get<double>());
+}
+
 // What is too small is refused at once; the cure in the line is taken, and the job runs within its budget.
 TEST_F(TruthTest, ARefusalComesAtOnceAndItsCureWorks) {
   ASSERT_EQ(generate("--size '128*128' --infer_frames 12"), 0) << log();

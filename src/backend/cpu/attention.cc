@@ -39,6 +39,39 @@ Row row_at(const Tensor& t, int64_t element) {
   return {static_cast<const char*>(t.data) + static_cast<size_t>(element) * dtype_bytes(t.dtype), type_of(t.dtype)};
 }
 
+// How heads of width d are computed: the same for every call of a width and type.
+struct HeadTiles {
+  bool half = false;  // both products in bf16
+  bool unit = false;  // on the matrix unit
+  int64_t rows = 0;   // of a tile of queries
+  int64_t width = 0;  // d rounded up to whole panels
+  size_t row_bytes = 0;
+
+  HeadTiles() = default;
+  HeadTiles(const Kernels& kernels, int64_t d, DType dtype)
+      : half(dtype == DType::kBF16),
+        unit(half && kernels.matrix),
+        rows(unit ? kMatrixRows : kRows),
+        width((d + kernels.columns - 1) / kernels.columns * kernels.columns),
+        row_bytes(static_cast<size_t>(d) * dtype_bytes(dtype)) {}
+
+  // A matrix unit's queries: [pieces][rows][64 bytes].
+  int64_t queries_bytes() const {
+    return (static_cast<int64_t>(row_bytes) + kPieceBytes - 1) / kPieceBytes * kMatrixRows * kPieceBytes;
+  }
+  ScratchSizes scratch(int64_t columns) const {
+    ScratchSizes s;
+    s.want(Piece::kPointers, columns, sizeof(void*));
+    s.want(Piece::kMorePointers, columns, sizeof(void*));
+    s.want(Piece::kRowCopies, 2 * columns, row_bytes);
+    s.want(Piece::kScores, rows * kScoreStride, sizeof(float));
+    s.want(Piece::kOutput, kMostTiles * rows * width, sizeof(float));
+    s.want(Piece::kWeights, rows * kWeightStride, half ? sizeof(bf16) : sizeof(float));
+    if (unit) s.want(Piece::kQueries, kMostTiles * queries_bytes(), 1);
+    return s;
+  }
+};
+
 // One call: what is attended to, and how. run() takes a few queries of one head through all keys.
 class Attention {
  public:
@@ -52,60 +85,52 @@ class Attention {
       layout_.keys += s.k.dim(0);
       half = half && s.k.dtype != DType::kF32 && s.v.dtype != DType::kF32;  // 8 bits are unpacked to bf16
     }
-    half_ = half && layout_.d % 2 == 0;
-    layout_.dtype = half_ ? DType::kBF16 : DType::kF32;
-    unit_ = half_ && kernels.matrix;
-    rows_ = unit_ ? kMatrixRows : kRows;
-    width_ = (layout_.d + layout_.columns - 1) / layout_.columns * layout_.columns;
+    layout_.dtype = half && layout_.d % 2 == 0 ? DType::kBF16 : DType::kF32;
+    tiles_ = HeadTiles(kernels, layout_.d, layout_.dtype);
   }
   const HeadLayout& layout() const { return layout_; }
-  int64_t rows() const { return rows_; }  // queries of a tile
+  const HeadTiles& tiles() const { return tiles_; }
 
   // Panels of one block, a panel's keys at a time.
   void pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const {
     PanelShape ks = layout_.k_shape(block);
     int64_t keys = layout_.block_keys(block), items = layout_.d * dtype_bytes(layout_.dtype) / 4;
-    std::vector<const void*>& k = t.key_pointers;
-    std::vector<const void*>& v = t.value_pointers;
-    k.resize(static_cast<size_t>(layout_.columns));
-    v.resize(k.size());
-    t.rows.resize(std::max(t.rows.size(), 2 * static_cast<size_t>(layout_.columns) * row_bytes()));
+    const void** k = t.at<const void*>(Piece::kPointers, layout_.columns);
+    const void** v = t.at<const void*>(Piece::kMorePointers, layout_.columns);
     for (int64_t first = 0; first < keys; first += layout_.columns) {
       int count = static_cast<int>(std::min(layout_.columns, keys - first));
       find_rows(head, block * kKeyBlock + first, count, t);
-      std::fill(k.begin() + count, k.end(), k[0]);  // columns that nobody looks at
-      kernels_.transpose(k.data(), static_cast<int>(layout_.columns), items,
+      std::fill(k + count, k + layout_.columns, k[0]);  // columns that nobody looks at
+      kernels_.transpose(k, static_cast<int>(layout_.columns), items,
                          target + static_cast<size_t>(first / layout_.columns) * ks.panel_bytes(), layout_.columns);
-      pack_values(v.data(), count, first, block, target + layout_.k_room());
+      pack_values(v, count, first, block, target + layout_.k_room());
     }
   }
 
   // Queries [first, last) of `head`, at most kMostTiles tiles; packed: the head's blocks.
   void run(int64_t head, int64_t first, int64_t last, const std::byte* packed, ThreadScratch& t) const {
-    size_t rows = static_cast<size_t>(rows_), output_rows = static_cast<size_t>(kMostTiles * rows_ * width_);
-    t.scores.resize(std::max(t.scores.size(), rows * kScoreStride));
-    t.output.resize(std::max(t.output.size(), output_rows));
-    t.weights.resize(std::max(t.weights.size(), rows * kWeightStride * 4));
-    if (unit_) t.queries.resize(std::max(t.queries.size(), static_cast<size_t>(kMostTiles) * tile_bytes()));
     std::array<Rows, kMostTiles> tiles;
-    int64_t count = 0;
-    for (int64_t at = first; at < last; at += rows_, ++count) {
+    int64_t count = 0, a_tile = tiles_.rows * tiles_.width;
+    float* outputs = t.at<float>(Piece::kOutput, kMostTiles * a_tile);
+    for (int64_t at = first; at < last; at += tiles_.rows, ++count) {
       Rows& r = tiles[static_cast<size_t>(count)];
-      start(r, head, at, static_cast<int>(std::min(rows_, last - at)), t);
-      if (unit_) lay_out(r, t.queries.data() + static_cast<size_t>(count) * tile_bytes());
+      start(r, head, at, static_cast<int>(std::min(tiles_.rows, last - at)), t);
+      if (tiles_.unit)
+        lay_out(
+            r, t.at<std::byte>(Piece::kQueries, (count + 1) * tiles_.queries_bytes()) + count * tiles_.queries_bytes());
     }
     for (int64_t block = 0; block < layout_.blocks(); ++block, packed += layout_.k_room() + layout_.v_room()) {
       for (int64_t i = 0; i < count; ++i) {
         Rows& r = tiles[static_cast<size_t>(i)];
-        float* output = t.output.data() + i * rows_ * width_;
-        unit_ ? score_tiles(r, block, packed, t) : score(r, block, packed, t);
+        float* output = outputs + i * a_tile;
+        tiles_.unit ? score_tiles(r, block, packed, t) : score(r, block, packed, t);
         weigh(r, block, t);
         shrink(r, block, output);
-        unit_ ? gather_tiles(r, block, packed + layout_.k_room(), output)
-              : gather(r, block, packed + layout_.k_room(), output);
+        tiles_.unit ? gather_tiles(r, block, packed + layout_.k_room(), output)
+                    : gather(r, block, packed + layout_.k_room(), output);
       }
     }
-    for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], t.output.data() + i * rows_ * width_);
+    for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], outputs + i * a_tile);
   }
 
  private:
@@ -121,14 +146,14 @@ class Attention {
   void start(Rows& r, int64_t head, int64_t first, int count, ThreadScratch& t) const {
     r = Rows{head, first, count};
     std::fill_n(r.largest, count, -std::numeric_limits<float>::infinity());
+    int64_t a_row = kWeightStride * (tiles_.half ? 2 : 4);
+    std::byte* weights = t.at<std::byte>(Piece::kWeights, count * a_row);
     for (int i = 0; i < count; ++i) {
       r.queries[i] = at(q_, first + i, head);
-      r.weights[i] = t.weights.data() + static_cast<size_t>(i * kWeightStride) * (half_ ? 2 : 4);
+      r.weights[i] = weights + i * a_row;
     }
   }
 
-  // A matrix unit's queries: [pieces][rows][64 bytes].
-  size_t tile_bytes() const { return (row_bytes() + kPieceBytes - 1) / kPieceBytes * kMatrixRows * kPieceBytes; }
   void lay_out(Rows& r, std::byte* target) const {
     for (int i = 0; i < r.count; ++i) {
       for (size_t at = 0; at < row_bytes(); at += kPieceBytes) {
@@ -139,21 +164,22 @@ class Attention {
     r.laid_out = target;
   }
 
-  size_t row_bytes() const { return static_cast<size_t>(layout_.d) * dtype_bytes(layout_.dtype); }
+  size_t row_bytes() const { return tiles_.row_bytes; }
 
-  // Pointers to the rows of `count` keys and their values from `first`, in t.key_pointers and t.value_pointers; those
-  // that are held in another type than the panels' are copied to t.rows.
+  // Pointers to the rows of `count` keys, and of their values, from `first`; those that are held in another type than
+  // the panels' are copied.
   void find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const {
-    std::byte* copies = t.rows.data();
+    std::byte* copies = t.at<std::byte>(Piece::kRowCopies, 2 * count * static_cast<int64_t>(row_bytes()));
+    const void** keys = t.at<const void*>(Piece::kPointers, count);
+    const void** values = t.at<const void*>(Piece::kMorePointers, count);
     int64_t before = 0;
     for (const KeyValues& s : segments_) {
       int64_t width = s.k.dim(1), end = std::min(first + count, before + s.k.dim(0));
       for (int64_t key = std::max(first, before); key < end; ++key, copies += 2 * row_bytes()) {
         int64_t row = key - before, element = row * width + head * layout_.d,
                 scale_at = row * (width / layout_.d) + head;
-        size_t i = static_cast<size_t>(key - first);
-        t.key_pointers[i] = as_packed(s.k, s.k_scale, element, scale_at, copies);
-        t.value_pointers[i] = as_packed(s.v, s.v_scale, element, scale_at, copies + row_bytes());
+        keys[key - first] = as_packed(s.k, s.k_scale, element, scale_at, copies);
+        values[key - first] = as_packed(s.v, s.v_scale, element, scale_at, copies + row_bytes());
       }
       before += s.k.dim(0);
     }
@@ -180,9 +206,9 @@ class Attention {
     };
     for (int64_t column = 0; column < layout_.d; column += columns, target += vs.panel_bytes()) {
       int64_t n = std::min(columns, layout_.d - column);
-      for (int i = 0; i < count; i += half_ ? 2 : 1) {
+      for (int i = 0; i < count; i += tiles_.half ? 2 : 1) {
         std::byte* to = target + static_cast<size_t>((first + i) * columns * item);
-        if (half_) {
+        if (tiles_.half) {
           kernels_.zip(part(i, column), part(i + 1, column), n, to);
         } else {
           std::memcpy(to, part(i, column), static_cast<size_t>(n * item));
@@ -199,10 +225,11 @@ class Attention {
   // scores = q k^T over one block of keys
   void score(const Rows& r, int64_t block, const std::byte* packed, ThreadScratch& t) const {
     PanelShape shape = layout_.k_shape(block);
-    auto tile = kernels_.tile[q_.dtype == DType::kBF16][half_];
+    auto tile = kernels_.tile[q_.dtype == DType::kBF16][tiles_.half];
+    float* scores = t.at<float>(Piece::kScores, tiles_.rows * kScoreStride);
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       TileArgs args{r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes()};
-      args.sums = t.scores.data() + panel * layout_.columns;
+      args.sums = scores + panel * layout_.columns;
       args.columns = static_cast<int>(std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
       args.stride = kScoreStride;
       tile(args);
@@ -213,9 +240,10 @@ class Attention {
     MatrixArgs args{.a = &r.laid_out, .row_bytes = kPieceBytes, .piece_bytes = r.count * kPieceBytes, .rows = r.count};
     args.items = layout_.d / 2;
     args.stride = kScoreStride;
+    float* scores = t.at<float>(Piece::kScores, tiles_.rows * kScoreStride);
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       args.b = packed + static_cast<size_t>(panel) * shape.panel_bytes();
-      args.sums = t.scores.data() + panel * layout_.columns;
+      args.sums = scores + panel * layout_.columns;
       args.columns = static_cast<int>(std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
       kernels_.matrix(args);
     }
@@ -224,14 +252,15 @@ class Attention {
   // weights = exp(scores - largest so far); what came before shrinks by `factor`
   void weigh(Rows& r, int64_t block, ThreadScratch& t) const {
     int64_t keys = layout_.block_keys(block);
+    float* scores = t.at<float>(Piece::kScores, tiles_.rows * kScoreStride);
     for (int i = 0; i < r.count; ++i) {
       const float* bias =
           spec_.bias.empty() ? nullptr
                              : spec_.bias.f32() + (r.head * q_.dim(0) + r.first + i) * layout_.keys + block * kKeyBlock;
       float before = r.largest[i];
-      float sum = kernels_.online_softmax(&t.scores[static_cast<size_t>(i * kScoreStride)], keys, spec_.scale, bias,
-                                          before, &r.largest[i], r.weights[i], half_ ? Type::kBF16 : Type::kF32);
-      if (half_ && keys % 2 != 0) static_cast<bf16*>(r.weights[i])[keys] = bf16{0};  // the pair of the last key
+      float sum = kernels_.online_softmax(scores + i * kScoreStride, keys, spec_.scale, bias, before, &r.largest[i],
+                                          r.weights[i], tiles_.half ? Type::kBF16 : Type::kF32);
+      if (tiles_.half && keys % 2 != 0) static_cast<bf16*>(r.weights[i])[keys] = bf16{0};  // the pair of the last key
       r.factor[i] = block == 0 ? 0.0f : std::exp(before - r.largest[i]);
       r.total[i] = r.total[i] * r.factor[i] + sum;
     }
@@ -239,21 +268,21 @@ class Attention {
 
   void shrink(const Rows& r, int64_t block, float* output) const {
     for (int i = 0; i < r.count && block > 0; ++i) {
-      if (r.factor[i] != 1.0f) kernels_.rescale(output + i * width_, r.factor[i], layout_.d);
+      if (r.factor[i] != 1.0f) kernels_.rescale(output + i * tiles_.width, r.factor[i], layout_.d);
     }
   }
 
   // output += weights v
   void gather(const Rows& r, int64_t block, const std::byte* values, float* output) const {
     PanelShape shape = layout_.v_shape(block);
-    int64_t keys = layout_.block_keys(block), depth = half_ ? (keys + 1) / 2 * 2 : keys;
-    auto tile = kernels_.tile[half_][half_];
+    int64_t keys = layout_.block_keys(block), depth = tiles_.half ? (keys + 1) / 2 * 2 : keys;
+    auto tile = kernels_.tile[tiles_.half][tiles_.half];
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       TileArgs args{r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes()};
       args.sums = output + panel * layout_.columns;
       args.columns = static_cast<int>(std::min(layout_.columns, layout_.d - panel * layout_.columns));
       args.more = block > 0;
-      args.stride = static_cast<int>(width_);
+      args.stride = static_cast<int>(tiles_.width);
       tile(args);
     }
   }
@@ -263,7 +292,7 @@ class Attention {
     MatrixArgs args{.a = &weights, .row_bytes = kWeightStride * 2, .piece_bytes = kPieceBytes, .rows = r.count};
     args.items = (layout_.block_keys(block) + 1) / 2;
     args.more = block > 0;
-    args.stride = width_;
+    args.stride = tiles_.width;
     for (int64_t panel = 0; panel < shape.panels(); ++panel) {
       args.b = values + static_cast<size_t>(panel) * shape.panel_bytes();
       args.sums = output + panel * layout_.columns;
@@ -273,7 +302,7 @@ class Attention {
   }
 
   void finish(const Rows& r, float* output) const {
-    for (int i = 0; i < r.count; ++i, output += width_) {
+    for (int i = 0; i < r.count; ++i, output += tiles_.width) {
       kernels_.rescale(output, 1.0f / r.total[i], layout_.d);
       kernels_.activate({output, Type::kF32}, layout_.d, Act::kNone, at(out_, r.first + i, r.head),
                         type_of(out_.dtype));
@@ -286,10 +315,7 @@ class Attention {
   const AttentionSpec& spec_;
   const Tensor& out_;
   HeadLayout layout_;
-  bool half_ = false;  // both products in bf16
-  bool unit_ = false;  // on the matrix unit
-  int64_t rows_ = 0;   // of a tile of queries
-  int64_t width_ = 0;  // d rounded up to whole panels
+  HeadTiles tiles_;
 };
 
 // Whole tiles, many for the caches' sake, few enough that every thread has some pieces of work.
@@ -314,12 +340,20 @@ Status CpuBackend::grow_packed(Budget& budget, size_t bytes) {
   return {};
 }
 
+ScratchSizes CpuBackend::attention_scratch(const AttentionSize& size) const {
+  return HeadTiles(kernels_, size.width / size.heads, size.dtype).scratch(kernels_.columns);
+}
+
 Status CpuBackend::reserve(const LargestOps& largest) {
-  const AttentionSize& a = largest.attention;
+  AttentionSize a = largest.attention;
+  if (a.width / a.heads % 2 != 0) a.dtype = DType::kF32;
   HeadLayout layout{a.keys, a.width / a.heads, kernels_.columns, a.dtype};
-  if (layout.d % 2 != 0) layout.dtype = DType::kF32;
   size_t bytes = static_cast<size_t>(heads_at_once(a.heads, layout.head_bytes())) * layout.head_bytes();
-  return grow_packed(budget_, std::max(bytes, matrix_rows_bytes(largest.linear_elements)));
+  LA_RETURN_IF_ERROR(grow_packed(budget_, std::max(bytes, matrix_rows_bytes(largest.linear_elements))));
+  LA_RETURN_IF_ERROR(scratch_.reserve(attention_scratch(a), budget_));
+  LA_RETURN_IF_ERROR(scratch_.reserve(linear_scratch(largest.linear_k), budget_));
+  for (const ConvSize& size : largest.convs) LA_RETURN_IF_ERROR(reserve_conv(size));
+  return {};
 }
 
 void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
@@ -327,25 +361,25 @@ void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments,
   const Attention attention(kernels_, q, segments, spec, out);
   const HeadLayout& layout = attention.layout();
   int64_t at_once = heads_at_once(spec.heads, layout.head_bytes());
+  scratch_.lay_out(attention.tiles().scratch(layout.columns), outside_);
   Status grown = grow_packed(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
   LA_CHECK(grown.ok());
   size_t block_bytes = layout.k_room() + layout.v_room();
   for (int64_t head = 0; head < spec.heads; head += at_once) {
     int64_t count = std::min(at_once, spec.heads - head);
-    int64_t queries = queries_at_once(q.dim(0), attention.rows(), count, pool_.threads());
+    int64_t queries = queries_at_once(q.dim(0), attention.tiles().rows, count, pool_.threads());
     int64_t parts = (q.dim(0) + queries - 1) / queries;
     pool_.parallel_for(count * layout.blocks(), 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         attention.pack(head + i / layout.blocks(), i % layout.blocks(),
-                       packed_.data() + static_cast<size_t>(i) * block_bytes, scratch_[static_cast<size_t>(thread)]);
+                       packed_.data() + static_cast<size_t>(i) * block_bytes, scratch_.of(thread));
       }
     });
     pool_.parallel_for(count * parts, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         int64_t first = i % parts * queries;
         attention.run(head + i / parts, first, std::min(first + queries, q.dim(0)),
-                      packed_.data() + static_cast<size_t>(i / parts) * layout.head_bytes(),
-                      scratch_[static_cast<size_t>(thread)]);
+                      packed_.data() + static_cast<size_t>(i / parts) * layout.head_bytes(), scratch_.of(thread));
       }
     });
   }

@@ -22,6 +22,37 @@ bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
 
 }  // namespace
 
+Staging::Staging(const ConvSize& size, bool on_unit, bool in_bf16) : kernel(size.kernel), unit(on_unit), half(in_bf16) {
+  k = half ? (size.in_channels + 1) / 2 * 2 : size.in_channels;
+  int64_t a_pixel = lines() * static_cast<int64_t>(pixel_bytes()) * size.column_stride;
+  int64_t fitting =
+      unit ? std::clamp<int64_t>(kMatrixStageBytes / a_pixel / kMatrixRows * kMatrixRows, kMatrixRows, kMatrixMost)
+           : std::clamp(kStageBytes / a_pixel / kRows * kRows, kFewest, kMost);
+  stretch = std::min(size.columns, fitting);
+  line_pixels = (stretch - 1) * size.column_stride + kernel[2];
+}
+
+ScratchSizes Staging::scratch(int64_t columns) const {
+  ScratchSizes s;
+  s.want(Piece::kPointers, taps() * (unit ? 1 : kRows), sizeof(void*));
+  s.want(Piece::kStage, stage_bytes(), 1);
+  if (unit) s.want(Piece::kSums, stretch * columns, sizeof(float));
+  return s;
+}
+
+// In every type that such a convolution may come in.
+Status CpuBackend::reserve_conv(const ConvSize& size) {
+  auto reserve = [&](bool unit, bool half) -> Status {
+    const Staging staging(size, unit, half);
+    if (!unit && may_be_narrow(size))
+      LA_RETURN_IF_ERROR(scratch_.reserve(NarrowStaging(staging, size, kernels_.lanes).scratch(), budget_));
+    return scratch_.reserve(staging.scratch(kernels_.columns), budget_);
+  };
+  LA_RETURN_IF_ERROR(reserve(false, false));
+  if (kernels_.multiplies_bf16) LA_RETURN_IF_ERROR(reserve(false, true));
+  return kernels_.matrix ? reserve(true, true) : Status();
+}
+
 const char* CpuBackend::Convolution::source_line(int64_t frame, int64_t row) const {
   const Tensor& x = *product.x;
   int64_t up = geometry.upsample2x ? 1 : 0, history = geometry.history.empty() ? 0 : geometry.history.dim(0);
@@ -72,10 +103,11 @@ void CpuBackend::run_stretch(const Convolution& c, int64_t line, int64_t first, 
   int64_t height = p.out->dim(1), width = p.out->dim(2), panels = p.shape.panels();
   int64_t front = line / height * g.stride[0] - g.zero_frames, top = line % height * g.stride[1] - g.pad_top;
   size_t line_bytes = static_cast<size_t>(c.line_pixels) * c.pixel_bytes();
+  std::byte* stage = scratch.at<std::byte>(Piece::kStage, c.stage_bytes());
   for (int64_t group = 0; group < p.shape.groups; ++group) {
     for (int64_t i = 0; i < c.lines(); ++i) {
       stage_line(c, c.source_line(front + i / c.kernel[1], top + i % c.kernel[1]), first * g.stride[2] - g.pad_left,
-                 group, scratch.stage.data() + static_cast<size_t>(i) * line_bytes);
+                 group, stage + static_cast<size_t>(i) * line_bytes);
     }
     for (int64_t panel = group * panels; panel < (group + 1) * panels; ++panel) {
       if (c.unit) {
@@ -93,9 +125,10 @@ void CpuBackend::run_stretch(const Convolution& c, int64_t line, int64_t first, 
 // A tile whose first output pixel is the stretch's pixel `at`.
 void CpuBackend::run_staged(const Convolution& c, const Tile& t, int64_t at, ThreadScratch& scratch) {
   const Product& p = c.product;
-  const void** pointer = scratch.pointers.data();
+  const void** pointers = scratch.at<const void*>(Piece::kPointers, c.taps() * kRows);
+  const void** pointer = pointers;
   size_t step = static_cast<size_t>(c.geometry.stride[2]) * c.pixel_bytes();
-  const std::byte* line = scratch.stage.data() + static_cast<size_t>(at) * step;
+  const std::byte* line = scratch.at<std::byte>(Piece::kStage, c.stage_bytes()) + static_cast<size_t>(at) * step;
   for (int64_t i = 0; i < c.lines(); ++i, line += static_cast<size_t>(c.line_pixels) * c.pixel_bytes()) {
     for (int64_t column = 0; column < c.kernel[2]; ++column) {
       const std::byte* tap = line + static_cast<size_t>(column) * c.pixel_bytes();
@@ -103,7 +136,7 @@ void CpuBackend::run_staged(const Convolution& c, const Tile& t, int64_t at, Thr
     }
   }
   TileArgs args;
-  args.a = scratch.pointers.data();
+  args.a = pointers;
   args.rows = t.rows;
   args.taps = p.shape.taps;
   args.k = c.k;
@@ -117,14 +150,16 @@ void CpuBackend::run_staged(const Convolution& c, const Tile& t, int64_t at, Thr
 // All of a stretch: its pixels are rows at even distances.
 void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, ThreadScratch& scratch) {
   const Product& p = c.product;
-  const void** tap = scratch.pointers.data();
+  const void** pointers = scratch.at<const void*>(Piece::kPointers, c.taps());
+  const void** tap = pointers;
+  const std::byte* stage = scratch.at<std::byte>(Piece::kStage, c.stage_bytes());
   for (int64_t i = 0; i < c.lines(); ++i) {
     for (int64_t column = 0; column < c.kernel[2]; ++column)
-      *tap++ = scratch.stage.data() + static_cast<size_t>(i * c.line_pixels + column) * c.pixel_bytes();
+      *tap++ = stage + static_cast<size_t>(i * c.line_pixels + column) * c.pixel_bytes();
   }
-  scratch.block_sums.resize(std::max(scratch.block_sums.size(), static_cast<size_t>(t.rows * p.shape.columns)));
+  float* sums = scratch.at<float>(Piece::kSums, t.rows * p.shape.columns);
   MatrixArgs args;
-  args.a = scratch.pointers.data();
+  args.a = pointers;
   args.row_bytes = c.geometry.stride[2] * static_cast<int64_t>(c.pixel_bytes());
   args.piece_bytes = kPieceBytes;
   args.rows = t.rows;
@@ -132,38 +167,34 @@ void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, ThreadSc
   args.taps = p.shape.taps;
   args.items = c.k / 2;
   args.b = p.panel(t.panel);
-  args.sums = scratch.block_sums.data();
+  args.sums = sums;
   if (t.panel + 1 < p.shape.groups * p.shape.panels()) {
     args.soon[0] = p.panel(t.panel + 1);
     args.soon_bytes[0] = static_cast<int64_t>(p.shape.panel_bytes());
   }
   kernels_.matrix(args);
-  store_rows(p, t, scratch.block_sums.data());
+  store_rows(p, t, sums);
 }
 
 void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
                       const Epilogue& e) {
-  Convolution c{product_of(x, w, kernels_, out, e), g, w.kernel};
-  c.unit = fits_matrix(c.product);
-  if (is_pointwise(w, g)) return c.unit ? matrix_product(c.product) : run_product(c.product);
-  c.half = c.unit || (kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16);
-  c.k = c.half ? (c.product.shape.k + 1) / 2 * 2 : c.product.shape.k;
-  if (!c.unit && is_narrow(c)) return narrow_conv(c);
-  int64_t width = out.dim(2), lines = out.dim(0) * out.dim(1);
-  int64_t a_pixel = c.lines() * static_cast<int64_t>(c.pixel_bytes()) * g.stride[2];
-  int64_t fitting =
-      c.unit ? std::clamp<int64_t>(kMatrixStageBytes / a_pixel / kMatrixRows * kMatrixRows, kMatrixRows, kMatrixMost)
-             : std::clamp(kStageBytes / a_pixel / kRows * kRows, kFewest, kMost);
-  c.set_stretch(std::min(width, fitting));
-  for (ThreadScratch& scratch : scratch_) {
-    scratch.pointers.resize(std::max(scratch.pointers.size(), static_cast<size_t>(c.product.shape.taps * kRows)));
-    scratch.stage.resize(std::max(scratch.stage.size(), c.stage_bytes()));
+  Product p = product_of(x, w, kernels_, out, e);
+  bool unit = fits_matrix(p);
+  if (is_pointwise(w, g)) {
+    scratch_.lay_out(linear_scratch(p.shape.k), outside_);
+    return unit ? matrix_product(p) : run_product(p);
   }
+  bool half = unit || (kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16);
+  int64_t width = out.dim(2), lines = out.dim(0) * out.dim(1);
+  const ConvSize size{p.shape.k, p.shape.n, w.kernel, g.stride[2], width};
+  const Convolution c(Staging(size, unit, half), p, g, size);
+  if (!unit && is_narrow(c)) return narrow_conv(c);
+  scratch_.lay_out(c.scratch(kernels_.columns), outside_);
   int64_t a_line = (width + c.stretch - 1) / c.stretch;
   pool_.parallel_for(lines * a_line, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
       int64_t first = job % a_line * c.stretch;
-      run_stretch(c, job / a_line, first, std::min(c.stretch, width - first), scratch_[static_cast<size_t>(thread)]);
+      run_stretch(c, job / a_line, first, std::min(c.stretch, width - first), scratch_.of(thread));
     }
   });
 }

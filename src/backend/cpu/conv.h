@@ -9,10 +9,8 @@ namespace liveavatar::cpu {
 constexpr int64_t kStageBytes = 256 << 10;        // of staged input lines, aimed at: half of a usual L2 cache,
 constexpr int64_t kMatrixStageBytes = 512 << 10;  // a quarter of one beside a matrix unit
 
-// One call; all that is the same for every stretch.
-struct CpuBackend::Convolution {
-  Product product;
-  const ConvGeometry& geometry;
+// How an output line is cut and what is staged for a stretch of it: decided by the convolution's size and the kernels.
+struct Staging {
   std::array<int64_t, 3> kernel;
   bool unit = false;        // on the matrix unit
   bool half = false;        // staged as bf16
@@ -20,13 +18,38 @@ struct CpuBackend::Convolution {
   int64_t stretch = 0;      // output pixels at most
   int64_t line_pixels = 0;  // staged for them
 
+  Staging(const ConvSize& size, bool unit, bool half);
   int64_t lines() const { return kernel[0] * kernel[1]; }
+  int64_t taps() const { return lines() * kernel[2]; }
   size_t pixel_bytes() const { return static_cast<size_t>(k) * (half ? sizeof(bf16) : sizeof(float)); }
-  size_t stage_bytes() const { return static_cast<size_t>(lines() * line_pixels) * pixel_bytes(); }
-  void set_stretch(int64_t pixels) {
-    stretch = pixels;
-    line_pixels = (pixels - 1) * geometry.stride[2] + kernel[2];
-  }
+  int64_t stage_bytes() const { return lines() * line_pixels * static_cast<int64_t>(pixel_bytes()); }
+  ScratchSizes scratch(int64_t columns) const;
+};
+
+// The same for few output channels: narrow_conv.cc.
+struct NarrowStaging {
+  int64_t lanes = 0;
+  int64_t n = 0;                   // output channels
+  int channels = 0;                // as NarrowArgs wants them
+  int64_t items = 0, stretch = 0;  // of a pixel; output pixels of a line at most
+  int64_t lines = 0, kernel_columns = 0;
+
+  NarrowStaging(const Staging& staging, const ConvSize& size, int64_t lanes);
+  int64_t pitch() const;
+  int64_t line_items() const { return items * pitch(); }
+  int64_t tile_pixels() const { return kNarrowVectors * lanes * std::max<int64_t>(1, lanes / 2 / channels); }
+  int64_t weight_count() const { return lines * kernel_columns * items * channels; }
+  ScratchSizes scratch() const;
+};
+
+// One call; all that is the same for every stretch.
+struct CpuBackend::Convolution : Staging {
+  Product product;
+  const ConvGeometry& geometry;
+  ConvSize size;
+
+  Convolution(const Staging& staging, const Product& p, const ConvGeometry& g, const ConvSize& s)
+      : Staging(staging), product(p), geometry(g), size(s) {}
   // First channel of input pixel (line, 0): line counts rows of x, or of the history that lies in front of it. Null:
   // a line of zeros.
   const char* source_line(int64_t frame, int64_t row) const;

@@ -10,8 +10,8 @@ CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique
       kernels_(*isa_.kernels),
       int8_products_(kernels_.quantise_row && options.int8_products),
       pool_(options.threads),
-      scratch_(static_cast<size_t>(pool_.threads())),
       budget_(options.budget ? *options.budget : outside_),
+      scratch_(pool_.threads()),
       plain_(std::move(plain)) {}
 
 std::string CpuBackend::describe() const {

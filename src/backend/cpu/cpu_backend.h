@@ -7,6 +7,7 @@
 
 #include "backend/cpu/isa.h"
 #include "backend/cpu/pack.h"
+#include "backend/cpu/scratch.h"
 #include "core/memory.h"
 #include "core/threads.h"
 #include "ops/backend.h"
@@ -15,22 +16,6 @@ namespace liveavatar::cpu {
 
 inline Type type_of(DType t) { return t == DType::kF32 ? Type::kF32 : Type::kBF16; }
 inline Act act_of(Activation a) { return static_cast<Act>(a); }
-
-// Memory of one thread: a convolution's operands and where they are, padded rows, a tile's sums, attention's rows.
-// Grows to the largest op seen.
-struct ThreadScratch {
-  std::vector<const void*> pointers, key_pointers, value_pointers;
-  std::vector<std::byte> stage, rows;
-  alignas(64) float sums[kRows * 64];
-  std::vector<float> block_sums;     // quantised weights, matrix units: a block of rows through some panels
-  std::vector<std::byte> panel;      // and some k of a panel, unpacked
-  std::vector<unsigned char> codes;  // int8 products: a block of rows, their scales, sums and offsets
-  std::vector<float> code_scales;
-  std::vector<int> code_sums, offsets;
-  std::vector<float> scores, output;
-  std::vector<std::byte> weights;  // softmax's result, the second product's operand
-  std::vector<std::byte> queries;  // laid out for a matrix unit
-};
 
 struct Product;
 struct Tile;
@@ -44,6 +29,8 @@ class CpuBackend : public Backend {
   bool int8_products() const override { return int8_products_; }
 
   Status reserve(const LargestOps& largest) override;
+  // What ops took that nobody had reserved for; without a budget everything.
+  size_t outside_bytes() const { return outside_.peak_bytes(); }
 
   std::string packing() const override;
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
@@ -91,6 +78,7 @@ class CpuBackend : public Backend {
   void run_product(const Product& p);
   void run_tile(const Product& p, const Tile& tile, ThreadScratch& scratch);
   void store_tile(const Product& p, const Tile& tile, const float* sums);
+  ScratchSizes linear_scratch(int64_t k) const;  // of k or less
   static void pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch);
   // Rows [first, last), at most kBlockRows, through a quantised panel.
   void run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
@@ -100,6 +88,7 @@ class CpuBackend : public Backend {
   // On a matrix unit: matrix_product.cc.
   struct MatrixProduct;
   bool fits_matrix(const Product& p) const;
+  ScratchSizes matrix_scratch(int64_t k) const;
   size_t matrix_rows_bytes(int64_t elements) const;
   void matrix_product(const Product& p);
   void run_pass(const MatrixProduct& m);
@@ -110,6 +99,7 @@ class CpuBackend : public Backend {
   void store_rows(const Product& p, const Tile& rows, const float* sums);
 
   struct Convolution;
+  Status reserve_conv(const ConvSize& size);
   void stage_line(const Convolution& c, const char* line, int64_t first, int64_t group, std::byte* target);
   void run_stretch(const Convolution& c, int64_t line, int64_t first, int64_t count, ThreadScratch& scratch);
   void run_staged(const Convolution& c, const Tile& tile, int64_t at, ThreadScratch& scratch);
@@ -117,14 +107,16 @@ class CpuBackend : public Backend {
 
   // Few output channels: narrow_conv.cc.
   struct NarrowConvolution;
+  bool may_be_narrow(const ConvSize& size) const;
   bool is_narrow(const Convolution& c) const;
   void narrow_conv(const Convolution& c);
-  void set_narrow_weights(const NarrowConvolution& n);
+  void set_narrow_weights(NarrowConvolution& n);
   void narrow_rows(const NarrowConvolution& n, int64_t first_line, int64_t rows, int64_t column,
                    ThreadScratch& scratch);
   void narrow_line(const NarrowConvolution& n, int64_t line, int64_t column, ThreadScratch& scratch);
   void stage_pixels(const NarrowConvolution& n, const char* line, int64_t first, int64_t slot, ThreadScratch& scratch);
 
+  ScratchSizes attention_scratch(const AttentionSize& size) const;
   int64_t heads_at_once(int64_t heads, size_t head_bytes) const;
   Status grow_packed(Budget& budget, size_t bytes);
 
@@ -137,10 +129,9 @@ class CpuBackend : public Backend {
   const Kernels& kernels_;
   bool int8_products_;  // and the CPU can
   ThreadPool pool_;
-  std::vector<ThreadScratch> scratch_;  // one a thread
-  Budget outside_;                      // for ops that nobody reserved for, and backends without a budget
+  Budget outside_;  // for ops that nobody reserved for, and backends without a budget
   Budget& budget_;
-  std::vector<float> narrow_weights_, narrow_bias_;  // of the narrow convolution in work
+  Scratch scratch_;
   Buffer packed_;  // attention: keys and values of the heads in work; matrix units: a linear layer's rows
   std::unique_ptr<Backend> plain_;
 };

@@ -54,15 +54,24 @@ size_t CpuBackend::matrix_rows_bytes(int64_t elements) const {
   return static_cast<size_t>(std::max(kLeastBytes, elements * static_cast<int64_t>(sizeof(bf16))));
 }
 
+ScratchSizes CpuBackend::matrix_scratch(int64_t k) const {
+  ScratchSizes s;
+  s.want(Piece::kSums, kGroupPanels * kBlockRows * kernels_.columns, sizeof(float));
+  s.want(Piece::kPanel, kStretchItems * kernels_.columns, 4);
+  s.want(Piece::kOffsets, kGroupPanels * kernels_.columns, sizeof(int));
+  if (int8_products_) s.want(Piece::kCodes, parts(k, 4) * 4, 1);
+  return s;
+}
+
 void CpuBackend::lay_out_row(const MatrixProduct& m, int64_t row, ThreadScratch& scratch) {
   int64_t block = row / m.block_rows, k = m.p.shape.k, bytes = k * static_cast<int64_t>(sizeof(bf16));
   const void* x = m.p.operand(m.first + row, 0);
   const std::byte* from = static_cast<const std::byte*>(x);
   if (m.codes) {
     bytes = m.items * 4;
-    scratch.codes.resize(std::max(scratch.codes.size(), static_cast<size_t>(bytes)));
-    kernels_.quantise_row({x, type_of(m.p.x->dtype)}, k, scratch.codes.data(), m.scales + row);
-    from = reinterpret_cast<const std::byte*>(scratch.codes.data());
+    unsigned char* codes = scratch.at<unsigned char>(Piece::kCodes, bytes);
+    kernels_.quantise_row({x, type_of(m.p.x->dtype)}, k, codes, m.scales + row);
+    from = reinterpret_cast<const std::byte*>(codes);
   }
   int64_t apart = m.rows_of(block) * kPieceBytes, whole = bytes / kPieceBytes, rest = bytes % kPieceBytes;
   std::byte* to = m.piece(block, 0) + row % m.block_rows * kPieceBytes;
@@ -80,22 +89,23 @@ const void* CpuBackend::matrix_panel(const MatrixProduct& m, int64_t panel, int6
   if (s.dtype == DType::kBF16) return data + first_item * s.columns * 4;
   int64_t k = first_item * m.item_k(), depth = std::min(kStretchItems * m.item_k(), s.k - k);
   const char* codes = data + s.scale_bytes() + s.codes_bytes(k);
+  std::byte* unpacked = scratch.at<std::byte>(Piece::kPanel, kStretchItems * s.columns * 4);
   if (m.codes) {
-    kernels_.quads_i8(codes, depth, scratch.panel.data(), offsets);
+    kernels_.quads_i8(codes, depth, unpacked, offsets);
   } else if (s.dtype == DType::kQ4) {
-    kernels_.unpack_q4(codes, depth, scratch.panel.data());
+    kernels_.unpack_q4(codes, depth, unpacked);
   } else {
-    (s.dtype == DType::kI8 ? kernels_.unpack_i8 : kernels_.unpack_f8)(codes, depth, scratch.panel.data());
+    (s.dtype == DType::kI8 ? kernels_.unpack_i8 : kernels_.unpack_f8)(codes, depth, unpacked);
   }
-  return scratch.panel.data();
+  return unpacked;
 }
 
 void CpuBackend::run_block(const MatrixProduct& m, int64_t block, int64_t group, ThreadScratch& scratch) {
   const PanelShape& s = m.p.shape;
   int64_t first = group * m.group_panels, panels = std::min(m.group_panels, s.panels() - first);
-  scratch.block_sums.resize(std::max<size_t>(scratch.block_sums.size(), m.sums_at(panels)));
-  scratch.panel.resize(std::max<size_t>(scratch.panel.size(), kStretchItems * s.columns * 4));
-  scratch.offsets.assign(static_cast<size_t>(panels * s.columns), 0);
+  float* all_sums = scratch.at<float>(Piece::kSums, static_cast<int64_t>(m.sums_at(panels)));
+  int* offsets = scratch.at<int>(Piece::kOffsets, panels * s.columns);
+  std::fill_n(offsets, panels * s.columns, 0);
   MatrixArgs args;
   args.row_bytes = kPieceBytes;
   args.rows = static_cast<int>(m.rows_of(block));
@@ -109,8 +119,8 @@ void CpuBackend::run_block(const MatrixProduct& m, int64_t block, int64_t group,
     int64_t rows_bytes = parts(args.items, kPieceItems) * args.piece_bytes;
     for (int64_t i = 0; i < panels; ++i) {
       args.columns = m.p.wanted_columns(first + i);
-      args.b = matrix_panel(m, first + i, item, scratch.offsets.data() + i * s.columns, scratch);
-      args.sums = scratch.block_sums.data() + m.sums_at(i);
+      args.b = matrix_panel(m, first + i, item, offsets + i * s.columns, scratch);
+      args.sums = all_sums + m.sums_at(i);
       // The same stretch of the next panel, and a share of the next stretch of the rows.
       args.soon[0] = static_cast<const std::byte*>(args.b) + s.panel_bytes();
       args.soon_bytes[0] = s.dtype == DType::kBF16 && i + 1 < panels ? args.items * s.columns * 4 : 0;
@@ -120,24 +130,21 @@ void CpuBackend::run_block(const MatrixProduct& m, int64_t block, int64_t group,
     }
   }
   for (int64_t i = 0; i < panels; ++i) {
-    float* sums = scratch.block_sums.data() + m.sums_at(i);
+    float* sums = all_sums + m.sums_at(i);
     int64_t row = block * m.block_rows;
-    if (m.codes)
-      kernels_.scale_quads(reinterpret_cast<int*>(sums), args.rows, scratch.offsets.data() + i * s.columns,
-                           m.scales + row);
+    if (m.codes) kernels_.scale_quads(reinterpret_cast<int*>(sums), args.rows, offsets + i * s.columns, m.scales + row);
     store_rows(m.p, {m.first + row, first + i, args.rows}, sums);
   }
 }
 
 void CpuBackend::run_pass(const MatrixProduct& m) {
   pool_.parallel_for(m.rows, 8, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t row = begin; row < end; ++row) lay_out_row(m, row, scratch_[static_cast<size_t>(thread)]);
+    for (int64_t row = begin; row < end; ++row) lay_out_row(m, row, scratch_.of(thread));
   });
   // One group's panels go through all blocks before the next group's, while the L3 cache still has them.
   int64_t blocks = parts(m.rows, m.block_rows), groups = parts(m.p.shape.panels(), m.group_panels);
   pool_.parallel_for(blocks * groups, 1, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t job = begin; job < end; ++job)
-      run_block(m, job % blocks, job / blocks, scratch_[static_cast<size_t>(thread)]);
+    for (int64_t job = begin; job < end; ++job) run_block(m, job % blocks, job / blocks, scratch_.of(thread));
   });
 }
 

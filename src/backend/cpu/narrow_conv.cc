@@ -18,38 +18,61 @@ int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step;
 
 }  // namespace
 
-struct CpuBackend::NarrowConvolution {
-  const Convolution& c;
-  int64_t lanes = 0;
-  int channels = 0;                // as NarrowArgs wants them
-  int64_t items = 0, stretch = 0;  // of a pixel; output pixels of a line at most
-  bool widen = false;              // pixels are bf16 and staged as f32
+NarrowStaging::NarrowStaging(const Staging& staging, const ConvSize& size, int64_t lanes_of_a_vector)
+    : lanes(lanes_of_a_vector),
+      n(size.out_channels),
+      channels(n <= kNarrowFew ? kNarrowFew : static_cast<int>(round_up(n, lanes / 2))),
+      items(staging.half ? staging.k / 2 : staging.k),
+      lines(staging.lines()),
+      kernel_columns(staging.kernel[2]) {
+  int64_t fitting = kStageBytes / (lines * items * static_cast<int64_t>(sizeof(float)));
+  stretch = std::min(size.columns, std::max<int64_t>(fitting / tile_pixels(), 1) * tile_pixels());
+}
 
-  int64_t n() const { return c.product.shape.n; }
-  int64_t staged_pixels() const { return round_up(stretch, lanes) + c.kernel[2] - 1; }
-  int64_t pitch() const { return round_up(staged_pixels(), lanes); }
-  int64_t line_items() const { return items * pitch(); }
-  int64_t tile_pixels() const { return kNarrowVectors * lanes * std::max<int64_t>(1, lanes / 2 / channels); }
+int64_t NarrowStaging::pitch() const { return round_up(round_up(stretch, lanes) + kernel_columns - 1, lanes); }
+
+ScratchSizes NarrowStaging::scratch() const {
+  ScratchSizes s;
+  s.want(Piece::kPointers, pitch(), sizeof(void*));
+  s.want(Piece::kMorePointers, lines, sizeof(void*));
+  s.want(Piece::kRowCopies, (pitch() + 1) * items, sizeof(float));
+  s.want(Piece::kStage, lines * line_items(), sizeof(float));
+  s.want(Piece::kSums, tile_pixels() * n + lanes, sizeof(float));
+  s.want(Piece::kNarrowWeights, weight_count(), sizeof(float));
+  s.want(Piece::kNarrowBias, tile_pixels() * n, sizeof(float));
+  return s;
+}
+
+struct CpuBackend::NarrowConvolution : NarrowStaging {
+  const Convolution& c;
+  bool widen = false;  // pixels are bf16 and staged as f32
+  const float* weights = nullptr;
+  const float* bias = nullptr;  // of a tile's pixels
 };
+
+bool CpuBackend::may_be_narrow(const ConvSize& size) const {
+  int64_t half = kernels_.lanes / 2, n = size.out_channels;
+  return size.column_stride == 1 && (n <= half || n == 2 * half) && size.columns >= kernels_.lanes;
+}
 
 bool CpuBackend::is_narrow(const Convolution& c) const {
   const Product& p = c.product;
-  int64_t half = kernels_.lanes / 2, n = p.shape.n, width = p.out->dim(2);
-  bool plain = p.shape.groups == 1 && c.geometry.stride[1] == 1 && c.geometry.stride[2] == 1;
+  bool plain = p.shape.groups == 1 && c.geometry.stride[1] == 1;
   bool whole = !c.half || p.shape.k % 2 == 0;  // no channel without its pair
-  return plain && whole && (n <= half || n == 2 * half) && p.epilogue->gate.empty() && width >= kernels_.lanes &&
-         p.rows >= kFewestPixels;
+  return may_be_narrow(c.size) && plain && whole && p.epilogue->gate.empty() && p.rows >= kFewestPixels;
 }
 
 // [tap][items][channels] from the panel, and the bias once for every pixel of a tile.
-void CpuBackend::set_narrow_weights(const NarrowConvolution& n) {
+void CpuBackend::set_narrow_weights(NarrowConvolution& n) {
   const Convolution& c = n.c;
   const PanelShape& s = c.product.shape;
   int64_t items = n.items, columns = s.columns;
   bool pairs = s.dtype == DType::kBF16, split = pairs && !c.half;
   const float* panel = static_cast<const float*>(c.product.panel(0));
-  narrow_weights_.assign(static_cast<size_t>(s.taps * items * n.channels), 0.0f);
-  float* to = narrow_weights_.data();
+  int64_t count = n.weight_count();
+  float* to = scratch_.common().at<float>(Piece::kNarrowWeights, count);
+  n.weights = to;
+  std::fill_n(to, count, 0.0f);
   for (int64_t tap = 0; tap < s.taps; ++tap) {
     for (int64_t i = 0; i < items; ++i, to += n.channels) {
       const float* from = panel + (split ? tap * ((items + 1) / 2) + i / 2 : tap * items + i) * columns;
@@ -61,9 +84,10 @@ void CpuBackend::set_narrow_weights(const NarrowConvolution& n) {
       for (int64_t o = 0; o < s.n; ++o) to[o] = to_f32(both[2 * o + i % 2]);
     }
   }
-  narrow_bias_.clear();
-  for (int64_t pixel = 0; c.product.bias && pixel < n.tile_pixels(); ++pixel)
-    narrow_bias_.insert(narrow_bias_.end(), c.product.bias, c.product.bias + s.n);
+  if (c.product.bias == nullptr) return;
+  float* bias = scratch_.common().at<float>(Piece::kNarrowBias, n.tile_pixels() * s.n);
+  n.bias = bias;
+  for (int64_t pixel = 0; pixel < n.tile_pixels(); ++pixel) bias = std::copy_n(c.product.bias, s.n, bias);
 }
 
 // Input pixels [first, first + pitch) of a line (null: zeros) -> the stage's line `slot`.
@@ -74,9 +98,9 @@ void CpuBackend::stage_pixels(const NarrowConvolution& n, const char* line, int6
   int64_t up = c.geometry.upsample2x ? 1 : 0, width = x.dim(2) << up, pitch = n.pitch();
   int64_t begin = std::clamp<int64_t>(-first, 0, pitch), end = std::clamp(width - first, begin, pitch);
   if (line == nullptr) begin = end = 0;
-  std::byte* zeros = scratch.rows.data();
+  std::byte* zeros = scratch.at<std::byte>(Piece::kRowCopies, (pitch + 1) * n.items * 4);
   std::memset(zeros, 0, c.pixel_bytes());
-  const void** pointers = scratch.pointers.data();
+  const void** pointers = scratch.at<const void*>(Piece::kPointers, pitch);
   std::fill_n(pointers, pitch, zeros);
   if (end > begin) {
     int64_t source = (first + begin) >> up, count = ((first + end - 1) >> up) - source + 1;
@@ -90,7 +114,7 @@ void CpuBackend::stage_pixels(const NarrowConvolution& n, const char* line, int6
     for (int64_t i = begin; i < end; ++i)
       pointers[i] = pixels + static_cast<size_t>(((first + i) >> up) - source) * c.pixel_bytes();
   }
-  float* target = reinterpret_cast<float*>(scratch.stage.data()) + slot * n.line_items();
+  float* target = scratch.at<float>(Piece::kStage, (slot + 1) * n.line_items()) + slot * n.line_items();
   kernels_.transpose(pointers, static_cast<int>(pitch), n.items, target, pitch);
 }
 
@@ -100,26 +124,26 @@ void CpuBackend::narrow_line(const NarrowConvolution& n, int64_t line, int64_t c
   const Product& p = c.product;
   const Tensor& residual = p.epilogue->residual;
   NarrowArgs args;
-  args.lines = reinterpret_cast<const float* const*>(scratch.key_pointers.data());
+  args.lines = scratch.at<const float*>(Piece::kMorePointers, c.lines());
   args.line_count = c.lines();
   args.columns = c.kernel[2];
   args.items = n.items;
   args.pitch = n.pitch();
-  args.weights = narrow_weights_.data();
+  args.weights = n.weights;
   args.channels = n.channels;
-  args.n = static_cast<int>(n.n());
-  args.sums = scratch.block_sums.data();
+  args.n = static_cast<int>(n.n);
+  args.sums = scratch.at<float>(Piece::kSums, n.tile_pixels() * n.n + n.lanes);
   int64_t end = std::min(column + n.stretch, p.out->dim(2));
   for (int64_t at = column; at < end; at += n.tile_pixels()) {
     args.first = at - column;
     args.pixels = static_cast<int>(std::min(n.tile_pixels(), end - at));
     kernels_.narrow[c.half](args);
-    int64_t element = (line * p.out->dim(2) + at) * n.n();
+    int64_t element = (line * p.out->dim(2) + at) * n.n;
     StoreArgs store;  // a tile's pixels lie side by side: one row
     store.sums = args.sums;
     store.rows = 1;
     store.columns = args.pixels * args.n;
-    store.bias = narrow_bias_.empty() ? nullptr : narrow_bias_.data();
+    store.bias = n.bias;
     store.act = act_of(p.epilogue->activation);
     store.residual_type = type_of(residual.dtype);
     if (!residual.empty())
@@ -138,6 +162,8 @@ void CpuBackend::narrow_rows(const NarrowConvolution& n, int64_t first_line, int
   const ConvGeometry& g = c.geometry;
   int64_t height = c.product.out->dim(1), kernel_rows = c.kernel[1];
   int64_t front = first_line / height * g.stride[0] - g.zero_frames;
+  const float* stage = scratch.at<float>(Piece::kStage, c.lines() * n.line_items());
+  const float** staged_lines = scratch.at<const float*>(Piece::kMorePointers, c.lines());
   auto slot = [&](int64_t frame, int64_t row) { return frame * kernel_rows + row % kernel_rows; };
   for (int64_t line = first_line; line < first_line + rows; ++line) {
     int64_t row = line % height, staged = line == first_line ? 0 : kernel_rows - 1;
@@ -146,8 +172,7 @@ void CpuBackend::narrow_rows(const NarrowConvolution& n, int64_t first_line, int
       if (at >= staged)
         stage_pixels(n, c.source_line(front + frame, row - g.pad_top + at), column - g.pad_left, slot(frame, row + at),
                      scratch);
-      scratch.key_pointers[static_cast<size_t>(i)] =
-          reinterpret_cast<const float*>(scratch.stage.data()) + slot(frame, row + at) * n.line_items();
+      staged_lines[i] = stage + slot(frame, row + at) * n.line_items();
     }
     narrow_line(n, line, column, scratch);
   }
@@ -156,20 +181,9 @@ void CpuBackend::narrow_rows(const NarrowConvolution& n, int64_t first_line, int
 void CpuBackend::narrow_conv(const Convolution& c) {
   const Product& p = c.product;
   int64_t width = p.out->dim(2), height = p.out->dim(1), frames = p.out->dim(0);
-  NarrowConvolution n{c, kernels_.lanes,
-                      p.shape.n <= kNarrowFew ? kNarrowFew : static_cast<int>(round_up(p.shape.n, kernels_.lanes / 2))};
-  n.items = c.half ? c.k / 2 : c.k;
-  n.widen = !c.half && p.x->dtype == DType::kBF16;
-  int64_t fitting = kStageBytes / (c.lines() * n.items * static_cast<int64_t>(sizeof(float)));
-  n.stretch = std::min(width, std::max<int64_t>(fitting / n.tile_pixels(), 1) * n.tile_pixels());
+  NarrowConvolution n{NarrowStaging(c, c.size, kernels_.lanes), c, !c.half && p.x->dtype == DType::kBF16};
+  scratch_.lay_out(n.scratch(), outside_);
   set_narrow_weights(n);
-  for (ThreadScratch& s : scratch_) {
-    s.pointers.resize(std::max(s.pointers.size(), static_cast<size_t>(n.pitch())));
-    s.key_pointers.resize(std::max(s.key_pointers.size(), static_cast<size_t>(c.lines())));
-    s.rows.resize(std::max(s.rows.size(), static_cast<size_t>(n.pitch() + 1) * c.pixel_bytes()));
-    s.stage.resize(std::max(s.stage.size(), static_cast<size_t>(c.lines() * n.line_items()) * sizeof(float)));
-    s.block_sums.resize(std::max(s.block_sums.size(), static_cast<size_t>(n.tile_pixels() * n.n() + n.lanes)));
-  }
   int64_t parts = (width + n.stretch - 1) / n.stretch;
   int64_t rows =
       std::clamp<int64_t>(frames * height * parts / (pool_.threads() * int64_t{4}), 1, std::min(kRowsAtOnce, height));
@@ -177,7 +191,7 @@ void CpuBackend::narrow_conv(const Convolution& c) {
   pool_.parallel_for(frames * pieces * parts, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
       int64_t frame = job / parts / pieces, row = job / parts % pieces * rows, column = job % parts * n.stretch;
-      narrow_rows(n, frame * height + row, std::min(rows, height - row), column, scratch_[static_cast<size_t>(thread)]);
+      narrow_rows(n, frame * height + row, std::min(rows, height - row), column, scratch_.of(thread));
     }
   });
 }

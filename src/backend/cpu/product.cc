@@ -18,12 +18,24 @@ int64_t code_stride(int64_t k) { return (k + 3) / 4 * 4; }
 
 }  // namespace
 
+ScratchSizes CpuBackend::linear_scratch(int64_t k) const {
+  ScratchSizes s;
+  if (kernels_.matrix) s = matrix_scratch(k);
+  s.want(Piece::kRowCopies, kRows * (k + 1), sizeof(bf16));
+  s.want(Piece::kPanel, kStretch * kernels_.columns, sizeof(bf16));
+  s.want(Piece::kSums, kBlockRows * kernels_.columns, sizeof(float));
+  if (!int8_products_ || kernels_.matrix_i8) return s;
+  s.want(Piece::kCodes, kBlockRows * code_stride(k), 1);
+  s.want(Piece::kCodeScales, kBlockRows, sizeof(float));
+  s.want(Piece::kOffsets, kernels_.columns, sizeof(int));
+  return s;
+}
+
 // The bf16 dot product reads pairs: rows of an odd length are copied and padded, so that nothing behind them is read.
 void CpuBackend::pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch) {
-  size_t padded = static_cast<size_t>(k + 1) * sizeof(bf16), all = static_cast<size_t>(count) * padded;
-  scratch.rows.resize(std::max(scratch.rows.size(), all));
-  for (int64_t i = 0; i < count; ++i) {
-    std::byte* copy = scratch.rows.data() + static_cast<size_t>(i) * padded;
+  size_t padded = static_cast<size_t>(k + 1) * sizeof(bf16);
+  std::byte* copy = scratch.at<std::byte>(Piece::kRowCopies, count * static_cast<int64_t>(padded));
+  for (int64_t i = 0; i < count; ++i, copy += padded) {
     std::memcpy(copy, pointers[i], padded - sizeof(bf16));
     std::memset(copy + padded - sizeof(bf16), 0, sizeof(bf16));
     pointers[i] = copy;
@@ -52,57 +64,60 @@ void CpuBackend::run_tile(const Product& p, const Tile& t, ThreadScratch& scratc
 void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch) {
   const PanelShape& s = p.shape;
   const char* codes = static_cast<const char*>(p.panel(panel)) + s.scale_bytes();
-  scratch.panel.resize(static_cast<size_t>(kStretch * s.columns) * sizeof(bf16));
-  scratch.block_sums.resize(static_cast<size_t>(kBlockRows * s.columns));
+  bf16* unpacked = scratch.at<bf16>(Piece::kPanel, kStretch * s.columns);
+  float* sums = scratch.at<float>(Piece::kSums, (last - first) * s.columns);
   auto unpack =
       s.dtype == DType::kI8 ? kernels_.unpack_i8 : (s.dtype == DType::kQ4 ? kernels_.unpack_q4 : kernels_.unpack_f8);
   bool half = p.x->dtype == DType::kBF16;
   const void* pointers[kRows];
   TileArgs args;
   args.a = pointers;
-  args.b = scratch.panel.data();
+  args.b = unpacked;
   args.columns = p.wanted_columns(panel);
   for (int64_t k = 0; k < s.k; k += kStretch) {
     int64_t depth = std::min(kStretch, s.k - k);
-    unpack(codes + s.codes_bytes(k), depth, scratch.panel.data());
+    unpack(codes + s.codes_bytes(k), depth, unpacked);
     args.k = half ? (depth + 1) / 2 * 2 : depth;
     args.more = k > 0;
     for (int64_t row = first; row < last; row += kRows) {
       args.rows = static_cast<int>(std::min<int64_t>(kRows, last - row));
-      args.sums = scratch.block_sums.data() + (row - first) * s.columns;
+      args.sums = sums + (row - first) * s.columns;
       for (int r = 0; r < args.rows; ++r) pointers[r] = p.operand(row + r, k);
       if (half && depth % 2 != 0) pad_rows(pointers, args.rows, depth, scratch);
       kernels_.tile[half][1](args);
     }
   }
-  store_rows(p, {first, panel, static_cast<int>(last - first)}, scratch.block_sums.data());
+  store_rows(p, {first, panel, static_cast<int>(last - first)}, sums);
 }
 
 // Codes of the block's rows through a panel of codes: as run_quantised, with exact sums.
 void CpuBackend::run_codes(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch) {
   const PanelShape& s = p.shape;
   const char* codes = static_cast<const char*>(p.panel(panel)) + s.scale_bytes();
-  scratch.panel.resize(std::max(scratch.panel.size(), static_cast<size_t>(kStretch * s.columns)));
-  scratch.code_sums.resize(static_cast<size_t>(kBlockRows * s.columns));
-  scratch.offsets.assign(static_cast<size_t>(s.columns), 0);
+  int64_t stride = code_stride(s.k);
+  std::byte* quads = scratch.at<std::byte>(Piece::kPanel, kStretch * s.columns);
+  int* sums = scratch.at<int>(Piece::kSums, (last - first) * s.columns);
+  int* offsets = scratch.at<int>(Piece::kOffsets, s.columns);
+  std::fill_n(offsets, s.columns, 0);
+  const unsigned char* rows_codes = scratch.at<unsigned char>(Piece::kCodes, (last - first) * stride);
   QuadArgs args;
-  args.stride = code_stride(s.k);
-  args.b = scratch.panel.data();
+  args.stride = stride;
+  args.b = quads;
   for (int64_t k = 0; k < s.k; k += kStretch) {
     int64_t depth = std::min(kStretch, s.k - k);
-    kernels_.quads_i8(codes + s.codes_bytes(k), depth, scratch.panel.data(), scratch.offsets.data());
+    kernels_.quads_i8(codes + s.codes_bytes(k), depth, quads, offsets);
     args.quads = (depth + 3) / 4;
     args.more = k > 0;
     for (int64_t row = first; row < last; row += kRows) {
       args.rows = static_cast<int>(std::min<int64_t>(kRows, last - row));
-      args.a = scratch.codes.data() + (row - first) * args.stride + k;
-      args.sums = scratch.code_sums.data() + (row - first) * s.columns;
+      args.a = rows_codes + (row - first) * stride + k;
+      args.sums = sums + (row - first) * s.columns;
       kernels_.quad_tile(args);
     }
   }
   int rows = static_cast<int>(last - first);
-  kernels_.scale_quads(scratch.code_sums.data(), rows, scratch.offsets.data(), scratch.code_scales.data());
-  store_rows(p, {first, panel, rows}, reinterpret_cast<const float*>(scratch.code_sums.data()));
+  kernels_.scale_quads(sums, rows, offsets, scratch.at<float>(Piece::kCodeScales, rows));
+  store_rows(p, {first, panel, rows}, reinterpret_cast<const float*>(sums));
 }
 
 // 8-bit weights times activations quantised row by row, where that is asked for: a row's codes serve many panels.
@@ -110,15 +125,14 @@ void CpuBackend::run_int8_product(const Product& p) {
   int64_t panels = p.shape.panels(), blocks = (p.rows + kBlockRows - 1) / kBlockRows;
   int64_t groups = (panels + kPanelsAtOnce - 1) / kPanelsAtOnce, stride = code_stride(p.shape.k);
   pool_.parallel_for(groups * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
-    ThreadScratch& scratch = scratch_[static_cast<size_t>(thread)];
-    scratch.codes.resize(std::max(scratch.codes.size(), static_cast<size_t>(kBlockRows * stride)));
-    scratch.code_scales.resize(kBlockRows);
+    ThreadScratch& scratch = scratch_.of(thread);
+    unsigned char* codes = scratch.at<unsigned char>(Piece::kCodes, kBlockRows * stride);
+    float* scales = scratch.at<float>(Piece::kCodeScales, kBlockRows);
     for (int64_t job = begin; job < end; ++job) {
       int64_t group = job / blocks, first = job % blocks * kBlockRows, last = std::min(p.rows, first + kBlockRows);
       for (int64_t row = first; row < last; ++row) {
-        size_t i = static_cast<size_t>(row - first);
-        kernels_.quantise_row({p.operand(row, 0), type_of(p.x->dtype)}, p.shape.k,
-                              scratch.codes.data() + i * static_cast<size_t>(stride), &scratch.code_scales[i]);
+        int64_t i = row - first;
+        kernels_.quantise_row({p.operand(row, 0), type_of(p.x->dtype)}, p.shape.k, codes + i * stride, scales + i);
       }
       for (int64_t panel = group * kPanelsAtOnce; panel < std::min(panels, (group + 1) * kPanelsAtOnce); ++panel)
         run_codes(p, first, last, panel, scratch);
@@ -166,7 +180,7 @@ void CpuBackend::store_rows(const Product& p, const Tile& t, const float* sums) 
 void CpuBackend::run_product(const Product& p) {
   int64_t panels = p.shape.panels(), blocks = (p.rows + kBlockRows - 1) / kBlockRows;
   pool_.parallel_for(panels * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
-    ThreadScratch& scratch = scratch_[static_cast<size_t>(thread)];
+    ThreadScratch& scratch = scratch_.of(thread);
     for (int64_t job = begin; job < end; ++job) {
       int64_t panel = job / blocks, first = job % blocks * kBlockRows, last = std::min(p.rows, first + kBlockRows);
       if (is_quantised(p.shape.dtype)) {
@@ -181,6 +195,7 @@ void CpuBackend::run_product(const Product& p) {
 
 void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
   Product p = product_of(x, w, kernels_, out, e);
+  scratch_.lay_out(linear_scratch(w.k), outside_);
   if (fits_matrix(p)) return matrix_product(p);
   if (int8_products_ && w.dtype == DType::kI8) return run_int8_product(p);
   run_product(p);

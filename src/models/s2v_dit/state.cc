@@ -48,8 +48,14 @@ void DitCaches::put_rings(std::unique_ptr<Rings> others, int64_t steps) {
 
 LargestOps largest_ops(const DitConfig& c, const DitGeometry& g, DType dtype) {
   int64_t tokens = std::max(g.block_tokens(), g.cond_tokens());
-  return {{c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype},
-          std::max(tokens * c.ffn_dim, c.text_len * c.dim)};
+  LargestOps ops;
+  ops.attention = {c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype};
+  ops.linear_elements = std::max(tokens * c.ffn_dim, c.text_len * c.dim);
+  int64_t widest_patch = c.channels * kPatch4x[0] * kPatch4x[1] * kPatch4x[2];
+  ops.linear_k = std::max({c.dim, c.ffn_dim, c.text_dim, c.freq_dim, widest_patch});
+  for (int64_t in : {c.audio_dim, c.dim / 4, c.dim / 2})  // the audio encoder's; every head is a column
+    ops.convs.push_back({in, c.dim, {1, 3, 1}, 1, c.audio_tokens});
+  return ops;
 }
 
 DitFlight::DitFlight(const DitConfig& c, const DitGeometry& g, Arena& arena) {

@@ -102,7 +102,10 @@ Umt5Activations::Umt5Activations(const Umt5Config& c, int64_t tokens, DType dtyp
 Expected<Umt5Memory> Umt5Memory::allocate(const Umt5Config& c, int64_t tokens, DType dtype, Backend& backend,
                                           Budget& budget) {
   Umt5Memory memory;
-  LA_RETURN_IF_ERROR(backend.reserve({c.heads, c.attention_dim, tokens, dtype}));
+  LargestOps largest;
+  largest.attention = {c.heads, c.attention_dim, tokens, dtype};
+  largest.linear_k = std::max({c.dim, c.attention_dim, c.ffn_dim});
+  LA_RETURN_IF_ERROR(backend.reserve(largest));
   Arena measure;
   Umt5Activations(c, tokens, dtype, measure);
   LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kText, measure.used_bytes()));

@@ -14,6 +14,7 @@ class Layout {
   // A (3, 3, 3) convolution to `channels`.
   Tensor causal_conv(int64_t channels) {
     Tensor history = past(2);
+    convolve({x_[3], channels, {3, 3, 3}, 1, x_[2]});
     move_on({x_[0], x_[1], x_[2], channels});
     return history;
   }
@@ -28,11 +29,16 @@ class Layout {
   VaeLayerHistory layer(const VaeLayer& layer) {
     VaeLayerHistory h;
     if (layer.kind == VaeLayer::Kind::kResidual) {
+      pointwise(layer.in_channels);
       h.residual = residual(layer.out_channels);
       return h;
     }
     Shape out = layer.out_shape(x_);
-    if (layer.kind == VaeLayer::Kind::kDownsample) {
+    bool down = layer.kind == VaeLayer::Kind::kDownsample;
+    int64_t in_time = down ? layer.out_channels : layer.in_channels;
+    convolve({layer.in_channels, layer.out_channels, {1, 3, 3}, down ? 2 : 1, out[2]});
+    if (layer.temporal) convolve({in_time, in_time, {3, 1, 1}, 1, down ? out[2] : x_[2]});
+    if (down) {
       move_on({x_[0], out[1], out[2], out[3]});  // rows and columns first, then time
       if (layer.temporal) h.time = past(1);
     } else if (layer.temporal) {
@@ -42,10 +48,18 @@ class Layout {
     return h;
   }
 
-  void attention() { visit({3, x_[0], x_[1], x_[2], x_[3]}, dtype_); }
+  // Over the pixels of a frame; queries, keys and values are convolutions of single pixels.
+  void attention() {
+    visit({3, x_[0], x_[1], x_[2], x_[3]}, dtype_);
+    ops_.attention = {1, x_[3], x_[1] * x_[2], dtype_};
+    pointwise(x_[3]);
+  }
+  void pointwise(int64_t channels) { ops_.linear_k = std::max(ops_.linear_k, channels); }
 
   // What the encoder's head and the decoder's latents need: f32 whatever the activations are.
   void visit_f32(int64_t channels) { visit({x_[0], x_[1], x_[2], channels}, DType::kF32); }
+
+  LargestOps ops() const { return ops_; }
 
   VaeScratch scratch() {
     VaeScratch s;
@@ -63,12 +77,14 @@ class Layout {
     x_ = next;
     visit(x_, dtype_);
   }
+  void convolve(const ConvSize& size) { ops_.convs.push_back(size); }
   Tensor past(int64_t frames) { return arena_.tensor({frames, x_[1], x_[2], x_[3]}, dtype_); }
 
   Arena& arena_;
   DType dtype_;
   Shape x_;
   size_t piece_bytes_ = 0;
+  LargestOps ops_;
 };
 
 void lay_out_middle(Layout& layout, int64_t channels, VaeHistory& history) {
@@ -88,7 +104,9 @@ VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t wi
   lay_out_middle(layout, config.dim * config.dim_mult.back(), history);
   history.head = layout.causal_conv(2 * config.z_dim);
   layout.visit_f32(2 * config.z_dim);
+  layout.pointwise(2 * config.z_dim);
   memory.scratch = layout.scratch();
+  memory.ops = layout.ops();
   return memory;
 }
 
@@ -98,17 +116,15 @@ VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int
   VaeHistory& history = memory.history;
   Layout layout(arena, dtype, {1, latent_height, latent_width, config.z_dim});
   layout.visit_f32(config.z_dim);
+  layout.pointwise(config.z_dim);
   int64_t channels = config.dim * config.dim_mult.back();
   history.conv1 = layout.causal_conv(channels);
   lay_out_middle(layout, channels, history);
   for (const VaeLayer& layer : decoder_layers(config)) history.layers.push_back(layout.layer(layer));
   history.head = layout.causal_conv(3);
   memory.scratch = layout.scratch();
+  memory.ops = layout.ops();
   return memory;
-}
-
-AttentionSize vae_attention(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype) {
-  return {1, config.dim * config.dim_mult.back(), latent_height * latent_width, dtype};
 }
 
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
@@ -124,13 +140,15 @@ size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
 }
 
 Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
-  LA_RETURN_IF_ERROR(backend.reserve({vae_attention(config, in.height / kVaePixels, in.width / kVaePixels, in.dtype)}));
-  return Arena::allocate(budget, Tenant::kVae, encode_stream_bytes(config, in));
+  Arena measuring;
+  LA_RETURN_IF_ERROR(backend.reserve(lay_out_encoder(config, in.height, in.width, in.dtype, measuring).ops));
+  return Arena::allocate(budget, Tenant::kVae, measuring.used_bytes());
 }
 
 Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
-  LA_RETURN_IF_ERROR(backend.reserve({vae_attention(config, in.height, in.width, in.dtype)}));
-  return Arena::allocate(budget, Tenant::kVae, decode_stream_bytes(config, in));
+  Arena measuring;
+  LA_RETURN_IF_ERROR(backend.reserve(lay_out_decoder(config, in.height, in.width, in.dtype, measuring).ops));
+  return Arena::allocate(budget, Tenant::kVae, measuring.used_bytes());
 }
 
 }  // namespace liveavatar

@@ -38,6 +38,7 @@ struct VaeScratch {
 struct VaeMemory {
   VaeHistory history;
   VaeScratch scratch;
+  LargestOps ops;  // that a step asks for
 };
 
 // Of a stream in steady state, in this order on the arena; with a measuring arena: its size. dtype: of activations and
@@ -55,8 +56,5 @@ size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
 // The memory of one stream, charged to Tenant::kVae, and the backend's scratch for it.
 Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
 Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
-
-// The attention in the middle of each half, over the latents of one frame.
-AttentionSize vae_attention(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype);
 
 }  // namespace liveavatar

@@ -13,15 +13,30 @@
 namespace liveavatar {
 namespace {
 
-constexpr std::array<int64_t, 7> kStrides{5, 2, 2, 2, 2, 2, 2};
 constexpr int64_t kChunkFrames =
     200;  // the extractor is local in time: chunks of 4 s give the same numbers in little memory
+
+// Columns behind the extractor's first layer.
+int64_t first_columns(int64_t frames) {
+  return (std::min(frames, kChunkFrames) - 1) * kHopSamples / 5 + (kReachSamples - 10) / 5 + 1;
+}
+
+LargestOps largest_ops(const Wav2Vec2Config& c, int64_t frames, DType dtype) {
+  LargestOps ops;
+  ops.attention = {c.heads, c.width, frames, dtype};
+  ops.linear_k = std::max({c.width, c.ffn_dim, c.conv_dim});
+  int64_t columns = first_columns(frames), in = 1;
+  for (size_t i = 0; i < kExtractorKernels.size(); ++i, in = c.conv_dim)
+    ops.convs.push_back({in, c.conv_dim, {1, 1, kExtractorKernels[i]}, kExtractorStrides[i], columns});
+  int64_t of_group = c.width / c.position_groups;
+  ops.convs.push_back({of_group, of_group, {1, 1, c.position_kernel}, 1, frames});
+  return ops;
+}
 
 }  // namespace
 
 Wav2Vec2Activations::Wav2Vec2Activations(const Wav2Vec2Config& c, int64_t frames, DType dtype, Arena& arena) {
-  int64_t chunk = std::min(frames, kChunkFrames);
-  int64_t first_layer = (chunk - 1) * kHopSamples / 5 + (kReachSamples - 10) / 5 + 1;  // columns behind stride 5
+  int64_t first_layer = first_columns(frames);
   conv_a = arena.tensor({first_layer * c.conv_dim}, DType::kF32);
   conv_b = arena.tensor({first_layer * c.conv_dim / 2 + c.conv_dim}, DType::kF32);
   features = arena.tensor({frames, c.conv_dim}, DType::kF32);
@@ -37,7 +52,7 @@ Wav2Vec2Activations::Wav2Vec2Activations(const Wav2Vec2Config& c, int64_t frames
 Expected<Wav2Vec2Memory> Wav2Vec2Memory::allocate(const Wav2Vec2Config& c, int64_t frames, DType dtype,
                                                   Backend& backend, Budget& budget) {
   Wav2Vec2Memory memory;
-  LA_RETURN_IF_ERROR(backend.reserve({c.heads, c.width, frames, dtype}));
+  LA_RETURN_IF_ERROR(backend.reserve(largest_ops(c, frames, dtype)));
   Arena measure;
   Wav2Vec2Activations(c, frames, dtype, measure);
   LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kAudio, measure.used_bytes()));
@@ -51,7 +66,7 @@ void Wav2Vec2::extract(std::span<const float> samples, Wav2Vec2Activations& a, c
   Tensor x(const_cast<float*>(samples.data()), {1, 1, static_cast<int64_t>(samples.size()), 1}, DType::kF32);
   for (size_t i = 0; i < weights_.extractor.size(); ++i) {
     const Wav2Vec2ConvLayer& w = weights_.extractor[i];
-    ConvGeometry geometry{.stride = {1, 1, kStrides[i]}};
+    ConvGeometry geometry{.stride = {1, 1, kExtractorStrides[i]}};
     Shape shape = ops::conv_shape(x.shape, w.conv, geometry);
     const Tensor& buffer = i % 2 == 0 ? a.conv_a : a.conv_b;
     LA_CHECK(shape.elements() <= buffer.elements());

@@ -20,6 +20,8 @@ struct Wav2Vec2Config {
   int64_t position_kernel = 128, position_groups = 16;
   float eps = 1e-5f;
 };
+// The feature extractor's seven convolutions.
+constexpr std::array<int64_t, 7> kExtractorKernels{10, 3, 3, 3, 3, 2, 2}, kExtractorStrides{5, 2, 2, 2, 2, 2, 2};
 Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir);
 
 struct Wav2Vec2ConvLayer {

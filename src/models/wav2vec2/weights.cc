@@ -10,8 +10,6 @@
 namespace liveavatar {
 namespace {
 
-constexpr std::array<int64_t, 7> kKernels{10, 3, 3, 3, 3, 2, 2}, kStrides{5, 2, 2, 2, 2, 2, 2};
-
 Status wrong(const std::string& path, const std::string& why) { return corrupt(path + ": " + why); }
 
 // w[:, :, k] = g[k] * v[:, :, k] / |v[:, :, k]|
@@ -59,7 +57,7 @@ Status check_extractor(const nlohmann::json& json, const std::string& path) {
   auto same = [&](const char* key, const std::array<int64_t, 7>& want) {
     return !json.contains(key) || json[key] == nlohmann::json(std::vector<int64_t>(want.begin(), want.end()));
   };
-  if (!same("conv_kernel", kKernels) || !same("conv_stride", kStrides))
+  if (!same("conv_kernel", kExtractorKernels) || !same("conv_stride", kExtractorStrides))
     return wrong(path, "another feature extractor than wav2vec2's seven layers");
   if (json.value("feat_extract_norm", std::string("layer")) != "layer" || !json.value("do_stable_layer_norm", true)) {
     return wrong(path, "not the large kind (feat_extract_norm layer, do_stable_layer_norm true)");
@@ -72,10 +70,10 @@ Status check_extractor(const nlohmann::json& json, const std::string& path) {
 Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& c, WeightLoader& loader) {
   const std::string prefix = loader.has("wav2vec2.encoder.layer_norm.weight") ? "wav2vec2." : "";
   Wav2Vec2Weights w;
-  for (size_t i = 0; i < kKernels.size(); ++i) {
+  for (size_t i = 0; i < kExtractorKernels.size(); ++i) {
     const std::string name = prefix + "feature_extractor.conv_layers." + std::to_string(i);
     Wav2Vec2ConvLayer layer;
-    layer.conv = loader.conv(name + ".conv", c.conv_dim, i == 0 ? 1 : c.conv_dim, {1, 1, kKernels[i]});
+    layer.conv = loader.conv(name + ".conv", c.conv_dim, i == 0 ? 1 : c.conv_dim, {1, 1, kExtractorKernels[i]});
     layer.norm_weight = loader.vector(name + ".layer_norm.weight", {c.conv_dim});
     layer.norm_bias = loader.vector(name + ".layer_norm.bias", {c.conv_dim});
     w.extractor.push_back(layer);

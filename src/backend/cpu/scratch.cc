@@ -1,0 +1,53 @@
+#include "backend/cpu/scratch.h"
+
+namespace liveavatar::cpu {
+
+namespace {
+
+size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
+
+// Pieces [first, last) one behind the other: their offsets and the end.
+size_t place(const ScratchSizes& sizes, size_t first, size_t last, std::array<size_t, kPieces>& offsets) {
+  size_t at = 0;
+  for (size_t i = first; i < last; ++i) {
+    offsets[i] = at;
+    at += round_up(sizes.bytes[i], 64);
+  }
+  return round_up(at, 4096);  // a page belongs to one thread
+}
+
+}  // namespace
+
+Scratch::Scratch(int threads) : threads_(static_cast<size_t>(threads)) {
+  auto point = [&](PieceSet& set) {
+    set.sizes_ = &sizes_;
+    set.offsets_ = &offsets_;
+  };
+  for (ThreadScratch& thread : threads_) point(thread);
+  point(common_);
+}
+
+Status Scratch::reserve(const ScratchSizes& sizes, Budget& budget) {
+  std::array<size_t, kPieces> offsets{};
+  size_t bytes =
+      place(sizes, kFirstCommon, kPieces, offsets) + threads_.size() * place(sizes, 0, kFirstCommon, offsets);
+  if (bytes <= memory_.bytes()) return {};
+  memory_ = Buffer();  // the old ones first: both at once would be the peak
+  LA_ASSIGN_OR_RETURN(memory_, Buffer::allocate(budget, Tenant::kRuntime, bytes));
+  return {};
+}
+
+void Scratch::lay_out(const ScratchSizes& sizes, Budget& outside) {
+  Status grown = reserve(sizes, outside);
+  LA_CHECK(grown.ok());
+  sizes_ = sizes;
+  common_.base_ = memory_.data();
+  std::byte* at = memory_.data() + place(sizes, kFirstCommon, kPieces, offsets_);
+  size_t thread_bytes = place(sizes, 0, kFirstCommon, offsets_);
+  for (ThreadScratch& thread : threads_) {
+    thread.base_ = at;
+    at += thread_bytes;
+  }
+}
+
+}  // namespace liveavatar::cpu
