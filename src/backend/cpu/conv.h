@@ -29,15 +29,14 @@ struct Staging {
 // The same for few output channels: narrow_conv.cc.
 struct NarrowStaging {
   int64_t lanes = 0;
-  int64_t n = 0;                   // output channels
-  int channels = 0;                // as NarrowArgs wants them
-  int64_t items = 0, stretch = 0;  // of a pixel; output pixels of a line at most
+  int64_t n = 0;      // output channels
+  int channels = 0;   // as NarrowArgs wants them
+  int64_t items = 0;  // of a pixel
   int64_t lines = 0, kernel_columns = 0;
+  int64_t tile_pixels = 0, stretch = 0, pitch = 0;  // of a tile; of a line at most; between a staged line's items
 
   NarrowStaging(const Staging& staging, const ConvSize& size, int64_t lanes);
-  int64_t pitch() const;
-  int64_t line_items() const { return items * pitch(); }
-  int64_t tile_pixels() const { return kNarrowVectors * lanes * std::max<int64_t>(1, lanes / 2 / channels); }
+  int64_t line_items() const { return items * pitch; }
   int64_t weight_count() const { return lines * kernel_columns * items * channels; }
   ScratchSizes scratch() const;
 };

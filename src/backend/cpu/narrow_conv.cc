@@ -24,22 +24,22 @@ NarrowStaging::NarrowStaging(const Staging& staging, const ConvSize& size, int64
       channels(n <= kNarrowFew ? kNarrowFew : static_cast<int>(round_up(n, lanes / 2))),
       items(staging.half ? staging.k / 2 : staging.k),
       lines(staging.lines()),
-      kernel_columns(staging.kernel[2]) {
+      kernel_columns(staging.kernel[2]),
+      tile_pixels(kNarrowVectors * lanes * std::max<int64_t>(1, lanes / 2 / channels)) {
   int64_t fitting = kStageBytes / (lines * items * static_cast<int64_t>(sizeof(float)));
-  stretch = std::min(size.columns, std::max<int64_t>(fitting / tile_pixels(), 1) * tile_pixels());
+  stretch = std::min(size.columns, std::max<int64_t>(fitting / tile_pixels, 1) * tile_pixels);
+  pitch = round_up(round_up(stretch, lanes) + kernel_columns - 1, lanes);
 }
-
-int64_t NarrowStaging::pitch() const { return round_up(round_up(stretch, lanes) + kernel_columns - 1, lanes); }
 
 ScratchSizes NarrowStaging::scratch() const {
   ScratchSizes s;
-  s.want(Piece::kPointers, pitch(), sizeof(void*));
+  s.want(Piece::kPointers, pitch, sizeof(void*));
   s.want(Piece::kMorePointers, lines, sizeof(void*));
-  s.want(Piece::kRowCopies, (pitch() + 1) * items, sizeof(float));
+  s.want(Piece::kRowCopies, (pitch + 1) * items, sizeof(float));
   s.want(Piece::kStage, lines * line_items(), sizeof(float));
-  s.want(Piece::kSums, tile_pixels() * n + lanes, sizeof(float));
+  s.want(Piece::kSums, tile_pixels * n + lanes, sizeof(float));
   s.want(Piece::kNarrowWeights, weight_count(), sizeof(float));
-  s.want(Piece::kNarrowBias, tile_pixels() * n, sizeof(float));
+  s.want(Piece::kNarrowBias, tile_pixels * n, sizeof(float));
   return s;
 }
 
@@ -85,9 +85,9 @@ void CpuBackend::set_narrow_weights(NarrowConvolution& n) {
     }
   }
   if (c.product.bias == nullptr) return;
-  float* bias = scratch_.common().at<float>(Piece::kNarrowBias, n.tile_pixels() * s.n);
+  float* bias = scratch_.common().at<float>(Piece::kNarrowBias, n.tile_pixels * s.n);
   n.bias = bias;
-  for (int64_t pixel = 0; pixel < n.tile_pixels(); ++pixel) bias = std::copy_n(c.product.bias, s.n, bias);
+  for (int64_t pixel = 0; pixel < n.tile_pixels; ++pixel) bias = std::copy_n(c.product.bias, s.n, bias);
 }
 
 // Input pixels [first, first + pitch) of a line (null: zeros) -> the stage's line `slot`.
@@ -95,7 +95,7 @@ void CpuBackend::stage_pixels(const NarrowConvolution& n, const char* line, int6
                               ThreadScratch& scratch) {
   const Convolution& c = n.c;
   const Tensor& x = *c.product.x;
-  int64_t up = c.geometry.upsample2x ? 1 : 0, width = x.dim(2) << up, pitch = n.pitch();
+  int64_t up = c.geometry.upsample2x ? 1 : 0, width = x.dim(2) << up, pitch = n.pitch;
   int64_t begin = std::clamp<int64_t>(-first, 0, pitch), end = std::clamp(width - first, begin, pitch);
   if (line == nullptr) begin = end = 0;
   std::byte* zeros = scratch.at<std::byte>(Piece::kRowCopies, (pitch + 1) * n.items * 4);
@@ -111,8 +111,10 @@ void CpuBackend::stage_pixels(const NarrowConvolution& n, const char* line, int6
       kernels_.widen(there, count * c.k, reinterpret_cast<float*>(copies));
       pixels = copies;
     }
-    for (int64_t i = begin; i < end; ++i)
-      pointers[i] = pixels + static_cast<size_t>(((first + i) >> up) - source) * c.pixel_bytes();
+    size_t a_pixel = c.pixel_bytes();
+    for (int64_t i = begin; up == 0 && i < end; ++i, pixels += a_pixel) pointers[i] = pixels;
+    for (int64_t i = begin; up == 1 && i < end; ++i)
+      pointers[i] = pixels + static_cast<size_t>(((first + i) >> 1) - source) * a_pixel;
   }
   float* target = scratch.at<float>(Piece::kStage, (slot + 1) * n.line_items()) + slot * n.line_items();
   kernels_.transpose(pointers, static_cast<int>(pitch), n.items, target, pitch);
@@ -128,15 +130,15 @@ void CpuBackend::narrow_line(const NarrowConvolution& n, int64_t line, int64_t c
   args.line_count = c.lines();
   args.columns = c.kernel[2];
   args.items = n.items;
-  args.pitch = n.pitch();
+  args.pitch = n.pitch;
   args.weights = n.weights;
   args.channels = n.channels;
   args.n = static_cast<int>(n.n);
-  args.sums = scratch.at<float>(Piece::kSums, n.tile_pixels() * n.n + n.lanes);
+  args.sums = scratch.at<float>(Piece::kSums, n.tile_pixels * n.n + n.lanes);
   int64_t end = std::min(column + n.stretch, p.out->dim(2));
-  for (int64_t at = column; at < end; at += n.tile_pixels()) {
+  for (int64_t at = column; at < end; at += n.tile_pixels) {
     args.first = at - column;
-    args.pixels = static_cast<int>(std::min(n.tile_pixels(), end - at));
+    args.pixels = static_cast<int>(std::min(n.tile_pixels, end - at));
     kernels_.narrow[c.half](args);
     int64_t element = (line * p.out->dim(2) + at) * n.n;
     StoreArgs store;  // a tile's pixels lie side by side: one row
