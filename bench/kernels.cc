@@ -99,13 +99,14 @@ struct Cost {
 
 class Registry {
  public:
-  Registry(Backend& backend, Budget& budget, const Limits& limits)
-      : backend_(backend), budget_(budget), limits_(limits) {}
+  Registry(Backend& backend, Backend& int8, Budget& budget, const Limits& limits)
+      : backend_(backend), int8_(int8), budget_(budget), limits_(limits) {}
 
   // Counters: flops (or bytes) a second and its share of what this machine can do.
-  void add(const std::string& name, const Cost& cost, const Prepare& prepare) {
-    auto body = [this, cost, prepare](benchmark::State& state) {
-      Operands operands(backend_, budget_);
+  void add(const std::string& name, const Cost& cost, const Prepare& prepare, bool int8_products = false) {
+    Backend& backend = int8_products ? int8_ : backend_;
+    auto body = [this, &backend, cost, prepare](benchmark::State& state) {
+      Operands operands(backend, budget_);
       std::function<void()> run = prepare(operands);
       for (auto _ : state) run();
       using benchmark::Counter;
@@ -119,7 +120,7 @@ class Registry {
   }
 
  private:
-  Backend& backend_;
+  Backend &backend_, &int8_;
   Budget& budget_;
   const Limits& limits_;
 };
@@ -144,7 +145,9 @@ void add_dit(Registry& registry, const DitShape& s) {
   product("ffn_in_gelu", s.ffn, s.dim, Activation::kGeluTanh);
   product("ffn_out", s.dim, s.ffn, Activation::kNone);
   double square = 2.0 * static_cast<double>(s.tokens * s.dim * s.dim);
-  registry.add(name + "/linear_qkvo_i8", {square, 0}, linear_of(s.tokens, s.dim, s.dim, {}, DType::kI8));
+  Prepare int8 = linear_of(s.tokens, s.dim, s.dim, {}, DType::kI8);
+  registry.add(name + "/linear_qkvo_i8", {square, 0}, int8);
+  registry.add(name + "/linear_qkvo_i8_products", {square, 0}, int8, true);
   registry.add(name + "/attention_ring", {4.0 * static_cast<double>(s.tokens * s.keys * s.dim), 0}, [s](Operands& o) {
     Tensor q = o.tensor({s.tokens, s.dim}, DType::kBF16), out = o.tensor({s.tokens, s.dim}, DType::kBF16);
     KeyValues kv{o.tensor({s.keys, s.dim}, DType::kBF16), o.tensor({s.keys, s.dim}, DType::kBF16)};
@@ -184,8 +187,8 @@ void add_vae(Registry& registry, const VaeShape& s) {
 
 }  // namespace
 
-void register_kernels(Backend& backend, Budget& budget, const Limits& limits) {
-  static Registry registry(backend, budget, limits);  // the benchmarks refer to it
+void register_kernels(Backend& backend, Backend& int8, Budget& budget, const Limits& limits) {
+  static Registry registry(backend, int8, budget, limits);  // the benchmarks refer to it
   for (const DitShape& s : kDits) add_dit(registry, s);
   for (const VaeShape& s : kVaes) add_vae(registry, s);
 }

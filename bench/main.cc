@@ -28,8 +28,10 @@ int main(int argc, char** argv) {
   options.threads = std::atoi(environment("LIVEAVATAR_THREADS").c_str());
   options.budget = &budget;
   Expected<std::unique_ptr<Backend>> backend = make_backend("cpu", options);
-  if (!backend.ok()) {
-    std::fprintf(stderr, "kernels_bench: %s\n", backend.status().message().c_str());
+  options.int8_products = true;
+  Expected<std::unique_ptr<Backend>> int8 = make_backend("cpu", options);
+  if (!backend.ok() || !int8.ok()) {
+    std::fprintf(stderr, "kernels_bench: %s\n", (backend.ok() ? int8 : backend).status().message().c_str());
     return 1;
   }
   bench::Limits limits = bench::measure_limits((*backend)->threads(), environment("LIVEAVATAR_ISA"));
@@ -38,7 +40,7 @@ int main(int argc, char** argv) {
   std::snprintf(line, sizeof(line), "%.1f Gflop/s in registers (%s), %.1f GB/s copied", limits.flops_per_s / 1e9,
                 limits.isa.c_str(), limits.copy_bytes_per_s / 1e9);
   benchmark::AddCustomContext("limit", line);
-  bench::register_kernels(**backend, budget, limits);
+  bench::register_kernels(**backend, **int8, budget, limits);
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();
   return 0;

@@ -14,7 +14,6 @@ namespace {
 
 constexpr int64_t kKeyBlock = 512;
 constexpr int64_t kMostTiles = 16;       // of queries that go through a block of keys while it is in the L2 cache
-constexpr size_t kSmallBytes = 1 << 20;  // of packed heads
 // Elements between rows of scores, and of weights: no power of two, so that they fall to different sets of a cache.
 constexpr int64_t kScoreStride = kKeyBlock + 16, kWeightStride = kKeyBlock + 32;
 
@@ -326,11 +325,9 @@ int64_t queries_at_once(int64_t queries, int64_t rows, int64_t heads, int thread
 
 }  // namespace
 
-// Some heads at a time: enough to keep every thread busy, and more where they stay small, since threads wait for each
-// other between one lot and the next.
-int64_t CpuBackend::heads_at_once(int64_t heads, size_t head_bytes) const {
-  int64_t small = static_cast<int64_t>(kSmallBytes / std::max<size_t>(head_bytes, 1));
-  return std::min(heads, std::max<int64_t>({pool_.threads(), 4, small}));
+// Some heads at a time: enough to keep every thread busy, few enough to stay small.
+int64_t CpuBackend::heads_at_once(int64_t heads) const {
+  return std::min<int64_t>(heads, std::max<int64_t>(pool_.threads(), 4));
 }
 
 Status CpuBackend::grow_packed(Budget& budget, size_t bytes) {
@@ -348,7 +345,7 @@ Status CpuBackend::reserve(const LargestOps& largest) {
   AttentionSize a = largest.attention;
   if (a.width / a.heads % 2 != 0) a.dtype = DType::kF32;
   HeadLayout layout{a.keys, a.width / a.heads, kernels_.columns, a.dtype};
-  size_t bytes = static_cast<size_t>(heads_at_once(a.heads, layout.head_bytes())) * layout.head_bytes();
+  size_t bytes = static_cast<size_t>(heads_at_once(a.heads)) * layout.head_bytes();
   LA_RETURN_IF_ERROR(grow_packed(budget_, std::max(bytes, matrix_rows_bytes(largest.linear_elements))));
   LA_RETURN_IF_ERROR(scratch_.reserve(attention_scratch(a), budget_));
   LA_RETURN_IF_ERROR(scratch_.reserve(linear_scratch(largest.linear_k), budget_));
@@ -360,7 +357,7 @@ void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments,
                            const Tensor& out) {
   const Attention attention(kernels_, q, segments, spec, out);
   const HeadLayout& layout = attention.layout();
-  int64_t at_once = heads_at_once(spec.heads, layout.head_bytes());
+  int64_t at_once = heads_at_once(spec.heads);
   scratch_.lay_out(attention.tiles().scratch(layout.columns), outside_);
   Status grown = grow_packed(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
   LA_CHECK(grown.ok());

@@ -117,7 +117,7 @@ class CpuBackend : public Backend {
   void stage_pixels(const NarrowConvolution& n, const char* line, int64_t first, int64_t slot, ThreadScratch& scratch);
 
   ScratchSizes attention_scratch(const AttentionSize& size) const;
-  int64_t heads_at_once(int64_t heads, size_t head_bytes) const;
+  int64_t heads_at_once(int64_t heads) const;
   Status grow_packed(Budget& budget, size_t bytes);
 
   template <typename Body>  // (begin, end)
