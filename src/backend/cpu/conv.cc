@@ -11,7 +11,8 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kFewest = 4 * kRows, kMost = 16 * kRows;  // output pixels of a stretch
-constexpr int64_t kMatrixMost = 4 * kMatrixRows;
+constexpr int64_t kMatrixMost = 4 * kMatrixRows, kMostLines = 4;
+constexpr int64_t kJobsPerThread = 4;
 
 // Every pixel on its own: rows of a linear product.
 bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
@@ -30,12 +31,13 @@ Staging::Staging(const ConvSize& size, bool on_unit, bool in_bf16) : kernel(size
            : std::clamp(kStageBytes / a_pixel / kRows * kRows, kFewest, kMost);
   stretch = std::min(size.columns, fitting);
   line_pixels = (stretch - 1) * size.column_stride + kernel[2];
+  if (unit) at_once = std::clamp<int64_t>(kMatrixStageBytes / stage_bytes(), 1, kMostLines);
 }
 
 ScratchSizes Staging::scratch(int64_t columns) const {
   ScratchSizes s;
   s.want(Piece::kPointers, taps() * (unit ? 1 : kRows), sizeof(void*));
-  s.want(Piece::kStage, stage_bytes(), 1);
+  s.want(Piece::kStage, at_once * stage_bytes(), 1);
   if (unit) s.want(Piece::kSums, stretch * columns, sizeof(float));
   return s;
 }
@@ -96,26 +98,30 @@ void CpuBackend::stage_line(const Convolution& c, const char* line, int64_t firs
   }
 }
 
-// Output pixels [first, first + count) of output line `line` (frame * rows + row), all groups and panels.
-void CpuBackend::run_stretch(const Convolution& c, int64_t line, int64_t first, int64_t count, ThreadScratch& scratch) {
-  const Product& p = c.product;
+// What output pixels from `first` of output line `line` (frame * rows + row) look at.
+void CpuBackend::stage_stretch(const Convolution& c, int64_t line, int64_t first, int64_t group, std::byte* stage) {
   const ConvGeometry& g = c.geometry;
-  int64_t height = p.out->dim(1), width = p.out->dim(2), panels = p.shape.panels();
+  int64_t height = c.product.out->dim(1);
   int64_t front = line / height * g.stride[0] - g.zero_frames, top = line % height * g.stride[1] - g.pad_top;
-  size_t line_bytes = static_cast<size_t>(c.line_pixels) * c.pixel_bytes();
-  std::byte* stage = scratch.at<std::byte>(Piece::kStage, c.stage_bytes());
+  for (int64_t i = 0; i < c.lines(); ++i, stage += static_cast<size_t>(c.line_pixels) * c.pixel_bytes()) {
+    const char* source = c.source_line(front + i / c.kernel[1], top + i % c.kernel[1]);
+    stage_line(c, source, first * g.stride[2] - g.pad_left, group, stage);
+  }
+}
+
+// All groups and panels.
+void CpuBackend::run_stretch(const Convolution& c, const Stretch& s, ThreadScratch& scratch) {
+  const Product& p = c.product;
+  int64_t width = p.out->dim(2), panels = p.shape.panels();
+  std::byte* stage = scratch.at<std::byte>(Piece::kStage, s.lines * c.stage_bytes());
   for (int64_t group = 0; group < p.shape.groups; ++group) {
-    for (int64_t i = 0; i < c.lines(); ++i) {
-      stage_line(c, c.source_line(front + i / c.kernel[1], top + i % c.kernel[1]), first * g.stride[2] - g.pad_left,
-                 group, stage + static_cast<size_t>(i) * line_bytes);
-    }
+    for (int64_t i = 0; i < s.lines; ++i)
+      stage_stretch(c, s.line + i, s.first, group, stage + static_cast<size_t>(i * c.stage_bytes()));
     for (int64_t panel = group * panels; panel < (group + 1) * panels; ++panel) {
-      if (c.unit) {
-        run_staged_matrix(c, {line * width + first, panel, static_cast<int>(count)}, scratch);
-        continue;
-      }
-      for (int64_t at = 0; at < count; at += kRows) {
-        Tile tile{line * width + first + at, panel, static_cast<int>(std::min<int64_t>(kRows, count - at))};
+      for (int64_t i = 0; c.unit && i < s.lines; ++i)
+        run_staged_matrix(c, {(s.line + i) * width + s.first, panel, static_cast<int>(s.count)}, i, scratch);
+      for (int64_t at = 0; !c.unit && at < s.count; at += kRows) {
+        Tile tile{s.line * width + s.first + at, panel, static_cast<int>(std::min<int64_t>(kRows, s.count - at))};
         run_staged(c, tile, at, scratch);
       }
     }
@@ -147,12 +153,13 @@ void CpuBackend::run_staged(const Convolution& c, const Tile& t, int64_t at, Thr
   store_tile(p, t, scratch.sums);
 }
 
-// All of a stretch: its pixels are rows at even distances.
-void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, ThreadScratch& scratch) {
+// All of the stretch in one line, the `staged`th: its pixels are rows at even distances.
+void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, int64_t staged, ThreadScratch& scratch) {
   const Product& p = c.product;
   const void** pointers = scratch.at<const void*>(Piece::kPointers, c.taps());
   const void** tap = pointers;
-  const std::byte* stage = scratch.at<std::byte>(Piece::kStage, c.stage_bytes());
+  const std::byte* stage = scratch.at<std::byte>(Piece::kStage, (staged + 1) * c.stage_bytes()) +
+                           static_cast<size_t>(staged * c.stage_bytes());
   for (int64_t i = 0; i < c.lines(); ++i) {
     for (int64_t column = 0; column < c.kernel[2]; ++column)
       *tap++ = stage + static_cast<size_t>(i * c.line_pixels + column) * c.pixel_bytes();
@@ -168,7 +175,7 @@ void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, ThreadSc
   args.items = c.k / 2;
   args.b = p.panel(t.panel);
   args.sums = sums;
-  if (t.panel + 1 < p.shape.groups * p.shape.panels()) {
+  if (staged == 0 && t.panel + 1 < p.shape.groups * p.shape.panels()) {
     args.soon[0] = p.panel(t.panel + 1);
     args.soon_bytes[0] = static_cast<int64_t>(p.shape.panel_bytes());
   }
@@ -191,10 +198,12 @@ void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& 
   if (!unit && is_narrow(c)) return narrow_conv(c);
   scratch_.lay_out(c.scratch(kernels_.columns), outside_);
   int64_t a_line = (width + c.stretch - 1) / c.stretch;
-  pool_.parallel_for(lines * a_line, 1, [&](int64_t begin, int64_t end, int thread) {
+  int64_t at_once = std::clamp<int64_t>(lines * a_line / (pool_.threads() * kJobsPerThread), 1, c.at_once);
+  pool_.parallel_for((lines + at_once - 1) / at_once * a_line, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
-      int64_t first = job % a_line * c.stretch;
-      run_stretch(c, job / a_line, first, std::min(c.stretch, width - first), scratch_.of(thread));
+      int64_t line = job / a_line * at_once, first = job % a_line * c.stretch;
+      run_stretch(c, {line, std::min(at_once, lines - line), first, std::min(c.stretch, width - first)},
+                  scratch_.of(thread));
     }
   });
 }

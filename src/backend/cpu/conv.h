@@ -7,7 +7,7 @@
 namespace liveavatar::cpu {
 
 constexpr int64_t kStageBytes = 256 << 10;        // of staged input lines, aimed at: half of a usual L2 cache,
-constexpr int64_t kMatrixStageBytes = 512 << 10;  // a quarter of one beside a matrix unit
+constexpr int64_t kMatrixStageBytes = 768 << 10;  // beside a matrix unit, whose CPUs have 2 MiB
 
 // How an output line is cut and what is staged for a stretch of it: decided by the convolution's size and the kernels.
 struct Staging {
@@ -16,6 +16,7 @@ struct Staging {
   bool half = false;        // staged as bf16
   int64_t k = 0;            // channels of a staged pixel: even in bf16
   int64_t stretch = 0;      // output pixels at most
+  int64_t at_once = 1;      // output lines that share a panel while it is in L2
   int64_t line_pixels = 0;  // staged for them
 
   Staging(const ConvSize& size, bool unit, bool half);

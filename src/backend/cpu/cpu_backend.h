@@ -99,11 +99,15 @@ class CpuBackend : public Backend {
   void store_rows(const Product& p, const Tile& rows, const float* sums);
 
   struct Convolution;
+  struct Stretch {  // output pixels [first, first + count) of some output lines
+    int64_t line = 0, lines = 1, first = 0, count = 0;
+  };
   Status reserve_conv(const ConvSize& size);
   void stage_line(const Convolution& c, const char* line, int64_t first, int64_t group, std::byte* target);
-  void run_stretch(const Convolution& c, int64_t line, int64_t first, int64_t count, ThreadScratch& scratch);
+  void stage_stretch(const Convolution& c, int64_t line, int64_t first, int64_t group, std::byte* stage);
+  void run_stretch(const Convolution& c, const Stretch& stretch, ThreadScratch& scratch);
   void run_staged(const Convolution& c, const Tile& tile, int64_t at, ThreadScratch& scratch);
-  void run_staged_matrix(const Convolution& c, const Tile& stretch, ThreadScratch& scratch);
+  void run_staged_matrix(const Convolution& c, const Tile& tile, int64_t staged, ThreadScratch& scratch);
 
   // Few output channels: narrow_conv.cc.
   struct NarrowConvolution;
