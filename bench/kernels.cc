@@ -76,6 +76,10 @@ class Operands {
     return w;
   }
   Backend& backend() { return backend_; }
+  void reserve(const LargestOps& ops) {
+    Status status = backend_.reserve(ops);
+    if (!status.ok()) throw std::runtime_error(status.message());
+  }
 
  private:
   void* take(size_t bytes) {
@@ -129,6 +133,10 @@ Prepare linear_of(int64_t rows, int64_t n, int64_t k, const Epilogue& epilogue, 
   return [=](Operands& o) {
     Tensor x = o.tensor({rows, k}, DType::kBF16), out = o.tensor({rows, n}, DType::kBF16);
     LinearWeight w = o.linear(n, k, dtype);
+    LargestOps ops;
+    ops.linear_elements = rows * k;
+    ops.linear_k = k;
+    o.reserve(ops);
     return [=, &o] { ops::linear(o.backend(), x, w, out, epilogue); };
   };
 }
@@ -154,8 +162,7 @@ void add_dit(Registry& registry, const DitShape& s) {
     AttentionSpec spec;
     spec.heads = s.heads;
     spec.scale = 0.1f;
-    Status status = o.backend().reserve({s.heads, s.dim, s.keys, DType::kBF16});
-    if (!status.ok()) throw std::runtime_error(status.message());
+    o.reserve({s.heads, s.dim, s.keys, DType::kBF16});
     return [=, &o] { ops::attention(o.backend(), q, {&kv, 1}, spec, out); };
   });
   registry.add(name + "/layer_norm", {0, 6.0 * static_cast<double>(s.tokens * s.dim)}, [s](Operands& o) {

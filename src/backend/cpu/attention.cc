@@ -346,7 +346,7 @@ Status CpuBackend::reserve(const LargestOps& largest) {
   if (a.width / a.heads % 2 != 0) a.dtype = DType::kF32;
   HeadLayout layout{a.keys, a.width / a.heads, kernels_.columns, a.dtype};
   size_t bytes = static_cast<size_t>(heads_at_once(a.heads)) * layout.head_bytes();
-  LA_RETURN_IF_ERROR(grow_packed(budget_, std::max(bytes, matrix_rows_bytes(largest.linear_elements))));
+  LA_RETURN_IF_ERROR(grow_packed(budget_, std::max(bytes, laid_out_bytes(largest.linear_elements))));
   LA_RETURN_IF_ERROR(scratch_.reserve(attention_scratch(a), budget_));
   LA_RETURN_IF_ERROR(scratch_.reserve(linear_scratch(largest.linear_k), budget_));
   for (const ConvSize& size : largest.convs) LA_RETURN_IF_ERROR(reserve_conv(size));

@@ -82,14 +82,20 @@ class CpuBackend : public Backend {
   static void pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch);
   // Rows [first, last), at most kBlockRows, through a quantised panel.
   void run_quantised(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
+  // Rows of a linear layer as all threads read them: laid out for a matrix unit, or in 8 bits.
+  size_t laid_out_bytes(int64_t elements) const;
+  struct RowCodes {
+    unsigned char* codes = nullptr;
+    float* scales = nullptr;
+    int64_t stride = 0, first = 0;  // bytes of a row; the first row's number
+  };
   void run_int8_product(const Product& p);
-  void run_codes(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch);
+  void run_codes(const Product& p, const Tile& block, const RowCodes& rows, ThreadScratch& scratch);
 
   // On a matrix unit: matrix_product.cc.
   struct MatrixProduct;
   bool fits_matrix(const Product& p) const;
   ScratchSizes matrix_scratch(int64_t k) const;
-  size_t matrix_rows_bytes(int64_t elements) const;
   void matrix_product(const Product& p);
   void run_pass(const MatrixProduct& m);
   void lay_out_row(const MatrixProduct& m, int64_t row, ThreadScratch& scratch);
@@ -136,7 +142,7 @@ class CpuBackend : public Backend {
   Budget outside_;  // for ops that nobody reserved for, and backends without a budget
   Budget& budget_;
   Scratch scratch_;
-  Buffer packed_;  // attention: keys and values of the heads in work; matrix units: a linear layer's rows
+  Buffer packed_;  // attention: keys and values of the heads in work; a linear layer's rows
   std::unique_ptr<Backend> plain_;
 };
 

@@ -13,7 +13,7 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kBlockRows = 288, kGroupPanels = 12, kStretchItems = 256;  // of a 2 MiB L2 and a 48 KiB L1 cache
-constexpr int64_t kLeastBytes = 4 << 20;                                     // for rows that are laid out
+constexpr int64_t kLeastBytes = 4 << 20, kLeastCodes = 256 << 10;            // for rows that are laid out
 constexpr int64_t kJobsPerThread = 4;
 
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -49,9 +49,10 @@ bool CpuBackend::fits_matrix(const Product& p) const {
   return kernels_.matrix && p.x->dtype == DType::kBF16 && weights != DType::kF32;
 }
 
-size_t CpuBackend::matrix_rows_bytes(int64_t elements) const {
-  if (!kernels_.matrix) return 0;
-  return static_cast<size_t>(std::max(kLeastBytes, elements * static_cast<int64_t>(sizeof(bf16))));
+size_t CpuBackend::laid_out_bytes(int64_t elements) const {
+  if (kernels_.matrix) return static_cast<size_t>(std::max<int64_t>(kLeastBytes, elements * 2));
+  if (!int8_products_) return 0;
+  return static_cast<size_t>(std::max(kLeastCodes, elements + elements / 64));  // and the rows' scales
 }
 
 ScratchSizes CpuBackend::matrix_scratch(int64_t k) const {
@@ -152,7 +153,7 @@ void CpuBackend::matrix_product(const Product& p) {
   MatrixProduct m{p};
   m.codes = int8_products_ && p.shape.dtype == DType::kI8;
   m.items = parts(p.shape.k, m.item_k());
-  Status grown = grow_packed(outside_, matrix_rows_bytes(0));
+  Status grown = grow_packed(outside_, laid_out_bytes(0));
   LA_CHECK(grown.ok());
   int64_t a_row = m.row_bytes() + (m.codes ? static_cast<int64_t>(sizeof(float)) : 0);
   int64_t fitting = static_cast<int64_t>(packed_.bytes()) / a_row / kMatrixRows * kMatrixRows;

@@ -11,8 +11,8 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kStretch = 512;           // k that a quantised panel is unpacked for at once
-constexpr int64_t kPanelsAtOnce = 16;       // that a block of rows, once quantised, goes through
 constexpr int64_t kBlockRows = 16 * kRows;  // rows that one piece of work takes through a panel while it is in cache
+constexpr int64_t kCodeRows = 64 * kRows;   // of codes: unpacking the panel's costs more beside their products
 
 int64_t code_stride(int64_t k) { return (k + 3) / 4 * 4; }
 
@@ -25,8 +25,7 @@ ScratchSizes CpuBackend::linear_scratch(int64_t k) const {
   s.want(Piece::kPanel, kStretch * kernels_.columns, sizeof(bf16));
   s.want(Piece::kSums, kBlockRows * kernels_.columns, sizeof(float));
   if (!int8_products_ || kernels_.matrix_i8) return s;
-  s.want(Piece::kCodes, kBlockRows * code_stride(k), 1);
-  s.want(Piece::kCodeScales, kBlockRows, sizeof(float));
+  s.want(Piece::kSums, kCodeRows * kernels_.columns, sizeof(float));
   s.want(Piece::kOffsets, kernels_.columns, sizeof(int));
   return s;
 }
@@ -90,54 +89,59 @@ void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, in
   store_rows(p, {first, panel, static_cast<int>(last - first)}, sums);
 }
 
-// Codes of the block's rows through a panel of codes: as run_quantised, with exact sums.
-void CpuBackend::run_codes(const Product& p, int64_t first, int64_t last, int64_t panel, ThreadScratch& scratch) {
+// A block of rows through a panel of codes: as run_quantised, with exact sums.
+void CpuBackend::run_codes(const Product& p, const Tile& t, const RowCodes& rows, ThreadScratch& scratch) {
   const PanelShape& s = p.shape;
-  const char* codes = static_cast<const char*>(p.panel(panel)) + s.scale_bytes();
-  int64_t stride = code_stride(s.k);
+  const char* codes = static_cast<const char*>(p.panel(t.panel)) + s.scale_bytes();
   std::byte* quads = scratch.at<std::byte>(Piece::kPanel, kStretch * s.columns);
-  int* sums = scratch.at<int>(Piece::kSums, (last - first) * s.columns);
+  int* sums = scratch.at<int>(Piece::kSums, t.rows * s.columns);
   int* offsets = scratch.at<int>(Piece::kOffsets, s.columns);
   std::fill_n(offsets, s.columns, 0);
-  const unsigned char* rows_codes = scratch.at<unsigned char>(Piece::kCodes, (last - first) * stride);
+  int64_t first = t.first - rows.first;
   QuadArgs args;
-  args.stride = stride;
+  args.stride = rows.stride;
   args.b = quads;
   for (int64_t k = 0; k < s.k; k += kStretch) {
     int64_t depth = std::min(kStretch, s.k - k);
     kernels_.quads_i8(codes + s.codes_bytes(k), depth, quads, offsets);
     args.quads = (depth + 3) / 4;
     args.more = k > 0;
-    for (int64_t row = first; row < last; row += kRows) {
-      args.rows = static_cast<int>(std::min<int64_t>(kRows, last - row));
-      args.a = rows_codes + (row - first) * stride + k;
-      args.sums = sums + (row - first) * s.columns;
+    for (int row = 0; row < t.rows; row += kRows) {
+      args.rows = std::min(kRows, t.rows - row);
+      args.a = rows.codes + (first + row) * rows.stride + k;
+      args.sums = sums + row * s.columns;
       kernels_.quad_tile(args);
     }
   }
-  int rows = static_cast<int>(last - first);
-  kernels_.scale_quads(sums, rows, offsets, scratch.at<float>(Piece::kCodeScales, rows));
-  store_rows(p, {first, panel, rows}, reinterpret_cast<const float*>(sums));
+  kernels_.scale_quads(sums, t.rows, offsets, rows.scales + first);
+  store_rows(p, t, reinterpret_cast<const float*>(sums));
 }
 
-// 8-bit weights times activations quantised row by row, where that is asked for: a row's codes serve many panels.
+// 8-bit weights times activations quantised row by row, where that is asked for: once for all threads and panels.
 void CpuBackend::run_int8_product(const Product& p) {
-  int64_t panels = p.shape.panels(), blocks = (p.rows + kBlockRows - 1) / kBlockRows;
-  int64_t groups = (panels + kPanelsAtOnce - 1) / kPanelsAtOnce, stride = code_stride(p.shape.k);
-  pool_.parallel_for(groups * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
-    ThreadScratch& scratch = scratch_.of(thread);
-    unsigned char* codes = scratch.at<unsigned char>(Piece::kCodes, kBlockRows * stride);
-    float* scales = scratch.at<float>(Piece::kCodeScales, kBlockRows);
-    for (int64_t job = begin; job < end; ++job) {
-      int64_t group = job / blocks, first = job % blocks * kBlockRows, last = std::min(p.rows, first + kBlockRows);
-      for (int64_t row = first; row < last; ++row) {
-        int64_t i = row - first;
-        kernels_.quantise_row({p.operand(row, 0), type_of(p.x->dtype)}, p.shape.k, codes + i * stride, scales + i);
+  int64_t stride = code_stride(p.shape.k), panels = p.shape.panels();
+  Status grown = grow_packed(outside_, laid_out_bytes(0));
+  LA_CHECK(grown.ok());
+  int64_t fitting = static_cast<int64_t>(packed_.bytes()) / (stride + static_cast<int64_t>(sizeof(float)));
+  LA_CHECK(fitting > 0);
+  RowCodes rows{reinterpret_cast<unsigned char*>(packed_.data()), nullptr, stride, 0};
+  for (int64_t count; rows.first < p.rows; rows.first += count) {
+    count = std::min(fitting, p.rows - rows.first);
+    rows.scales = reinterpret_cast<float*>(rows.codes + count * stride);
+    pool_.parallel_for(count, kRows, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i)
+        kernels_.quantise_row({p.operand(rows.first + i, 0), type_of(p.x->dtype)}, p.shape.k, rows.codes + i * stride,
+                              rows.scales + i);
+    });
+    int64_t blocks = (count + kCodeRows - 1) / kCodeRows;
+    pool_.parallel_for(panels * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
+      for (int64_t job = begin; job < end; ++job) {
+        int64_t first = job % blocks * kCodeRows;
+        int n = static_cast<int>(std::min(kCodeRows, count - first));
+        run_codes(p, {rows.first + first, job / blocks, n}, rows, scratch_.of(thread));
       }
-      for (int64_t panel = group * kPanelsAtOnce; panel < std::min(panels, (group + 1) * kPanelsAtOnce); ++panel)
-        run_codes(p, first, last, panel, scratch);
-    }
-  });
+    });
+  }
 }
 
 void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) {

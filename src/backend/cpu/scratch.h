@@ -18,9 +18,8 @@ enum class Piece : size_t {
   kRowCopies,      // padded or converted rows
   kSums,           // of a block of rows through some panels
   kPanel,          // some k of a quantised panel, unpacked
-  kCodes,          // int8 products: rows in 8 bits
-  kCodeScales,     // and their scales
-  kOffsets,        // and what codes around 128 add to their sums
+  kCodes,          // int8 products: a row in 8 bits
+  kOffsets,        // and what codes around 128 add to sums
   kScores,         // of a tile of queries with a block of keys
   kOutput,         // of some tiles of queries
   kWeights,        // softmax's result, the second product's operand
@@ -28,7 +27,7 @@ enum class Piece : size_t {
   kNarrowWeights,  // of a narrow convolution, one for all threads as what follows
   kNarrowBias,
 };
-constexpr size_t kPieces = 15, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
+constexpr size_t kPieces = 14, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
 
 // Bytes of each piece.
 struct ScratchSizes {
