@@ -94,12 +94,6 @@ Loop loop_of(const std::string& isa) {
   return {avx2_loop, 16};
 }
 
-std::string best_isa() {
-  if (__builtin_cpu_supports("amx-bf16")) return "amx";
-  if (__builtin_cpu_supports("avx512bf16")) return "avx512bf16";
-  return __builtin_cpu_supports("avx512f") ? "avx512" : "avx2";
-}
-
 double copy_bytes_per_s(int threads) {
   constexpr size_t kBytes = size_t{128} << 20;
   std::vector<std::vector<char>> from(static_cast<size_t>(threads)), to(static_cast<size_t>(threads));
@@ -119,7 +113,7 @@ double copy_bytes_per_s(int threads) {
 
 Limits measure_limits(int threads, const std::string& isa) {
   Limits limits;
-  limits.isa = isa.empty() ? best_isa() : isa;
+  limits.isa = isa;
   Loop loop = loop_of(limits.isa);
   double seconds = seconds_of(threads, [&loop](int) { loop.run(); });
   limits.flops_per_s = static_cast<double>(kRounds) * kChains * loop.flops * threads / seconds;

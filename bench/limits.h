@@ -11,7 +11,7 @@ struct Limits {
   double copy_bytes_per_s = 0;  // all threads, read and written bytes of a copy far larger than the caches
 };
 
-// isa: that of the kernels to be judged (empty: the best here). Takes about a second; the best of several goes.
+// isa: that of the kernels to be judged. Takes about a second; the best of several goes.
 Limits measure_limits(int threads, const std::string& isa);
 
 }  // namespace liveavatar::bench

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "backend/cpu/isa.h"
 #include "core/memory.h"
 #include "kernels.h"
 
@@ -34,7 +35,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "kernels_bench: %s\n", (backend.ok() ? int8 : backend).status().message().c_str());
     return 1;
   }
-  bench::Limits limits = bench::measure_limits((*backend)->threads(), environment("LIVEAVATAR_ISA"));
+  bench::Limits limits = bench::measure_limits((*backend)->threads(), cpu::choose_isa("")->kernels->name);
   benchmark::AddCustomContext("backend", (*backend)->describe());
   char line[160];
   std::snprintf(line, sizeof(line), "%.1f Gflop/s in registers (%s), %.1f GB/s copied", limits.flops_per_s / 1e9,

@@ -7,13 +7,13 @@
 #include <cstring>
 #include <limits>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/product.h"
 
 namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kKeyBlock = 512;
-constexpr int64_t kMostTiles = 16;       // of queries that go through a block of keys while it is in the L2 cache
+constexpr int64_t kMostTiles = 16;  // of queries that go through a block of keys while it is in the L2 cache
 // Elements between rows of scores, and of weights: no power of two, so that they fall to different sets of a cache.
 constexpr int64_t kScoreStride = kKeyBlock + 16, kWeightStride = kKeyBlock + 32;
 
@@ -122,11 +122,10 @@ class Attention {
       for (int64_t i = 0; i < count; ++i) {
         Rows& r = tiles[static_cast<size_t>(i)];
         float* output = outputs + i * a_tile;
-        tiles_.unit ? score_tiles(r, block, packed, t) : score(r, block, packed, t);
+        score(r, block, packed, t);
         weigh(r, block, t);
         shrink(r, block, output);
-        tiles_.unit ? gather_tiles(r, block, packed + layout_.k_room(), output)
-                    : gather(r, block, packed + layout_.k_room(), output);
+        gather(r, block, packed + layout_.k_room(), output);
       }
     }
     for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], outputs + i * a_tile);
@@ -154,31 +153,26 @@ class Attention {
   }
 
   void lay_out(Rows& r, std::byte* target) const {
-    for (int i = 0; i < r.count; ++i) {
-      for (size_t at = 0; at < row_bytes(); at += kPieceBytes) {
-        std::memcpy(target + at * static_cast<size_t>(r.count) + i * kPieceBytes,
-                    static_cast<const std::byte*>(r.queries[i]) + at, std::min<size_t>(kPieceBytes, row_bytes() - at));
-      }
-    }
+    for (int i = 0; i < r.count; ++i)
+      lay_out_pieces(r.queries[i], static_cast<int64_t>(tiles_.row_bytes), target + i * kPieceBytes,
+                     r.count * kPieceBytes);
     r.laid_out = target;
   }
-
-  size_t row_bytes() const { return tiles_.row_bytes; }
 
   // Pointers to the rows of `count` keys, and of their values, from `first`; those that are held in another type than
   // the panels' are copied.
   void find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const {
-    std::byte* copies = t.at<std::byte>(Piece::kRowCopies, 2 * count * static_cast<int64_t>(row_bytes()));
+    std::byte* copies = t.at<std::byte>(Piece::kRowCopies, 2 * count * static_cast<int64_t>(tiles_.row_bytes));
     const void** keys = t.at<const void*>(Piece::kPointers, count);
     const void** values = t.at<const void*>(Piece::kMorePointers, count);
     int64_t before = 0;
     for (const KeyValues& s : segments_) {
       int64_t width = s.k.dim(1), end = std::min(first + count, before + s.k.dim(0));
-      for (int64_t key = std::max(first, before); key < end; ++key, copies += 2 * row_bytes()) {
+      for (int64_t key = std::max(first, before); key < end; ++key, copies += 2 * tiles_.row_bytes) {
         int64_t row = key - before, element = row * width + head * layout_.d,
                 scale_at = row * (width / layout_.d) + head;
         keys[key - first] = as_packed(s.k, s.k_scale, element, scale_at, copies);
-        values[key - first] = as_packed(s.v, s.v_scale, element, scale_at, copies + row_bytes());
+        values[key - first] = as_packed(s.v, s.v_scale, element, scale_at, copies + tiles_.row_bytes);
       }
       before += s.k.dim(0);
     }
@@ -221,31 +215,31 @@ class Attention {
     return static_cast<char*>(t.data) + static_cast<size_t>(row * q_.dim(1) + head * layout_.d) * dtype_bytes(t.dtype);
   }
 
+  // sums = a times panels, one after the other; a and all else is in args.
+  template <typename Args>
+  static void multiply(void (*product)(const Args&), Args args, const PanelShape& shape, const std::byte* panels,
+                       float* sums) {
+    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
+      args.b = panels + static_cast<size_t>(panel) * shape.panel_bytes();
+      args.sums = sums + panel * shape.columns;
+      args.columns = static_cast<int>(std::min<int64_t>(shape.columns, shape.n - panel * shape.columns));
+      product(args);
+    }
+  }
+
   // scores = q k^T over one block of keys
   void score(const Rows& r, int64_t block, const std::byte* packed, ThreadScratch& t) const {
     PanelShape shape = layout_.k_shape(block);
-    auto tile = kernels_.tile[q_.dtype == DType::kBF16][tiles_.half];
     float* scores = t.at<float>(Piece::kScores, tiles_.rows * kScoreStride);
-    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      TileArgs args{r.queries, r.count, 1, layout_.d, packed + static_cast<size_t>(panel) * shape.panel_bytes()};
-      args.sums = scores + panel * layout_.columns;
-      args.columns = static_cast<int>(std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
+    if (tiles_.unit) {
+      MatrixArgs args{
+          .a = &r.laid_out, .row_bytes = kPieceBytes, .piece_bytes = r.count * kPieceBytes, .rows = r.count};
+      args.items = layout_.d / 2;
       args.stride = kScoreStride;
-      tile(args);
+      return multiply(kernels_.matrix, args, shape, packed, scores);
     }
-  }
-  void score_tiles(const Rows& r, int64_t block, const std::byte* packed, ThreadScratch& t) const {
-    PanelShape shape = layout_.k_shape(block);
-    MatrixArgs args{.a = &r.laid_out, .row_bytes = kPieceBytes, .piece_bytes = r.count * kPieceBytes, .rows = r.count};
-    args.items = layout_.d / 2;
-    args.stride = kScoreStride;
-    float* scores = t.at<float>(Piece::kScores, tiles_.rows * kScoreStride);
-    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      args.b = packed + static_cast<size_t>(panel) * shape.panel_bytes();
-      args.sums = scores + panel * layout_.columns;
-      args.columns = static_cast<int>(std::min(layout_.columns, layout_.block_keys(block) - panel * layout_.columns));
-      kernels_.matrix(args);
-    }
+    TileArgs args{.a = r.queries, .rows = r.count, .k = layout_.d, .stride = kScoreStride};
+    multiply(kernels_.tile[q_.dtype == DType::kBF16][tiles_.half], args, shape, packed, scores);
   }
 
   // weights = exp(scores - largest so far); what came before shrinks by `factor`
@@ -274,30 +268,19 @@ class Attention {
   // output += weights v
   void gather(const Rows& r, int64_t block, const std::byte* values, float* output) const {
     PanelShape shape = layout_.v_shape(block);
-    int64_t keys = layout_.block_keys(block), depth = tiles_.half ? (keys + 1) / 2 * 2 : keys;
-    auto tile = kernels_.tile[tiles_.half][tiles_.half];
-    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      TileArgs args{r.weights, r.count, 1, depth, values + static_cast<size_t>(panel) * shape.panel_bytes()};
-      args.sums = output + panel * layout_.columns;
-      args.columns = static_cast<int>(std::min(layout_.columns, layout_.d - panel * layout_.columns));
+    int64_t keys = layout_.block_keys(block);
+    if (tiles_.unit) {
+      const void* weights = r.weights[0];
+      MatrixArgs args{.a = &weights, .row_bytes = kWeightStride * 2, .piece_bytes = kPieceBytes, .rows = r.count};
+      args.items = (keys + 1) / 2;
+      args.stride = tiles_.width;
       args.more = block > 0;
-      args.stride = static_cast<int>(tiles_.width);
-      tile(args);
+      return multiply(kernels_.matrix, args, shape, values, output);
     }
-  }
-  void gather_tiles(const Rows& r, int64_t block, const std::byte* values, float* output) const {
-    PanelShape shape = layout_.v_shape(block);
-    const void* weights = r.weights[0];
-    MatrixArgs args{.a = &weights, .row_bytes = kWeightStride * 2, .piece_bytes = kPieceBytes, .rows = r.count};
-    args.items = (layout_.block_keys(block) + 1) / 2;
+    TileArgs args{.a = r.weights, .rows = r.count, .k = tiles_.half ? (keys + 1) / 2 * 2 : keys};
+    args.stride = static_cast<int>(tiles_.width);
     args.more = block > 0;
-    args.stride = tiles_.width;
-    for (int64_t panel = 0; panel < shape.panels(); ++panel) {
-      args.b = values + static_cast<size_t>(panel) * shape.panel_bytes();
-      args.sums = output + panel * layout_.columns;
-      args.columns = static_cast<int>(std::min(layout_.columns, layout_.d - panel * layout_.columns));
-      kernels_.matrix(args);
-    }
+    multiply(kernels_.tile[tiles_.half][tiles_.half], args, shape, values, output);
   }
 
   void finish(const Rows& r, float* output) const {
@@ -320,7 +303,7 @@ class Attention {
 // Whole tiles, many for the caches' sake, few enough that every thread has some pieces of work.
 int64_t queries_at_once(int64_t queries, int64_t rows, int64_t heads, int threads) {
   int64_t tiles = (queries + rows - 1) / rows;
-  return std::clamp<int64_t>(tiles * heads / (threads * int64_t{4}), 1, kMostTiles) * rows;
+  return std::clamp<int64_t>(tiles * heads / (threads * kJobsPerThread), 1, kMostTiles) * rows;
 }
 
 }  // namespace
@@ -330,11 +313,9 @@ int64_t CpuBackend::heads_at_once(int64_t heads) const {
   return std::min<int64_t>(heads, std::max<int64_t>(pool_.threads(), 4));
 }
 
-Status CpuBackend::grow_packed(Budget& budget, size_t bytes) {
-  if (bytes <= packed_.bytes()) return {};
-  packed_ = Buffer();  // the old ones first: both at once would be the peak
-  LA_ASSIGN_OR_RETURN(packed_, Buffer::allocate(budget, Tenant::kRuntime, bytes));
-  return {};
+void CpuBackend::have_packed(size_t bytes) {
+  Status grown = grow(packed_, bytes, outside_);
+  LA_CHECK(grown.ok());
 }
 
 ScratchSizes CpuBackend::attention_scratch(const AttentionSize& size) const {
@@ -346,7 +327,7 @@ Status CpuBackend::reserve(const LargestOps& largest) {
   if (a.width / a.heads % 2 != 0) a.dtype = DType::kF32;
   HeadLayout layout{a.keys, a.width / a.heads, kernels_.columns, a.dtype};
   size_t bytes = static_cast<size_t>(heads_at_once(a.heads)) * layout.head_bytes();
-  LA_RETURN_IF_ERROR(grow_packed(budget_, std::max(bytes, laid_out_bytes(largest.linear_elements))));
+  LA_RETURN_IF_ERROR(grow(packed_, std::max(bytes, laid_out_bytes(largest.linear_elements)), budget_));
   LA_RETURN_IF_ERROR(scratch_.reserve(attention_scratch(a), budget_));
   LA_RETURN_IF_ERROR(scratch_.reserve(linear_scratch(largest.linear_k), budget_));
   for (const ConvSize& size : largest.convs) LA_RETURN_IF_ERROR(reserve_conv(size));
@@ -359,8 +340,7 @@ void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments,
   const HeadLayout& layout = attention.layout();
   int64_t at_once = heads_at_once(spec.heads);
   scratch_.lay_out(attention.tiles().scratch(layout.columns), outside_);
-  Status grown = grow_packed(outside_, static_cast<size_t>(at_once) * layout.head_bytes());
-  LA_CHECK(grown.ok());
+  have_packed(static_cast<size_t>(at_once) * layout.head_bytes());
   size_t block_bytes = layout.k_room() + layout.v_room();
   for (int64_t head = 0; head < spec.heads; head += at_once) {
     int64_t count = std::min(at_once, spec.heads - head);

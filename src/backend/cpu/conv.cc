@@ -12,7 +12,6 @@ namespace {
 
 constexpr int64_t kFewest = 4 * kRows, kMost = 16 * kRows;  // output pixels of a stretch
 constexpr int64_t kMatrixMost = 4 * kMatrixRows, kMostLines = 4;
-constexpr int64_t kJobsPerThread = 4;
 
 // Every pixel on its own: rows of a linear product.
 bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
@@ -186,12 +185,9 @@ void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, int64_t 
 void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
                       const Epilogue& e) {
   Product p = product_of(x, w, kernels_, out, e);
-  bool unit = fits_matrix(p);
-  if (is_pointwise(w, g)) {
-    scratch_.lay_out(linear_scratch(p.shape.k), outside_);
-    return unit ? matrix_product(p) : run_product(p);
-  }
-  bool half = unit || (kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16);
+  if (is_pointwise(w, g)) return linear_product(p);
+  bool unit = fits_matrix(p),
+       half = unit || (kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16);
   int64_t width = out.dim(2), lines = out.dim(0) * out.dim(1);
   const ConvSize size{p.shape.k, p.shape.n, w.kernel, g.stride[2], width};
   const Convolution c(Staging(size, unit, half), p, g, size);

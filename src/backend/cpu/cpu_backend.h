@@ -75,9 +75,11 @@ class CpuBackend : public Backend {
   }
 
  private:
+  void linear_product(const Product& p);  // of a linear layer, or of a convolution of single pixels
   void run_product(const Product& p);
   void run_tile(const Product& p, const Tile& tile, ThreadScratch& scratch);
   void store_tile(const Product& p, const Tile& tile, const float* sums);
+  void store_rows(const Product& p, const Tile& rows, const float* sums);
   ScratchSizes linear_scratch(int64_t k) const;  // of k or less
   static void pad_rows(const void** pointers, int64_t count, int64_t k, ThreadScratch& scratch);
   // Rows [first, last), at most kBlockRows, through a quantised panel.
@@ -102,7 +104,6 @@ class CpuBackend : public Backend {
   void run_block(const MatrixProduct& m, int64_t block, int64_t group, ThreadScratch& scratch);
   const void* matrix_panel(const MatrixProduct& m, int64_t panel, int64_t first_item, int* offsets,
                            ThreadScratch& scratch);
-  void store_rows(const Product& p, const Tile& rows, const float* sums);
 
   struct Convolution;
   struct Stretch {  // output pixels [first, first + count) of some output lines
@@ -128,7 +129,7 @@ class CpuBackend : public Backend {
 
   ScratchSizes attention_scratch(const AttentionSize& size) const;
   int64_t heads_at_once(int64_t heads) const;
-  Status grow_packed(Budget& budget, size_t bytes);
+  void have_packed(size_t bytes);
 
   template <typename Body>  // (begin, end)
   void each_chunk(int64_t rows, int64_t row_elements, Body&& body);

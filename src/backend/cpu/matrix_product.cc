@@ -14,7 +14,6 @@ namespace {
 
 constexpr int64_t kBlockRows = 288, kGroupPanels = 12, kStretchItems = 256;  // of a 2 MiB L2 and a 48 KiB L1 cache
 constexpr int64_t kLeastBytes = 4 << 20, kLeastCodes = 256 << 10;            // for rows that are laid out
-constexpr int64_t kJobsPerThread = 4;
 
 int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
@@ -66,20 +65,14 @@ ScratchSizes CpuBackend::matrix_scratch(int64_t k) const {
 
 void CpuBackend::lay_out_row(const MatrixProduct& m, int64_t row, ThreadScratch& scratch) {
   int64_t block = row / m.block_rows, k = m.p.shape.k, bytes = k * static_cast<int64_t>(sizeof(bf16));
-  const void* x = m.p.operand(m.first + row, 0);
-  const std::byte* from = static_cast<const std::byte*>(x);
+  const void* from = m.p.operand(m.first + row, 0);
   if (m.codes) {
     bytes = m.items * 4;
     unsigned char* codes = scratch.at<unsigned char>(Piece::kCodes, bytes);
-    kernels_.quantise_row({x, type_of(m.p.x->dtype)}, k, codes, m.scales + row);
-    from = reinterpret_cast<const std::byte*>(codes);
+    kernels_.quantise_row({from, type_of(m.p.x->dtype)}, k, codes, m.scales + row);
+    from = codes;
   }
-  int64_t apart = m.rows_of(block) * kPieceBytes, whole = bytes / kPieceBytes, rest = bytes % kPieceBytes;
-  std::byte* to = m.piece(block, 0) + row % m.block_rows * kPieceBytes;
-  for (int64_t i = 0; i < whole; ++i, to += apart, from += kPieceBytes) std::memcpy(to, from, kPieceBytes);
-  if (rest == 0) return;
-  std::memcpy(to, from, static_cast<size_t>(rest));
-  std::memset(to + rest, 0, static_cast<size_t>(kPieceBytes - rest));
+  lay_out_pieces(from, bytes, m.piece(block, 0) + row % m.block_rows * kPieceBytes, m.rows_of(block) * kPieceBytes);
 }
 
 // A stretch of a panel as the unit reads it.
@@ -91,13 +84,7 @@ const void* CpuBackend::matrix_panel(const MatrixProduct& m, int64_t panel, int6
   int64_t k = first_item * m.item_k(), depth = std::min(kStretchItems * m.item_k(), s.k - k);
   const char* codes = data + s.scale_bytes() + s.codes_bytes(k);
   std::byte* unpacked = scratch.at<std::byte>(Piece::kPanel, kStretchItems * s.columns * 4);
-  if (m.codes) {
-    kernels_.quads_i8(codes, depth, unpacked, offsets);
-  } else if (s.dtype == DType::kQ4) {
-    kernels_.unpack_q4(codes, depth, unpacked);
-  } else {
-    (s.dtype == DType::kI8 ? kernels_.unpack_i8 : kernels_.unpack_f8)(codes, depth, unpacked);
-  }
+  m.codes ? kernels_.quads_i8(codes, depth, unpacked, offsets) : unpack_of(kernels_, s.dtype)(codes, depth, unpacked);
   return unpacked;
 }
 
@@ -123,8 +110,9 @@ void CpuBackend::run_block(const MatrixProduct& m, int64_t block, int64_t group,
       args.b = matrix_panel(m, first + i, item, offsets + i * s.columns, scratch);
       args.sums = all_sums + m.sums_at(i);
       // The same stretch of the next panel, and a share of the next stretch of the rows.
-      args.soon[0] = static_cast<const std::byte*>(args.b) + s.panel_bytes();
-      args.soon_bytes[0] = s.dtype == DType::kBF16 && i + 1 < panels ? args.items * s.columns * 4 : 0;
+      bool next = s.dtype == DType::kBF16 && i + 1 < panels;
+      args.soon[0] = next ? static_cast<const std::byte*>(args.b) + s.panel_bytes() : nullptr;
+      args.soon_bytes[0] = next ? args.items * s.columns * 4 : 0;
       args.soon_bytes[1] = item + kStretchItems < m.items ? rows_bytes / panels : 0;
       args.soon[1] = rows + rows_bytes + i * args.soon_bytes[1];
       (m.codes ? kernels_.matrix_i8 : kernels_.matrix)(args);
@@ -153,8 +141,7 @@ void CpuBackend::matrix_product(const Product& p) {
   MatrixProduct m{p};
   m.codes = int8_products_ && p.shape.dtype == DType::kI8;
   m.items = parts(p.shape.k, m.item_k());
-  Status grown = grow_packed(outside_, laid_out_bytes(0));
-  LA_CHECK(grown.ok());
+  have_packed(laid_out_bytes(0));
   int64_t a_row = m.row_bytes() + (m.codes ? static_cast<int64_t>(sizeof(float)) : 0);
   int64_t fitting = static_cast<int64_t>(packed_.bytes()) / a_row / kMatrixRows * kMatrixRows;
   int64_t pass = even_part(p.rows, parts(p.rows, fitting), kMatrixRows);

@@ -187,8 +187,8 @@ void CpuBackend::narrow_conv(const Convolution& c) {
   scratch_.lay_out(n.scratch(), outside_);
   set_narrow_weights(n);
   int64_t parts = (width + n.stretch - 1) / n.stretch;
-  int64_t rows =
-      std::clamp<int64_t>(frames * height * parts / (pool_.threads() * int64_t{4}), 1, std::min(kRowsAtOnce, height));
+  int64_t rows = std::clamp<int64_t>(frames * height * parts / (pool_.threads() * kJobsPerThread), 1,
+                                     std::min(kRowsAtOnce, height));
   int64_t pieces = (height + rows - 1) / rows;
   pool_.parallel_for(frames * pieces * parts, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {

@@ -65,8 +65,7 @@ void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, in
   const char* codes = static_cast<const char*>(p.panel(panel)) + s.scale_bytes();
   bf16* unpacked = scratch.at<bf16>(Piece::kPanel, kStretch * s.columns);
   float* sums = scratch.at<float>(Piece::kSums, (last - first) * s.columns);
-  auto unpack =
-      s.dtype == DType::kI8 ? kernels_.unpack_i8 : (s.dtype == DType::kQ4 ? kernels_.unpack_q4 : kernels_.unpack_f8);
+  auto unpack = unpack_of(kernels_, s.dtype);
   bool half = p.x->dtype == DType::kBF16;
   const void* pointers[kRows];
   TileArgs args;
@@ -120,8 +119,7 @@ void CpuBackend::run_codes(const Product& p, const Tile& t, const RowCodes& rows
 // 8-bit weights times activations quantised row by row, where that is asked for: once for all threads and panels.
 void CpuBackend::run_int8_product(const Product& p) {
   int64_t stride = code_stride(p.shape.k), panels = p.shape.panels();
-  Status grown = grow_packed(outside_, laid_out_bytes(0));
-  LA_CHECK(grown.ok());
+  have_packed(laid_out_bytes(0));
   int64_t fitting = static_cast<int64_t>(packed_.bytes()) / (stride + static_cast<int64_t>(sizeof(float)));
   LA_CHECK(fitting > 0);
   RowCodes rows{reinterpret_cast<unsigned char*>(packed_.data()), nullptr, stride, 0};
@@ -197,12 +195,15 @@ void CpuBackend::run_product(const Product& p) {
   });
 }
 
-void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
-  Product p = product_of(x, w, kernels_, out, e);
-  scratch_.lay_out(linear_scratch(w.k), outside_);
+void CpuBackend::linear_product(const Product& p) {
+  scratch_.lay_out(linear_scratch(p.shape.k), outside_);
   if (fits_matrix(p)) return matrix_product(p);
-  if (int8_products_ && w.dtype == DType::kI8) return run_int8_product(p);
+  if (int8_products_ && p.shape.dtype == DType::kI8) return run_int8_product(p);
   run_product(p);
+}
+
+void CpuBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
+  linear_product(product_of(x, w, kernels_, out, e));
 }
 
 }  // namespace liveavatar::cpu

@@ -2,8 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
-#include "backend/cpu/kernels.h"
+#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/pack.h"
 #include "ops/types.h"
 
@@ -46,6 +47,24 @@ Product product_of(const Tensor& x, const Weight& w, const Kernels& kernels, con
   p.rows = out.elements() / p.columns;
   p.row_elements = x.dim(x.rank() - 1);
   return p;
+}
+
+// Pieces of work that a thread should find at least, so that a slow one delays nobody.
+constexpr int64_t kJobsPerThread = 4;
+
+// A row as a matrix unit reads it: pieces of 64 bytes, `apart` bytes from one to the next, zeros behind its end.
+inline void lay_out_pieces(const void* row, int64_t bytes, std::byte* to, int64_t apart) {
+  const std::byte* from = static_cast<const std::byte*>(row);
+  for (; bytes >= kPieceBytes; bytes -= kPieceBytes, from += kPieceBytes, to += apart)
+    std::memcpy(to, from, kPieceBytes);
+  if (bytes == 0) return;
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+  std::memset(to + bytes, 0, static_cast<size_t>(kPieceBytes - bytes));
+}
+
+// Codes of a quantised panel to bf16.
+inline auto unpack_of(const Kernels& kernels, DType codes) {
+  return codes == DType::kI8 ? kernels.unpack_i8 : (codes == DType::kQ4 ? kernels.unpack_q4 : kernels.unpack_f8);
 }
 
 // `rows` rows of out from `first`, panel `panel`.

@@ -18,6 +18,13 @@ size_t place(const ScratchSizes& sizes, size_t first, size_t last, std::array<si
 
 }  // namespace
 
+Status grow(Buffer& buffer, size_t bytes, Budget& budget) {
+  if (bytes <= buffer.bytes()) return {};
+  buffer = Buffer();  // the old one first: both at once would be the peak
+  LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, Tenant::kRuntime, bytes));
+  return {};
+}
+
 Scratch::Scratch(int threads) : threads_(static_cast<size_t>(threads)) {
   auto point = [&](PieceSet& set) {
     set.sizes_ = &sizes_;
@@ -31,10 +38,7 @@ Status Scratch::reserve(const ScratchSizes& sizes, Budget& budget) {
   std::array<size_t, kPieces> offsets{};
   size_t bytes =
       place(sizes, kFirstCommon, kPieces, offsets) + threads_.size() * place(sizes, 0, kFirstCommon, offsets);
-  if (bytes <= memory_.bytes()) return {};
-  memory_ = Buffer();  // the old ones first: both at once would be the peak
-  LA_ASSIGN_OR_RETURN(memory_, Buffer::allocate(budget, Tenant::kRuntime, bytes));
-  return {};
+  return grow(memory_, bytes, budget);
 }
 
 void Scratch::lay_out(const ScratchSizes& sizes, Budget& outside) {

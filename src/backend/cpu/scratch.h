@@ -42,6 +42,9 @@ struct ScratchSizes {
   }
 };
 
+// At least so many bytes, charged to Tenant::kRuntime; what was in it is lost when it grows.
+Status grow(Buffer& buffer, size_t bytes, Budget& budget);
+
 // One thread's pieces, or those for all.
 class PieceSet {
  public:
