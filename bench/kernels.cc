@@ -141,6 +141,19 @@ Prepare linear_of(int64_t rows, int64_t n, int64_t k, const Epilogue& epilogue, 
   };
 }
 
+Prepare ring_of(const DitShape& s) {
+  return [s](Operands& o) {
+    Tensor q = o.tensor({s.tokens, s.dim}, DType::kBF16), out = o.tensor({s.tokens, s.dim}, DType::kBF16);
+    KeyValues kv{o.tensor({s.keys, s.dim}, DType::kBF16), o.tensor({s.keys, s.dim}, DType::kBF16)};
+    AttentionSpec spec;
+    spec.heads = s.heads;
+    spec.scale = 0.1f;
+    spec.in_8bit = true;
+    o.reserve({s.heads, s.dim, s.keys, DType::kBF16});
+    return [=, &o] { ops::attention(o.backend(), q, {&kv, 1}, spec, out); };
+  };
+}
+
 void add_dit(Registry& registry, const DitShape& s) {
   std::string name = s.name;
   auto product = [&](const char* what, int64_t n, int64_t k, Activation activation) {
@@ -156,15 +169,9 @@ void add_dit(Registry& registry, const DitShape& s) {
   Prepare int8 = linear_of(s.tokens, s.dim, s.dim, {}, DType::kI8);
   registry.add(name + "/linear_qkvo_i8", {square, 0}, int8);
   registry.add(name + "/linear_qkvo_i8_products", {square, 0}, int8, true);
-  registry.add(name + "/attention_ring", {4.0 * static_cast<double>(s.tokens * s.keys * s.dim), 0}, [s](Operands& o) {
-    Tensor q = o.tensor({s.tokens, s.dim}, DType::kBF16), out = o.tensor({s.tokens, s.dim}, DType::kBF16);
-    KeyValues kv{o.tensor({s.keys, s.dim}, DType::kBF16), o.tensor({s.keys, s.dim}, DType::kBF16)};
-    AttentionSpec spec;
-    spec.heads = s.heads;
-    spec.scale = 0.1f;
-    o.reserve({s.heads, s.dim, s.keys, DType::kBF16});
-    return [=, &o] { ops::attention(o.backend(), q, {&kv, 1}, spec, out); };
-  });
+  double attention = 4.0 * static_cast<double>(s.tokens * s.keys * s.dim);
+  registry.add(name + "/attention_ring", {attention, 0}, ring_of(s));
+  registry.add(name + "/attention_ring_i8_products", {attention, 0}, ring_of(s), true);
   registry.add(name + "/layer_norm", {0, 6.0 * static_cast<double>(s.tokens * s.dim)}, [s](Operands& o) {
     Tensor x = o.tensor({s.tokens, s.dim}, DType::kF32), out = o.tensor({s.tokens, s.dim}, DType::kBF16);
     Modulation m{o.tensor({1, s.dim}, DType::kF32), o.tensor({1, s.dim}, DType::kF32)};

@@ -44,7 +44,8 @@ class ScratchTest : public ::testing::TestWithParam<Case> {
   void attention(int64_t heads, int64_t d) {
     Tensor k = operands_.normal({500, heads * d}, dtype()), q = k.slice(0, 70);
     const KeyValues keys{k, k};
-    ops::attention(*backend_, q, {&keys, 1}, {.heads = heads}, operands_.zeros(q.shape, dtype()));
+    for (bool in_8bit : {false, true})
+      ops::attention(*backend_, q, {&keys, 1}, {.heads = heads, .in_8bit = in_8bit}, operands_.zeros(q.shape, dtype()));
     EXPECT_EQ(outside_bytes(*backend_), 0u) << "attention, " << heads << " heads of " << d;
   }
 

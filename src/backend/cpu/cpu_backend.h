@@ -17,6 +17,7 @@ namespace liveavatar::cpu {
 inline Type type_of(DType t) { return t == DType::kF32 ? Type::kF32 : Type::kBF16; }
 inline Act act_of(Activation a) { return static_cast<Act>(a); }
 
+struct HeadLayout;
 struct Product;
 struct Tile;
 
@@ -127,7 +128,7 @@ class CpuBackend : public Backend {
   void narrow_line(const NarrowConvolution& n, int64_t line, int64_t column, ThreadScratch& scratch);
   void stage_pixels(const NarrowConvolution& n, const char* line, int64_t first, int64_t slot, ThreadScratch& scratch);
 
-  ScratchSizes attention_scratch(const AttentionSize& size) const;
+  HeadLayout head_layout(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec) const;
   int64_t heads_at_once(int64_t heads) const;
   void have_packed(size_t bytes);
 

@@ -61,10 +61,11 @@ constexpr int kNarrowVectors = 3, kNarrowFew = 4;
 struct QuadArgs {
   const unsigned char* a = nullptr;  // rows of codes around 128, `stride` bytes apart
   int64_t stride = 0, quads = 0;     // quads: k / 4
-  int rows = 0;                      // 1..kRows
+  int rows = 0, columns = 0;         // rows: 1..kRows; columns: ignored, all are computed
   const void* b = nullptr;           // [quads][columns][4]
   int* sums = nullptr;
-  bool more = false;  // go on from the sums that are there
+  int64_t sums_stride = 0;  // elements between rows of sums
+  bool more = false;        // go on from the sums that are there
 };
 
 // A block of rows times a panel on a matrix unit: sums [rows][columns] of a b, f32 of bf16 pairs, whole numbers of
@@ -108,9 +109,13 @@ struct Kernels {
   void (*unpack_q4)(const void* codes, int64_t k, void* panel) = nullptr;
   // Products of 8-bit codes, codes.inl; null where the CPU lacks them. quad_tile: where no matrix unit does it.
   void (*quantise_row)(Row x, int64_t n, unsigned char* codes, float* scale) = nullptr;
+  // The other side of quantise_row: x - less in signed codes; offset = 128 * their sum.
+  void (*quantise_key)(Row x, const float* less, int64_t n, signed char* codes, float* scale, int* offset) = nullptr;
   void (*quads_i8)(const void* codes, int64_t k, void* quads, int* offsets) = nullptr;
   void (*quad_tile)(const QuadArgs&) = nullptr;
   void (*scale_quads)(int* sums, int rows, const int* offsets, const float* scales) = nullptr;
+  // n sums less their offsets, times their scales, as f32 in place.
+  void (*scale_codes)(int* sums, int64_t n, const int* offsets, const float* scales) = nullptr;
   // A row of codes times its scale.
   void (*decode_i8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;
   void (*decode_f8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;

@@ -57,8 +57,10 @@ Kernels tile_kernels(const char* name) {
   k.matrix = matrix<Tiles, false>;
   k.matrix_i8 = matrix<Tiles, true>;
   k.quantise_row = quantise_row;
+  k.quantise_key = quantise_key;
   k.quads_i8 = quads_i8;
   k.scale_quads = scale_quads;
+  k.scale_codes = scale_codes;
   return k;
 }
 

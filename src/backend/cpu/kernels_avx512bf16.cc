@@ -94,9 +94,11 @@ const Kernels* avx512bf16_kernels() {
     k.narrow[1] = narrow<dot_pairs>;
     k.multiplies_bf16 = true;
     k.quantise_row = quantise_row;
+    k.quantise_key = quantise_key;
     k.quads_i8 = quads_i8;
     k.quad_tile = quad_tile;
     k.scale_quads = scale_quads;
+    k.scale_codes = scale_codes;
     return k;
   }();
   return &kernels;

@@ -100,6 +100,7 @@ void CpuBackend::run_codes(const Product& p, const Tile& t, const RowCodes& rows
   QuadArgs args;
   args.stride = rows.stride;
   args.b = quads;
+  args.sums_stride = s.columns;
   for (int64_t k = 0; k < s.k; k += kStretch) {
     int64_t depth = std::min(kStretch, s.k - k);
     kernels_.quads_i8(codes + s.codes_bytes(k), depth, quads, offsets);

@@ -18,16 +18,17 @@ enum class Piece : size_t {
   kRowCopies,      // padded or converted rows
   kSums,           // of a block of rows through some panels
   kPanel,          // some k of a quantised panel, unpacked
-  kCodes,          // int8 products: a row in 8 bits
+  kCodes,          // int8 products: a row in 8 bits; a panel's keys
   kOffsets,        // and what codes around 128 add to sums
+  kMiddle,         // what a head's keys have in common
   kScores,         // of a tile of queries with a block of keys
   kOutput,         // of some tiles of queries
   kWeights,        // softmax's result, the second product's operand
-  kQueries,        // laid out for a matrix unit
+  kQueries,        // laid out for a matrix unit, or in 8 bits
   kNarrowWeights,  // of a narrow convolution, one for all threads as what follows
   kNarrowBias,
 };
-constexpr size_t kPieces = 14, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
+constexpr size_t kPieces = 15, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
 
 // Bytes of each piece.
 struct ScratchSizes {

@@ -37,7 +37,7 @@ void quad_rows(const QuadArgs& t) {
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v)
-      sum[r][v] = t.more ? _mm512_loadu_si512(t.sums + r * LA_TILE_COLUMNS + v * 16) : _mm512_setzero_si512();
+      sum[r][v] = t.more ? _mm512_loadu_si512(t.sums + r * t.sums_stride + v * 16) : _mm512_setzero_si512();
   }
   const char* b = static_cast<const char*>(t.b);
   for (long quad = 0; quad < t.quads; ++quad, b += 256) {
@@ -56,7 +56,7 @@ void quad_rows(const QuadArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) _mm512_storeu_si512(t.sums + r * LA_TILE_COLUMNS + v * 16, sum[r][v]);
+    for (int v = 0; v < 4; ++v) _mm512_storeu_si512(t.sums + r * t.sums_stride + v * 16, sum[r][v]);
   }
 }
 

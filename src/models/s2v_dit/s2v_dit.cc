@@ -33,6 +33,11 @@ Tensor newest_latents(const Tensor& motion, int64_t first, int64_t count, DitAct
 
 float attention_scale(const DitConfig& config) { return 1.0f / std::sqrt(static_cast<float>(config.head_dim())); }
 
+// Attention to many keys: in 8 bits where the weights are, if the backend does that.
+AttentionSpec wide_attention(const DitConfig& config, const DitTypes& types) {
+  return {.heads = config.heads, .scale = attention_scale(config), .in_8bit = types.weights == DType::kI8};
+}
+
 }  // namespace
 
 S2vDit::S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types)
@@ -173,7 +178,7 @@ void S2vDit::cross_attention(const Pass& p, const DitPageWeights& w, const Tenso
   ops::linear(backend_, y, w.attention.q, q);
   ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
   const KeyValues text = p.caches.text.layers[static_cast<size_t>(p.layer)];
-  ops::attention(backend_, q, {&text, 1}, {.heads = config_.heads, .scale = attention_scale(config_)}, attended);
+  ops::attention(backend_, q, {&text, 1}, wide_attention(config_, types_), attended);
   observe_product("block", p.layer, ".cross_attn", attended, w.attention.o, q);
   ops::linear(backend_, attended, w.attention.o, x, {.residual = x});
 }
@@ -220,7 +225,7 @@ void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor
         ops::rope(backend_, q, f.cond_turns, config_.heads, q);
         ops::rope(backend_, k, f.cond_turns, config_.heads, k);
         const KeyValues self{k, v};
-        ops::attention(backend_, q, {&self, 1}, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
+        ops::attention(backend_, q, {&self, 1}, wide_attention(config_, types_), out);
       };
       self_attention(p, (*page).attention, f, x, attend);
     }
@@ -297,7 +302,7 @@ void S2vDit::look_around(const Pass& p, const DitAttentionWeights& w, DitFlight&
     if (turned.data != slot.k.data) keep(turned, slot.k, slot.k_scale);
     keep(v, slot.v, slot.v_scale);
     const KeyValues segments[] = {kept.slice(0, valid), turned_sink(cond, f, p.a)};
-    ops::attention(backend_, q, segments, {.heads = config_.heads, .scale = attention_scale(config_)}, out);
+    ops::attention(backend_, q, segments, wide_attention(config_, types_), out);
   };
   self_attention(p, w, f, f.x.slice(0, g.block_tokens()), attend);
 }

@@ -1,0 +1,132 @@
+#include "backend/cpu/attention_keys.h"
+
+#include <cstring>
+
+#include "backend/cpu/cpu_backend.h"
+
+namespace liveavatar::cpu {
+namespace {
+
+constexpr int64_t kSampledKeys = 32;  // whose mean is taken for that of all
+constexpr int kAhead = 6;  // keys that are on their way from memory while one is rounded
+
+// Where one row and head of keys or values lies; f32 and bf16 only.
+Row row_at(const Tensor& t, int64_t element) {
+  return {static_cast<const char*>(t.data) + static_cast<size_t>(element) * dtype_bytes(t.dtype), type_of(t.dtype)};
+}
+
+}  // namespace
+
+ScratchSizes HeadLayout::scratch() const {
+  ScratchSizes s;
+  s.want(Piece::kPointers, columns, sizeof(void*));
+  s.want(Piece::kMorePointers, columns, sizeof(void*));
+  s.want(Piece::kRowCopies, 2 * columns * d, dtype_bytes(dtype));
+  if (!codes) return s;
+  s.want(Piece::kCodes, columns * row_bytes(), 1);
+  s.want(Piece::kMiddle, d, sizeof(float));
+  return s;
+}
+
+void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const {
+  int64_t keys = layout_.block_keys(block), columns = layout_.columns;
+  const void** k = t.at<const void*>(Piece::kPointers, columns);
+  const void** v = t.at<const void*>(Piece::kMorePointers, columns);
+  const float* mean = layout_.codes ? middle(head, t) : nullptr;
+  for (int64_t first = 0; first < keys; first += columns) {
+    int count = static_cast<int>(std::min(columns, keys - first));
+    find_rows(head, block * kKeyBlock + first, count, t);
+    if (layout_.codes) quantise(k, count, mean, first, target, t);
+    std::fill(k + count, k + columns, k[0]);  // columns that nobody looks at
+    kernels_.transpose(k, static_cast<int>(columns), layout_.k_items(),
+                       target + static_cast<size_t>(first / columns) * layout_.k_panel_bytes(), columns);
+    pack_values(v, count, first, block, target + layout_.k_room());
+  }
+}
+
+// Pointers to the rows of `count` keys, and of their values, from `first`; those that are held in another type than
+// the panels' are copied.
+void KeyPanels::find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const {
+  int64_t d = layout_.d, row_bytes = d * static_cast<int64_t>(dtype_bytes(layout_.dtype));
+  std::byte* copies = t.at<std::byte>(Piece::kRowCopies, 2 * count * row_bytes);
+  const void** keys = t.at<const void*>(Piece::kPointers, count);
+  const void** values = t.at<const void*>(Piece::kMorePointers, count);
+  int64_t before = 0;
+  for (const KeyValues& s : segments_) {
+    int64_t width = s.k.dim(1), end = std::min(first + count, before + s.k.dim(0));
+    for (int64_t key = std::max(first, before); key < end; ++key, copies += 2 * row_bytes) {
+      int64_t row = key - before, element = row * width + head * d, scale_at = row * (width / d) + head;
+      keys[key - first] = as_packed(s.k, s.k_scale, element, scale_at, copies);
+      values[key - first] = as_packed(s.v, s.v_scale, element, scale_at, copies + row_bytes);
+    }
+    before += s.k.dim(0);
+  }
+}
+
+const void* KeyPanels::as_packed(const Tensor& x, const Tensor& scale, int64_t element, int64_t scale_at,
+                                 std::byte* copy) const {
+  if (x.dtype == layout_.dtype) return row_at(x, element).data;
+  Type type = type_of(layout_.dtype);
+  if (is_8bit(x.dtype)) {
+    auto decode = x.dtype == DType::kI8 ? kernels_.decode_i8 : kernels_.decode_f8;
+    decode(static_cast<const uint8_t*>(x.data) + element, layout_.d, scale.f32()[scale_at], copy, type);
+  } else {
+    kernels_.activate(row_at(x, element), layout_.d, Act::kNone, copy, type);
+  }
+  return copy;
+}
+
+// What keys have in common adds the same to all of a query's scores, which softmax does not see, but would cost every
+// key bits of its codes: it is taken off (Zhang et al. 2024, SageAttention, "smooth matrix K"). Any row would do; this
+// is the mean of some keys, the same for all blocks.
+const float* KeyPanels::middle(int64_t head, ThreadScratch& t) const {
+  float* mean = t.at<float>(Piece::kMiddle, layout_.d);
+  std::fill_n(mean, layout_.d, 0.0f);
+  int64_t count = std::min(layout_.keys, kSampledKeys);
+  const void** key = t.at<const void*>(Piece::kPointers, 1);
+  for (int64_t i = 0; i < count; ++i) {
+    find_rows(head, i * layout_.keys / count, 1, t);
+    kernels_.add({mean, Type::kF32}, {*key, type_of(layout_.dtype)}, 1.0f / static_cast<float>(count), layout_.d, mean,
+                 Type::kF32);
+  }
+  return mean;
+}
+
+// Keys from `first` of a block to codes, which the pointers point to then.
+void KeyPanels::quantise(const void** keys, int count, const float* middle, int64_t first, std::byte* block,
+                         ThreadScratch& t) const {
+  int64_t bytes = layout_.row_bytes();
+  signed char* codes = t.at<signed char>(Piece::kCodes, count * bytes);
+  int* offsets = reinterpret_cast<int*>(block + layout_.k_offsets_at()) + first;
+  float* scales = reinterpret_cast<float*>(block + layout_.k_scales_at()) + first;
+  for (int i = 0; i < count; ++i, codes += bytes) {
+    const char* soon = static_cast<const char*>(keys[std::min(i + kAhead, count - 1)]);
+    for (int64_t at = 0; at < layout_.d * 2; at += 64) __builtin_prefetch(soon + at);
+    kernels_.quantise_key({keys[i], type_of(layout_.dtype)}, middle, layout_.d, codes, scales + i, offsets + i);
+    keys[i] = codes;
+  }
+}
+
+// `count` keys' values as depth `first` and on of a block's V panels. `first` is even.
+void KeyPanels::pack_values(const void* const* rows, int count, int64_t first, int64_t block, std::byte* target) const {
+  PanelShape vs = layout_.v_shape(block);
+  bool half = layout_.dtype == DType::kBF16;
+  int64_t columns = layout_.columns, item = dtype_bytes(layout_.dtype);
+  auto part = [&](int i, int64_t column) {
+    return i < count ? static_cast<const std::byte*>(rows[i]) + column * item : nullptr;
+  };
+  for (int64_t column = 0; column < layout_.d; column += columns, target += vs.panel_bytes()) {
+    int64_t n = std::min(columns, layout_.d - column);
+    for (int i = 0; i < count; i += half ? 2 : 1) {
+      std::byte* to = target + static_cast<size_t>((first + i) * columns * item);
+      if (half) {
+        kernels_.zip(part(i, column), part(i + 1, column), n, to);
+      } else {
+        std::memcpy(to, part(i, column), static_cast<size_t>(n * item));
+        std::memset(to + n * item, 0, static_cast<size_t>((columns - n) * item));
+      }
+    }
+  }
+}
+
+}  // namespace liveavatar::cpu

@@ -1,0 +1,143 @@
+// Products of operands rounded to 8 bits, where a CPU has them and they are asked for: near those of bf16, the same for
+// any number of threads, and of every row whatever lies beside it.
+#include "core/quantise.h"
+#include "fixture.h"
+#include "ops/attention.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+
+namespace liveavatar {
+namespace {
+
+// Of the wanted values' spread.
+double rms_error(const Tensor& got, const Tensor& want) {
+  std::vector<float> a = floats(got), b = floats(want);
+  double wrong = 0, all = 1e-30;
+  for (size_t i = 0; i < a.size(); ++i) {
+    wrong += std::pow(double(a[i]) - double(b[i]), 2);
+    all += std::pow(double(b[i]), 2);
+  }
+  return std::sqrt(wrong / all);
+}
+
+class Int8ProductsTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    plain_ = make(3, false);
+    if (!plain_) GTEST_SKIP() << "this CPU lacks " << GetParam();
+    three_ = make(3, true);
+    one_ = make(1, true);
+    ASSERT_TRUE(three_->int8_products());
+  }
+  std::unique_ptr<Backend> make(int threads, bool int8_products) {
+    auto backend = make_backend("cpu", {.threads = threads, .isa = GetParam(), .int8_products = int8_products});
+    return backend.ok() ? *std::move(backend) : nullptr;
+  }
+
+  Tensor attend(Backend& backend, const Tensor& q, std::span<const KeyValues> keys, const AttentionSpec& spec) {
+    Tensor out = operands_.zeros(q.shape);
+    ops::attention(backend, q, keys, spec, out);
+    return out;
+  }
+  // Returns the error against products in bf16.
+  double compare_attention(const Tensor& q, std::span<const KeyValues> keys, const AttentionSpec& spec) {
+    Tensor got = attend(*three_, q, keys, spec), single = attend(*one_, q, keys, spec);
+    EXPECT_EQ(std::memcmp(got.data, single.data, got.bytes()), 0) << "depends on the thread count";
+    int64_t last = q.dim(0) - 1;
+    if (spec.bias.empty()) {
+      Tensor alone = attend(*three_, q.slice(last, 1), keys, spec);
+      EXPECT_EQ(std::memcmp(alone.data, got.slice(last, 1).data, alone.bytes()), 0) << "depends on its neighbours";
+    }
+    return rms_error(got, attend(*plain_, q, keys, spec));
+  }
+
+  Operands operands_;
+  std::unique_ptr<Backend> plain_, three_, one_;
+};
+
+TEST_P(Int8ProductsTest, Linear) {
+  for (auto [m, n, k] : {std::array<int64_t, 3>{1, 3, 2}, {7, 65, 33}, {101, 90, 577}, {5, 1100, 1030}}) {
+    for (DType in : {DType::kF32, DType::kBF16}) {
+      Tensor x = operands_.normal({m, k}, in), weight = operands_.normal({n, k}, DType::kF32, 0.05f);
+      LinearWeight w{.dtype = DType::kI8, .n = n, .k = k, .bias = operands_.normal({n})};
+      Tensor packed = operands_.zeros({static_cast<int64_t>(plain_->packed_linear_bytes(n, k, w.dtype))}, DType::kU8);
+      plain_->pack_linear(weight, w.dtype, packed.data);
+      w.data = packed.data;
+      Tensor got = operands_.zeros({m, n}), want = operands_.zeros({m, n}), alone = operands_.zeros({1, n});
+      ops::linear(*three_, x, w, got);
+      ops::linear(*plain_, x, w, want);
+      EXPECT_LT(rms_error(got, want), 0.015) << m << " " << n << " " << k;
+      if (k > 100) {
+        EXPECT_GT(rms_error(got, want), 0) << "8-bit products were not used";
+      }
+      ops::linear(*three_, x.slice(m - 1, 1), w, alone);
+      EXPECT_EQ(std::memcmp(alone.data, got.slice(m - 1, 1).data, alone.bytes()), 0);
+    }
+  }
+}
+
+TEST_P(Int8ProductsTest, Attention) {
+  struct {
+    int64_t queries, heads, d;
+    std::vector<int64_t> keys;
+    bool bias;
+  } cases[] = {{1, 1, 2, {30}, false},       {7, 3, 32, {5}, false},         {20, 2, 24, {700, 3, 90}, false},
+               {9, 4, 14, {33}, true},      {5, 1, 130, {515, 1}, false},   {81, 3, 40, {600, 45}, true},
+               {70, 2, 128, {1030}, false}, {259, 1, 128, {64, 448}, false}};
+  for (const auto& c : cases) {
+    int64_t width = c.heads * c.d, total = 0;
+    Tensor q = operands_.normal({c.queries, width}, DType::kBF16);
+    std::vector<KeyValues> segments;
+    for (int64_t n : c.keys) {
+      segments.push_back({operands_.normal({n, width}, DType::kBF16), operands_.normal({n, width}, DType::kBF16)});
+      total += n;
+    }
+    AttentionSpec spec{.heads = c.heads, .scale = 1.0f / std::sqrt(float(c.d))};
+    if (c.bias) spec.bias = operands_.normal({c.heads, c.queries, total});
+    EXPECT_EQ(compare_attention(q, segments, spec), 0) << "8 bits that nobody asked for";
+    spec.in_8bit = true;
+    double error = compare_attention(q, segments, spec);
+    EXPECT_LT(error, 0.015) << c.d;
+    EXPECT_GT(error, 0) << "8-bit products were not used";
+  }
+}
+
+// Eight-bit rings, and operands that have no products in 8 bits.
+TEST_P(Int8ProductsTest, AttentionToOtherTypes) {
+  const Shape shape{90, 2 * 32}, scales{90, 2};
+  const AttentionSpec spec{.heads = 2, .scale = 0.2f, .in_8bit = true};
+  Tensor q = operands_.normal({9, 64}, DType::kBF16), k = operands_.normal(shape, DType::kBF16);
+  KeyValues codes{operands_.zeros(shape, DType::kI8), operands_.zeros(shape, DType::kI8), operands_.zeros(scales),
+                  operands_.zeros(scales)};
+  ops::quantise(*plain_, k, codes.k, codes.k_scale);
+  ops::quantise(*plain_, k, codes.v, codes.v_scale);
+  const KeyValues segments[] = {codes, {k, k}};
+  double error = compare_attention(q, segments, spec);
+  EXPECT_LT(error, 0.015);
+  EXPECT_GT(error, 0);
+  Tensor wide = operands_.normal(shape);
+  const KeyValues wider[] = {{wide, wide}, {k, k}};
+  EXPECT_EQ(compare_attention(q, wider, spec), 0);
+  const KeyValues odd{k, k};
+  EXPECT_EQ(compare_attention(q, {&odd, 1}, {.heads = 64, .scale = 0.2f, .in_8bit = true}), 0);
+}
+
+// An offset that all keys share, far larger than what tells them apart, costs no bits; nor does a query of zeros
+// matter.
+TEST_P(Int8ProductsTest, AttentionToKeysFarFromZero) {
+  constexpr int64_t kKeys = 600, kD = 64;
+  Tensor q = operands_.normal({9, kD}, DType::kBF16, 3.0f), k = operands_.normal({kKeys, kD}),
+         v = operands_.normal({kKeys, kD}, DType::kBF16), shifted = operands_.zeros(k.shape, DType::kBF16);
+  Tensor offset = operands_.normal({1, kD}, DType::kF32, 30.0f);
+  for (int64_t i = 0; i < k.elements(); ++i) k.f32()[i] += offset.f32()[i % kD];
+  convert_from_f32(k.f32(), shifted.data, DType::kBF16, k.elements());
+  std::memset(q.slice(4, 1).data, 0, q.slice(4, 1).bytes());
+  const KeyValues keys{shifted, v};
+  EXPECT_LT(compare_attention(q, {&keys, 1}, {.heads = 1, .scale = 0.125f, .in_8bit = true}), 0.03);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cpu, Int8ProductsTest, ::testing::Values("avx512bf16", "amx", "amx-model"),
+                         [](const auto& test) { return isa_name(test.param); });
+
+}  // namespace
+}  // namespace liveavatar
