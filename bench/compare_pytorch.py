@@ -24,14 +24,16 @@ TARGETS = ("dit_1.3b", "dit_14b", "vae", "vae_mini", "wav2vec2", "umt5")
 SAMPLE_MS = 300  # a sample of something quicker is the median of as many runs as fill this
 SLOW_MS = 2000  # what takes longer is tried once
 DISTURBED = 0.1  # other programs' share of all CPUs, from which on a turn does not count
-TOLERANCE = {"bf16": 0.03, "f32": 1e-5}
+TOLERANCE = {"bf16": 0.03, "f32": 1e-5, "int8": 0.05}  # int8: against bf16, weights and activations
 
 
 class Engine:
     """compare_side, which waits for commands."""
 
-    def __init__(self, program, model, folder, args):
-        command = [str(program), model, str(folder), "--threads", str(args.threads), "--dtype", args.dtype]
+    def __init__(self, target, args, dtype):
+        program = pathlib.Path(args.build) / "bin/compare_side"
+        command = [str(program), target.model, str(target.folder), "--threads", str(args.threads), "--dtype", dtype]
+        self.target = target
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.description = self.answer()
 
@@ -45,6 +47,11 @@ class Engine:
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
         return self.answer()
+
+    def output(self):
+        self.ask("check")
+        values = np.fromfile(self.target.folder / "ours.f32", np.float32)
+        return torch.from_numpy(values).reshape(self.target.output_shape)
 
     def run(self, count):
         return [float(ms) for ms in self.ask(f"run {count}").split()]
@@ -99,8 +106,9 @@ def try_variants(target, ours, args):
 class Crowd:
     """What other programs take of the CPUs while something runs."""
 
-    def __init__(self, engine):
-        self.pids, self.since = (os.getpid(), engine.process.pid), None
+    def __init__(self, sides):
+        engines = [side.process.pid for side in sides if isinstance(side, Engine)]
+        self.pids, self.since = (os.getpid(), *engines), None
 
     def read(self):
         """Ticks of everybody, of us, and those that were there to be had."""
@@ -120,46 +128,62 @@ class Crowd:
         return max(0.0, (busy - own) / max(1, ticks))
 
 
-def versus(engine, rival, trial_ms, target, args):
-    """Both in turns -> their samples, and what others took of the CPUs. A turn that was disturbed is taken again, while patience lasts."""
+def versus(sides, trial_ms, target, args):
+    """Both in turns -> their samples, and what others took of the CPUs. A turn that was disturbed is taken again, while patience lasts.
+    sides: name -> engine or rival."""
     fill_ms = 0 if args.tiny else SAMPLE_MS
-    counts = [max(1, round(fill_ms / ms)) for ms in (engine.run(1)[0], trial_ms)]
-    turns, crowd = [], Crowd(engine)
+    counts = [max(1, round(fill_ms / ms)) for ms in trial_ms]
+    turns, crowd = [], Crowd(sides.values())
     for _ in range(2 * args.repeats):
         crowd.start()
-        times = [sample(side, count, target.has_base) for side, count in zip((engine, rival), counts)]
+        times = [sample(side, count, target.has_base) for side, count in zip(sides.values(), counts)]
         turns.append((crowd.share(), *times))
-        print(f"  ours {times[0]:.1f} ms, PyTorch {times[1]:.1f} ms, others {turns[-1][0]:.0%}", flush=True)
+        print("  " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in zip(sides, times)) + f", others {turns[-1][0]:.0%}", flush=True)
         if sum(share < DISTURBED for share, *_ in turns) == args.repeats:
             break
     quiet = sorted(turns, key=lambda turn: turn[0])[:args.repeats]
     return [turn[1] for turn in quiet], [turn[2] for turn in quiet], max(turn[0] for turn in quiet)
 
 
+def int8_against_bf16(target, engine, ours, args):
+    """The engine with int8 weights and products against itself -> a result as compare's, the engine in bf16 as the rival."""
+    narrow = Engine(target, args, "int8")
+    error = relative_error(target.visible(narrow.output()), target.visible(ours))
+    print(f"  int8: error {error:.1e} against bf16")
+    if error > TOLERANCE["int8"]:
+        sys.exit(f"compare_pytorch: {target.name} in int8: relative rms error {error:.1e}, more than {TOLERANCE['int8']}: nothing is timed")
+    sides = {"int8": narrow, "bf16": engine}
+    int8_ms, bf16_ms, others = versus(sides, [side.run(1)[0] for side in sides.values()], target, args)
+    narrow.close()
+    return dict(target=target.name + " int8", what=target.what, engine=narrow.description, best="the engine in bf16", error=error,
+                ours_ms=int8_ms, pytorch_ms=bf16_ms, others=others)
+
+
 def compare(name, args):
-    program = pathlib.Path(args.build) / "bin/compare_side"
+    """-> a result, or two with --int8."""
     with tempfile.TemporaryDirectory(prefix="compare_") as folder:
         target = targets.make(name, pathlib.Path(folder), args)
         print(f"{name}: {target.what}", flush=True)
-        engine = Engine(program, target.model, folder, args)
-        engine.ask("check")
-        ours = torch.from_numpy(np.fromfile(pathlib.Path(folder) / "ours.f32", np.float32)).reshape(target.output_shape)
+        engine = Engine(target, args, args.dtype)
+        ours = engine.output()
         good = try_variants(target, ours, args)
         if not good:
             sys.exit(f"compare_pytorch: {name}: no variant of PyTorch runs here")
-        result = dict(target=name, what=target.what, engine=engine.description)
+        results = [dict(target=name, what=target.what, engine=engine.description)]
         if not args.check_only:
             best = min(good, key=lambda n: good[n][1])
             rival, trial_ms = good[best]
-            ours_ms, pytorch_ms, others = versus(engine, rival, trial_ms, target, args)
+            ours_ms, pytorch_ms, others = versus({"ours": engine, "PyTorch": rival}, [engine.run(1)[0], trial_ms], target, args)
             trials_ms = {n: ms for n, (_, ms) in good.items()}
-            result.update(best=best, trials_ms=trials_ms, ours_ms=ours_ms, pytorch_ms=pytorch_ms, others=others)
+            results[0].update(best=best, trials_ms=trials_ms, ours_ms=ours_ms, pytorch_ms=pytorch_ms, others=others)
             if args.profile:
                 with torch.profiler.profile() as profile:
                     rival.call()
                 print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+            if args.int8 and target.model == "dit":
+                results.append(int8_against_bf16(target, engine, ours, args))
         engine.close()
-    return result
+    return results
 
 
 def spread(samples):
@@ -167,11 +191,12 @@ def spread(samples):
 
 
 def report(results):
-    print(f"\n{'':10} {'ours ms':>9} {'spread':>7} {'PyTorch ms':>11} {'spread':>7} {'ratio':>6} {'others':>7}  PyTorch's best")
+    width = max(10, *(len(r["target"]) for r in results))
+    print(f"\n{'':{width}} {'ours ms':>9} {'spread':>7} {'PyTorch ms':>11} {'spread':>7} {'ratio':>6} {'others':>7}  PyTorch's best")
     for r in results:
         ours, theirs = statistics.median(r["ours_ms"]), statistics.median(r["pytorch_ms"])
         r["ratio"] = theirs / ours
-        print(f"{r['target']:10} {ours:9.1f} {spread(r['ours_ms']):7.0%} {theirs:11.1f} {spread(r['pytorch_ms']):7.0%} "
+        print(f"{r['target']:{width}} {ours:9.1f} {spread(r['ours_ms']):7.0%} {theirs:11.1f} {spread(r['pytorch_ms']):7.0%} "
               f"{r['ratio']:6.2f} {r['others']:7.0%}  {r['best']}")
 
 
@@ -190,6 +215,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16", help="of both sides")
+    parser.add_argument("--int8", action="store_true", help="of dit_1.3b and dit_14b also the engine with int8 weights and products against itself in bf16")
     parser.add_argument("--variants", default="", help="only those of PyTorch's variants whose name has one of these words in it")
     parser.add_argument("--json", help="file for all samples")
     parser.add_argument("--tiny", action="store_true", help="small shapes, to see whether all of this works")
@@ -203,10 +229,12 @@ def main():
         sys.exit(f"compare_pytorch: '{unknown[0]}' is none of {', '.join(TARGETS)}")
     if not (pathlib.Path(args.build) / "bin/compare_side").exists():
         sys.exit(f"compare_pytorch: {args.build}/bin/compare_side is not there; build the target compare_side, or give --build DIR")
+    if args.int8 and args.dtype != "bf16":
+        sys.exit("compare_pytorch: --int8 is held against bf16: leave --dtype out")
     torch.set_num_threads(args.threads)
     print(f"{cpu_kind()}; {args.threads} threads, {args.dtype}, PyTorch {torch.__version__}")
     with torch.no_grad():
-        results = [compare(name, args) for name in names]
+        results = [result for name in names for result in compare(name, args)]
     if args.check_only:
         return
     report(results)

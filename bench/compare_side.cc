@@ -1,5 +1,6 @@
 // The engine's half of compare_pytorch.py: loads what that script made, runs when told to.
-//   compare_side dit|vae|audio|text FOLDER [--threads N] [--dtype bf16|f32]
+//   compare_side dit|vae|audio|text FOLDER [--threads N] [--dtype bf16|f32|int8]
+// int8 (dit only): weights in int8, products in 8 bits, the rest in bf16.
 // Commands on stdin, each answered by one line:
 //   check    runs once and writes FOLDER/ours.f32, row-major
 //   run N    runs N times: their times in ms
@@ -28,6 +29,7 @@ namespace {
 struct Setting {
   std::string folder;
   DType dtype = DType::kBF16;
+  bool int8 = false;
   Budget& budget;
   Backend& backend;
 };
@@ -60,7 +62,9 @@ class DitSide : public Side {
     auto side = std::make_unique<DitSide>();
     LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(s.folder + "/config.json"));
     LA_ASSIGN_OR_RETURN(TensorSourcePtr weights, open_tensors(s.folder + "/weights.safetensors"));
-    LA_ASSIGN_OR_RETURN(side->dit_, S2vDit::load(config, *weights, s.backend, s.budget, DitTypes(s.dtype)));
+    DitTypes types(s.dtype);
+    if (s.int8) types.weights = DType::kI8;
+    LA_ASSIGN_OR_RETURN(side->dit_, S2vDit::load(config, *weights, s.backend, s.budget, types));
     LA_ASSIGN_OR_RETURN(side->latents_, input(s, inputs, "latents"));
     side->geometry_.latent_height = side->latents_.tensor.dim(2);
     side->geometry_.latent_width = side->latents_.tensor.dim(3);
@@ -265,18 +269,21 @@ Status serve(const std::string& model, const Setting& s) {
 
 int run(int argc, char** argv) {
   if (argc < 3 || argc % 2 == 0) {
-    std::cerr << "compare_side dit|vae|audio|text FOLDER [--threads N] [--dtype bf16|f32]\n";
+    std::cerr << "compare_side dit|vae|audio|text FOLDER [--threads N] [--dtype bf16|f32|int8]\n";
     return 2;
   }
   Budget budget;
   BackendOptions options{.budget = &budget};
   DType dtype = DType::kBF16;
   for (int i = 3; i < argc; i += 2) {
-    if (std::string(argv[i]) == "--threads") options.threads = std::atoi(argv[i + 1]);
-    if (std::string(argv[i]) == "--dtype" && std::string(argv[i + 1]) == "f32") dtype = DType::kF32;
+    const std::string flag = argv[i], value = argv[i + 1];
+    if (flag == "--threads") options.threads = std::atoi(argv[i + 1]);
+    if (flag == "--dtype" && value == "f32") dtype = DType::kF32;
+    if (flag == "--dtype" && value == "int8") options.int8_products = true;
   }
   auto backend = make_backend("cpu", options);
-  Status status = backend.ok() ? serve(argv[1], {argv[2], dtype, budget, **backend}) : backend.status();
+  Status status =
+      backend.ok() ? serve(argv[1], {argv[2], dtype, options.int8_products, budget, **backend}) : backend.status();
   if (status.ok()) return 0;
   std::cerr << "compare_side: " << status.message() << "\n";
   return 1;

@@ -35,6 +35,11 @@ class Compare(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertRegex(done.stdout, r"\ndit_1.3b +[0-9.]+ +0% +[0-9.]+ +0% +[0-9.]+ +[0-9]+%  eager\n")
 
+    def test_int8_is_held_against_bf16(self):
+        done = run("--only", "dit_1.3b", "--repeats", "1", "--int8")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertRegex(done.stdout, r"\ndit_1.3b int8 +[0-9.]+ +0% +[0-9.]+ +0% +[0-9.]+ +[0-9]+%  the engine in bf16\n")
+
     def test_a_small_difference_is_seen(self):
         want = torch.linspace(-1, 1, 1000)
         self.assertEqual(compare_pytorch.relative_error(want, want), 0)
