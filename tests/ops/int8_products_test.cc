@@ -97,7 +97,7 @@ TEST_P(Int8ProductsTest, Attention) {
     EXPECT_EQ(compare_attention(q, segments, spec), 0) << "8 bits that nobody asked for";
     spec.in_8bit = true;
     double error = compare_attention(q, segments, spec);
-    EXPECT_LT(error, 0.015) << c.d;
+    EXPECT_LT(error, 0.02) << c.d;  // scores cost a hundredth, weights and values a little less each
     EXPECT_GT(error, 0) << "8-bit products were not used";
   }
 }
@@ -113,7 +113,7 @@ TEST_P(Int8ProductsTest, AttentionToOtherTypes) {
   ops::quantise(*plain_, k, codes.v, codes.v_scale);
   const KeyValues segments[] = {codes, {k, k}};
   double error = compare_attention(q, segments, spec);
-  EXPECT_LT(error, 0.015);
+  EXPECT_LT(error, 0.02);
   EXPECT_GT(error, 0);
   Tensor wide = operands_.normal(shape);
   const KeyValues wider[] = {{wide, wide}, {k, k}};

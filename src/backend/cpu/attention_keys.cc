@@ -8,7 +8,7 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kSampledKeys = 32;  // whose mean is taken for that of all
-constexpr int kAhead = 6;  // keys that are on their way from memory while one is rounded
+constexpr int kAhead = 6;             // keys that are on their way from memory while one is rounded
 
 // Where one row and head of keys or values lies; f32 and bf16 only.
 Row row_at(const Tensor& t, int64_t element) {
@@ -25,6 +25,7 @@ ScratchSizes HeadLayout::scratch() const {
   if (!codes) return s;
   s.want(Piece::kCodes, columns * row_bytes(), 1);
   s.want(Piece::kMiddle, d, sizeof(float));
+  s.want(Piece::kFactors, d, sizeof(float));
   return s;
 }
 
@@ -32,15 +33,24 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
   int64_t keys = layout_.block_keys(block), columns = layout_.columns;
   const void** k = t.at<const void*>(Piece::kPointers, columns);
   const void** v = t.at<const void*>(Piece::kMorePointers, columns);
-  const float* mean = layout_.codes ? middle(head, t) : nullptr;
+  std::byte* values = target + layout_.values_at();
+  const float *mean = nullptr, *factors = nullptr;
+  if (layout_.codes) {
+    mean = middle(head, t);
+    factors = scale_values(head, block, reinterpret_cast<float*>(target + layout_.value_scales_at()), t);
+  }
   for (int64_t first = 0; first < keys; first += columns) {
     int count = static_cast<int>(std::min(columns, keys - first));
     find_rows(head, block * kKeyBlock + first, count, t);
-    if (layout_.codes) quantise(k, count, mean, first, target, t);
+    if (layout_.codes) {
+      quantise_keys(k, count, mean, first, target, t);
+      pack_value_codes(v, count, first, block, factors, values);
+    } else {
+      pack_values(v, count, first, block, values);
+    }
     std::fill(k + count, k + columns, k[0]);  // columns that nobody looks at
-    kernels_.transpose(k, static_cast<int>(columns), layout_.k_items(),
-                       target + static_cast<size_t>(first / columns) * layout_.k_panel_bytes(), columns);
-    pack_values(v, count, first, block, target + layout_.k_room());
+    kernels_.transpose(k, static_cast<int>(columns), layout_.items(layout_.d),
+                       target + static_cast<size_t>(first / columns) * layout_.panel_bytes(layout_.d), columns);
   }
 }
 
@@ -93,12 +103,12 @@ const float* KeyPanels::middle(int64_t head, ThreadScratch& t) const {
 }
 
 // Keys from `first` of a block to codes, which the pointers point to then.
-void KeyPanels::quantise(const void** keys, int count, const float* middle, int64_t first, std::byte* block,
-                         ThreadScratch& t) const {
+void KeyPanels::quantise_keys(const void** keys, int count, const float* middle, int64_t first, std::byte* block,
+                              ThreadScratch& t) const {
   int64_t bytes = layout_.row_bytes();
   signed char* codes = t.at<signed char>(Piece::kCodes, count * bytes);
-  int* offsets = reinterpret_cast<int*>(block + layout_.k_offsets_at()) + first;
-  float* scales = reinterpret_cast<float*>(block + layout_.k_scales_at()) + first;
+  int* offsets = reinterpret_cast<int*>(block + layout_.offsets_at()) + first;
+  float* scales = reinterpret_cast<float*>(block + layout_.scales_at()) + first;
   for (int i = 0; i < count; ++i, codes += bytes) {
     const char* soon = static_cast<const char*>(keys[std::min(i + kAhead, count - 1)]);
     for (int64_t at = 0; at < layout_.d * 2; at += 64) __builtin_prefetch(soon + at);
@@ -107,15 +117,33 @@ void KeyPanels::quantise(const void** keys, int count, const float* middle, int6
   }
 }
 
-// `count` keys' values as depth `first` and on of a block's V panels. `first` is even.
+// Scales of a block's columns of values; returns what they are multiplied by.
+const float* KeyPanels::scale_values(int64_t head, int64_t block, float* scales, ThreadScratch& t) const {
+  const void** v = t.at<const void*>(Piece::kMorePointers, layout_.columns);
+  float* factors = t.at<float>(Piece::kFactors, layout_.d);
+  std::fill_n(scales, layout_.width(), 0.0f);
+  int64_t keys = layout_.block_keys(block);
+  for (int64_t first = 0; first < keys; first += layout_.columns) {
+    int count = static_cast<int>(std::min(layout_.columns, keys - first));
+    find_rows(head, block * kKeyBlock + first, count, t);
+    for (int i = 0; i < count; ++i) kernels_.largest_of({v[i], Type::kBF16}, layout_.d, scales);
+  }
+  for (int64_t i = 0; i < layout_.d; ++i) {
+    factors[i] = scales[i] > 0 ? 127.0f / scales[i] : 0.0f;
+    scales[i] /= 127.0f;
+  }
+  return factors;
+}
+
+// `count` keys' values as depth `first` and on of a block's V panels; `first` is even, of codes a multiple of four.
 void KeyPanels::pack_values(const void* const* rows, int count, int64_t first, int64_t block, std::byte* target) const {
-  PanelShape vs = layout_.v_shape(block);
   bool half = layout_.dtype == DType::kBF16;
   int64_t columns = layout_.columns, item = dtype_bytes(layout_.dtype);
+  size_t panel_bytes = layout_.panel_bytes(layout_.block_keys(block));
   auto part = [&](int i, int64_t column) {
     return i < count ? static_cast<const std::byte*>(rows[i]) + column * item : nullptr;
   };
-  for (int64_t column = 0; column < layout_.d; column += columns, target += vs.panel_bytes()) {
+  for (int64_t column = 0; column < layout_.d; column += columns, target += panel_bytes) {
     int64_t n = std::min(columns, layout_.d - column);
     for (int i = 0; i < count; i += half ? 2 : 1) {
       std::byte* to = target + static_cast<size_t>((first + i) * columns * item);
@@ -125,6 +153,20 @@ void KeyPanels::pack_values(const void* const* rows, int count, int64_t first, i
         std::memcpy(to, part(i, column), static_cast<size_t>(n * item));
         std::memset(to + n * item, 0, static_cast<size_t>((columns - n) * item));
       }
+    }
+  }
+}
+
+void KeyPanels::pack_value_codes(const void* const* rows, int count, int64_t first, int64_t block, const float* factors,
+                                 std::byte* target) const {
+  int64_t columns = layout_.columns;
+  size_t panel_bytes = layout_.panel_bytes(layout_.block_keys(block));
+  for (int64_t column = 0; column < layout_.d; column += columns, target += panel_bytes) {
+    int64_t n = std::min(columns, layout_.d - column);
+    for (int i = 0; i < count; i += 4) {
+      const void* four[4] = {};
+      for (int r = 0; r < 4 && i + r < count; ++r) four[r] = static_cast<const bf16*>(rows[i + r]) + column;
+      kernels_.quantise_values(four, n, factors + column, target + static_cast<size_t>((first + i) * columns));
     }
   }
 }

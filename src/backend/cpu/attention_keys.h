@@ -13,27 +13,34 @@ namespace liveavatar::cpu {
 
 constexpr int64_t kKeyBlock = 512;
 
-// What is packed of one head: K as panels [keys / columns] over d, V as panels [d / columns] over keys. In 8 bits K is
-// codes [d / 4][columns][4], and what kernels.h calls a key's offset and scale stands behind the panels.
+// What is packed of one head: K as panels [keys / columns] over d, V as panels [d / columns] over keys. In 8 bits the
+// panels are of codes [k / 4][columns][4]; behind them stand what kernels.h calls a key's offset and scale, and a scale
+// for each column of V.
 struct HeadLayout {
   int64_t keys = 0, d = 0, columns = 0;
   DType dtype = DType::kF32;
-  bool codes = false;  // K in 8 bits; dtype is kBF16 then
+  bool codes = false;  // in 8 bits; dtype, of what is rounded, is kBF16 then
 
   int64_t blocks() const { return (keys + kKeyBlock - 1) / kKeyBlock; }
   int64_t block_keys(int64_t block) const { return std::min(kKeyBlock, keys - block * kKeyBlock); }
-  // Bytes of a key, or of a query: of d values, or of their codes.
-  int64_t row_bytes() const { return codes ? (d + 3) / 4 * 4 : d * static_cast<int64_t>(dtype_bytes(dtype)); }
-  // A key's items of 32 bits in a panel.
-  int64_t k_items() const { return dtype == DType::kF32 ? d : (row_bytes() + 3) / 4; }
-  size_t k_panel_bytes() const { return static_cast<size_t>(k_items() * columns) * 4; }
-  size_t k_offsets_at() const { return static_cast<size_t>((kKeyBlock + columns - 1) / columns) * k_panel_bytes(); }
-  size_t k_scales_at() const { return k_offsets_at() + kKeyBlock * sizeof(int); }
-  PanelShape v_shape(int64_t block) const { return {static_cast<int>(columns), dtype, 1, block_keys(block), d, 1}; }
-  // Every block gets the room of a full one.
-  size_t k_room() const { return codes ? k_scales_at() + kKeyBlock * sizeof(float) : k_offsets_at(); }
-  size_t v_room() const { return PanelShape{static_cast<int>(columns), dtype, 1, kKeyBlock, d, 1}.bytes(); }
-  size_t block_bytes() const { return k_room() + v_room(); }
+  int64_t width() const { return (d + columns - 1) / columns * columns; }
+  // k values of a row in items of 32 bits.
+  int64_t items(int64_t k) const {
+    int64_t of_item = codes ? 4 : (dtype == DType::kBF16 ? 2 : 1);
+    return (k + of_item - 1) / of_item;
+  }
+  // Of a key, or of a query.
+  int64_t row_bytes() const { return codes ? items(d) * 4 : d * static_cast<int64_t>(dtype_bytes(dtype)); }
+  size_t panel_bytes(int64_t k) const { return static_cast<size_t>(items(k) * columns) * 4; }
+
+  // Where in a block things begin; every block gets the room of a full one.
+  size_t offsets_at() const { return static_cast<size_t>((kKeyBlock + columns - 1) / columns) * panel_bytes(d); }
+  size_t scales_at() const { return offsets_at() + kKeyBlock * sizeof(int); }
+  size_t values_at() const { return codes ? scales_at() + kKeyBlock * sizeof(float) : offsets_at(); }
+  size_t value_scales_at() const {
+    return values_at() + static_cast<size_t>(width() / columns) * panel_bytes(kKeyBlock);
+  }
+  size_t block_bytes() const { return value_scales_at() + (codes ? static_cast<size_t>(width()) * sizeof(float) : 0); }
   size_t head_bytes() const { return static_cast<size_t>(blocks()) * block_bytes(); }
   // What packing works in.
   ScratchSizes scratch() const;
@@ -51,9 +58,12 @@ class KeyPanels {
   void find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const;
   const void* as_packed(const Tensor& x, const Tensor& scale, int64_t element, int64_t scale_at, std::byte* copy) const;
   const float* middle(int64_t head, ThreadScratch& t) const;
-  void quantise(const void** keys, int count, const float* middle, int64_t first, std::byte* block,
-                ThreadScratch& t) const;
+  void quantise_keys(const void** keys, int count, const float* middle, int64_t first, std::byte* block,
+                     ThreadScratch& t) const;
+  const float* scale_values(int64_t head, int64_t block, float* scales, ThreadScratch& t) const;
   void pack_values(const void* const* rows, int count, int64_t first, int64_t block, std::byte* target) const;
+  void pack_value_codes(const void* const* rows, int count, int64_t first, int64_t block, const float* factors,
+                        std::byte* target) const;
 
   const Kernels& kernels_;
   std::span<const KeyValues> segments_;

@@ -45,10 +45,59 @@ void scale_quads(int* sums, int rows, const int* offsets, const float* scales) {
   }
 }
 
-// The same with a scale a column.
-void scale_codes(int* sums, int64_t n, const int* offsets, const float* scales) {
-  for (long c = 0; c < n; c += 16)
-    _mm512_storeu_ps(sums + c, _mm512_mul_ps(without_offset(sums + c, offsets + c), _mm512_loadu_ps(scales + c)));
+inline __mmask16 first_of(long left) { return left < 16 ? static_cast<__mmask16>((1 << left) - 1) : 0xffff; }
+
+void code_weights(CodeWeightsArgs& t) {
+  const __m512 factor = _mm512_set1_ps(t.factor * kLog2E);
+  __m512 most = _mm512_set1_ps(-__builtin_inff());
+  for (long i = 0; i < t.n; i += 16) {
+    __m512 v = _mm512_mul_ps(without_offset(t.sums + i, t.offsets + i), _mm512_loadu_ps(t.scales + i));
+    v = _mm512_mul_ps(v, factor);
+    __mmask16 there = first_of(t.n - i);
+    if (t.bias) v = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(there, t.bias + i), _mm512_set1_ps(kLog2E), v);
+    _mm512_storeu_ps(t.sums + i, v);
+    most = _mm512_mask_max_ps(most, there, most, v);
+  }
+  t.largest = _mm512_reduce_max_ps(most);
+  const Vec largest = Vec::set(t.largest);
+  __m512i total = _mm512_setzero_si512();
+  const long end = (t.n + 3) / 4 * 4;
+  for (long i = 0; i < end; i += 16) {
+    Vec p = coarse_exp2(Vec{_mm512_loadu_ps(t.sums + i)} - largest) * Vec::set(255.0f);
+    __m512i code = _mm512_maskz_cvtps_epi32(first_of(t.n - i), p.v);
+    total = _mm512_add_epi32(total, code);
+    _mm_mask_storeu_epi8(t.codes + i, first_of(end - i), _mm512_cvtepi32_epi8(code));
+  }
+  t.total = static_cast<float>(_mm512_reduce_add_epi32(total));
+}
+
+void largest_of(Row x, int64_t n, float* largest) {
+  for (long i = 0; i < n; i += Vec::kLanes) {
+    Vec v = Vec::abs(load_vec(x.data, x.type, i, n - i));
+    store_vec(Vec::max(load_f32(largest, i, n - i), v), largest, Type::kF32, i, n - i);
+  }
+}
+
+void quantise_values(const void* const* rows, int64_t n, const float* factors, void* quads) {
+  const __m512i byte = _mm512_set1_epi32(255);
+  for (long i = 0; i < LA_TILE_COLUMNS; i += 16) {
+    __m512i quad = _mm512_setzero_si512();
+    for (int r = 0; r < 4 && i < n; ++r) {
+      if (!rows[r]) continue;
+      Vec v = load_vec(rows[r], Type::kBF16, i, n - i) * load_f32(factors, i, n - i);
+      __m512i code = _mm512_and_si512(_mm512_cvtps_epi32(v.v), byte);
+      quad = _mm512_or_si512(quad, _mm512_sll_epi32(code, _mm_cvtsi32_si128(8 * r)));
+    }
+    _mm512_storeu_si512(static_cast<char*>(quads) + 4 * i, quad);
+  }
+}
+
+void add_codes(const int* sums, int64_t n, const float* scales, float factor, float shrink, float* out) {
+  for (long i = 0; i < n; i += 16) {
+    __m512 v = _mm512_mul_ps(_mm512_loadu_ps(scales + i), _mm512_set1_ps(factor));
+    v = _mm512_mul_ps(v, _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + i)));
+    _mm512_storeu_ps(out + i, _mm512_fmadd_ps(_mm512_loadu_ps(out + i), _mm512_set1_ps(shrink), v));
+  }
 }
 
 }  // namespace

@@ -86,6 +86,20 @@ struct MatrixArgs {
 constexpr int64_t kPieceItems = 16, kPieceBytes = 64;
 constexpr int kMatrixRows = 32;  // that share what is loaded of b
 
+// A row of attention's weights in 8 bits: codes = 255 * 2^(score - largest), a score (sum - offset) * scale of the key
+// * factor + bias, all in powers of two. Codes behind n, up to a whole four, are zero.
+struct CodeWeightsArgs {
+  int* sums = nullptr;  // scores as sums of codes; they are lost
+  int64_t n = 0;
+  const int* offsets = nullptr;
+  const float* scales = nullptr;
+  float factor = 1;
+  const float* bias = nullptr;  // or null; times log2(e)
+  unsigned char* codes = nullptr;
+  float largest = 0;  // out, as total: the sum of the codes
+  float total = 0;
+};
+
 struct Row {
   const void* data = nullptr;
   Type type = Type::kF32;
@@ -114,8 +128,14 @@ struct Kernels {
   void (*quads_i8)(const void* codes, int64_t k, void* quads, int* offsets) = nullptr;
   void (*quad_tile)(const QuadArgs&) = nullptr;
   void (*scale_quads)(int* sums, int rows, const int* offsets, const float* scales) = nullptr;
-  // n sums less their offsets, times their scales, as f32 in place.
-  void (*scale_codes)(int* sums, int64_t n, const int* offsets, const float* scales) = nullptr;
+  // Attention's weights and values in 8 bits.
+  void (*code_weights)(CodeWeightsArgs&) = nullptr;
+  // largest[i] = max(largest[i], |x[i]|)
+  void (*largest_of)(Row x, int64_t n, float* largest) = nullptr;
+  // Four rows of n bf16, null for zeros, times a factor a column: quads of a panel, zeros behind n.
+  void (*quantise_values)(const void* const* rows, int64_t n, const float* factors, void* quads) = nullptr;
+  // out = out * shrink + sums * scales * factor, a scale a column.
+  void (*add_codes)(const int* sums, int64_t n, const float* scales, float factor, float shrink, float* out) = nullptr;
   // A row of codes times its scale.
   void (*decode_i8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;
   void (*decode_f8)(const void* codes, int64_t n, float scale, void* out, Type out_type) = nullptr;

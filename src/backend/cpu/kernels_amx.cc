@@ -60,7 +60,10 @@ Kernels tile_kernels(const char* name) {
   k.quantise_key = quantise_key;
   k.quads_i8 = quads_i8;
   k.scale_quads = scale_quads;
-  k.scale_codes = scale_codes;
+  k.code_weights = code_weights;
+  k.largest_of = largest_of;
+  k.quantise_values = quantise_values;
+  k.add_codes = add_codes;
   return k;
 }
 

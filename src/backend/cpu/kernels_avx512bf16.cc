@@ -98,7 +98,10 @@ const Kernels* avx512bf16_kernels() {
     k.quads_i8 = quads_i8;
     k.quad_tile = quad_tile;
     k.scale_quads = scale_quads;
-    k.scale_codes = scale_codes;
+    k.code_weights = code_weights;
+    k.largest_of = largest_of;
+    k.quantise_values = quantise_values;
+    k.add_codes = add_codes;
     return k;
   }();
   return &kernels;

@@ -20,7 +20,9 @@ enum class Piece : size_t {
   kPanel,          // some k of a quantised panel, unpacked
   kCodes,          // int8 products: a row in 8 bits; a panel's keys
   kOffsets,        // and what codes around 128 add to sums
-  kMiddle,         // what a head's keys have in common
+  kMiddle,         // attention in 8 bits: what a head's keys have in common
+  kFactors,        // from a block's values to their codes
+  kValueSums,      // of a tile of queries' weights with a block's values
   kScores,         // of a tile of queries with a block of keys
   kOutput,         // of some tiles of queries
   kWeights,        // softmax's result, the second product's operand
@@ -28,7 +30,7 @@ enum class Piece : size_t {
   kNarrowWeights,  // of a narrow convolution, one for all threads as what follows
   kNarrowBias,
 };
-constexpr size_t kPieces = 15, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
+constexpr size_t kPieces = 17, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
 
 // Bytes of each piece.
 struct ScratchSizes {
