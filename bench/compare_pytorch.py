@@ -2,7 +2,7 @@
 
 A target's outputs are compared before anything is timed. The rival is the quickest of PyTorch's variants (eager or
 compiled; for the VAE also bf16 or f32, either memory layout, one or three latents at a time), found by a short trial.
-Then both sides run in turns, of which those count that other programs disturbed least.
+Then both sides run in turns, of which those count that other programs disturbed least. --ggml and --int8 add rivals.
 """
 
 import argparse
@@ -73,10 +73,23 @@ def relative_error(got, want):
     return float((got - want).double().square().mean().sqrt() / want.double().square().mean().sqrt())
 
 
-def try_variants(target, ours, args):
-    """-> name -> (rival, ms) of those that run and agree; a line for each."""
-    good, quickest = {}, float("inf")
-    for name, make in target.variants(args).items():
+class Trials:
+    """ms: of every variant by name; rival: the quickest, whose name is best."""
+
+    def __init__(self, best=None, rival=None, ms=float("inf")):
+        self.best, self.rival, self.quickest = best, rival, ms
+        self.ms = {best: ms} if best else {}
+
+    def add(self, name, rival, ms):
+        self.ms[name] = ms
+        if ms < self.quickest:
+            self.best, self.rival, self.quickest = name, rival, ms
+
+
+def try_variants(target, ours, args, variants, tolerance):
+    """-> those that run and agree; a line for each. Only the quickest is kept: a layer takes a GB or two."""
+    good = Trials()
+    for name, make in variants.items():
         try:
             rival = make()
             begin = time.perf_counter()
@@ -86,20 +99,18 @@ def try_variants(target, ours, args):
             print(f"  {name}: not possible here ({(str(e).strip() or type(e).__name__).splitlines()[0][:100]})")
             continue
         error = relative_error(target.visible(ours), target.visible(out))
-        if error > TOLERANCE[args.dtype] or error != error:
-            sys.exit(f"compare_pytorch: {target.name}, {name}: relative rms error {error:.1e}, more than "
-                     f"{TOLERANCE[args.dtype]}: nothing is timed")
+        if error > tolerance or error != error:
+            sys.exit(f"compare_pytorch: {target.name}, {name}: relative rms error {error:.1e}, more than {tolerance}: nothing is timed")
         if args.check_only:
             print(f"  {name}: error {error:.1e}")
-            good[name] = rival, 0.0
+            good.add(name, rival, 0.0)
             continue
-        if not name.startswith("eager"):  # what it is given the second time can be of another layout, and is compiled for anew
+        if not name.startswith("eager"):  # what it is given the second time can be of another layout, and is compiled for anew; ggml touches its memory first
             rival.call()
             first = rival.run(1)[0]
-        ms = first if first > min(SLOW_MS, 3 * quickest) else min(rival.run(3))
-        quickest = min(quickest, ms)
+        ms = first if first > min(SLOW_MS, 3 * good.quickest) else min(rival.run(3))
         print(f"  {name}: {ms:.1f} ms in a trial, error {error:.1e}", flush=True)
-        good[name] = rival, ms
+        good.add(name, rival, ms)
     return good
 
 
@@ -145,43 +156,52 @@ def versus(sides, trial_ms, target, args):
     return [turn[1] for turn in quiet], [turn[2] for turn in quiet], max(turn[0] for turn in quiet)
 
 
-def int8_against_bf16(target, engine, ours, args):
-    """The engine with int8 weights and products against itself -> a result as compare's, the engine in bf16 as the rival."""
+def against(label, engine, good, target, args, rivals_name):
+    """-> a result: the engine and the quickest of `good`, in turns."""
+    ours_ms, theirs_ms, others = versus({"ours": engine, rivals_name: good.rival}, [engine.run(1)[0], good.quickest], target, args)
+    return dict(target=label, what=target.what, engine=engine.description, best=good.best, trials_ms=good.ms, ours_ms=ours_ms, theirs_ms=theirs_ms,
+                others=others)
+
+
+def int8_results(target, engine, ours, args):
+    """The engine with int8 weights and products, in turns with itself in bf16 and, with --ggml, with q8_0 of ggml."""
     narrow = Engine(target, args, "int8")
-    error = relative_error(target.visible(narrow.output()), target.visible(ours))
+    output = narrow.output()
+    error = relative_error(target.visible(output), target.visible(ours))
     print(f"  int8: error {error:.1e} against bf16")
     if error > TOLERANCE["int8"]:
         sys.exit(f"compare_pytorch: {target.name} in int8: relative rms error {error:.1e}, more than {TOLERANCE['int8']}: nothing is timed")
-    sides = {"int8": narrow, "bf16": engine}
-    int8_ms, bf16_ms, others = versus(sides, [side.run(1)[0] for side in sides.values()], target, args)
+    label = target.name + " int8"
+    results = [against(label, narrow, Trials("the engine in bf16", engine, engine.run(1)[0]), target, args, "bf16")]
+    if args.ggml:
+        good = try_variants(target, output, args, target.ggml_variants(["q8_0"]), TOLERANCE["int8"])
+        results += [against(label, narrow, good, target, args, "ggml")] if good.rival else []
     narrow.close()
-    return dict(target=target.name + " int8", what=target.what, engine=narrow.description, best="the engine in bf16", error=error,
-                ours_ms=int8_ms, pytorch_ms=bf16_ms, others=others)
+    return results
 
 
 def compare(name, args):
-    """-> a result, or two with --int8."""
+    """-> results: against PyTorch, and what else was asked for."""
     with tempfile.TemporaryDirectory(prefix="compare_") as folder:
         target = targets.make(name, pathlib.Path(folder), args)
         print(f"{name}: {target.what}", flush=True)
         engine = Engine(target, args, args.dtype)
-        ours = engine.output()
-        good = try_variants(target, ours, args)
-        if not good:
+        ours, tolerance = engine.output(), TOLERANCE[args.dtype]
+        good = try_variants(target, ours, args, target.variants(args), tolerance)
+        if not good.rival:
             sys.exit(f"compare_pytorch: {name}: no variant of PyTorch runs here")
-        results = [dict(target=name, what=target.what, engine=engine.description)]
+        results = []
         if not args.check_only:
-            best = min(good, key=lambda n: good[n][1])
-            rival, trial_ms = good[best]
-            ours_ms, pytorch_ms, others = versus({"ours": engine, "PyTorch": rival}, [engine.run(1)[0], trial_ms], target, args)
-            trials_ms = {n: ms for n, (_, ms) in good.items()}
-            results[0].update(best=best, trials_ms=trials_ms, ours_ms=ours_ms, pytorch_ms=pytorch_ms, others=others)
-            if args.profile:
-                with torch.profiler.profile() as profile:
-                    rival.call()
-                print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
-            if args.int8 and target.model == "dit":
-                results.append(int8_against_bf16(target, engine, ours, args))
+            results.append(against(name, engine, good, target, args, "PyTorch"))
+        if args.profile:
+            with torch.profiler.profile() as profile:
+                good.rival.call()
+            print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+        if args.ggml and target.model == "dit":
+            good = try_variants(target, ours, args, target.ggml_variants(["bf16", "f16"]), tolerance)
+            results += [against(name, engine, good, target, args, "ggml")] if good.rival and not args.check_only else []
+        if args.int8 and target.model == "dit" and not args.check_only:
+            results += int8_results(target, engine, ours, args)
         engine.close()
     return results
 
@@ -192,11 +212,11 @@ def spread(samples):
 
 def report(results):
     width = max(10, *(len(r["target"]) for r in results))
-    print(f"\n{'':{width}} {'ours ms':>9} {'spread':>7} {'PyTorch ms':>11} {'spread':>7} {'ratio':>6} {'others':>7}  PyTorch's best")
+    print(f"\n{'':{width}} {'ours ms':>9} {'spread':>7} {'theirs ms':>10} {'spread':>7} {'ratio':>6} {'others':>7}  the best of theirs")
     for r in results:
-        ours, theirs = statistics.median(r["ours_ms"]), statistics.median(r["pytorch_ms"])
+        ours, theirs = statistics.median(r["ours_ms"]), statistics.median(r["theirs_ms"])
         r["ratio"] = theirs / ours
-        print(f"{r['target']:{width}} {ours:9.1f} {spread(r['ours_ms']):7.0%} {theirs:11.1f} {spread(r['pytorch_ms']):7.0%} "
+        print(f"{r['target']:{width}} {ours:9.1f} {spread(r['ours_ms']):7.0%} {theirs:10.1f} {spread(r['theirs_ms']):7.0%} "
               f"{r['ratio']:6.2f} {r['others']:7.0%}  {r['best']}")
 
 
@@ -216,6 +236,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16", help="of both sides")
     parser.add_argument("--int8", action="store_true", help="of dit_1.3b and dit_14b also the engine with int8 weights and products against itself in bf16")
+    parser.add_argument("--ggml", action="store_true", help="of dit_1.3b and dit_14b also ggml, by the Python package llama-cpp-python; with --int8 its q8_0 too")
     parser.add_argument("--variants", default="", help="only those of PyTorch's variants whose name has one of these words in it")
     parser.add_argument("--json", help="file for all samples")
     parser.add_argument("--tiny", action="store_true", help="small shapes, to see whether all of this works")
@@ -229,8 +250,8 @@ def main():
         sys.exit(f"compare_pytorch: '{unknown[0]}' is none of {', '.join(TARGETS)}")
     if not (pathlib.Path(args.build) / "bin/compare_side").exists():
         sys.exit(f"compare_pytorch: {args.build}/bin/compare_side is not there; build the target compare_side, or give --build DIR")
-    if args.int8 and args.dtype != "bf16":
-        sys.exit("compare_pytorch: --int8 is held against bf16: leave --dtype out")
+    if (args.int8 or args.ggml) and args.dtype != "bf16":
+        sys.exit("compare_pytorch: --int8 and --ggml are held against bf16: leave --dtype out")
     torch.set_num_threads(args.threads)
     print(f"{cpu_kind()}; {args.threads} threads, {args.dtype}, PyTorch {torch.__version__}")
     with torch.no_grad():

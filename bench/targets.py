@@ -141,6 +141,17 @@ class Dit(Target):
     def every_variant(self):
         return {"eager": self.rival, "compiled": lambda: self.rival(compiled), "tuned": lambda: self.rival(lambda m: compiled(m, True))}
 
+    def ggml_variants(self, types):
+        """name -> function that makes a Rival, weights in one of `types`."""
+
+        def rival(weights, cache):
+            import ggml_rival  # its library is looked for only by those who ask
+
+            return Rival(ggml_rival.DitLayer(self.weights, self.config, self.inputs, self.args.threads, weights, cache))
+
+        pairs = itertools.product(types, ("f16", "f32"))
+        return {f"ggml {weights}, keys {cache}": lambda pair=(weights, cache): rival(*pair) for weights, cache in pairs}
+
 
 class Vae(Target):
     model = "vae"

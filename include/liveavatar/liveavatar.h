@@ -27,7 +27,7 @@ struct EngineOptions {
   std::string dtype = "bf16";      // "bf16" or "f32"
   std::string weights_dtype;       // of the video model's large matrices: "bf16", "int8", "fp8", "q4"; empty: dtype
   std::string kv_dtype;            // of its keys and values: "bf16", "int8", "fp8"; empty: dtype
-  bool int8_products = false;      // int8 weights times activations rounded to 8 bits, where the CPU can; else in bf16
+  bool int8_products = false;      // with int8 weights: both operands of products in 8 bits, where the CPU can
   int threads = 0;                 // 0: as many as this process may use
   size_t memory_budget_bytes = 0;  // 0: no limit. What would not fit is kOutOfMemory before a weight is read
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget

@@ -68,7 +68,7 @@ CLI::Option* add_kv_dtype(CLI::App& app, std::string& value) {
 CLI::Option* add_int8_products(CLI::App& app, bool& value) {
   return app.add_flag(
       "--int8_products", value,
-      "With --weights_dtype int8: activations are rounded to 8 bits too where the CPU multiplies bytes\n"
+      "With --weights_dtype int8: activations and attention in 8 bits too where the CPU multiplies bytes\n"
       "(AVX512-BF16 with VNNI, or AMX); faster, see docs/quantisation.md");
 }
 

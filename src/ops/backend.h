@@ -70,8 +70,9 @@ class Backend {
 struct BackendOptions {
   int threads = 0;  // 0: all this process may use
   std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16|amx (env LIVEAVATAR_ISA when empty)
-  // int8 weights multiply activations rounded to 8 bits row by row, where the CPU can (AVX512-BF16 with VNNI, or AMX):
-  // about twice as fast, an error of 1% (docs/quantisation.md). Elsewhere they are unpacked to bf16.
+  // int8 weights multiply activations rounded to 8 bits row by row, and attention that allows it (AttentionSpec) is of
+  // 8-bit operands, where the CPU can (AVX512-BF16 with VNNI, or AMX): up to twice as fast, an error of 1 to 2%
+  // (docs/quantisation.md). Elsewhere codes are unpacked to bf16.
   bool int8_products = false;
   Budget* budget = nullptr;  // scratch is charged here (Tenant::kRuntime); must outlive the backend
 };

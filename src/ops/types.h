@@ -61,7 +61,7 @@ struct AttentionSpec {
   int64_t heads = 1;
   float scale = 1.0f;
   Tensor bias;           // optional f32 [heads, Lq, Lk of all segments], added to scale * q.k
-  bool in_8bit = false;  // q.k may be of values rounded to 8 bits, where Backend::int8_products(); operands in bf16
+  bool in_8bit = false;  // operands in bf16 may be rounded to 8 bits, where Backend::int8_products()
 };
 
 // The largest ops that somebody will ask for: what a backend makes its scratch by.

@@ -47,26 +47,43 @@ void scale_quads(int* sums, int rows, const int* offsets, const float* scales) {
 
 inline __mmask16 first_of(long left) { return left < 16 ? static_cast<__mmask16>((1 << left) - 1) : 0xffff; }
 
-void code_weights(CodeWeightsArgs& t) {
+// Scores in place, as f32: of a key less the row's factor, which the exponential takes on, unless bias or sign forbids.
+inline float scores_of(const CodeWeightsArgs& t, bool as_they_are) {
   const __m512 factor = _mm512_set1_ps(t.factor * kLog2E);
   __m512 most = _mm512_set1_ps(-__builtin_inff());
-  for (long i = 0; i < t.n; i += 16) {
+  auto score = [&](long i, __mmask16 there) {
     __m512 v = _mm512_mul_ps(without_offset(t.sums + i, t.offsets + i), _mm512_loadu_ps(t.scales + i));
-    v = _mm512_mul_ps(v, factor);
-    __mmask16 there = first_of(t.n - i);
+    if (!as_they_are) v = _mm512_mul_ps(v, factor);
     if (t.bias) v = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(there, t.bias + i), _mm512_set1_ps(kLog2E), v);
     _mm512_storeu_ps(t.sums + i, v);
-    most = _mm512_mask_max_ps(most, there, most, v);
-  }
-  t.largest = _mm512_reduce_max_ps(most);
-  const Vec largest = Vec::set(t.largest);
+    return v;
+  };
+  long i = 0;
+  for (; i + 16 <= t.n; i += 16) most = _mm512_max_ps(most, score(i, 0xffff));
+  if (__mmask16 there = first_of(t.n - i); i < t.n) most = _mm512_mask_max_ps(most, there, most, score(i, there));
+  return _mm512_reduce_max_ps(most);
+}
+
+void code_weights(CodeWeightsArgs& t) {
+  constexpr float kLog2Of255 = 7.99435344f;
+  const bool as_they_are = !t.bias && t.factor >= 0;
+  const float factor = as_they_are ? t.factor * kLog2E : 1.0f;
+  t.largest = scores_of(t, as_they_are) * factor;
+  const Vec scale = Vec::set(factor), shift = Vec::set(kLog2Of255 - t.largest);
   __m512i total = _mm512_setzero_si512();
-  const long end = (t.n + 3) / 4 * 4;
-  for (long i = 0; i < end; i += 16) {
-    Vec p = coarse_exp2(Vec{_mm512_loadu_ps(t.sums + i)} - largest) * Vec::set(255.0f);
-    __m512i code = _mm512_maskz_cvtps_epi32(first_of(t.n - i), p.v);
+  auto code_of = [&](long i) {
+    return _mm512_cvtps_epi32(coarse_exp2(Vec::fma({_mm512_loadu_ps(t.sums + i)}, scale, shift)).v);
+  };
+  long i = 0;
+  for (; i + 16 <= t.n; i += 16) {
+    __m512i code = code_of(i);
     total = _mm512_add_epi32(total, code);
-    _mm_mask_storeu_epi8(t.codes + i, first_of(end - i), _mm512_cvtepi32_epi8(code));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(t.codes + i), _mm512_cvtusepi32_epi8(code));
+  }
+  if (i < t.n) {
+    __m512i code = _mm512_maskz_mov_epi32(first_of(t.n - i), code_of(i));
+    total = _mm512_add_epi32(total, code);
+    _mm_mask_storeu_epi8(t.codes + i, first_of((t.n + 3) / 4 * 4 - i), _mm512_cvtusepi32_epi8(code));
   }
   t.total = static_cast<float>(_mm512_reduce_add_epi32(total));
 }

@@ -11,6 +11,7 @@ namespace liveavatar::cpu {
 namespace {
 
 constexpr int64_t kStretch = 512;           // k that a quantised panel is unpacked for at once
+constexpr int64_t kCodeStretch = 1536;      // k of codes for products in 8 bits: so their sums are seldom put away
 constexpr int64_t kBlockRows = 16 * kRows;  // rows that one piece of work takes through a panel while it is in cache
 constexpr int64_t kCodeRows = 64 * kRows;   // of codes: unpacking the panel's costs more beside their products
 
@@ -25,6 +26,7 @@ ScratchSizes CpuBackend::linear_scratch(int64_t k) const {
   s.want(Piece::kPanel, kStretch * kernels_.columns, sizeof(bf16));
   s.want(Piece::kSums, kBlockRows * kernels_.columns, sizeof(float));
   if (!int8_products_ || kernels_.matrix_i8) return s;
+  s.want(Piece::kPanel, kCodeStretch * kernels_.columns, 1);
   s.want(Piece::kSums, kCodeRows * kernels_.columns, sizeof(float));
   s.want(Piece::kOffsets, kernels_.columns, sizeof(int));
   return s;
@@ -92,7 +94,7 @@ void CpuBackend::run_quantised(const Product& p, int64_t first, int64_t last, in
 void CpuBackend::run_codes(const Product& p, const Tile& t, const RowCodes& rows, ThreadScratch& scratch) {
   const PanelShape& s = p.shape;
   const char* codes = static_cast<const char*>(p.panel(t.panel)) + s.scale_bytes();
-  std::byte* quads = scratch.at<std::byte>(Piece::kPanel, kStretch * s.columns);
+  std::byte* quads = scratch.at<std::byte>(Piece::kPanel, kCodeStretch * s.columns);
   int* sums = scratch.at<int>(Piece::kSums, t.rows * s.columns);
   int* offsets = scratch.at<int>(Piece::kOffsets, s.columns);
   std::fill_n(offsets, s.columns, 0);
@@ -101,8 +103,8 @@ void CpuBackend::run_codes(const Product& p, const Tile& t, const RowCodes& rows
   args.stride = rows.stride;
   args.b = quads;
   args.sums_stride = s.columns;
-  for (int64_t k = 0; k < s.k; k += kStretch) {
-    int64_t depth = std::min(kStretch, s.k - k);
+  for (int64_t k = 0; k < s.k; k += kCodeStretch) {
+    int64_t depth = std::min(kCodeStretch, s.k - k);
     kernels_.quads_i8(codes + s.codes_bytes(k), depth, quads, offsets);
     args.quads = (depth + 3) / 4;
     args.more = k > 0;
