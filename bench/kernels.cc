@@ -172,6 +172,13 @@ void add_dit(Registry& registry, const DitShape& s) {
   double attention = 4.0 * static_cast<double>(s.tokens * s.keys * s.dim);
   registry.add(name + "/attention_ring", {attention, 0}, ring_of(s));
   registry.add(name + "/attention_ring_i8_products", {attention, 0}, ring_of(s), true);
+  // Loading: f32 in, the packed form out.
+  registry.add(name + "/pack_qkvo", {0, 6.0 * static_cast<double>(s.dim * s.dim)}, [s](Operands& o) {
+    Tensor weight = o.tensor({s.dim, s.dim}, DType::kF32);
+    auto bytes = static_cast<int64_t>(o.backend().packed_linear_bytes(s.dim, s.dim, DType::kBF16));
+    Tensor packed = o.tensor({bytes / 2}, DType::kBF16);
+    return [=, &o] { o.backend().pack_linear(weight, DType::kBF16, packed.data); };
+  });
   registry.add(name + "/layer_norm", {0, 6.0 * static_cast<double>(s.tokens * s.dim)}, [s](Operands& o) {
     Tensor x = o.tensor({s.tokens, s.dim}, DType::kF32), out = o.tensor({s.tokens, s.dim}, DType::kBF16);
     Modulation m{o.tensor({1, s.dim}, DType::kF32), o.tensor({1, s.dim}, DType::kF32)};

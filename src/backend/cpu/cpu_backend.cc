@@ -25,13 +25,16 @@ size_t CpuBackend::packed_linear_bytes(int64_t n, int64_t k, DType dtype) const 
   return PanelShape{kernels_.columns, dtype, 1, k, n, 1}.bytes();
 }
 void CpuBackend::pack_linear(const Tensor& weight, DType dtype, void* target) const {
-  pack(weight, {kernels_.columns, dtype, 1, weight.dim(1), weight.dim(0), 1}, target);
+  const PanelShape shape{kernels_.columns, dtype, 1, weight.dim(1), weight.dim(0), 1};
+  pool_.parallel_for(shape.panels(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) pack_panel(kernels_, weight, shape, i, target);
+  });
 }
 size_t CpuBackend::packed_conv_bytes(const ConvWeight& shape) const {
   return panel_shape(shape, kernels_.columns).bytes();
 }
 void CpuBackend::pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const {
-  pack(weight, panel_shape(shape, kernels_.columns), target);
+  cpu::pack_conv(weight, panel_shape(shape, kernels_.columns), target);
 }
 
 // Rows in chunks of some thousand elements: large enough to be worth a hand-over.

@@ -140,7 +140,7 @@ class CpuBackend : public Backend {
   IsaChoice isa_;
   const Kernels& kernels_;
   bool int8_products_;  // and the CPU can
-  ThreadPool pool_;
+  mutable ThreadPool pool_;  // packs, too
   Budget outside_;  // for ops that nobody reserved for, and backends without a budget
   Budget& budget_;
   Scratch scratch_;

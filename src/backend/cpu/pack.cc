@@ -28,12 +28,34 @@ void pack_row_q4(const PanelShape& s, const float* values, int64_t column, std::
   }
 }
 
-void pack_quantised(const Tensor& weight, const PanelShape& s, void* target) {
+void pack_quantised(const Tensor& rows, const PanelShape& s, std::byte* panel) {
   std::vector<float> values(static_cast<size_t>(s.k));
-  for (int64_t n = 0; n < s.n; ++n) {
-    std::byte* panel = static_cast<std::byte*>(target) + static_cast<size_t>(n / s.columns) * s.panel_bytes();
-    convert_to_f32(weight.slice(n, 1).data, weight.dtype, values.data(), s.k);
-    (s.dtype == DType::kQ4 ? pack_row_q4 : pack_row_8bit)(s, values.data(), n % s.columns, panel);
+  for (int64_t i = 0; i < rows.dim(0); ++i) {
+    convert_to_f32(rows.slice(i, 1).data, rows.dtype, values.data(), s.k);
+    (s.dtype == DType::kQ4 ? pack_row_q4 : pack_row_8bit)(s, values.data(), i, panel);
+  }
+}
+
+// Some k of all rows at a time, converted, then turned as vectors.
+void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s, std::byte* panel) {
+  constexpr int64_t kDepth = 128, kMostColumns = 64;
+  alignas(64) std::byte staged[kMostColumns][kDepth * sizeof(float)];
+  const void* pointers[kMostColumns];
+  Type from = rows.dtype == DType::kF32 ? Type::kF32 : Type::kBF16,
+       to = s.dtype == DType::kF32 ? Type::kF32 : Type::kBF16;
+  int64_t of_item = to == Type::kF32 ? 1 : 2, bytes = 4 / of_item;
+  std::memset(staged, 0, sizeof(staged));  // columns that are not there
+  for (int64_t i = 0; i < s.columns; ++i) pointers[i] = staged[i];
+  for (int64_t k = 0; k < s.k; k += kDepth) {
+    int64_t depth = std::min(kDepth, s.k - k), items = (depth + of_item - 1) / of_item;
+    for (int64_t i = 0; i < rows.dim(0); ++i) {
+      const char* row =
+          static_cast<const char*>(rows.data) + static_cast<size_t>(i * s.k + k) * dtype_bytes(rows.dtype);
+      kernels.activate({row, from}, depth, Act::kNone, staged[i], to);
+      std::memset(staged[i] + depth * bytes, 0, static_cast<size_t>(items * 4 - depth * bytes));  // the odd one's pair
+    }
+    kernels.transpose(pointers, s.columns, items, panel, s.columns);
+    panel += items * s.columns * 4;
   }
 }
 
@@ -47,9 +69,16 @@ PanelShape panel_shape(const ConvWeight& w, int columns) {
       w.groups};
 }
 
-void pack(const Tensor& weight, const PanelShape& s, void* target) {
-  std::memset(target, 0, s.bytes());  // of columns behind the last all scales are zero
-  if (is_quantised(s.dtype)) return pack_quantised(weight, s, target);
+void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& s, int64_t panel, void* target) {
+  const Tensor rows = weight.slice(panel * s.columns, std::min<int64_t>(s.columns, s.n - panel * s.columns));
+  std::byte* to = static_cast<std::byte*>(target) + static_cast<size_t>(panel) * s.panel_bytes();
+  if (!is_quantised(s.dtype)) return pack_floats(kernels, rows, s, to);
+  std::memset(to, 0, s.panel_bytes());  // of columns behind the last all scales are zero
+  pack_quantised(rows, s, to);
+}
+
+void pack_conv(const Tensor& weight, const PanelShape& s, void* target) {
+  std::memset(target, 0, s.bytes());
   auto value = [&weight](int64_t i) {
     return weight.dtype == DType::kF32 ? static_cast<const float*>(weight.data)[i]
                                        : to_f32(static_cast<const bf16*>(weight.data)[i]);

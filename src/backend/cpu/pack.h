@@ -8,6 +8,7 @@
 //   q4:     for 32 k: scales bf16 [columns], then [16][columns] bytes, the even k in the low half
 #pragma once
 
+#include "backend/cpu/kernels.h"
 #include "core/quantise.h"
 #include "ops/types.h"
 
@@ -39,7 +40,10 @@ struct PanelShape {
 PanelShape panel_shape(const LinearWeight& w, int columns);
 PanelShape panel_shape(const ConvWeight& w, int columns);
 
-// weight: [groups * n][k][taps] (a linear weight has taps = 1), f32 or bf16, row-major; quantised: [n][k].
-void pack(const Tensor& weight, const PanelShape& shape, void* target);
+// A convolution's weight: [groups * n][k][taps], f32 or bf16, row-major.
+void pack_conv(const Tensor& weight, const PanelShape& shape, void* target);
+
+// One panel of a linear weight, [n][k], f32 or bf16.
+void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& shape, int64_t panel, void* target);
 
 }  // namespace liveavatar::cpu
