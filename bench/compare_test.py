@@ -1,5 +1,6 @@
 """compare_test.py BUILD_DIR: compare_pytorch.py at small shapes, where both sides must agree."""
 
+import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -39,6 +40,13 @@ class Compare(unittest.TestCase):
         done = run("--only", "dit_1.3b", "--repeats", "1", "--int8")
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertRegex(done.stdout, r"\ndit_1.3b int8 +[0-9.]+ +0% +[0-9.]+ +0% +[0-9.]+ +[0-9]+%  the engine in bf16\n")
+
+    @unittest.skipIf(importlib.util.find_spec("llama_cpp") is None, "llama-cpp-python is not there")
+    def test_ggml_agrees(self):
+        done = run("--only", "dit_1.3b", "--repeats", "1", "--ggml", "--int8")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(done.stdout.count("\n  ggml "), 6)  # of two types of weights and of q8_0, with two of keys
+        self.assertRegex(done.stdout, r"\ndit_1.3b int8 .*  ggml q8_0, keys f")
 
     def test_a_small_difference_is_seen(self):
         want = torch.linspace(-1, 1, 1000)
