@@ -2,12 +2,13 @@
 
 #include <sys/mman.h>
 
+#include "core/rounding.h"
+
 namespace liveavatar {
 
 namespace {
 
 constexpr size_t kAlignment = 64;
-size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 std::string mib(size_t bytes) { return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB"; }
 

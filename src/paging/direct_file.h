@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "core/rounding.h"
 #include "core/status.h"
 
 namespace liveavatar {
@@ -15,7 +16,7 @@ namespace liveavatar {
 class DirectFile {
  public:
   static constexpr size_t kAlign = 4096;  // of offsets, sizes and memory
-  static constexpr uint64_t round_up(uint64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+  static constexpr uint64_t round_up(uint64_t bytes) { return liveavatar::round_up(bytes, kAlign); }
   using Pread = ssize_t (*)(int, void*, size_t, off_t);         // ::pread, or a test's
   using Pwrite = ssize_t (*)(int, const void*, size_t, off_t);  // ::pwrite, or a test's
 

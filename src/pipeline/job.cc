@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/rounding.h"
+
 namespace liveavatar {
 
 Status check_job(const Job& job) {
@@ -38,8 +40,8 @@ JobPlan plan_job(const Job& job, const Image& portrait, const AudioFeatures& voi
   int64_t frames = past_voice ? voice.clips() * plan.clip_frames : voice.voice_frames();
   if (job.num_clip > 0) frames = std::min(frames, job.num_clip * plan.clip_frames);
   plan.info.frames = std::max<int64_t>(frames, 1);
-  plan.info.blocks = (plan.info.frames + kBlockFrames - 1) / kBlockFrames;
-  plan.info.clips = (plan.info.frames + plan.clip_frames - 1) / plan.clip_frames;
+  plan.info.blocks = ceil_div(plan.info.frames, kBlockFrames);
+  plan.info.clips = ceil_div(plan.info.frames, plan.clip_frames);
   return plan;
 }
 

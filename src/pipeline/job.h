@@ -5,6 +5,7 @@
 #include <span>
 
 #include "core/memory.h"
+#include "core/rounding.h"
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
 #include "models/wav2vec2/audio_features.h"
@@ -16,9 +17,7 @@ constexpr int64_t kHeldFrames =
     3;  // the first frames after the still portrait are not shown; the fourth is held instead
 
 // Frames a clip: infer_frames rounded up to whole blocks.
-constexpr int64_t clip_frames(int64_t infer_frames) {
-  return (infer_frames + kBlockFrames - 1) / kBlockFrames * kBlockFrames;
-}
+constexpr int64_t clip_frames(int64_t infer_frames) { return round_up(infer_frames, kBlockFrames); }
 
 // Where a run can be watched or steered: golden_check and tests. All optional.
 struct RunHooks {

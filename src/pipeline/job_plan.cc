@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/rounding.h"
 #include "media/audio.h"
 #include "pipeline/dit_source.h"
 #include "plan/cures.h"
@@ -62,7 +63,7 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   request.clip_frames = clip_frames(job.infer_frames);
   int64_t frames = static_cast<int64_t>(std::ceil(seconds * double(kFps)));
   if (job.num_clip > 0) frames = std::min(frames, job.num_clip * request.clip_frames);
-  request.blocks = std::max<int64_t>(1, (frames + kBlockFrames - 1) / kBlockFrames);
+  request.blocks = std::max<int64_t>(1, ceil_div(frames, kBlockFrames));
   request.steps = job.sample_steps;
   request.online_decode = job.online_decode;
   request.schedule = job.schedule;

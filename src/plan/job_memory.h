@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/rounding.h"
 #include "models/s2v_dit/state.h"
 #include "models/wan_vae/config.h"
 #include "ops/backend.h"
@@ -26,7 +27,7 @@ size_t video_writer_bytes(int64_t height, int64_t width);
 
 // Turns (each layer run once for all blocks in flight) between the beginnings of two blocks: as many as there are
 // steps, and nothing overlaps; one, and every step has a block.
-constexpr int64_t turns_between_blocks(int64_t steps, int64_t in_flight) { return (steps + in_flight - 1) / in_flight; }
+constexpr int64_t turns_between_blocks(int64_t steps, int64_t in_flight) { return ceil_div(steps, in_flight); }
 // Of `blocks` blocks from the first's beginning to the last's end.
 constexpr int64_t turns_of(int64_t blocks, int64_t steps, int64_t in_flight) {
   return (blocks - 1) * turns_between_blocks(steps, in_flight) + steps;

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/rounding.h"
 #include "weights/file.h"
 #include "weights/gguf_blocks.h"
 #include "weights/tensor_source.h"
@@ -242,7 +243,7 @@ Status GgufSource::open() {
   if (alignment_ == 0 || (alignment_ & (alignment_ - 1)) != 0 || alignment_ > (1u << 20))
     return broken("general.alignment " + std::to_string(alignment_) + " is no power of two");
   for (uint64_t i = 0; i < tensors; ++i) LA_RETURN_IF_ERROR(read_tensor());
-  return place((reader_.at() + alignment_ - 1) / alignment_ * alignment_);
+  return place(round_up(reader_.at(), alignment_));
 }
 
 Status GgufSource::read_part(const std::string& name, TensorPart part, void* target) const {
@@ -257,7 +258,7 @@ Status GgufSource::read_part(const std::string& name, TensorPart part, void* tar
   float values[kLargestGgufBlock];
   float* to = static_cast<float*>(target);
   int64_t at_once = static_cast<int64_t>(raw.size() / type.block_bytes), end = part.first + part.count;
-  int64_t last_block = (end + type.block_values - 1) / type.block_values;
+  int64_t last_block = ceil_div(end, type.block_values);
   for (int64_t block = part.first / type.block_values; block < last_block; block += at_once) {
     int64_t count = std::min(at_once, last_block - block);
     LA_RETURN_IF_ERROR(file_->read(entry.offset + static_cast<uint64_t>(block) * type.block_bytes, raw.data(),

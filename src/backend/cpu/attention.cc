@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "backend/cpu/attention_tiles.h"
+#include "core/rounding.h"
 
 namespace liveavatar::cpu {
 namespace {
@@ -15,7 +16,7 @@ constexpr int64_t kScoreStride = kKeyBlock + 16, kWeightStride = kKeyBlock + 32;
 }  // namespace
 
 int64_t Attention::queries_bytes(const Kernels& kernels, const HeadLayout& layout) {
-  int64_t pieces = (layout.row_bytes() + kPieceBytes - 1) / kPieceBytes;
+  int64_t pieces = ceil_div(layout.row_bytes(), kPieceBytes);
   return tile_rows(kernels, layout) * (on_unit(kernels, layout) ? pieces * kPieceBytes : layout.row_bytes());
 }
 
@@ -132,7 +133,7 @@ namespace {
 
 // Whole tiles, many for the caches' sake, few enough that every thread has some pieces of work.
 int64_t queries_at_once(int64_t queries, int64_t rows, int64_t heads, int threads) {
-  int64_t tiles = (queries + rows - 1) / rows;
+  int64_t tiles = ceil_div(queries, rows);
   return std::clamp<int64_t>(tiles * heads / (threads * kJobsPerThread), 1, Attention::kMostTiles) * rows;
 }
 
@@ -192,7 +193,7 @@ void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments,
   for (int64_t head = 0; head < spec.heads; head += at_once) {
     int64_t count = std::min(at_once, spec.heads - head);
     int64_t queries = queries_at_once(q.dim(0), Attention::tile_rows(kernels_, layout), count, pool_.threads());
-    int64_t parts = (q.dim(0) + queries - 1) / queries;
+    int64_t parts = ceil_div(q.dim(0), queries);
     pool_.parallel_for(count * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         std::byte* target = packed_.data() + static_cast<size_t>(i) * layout.block_bytes();

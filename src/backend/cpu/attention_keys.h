@@ -7,6 +7,7 @@
 
 #include "backend/cpu/pack.h"
 #include "backend/cpu/scratch.h"
+#include "core/rounding.h"
 #include "ops/types.h"
 
 namespace liveavatar::cpu {
@@ -21,20 +22,20 @@ struct HeadLayout {
   DType dtype = DType::kF32;
   bool codes = false;  // in 8 bits; dtype, of what is rounded, is kBF16 then
 
-  int64_t blocks() const { return (keys + kKeyBlock - 1) / kKeyBlock; }
+  int64_t blocks() const { return ceil_div(keys, kKeyBlock); }
   int64_t block_keys(int64_t block) const { return std::min(kKeyBlock, keys - block * kKeyBlock); }
-  int64_t width() const { return (d + columns - 1) / columns * columns; }
+  int64_t width() const { return round_up(d, columns); }
   // k values of a row in items of 32 bits.
   int64_t items(int64_t k) const {
     int64_t of_item = codes ? 4 : (dtype == DType::kBF16 ? 2 : 1);
-    return (k + of_item - 1) / of_item;
+    return ceil_div(k, of_item);
   }
   // Of a key, or of a query.
   int64_t row_bytes() const { return codes ? items(d) * 4 : d * static_cast<int64_t>(dtype_bytes(dtype)); }
   size_t panel_bytes(int64_t k) const { return static_cast<size_t>(items(k) * columns) * 4; }
 
   // Where in a block things begin; every block gets the room of a full one.
-  size_t offsets_at() const { return static_cast<size_t>((kKeyBlock + columns - 1) / columns) * panel_bytes(d); }
+  size_t offsets_at() const { return static_cast<size_t>(ceil_div(kKeyBlock, columns)) * panel_bytes(d); }
   size_t scales_at() const { return offsets_at() + kKeyBlock * sizeof(int); }
   size_t values_at() const { return codes ? scales_at() + kKeyBlock * sizeof(float) : offsets_at(); }
   size_t value_scales_at() const {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/rounding.h"
+
 namespace liveavatar::cpu {
 
 namespace {
@@ -193,9 +195,9 @@ void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& 
   const Convolution c(Staging(size, unit, half), p, g, size);
   if (!unit && is_narrow(c)) return narrow_conv(c);
   scratch_.lay_out(c.scratch(kernels_.columns), outside_);
-  int64_t a_line = (width + c.stretch - 1) / c.stretch;
+  int64_t a_line = ceil_div(width, c.stretch);
   int64_t at_once = std::clamp<int64_t>(lines * a_line / (pool_.threads() * kJobsPerThread), 1, c.at_once);
-  pool_.parallel_for((lines + at_once - 1) / at_once * a_line, 1, [&](int64_t begin, int64_t end, int thread) {
+  pool_.parallel_for(ceil_div(lines, at_once) * a_line, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
       int64_t line = job / a_line * at_once, first = job % a_line * c.stretch;
       run_stretch(c, {line, std::min(at_once, lines - line), first, std::min(c.stretch, width - first)},

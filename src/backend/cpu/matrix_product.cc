@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/product.h"
+#include "core/rounding.h"
 
 namespace liveavatar::cpu {
 
@@ -15,10 +16,8 @@ namespace {
 constexpr int64_t kBlockRows = 288, kGroupPanels = 12, kStretchItems = 256;  // of a 2 MiB L2 and a 48 KiB L1 cache
 constexpr int64_t kLeastBytes = 4 << 20, kLeastCodes = 256 << 10;            // for rows that are laid out
 
-int64_t parts(int64_t n, int64_t size) { return (n + size - 1) / size; }
-
 // n in so many nearly equal parts, each a multiple of `step` but the last.
-int64_t even_part(int64_t n, int64_t count, int64_t step) { return parts(parts(n, count), step) * step; }
+int64_t even_part(int64_t n, int64_t count, int64_t step) { return round_up(ceil_div(n, count), step); }
 
 }  // namespace
 
@@ -32,7 +31,7 @@ struct CpuBackend::MatrixProduct {
   std::byte* laid_out = nullptr;  // block after block: [pieces][rows of the block][64]
   float* scales = nullptr;        // of codes, a row each
 
-  int64_t pieces() const { return parts(items, kPieceItems); }
+  int64_t pieces() const { return ceil_div(items, kPieceItems); }
   int64_t row_bytes() const { return pieces() * kPieceBytes; }
   int64_t item_k() const { return codes ? 4 : 2; }
   int64_t rows_of(int64_t block) const { return std::min(block_rows, rows - block * block_rows); }
@@ -59,7 +58,7 @@ ScratchSizes CpuBackend::matrix_scratch(int64_t k) const {
   s.want(Piece::kSums, kGroupPanels * kBlockRows * kernels_.columns, sizeof(float));
   s.want(Piece::kPanel, kStretchItems * kernels_.columns, 4);
   s.want(Piece::kOffsets, kGroupPanels * kernels_.columns, sizeof(int));
-  if (int8_products_) s.want(Piece::kCodes, parts(k, 4) * 4, 1);
+  if (int8_products_) s.want(Piece::kCodes, round_up(k, 4), 1);
   return s;
 }
 
@@ -104,7 +103,7 @@ void CpuBackend::run_block(const MatrixProduct& m, int64_t block, int64_t group,
     args.a = &a;
     args.items = std::min(kStretchItems, m.items - item);
     args.more = item > 0;
-    int64_t rows_bytes = parts(args.items, kPieceItems) * args.piece_bytes;
+    int64_t rows_bytes = ceil_div(args.items, kPieceItems) * args.piece_bytes;
     for (int64_t i = 0; i < panels; ++i) {
       args.columns = m.p.wanted_columns(first + i);
       args.b = matrix_panel(m, first + i, item, offsets + i * s.columns, scratch);
@@ -131,7 +130,7 @@ void CpuBackend::run_pass(const MatrixProduct& m) {
     for (int64_t row = begin; row < end; ++row) lay_out_row(m, row, scratch_.of(thread));
   });
   // One group's panels go through all blocks before the next group's, while the L3 cache still has them.
-  int64_t blocks = parts(m.rows, m.block_rows), groups = parts(m.p.shape.panels(), m.group_panels);
+  int64_t blocks = ceil_div(m.rows, m.block_rows), groups = ceil_div(m.p.shape.panels(), m.group_panels);
   pool_.parallel_for(blocks * groups, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) run_block(m, job % blocks, job / blocks, scratch_.of(thread));
   });
@@ -140,15 +139,15 @@ void CpuBackend::run_pass(const MatrixProduct& m) {
 void CpuBackend::matrix_product(const Product& p) {
   MatrixProduct m{p};
   m.codes = int8_products_ && p.shape.dtype == DType::kI8;
-  m.items = parts(p.shape.k, m.item_k());
+  m.items = ceil_div(p.shape.k, m.item_k());
   have_packed(laid_out_bytes(0));
   int64_t a_row = m.row_bytes() + (m.codes ? static_cast<int64_t>(sizeof(float)) : 0);
   int64_t fitting = static_cast<int64_t>(packed_.bytes()) / a_row / kMatrixRows * kMatrixRows;
-  int64_t pass = even_part(p.rows, parts(p.rows, fitting), kMatrixRows);
-  m.block_rows = even_part(pass, parts(pass, kBlockRows), kMatrixRows);
-  int64_t blocks = parts(pass, m.block_rows), panels = p.shape.panels();
-  int64_t groups = std::max(parts(panels, kGroupPanels), parts(kJobsPerThread * pool_.threads(), blocks));
-  m.group_panels = parts(panels, std::min(groups, panels));
+  int64_t pass = even_part(p.rows, ceil_div(p.rows, fitting), kMatrixRows);
+  m.block_rows = even_part(pass, ceil_div(pass, kBlockRows), kMatrixRows);
+  int64_t blocks = ceil_div(pass, m.block_rows), panels = p.shape.panels();
+  int64_t groups = std::max(ceil_div(panels, kGroupPanels), ceil_div(kJobsPerThread * pool_.threads(), blocks));
+  m.group_panels = ceil_div(panels, std::min(groups, panels));
   m.laid_out = packed_.data();
   m.scales = reinterpret_cast<float*>(packed_.data() + pass * m.row_bytes());
   for (m.first = 0; m.first < p.rows; m.first += pass) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "backend/cpu/conv.h"
+#include "core/rounding.h"
 
 namespace liveavatar::cpu {
 
@@ -13,8 +14,6 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 8;      // output lines of a piece of work
 constexpr int64_t kFewestPixels = 512;  // below, laying out the weights costs too much
-
-int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 }  // namespace
 
@@ -186,10 +185,10 @@ void CpuBackend::narrow_conv(const Convolution& c) {
   NarrowConvolution n{NarrowStaging(c, c.size, kernels_.lanes), c, !c.half && p.x->dtype == DType::kBF16};
   scratch_.lay_out(n.scratch(), outside_);
   set_narrow_weights(n);
-  int64_t parts = (width + n.stretch - 1) / n.stretch;
+  int64_t parts = ceil_div(width, n.stretch);
   int64_t rows = std::clamp<int64_t>(frames * height * parts / (pool_.threads() * kJobsPerThread), 1,
                                      std::min(kRowsAtOnce, height));
-  int64_t pieces = (height + rows - 1) / rows;
+  int64_t pieces = ceil_div(height, rows);
   pool_.parallel_for(frames * pieces * parts, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
       int64_t frame = job / parts / pieces, row = job / parts % pieces * rows, column = job % parts * n.stretch;

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <vector>
 
+#include "core/rounding.h"
+
 namespace liveavatar::cpu {
 namespace {
 
@@ -47,7 +49,7 @@ void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s
   std::memset(staged, 0, sizeof(staged));  // columns that are not there
   for (int64_t i = 0; i < s.columns; ++i) pointers[i] = staged[i];
   for (int64_t k = 0; k < s.k; k += kDepth) {
-    int64_t depth = std::min(kDepth, s.k - k), items = (depth + of_item - 1) / of_item;
+    int64_t depth = std::min(kDepth, s.k - k), items = ceil_div(depth, of_item);
     for (int64_t i = 0; i < rows.dim(0); ++i) {
       const char* row =
           static_cast<const char*>(rows.data) + static_cast<size_t>(i * s.k + k) * dtype_bytes(rows.dtype);

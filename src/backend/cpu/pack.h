@@ -10,6 +10,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "core/quantise.h"
+#include "core/rounding.h"
 #include "ops/types.h"
 
 namespace liveavatar::cpu {
@@ -20,7 +21,7 @@ struct PanelShape {
   int64_t taps = 1, k = 0, n = 0;  // n output channels of a group
   int64_t groups = 1;
 
-  int64_t panels() const { return (n + columns - 1) / columns; }
+  int64_t panels() const { return ceil_div(n, columns); }
   size_t panel_bytes() const {
     if (is_quantised(dtype)) return scale_bytes() + codes_bytes(k);
     int64_t depth = dtype == DType::kF32 ? k : (k + 1) / 2;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_backend.h"
+#include "core/rounding.h"
 
 namespace liveavatar::cpu {
 
@@ -134,7 +135,7 @@ void CpuBackend::run_int8_product(const Product& p) {
         kernels_.quantise_row({p.operand(rows.first + i, 0), type_of(p.x->dtype)}, p.shape.k, rows.codes + i * stride,
                               rows.scales + i);
     });
-    int64_t blocks = (count + kCodeRows - 1) / kCodeRows;
+    int64_t blocks = ceil_div(count, kCodeRows);
     pool_.parallel_for(panels * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t job = begin; job < end; ++job) {
         int64_t first = job % blocks * kCodeRows;
@@ -183,7 +184,7 @@ void CpuBackend::store_rows(const Product& p, const Tile& t, const float* sums) 
 }
 
 void CpuBackend::run_product(const Product& p) {
-  int64_t panels = p.shape.panels(), blocks = (p.rows + kBlockRows - 1) / kBlockRows;
+  int64_t panels = p.shape.panels(), blocks = ceil_div(p.rows, kBlockRows);
   pool_.parallel_for(panels * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
     ThreadScratch& scratch = scratch_.of(thread);
     for (int64_t job = begin; job < end; ++job) {

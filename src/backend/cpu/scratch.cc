@@ -1,10 +1,10 @@
 #include "backend/cpu/scratch.h"
 
+#include "core/rounding.h"
+
 namespace liveavatar::cpu {
 
 namespace {
-
-size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 // Pieces [first, last) one behind the other: their offsets and the end.
 size_t place(const ScratchSizes& sizes, size_t first, size_t last, std::array<size_t, kPieces>& offsets) {
