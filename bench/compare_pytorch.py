@@ -73,6 +73,14 @@ def relative_error(got, want):
     return float((got - want).double().square().mean().sqrt() / want.double().square().mean().sqrt())
 
 
+def check_agrees(target, what, got, want, tolerance):
+    """-> the error; ends the program where it is too large."""
+    error = relative_error(target.visible(got), target.visible(want))
+    if error > tolerance or error != error:
+        sys.exit(f"compare_pytorch: {target.name}, {what}: relative rms error {error:.1e}, more than {tolerance}: nothing is timed")
+    return error
+
+
 class Trials:
     """ms: of every variant by name; rival: the quickest, whose name is best."""
 
@@ -98,9 +106,7 @@ def try_variants(target, ours, args, variants, tolerance):
         except Exception as e:  # a compiler can fail in many ways; the others still count
             print(f"  {name}: not possible here ({(str(e).strip() or type(e).__name__).splitlines()[0][:100]})")
             continue
-        error = relative_error(target.visible(ours), target.visible(out))
-        if error > tolerance or error != error:
-            sys.exit(f"compare_pytorch: {target.name}, {name}: relative rms error {error:.1e}, more than {tolerance}: nothing is timed")
+        error = check_agrees(target, name, ours, out, tolerance)
         if args.check_only:
             print(f"  {name}: error {error:.1e}")
             good.add(name, rival, 0.0)
@@ -167,10 +173,8 @@ def int8_results(target, engine, ours, args):
     """The engine with int8 weights and products, in turns with itself in bf16 and, with --ggml, with q8_0 of ggml."""
     narrow = Engine(target, args, "int8")
     output = narrow.output()
-    error = relative_error(target.visible(output), target.visible(ours))
+    error = check_agrees(target, "int8", output, ours, TOLERANCE["int8"])
     print(f"  int8: error {error:.1e} against bf16")
-    if error > TOLERANCE["int8"]:
-        sys.exit(f"compare_pytorch: {target.name} in int8: relative rms error {error:.1e}, more than {TOLERANCE['int8']}: nothing is timed")
     label = target.name + " int8"
     results = [against(label, narrow, Trials("the engine in bf16", engine, engine.run(1)[0]), target, args, "bf16")]
     if args.ggml:
@@ -193,10 +197,10 @@ def compare(name, args):
         results = []
         if not args.check_only:
             results.append(against(name, engine, good, target, args, "PyTorch"))
-        if args.profile:
-            with torch.profiler.profile() as profile:
-                good.rival.call()
-            print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
+            if args.profile:
+                with torch.profiler.profile() as profile:
+                    good.rival.call()
+                print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
         if args.ggml and target.model == "dit":
             good = try_variants(target, ours, args, target.ggml_variants(["bf16", "f16"]), tolerance)
             results += [against(name, engine, good, target, args, "ggml")] if good.rival and not args.check_only else []

@@ -10,14 +10,14 @@
 namespace liveavatar::cpu {
 namespace {
 
-// Elements between rows of scores, and of weights: no power of two, so that they fall to different sets of a cache.
-constexpr int64_t kScoreStride = kKeyBlock + 16, kWeightStride = kKeyBlock + 32;
+constexpr int64_t kWeightStride = kKeyBlock + 32;  // elements between rows of weights: as kScoreStride
 
 }  // namespace
 
 int64_t Attention::queries_bytes(const Kernels& kernels, const HeadLayout& layout) {
-  int64_t pieces = ceil_div(layout.row_bytes(), kPieceBytes);
-  return tile_rows(kernels, layout) * (on_unit(kernels, layout) ? pieces * kPieceBytes : layout.row_bytes());
+  bool unit = on_unit(kernels, layout);
+  if (!unit && !layout.codes) return 0;  // read in place
+  return tile_rows(kernels, layout) * (unit ? round_up(layout.row_bytes(), kPieceBytes) : layout.row_bytes());
 }
 
 ScratchSizes Attention::scratch(const Kernels& kernels, const HeadLayout& layout) {
@@ -82,15 +82,14 @@ void PlainAttention::attend(Rows& r, int64_t block, const std::byte* packed, flo
 // scores = q k^T over one block of keys
 void PlainAttention::score(const Rows& r, int64_t block, const std::byte* packed, float* scores) const {
   int64_t keys = layout_.block_keys(block);
-  size_t panel_bytes = layout_.panel_bytes(layout_.d);
   if (unit()) {
     MatrixArgs args{.a = &r.laid_out, .row_bytes = kPieceBytes, .piece_bytes = r.count * kPieceBytes, .rows = r.count};
     args.items = layout_.items(layout_.d);
     args.stride = kScoreStride;
-    return multiply(kernels_.matrix, args, keys, panel_bytes, packed, scores);
+    return multiply(kernels_.matrix, args, layout_.d, keys, packed, scores);
   }
   TileArgs args{.a = r.queries, .rows = r.count, .k = layout_.d, .stride = kScoreStride};
-  multiply(kernels_.tile[q_.dtype == DType::kBF16][half()], args, keys, panel_bytes, packed, scores);
+  multiply(kernels_.tile[q_.dtype == DType::kBF16][half()], args, layout_.d, keys, packed, scores);
 }
 
 // weights = exp(scores - largest so far); what came before, in output and total, shrinks accordingly.
@@ -112,21 +111,20 @@ void PlainAttention::weigh(Rows& r, int64_t block, float* scores, float* output,
 void PlainAttention::gather(const Rows& r, int64_t block, const std::byte* values, const std::byte* weights,
                             float* output) const {
   int64_t keys = layout_.block_keys(block), a_row = kWeightStride * (half() ? 2 : 4);
-  size_t panel_bytes = layout_.panel_bytes(keys);
   if (unit()) {
     const void* a = weights;
     MatrixArgs args{.a = &a, .row_bytes = a_row, .piece_bytes = kPieceBytes, .rows = r.count};
     args.items = layout_.items(keys);
     args.stride = layout_.width();
     args.more = block > 0;
-    return multiply(kernels_.matrix, args, layout_.d, panel_bytes, values, output);
+    return multiply(kernels_.matrix, args, keys, layout_.d, values, output);
   }
   const void* a[kRows];
   for (int i = 0; i < r.count; ++i) a[i] = weights + i * a_row;
-  TileArgs args{.a = a, .rows = r.count, .k = half() ? (keys + 1) / 2 * 2 : keys};
+  TileArgs args{.a = a, .rows = r.count, .k = half() ? round_up(keys, 2) : keys};
   args.stride = static_cast<int>(layout_.width());
   args.more = block > 0;
-  multiply(kernels_.tile[half()][half()], args, layout_.d, panel_bytes, values, output);
+  multiply(kernels_.tile[half()][half()], args, keys, layout_.d, values, output);
 }
 
 namespace {

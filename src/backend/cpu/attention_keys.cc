@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "backend/cpu/cpu_backend.h"
+#include "core/quantise.h"
 
 namespace liveavatar::cpu {
 namespace {
@@ -21,7 +22,7 @@ ScratchSizes HeadLayout::scratch() const {
   ScratchSizes s;
   s.want(Piece::kPointers, columns, sizeof(void*));
   s.want(Piece::kMorePointers, columns, sizeof(void*));
-  s.want(Piece::kRowCopies, 2 * columns * d, dtype_bytes(dtype));
+  for (Piece copies : {Piece::kRowCopies, Piece::kMoreRowCopies}) s.want(copies, columns * d, dtype_bytes(dtype));
   if (!codes) return s;
   s.want(Piece::kCodes, columns * row_bytes(), 1);
   s.want(Piece::kMiddle, d, sizeof(float));
@@ -31,8 +32,6 @@ ScratchSizes HeadLayout::scratch() const {
 
 void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const {
   int64_t keys = layout_.block_keys(block), columns = layout_.columns;
-  const void** k = t.at<const void*>(Piece::kPointers, columns);
-  const void** v = t.at<const void*>(Piece::kMorePointers, columns);
   std::byte* values = target + layout_.values_at();
   const float *mean = nullptr, *factors = nullptr;
   if (layout_.codes) {
@@ -41,7 +40,8 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
   }
   for (int64_t first = 0; first < keys; first += columns) {
     int count = static_cast<int>(std::min(columns, keys - first));
-    find_rows(head, block * kKeyBlock + first, count, t);
+    const void** k = find_rows(Side::kKeys, head, block * kKeyBlock + first, count, t);
+    const void** v = find_rows(Side::kValues, head, block * kKeyBlock + first, count, t);
     if (layout_.codes) {
       quantise_keys(k, count, mean, first, target, t);
       pack_value_codes(v, count, first, block, factors, values);
@@ -54,23 +54,23 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
   }
 }
 
-// Pointers to the rows of `count` keys, and of their values, from `first`; those that are held in another type than
-// the panels' are copied.
-void KeyPanels::find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const {
-  int64_t d = layout_.d, row_bytes = d * static_cast<int64_t>(dtype_bytes(layout_.dtype));
-  std::byte* copies = t.at<std::byte>(Piece::kRowCopies, 2 * count * row_bytes);
-  const void** keys = t.at<const void*>(Piece::kPointers, count);
-  const void** values = t.at<const void*>(Piece::kMorePointers, count);
-  int64_t before = 0;
+// Pointers to the rows of `count` keys, or of their values, from `first`; those that are held in another type than the
+// panels' are copied. There is room for a panel's.
+const void** KeyPanels::find_rows(Side side, int64_t head, int64_t first, int count, ThreadScratch& t) const {
+  int64_t d = layout_.d, row_bytes = d * static_cast<int64_t>(dtype_bytes(layout_.dtype)), before = 0;
+  bool values = side == Side::kValues;
+  std::byte* copies = t.at<std::byte>(values ? Piece::kMoreRowCopies : Piece::kRowCopies, count * row_bytes);
+  const void** rows = t.at<const void*>(values ? Piece::kMorePointers : Piece::kPointers, layout_.columns);
   for (const KeyValues& s : segments_) {
-    int64_t width = s.k.dim(1), end = std::min(first + count, before + s.k.dim(0));
-    for (int64_t key = std::max(first, before); key < end; ++key, copies += 2 * row_bytes) {
-      int64_t row = key - before, element = row * width + head * d, scale_at = row * (width / d) + head;
-      keys[key - first] = as_packed(s.k, s.k_scale, element, scale_at, copies);
-      values[key - first] = as_packed(s.v, s.v_scale, element, scale_at, copies + row_bytes);
+    const Tensor &x = values ? s.v : s.k, &scale = values ? s.v_scale : s.k_scale;
+    int64_t width = x.dim(1), end = std::min(first + count, before + x.dim(0));
+    for (int64_t key = std::max(first, before); key < end; ++key, copies += row_bytes) {
+      int64_t row = key - before;
+      rows[key - first] = as_packed(x, scale, row * width + head * d, row * (width / d) + head, copies);
     }
-    before += s.k.dim(0);
+    before += x.dim(0);
   }
+  return rows;
 }
 
 const void* KeyPanels::as_packed(const Tensor& x, const Tensor& scale, int64_t element, int64_t scale_at,
@@ -93,10 +93,9 @@ const float* KeyPanels::middle(int64_t head, ThreadScratch& t) const {
   float* mean = t.at<float>(Piece::kMiddle, layout_.d);
   std::fill_n(mean, layout_.d, 0.0f);
   int64_t count = std::min(layout_.keys, kSampledKeys);
-  const void** key = t.at<const void*>(Piece::kPointers, 1);
   for (int64_t i = 0; i < count; ++i) {
-    find_rows(head, i * layout_.keys / count, 1, t);
-    kernels_.add({mean, Type::kF32}, {*key, type_of(layout_.dtype)}, 1.0f / static_cast<float>(count), layout_.d, mean,
+    const void* key = *find_rows(Side::kKeys, head, i * layout_.keys / count, 1, t);
+    kernels_.add({mean, Type::kF32}, {key, type_of(layout_.dtype)}, 1.0f / static_cast<float>(count), layout_.d, mean,
                  Type::kF32);
   }
   return mean;
@@ -119,13 +118,12 @@ void KeyPanels::quantise_keys(const void** keys, int count, const float* middle,
 
 // Scales of a block's columns of values; returns what they are multiplied by.
 const float* KeyPanels::scale_values(int64_t head, int64_t block, float* scales, ThreadScratch& t) const {
-  const void** v = t.at<const void*>(Piece::kMorePointers, layout_.columns);
   float* factors = t.at<float>(Piece::kFactors, layout_.d);
   std::fill_n(scales, layout_.width(), 0.0f);
   int64_t keys = layout_.block_keys(block);
   for (int64_t first = 0; first < keys; first += layout_.columns) {
     int count = static_cast<int>(std::min(layout_.columns, keys - first));
-    find_rows(head, block * kKeyBlock + first, count, t);
+    const void** v = find_rows(Side::kValues, head, block * kKeyBlock + first, count, t);
     for (int i = 0; i < count; ++i) kernels_.largest_of({v[i], Type::kBF16}, layout_.d, scales);
   }
   for (int64_t i = 0; i < layout_.d; ++i) {

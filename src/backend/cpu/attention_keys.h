@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <span>
 
-#include "backend/cpu/pack.h"
 #include "backend/cpu/scratch.h"
 #include "core/rounding.h"
 #include "ops/types.h"
@@ -56,7 +55,8 @@ class KeyPanels {
   void pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const;
 
  private:
-  void find_rows(int64_t head, int64_t first, int count, ThreadScratch& t) const;
+  enum class Side { kKeys, kValues };
+  const void** find_rows(Side side, int64_t head, int64_t first, int count, ThreadScratch& t) const;
   const void* as_packed(const Tensor& x, const Tensor& scale, int64_t element, int64_t scale_at, std::byte* copy) const;
   const float* middle(int64_t head, ThreadScratch& t) const;
   void quantise_keys(const void** keys, int count, const float* middle, int64_t first, std::byte* block,

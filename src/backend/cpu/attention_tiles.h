@@ -8,6 +8,9 @@
 
 namespace liveavatar::cpu {
 
+// Elements between rows of scores: no power of two, so that they fall to different sets of a cache.
+constexpr int64_t kScoreStride = kKeyBlock + 16;
+
 // One call: run() takes a few queries of one head through all keys, tile by tile through each block of them.
 class Attention {
  public:
@@ -35,6 +38,7 @@ class Attention {
     const void* laid_out = nullptr;  // as the products want them, where they do not read them in place
     float scales[kMatrixRows] = {};  // of codes
     float largest[kMatrixRows] = {}, total[kMatrixRows] = {};
+    float share[kMatrixRows] = {}, shrink[kMatrixRows] = {};  // of a block, and of all before it
   };
 
   // Lays out r's queries at `target`, if they have to be.
@@ -45,7 +49,7 @@ class Attention {
   static bool on_unit(const Kernels& kernels, const HeadLayout& layout) {
     return layout.dtype == DType::kBF16 && kernels.matrix;
   }
-  // Room for a tile's queries laid out: [rows][row_bytes], for a matrix unit [pieces][rows][64 bytes].
+  // Room for a tile's queries laid out: codes [rows][row_bytes], for a matrix unit [pieces][rows][64 bytes].
   static int64_t queries_bytes(const Kernels& kernels, const HeadLayout& layout);
 
   void* at(const Tensor& t, int64_t row, int64_t head) const {
@@ -57,11 +61,11 @@ class Attention {
     return spec_.bias.f32() + (r.head * q_.dim(0) + r.first + i) * layout_.keys + block * kKeyBlock;
   }
 
-  // sums = a times panels of n columns, one after the other; a and all else is in args.
+  // sums = a times panels of k inputs and n columns, one after the other; a and all else is in args.
   template <typename Args, typename Sum>
-  void multiply(void (*product)(const Args&), Args args, int64_t n, size_t panel_bytes, const std::byte* panels,
+  void multiply(void (*product)(const Args&), Args args, int64_t k, int64_t n, const std::byte* panels,
                 Sum* sums) const {
-    for (int64_t first = 0; first < n; first += layout_.columns, panels += panel_bytes) {
+    for (int64_t first = 0; first < n; first += layout_.columns, panels += layout_.panel_bytes(k)) {
       args.b = panels;
       args.sums = sums + first;
       args.columns = static_cast<int>(std::min(layout_.columns, n - first));
@@ -106,8 +110,8 @@ class CodeAttention : public Attention {
  private:
   void lay_out(Rows& r, std::byte* target, ThreadScratch& t) const override;
   void attend(Rows& r, int64_t block, const std::byte* packed, float* output, ThreadScratch& t) const override;
-  void score(const Rows& r, int64_t block, const std::byte* packed, int* scores) const;
-  void gather(const Rows& r, int64_t block, const std::byte* values, const unsigned char* weights, int* sums) const;
+  void weigh(Rows& r, int64_t block, const std::byte* packed, int* scores, unsigned char* weights) const;
+  void multiply_codes(MatrixArgs args, int64_t k, int64_t n, const std::byte* panels, int* sums) const;
 };
 
 }  // namespace liveavatar::cpu

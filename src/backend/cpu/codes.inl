@@ -45,22 +45,20 @@ void scale_quads(int* sums, int rows, const int* offsets, const float* scales) {
   }
 }
 
-inline __mmask16 first_of(long left) { return left < 16 ? static_cast<__mmask16>((1 << left) - 1) : 0xffff; }
-
 // Scores in place, as f32: of a key less the row's factor, which the exponential takes on, unless bias or sign forbids.
 inline float scores_of(const CodeWeightsArgs& t, bool as_they_are) {
   const __m512 factor = _mm512_set1_ps(t.factor * kLog2E);
   __m512 most = _mm512_set1_ps(-__builtin_inff());
-  auto score = [&](long i, __mmask16 there) {
+  auto score = [&](long i) {
     __m512 v = _mm512_mul_ps(without_offset(t.sums + i, t.offsets + i), _mm512_loadu_ps(t.scales + i));
     if (!as_they_are) v = _mm512_mul_ps(v, factor);
-    if (t.bias) v = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(there, t.bias + i), _mm512_set1_ps(kLog2E), v);
+    if (t.bias) v = _mm512_fmadd_ps(load_f32(t.bias, i, t.n - i).v, _mm512_set1_ps(kLog2E), v);
     _mm512_storeu_ps(t.sums + i, v);
     return v;
   };
   long i = 0;
-  for (; i + 16 <= t.n; i += 16) most = _mm512_max_ps(most, score(i, 0xffff));
-  if (__mmask16 there = first_of(t.n - i); i < t.n) most = _mm512_mask_max_ps(most, there, most, score(i, there));
+  for (; i + 16 <= t.n; i += 16) most = _mm512_max_ps(most, score(i));
+  if (i < t.n) most = _mm512_mask_max_ps(most, Vec::first(t.n - i), most, score(i));
   return _mm512_reduce_max_ps(most);
 }
 
@@ -81,9 +79,9 @@ void code_weights(CodeWeightsArgs& t) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(t.codes + i), _mm512_cvtusepi32_epi8(code));
   }
   if (i < t.n) {
-    __m512i code = _mm512_maskz_mov_epi32(first_of(t.n - i), code_of(i));
+    __m512i code = _mm512_maskz_mov_epi32(Vec::first(t.n - i), code_of(i));
     total = _mm512_add_epi32(total, code);
-    _mm_mask_storeu_epi8(t.codes + i, first_of((t.n + 3) / 4 * 4 - i), _mm512_cvtusepi32_epi8(code));
+    _mm_mask_storeu_epi8(t.codes + i, Vec::first((t.n + 3) / 4 * 4 - i), _mm512_cvtusepi32_epi8(code));
   }
   t.total = static_cast<float>(_mm512_reduce_add_epi32(total));
 }

@@ -16,6 +16,7 @@ enum class Piece : size_t {
   kMorePointers,   // of staged lines; of a panel's values
   kStage,          // a convolution's input lines
   kRowCopies,      // padded or converted rows
+  kMoreRowCopies,  // of values
   kSums,           // of a block of rows through some panels
   kPanel,          // some k of a quantised panel, unpacked
   kCodes,          // int8 products: a row in 8 bits; a panel's keys
@@ -30,7 +31,7 @@ enum class Piece : size_t {
   kNarrowWeights,  // of a narrow convolution, one for all threads as what follows
   kNarrowBias,
 };
-constexpr size_t kPieces = 17, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
+constexpr size_t kPieces = 18, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
 
 // Bytes of each piece.
 struct ScratchSizes {
