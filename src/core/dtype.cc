@@ -30,6 +30,8 @@ const char* dtype_name(DType t) {
       return "BOOL";
     case DType::kF8E4M3:
       return "F8_E4M3";
+    case DType::kF8E5M2:
+      return "F8_E5M2";
     case DType::kQ4:
       return "Q4";
   }
@@ -117,6 +119,8 @@ void convert_to_f32(const void* source, DType type, float* target, int64_t n) {
       return widen<uint8_t>(source, target, n);
     case DType::kF8E4M3:
       return widen<f8e4m3>(source, target, n);
+    case DType::kF8E5M2:
+      return widen<f8e5m2>(source, target, n);
     case DType::kQ4:
       LA_CHECK(!"convert_to_f32: blocks are not elements");
   }

@@ -8,9 +8,9 @@
 
 namespace liveavatar {
 
-// kF8E4M3: 4 bits of exponent, 3 of mantissa, no infinity. kQ4: blocks of 4-bit codes (core/quantise.h), never single
-// elements.
-enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3, kQ4 };
+// kF8E4M3: 4 bits of exponent, 3 of mantissa, no infinity. kF8E5M2: 5 and 2, as f16 cut short; only read from files.
+// kQ4: blocks of 4-bit codes (core/quantise.h), never single elements.
+enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3, kQ4, kF8E5M2 };
 
 constexpr size_t dtype_bytes(DType t) {
   switch (t) {
@@ -28,6 +28,7 @@ constexpr size_t dtype_bytes(DType t) {
     case DType::kU8:
     case DType::kBool:
     case DType::kF8E4M3:
+    case DType::kF8E5M2:
       return 1;
     case DType::kQ4:
       return 0;  // half a byte and a share of its block's scale
@@ -47,11 +48,15 @@ struct f16 {
 struct f8e4m3 {
   uint8_t bits;
 };
+struct f8e5m2 {
+  uint8_t bits;
+};
 
 inline float to_f32(float x) { return x; }
 inline float to_f32(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
 float to_f32(f16 x);
 float to_f32(f8e4m3 x);
+inline float to_f32(f8e5m2 x) { return to_f32(f16{static_cast<uint16_t>(x.bits << 8)}); }
 
 // Round to nearest even; NaN stays NaN.
 inline bf16 to_bf16(float x) {

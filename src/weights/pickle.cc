@@ -16,6 +16,8 @@ struct Refused : std::runtime_error {
 
 constexpr size_t kMaxValues = 20'000'000;  // a pickle bomb ends here instead of in swap
 constexpr const char* kRebuildTensor = "torch._utils._rebuild_tensor_v2";
+constexpr const char* kRebuildTyped = "torch._utils._rebuild_tensor_v3";  // of types without a storage class: fp8
+constexpr const char* kUntypedStorage = "torch.storage.UntypedStorage";
 constexpr const char* kRebuildParameter = "torch._utils._rebuild_parameter";
 constexpr const char* kOrderedDict = "collections.OrderedDict";
 
@@ -25,6 +27,17 @@ const std::map<std::string, DType>& storage_types() {
       {"torch.BFloat16Storage", DType::kBF16}, {"torch.LongStorage", DType::kI64},   {"torch.IntStorage", DType::kI32},
       {"torch.ShortStorage", DType::kI16},     {"torch.CharStorage", DType::kI8},    {"torch.ByteStorage", DType::kU8},
       {"torch.BoolStorage", DType::kBool}};
+  return types;
+}
+
+// What _rebuild_tensor_v3 names as the type of a tensor over untyped bytes.
+const std::map<std::string, DType>& element_types() {
+  static const std::map<std::string, DType> types = {
+      {"torch.float32", DType::kF32}, {"torch.float64", DType::kF64},           {"torch.float16", DType::kF16},
+      {"torch.half", DType::kF16},    {"torch.bfloat16", DType::kBF16},         {"torch.int64", DType::kI64},
+      {"torch.int32", DType::kI32},   {"torch.int16", DType::kI16},             {"torch.int8", DType::kI8},
+      {"torch.uint8", DType::kU8},    {"torch.float8_e4m3fn", DType::kF8E4M3}, {"torch.float8_e5m2", DType::kF8E5M2},
+      {"torch.bool", DType::kBool}};
   return types;
 }
 
@@ -286,8 +299,8 @@ class Machine {
     return value->text;
   }
   void push_global(const std::string& name) {
-    bool known =
-        name == kRebuildTensor || name == kRebuildParameter || name == kOrderedDict || storage_types().contains(name);
+    bool known = name == kRebuildTensor || name == kRebuildTyped || name == kRebuildParameter || name == kOrderedDict ||
+                 name == kUntypedStorage || storage_types().contains(name) || element_types().contains(name);
     if (!known)
       throw Refused("it wants to call or build '" + name + "'; only tensors are read and nothing is executed");
     push_text(Kind::kGlobal, name);
@@ -297,12 +310,14 @@ class Machine {
   void push_storage(const PicklePtr& id) {
     if (id->kind != Kind::kTuple || id->items.size() < 5) throw Refused("its storage record is malformed");
     const auto& items = id->items;
-    if (items[1]->kind != Kind::kGlobal || !storage_types().contains(items[1]->text))
+    bool untyped = items[1]->kind == Kind::kGlobal && items[1]->text == kUntypedStorage;
+    if (items[1]->kind != Kind::kGlobal || (!untyped && !storage_types().contains(items[1]->text)))
       throw Refused("its storage has an unknown type");
     if (items[4]->kind != Kind::kInt || items[4]->integer < 0) throw Refused("its storage has a malformed size");
     PicklePtr storage = make(Kind::kStorage);
     storage->tensor.storage_key = text_of(items[2]);
-    storage->tensor.dtype = storage_types().at(items[1]->text);
+    storage->untyped = untyped;
+    storage->tensor.dtype = untyped ? DType::kU8 : storage_types().at(items[1]->text);
     storage->tensor.storage_elements = items[4]->integer;
     push(storage);
   }
@@ -313,6 +328,7 @@ class Machine {
     const auto& items = arguments->items;
     if (function->text == kOrderedDict && items.empty()) return push(make(Kind::kDict));
     if (function->text == kRebuildTensor && items.size() >= 4) return push_tensor(items);
+    if (function->text == kRebuildTyped && items.size() >= 7) return push_typed_tensor(items);
     if (function->text == kRebuildParameter && !items.empty() && items[0]->kind == Kind::kTensor) return push(items[0]);
     throw Refused("it calls " + function->text + " in an unknown way");
   }
@@ -325,6 +341,19 @@ class Machine {
     value->tensor.shape = integers(items[2]);
     value->tensor.strides = integers(items[3]);
     push(value);
+  }
+  // (storage, offset, size, stride, requires_grad, hooks, dtype, ...); an untyped storage counts bytes.
+  void push_typed_tensor(const std::vector<PicklePtr>& items) {
+    if (items[6]->kind != Kind::kGlobal || !element_types().contains(items[6]->text))
+      throw Refused("its tensor record names an unknown type");
+    push_tensor(items);
+    PickledTensor& tensor = top()->tensor;
+    tensor.dtype = element_types().at(items[6]->text);
+    if (items[0]->untyped) {
+      tensor.storage_elements /= static_cast<int64_t>(dtype_bytes(tensor.dtype));
+    } else if (dtype_bytes(tensor.dtype) != dtype_bytes(items[0]->tensor.dtype)) {
+      throw Refused("its tensor record and its storage differ in type");
+    }
   }
   static std::vector<int64_t> integers(const PicklePtr& tuple) {
     std::vector<int64_t> values;

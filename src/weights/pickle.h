@@ -43,6 +43,7 @@ struct PickleValue {
   std::vector<PicklePtr> items;                        // kTuple, kList
   std::vector<std::pair<PicklePtr, PicklePtr>> pairs;  // kDict
   PickledTensor tensor;                                // kTensor; kStorage fills key, dtype and elements
+  bool untyped = false;                                // kStorage of plain bytes: elements are bytes
 };
 
 // where: for messages. The result is the pickled object.

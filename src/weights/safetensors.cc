@@ -13,6 +13,7 @@ namespace liveavatar {
 namespace {
 
 constexpr uint64_t kMaxHeaderBytes = 256u << 20;
+constexpr const char* kExponents = "F8_E8M0";  // scales of blocks (weights/block_formats.h), read as bytes
 
 struct Entry {
   std::shared_ptr<const File> file;
@@ -24,6 +25,10 @@ class SafetensorsSource : public TensorSource {
   explicit SafetensorsSource(std::string where) : where_(std::move(where)) {}
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return where_; }
+  std::string metadata(const std::string& key) const override {
+    auto text = metadata_.find(key);
+    return text == metadata_.end() ? std::string() : text->second;
+  }
   Status read_part(const std::string& name, TensorPart part, void* target) const override {
     const Entry& entry = entries_.at(name);
     size_t item = dtype_bytes(tensors_.at(name).dtype);
@@ -36,20 +41,24 @@ class SafetensorsSource : public TensorSource {
  private:
   Status add_tensor(const std::shared_ptr<const File>& file, uint64_t data_begin, const std::string& name,
                     const nlohmann::json& entry);
+  void add_metadata(const nlohmann::json& texts);
   std::string where_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, Entry> entries_;
+  std::map<std::string, std::string> metadata_;
 };
 
 bool parse_dtype(const std::string& name, DType& out) {
   for (DType t : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64, DType::kI64, DType::kI32, DType::kI16,
-                  DType::kI8, DType::kU8, DType::kBool}) {
+                  DType::kI8, DType::kU8, DType::kBool, DType::kF8E4M3, DType::kF8E5M2}) {
     if (name == dtype_name(t)) {
       out = t;
       return true;
     }
   }
-  return false;
+  if (name != kExponents) return false;
+  out = DType::kU8;
+  return true;
 }
 
 Status broken(const std::string& path, const std::string& why) {
@@ -79,9 +88,20 @@ Status SafetensorsSource::add_file(const std::string& path) {
   if (!header.is_object()) return broken(path, "its header is not JSON");
   if (repeated) return broken(path, "its header names a tensor twice");
   for (const auto& [name, entry] : header.items()) {
-    if (name != "__metadata__") LA_RETURN_IF_ERROR(add_tensor(file, 8 + header_bytes, name, entry));
+    if (name == "__metadata__") {
+      add_metadata(entry);
+    } else {
+      LA_RETURN_IF_ERROR(add_tensor(file, 8 + header_bytes, name, entry));
+    }
   }
   return {};
+}
+
+void SafetensorsSource::add_metadata(const nlohmann::json& texts) {
+  if (!texts.is_object()) return;
+  for (const auto& [key, text] : texts.items()) {
+    if (text.is_string()) metadata_[key] = text.get<std::string>();
+  }
 }
 
 Status SafetensorsSource::add_tensor(const std::shared_ptr<const File>& file, uint64_t data_begin,

@@ -17,6 +17,10 @@ struct TensorInfo {
   // Where the file holds something else, which reads as dtype: its name, and the bytes it takes there.
   const char* stored = nullptr;
   int64_t stored_bytes = 0;
+  // The file may have merged or dropped outer dimensions: only the number and order of elements count.
+  bool loose_shape = false;
+  // kI8 or kF8E4M3: rows can be read as such codes with a scale each (read_codes). kF32: they cannot.
+  DType codes = DType::kF32;
 };
 
 // Elements [first, first + count) of a tensor.
@@ -43,6 +47,11 @@ class TensorSource {
   }
   // The same for a part, so that nobody has to hold a large tensor twice. A part of a matrix (rank 2) is whole rows.
   virtual Status read_part(const std::string& name, TensorPart part, void* target) const = 0;
+  // Whole rows [first, first + count) of a tensor with codes: the codes as they lie in the file, and each row's scale.
+  // value = scale * code, in f32.
+  virtual Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const;
+  // A text that the file holds beside its tensors; empty: none.
+  virtual std::string metadata(const std::string& key) const;
   // File or folder, for messages.
   virtual std::string where() const = 0;
 };
@@ -57,10 +66,11 @@ Expected<TensorSourcePtr> open_safetensors_folder(const std::string& dir, const 
 // names what it does not know. Names are dictionary keys from the outside in joined by '/'; a wrapper
 // ("state_dict", "model", ...) whose value is the only dictionary of tensors is unwrapped by `unwrap`.
 Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap = true);
-// A GGUF file of a Wan video model, version 2 or 3. Blocks of quantised values read as f32. Names lose the prefix
-// model.diffusion_model. Errors name the file and what is wrong (truncated, misaligned, a type that is not read).
+// A GGUF file, version 2 or 3, of a Wan video model or a T5 encoder; with all parts of a split one, which must lie beside
+// it. Blocks of quantised values read as f32. Errors name the file and what is wrong (truncated, misaligned, another
+// model's architecture, a type that is not read).
 Expected<TensorSourcePtr> open_gguf(const std::string& path);
-// By the file's ending and first bytes.
+// By the file's first bytes. Names and values as they lie in the file: weights/part.h makes a model's part of them.
 Expected<TensorSourcePtr> open_tensors(const std::string& path);
 
 // base with a LoRA adapter merged: W + (alpha / rank) * B A for every target, rank = A's first dimension; other tensors

@@ -1,0 +1,111 @@
+#include "weights/part.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "weights/part_names.h"
+#include "weights/scaled_source.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A source under other names; what has none is left out.
+class RenamedSource : public TensorSource {
+ public:
+  explicit RenamedSource(TensorSourcePtr source) : source_(std::move(source)) {}
+  const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
+  std::string where() const override { return source_->where(); }
+  std::string metadata(const std::string& key) const override { return source_->metadata(key); }
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
+    return source_->read_part(names_.at(name), part, target);
+  }
+  Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override {
+    return source_->read_codes(names_.at(name), rows, codes, scales);
+  }
+
+  Status rename(const Spelling& spelling) {
+    for (const auto& [name, info] : source_->tensors()) {
+      if (!name.starts_with(spelling.prefix)) continue;
+      std::string original = spelling.original(name.substr(spelling.prefix.size()));
+      if (original.empty()) continue;
+      if (!tensors_.emplace(original, info).second)
+        return corrupt(where() + ": " + name + " and " + names_[original] + " are the same tensor " + original);
+      names_[original] = name;
+    }
+    return {};
+  }
+
+ private:
+  TensorSourcePtr source_;
+  std::map<std::string, TensorInfo> tensors_;
+  std::map<std::string, std::string> names_;  // the original's to the file's
+};
+
+bool is_file_of_weights(const fs::path& path) {
+  std::string ending = path.extension().string();
+  return ending == ".safetensors" || ending == ".gguf" || ending == ".pth" || ending == ".bin" || ending == ".pt";
+}
+
+std::string list_names(const std::vector<fs::path>& paths) {
+  std::string names;
+  for (const fs::path& path : paths) names += (names.empty() ? "" : ", ") + path.filename().string();
+  return names;
+}
+
+}  // namespace
+
+const char* part_name(Part part) {
+  switch (part) {
+    case Part::kVideoModel:
+      return "video model";
+    case Part::kTextEncoder:
+      return "text encoder";
+    case Part::kVae:
+      return "video VAE";
+    case Part::kAudioEncoder:
+      return "audio encoder";
+  }
+  return "";
+}
+
+bool is_part(const TensorSource& file, Part part) { return find_spelling(file, part).original != nullptr; }
+
+Expected<TensorSourcePtr> as_part(TensorSourcePtr file, Part part) {
+  Spelling spelling = find_spelling(*file, part);
+  if (spelling.original == nullptr) {
+    std::string first = file->tensors().empty() ? "no tensor at all" : "for example " + file->tensors().begin()->first;
+    return corrupt(file->where() + ": holds no " + part_name(part) + " (" + first + "); is it another model's file?");
+  }
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr scaled, apply_scales(std::move(file)));
+  auto renamed = std::make_shared<RenamedSource>(scaled);
+  LA_RETURN_IF_ERROR(renamed->rename(spelling));
+  return TensorSourcePtr(renamed);
+}
+
+Expected<TensorSourcePtr> open_file_or_shards(const std::string& path) {
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) return open_tensors(path);
+  constexpr std::string_view kIndex = ".safetensors.index.json";
+  std::vector<fs::path> files, indices;
+  for (const auto& entry : fs::directory_iterator(path, ignored)) {
+    std::string name = entry.path().filename().string();
+    if (name.ends_with(kIndex)) indices.push_back(name.substr(0, name.size() - kIndex.size()));
+    if (is_file_of_weights(entry.path())) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  if (indices.size() == 1) return open_safetensors_folder(path, indices.front().string());
+  if (indices.size() > 1) return invalid_argument(path + ": holds several models (" + list_names(indices) + ")");
+  if (files.size() == 1) return open_tensors(files.front().string());
+  if (files.empty()) return not_found(path + ": holds no .safetensors, .gguf or .pth");
+  return invalid_argument(path + ": holds several files (" + list_names(files) + "); give the one that is meant");
+}
+
+Expected<TensorSourcePtr> open_part(const std::string& path, Part part) {
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr file, open_file_or_shards(path));
+  return as_part(std::move(file), part);
+}
+
+}  // namespace liveavatar
