@@ -4,7 +4,7 @@
 #include "models/umt5/umt5.h"
 #include "pipeline/dit_source.h"
 #include "pipeline/job_plan.h"
-#include "weights/tensor_source.h"
+#include "weights/part.h"
 
 namespace liveavatar {
 namespace {
@@ -50,7 +50,7 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
 
   const DitConfig& config = models->shapes.dit;
   LA_ASSIGN_OR_RETURN(models->dit, load_dit(*models));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_tensors(models->paths.vae_weights));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_part(models->paths.vae_weights, Part::kVae));
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->types.values));
   LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->types.values));
   const Wav2Vec2Config& audio = models->audio->config();
@@ -69,7 +69,7 @@ Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt)
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer_dir));
     encoded.ids = tokenizer->encode(prompt, models.dit->config().text_len);
   }
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(models.paths.text_weights));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_part(models.paths.text_weights, Part::kTextEncoder));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
                       Umt5::load(*source, *models.backend, *models.budget, models.types.values));
   if (encoder->dim() != models.dit->config().text_dim) {

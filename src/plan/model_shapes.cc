@@ -1,6 +1,7 @@
 #include "plan/model_shapes.h"
 
 #include "weights/packed_file.h"
+#include "weights/part.h"
 
 namespace liveavatar {
 namespace {
@@ -69,9 +70,9 @@ Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths, const std:
     LA_ASSIGN_OR_RETURN(PackedHeader header, read_packed_header(packed_dit));
     LA_ASSIGN_OR_RETURN(s.dit, parse_dit_config(header.config, packed_dit));
   }
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae, open_tensors(paths.vae_weights));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae, open_part(paths.vae_weights, Part::kVae));
   LA_ASSIGN_OR_RETURN(s.vae, read_vae_config(*vae));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr text, open_tensors(paths.text_weights));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr text, open_part(paths.text_weights, Part::kTextEncoder));
   LA_ASSIGN_OR_RETURN(s.text, read_umt5_config(*text));
   LA_ASSIGN_OR_RETURN(s.audio, read_wav2vec2_config(paths.audio_dir));
   return s;

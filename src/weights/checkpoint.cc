@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <set>
 
+#include "weights/part.h"
+
 namespace liveavatar {
 namespace {
 
@@ -123,7 +125,9 @@ Expected<std::string> find_lora(const std::string& path) {
 }
 
 Expected<TensorSourcePtr> open_dit_weights(const CheckpointPaths& paths) {
-  return paths.dit_gguf.empty() ? open_safetensors_folder(paths.dit_dir, kDitStem) : open_gguf(paths.dit_gguf);
+  auto file = paths.dit_gguf.empty() ? open_safetensors_folder(paths.dit_dir, kDitStem) : open_gguf(paths.dit_gguf);
+  if (!file.ok()) return file.status();
+  return as_part(*std::move(file), Part::kVideoModel);
 }
 
 std::vector<PartReport> inspect_checkpoint(const std::string& dir, const std::string& gguf) {

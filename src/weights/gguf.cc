@@ -1,104 +1,38 @@
 // GGUF: magic, version, counts, key-value pairs, a description of every tensor, then the data, aligned.
 #include <algorithm>
 #include <array>
+#include <cstdio>
 #include <cstring>
-#include <numeric>
+#include <string_view>
 #include <vector>
 
 #include "core/rounding.h"
 #include "weights/file.h"
 #include "weights/gguf_blocks.h"
+#include "weights/gguf_reader.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
 namespace {
 
-constexpr uint64_t kMaxHeaderBytes = 256u << 20, kMaxTensors = 1u << 20, kMaxStringBytes = 1u << 20;
-constexpr const char* kArchitecture = "wan";
-constexpr const char* kPrefix = "model.diffusion_model.";  // of whole checkpoints; names without it are the original's
+// Of Wan video models (the last three say nothing, or a packer's own word: then the tensors' names decide) and T5.
+constexpr std::array<std::string_view, 6> kArchitectures{"wan", "t5", "t5encoder", "pig", "cow", ""};
 constexpr const char* kShapeKey = "comfy.gguf.orig_shape.";  // of a tensor that was reshaped so that blocks fit
-
-// Value types of key-value pairs.
-enum ValueType : uint32_t {
-  kU8,
-  kI8,
-  kU16,
-  kI16,
-  kU32,
-  kI32,
-  kFloat32,
-  kBoolean,
-  kString,
-  kArray,
-  kU64,
-  kI64,
-  kFloat64
-};
-size_t value_bytes(uint32_t type) {
-  constexpr size_t kBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-  return type < std::size(kBytes) ? kBytes[type] : 0;  // 0: strings, arrays, unknown
-}
-
-// Reads a file from the front. The first thing that is wrong sticks, and zeros come after it.
-class Reader {
- public:
-  explicit Reader(std::shared_ptr<const File> file) : file_(std::move(file)) {}
-
-  template <typename T>
-  T number() {
-    T value{};
-    bytes(&value, sizeof(T));
-    return value;
-  }
-  std::string text() {
-    uint64_t length = number<uint64_t>();
-    if (length > kMaxStringBytes) fail("holds a text of " + std::to_string(length) + " bytes");
-    std::string value(status_.ok() ? length : 0, '\0');
-    bytes(value.data(), value.size());
-    return value;
-  }
-  void skip(uint64_t count) {
-    if (count > file_->bytes() - at_) return fail("ends within its header: the file is truncated");
-    at_ += count;
-  }
-  void fail(const std::string& why) {
-    if (status_.ok()) status_ = corrupt(file_->path() + ": " + why + "; download or copy the file again");
-  }
-  const Status& status() const { return status_; }
-  uint64_t at() const { return at_; }
-
- private:
-  void bytes(void* target, size_t count) {
-    if (!status_.ok()) return;
-    if (count > file_->bytes() - at_) return fail("ends within its header: the file is truncated");
-    if (at_ + count > kMaxHeaderBytes) return fail("has an absurd header");
-    // Through a window, since a header is thousands of small fields.
-    if (at_ < begin_ || at_ + count > begin_ + window_.size()) {
-      begin_ = at_;
-      window_.resize(std::max<size_t>(count, std::min<uint64_t>(1 << 16, file_->bytes() - at_)));
-      if (Status read = file_->read(begin_, window_.data(), window_.size()); !read.ok()) {
-        status_ = read;
-        return;
-      }
-    }
-    std::memcpy(target, window_.data() + (at_ - begin_), count);
-    at_ += count;
-  }
-
-  std::shared_ptr<const File> file_;
-  Status status_;
-  uint64_t at_ = 0, begin_ = 0;
-  std::vector<char> window_;
-};
 
 struct Entry {
   const GgufType* type = nullptr;
   uint64_t offset = 0;  // in the file
 };
 
+// Which part of a model in several files this is, from 0 on.
+struct GgufSplit {
+  int number = 0, count = 1;
+};
+
 class GgufSource : public TensorSource {
  public:
   explicit GgufSource(std::shared_ptr<const File> file) : file_(std::move(file)), reader_(file_) {}
+  const GgufSplit& split() const { return split_; }
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return file_->path(); }
   Status read_part(const std::string& name, TensorPart part, void* target) const override;
@@ -109,13 +43,13 @@ class GgufSource : public TensorSource {
   Status broken(const std::string& why) const {
     return corrupt(file_->path() + ": " + why + "; download or copy the file again");
   }
-  void read_pair();
-  void read_value(const std::string& key, uint32_t type);
+  bool read_key(const GgufKey& key);
   Status read_tensor();
   Status place(uint64_t data_begin);
 
   std::shared_ptr<const File> file_;
-  Reader reader_;
+  GgufReader reader_;
+  GgufSplit split_;
   uint64_t alignment_ = 32;
   std::string architecture_;
   std::map<std::string, Shape> original_shapes_;
@@ -123,36 +57,25 @@ class GgufSource : public TensorSource {
   std::map<std::string, Entry> entries_;
 };
 
-void GgufSource::read_value(const std::string& key, uint32_t type) {
-  if (type == kString) {
-    std::string value = reader_.text();
-    if (key == "general.architecture") architecture_ = value;
-  } else if (type == kU32 && key == "general.alignment") {
+bool GgufSource::read_key(const GgufKey& key) {
+  if (key.name == "general.architecture" && key.type == GgufValue::kString) {
+    architecture_ = reader_.text();
+  } else if (key.name == "general.alignment" && key.type == GgufValue::kU32) {
     alignment_ = reader_.number<uint32_t>();
-  } else if (size_t bytes = value_bytes(type); bytes > 0) {
-    reader_.skip(bytes);
-  } else {
-    reader_.fail("key " + key + " has a value of unknown type " + std::to_string(type));
-  }
-}
-
-void GgufSource::read_pair() {
-  std::string key = reader_.text();
-  uint32_t type = reader_.number<uint32_t>();
-  if (type != kArray) return read_value(key, type);
-  uint32_t item = reader_.number<uint32_t>();
-  uint64_t count = reader_.number<uint64_t>();
-  if (key.starts_with(kShapeKey) && (item == kI32 || item == kI64) && count <= Shape::kMaxRank) {
+  } else if (key.name == "split.no" && key.type == GgufValue::kU16) {
+    split_.number = reader_.number<uint16_t>();
+  } else if (key.name == "split.count" && key.type == GgufValue::kU16) {
+    split_.count = reader_.number<uint16_t>();
+  } else if (key.name.starts_with(kShapeKey) && key.count <= Shape::kMaxRank &&
+             (key.is_array_of(GgufValue::kI32) || key.is_array_of(GgufValue::kI64))) {
     Shape shape;
-    for (uint64_t i = 0; i < count; ++i)
-      shape.push_back(item == kI32 ? reader_.number<int32_t>() : reader_.number<int64_t>());
-    original_shapes_.emplace(key.substr(std::strlen(kShapeKey)), shape);
-  } else if (size_t bytes = value_bytes(item); bytes > 0) {
-    if (count > file_->bytes() / bytes) return reader_.fail("ends within its header: the file is truncated");
-    reader_.skip(count * bytes);
-  } else {  // texts; arrays of arrays occur nowhere
-    for (uint64_t i = 0; i < count && reader_.status().ok(); ++i) read_value("", item);
+    for (uint64_t i = 0; i < key.count; ++i)
+      shape.push_back(key.item == GgufValue::kI32 ? reader_.number<int32_t>() : reader_.number<int64_t>());
+    original_shapes_.emplace(key.name.substr(std::strlen(kShapeKey)), shape);
+  } else {
+    return false;
   }
+  return true;
 }
 
 // One description: name, dimensions from the innermost outwards, type, offset in the data.
@@ -195,7 +118,7 @@ Status GgufSource::read_tensor() {
       return broken(what + ": its original shape " + original->second.str() + " does not match its size");
     info.shape = original->second;
   }
-  if (name.starts_with(kPrefix)) name.erase(0, std::strlen(kPrefix));
+  info.loose_shape = rank == 4 && !original_shapes_.contains(name);  // five dimensions may have become four
   if (!tensors_.emplace(name, info).second) return broken("its header names " + what + " twice");
   entries_[name] = {type, offset};
   return {};
@@ -224,25 +147,15 @@ Status GgufSource::place(uint64_t data_begin) {
 }
 
 Status GgufSource::open() {
-  uint32_t magic = reader_.number<uint32_t>();
-  LA_RETURN_IF_ERROR(reader_.status());
-  if (magic != 0x46554747u) return broken("not a GGUF file");  // "GGUF"
-  uint32_t version = reader_.number<uint32_t>();
-  if (reader_.status().ok() && version != 2 && version != 3) {
-    return unsupported(file_->path() + ": GGUF version " + std::to_string(version) +
-                       ", this build reads 2 and 3 (little-endian); convert the file anew");
-  }
-  uint64_t tensors = reader_.number<uint64_t>(), pairs = reader_.number<uint64_t>();
-  if (tensors > kMaxTensors || pairs > kMaxTensors) return broken("has an absurd header");
-  for (uint64_t i = 0; i < pairs && reader_.status().ok(); ++i) read_pair();
-  LA_RETURN_IF_ERROR(reader_.status());
-  if (architecture_ != kArchitecture) {
-    return invalid_argument(file_->path() + ": general.architecture is \"" + architecture_ + "\", wanted \"" +
-                            kArchitecture + "\"; this is another kind of model");
+  LA_ASSIGN_OR_RETURN(GgufCounts counts, read_gguf_start(reader_));
+  LA_RETURN_IF_ERROR(read_gguf_pairs(reader_, counts.pairs, [this](const GgufKey& key) { return read_key(key); }));
+  if (std::find(kArchitectures.begin(), kArchitectures.end(), architecture_) == kArchitectures.end()) {
+    return invalid_argument(file_->path() + ": general.architecture is \"" + architecture_ +
+                            "\", wanted \"wan\", \"t5\" or \"t5encoder\"; this is another kind of model");
   }
   if (alignment_ == 0 || (alignment_ & (alignment_ - 1)) != 0 || alignment_ > (1u << 20))
     return broken("general.alignment " + std::to_string(alignment_) + " is no power of two");
-  for (uint64_t i = 0; i < tensors; ++i) LA_RETURN_IF_ERROR(read_tensor());
+  for (uint64_t i = 0; i < counts.tensors; ++i) LA_RETURN_IF_ERROR(read_tensor());
   return place(round_up(reader_.at(), alignment_));
 }
 
@@ -273,12 +186,85 @@ Status GgufSource::read_part(const std::string& name, TensorPart part, void* tar
   return {};
 }
 
-}  // namespace
+// The files of a split model as one.
+class JoinedSource : public TensorSource {
+ public:
+  const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
+  std::string where() const override { return where_; }
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
+    return owners_.at(name)->read_part(name, part, target);
+  }
+  Status add(const TensorSourcePtr& source) {
+    if (where_.empty()) where_ = source->where();
+    for (const auto& [name, info] : source->tensors()) {
+      if (!tensors_.emplace(name, info).second)
+        return corrupt(source->where() + ": tensor " + name + " is in two parts");
+      owners_[name] = source;
+    }
+    return {};
+  }
 
-Expected<TensorSourcePtr> open_gguf(const std::string& path) {
+ private:
+  std::string where_;
+  std::map<std::string, TensorInfo> tensors_;
+  std::map<std::string, TensorSourcePtr> owners_;
+};
+
+// What the name says where the header says nothing.
+GgufSplit split_of(const std::string& path, const GgufSplit& header) {
+  constexpr size_t kEnding = std::string_view("-00001-of-00002.gguf").size();
+  GgufSplit named;
+  bool matches =
+      header.count <= 1 && path.size() > kEnding &&
+      std::sscanf(path.c_str() + path.size() - kEnding, "-%5d-of-%5d.gguf", &named.number, &named.count) == 2 &&
+      named.number >= 1 && named.number <= named.count;
+  if (!matches) return header;
+  --named.number;
+  return named;
+}
+
+Expected<std::shared_ptr<GgufSource>> open_one(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
   auto source = std::make_shared<GgufSource>(file);
   LA_RETURN_IF_ERROR(source->open());
+  return source;
+}
+
+// The path of another part: <stem>-00001-of-00002.gguf, counted from 1. Empty: the name is not such a one.
+std::string path_of_part(const std::string& path, const GgufSplit& split, int number) {
+  auto name_of = [&](int n) {
+    char text[32];
+    std::snprintf(text, sizeof(text), "-%05d-of-%05d.gguf", n + 1, split.count);
+    return std::string(text);
+  };
+  std::string own = name_of(split.number);
+  if (!path.ends_with(own)) return {};
+  return path.substr(0, path.size() - own.size()) + name_of(number);
+}
+
+Expected<TensorSourcePtr> open_parts(const std::string& path, const GgufSplit& split,
+                                     const std::shared_ptr<GgufSource>& given) {
+  auto joined = std::make_shared<JoinedSource>();
+  std::string what = path + ": is part " + std::to_string(split.number + 1) + " of " + std::to_string(split.count) +
+                     " of a split model";
+  for (int n = 0; n < split.count; ++n) {
+    std::string part = path_of_part(path, split, n);
+    if (part.empty()) return not_found(what + "; give it its name <model>-0000n-of-0000m.gguf back, beside the others");
+    auto source = n == split.number ? Expected<std::shared_ptr<GgufSource>>(given) : open_one(part);
+    if (!source.ok() && source.status().code() == ErrorCode::kNotFound)
+      return not_found(what + "; " + part + " is missing: download all parts into one folder");
+    if (!source.ok()) return source.status();
+    LA_RETURN_IF_ERROR(joined->add(*source));
+  }
+  return TensorSourcePtr(joined);
+}
+
+}  // namespace
+
+Expected<TensorSourcePtr> open_gguf(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(std::shared_ptr<GgufSource> source, open_one(path));
+  GgufSplit split = split_of(path, source->split());
+  if (split.count > 1) return open_parts(path, split, source);
   return TensorSourcePtr(source);
 }
 

@@ -12,10 +12,16 @@ namespace {
 
 using nlohmann::json;
 constexpr std::string_view kWeight = ".weight", kScaleOld = ".scale_weight", kScaleNew = ".weight_scale",
-                           kScale2 = ".weight_scale_2", kPreQuantScale = ".pre_quant_scale", kComfyQuant = ".comfy_quant";
+                           kScale2 = ".weight_scale_2", kPreQuantScale = ".pre_quant_scale",
+                           kComfyQuant = ".comfy_quant";
 // What a companion's name may end with; the last two are hints for activations.
-constexpr std::array kCompanions{kScaleOld,   kScaleNew,       kScale2,       kPreQuantScale,
-                                 kComfyQuant, std::string_view(".scale_input"), std::string_view(".input_scale")};
+constexpr std::array kCompanions{kScaleOld,
+                                 kScaleNew,
+                                 kScale2,
+                                 kPreQuantScale,
+                                 kComfyQuant,
+                                 std::string_view(".scale_input"),
+                                 std::string_view(".input_scale")};
 constexpr std::string_view kMarker = "scaled_fp8", kTokenizer = "spiece_model";
 constexpr const char* kMetadata = "_quantization_metadata";
 constexpr int64_t kDefaultRotationGroup = 256, kMaxJsonBytes = 1 << 16;
@@ -88,9 +94,10 @@ Status FormatReader::sort_tensor(const std::string& name) {
   size_t inside = name.find(std::string(kWeight) + ".");  // <layer>.weight.absmax and the like
   bool below_weight = inside != std::string::npos && has(name.substr(0, inside + kWeight.size()));
   if (!beside_weight && !below_weight) return {};
-  return unsupported(file_.where() + ": " + name +
-                     " stands beside a weight and is not understood: it may be a scale; take the file in another format "
-                     "(bf16, fp16, scaled fp8, GGUF)");
+  return unsupported(
+      file_.where() + ": " + name +
+      " stands beside a weight and is not understood: it may be a scale; take the file in another format "
+      "(bf16, fp16, scaled fp8, GGUF)");
 }
 
 // Its type is that of the fp8 data; in a wider type it means e4m3.

@@ -21,6 +21,11 @@ Shape squeezed(const Shape& shape) {
   return out;
 }
 
+bool fits(const TensorInfo& info, const Shape& wanted) {
+  if (info.loose_shape && info.shape.elements() == wanted.elements()) return true;
+  return squeezed(info.shape) == squeezed(wanted);
+}
+
 // Without a branch a value, so that the compiler can use vectors.
 bool all_finite(const float* values, int64_t n) {
   constexpr uint32_t kExponent = 0x7f800000;
@@ -44,7 +49,7 @@ bool WeightLoader::check(const std::string& name, const Shape& shape) {
   auto it = source_->tensors().find(name);
   if (it == source_->tensors().end()) {
     fail(not_found(source_->where() + ": tensor " + name + " is missing; this is not the checkpoint it should be"));
-  } else if (!(squeezed(it->second.shape) == squeezed(shape))) {
+  } else if (!fits(it->second, shape)) {
     fail(corrupt(source_->where() + ": tensor " + name + " has shape " + it->second.shape.str() + ", wanted " +
                  shape.str()));
   }

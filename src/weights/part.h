@@ -25,8 +25,8 @@ Expected<TensorSourcePtr> open_part(const std::string& path, Part part);
 // The same over an open file.
 Expected<TensorSourcePtr> as_part(TensorSourcePtr file, Part part);
 
-// path: a file, or a folder with one file of weights or the shards of one (an .index.json beside them). Names and values
-// as they lie there.
+// path: a file, or a folder with one file of weights or the shards of one (an .index.json beside them). Names and
+// values as they lie there.
 Expected<TensorSourcePtr> open_file_or_shards(const std::string& path);
 
 }  // namespace liveavatar

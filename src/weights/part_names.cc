@@ -31,6 +31,18 @@ bool take_text(const std::string& name, std::string_view text, size_t& at) {
   return true;
 }
 
+// Whether there is a name <stem><n>.<rest>, with one of these beginnings of the rest.
+bool has_layer(const TensorSource& file, const std::string& stem, std::initializer_list<std::string_view> rests) {
+  for (auto it = file.tensors().lower_bound(stem); it != file.tensors().end() && it->first.starts_with(stem); ++it) {
+    size_t at = stem.size();
+    if (take_number(it->first, at).empty()) continue;
+    for (std::string_view rest : rests) {
+      if (it->first.compare(at, rest.size(), rest) == 0) return true;
+    }
+  }
+  return false;
+}
+
 // The replacement of the first pair whose left side the text starts with, and the rest behind it; "": none.
 template <typename Pairs>
 std::string replace_start(const std::string& text, const Pairs& pairs) {
@@ -42,10 +54,17 @@ std::string replace_start(const std::string& text, const Pairs& pairs) {
 
 // ---- video model ----
 
-constexpr std::array<std::string_view, 11> kDitRoots{
-    "blocks.",         "patch_embedding.", "text_embedding.",      "time_embedding.",
-    "time_projection.", "head.",            "casual_audio_encoder.", "audio_injector.",
-    "frame_packer.",   "cond_encoder.",    "trainable_cond_mask."};
+constexpr std::array<std::string_view, 11> kDitRoots{"blocks.",
+                                                     "patch_embedding.",
+                                                     "text_embedding.",
+                                                     "time_embedding.",
+                                                     "time_projection.",
+                                                     "head.",
+                                                     "casual_audio_encoder.",
+                                                     "audio_injector.",
+                                                     "frame_packer.",
+                                                     "cond_encoder.",
+                                                     "trainable_cond_mask."};
 
 std::string dit_name(const std::string& name) { return name; }
 
@@ -55,7 +74,7 @@ bool is_dit(const TensorSource& file, const std::string& prefix) {
     bool shared = root == "blocks." || root == "head.";
     if (!shared && has_prefix(file, prefix + std::string(root))) return true;
   }
-  return has_prefix(file, prefix + "blocks.0.self_attn.") || has_prefix(file, prefix + "blocks.0.cross_attn.");
+  return has_layer(file, prefix + "blocks.", {"self_attn.", "cross_attn.", "ffn.0.", "ffn.2.", "norm3.", "modulation"});
 }
 
 // ---- text encoder ----
@@ -81,11 +100,11 @@ std::string umt5_from_hf(const std::string& name) {
 std::string umt5_from_llama_cpp(const std::string& name) {
   static const std::array kWhole{Pair{"token_embd.weight", "token_embedding.weight"},
                                  Pair{"enc.output_norm.weight", "norm.weight"}};
-  static const std::array kLayer{Pair{"attn_q.", "attn.q."},         Pair{"attn_k.", "attn.k."},
-                                 Pair{"attn_v.", "attn.v."},         Pair{"attn_o.", "attn.o."},
-                                 Pair{"attn_norm.", "norm1."},       Pair{"attn_rel_b.", "pos_embedding.embedding."},
-                                 Pair{"ffn_gate.", "ffn.gate.0."},   Pair{"ffn_up.", "ffn.fc1."},
-                                 Pair{"ffn_down.", "ffn.fc2."},      Pair{"ffn_norm.", "norm2."}};
+  static const std::array kLayer{Pair{"attn_q.", "attn.q."},       Pair{"attn_k.", "attn.k."},
+                                 Pair{"attn_v.", "attn.v."},       Pair{"attn_o.", "attn.o."},
+                                 Pair{"attn_norm.", "norm1."},     Pair{"attn_rel_b.", "pos_embedding.embedding."},
+                                 Pair{"ffn_gate.", "ffn.gate.0."}, Pair{"ffn_up.", "ffn.fc1."},
+                                 Pair{"ffn_down.", "ffn.fc2."},    Pair{"ffn_norm.", "norm2."}};
   if (std::string whole = replace_start(name, kWhole); !whole.empty()) return whole;
   size_t at = 0;
   if (!take_text(name, "enc.blk.", at)) return {};
@@ -142,7 +161,8 @@ std::string vae_from_diffusers(const std::string& name) {
   for (const char* half : {"encoder.", "decoder."}) {
     size_t at = 0;
     if (!take_text(name, half, at)) continue;
-    static const std::array kEnds{Pair{"conv_in.", "conv1."}, Pair{"norm_out.", "head.0."}, Pair{"conv_out.", "head.2."}};
+    static const std::array kEnds{Pair{"conv_in.", "conv1."}, Pair{"norm_out.", "head.0."},
+                                  Pair{"conv_out.", "head.2."}};
     std::string rest = replace_start(name.substr(at), kEnds);
     if (rest.empty() && take_text(name, "mid_block.", at)) rest = vae_middle(name.substr(at));
     if (rest.empty() && take_text(name, "up_blocks.", at)) rest = vae_upsample(name.substr(at));
@@ -164,15 +184,26 @@ std::string wav2vec2_name(const std::string& name) {
       Pair{"encoder.pos_conv_embed.conv.weight_g", "encoder.pos_conv_embed.conv.parametrizations.weight.original0"},
       Pair{"encoder.pos_conv_embed.conv.weight_v", "encoder.pos_conv_embed.conv.parametrizations.weight.original1"}};
   if (std::string newer = replace_start(name, kOlder); !newer.empty()) return newer;
-  bool known = name.starts_with("feature_extractor.") || name.starts_with("feature_projection.") ||
-               name.starts_with("encoder.");
+  bool known =
+      name.starts_with("feature_extractor.") || name.starts_with("feature_projection.") || name.starts_with("encoder.");
   return known ? name : std::string();
 }
 
-Spelling first_with(const TensorSource& file, std::initializer_list<const char*> prefixes, const char* sign,
-                    std::string (*original)(const std::string&)) {
-  for (const char* prefix : prefixes) {
-    if (has_prefix(file, std::string(prefix) + sign)) return {prefix, original};
+Spelling find_umt5_spelling(const TensorSource& file) {
+  for (const char* prefix : {"", "text_encoders.umt5xxl.transformer."}) {
+    if (has_layer(file, prefix + std::string("encoder.block."), {"layer."})) return {prefix, umt5_from_hf};
+  }
+  if (has_layer(file, "enc.blk.", {"attn_", "ffn_"})) return {"", umt5_from_llama_cpp};
+  if (has_layer(file, "blocks.", {"attn.", "pos_embedding.", "ffn.gate.", "ffn.fc"})) return {"", umt5_original};
+  return {};
+}
+
+Spelling find_vae_spelling(const TensorSource& file) {
+  for (std::string prefix : {"", "vae.", "first_stage_model."}) {
+    for (const char* half : {"encoder.", "decoder."}) {
+      if (has_prefix(file, prefix + half + "mid_block.")) return {prefix, vae_from_diffusers};
+      if (has_prefix(file, prefix + half + "middle.")) return {prefix, vae_original};
+    }
   }
   return {};
 }
@@ -180,7 +211,6 @@ Spelling first_with(const TensorSource& file, std::initializer_list<const char*>
 }  // namespace
 
 Spelling find_spelling(const TensorSource& file, Part part) {
-  Spelling found;
   switch (part) {
     case Part::kVideoModel:
       for (const char* prefix : {"model.diffusion_model.", "diffusion_model.", "model.", "net.", ""}) {
@@ -188,17 +218,14 @@ Spelling find_spelling(const TensorSource& file, Part part) {
       }
       return {};
     case Part::kTextEncoder:
-      found = first_with(file, {"", "text_encoders.umt5xxl.transformer."}, "encoder.block.0.layer.", umt5_from_hf);
-      if (found.original == nullptr) found = first_with(file, {""}, "enc.blk.0.", umt5_from_llama_cpp);
-      if (found.original == nullptr) found = first_with(file, {""}, "blocks.0.attn.q.", umt5_original);
-      return found;
+      return find_umt5_spelling(file);
     case Part::kVae:
-      found = first_with(file, {"", "vae.", "first_stage_model."}, "decoder.mid_block.", vae_from_diffusers);
-      if (found.original == nullptr)
-        found = first_with(file, {"", "vae.", "first_stage_model."}, "decoder.middle.0.residual.", vae_original);
-      return found;
+      return find_vae_spelling(file);
     case Part::kAudioEncoder:
-      return first_with(file, {"", "wav2vec2."}, "feature_extractor.conv_layers.", wav2vec2_name);
+      for (const char* prefix : {"", "wav2vec2."}) {
+        if (has_prefix(file, prefix + std::string("feature_extractor.conv_layers."))) return {prefix, wav2vec2_name};
+      }
+      return {};
   }
   return {};
 }

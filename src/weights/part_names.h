@@ -9,7 +9,7 @@ namespace liveavatar {
 
 // How one file spells a part's names.
 struct Spelling {
-  std::string prefix;                                       // taken off first; names without it are other models'
+  std::string prefix;                                          // taken off first; names without it are other models'
   std::string (*original)(const std::string& name) = nullptr;  // "" : not a tensor of this part
 };
 

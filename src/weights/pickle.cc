@@ -32,12 +32,19 @@ const std::map<std::string, DType>& storage_types() {
 
 // What _rebuild_tensor_v3 names as the type of a tensor over untyped bytes.
 const std::map<std::string, DType>& element_types() {
-  static const std::map<std::string, DType> types = {
-      {"torch.float32", DType::kF32}, {"torch.float64", DType::kF64},           {"torch.float16", DType::kF16},
-      {"torch.half", DType::kF16},    {"torch.bfloat16", DType::kBF16},         {"torch.int64", DType::kI64},
-      {"torch.int32", DType::kI32},   {"torch.int16", DType::kI16},             {"torch.int8", DType::kI8},
-      {"torch.uint8", DType::kU8},    {"torch.float8_e4m3fn", DType::kF8E4M3}, {"torch.float8_e5m2", DType::kF8E5M2},
-      {"torch.bool", DType::kBool}};
+  static const std::map<std::string, DType> types = {{"torch.float32", DType::kF32},
+                                                     {"torch.float64", DType::kF64},
+                                                     {"torch.float16", DType::kF16},
+                                                     {"torch.half", DType::kF16},
+                                                     {"torch.bfloat16", DType::kBF16},
+                                                     {"torch.int64", DType::kI64},
+                                                     {"torch.int32", DType::kI32},
+                                                     {"torch.int16", DType::kI16},
+                                                     {"torch.int8", DType::kI8},
+                                                     {"torch.uint8", DType::kU8},
+                                                     {"torch.float8_e4m3fn", DType::kF8E4M3},
+                                                     {"torch.float8_e5m2", DType::kF8E5M2},
+                                                     {"torch.bool", DType::kBool}};
   return types;
 }
 

@@ -114,8 +114,8 @@ Status ScaledSource::check_blocks(const std::string& weight, const LayerFormat& 
   const TensorInfo &info = stored(weight), &scale = stored(layer.scale);
   int64_t columns = info.shape.rank() == 2 ? info.shape[1] * (block == kNvfp4Block ? 2 : 1) : 0;
   if (columns == 0 || columns % block != 0) {
-    return wrong(weight, "of shape " + info.shape.str() + " does not fill blocks of " + std::to_string(block) +
-                             " columns");
+    return wrong(weight,
+                 "of shape " + info.shape.str() + " does not fill blocks of " + std::to_string(block) + " columns");
   }
   bool bytes = scale.dtype == DType::kU8 || (block == kNvfp4Block && scale.dtype == DType::kF8E4M3);
   ScaleTiles tiles{info.shape[0], columns / block};
@@ -153,8 +153,7 @@ Status ScaledSource::decode_values(const std::string& name, const LayerFormat& l
   LA_CHECK(part.first % in_element == 0 && part.count % in_element == 0);
   for (int64_t at = 0; at < part.count; at += kChunk) {
     int64_t count = std::min(kChunk, part.count - at);
-    LA_RETURN_IF_ERROR(
-        file_->read_part(name, {(part.first + at) / in_element, count / in_element}, raw.data()));
+    LA_RETURN_IF_ERROR(file_->read_part(name, {(part.first + at) / in_element, count / in_element}, raw.data()));
     if (in_element == 1) {
       convert_to_f32(raw.data(), dtype, values + at, count);
       continue;
@@ -174,8 +173,7 @@ Status ScaledSource::multiply_rows(const std::string& name, const LayerFormat& l
   int64_t rows = part.count == 0 ? 0 : (part.first + part.count - 1) / row - first + 1;
   std::vector<float> scales(static_cast<size_t>(std::max<int64_t>(rows, 1)));
   LA_RETURN_IF_ERROR(read_row_scales(layer, {first, rows}, scales.data()));
-  for (int64_t i = 0; i < part.count; ++i)
-    values[i] *= scales[static_cast<size_t>((part.first + i) / row - first)];
+  for (int64_t i = 0; i < part.count; ++i) values[i] *= scales[static_cast<size_t>((part.first + i) / row - first)];
   return {};
 }
 

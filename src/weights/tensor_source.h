@@ -66,9 +66,9 @@ Expected<TensorSourcePtr> open_safetensors_folder(const std::string& dir, const 
 // names what it does not know. Names are dictionary keys from the outside in joined by '/'; a wrapper
 // ("state_dict", "model", ...) whose value is the only dictionary of tensors is unwrapped by `unwrap`.
 Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap = true);
-// A GGUF file, version 2 or 3, of a Wan video model or a T5 encoder; with all parts of a split one, which must lie beside
-// it. Blocks of quantised values read as f32. Errors name the file and what is wrong (truncated, misaligned, another
-// model's architecture, a type that is not read).
+// A GGUF file, version 2 or 3, of a Wan video model or a T5 encoder; with all parts of a split one, which must lie
+// beside it. Blocks of quantised values read as f32. Errors name the file and what is wrong (truncated, misaligned,
+// another model's architecture, a type that is not read).
 Expected<TensorSourcePtr> open_gguf(const std::string& path);
 // By the file's first bytes. Names and values as they lie in the file: weights/part.h makes a model's part of them.
 Expected<TensorSourcePtr> open_tensors(const std::string& path);

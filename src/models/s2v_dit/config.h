@@ -40,6 +40,18 @@ struct DitConfig {
 // Errors name the file, the key and what it should be.
 Expected<DitConfig> read_dit_config(const std::string& json_path);
 Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::string& where);
+// What the shapes of a model's tensors tell when there is no config.json. Of config: all but heads,
+// audio_inject_layers, text_len and eps.
+struct DitShapes {
+  DitConfig config;
+  int64_t out_channels = 0, pose_channels = 0;  // latent channels of the head and of cond_encoder
+  int64_t injectors = 0;                        // audio cross-attentions
+  bool adain = false;
+};
+Expected<DitShapes> read_dit_shapes(const TensorSource& source);
+// json_path if that file is there, else from the shapes: heads 128 wide and audio after the layers of the released 14B
+// model. Error where shapes do not tell and the model is not the released one: put its config.json beside it.
+Expected<DitConfig> find_dit_config(const TensorSource& source, const std::string& json_path);
 std::string dit_config_json(const DitConfig& config);  // what parse_dit_config reads
 
 constexpr int64_t kMotionFrames = 73;

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/umt5/clean_text.h"
+#include "models/umt5/spiece_model.h"
 
 namespace liveavatar {
 namespace {
@@ -21,22 +22,33 @@ struct AddedToken {
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
-  Status open(const std::string& dir) {
-    const std::string path = dir + "/spiece.model";
+  // path: a folder, or a file that is or holds a SentencePiece model.
+  Status open(const std::string& path) {
     std::error_code ignored;
-    if (!std::filesystem::is_regular_file(path, ignored))
-      return not_found(path + ": missing; the checkpoint's tokenizer folder is incomplete");
+    bool folder = std::filesystem::is_directory(path, ignored);
+    const std::string model = folder ? path + "/spiece.model" : path;
+    if (folder && !std::filesystem::is_regular_file(model, ignored))
+      return not_found(model + ": missing; the checkpoint's tokenizer folder is incomplete");
+    LA_ASSIGN_OR_RETURN(std::string bytes, read_spiece_model(model));
     try {
-      if (auto status = pieces_.Load(path); !status.ok())
-        return corrupt(path + ": not a SentencePiece model: " + status.ToString());
-      return read_json(dir + "/tokenizer.json");
+      if (auto status = pieces_.LoadFromSerializedProto(bytes); !status.ok())
+        return corrupt(model + ": its spiece_model is not a SentencePiece model: " + status.ToString());
+      if (folder) return read_json(path + "/tokenizer.json");
+      add_defaults();
+      return {};
     } catch (const std::exception& e) {
-      return corrupt(dir + ": the tokenizer cannot be read: " + e.what());
+      return corrupt(path + ": the tokenizer cannot be read: " + e.what());
     }
   }
 
   std::vector<int32_t> encode(std::string_view text, int64_t slots) const override {
-    const std::string clean = clean_text(text);
+    std::vector<int32_t> ids = encode_clean(clean_text(text));
+    ids.resize(std::min(ids.size(), static_cast<size_t>(std::max<int64_t>(slots, 1) - 1)));
+    ids.push_back(pieces_.eos_id());
+    return ids;
+  }
+
+  std::vector<int32_t> encode_clean(const std::string& clean) const override {
     std::vector<int32_t> ids;
     size_t begin = 0;
     for (size_t i = 0; i < clean.size();) {
@@ -50,8 +62,6 @@ class SentencePieceTokenizer : public Tokenizer {
       i = begin = i + token->text.size();
     }
     encode_piece(clean.substr(begin), ids);
-    ids.resize(std::min(ids.size(), static_cast<size_t>(std::max<int64_t>(slots, 1) - 1)));
-    ids.push_back(pieces_.eos_id());
     return ids;
   }
 
@@ -81,7 +91,10 @@ class SentencePieceTokenizer : public Tokenizer {
       if (id >= 0) add(pieces_.IdToPiece(id), id);
     }
     for (int i = 0; i < kDefaultExtraIds; ++i) {
-      add("<extra_id_" + std::to_string(i) + ">", pieces_.GetPieceSize() + kDefaultExtraIds - 1 - i);
+      std::string text = "<extra_id_" + std::to_string(i) + ">";
+      int own = pieces_.PieceToId(text);
+      bool unknown = own == pieces_.unk_id();
+      add(text, unknown ? pieces_.GetPieceSize() + kDefaultExtraIds - 1 - i : own);
     }
   }
 
@@ -113,9 +126,9 @@ class SentencePieceTokenizer : public Tokenizer {
 
 }  // namespace
 
-Expected<std::unique_ptr<Tokenizer>> Tokenizer::load(const std::string& dir) {
+Expected<std::unique_ptr<Tokenizer>> Tokenizer::load(const std::string& path) {
   auto tokenizer = std::make_unique<SentencePieceTokenizer>();
-  LA_RETURN_IF_ERROR(tokenizer->open(dir));
+  LA_RETURN_IF_ERROR(tokenizer->open(path));
   return std::unique_ptr<Tokenizer>(std::move(tokenizer));
 }
 

@@ -36,6 +36,21 @@ Umt5LayerWeights load_layer(WeightLoader& loader, const Umt5Config& c, int64_t i
   return w;
 }
 
+// The weights are read by encode(), long after loading: what is missing is said at once.
+Status check_layers(const TensorSource& source, int64_t layers) {
+  auto missing = [&source](const std::string& name) {
+    return not_found(source.where() + ": tensor " + name + " is missing; download the file again");
+  };
+  for (int64_t i = 0; i < layers; ++i) {
+    for (const char* name : {"norm1", "norm2", "attn.q", "attn.k", "attn.v", "attn.o", "ffn.gate.0", "ffn.fc1",
+                             "ffn.fc2", "pos_embedding.embedding"}) {
+      std::string full = "blocks." + std::to_string(i) + "." + name + ".weight";
+      if (!source.tensors().contains(full)) return missing(full);
+    }
+  }
+  return source.tensors().contains("norm.weight") ? Status() : missing("norm.weight");
+}
+
 }  // namespace
 
 Expected<Umt5Config> read_umt5_config(const TensorSource& source) {
@@ -51,6 +66,7 @@ Expected<Umt5Config> read_umt5_config(const TensorSource& source) {
                   c.heads > 0 && c.layers > 0;
   if (!complete || c.attention_dim % c.heads != 0)
     return corrupt(source.where() + ": not a UMT5 encoder with a position table a layer");
+  LA_RETURN_IF_ERROR(check_layers(source, c.layers));
   return c;
 }
 

@@ -23,6 +23,10 @@ struct Wav2Vec2Config {
 // The feature extractor's seven convolutions.
 constexpr std::array<int64_t, 7> kExtractorKernels{10, 3, 3, 3, 3, 2, 2}, kExtractorStrides{5, 2, 2, 2, 2, 2, 2};
 Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir);
+// Sizes from the shapes of an open part's tensors; heads, which they do not tell, is 0. Error: another model's shapes.
+Expected<Wav2Vec2Config> read_wav2vec2_shapes(const TensorSource& source);
+// dir/config.json if it is there, else from the shapes, heads 64 wide.
+Expected<Wav2Vec2Config> find_wav2vec2_config(const TensorSource& source, const std::string& dir);
 
 struct Wav2Vec2ConvLayer {
   ConvWeight conv;
@@ -44,7 +48,10 @@ struct Wav2Vec2Weights {
   std::vector<Buffer> buffers;
 };
 
-// Takes every tensor by its Hugging Face name.
+// The position convolution's kernel f32 [width, width / groups, kernel] in the loader's staging memory; weight norm:
+// w[:, :, k] = g[k] * v[:, :, k] / |v[:, :, k]|. Empty after an error.
+Tensor merged_position_kernel(const Wav2Vec2Config& config, WeightLoader& loader);
+// Takes every tensor by its name (weights/part.h).
 Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& config, WeightLoader& loader);
 
 // Buffers of one pass over at most `frames` hidden states; over a measuring Arena only their size.
@@ -72,6 +79,9 @@ class Wav2Vec2 {
   // The same with a weights file of any name.
   static Expected<std::unique_ptr<Wav2Vec2>> load_file(const std::string& dir, const std::string& weights,
                                                        Backend& backend, Budget& budget, DType dtype);
+  // From an open part (weights/part.h).
+  static Expected<std::unique_ptr<Wav2Vec2>> load(const Wav2Vec2Config& config, const TensorSource& source,
+                                                  Backend& backend, Budget& budget, DType dtype);
   const Wav2Vec2Config& config() const { return config_; }
   Backend& backend() { return backend_; }
   Budget& budget() { return budget_; }

@@ -1,4 +1,4 @@
-// Names as in the Hugging Face checkpoints, with both spellings of the weight-normalised position convolution.
+// Names as weights/part.h gives them: Hugging Face's, without the prefix wav2vec2.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -6,36 +6,23 @@
 #include <nlohmann/json.hpp>
 
 #include "models/wav2vec2/wav2vec2.h"
+#include "weights/part.h"
 
 namespace liveavatar {
 namespace {
 
 Status wrong(const std::string& path, const std::string& why) { return corrupt(path + ": " + why); }
 
-// w[:, :, k] = g[k] * v[:, :, k] / |v[:, :, k]|
-ConvWeight load_position(WeightLoader& loader, const Wav2Vec2Config& c, const std::string& prefix) {
-  const std::string name = prefix + "encoder.pos_conv_embed.conv.";
-  bool newer = loader.has(name + "parametrizations.weight.original0");
-  int64_t inputs = c.width / c.position_groups;
+ConvWeight load_position(WeightLoader& loader, const Wav2Vec2Config& c) {
+  const std::string name = "encoder.pos_conv_embed.conv.";
   Tensor bias = loader.vector(name + "bias", {c.width});
-  Tensor g =
-      loader.read_f32(name + (newer ? "parametrizations.weight.original0" : "weight_g"), {1, 1, c.position_kernel});
-  std::vector<float> lengths(static_cast<size_t>(c.position_kernel));
-  if (!g.empty()) std::copy_n(g.f32(), c.position_kernel, lengths.begin());
-  Tensor v = loader.read_f32(name + (newer ? "parametrizations.weight.original1" : "weight_v"),
-                             {c.width, inputs, c.position_kernel});
-  for (int64_t k = 0; !v.empty() && k < c.position_kernel; ++k) {
-    double squares = 0;
-    for (int64_t i = k; i < v.elements(); i += c.position_kernel) squares += double(v.f32()[i]) * v.f32()[i];
-    float factor = static_cast<float>(lengths[size_t(k)] / std::sqrt(squares));
-    for (int64_t i = k; i < v.elements(); i += c.position_kernel) v.f32()[i] *= factor;
-  }
+  Tensor v = merged_position_kernel(c, loader);
   ConvWeight shape;
   shape.out_channels = shape.in_channels = c.width;
   shape.kernel = {1, 1, c.position_kernel};
   shape.groups = c.position_groups;
   if (!loader.status().ok()) return shape;
-  return loader.pack_conv(v.reshape({c.width, inputs, 1, 1, c.position_kernel}), shape, bias);
+  return loader.pack_conv(v.reshape({c.width, c.width / c.position_groups, 1, 1, c.position_kernel}), shape, bias);
 }
 
 Wav2Vec2LayerWeights load_layer(WeightLoader& loader, const Wav2Vec2Config& c, const std::string& name) {
@@ -67,26 +54,40 @@ Status check_extractor(const nlohmann::json& json, const std::string& path) {
 
 }  // namespace
 
+Tensor merged_position_kernel(const Wav2Vec2Config& c, WeightLoader& loader) {
+  const std::string name = "encoder.pos_conv_embed.conv.parametrizations.weight.";
+  Tensor g = loader.read_f32(name + "original0", {1, 1, c.position_kernel});
+  std::vector<float> lengths(static_cast<size_t>(c.position_kernel));
+  if (!g.empty()) std::copy_n(g.f32(), c.position_kernel, lengths.begin());
+  Tensor v = loader.read_f32(name + "original1", {c.width, c.width / c.position_groups, c.position_kernel});
+  for (int64_t k = 0; !v.empty() && k < c.position_kernel; ++k) {
+    double squares = 0;
+    for (int64_t i = k; i < v.elements(); i += c.position_kernel) squares += double(v.f32()[i]) * v.f32()[i];
+    float factor = static_cast<float>(lengths[size_t(k)] / std::sqrt(squares));
+    for (int64_t i = k; i < v.elements(); i += c.position_kernel) v.f32()[i] *= factor;
+  }
+  return v;
+}
+
 Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& c, WeightLoader& loader) {
-  const std::string prefix = loader.has("wav2vec2.encoder.layer_norm.weight") ? "wav2vec2." : "";
   Wav2Vec2Weights w;
   for (size_t i = 0; i < kExtractorKernels.size(); ++i) {
-    const std::string name = prefix + "feature_extractor.conv_layers." + std::to_string(i);
+    const std::string name = "feature_extractor.conv_layers." + std::to_string(i);
     Wav2Vec2ConvLayer layer;
     layer.conv = loader.conv(name + ".conv", c.conv_dim, i == 0 ? 1 : c.conv_dim, {1, 1, kExtractorKernels[i]});
     layer.norm_weight = loader.vector(name + ".layer_norm.weight", {c.conv_dim});
     layer.norm_bias = loader.vector(name + ".layer_norm.bias", {c.conv_dim});
     w.extractor.push_back(layer);
   }
-  w.projection_norm_weight = loader.vector(prefix + "feature_projection.layer_norm.weight", {c.conv_dim});
-  w.projection_norm_bias = loader.vector(prefix + "feature_projection.layer_norm.bias", {c.conv_dim});
-  w.projection = loader.linear(prefix + "feature_projection.projection", c.width, c.conv_dim);
-  w.position = load_position(loader, c, prefix);
+  w.projection_norm_weight = loader.vector("feature_projection.layer_norm.weight", {c.conv_dim});
+  w.projection_norm_bias = loader.vector("feature_projection.layer_norm.bias", {c.conv_dim});
+  w.projection = loader.linear("feature_projection.projection", c.width, c.conv_dim);
+  w.position = load_position(loader, c);
   for (int64_t i = 0; i < c.layers && loader.status().ok(); ++i) {
-    w.layers.push_back(load_layer(loader, c, prefix + "encoder.layers." + std::to_string(i) + "."));
+    w.layers.push_back(load_layer(loader, c, "encoder.layers." + std::to_string(i) + "."));
   }
-  w.norm_weight = loader.vector(prefix + "encoder.layer_norm.weight", {c.width});
-  w.norm_bias = loader.vector(prefix + "encoder.layer_norm.bias", {c.width});
+  w.norm_weight = loader.vector("encoder.layer_norm.weight", {c.width});
+  w.norm_bias = loader.vector("encoder.layer_norm.bias", {c.width});
   LA_RETURN_IF_ERROR(loader.status());
   w.buffers = loader.take_buffers();
   return w;
@@ -124,6 +125,40 @@ Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir) {
   return c;
 }
 
+Expected<Wav2Vec2Config> read_wav2vec2_shapes(const TensorSource& source) {
+  auto dim = [&source](const std::string& name, int axis) {
+    auto it = source.tensors().find(name);
+    return it == source.tensors().end() || it->second.shape.rank() <= axis ? int64_t{0} : it->second.shape[axis];
+  };
+  const std::string position = "encoder.pos_conv_embed.conv.parametrizations.weight.original1";
+  Wav2Vec2Config c;
+  c.conv_dim = dim("feature_projection.projection.weight", 1);
+  c.width = dim("feature_projection.projection.weight", 0);
+  c.ffn_dim = dim("encoder.layers.0.feed_forward.intermediate_dense.weight", 0);
+  c.position_kernel = dim(position, 2);
+  int64_t inputs = dim(position, 1);
+  while (dim("encoder.layers." + std::to_string(c.layers) + ".layer_norm.weight", 0) > 0) ++c.layers;
+  if (c.conv_dim < 1 || c.width < 1 || c.ffn_dim < 1 || c.position_kernel < 1 || inputs < 1 || c.layers < 1 ||
+      c.width % inputs != 0) {
+    return corrupt(source.where() + ": its shapes are not those of a wav2vec2 encoder; download the file again");
+  }
+  c.position_groups = c.width / inputs;
+  return c;
+}
+
+Expected<Wav2Vec2Config> find_wav2vec2_config(const TensorSource& source, const std::string& dir) {
+  constexpr int64_t kHeadWidth = 64;  // of every released wav2vec2
+  std::error_code ignored;
+  if (!dir.empty() && std::filesystem::exists(dir + "/config.json", ignored)) return read_wav2vec2_config(dir);
+  LA_ASSIGN_OR_RETURN(Wav2Vec2Config c, read_wav2vec2_shapes(source));
+  c.heads = c.width / kHeadWidth;
+  if (c.width % kHeadWidth != 0) {
+    return invalid_argument(source.where() + ": " + std::to_string(c.width) +
+                            " values do not split into heads of 64; put the model's config.json beside it");
+  }
+  return c;
+}
+
 Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const std::string& dir, Backend& backend, Budget& budget,
                                                    DType dtype) {
   std::error_code ignored;
@@ -137,10 +172,16 @@ Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const std::string& dir, Backe
 
 Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load_file(const std::string& dir, const std::string& weights,
                                                         Backend& backend, Budget& budget, DType dtype) {
+  LA_ASSIGN_OR_RETURN(Wav2Vec2Config config, read_wav2vec2_config(dir));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_part(weights, Part::kAudioEncoder));
+  return load(config, *source, backend, budget, dtype);
+}
+
+Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const Wav2Vec2Config& config, const TensorSource& source,
+                                                   Backend& backend, Budget& budget, DType dtype) {
   std::unique_ptr<Wav2Vec2> model(new Wav2Vec2(backend, budget, dtype));
-  LA_ASSIGN_OR_RETURN(model->config_, read_wav2vec2_config(dir));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_tensors(weights));
-  WeightLoader loader(*source, backend, budget, Tenant::kAudio, dtype);
+  model->config_ = config;
+  WeightLoader loader(source, backend, budget, Tenant::kAudio, dtype);
   LA_ASSIGN_OR_RETURN(model->weights_, load_wav2vec2_weights(model->config_, loader));
   return model;
 }

@@ -1,0 +1,133 @@
+// A part of a checkpoint in the files that people have; the spellings themselves are tests/goldens/files.
+#include "weights/part.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "gguf_writer.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+
+class PartTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_part_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  std::string write(const std::string& name, const std::string& bytes) {
+    std::ofstream(dir_ / name, std::ios::binary) << bytes;
+    return (dir_ / name).string();
+  }
+  std::string write_safetensors(const std::string& name, const std::string& header, const std::string& data) {
+    uint64_t length = header.size();
+    return write(name, std::string(reinterpret_cast<char*>(&length), 8) + header + data);
+  }
+  static std::string floats(std::initializer_list<float> values) {
+    return {reinterpret_cast<const char*>(values.begin()), values.size() * sizeof(float)};
+  }
+  // One of two files of a split video model.
+  std::string split_part(int number, const std::string& tensor, float value) {
+    GgufWriter writer;
+    writer.pair("split.no", 2, GgufWriter::bytes(static_cast<uint16_t>(number)));
+    writer.pair("split.count", 2, GgufWriter::bytes(uint16_t{2}));
+    writer.tensor(tensor, {1}, 0, GgufWriter::bytes(value));
+    return writer.file();
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(PartTest, PartsOfASplitGgufAreReadTogether) {
+  std::string first = write("m-00001-of-00002.gguf", split_part(0, "blocks.0.norm3.bias", 1));
+  auto alone = open_part(first, Part::kVideoModel);
+  ASSERT_FALSE(alone.ok());
+  EXPECT_NE(alone.status().message().find("part 1 of 2"), std::string::npos) << alone.status().message();
+  EXPECT_NE(alone.status().message().find("m-00002-of-00002.gguf is missing"), std::string::npos);
+  std::string second = write("m-00002-of-00002.gguf", split_part(1, "blocks.1.norm3.bias", 2));
+  for (const std::string& given : {first, second}) {
+    auto both = open_part(given, Part::kVideoModel);
+    ASSERT_TRUE(both.ok()) << both.status().message();
+    float value = 0;
+    ASSERT_TRUE((*both)->read("blocks.0.norm3.bias", &value).ok());
+    EXPECT_EQ(value, 1);
+    ASSERT_TRUE((*both)->read("blocks.1.norm3.bias", &value).ok());
+    EXPECT_EQ(value, 2);
+  }
+  std::string renamed = write("renamed.gguf", split_part(1, "blocks.1.norm3.bias", 2));
+  EXPECT_NE(open_part(renamed, Part::kVideoModel).status().message().find("part 2 of 2"), std::string::npos);
+}
+
+TEST_F(PartTest, ASplitIsKnownByItsNameToo) {
+  GgufWriter writer;
+  writer.tensor("blocks.0.norm3.bias", {1}, 0, GgufWriter::bytes(1.0f));
+  auto half = open_part(write("m-00001-of-00003.gguf", writer.file()), Part::kVideoModel);
+  EXPECT_NE(half.status().message().find("part 1 of 3"), std::string::npos) << half.status().message();
+}
+
+TEST_F(PartTest, ScalesLeftBesideWideWeightsCount) {
+  std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},)"
+                       R"("blocks.0.self_attn.q.scale_weight":{"dtype":"F32","shape":[],"data_offsets":[16,20]}})";
+  auto part = open_part(write_safetensors("x.safetensors", header, floats({1, -2, 3, 4, 0.5f})), Part::kVideoModel);
+  ASSERT_TRUE(part.ok()) << part.status().message();
+  float values[4] = {};
+  ASSERT_TRUE((*part)->read("blocks.0.self_attn.q.weight", values).ok());
+  EXPECT_EQ(values[0], 0.5f);
+  EXPECT_EQ(values[1], -1.0f);
+  EXPECT_EQ(values[3], 2.0f);
+  EXPECT_FALSE((*part)->tensors().contains("blocks.0.self_attn.q.scale_weight"));
+}
+
+TEST_F(PartTest, CodesComeOutAsTheyLieInTheFile) {
+  std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
+                       R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[2,1],"data_offsets":[4,12]}})";
+  std::string codes = {1, static_cast<char>(-127), 3, 4};
+  auto part = open_part(write_safetensors("x.safetensors", header, codes + floats({0.5f, 2})), Part::kVideoModel);
+  ASSERT_TRUE(part.ok()) << part.status().message();
+  const std::string name = "blocks.0.self_attn.q.weight";
+  EXPECT_EQ((*part)->tensors().at(name).codes, DType::kI8);
+  uint8_t got[4] = {};
+  float scales[2] = {};
+  ASSERT_TRUE((*part)->read_codes(name, {0, 2}, got, scales).ok());
+  EXPECT_EQ(std::string(got, got + 4), codes);
+  EXPECT_EQ(scales[0], 0.5f);
+  EXPECT_EQ(scales[1], 2.0f);
+  float values[2] = {};
+  ASSERT_TRUE((*part)->read_part(name, {2, 2}, values).ok());
+  EXPECT_EQ(values[0], 6.0f);
+  EXPECT_EQ(values[1], 8.0f);
+}
+
+TEST_F(PartTest, AnotherPartsFileIsNamed) {
+  std::string header = R"({"decoder.middle.0.residual.0.gamma":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  std::string path = write_safetensors("vae.safetensors", header, floats({1}));
+  EXPECT_TRUE(open_part(path, Part::kVae).ok());
+  for (Part part : {Part::kVideoModel, Part::kTextEncoder, Part::kAudioEncoder}) {
+    std::string message = open_part(path, part).status().message();
+    EXPECT_NE(message.find(std::string("holds no ") + part_name(part)), std::string::npos) << message;
+  }
+}
+
+// Companions of other packers: bitsandbytes' state below the weight, GPTQ's integers, DeepSeek's block scales.
+TEST_F(PartTest, CompanionsOfOtherFormatsAreRefusedByName) {
+  const char* companions[] = {"weight.absmax", "weight.quant_state.bitsandbytes__nf4", "weight_scale_inv", "qzeros",
+                              "weight_global_scale"};
+  for (const char* companion : companions) {
+    std::string name = std::string("blocks.0.self_attn.q.") + companion;
+    std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},")" +
+                         name + R"(":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})";
+    auto part = open_part(write_safetensors("x.safetensors", header, floats({1, 1})), Part::kVideoModel);
+    ASSERT_FALSE(part.ok()) << companion;
+    EXPECT_NE(part.status().message().find(name), std::string::npos) << part.status().message();
+  }
+}
+
+}  // namespace
+}  // namespace liveavatar
