@@ -68,7 +68,8 @@ class FfmpegAudio : public AudioStream {
   }
 
   Status rewind() override {
-    LA_ASSIGN_OR_RETURN(input_, Input::open(path_, AVMEDIA_TYPE_AUDIO, "a sound"));
+    LA_ASSIGN_OR_RETURN(Input again, Input::open(path_, AVMEDIA_TYPE_AUDIO, "a sound"));
+    std::swap(input_, again);
     at_ = held_ = 0;
     return {};
   }

@@ -30,6 +30,7 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   AVCodecContext& encoder = *track->encoder_;
   int channels = std::min(track->audio_->channels(), 2);
   encoder.sample_fmt = AV_SAMPLE_FMT_FLTP;
+  encoder.log_level_offset = kQuiet;
   encoder.sample_rate = aac_rate(track->audio_->sample_rate_hz());
   encoder.bit_rate = channels == 1 ? 128000 : 192000;
   encoder.time_base = {1, encoder.sample_rate};
