@@ -62,6 +62,8 @@ struct Job {
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
   int sample_steps = 4;       // 1..50
   double sample_shift = 3.0;
+  std::string sample_solver =
+      "euler";                // "euler", "unipc", "dpm++"; what a solver remembers begins anew with each block
   uint64_t seed = 420;        // same seed, same video, on any number of threads
   bool online_decode = true;  // false: keep all latents, decode at the end
   // "sequential": block after block. "wavefront": several blocks side by side, each a step behind the one before, so

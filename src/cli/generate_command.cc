@@ -103,7 +103,11 @@ void add_sampling(CLI::App& app, Flags& f) {
       ->check(CLI::Range(0.01, 100.0))
       ->capture_default_str()
       ->group("Sampling");
-  app.add_option("--sample_solver", "Only euler")->check(CLI::IsMember({"euler"}))->group("Sampling");
+  app.add_option("--sample_solver", f.job.sample_solver,
+                 "euler, unipc or dpm++; the last two begin anew with each block")
+      ->check(CLI::IsMember({"euler", "unipc", "dpm++"}))
+      ->capture_default_str()
+      ->group("Sampling");
   app.add_option("--base_seed", f.base_seed, "Same seed, same video; -1: 420")->group("Sampling");
   app.add_flag("--enable_online_decode", f.online_decode,
                "Decode, encode and forget each block as it is ready (the default)")

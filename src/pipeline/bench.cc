@@ -129,8 +129,12 @@ class Bench {
   // As the clip loop does: memory, prompt, sink.
   Status prepare() {
     DitGeometry geometry = r().geometry();
-    SamplerOptions options{static_cast<int>(r().steps), 3.0,          o_.seed, 0, r().blocks_in_flight(),
-                           r().resident_rings,          o_.paging_dir};
+    SamplerOptions options;
+    options.steps = static_cast<int>(r().steps);
+    options.seed = o_.seed;
+    options.in_flight = r().blocks_in_flight();
+    options.resident_rings = r().resident_rings;
+    options.ring_folder = o_.paging_dir;
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*dit_, *backend_, *budget_, geometry, options));
     const DitConfig& c = r().shapes.dit;
     int64_t kept = r().online_decode ? r().blocks_in_flight() : r().blocks;

@@ -33,6 +33,7 @@ class ClipLoop {
 
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
+    LA_ASSIGN_OR_RETURN(solver_, parse_solver(job_.sample_solver));
     LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_));
     LA_ASSIGN_OR_RETURN(voice_, Voice::open(models_, job_));
     plan_ = plan_job(job_, portrait, voice_->features(), hooks_.past_voice);
@@ -56,6 +57,7 @@ class ClipLoop {
       LA_ASSIGN_OR_RETURN(request, plan_request(models_.options, job_));
     }
     request.steps = job_.sample_steps;
+    request.solver_tensors = solver_history_tensors(solver_);
     request.clip_frames = plan_.clip_frames;
     request.schedule = job_.schedule;
     request.voice_samples = voice_->features().voice_samples();
@@ -70,9 +72,15 @@ class ClipLoop {
     if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
     show("context", prompt.rows.tensor);
     DitGeometry geometry = plan_.geometry();
-    SamplerOptions options{job_.sample_steps,         job_.sample_shift,           job_.seed,
-                           hooks_.relative_dist,      settled_.blocks_in_flight(), settled_.resident_rings,
-                           models_.options.paging_dir};
+    SamplerOptions options;
+    options.solver = solver_;
+    options.steps = job_.sample_steps;
+    options.shift = job_.sample_shift;
+    options.seed = job_.seed;
+    options.relative_dist = hooks_.relative_dist;
+    options.in_flight = settled_.blocks_in_flight();
+    options.resident_rings = settled_.resident_rings;
+    options.ring_folder = models_.options.paging_dir;
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
     sampler_->set_prompt(prompt.rows.tensor);
     return {};
@@ -174,6 +182,7 @@ class ClipLoop {
   const RunHooks& hooks_;
   JobPlan plan_;
   PlanRequest settled_;
+  SolverKind solver_ = SolverKind::kEuler;
   std::unique_ptr<Voice> voice_;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<FrameDecoder> decoder_;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/rounding.h"
+#include "pipeline/solver.h"
 
 namespace liveavatar {
 
@@ -20,6 +21,7 @@ Status check_job(const Job& job) {
   if (job.num_clip < 0) return invalid_argument("--num_clip must be positive");
   if (!std::isfinite(job.sample_shift) || job.sample_shift <= 0)
     return invalid_argument("--sample_shift must be positive");
+  LA_RETURN_IF_ERROR(parse_solver(job.sample_solver).status());
   return parse_size(job.size).status();
 }
 

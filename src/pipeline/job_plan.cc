@@ -6,6 +6,7 @@
 #include "core/rounding.h"
 #include "media/audio.h"
 #include "pipeline/dit_source.h"
+#include "pipeline/solver.h"
 #include "plan/cures.h"
 
 namespace liveavatar {
@@ -65,6 +66,8 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   if (job.num_clip > 0) frames = std::min(frames, job.num_clip * request.clip_frames);
   request.blocks = std::max<int64_t>(1, ceil_div(frames, kBlockFrames));
   request.steps = job.sample_steps;
+  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
+  request.solver_tensors = solver_history_tensors(solver);
   request.online_decode = job.online_decode;
   request.schedule = job.schedule;
   return request;

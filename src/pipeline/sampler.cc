@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "ops/elementwise.h"
 #include "pipeline/noise.h"
 
 namespace liveavatar {
@@ -11,11 +10,15 @@ namespace liveavatar {
 Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, Budget& budget,
                                                  const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
-  LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
-  SamplerShape shape{dit.config(),           geometry,           options.steps, dit.types(), options.in_flight,
-                     options.resident_rings, options.ring_folder};
+  LA_ASSIGN_OR_RETURN(sampler->solver_, Solver::make(options.solver, options.steps, options.shift));
+  SamplerShape shape{dit.config(),        geometry,
+                     options.steps,       dit.types(),
+                     options.in_flight,   options.resident_rings,
+                     options.ring_folder, solver_history_tensors(options.solver)};
   LA_ASSIGN_OR_RETURN(sampler->memory_, SamplerMemory::allocate(shape, backend, budget));
   sampler->latents_.resize(static_cast<size_t>(options.in_flight));
+  for (int64_t i = 0; i < options.in_flight * shape.solver_tensors; ++i)
+    sampler->history_.push_back(sampler->memory_.solver_history.tensor.slice(i, 1));
   sampler->flights_.reserve(sampler->latents_.size());
   return sampler;
 }
@@ -42,7 +45,7 @@ Status Sampler::begin(const Forward& f, const BlockFeed& feed) {
   }
   BlockInputs inputs;
   inputs.latents = latents_[f.slot];
-  inputs.timestep = schedule_.timesteps[static_cast<size_t>(f.step)];
+  inputs.timestep = solver_.schedule().timesteps[static_cast<size_t>(f.step)];
   inputs.step = f.step;
   inputs.start_latent = f.block * geometry_.block_latents;
   inputs.relative_dist = relative_dist(f.block, f.step);
@@ -52,10 +55,10 @@ Status Sampler::begin(const Forward& f, const BlockFeed& feed) {
 }
 
 void Sampler::end(const Forward& f) {
-  size_t i = static_cast<size_t>(f.step);
   dit_.end(geometry_, memory_.activations->flights[f.slot], *memory_.activations, memory_.velocity.tensor);
-  float delta = static_cast<float>(schedule_.sigmas[i + 1] - schedule_.sigmas[i]);
-  ops::add(backend_, latents_[f.slot], memory_.velocity.tensor, latents_[f.slot], delta);  // Euler
+  size_t kept = static_cast<size_t>(solver_history_tensors(solver_.kind()));
+  std::span<const Tensor> history = std::span(history_).subspan(f.slot * kept, kept);
+  solver_.step(backend_, static_cast<size_t>(f.step), memory_.velocity.tensor, history, latents_[f.slot]);
 }
 
 std::vector<Sampler::Forward> Sampler::Diagonals::of(int64_t turn) const {

@@ -1,4 +1,4 @@
-// Denoising of blocks: the DiT, its caches, the flow-matching Euler steps, and the order in which they come. One block
+// Denoising of blocks: the DiT, its caches, the solver's steps, and the order in which they come. One block
 // after the other, or as a wavefront: step j of a block beside step j + 1 of the block before, so that the weights of a
 // layer serve both (docs/paging.md). A step's ring sees its own step alone, so the bits are the same in every order.
 #pragma once
@@ -10,12 +10,13 @@
 
 #include "core/memory.h"
 #include "models/s2v_dit/s2v_dit.h"
-#include "pipeline/schedule.h"
+#include "pipeline/solver.h"
 #include "plan/job_memory.h"
 
 namespace liveavatar {
 
 struct SamplerOptions {
+  SolverKind solver = SolverKind::kEuler;
   int steps = 4;
   double shift = 3.0;
   uint64_t seed = 420;
@@ -72,9 +73,10 @@ class Sampler {
   Backend& backend_;
   DitGeometry geometry_;
   SamplerOptions options_;
-  Schedule schedule_;
+  Solver solver_;
   SamplerMemory memory_;
   std::vector<Tensor> latents_;  // of the blocks in flight
+  std::vector<Tensor> history_;  // the solver's, block after block in flight
   std::vector<DitFlight*> flights_;
 };
 

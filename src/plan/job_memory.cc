@@ -42,6 +42,9 @@ Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& 
       std::make_unique<DitActivations>(s.config, s.geometry, s.types.values, memory.activation_arena, s.in_flight);
   Shape block{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
+  if (s.solver_tensors == 0) return memory;
+  Shape kept{s.in_flight * s.solver_tensors, block[0], block[1], block[2], block[3]};
+  LA_ASSIGN_OR_RETURN(memory.solver_history, OwnedTensor::allocate(budget, Tenant::kActivations, kept, DType::kF32));
   return memory;
 }
 

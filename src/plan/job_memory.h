@@ -41,6 +41,7 @@ struct SamplerShape {
   int64_t in_flight = 1;        // blocks that are denoised side by side
   int64_t resident_rings = -1;  // of steps times layers, in memory; -1: all
   std::string ring_folder;      // of the others
+  int64_t solver_tensors = 0;   // of a block's size, that a block's solver keeps from step to step
   RingShape rings() const { return {config, geometry, steps, types.kv, resident_rings}; }
 };
 
@@ -51,7 +52,8 @@ struct SamplerMemory {
   std::unique_ptr<DitCaches> caches;
   std::vector<AudioTokens> sounds;  // of the blocks in flight
   std::unique_ptr<DitActivations> activations;
-  OwnedTensor velocity;  // [16, 3, h, w] f32
+  OwnedTensor velocity;        // [16, 3, h, w] f32
+  OwnedTensor solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other
   static Expected<SamplerMemory> allocate(const SamplerShape& shape, Backend& backend, Budget& budget);
 };
 

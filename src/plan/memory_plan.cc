@@ -84,7 +84,8 @@ class DryRun {
   }
 
   Status text() {
-    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, types_, r_.blocks_in_flight(), r_.resident_rings, ""};
+    SamplerShape shape{r_.shapes.dit,         geometry_,         r_.steps, types_,
+                       r_.blocks_in_flight(), r_.resident_rings, "",       r_.solver_tensors};
     plan_.ring_bytes = ring_bytes_per_block(shape.rings());
     if (r_.video_model_only) {
       LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));

@@ -21,6 +21,7 @@ struct PlanRequest {
   int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
   int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
   int64_t steps = 4;                              // denoising steps
+  int64_t solver_tensors = 0;                     // that a block's solver keeps, of a block's size
   int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
   int64_t prompt_tokens = 0;                      // 0: as many as the model takes
   bool online_decode = true;

@@ -78,5 +78,6 @@ void check_torch_pth(const Golden&);
 void check_lora(const Golden&);
 void check_s2v_dit(const Golden&);
 void check_generate(const Golden&);
+void check_solvers(const Golden&);
 
 }  // namespace liveavatar::golden

@@ -104,6 +104,8 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   job.num_clip = args.at("num_clip");
   job.infer_frames = args.at("infer_frames");
   job.sample_steps = args.at("sample_steps");
+  job.sample_solver = args.value("sample_solver", job.sample_solver);
+  job.sample_shift = args.value("sample_shift", job.sample_shift);
   Seen seen;
   std::vector<float> noise;
   RunHooks hooks = hooks_for(golden, call, seen, noise);

@@ -14,7 +14,8 @@ const std::map<std::string, KindFunction>& kinds() {
       {"tokenizer", check_tokenizer}, {"umt5", check_umt5},
       {"wav2vec2", check_wav2vec2},   {"wan_vae", check_wan_vae},
       {"torch_pth", check_torch_pth}, {"lora", check_lora},
-      {"s2v_dit", check_s2v_dit},     {"generate", check_generate}};
+      {"s2v_dit", check_s2v_dit},     {"generate", check_generate},
+      {"solvers", check_solvers}};
   return table;
 }
 
