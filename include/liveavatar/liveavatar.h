@@ -53,8 +53,15 @@ struct Progress {
 };
 
 struct Job {
-  std::string image;             // any still picture FFmpeg reads
-  std::string audio;             // any sound FFmpeg reads; 8 hours are fine
+  std::string image;  // any still picture FFmpeg reads
+  std::string audio;  // any sound FFmpeg reads; 8 hours are fine. Several speakers: "left.wav+right.wav"
+  // Where each of several speakers is, in the voices' order: a PNG each (not black where the speaker is; scaled and
+  // cropped as the portrait is), or a folder of PNGs each, one a frame of video, the last held; or one folder with
+  // subfolders 1, 2, ...
+  std::vector<std::string> masks;
+  // The Python original's way with them: masks stretched over the frame, those of the first block for all blocks, the
+  // shortest voice ends the video. Else the longest does.
+  bool original_speakers = false;
   std::string prompt;            // one sentence; may be empty
   std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
   Fit fit = Fit::kCover;
@@ -116,9 +123,10 @@ class Engine {
 class VideoFile {
  public:
   virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
-  // audio may be empty: a silent video.
+  // audio as in Job; may be empty: a silent video. Several voices are mixed; original_mix: as the Python original does,
+  // their mean in 16 bit, as long as the shortest.
   static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info,
-                                                     const std::string& audio);
+                                                     const std::string& audio, bool original_mix = false);
   // Copies the frames; they are encoded on the file's own thread. What goes wrong there is said by the next call.
   virtual Status append(const VideoBlock& block) = 0;
   virtual Status finish() = 0;  // to be called also after a stop or an error, so that the file ends properly

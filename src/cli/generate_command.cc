@@ -29,7 +29,7 @@ struct Flags {
   EngineOptions engine;
   Job job;
   OriginalFlags original;
-  std::string fit = "cover";
+  std::string fit = "cover", speakers = "fitted";
   std::string save_file, save_dir, report_file;
   bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
   int64_t base_seed = -1;
@@ -67,8 +67,22 @@ constexpr Accepted kAccepted[] = {{"task", true},
 
 void add_inputs(CLI::App& app, Flags& f) {
   app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg reads")->required()->group("What to make");
-  app.add_option("--audio", f.job.audio, "The voice: any sound FFmpeg reads, of any length")
+  app.add_option("--audio", f.job.audio,
+                 "The voice: any sound FFmpeg reads, of any length; several speakers: left.wav+right.wav")
       ->required()
+      ->group("What to make");
+  app.add_option(
+         "--mask", f.job.masks,
+         "Where each of several speakers is, in the voices' order: a PNG each that is not black there (a folder\n"
+         "of PNGs each: one a frame), or one folder with subfolders 1, 2, ...")
+      ->expected(1, -1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group("What to make");
+  app.add_option("--speakers", f.speakers,
+                 "fitted: masks are cropped with the portrait and move, the longest voice ends the video; original:\n"
+                 "the Python original's rule: masks stretched, the first ones for ever, the shortest voice ends it")
+      ->check(CLI::IsMember({"fitted", "original"}))
+      ->capture_default_str()
       ->group("What to make");
   app.add_option("--prompt", f.job.prompt, "A sentence that describes the person and the scene")->group("What to make");
   app.add_option("--size", f.job.size,
@@ -243,6 +257,7 @@ int generate(Flags& f) {
     f.engine.offload_kv_cache = false;
   }
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
+  f.job.original_speakers = f.speakers == "original";
   if (f.save_file.empty()) f.save_file = default_output(f);
   say_what_flags_come_to(f);
   int64_t rounded = clip_frames(f.job.infer_frames);

@@ -5,22 +5,14 @@
 #include <cstring>
 
 #include "models/wan_vae/still.h"
+#include "pipeline/actor_masks.h"
 #include "pipeline/frame_decoder.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/noise.h"
 #include "pipeline/sampler.h"
+#include "pipeline/speakers.h"
 
 namespace liveavatar {
-
-Expected<std::unique_ptr<Voice>> Voice::open(Models& models, const Job& job) {
-  auto voice = std::make_unique<Voice>();
-  LA_ASSIGN_OR_RETURN(voice->mono_, open_mono(job.audio, kModelRateHz));
-  AudioFeaturesOptions options;
-  options.fps = kFps;
-  options.infer_frames = clip_frames(job.infer_frames);
-  LA_ASSIGN_OR_RETURN(voice->features_, AudioFeatures::open(*models.audio, *voice->mono_, options));
-  return voice;
-}
 
 namespace {
 
@@ -34,9 +26,10 @@ class ClipLoop {
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
     LA_ASSIGN_OR_RETURN(solver_, parse_solver(job_.sample_solver));
-    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_));
-    LA_ASSIGN_OR_RETURN(voice_, Voice::open(models_, job_));
-    plan_ = plan_job(job_, portrait, voice_->features(), hooks_.past_voice);
+    LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job_));
+    LA_ASSIGN_OR_RETURN(voices_, Voices::open(*models_.audio, job_));
+    plan_ = plan_job(job_, portrait, voices_->length(), hooks_.past_voice);
+    LA_RETURN_IF_ERROR(open_masks(portrait));
     LA_RETURN_IF_ERROR(settle());
     size_t writer_bytes = video_writer_bytes(plan_.info.height, plan_.info.width);
     LA_ASSIGN_OR_RETURN(writer_, Charge::take(*models_.budget, Tenant::kMedia, writer_bytes));
@@ -49,6 +42,20 @@ class ClipLoop {
   }
 
  private:
+  Status open_masks(const Portrait& portrait) {
+    LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> pictures, find_masks(job_.masks, voices_->count()));
+    if (voices_->count() == 1) return {};
+    ActorMasks::Options options;
+    options.original = job_.original_speakers;
+    LA_ASSIGN_OR_RETURN(mask_pixels_, moving_mask_pixels(pictures, options.original));
+    options.pictures = std::move(pictures);
+    options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job_.fit};
+    options.clip_latents = plan_.clip_latents();
+    options.block_latents = kBlockLatents;
+    LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));
+    return {};
+  }
+
   // What the planner makes of the job: refused before the first large allocation, with what would fit. The voice's
   // length is known to the sample now.
   Status settle() {
@@ -60,7 +67,11 @@ class ClipLoop {
     request.solver_tensors = solver_history_tensors(solver_);
     request.clip_frames = plan_.clip_frames;
     request.schedule = job_.schedule;
-    request.voice_samples = voice_->features().voice_samples();
+    request.online_decode = job_.online_decode;
+    request.voice_samples = voices_->of(0).voice_samples();
+    request.more_voices.clear();
+    for (size_t i = 1; i < voices_->count(); ++i) request.more_voices.push_back(voices_->of(i).voice_samples());
+    request.mask_pixels = mask_pixels_;
     request.blocks = plan_.info.blocks;
     LA_ASSIGN_OR_RETURN(settled_, liveavatar::settle(request, models_.options.memory_budget_bytes));
     return check_fits(settled_, models_.options.memory_budget_bytes);
@@ -78,6 +89,7 @@ class ClipLoop {
     options.shift = job_.sample_shift;
     options.seed = job_.seed;
     options.relative_dist = hooks_.relative_dist;
+    options.actors = settled_.actors();
     options.in_flight = settled_.blocks_in_flight();
     options.resident_rings = settled_.resident_rings;
     options.ring_folder = models_.options.paging_dir;
@@ -93,8 +105,8 @@ class ClipLoop {
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, pixels.tensor.f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
-    int64_t kept = job_.online_decode ? settled_.blocks_in_flight() : plan_.info.blocks;
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), kept, budget));
+    BlocksHeld held = settled_.blocks_held();
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), held, budget));
     copy_latent(still_.first.tensor, 1, blocks_.reference.tensor);  // latent 1 of five equal frames
     show("ref_latent", blocks_.reference.tensor);
     LA_RETURN_IF_ERROR(models_.dit->page_in(settled_.resident()));
@@ -122,7 +134,7 @@ class ClipLoop {
   Expected<BlockFeed::Start> start(int64_t block) {
     progress("sample", block);
     const Tensor &features = blocks_.features.tensor, &latents = latents_of(block);
-    LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, features.f32()));
+    LA_RETURN_IF_ERROR(voices_->columns(block * kBlockFrames, kBlockFrames, features.f32()));
     show("audio_features", features);
     std::span<float> values(latents.f32(), static_cast<size_t>(latents.elements()));
     if (hooks_.noise) {
@@ -130,7 +142,13 @@ class ClipLoop {
     } else {
       fill_noise(job_.seed, static_cast<uint64_t>(block), values);
     }
-    return BlockFeed::Start{features, latents};
+    BlockFeed::Start start{features, latents, Tensor()};
+    if (!blocks_.masks.empty()) {
+      start.actor_masks = blocks_.masks[static_cast<size_t>(block) % blocks_.masks.size()].tensor;
+      LA_RETURN_IF_ERROR(masks_.block(block, start.actor_masks.f32()));
+      show("actor_masks", start.actor_masks);
+    }
+    return start;
   }
 
   Status done(int64_t block, const Tensor& latents) {
@@ -183,7 +201,9 @@ class ClipLoop {
   JobPlan plan_;
   PlanRequest settled_;
   SolverKind solver_ = SolverKind::kEuler;
-  std::unique_ptr<Voice> voice_;
+  std::unique_ptr<Voices> voices_;
+  ActorMasks masks_;  // of several voices
+  int64_t mask_pixels_ = 0;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<FrameDecoder> decoder_;
   StillLatents still_;

@@ -21,6 +21,7 @@ struct SamplerOptions {
   double shift = 3.0;
   uint64_t seed = 420;
   int64_t relative_dist = 0;    // 0: drawn for every forward from seed, block and step; else 4..30
+  int64_t actors = 1;           // voices of a block
   int64_t in_flight = 1;        // blocks side by side: 1, or up to `steps`
   int64_t resident_rings = -1;  // of steps times layers, in memory; -1: all
   std::string ring_folder;      // where the others are
@@ -28,10 +29,11 @@ struct SamplerOptions {
 
 // Where blocks come from and where they go.
 struct BlockFeed {
-  // Before a block's first step. features [layers, audio_dim, 12] f32 are used at once; latents [16, 3, h, w] f32 are
-  // noise, and become what is handed to done(): the caller's, one tensor a block in flight.
+  // Before a block's first step. features [actors, layers, audio_dim, 12] f32 are used at once. The others are the
+  // caller's until done(), one of each a block in flight: latents [16, 3, h, w] f32 are noise, and become what is
+  // handed to done(); actor_masks [actors, 3, rows, columns] f32 with several actors.
   struct Start {
-    Tensor features, latents;
+    Tensor features, latents, actor_masks;
   };
   std::function<Expected<Start>(int64_t block)> start;
   std::function<Status(int64_t block, const Tensor& latents)> done;  // in order
@@ -75,8 +77,8 @@ class Sampler {
   SamplerOptions options_;
   Solver solver_;
   SamplerMemory memory_;
-  std::vector<Tensor> latents_;  // of the blocks in flight
-  std::vector<Tensor> history_;  // the solver's, block after block in flight
+  std::vector<BlockFeed::Start> blocks_;  // in flight
+  std::vector<Tensor> history_;           // the solver's, block after block in flight
   std::vector<DitFlight*> flights_;
 };
 

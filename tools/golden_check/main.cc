@@ -15,7 +15,7 @@ const std::map<std::string, KindFunction>& kinds() {
       {"wav2vec2", check_wav2vec2},   {"wan_vae", check_wan_vae},
       {"torch_pth", check_torch_pth}, {"lora", check_lora},
       {"s2v_dit", check_s2v_dit},     {"generate", check_generate},
-      {"solvers", check_solvers}};
+      {"solvers", check_solvers},     {"speakers", check_speakers}};
   return table;
 }
 
