@@ -42,7 +42,7 @@ Status run(Budget& budget) {
   sampler->set_prompt(prompt.tensor);
   BlockFeed feed;
   feed.start = [&](int64_t) -> Expected<BlockFeed::Start> {
-    return BlockFeed::Start{memory.features.tensor, memory.latents[0].tensor, Tensor()};
+    return BlockFeed::Start{memory.features.tensor, memory.latents[0].tensor, Tensor(), Tensor()};
   };
   feed.done = [](int64_t, const Tensor&) { return Status(); };
   return one_mini_block(*sampler, feed) ? Status() : dit->status();

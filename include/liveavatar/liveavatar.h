@@ -62,6 +62,10 @@ struct Job {
   // The Python original's way with them: masks stretched over the frame, those of the first block for all blocks, the
   // shortest voice ends the video. Else the longest does.
   bool original_speakers = false;
+  // A video whose frames steer the movement (poses drawn on black); empty: none. Read as the video is made, at 25
+  // frames a second, scaled and cropped as `fit` says; its last frame is held where it ends before the voice.
+  std::string pose_video;
+  bool original_pose = false;    // the Python original's way: no resampling, black frames behind the end
   std::string prompt;            // one sentence; may be empty
   std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
   Fit fit = Fit::kCover;

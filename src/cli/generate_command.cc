@@ -14,6 +14,7 @@
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "pipeline/job.h"
+#include "pipeline/pose.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -29,7 +30,7 @@ struct Flags {
   EngineOptions engine;
   Job job;
   OriginalFlags original;
-  std::string fit = "cover", speakers = "fitted";
+  std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
   std::string save_file, save_dir, report_file;
   bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
   int64_t base_seed = -1;
@@ -93,6 +94,14 @@ void add_inputs(CLI::App& app, Flags& f) {
                  "cover: the portrait fills the frame, upright; original: the Python original's rule,\n"
                  "which can leave black bars and ignores EXIF rotation")
       ->check(CLI::IsMember({"cover", "original"}))
+      ->capture_default_str()
+      ->group("What to make");
+  app.add_option("--pose_video", f.job.pose_video, "A video whose frames steer the movement: poses drawn on black")
+      ->group("What to make");
+  app.add_option("--pose_frames", f.pose_frames,
+                 "resampled: at 25 frames a second, the last pose held; original: the Python original's rule,\n"
+                 "every round(fps / 25)-th frame, black frames behind the end")
+      ->check(CLI::IsMember({"resampled", "original"}))
       ->capture_default_str()
       ->group("What to make");
   app.add_option("--num_clip", f.job.num_clip,
@@ -230,6 +239,8 @@ int run(Flags& f, const Verdict& verdict) {
   auto info = (*engine)->describe(f.job);
   if (!info.ok()) return report(info.status());
   ProgressLine line(f.quiet);
+  if (std::string note = pose_note(f.job, info->frames); !note.empty() && !f.quiet)
+    std::fprintf(stderr, "note: %s\n", note.c_str());
   f.job.on_progress = [&](const Progress& p) {
     clock.begin(p.stage);
     line.update(p, info->fps);
@@ -257,6 +268,7 @@ int generate(Flags& f) {
     f.engine.offload_kv_cache = false;
   }
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
+  f.job.original_pose = f.pose_frames == "original";
   f.job.original_speakers = f.speakers == "original";
   if (f.save_file.empty()) f.save_file = default_output(f);
   say_what_flags_come_to(f);

@@ -164,7 +164,7 @@ class Bench {
       const Tensor& latents = blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
       fill(latents, static_cast<uint64_t>(block));
       fill(blocks_.features.tensor, kSound + static_cast<uint64_t>(block));
-      return BlockFeed::Start{blocks_.features.tensor, latents, Tensor()};
+      return BlockFeed::Start{blocks_.features.tensor, latents, Tensor(), Tensor()};
     };
     feed.done = [&](int64_t, const Tensor& latents) -> Status {
       std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin;

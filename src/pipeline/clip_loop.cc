@@ -9,6 +9,7 @@
 #include "pipeline/frame_decoder.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/noise.h"
+#include "pipeline/pose.h"
 #include "pipeline/sampler.h"
 #include "pipeline/speakers.h"
 
@@ -72,6 +73,7 @@ class ClipLoop {
     request.more_voices.clear();
     for (size_t i = 1; i < voices_->count(); ++i) request.more_voices.push_back(voices_->of(i).voice_samples());
     request.mask_pixels = mask_pixels_;
+    LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job_, {plan_.info.height, plan_.info.width}));
     request.blocks = plan_.info.blocks;
     LA_ASSIGN_OR_RETURN(settled_, liveavatar::settle(request, models_.options.memory_budget_bytes));
     return check_fits(settled_, models_.options.memory_budget_bytes);
@@ -113,6 +115,10 @@ class ClipLoop {
     progress("prefill", 0);
     LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, still_.last.tensor));
     LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
+    if (job_.pose_video.empty()) return {};
+    PoseEncoder::Options options{
+        job_.pose_video, pose_rule(job_), job_.fit, {portrait.height, portrait.width}, plan_.clip_frames};
+    LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, budget, options));
     return {};
   }
 
@@ -142,7 +148,12 @@ class ClipLoop {
     } else {
       fill_noise(job_.seed, static_cast<uint64_t>(block), values);
     }
-    BlockFeed::Start start{features, latents, Tensor()};
+    BlockFeed::Start start{features, latents, Tensor(), Tensor()};
+    if (pose_) {
+      start.pose = blocks_.poses[static_cast<size_t>(block) % blocks_.poses.size()].tensor;
+      LA_RETURN_IF_ERROR(pose_->next_block(start.pose));
+      show("pose_latents", start.pose);
+    }
     if (!blocks_.masks.empty()) {
       start.actor_masks = blocks_.masks[static_cast<size_t>(block) % blocks_.masks.size()].tensor;
       LA_RETURN_IF_ERROR(masks_.block(block, start.actor_masks.f32()));
@@ -206,6 +217,7 @@ class ClipLoop {
   int64_t mask_pixels_ = 0;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<FrameDecoder> decoder_;
+  std::unique_ptr<PoseEncoder> pose_;  // null: no pose video
   StillLatents still_;
   BlockMemory blocks_;
   Charge writer_;  // the video file that callers write beside the job

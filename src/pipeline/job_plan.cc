@@ -7,6 +7,7 @@
 #include "media/audio.h"
 #include "pipeline/actor_masks.h"
 #include "pipeline/dit_source.h"
+#include "pipeline/pose.h"
 #include "pipeline/solver.h"
 #include "plan/cures.h"
 
@@ -80,6 +81,7 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   request.picture_width = picture.width;
   request.height = size.height;
   request.width = size.width;
+  LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job, size));
   LA_ASSIGN_OR_RETURN(double seconds, plan_voices(job, request));
   request.clip_frames = clip_frames(job.infer_frames);
   int64_t frames = static_cast<int64_t>(std::ceil(seconds * double(kFps)));

@@ -56,6 +56,7 @@ Status Sampler::begin(const Forward& f, const BlockFeed& feed) {
   BlockInputs inputs;
   inputs.latents = block.latents;
   inputs.actor_masks = block.actor_masks;
+  inputs.pose = block.pose;
   inputs.timestep = solver_.schedule().timesteps[static_cast<size_t>(f.step)];
   inputs.step = f.step;
   inputs.start_latent = f.block * geometry_.block_latents;

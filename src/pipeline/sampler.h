@@ -31,9 +31,10 @@ struct SamplerOptions {
 struct BlockFeed {
   // Before a block's first step. features [actors, layers, audio_dim, 12] f32 are used at once. The others are the
   // caller's until done(), one of each a block in flight: latents [16, 3, h, w] f32 are noise, and become what is
-  // handed to done(); actor_masks [actors, 3, rows, columns] f32 with several actors.
+  // handed to done(); actor_masks [actors, 3, rows, columns] f32 with several actors; pose [16, 3, h, w] f32 of a
+  // pose video.
   struct Start {
-    Tensor features, latents, actor_masks;
+    Tensor features, latents, actor_masks, pose;
   };
   std::function<Expected<Start>(int64_t block)> start;
   std::function<Status(int64_t block, const Tensor& latents)> done;  // in order

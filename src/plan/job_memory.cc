@@ -1,6 +1,8 @@
 #include "plan/job_memory.h"
 
+#include "media/fit.h"
 #include "media/mask_picture.h"
+#include "media/pose_video.h"
 
 namespace liveavatar {
 
@@ -60,6 +62,18 @@ Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent
   return memory;
 }
 
+Expected<PoseMemory> PoseMemory::allocate(const PoseShape& s, int64_t channels, Budget& budget) {
+  PoseMemory memory;
+  size_t video_bytes =
+      pose_video_bytes(s.video_height, s.video_width) + fit_float_bytes(s.video_height, s.video_width, s.size, s.fit);
+  LA_ASSIGN_OR_RETURN(memory.video, Charge::take(budget, Tenant::kMedia, video_bytes));
+  auto allocate = [&](Shape shape) { return OwnedTensor::allocate(budget, Tenant::kVae, shape, DType::kF32); };
+  LA_ASSIGN_OR_RETURN(memory.frame, allocate({3, s.size.height, s.size.width}));
+  LA_ASSIGN_OR_RETURN(memory.pixels, allocate({3, kVaeFrames, s.size.height, s.size.width}));
+  LA_ASSIGN_OR_RETURN(memory.latent, allocate({channels, 1, s.size.height / kVaePixels, s.size.width / kVaePixels}));
+  return memory;
+}
+
 Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometry& g, const BlocksHeld& held,
                                             Budget& budget) {
   BlockMemory memory;
@@ -72,6 +86,10 @@ Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometr
   }
   Shape features{held.actors, c.audio_layers, c.audio_dim, kBlockFrames};
   LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget, Tenant::kAudio, features, DType::kF32));
+  for (int64_t i = 0; held.pose && i < held.in_flight; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor pose, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    memory.poses.push_back(std::move(pose));
+  }
   if (held.actors == 1) return memory;
   Shape masks{held.actors, g.block_latents, g.rows(), g.columns()};
   for (int64_t i = 0; i < held.in_flight; ++i) {

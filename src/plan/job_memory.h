@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/rounding.h"
+#include "media/image.h"
 #include "models/s2v_dit/state.h"
 #include "models/wan_vae/config.h"
 #include "ops/backend.h"
@@ -68,9 +69,27 @@ struct DecoderMemory {
                                           Budget& budget);
 };
 
+// Of a pose video; no sides: there is none.
+struct PoseShape {
+  int64_t video_height = 0, video_width = 0;
+  WorkingSize size;  // of what is made
+  Fit fit = Fit::kCover;
+  bool empty() const { return video_height == 0; }
+};
+
+// Its frames on their way to latents, beside the VAE's stream.
+struct PoseMemory {
+  Charge video;        // the decoder, a frame as RGB and half resized
+  OwnedTensor frame;   // [3, H, W] f32
+  OwnedTensor pixels;  // [3, 4, H, W] f32
+  OwnedTensor latent;  // [16, 1, h, w] f32
+  static Expected<PoseMemory> allocate(const PoseShape& shape, int64_t channels, Budget& budget);
+};
+
 // `kept` blocks of latents are those in flight, or all of them without online decode.
 struct BlocksHeld {
   int64_t kept = 1, in_flight = 1, actors = 1;
+  bool pose = false;
   int64_t mask_pixels = 0;  // of the largest mask picture, where masks move: one is read at a time
 };
 
@@ -81,6 +100,7 @@ struct BlockMemory {
   OwnedTensor features;              // [actors, layers, audio_dim, 12] f32
   std::vector<OwnedTensor> masks;    // with several actors, of the blocks in flight: [actors, 3, rows, columns] f32
   Charge mask_picture;
+  std::vector<OwnedTensor> poses;  // with a pose video, of the blocks in flight: [16, 3, h, w] f32
   static Expected<BlockMemory> allocate(const DitConfig& config, const DitGeometry& geometry, const BlocksHeld& held,
                                         Budget& budget);
 };

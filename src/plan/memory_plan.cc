@@ -129,6 +129,11 @@ class DryRun {
     int64_t height = geometry_.latent_height, width = geometry_.latent_width;
     LA_ASSIGN_OR_RETURN(decode_stream_, allocate_decoder(vae, {height, width, types_.values}, *backend_, budget_));
     LA_ASSIGN_OR_RETURN(decoder_, DecoderMemory::allocate(vae.z_dim, height, width, budget_));
+    if (r_.pose.empty()) return {};
+    PoseShape pose = r_.pose;
+    pose.size = {r_.height, r_.width};  // a smaller picture may be planned than was asked for
+    LA_ASSIGN_OR_RETURN(pose_, PoseMemory::allocate(pose, vae.z_dim, budget_));
+    LA_ASSIGN_OR_RETURN(pose_stream_, allocate_encoder(vae, {r_.height, r_.width, types_.values}, *backend_, budget_));
     return {};
   }
 
@@ -181,6 +186,8 @@ class DryRun {
   BlockMemory blocks_;
   Arena decode_stream_;
   DecoderMemory decoder_;
+  PoseMemory pose_;
+  Arena pose_stream_;
   std::vector<AudioMemory> voices_;
 };
 

@@ -24,6 +24,7 @@ struct PlanRequest {
   int64_t solver_tensors = 0;                     // that a block's solver keeps, of a block's size
   int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
   std::vector<int64_t> more_voices;               // samples of the other speakers' voices
+  PoseShape pose;                                 // of a pose video
   int64_t mask_pixels = 0;                        // of the largest of masks that move
   int64_t prompt_tokens = 0;                      // 0: as many as the model takes
   bool online_decode = true;
@@ -45,7 +46,7 @@ struct PlanRequest {
   int64_t blocks_in_flight() const;
   int64_t actors() const { return 1 + static_cast<int64_t>(more_voices.size()); }
   BlocksHeld blocks_held() const {
-    return {online_decode ? blocks_in_flight() : blocks, blocks_in_flight(), actors(), mask_pixels};
+    return {online_decode ? blocks_in_flight() : blocks, blocks_in_flight(), actors(), !pose.empty(), mask_pixels};
   }
   DitGeometry geometry() const { return {height / 8, width / 8, clip_frames / 4, kBlockLatents}; }
 };

@@ -91,5 +91,6 @@ void check_s2v_dit(const Golden&);
 void check_generate(const Golden&);
 void check_solvers(const Golden&);
 void check_speakers(const Golden&);
+void check_pose(const Golden&);
 
 }  // namespace liveavatar::golden

@@ -16,7 +16,7 @@ namespace {
 struct Seen {
   std::vector<int32_t> ids;
   std::map<std::string, std::vector<float>> tensors;
-  std::vector<std::vector<float>> audio, latents, frames;  // a block each
+  std::vector<std::vector<float>> audio, latents, poses, frames;  // a block each
 };
 
 std::vector<float> copy(const Tensor& t) { return {t.f32(), t.f32() + t.elements()}; }
@@ -63,6 +63,8 @@ RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen,
     std::string text = name;
     if (text == "audio_features") {
       seen.audio.push_back(copy(value));
+    } else if (text == "pose_latents") {
+      seen.poses.push_back(copy(value));
     } else if (text == "frames") {
       seen.frames.push_back(copy(value));
     } else {
@@ -129,6 +131,8 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   job.audio = golden.voices(args.at("audio"));
   for (const std::string mask : args.value("masks", nlohmann::json::array())) job.masks.push_back(golden.path(mask));
   job.original_speakers = true;
+  if (args.contains("pose_video")) job.pose_video = golden.path(args.at("pose_video"));
+  job.original_pose = true;
   job.prompt = args.at("prompt");
   job.size = args.at("size");
   job.fit = Fit::kOriginal;
@@ -158,6 +162,8 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   golden.compare(out.at("motion_latents"), motion_latents(**models, job));
   golden.compare(out.at("audio_features"), join(seen.audio, rows_of(golden.shape(out.at("audio_features")))));
   golden.compare(out.at("latents"), join(seen.latents, (*models)->dit->config().channels));
+  if (out.contains("pose_latents"))
+    golden.compare(out.at("pose_latents"), join(seen.poses, (*models)->dit->config().channels));
   if (out.contains("actor_masks")) check_actor_masks(golden, job, out.at("actor_masks"), seen);
   golden.compare(out.at("frames"), pick_frames(golden, seen, out.at("frame_index"), pixels));
 }

@@ -9,13 +9,19 @@ namespace liveavatar::golden {
 namespace {
 
 const std::map<std::string, KindFunction>& kinds() {
-  static const std::map<std::string, KindFunction> table = {
-      {"schedule", check_schedule},   {"image_prep", check_image_prep},
-      {"tokenizer", check_tokenizer}, {"umt5", check_umt5},
-      {"wav2vec2", check_wav2vec2},   {"wan_vae", check_wan_vae},
-      {"torch_pth", check_torch_pth}, {"lora", check_lora},
-      {"s2v_dit", check_s2v_dit},     {"generate", check_generate},
-      {"solvers", check_solvers},     {"speakers", check_speakers}};
+  static const std::map<std::string, KindFunction> table = {{"schedule", check_schedule},
+                                                            {"image_prep", check_image_prep},
+                                                            {"tokenizer", check_tokenizer},
+                                                            {"umt5", check_umt5},
+                                                            {"wav2vec2", check_wav2vec2},
+                                                            {"wan_vae", check_wan_vae},
+                                                            {"torch_pth", check_torch_pth},
+                                                            {"lora", check_lora},
+                                                            {"s2v_dit", check_s2v_dit},
+                                                            {"generate", check_generate},
+                                                            {"solvers", check_solvers},
+                                                            {"speakers", check_speakers},
+                                                            {"pose", check_pose}};
   return table;
 }
 
