@@ -61,8 +61,19 @@ struct Progress {
 };
 
 struct Job {
-  std::string image;             // any still picture FFmpeg reads
-  std::string audio;             // any sound FFmpeg reads; 8 hours are fine
+  std::string image;  // any still picture FFmpeg reads
+  std::string audio;  // any sound FFmpeg reads; 8 hours are fine. Several speakers: "left.wav+right.wav"
+  // Where each of several speakers is, in the voices' order: a PNG each (not black where the speaker is; scaled and
+  // cropped as the portrait is), or a folder of PNGs each, one a frame of video, the last held; or one folder with
+  // subfolders 1, 2, ...
+  std::vector<std::string> masks;
+  // The Python original's way with them: masks stretched over the frame, those of the first block for all blocks, the
+  // shortest voice ends the video. Else the longest does.
+  bool original_speakers = false;
+  // A video whose frames steer the movement (poses drawn on black); empty: none. Read as the video is made, at 25
+  // frames a second, scaled and cropped as `fit` says; its last frame is held where it ends before the voice.
+  std::string pose_video;
+  bool original_pose = false;    // the Python original's way: no resampling, black frames behind the end
   std::string prompt;            // one sentence; may be empty
   std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
   Fit fit = Fit::kCover;
@@ -70,6 +81,8 @@ struct Job {
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
   int sample_steps = 4;       // 1..50
   double sample_shift = 3.0;
+  std::string sample_solver =
+      "euler";                // "euler", "unipc", "dpm++"; what a solver remembers begins anew with each block
   uint64_t seed = 420;        // same seed, same video, on any number of threads
   bool online_decode = true;  // false: keep all latents, decode at the end
   // "sequential": block after block. "wavefront": several blocks side by side, each a step behind the one before, so
@@ -122,9 +135,10 @@ class Engine {
 class VideoFile {
  public:
   virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
-  // audio may be empty: a silent video.
+  // audio as in Job; may be empty: a silent video. Several voices are mixed; original_mix: as the Python original does,
+  // their mean in 16 bit, as long as the shortest.
   static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info,
-                                                     const std::string& audio);
+                                                     const std::string& audio, bool original_mix = false);
   // Copies the frames; they are encoded on the file's own thread. What goes wrong there is said by the next call.
   virtual Status append(const VideoBlock& block) = 0;
   virtual Status finish() = 0;  // to be called also after a stop or an error, so that the file ends properly

@@ -30,7 +30,7 @@ Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
 
 Status write_video(Engine& engine, const Job& job, const JobInfo& info, const std::string& path,
                    const std::function<bool()>& go_on, VideoRun& run) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(path, info, job.audio));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(path, info, job.audio, job.original_speakers));
   Status written;
   Status made = engine.generate(job, [&](const VideoBlock& block) {
     if (run.frames == 0) run.first_frame_at = std::chrono::steady_clock::now();

@@ -4,6 +4,8 @@
 #include "media/audio.h"
 #include "pipeline/clip_loop.h"
 #include "pipeline/models.h"
+#include "pipeline/pose.h"
+#include "pipeline/speakers.h"
 
 namespace liveavatar {
 namespace {
@@ -14,9 +16,11 @@ class EngineImpl : public Engine {
 
   Expected<JobInfo> describe(const Job& job) override {
     LA_RETURN_IF_ERROR(check_job(job));
-    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job));
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Voice> voice, Voice::open(*models_, job));
-    return plan_job(job, portrait, voice->features(), false).info;
+    LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job));
+    if (!job.pose_video.empty()) LA_RETURN_IF_ERROR(pose_video_info(job.pose_video, pose_rule(job)).status());
+    LA_RETURN_IF_ERROR(find_masks(job.masks, split_voices(job.audio).size()).status());
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Voices> voices, Voices::open(*models_->audio, job));
+    return plan_job(job, portrait, voices->length(), false).info;
   }
 
   Status generate(const Job& job, const BlockCallback& on_block) override {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/rounding.h"
+#include "pipeline/solver.h"
 
 namespace liveavatar {
 
@@ -20,24 +21,25 @@ Status check_job(const Job& job) {
   if (job.num_clip < 0) return invalid_argument("--num_clip must be positive");
   if (!std::isfinite(job.sample_shift) || job.sample_shift <= 0)
     return invalid_argument("--sample_shift must be positive");
+  LA_RETURN_IF_ERROR(parse_solver(job.sample_solver).status());
   return parse_size(job.size).status();
 }
 
-Expected<Image> prepare_portrait(const Job& job) {
+Expected<Portrait> prepare_portrait(const Job& job) {
   bool upright = job.fit == Fit::kCover;
   LA_ASSIGN_OR_RETURN(Image image, read_image(job.image, upright));
   LA_ASSIGN_OR_RETURN(int64_t area, parse_size(job.size));
   LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(image.height, image.width, area));
-  return fit_image(image, size, job.fit);
+  return Portrait{fit_image(image, size, job.fit), image.height, image.width};
 }
 
-JobPlan plan_job(const Job& job, const Image& portrait, const AudioFeatures& voice, bool past_voice) {
+JobPlan plan_job(const Job& job, const Image& portrait, const VoiceLength& voice, bool past_voice) {
   JobPlan plan;
   plan.clip_frames = clip_frames(job.infer_frames);
   plan.info.width = portrait.width;
   plan.info.height = portrait.height;
   plan.info.fps = kFps;
-  int64_t frames = past_voice ? voice.clips() * plan.clip_frames : voice.voice_frames();
+  int64_t frames = past_voice ? voice.clips * plan.clip_frames : voice.frames;
   if (job.num_clip > 0) frames = std::min(frames, job.num_clip * plan.clip_frames);
   plan.info.frames = std::max<int64_t>(frames, 1);
   plan.info.blocks = ceil_div(plan.info.frames, kBlockFrames);

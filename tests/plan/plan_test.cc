@@ -69,6 +69,19 @@ TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
   expect_truth(engine_options(), job);
 }
 
+// What a solver remembers, of every block in flight.
+TEST(Plan, PredictsSolversThatRemember) {
+  for (const char* solver : {"unipc", "dpm++"}) {
+    for (const char* schedule : {"sequential", "wavefront"}) {
+      Job job = small_job();
+      job.infer_frames = 24;
+      job.sample_solver = solver;
+      job.schedule = schedule;
+      expect_truth(engine_options(), job);
+    }
+  }
+}
+
 TEST(Plan, PredictsQuantisedWeights) {
   size_t before = 0;
   for (const char* weights : {"bf16", "int8", "fp8", "q4"}) {

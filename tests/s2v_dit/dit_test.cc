@@ -54,9 +54,9 @@ class Session {
     caches_ = std::make_unique<DitCaches>(config_, geometry_, steps, 1, types, arena_);
     EXPECT_EQ(arena_.used_bytes(), measure.used_bytes());
     Arena measure_activations;
-    DitActivations(config_, geometry_, DType::kF32, measure_activations, 2);
+    DitActivations(config_, geometry_, DType::kF32, measure_activations, {.in_flight = 2});
     activation_arena_ = *Arena::allocate(budget_, Tenant::kActivations, measure_activations.used_bytes());
-    activations_ = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, 2);
+    activations_ = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, DitLoad{.in_flight = 2});
     EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
     dit_->encode_text(text, *activations_, *caches_);
