@@ -18,11 +18,19 @@
 
 namespace liveavatar {
 
+// A LoRA adapter to merge into the video model: a file, a folder of PEFT's, or one that holds liveavatar.safetensors.
+struct LoraOptions {
+  std::string path;
+  double strength = 1;  // times all that it changes; -1000..1000, 0 changes nothing
+};
+
 struct EngineOptions {
-  std::string checkpoint_dir;      // folder in the original's layout (docs/checkpoint.md)
-  std::string gguf_path;           // optional: the video model's weights in place of the folder's safetensors
-  std::string lora_path;           // optional: liveavatar.safetensors, or the folder that holds it
-  double lora_alpha = 64;          // as trained; the merge scale is alpha / rank
+  std::string checkpoint_dir;  // folder in the original's layout (docs/checkpoint.md)
+  std::string gguf_path;       // optional: the video model's weights in place of the folder's safetensors
+  std::string lora_path;       // optional: liveavatar.safetensors, or the folder that holds it
+  // Of Live Avatar's own adapter (docs/checkpoint.md), whose file has no alpha; the merge scale is alpha / rank.
+  double lora_alpha = 64;
+  std::vector<LoraOptions> loras;  // further adapters, merged after lora_path in this order
   std::string device = "cpu";      // "cpu", or "reference" (slow plain loops, for checking)
   std::string dtype = "bf16";      // "bf16" or "f32"
   std::string weights_dtype;       // of the video model's large matrices: "bf16", "int8", "fp8", "q4"; empty: dtype

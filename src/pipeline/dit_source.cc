@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "plan/memory_plan.h"
+#include "weights/lora.h"
 
 namespace liveavatar {
 namespace {
@@ -19,6 +20,26 @@ std::string stamp(const fs::path& path) {
          std::to_string(changed) + "\n";
 }
 
+// lora_path and then the others, in the order in which they are merged.
+std::vector<LoraOptions> all_loras(const EngineOptions& options) {
+  std::vector<LoraOptions> all;
+  if (!options.lora_path.empty()) all.push_back({options.lora_path, 1});
+  all.insert(all.end(), options.loras.begin(), options.loras.end());
+  return all;
+}
+
+Expected<LoraMerges> merge_dit(const CheckpointPaths& paths, const EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_dit_weights(paths));
+  std::vector<LoraAdapter> adapters;
+  for (const LoraOptions& lora : all_loras(options)) {
+    LA_ASSIGN_OR_RETURN(LoraAdapter adapter, open_lora(lora.path));
+    adapter.strength = lora.strength;
+    if (is_live_avatar_lora(adapter)) adapter.alpha = options.lora_alpha;
+    adapters.push_back(std::move(adapter));
+  }
+  return merge_loras(std::move(base), std::move(adapters));
+}
+
 // Changes with whatever would make other weights.
 Expected<std::string> fingerprint(const EngineOptions& options, const CheckpointPaths& paths,
                                   const std::string& packing) {
@@ -29,11 +50,14 @@ Expected<std::string> fingerprint(const EngineOptions& options, const Checkpoint
     if (name.starts_with(kDitStem) || name == "config.json") files.push_back(stamp(entry.path()));
   }
   if (!paths.dit_gguf.empty()) files.push_back(stamp(paths.dit_gguf));
-  if (!options.lora_path.empty()) {
-    LA_ASSIGN_OR_RETURN(std::string lora, find_lora(options.lora_path));
-    files.push_back(stamp(lora) + std::to_string(options.lora_alpha));
-  }
   std::sort(files.begin(), files.end());
+  // The order of adapters counts: one may replace what another changed.
+  for (const LoraOptions& lora : all_loras(options)) {
+    LA_ASSIGN_OR_RETURN(LoraFiles found, find_lora(lora.path));
+    char numbers[64];
+    std::snprintf(numbers, sizeof(numbers), "%.17g %.17g\n", lora.strength, options.lora_alpha);
+    files.push_back(stamp(found.weights) + (found.config.empty() ? "" : stamp(found.config)) + numbers);
+  }
   uint64_t hash = 14695981039346656037u;
   auto add = [&](const std::string& text) {
     for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
@@ -53,12 +77,17 @@ bool from_packed_file(const EngineOptions& options) {
 }
 
 Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_dit_weights(paths));
-  if (options.lora_path.empty()) return base;
-  LA_ASSIGN_OR_RETURN(std::string file, find_lora(options.lora_path));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr adapter, open_safetensors(file));
-  LA_ASSIGN_OR_RETURN(LoraMerge merge, merge_lora(base, adapter, static_cast<float>(options.lora_alpha)));
-  return merge.source;
+  LA_ASSIGN_OR_RETURN(LoraMerges merges, merge_dit(paths, options));
+  return merges.source;
+}
+
+Expected<std::vector<std::string>> lora_notes(const EngineOptions& options) {
+  std::vector<std::string> notes;
+  if (!options.packed_dit.empty() || all_loras(options).empty()) return notes;
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_video_model(options.checkpoint_dir, options.gguf_path));
+  LA_ASSIGN_OR_RETURN(LoraMerges merges, merge_dit(paths, options));
+  for (const LoraReport& report : merges.reports) notes.push_back(report.line());
+  return notes;
 }
 
 Expected<std::string> paging_file(const EngineOptions& options, const CheckpointPaths& paths, const Backend& backend,

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "liveavatar/liveavatar.h"
 #include "models/s2v_dit/s2v_dit.h"
@@ -14,10 +15,13 @@ namespace liveavatar {
 // Whether the layers come from a packed file: one that was given, or one in the paging folder.
 bool from_packed_file(const EngineOptions& options);
 
-// The video model's tensors, the LoRA merged in.
+// The video model's tensors, the options' LoRA adapters merged in.
 Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const EngineOptions& options);
 
-// The packed file of these weights, LoRA, types and backend in the paging folder; made if it is not there yet.
+// What merging the options' adapters does, a line each; reads headers only. Errors are those of the merge.
+Expected<std::vector<std::string>> lora_notes(const EngineOptions& options);
+
+// The packed file of these weights, LoRAs, types and backend in the paging folder; made if it is not there yet.
 Expected<std::string> paging_file(const EngineOptions& options, const CheckpointPaths& paths, const Backend& backend,
                                   Budget& budget);
 

@@ -19,8 +19,8 @@ Expected<std::unique_ptr<S2vDit>> load_dit(const Models& m) {
   std::string path = m.options.packed_dit;
   if (path.empty()) {
     LA_ASSIGN_OR_RETURN(path, paging_file(m.options, m.paths, backend, *m.budget));
-  } else if (!m.options.lora_path.empty()) {
-    return invalid_argument("--lora_path_dmd with --dit: a LoRA is merged in by `liveavatar convert`");
+  } else if (!m.options.lora_path.empty() || !m.options.loras.empty()) {
+    return invalid_argument("a LoRA with --dit: it is merged in by `liveavatar convert`");
   }
   LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path, backend, m.types));
   return S2vDit::open(std::move(packed), backend, *m.budget);

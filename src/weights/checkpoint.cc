@@ -115,15 +115,6 @@ Expected<CheckpointPaths> find_checkpoint(const std::string& dir, const std::str
   return paths;
 }
 
-Expected<std::string> find_lora(const std::string& path) {
-  std::error_code ignored;
-  if (fs::is_regular_file(path, ignored)) return path;
-  std::string inside = path + "/liveavatar.safetensors";
-  if (fs::is_regular_file(inside, ignored)) return inside;
-  return not_found("--lora_path_dmd " + path +
-                   ": no such file, nor a folder with liveavatar.safetensors; a hub name must be downloaded first");
-}
-
 Expected<TensorSourcePtr> open_dit_weights(const CheckpointPaths& paths) {
   auto file = paths.dit_gguf.empty() ? open_safetensors_folder(paths.dit_dir, kDitStem) : open_gguf(paths.dit_gguf);
   if (!file.ok()) return file.status();

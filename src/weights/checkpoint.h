@@ -28,9 +28,6 @@ Expected<CheckpointPaths> find_checkpoint(const std::string& dir, const std::str
 Expected<CheckpointPaths> find_video_model(const std::string& dir, const std::string& gguf);
 Expected<TensorSourcePtr> open_dit_weights(const CheckpointPaths& paths);
 
-// A LoRA is given as its file or as the folder that holds liveavatar.safetensors.
-Expected<std::string> find_lora(const std::string& path);
-
 // For `liveavatar info`: a part's files as they are, readable or not.
 struct PartReport {
   std::string part, path;

@@ -73,16 +73,6 @@ Expected<TensorSourcePtr> open_gguf(const std::string& path);
 // By the file's first bytes. Names and values as they lie in the file: weights/part.h makes a model's part of them.
 Expected<TensorSourcePtr> open_tensors(const std::string& path);
 
-// base with a LoRA adapter merged: W + (alpha / rank) * B A for every target, rank = A's first dimension; other tensors
-// of the adapter overwrite base tensors of their name. Merged tensors read as f32 (not rounded). All namings in the
-// wild are read (prefix base_model.model., infix .default, .base_layer). An adapter tensor that fits nothing is an
-// error that names it.
-struct LoraMerge {
-  TensorSourcePtr source;
-  int merged = 0, overwritten = 0;  // how many base tensors
-};
-Expected<LoraMerge> merge_lora(TensorSourcePtr base, TensorSourcePtr adapter, float alpha);
-
 // Tensors of these names and shapes that nobody trained: bf16, small, finite, the same for the same seed, made up as
 // they are read. For measuring models that one has not got.
 TensorSourcePtr made_up_tensors(const std::map<std::string, Shape>& shapes, uint64_t seed);

@@ -1,4 +1,4 @@
-// Readers against broken files, the loader's errors, LoRA mistakes, the checkpoint folder.
+// Readers against broken files, the loader's errors, the checkpoint folder.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -194,26 +194,6 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
   }
 }
 
-TEST_F(WeightsTest, ALoraThatFitsNothingIsNamed) {
-  auto base = *open_safetensors(write_safetensors(
-      "b.safetensors", R"({"q.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}})", floats({1, 2})));
-  auto merge = [&](const char* header) {
-    auto adapter = *open_safetensors(write_safetensors("l.safetensors", header, floats({1, 1, 1, 1})));
-    return merge_lora(base, adapter, 1).status().message();
-  };
-  EXPECT_NE(merge(R"({"base_model.model.z.lora_A.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})")
-                .find("fits nothing"),
-            std::string::npos);
-  EXPECT_NE(
-      merge(R"({"q.lora_A.default.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}})").find("only one of"),
-      std::string::npos);
-  EXPECT_NE(
-      merge(
-          R"({"q.lora_A.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"q.lora_B.weight":{"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}})")
-          .find("does not fit"),
-      std::string::npos);
-}
-
 // One GGUF stands in for the safetensors; of several one must be named, and one that is named wins.
 TEST_F(WeightsTest, AGgufStandsInForTheSafetensors) {
   for (const char* part :
@@ -242,7 +222,6 @@ TEST_F(WeightsTest, AFolderWithoutPartsNamesAllOfThem) {
                            "Wan2.1_VAE.pth", "wav2vec2-large-xlsr-53-english"}) {
     EXPECT_NE(message.find(part), std::string::npos) << message;
   }
-  EXPECT_EQ(find_lora((dir_ / "nothing").string()).status().code(), ErrorCode::kNotFound);
 }
 
 // Files with random damage are read or refused, never more than that. (The sanitizer build watches.)

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "golden.h"
+#include "weights/lora.h"
 
 namespace liveavatar::golden {
 namespace {
@@ -57,8 +58,8 @@ void check_lora(const Golden& golden) {
     std::string adapter = call.at("in").at("adapter");
     TensorSourcePtr base = must_open(golden.path(call.at("in").at("base")));
     if (half) base = std::make_shared<Rounded>(base);
-    float alpha = call.at("args").at("scale").get<float>() * call.at("args").at("rank").get<float>();
-    auto merge = merge_lora(base, must_open(golden.path(adapter)), alpha);
+    double alpha = call.at("args").at("scale").get<double>() * call.at("args").at("rank").get<double>();
+    auto merge = merge_lora(base, {.source = must_open(golden.path(adapter)), .alpha = alpha});
     if (!golden.ok(adapter, merge.status())) continue;
     TensorSourcePtr want = must_open(golden.path(call.at("out").at(half ? "bf16" : "f32")));
     int changed = 0, wrong = 0;
