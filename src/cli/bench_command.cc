@@ -7,8 +7,10 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/job_files.h"
 #include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
+#include "core/status.h"
 #include "media/image.h"
 #include "pipeline/bench.h"
 #include "pipeline/job.h"
@@ -23,6 +25,7 @@ struct Flags {
   int64_t infer_frames = 48;
   bool synthetic = false, quiet = false, no_online_decode = false;
   CLI::App* app = nullptr;
+  std::vector<OutputClaim> outputs;  // --json
 };
 
 constexpr const char* kFooter =
@@ -91,8 +94,7 @@ void add_both(CLI::App& app, Flags& f) {
   app.add_option("--schedule", r.schedule, "auto, sequential or wavefront")
       ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
       ->capture_default_str();
-  app.add_option("--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB")
-      ->transform(CLI::AsSizeValue(false));
+  add_memory(app, "--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB");
   app.add_option("--paging_dir", f.bench.paging_dir, "Where weights, keys and values go that do not fit");
   app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
   app.add_option("--dtype", r.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str();
@@ -194,17 +196,30 @@ Status refuse(const Flags& f, std::initializer_list<const char*> flags, const st
   return {};
 }
 
+// As for generate: outputs destroy no input and can be written.
+Status claim(Flags& f, const std::vector<NamedPath>& inputs) {
+  const std::string& folder = f.bench.paging_dir;
+  if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", folder}));
+  std::vector<NamedPath> outputs;
+  if (!f.json_file.empty()) outputs.push_back({"--json", f.json_file});
+  LA_ASSIGN_OR_RETURN(f.outputs, claim_outputs(inputs, outputs));
+  return {};
+}
+
 int synthetic_bench(Flags& f) {
   Status of_checkpoint = refuse(f, {"--ckpt_dir", "--image", "--audio", "--prompt", "--num_clip", "--repeats"},
                                 ": with --synthetic all is made up; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
+  std::vector<NamedPath> inputs;
+  add_engine_inputs(inputs, {.paging_dir = f.bench.paging_dir});
+  if (Status status = claim(f, inputs); !status.ok()) return report(status);
   if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
   auto result = run_bench(f.bench);
   if (!result.ok()) return report(result.status());
   size_t measured = peak_resident_bytes();
   print(*result, measured);
-  Status written = f.json_file.empty() ? Status() : write_text("--json", f.json_file, to_json(f, *result, measured));
+  Status written = f.outputs.empty() ? Status() : f.outputs.front().write(to_json(f, *result, measured));
   return written.ok() ? 0 : report(written);
 }
 
@@ -239,10 +254,15 @@ Status set_pipeline(Flags& f) {
 
 int pipeline_bench(Flags& f) {
   if (Status status = set_pipeline(f); !status.ok()) return report(status);
+  std::vector<NamedPath> inputs;
+  add_input(inputs, "--image", f.pipeline.job.image);
+  add_input(inputs, "--audio", f.pipeline.job.audio);
+  add_engine_inputs(inputs, f.pipeline.engine);
+  if (Status status = claim(f, inputs); !status.ok()) return report(status);
   auto result = run_pipeline_bench(f.pipeline);
   if (!result.ok()) return report(result.status());
   print_table(*result);
-  Status written = f.json_file.empty() ? Status() : write_text("--json", f.json_file, to_json(*result));
+  Status written = f.outputs.empty() ? Status() : f.outputs.front().write(to_json(*result));
   return written.ok() ? 0 : report(written);
 }
 

@@ -1,11 +1,12 @@
 // `liveavatar convert`: the video model of a checkpoint folder in one file, laid out for paging.
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/job_files.h"
+#include "cli/stop_signal.h"
+#include "core/status.h"
 #include "pipeline/dit_source.h"
 
 namespace liveavatar::cli {
@@ -17,8 +18,6 @@ struct Flags {
   bool quiet = false;
 };
 
-std::atomic<bool> g_stop{false};
-
 constexpr const char* kFooter =
     "Example:\n"
     "  liveavatar convert --ckpt_dir ckpt/Wan2.2-S2V-14B --lora_path_dmd ckpt/Live-Avatar --out s2v.packed\n"
@@ -28,12 +27,15 @@ constexpr const char* kFooter =
     "The file fits the kernels of the machine that made it; another kind of CPU says so and wants its own.";
 
 int convert(const Flags& f) {
-  std::signal(SIGINT, [](int) { g_stop = true; });
+  StopSignal stop("nothing is kept of the file");
+  std::vector<NamedPath> inputs;
+  add_engine_inputs(inputs, f.engine);
+  if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);
   Status status = convert_dit(f.engine, f.out, [&](uint64_t bytes, uint64_t of_bytes) {
     if (!f.quiet) {
       std::fprintf(stderr, "\r%s: %.1f of %.1f GB", f.out.c_str(), double(bytes) / 1e9, double(of_bytes) / 1e9);
     }
-    return !g_stop;
+    return !StopSignal::requested();
   });
   if (!f.quiet) std::fprintf(stderr, status.ok() ? "\r%s: done                  \n" : "\n", f.out.c_str());
   return status.ok() ? 0 : report(status);

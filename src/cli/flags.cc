@@ -1,7 +1,10 @@
 #include "cli/flags.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <numeric>
+#include <optional>
 
 namespace liveavatar::cli {
 
@@ -70,6 +73,88 @@ CLI::Option* add_int8_products(CLI::App& app, bool& value) {
       "--int8_products", value,
       "With --weights_dtype int8: activations and attention in 8 bits too where the CPU multiplies bytes\n"
       "(AVX512-BF16 with VNNI, or AMX); faster, see docs/quantisation.md");
+}
+
+namespace {
+
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
+template <typename Number>
+bool is_whole(const std::string& text, Number& value) {
+  const char* end = text.data() + text.size();
+  auto [at, error] = std::from_chars(text.data(), end, value);
+  return error == std::errc() && at == end;
+}
+
+// "1.5 GiB" in bytes.
+std::optional<size_t> parse_bytes(const std::string& text) {
+  size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
+  double number = 0;
+  auto [at, error] = std::from_chars(text.data(), text.data() + digits, number, std::chars_format::fixed);
+  if (error != std::errc() || at != text.data() + digits) return {};
+  std::string unit = lower_case(text.substr(std::min(text.find_first_not_of(' ', digits), text.size())));
+  const std::string prefixes = "kmgt";
+  size_t power = unit.empty() ? std::string::npos : prefixes.find(unit[0]);
+  double factor = power == std::string::npos ? 1 : std::pow(1024.0, double(power + 1));
+  if (power != std::string::npos) unit.erase(0, 1);
+  bool known = unit.empty() || unit == "b" || (unit == "ib" && factor > 1);
+  double bytes = number * factor;
+  if (!known || bytes > 0x1p62 || (factor == 1 && bytes != std::floor(bytes))) return {};
+  return static_cast<size_t>(bytes);
+}
+
+std::string to_bytes(std::string& text) {
+  std::optional<size_t> bytes = parse_bytes(text);
+  if (!bytes) return text + ": give a number of bytes with a unit, as in 8GiB, 1.5g or 1536MiB";
+  text = std::to_string(*bytes);
+  return "";
+}
+
+std::string check_seed(const std::string& text) {
+  uint64_t seed = 0;
+  bool good = text == "-1" || is_whole(text, seed);
+  return good ? "" : text + ": choose a whole number from 0 to 18446744073709551615, or -1";
+}
+
+// The parser itself also takes other bases, signs and quotes; whatever it takes must not be beyond the type.
+template <typename Number>
+std::string check_range(const std::string& text) {
+  if (text.empty() || text.find_first_not_of("+-0123456789") != std::string::npos) return "";
+  Number value{};
+  return is_whole(text.substr(text[0] == '+' ? 1 : 0), value) ? "" : text + ": this number is too large or none";
+}
+
+std::string check_finite(const std::string& text) {
+  char* end = nullptr;
+  double value = std::strtod(text.c_str(), &end);
+  return std::isfinite(value) ? "" : text + ": give a finite number";
+}
+
+}  // namespace
+
+CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help) {
+  return app.add_option(flag, bytes, help)->transform(CLI::Validator(to_bytes, "SIZE"));
+}
+
+CLI::Option* add_seed(CLI::App& app, uint64_t& seed) {
+  auto set = [&seed](const std::string& text) {
+    if (text != "-1") is_whole(text, seed);
+  };
+  return app.add_option_function<std::string>("--base_seed", set, "Same seed, same video; -1: 420")
+      ->check(CLI::Validator(check_seed, ""))
+      ->type_name("INT");
+}
+
+void check_numbers(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    std::string type = option->get_type_name();
+    if (type.starts_with("INT")) option->check(CLI::Validator(check_range<int64_t>, ""));
+    if (type.starts_with("UINT")) option->check(CLI::Validator(check_range<uint64_t>, ""));
+    if (type.starts_with("FLOAT")) option->check(CLI::Validator(check_finite, ""));
+  }
 }
 
 }  // namespace liveavatar::cli

@@ -19,4 +19,13 @@ CLI::Option* add_weights_dtype(CLI::App& app, std::string& value);
 CLI::Option* add_kv_dtype(CLI::App& app, std::string& value);
 CLI::Option* add_int8_products(CLI::App& app, bool& value);
 
+// A number of bytes with a unit: 8GiB, 1.5g, 1536MiB (all of 1024). The option's value is a size_t.
+CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help);
+
+// --base_seed: 0 to 2^64 - 1; -1 leaves the seed as it is.
+CLI::Option* add_seed(CLI::App& app, uint64_t& seed);
+
+// Numbers that do not fit into their type are refused: the parser would take the nearest that does.
+void check_numbers(CLI::App& app);
+
 }  // namespace liveavatar::cli

@@ -1,15 +1,15 @@
 // `liveavatar generate`: the original's flags under their names, and ours.
-#include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/job_files.h"
 #include "cli/original_flags.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"
+#include "cli/stop_signal.h"
 #include "cli/video_job.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
@@ -18,13 +18,6 @@
 namespace liveavatar::cli {
 namespace {
 
-std::atomic<int> g_stop_requests{0};
-
-void on_stop_signal(int) {
-  if (g_stop_requests.fetch_add(1) >= 1)
-    std::_Exit(130);  // asked twice: go at once; the file plays up to its last second
-}
-
 struct Flags {
   EngineOptions engine;
   Job job;
@@ -32,8 +25,8 @@ struct Flags {
   std::string fit = "cover";
   std::string save_file, save_dir, report_file;
   bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
-  int64_t base_seed = -1;
   CLI::App* app = nullptr;
+  std::vector<OutputClaim> outputs;  // the video, and the report where one is wanted
 };
 
 constexpr const char* kFooter =
@@ -104,7 +97,7 @@ void add_sampling(CLI::App& app, Flags& f) {
       ->capture_default_str()
       ->group("Sampling");
   app.add_option("--sample_solver", "Only euler")->check(CLI::IsMember({"euler"}))->group("Sampling");
-  app.add_option("--base_seed", f.base_seed, "Same seed, same video; -1: 420")->group("Sampling");
+  add_seed(app, f.job.seed)->group("Sampling");
   app.add_flag("--enable_online_decode", f.online_decode,
                "Decode, encode and forget each block as it is ready (the default)")
       ->group("Sampling");
@@ -141,9 +134,8 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
       ->check(CLI::Range(0, 1024))
       ->group("Model and machine");
-  app.add_option("--memory_budget", f.engine.memory_budget_bytes,
-                 "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
-      ->transform(CLI::AsSizeValue(false))
+  add_memory(app, "--memory_budget", f.engine.memory_budget_bytes,
+             "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
       ->group("Model and machine");
   app.add_option("--dit", f.engine.packed_dit,
                  "Video model made by `liveavatar convert`, instead of the folder's; with --memory_budget\n"
@@ -194,14 +186,29 @@ std::string default_output(const Flags& f) {
   return (fs::path(f.save_dir) / name).string();
 }
 
+// Before anything is read: what is written can be written, and destroys nothing that is read.
+Status claim(Flags& f) {
+  const bool named = f.app->count("--save_file") > 0;
+  const NamedPath video{named || f.save_dir.empty() ? "--save_file" : "--save_dir", f.save_file};
+  LA_RETURN_IF_ERROR(check_video_path(video));
+  std::vector<NamedPath> inputs, outputs{video};
+  add_input(inputs, "--image", f.job.image);
+  add_input(inputs, "--audio", f.job.audio);
+  add_engine_inputs(inputs, f.engine);
+  if (!f.report_file.empty()) outputs.push_back({"--report", f.report_file});
+  if (!f.engine.paging_dir.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", f.engine.paging_dir}));
+  LA_ASSIGN_OR_RETURN(f.outputs, claim_outputs(inputs, outputs));
+  return {};
+}
+
 // What is said at the end, and written with --report.
-Status conclude(const Flags& f, const JobInfo& info, const Truth& truth) {
+Status conclude(Flags& f, const JobInfo& info, const Truth& truth) {
   if (truth.frames > 0 && !f.quiet) {
     std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", f.save_file.c_str(), long(info.width), long(info.height),
                  clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
     print_truth(truth);
   }
-  return f.report_file.empty() ? Status() : write_text("--report", f.report_file, to_json(truth));
+  return f.report_file.empty() ? Status() : f.outputs.back().write(to_json(truth));
 }
 
 int run(Flags& f, const Verdict& verdict) {
@@ -209,6 +216,7 @@ int run(Flags& f, const Verdict& verdict) {
   clock.begin("load");
   auto engine = Engine::load(f.engine);
   if (!engine.ok()) return report(engine.status());
+  if (StopSignal::requested()) return report(cancelled("stopped; no frame was made yet"));
   auto info = (*engine)->describe(f.job);
   if (!info.ok()) return report(info.status());
   ProgressLine line(f.quiet);
@@ -218,20 +226,21 @@ int run(Flags& f, const Verdict& verdict) {
   };
   VideoRun video;
   Status status = write_video(
-      **engine, f.job, *info, f.save_file, [] { return g_stop_requests == 0; }, video);
+      **engine, f.job, *info, f.save_file, [] { return !StopSignal::requested(); }, video);
   line.finish();
   Status reported = conclude(f, *info, truth_of(verdict, **engine, clock, video.frames));
   bool stopped = status.code() == ErrorCode::kCancelled;
-  if (stopped && !f.quiet) std::fprintf(stderr, "stopped; the video up to here is complete\n");
+  if (stopped && !f.quiet) {
+    bool some = video.frames > 0;
+    std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
+  }
   if (stopped) return 130;
   if (status.ok()) status = reported;
   return status.ok() ? 0 : report(status);
 }
 
 int generate(Flags& f) {
-  std::signal(SIGINT, on_stop_signal);
-  std::signal(SIGTERM, on_stop_signal);
-  if (f.base_seed >= 0) f.job.seed = static_cast<uint64_t>(f.base_seed);
+  StopSignal stop("the block in work is finished, and the video up to there is kept");
   f.job.online_decode = !f.no_online_decode;
   if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
@@ -247,6 +256,8 @@ int generate(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
+  if (Status claimed = claim(f); !claimed.ok()) return report(claimed);
+  stop.clean(f.outputs);
   auto verdict = judge_job(f.engine, f.job, f.quiet);
   if (!verdict.ok()) return report(verdict.status());
   Status allowed = check_original_flags(f.original, verdict->request);

@@ -58,7 +58,10 @@ int run(int argc, char** argv) {
     commands.emplace_back(app.get_subcommands({}).back(), std::move(command));
   };
   for (auto make : {add_generate, add_plan, add_info, add_doctor, add_sheet, add_bench, add_convert}) add(make);
-  for (auto& [subcommand, command] : commands) subcommand->allow_extras();
+  for (auto& [subcommand, command] : commands) {
+    subcommand->allow_extras();
+    check_numbers(*subcommand);
+  }
   app.allow_extras();
   std::vector<std::string> args = normalise_flags(argc, argv);
   if (args.empty()) {

@@ -4,13 +4,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <csignal>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli/run_report.h"
+#include "cli/stop_signal.h"
 #include "cli/video_job.h"
 #include "core/status.h"
 
@@ -20,14 +21,23 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-std::atomic<bool> g_stop{false};
-
 // A place for the video, emptied however the run ends.
 struct TemporaryFile {
-  std::string path = (fs::temp_directory_path() / ("liveavatar-bench-" + std::to_string(getpid()) + ".mp4")).string();
+  std::string path;
+  Status make() {
+    constexpr int kEndingBytes = 4;
+    std::error_code error;
+    fs::path folder = fs::temp_directory_path(error);
+    if (error) return io_error("bench: the folder for temporary files is not there; set TMPDIR to one that is");
+    path = (folder / "liveavatar-bench-XXXXXX.mp4").string();
+    int descriptor = ::mkstemps(path.data(), kEndingBytes);
+    if (descriptor < 0) return io_error("bench: " + folder.string() + ": " + std::strerror(errno) + "; set TMPDIR");
+    ::close(descriptor);
+    return {};
+  }
   ~TemporaryFile() {
     std::error_code ignored;
-    fs::remove(path, ignored);
+    if (!path.empty()) fs::remove(path, ignored);
   }
   size_t bytes() const {
     std::error_code ignored;
@@ -55,7 +65,7 @@ Expected<Figures> run_once(const PipelineBenchOptions& o, const std::string& pat
   job.on_progress = [&](const Progress& p) { stages.begin(p.stage); };
   VideoRun video;
   LA_RETURN_IF_ERROR(write_video(
-      *engine, job, info, path, [] { return !g_stop; }, video));
+      *engine, job, info, path, [] { return !StopSignal::requested(); }, video));
   double job_s = seconds_between(loaded, Clock::now());
   Figures figures{{"frames_per_second", double(video.frames) / job_s},
                   {"time_to_first_frame_s", seconds_between(loaded, video.first_frame_at)},
@@ -82,12 +92,13 @@ double mib(size_t bytes) { return double(bytes) / double(1 << 20); }
 }  // namespace
 
 Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
-  std::signal(SIGINT, [](int) { g_stop = true; });
+  StopSignal stop("the block in work is finished, then all is thrown away");
   PipelineBenchResult result;
   LA_ASSIGN_OR_RETURN(result.verdict, judge_job(o.engine, o.job, o.quiet));
   result.model = folder_name(o.engine.checkpoint_dir);
   result.repeats = o.repeats;
   TemporaryFile file;
+  LA_RETURN_IF_ERROR(file.make());
   std::vector<Figures> runs;
   for (int i = 0; i <= o.repeats; ++i) {
     LA_ASSIGN_OR_RETURN(Figures figures, run_once(o, file.path, result.info));

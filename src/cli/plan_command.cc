@@ -71,12 +71,10 @@ void add_machine(CLI::App& app, Flags& f) {
   add_kv_dtype(app, f.request.kv_dtype)->group("Machine");
   add_int8_products(app, f.request.int8_products)->group("Machine");
   app.add_option("--threads", f.request.threads, "CPU threads")->check(CLI::Range(0, 1024))->group("Machine");
-  app.add_option("--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
-      ->transform(CLI::AsSizeValue(false))
+  add_memory(app, "--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->group("Machine");
-  app.add_option("--host_budget", f.host_budget_bytes,
-                 "Most host memory; the engine computes there today, so the smaller of both counts")
-      ->transform(CLI::AsSizeValue(false))
+  add_memory(app, "--host_budget", f.host_budget_bytes,
+             "Most host memory; the engine computes there today, so the smaller of both counts")
       ->group("Machine");
   app.add_option("--device_profile", f.device_profile,
                  "A card's memory and rates: rtx3060, rtx4090, a100, h100, h200,\n"

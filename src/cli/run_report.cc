@@ -4,8 +4,6 @@
 #include <cstdio>
 #include <fstream>
 
-#include "core/status.h"
-
 namespace liveavatar::cli {
 
 void StageClock::close() {
@@ -66,13 +64,6 @@ void print_truth(const Truth& truth) {
     line += part;
   }
   std::fprintf(stderr, "time: %s\n", line.c_str());
-}
-
-Status write_text(const std::string& flag, const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text << "\n";
-  file.close();
-  return file ? Status() : io_error(flag + " " + path + ": cannot be written");
 }
 
 }  // namespace liveavatar::cli

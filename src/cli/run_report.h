@@ -30,7 +30,5 @@ size_t peak_resident_bytes();
 Truth truth_of(const Verdict& verdict, const Engine& engine, StageClock& clock, int64_t frames);
 // A few lines for people.
 void print_truth(const Truth& truth);
-// An error names the flag that asked for the file.
-Status write_text(const std::string& flag, const std::string& path, const std::string& text);
 
 }  // namespace liveavatar::cli

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/job_files.h"
 #include "media/contact_sheet.h"
 
 namespace liveavatar::cli {
@@ -20,6 +21,8 @@ Command add_sheet(CLI::App& app) {
       ->capture_default_str();
   sheet->add_option("--rows", flags->rows, "Rows of frames")->check(CLI::Range(1, 100))->capture_default_str();
   return [flags] {
+    auto claims = claim_outputs({{"VIDEO", flags->video}}, {{"PNG", flags->png}});
+    if (!claims.ok()) return report(claims.status());
     Status status = write_contact_sheet(flags->video, flags->png, flags->columns, flags->rows);
     return status.ok() ? 0 : report(status);
   };

@@ -1,10 +1,12 @@
 #include "pipeline/bench.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
 
+#include "core/output_files.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/noise.h"
 #include "pipeline/sampler.h"
@@ -14,11 +16,19 @@
 namespace liveavatar {
 namespace {
 
-// Removes the paging file when the bench is over, however it ends.
+// Removes this bench's own paging file when it is over. Locked until then: what a killed bench leaves, the next
+// removes.
 struct FileGuard {
   std::string path;
+  int descriptor = -1;
+  void hold(const std::string& file) {
+    path = file;
+    descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (descriptor >= 0) try_lock(descriptor);
+  }
   ~FileGuard() {
     if (!path.empty()) ::unlink(path.c_str());
+    if (descriptor >= 0) ::close(descriptor);
   }
 };
 
@@ -91,7 +101,7 @@ class Bench {
     return {};
   }
 
-  // The weights' file, and whether an earlier bench left it.
+  // The weights' file, and whether an earlier bench left it. One that will not be kept is this bench's alone.
   Status find_file() {
     const DitConfig& config = o_.request.shapes.dit;
     LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(r().dtype, r().weights_dtype, r().kv_dtype));
@@ -101,6 +111,7 @@ class Bench {
             ".packed";
     auto packed = PackedDit::open(path_, *backend, types);
     file_is_there_ = packed.ok() && dit_config_json(packed->config) == dit_config_json(config);
+    if (!file_is_there_ && !o_.keep) path_.append(".").append(std::to_string(::getpid())).append(PendingFile::kEnding);
     return {};
   }
 
@@ -117,10 +128,12 @@ class Bench {
     }
     if (!file_is_there_) {
       say("making up the weights in " + path_);
-      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path_, types, {}}));
+      remove_abandoned(o_.paging_dir);
+      LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path_, PendingFile::Busy::kWait));
+      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path_, types, {}, &file}));
       result_.pack_seconds = lap();
     }
-    if (!o_.keep) guard.path = path_;
+    if (!o_.keep && !file_is_there_) guard.hold(path_);
     LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path_, *backend_, types));
     LA_ASSIGN_OR_RETURN(dit_, S2vDit::open(std::move(packed), *backend_, *budget_));
     return {};

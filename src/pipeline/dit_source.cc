@@ -98,10 +98,14 @@ Expected<std::string> paging_file(const EngineOptions& options, const Checkpoint
   LA_ASSIGN_OR_RETURN(std::string key, fingerprint(options, paths, backend.packing()));
   LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
   std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";
-  if (fs::exists(path, ignored) && PackedDit::open(path, backend, types).ok()) return path;
+  auto is_there = [&] { return fs::exists(path, ignored) && PackedDit::open(path, backend, types).ok(); };
+  if (is_there()) return path;
+  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kWait));
+  if (is_there()) return path;  // another job made it meanwhile
+  remove_abandoned(options.paging_dir);
   LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(paths.dit_dir + "/config.json"));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));
-  LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path, types, {}}));
+  LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path, types, {}, &file}));
   return path;
 }
 
@@ -109,12 +113,13 @@ Status convert_dit(const EngineOptions& options, const std::string& out,
                    const std::function<bool(uint64_t bytes, uint64_t of_bytes)>& progress) {
   LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_video_model(options.checkpoint_dir, options.gguf_path));
   LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
+  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(out, PendingFile::Busy::kRefuse));
   LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(paths.dit_dir + "/config.json"));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));
   Budget budget;
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend,
                       make_backend(options.device, {.threads = options.threads, .budget = &budget}));
-  return pack_dit(config, *source, *backend, budget, {out, types, progress});
+  return pack_dit(config, *source, *backend, budget, {out, types, progress, &file});
 }
 
 }  // namespace liveavatar

@@ -1,6 +1,5 @@
 #include "weights/packed_file.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -167,8 +166,8 @@ Status verify_packed_file(const std::string& path, Budget& budget) {
   return {};
 }
 
-Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& path, PackedHeader header) {
-  std::unique_ptr<PackedWriter> writer(new PackedWriter(path, std::move(header)));
+Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(PendingFile file, PackedHeader header) {
+  std::unique_ptr<PackedWriter> writer(new PackedWriter(std::move(file), std::move(header)));
   PackedHeader& h = writer->header_;
   // Offsets have as many digits as they need: widen the header's room until they fit.
   for (uint64_t begin = DirectFile::kAlign;; begin += DirectFile::kAlign) {
@@ -181,9 +180,7 @@ Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& 
     if (wanted <= begin) break;
     begin = wanted - DirectFile::kAlign;
   }
-  writer->partial_ = path + ".partial";
-  writer->descriptor_ = ::open(writer->partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (writer->descriptor_ < 0) return io_error(path + ": " + std::strerror(errno));
+  const std::string& path = writer->file_.path();
   std::filesystem::path folder = std::filesystem::path(path).parent_path();
   LA_ASSIGN_OR_RETURN(uint64_t left, disk_left_bytes(folder.empty() ? "." : folder.string()));
   if (left < h.file_bytes()) {
@@ -193,18 +190,17 @@ Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& 
   return writer;
 }
 
-PackedWriter::~PackedWriter() {
-  if (descriptor_ < 0) return;
-  ::close(descriptor_);
-  ::unlink(partial_.c_str());
+Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& path, PackedHeader header) {
+  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kRefuse));
+  return create(std::move(file), std::move(header));
 }
 
 Status PackedWriter::write(const void* data, size_t bytes, uint64_t offset) {
   const char* from = static_cast<const char*>(data);
   while (bytes > 0) {
-    ssize_t put = ::pwrite(descriptor_, from, bytes, static_cast<off_t>(offset));
+    ssize_t put = ::pwrite(file_.descriptor(), from, bytes, static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return io_error(partial_ + ": " + std::strerror(errno));
+    if (put <= 0) return io_error(file_.path() + ": " + std::strerror(errno));
     from += put;
     offset += static_cast<uint64_t>(put);
     bytes -= static_cast<size_t>(put);
@@ -227,11 +223,7 @@ Status PackedWriter::finish() {
   prefix.header_checksum = text_checksum(text);
   LA_RETURN_IF_ERROR(write(text.data(), text.size(), sizeof(prefix)));
   LA_RETURN_IF_ERROR(write(&prefix, sizeof(prefix), 0));
-  if (::fsync(descriptor_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0)
-    return io_error(path_ + ": " + std::strerror(errno));
-  ::close(descriptor_);
-  descriptor_ = -1;
-  return {};
+  return file_.commit();
 }
 
 }  // namespace liveavatar

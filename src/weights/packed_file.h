@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/memory.h"
+#include "core/pending_file.h"
 #include "paging/pager.h"
 
 namespace liveavatar {
@@ -43,13 +44,14 @@ uint64_t page_checksum(const std::byte* data, size_t bytes);
 // Reads every page and compares its checksum, in pieces: charged to Tenant::kWeights.
 Status verify_packed_file(const std::string& path, Budget& budget);
 
-// Writes beside the target and renames when all is there: a file that was not finished leaves nothing.
+// Writes a file that appears when all is there.
 class PackedWriter {
  public:
   // header: all but the pages' offsets and checksums. kIo with what is wanted and what is free where the disk has no
   // room.
+  static Expected<std::unique_ptr<PackedWriter>> create(PendingFile file, PackedHeader header);
+  // A second writer of `path` is refused.
   static Expected<std::unique_ptr<PackedWriter>> create(const std::string& path, PackedHeader header);
-  ~PackedWriter();
   PackedWriter(const PackedWriter&) = delete;
   PackedWriter& operator=(const PackedWriter&) = delete;
   Status append(const std::byte* page);  // the next one, all of its bytes
@@ -57,13 +59,11 @@ class PackedWriter {
   const PackedHeader& header() const { return header_; }
 
  private:
-  PackedWriter(std::string path, PackedHeader header) : path_(std::move(path)), header_(std::move(header)) {}
+  PackedWriter(PendingFile file, PackedHeader header) : file_(std::move(file)), header_(std::move(header)) {}
   Status write(const void* data, size_t bytes, uint64_t offset);
 
-  std::string path_;
+  PendingFile file_;
   PackedHeader header_;
-  std::string partial_;
-  int descriptor_ = -1;
   size_t next_ = 0;
 };
 

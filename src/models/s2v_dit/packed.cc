@@ -52,7 +52,9 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
   header.source = source.where();
   header.pages = dit_packed_pages(config, backend, job.types);
   for (const auto& [name, shape] : dit_tensors(config, backend)) header.tensors.push_back({name, shape});
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, PackedWriter::create(job.path, std::move(header)));
+  auto created = job.file == nullptr ? PackedWriter::create(job.path, std::move(header))
+                                     : PackedWriter::create(std::move(*job.file), std::move(header));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, std::move(created));
   const uint64_t all = writer->header().file_bytes();
   WeightLoader loader(source, backend, budget, Tenant::kWeights, job.types);
   auto show = [&](const PackedPage& page, const std::byte* data) -> Status {

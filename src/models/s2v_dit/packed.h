@@ -18,6 +18,7 @@ struct PackJob {
   std::string path;
   DitTypes types{DType::kBF16};
   std::function<bool(uint64_t bytes, uint64_t of_bytes)> progress;  // optional; false: stop
+  PendingFile* file = nullptr;                                      // `path`, opened by the caller; taken over
 };
 // Reads every tensor once and writes it packed, page by page: one page is in memory at a time (Tenant::kWeights).
 Status pack_dit(const DitConfig& config, const TensorSource& source, const Backend& backend, Budget& budget,

@@ -1,0 +1,96 @@
+#include "cli/job_files.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+
+#include "core/status.h"
+
+namespace liveavatar::cli {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr int kDepth = 4;  // of folders in a checkpoint's
+
+constexpr std::array kVideos{".mp4", ".m4v", ".mov", ".mkv", ".webm"};
+
+std::string lower_ending(const fs::path& path) {
+  std::string ending = path.extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  return ending;
+}
+
+bool is_video(const fs::path& path) {
+  return std::find(kVideos.begin(), kVideos.end(), lower_ending(path)) != kVideos.end();
+}
+
+// Written by --report or --json.
+bool is_report(const fs::path& path) {
+  constexpr size_t kHeadBytes = 1 << 16;
+  if (lower_ending(path) != ".json") return false;
+  std::string head(kHeadBytes, '\0');
+  std::ifstream(path).read(head.data(), static_cast<std::streamsize>(head.size()));
+  return head.find("predicted_peak_bytes\"") != std::string::npos;
+}
+
+// A checkpoint's folder may also hold results of earlier runs, which another run may replace.
+bool is_part(const fs::path& path) { return !is_video(path) && lower_ending(path) != ".packed" && !is_report(path); }
+
+void add_folder(std::vector<NamedPath>& inputs, const std::string& flag, const fs::path& folder, int depth) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->is_directory(ignored)) {
+      if (depth > 0) add_folder(inputs, flag, entry->path(), depth - 1);
+    } else if (entry->is_regular_file(ignored) && is_part(entry->path())) {
+      inputs.push_back({flag, entry->path().string()});
+    }
+  }
+}
+
+// Packed copies of models in a paging folder, which another job may be reading.
+void add_packed_copies(std::vector<NamedPath>& inputs, const std::string& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().extension() == ".packed") inputs.push_back({"--paging_dir", entry->path().string()});
+  }
+}
+
+}  // namespace
+
+void add_input(std::vector<NamedPath>& inputs, const std::string& flag, const std::string& path) {
+  if (path.empty()) return;
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
+    add_folder(inputs, flag, path, kDepth);
+  } else {
+    inputs.push_back({flag, path});
+  }
+}
+
+void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& options) {
+  add_input(inputs, "--ckpt_dir", options.checkpoint_dir);
+  add_input(inputs, "--gguf", options.gguf_path);
+  add_input(inputs, "--lora_path_dmd", options.lora_path);
+  add_input(inputs, "--dit", options.packed_dit);
+  if (!options.paging_dir.empty()) add_packed_copies(inputs, options.paging_dir);
+}
+
+Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& inputs,
+                                                 const std::vector<NamedPath>& outputs) {
+  LA_RETURN_IF_ERROR(check_outputs(inputs, outputs));
+  std::vector<OutputClaim> claims;
+  for (const NamedPath& output : outputs) {
+    LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::take(output));
+    claims.push_back(std::move(claim));
+  }
+  return claims;
+}
+
+Status check_video_path(const NamedPath& video) {
+  if (is_video(video.path)) return {};
+  return invalid_argument(video.flag + " " + video.path + ": the name must end in .mp4, .mov, .mkv or .webm");
+}
+
+}  // namespace liveavatar::cli

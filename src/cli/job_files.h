@@ -1,0 +1,25 @@
+// The files of a command: what it reads, and the outputs that it holds while it runs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/output_files.h"
+#include "liveavatar/liveavatar.h"
+
+namespace liveavatar::cli {
+
+// A file, or what a checkpoint consists of in a folder and in the folders inside it.
+void add_input(std::vector<NamedPath>& inputs, const std::string& flag, const std::string& path);
+// What an engine with these options reads.
+void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& options);
+
+// Checks that no output is an input or another output, before a file is opened, and claims the outputs: each can be
+// written and no other job writes it. The claims are in the order of `outputs`.
+Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& inputs,
+                                                 const std::vector<NamedPath>& outputs);
+
+// kInvalidArgument where the name's ending is none that a video can be written as.
+Status check_video_path(const NamedPath& video);
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,59 @@
+#include "cli/stop_signal.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+namespace liveavatar::cli {
+namespace {
+
+constexpr int kStopped = 130;
+std::atomic<int> g_requests{0};
+std::atomic<const char*> g_what{nullptr};
+std::atomic<const std::vector<OutputClaim>*> g_outputs{nullptr};
+
+// Only what a handler may call: other threads hold locks while it runs.
+void say(const char* text) { [[maybe_unused]] ssize_t put = ::write(STDERR_FILENO, text, std::strlen(text)); }
+
+void on_stop(int) {
+  int error = errno;
+  if (g_requests.fetch_add(1) > 0) {
+    const std::vector<OutputClaim>* outputs = g_outputs;
+    for (size_t i = 0; outputs != nullptr && i < outputs->size(); ++i) (*outputs)[i].remove_if_empty();
+    ::_exit(kStopped);
+  }
+  say("\nliveavatar: stopping: ");
+  say(g_what);
+  say("; Ctrl-C again ends it at once\n");
+  errno = error;
+}
+
+void handle(void (*handler)(int)) {
+  struct sigaction action {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  for (int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+StopSignal::StopSignal(const char* what) {
+  g_requests = 0;
+  g_what = what;
+  handle(on_stop);
+}
+
+StopSignal::~StopSignal() {
+  handle(SIG_DFL);
+  g_outputs = nullptr;
+}
+
+void StopSignal::clean(const std::vector<OutputClaim>& outputs) { g_outputs = &outputs; }
+
+bool StopSignal::requested() { return g_requests > 0; }
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,24 @@
+// Ctrl-C: once asks the job to stop, twice ends the process.
+#pragma once
+
+#include <vector>
+
+#include "core/output_files.h"
+
+namespace liveavatar::cli {
+
+// For as long as it lives SIGINT and SIGTERM set requested() and say so at once; the second one ends the process with
+// exit code 130. One at a time.
+class StopSignal {
+ public:
+  // what: what happens now, for people; a literal.
+  explicit StopSignal(const char* what);
+  ~StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+  // Outputs that are removed at a sudden end if they are empty. They outlive this object and do not move.
+  void clean(const std::vector<OutputClaim>& outputs);
+  static bool requested();
+};
+
+}  // namespace liveavatar::cli

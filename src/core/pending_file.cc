@@ -1,0 +1,98 @@
+#include "core/pending_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/output_files.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+
+Status failed(const std::string& path) { return write_failed({"", path}, errno); }
+
+// No link of somebody else is followed: the name is known in advance.
+int open_partial(const std::string& path, int flags) {
+  return ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC | flags, 0666);
+}
+
+}  // namespace
+
+Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy) {
+  constexpr auto kPause = std::chrono::milliseconds(20);
+  PendingFile file;
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode))
+    return io_error(path + ": is a folder or a device; give the name of a file");
+  file.path_ = follow_links(path);
+  file.partial_ = file.path_ + kEnding;
+  while (true) {
+    file.descriptor_ = open_partial(file.partial_, O_CREAT);
+    if (file.descriptor_ < 0) return failed(path);
+    Lock lock = try_lock(file.descriptor_);
+    if (lock == Lock::kNone) return file.with_own_name();
+    // Between opening and locking the other job may have finished: then the lock is on a file with another name.
+    if (lock == Lock::kTaken && is_open_at(file.descriptor_, file.partial_)) break;
+    ::close(std::exchange(file.descriptor_, -1));
+    if (lock == Lock::kBusy && busy == Busy::kRefuse)
+      return io_error(path + ": another job writes it; wait for that, or choose another name");
+    if (lock == Lock::kBusy) std::this_thread::sleep_for(kPause);
+  }
+  if (::ftruncate(file.descriptor_, 0) != 0) return failed(path);
+  return file;
+}
+
+Expected<PendingFile> PendingFile::with_own_name() {
+  ::close(std::exchange(descriptor_, -1));
+  std::random_device random;
+  partial_.append(".").append(std::to_string(::getpid())).append(".").append(std::to_string(random()));
+  descriptor_ = open_partial(partial_, O_CREAT | O_EXCL);
+  if (descriptor_ < 0) return failed(path_);
+  return std::move(*this);
+}
+
+PendingFile::~PendingFile() {
+  if (descriptor_ < 0) return;
+  ::unlink(partial_.c_str());  // before the lock goes with the descriptor
+  ::close(descriptor_);
+}
+
+Status PendingFile::commit() {
+  if (::fsync(descriptor_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) return failed(path_);
+  ::close(std::exchange(descriptor_, -1));
+  return {};
+}
+
+void PendingFile::swap(PendingFile& other) {
+  std::swap(path_, other.path_);
+  std::swap(partial_, other.partial_);
+  std::swap(descriptor_, other.descriptor_);
+}
+
+int remove_abandoned(const std::string& folder) {
+  std::vector<std::string> partials;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
+    if (entry->path().string().ends_with(PendingFile::kEnding)) partials.push_back(entry->path().string());
+  int removed = 0;
+  for (const std::string& path : partials) {
+    int descriptor = open_partial(path, 0);
+    if (descriptor < 0) continue;
+    bool abandoned = try_lock(descriptor) == Lock::kTaken && is_open_at(descriptor, path);
+    if (abandoned && ::unlink(path.c_str()) == 0) ++removed;
+    ::close(descriptor);
+  }
+  return removed;
+}
+
+}  // namespace liveavatar
