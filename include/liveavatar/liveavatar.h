@@ -55,12 +55,12 @@ struct Progress {
 struct Job {
   std::string image;             // any still picture FFmpeg reads
   std::string audio;             // any sound FFmpeg reads; 8 hours are fine
-  std::string prompt;            // one sentence; may be empty
+  std::string prompt;            // one sentence, UTF-8; may be empty
   std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
   Fit fit = Fit::kCover;
   int64_t num_clip = 0;       // at most this many clips; 0: as long as the voice. Never longer than the voice
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
-  int sample_steps = 4;       // 1..50
+  int sample_steps = 4;       // 1..1000
   double sample_shift = 3.0;
   uint64_t seed = 420;        // same seed, same video, on any number of threads
   bool online_decode = true;  // false: keep all latents, decode at the end
@@ -103,7 +103,8 @@ class Engine {
 
   // Checks the job's picture, sound and numbers and says what it will make.
   virtual Expected<JobInfo> describe(const Job& job) = 0;
-  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded.
+  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded. What on_block or on_progress
+  // throws ends the job as kCancelled, with its message.
   virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
   virtual size_t memory_used_bytes() const = 0;
   virtual size_t memory_peak_bytes() const = 0;

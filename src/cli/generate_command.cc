@@ -14,6 +14,7 @@
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "pipeline/job.h"
+#include "pipeline/schedule.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -89,7 +90,7 @@ void add_inputs(CLI::App& app, Flags& f) {
 
 void add_sampling(CLI::App& app, Flags& f) {
   app.add_option("--sample_steps", f.job.sample_steps, "Denoising steps a block")
-      ->check(CLI::Range(1, 50))
+      ->check(CLI::Range(1, kMostSteps))
       ->capture_default_str()
       ->group("Sampling");
   app.add_option("--sample_shift", f.job.sample_shift, "Flow-matching shift (the original always uses 3)")

@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "core/boundary.h"
 
 namespace liveavatar::cli {
 
@@ -97,5 +98,7 @@ int main(int argc, char** argv) {
   mallopt(M_ARENA_MAX, kHeaps);
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message
-  return liveavatar::cli::run(argc, argv);
+  auto code = liveavatar::contained("liveavatar",
+                                    [&]() -> liveavatar::Expected<int> { return liveavatar::cli::run(argc, argv); });
+  return code.ok() ? *code : liveavatar::cli::report(code.status());
 }

@@ -5,9 +5,11 @@
 namespace liveavatar {
 
 Expected<Schedule> flow_match_schedule(int steps, double shift) {
-  if (steps < 1 || steps > 50) return invalid_argument("--sample_steps " + std::to_string(steps) + ": choose 1 to 50");
+  if (steps < 1 || steps > kMostSteps) {
+    return invalid_argument("--sample_steps " + std::to_string(steps) + ": choose 1 to " + std::to_string(kMostSteps));
+  }
   if (!std::isfinite(shift) || shift <= 0) return invalid_argument("--sample_shift must be positive");
-  constexpr double kTableSteps = 1000;
+  constexpr double kTableSteps = kMostSteps;
   auto shifted = [shift](double x) { return shift * x / (1 + (shift - 1) * x); };
   double most = shifted(1.0), least = shifted(1.0 / kTableSteps);
   Schedule schedule;

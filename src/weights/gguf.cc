@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/rounding.h"
-#include "weights/file.h"
+#include "weights/file_kind.h"
 #include "weights/gguf_blocks.h"
 #include "weights/tensor_source.h"
 
@@ -277,6 +277,7 @@ Status GgufSource::read_part(const std::string& name, TensorPart part, void* tar
 
 Expected<TensorSourcePtr> open_gguf(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
+  LA_RETURN_IF_ERROR(explain_wrong_file(*file));
   auto source = std::make_shared<GgufSource>(file);
   LA_RETURN_IF_ERROR(source->open());
   return TensorSourcePtr(source);
