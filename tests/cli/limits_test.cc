@@ -35,7 +35,7 @@ class LimitsTest : public CliTest {
 };
 
 TEST_F(LimitsTest, NoAddressSpaceIsOneLine) {
-  for (int kib = 180'000; kib <= 340'000; kib += 20'000) {
+  for (int kib = 180'000; kib <= 300'000; kib += 30'000) {
     Outcome o = limited("ulimit -v " + std::to_string(kib), job("--threads 2"));
     EXPECT_TRUE(o.code == 0 || o.code == 1 || o.code == 127) << kib << " " << o.code << " " << o.text;
     if (o.code == 1) expect_refusal(o, 1, "the system");
@@ -77,10 +77,12 @@ TEST_F(LimitsTest, ConfigsOfAnotherTypeAreRefusedByKey) {
   auto change = [&](const std::string& file, const std::string& key, const std::string& value) {
     std::string ckpt = path("config" + key + std::to_string(std::hash<std::string>()(value)));
     fs::copy(kMini, ckpt, fs::copy_options::recursive);
-    nlohmann::json json = nlohmann::json::parse(std::ifstream(ckpt + "/" + file));
+    nlohmann::json json = {{"model", nlohmann::json::object()}};  // the mini model has no tokenizer.json
+    if (fs::exists(ckpt + "/" + file)) json = nlohmann::json::parse(std::ifstream(ckpt + "/" + file));
     json[key] = nlohmann::json::parse(value);
     std::ofstream(ckpt + "/" + file) << json;
     expect_refusal(run(job("", ckpt)), 1, key);
+    fs::remove(path("out.mp4"));
     fs::remove_all(ckpt);
   };
   const std::string audio = "wav2vec2-large-xlsr-53-english/config.json", tokens = "google/umt5-xxl/tokenizer.json";
@@ -152,8 +154,8 @@ TEST_F(LimitsTest, NumbersAreWhatTheySay) {
     std::ifstream in(path("out.mp4"), std::ios::binary);
     return std::string((std::istreambuf_iterator<char>(in)), {});
   };
-  EXPECT_EQ(video("-1"), video("420"));
-  EXPECT_NE(video("18446744073709551615"), video("9223372036854775807"));
+  EXPECT_TRUE(video("-1") == video("420"));
+  EXPECT_FALSE(video("18446744073709551615") == video("9223372036854775807"));
   fs::remove(path("out.mp4"));
   for (const char* flag : {"--num_clip", "--infer_frames", "--sample_steps", "--threads"})
     expect_refusal(run(job(std::string(flag) + " 99999999999999999999")), 2, flag);
