@@ -74,12 +74,12 @@ struct Job {
   // frames a second, scaled and cropped as `fit` says; its last frame is held where it ends before the voice.
   std::string pose_video;
   bool original_pose = false;    // the Python original's way: no resampling, black frames behind the end
-  std::string prompt;            // one sentence; may be empty
+  std::string prompt;            // one sentence, UTF-8; may be empty
   std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
   Fit fit = Fit::kCover;
   int64_t num_clip = 0;       // at most this many clips; 0: as long as the voice. Never longer than the voice
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
-  int sample_steps = 4;       // 1..50
+  int sample_steps = 4;       // 1..1000
   double sample_shift = 3.0;
   std::string sample_solver =
       "euler";                // "euler", "unipc", "dpm++"; what a solver remembers begins anew with each block
@@ -124,7 +124,8 @@ class Engine {
 
   // Checks the job's picture, sound and numbers and says what it will make.
   virtual Expected<JobInfo> describe(const Job& job) = 0;
-  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded.
+  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded. What on_block or on_progress
+  // throws ends the job as kCancelled, with its message.
   virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
   virtual size_t memory_used_bytes() const = 0;
   virtual size_t memory_peak_bytes() const = 0;

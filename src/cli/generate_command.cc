@@ -15,6 +15,7 @@
 #include "liveavatar/liveavatar.h"
 #include "pipeline/job.h"
 #include "pipeline/pose.h"
+#include "pipeline/solver.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -112,7 +113,7 @@ void add_inputs(CLI::App& app, Flags& f) {
 
 void add_sampling(CLI::App& app, Flags& f) {
   app.add_option("--sample_steps", f.job.sample_steps, "Denoising steps a block")
-      ->check(CLI::Range(1, 50))
+      ->check(CLI::Range(1, kMostSteps))
       ->capture_default_str()
       ->group("Sampling");
   app.add_option("--sample_shift", f.job.sample_shift, "Flow-matching shift (the original always uses 3)")

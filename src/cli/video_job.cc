@@ -5,14 +5,32 @@
 
 #include "core/status.h"
 #include "pipeline/job_plan.h"
+#include "pipeline/models.h"
 
 namespace liveavatar::cli {
+
+namespace {
+
+// A prompt longer than the text encoder takes is cut, and that is said. Fewer bytes than tokens cannot be too many.
+Status note_cut_prompt(const EngineOptions& engine, const std::string& prompt, int64_t most_tokens) {
+  if (static_cast<int64_t>(prompt.size()) < most_tokens) return {};
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths,
+                      find_checkpoint(engine.checkpoint_dir, engine.gguf_path, engine.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(int64_t tokens, prompt_tokens(paths.tokenizer_dir, prompt));
+  if (tokens <= most_tokens) return {};
+  std::fprintf(stderr, "note: --prompt: %ld tokens, the text encoder takes %ld: the last %ld are cut off\n",
+               long(tokens), long(most_tokens), long(tokens - most_tokens));
+  return {};
+}
+
+}  // namespace
 
 Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
   LA_ASSIGN_OR_RETURN(PlanRequest plan, plan_request(engine, job));
   LA_ASSIGN_OR_RETURN(PlanRequest request, settle(plan, engine.memory_budget_bytes));
   LA_RETURN_IF_ERROR(check_fits(request, engine.memory_budget_bytes));
+  if (!quiet) LA_RETURN_IF_ERROR(note_cut_prompt(engine, job.prompt, request.shapes.dit.text_len));
   if (request.paged() && !quiet) {
     std::fprintf(stderr, "note: %ld of %ld layers stay in memory, the others are read from %s\n",
                  long(request.resident()), long(request.shapes.dit.layers),

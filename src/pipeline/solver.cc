@@ -43,7 +43,9 @@ Expected<SolverKind> parse_solver(const std::string& name) {
 }
 
 Expected<Schedule> make_schedule(SolverKind kind, int steps, double shift) {
-  if (steps < 1 || steps > 50) return invalid_argument("--sample_steps " + std::to_string(steps) + ": choose 1 to 50");
+  if (steps < 1 || steps > kMostSteps) {
+    return invalid_argument("--sample_steps " + std::to_string(steps) + ": choose 1 to " + std::to_string(kMostSteps));
+  }
   if (!std::isfinite(shift) || shift <= 0) return invalid_argument("--sample_shift must be positive");
   Schedule schedule;
   if (kind == SolverKind::kEuler) {
