@@ -145,7 +145,7 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--lora_path_dmd,--lora_path", f.engine.lora_path,
                  "liveavatar.safetensors, or the folder that holds it")
       ->group("Model and machine");
-  app.add_option("--lora_alpha", f.engine.lora_alpha, "Alpha that the LoRA was trained with; the scale is alpha / rank")
+  app.add_option("--lora_alpha", f.engine.lora_alpha, "Alpha of Live Avatar's own LoRA, whose file has none")
       ->capture_default_str()
       ->group("Model and machine");
   app.add_option("--device", f.engine.device, "cpu, or reference (slow plain loops)")

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/status.h"
+#include "pipeline/dit_source.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/models.h"
 
@@ -43,6 +44,10 @@ Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
   LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
   if (std::string note = products_note(request, verdict.plan); !note.empty() && !quiet)
     std::fprintf(stderr, "%s\n", note.c_str());
+  LA_ASSIGN_OR_RETURN(std::vector<std::string> loras, lora_notes(engine));
+  for (const std::string& line : loras) {
+    if (!quiet) std::fprintf(stderr, "note: %s\n", line.c_str());
+  }
   return verdict;
 }
 
