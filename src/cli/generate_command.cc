@@ -211,6 +211,9 @@ int run(Flags& f, const Verdict& verdict) {
   if (!engine.ok()) return report(engine.status());
   auto info = (*engine)->describe(f.job);
   if (!info.ok()) return report(info.status());
+  for (const std::string& note : info->notes) {
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+  }
   ProgressLine line(f.quiet);
   f.job.on_progress = [&](const Progress& p) {
     clock.begin(p.stage);

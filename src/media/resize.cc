@@ -39,25 +39,25 @@ uint8_t blend(const Taps& taps, const uint8_t* pixel, int64_t stride) {
   return static_cast<uint8_t>(std::clamp<int64_t>(sum >> 22, 0, 255));
 }
 
-// Horizontal pass, then vertical, rounded to 8 bits in between; a pass that changes nothing is skipped.
-Image resize(const Image& image, int64_t height, int64_t width) {
-  Image wide = image;
-  if (width != image.width) {
-    wide.width = width;
-    wide.rgb.resize(static_cast<size_t>(wide.height * width * 3));
-    std::vector<Taps> taps = bilinear_taps(image.width, width);
-    for (int64_t y = 0; y < wide.height; ++y) {
-      for (int64_t i = 0; i < width * 3; ++i) {
-        wide.rgb[size_t(y * width * 3 + i)] =
-            blend(taps[size_t(i / 3)], image.rgb.data() + y * image.width * 3 + i % 3, 3);
-      }
+Image widened(const Image& image, int64_t width) {
+  Image wide{image.height, width, std::vector<uint8_t>(static_cast<size_t>(image.height * width * 3))};
+  std::vector<Taps> taps = bilinear_taps(image.width, width);
+  for (int64_t y = 0; y < wide.height; ++y) {
+    for (int64_t i = 0; i < width * 3; ++i) {
+      wide.rgb[size_t(y * width * 3 + i)] =
+          blend(taps[size_t(i / 3)], image.rgb.data() + y * image.width * 3 + i % 3, 3);
     }
   }
+  return wide;
+}
+
+// Horizontal pass, then vertical, rounded to 8 bits in between; a pass that changes nothing is skipped.
+Image resize(const Image& image, int64_t height, int64_t width) {
+  Image resized;
+  if (width != image.width) resized = widened(image, width);
+  const Image& wide = width != image.width ? resized : image;
   if (height == image.height) return wide;
-  Image out;
-  out.height = height;
-  out.width = width;
-  out.rgb.resize(static_cast<size_t>(height * width * 3));
+  Image out{height, width, std::vector<uint8_t>(static_cast<size_t>(height * width * 3))};
   std::vector<Taps> taps = bilinear_taps(image.height, height);
   for (int64_t y = 0; y < height; ++y) {
     for (int64_t i = 0; i < width * 3; ++i)
@@ -85,25 +85,35 @@ Image crop(const Image& image, WorkingSize size) {
   return out;
 }
 
-}  // namespace
-
-Image fit_image(const Image& image, WorkingSize size, Fit fit) {
-  int64_t height = image.height, width = image.width;
+// What is cropped to `size`.
+Sides scaled_sides(int64_t height, int64_t width, WorkingSize size, Fit fit) {
   if (fit == Fit::kOriginal) {
     int64_t target = std::min(size.height, size.width);
     bool tall = height >= width;
     int64_t shorter = tall ? width : height, longer = tall ? height : width;
-    if (shorter != target) {
-      int64_t long_side = target * longer / shorter;
-      height = tall ? long_side : target;
-      width = tall ? target : long_side;
-    }
-  } else {
-    double scale = std::max(double(size.height) / double(height), double(size.width) / double(width));
-    height = std::max(size.height, static_cast<int64_t>(std::lround(double(height) * scale)));
-    width = std::max(size.width, static_cast<int64_t>(std::lround(double(width) * scale)));
+    if (shorter == target) return {width, height};
+    int64_t long_side = target * longer / shorter;
+    return tall ? Sides{target, long_side} : Sides{long_side, target};
   }
-  return crop(resize(image, height, width), size);
+  double scale = std::max(double(size.height) / double(height), double(size.width) / double(width));
+  return {std::max(size.width, static_cast<int64_t>(std::lround(double(width) * scale))),
+          std::max(size.height, static_cast<int64_t>(std::lround(double(height) * scale)))};
+}
+
+}  // namespace
+
+Image fit_image(const Image& image, WorkingSize size, Fit fit) {
+  Sides scaled = scaled_sides(image.height, image.width, size, fit);
+  return crop(resize(image, scaled.height, scaled.width), size);
+}
+
+size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit) {
+  int64_t height = (picture.height >> picture.reduction) + 1, width = (picture.width >> picture.reduction) + 1;
+  Sides scaled = scaled_sides(height, width, size, fit);
+  constexpr int64_t kTapBytes = 16, kTapsBytes = 64;  // weights of two inputs an input; a vector an output
+  int64_t taps = kTapBytes * (height + width) + kTapsBytes * (scaled.height + scaled.width);
+  int64_t pixels = std::max(height * scaled.width + scaled.area(), scaled.area() + size.height * size.width);
+  return static_cast<size_t>(pixels * 3 + taps);
 }
 
 }  // namespace liveavatar

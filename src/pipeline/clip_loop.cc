@@ -33,7 +33,7 @@ class ClipLoop {
 
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
-    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_));
+    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_, *models_.budget));
     LA_ASSIGN_OR_RETURN(voice_, Voice::open(models_, job_));
     plan_ = plan_job(job_, portrait, voice_->features(), hooks_.past_voice);
     LA_RETURN_IF_ERROR(settle());

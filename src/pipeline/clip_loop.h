@@ -15,6 +15,7 @@ class Voice {
  public:
   static Expected<std::unique_ptr<Voice>> open(Models& models, const Job& job);
   AudioFeatures& features() { return *features_; }
+  std::string note() const { return mono_->note(); }  // for the user; empty: nothing
 
  private:
   std::unique_ptr<MonoSource> mono_;

@@ -14,9 +14,11 @@ class EngineImpl : public Engine {
 
   Expected<JobInfo> describe(const Job& job) override {
     LA_RETURN_IF_ERROR(check_job(job));
-    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job));
+    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job, *models_->budget));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Voice> voice, Voice::open(*models_, job));
-    return plan_job(job, portrait, voice->features(), false).info;
+    JobInfo info = plan_job(job, portrait, voice->features(), false).info;
+    if (!voice->note().empty()) info.notes.push_back(voice->note());
+    return info;
   }
 
   Status generate(const Job& job, const BlockCallback& on_block) override {

@@ -44,8 +44,16 @@ struct JobPlan {
 // Flags that make no sense: kInvalidArgument, before any file is opened.
 Status check_job(const Job& job);
 
-// The picture as the model sees it, and the size it decides.
-Expected<Image> prepare_portrait(const Job& job);
+// The portrait by its header alone: the size it decides, and what reading and fitting it takes.
+struct PortraitPlan {
+  PictureInfo picture;
+  WorkingSize size;
+  size_t bytes = 0;
+};
+Expected<PortraitPlan> plan_portrait(const std::string& image, const std::string& size, Fit fit);
+
+// The picture as the model sees it; plan_portrait()'s bytes are charged while it is made.
+Expected<Image> prepare_portrait(const Job& job, Budget& budget);
 
 // voice_frames, voice_clips: how long the voice is (AudioFeatures).
 JobPlan plan_job(const Job& job, const Image& portrait, const AudioFeatures& voice, bool past_voice);
