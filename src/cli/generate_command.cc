@@ -247,6 +247,9 @@ int run(Flags& f, const Verdict& verdict) {
   if (StopSignal::requested()) return report(cancelled("stopped; no frame was made yet"));
   auto info = (*engine)->describe(f.job);
   if (!info.ok()) return report(info.status());
+  for (const std::string& note : info->notes) {
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+  }
   ProgressLine line(f.quiet);
   if (std::string note = pose_note(f.job, info->frames); !note.empty() && !f.quiet)
     std::fprintf(stderr, "note: %s\n", note.c_str());

@@ -27,7 +27,7 @@ class ClipLoop {
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
     LA_ASSIGN_OR_RETURN(solver_, parse_solver(job_.sample_solver));
-    LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job_));
+    LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job_, *models_.budget));
     LA_ASSIGN_OR_RETURN(voices_, Voices::open(*models_.audio, job_));
     plan_ = plan_job(job_, portrait, voices_->length(), hooks_.past_voice);
     LA_RETURN_IF_ERROR(open_masks(portrait));
