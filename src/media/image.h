@@ -23,7 +23,7 @@ struct PictureInfo {
   size_t decode_bytes = 0;        // while read_image() runs, its result included
   size_t image_bytes = 0;         // of its result
 };
-// area: of the video. A JPEG of more than 16 megapixels is decoded reduced, to no less than twice the video's sides.
+// area: of the video. A JPEG of more than 8 megapixels is decoded reduced, to no less than twice the video's sides.
 Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area);
 
 // Any still picture FFmpeg or libheif reads; the first frame of an animation or a video. Alpha is dropped, grey

@@ -11,7 +11,7 @@
 namespace liveavatar {
 namespace {
 
-constexpr int64_t kReducePixels = 16'000'000;
+constexpr int64_t kReducePixels = 8'000'000;
 constexpr int kMostReduction = 3;
 
 Expected<PictureHeader> header_of(const std::string& path, bool upright) {

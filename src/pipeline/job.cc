@@ -36,12 +36,20 @@ Status check_job(const Job& job) {
   return parse_size(job.size).status();
 }
 
+namespace {
+
+// Code and tables of the decoders, touched here for the first time: a fit to runs (docs/plan.md).
+constexpr size_t kDecoderBytes = size_t{13} << 20;
+
+}  // namespace
+
 Expected<PortraitPlan> plan_portrait(const std::string& image, const std::string& size, Fit fit) {
   PortraitPlan plan;
   LA_ASSIGN_OR_RETURN(int64_t area, parse_size(size));
   LA_ASSIGN_OR_RETURN(plan.picture, probe_picture(image, fit == Fit::kCover, area));
   LA_ASSIGN_OR_RETURN(plan.size, working_size(plan.picture.height, plan.picture.width, area));
-  plan.bytes = std::max(plan.picture.decode_bytes, plan.picture.image_bytes + fit_bytes(plan.picture, plan.size, fit));
+  plan.bytes = kDecoderBytes +
+               std::max(plan.picture.decode_bytes, plan.picture.image_bytes + fit_bytes(plan.picture, plan.size, fit));
   return plan;
 }
 
