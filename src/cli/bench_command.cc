@@ -5,8 +5,10 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/embedded.h"
 #include "cli/flags.h"
 #include "cli/job_files.h"
+#include "cli/model_flags.h"
 #include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
 #include "core/json.h"
@@ -40,18 +42,15 @@ constexpr const char* kFooter =
     "into a temporary file. --synthetic: weights, sound, prompt and portrait are made up: the pictures mean nothing,\n"
     "memory, reading and time are real. Keys of --json: docs/performance.md, of --synthetic: docs/paging.md.";
 
-constexpr const char* kMiniDir = "models/mini";
-
 void add_checkpoint(CLI::App& app, Flags& f) {
   PipelineBenchOptions& p = f.pipeline;
-  p.job.image = "assets/demo/portrait.png";
-  p.job.audio = "assets/demo/voice.wav";
   p.job.prompt = "A friendly cartoon character talks to the camera.";
   const char* group = "Of a checkpoint";
-  app.add_option("--ckpt_dir", p.engine.checkpoint_dir, "Checkpoint folder (default: models/mini, if it is there)")
+  app.add_option("--ckpt_dir", p.engine.checkpoint_dir,
+                 "Checkpoint folder (default: the mini model that comes with the program)")
       ->group(group);
-  app.add_option("--image", p.job.image, "The portrait")->capture_default_str()->group(group);
-  app.add_option("--audio", p.job.audio, "The voice")->capture_default_str()->group(group);
+  app.add_option("--image", p.job.image, "The portrait (default: the demo's)")->group(group);
+  app.add_option("--audio", p.job.audio, "The voice (default: the demo's)")->group(group);
   app.add_option("--prompt", p.job.prompt, "The sentence")->capture_default_str()->group(group);
   app.add_option("--num_clip", p.job.num_clip, "At most so many clips (default: as long as the voice)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
@@ -230,12 +229,12 @@ Status set_pipeline(Flags& f) {
   LA_RETURN_IF_ERROR(refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_rings", "--keep"},
                             " is for made-up weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
-  if (p.engine.checkpoint_dir.empty()) {
-    std::error_code ignored;
-    if (!std::filesystem::is_directory(kMiniDir, ignored))
-      return invalid_argument("bench: no " + std::string(kMiniDir) +
-                              " here; give --ckpt_dir DIR, or --shape mini --synthetic for made-up weights");
-    p.engine.checkpoint_dir = kMiniDir;
+  LA_RETURN_IF_ERROR(settle_model_files(p.engine).status());
+  if (p.job.image.empty()) {
+    LA_ASSIGN_OR_RETURN(p.job.image, embedded_path("assets/demo/portrait.png"));
+  }
+  if (p.job.audio.empty()) {
+    LA_ASSIGN_OR_RETURN(p.job.audio, embedded_path("assets/demo/voice.wav"));
   }
   const PlanRequest& r = f.bench.request;
   p.engine.device = r.device;

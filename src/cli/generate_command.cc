@@ -4,17 +4,16 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/embedded.h"
 #include "cli/flags.h"
-#include "cli/job_files.h"
+#include "cli/generate_run.h"
+#include "cli/model_flags.h"
 #include "cli/original_flags.h"
-#include "cli/progress.h"
-#include "cli/run_report.h"
-#include "cli/stop_signal.h"
-#include "cli/video_job.h"
+#include "cli/sample_list.h"
+#include "cli/script_flags.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "pipeline/job.h"
-#include "pipeline/pose.h"
 #include "pipeline/solver.h"
 
 namespace liveavatar::cli {
@@ -25,10 +24,9 @@ struct Flags {
   Job job;
   OriginalFlags original;
   std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
-  std::string save_file, save_dir, report_file;
+  std::string save_file, save_dir, sample_list, report_file;
   bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
   CLI::App* app = nullptr;
-  std::vector<OutputClaim> outputs;  // the video, and the report where one is wanted
 };
 
 constexpr const char* kFooter =
@@ -38,33 +36,10 @@ constexpr const char* kFooter =
     "  liveavatar generate --ckpt_dir models/mini --image me.png --audio hello.mp3 --prompt \"hi\" --size \"128*128\"\n"
     "Dashes and underscores are the same in flag names. Exit codes: 0 done, 1 failed, 2 usage, 130 stopped.";
 
-// Flags of the original that mean nothing here: taken, and said so in one line.
-struct Accepted {
-  const char* name;
-  bool takes_value;
-};
-constexpr Accepted kAccepted[] = {{"task", true},
-                                  {"ulysses_size", true},
-                                  {"t5_fsdp", false},
-                                  {"dit_fsdp", false},
-                                  {"training_config", true},
-                                  {"load_lora", false},
-                                  {"convert_model_dtype", false},
-                                  {"single_gpu", false},
-                                  {"num_gpus_dit", true},
-                                  {"enable_vae_parallel", false},
-                                  {"sample_guide_scale", true},
-                                  {"using_merged_ckpt", false},
-                                  {"drop_motion_noisy", false},
-                                  {"start_from_ref", false},
-                                  {"frame_num", true},
-                                  {"use_dataset", false}};
-
 void add_inputs(CLI::App& app, Flags& f) {
-  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg reads")->required()->group("What to make");
+  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg or libheif reads")->group("What to make");
   app.add_option("--audio", f.job.audio,
                  "The voice: any sound FFmpeg reads, of any length; several speakers: left.wav+right.wav")
-      ->required()
       ->group("What to make");
   app.add_option(
          "--mask", f.job.masks,
@@ -109,6 +84,11 @@ void add_inputs(CLI::App& app, Flags& f) {
   app.add_option("--save_file", f.save_file, "The video to write (default: <portrait>_<voice>.mp4)")
       ->group("What to make");
   app.add_option("--save_dir", f.save_dir, "Folder for the default name")->group("What to make");
+  app.add_option(
+         "--sample_list", f.sample_list,
+         "Several videos, one after another: a JSON or YAML file with prompt, image, audio and num_clip by name;\n"
+         "they are written as sample_0001_<name>.mp4 into --save_dir")
+      ->group("What to make");
 }
 
 void add_sampling(CLI::App& app, Flags& f) {
@@ -135,19 +115,7 @@ void add_sampling(CLI::App& app, Flags& f) {
 }
 
 void add_machine(CLI::App& app, Flags& f) {
-  app.add_option("--ckpt_dir", f.engine.checkpoint_dir, "Checkpoint folder in the original's layout")
-      ->required()
-      ->group("Model and machine");
-  app.add_option("--gguf", f.engine.gguf_path,
-                 "The video model's weights from a GGUF file, in place of the folder's safetensors\n"
-                 "(a .gguf that lies there without them is found by itself)")
-      ->group("Model and machine");
-  app.add_option("--lora_path_dmd,--lora_path", f.engine.lora_path,
-                 "liveavatar.safetensors, or the folder that holds it")
-      ->group("Model and machine");
-  app.add_option("--lora_alpha", f.engine.lora_alpha, "Alpha of Live Avatar's own LoRA, whose file has none")
-      ->capture_default_str()
-      ->group("Model and machine");
+  add_model_flags(app, f.engine, "Model and machine");
   app.add_option("--device", f.engine.device, "cpu, or reference (slow plain loops)")
       ->capture_default_str()
       ->group("Model and machine");
@@ -164,10 +132,6 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes,
              "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
-      ->group("Model and machine");
-  app.add_option("--dit", f.engine.packed_dit,
-                 "Video model made by `liveavatar convert`, instead of the folder's; with --memory_budget\n"
-                 "its layers stay on disk as far as they must")
       ->group("Model and machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
                  "Folder on disk for what does not fit into --memory_budget: a packed copy of the video model, made\n"
@@ -187,25 +151,13 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Model and machine");
   app.add_flag("--quiet", f.quiet, "Print errors only")->group("Model and machine");
   add_original_flags(app, f.original, "Model and machine");
-  for (const Accepted& a : kAccepted) {
-    std::string name = "--" + std::string(a.name);
-    if (a.takes_value) {
-      app.add_option(name)->group("");
-    } else {
-      app.add_flag(name)->group("");
-    }
-  }
+  add_script_flags(app);
 }
 
 void say_what_flags_come_to(const Flags& f) {
   if (f.quiet) return;
   for (const std::string& line : explain(f.original)) std::fprintf(stderr, "note: %s\n", line.c_str());
-  std::string names;
-  for (const Accepted& a : kAccepted) {
-    if (f.app->count("--" + std::string(a.name)) > 0 && std::string(a.name) != "load_lora")
-      names += " --" + std::string(a.name);
-  }
-  if (!names.empty()) std::fprintf(stderr, "note: accepted without effect here:%s\n", names.c_str());
+  for (const std::string& line : explain_script_flags(*f.app)) std::fprintf(stderr, "note: %s\n", line.c_str());
 }
 
 std::string default_output(const Flags& f) {
@@ -214,66 +166,85 @@ std::string default_output(const Flags& f) {
   return (fs::path(f.save_dir) / name).string();
 }
 
-// Before anything is read: what is written can be written, and destroys nothing that is read.
-Status claim(Flags& f) {
-  const bool named = f.app->count("--save_file") > 0;
-  const NamedPath video{named || f.save_dir.empty() ? "--save_file" : "--save_dir", f.save_file};
-  LA_RETURN_IF_ERROR(check_video_path(video));
-  std::vector<NamedPath> inputs, outputs{video};
-  add_input(inputs, "--image", f.job.image);
-  add_input(inputs, "--audio", f.job.audio);
-  add_engine_inputs(inputs, f.engine);
-  if (!f.report_file.empty()) outputs.push_back({"--report", f.report_file});
-  if (!f.engine.paging_dir.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", f.engine.paging_dir}));
-  LA_ASSIGN_OR_RETURN(f.outputs, claim_outputs(inputs, outputs));
+// The file's, or the only one.
+Expected<std::vector<VideoTask>> tasks_of(const Flags& f) {
+  if (f.sample_list.empty()) {
+    const bool named = !f.save_file.empty();
+    const NamedPath video{named || f.save_dir.empty() ? "--save_file" : "--save_dir",
+                          named ? f.save_file : default_output(f)};
+    return std::vector<VideoTask>{{.job = f.job, .video = video}};
+  }
+  LA_ASSIGN_OR_RETURN(SampleList list, read_sample_list(f.sample_list));
+  if (!f.quiet) {
+    for (const std::string& line : list.notes) std::fprintf(stderr, "note: %s\n", line.c_str());
+  }
+  std::vector<VideoTask> tasks;
+  for (const Sample& sample : list.samples) {
+    VideoTask task{sample.name, f.job, {"--save_dir", sample_file(f.save_dir, tasks.size() + 1, sample.name)}};
+    task.job.image = sample.image;
+    task.job.audio = sample.audio;
+    task.job.prompt = sample.prompt;
+    task.job.num_clip = sample.num_clip;
+    tasks.push_back(task);
+  }
+  return tasks;
+}
+
+// Flags that say what the samples say too, and would be lost.
+Status check_sample_flags(const Flags& f) {
+  if (f.sample_list.empty()) return {};
+  for (const char* flag : {"--save_file", "--report"}) {
+    if (f.app->count(flag) > 0)
+      return invalid_argument(std::string(flag) + " is for one video; with --sample_list give --save_dir DIR");
+  }
+  std::string unused;
+  for (const char* flag : {"--image", "--audio", "--prompt", "--num_clip"}) {
+    if (f.app->count(flag) > 0) unused += (unused.empty() ? "" : ", ") + std::string(flag);
+  }
+  if (!unused.empty() && !f.quiet)
+    std::fprintf(stderr, "note: %s: not used; the samples of --sample_list say it\n", unused.c_str());
+  if (f.save_dir.empty()) return {};
+  std::error_code error;
+  std::filesystem::create_directories(f.save_dir, error);
+  if (error) return invalid_argument("--save_dir " + f.save_dir + ": cannot be made: " + error.message());
   return {};
 }
 
-// What is said at the end, and written with --report.
-Status conclude(Flags& f, const JobInfo& info, const Truth& truth) {
-  if (truth.frames > 0 && !f.quiet) {
-    std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", f.save_file.c_str(), long(info.width), long(info.height),
-                 clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
-    print_truth(truth);
+// Portrait and voice: given, of the samples, or, where a web page would ask for them, the demo's.
+Status settle_inputs(Flags& f) {
+  if (!f.sample_list.empty()) return {};
+  const bool demo = is_web_page_script(*f.app) && f.job.image.empty() && f.job.audio.empty();
+  if (demo) {
+    LA_ASSIGN_OR_RETURN(f.job.image, embedded_path("assets/demo/portrait.png"));
+    LA_ASSIGN_OR_RETURN(f.job.audio, embedded_path("assets/demo/voice.wav"));
+    if (f.job.prompt.empty()) f.job.prompt = "A friendly cartoon character talks to the camera.";
+    if (!f.quiet) std::fprintf(stderr, "note: no --image and --audio: the demo's portrait and voice\n");
   }
-  return f.report_file.empty() ? Status() : f.outputs.back().write(to_json(truth));
+  if (f.job.image.empty()) return invalid_argument("--image is required: the portrait, any picture FFmpeg reads");
+  if (f.job.audio.empty()) return invalid_argument("--audio is required: the voice, any sound FFmpeg reads");
+  return {};
 }
 
-int run(Flags& f, const Verdict& verdict) {
-  StageClock clock;
-  clock.begin("load");
-  auto engine = Engine::load(f.engine);
-  if (!engine.ok()) return report(engine.status());
-  if (StopSignal::requested()) return report(cancelled("stopped; no frame was made yet"));
-  auto info = (*engine)->describe(f.job);
-  if (!info.ok()) return report(info.status());
-  for (const std::string& note : info->notes) {
-    if (!f.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+// The model's files as they lie on this machine; without any the model that comes with the program.
+Status settle_model(Flags& f) {
+  LA_ASSIGN_OR_RETURN(const bool embedded, settle_model_files(f.engine));
+  if (!embedded) return {};
+  std::string size;
+  if (f.app->count("--size") == 0) {
+    f.job.size = kEmbeddedSize;
+    size = ", and --size \"" + f.job.size + "\"";
   }
-  ProgressLine line(f.quiet);
-  if (std::string note = pose_note(f.job, info->frames); !note.empty() && !f.quiet)
-    std::fprintf(stderr, "note: %s\n", note.c_str());
-  f.job.on_progress = [&](const Progress& p) {
-    clock.begin(p.stage);
-    line.update(p, info->fps);
-  };
-  VideoRun video;
-  Status status = write_video(
-      **engine, f.job, *info, f.save_file, [] { return !StopSignal::requested(); }, video);
-  line.finish();
-  Status reported = conclude(f, *info, truth_of(verdict, **engine, clock, video.frames));
-  bool stopped = status.code() == ErrorCode::kCancelled;
-  if (stopped && !f.quiet) {
-    bool some = video.frames > 0;
-    std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
+  if (!f.quiet) {
+    std::fprintf(stderr, "note: no --ckpt_dir: the mini model of cartoon faces that comes with the program%s\n",
+                 size.c_str());
   }
-  if (stopped) return 130;
-  if (status.ok()) status = reported;
-  return status.ok() ? 0 : report(status);
+  return {};
 }
 
-int generate(Flags& f) {
-  StopSignal stop("the block in work is finished, and the video up to there is kept");
+Status settle(Flags& f) {
+  LA_RETURN_IF_ERROR(check_script_flags(*f.app));
+  LA_RETURN_IF_ERROR(settle_inputs(f));
+  LA_RETURN_IF_ERROR(check_sample_flags(f));
   f.job.online_decode = !f.no_online_decode;
   if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
@@ -283,7 +254,6 @@ int generate(Flags& f) {
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   f.job.original_pose = f.pose_frames == "original";
   f.job.original_speakers = f.speakers == "original";
-  if (f.save_file.empty()) f.save_file = default_output(f);
   say_what_flags_come_to(f);
   int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {
@@ -291,12 +261,16 @@ int generate(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  if (Status claimed = claim(f); !claimed.ok()) return report(claimed);
-  stop.clean(f.outputs);
-  auto verdict = judge_job(f.engine, f.job, f.quiet);
-  if (!verdict.ok()) return report(verdict.status());
-  Status allowed = check_original_flags(f.original, verdict->request);
-  return allowed.ok() ? run(f, *verdict) : report(allowed);
+  return settle_model(f);
+}
+
+int generate(Flags& f) {
+  StopSignal stop("the block in work is finished, and the video up to there is kept");
+  if (Status settled = settle(f); !settled.ok()) return report(settled);
+  auto tasks = tasks_of(f);
+  if (!tasks.ok()) return report(tasks.status());
+  RunOptions options{f.engine, f.original, f.report_file, f.quiet};
+  return f.sample_list.empty() ? run_task(options, tasks->front(), stop) : run_tasks(options, *tasks, stop);
 }
 
 }  // namespace

@@ -73,6 +73,7 @@ void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& opti
   add_input(inputs, "--ckpt_dir", options.checkpoint_dir);
   add_input(inputs, "--gguf", options.gguf_path);
   add_input(inputs, "--lora_path_dmd", options.lora_path);
+  for (const LoraOptions& lora : options.loras) add_input(inputs, "--lora", lora.path);
   add_input(inputs, "--dit", options.packed_dit);
   if (!options.paging_dir.empty()) add_packed_copies(inputs, options.paging_dir);
 }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <set>
 
+#include "weights/hub_cache.h"
 #include "weights/part.h"
 
 namespace liveavatar {
@@ -110,8 +111,11 @@ Expected<CheckpointPaths> find_checkpoint(const std::string& dir, const std::str
   paths.audio_dir = dir + "/" + kAudioDir;
   need(exists(paths.audio_dir + "/config.json"), std::string(kAudioDir) + "/config.json");
   need(exists(audio_weights(paths.audio_dir)), std::string(kAudioDir) + "/model.safetensors (or pytorch_model.bin)");
-  if (!missing.empty())
-    return not_found("--ckpt_dir " + dir + " lacks " + missing + "; download the whole checkpoint folder");
+  if (!missing.empty()) {
+    std::string command = download_command(dir);
+    return not_found("--ckpt_dir " + dir + " lacks " + missing + "; download the whole checkpoint folder" +
+                     (command.empty() ? "" : ": " + command));
+  }
   return paths;
 }
 

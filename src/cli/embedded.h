@@ -1,0 +1,14 @@
+// Files that come with the program: the mini model and its demo.
+#pragma once
+
+#include <string>
+
+#include "core/status.h"
+
+namespace liveavatar::cli {
+
+// Where `name` ("models/mini", "assets/demo/voice.wav") lies: beside the installed program, or in the source tree that
+// it was built from.
+Expected<std::string> embedded_path(const std::string& name);
+
+}  // namespace liveavatar::cli

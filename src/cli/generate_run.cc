@@ -1,0 +1,167 @@
+#include "cli/generate_run.h"
+
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "cli/run_report.h"
+#include "cli/video_job.h"
+#include "core/status.h"
+#include "pipeline/pose.h"
+#include "pipeline/speakers.h"
+
+namespace liveavatar::cli {
+namespace {
+
+// What is said at the end.
+void print_result(const VideoTask& task, const JobInfo& info, const Truth& truth) {
+  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", task.video.path.c_str(), long(info.width), long(info.height),
+               clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
+  print_truth(truth);
+}
+
+// report_claim: where the figures are written as JSON; null: nowhere.
+Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict, bool quiet, StageClock& clock,
+                  OutputClaim* report_claim) {
+  LA_ASSIGN_OR_RETURN(JobInfo info, engine.describe(task.job));
+  if (std::string note = pose_note(task.job, info.frames); !note.empty()) info.notes.push_back(note);
+  for (const std::string& note : info.notes) {
+    if (!quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+  }
+  Job job = task.job;
+  ProgressLine line(quiet);
+  job.on_progress = [&](const Progress& p) {
+    clock.begin(p.stage);
+    line.update(p, info.fps);
+  };
+  VideoRun video;
+  Status status = write_video(
+      engine, job, info, task.video.path, [] { return !StopSignal::requested(); }, video);
+  line.finish();
+  Truth truth = truth_of(verdict, engine, clock, video.frames);
+  if (truth.frames > 0 && !quiet) print_result(task, info, truth);
+  Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(truth));
+  if (status.code() == ErrorCode::kCancelled && !quiet) {
+    bool some = video.frames > 0;
+    std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
+  }
+  return status.ok() ? reported : status;
+}
+
+Expected<Verdict> check_task(EngineOptions& engine, const RunOptions& options, const VideoTask& task) {
+  LA_ASSIGN_OR_RETURN(Verdict verdict, judge_job(engine, task.job, options.quiet));
+  LA_RETURN_IF_ERROR(check_original_flags(options.original, verdict.request));
+  return verdict;
+}
+
+// A task of several, ready to run.
+struct Ready {
+  const VideoTask* task;
+  Verdict verdict;
+};
+
+Status named(const VideoTask& task, const Status& status) {
+  return {status.code(), "sample \"" + task.sample + "\": " + status.message()};
+}
+
+std::string join(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+// Which tasks can run; the others are named. Layers stay in memory only if every task's fit.
+std::vector<Ready> check_tasks(RunOptions& options, const std::vector<VideoTask>& tasks,
+                               std::vector<OutputClaim>& claims, std::vector<std::string>& failed) {
+  std::vector<Ready> ready;
+  bool page_weights = false;
+  for (const VideoTask& task : tasks) {
+    auto refuse = [&](const Status& status) {
+      failed.push_back(task.sample);
+      report(named(task, status));
+    };
+    auto claimed = claim_task(options, task, tasks);
+    if (!claimed.ok()) {
+      refuse(claimed.status());
+      continue;
+    }
+    EngineOptions engine = options.engine;
+    auto verdict = check_task(engine, options, task);
+    if (!verdict.ok()) {
+      refuse(verdict.status());
+      continue;
+    }
+    page_weights = page_weights || engine.page_weights;
+    claims.push_back(std::move(claimed->front()));
+    ready.push_back({&task, *verdict});
+  }
+  options.engine.page_weights = page_weights;
+  return ready;
+}
+
+}  // namespace
+
+Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const VideoTask& task,
+                                              const std::vector<VideoTask>& all) {
+  LA_RETURN_IF_ERROR(check_video_path(task.video));
+  std::vector<NamedPath> inputs, outputs{task.video};
+  for (const VideoTask& any : all) {
+    add_input(inputs, "--image", any.job.image);
+    for (const std::string& voice : split_voices(any.job.audio)) add_input(inputs, "--audio", voice);
+    for (const std::string& mask : any.job.masks) add_input(inputs, "--mask", mask);
+    add_input(inputs, "--pose_video", any.job.pose_video);
+  }
+  add_engine_inputs(inputs, options.engine);
+  if (!options.report_file.empty()) outputs.push_back({"--report", options.report_file});
+  const std::string& folder = options.engine.paging_dir;
+  if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", folder}));
+  return claim_outputs(inputs, outputs);
+}
+
+int run_task(RunOptions& options, const VideoTask& task, StopSignal& stop) {
+  auto claims = claim_task(options, task, {task});
+  if (!claims.ok()) return report(claims.status());
+  stop.clean(*claims);
+  auto verdict = check_task(options.engine, options, task);
+  if (!verdict.ok()) return report(verdict.status());
+  StageClock clock;
+  clock.begin("load");
+  auto engine = Engine::load(options.engine);
+  if (!engine.ok()) return report(engine.status());
+  if (StopSignal::requested()) return report(cancelled("stopped; no frame was made yet"));
+  OutputClaim* report_claim = options.report_file.empty() ? nullptr : &claims->back();
+  Status status = make_video(**engine, task, *verdict, options.quiet, clock, report_claim);
+  if (status.code() == ErrorCode::kCancelled) return 130;
+  return status.ok() ? 0 : report(status);
+}
+
+int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks, StopSignal& stop) {
+  std::vector<OutputClaim> claims;
+  claims.reserve(tasks.size());
+  std::vector<std::string> failed;
+  std::vector<Ready> ready = check_tasks(options, tasks, claims, failed);
+  stop.clean(claims);
+  std::unique_ptr<Engine> engine;
+  if (!ready.empty()) {
+    auto loaded = Engine::load(options.engine);
+    if (!loaded.ok()) return report(loaded.status());
+    engine = std::move(*loaded);
+  }
+  for (size_t i = 0; i < ready.size(); ++i) {
+    const VideoTask& task = *ready[i].task;
+    if (StopSignal::requested()) return report(cancelled("stopped before sample \"" + task.sample + "\""));
+    if (!options.quiet) std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", task.sample.c_str(), i + 1, ready.size());
+    StageClock clock;
+    Status status = make_video(*engine, task, ready[i].verdict, options.quiet, clock, nullptr);
+    if (status.code() == ErrorCode::kCancelled) return 130;
+    if (status.ok()) continue;
+    failed.push_back(task.sample);
+    report(named(task, status));
+  }
+  if (failed.empty()) return 0;
+  std::fprintf(stderr, "liveavatar: %zu of %zu samples failed: %s\n", failed.size(), tasks.size(),
+               join(failed).c_str());
+  return 1;
+}
+
+}  // namespace liveavatar::cli

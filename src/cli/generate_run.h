@@ -1,0 +1,35 @@
+// The videos of a `generate`: one, or those of --sample_list one after another on one engine.
+#pragma once
+
+#include <vector>
+
+#include "cli/job_files.h"
+#include "cli/original_flags.h"
+#include "cli/stop_signal.h"
+#include "liveavatar/liveavatar.h"
+
+namespace liveavatar::cli {
+
+struct VideoTask {
+  std::string sample;  // its name in --sample_list; empty: the only one
+  Job job;
+  NamedPath video;  // the file to write, and the flag that decided its name
+};
+
+struct RunOptions {
+  EngineOptions engine;
+  OriginalFlags original;
+  std::string report_file;  // of a single task
+  bool quiet = false;
+};
+
+// Before anything is read: what is written can be written, and destroys nothing that is read.
+Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const VideoTask& task,
+                                              const std::vector<VideoTask>& all);
+
+// Each returns the exit code. What goes wrong is said.
+int run_task(RunOptions& options, const VideoTask& task, StopSignal& stop);
+// A task that fails is named and the others go on.
+int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks, StopSignal& stop);
+
+}  // namespace liveavatar::cli
