@@ -5,7 +5,7 @@ BIN    := $(BUILD)/bin
 OUT    ?= out
 CTEST_FLAGS ?= -LE slow
 
-.PHONY: help demo test test-all build deps tools-deps format clean
+.PHONY: help demo test test-all build deps tools-deps fuzz format clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -39,6 +39,16 @@ deps:
 tools-deps:
 	@scripts/install-deps bench/packages.txt
 	@tools/mini/install
+
+## make fuzz       every fuzz target under ASan and UBSan for FUZZ_SECONDS (600); needs clang-16 (tests/fuzz/packages.txt)
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS := safetensors gguf lora config
+fuzz: build
+	@scripts/install-deps tests/fuzz/packages.txt
+	cmake --preset fuzz > /dev/null
+	cmake --build build/fuzz --target $(FUZZ_TARGETS:%=%_fuzz)
+	@for t in $(FUZZ_TARGETS); do \
+	  tests/fuzz/run.sh build/fuzz/bin/$${t}_fuzz $$t $(BUILD)/goldens/files $(FUZZ_SECONDS) || exit 1; done
 
 ## make format     clang-format over the sources
 format:

@@ -32,7 +32,7 @@ Status run(Budget& budget) {
                       S2vDit::load(config, *source, *backend, budget, DitTypes{DType::kBF16}));
   DitGeometry geometry{8, 8, 12, kBlockLatents};  // 64 x 64 pixels, clips of 48 frames
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Sampler> sampler, Sampler::open(*dit, *backend, budget, geometry, {.steps = 1}));
-  LA_ASSIGN_OR_RETURN(BlockMemory memory, BlockMemory::allocate(config, geometry, 1, budget));
+  LA_ASSIGN_OR_RETURN(BlockMemory memory, BlockMemory::allocate(config, geometry, {}, budget));
   Shape prompt_shape{config.text_len, config.text_dim};
   LA_ASSIGN_OR_RETURN(OwnedTensor prompt,
                       OwnedTensor::allocate(budget, Tenant::kConditioning, prompt_shape, DType::kF32));
@@ -42,7 +42,7 @@ Status run(Budget& budget) {
   sampler->set_prompt(prompt.tensor);
   BlockFeed feed;
   feed.start = [&](int64_t) -> Expected<BlockFeed::Start> {
-    return BlockFeed::Start{memory.features.tensor, memory.latents[0].tensor};
+    return BlockFeed::Start{memory.features.tensor, memory.latents[0].tensor, Tensor(), Tensor()};
   };
   feed.done = [](int64_t, const Tensor&) { return Status(); };
   return one_mini_block(*sampler, feed) ? Status() : dit->status();

@@ -13,7 +13,10 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools/mini"))
 
+sys.path.insert(0, str(ROOT / "tools"))
+
 import evaluate
+import repack
 import world
 
 BEGIN, END = "<!-- table: written by tools/quantisation_table.py -->", "<!-- end of table -->"
@@ -29,6 +32,10 @@ TYPES = {
     "weights int8, keys and values int8": ["--weights_dtype", "int8", "--kv_dtype", "int8"],
     "weights q4, keys and values int8": ["--weights_dtype", "q4", "--kv_dtype", "int8"],
 }
+
+
+# The mini model's file in conventions that are in use (repack.py), and the type that its matrices are held in.
+FILES = {"fp8_scaled": "bf16", "fp8_rows": "fp8", "int8_tensorwise": "bf16", "int8_rows": "int8", "mxfp8": "bf16", "nvfp4": "bf16"}
 
 
 def golden_errors(args, flags):
@@ -62,7 +69,31 @@ def table(args, folder):
         whole = correlation if whole is None else whole
         lines.append(f"| {name} | {velocity:.2%} | {latents:.2%} | {correlation:.3f} | {whole - correlation:+.3f} |")
         print(lines[-1], flush=True)
-    return "\n".join(lines)
+    return "\n".join(lines + files_table(args, folder, judge, scenes, whole))
+
+
+def checkpoint(args, folder, convention):
+    """The checkpoint's folder with its video model written anew."""
+    source, target, weights = pathlib.Path(args.ckpt), pathlib.Path(folder) / convention, "diffusion_pytorch_model.safetensors"
+    target.mkdir()
+    for part in source.iterdir():
+        if part.name != weights:
+            (target / part.name).symlink_to(part)
+    repack.write(target / weights, *repack.repack(repack.read(source / weights), convention))
+    return target
+
+
+def files_table(args, folder, judge, scenes, whole):
+    lines = ["", "The same scenes with the mini model's file written by `tools/repack.py` in a convention of [checkpoint.md](checkpoint.md), held as:", "",
+             "| file | held as | mouth correlation | lost |", "| --- | --- | --- | --- |"]
+    plain = judge.args.ckpt
+    for convention, dtype in FILES.items():
+        judge.args.ckpt = checkpoint(args, folder, convention)
+        correlation = mouth(judge, scenes, ["--weights_dtype", dtype])
+        judge.args.ckpt = plain
+        lines.append(f"| {convention} | {dtype} | {correlation:.3f} | {whole - correlation:+.3f} |")
+        print(lines[-1], flush=True)
+    return lines
 
 
 def main():

@@ -61,15 +61,28 @@ struct Progress {
 };
 
 struct Job {
-  std::string image;             // any still picture FFmpeg reads
-  std::string audio;             // any sound FFmpeg reads; 8 hours are fine
-  std::string prompt;            // one sentence; may be empty
+  std::string image;  // any still picture FFmpeg reads
+  std::string audio;  // any sound FFmpeg reads; 8 hours are fine. Several speakers: "left.wav+right.wav"
+  // Where each of several speakers is, in the voices' order: a PNG each (not black where the speaker is; scaled and
+  // cropped as the portrait is), or a folder of PNGs each, one a frame of video, the last held; or one folder with
+  // subfolders 1, 2, ...
+  std::vector<std::string> masks;
+  // The Python original's way with them: masks stretched over the frame, those of the first block for all blocks, the
+  // shortest voice ends the video. Else the longest does.
+  bool original_speakers = false;
+  // A video whose frames steer the movement (poses drawn on black); empty: none. Read as the video is made, at 25
+  // frames a second, scaled and cropped as `fit` says; its last frame is held where it ends before the voice.
+  std::string pose_video;
+  bool original_pose = false;    // the Python original's way: no resampling, black frames behind the end
+  std::string prompt;            // one sentence, UTF-8; may be empty
   std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
   Fit fit = Fit::kCover;
   int64_t num_clip = 0;       // at most this many clips; 0: as long as the voice. Never longer than the voice
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
-  int sample_steps = 4;       // 1..50
+  int sample_steps = 4;       // 1..1000
   double sample_shift = 3.0;
+  std::string sample_solver =
+      "euler";                // "euler", "unipc", "dpm++"; what a solver remembers begins anew with each block
   uint64_t seed = 420;        // same seed, same video, on any number of threads
   bool online_decode = true;  // false: keep all latents, decode at the end
   // "sequential": block after block. "wavefront": several blocks side by side, each a step behind the one before, so
@@ -111,7 +124,8 @@ class Engine {
 
   // Checks the job's picture, sound and numbers and says what it will make.
   virtual Expected<JobInfo> describe(const Job& job) = 0;
-  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded.
+  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded. What on_block or on_progress
+  // throws ends the job as kCancelled, with its message.
   virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
   virtual size_t memory_used_bytes() const = 0;
   virtual size_t memory_peak_bytes() const = 0;
@@ -122,9 +136,10 @@ class Engine {
 class VideoFile {
  public:
   virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
-  // audio may be empty: a silent video.
+  // audio as in Job; may be empty: a silent video. Several voices are mixed; original_mix: as the Python original does,
+  // their mean in 16 bit, as long as the shortest.
   static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info,
-                                                     const std::string& audio);
+                                                     const std::string& audio, bool original_mix = false);
   // Copies the frames; they are encoded on the file's own thread. What goes wrong there is said by the next call.
   virtual Status append(const VideoBlock& block) = 0;
   virtual Status finish() = 0;  // to be called also after a stop or an error, so that the file ends properly

@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/embedded.h"
@@ -12,10 +11,12 @@
 #include "cli/model_flags.h"
 #include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
+#include "core/json.h"
 #include "core/status.h"
 #include "media/image.h"
 #include "pipeline/bench.h"
 #include "pipeline/job.h"
+#include "pipeline/solver.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -89,7 +90,9 @@ void add_both(CLI::App& app, Flags& f) {
   app.add_option("--infer_frames", f.infer_frames, "Frames a clip: how much past the model holds")
       ->check(CLI::Range(1, 4800))
       ->capture_default_str();
-  app.add_option("--sample_steps", r.steps, "Denoising steps a block")->check(CLI::Range(1, 50))->capture_default_str();
+  app.add_option("--sample_steps", r.steps, "Denoising steps a block")
+      ->check(CLI::Range(1, kMostSteps))
+      ->capture_default_str();
   app.add_option("--schedule", r.schedule, "auto, sequential or wavefront")
       ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
       ->capture_default_str();
@@ -149,7 +152,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
     std::snprintf(sum, sizeof(sum), "%016llx", static_cast<unsigned long long>(block.checksum));
     json["blocks"].push_back({{"at_seconds", block.at_seconds}, {"latents", sum}});
   }
-  return json.dump(2);
+  return json_text(json, 2);
 }
 
 void print(const BenchResult& b, size_t measured_bytes) {

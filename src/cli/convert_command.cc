@@ -31,6 +31,11 @@ int convert(const Flags& f) {
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, f.engine);
   if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);
+  auto loras = lora_notes(f.engine);
+  if (!loras.ok()) return report(loras.status());
+  for (const std::string& line : *loras) {
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", line.c_str());
+  }
   Status status = convert_dit(f.engine, f.out, [&](uint64_t bytes, uint64_t of_bytes) {
     if (!f.quiet) {
       std::fprintf(stderr, "\r%s: %.1f of %.1f GB", f.out.c_str(), double(bytes) / 1e9, double(of_bytes) / 1e9);
@@ -60,7 +65,8 @@ Command add_convert(CLI::App& app) {
   command->add_option("--out", flags->out, "The file to write")->required();
   command->add_option("--lora_path_dmd,--lora_path", engine.lora_path,
                       "LoRA to merge in: liveavatar.safetensors, or the folder that holds it");
-  command->add_option("--lora_alpha", engine.lora_alpha, "Alpha that the LoRA was trained with")->capture_default_str();
+  command->add_option("--lora_alpha", engine.lora_alpha, "Alpha of Live Avatar's own LoRA, whose file has none")
+      ->capture_default_str();
   command->add_option("--device", engine.device, "cpu or reference: who will read it")->capture_default_str();
   command->add_option("--dtype", engine.dtype, "bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))

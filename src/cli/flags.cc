@@ -145,7 +145,7 @@ CLI::Option* add_seed(CLI::App& app, uint64_t& seed) {
   };
   return app.add_option_function<std::string>("--base_seed", set, "Same seed, same video; -1: 420")
       ->check(CLI::Validator(check_seed, ""))
-      ->type_name("INT");
+      ->type_name("SEED");
 }
 
 void check_numbers(CLI::App& app) {

@@ -14,6 +14,7 @@
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "pipeline/job.h"
+#include "pipeline/solver.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -22,7 +23,7 @@ struct Flags {
   EngineOptions engine;
   Job job;
   OriginalFlags original;
-  std::string fit = "cover";
+  std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
   std::string save_file, save_dir, sample_list, report_file;
   bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
   CLI::App* app = nullptr;
@@ -37,7 +38,22 @@ constexpr const char* kFooter =
 
 void add_inputs(CLI::App& app, Flags& f) {
   app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg reads")->group("What to make");
-  app.add_option("--audio", f.job.audio, "The voice: any sound FFmpeg reads, of any length")->group("What to make");
+  app.add_option("--audio", f.job.audio,
+                 "The voice: any sound FFmpeg reads, of any length; several speakers: left.wav+right.wav")
+      ->group("What to make");
+  app.add_option(
+         "--mask", f.job.masks,
+         "Where each of several speakers is, in the voices' order: a PNG each that is not black there (a folder\n"
+         "of PNGs each: one a frame), or one folder with subfolders 1, 2, ...")
+      ->expected(1, -1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group("What to make");
+  app.add_option("--speakers", f.speakers,
+                 "fitted: masks are cropped with the portrait and move, the longest voice ends the video; original:\n"
+                 "the Python original's rule: masks stretched, the first ones for ever, the shortest voice ends it")
+      ->check(CLI::IsMember({"fitted", "original"}))
+      ->capture_default_str()
+      ->group("What to make");
   app.add_option("--prompt", f.job.prompt, "A sentence that describes the person and the scene")->group("What to make");
   app.add_option("--size", f.job.size,
                  "An area, as \"width*height\": the portrait's aspect decides the shape,\nsides are multiples of 64")
@@ -47,6 +63,14 @@ void add_inputs(CLI::App& app, Flags& f) {
                  "cover: the portrait fills the frame, upright; original: the Python original's rule,\n"
                  "which can leave black bars and ignores EXIF rotation")
       ->check(CLI::IsMember({"cover", "original"}))
+      ->capture_default_str()
+      ->group("What to make");
+  app.add_option("--pose_video", f.job.pose_video, "A video whose frames steer the movement: poses drawn on black")
+      ->group("What to make");
+  app.add_option("--pose_frames", f.pose_frames,
+                 "resampled: at 25 frames a second, the last pose held; original: the Python original's rule,\n"
+                 "every round(fps / 25)-th frame, black frames behind the end")
+      ->check(CLI::IsMember({"resampled", "original"}))
       ->capture_default_str()
       ->group("What to make");
   app.add_option("--num_clip", f.job.num_clip,
@@ -69,14 +93,18 @@ void add_inputs(CLI::App& app, Flags& f) {
 
 void add_sampling(CLI::App& app, Flags& f) {
   app.add_option("--sample_steps", f.job.sample_steps, "Denoising steps a block")
-      ->check(CLI::Range(1, 50))
+      ->check(CLI::Range(1, kMostSteps))
       ->capture_default_str()
       ->group("Sampling");
   app.add_option("--sample_shift", f.job.sample_shift, "Flow-matching shift (the original always uses 3)")
       ->check(CLI::Range(0.01, 100.0))
       ->capture_default_str()
       ->group("Sampling");
-  app.add_option("--sample_solver", "Only euler")->check(CLI::IsMember({"euler"}))->group("Sampling");
+  app.add_option("--sample_solver", f.job.sample_solver,
+                 "euler, unipc or dpm++; the last two begin anew with each block")
+      ->check(CLI::IsMember({"euler", "unipc", "dpm++"}))
+      ->capture_default_str()
+      ->group("Sampling");
   add_seed(app, f.job.seed)->group("Sampling");
   app.add_flag("--enable_online_decode", f.online_decode,
                "Decode, encode and forget each block as it is ready (the default)")
@@ -224,6 +252,8 @@ Status settle(Flags& f) {
     f.engine.offload_kv_cache = false;
   }
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
+  f.job.original_pose = f.pose_frames == "original";
+  f.job.original_speakers = f.speakers == "original";
   say_what_flags_come_to(f);
   int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {

@@ -7,6 +7,7 @@
 #include "cli/run_report.h"
 #include "cli/video_job.h"
 #include "core/status.h"
+#include "pipeline/pose.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -24,6 +25,8 @@ Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict,
   LA_ASSIGN_OR_RETURN(JobInfo info, engine.describe(task.job));
   Job job = task.job;
   ProgressLine line(quiet);
+  if (std::string note = pose_note(task.job, info.frames); !note.empty() && !quiet)
+    std::fprintf(stderr, "note: %s\n", note.c_str());
   job.on_progress = [&](const Progress& p) {
     clock.begin(p.stage);
     line.update(p, info.fps);

@@ -6,6 +6,8 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "core/boundary.h"
+#include "media/ffmpeg_log.h"
 
 namespace liveavatar::cli {
 
@@ -95,7 +97,10 @@ int main(int argc, char** argv) {
   constexpr int kLargeBytes = 64 << 10, kHeaps = 2;
   mallopt(M_MMAP_THRESHOLD, kLargeBytes);
   mallopt(M_ARENA_MAX, kHeaps);
+  liveavatar::silence_ffmpeg_log();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message
-  return liveavatar::cli::run(argc, argv);
+  auto code = liveavatar::contained("liveavatar",
+                                    [&]() -> liveavatar::Expected<int> { return liveavatar::cli::run(argc, argv); });
+  return code.ok() ? *code : liveavatar::cli::report(code.status());
 }

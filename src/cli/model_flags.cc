@@ -40,7 +40,7 @@ void add_model_flags(CLI::App& app, EngineOptions& options, const std::string& g
   app.add_option("--lora_path_dmd,--lora_path", options.lora_path,
                  "liveavatar.safetensors, the folder that holds it, or its name on the hub, as for --ckpt_dir")
       ->group(group);
-  app.add_option("--lora_alpha", options.lora_alpha, "Alpha that this LoRA was trained with; the scale is alpha / rank")
+  app.add_option("--lora_alpha", options.lora_alpha, "Alpha of Live Avatar's own LoRA, whose file has none")
       ->capture_default_str()
       ->group(group);
   app.add_option_function<std::vector<std::string>>(

@@ -8,11 +8,11 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "cli/run_report.h"
 #include "cli/stop_signal.h"
 #include "cli/video_job.h"
+#include "core/json.h"
 #include "core/status.h"
 
 namespace liveavatar::cli {
@@ -155,7 +155,7 @@ std::string to_json(const PipelineBenchResult& r) {
   put("file_bytes", r.file_bytes);
   put("predicted_peak_bytes", r.verdict.plan.peak_bytes);
   put("measured_peak_bytes", r.measured_peak_bytes);
-  return json.dump(2);
+  return json_text(json, 2);
 }
 
 }  // namespace liveavatar::cli

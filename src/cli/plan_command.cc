@@ -8,6 +8,7 @@
 #include "cli/original_flags.h"
 #include "media/image.h"
 #include "pipeline/job.h"
+#include "pipeline/solver.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
 
@@ -51,7 +52,7 @@ void add_job(CLI::App& app, Flags& f) {
       ->capture_default_str()
       ->group("What to plan");
   app.add_option("--sample_steps", f.request.steps, "Denoising steps a block")
-      ->check(CLI::Range(1, 50))
+      ->check(CLI::Range(1, kMostSteps))
       ->capture_default_str()
       ->group("What to plan");
   app.add_flag("--enable_online_decode", f.online_decode, "The default")->group("What to plan");

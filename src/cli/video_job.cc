@@ -4,15 +4,34 @@
 #include <filesystem>
 
 #include "core/status.h"
+#include "pipeline/dit_source.h"
 #include "pipeline/job_plan.h"
+#include "pipeline/models.h"
 
 namespace liveavatar::cli {
+
+namespace {
+
+// A prompt longer than the text encoder takes is cut, and that is said. Fewer bytes than tokens cannot be too many.
+Status note_cut_prompt(const EngineOptions& engine, const std::string& prompt, int64_t most_tokens) {
+  if (static_cast<int64_t>(prompt.size()) < most_tokens) return {};
+  LA_ASSIGN_OR_RETURN(CheckpointPaths paths,
+                      find_checkpoint(engine.checkpoint_dir, engine.gguf_path, engine.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(int64_t tokens, prompt_tokens(paths.tokenizer_dir, prompt));
+  if (tokens <= most_tokens) return {};
+  std::fprintf(stderr, "note: --prompt: %ld tokens, the text encoder takes %ld: the last %ld are cut off\n",
+               long(tokens), long(most_tokens), long(tokens - most_tokens));
+  return {};
+}
+
+}  // namespace
 
 Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
   LA_ASSIGN_OR_RETURN(PlanRequest plan, plan_request(engine, job));
   LA_ASSIGN_OR_RETURN(PlanRequest request, settle(plan, engine.memory_budget_bytes));
   LA_RETURN_IF_ERROR(check_fits(request, engine.memory_budget_bytes));
+  if (!quiet) LA_RETURN_IF_ERROR(note_cut_prompt(engine, job.prompt, request.shapes.dit.text_len));
   if (request.paged() && !quiet) {
     std::fprintf(stderr, "note: %ld of %ld layers stay in memory, the others are read from %s\n",
                  long(request.resident()), long(request.shapes.dit.layers),
@@ -25,12 +44,16 @@ Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
   LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
   if (std::string note = products_note(request, verdict.plan); !note.empty() && !quiet)
     std::fprintf(stderr, "%s\n", note.c_str());
+  LA_ASSIGN_OR_RETURN(std::vector<std::string> loras, lora_notes(engine));
+  for (const std::string& line : loras) {
+    if (!quiet) std::fprintf(stderr, "note: %s\n", line.c_str());
+  }
   return verdict;
 }
 
 Status write_video(Engine& engine, const Job& job, const JobInfo& info, const std::string& path,
                    const std::function<bool()>& go_on, VideoRun& run) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(path, info, job.audio));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(path, info, job.audio, job.original_speakers));
   Status written;
   Status made = engine.generate(job, [&](const VideoBlock& block) {
     if (run.frames == 0) run.first_frame_at = std::chrono::steady_clock::now();

@@ -82,7 +82,8 @@ Expected<Buffer> Buffer::allocate(Budget& budget, Tenant tenant, size_t bytes) {
   if (budget.measuring()) return buffer;
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) {
-    return out_of_memory("the system has no " + mib(bytes) + " left for " + tenant_name(tenant));
+    return out_of_memory("the system has no " + mib(bytes) + " left for " + tenant_name(tenant) +
+                         "; close other programs, raise the limit (ulimit -v) or choose a smaller --memory_budget");
   }
   madvise(memory, bytes, MADV_HUGEPAGE);  // where the system allows them: fewer faults and misses of the TLB
   buffer.data_ = static_cast<std::byte*>(memory);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/status.h"
@@ -18,6 +19,8 @@ class MonoSource {
   // Up to `count` samples; 0 means the end.
   virtual Expected<int64_t> read(float* samples, int64_t count) = 0;
   virtual Status rewind() = 0;
+  // What a user should know about how it was made; empty: nothing.
+  virtual std::string note() const { return {}; }
 };
 
 // Samples that are already in memory.

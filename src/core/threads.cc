@@ -3,6 +3,10 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <string>
+#include <utility>
+
+#include "core/boundary.h"
 
 namespace liveavatar {
 
@@ -32,10 +36,20 @@ int usable_cpus() {
 
 ThreadPool::ThreadPool(int threads) {
   if (threads <= 0) threads = usable_cpus();
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker(i); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker(i); });
+  } catch (const std::exception& e) {
+    const int have = this->threads();
+    stop();
+    throw Failure(out_of_memory("--threads " + std::to_string(threads) + ": the system gives no more than " +
+                                std::to_string(have) + " (" + e.what() +
+                                "); give --threads 1, or raise the limit of processes or memory (ulimit -u, -v)"));
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
@@ -67,14 +81,22 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, const std::function<void
     std::lock_guard lock(mutex_);
     open_ = false;
   }
-  if (spin_until([this] { return inside_ == 0; })) return;
-  std::unique_lock lock(mutex_);
-  done_.wait(lock, [this] { return inside_ == 0; });
+  if (!spin_until([this] { return inside_ == 0; })) {
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [this] { return inside_ == 0; });
+  }
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void ThreadPool::run_chunks(int thread) {
-  for (int64_t begin; (begin = next_.fetch_add(grain_)) < n_;) {
-    (*body_)(begin, std::min(n_, begin + grain_), thread);
+  try {
+    for (int64_t begin; (begin = next_.fetch_add(grain_)) < n_;) {
+      (*body_)(begin, std::min(n_, begin + grain_), thread);
+    }
+  } catch (...) {
+    next_ = n_;
+    std::lock_guard lock(mutex_);
+    if (!failure_) failure_ = std::current_exception();
   }
 }
 

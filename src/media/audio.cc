@@ -4,89 +4,135 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <optional>
 
+#include "media/downmix.h"
 #include "media/ffmpeg.h"
 
 namespace liveavatar {
 namespace {
 
-float sample_at(const AVFrame& frame, int channel, int64_t i, int channels) {
-  auto format = static_cast<AVSampleFormat>(frame.format);
-  bool planar = av_sample_fmt_is_planar(format) != 0;
-  const uint8_t* data = frame.extended_data[planar ? channel : 0];
-  int64_t at = planar ? i : i * channels + channel;
-  switch (av_get_packed_sample_fmt(format)) {
-    case AV_SAMPLE_FMT_U8:
-      return (float(data[at]) - 128.0f) / 128.0f;
-    case AV_SAMPLE_FMT_S16:
-      return float(reinterpret_cast<const int16_t*>(data)[at]) / 32768.0f;
-    case AV_SAMPLE_FMT_S32:
-      return static_cast<float>(double(reinterpret_cast<const int32_t*>(data)[at]) / 2147483648.0);
-    case AV_SAMPLE_FMT_S64:
-      return static_cast<float>(double(reinterpret_cast<const int64_t*>(data)[at]) / 9223372036854775808.0);
-    case AV_SAMPLE_FMT_FLT:
-      return reinterpret_cast<const float*>(data)[at];
-    case AV_SAMPLE_FMT_DBL:
-      return static_cast<float>(reinterpret_cast<const double*>(data)[at]);
-    default:
-      return 0;
-  }
-}
-
+// Frames of any rate, format and layout as one stream: the rate of the first, mono or stereo.
 class FfmpegAudio : public AudioStream {
  public:
   FfmpegAudio(std::string path, Input input) : path_(std::move(path)), input_(std::move(input)) {}
   int sample_rate_hz() const override { return rate_; }
   int channels() const override { return channels_; }
 
-  // Decodes the first frame: its rate and channels are the stream's.
+  // Decodes the first frame, which decides.
   Status begin() {
-    if (!decode()) return corrupt(path_ + ": there are no samples in this sound");
+    if (!next_frame()) return corrupt(path_ + ": there are no samples in this sound");
     rate_ = input_.frame->sample_rate;
-    channels_ = input_.frame->ch_layout.nb_channels;
-    if (rate_ < 1000 || rate_ > 768000 || channels_ < 1 || channels_ > 64)
-      return corrupt(path_ + ": absurd sample rate or channel count");
-    return {};
+    channels_ = std::min(2, input_.frame->ch_layout.nb_channels);
+    if (!sensible()) return corrupt(path_ + ": absurd sample rate or channel count");
+    mix_.emplace(channels_);
+    return convert();
   }
 
   Expected<int64_t> read(float* interleaved, int64_t frames) override {
-    int64_t done = 0;
-    while (done < frames && (at_ < held_ || decode())) {
-      if (input_.frame->ch_layout.nb_channels != channels_ || input_.frame->sample_rate != rate_) {
-        return corrupt(path_ + ": the sound changes its rate or channels on the way");
+    size_t wanted = static_cast<size_t>(frames * channels_), done = 0;
+    while (done < wanted) {
+      if (at_ == ready_.size()) {
+        LA_RETURN_IF_ERROR(refill());
+        if (ready_.empty()) break;
       }
-      int64_t count = std::min(frames - done, held_ - at_);
-      for (int64_t i = 0; i < count * channels_; ++i) {
-        float value = sample_at(*input_.frame, int(i % channels_), at_ + i / channels_, channels_);
-        interleaved[done * channels_ + i] = std::isfinite(value) ? value : 0.0f;
-      }
+      size_t count = std::min(wanted - done, ready_.size() - at_);
+      std::copy_n(ready_.begin() + static_cast<int64_t>(at_), count, interleaved + done);
       at_ += count;
       done += count;
     }
-    return done;
+    return static_cast<int64_t>(done) / channels_;
   }
 
   Status rewind() override {
-    LA_ASSIGN_OR_RETURN(input_, Input::open(path_, AVMEDIA_TYPE_AUDIO, "a sound"));
-    at_ = held_ = 0;
+    LA_ASSIGN_OR_RETURN(Input again, Input::open(path_, AVMEDIA_TYPE_AUDIO, "a sound"));
+    std::swap(input_, again);
+    ready_.clear();
+    at_ = 0;
+    resampler_.reset();
+    mix_.emplace(channels_);
     return {};
   }
 
  private:
-  bool decode() {
+  bool sensible() const {
+    const AVFrame& f = *input_.frame;
+    return f.sample_rate >= 1000 && f.sample_rate <= 768000 && f.ch_layout.nb_channels >= 1 &&
+           f.ch_layout.nb_channels <= 64;
+  }
+
+  bool next_frame() {
     do {
       if (!input_.next()) return false;
-      held_ = input_.frame->nb_samples;
-    } while (held_ == 0);
-    at_ = 0;
+    } while (input_.frame->nb_samples == 0);
     return true;
+  }
+
+  // The next samples; none at the end.
+  Status refill() {
+    ready_.clear();
+    at_ = 0;
+    while (ready_.empty() && next_frame()) {
+      if (sensible()) LA_RETURN_IF_ERROR(convert());  // else a damaged piece
+    }
+    if (ready_.empty()) LA_RETURN_IF_ERROR(resample_to_end());
+    return {};
+  }
+
+  // Appends the frame to ready_.
+  Status convert() {
+    int rate = input_.frame->sample_rate;
+    if (rate != resampled_rate_) LA_RETURN_IF_ERROR(resample_to_end());
+    if (rate == rate_) {
+      mix_->append(*input_.frame, ready_);
+      return {};
+    }
+    if (!resampler_) LA_RETURN_IF_ERROR(open_resampler(rate));
+    mixed_.clear();
+    mix_->append(*input_.frame, mixed_);
+    return resample(mixed_.data(), input_.frame->nb_samples);
+  }
+
+  Status open_resampler(int rate) {
+    FreeLayout layout;
+    av_channel_layout_default(&layout.layout, channels_);
+    SwrContext* resampler = nullptr;
+    int code = swr_alloc_set_opts2(&resampler, &layout.layout, AV_SAMPLE_FMT_FLT, rate_, &layout.layout,
+                                   AV_SAMPLE_FMT_FLT, rate, kQuiet, nullptr);
+    resampler_.reset(resampler);
+    if (code < 0 || swr_init(resampler) < 0)
+      return unsupported(path_ + ": a piece at " + std::to_string(rate) + " Hz cannot be resampled");
+    resampled_rate_ = rate;
+    return {};
+  }
+
+  Status resample(const float* samples, int count) {
+    int room = std::max(1, swr_get_out_samples(resampler_.get(), count));
+    size_t before = ready_.size();
+    ready_.resize(before + static_cast<size_t>(room * channels_));
+    auto* out = reinterpret_cast<uint8_t*>(ready_.data() + before);
+    auto* in = reinterpret_cast<const uint8_t*>(samples);
+    int made = swr_convert(resampler_.get(), &out, room, samples ? &in : nullptr, count);
+    ready_.resize(before + static_cast<size_t>(std::max(0, made) * channels_));
+    return made < 0 ? io_error(path_ + ": the sound could not be resampled (" + ffmpeg_error(made) + ")") : Status();
+  }
+
+  // What the resampler still holds.
+  Status resample_to_end() {
+    Status status = resampler_ ? resample(nullptr, 0) : Status();
+    resampler_.reset();
+    resampled_rate_ = 0;
+    return status;
   }
 
   std::string path_;
   Input input_;
   int rate_ = 0, channels_ = 0;
-  int64_t at_ = 0, held_ = 0;  // position in and length of the decoded frame
+  std::optional<Downmix> mix_;
+  Owned<SwrContext> resampler_;
+  int resampled_rate_ = 0;            // that the resampler takes
+  std::vector<float> mixed_, ready_;  // interleaved; at the frame's rate and at rate_
+  size_t at_ = 0;                     // in ready_
 };
 
 struct DeleteSoxr {
@@ -96,6 +142,35 @@ struct DeleteSoxr {
 class MonoReader : public MonoSource {
  public:
   MonoReader(std::unique_ptr<AudioStream> audio, int rate_hz) : audio_(std::move(audio)), rate_hz_(rate_hz) {}
+
+  // Two channels that cancel in their average: the louder one alone is taken.
+  Status choose_channel() {
+    if (audio_->channels() != 2) return {};
+    double left = 0, right = 0, middle = 0;
+    std::vector<float> chunk(static_cast<size_t>(2 * kChunk));
+    int64_t heard = 0, seen = 0, rate = audio_->sample_rate_hz();
+    while (heard < kHeardSeconds * rate && seen < kSeenSeconds * rate) {
+      LA_ASSIGN_OR_RETURN(int64_t got, audio_->read(chunk.data(), kChunk));
+      if (got == 0) break;
+      double before = left + right;
+      for (size_t i = 0; i < static_cast<size_t>(2 * got); i += 2) {
+        double l = chunk[i], r = chunk[i + 1], m = (l + r) / 2;
+        left += l * l;
+        right += r * r;
+        middle += m * m;
+      }
+      seen += got;
+      heard += left + right - before > kSilence * double(got) ? got : 0;
+    }
+    if (middle < kCancelled * std::max(left, right)) channel_ = right > left ? 1 : 0;
+    return audio_->rewind();
+  }
+
+  std::string note() const override {
+    if (channel_ < 0) return "";
+    return std::string("the voice's two channels cancel each other; the ") + (channel_ == 0 ? "left" : "right") +
+           " one is taken";
+  }
 
   Status begin() {
     input_total_ = output_total_ = 0;
@@ -148,8 +223,11 @@ class MonoReader : public MonoSource {
 
  private:
   static constexpr int64_t kChunk = 8192;
+  // So much of the voice, or of the file where it is silent, decides; energies are of a sample.
+  static constexpr int64_t kHeardSeconds = 20, kSeenSeconds = 600;
+  static constexpr double kSilence = 1e-7, kCancelled = 0.05;
 
-  // Channels averaged, at the sound's own rate.
+  // Channels averaged, or the one that was chosen, at the sound's own rate.
   Expected<int64_t> read_mixed(float* samples, int64_t count) {
     int64_t channels = audio_->channels();
     count = std::min(count, kChunk);
@@ -158,7 +236,8 @@ class MonoReader : public MonoSource {
     for (int64_t i = 0; i < got; ++i) {
       float sum = 0;
       for (int64_t c = 0; c < channels; ++c) sum += interleaved_[static_cast<size_t>(i * channels + c)];
-      samples[i] = sum / static_cast<float>(channels);
+      samples[i] = channel_ < 0 ? sum / static_cast<float>(channels)
+                                : interleaved_[static_cast<size_t>(i * channels + channel_)];
     }
     input_total_ += got;
     return got;
@@ -166,6 +245,7 @@ class MonoReader : public MonoSource {
 
   std::unique_ptr<AudioStream> audio_;
   int rate_hz_;
+  int64_t channel_ = -1;  // -1: the average
   std::unique_ptr<soxr, DeleteSoxr> resampler_;
   std::vector<float> interleaved_, mixed_;
   size_t mixed_at_ = 0;
@@ -185,6 +265,7 @@ Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path) {
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> audio, open_audio(path));
   auto mono = std::make_unique<MonoReader>(std::move(audio), rate_hz);
+  LA_RETURN_IF_ERROR(mono->choose_channel());
   LA_RETURN_IF_ERROR(mono->begin());
   return std::unique_ptr<MonoSource>(std::move(mono));
 }
@@ -200,9 +281,9 @@ Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz) {
 }
 
 Expected<double> sound_seconds(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> stream, open_audio(path));  // what is no sound is refused here
   LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_AUDIO, "a sound"));
   if (input.format->duration > 0) return double(input.format->duration) / AV_TIME_BASE;
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> stream, open_audio(path));
   std::vector<float> chunk(static_cast<size_t>(stream->channels()) << 14);
   for (int64_t frames = 0;;) {
     LA_ASSIGN_OR_RETURN(int64_t got, stream->read(chunk.data(), 1 << 14));

@@ -10,12 +10,13 @@
 
 namespace liveavatar {
 
-// Interleaved samples of a sound file, front to back. One thread at a time.
+// Interleaved samples of a sound file, front to back, at one rate; mono or stereo, other layouts are mixed down
+// (media/downmix.h). What changes inside the file is converted to what it begins with. One thread at a time.
 class AudioStream {
  public:
   virtual ~AudioStream() = default;
   virtual int sample_rate_hz() const = 0;
-  virtual int channels() const = 0;
+  virtual int channels() const = 0;  // 1 or 2
   // Up to `frames` frames of channels() samples in -1..1; NaN and infinity become 0. Returns frames read, 0 at the end.
   virtual Expected<int64_t> read(float* interleaved, int64_t frames) = 0;
   virtual Status rewind() = 0;
@@ -25,7 +26,8 @@ class AudioStream {
 // sound.
 Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
 
-// Channels averaged, then resampled (soxr, high quality) to rate_hz: ceil(samples * rate_hz / own rate) samples.
+// Channels averaged (where that cancels them, the louder one; note() says so), then resampled (soxr, high quality) to
+// rate_hz: ceil(samples * rate_hz / own rate) samples.
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz);
 
 // How long the sound is by its file's own word; a file that does not say is read to its end.

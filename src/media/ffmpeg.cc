@@ -1,9 +1,14 @@
 #include "media/ffmpeg.h"
 
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
-#include <mutex>
+
+#include "media/ffmpeg_log.h"
 
 namespace liveavatar {
+
+void silence_ffmpeg_log() { av_log_set_level(AV_LOG_QUIET); }
 
 std::string ffmpeg_error(int code) {
   char text[AV_ERROR_MAX_STRING_SIZE] = {};
@@ -13,37 +18,67 @@ std::string ffmpeg_error(int code) {
 
 namespace {
 
-// The library never prints; FFmpeg would.
-void silence_ffmpeg() {
-  static std::once_flag once;
-  std::call_once(once, [] { av_log_set_callback([](void*, int, const char*, va_list) {}); });
+// Some raw formats are told by the ending alone: all that FFmpeg sees of a name. Empty: one that could be a pattern.
+std::string harmless_name(const std::string& path) {
+  std::string ending = std::filesystem::path(path).extension().string();
+  bool plain = ending.size() > 1 &&
+               std::all_of(ending.begin() + 1, ending.end(), [](unsigned char c) { return std::isalnum(c) != 0; });
+  return plain ? "file" + ending : "";
 }
 
-Status check_file(const std::string& path, const std::string& what) {
-  std::error_code error;
-  auto status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) return not_found(path + ": no such file");
-  if (std::filesystem::is_directory(status)) return corrupt(path + ": a folder, not " + what);
-  if (std::filesystem::is_regular_file(status) && std::filesystem::file_size(path, error) == 0 && !error) {
-    return corrupt(path + ": the file is empty");
+struct Demuxer {
+  const AVInputFormat* format = nullptr;
+  AVCodecID codec = AV_CODEC_ID_NONE;  // where the demuxer does not know it
+};
+
+// A demuxer that would open files by their name (sequences of pictures) is no choice. Pictures without a mark of their
+// own (TGA) are known by their ending.
+Demuxer find_demuxer(AVIOContext* io, const std::string& name, bool picture) {
+  Demuxer found;
+  for (const std::string& known_as : {name, std::string()}) {
+    if (av_probe_input_buffer2(io, &found.format, known_as.c_str(), nullptr, 0, 0) < 0) break;
+    if (!(found.format->flags & AVFMT_NOFILE)) return found;
+    found.format = nullptr;
   }
+  const AVOutputFormat* pictures = av_guess_format("image2", nullptr, nullptr);
+  bool guess = picture && pictures && !name.empty();
+  found.codec = guess ? av_guess_codec(pictures, nullptr, name.c_str(), nullptr, AVMEDIA_TYPE_VIDEO) : AV_CODEC_ID_NONE;
+  found.format = found.codec == AV_CODEC_ID_NONE ? nullptr : av_find_input_format("image2pipe");
+  return found;
+}
+
+// Lists of other files lead nowhere: the file that was named is the one that is read.
+int open_no_other(AVFormatContext*, AVIOContext**, const char*, int, AVDictionary**) { return AVERROR(EACCES); }
+
+Status open_format(Input& input, const std::string& path, const std::string& what) {
+  bool picture = what == "a picture";
+  input.io = io_of(input.file);
+  AVFormatContext* format = avformat_alloc_context();
+  if (!input.io || format == nullptr) return out_of_memory("no memory to read " + path);
+  Demuxer demuxer = find_demuxer(input.io.get(), harmless_name(path), picture);
+  format->video_codec_id = demuxer.codec;
+  format->pb = input.io.get();
+  format->io_open = open_no_other;
+  // On failure FFmpeg frees the context.
+  int code = demuxer.format ? avformat_open_input(&format, "", demuxer.format, nullptr) : AVERROR_INVALIDDATA;
+  if (demuxer.format == nullptr) avformat_free_context(format);
+  if (code < 0) return corrupt(path + ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")");
+  input.format.reset(format);
   return {};
 }
 
 }  // namespace
 
-Expected<Input> Input::open(const std::string& path, AVMediaType kind, const std::string& what) {
-  silence_ffmpeg();
-  LA_RETURN_IF_ERROR(check_file(path, what));
-  Input input;
-  AVFormatContext* format = nullptr;
-  // "file:" keeps a name with a colon from being taken for a protocol.
-  if (int code = avformat_open_input(&format, ("file:" + path).c_str(), nullptr, nullptr); code < 0) {
-    return corrupt(path + ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")");
-  }
-  input.format.reset(format);
-  if (avformat_find_stream_info(format, nullptr) < 0) return corrupt(path + ": cannot be read as " + what);
+namespace {
+
+struct DecoderOptions {
+  int err_recognition = 0, reduction = 0;
+};
+
+Status open_decoder(Input& input, const std::string& path, AVMediaType kind, const std::string& what,
+                    DecoderOptions options) {
   const AVCodec* codec = nullptr;
+  AVFormatContext* format = input.format.get();
   input.stream = av_find_best_stream(format, kind, -1, -1, &codec, 0);
   if (input.stream < 0 || codec == nullptr) return corrupt(path + ": there is no " + what.substr(2) + " in this file");
   input.decoder.reset(avcodec_alloc_context3(codec));
@@ -52,9 +87,38 @@ Expected<Input> Input::open(const std::string& path, AVMediaType kind, const std
   if (!input.decoder || !input.packet || !input.frame) return out_of_memory("no memory to decode " + path);
   avcodec_parameters_to_context(input.decoder.get(), format->streams[input.stream]->codecpar);
   input.decoder->thread_count = 1;
-  if (int code = avcodec_open2(input.decoder.get(), codec, nullptr); code < 0) {
+  input.decoder->log_level_offset = kQuiet;
+  input.decoder->err_recognition = options.err_recognition;
+  input.decoder->lowres = std::min(options.reduction, int(codec->max_lowres));
+  if (int code = avcodec_open2(input.decoder.get(), codec, nullptr); code < 0)
     return corrupt(path + ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")");
-  }
+  return {};
+}
+
+Status probe_streams(Input& input, const std::string& path, const std::string& what) {
+  if (avformat_find_stream_info(input.format.get(), nullptr) < 0) return corrupt(path + ": cannot be read as " + what);
+  return {};
+}
+
+}  // namespace
+
+Expected<Input> Input::open(const std::string& path, AVMediaType kind, const std::string& what) {
+  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, what));
+  Input input{std::move(file)};
+  LA_RETURN_IF_ERROR(open_format(input, path, what));
+  LA_RETURN_IF_ERROR(probe_streams(input, path, what));
+  LA_RETURN_IF_ERROR(open_decoder(input, path, kind, what, {}));
+  return input;
+}
+
+Expected<Input> Input::open_picture(const std::string& path, PictureOptions options) {
+  const std::string what = "a picture";
+  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, what));
+  Input input{std::move(file)};
+  LA_RETURN_IF_ERROR(open_format(input, path, what));
+  if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, path, what));
+  int recognition = options.strict ? AV_EF_EXPLODE | AV_EF_CRCCHECK : 0;
+  LA_RETURN_IF_ERROR(open_decoder(input, path, AVMEDIA_TYPE_VIDEO, what, {recognition, options.reduction}));
   return input;
 }
 
@@ -69,8 +133,10 @@ bool Input::next() {
       avcodec_send_packet(decoder.get(), nullptr);
       continue;
     }
-    if (packet->stream_index == stream)
-      avcodec_send_packet(decoder.get(), packet.get());  // a damaged packet is skipped
+    if (packet->stream_index == stream) {
+      code = avcodec_send_packet(decoder.get(), packet.get());
+      if (code < 0) error = code;
+    }
     av_packet_unref(packet.get());
   }
 }

@@ -6,6 +6,7 @@ extern "C" {
 #include <libavformat/avformat.h>
 #include <libavutil/opt.h>
 #include <libavutil/pixdesc.h>
+#include <libswresample/swresample.h>
 #include <libswscale/swscale.h>
 }
 
@@ -13,6 +14,7 @@ extern "C" {
 #include <string>
 
 #include "core/status.h"
+#include "media/file_io.h"
 
 namespace liveavatar {
 
@@ -21,6 +23,7 @@ struct FreeFfmpeg {
   void operator()(AVCodecContext* c) const { avcodec_free_context(&c); }
   void operator()(AVFrame* f) const { av_frame_free(&f); }
   void operator()(AVPacket* p) const { av_packet_free(&p); }
+  void operator()(SwrContext* s) const { swr_free(&s); }
   void operator()(SwsContext* s) const { sws_freeContext(s); }
 };
 template <typename T>
@@ -28,18 +31,33 @@ using Owned = std::unique_ptr<T, FreeFfmpeg>;
 
 std::string ffmpeg_error(int code);
 
+// Added to the level of what a codec logs: the library never prints. FFmpeg's demuxers have no such number; what they
+// log is up to the program (av_log_set_level), whose process it is.
+// Beyond every level and below 256, where a colour begins.
+constexpr int kQuiet = 100;
+
 // An opened file with the decoder of its best stream of one kind.
 struct Input {
-  Owned<AVFormatContext> format;
+  ReadFile file;
+  OwnedIo io;
+  Owned<AVFormatContext> format;  // before `io`, which it reads through
   Owned<AVCodecContext> decoder;
   Owned<AVPacket> packet;
   Owned<AVFrame> frame;
   int stream = -1;
   bool drained = false;
+  int error = 0;  // of the last packet that the decoder refused; 0: none
 
   // what: "a picture", "a sound". Errors: missing, empty, unreadable, no such stream.
   static Expected<Input> open(const std::string& path, AVMediaType kind, const std::string& what);
-  // The next decoded frame in `frame`; false at the end, or where the rest is damaged.
+  struct PictureOptions {
+    bool probe = true;   // false: the header was read elsewhere, and nothing is decoded before next()
+    bool strict = true;  // damage that the decoder would paint over is an error
+    int reduction = 0;   // sides divided by 2^reduction (JPEG)
+  };
+  static Expected<Input> open_picture(const std::string& path, PictureOptions options);
+  // The next decoded frame in `frame`; false at the end, or where the rest is damaged. A packet that the decoder
+  // refuses is skipped and noted in `error`.
   bool next();
 };
 

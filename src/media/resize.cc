@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "media/image.h"
+#include "media/fit.h"
 
 namespace liveavatar {
 namespace {
@@ -66,16 +66,12 @@ Image resize(const Image& image, int64_t height, int64_t width) {
   return out;
 }
 
-// Centre crop, black where the picture is too small. Odd surplus rounds half to even, odd bars put less in front.
-Image crop(const Image& image, WorkingSize size) {
+// Black where the picture is too small.
+Image crop(const Image& image, WorkingSize size, int64_t top, int64_t left) {
   Image out;
   out.height = size.height;
   out.width = size.width;
   out.rgb.assign(static_cast<size_t>(size.height * size.width * 3), 0);
-  auto offset = [](int64_t have, int64_t want) {
-    return have >= want ? static_cast<int64_t>(std::nearbyint(double(have - want) / 2)) : -((want - have) / 2);
-  };
-  int64_t top = offset(image.height, size.height), left = offset(image.width, size.width);
   for (int64_t y = std::max<int64_t>(0, -top); y < size.height && y + top < image.height; ++y) {
     for (int64_t x = std::max<int64_t>(0, -left); x < size.width && x + left < image.width; ++x) {
       std::copy_n(&image.rgb[size_t(((y + top) * image.width + x + left) * 3)], 3,
@@ -87,8 +83,7 @@ Image crop(const Image& image, WorkingSize size) {
 
 }  // namespace
 
-Image fit_image(const Image& image, WorkingSize size, Fit fit) {
-  int64_t height = image.height, width = image.width;
+FittedSides fitted_sides(int64_t height, int64_t width, WorkingSize size, Fit fit) {
   if (fit == Fit::kOriginal) {
     int64_t target = std::min(size.height, size.width);
     bool tall = height >= width;
@@ -103,7 +98,15 @@ Image fit_image(const Image& image, WorkingSize size, Fit fit) {
     height = std::max(size.height, static_cast<int64_t>(std::lround(double(height) * scale)));
     width = std::max(size.width, static_cast<int64_t>(std::lround(double(width) * scale)));
   }
-  return crop(resize(image, height, width), size);
+  auto offset = [](int64_t have, int64_t want) {
+    return have >= want ? static_cast<int64_t>(std::nearbyint(double(have - want) / 2)) : -((want - have) / 2);
+  };
+  return {height, width, offset(height, size.height), offset(width, size.width)};
+}
+
+Image fit_image(const Image& image, WorkingSize size, Fit fit) {
+  FittedSides sides = fitted_sides(image.height, image.width, size, fit);
+  return crop(resize(image, sides.height, sides.width), size, sides.top, sides.left);
 }
 
 }  // namespace liveavatar

@@ -28,8 +28,9 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   track->packet_.reset(av_packet_alloc());
   if (!track->encoder_ || !track->frame_ || !track->packet_) return unsupported("FFmpeg here has no AAC encoder");
   AVCodecContext& encoder = *track->encoder_;
-  int channels = std::min(track->audio_->channels(), 2);
+  int channels = track->audio_->channels();
   encoder.sample_fmt = AV_SAMPLE_FMT_FLTP;
+  encoder.log_level_offset = kQuiet;
   encoder.sample_rate = aac_rate(track->audio_->sample_rate_hz());
   encoder.bit_rate = channels == 1 ? 128000 : 192000;
   encoder.time_base = {1, encoder.sample_rate};

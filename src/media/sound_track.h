@@ -1,10 +1,6 @@
 // The voice beside the frames: pulled from its file as the video grows, converted to what AAC takes, encoded in step.
 #pragma once
 
-extern "C" {
-#include <libswresample/swresample.h>
-}
-
 #include <functional>
 #include <memory>
 #include <vector>
@@ -14,16 +10,12 @@ extern "C" {
 
 namespace liveavatar {
 
-struct FreeResampler {
-  void operator()(SwrContext* s) const { swr_free(&s); }
-};
-
 class SoundTrack {
  public:
   using PacketSink = std::function<Status(AVPacket&)>;
 
-  // audio's rate is kept where AAC knows it and it is 32 kHz or more; a lower one is doubled until it is. More than two
-  // channels become stereo. global_header: the container wants the codec's header apart.
+  // audio's rate is kept where AAC knows it and it is 32 kHz or more; a lower one is doubled until it is.
+  // global_header: the container wants the codec's header apart.
   static Expected<std::unique_ptr<SoundTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
   AVCodecContext& encoder() { return *encoder_; }
 
@@ -40,7 +32,7 @@ class SoundTrack {
 
   std::unique_ptr<AudioStream> audio_;
   Owned<AVCodecContext> encoder_;
-  std::unique_ptr<SwrContext, FreeResampler> resampler_;
+  Owned<SwrContext> resampler_;
   Owned<AVFrame> frame_;
   Owned<AVPacket> packet_;
   std::vector<float> interleaved_;

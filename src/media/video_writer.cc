@@ -97,6 +97,7 @@ class Mp4Writer : public VideoWriter {
     encoder_->gop_size = options_.fps;
     encoder_->max_b_frames = 0;
     encoder_->thread_count = options_.threads;
+    encoder_->log_level_offset = kQuiet;
     encoder_->color_range = AVCOL_RANGE_MPEG;
     encoder_->colorspace = AVCOL_SPC_BT709;
     encoder_->color_primaries = AVCOL_PRI_BT709;

@@ -39,6 +39,9 @@ class Backend {
   static constexpr int64_t kPackRows = 64;
   virtual size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const = 0;
   virtual void pack_linear(const Tensor& weight, DType dtype, void* target) const = 0;
+  // Rows that are codes already, [n, k] kI8 (-127..127) or kF8E4M3, and their scales: the packed form that pack_linear
+  // gives values with these codes and scales.
+  virtual void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const = 0;
   virtual size_t packed_conv_bytes(const ConvWeight& shape) const = 0;
   virtual void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const = 0;
 

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <utility>
+
+#include "core/boundary.h"
 
 namespace liveavatar {
 
@@ -39,10 +42,17 @@ Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, cons
 Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory)
     : store_(std::move(store)), memory_(std::move(memory)) {
   for (const Buffer& slot : memory_.slots) slots_.push_back({slot.data()});
-  if (!slots_.empty()) thread_ = std::thread([this] { move_pages(); });
+  if (slots_.empty()) return;
+  try {
+    thread_ = std::thread([this] { move_pages(); });
+  } catch (const std::exception& e) {
+    status_ = out_of_memory(std::string("paging: the system gives no thread for it (") + e.what() +
+                            "); raise the limit of processes or memory (ulimit -u, -v)");
+  }
 }
 
 Status Pager::read_resident() {
+  LA_RETURN_IF_ERROR(status());
   for (size_t p = 0; p < memory_.stay.size(); ++p) {
     std::byte* target = memory_.stay[p].data();
     if (target != nullptr) LA_RETURN_IF_ERROR(store_->read(p, target, stop_).status());
@@ -112,7 +122,7 @@ void Pager::move_pages() {
     slot->ready = false;
     PagingCounts moved;
     lock.unlock();
-    Status status = exchange(*slot, old_page, page, moved);
+    Status status = contained("paging", [&] { return exchange(*slot, old_page, page, moved); });
     lock.lock();
     counts_.bytes_read += moved.bytes_read;
     counts_.bytes_written += moved.bytes_written;

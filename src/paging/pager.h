@@ -68,7 +68,7 @@ struct PagingCounts {
 
 class Pager {
  public:
-  // Starts the thread, if there are slots. The budget that memory is charged to outlives the pager. The store is owned.
+  // Starts the thread, if there are slots; where none can be had status() says so. The budget that memory is charged to outlives the pager. The store is owned.
   Pager(std::unique_ptr<PageStore> store, PageMemory memory);
   ~Pager();  // stops reading at once; what changed is not put away
 

@@ -142,12 +142,15 @@ class Bench {
   // As the clip loop does: memory, prompt, sink.
   Status prepare() {
     DitGeometry geometry = r().geometry();
-    SamplerOptions options{static_cast<int>(r().steps), 3.0,          o_.seed, 0, r().blocks_in_flight(),
-                           r().resident_rings,          o_.paging_dir};
+    SamplerOptions options;
+    options.steps = static_cast<int>(r().steps);
+    options.seed = o_.seed;
+    options.in_flight = r().blocks_in_flight();
+    options.resident_rings = r().resident_rings;
+    options.ring_folder = o_.paging_dir;
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*dit_, *backend_, *budget_, geometry, options));
     const DitConfig& c = r().shapes.dit;
-    int64_t kept = r().online_decode ? r().blocks_in_flight() : r().blocks;
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(c, geometry, kept, *budget_));
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(c, geometry, r().blocks_held(), *budget_));
     LA_RETURN_IF_ERROR(dit_->page_in(r().resident()));
     result_.load_seconds += lap();
     say("filling the sink");
@@ -174,7 +177,7 @@ class Bench {
       const Tensor& latents = blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
       fill(latents, static_cast<uint64_t>(block));
       fill(blocks_.features.tensor, kSound + static_cast<uint64_t>(block));
-      return BlockFeed::Start{blocks_.features.tensor, latents};
+      return BlockFeed::Start{blocks_.features.tensor, latents, Tensor(), Tensor()};
     };
     feed.done = [&](int64_t, const Tensor& latents) -> Status {
       std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin;

@@ -5,22 +5,15 @@
 #include <cstring>
 
 #include "models/wan_vae/still.h"
+#include "pipeline/actor_masks.h"
 #include "pipeline/frame_decoder.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/noise.h"
+#include "pipeline/pose.h"
 #include "pipeline/sampler.h"
+#include "pipeline/speakers.h"
 
 namespace liveavatar {
-
-Expected<std::unique_ptr<Voice>> Voice::open(Models& models, const Job& job) {
-  auto voice = std::make_unique<Voice>();
-  LA_ASSIGN_OR_RETURN(voice->mono_, open_mono(job.audio, kModelRateHz));
-  AudioFeaturesOptions options;
-  options.fps = kFps;
-  options.infer_frames = clip_frames(job.infer_frames);
-  LA_ASSIGN_OR_RETURN(voice->features_, AudioFeatures::open(*models.audio, *voice->mono_, options));
-  return voice;
-}
 
 namespace {
 
@@ -33,9 +26,11 @@ class ClipLoop {
 
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
-    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job_));
-    LA_ASSIGN_OR_RETURN(voice_, Voice::open(models_, job_));
-    plan_ = plan_job(job_, portrait, voice_->features(), hooks_.past_voice);
+    LA_ASSIGN_OR_RETURN(solver_, parse_solver(job_.sample_solver));
+    LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job_));
+    LA_ASSIGN_OR_RETURN(voices_, Voices::open(*models_.audio, job_));
+    plan_ = plan_job(job_, portrait, voices_->length(), hooks_.past_voice);
+    LA_RETURN_IF_ERROR(open_masks(portrait));
     LA_RETURN_IF_ERROR(settle());
     size_t writer_bytes = video_writer_bytes(plan_.info.height, plan_.info.width);
     LA_ASSIGN_OR_RETURN(writer_, Charge::take(*models_.budget, Tenant::kMedia, writer_bytes));
@@ -48,6 +43,20 @@ class ClipLoop {
   }
 
  private:
+  Status open_masks(const Portrait& portrait) {
+    LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> pictures, find_masks(job_.masks, voices_->count()));
+    if (voices_->count() == 1) return {};
+    ActorMasks::Options options;
+    options.original = job_.original_speakers;
+    LA_ASSIGN_OR_RETURN(mask_pixels_, moving_mask_pixels(pictures, options.original));
+    options.pictures = std::move(pictures);
+    options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job_.fit};
+    options.clip_latents = plan_.clip_latents();
+    options.block_latents = kBlockLatents;
+    LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));
+    return {};
+  }
+
   // What the planner makes of the job: refused before the first large allocation, with what would fit. The voice's
   // length is known to the sample now.
   Status settle() {
@@ -56,9 +65,15 @@ class ClipLoop {
       LA_ASSIGN_OR_RETURN(request, plan_request(models_.options, job_));
     }
     request.steps = job_.sample_steps;
+    request.solver_tensors = solver_history_tensors(solver_);
     request.clip_frames = plan_.clip_frames;
     request.schedule = job_.schedule;
-    request.voice_samples = voice_->features().voice_samples();
+    request.online_decode = job_.online_decode;
+    request.voice_samples = voices_->of(0).voice_samples();
+    request.more_voices.clear();
+    for (size_t i = 1; i < voices_->count(); ++i) request.more_voices.push_back(voices_->of(i).voice_samples());
+    request.mask_pixels = mask_pixels_;
+    LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job_, {plan_.info.height, plan_.info.width}));
     request.blocks = plan_.info.blocks;
     LA_ASSIGN_OR_RETURN(settled_, liveavatar::settle(request, models_.options.memory_budget_bytes));
     return check_fits(settled_, models_.options.memory_budget_bytes);
@@ -70,9 +85,16 @@ class ClipLoop {
     if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
     show("context", prompt.rows.tensor);
     DitGeometry geometry = plan_.geometry();
-    SamplerOptions options{job_.sample_steps,         job_.sample_shift,           job_.seed,
-                           hooks_.relative_dist,      settled_.blocks_in_flight(), settled_.resident_rings,
-                           models_.options.paging_dir};
+    SamplerOptions options;
+    options.solver = solver_;
+    options.steps = job_.sample_steps;
+    options.shift = job_.sample_shift;
+    options.seed = job_.seed;
+    options.relative_dist = hooks_.relative_dist;
+    options.actors = settled_.actors();
+    options.in_flight = settled_.blocks_in_flight();
+    options.resident_rings = settled_.resident_rings;
+    options.ring_folder = models_.options.paging_dir;
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
     sampler_->set_prompt(prompt.rows.tensor);
     return {};
@@ -85,14 +107,18 @@ class ClipLoop {
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, pixels.tensor.f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
-    int64_t kept = job_.online_decode ? settled_.blocks_in_flight() : plan_.info.blocks;
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), kept, budget));
+    BlocksHeld held = settled_.blocks_held();
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), held, budget));
     copy_latent(still_.first.tensor, 1, blocks_.reference.tensor);  // latent 1 of five equal frames
     show("ref_latent", blocks_.reference.tensor);
     LA_RETURN_IF_ERROR(models_.dit->page_in(settled_.resident()));
     progress("prefill", 0);
     LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, still_.last.tensor));
     LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
+    if (job_.pose_video.empty()) return {};
+    PoseEncoder::Options options{
+        job_.pose_video, pose_rule(job_), job_.fit, {portrait.height, portrait.width}, plan_.clip_frames};
+    LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, budget, options));
     return {};
   }
 
@@ -114,7 +140,7 @@ class ClipLoop {
   Expected<BlockFeed::Start> start(int64_t block) {
     progress("sample", block);
     const Tensor &features = blocks_.features.tensor, &latents = latents_of(block);
-    LA_RETURN_IF_ERROR(voice_->features().columns(block * kBlockFrames, kBlockFrames, features.f32()));
+    LA_RETURN_IF_ERROR(voices_->columns(block * kBlockFrames, kBlockFrames, features.f32()));
     show("audio_features", features);
     std::span<float> values(latents.f32(), static_cast<size_t>(latents.elements()));
     if (hooks_.noise) {
@@ -122,7 +148,18 @@ class ClipLoop {
     } else {
       fill_noise(job_.seed, static_cast<uint64_t>(block), values);
     }
-    return BlockFeed::Start{features, latents};
+    BlockFeed::Start start{features, latents, Tensor(), Tensor()};
+    if (pose_) {
+      start.pose = blocks_.poses[static_cast<size_t>(block) % blocks_.poses.size()].tensor;
+      LA_RETURN_IF_ERROR(pose_->next_block(start.pose));
+      show("pose_latents", start.pose);
+    }
+    if (!blocks_.masks.empty()) {
+      start.actor_masks = blocks_.masks[static_cast<size_t>(block) % blocks_.masks.size()].tensor;
+      LA_RETURN_IF_ERROR(masks_.block(block, start.actor_masks.f32()));
+      show("actor_masks", start.actor_masks);
+    }
+    return start;
   }
 
   Status done(int64_t block, const Tensor& latents) {
@@ -174,9 +211,13 @@ class ClipLoop {
   const RunHooks& hooks_;
   JobPlan plan_;
   PlanRequest settled_;
-  std::unique_ptr<Voice> voice_;
+  SolverKind solver_ = SolverKind::kEuler;
+  std::unique_ptr<Voices> voices_;
+  ActorMasks masks_;  // of several voices
+  int64_t mask_pixels_ = 0;
   std::unique_ptr<Sampler> sampler_;
   std::unique_ptr<FrameDecoder> decoder_;
+  std::unique_ptr<PoseEncoder> pose_;  // null: no pose video
   StillLatents still_;
   BlockMemory blocks_;
   Charge writer_;  // the video file that callers write beside the job

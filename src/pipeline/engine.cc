@@ -1,26 +1,54 @@
 // The public Engine: a job from files to blocks of frames.
-#include <algorithm>
+#include <exception>
+#include <functional>
+#include <string>
 
+#include "core/boundary.h"
 #include "media/audio.h"
 #include "pipeline/clip_loop.h"
 #include "pipeline/models.h"
+#include "pipeline/pose.h"
+#include "pipeline/speakers.h"
 
 namespace liveavatar {
 namespace {
+
+// The caller's function: what it throws ends the job, and is said by its name.
+template <typename Result, typename Argument>
+std::function<Result(Argument)> guarded(const char* name, const std::function<Result(Argument)>& callback) {
+  return [name, &callback](Argument argument) -> Result {
+    try {
+      return callback(argument);
+    } catch (const std::exception& e) {
+      throw Failure(cancelled(std::string("generate: ") + name + " threw an exception: " + e.what()));
+    } catch (...) {
+      throw Failure(cancelled(std::string("generate: ") + name + " threw an exception"));
+    }
+  };
+}
 
 class EngineImpl : public Engine {
  public:
   explicit EngineImpl(std::unique_ptr<Models> models) : models_(std::move(models)) {}
 
   Expected<JobInfo> describe(const Job& job) override {
-    LA_RETURN_IF_ERROR(check_job(job));
-    LA_ASSIGN_OR_RETURN(Image portrait, prepare_portrait(job));
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Voice> voice, Voice::open(*models_, job));
-    return plan_job(job, portrait, voice->features(), false).info;
+    return contained("describe", [&]() -> Expected<JobInfo> {
+      LA_RETURN_IF_ERROR(check_job(job));
+      LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job));
+      if (!job.pose_video.empty()) LA_RETURN_IF_ERROR(pose_video_info(job.pose_video, pose_rule(job)).status());
+      LA_RETURN_IF_ERROR(find_masks(job.masks, split_voices(job.audio).size()).status());
+      LA_ASSIGN_OR_RETURN(std::unique_ptr<Voices> voices, Voices::open(*models_->audio, job));
+      return plan_job(job, portrait, voices->length(), false).info;
+    });
   }
 
   Status generate(const Job& job, const BlockCallback& on_block) override {
-    return run_job(*models_, job, on_block, {});
+    if (!on_block) return invalid_argument("generate: on_block is empty; give a function that takes the frames");
+    return contained("generate", [&] {
+      Job guarded_job = job;
+      if (job.on_progress) guarded_job.on_progress = guarded("on_progress", job.on_progress);
+      return run_job(*models_, guarded_job, guarded("on_block", on_block), {});
+    });
   }
 
   size_t memory_used_bytes() const override { return models_->budget->used_bytes(); }
@@ -40,8 +68,10 @@ class EngineImpl : public Engine {
 }  // namespace
 
 Expected<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Models> models, Models::load(options));
-  return std::unique_ptr<Engine>(new EngineImpl(std::move(models)));
+  return contained("load", [&]() -> Expected<std::unique_ptr<Engine>> {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Models> models, Models::load(options));
+    return std::unique_ptr<Engine>(new EngineImpl(std::move(models)));
+  });
 }
 
 }  // namespace liveavatar

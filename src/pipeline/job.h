@@ -5,10 +5,10 @@
 #include <span>
 
 #include "core/memory.h"
+#include "core/mono_source.h"
 #include "core/rounding.h"
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
-#include "models/wav2vec2/audio_features.h"
 #include "plan/job_memory.h"
 
 namespace liveavatar {
@@ -44,10 +44,15 @@ struct JobPlan {
 // Flags that make no sense: kInvalidArgument, before any file is opened.
 Status check_job(const Job& job);
 
-// The picture as the model sees it, and the size it decides.
-Expected<Image> prepare_portrait(const Job& job);
+// The picture as the model sees it, whose size is the video's, and how large it was.
+struct Portrait : Image {
+  int64_t picture_height = 0, picture_width = 0;  // as it was turned upright, if it was
+};
+Expected<Portrait> prepare_portrait(const Job& job);
 
-// voice_frames, voice_clips: how long the voice is (AudioFeatures).
-JobPlan plan_job(const Job& job, const Image& portrait, const AudioFeatures& voice, bool past_voice);
+struct VoiceLength {
+  int64_t frames = 0, clips = 0;  // that cover the voice; by the original's rule
+};
+JobPlan plan_job(const Job& job, const Image& portrait, const VoiceLength& voice, bool past_voice);
 
 }  // namespace liveavatar

@@ -5,7 +5,10 @@
 
 #include "core/rounding.h"
 #include "media/audio.h"
+#include "pipeline/actor_masks.h"
 #include "pipeline/dit_source.h"
+#include "pipeline/pose.h"
+#include "pipeline/solver.h"
 #include "plan/cures.h"
 
 namespace liveavatar {
@@ -43,6 +46,26 @@ Status drop_idle_paging(EngineOptions& options, const Job& job) {
   return {};
 }
 
+namespace {
+
+// The voices and masks of a job; how long the video is for them, by their files' own word.
+Expected<double> plan_voices(const Job& job, PlanRequest& request) {
+  const std::vector<std::string> voices = split_voices(job.audio);
+  LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, find_masks(job.masks, voices.size()));
+  LA_ASSIGN_OR_RETURN(request.mask_pixels, moving_mask_pixels(masks, job.original_speakers));
+  std::vector<double> seconds;
+  for (const std::string& path : voices) {
+    LA_ASSIGN_OR_RETURN(double one, sound_seconds(path));
+    seconds.push_back(one);
+  }
+  request.voice_samples = std::llround(seconds.front() * kModelRateHz);
+  for (size_t i = 1; i < seconds.size(); ++i) request.more_voices.push_back(std::llround(seconds[i] * kModelRateHz));
+  auto [shortest, longest] = std::minmax_element(seconds.begin(), seconds.end());
+  return job.original_speakers ? *shortest : *longest;
+}
+
+}  // namespace
+
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job) {
   LA_RETURN_IF_ERROR(check_job(job));
   LA_RETURN_IF_ERROR(check_options(options));
@@ -58,13 +81,15 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   request.picture_width = picture.width;
   request.height = size.height;
   request.width = size.width;
-  LA_ASSIGN_OR_RETURN(double seconds, sound_seconds(job.audio));
-  request.voice_samples = std::llround(seconds * kModelRateHz);
+  LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job, size));
+  LA_ASSIGN_OR_RETURN(double seconds, plan_voices(job, request));
   request.clip_frames = clip_frames(job.infer_frames);
   int64_t frames = static_cast<int64_t>(std::ceil(seconds * double(kFps)));
   if (job.num_clip > 0) frames = std::min(frames, job.num_clip * request.clip_frames);
   request.blocks = std::max<int64_t>(1, ceil_div(frames, kBlockFrames));
   request.steps = job.sample_steps;
+  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
+  request.solver_tensors = solver_history_tensors(solver);
   request.online_decode = job.online_decode;
   request.schedule = job.schedule;
   return request;

@@ -1,5 +1,7 @@
 #include "pipeline/models.h"
 
+#include <limits>
+
 #include "models/umt5/tokenizer.h"
 #include "models/umt5/umt5.h"
 #include "pipeline/dit_source.h"
@@ -61,6 +63,11 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
                    "; these files belong to different checkpoints");
   }
   return models;
+}
+
+Expected<int64_t> prompt_tokens(const std::string& tokenizer_dir, const std::string& prompt) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(tokenizer_dir));
+  return static_cast<int64_t>(tokenizer->encode(prompt, std::numeric_limits<int64_t>::max()).size());
 }
 
 Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt) {

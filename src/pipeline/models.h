@@ -36,6 +36,9 @@ struct EncodedPrompt {
   std::vector<int32_t> ids;
   OwnedTensor rows;  // [tokens, text_dim] f32
 };
+// How many tokens the prompt has, with its end, before it is cut to what the video model takes.
+Expected<int64_t> prompt_tokens(const std::string& tokenizer_dir, const std::string& prompt);
+
 // Loads the text encoder, runs it and frees it: it is the largest part after the DiT and used once.
 Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "ops/elementwise.h"
 #include "pipeline/noise.h"
 
 namespace liveavatar {
@@ -11,12 +10,21 @@ namespace liveavatar {
 Expected<std::unique_ptr<Sampler>> Sampler::open(S2vDit& dit, Backend& backend, Budget& budget,
                                                  const DitGeometry& geometry, const SamplerOptions& options) {
   std::unique_ptr<Sampler> sampler(new Sampler(dit, backend, geometry, options));
-  LA_ASSIGN_OR_RETURN(sampler->schedule_, flow_match_schedule(options.steps, options.shift));
-  SamplerShape shape{dit.config(),           geometry,           options.steps, dit.types(), options.in_flight,
-                     options.resident_rings, options.ring_folder};
+  LA_ASSIGN_OR_RETURN(sampler->solver_, Solver::make(options.solver, options.steps, options.shift));
+  SamplerShape shape{.config = dit.config(),
+                     .geometry = geometry,
+                     .steps = options.steps,
+                     .types = dit.types(),
+                     .in_flight = options.in_flight,
+                     .actors = options.actors,
+                     .solver_tensors = solver_history_tensors(options.solver),
+                     .resident_rings = options.resident_rings,
+                     .ring_folder = options.ring_folder};
   LA_ASSIGN_OR_RETURN(sampler->memory_, SamplerMemory::allocate(shape, backend, budget));
-  sampler->latents_.resize(static_cast<size_t>(options.in_flight));
-  sampler->flights_.reserve(sampler->latents_.size());
+  sampler->blocks_.resize(static_cast<size_t>(options.in_flight));
+  for (int64_t i = 0; i < options.in_flight * shape.solver_tensors; ++i)
+    sampler->history_.push_back(sampler->memory_.solver_history.tensor.slice(i, 1));
+  sampler->flights_.reserve(sampler->blocks_.size());
   return sampler;
 }
 
@@ -35,27 +43,34 @@ int64_t Sampler::relative_dist(int64_t block, int64_t step) const {
 }
 
 Status Sampler::begin(const Forward& f, const BlockFeed& feed) {
+  size_t actors = static_cast<size_t>(options_.actors);
+  std::span<AudioTokens> sounds = std::span(memory_.sounds).subspan(f.slot * actors, actors);
   if (f.step == 0) {
-    LA_ASSIGN_OR_RETURN(BlockFeed::Start start, feed.start(f.block));
-    latents_[f.slot] = start.latents;
-    dit_.encode_audio(start.features, *memory_.activations, memory_.sounds[f.slot]);
+    LA_ASSIGN_OR_RETURN(blocks_[f.slot], feed.start(f.block));
+    const Tensor& features = blocks_[f.slot].features;
+    Shape one{features.dim(1), features.dim(2), features.dim(3)};
+    for (size_t a = 0; a < sounds.size(); ++a)
+      dit_.encode_audio(features.slice(int64_t(a), 1).reshape(one), *memory_.activations, sounds[a]);
   }
+  const BlockFeed::Start& block = blocks_[f.slot];
   BlockInputs inputs;
-  inputs.latents = latents_[f.slot];
-  inputs.timestep = schedule_.timesteps[static_cast<size_t>(f.step)];
+  inputs.latents = block.latents;
+  inputs.actor_masks = block.actor_masks;
+  inputs.pose = block.pose;
+  inputs.timestep = solver_.schedule().timesteps[static_cast<size_t>(f.step)];
   inputs.step = f.step;
   inputs.start_latent = f.block * geometry_.block_latents;
   inputs.relative_dist = relative_dist(f.block, f.step);
-  inputs.sound = {&memory_.sounds[f.slot], 1};
+  inputs.sound = sounds;
   dit_.begin(geometry_, inputs, memory_.activations->flights[f.slot], *memory_.activations, *memory_.caches);
   return {};
 }
 
 void Sampler::end(const Forward& f) {
-  size_t i = static_cast<size_t>(f.step);
   dit_.end(geometry_, memory_.activations->flights[f.slot], *memory_.activations, memory_.velocity.tensor);
-  float delta = static_cast<float>(schedule_.sigmas[i + 1] - schedule_.sigmas[i]);
-  ops::add(backend_, latents_[f.slot], memory_.velocity.tensor, latents_[f.slot], delta);  // Euler
+  size_t kept = static_cast<size_t>(solver_history_tensors(solver_.kind()));
+  std::span<const Tensor> history = std::span(history_).subspan(f.slot * kept, kept);
+  solver_.step(backend_, static_cast<size_t>(f.step), memory_.velocity.tensor, history, blocks_[f.slot].latents);
 }
 
 std::vector<Sampler::Forward> Sampler::Diagonals::of(int64_t turn) const {
@@ -93,7 +108,7 @@ Status Sampler::run(int64_t first, int64_t count, const BlockFeed& feed) {
     LA_RETURN_IF_ERROR(memory_.caches->rings->status());
     for (const Forward& f : forwards) end(f);
     const Forward& oldest = forwards.front();
-    if (oldest.step == steps - 1) LA_RETURN_IF_ERROR(feed.done(oldest.block, latents_[oldest.slot]));
+    if (oldest.step == steps - 1) LA_RETURN_IF_ERROR(feed.done(oldest.block, blocks_[oldest.slot].latents));
   }
   return {};
 }

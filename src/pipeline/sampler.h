@@ -1,4 +1,4 @@
-// Denoising of blocks: the DiT, its caches, the flow-matching Euler steps, and the order in which they come. One block
+// Denoising of blocks: the DiT, its caches, the solver's steps, and the order in which they come. One block
 // after the other, or as a wavefront: step j of a block beside step j + 1 of the block before, so that the weights of a
 // layer serve both (docs/paging.md). A step's ring sees its own step alone, so the bits are the same in every order.
 #pragma once
@@ -10,16 +10,18 @@
 
 #include "core/memory.h"
 #include "models/s2v_dit/s2v_dit.h"
-#include "pipeline/schedule.h"
+#include "pipeline/solver.h"
 #include "plan/job_memory.h"
 
 namespace liveavatar {
 
 struct SamplerOptions {
+  SolverKind solver = SolverKind::kEuler;
   int steps = 4;
   double shift = 3.0;
   uint64_t seed = 420;
   int64_t relative_dist = 0;    // 0: drawn for every forward from seed, block and step; else 4..30
+  int64_t actors = 1;           // voices of a block
   int64_t in_flight = 1;        // blocks side by side: 1, or up to `steps`
   int64_t resident_rings = -1;  // of steps times layers, in memory; -1: all
   std::string ring_folder;      // where the others are
@@ -27,10 +29,12 @@ struct SamplerOptions {
 
 // Where blocks come from and where they go.
 struct BlockFeed {
-  // Before a block's first step. features [layers, audio_dim, 12] f32 are used at once; latents [16, 3, h, w] f32 are
-  // noise, and become what is handed to done(): the caller's, one tensor a block in flight.
+  // Before a block's first step. features [actors, layers, audio_dim, 12] f32 are used at once. The others are the
+  // caller's until done(), one of each a block in flight: latents [16, 3, h, w] f32 are noise, and become what is
+  // handed to done(); actor_masks [actors, 3, rows, columns] f32 with several actors; pose [16, 3, h, w] f32 of a
+  // pose video.
   struct Start {
-    Tensor features, latents;
+    Tensor features, latents, actor_masks, pose;
   };
   std::function<Expected<Start>(int64_t block)> start;
   std::function<Status(int64_t block, const Tensor& latents)> done;  // in order
@@ -72,9 +76,10 @@ class Sampler {
   Backend& backend_;
   DitGeometry geometry_;
   SamplerOptions options_;
-  Schedule schedule_;
+  Solver solver_;
   SamplerMemory memory_;
-  std::vector<Tensor> latents_;  // of the blocks in flight
+  std::vector<BlockFeed::Start> blocks_;  // in flight
+  std::vector<Tensor> history_;           // the solver's, block after block in flight
   std::vector<DitFlight*> flights_;
 };
 

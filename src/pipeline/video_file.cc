@@ -9,6 +9,8 @@
 #include "liveavatar/liveavatar.h"
 #include "media/audio.h"
 #include "media/video_writer.h"
+#include "media/voice_mix.h"
+#include "pipeline/speakers.h"
 
 namespace liveavatar {
 namespace {
@@ -85,10 +87,10 @@ class Mp4File : public VideoFile {
 }  // namespace
 
 Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
-                                                       const std::string& audio) {
+                                                       const std::string& audio, bool original_mix) {
   std::unique_ptr<AudioStream> voice;
   if (!audio.empty()) {
-    LA_ASSIGN_OR_RETURN(voice, open_audio(audio));
+    LA_ASSIGN_OR_RETURN(voice, open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull));
   }
   VideoWriterOptions options;
   options.width = info.width;

@@ -1,5 +1,9 @@
 #include "plan/job_memory.h"
 
+#include "media/fit.h"
+#include "media/mask_picture.h"
+#include "media/pose_video.h"
+
 namespace liveavatar {
 
 size_t video_writer_bytes(int64_t height, int64_t width) {
@@ -13,7 +17,7 @@ namespace {
 std::unique_ptr<DitCaches> lay_out_caches(const SamplerShape& s, Arena& arena, std::vector<AudioTokens>& sounds) {
   int64_t steps = s.rings().paged() ? 0 : s.steps;
   auto caches = std::make_unique<DitCaches>(s.config, s.geometry, steps, 0, s.types, arena);
-  for (int64_t i = 0; i < s.in_flight; ++i) sounds.emplace_back(s.config, s.geometry, s.types.values, arena);
+  for (int64_t i = 0; i < s.in_flight * s.actors; ++i) sounds.emplace_back(s.config, s.geometry, s.types.values, arena);
   return caches;
 }
 
@@ -25,7 +29,7 @@ Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& 
   Arena cache_size, activation_size;
   std::vector<AudioTokens> measured;
   lay_out_caches(s, cache_size, measured);
-  DitActivations(s.config, s.geometry, s.types.values, activation_size, s.in_flight);
+  DitActivations(s.config, s.geometry, s.types.values, activation_size, s.load());
   LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
                       Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
@@ -39,9 +43,12 @@ Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& 
     }
   }
   memory.activations =
-      std::make_unique<DitActivations>(s.config, s.geometry, s.types.values, memory.activation_arena, s.in_flight);
+      std::make_unique<DitActivations>(s.config, s.geometry, s.types.values, memory.activation_arena, s.load());
   Shape block{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
+  if (s.solver_tensors == 0) return memory;
+  Shape kept{s.in_flight * s.solver_tensors, block[0], block[1], block[2], block[3]};
+  LA_ASSIGN_OR_RETURN(memory.solver_history, OwnedTensor::allocate(budget, Tenant::kActivations, kept, DType::kF32));
   return memory;
 }
 
@@ -55,17 +62,42 @@ Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent
   return memory;
 }
 
-Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometry& g, int64_t kept, Budget& budget) {
+Expected<PoseMemory> PoseMemory::allocate(const PoseShape& s, int64_t channels, Budget& budget) {
+  PoseMemory memory;
+  size_t video_bytes =
+      pose_video_bytes(s.video_height, s.video_width) + fit_float_bytes(s.video_height, s.video_width, s.size, s.fit);
+  LA_ASSIGN_OR_RETURN(memory.video, Charge::take(budget, Tenant::kMedia, video_bytes));
+  auto allocate = [&](Shape shape) { return OwnedTensor::allocate(budget, Tenant::kVae, shape, DType::kF32); };
+  LA_ASSIGN_OR_RETURN(memory.frame, allocate({3, s.size.height, s.size.width}));
+  LA_ASSIGN_OR_RETURN(memory.pixels, allocate({3, kVaeFrames, s.size.height, s.size.width}));
+  LA_ASSIGN_OR_RETURN(memory.latent, allocate({channels, 1, s.size.height / kVaePixels, s.size.width / kVaePixels}));
+  return memory;
+}
+
+Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometry& g, const BlocksHeld& held,
+                                            Budget& budget) {
   BlockMemory memory;
   Shape one{c.channels, 1, g.latent_height, g.latent_width};
   Shape block{c.channels, g.block_latents, g.latent_height, g.latent_width};
   LA_ASSIGN_OR_RETURN(memory.reference, OwnedTensor::allocate(budget, Tenant::kConditioning, one, DType::kF32));
-  for (int64_t i = 0; i < kept; ++i) {
+  for (int64_t i = 0; i < held.kept; ++i) {
     LA_ASSIGN_OR_RETURN(OwnedTensor latents, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
     memory.latents.push_back(std::move(latents));
   }
-  Shape features{c.audio_layers, c.audio_dim, kBlockFrames};
+  Shape features{held.actors, c.audio_layers, c.audio_dim, kBlockFrames};
   LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget, Tenant::kAudio, features, DType::kF32));
+  for (int64_t i = 0; held.pose && i < held.in_flight; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor pose, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    memory.poses.push_back(std::move(pose));
+  }
+  if (held.actors == 1) return memory;
+  Shape masks{held.actors, g.block_latents, g.rows(), g.columns()};
+  for (int64_t i = 0; i < held.in_flight; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor mask, OwnedTensor::allocate(budget, Tenant::kConditioning, masks, DType::kF32));
+    memory.masks.push_back(std::move(mask));
+  }
+  size_t picture_bytes = static_cast<size_t>(held.mask_pixels * kMaskBytesPerPixel);
+  LA_ASSIGN_OR_RETURN(memory.mask_picture, Charge::take(budget, Tenant::kMedia, picture_bytes));
   return memory;
 }
 

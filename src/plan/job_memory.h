@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/rounding.h"
+#include "media/image.h"
 #include "models/s2v_dit/state.h"
 #include "models/wan_vae/config.h"
 #include "ops/backend.h"
@@ -39,8 +40,11 @@ struct SamplerShape {
   int64_t steps = 4;
   DitTypes types{DType::kBF16};
   int64_t in_flight = 1;        // blocks that are denoised side by side
+  int64_t actors = 1;           // sounds of a block
+  int64_t solver_tensors = 0;   // of a block's size, that a block's solver keeps from step to step
   int64_t resident_rings = -1;  // of steps times layers, in memory; -1: all
   std::string ring_folder;      // of the others
+  DitLoad load() const { return {in_flight, actors}; }
   RingShape rings() const { return {config, geometry, steps, types.kv, resident_rings}; }
 };
 
@@ -49,9 +53,10 @@ struct SamplerMemory {
   Arena cache_arena, activation_arena;
   PageMemory ring_pages;  // measured; else the rings have it
   std::unique_ptr<DitCaches> caches;
-  std::vector<AudioTokens> sounds;  // of the blocks in flight
+  std::vector<AudioTokens> sounds;  // of the blocks in flight, an actor each
   std::unique_ptr<DitActivations> activations;
-  OwnedTensor velocity;  // [16, 3, h, w] f32
+  OwnedTensor velocity;        // [16, 3, h, w] f32
+  OwnedTensor solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other
   static Expected<SamplerMemory> allocate(const SamplerShape& shape, Backend& backend, Budget& budget);
 };
 
@@ -64,12 +69,39 @@ struct DecoderMemory {
                                           Budget& budget);
 };
 
-// Conditioning of the blocks: `kept` blocks of latents are those in flight, or all of them without online decode.
+// Of a pose video; no sides: there is none.
+struct PoseShape {
+  int64_t video_height = 0, video_width = 0;
+  WorkingSize size;  // of what is made
+  Fit fit = Fit::kCover;
+  bool empty() const { return video_height == 0; }
+};
+
+// Its frames on their way to latents, beside the VAE's stream.
+struct PoseMemory {
+  Charge video;        // the decoder, a frame as RGB and half resized
+  OwnedTensor frame;   // [3, H, W] f32
+  OwnedTensor pixels;  // [3, 4, H, W] f32
+  OwnedTensor latent;  // [16, 1, h, w] f32
+  static Expected<PoseMemory> allocate(const PoseShape& shape, int64_t channels, Budget& budget);
+};
+
+// `kept` blocks of latents are those in flight, or all of them without online decode.
+struct BlocksHeld {
+  int64_t kept = 1, in_flight = 1, actors = 1;
+  bool pose = false;
+  int64_t mask_pixels = 0;  // of the largest mask picture, where masks move: one is read at a time
+};
+
+// Conditioning of the blocks.
 struct BlockMemory {
   OwnedTensor reference;             // [16, 1, h, w] f32
   std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each
-  OwnedTensor features;              // [layers, audio_dim, 12] f32
-  static Expected<BlockMemory> allocate(const DitConfig& config, const DitGeometry& geometry, int64_t kept,
+  OwnedTensor features;              // [actors, layers, audio_dim, 12] f32
+  std::vector<OwnedTensor> masks;    // with several actors, of the blocks in flight: [actors, 3, rows, columns] f32
+  Charge mask_picture;
+  std::vector<OwnedTensor> poses;  // with a pose video, of the blocks in flight: [16, 3, h, w] f32
+  static Expected<BlockMemory> allocate(const DitConfig& config, const DitGeometry& geometry, const BlocksHeld& held,
                                         Budget& budget);
 };
 

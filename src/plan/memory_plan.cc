@@ -84,7 +84,14 @@ class DryRun {
   }
 
   Status text() {
-    SamplerShape shape{r_.shapes.dit, geometry_, r_.steps, types_, r_.blocks_in_flight(), r_.resident_rings, ""};
+    SamplerShape shape{.config = r_.shapes.dit,
+                       .geometry = geometry_,
+                       .steps = r_.steps,
+                       .types = types_,
+                       .in_flight = r_.blocks_in_flight(),
+                       .actors = r_.actors(),
+                       .solver_tensors = r_.solver_tensors,
+                       .resident_rings = r_.resident_rings};
     plan_.ring_bytes = ring_bytes_per_block(shape.rings());
     if (r_.video_model_only) {
       LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));
@@ -116,13 +123,17 @@ class DryRun {
       LA_ASSIGN_OR_RETURN(pixels, OwnedTensor::allocate(budget_, Tenant::kConditioning, picture, DType::kF32));
       LA_RETURN_IF_ERROR(encode_still(picture));
     }
-    int64_t kept = r_.online_decode ? r_.blocks_in_flight() : r_.blocks;
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r_.shapes.dit, geometry_, kept, budget_));
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r_.shapes.dit, geometry_, r_.blocks_held(), budget_));
     LA_RETURN_IF_ERROR(page_in());
     if (r_.video_model_only) return {};
     int64_t height = geometry_.latent_height, width = geometry_.latent_width;
     LA_ASSIGN_OR_RETURN(decode_stream_, allocate_decoder(vae, {height, width, types_.values}, *backend_, budget_));
     LA_ASSIGN_OR_RETURN(decoder_, DecoderMemory::allocate(vae.z_dim, height, width, budget_));
+    if (r_.pose.empty()) return {};
+    PoseShape pose = r_.pose;
+    pose.size = {r_.height, r_.width};  // a smaller picture may be planned than was asked for
+    LA_ASSIGN_OR_RETURN(pose_, PoseMemory::allocate(pose, vae.z_dim, budget_));
+    LA_ASSIGN_OR_RETURN(pose_stream_, allocate_encoder(vae, {r_.height, r_.width, types_.values}, *backend_, budget_));
     return {};
   }
 
@@ -142,8 +153,16 @@ class DryRun {
 
   Status blocks() {
     if (r_.video_model_only) return {};
-    AudioWindow window = audio_window(r_.voice_samples, {});
-    LA_ASSIGN_OR_RETURN(voice_, AudioMemory::allocate(r_.shapes.audio, window, types_.values, *backend_, budget_));
+    LA_RETURN_IF_ERROR(hear(r_.voice_samples));
+    for (int64_t samples : r_.more_voices) LA_RETURN_IF_ERROR(hear(samples));
+    return {};
+  }
+
+  Status hear(int64_t voice_samples) {
+    AudioWindow window = audio_window(voice_samples, {});
+    LA_ASSIGN_OR_RETURN(AudioMemory voice,
+                        AudioMemory::allocate(r_.shapes.audio, window, types_.values, *backend_, budget_));
+    voices_.push_back(std::move(voice));
     return {};
   }
 
@@ -167,7 +186,9 @@ class DryRun {
   BlockMemory blocks_;
   Arena decode_stream_;
   DecoderMemory decoder_;
-  AudioMemory voice_;
+  PoseMemory pose_;
+  Arena pose_stream_;
+  std::vector<AudioMemory> voices_;
 };
 
 }  // namespace

@@ -21,7 +21,11 @@ struct PlanRequest {
   int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
   int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
   int64_t steps = 4;                              // denoising steps
+  int64_t solver_tensors = 0;                     // that a block's solver keeps, of a block's size
   int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
+  std::vector<int64_t> more_voices;               // samples of the other speakers' voices
+  PoseShape pose;                                 // of a pose video
+  int64_t mask_pixels = 0;                        // of the largest of masks that move
   int64_t prompt_tokens = 0;                      // 0: as many as the model takes
   bool online_decode = true;
   std::string schedule = "auto";  // "sequential", "wavefront", "auto"
@@ -40,6 +44,10 @@ struct PlanRequest {
   // Blocks that are denoised side by side. The first clip ends before the sink is renewed, so blocks of two sides of
   // that moment never meet.
   int64_t blocks_in_flight() const;
+  int64_t actors() const { return 1 + static_cast<int64_t>(more_voices.size()); }
+  BlocksHeld blocks_held() const {
+    return {online_decode ? blocks_in_flight() : blocks, blocks_in_flight(), actors(), !pose.empty(), mask_pixels};
+  }
   DitGeometry geometry() const { return {height / 8, width / 8, clip_frames / 4, kBlockLatents}; }
 };
 

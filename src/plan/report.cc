@@ -1,6 +1,6 @@
 #include "plan/report.h"
 
-#include <nlohmann/json.hpp>
+#include "core/json.h"
 
 namespace liveavatar {
 namespace {
@@ -112,7 +112,7 @@ std::string to_json(const Verdict& v) {
                       {"seconds_per_block_at_least", seconds_per_block(v.work, *v.device)},
                       {"supported", false}};
   }
-  return json.dump(2);
+  return json_text(json, 2);
 }
 
 std::string to_json(const Truth& t) {
@@ -128,7 +128,7 @@ std::string to_json(const Truth& t) {
                                     {"charged_bytes", tenant.charged_bytes}};
   json["seconds"] = Json::object();
   for (const auto& [stage, seconds] : t.stage_seconds) json["seconds"][stage] = seconds;
-  return json.dump(2);
+  return json_text(json, 2);
 }
 
 }  // namespace liveavatar

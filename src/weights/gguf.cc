@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/rounding.h"
-#include "weights/file.h"
+#include "weights/file_kind.h"
 #include "weights/gguf_blocks.h"
 #include "weights/gguf_reader.h"
 #include "weights/tensor_source.h"
@@ -225,6 +225,7 @@ GgufSplit split_of(const std::string& path, const GgufSplit& header) {
 
 Expected<std::shared_ptr<GgufSource>> open_one(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
+  LA_RETURN_IF_ERROR(explain_wrong_file(*file));
   auto source = std::make_shared<GgufSource>(file);
   LA_RETURN_IF_ERROR(source->open());
   return source;

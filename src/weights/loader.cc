@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "core/quantise.h"
+
 namespace liveavatar {
 namespace {
 
@@ -24,6 +26,11 @@ Shape squeezed(const Shape& shape) {
 bool fits(const TensorInfo& info, const Shape& wanted) {
   if (info.loose_shape && info.shape.elements() == wanted.elements()) return true;
   return squeezed(info.shape) == squeezed(wanted);
+}
+
+// How much of so many elements, in whole rows, is read at a time.
+int64_t piece_elements(int64_t elements, int64_t row) {
+  return std::min(elements, std::max<int64_t>(1, kPieceElements / row) * row);
 }
 
 // Without a branch a value, so that the compiler can use vectors.
@@ -73,7 +80,7 @@ bool WeightLoader::stage(int64_t elements, int64_t piece) {
 Tensor WeightLoader::read_rows(const std::string& name, Shape shape, int64_t first, int64_t count) {
   if (!check(name, shape)) return {};
   int64_t row = shape.elements() / shape[0], elements = count * row;
-  int64_t piece = std::min(elements, std::max<int64_t>(1, kPieceElements / row) * row);
+  int64_t piece = piece_elements(elements, row);
   if (!stage(elements, piece)) return {};
   Shape part{count};
   for (int i = 1; i < shape.rank(); ++i) part.push_back(shape[i]);
@@ -139,6 +146,22 @@ Tensor WeightLoader::keep(const std::vector<float>& values, Shape shape) {
 
 Tensor WeightLoader::vector(const std::string& name, Shape shape) { return keep(read_f32(name, shape)); }
 
+// Rows that the file holds as codes of the wanted type, packed as they are: no decoding, no new rounding. False: codes
+// that the kernels do not take (-128, NaN) or that cannot be read; then they come as values.
+bool WeightLoader::pack_stored_codes(const std::string& name, TensorPart rows, int64_t k, std::byte* target) {
+  // Codes and scales in the room of f32 values, which is the same as when they are read.
+  bool room = k > 1 && stage(rows.count * k, piece_elements(rows.count * k, k));
+  if (!room) return false;
+  DType type = source_->tensors().at(name).codes;
+  auto* scales = reinterpret_cast<float*>(staging_.data());
+  auto* codes = reinterpret_cast<uint8_t*>(scales + rows.count);
+  if (!source_->read_codes(name, rows, codes, scales).ok()) return false;
+  auto foreign = [type](uint8_t c) { return type == DType::kI8 ? c == 0x80 : (c & 0x7f) == 0x7f; };
+  if (std::any_of(codes, codes + rows.count * k, foreign)) return false;
+  backend_.pack_codes(Tensor(codes, {rows.count, k}, type), {scales, static_cast<size_t>(rows.count)}, target);
+  return true;
+}
+
 // Piece by piece, so that a matrix is never in memory twice.
 LinearWeight WeightLoader::pack_rows(const std::string& name, const Shape& shape, TensorPart part, DType dtype) {
   LinearWeight w;
@@ -148,11 +171,14 @@ LinearWeight WeightLoader::pack_rows(const std::string& name, const Shape& shape
   if (!check(name, shape)) return w;
   auto* memory = static_cast<std::byte*>(store(backend_.packed_linear_bytes(w.n, w.k, dtype)));
   int64_t piece = std::max<int64_t>(1, kStagedElements / w.k / Backend::kPackRows) * Backend::kPackRows;
+  bool coded = !measuring() && is_8bit(dtype) && dtype == source_->tensors().at(name).codes;
   for (int64_t r = 0; r < w.n && status_.ok(); r += piece) {
     int64_t rows = std::min(piece, w.n - r);
+    size_t offset = backend_.packed_linear_bytes(r, w.k, dtype);
+    if (coded && pack_stored_codes(name, {part.first + r, rows}, w.k, memory + offset)) continue;
     Tensor values = read_rows(name, shape, part.first + r, rows);
     if (values.empty()) continue;
-    backend_.pack_linear(values.reshape({rows, w.k}), dtype, memory + backend_.packed_linear_bytes(r, w.k, dtype));
+    backend_.pack_linear(values.reshape({rows, w.k}), dtype, memory + offset);
   }
   w.data = memory;
   return w;

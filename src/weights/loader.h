@@ -81,6 +81,7 @@ class WeightLoader {
   bool stage(int64_t elements, int64_t piece);
   bool check(const std::string& name, const Shape& shape);
   LinearWeight pack_rows(const std::string& name, const Shape& shape, TensorPart rows, DType dtype);
+  bool pack_stored_codes(const std::string& name, TensorPart rows, int64_t k, std::byte* target);
 
   const TensorSource* source_;
   const Backend& backend_;

@@ -58,6 +58,8 @@ class EditBuilder {
   Status check_whole(const std::string& tensor) const {
     return squeezed(shape_of(tensor)) == squeezed(shape_) ? Status() : misfit(tensor);
   }
+  Status check_dtypes() const;
+  Status check_alpha() const;
   Status add_pair();
   Status add_loha();
   Status add_lokr();
@@ -83,7 +85,7 @@ Expected<LoraMatrix> EditBuilder::matrix(const std::string& tensor) const {
 
 Expected<LoraMatrix> EditBuilder::product(LoraRole left, LoraRole right) const {
   if (!has(left) || !has(right)) {
-    const std::string& there = has(left) ? part(left) : part(right);
+    const std::string& there = has(left) ? part(left) : has(right) ? part(right) : parts_.begin()->second;
     return corrupt(where() + "tensor " + there + " is one of a pair and the other is missing; the file is incomplete");
   }
   LA_ASSIGN_OR_RETURN(LoraMatrix a, matrix(part(left)));
@@ -188,29 +190,37 @@ Status EditBuilder::add_lokr() {
   return add_term({LoraTerm::Kind::kKronecker, std::move(first), std::move(second)}, rank);
 }
 
-Expected<Edit> EditBuilder::build() {
+Status EditBuilder::check_dtypes() const {
   for (const auto& [role, tensor] : parts_) {
     DType dtype = adapter_.source->tensors().at(tensor).dtype;
-    if (!is_float(dtype) && role != LoraRole::kAlpha) {
-      return unsupported(where() + "tensor " + tensor + " has dtype " + dtype_name(dtype) +
-                         ", an adapter's must be a float; take the adapter in bf16 or f32");
-    }
+    if (is_float(dtype) || role == LoraRole::kAlpha) continue;
+    return unsupported(where() + "tensor " + tensor + " has dtype " + dtype_name(dtype) +
+                       ", an adapter's must be a float; take the adapter in bf16 or f32");
   }
+  return {};
+}
+
+// An alpha without factors, as some trainers write beside a difference, must be right too.
+Status EditBuilder::check_alpha() const {
+  if (!has(LoraRole::kAlpha)) return {};
+  const std::string& alpha = part(LoraRole::kAlpha);
+  if (shape_of(alpha).elements() != 1)
+    return corrupt(where() + "tensor " + alpha + " has shape " + shape_of(alpha).str() + ", wanted one value");
+  if (parts_.size() == 1)
+    return corrupt(where() + "tensor " + alpha + " scales nothing: its factors are missing; the file is incomplete");
+  float value = 0;
+  return read_lora_part(*adapter_.source, alpha, {0, 1}, &value);
+}
+
+Expected<Edit> EditBuilder::build() {
+  LA_RETURN_IF_ERROR(check_dtypes());
+  LA_RETURN_IF_ERROR(check_alpha());
   auto has_any = [&](LoraRole low, LoraRole high) {
     return std::any_of(parts_.begin(), parts_.end(), [&](const auto& p) { return low <= p.first && p.first <= high; });
   };
   const bool pair = has_any(LoraRole::kDown, LoraRole::kUp), loha = has_any(LoraRole::kHadaW1A, LoraRole::kHadaW2B),
              lokr = has_any(LoraRole::kLokrW1, LoraRole::kLokrW2B);
   if ((pair || loha || lokr) && (shape_.rank() < 2 || shape_.elements() < 1)) return misfit(parts_.begin()->second);
-  if (has(LoraRole::kAlpha)) {
-    const std::string& alpha = part(LoraRole::kAlpha);
-    float value = 0;
-    if (shape_of(alpha).elements() != 1)
-      return corrupt(where() + "tensor " + alpha + " has shape " + shape_of(alpha).str() + ", wanted one value");
-    LA_RETURN_IF_ERROR(read_lora_part(*adapter_.source, alpha, {0, 1}, &value));
-    if (parts_.size() == 1)
-      return corrupt(where() + "tensor " + alpha + " scales nothing: its factors are missing; the file is incomplete");
-  }
   if (pair) LA_RETURN_IF_ERROR(add_pair());
   if (loha) LA_RETURN_IF_ERROR(add_loha());
   if (lokr) LA_RETURN_IF_ERROR(add_lokr());

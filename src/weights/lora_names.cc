@@ -47,6 +47,9 @@ struct Refusal {
   const char* why;
 };
 constexpr Refusal kRefusals[] = {
+    {"lora_te", "it adapts a text encoder, not the video model"},
+    {"text_encoder.", "it adapts a text encoder, not the video model"},
+    {"text_model.", "it adapts a text encoder, not the video model"},
     {".dora_scale", "DoRA (dora_scale) rescales the merged weight"},
     {".lora_magnitude_vector", "DoRA (lora_magnitude_vector) rescales the merged weight"},
     {".reshape_weight", "reshape_weight changes the shape of a weight"},

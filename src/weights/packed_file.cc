@@ -6,9 +6,9 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
-#include "weights/file.h"
+#include "core/json.h"
+#include "weights/file_kind.h"
 
 namespace liveavatar {
 namespace {
@@ -46,7 +46,7 @@ std::string to_json(const PackedHeader& h) {
     json["tensors"][t.name] = Json::array();
     for (int i = 0; i < t.shape.rank(); ++i) json["tensors"][t.name].push_back(t.shape[i]);
   }
-  return json.dump();
+  return json_text(json);
 }
 
 uint64_t text_checksum(const std::string& text) {
@@ -65,7 +65,7 @@ Expected<PackedHeader> parse(const std::string& path, const std::string& text) {
   if (!json.is_object() || !json.contains("version") || !json["version"].is_number_integer())
     return broken(path, "its header is no JSON of ours");
   if (json["version"] != PackedHeader::kVersion) {
-    return unsupported(path + ": version " + json["version"].dump() + " of the packed format, this program reads " +
+    return unsupported(path + ": version " + json_text(json["version"]) + " of the packed format, this program reads " +
                        std::to_string(PackedHeader::kVersion) + "; run `liveavatar convert` again");
   }
   PackedHeader h;
@@ -76,7 +76,7 @@ Expected<PackedHeader> parse(const std::string& path, const std::string& text) {
   }
   if (!json.contains("config") || !json.contains("pages") || !json["pages"].is_array() || !json.contains("tensors"))
     return broken(path, "its header is not complete");
-  h.config = json["config"].dump();
+  h.config = json_text(json["config"]);
   uint64_t end = 0;
   for (const auto& p : json["pages"]) {
     bool good = p.is_object() && p.contains("name") && p["name"].is_string() && p.contains("offset") &&
@@ -136,6 +136,7 @@ bool is_packed_file(const std::string& path) {
 
 Expected<PackedHeader> read_packed_header(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
+  LA_RETURN_IF_ERROR(explain_wrong_file(*file));
   Prefix prefix{};
   if (file->bytes() < sizeof(prefix)) return broken(path, "not a packed model");
   LA_RETURN_IF_ERROR(file->read(0, &prefix, sizeof(prefix)));

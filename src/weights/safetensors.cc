@@ -1,12 +1,11 @@
 // safetensors: 8 bytes of header length, a JSON header {name: {dtype, shape, data_offsets}}, then the data.
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
 
-#include "weights/file.h"
+#include "weights/file_kind.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
@@ -67,6 +66,7 @@ Status broken(const std::string& path, const std::string& why) {
 
 Status SafetensorsSource::add_file(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
+  LA_RETURN_IF_ERROR(explain_wrong_file(*file));
   if (file->bytes() < 8) return broken(path, "not a safetensors file (" + std::to_string(file->bytes()) + " bytes)");
   uint64_t header_bytes = 0;
   LA_RETURN_IF_ERROR(file->read(0, &header_bytes, 8));
@@ -140,8 +140,7 @@ Status SafetensorsSource::add_tensor(const std::shared_ptr<const File>& file, ui
 }
 
 Expected<nlohmann::json> read_index(const std::string& path) {
-  std::ifstream stream(path);
-  nlohmann::json index = nlohmann::json::parse(stream, nullptr, false);
+  LA_ASSIGN_OR_RETURN(nlohmann::json index, read_json_file(path));
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     return broken(path, "not a shard index (no weight_map)");
   }

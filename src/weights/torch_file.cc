@@ -3,6 +3,7 @@
 #include <cstring>
 #include <vector>
 
+#include "weights/file_kind.h"
 #include "weights/pickle.h"
 #include "weights/tensor_source.h"
 #include "weights/zip_archive.h"
@@ -164,6 +165,7 @@ Expected<std::string> find_folder(const std::map<std::string, ZipEntry>& entries
 
 Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
+  LA_RETURN_IF_ERROR(explain_wrong_file(*file));
   auto entries = read_zip_directory(*file);
   if (!entries.ok()) return entries.status();
   LA_ASSIGN_OR_RETURN(std::string folder, find_folder(*entries, path));

@@ -1,10 +1,16 @@
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cmath>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 
+#include "core/boundary.h"
+#include "core/json.h"
 #include "core/memory.h"
+#include "core/pending_file.h"
 #include "core/threads.h"
 
 namespace liveavatar {
@@ -91,6 +97,55 @@ TEST(ThreadPool, TouchesEveryIndexOnce) {
       for (auto& count : seen) EXPECT_EQ(count, 1);
     }
   }
+}
+
+TEST(ThreadPool, WhatABodyThrowsComesBackAndThePoolGoesOn) {
+  for (int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    for (int64_t bad : {0, 500, 999}) {
+      auto body = [&](int64_t begin, int64_t end, int) {
+        if (begin <= bad && bad < end) throw std::bad_alloc();
+      };
+      EXPECT_THROW(pool.parallel_for(1000, 3, body), std::bad_alloc);
+    }
+    std::atomic<int64_t> sum{0};
+    pool.parallel_for(100, 3, [&](int64_t begin, int64_t end, int) { sum += end - begin; });
+    EXPECT_EQ(sum, 100);
+  }
+}
+
+TEST(Boundary, ExceptionsBecomeStatus) {
+  EXPECT_EQ(contained("x", []() -> Status { throw std::bad_alloc(); }).code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(contained("x", []() -> Status { throw Failure(not_found("y")); }).message(), "y");
+  EXPECT_EQ(contained("x", []() -> Expected<int> { throw std::runtime_error("y"); }).status().message(), "x: y");
+  EXPECT_FALSE(contained("x", []() -> Status { throw 5; }).ok());
+  EXPECT_EQ(*contained("x", []() -> Expected<int> { return 5; }), 5);
+}
+
+TEST(Json, AnyBytesAreWritten) {
+  nlohmann::ordered_json json;
+  json["path"] = "/tmp/caf\xe8/\xff";
+  std::string text = json_text(json);
+  EXPECT_TRUE(nlohmann::json::accept(text)) << text;
+}
+
+TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
+  const std::string dir = ::testing::TempDir() + "pending" + std::to_string(getpid()), path = dir + "/x";
+  std::filesystem::create_directory(dir);
+  {
+    auto first = PendingFile::open(path, PendingFile::Busy::kRefuse);
+    ASSERT_TRUE(first.ok());
+    EXPECT_EQ(remove_abandoned(dir), 0);
+    EXPECT_EQ(PendingFile::open(path, PendingFile::Busy::kRefuse).status().code(), ErrorCode::kIo);
+    EXPECT_FALSE(std::filesystem::exists(path));
+    EXPECT_TRUE(first->commit().ok());
+  }
+  EXPECT_TRUE(std::filesystem::exists(path));
+  { ASSERT_TRUE(PendingFile::open(path, PendingFile::Busy::kRefuse).ok()); }  // given up
+  std::ofstream(dir + "/y" + PendingFile::kEnding) << "of a killed job";
+  EXPECT_EQ(remove_abandoned(dir), 1);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir), std::filesystem::directory_iterator()), 1);
+  std::filesystem::remove_all(dir);
 }
 
 TEST(Budget, EachTenantHasItsOwnPeakAndAChargeEndsWithItsOwner) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "media/ffmpeg.h"
+#include "media/ffmpeg_log.h"
 
 namespace liveavatar {
 
@@ -23,6 +24,7 @@ class MediaTest : public testing::Test {
     std::string pattern = testing::TempDir() + "media_XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     dir_ = pattern;
+    silence_ffmpeg_log();
   }
   void TearDown() override { std::filesystem::remove_all(dir_); }
   std::string path(const std::string& name) const { return dir_ + "/" + name; }
@@ -39,6 +41,8 @@ class MediaTest : public testing::Test {
  private:
   std::string dir_;
 };
+
+inline std::string case_file(const std::string& name) { return std::string(LA_SOURCE_DIR) + "/tests/cases/" + name; }
 
 // A word of `size` bytes, lowest first.
 inline std::string little(uint64_t value, int size) {

@@ -73,6 +73,27 @@ TEST_P(QuantisedTest, PiecesOfRowsArePackedAlike) {
   EXPECT_EQ(whole, pieces);
 }
 
+// Codes that somebody else made are held as they are, in pieces too.
+TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
+  if (!is_8bit(dtype())) GTEST_SKIP() << "blocks of 4 bits are packed from values";
+  constexpr int64_t kN = 150, kK = 77;
+  Tensor weight = operands_.normal({kN, kK});
+  std::vector<uint8_t> codes(kN * kK);
+  std::vector<float> scales(kN);
+  for (int64_t n = 0; n < kN; ++n)
+    scales[size_t(n)] = quantise_8bit(weight.f32() + n * kK, kK, dtype(), codes.data() + n * kK);
+  for (Backend* backend : {cpu_.get(), reference_.get()}) {
+    std::vector<char> want(backend->packed_linear_bytes(kN, kK, dtype())), got(want.size());
+    backend->pack_linear(weight, dtype(), want.data());
+    for (int64_t r = 0; r < kN; r += Backend::kPackRows) {
+      int64_t rows = std::min(Backend::kPackRows, kN - r);
+      backend->pack_codes(Tensor(codes.data() + r * kK, {rows, kK}, dtype()), {scales.data() + r, size_t(rows)},
+                          got.data() + backend->packed_linear_bytes(r, kK, dtype()));
+    }
+    EXPECT_EQ(got, want) << backend->name();
+  }
+}
+
 // The identity times the matrix gives it back with the format's error: so much of the rms for normal values, and never
 // more than half a step. Zeros stay zeros, whole rows of them too.
 TEST_P(QuantisedTest, TheMatrixComesBack) {

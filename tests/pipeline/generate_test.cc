@@ -57,6 +57,22 @@ TEST(Generate, DecodingAtTheEndGivesTheSameFrames) {
   EXPECT_EQ(online.rgb, offline.rgb);
 }
 
+TEST(Generate, CallbacksThatThrowOrAreEmptyAreAStatus) {
+  auto e = engine();
+  EXPECT_EQ(e->generate(mini_job(1), {}).code(), ErrorCode::kInvalidArgument);
+  Status thrown = e->generate(mini_job(1), [](const VideoBlock&) -> bool { throw std::runtime_error("disk is full"); });
+  EXPECT_EQ(thrown.code(), ErrorCode::kCancelled);
+  EXPECT_NE(thrown.message().find("on_block threw an exception: disk is full"), std::string::npos) << thrown.message();
+  Job job = mini_job(1);
+  job.on_progress = [](const Progress&) { throw 5; };
+  Status progress = e->generate(job, [](const VideoBlock&) { return true; });
+  EXPECT_NE(progress.message().find("on_progress threw"), std::string::npos) << progress.message();
+  Job odd = mini_job(1);
+  odd.prompt = "caf\xe8";
+  EXPECT_NE(run(*e, odd).status.message().find("UTF-8"), std::string::npos);
+  EXPECT_TRUE(run(*e, mini_job(1)).status.ok());  // the engine goes on
+}
+
 TEST(Generate, TheFirstGoodFrameIsHeld) {
   Result r = run(*engine(), mini_job());
   size_t frame = 64 * 64 * 3;

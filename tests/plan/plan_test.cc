@@ -69,6 +69,38 @@ TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
   expect_truth(engine_options(), job);
 }
 
+// What a solver remembers, of every block in flight.
+TEST(Plan, PredictsSolversThatRemember) {
+  for (const char* solver : {"unipc", "dpm++"}) {
+    for (const char* schedule : {"sequential", "wavefront"}) {
+      Job job = small_job();
+      job.infer_frames = 24;
+      job.sample_solver = solver;
+      job.schedule = schedule;
+      expect_truth(engine_options(), job);
+    }
+  }
+}
+
+// Several voices with masks that move, and a pose video.
+TEST(Plan, PredictsSpeakersAndPoses) {
+  const std::string goldens = kSource + "/tests/goldens/";
+  for (const char* schedule : {"sequential", "wavefront"}) {
+    Job job = small_job();
+    job.infer_frames = 24;
+    job.num_clip = 2;
+    job.schedule = schedule;
+    job.audio = goldens + "speakers/a.wav+" + goldens + "speakers/b.wav";
+    job.masks = {goldens + "speakers/masks/moving/1", goldens + "speakers/masks/moving/2"};
+    expect_truth(engine_options(), job);
+    job.pose_video = goldens + "pose/pose30.mp4";
+    expect_truth(engine_options(), job);
+    job.audio = goldens + "speakers/b.wav";
+    job.masks.clear();
+    expect_truth(engine_options("f32"), job);
+  }
+}
+
 TEST(Plan, PredictsQuantisedWeights) {
   size_t before = 0;
   for (const char* weights : {"bf16", "int8", "fp8", "q4"}) {

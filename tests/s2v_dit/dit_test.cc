@@ -54,9 +54,9 @@ class Session {
     caches_ = std::make_unique<DitCaches>(config_, geometry_, steps, 1, types, arena_);
     EXPECT_EQ(arena_.used_bytes(), measure.used_bytes());
     Arena measure_activations;
-    DitActivations(config_, geometry_, DType::kF32, measure_activations, 2);
+    DitActivations(config_, geometry_, DType::kF32, measure_activations, {.in_flight = 2});
     activation_arena_ = *Arena::allocate(budget_, Tenant::kActivations, measure_activations.used_bytes());
-    activations_ = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, 2);
+    activations_ = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, DitLoad{.in_flight = 2});
     EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
     dit_->encode_text(text, *activations_, *caches_);
@@ -332,12 +332,23 @@ TEST(DitConfig, NonsenseIsRefused) {
   auto message = [](const char* json) { return parse_dit_config(json, "config.json").status().message(); };
   const std::string rest = R"(,"num_layers":2,"ffn_dim":8)";
   EXPECT_NE(message("[]").find("not a JSON object"), std::string::npos);
-  EXPECT_NE(message("{}").find("dim must be"), std::string::npos);
+  EXPECT_NE(message("{}").find("dim is missing, it must be a whole number"), std::string::npos);
   EXPECT_NE(message((R"({"dim":96,"num_heads":5)" + rest + "}").c_str()).find("does not split"), std::string::npos);
   EXPECT_NE(message((R"({"dim":96,"num_heads":"3")" + rest + "}").c_str()).find("num_heads"), std::string::npos);
   EXPECT_NE(message((R"({"dim":96,"num_heads":3,"audio_inject_layers":[2])" + rest + "}").c_str())
                 .find("audio_inject_layers"),
             std::string::npos);
+  // A value of another type is never left out or taken for something else.
+  for (const char* wrong :
+       {R"("eps":"x")", R"("eps":-1)", R"("eps":null)", R"("audio_inject_layers":5)",
+        R"("audio_inject_layers":{"a":1})", R"("audio_inject_layers":["0"])",
+        R"("audio_inject_layers":[18446744073709551615])", R"("text_len":64.5)", R"("text_len":true)",
+        R"("freq_dim":-2)", R"("in_dim":[16])", R"("audio_dim":18446744073709551615)"}) {
+    const std::string entry = wrong;
+    std::string said = message((R"({"dim":96,"num_heads":3,)" + entry + rest + "}").c_str());
+    EXPECT_NE(said.find(entry.substr(1, entry.find(':') - 2)), std::string::npos) << wrong << said;
+    EXPECT_NE(said.find("must be"), std::string::npos) << wrong << said;
+  }
 }
 
 }  // namespace

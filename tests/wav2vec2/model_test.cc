@@ -113,7 +113,17 @@ TEST_F(Wav2Vec2Folder, ErrorsNameTheFile) {
   std::ofstream(dir_ / "config.json") << "not json";
   EXPECT_NE(error().find("not a JSON object"), std::string::npos) << error();
   config("\"hidden_size\"", "\"hidden_sizes\"");
-  EXPECT_NE(error().find("missing or absurd"), std::string::npos) << error();
+  EXPECT_NE(error().find("hidden_size is missing"), std::string::npos) << error();
+  for (const char* wrong :
+       {"\"feat_extract_norm\": 5,", "\"do_stable_layer_norm\": 1,", "\"layer_norm_eps\": \"x\",",
+        "\"layer_norm_eps\": 0,", "\"conv_kernel\": 10,", "\"conv_dim\": [32, \"x\"],",
+        "\"num_conv_pos_embeddings\": 1e30,", "\"num_conv_pos_embeddings\": 18446744073709551615,"}) {
+    const std::string entry = wrong, key = entry.substr(0, entry.find(':'));
+    std::ofstream(dir_ / "config.json") << "{" << entry << R"("hidden_size": 8, "num_hidden_layers": 1,
+      "num_attention_heads": 1, "intermediate_size": 8})";
+    EXPECT_NE(error().find(key.substr(1, key.size() - 2)), std::string::npos) << wrong << error();
+    EXPECT_NE(error().find("must be"), std::string::npos) << wrong << error();
+  }
   config("\"do_stable_layer_norm\": true", "\"do_stable_layer_norm\": false");
   EXPECT_NE(error().find("not the large kind"), std::string::npos) << error();
   config("{", "{");

@@ -228,8 +228,8 @@ TEST_F(GgufTest, EveryLieIsNamed) {
   };
   std::string file = good(GgufWriter()).file();
   ASSERT_TRUE(open_gguf(write(file)).ok());
-  EXPECT_NE(error_of("<html>no model, but long enough</html>").find("not a GGUF file"), std::string::npos);
-  EXPECT_NE(error_of("").find("truncated"), std::string::npos);
+  EXPECT_NE(error_of("<html>no model, but long enough</html>").find("a web page"), std::string::npos);
+  EXPECT_NE(error_of("").find("the file is empty"), std::string::npos);
   for (size_t cut = 4; cut < file.size(); cut += 3) error_of(file.substr(0, cut));
   EXPECT_NE(error_of(file.substr(0, file.size() - 1)).find("truncated"), std::string::npos);
   EXPECT_NE(error_of(good(GgufWriter("llama")).file()).find("\"llama\", wanted \"wan\""), std::string::npos);

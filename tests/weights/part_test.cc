@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "gguf_writer.h"
+#include "weights/loader.h"
 
 namespace liveavatar {
 namespace {
@@ -103,6 +105,31 @@ TEST_F(PartTest, CodesComeOutAsTheyLieInTheFile) {
   ASSERT_TRUE((*part)->read_part(name, {2, 2}, values).ok());
   EXPECT_EQ(values[0], 6.0f);
   EXPECT_EQ(values[1], 8.0f);
+}
+
+// Packed for the same type, codes and scales are not decoded and rounded anew: 3 is not made 127.
+TEST_F(PartTest, CodesStayInAModelOfTheirType) {
+  const std::string name = "blocks.0.self_attn.q";
+  std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
+                       R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},)"
+                       R"("blocks.0.self_attn.q.bias":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})";
+  auto backend = *make_backend("cpu", {.threads = 1});
+  for (bool with_low : {false, true}) {  // -128 is beyond the kernels' codes: those rows are rounded anew
+    std::string codes = {1, 3, static_cast<char>(with_low ? -128 : -5), 4};
+    auto part = *open_part(write_safetensors("x.safetensors", header, codes + floats({0.5f, 0, 0})), Part::kVideoModel);
+    Budget budget;
+    WeightLoader loader(*part, *backend, budget, Tenant::kWeights, {DType::kF32, DType::kI8});
+    LinearWeight w = loader.large_linear(name, 2, 2);
+    ASSERT_TRUE(loader.status().ok()) << loader.status().message();
+    std::vector<char> want(backend->packed_linear_bytes(2, 2, DType::kI8));
+    std::vector<float> scales{0.5f, 0.5f}, values{0.5f, 1.5f, -64.0f, 2.0f};
+    if (with_low) {
+      backend->pack_linear(Tensor(values.data(), {2, 2}, DType::kF32), DType::kI8, want.data());
+    } else {
+      backend->pack_codes(Tensor(codes.data(), {2, 2}, DType::kI8), scales, want.data());
+    }
+    EXPECT_EQ(std::memcmp(want.data(), w.data, want.size()), 0) << with_low;
+  }
 }
 
 TEST_F(PartTest, AnotherPartsFileIsNamed) {

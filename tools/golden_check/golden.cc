@@ -1,5 +1,6 @@
 #include "golden.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <stdexcept>
@@ -23,7 +24,7 @@ struct Limits {
   double max, rms;  // of max|want| and rms(want); infinite: no limit
 };
 
-Limits limits_for(const Golden& golden, const std::string& name) {
+Limits limits_for(const Golden& golden, const std::string& name, std::optional<double> bf16_rms) {
   const double none = INFINITY;
   const char* dtype = golden.dtype == DType::kBF16 ? "bf16" : "f32";
   const nlohmann::json& json = golden.json;
@@ -35,6 +36,7 @@ Limits limits_for(const Golden& golden, const std::string& name) {
     const nlohmann::json& theirs = json["bf16"][name];
     return {2.5 * theirs.at("max").get<double>(), 1.5 * theirs.at("rms").get<double>()};
   }
+  if (golden.dtype == DType::kBF16 && bf16_rms) return {none, *bf16_rms};
   return {1e-4, none};
 }
 
@@ -50,6 +52,17 @@ std::vector<char> raw(const Golden& golden, const std::string& name, TensorInfo&
 }
 
 }  // namespace
+
+std::string Golden::voices(const std::string& audio) const {
+  std::string joined;
+  for (size_t begin = 0; begin <= audio.size();) {
+    size_t end = std::min(audio.find('+', begin), audio.size());
+    if (!joined.empty()) joined += '+';
+    joined += path(audio.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return joined;
+}
 
 std::vector<float> Golden::f32(const std::string& name) const {
   TensorInfo info;
@@ -96,7 +109,8 @@ void Golden::compare(const std::string& name, const Tensor& got) const {
   compare(name, values);
 }
 
-void Golden::compare_values(const std::string& name, std::span<const float> got, std::span<const float> want) const {
+void Golden::compare_values(const std::string& name, std::span<const float> got, std::span<const float> want,
+                            std::optional<double> bf16_rms) const {
   if (got.size() != want.size()) {
     report->line(false, name, "has " + std::to_string(got.size()) + " elements, wanted " + std::to_string(want.size()));
     return;
@@ -113,12 +127,16 @@ void Golden::compare_values(const std::string& name, std::span<const float> got,
   }
   double max = largest > 0 ? worst / largest : worst;
   double rms = want_squares > 0 ? std::sqrt(error_squares / want_squares) : std::sqrt(error_squares);
-  Limits limits = limits_for(*this, name);
+  Limits limits = limits_for(*this, name, bf16_rms);
   char text[160];
   std::snprintf(text, sizeof(text), "max %.2e of %.2e  rms %.2e of %.2e%s", max, limits.max, rms, limits.rms,
                 finite ? "" : "  NOT FINITE");
   if (!finite) return report->line(false, name, text);
   report->figure(max <= limits.max && rms <= limits.rms, name, text);
+}
+
+void Golden::compare_model(const std::string& name, std::span<const float> got, double bf16_rms) const {
+  compare_values(name, got, f32(name), bf16_rms);
 }
 
 void Golden::exact(const std::string& name, bool equal, const std::string& detail) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ struct Golden {
   const nlohmann::json& config() const { return json.at("config"); }
   std::string path(const std::string& file) const { return dir + "/" + file; }
 
+  // "a.wav+b.wav" of this folder, as Job::audio.
+  std::string voices(const std::string& audio) const;
+
   // Inputs from io.safetensors. Missing names end the folder with a failure (they throw std::runtime_error, caught by
   // main).
   std::vector<float> f32(const std::string& name) const;
@@ -58,12 +62,19 @@ struct Golden {
   void compare(const std::string& name, std::span<const float> got) const;
   void compare(const std::string& name, const Tensor& got) const;  // f32 or bf16, contiguous
   // As compare, for one row range or a differently named want.
-  void compare_values(const std::string& name, std::span<const float> got, std::span<const float> want) const;
+  void compare_values(const std::string& name, std::span<const float> got, std::span<const float> want,
+                      std::optional<double> bf16_rms = {}) const;
+  // As compare, of a model's output: where the folder states nothing for bf16, the golden `generate`'s limit holds for
+  // the same quantity.
+  void compare_model(const std::string& name, std::span<const float> got, double bf16_rms) const;
   // Exact things: ids, sizes, texts.
   void exact(const std::string& name, bool equal, const std::string& detail = "") const;
   // A Status that should be ok; false (and a failure line) if it is not.
   bool ok(const std::string& name, const Status& status) const;
 };
+
+// As the golden `generate` states them for bf16.
+constexpr double kAudioFeaturesRms = 0.05, kPoseLatentsRms = 0.03;
 
 using KindFunction = void (*)(const Golden&);
 
@@ -79,5 +90,8 @@ void check_lora(const Golden&);
 void check_s2v_dit(const Golden&);
 void check_generate(const Golden&);
 void check_checkpoint_files(const Golden&);
+void check_solvers(const Golden&);
+void check_speakers(const Golden&);
+void check_pose(const Golden&);
 
 }  // namespace liveavatar::golden

@@ -5,7 +5,9 @@
 
 #include "golden.h"
 #include "models/wan_vae/still.h"
+#include "pipeline/actor_masks.h"
 #include "pipeline/clip_loop.h"
+#include "pipeline/speakers.h"
 
 namespace liveavatar::golden {
 namespace {
@@ -14,7 +16,7 @@ namespace {
 struct Seen {
   std::vector<int32_t> ids;
   std::map<std::string, std::vector<float>> tensors;
-  std::vector<std::vector<float>> audio, latents, frames;  // a block each
+  std::vector<std::vector<float>> audio, latents, poses, frames;  // a block each
 };
 
 std::vector<float> copy(const Tensor& t) { return {t.f32(), t.f32() + t.elements()}; }
@@ -30,6 +32,9 @@ std::vector<float> join(const std::vector<std::vector<float>>& blocks, int64_t o
   }
   return all;
 }
+
+// All dimensions but the last.
+int64_t rows_of(const Shape& shape) { return shape.elements() / shape[shape.rank() - 1]; }
 
 // The golden's frames [3, n, H, W] at frame_index; pieces are [4, H, W, 3], and the first three frames are not shown.
 std::vector<float> pick_frames(const Golden& golden, const Seen& seen, const std::string& index, int64_t pixels) {
@@ -58,6 +63,8 @@ RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen,
     std::string text = name;
     if (text == "audio_features") {
       seen.audio.push_back(copy(value));
+    } else if (text == "pose_latents") {
+      seen.poses.push_back(copy(value));
     } else if (text == "frames") {
       seen.frames.push_back(copy(value));
     } else {
@@ -80,6 +87,30 @@ std::vector<float> motion_latents(Models& models, const Job& job) {
   return copy(latents->tensor);
 }
 
+// [actors, 12, rows, columns] of a clip; every block was given the first three of the twelve.
+void check_actor_masks(const Golden& golden, const Job& job, const std::string& name, Seen& seen) {
+  Shape shape = golden.shape(name);
+  TokenGrid grid{shape[1], shape[2], shape[3]};
+  auto pictures = find_masks(job.masks, static_cast<size_t>(shape[0]));
+  if (!golden.ok(name, pictures.status())) return;
+  std::vector<TokenMask> actors;
+  for (const MaskPictures& actor : *pictures) {
+    auto tokens = stretched_tokens(actor, grid);
+    if (!golden.ok(name, tokens.status())) return;
+    actors.push_back(*tokens);
+  }
+  assign_tokens(actors);
+  for (TokenMask& mask : actors) widen(mask, grid);
+  std::vector<int32_t> all;
+  std::vector<float> first;
+  for (const TokenMask& mask : exclude_others(actors)) {
+    all.insert(all.end(), mask.begin(), mask.end());
+    first.insert(first.end(), mask.begin(), mask.begin() + kBlockLatents * grid.rows * grid.columns);
+  }
+  golden.exact(name, all == golden.i32(name));
+  golden.exact(name + " of blocks", first == seen.tensors["actor_masks"]);
+}
+
 void check_call(const Golden& golden, const nlohmann::json& call) {
   const auto& args = call.at("args");
   const auto& out = call.at("out");
@@ -97,13 +128,19 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   if (!golden.ok("load", models.status())) return;
   Job job;
   job.image = golden.path(args.at("image"));
-  job.audio = golden.path(args.at("audio"));
+  job.audio = golden.voices(args.at("audio"));
+  for (const std::string mask : args.value("masks", nlohmann::json::array())) job.masks.push_back(golden.path(mask));
+  job.original_speakers = true;
+  if (args.contains("pose_video")) job.pose_video = golden.path(args.at("pose_video"));
+  job.original_pose = true;
   job.prompt = args.at("prompt");
   job.size = args.at("size");
   job.fit = Fit::kOriginal;
   job.num_clip = args.at("num_clip");
   job.infer_frames = args.at("infer_frames");
   job.sample_steps = args.at("sample_steps");
+  job.sample_solver = args.value("sample_solver", job.sample_solver);
+  job.sample_shift = args.value("sample_shift", job.sample_shift);
   Seen seen;
   std::vector<float> noise;
   RunHooks hooks = hooks_for(golden, call, seen, noise);
@@ -123,9 +160,11 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   golden.compare(out.at("context"), seen.tensors["context"]);
   golden.compare(out.at("ref_latent"), seen.tensors["ref_latent"]);
   golden.compare(out.at("motion_latents"), motion_latents(**models, job));
-  Shape features = golden.shape(out.at("audio_features"));
-  golden.compare(out.at("audio_features"), join(seen.audio, features[0] * features[1]));
+  golden.compare(out.at("audio_features"), join(seen.audio, rows_of(golden.shape(out.at("audio_features")))));
   golden.compare(out.at("latents"), join(seen.latents, (*models)->dit->config().channels));
+  if (out.contains("pose_latents"))
+    golden.compare(out.at("pose_latents"), join(seen.poses, (*models)->dit->config().channels));
+  if (out.contains("actor_masks")) check_actor_masks(golden, job, out.at("actor_masks"), seen);
   golden.compare(out.at("frames"), pick_frames(golden, seen, out.at("frame_index"), pixels));
 }
 

@@ -41,10 +41,10 @@ void open(Session& s) {
   s.geometry.latent_width = g.json.at("latent_size")[1];
   Arena measure;
   DitCaches(s.config, s.geometry, kSteps, kActors, s.types, measure);
-  DitActivations(s.config, s.geometry, g.dtype, measure);
+  DitActivations(s.config, s.geometry, g.dtype, measure, {.actors = kActors});
   s.arena = must(Arena::allocate(*g.budget, Tenant::kKvCache, measure.used_bytes()));
   s.caches = std::make_unique<DitCaches>(s.config, s.geometry, kSteps, kActors, s.types, s.arena);
-  s.activations = std::make_unique<DitActivations>(s.config, s.geometry, g.dtype, s.arena);
+  s.activations = std::make_unique<DitActivations>(s.config, s.geometry, g.dtype, s.arena, DitLoad{.actors = kActors});
   Shape shape{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   s.velocity = must(OwnedTensor::allocate(*g.budget, Tenant::kActivations, shape, DType::kF32));
 }
@@ -111,7 +111,6 @@ void forward(Session& s, const nlohmann::json& call) {
   }
   if (in.contains("mask")) mask = s.golden.tensor(in.at("mask"));
   if (in.contains("pose")) pose = s.golden.tensor(in.at("pose"));
-  s.dit->set_actor_masks(mask.tensor, *s.caches);
   BlockInputs inputs;
   inputs.latents = latents.tensor;
   inputs.timestep = args.at("timestep");
@@ -119,6 +118,7 @@ void forward(Session& s, const nlohmann::json& call) {
   inputs.start_latent = args.at("start_latent");
   inputs.relative_dist = args.at("relative_dist");
   inputs.pose = pose.tensor;
+  inputs.actor_masks = mask.tensor;
   s.dit->forward(s.geometry, inputs, *s.activations, *s.caches, s.velocity.tensor);
   s.golden.compare(call.at("out").at("velocity"), s.velocity.tensor);
   compare_debug(s, call);

@@ -19,7 +19,10 @@ const std::map<std::string, KindFunction>& kinds() {
                                                             {"lora", check_lora},
                                                             {"s2v_dit", check_s2v_dit},
                                                             {"generate", check_generate},
-                                                            {"checkpoint_files", check_checkpoint_files}};
+                                                            {"checkpoint_files", check_checkpoint_files},
+                                                            {"solvers", check_solvers},
+                                                            {"speakers", check_speakers},
+                                                            {"pose", check_pose}};
   return table;
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "backend/cpu/attention_tiles.h"
+#include "core/boundary.h"
 #include "core/rounding.h"
 
 namespace liveavatar::cpu {
@@ -147,8 +148,7 @@ int64_t CpuBackend::heads_at_once(int64_t heads) const {
 }
 
 void CpuBackend::have_packed(size_t bytes) {
-  Status grown = grow(packed_, bytes, outside_);
-  LA_CHECK(grown.ok());
+  if (Status grown = grow(packed_, bytes, outside_); !grown.ok()) throw Failure(grown);
 }
 
 Status CpuBackend::reserve(const LargestOps& largest) {

@@ -30,6 +30,12 @@ void CpuBackend::pack_linear(const Tensor& weight, DType dtype, void* target) co
     for (int64_t i = begin; i < end; ++i) pack_panel(kernels_, weight, shape, i, target);
   });
 }
+void CpuBackend::pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const {
+  const PanelShape shape{kernels_.columns, codes.dtype, 1, codes.dim(1), codes.dim(0), 1};
+  pool_.parallel_for(shape.panels(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) pack_panel_codes(codes, scales, shape, i, target);
+  });
+}
 size_t CpuBackend::packed_conv_bytes(const ConvWeight& shape) const {
   return panel_shape(shape, kernels_.columns).bytes();
 }

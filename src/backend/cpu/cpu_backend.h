@@ -36,6 +36,7 @@ class CpuBackend : public Backend {
   std::string packing() const override;
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override;
+  void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const override;
   size_t packed_conv_bytes(const ConvWeight& shape) const override;
   void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override;
 
@@ -139,9 +140,9 @@ class CpuBackend : public Backend {
 
   IsaChoice isa_;
   const Kernels& kernels_;
-  bool int8_products_;  // and the CPU can
+  bool int8_products_;       // and the CPU can
   mutable ThreadPool pool_;  // packs, too
-  Budget outside_;  // for ops that nobody reserved for, and backends without a budget
+  Budget outside_;           // for ops that nobody reserved for, and backends without a budget
   Budget& budget_;
   Scratch scratch_;
   Buffer packed_;  // attention: keys and values of the heads in work; a linear layer's rows

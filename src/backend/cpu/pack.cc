@@ -10,12 +10,16 @@ namespace liveavatar::cpu {
 namespace {
 
 // One row of a panel; `column` is its place in it.
-void pack_row_8bit(const PanelShape& s, const float* values, int64_t column, std::byte* panel) {
+void place_codes(const PanelShape& s, const uint8_t* row, float scale, int64_t column, std::byte* panel) {
   std::byte* codes = panel + s.scale_bytes() + column;
+  std::memcpy(panel + static_cast<size_t>(column) * sizeof(float), &scale, sizeof(scale));
+  for (int64_t k = 0; k < s.k; ++k) codes[k * s.columns] = static_cast<std::byte>(row[k]);
+}
+
+void pack_row_8bit(const PanelShape& s, const float* values, int64_t column, std::byte* panel) {
   std::vector<uint8_t> row(static_cast<size_t>(s.k));
   float scale = quantise_8bit(values, s.k, s.dtype, row.data());
-  std::memcpy(panel + static_cast<size_t>(column) * sizeof(float), &scale, sizeof(scale));
-  for (int64_t k = 0; k < s.k; ++k) codes[k * s.columns] = static_cast<std::byte>(row[static_cast<size_t>(k)]);
+  place_codes(s, row.data(), scale, column, panel);
 }
 
 void pack_row_q4(const PanelShape& s, const float* values, int64_t column, std::byte* panel) {
@@ -77,6 +81,17 @@ void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& 
   if (!is_quantised(s.dtype)) return pack_floats(kernels, rows, s, to);
   std::memset(to, 0, s.panel_bytes());  // of columns behind the last all scales are zero
   pack_quantised(rows, s, to);
+}
+
+void pack_panel_codes(const Tensor& codes, std::span<const float> scales, const PanelShape& s, int64_t panel,
+                      void* target) {
+  int64_t first = panel * s.columns, rows = std::min<int64_t>(s.columns, s.n - first);
+  std::byte* to = static_cast<std::byte*>(target) + static_cast<size_t>(panel) * s.panel_bytes();
+  std::memset(to, 0, s.panel_bytes());
+  for (int64_t i = 0; i < rows; ++i) {
+    const auto* row = static_cast<const uint8_t*>(codes.data) + (first + i) * s.k;
+    place_codes(s, row, scales[static_cast<size_t>(first + i)], i, to);
+  }
 }
 
 void pack_conv(const Tensor& weight, const PanelShape& s, void* target) {

@@ -8,6 +8,8 @@
 //   q4:     for 32 k: scales bf16 [columns], then [16][columns] bytes, the even k in the low half
 #pragma once
 
+#include <span>
+
 #include "backend/cpu/kernels.h"
 #include "core/quantise.h"
 #include "core/rounding.h"
@@ -46,5 +48,8 @@ void pack_conv(const Tensor& weight, const PanelShape& shape, void* target);
 
 // One panel of a linear weight, [n][k], f32 or bf16.
 void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& shape, int64_t panel, void* target);
+// One panel of rows that are 8-bit codes already, [n][k], with a scale for each row.
+void pack_panel_codes(const Tensor& codes, std::span<const float> scales, const PanelShape& shape, int64_t panel,
+                      void* target);
 
 }  // namespace liveavatar::cpu

@@ -1,5 +1,6 @@
 #include "backend/cpu/scratch.h"
 
+#include "core/boundary.h"
 #include "core/rounding.h"
 
 namespace liveavatar::cpu {
@@ -42,8 +43,7 @@ Status Scratch::reserve(const ScratchSizes& sizes, Budget& budget) {
 }
 
 void Scratch::lay_out(const ScratchSizes& sizes, Budget& outside) {
-  Status grown = reserve(sizes, outside);
-  LA_CHECK(grown.ok());
+  if (Status grown = reserve(sizes, outside); !grown.ok()) throw Failure(grown);
   sizes_ = sizes;
   common_.base_ = memory_.data();
   std::byte* at = memory_.data() + place(sizes, kFirstCommon, kPieces, offsets_);

@@ -76,7 +76,8 @@ class Scratch {
   explicit Scratch(int threads);
   // Room for ops of these sizes, charged to Tenant::kRuntime of the budget.
   Status reserve(const ScratchSizes& sizes, Budget& budget);
-  // An op begins: what the last one left is lost. Without room enough memory comes from `outside`.
+  // An op begins: what the last one left is lost. Without room enough memory comes from `outside`; throws Failure
+  // where there is none.
   void lay_out(const ScratchSizes& sizes, Budget& outside);
   ThreadScratch& of(int thread) { return threads_[static_cast<size_t>(thread)]; }
   const PieceSet& common() const { return common_; }

@@ -41,6 +41,15 @@ void pack_quantised(const Tensor& weight, DType dtype, void* target) {
   }
 }
 
+void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) {
+  int64_t k = codes.dim(1);
+  for (int64_t n = 0; n < codes.dim(0); ++n) {
+    std::byte* row = static_cast<std::byte*>(target) + static_cast<size_t>(n) * quantised_row_bytes(k, codes.dtype);
+    std::memcpy(row, &scales[static_cast<size_t>(n)], sizeof(float));
+    std::memcpy(row + sizeof(float), static_cast<const std::byte*>(codes.data) + n * k, static_cast<size_t>(k));
+  }
+}
+
 float quantised_value(const void* packed, DType dtype, int64_t row, int64_t k, int64_t columns) {
   const std::byte* at =
       static_cast<const std::byte*>(packed) + static_cast<size_t>(row) * quantised_row_bytes(columns, dtype);

@@ -78,6 +78,9 @@ class ReferenceBackend : public Backend {
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override {
     is_quantised(dtype) ? reference::pack_quantised(weight, dtype, target) : pack(weight, dtype, target);
   }
+  void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const override {
+    reference::pack_codes(codes, scales, target);
+  }
   size_t packed_conv_bytes(const ConvWeight& s) const override {
     return static_cast<size_t>(s.out_channels * (s.in_channels / s.groups) * s.kernel[0] * s.kernel[1] * s.kernel[2]) *
            dtype_bytes(s.dtype);

@@ -103,14 +103,12 @@ void S2vDit::project_sound(const Pass& p, const DitPageWeights& w, AudioTokens& 
   tokens.ready[j] = true;
 }
 
-void S2vDit::set_actor_masks(const Tensor& masks, DitCaches& caches) {
-  caches.masked = !masks.empty();
-  if (masks.empty() || caches.actor_masks.empty()) return;
-  LA_CHECK(masks.elements() * config_.dim == caches.actor_masks.elements());
-  for (int64_t i = 0; i < masks.elements(); ++i) {
-    float* row = caches.actor_masks.f32() + i * config_.dim;
-    std::fill(row, row + config_.dim, masks.f32()[i]);
-  }
+// An actor's mask, one value a token, as a gate of whole rows.
+Tensor S2vDit::actor_gate(const Tensor& mask, DitActivations& a) {
+  LA_CHECK(mask.elements() * config_.dim == a.actor_gate.elements());
+  for (int64_t i = 0; i < mask.elements(); ++i)
+    std::fill_n(a.actor_gate.f32() + i * config_.dim, config_.dim, mask.f32()[i]);
+  return a.actor_gate;
 }
 
 }  // namespace liveavatar

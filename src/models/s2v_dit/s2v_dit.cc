@@ -332,8 +332,8 @@ void S2vDit::inject_audio(const Pass& p, const DitPageWeights& w, DitFlight& fli
     observe_product("audio_injector", j, "", attended, w.attention.o, q);
     // Every actor reads the same x, so with several the sum is built aside.
     Epilogue epilogue;
-    if (many && p.caches.masked)
-      epilogue.gate = p.caches.actor_masks.slice(int64_t(actor), 1).reshape({tokens, config_.dim});
+    if (many && !flight.in.actor_masks.empty())
+      epilogue.gate = actor_gate(flight.in.actor_masks.slice(int64_t(actor), 1), a);
     if (!many || actor > 0) epilogue.residual = many ? a.injected : x;
     ops::linear(backend_, attended, w.attention.o, many ? a.injected : x, epilogue);
   }

@@ -45,8 +45,6 @@ class S2vDit {
   // Tokens of a block's sound for one actor: features [layers, audio_dim, 12] f32.
   void encode_audio(const Tensor& features, int64_t actor, DitActivations& a, DitCaches& caches);
   void encode_audio(const Tensor& features, DitActivations& a, AudioTokens& tokens);
-  // Where each actor is: masks [actors, 3, h, w] f32; empty: everywhere.
-  void set_actor_masks(const Tensor& masks, DitCaches& caches);
   // Fills the sink: reference [16, 1, H, W], motion [16, 19, H, W] f32. The rings stay. Uses flight 0.
   void prefill(const DitGeometry& g, const Tensor& reference, const Tensor& motion, DitActivations& a,
                DitCaches& caches);
@@ -95,6 +93,7 @@ class S2vDit {
   void inject_audio(const Pass& p, const DitPageWeights& w, DitFlight& flight);
   void modulation(const Pass& p, const DitFlight& flight);
   void project_text(const Pass& p, const DitAttentionWeights& w);
+  Tensor actor_gate(const Tensor& mask, DitActivations& a);
   void project_sound(const Pass& p, const DitPageWeights& w, AudioTokens& tokens);
   KeyValues turned_sink(const KeyValues& cond, const DitFlight& flight, DitActivations& a);
   void keep(const Tensor& x, const Tensor& cache, const Tensor& scale);

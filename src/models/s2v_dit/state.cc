@@ -38,7 +38,6 @@ DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, in
       text_ready(static_cast<size_t>(c.layers), false) {
   put_rings(std::make_unique<ResidentRings>(RingShape{c, g, steps, types.kv}, arena), steps);
   for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, types.values, arena);
-  if (actor_count > 1) actor_masks = arena.tensor({actor_count, g.block_tokens(), c.dim}, DType::kF32);
 }
 
 void DitCaches::put_rings(std::unique_ptr<Rings> others, int64_t steps) {
@@ -67,8 +66,8 @@ DitFlight::DitFlight(const DitConfig& c, const DitGeometry& g, Arena& arena) {
   time_projected = arena.tensor({6, c.dim}, DType::kF32);
 }
 
-DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena, int64_t in_flight) {
-  for (int64_t i = 0; i < in_flight; ++i) flights.emplace_back(c, g, arena);
+DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena, DitLoad load) {
+  for (int64_t i = 0; i < load.in_flight; ++i) flights.emplace_back(c, g, arena);
   int64_t tokens = std::max(g.block_tokens(), g.cond_tokens()), block = g.block_tokens();
   y = arena.tensor({tokens, c.dim}, dtype);
   q = arena.tensor({tokens, c.dim}, dtype);
@@ -81,6 +80,7 @@ DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType d
   patches = arena.tensor({widest, c.channels}, DType::kF32);
   cond_k = arena.tensor({g.cond_tokens(), c.dim}, dtype);
   injected = arena.tensor({block, c.dim}, DType::kF32);
+  if (load.actors > 1) actor_gate = arena.tensor({block, c.dim}, DType::kF32);
   zero_pose = arena.tensor({c.channels, g.block_latents, g.latent_height, g.latent_width}, DType::kF32);
   sinusoid = arena.tensor({1, c.freq_dim}, DType::kF32);
   time_hidden = arena.tensor({1, c.dim}, DType::kF32);

@@ -37,8 +37,6 @@ struct DitCaches {
   std::unique_ptr<Rings> rings;         // noisy tokens of every denoising step
   std::vector<int64_t> filled_latents;  // a step each: its rings are valid from the first latent's place to here
   std::vector<AudioTokens> actors;
-  Tensor actor_masks;  // f32 [actors, block tokens, D], used with several actors
-  bool masked = false;
   // With rings in memory; steps = 0: somebody puts others there.
   DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count,
             const DitTypes& types, Arena& arena);
@@ -55,6 +53,13 @@ struct BlockInputs {
   Tensor pose;  // optional [16, 3, H, W]
   // The block's sound, an actor each; empty: that of the caches. Blocks in flight together bring their own.
   std::span<AudioTokens> sound;
+  // With several actors: [actors, 3, h, w], one value a token, the share of each actor's sound; empty: all of it.
+  Tensor actor_masks;
+};
+
+// What runs together: forwards in flight, and actors in each.
+struct DitLoad {
+  int64_t in_flight = 1, actors = 1;
 };
 
 // What a forward keeps from layer to layer. T = the larger of block and cond tokens.
@@ -77,6 +82,7 @@ struct DitActivations {
   Tensor patches;                          // f32 [T, widest patch]
   Tensor cond_k;                           // [cond tokens, D], cond keys after RoPE
   Tensor injected;                         // f32 [block tokens, D], sum over actors
+  Tensor actor_gate;                       // f32 [block tokens, D], an actor's mask; with several actors
   Tensor zero_pose;                        // f32 [C, 3, H, W]
   Tensor sinusoid, time_hidden, time_act;  // f32 [1, freq], [1, D] x 2
   Tensor modulation;                       // f32 [6, D]
@@ -86,8 +92,7 @@ struct DitActivations {
   // Audio encoder, f32; 85 columns in, 43, then 22 latent frames out; two rows of replicate padding in front of each.
   Tensor audio_mix, audio_1, audio_2, audio_3;
   Tensor audio_global;  // [3, D]
-  DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena,
-                 int64_t in_flight = 1);
+  DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena, DitLoad load = {});
 };
 
 // The largest of a forward: attention over all of a ring and the sink, or over the prompt; the FFN.

@@ -4,11 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <limits>
 
+#include "core/json.h"
 #include "models/umt5/clean_text.h"
 #include "models/umt5/spiece_model.h"
+#include "weights/file_kind.h"
 
 namespace liveavatar {
 namespace {
@@ -29,6 +30,8 @@ class SentencePieceTokenizer : public Tokenizer {
     const std::string model = folder ? path + "/spiece.model" : path;
     if (folder && !std::filesystem::is_regular_file(model, ignored))
       return not_found(model + ": missing; the checkpoint's tokenizer folder is incomplete");
+    LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(model));
+    LA_RETURN_IF_ERROR(explain_wrong_file(*file));
     LA_ASSIGN_OR_RETURN(std::string bytes, read_spiece_model(model));
     try {
       if (auto status = pieces_.LoadFromSerializedProto(bytes); !status.ok())
@@ -67,17 +70,29 @@ class SentencePieceTokenizer : public Tokenizer {
 
  private:
   Status read_json(const std::string& path) {
-    std::ifstream file(path);
-    if (!file) {
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) {
       add_defaults();
       return {};
     }
-    nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-    if (!json.is_object() || !json.contains("model") || !json["model"].is_object())
-      return corrupt(path + ": not a tokenizer.json");
-    byte_fallback_ = json["model"].value("byte_fallback", false);
-    for (const auto& token : json.value("added_tokens", nlohmann::json::array())) {
-      add(token.at("content"), token.at("id"));
+    LA_ASSIGN_OR_RETURN(nlohmann::json json, read_json_file(path));
+    JsonReader read(json, path);
+    LA_RETURN_IF_ERROR(read.status());
+    if (!json.contains("model") || !json["model"].is_object()) read.fail("not a tokenizer.json (no model)");
+    LA_RETURN_IF_ERROR(read.status());
+    JsonReader model(json["model"], path + ": model");
+    byte_fallback_ = model.flag("byte_fallback", false);
+    LA_RETURN_IF_ERROR(model.status());
+    const nlohmann::json none = nlohmann::json::array();
+    const nlohmann::json& tokens = json.contains("added_tokens") ? json["added_tokens"] : none;
+    if (!tokens.is_array()) read.fail("added_tokens is " + json_kind(tokens) + ", it must be a list");
+    LA_RETURN_IF_ERROR(read.status());
+    for (const auto& token : tokens) {
+      JsonReader item(token, path + ": added_tokens");
+      int64_t id = item.number("id", 0, std::numeric_limits<int32_t>::max());
+      if (!item.has("content")) item.fail("a token has no content");
+      add(item.text("content", ""), static_cast<int32_t>(id));
+      LA_RETURN_IF_ERROR(item.status());
     }
     return {};
   }

@@ -2,10 +2,11 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <vector>
 
+#include "core/json.h"
 #include "models/wav2vec2/wav2vec2.h"
+#include "weights/file_kind.h"
 #include "weights/part.h"
 
 namespace liveavatar {
@@ -40,16 +41,17 @@ Wav2Vec2LayerWeights load_layer(WeightLoader& loader, const Wav2Vec2Config& c, c
   return w;
 }
 
-Status check_extractor(const nlohmann::json& json, const std::string& path) {
+// The seven layers of the large models, with layer norms.
+void check_extractor(JsonReader& read) {
   auto same = [&](const char* key, const std::array<int64_t, 7>& want) {
-    return !json.contains(key) || json[key] == nlohmann::json(std::vector<int64_t>(want.begin(), want.end()));
+    std::vector<int64_t> have = read.numbers(key, 1, 1024);
+    return !read.has(key) || std::equal(have.begin(), have.end(), want.begin(), want.end());
   };
-  if (!same("conv_kernel", kExtractorKernels) || !same("conv_stride", kExtractorStrides))
-    return wrong(path, "another feature extractor than wav2vec2's seven layers");
-  if (json.value("feat_extract_norm", std::string("layer")) != "layer" || !json.value("do_stable_layer_norm", true)) {
-    return wrong(path, "not the large kind (feat_extract_norm layer, do_stable_layer_norm true)");
-  }
-  return {};
+  bool kernels = same("conv_kernel", kExtractorKernels), strides = same("conv_stride", kExtractorStrides);
+  if (!kernels || !strides) read.fail("another feature extractor than wav2vec2's seven layers");
+  bool layer_norm = read.text("feat_extract_norm", "layer") == "layer",
+       stable = read.flag("do_stable_layer_norm", true);
+  if (!layer_norm || !stable) read.fail("not the large kind (feat_extract_norm layer, do_stable_layer_norm true)");
 }
 
 }  // namespace
@@ -95,31 +97,23 @@ Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& c, WeightL
 
 Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir) {
   const std::string path = dir + "/config.json";
-  std::ifstream file(path);
-  if (!file) return not_found(path + ": cannot be read");
-  nlohmann::json json = nlohmann::json::parse(file, nullptr, false);
-  if (!json.is_object()) return wrong(path, "not a JSON object");
-  LA_RETURN_IF_ERROR(check_extractor(json, path));
-  Wav2Vec2Config c;
-  auto number = [&json](const char* key, int64_t fallback) {
-    return json.contains(key) && json[key].is_number() ? json[key].get<int64_t>() : fallback;
-  };
-  c.width = number("hidden_size", 0);
-  c.layers = number("num_hidden_layers", 0);
-  c.heads = number("num_attention_heads", 0);
-  c.ffn_dim = number("intermediate_size", 0);
-  c.position_kernel = number("num_conv_pos_embeddings", 128);
-  c.position_groups = number("num_conv_pos_embedding_groups", 16);
-  if (json.contains("conv_dim") && json["conv_dim"].is_array() && !json["conv_dim"].empty() &&
-      json["conv_dim"][0].is_number()) {
-    c.conv_dim = json["conv_dim"][0].get<int64_t>();
-  }
-  if (json.contains("layer_norm_eps") && json["layer_norm_eps"].is_number())
-    c.eps = json["layer_norm_eps"].get<float>();
+  LA_ASSIGN_OR_RETURN(nlohmann::json json, read_json_file(path));
   constexpr int64_t kMost = 1 << 16;
-  for (int64_t v : {c.width, c.layers, c.heads, c.ffn_dim, c.position_kernel, c.position_groups, c.conv_dim}) {
-    if (v < 1 || v > kMost) return wrong(path, "a size is missing or absurd");
-  }
+  JsonReader read(json, path);
+  check_extractor(read);
+  Wav2Vec2Config c;
+  c.width = read.number("hidden_size", 1, kMost);
+  c.layers = read.number("num_hidden_layers", 1, kMost);
+  c.heads = read.number("num_attention_heads", 1, kMost);
+  c.ffn_dim = read.number("intermediate_size", 1, kMost);
+  c.position_kernel = read.number("num_conv_pos_embeddings", 1, kMost, 128);
+  c.position_groups = read.number("num_conv_pos_embedding_groups", 1, kMost, 16);
+  const std::vector<int64_t> conv_dims = read.numbers("conv_dim", 1, kMost);
+  if (!conv_dims.empty()) c.conv_dim = conv_dims.front();
+  bool even = std::all_of(conv_dims.begin(), conv_dims.end(), [&](int64_t dim) { return dim == c.conv_dim; });
+  if (!even) read.fail("conv_dim names layers of different widths; the large models have one");
+  c.eps = static_cast<float>(read.real("layer_norm_eps", 1e-12, 0.1, c.eps));
+  LA_RETURN_IF_ERROR(read.status());
   if (c.width % c.heads != 0 || c.width % c.position_groups != 0)
     return wrong(path, "hidden_size does not split into its heads and groups");
   return c;

@@ -1,0 +1,55 @@
+// Where exceptions end. Nearly everything travels as Status; what cannot be returned (no memory inside an op, a thread
+// that does not start, a library's own) is thrown, and becomes a Status at the border of the engine.
+#pragma once
+
+#include <exception>
+#include <new>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "core/status.h"
+
+namespace liveavatar {
+
+class Failure : public std::exception {
+ public:
+  explicit Failure(Status status) : status_(std::move(status)) {}
+  const Status& status() const { return status_; }
+  const char* what() const noexcept override { return status_.message().c_str(); }
+
+ private:
+  Status status_;
+};
+
+// The exception that is being handled, as a Status. `where` begins the message.
+inline Status status_of_exception(const std::string& where) {
+  try {
+    throw;
+  } catch (const Failure& failure) {
+    return failure.status();
+  } catch (const std::bad_alloc&) {
+    return out_of_memory(where +
+                         ": the system has no memory left; close other programs or raise the limit (ulimit -v)");
+  } catch (const std::system_error& e) {
+    if (e.code() != std::errc::resource_unavailable_try_again) return io_error(where + ": " + e.what());
+    return out_of_memory(where + ": the system gives no more threads (" + e.what() +
+                         "); raise the limit of processes or memory (ulimit -u, -v)");
+  } catch (const std::exception& e) {
+    return io_error(where + ": " + e.what());
+  } catch (...) {
+    return io_error(where + ": an unknown exception");
+  }
+}
+
+// body() returns Status or Expected; what it throws comes back as that.
+template <typename Body>
+auto contained(const std::string& where, Body&& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (...) {
+    return status_of_exception(where);
+  }
+}
+
+}  // namespace liveavatar

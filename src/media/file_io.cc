@@ -1,0 +1,99 @@
+#include "media/file_io.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+extern "C" {
+#include <libavformat/avformat.h>
+#include <libavutil/mem.h>
+}
+
+namespace liveavatar {
+namespace {
+
+constexpr int kBufferBytes = 32768;
+
+int descriptor(void* opaque) { return static_cast<int>(reinterpret_cast<intptr_t>(opaque)); }
+
+int read_some(void* opaque, uint8_t* bytes, int count) {
+  ssize_t got = 0;
+  do {
+    got = read(descriptor(opaque), bytes, static_cast<size_t>(count));
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) return AVERROR(errno);
+  return got == 0 ? AVERROR_EOF : static_cast<int>(got);
+}
+
+int64_t seek_to(void* opaque, int64_t offset, int whence) {
+  if (whence == AVSEEK_SIZE) {
+    struct stat info {};
+    if (fstat(descriptor(opaque), &info) != 0) return AVERROR(errno);
+    return S_ISREG(info.st_mode) ? info.st_size : AVERROR(ENOSYS);
+  }
+  int64_t at = lseek(descriptor(opaque), offset, whence & ~AVSEEK_FORCE);
+  return at < 0 ? AVERROR(errno) : at;
+}
+
+}  // namespace
+
+Expected<ReadFile> ReadFile::open(const std::string& path, const std::string& what) {
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    bool missing = errno == ENOENT || errno == ENOTDIR;
+    return missing ? not_found(path + ": no such file")
+                   : io_error(path + ": cannot be opened (" + std::strerror(errno) + ")");
+  }
+  ReadFile file(fd);
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return io_error(path + ": cannot be read (" + std::strerror(errno) + ")");
+  if (S_ISDIR(info.st_mode)) return corrupt(path + ": a folder, not " + what);
+  if (S_ISREG(info.st_mode) && info.st_size == 0) return corrupt(path + ": the file is empty");
+  return file;
+}
+
+ReadFile::~ReadFile() {
+  if (fd_ >= 0) close(fd_);
+}
+
+int64_t ReadFile::size() const {
+  struct stat info {};
+  return fstat(fd_, &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : 0;
+}
+
+std::string ReadFile::bytes_at(int64_t offset, int64_t count) const {
+  if (offset < 0 || count <= 0) return {};
+  std::string bytes(static_cast<size_t>(count), '\0');
+  size_t have = 0;
+  while (have < bytes.size()) {
+    ssize_t got = pread(fd_, bytes.data() + have, bytes.size() - have, offset + static_cast<int64_t>(have));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    have += static_cast<size_t>(got);
+  }
+  bytes.resize(have);
+  return bytes;
+}
+
+void FreeIo::operator()(AVIOContext* io) const {
+  if (io != nullptr) av_freep(&io->buffer);
+  avio_context_free(&io);
+}
+
+OwnedIo io_of(const ReadFile& file) {
+  auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
+  if (buffer == nullptr) return nullptr;
+  void* opaque = reinterpret_cast<void*>(static_cast<intptr_t>(file.fd()));
+  AVIOContext* io = avio_alloc_context(buffer, kBufferBytes, 0, opaque, read_some, nullptr, seek_to);
+  if (io == nullptr) {
+    av_free(buffer);
+    return nullptr;
+  }
+  io->seekable = lseek(file.fd(), 0, SEEK_CUR) >= 0 ? AVIO_SEEKABLE_NORMAL : 0;
+  return OwnedIo(io);
+}
+
+}  // namespace liveavatar

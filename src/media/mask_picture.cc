@@ -1,0 +1,94 @@
+#include "media/mask_picture.h"
+
+#include <cstring>
+
+#include "media/ffmpeg.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr int64_t kLargestSide = 20000;
+
+// Value of a component of 1 to 16 bits; the layouts that av_pix_fmt_desc describes without bit packing.
+int component(const AVFrame& frame, const AVComponentDescriptor& c, bool big_endian, int64_t y, int64_t x) {
+  const uint8_t* at = frame.data[c.plane] + y * frame.linesize[c.plane] + x * c.step + c.offset;
+  if (c.depth <= 8) return *at;
+  return big_endian ? at[0] << 8 | at[1] : at[1] << 8 | at[0];
+}
+
+// One bit a pixel, the first in the highest bit.
+bool bit(const AVFrame& frame, int64_t y, int64_t x) {
+  bool one = (frame.data[0][y * frame.linesize[0] + x / 8] >> (7 - x % 8) & 1) != 0;
+  return one != (frame.format == AV_PIX_FMT_MONOWHITE);
+}
+
+class PixelTest {
+ public:
+  explicit PixelTest(const AVFrame& frame)
+      : frame_(frame), format_(*av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format))) {
+    bool colour = format_.nb_components >= 3;
+    lossy_ = colour && (format_.flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) == 0;
+    alpha_ = (format_.flags & AV_PIX_FMT_FLAG_ALPHA) != 0 && (format_.flags & AV_PIX_FMT_FLAG_PAL) == 0;
+    counted_ = lossy_ || (format_.flags & AV_PIX_FMT_FLAG_PAL) != 0 ? 1 : format_.nb_components - (alpha_ ? 1 : 0);
+  }
+
+  bool set(int64_t y, int64_t x) const {
+    if (format_.flags & AV_PIX_FMT_FLAG_BITSTREAM) return bit(frame_, y, x);
+    if (alpha_ && value(format_.nb_components - 1, y, x) == 0) return false;
+    if (lossy_) return value(0, y, x) >> (format_.comp[0].depth - 1) != 0;
+    for (int c = 0; c < counted_; ++c) {
+      if (value(c, y, x) != 0) return true;
+    }
+    return false;
+  }
+
+ private:
+  int value(int c, int64_t y, int64_t x) const {
+    return component(frame_, format_.comp[c], (format_.flags & AV_PIX_FMT_FLAG_BE) != 0, y, x);
+  }
+  const AVFrame& frame_;
+  const AVPixFmtDescriptor& format_;
+  bool lossy_ = false, alpha_ = false;
+  int counted_ = 1;  // components
+};
+
+bool readable(const AVFrame& frame) {
+  const AVPixFmtDescriptor* format = av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format));
+  if (format == nullptr || (format->flags & (AV_PIX_FMT_FLAG_FLOAT | AV_PIX_FMT_FLAG_HWACCEL))) return false;
+  bool bits = (format->flags & AV_PIX_FMT_FLAG_BITSTREAM) != 0;
+  return bits ? frame.format == AV_PIX_FMT_MONOBLACK || frame.format == AV_PIX_FMT_MONOWHITE
+              : format->comp[0].depth <= 16 && format->comp[0].shift == 0;
+}
+
+Expected<Input> open_picture(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_VIDEO, "a picture"));
+  if (input.decoder->width > kLargestSide || input.decoder->height > kLargestSide) {
+    return corrupt(path + ": the mask is " + std::to_string(input.decoder->width) + "x" +
+                   std::to_string(input.decoder->height) + "; at most 20000 a side are taken");
+  }
+  return input;
+}
+
+}  // namespace
+
+Expected<MaskPicture> read_mask(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(Input input, open_picture(path));
+  if (!input.next() || input.frame->width < 1 || input.frame->height < 1)
+    return corrupt(path + ": the mask cannot be decoded; it is damaged or cut off");
+  const AVFrame& frame = *input.frame;
+  if (!readable(frame)) return unsupported(path + ": this mask's pixel format is not taken; save it as a grey PNG");
+  MaskPicture mask{frame.height, frame.width, {}};
+  mask.set.resize(static_cast<size_t>(mask.height * mask.width));
+  PixelTest test(frame);
+  for (int64_t y = 0; y < mask.height; ++y) {
+    for (int64_t x = 0; x < mask.width; ++x) mask.set[static_cast<size_t>(y * mask.width + x)] = test.set(y, x);
+  }
+  return mask;
+}
+
+Expected<MaskSize> mask_size(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(Input input, open_picture(path));
+  return MaskSize{input.decoder->height, input.decoder->width};
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,30 @@
+// Pictures that say where somebody is.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+
+namespace liveavatar {
+
+struct MaskPicture {
+  int64_t height = 0, width = 0;
+  std::vector<uint8_t> set;  // [height, width], 0 or 1
+};
+
+// A pixel is set where it is not 0: any grey value of 1 to 16 bits, any palette index but 0, any colour but black;
+// transparent pixels are not. Of pictures that were compressed with losses (YUV): where it is brighter than half.
+// Errors as those of read_image.
+Expected<MaskPicture> read_mask(const std::string& path);
+
+// From the file's header.
+struct MaskSize {
+  int64_t height = 0, width = 0;
+};
+Expected<MaskSize> mask_size(const std::string& path);
+
+// While one is read: the decoder's frame, 16 bits of four channels at most, and the mask.
+constexpr int64_t kMaskBytesPerPixel = 9;
+
+}  // namespace liveavatar

@@ -1,0 +1,30 @@
+// What a picture file says about itself before a pixel is decoded: its kind, its size, which way is up.
+#pragma once
+
+#include <string>
+
+#include "core/status.h"
+#include "media/file_io.h"
+
+namespace liveavatar {
+
+enum class PictureKind { kOther, kJpeg, kPng, kTiff, kWebp, kGif, kBmp, kHeif };
+const char* picture_kind_name(PictureKind kind);  // "JPEG", ...; kOther: "picture"
+
+struct PictureHeader {
+  PictureKind kind = PictureKind::kOther;
+  int64_t width = 0, height = 0;  // as stored, before it is turned upright
+  int orientation = 1;            // EXIF 1..8
+  bool progressive = false;       // JPEG: the decoder holds all coefficients
+  bool animated = false;          // WebP
+  bool complete = true;           // false: the file ends before the picture does
+  double sample_bytes = 4;        // of a decoded pixel in the decoder's own format, at most
+};
+
+// Reads at most a few kilobytes, wherever in the file they lie. kOther: a kind that only FFmpeg knows (or a pipe).
+PictureHeader read_picture_header(const ReadFile& file);
+
+// Orientation in a TIFF structure, which an EXIF block is too; 1 where there is none.
+int exif_orientation(const std::string& tiff);
+
+}  // namespace liveavatar

@@ -1,0 +1,39 @@
+// A video whose frames steer the movement: decoded as it is read, at 25 frames a second.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/status.h"
+#include "media/image.h"
+
+namespace liveavatar {
+
+enum class FrameRule {
+  kResampled,  // frame k is the one that is shown at k / 25 s; turned upright
+  kOriginal,   // the Python original's: every max(1, round(fps / 25))-th frame, however long it is shown; not turned
+};
+
+class PoseVideo {
+ public:
+  virtual ~PoseVideo() = default;
+  // The next frame, valid until the next call; null: the video is over.
+  virtual Expected<const Image*> next() = 0;
+  // Which of the file's frames the last one was.
+  virtual int64_t index() const = 0;
+};
+
+// Anything FFmpeg reads as a video; a still picture is one frame. Errors: missing, empty, not a video, absurdly large.
+Expected<std::unique_ptr<PoseVideo>> open_pose_video(const std::string& path, FrameRule rule);
+
+// By the file's own word, upright where the rule turns it.
+struct PoseVideoInfo {
+  int64_t height = 0, width = 0;
+  double seconds = 0;  // 0: the file does not say
+};
+Expected<PoseVideoInfo> pose_video_info(const std::string& path, FrameRule rule);
+
+// Of a decoder of frames of this size, its reference frames and the two pictures that are held: a bound for H.264.
+size_t pose_video_bytes(int64_t height, int64_t width);
+
+}  // namespace liveavatar

@@ -1,0 +1,71 @@
+// Where each speaker's sound acts: mask pictures become shares of the video's tokens (16 x 16 pixels, 4 frames).
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "media/fit.h"
+#include "media/mask_picture.h"
+#include "pipeline/speakers.h"
+
+namespace liveavatar {
+
+struct TokenGrid {
+  int64_t latents = 0, rows = 0, columns = 0;
+  int64_t tokens() const { return latents * rows * columns; }
+};
+using TokenMask = std::vector<uint8_t>;  // [latents, rows, columns], 0 or 1; one actor's
+
+// The original's way: an actor's pictures, all of one clip, stretched to the grid, trilinear without antialiasing.
+Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGrid& grid);
+
+// How the masks lie in the video: scaled and cropped as the portrait is.
+struct MaskFit {
+  int64_t picture_height = 0, picture_width = 0;  // of the portrait, upright if it is shown so
+  WorkingSize size;                               // of the video
+  Fit fit = Fit::kCover;
+};
+// One picture for each frame of video, the last for all behind it; latents [first, first + grid.latents). A token is
+// set where more than half of its pixels are, over its frames.
+Expected<TokenMask> fitted_tokens(const MaskPictures& pictures, const MaskFit& fit, int64_t first,
+                                  const TokenGrid& grid);
+
+// In place: a token belongs to the last actor that has it.
+void assign_tokens(std::vector<TokenMask>& actors);
+// In place: in each latent all set tokens grow by a tenth of their extent, at least one.
+void widen(TokenMask& mask, const TokenGrid& grid);
+// 1 where no other actor is: the background belongs to all.
+std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors);
+
+// Of the largest mask where there are several pictures of one actor, so that one is read at a time while blocks are
+// made; 0 where masks stand still.
+Expected<int64_t> moving_mask_pixels(const std::vector<MaskPictures>& masks, bool original);
+
+// The masks of a job, block after block.
+class ActorMasks {
+ public:
+  // clip_latents: with `original`, of a clip; all pictures are spread over it and its first block's serve all blocks.
+  struct Options {
+    std::vector<MaskPictures> pictures;  // an actor each
+    MaskFit fit;
+    bool original = false;
+    int64_t clip_latents = 12, block_latents = 3;
+  };
+  // Reads the first block's: a mask that covers nothing of the video then is kInvalidArgument (not with `original`).
+  static Expected<ActorMasks> open(Options options);
+
+  bool moving() const;
+  // out f32 [actors, block_latents, rows, columns]
+  Status block(int64_t block, float* out);
+
+ private:
+  Status read(int64_t block);
+  Status check_covered(const std::vector<TokenMask>& actors) const;
+
+  Options options_;
+  int64_t held_ = -1;  // block that masks_ is of; every block's where they do not move
+  std::vector<TokenMask> masks_;
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,95 @@
+#include "pipeline/pose.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "models/wan_vae/video.h"
+
+namespace liveavatar {
+
+Expected<PoseShape> pose_shape(const Job& job, WorkingSize size) {
+  if (job.pose_video.empty()) return PoseShape{};
+  LA_ASSIGN_OR_RETURN(PoseVideoInfo info, pose_video_info(job.pose_video, pose_rule(job)));
+  return PoseShape{info.height, info.width, size, job.fit};
+}
+
+std::string pose_note(const Job& job, int64_t frames) {
+  if (job.pose_video.empty()) return "";
+  auto info = pose_video_info(job.pose_video, pose_rule(job));
+  double wanted = double(frames) / double(kFps);
+  if (!info.ok() || info->seconds <= 0 || info->seconds >= wanted - 0.5 / double(kFps)) return "";
+  char text[160];
+  std::snprintf(text, sizeof(text), "the pose video ends at %.1f s, the voice at %.1f s: %s", info->seconds, wanted,
+                job.original_pose ? "black frames follow it" : "its last pose is held");
+  return text;
+}
+
+Expected<std::unique_ptr<PoseEncoder>> PoseEncoder::open(WanVae& vae, Budget& budget, const Options& options) {
+  std::unique_ptr<PoseEncoder> pose(new PoseEncoder(vae, options));
+  LA_CHECK(options.clip_frames % kBlockFrames == 0);
+  LA_ASSIGN_OR_RETURN(PoseVideoInfo info, pose_video_info(options.path, options.rule));
+  PoseShape shape{info.height, info.width, options.size, options.fit};
+  LA_ASSIGN_OR_RETURN(pose->memory_, PoseMemory::allocate(shape, vae.config().z_dim, budget));
+  LA_ASSIGN_OR_RETURN(pose->video_, open_pose_video(options.path, options.rule));
+  LA_RETURN_IF_ERROR(pose->begin_clip());
+  return pose;
+}
+
+// The encoder's state goes before a fresh one comes, so that only one is held.
+Status PoseEncoder::begin_clip() {
+  stream_.reset();
+  LA_ASSIGN_OR_RETURN(stream_, VaeEncodeStream::open(vae_, options_.size.height, options_.size.width));
+  return {};
+}
+
+// frame [3, H, W] becomes the video's next one.
+Status PoseEncoder::read_frame() {
+  const Tensor& frame = memory_.frame.tensor;
+  if (video_ended_) return {};
+  LA_ASSIGN_OR_RETURN(const Image* image, video_->next());
+  if (image != nullptr) {
+    fit_float(*image, options_.size, options_.fit, scratch_, frame.f32());
+    return {};
+  }
+  video_ended_ = true;
+  if (options_.rule == FrameRule::kOriginal) std::fill_n(frame.f32(), frame.elements(), -1.0f);
+  return {};
+}
+
+// The frame as the `place`-th of `frames` that are encoded together.
+void PoseEncoder::put_frame(int64_t place, int64_t frames) {
+  const Tensor& frame = memory_.frame.tensor;
+  Tensor pixels(memory_.pixels.tensor.data, {3, frames, frame.dim(1), frame.dim(2)}, DType::kF32);
+  put_planes(frame.reshape({3, 1, frame.dim(1), frame.dim(2)}), pixels, place);
+  if (observer_) observer_(frame);
+}
+
+Status PoseEncoder::encode(int64_t frames) {
+  const Tensor& frame = memory_.frame.tensor;
+  return stream_->step(Tensor(memory_.pixels.tensor.data, {3, frames, frame.dim(1), frame.dim(2)}, DType::kF32),
+                       memory_.latent.tensor);
+}
+
+Status PoseEncoder::next_block(const Tensor& latents) {
+  if (frames_done_ == options_.clip_frames) {
+    LA_RETURN_IF_ERROR(begin_clip());
+    frames_done_ = 0;
+  }
+  for (int64_t latent = 0; latent < kBlockLatents; ++latent) {
+    for (int64_t f = 0; f < kVaeFrames; ++f) {
+      LA_RETURN_IF_ERROR(read_frame());
+      if (frames_done_ == 0) {
+        put_frame(0, 1);
+        LA_RETURN_IF_ERROR(encode(1));
+      }
+      put_frame(f, kVaeFrames);
+      ++frames_done_;
+    }
+    LA_RETURN_IF_ERROR(encode(kVaeFrames));
+    put_planes(memory_.latent.tensor, latents, latent);
+  }
+  return {};
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,115 @@
+#include "pipeline/speakers.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_folder(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_directory(path, ignored);
+}
+
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
+  return text;
+}
+
+Expected<MaskPictures> pictures_of(const std::string& mask) {
+  if (!is_folder(mask)) return MaskPictures{mask};
+  MaskPictures pictures;
+  std::error_code error;
+  for (fs::directory_iterator entry(mask, error), end; !error && entry != end; entry.increment(error)) {
+    if (lower_case(entry->path().extension().string()) == ".png") pictures.push_back(entry->path().string());
+  }
+  if (error) return io_error("--mask " + mask + ": the folder cannot be read: " + error.message());
+  if (pictures.empty()) return not_found("--mask " + mask + ": there is no .png in this folder");
+  std::sort(pictures.begin(), pictures.end());
+  return pictures;
+}
+
+// The subfolders 1, 2, ... of a folder that the original's mask step leaves.
+std::vector<std::string> numbered_folders(fs::path folder) {
+  if (is_folder(folder / "tracking_mask_results")) folder /= "tracking_mask_results";
+  std::vector<std::string> folders;
+  while (is_folder(folder / std::to_string(folders.size() + 1)))
+    folders.push_back((folder / std::to_string(folders.size() + 1)).string());
+  return folders;
+}
+
+}  // namespace
+
+std::vector<std::string> split_voices(const std::string& audio) {
+  std::vector<std::string> voices;
+  for (size_t begin = 0; begin <= audio.size();) {
+    size_t end = audio.size();
+    std::error_code ignored;
+    while (end != std::string::npos && end > begin && !fs::exists(audio.substr(begin, end - begin), ignored))
+      end = audio.rfind('+', end - 1);
+    bool found = end != std::string::npos && end > begin;
+    if (!found) end = std::min(audio.find('+', begin), audio.size());
+    voices.push_back(audio.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return voices;
+}
+
+Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices) {
+  std::vector<std::string> folders = masks;
+  if (masks.size() == 1) {
+    std::vector<std::string> numbered = numbered_folders(masks.front());
+    if (!numbered.empty()) folders = numbered;
+  }
+  if (folders.empty() && voices > 1) {
+    return invalid_argument("--audio names " + std::to_string(voices) +
+                            " voices: --mask is missing, which says where "
+                            "each speaker is; give a PNG each (not black where the speaker is), in the voices' order");
+  }
+  if (!folders.empty() && folders.size() != voices) {
+    return invalid_argument("--mask gives " + std::to_string(folders.size()) + " and --audio " +
+                            std::to_string(voices) + "; there must be one mask for each voice, in the same order");
+  }
+  std::vector<MaskPictures> all;
+  for (const std::string& mask : folders) {
+    LA_ASSIGN_OR_RETURN(MaskPictures pictures, pictures_of(mask));
+    all.push_back(std::move(pictures));
+  }
+  return all;
+}
+
+Expected<std::unique_ptr<Voices>> Voices::open(Wav2Vec2& model, const Job& job) {
+  auto voices = std::make_unique<Voices>();
+  voices->shortest_ = job.original_speakers;
+  AudioFeaturesOptions options;
+  options.fps = kFps;
+  options.infer_frames = clip_frames(job.infer_frames);
+  for (const std::string& path : split_voices(job.audio)) {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<MonoSource> mono, open_mono(path, kModelRateHz));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> features, AudioFeatures::open(model, *mono, options));
+    voices->mono_.push_back(std::move(mono));
+    voices->features_.push_back(std::move(features));
+  }
+  return voices;
+}
+
+int64_t Voices::longest_or_shortest(int64_t (AudioFeatures::*measure)() const) const {
+  int64_t result = (features_.front().get()->*measure)();
+  for (const auto& features : features_) {
+    int64_t one = (features.get()->*measure)();
+    result = shortest_ ? std::min(result, one) : std::max(result, one);
+  }
+  return result;
+}
+
+Status Voices::columns(int64_t first, int64_t count, float* out) {
+  for (const auto& features : features_) {
+    LA_RETURN_IF_ERROR(features->columns(first, count, out));
+    out += features->layers() * features->width() * count;
+  }
+  return {};
+}
+
+}  // namespace liveavatar

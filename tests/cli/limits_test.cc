@@ -1,0 +1,222 @@
+// What a system or a person can do to the program: no memory, no threads, odd names and numbers, Ctrl-C.
+#include <fcntl.h>
+#include <signal.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "fixture.h"
+#include "media/contact_sheet.h"
+
+namespace liveavatar {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class LimitsTest : public CliTest {
+ protected:
+  std::string job(const std::string& more = "", const std::string& ckpt = kMini) const {
+    return "generate --ckpt_dir '" + ckpt + "' --image " + kPortrait + " --audio " + kVoice +
+           " --prompt hi --size '64*64' --num_clip 1 --infer_frames 12 --quiet --save_file '" + path("out.mp4") + "' " +
+           more;
+  }
+  // With limits of the shell. 127: the program's libraries found no room, nothing of ours has run.
+  static Outcome limited(const std::string& limits, const std::string& arguments) {
+    Outcome outcome;
+    std::string command = "ulimit -c 0; " + limits + "; exec " + std::string(LA_PROGRAM) + " " + arguments;
+    FILE* pipe = popen(("{ " + command + "; } 2>&1").c_str(), "r");
+    char buffer[4096];
+    for (size_t n; (n = fread(buffer, 1, sizeof(buffer), pipe)) > 0;) outcome.text.append(buffer, n);
+    int status = pclose(pipe);
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return outcome;
+  }
+};
+
+TEST_F(LimitsTest, NoAddressSpaceIsOneLine) {
+  for (int kib = 180'000; kib <= 300'000; kib += 30'000) {
+    Outcome o = limited("ulimit -v " + std::to_string(kib), job("--threads 2"));
+    EXPECT_TRUE(o.code == 0 || o.code == 1 || o.code == 127) << kib << " " << o.code << " " << o.text;
+    if (o.code == 1) expect_refusal(o, 1, "the system");
+    fs::remove(path("out.mp4"));
+  }
+}
+
+TEST_F(LimitsTest, NoThreadsAreOneLine) {
+  // A thread's stack is as large as the limit of the main one's, and there is no room for that.
+  const std::string limits = "ulimit -s 8000000 && ulimit -v 6000000";
+  expect_refusal(limited(limits, job("--threads 4")), 1, "--threads 4: the system gives no more than 1");
+  Outcome convert = limited(limits, "convert --quiet --ckpt_dir " + kMini + " --out " + path("x.packed"));
+  EXPECT_EQ(convert.code, 1) << convert.text;
+  ASSERT_EQ(run("convert --quiet --ckpt_dir " + kMini + " --out " + path("y.packed")).code, 0);
+  Outcome one = limited(limits, job("--threads 1 --dit " + path("y.packed") + " --memory_budget 50MiB"));
+  EXPECT_EQ(one.code, 1) << one.text;
+}
+
+TEST_F(LimitsTest, NamesMayBeAnyBytes) {
+  std::string ckpt = copy_checkpoint("caf\xe8"), pages = path("pag\xe8s"), report = path("r\xe8.json");
+  fs::create_directory(pages);
+  EXPECT_EQ(run("convert --quiet --ckpt_dir '" + ckpt + "' --out '" + path("\xe8.packed") + "'").code, 0);
+  EXPECT_EQ(run("info '" + path("\xe8.packed") + "'").code, 0);
+  Outcome o = run(job("--report '" + report + "' --threads 1", ckpt));
+  ASSERT_EQ(o.code, 0) << o.text;
+  size_t whole = nlohmann::json::parse(std::ifstream(report))["predicted_peak_bytes"];
+  o = run(job("--threads 1 --paging_dir '" + pages + "' --memory_budget " + std::to_string(whole - (1 << 20)), ckpt));
+  EXPECT_EQ(o.code, 0) << o.text;
+  o = run("bench --quiet --repeats 1 --ckpt_dir '" + ckpt + "' --image " + kPortrait + " --audio " + kVoice +
+          " --size '64*64' --num_clip 1 --infer_frames 12 --json '" + report + "'");
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_TRUE(nlohmann::json::accept(std::ifstream(report)));
+  fs::remove(path("out.mp4"));
+  std::ofstream(ckpt + "/config.json") << "{\"dim\": \"\xe8\"}";
+  expect_refusal(run("convert --quiet --ckpt_dir '" + ckpt + "' --out " + path("x")), 1, "config.json");
+}
+
+TEST_F(LimitsTest, ConfigsOfAnotherTypeAreRefusedByKey) {
+  auto change = [&](const std::string& file, const std::string& key, const std::string& value) {
+    std::string ckpt = path("config" + key + std::to_string(std::hash<std::string>()(value)));
+    fs::copy(kMini, ckpt, fs::copy_options::recursive);
+    nlohmann::json json = {{"model", nlohmann::json::object()}};  // the mini model has no tokenizer.json
+    if (fs::exists(ckpt + "/" + file)) json = nlohmann::json::parse(std::ifstream(ckpt + "/" + file));
+    json[key] = nlohmann::json::parse(value);
+    std::ofstream(ckpt + "/" + file) << json;
+    expect_refusal(run(job("", ckpt)), 1, key);
+    fs::remove(path("out.mp4"));
+    fs::remove_all(ckpt);
+  };
+  const std::string audio = "wav2vec2-large-xlsr-53-english/config.json", tokens = "google/umt5-xxl/tokenizer.json";
+  change(audio, "feat_extract_norm", "5");
+  change(audio, "hidden_size", "\"96\"");
+  change("config.json", "eps", "\"x\"");
+  change("config.json", "audio_inject_layers", "5");
+  change("config.json", "num_layers", "6.5");
+  change(tokens, "added_tokens", "5");
+  change(tokens, "added_tokens", "[5]");
+  change(tokens, "added_tokens", "[{\"id\": \"0\", \"content\": \"<a>\"}]");
+  change(tokens, "model", "[]");
+  Outcome ok = run(job());
+  EXPECT_EQ(ok.code, 0) << ok.text;
+}
+
+TEST_F(LimitsTest, WrongFilesAreCalledWhatTheyAre) {
+  const std::string page = "\xef\xbb\xbf\n<!DOCTYPE html><html><body>Sign in</body></html>\n";
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n";
+  for (const char* name :
+       {"diffusion_pytorch_model.safetensors", "config.json", "Wan2.1_VAE.pth", "google/umt5-xxl/spiece.model",
+        "google/umt5-xxl/tokenizer.json", "wav2vec2-large-xlsr-53-english/config.json"}) {
+    std::string ckpt = copy_checkpoint("wrong"), file = ckpt + "/" + name;
+    for (const auto& [bytes, says] : {std::pair(page, "a web page"), {pointer, "Git LFS pointer"}, {"", "is empty"}}) {
+      std::ofstream(file) << bytes;
+      expect_refusal(run(job("", ckpt)), 1, says);
+    }
+    fs::remove_all(ckpt);
+  }
+  for (const char* flag : {"--gguf", "--lora_path_dmd", "--dit"})
+    expect_refusal(run(job(std::string(flag) + " " + write("page.safetensors", page))), 1, "a web page");
+}
+
+TEST_F(LimitsTest, PromptsAreText) {
+  expect_refusal(run(job("--prompt '\xc4\xe3\xba\xc3'")), 2, "byte 1 (0xC4) is not UTF-8");
+  expect_refusal(run(job("--prompt 'ab\xed\xa0\x80'")), 2, "byte 3 (0xED)");
+  EXPECT_EQ(run(job("--prompt '\xe4\xbd\xa0\xe5\xa5\xbd \xf0\x9f\x98\x80'")).code, 0);
+  std::string words;
+  for (int i = 0; i < 100; ++i) words += "word ";
+  const std::string loud = "generate --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
+                           " --size '64*64' --num_clip 1 --infer_frames 12 --save_file " + path("out.mp4");
+  Outcome o = run(loud + " --prompt '" + words + "'");
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_NE(o.text.find("the text encoder takes 64: the last "), std::string::npos) << o.text;
+  EXPECT_EQ(run(loud + " --prompt short").text.find("the text encoder takes"), std::string::npos);
+}
+
+TEST_F(LimitsTest, NumbersAreWhatTheySay) {
+  auto budget = [&](const std::string& text) {
+    Outcome o = run("plan --shape mini --size '64*64' --json --memory_budget '" + text + "'");
+    return o.text.starts_with("{") ? nlohmann::json::parse(o.text)["budget_bytes"].get<size_t>() : 0;
+  };
+  constexpr size_t kGib = size_t{1} << 30;
+  EXPECT_EQ(budget("1.5GiB"), kGib * 3 / 2);
+  EXPECT_EQ(budget("1.5g"), kGib * 3 / 2);
+  EXPECT_EQ(budget("1536MiB"), kGib * 3 / 2);
+  EXPECT_EQ(budget("8G"), kGib * 8);
+  EXPECT_EQ(budget("8 gb"), kGib * 8);
+  EXPECT_EQ(budget("1073741824"), kGib);
+  for (const char* text : {"", "lots", "5 apples", "GiB", "-1GiB", "1..5GiB", "1.5.GiB", "1.5", "1e3GiB", "9999999TiB",
+                           "nan", "inf", "0x10", "1GiBs", "1ib", "1 G B"}) {
+    Outcome o = run("plan --shape mini --size '64*64' --memory_budget '" + std::string(text) + "'");
+    expect_refusal(o, 2, "--memory_budget");
+  }
+  for (const char* seed : {"18446744073709551616", "99999999999999999999", "-2", "1.5", "0x5", "seed", ""})
+    expect_refusal(run(job("--base_seed '" + std::string(seed) + "'")), 2, "--base_seed");
+  auto video = [&](const std::string& seed) {
+    EXPECT_EQ(run(job("--base_seed " + seed)).code, 0) << seed;
+    std::ifstream in(path("out.mp4"), std::ios::binary);
+    return std::string((std::istreambuf_iterator<char>(in)), {});
+  };
+  EXPECT_TRUE(video("-1") == video("420"));
+  EXPECT_FALSE(video("18446744073709551615") == video("9223372036854775807"));
+  fs::remove(path("out.mp4"));
+  for (const char* flag : {"--num_clip", "--infer_frames", "--sample_steps", "--threads"})
+    expect_refusal(run(job(std::string(flag) + " 99999999999999999999")), 2, flag);
+  for (const char* flag : {"--lora_alpha", "--sample_shift"}) {
+    expect_refusal(run(job(std::string(flag) + " nan")), 2, flag);
+    expect_refusal(run(job(std::string(flag) + " 1e999")), 2, flag);
+  }
+  Outcome steps = run("plan --shape mini --size '64*64' --json --sample_steps 1000");
+  EXPECT_EQ(steps.code, 0) << steps.text;
+}
+
+// A job that runs for minutes, its stderr in a file.
+class Running {
+ public:
+  Running(const std::string& video, const std::string& log) {
+    child_ = fork();
+    if (child_ != 0) return;
+    int out = ::open(log.c_str(), O_CREAT | O_TRUNC | O_WRONLY, 0666);
+    dup2(out, STDERR_FILENO);
+    execl(LA_PROGRAM, LA_PROGRAM, "generate", "--ckpt_dir", kMini.c_str(), "--image", kPortrait.c_str(), "--audio",
+          kVoice.c_str(), "--prompt", "hi", "--size", "256*256", "--sample_steps", "1000", "--save_file", video.c_str(),
+          nullptr);
+    _exit(99);
+  }
+  void interrupt() const { kill(child_, SIGINT); }
+  int wait() const {
+    int status = 0;
+    waitpid(child_, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+
+ private:
+  pid_t child_ = 0;
+};
+
+bool within(double seconds, const std::function<bool()>& there) {
+  for (Clock::time_point end =
+           Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+       Clock::now() < end;) {
+    if (there()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return there();
+}
+
+TEST_F(LimitsTest, CtrlCSaysAtOnceWhatHappensAndTheSecondEndsIt) {
+  const std::string log = path("log"), video = path("stopped.mp4");
+  auto text = [&] {
+    std::ifstream in(log);
+    return std::string((std::istreambuf_iterator<char>(in)), {});
+  };
+  Running job(video, log);
+  ASSERT_TRUE(within(30, [&] { return text().find("sample") != std::string::npos; })) << text();
+  job.interrupt();
+  EXPECT_TRUE(within(0.2, [&] { return text().find("Ctrl-C again ends it at once") != std::string::npos; })) << text();
+  Clock::time_point again = Clock::now();
+  job.interrupt();
+  EXPECT_EQ(job.wait(), 130);
+  EXPECT_LT(std::chrono::duration<double>(Clock::now() - again).count(), 0.5);
+  EXPECT_FALSE(fs::exists(video));  // no frame was made: nothing that does not play is left
+}
+
+}  // namespace
+}  // namespace liveavatar

@@ -1,0 +1,33 @@
+#include "in_memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+namespace liveavatar::fuzz {
+
+MemoryFile::MemoryFile(const uint8_t* data, size_t bytes, const std::string& name) {
+  descriptor_ = memfd_create("fuzz", 0);
+  bool written = descriptor_ >= 0 && write(descriptor_, data, bytes) == static_cast<ssize_t>(bytes);
+  if (!written) {
+    std::perror("fuzz: memfd_create");
+    std::abort();
+  }
+  folder_ = std::filesystem::temp_directory_path().string() + "/la_fuzz_" + std::to_string(getpid());
+  path_ = folder_ + "/" + name;
+  std::error_code ignored;
+  std::filesystem::create_directory(folder_, ignored);
+  std::filesystem::remove(path_, ignored);
+  std::filesystem::create_symlink("/proc/self/fd/" + std::to_string(descriptor_), path_);
+}
+
+MemoryFile::~MemoryFile() {
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+  close(descriptor_);
+}
+
+}  // namespace liveavatar::fuzz

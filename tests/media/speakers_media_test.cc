@@ -1,0 +1,139 @@
+// Mixed voices, mask pictures of every kind, pose videos at 25 frames a second.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "fixture.h"
+#include "media/fit.h"
+#include "media/mask_picture.h"
+#include "media/pose_video.h"
+#include "media/video_writer.h"
+#include "media/voice_mix.h"
+
+namespace liveavatar {
+namespace {
+
+const std::string kPose = std::string(LA_SOURCE_DIR) + "/tests/goldens/pose/";
+
+class SpeakersMediaTest : public MediaTest {
+ protected:
+  std::string square(const std::string& name, WaveFormat format, int64_t frames, int16_t value) const {
+    std::string data;
+    for (int64_t i = 0; i < frames * format.channels; ++i) data += little(static_cast<uint16_t>(value), 2);
+    return write(name, wave_header(format, data.size()) + data);
+  }
+};
+
+std::vector<float> all_of(AudioStream& audio) {
+  std::vector<float> all, chunk(static_cast<size_t>(1000 * audio.channels()));
+  while (int64_t got = *audio.read(chunk.data(), 1000))
+    all.insert(all.end(), chunk.begin(), chunk.begin() + got * audio.channels());
+  return all;
+}
+
+TEST_F(SpeakersMediaTest, AMixIsTheSumAsLongAsTheLongest) {
+  std::string a = square("a.wav", {}, 8000, 8192), b = square("b.wav", {}, 12345, -4096);
+  auto mix = open_mix({a, b}, MixRule::kFull);
+  ASSERT_TRUE(mix.ok()) << mix.status().message();
+  std::vector<float> sum = all_of(**mix);
+  ASSERT_EQ(sum.size(), 12345u);
+  EXPECT_EQ(sum[100], 0.125f);
+  EXPECT_EQ(sum[12000], -0.125f);
+  ASSERT_TRUE((*mix)->rewind().ok());
+  EXPECT_EQ(all_of(**mix), sum);
+  auto original = open_mix({a, b}, MixRule::kOriginal);
+  std::vector<float> mean = all_of(**original);
+  EXPECT_EQ(mean.size(), 8000u);
+  EXPECT_EQ(mean[100], 0.0625f);
+}
+
+TEST_F(SpeakersMediaTest, AMixDoesNotClip) {
+  std::string a = square("a.wav", {}, 3000, 30000), b = square("b.wav", {}, 5000, 30000);
+  std::vector<float> sum = all_of(**open_mix({a, b}, MixRule::kFull));
+  EXPECT_NEAR(sum[10], 1.0f, 1e-6f);
+  EXPECT_NEAR(sum[4000], 0.5f, 1e-6f);
+}
+
+// 44.1 kHz stereo beside 16 kHz mono: nothing of the better one is lost, and lengths are exact.
+TEST_F(SpeakersMediaTest, RatesAndChannelsMeet) {
+  std::string a = square("a.wav", {16000, 1}, 16000, 8192), b = square("b.wav", {44100, 2}, 44100, 8192);
+  auto mix = open_mix({a, b}, MixRule::kFull);
+  ASSERT_TRUE(mix.ok()) << mix.status().message();
+  EXPECT_EQ((*mix)->sample_rate_hz(), 44100);
+  EXPECT_EQ((*mix)->channels(), 2);
+  EXPECT_EQ(all_of(**mix).size(), 2u * 44100);
+  EXPECT_EQ((*open_mix({a, b}, MixRule::kOriginal))->channels(), 1);
+  EXPECT_FALSE(open_mix({a, path("none.wav")}, MixRule::kFull).ok());
+}
+
+// What an actor's number is on 0 in 16 bits, as the original's masks are: far below a grey of 8 bits.
+TEST_F(SpeakersMediaTest, MasksAreWhatIsNotBlack) {
+  const std::string goldens = std::string(LA_SOURCE_DIR) + "/tests/goldens/";
+  auto mask = read_mask(goldens + "generate_two/image/tracking_mask_results/1/annotated_frame_00000.png");
+  ASSERT_TRUE(mask.ok()) << mask.status().message();
+  EXPECT_GT(std::count(mask->set.begin(), mask->set.end(), 1), 100);
+  Image image{2, 3, std::vector<uint8_t>(18, 0)};
+  image.rgb[4] = 1;  // a green of 1
+  ASSERT_TRUE(write_png(path("rgb.png"), image).ok());
+  auto rgb = read_mask(path("rgb.png"));
+  ASSERT_TRUE(rgb.ok());
+  EXPECT_EQ(rgb->set, (std::vector<uint8_t>{0, 1, 0, 0, 0, 0}));
+  EXPECT_EQ(mask_size(path("rgb.png"))->width, 3);
+  EXPECT_EQ(read_mask(path("none.png")).status().code(), ErrorCode::kNotFound);
+  EXPECT_FALSE(read_mask(write("text.png", "not a picture")).ok());
+}
+
+// How many frames come out, and which of the file's they are.
+std::vector<int64_t> indices(const std::string& file, FrameRule rule) {
+  auto video = open_pose_video(file, rule);
+  EXPECT_TRUE(video.ok()) << video.status().message();
+  std::vector<int64_t> all;
+  while (*(*video)->next() != nullptr) all.push_back((*video)->index());
+  return all;
+}
+
+TEST_F(SpeakersMediaTest, PosesAreShownAt25FramesASecond) {
+  EXPECT_EQ(indices(kPose + "pose25.mp4", FrameRule::kResampled).size(), 70u);
+  struct Case {
+    const char* file;
+    double fps;
+    int64_t frames;
+  };
+  for (const Case& c : {Case{"pose30.mp4", 30, 40}, Case{"pose50.mp4", 50, 110}, Case{"pose12.mp4", 12, 20},
+                        Case{"pose24.mp4", 24, 20}, Case{"pose37_5.mp4", 37.5, 60}, Case{"pose120.mp4", 120, 60}}) {
+    std::vector<int64_t> got = indices(kPose + c.file, FrameRule::kResampled), want;
+    for (int64_t k = 0; double(k) / 25 + 1e-6 < double(c.frames) / c.fps; ++k)
+      want.push_back(static_cast<int64_t>(double(k) / 25 * c.fps + 1e-4));
+    EXPECT_EQ(got, want) << c.file;
+  }
+  EXPECT_EQ(indices(kPose + "pose50.mp4", FrameRule::kOriginal).size(), 55u);
+}
+
+TEST_F(SpeakersMediaTest, PoseVideosThatAreNoneAreRefused) {
+  EXPECT_EQ(open_pose_video(path("none.mp4"), FrameRule::kResampled).status().code(), ErrorCode::kNotFound);
+  std::string sound = square("a.wav", {}, 8000, 8192);
+  EXPECT_EQ(open_pose_video(sound, FrameRule::kResampled).status().code(), ErrorCode::kCorrupt);
+  auto info = pose_video_info(kPose + "pose30.mp4", FrameRule::kResampled);
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info->height, 80);
+  EXPECT_NEAR(info->seconds, 40.0 / 30, 0.01);
+}
+
+// A picture of the frame's size passes unchanged; bars are grey, and a cover has none.
+TEST_F(SpeakersMediaTest, FloatFitsKeepWhatFits) {
+  Image image{2, 4, std::vector<uint8_t>(24, 255)};
+  std::vector<float> scratch, out(3 * 4 * 4);
+  fit_float(image, {2, 4}, Fit::kOriginal, scratch, out.data());
+  EXPECT_EQ(std::vector<float>(out.begin(), out.begin() + 24), std::vector<float>(24, 1.0f));
+  image.height = 1;
+  image.rgb.resize(12);
+  fit_float(image, {4, 4}, Fit::kCover, scratch, out.data());
+  EXPECT_EQ(out, std::vector<float>(48, 1.0f));
+  image.width = 1;
+  image.height = 4;
+  fit_float(image, {4, 4}, Fit::kOriginal, scratch, out.data());
+  EXPECT_EQ(std::count(out.begin(), out.end(), 0.0f), 0);
+}
+
+}  // namespace
+}  // namespace liveavatar

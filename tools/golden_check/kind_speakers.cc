@@ -1,0 +1,106 @@
+// Several voices and their features, the sound track that they make, and mask pictures as token masks at each stage.
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "golden.h"
+#include "media/voice_mix.h"
+#include "models/wav2vec2/wav2vec2.h"
+#include "pipeline/actor_masks.h"
+#include "weights/checkpoint.h"
+
+namespace liveavatar::golden {
+namespace {
+
+template <typename T>
+T must(Expected<T> value) {
+  if (!value.ok()) throw std::runtime_error(value.status().message());
+  return *std::move(value);
+}
+
+void audio_features(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+  const auto& args = call.at("args");
+  Job job;
+  job.audio = golden.voices(args.at("audio"));
+  job.infer_frames = args.at("infer_frames");
+  job.original_speakers = true;
+  auto voices = must(Voices::open(model, job));
+  std::string name = call.at("out").at("features");
+  std::vector<int64_t> clips;
+  for (size_t i = 0; i < voices->count(); ++i) clips.push_back(voices->of(i).clips());
+  golden.exact(name + " clips_of_each", nlohmann::json(clips) == args.at("clips_of_each"));
+  golden.exact(name + " clips", voices->length().clips == args.at("clips"));
+  int64_t columns = voices->length().clips * job.infer_frames;
+  golden.exact(name + " columns", columns == args.at("columns"));
+  std::vector<float> features(static_cast<size_t>(golden.shape(name).elements()));
+  if (golden.ok(name, voices->columns(0, args.at("columns"), features.data())))
+    golden.compare_model(name, features, kAudioFeaturesRms);
+}
+
+std::vector<float> all_frames(AudioStream& audio) {
+  std::vector<float> all, chunk(static_cast<size_t>(audio.channels()) << 12);
+  while (int64_t got = must(audio.read(chunk.data(), 1 << 12)))
+    all.insert(all.end(), chunk.begin(), chunk.begin() + got * audio.channels());
+  return all;
+}
+
+void merged_sound(const Golden& golden, const nlohmann::json& call) {
+  const auto& args = call.at("args");
+  std::string name = args.at("file");
+  auto mix = must(open_mix(split_voices(golden.voices(args.at("audio"))), MixRule::kOriginal));
+  std::vector<float> samples = all_frames(*mix);
+  golden.exact(name + " rate", mix->sample_rate_hz() == args.at("sample_rate"));
+  golden.exact(name + " channels", mix->channels() == args.at("channels"));
+  int64_t frames = static_cast<int64_t>(samples.size()) / mix->channels();
+  golden.exact(name + " frames", frames == args.at("frames"), "got " + std::to_string(frames));
+  if (!call.at("out").contains("samples")) return;
+  std::vector<int32_t> integers;
+  for (float sample : samples) integers.push_back(static_cast<int32_t>(sample * 32768.0f));
+  golden.exact(call.at("out").at("samples"), integers == golden.i32(call.at("out").at("samples")));
+}
+
+void compare_masks(const Golden& golden, const std::string& name, const std::vector<TokenMask>& actors) {
+  std::vector<int32_t> got;
+  for (const TokenMask& mask : actors) got.insert(got.end(), mask.begin(), mask.end());
+  golden.exact(name, got == golden.i32(name));
+}
+
+void token_masks(const Golden& golden, const nlohmann::json& call) {
+  const auto& args = call.at("args");
+  std::vector<std::string> folders;
+  for (const std::string folder : args.at("masks")) folders.push_back(golden.path(folder));
+  std::vector<MaskPictures> pictures = must(find_masks(folders, folders.size()));
+  TokenGrid grid{args.at("latent_frames"), args.at("rows"), args.at("columns")};
+  std::vector<TokenMask> actors;
+  for (size_t a = 0; a < pictures.size(); ++a) {
+    golden.exact(folders[a] + " pictures", pictures[a].size() == args.at("pictures_of_each")[a].get<size_t>());
+    actors.push_back(must(stretched_tokens(pictures[a], grid)));
+  }
+  const auto& out = call.at("out");
+  assign_tokens(actors);
+  compare_masks(golden, out.at("assigned"), actors);
+  for (TokenMask& mask : actors) widen(mask, grid);
+  compare_masks(golden, out.at("dilated"), actors);
+  compare_masks(golden, out.at("mask"), exclude_others(actors));
+}
+
+}  // namespace
+
+void check_speakers(const Golden& golden) {
+  CheckpointPaths paths = must(find_checkpoint(golden.path(golden.config().at("ckpt_dir")), "", true));
+  auto model = must(Wav2Vec2::load(paths.audio_dir, *golden.backend, *golden.budget, golden.dtype));
+  for (const auto& call : golden.calls()) {
+    std::string op = call.at("op");
+    if (op == "audio_features") {
+      audio_features(golden, *model, call);
+    } else if (op == "merged_sound") {
+      merged_sound(golden, call);
+    } else if (op == "token_masks") {
+      token_masks(golden, call);
+    } else {
+      throw std::runtime_error("unknown op '" + op + "'");
+    }
+  }
+}
+
+}  // namespace liveavatar::golden
