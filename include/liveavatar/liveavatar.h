@@ -26,8 +26,14 @@ struct LoraOptions {
 
 struct EngineOptions {
   std::string checkpoint_dir;  // folder in the original's layout (docs/checkpoint.md)
-  std::string gguf_path;       // optional: the video model's weights in place of the folder's safetensors
-  std::string lora_path;       // optional: liveavatar.safetensors, or the folder that holds it
+  // Parts from elsewhere, in place of the folder's: a file, or a folder in which the part is looked for. With all of
+  // them checkpoint_dir may be empty.
+  std::string dit_path;      // the video model: safetensors, GGUF
+  std::string text_encoder;  // UMT5; may hold the tokenizer
+  std::string vae;
+  std::string audio_encoder;
+  std::string tokenizer;  // spiece.model, or the folder that holds it
+  std::string lora_path;  // optional: liveavatar.safetensors, or the folder that holds it
   // Of Live Avatar's own adapter (docs/checkpoint.md), whose file has no alpha; the merge scale is alpha / rank.
   double lora_alpha = 64;
   std::vector<LoraOptions> loras;  // further adapters, merged after lora_path in this order

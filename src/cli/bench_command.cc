@@ -46,9 +46,7 @@ void add_checkpoint(CLI::App& app, Flags& f) {
   PipelineBenchOptions& p = f.pipeline;
   p.job.prompt = "A friendly cartoon character talks to the camera.";
   const char* group = "Of a checkpoint";
-  app.add_option("--ckpt_dir", p.engine.checkpoint_dir,
-                 "Checkpoint folder (default: the mini model that comes with the program)")
-      ->group(group);
+  add_model_flags(app, p.engine, group);  // without any: the mini model that comes with the program
   app.add_option("--image", p.job.image, "The portrait (default: the demo's)")->group(group);
   app.add_option("--audio", p.job.audio, "The voice (default: the demo's)")->group(group);
   app.add_option("--prompt", p.job.prompt, "The sentence")->capture_default_str()->group(group);
@@ -209,7 +207,9 @@ Status claim(Flags& f, const std::vector<NamedPath>& inputs) {
 }
 
 int synthetic_bench(Flags& f) {
-  Status of_checkpoint = refuse(f, {"--ckpt_dir", "--image", "--audio", "--prompt", "--num_clip", "--repeats"},
+  Status of_checkpoint = refuse(f,
+                                {"--ckpt_dir", "--dit", "--text_encoder", "--vae", "--audio_encoder", "--image",
+                                 "--audio", "--prompt", "--num_clip", "--repeats"},
                                 ": with --synthetic all is made up; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
@@ -229,7 +229,8 @@ Status set_pipeline(Flags& f) {
   LA_RETURN_IF_ERROR(refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_rings", "--keep"},
                             " is for made-up weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
-  LA_RETURN_IF_ERROR(settle_model_files(p.engine).status());
+  LA_RETURN_IF_ERROR(find_local_files(p.engine));
+  if (!names_model(p.engine)) LA_RETURN_IF_ERROR(use_embedded_model(p.engine));
   if (p.job.image.empty()) {
     LA_ASSIGN_OR_RETURN(p.job.image, embedded_path("assets/demo/portrait.png"));
   }

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/job_files.h"
+#include "cli/model_flags.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
 #include "pipeline/dit_source.h"
@@ -26,8 +27,18 @@ constexpr const char* kFooter =
     "A file with --weights_dtype is read with the same flag.\n"
     "The file fits the kernels of the machine that made it; another kind of CPU says so and wants its own.";
 
-int convert(const Flags& f) {
+Status settle(EngineOptions& engine) {
+  LA_RETURN_IF_ERROR(find_local_files(engine));
+  if (!engine.packed_dit.empty())
+    return invalid_argument("--dit " + engine.packed_dit + ": was made by `liveavatar convert` already");
+  if (engine.checkpoint_dir.empty() && engine.dit_path.empty())
+    return invalid_argument("--ckpt_dir or --dit is required: the video model to convert");
+  return {};
+}
+
+int convert(Flags& f) {
   StopSignal stop("nothing is kept of the file");
+  if (Status settled = settle(f.engine); !settled.ok()) return report(settled);
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, f.engine);
   if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);
@@ -54,19 +65,8 @@ Command add_convert(CLI::App& app) {
   CLI::App* command = app.add_subcommand("convert", "Write a checkpoint's video model into one file made for paging");
   command->footer(kFooter);
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  command
-      ->add_option("--ckpt_dir", engine.checkpoint_dir,
-                   "Folder with config.json and diffusion_pytorch_model*.safetensors, or a GGUF file")
-      ->required();
-  command->add_option(
-      "--gguf", engine.gguf_path,
-      "The video model's weights from a GGUF file, in place of the folder's safetensors; they are packed\n"
-      "as --weights_dtype says (a .gguf that lies there without them is found by itself)");
+  add_model_flags(*command, engine, "OPTIONS");
   command->add_option("--out", flags->out, "The file to write")->required();
-  command->add_option("--lora_path_dmd,--lora_path", engine.lora_path,
-                      "LoRA to merge in: liveavatar.safetensors, or the folder that holds it");
-  command->add_option("--lora_alpha", engine.lora_alpha, "Alpha of Live Avatar's own LoRA, whose file has none")
-      ->capture_default_str();
   command->add_option("--device", engine.device, "cpu or reference: who will read it")->capture_default_str();
   command->add_option("--dtype", engine.dtype, "bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))

@@ -227,8 +227,9 @@ Status settle_inputs(Flags& f) {
 
 // The model's files as they lie on this machine; without any the model that comes with the program.
 Status settle_model(Flags& f) {
-  LA_ASSIGN_OR_RETURN(const bool embedded, settle_model_files(f.engine));
-  if (!embedded) return {};
+  LA_RETURN_IF_ERROR(find_local_files(f.engine));
+  if (names_model(f.engine)) return {};
+  LA_RETURN_IF_ERROR(use_embedded_model(f.engine));
   std::string size;
   if (f.app->count("--size") == 0) {
     f.job.size = kEmbeddedSize;

@@ -1,8 +1,11 @@
-// `liveavatar info CKPT`: what is in a checkpoint folder, and what is wrong with it.
+// `liveavatar info CKPT`: which file of a folder is which part, and what is wrong with it.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/model_flags.h"
+#include "pipeline/dit_source.h"
 #include "pipeline/models.h"
 
 namespace liveavatar::cli {
@@ -34,21 +37,36 @@ int info_packed(const std::string& path) {
   return 0;
 }
 
-int info(const EngineOptions& options) {
+// Any other single file: which part it is, or that it is an adapter.
+int info_file(const std::string& path) {
+  PartReport file = inspect_file(path);
+  if (file.part.empty()) file.part = "other file";
+  print_part(file);
+  return file.problem.empty() ? 0 : 1;
+}
+
+void print_shape(const DitConfig& config) {
+  std::printf("%-14s dim %lld, %lld heads, %lld layers, ffn %lld, audio after %zu layers\n", "shape",
+              static_cast<long long>(config.dim), static_cast<long long>(config.heads),
+              static_cast<long long>(config.layers), static_cast<long long>(config.ffn_dim),
+              config.audio_inject_layers.size());
+}
+
+int info(EngineOptions& options) {
+  if (Status found = find_local_files(options); !found.ok()) return report(found);
   if (is_packed_file(options.checkpoint_dir)) return info_packed(options.checkpoint_dir);
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(options.checkpoint_dir, ignored)) return info_file(options.checkpoint_dir);
   bool good = true;
-  for (const PartReport& part : inspect_checkpoint(options.checkpoint_dir, options.gguf_path)) {
+  for (const PartReport& part : inspect_parts(part_request(options))) {
     print_part(part);
     good = good && part.problem.empty();
   }
-  auto paths = find_checkpoint(options.checkpoint_dir, options.gguf_path);
+  auto paths = find_parts(part_request(options));
   if (!paths.ok()) return report(paths.status());
-  auto config = read_dit_config(paths->dit_dir + "/config.json");
-  if (!config.ok()) return report(config.status());
-  std::printf("%-14s dim %lld, %lld heads, %lld layers, ffn %lld, audio after %zu layers\n", "shape",
-              static_cast<long long>(config->dim), static_cast<long long>(config->heads),
-              static_cast<long long>(config->layers), static_cast<long long>(config->ffn_dim),
-              config->audio_inject_layers.size());
+  auto shapes = read_model_shapes(*paths, options.packed_dit);
+  if (!shapes.ok()) return report(shapes.status());
+  print_shape(shapes->dit);
   if (!good) return 1;
   // The last word: every tensor that a run needs is read, checked for shape and for NaN, and packed.
   auto models = Models::load(options);
@@ -65,11 +83,11 @@ Command add_info(CLI::App& app) {
   auto options = std::make_shared<EngineOptions>();
   CLI::App* command = app.add_subcommand("info", "Show what is in a checkpoint folder and what is wrong with it");
   command
-      ->add_option("CKPT", options->checkpoint_dir,
-                   "Checkpoint folder in the original's layout, or a file made by `liveavatar convert`")
+      ->add_option(
+          "CKPT", options->checkpoint_dir,
+          "Folder with a model, its name on the hub, or one file: a part, a LoRA, or one of `liveavatar convert`")
       ->required();
-  command->add_option("--gguf", options->gguf_path, "The video model's weights from a GGUF file");
-  command->add_option("--lora_path_dmd,--lora_path", options->lora_path, "LoRA to check with it");
+  add_part_flags(*command, *options, "OPTIONS");
   return [options] { return info(*options); };
 }
 

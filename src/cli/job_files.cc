@@ -71,7 +71,11 @@ void add_input(std::vector<NamedPath>& inputs, const std::string& flag, const st
 
 void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& options) {
   add_input(inputs, "--ckpt_dir", options.checkpoint_dir);
-  add_input(inputs, "--gguf", options.gguf_path);
+  add_input(inputs, "--dit", options.dit_path);
+  add_input(inputs, "--text_encoder", options.text_encoder);
+  add_input(inputs, "--vae", options.vae);
+  add_input(inputs, "--audio_encoder", options.audio_encoder);
+  add_input(inputs, "--tokenizer", options.tokenizer);
   add_input(inputs, "--lora_path_dmd", options.lora_path);
   for (const LoraOptions& lora : options.loras) add_input(inputs, "--lora", lora.path);
   add_input(inputs, "--dit", options.packed_dit);

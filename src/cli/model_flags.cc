@@ -2,10 +2,12 @@
 
 #include <charconv>
 #include <filesystem>
+#include <utility>
 
 #include "cli/embedded.h"
 #include "core/status.h"
 #include "weights/hub_cache.h"
+#include "weights/packed_file.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -26,16 +28,23 @@ LoraOptions parse_lora(const std::string& text) {
 
 void add_model_flags(CLI::App& app, EngineOptions& options, const std::string& group) {
   app.add_option("--ckpt_dir", options.checkpoint_dir,
-                 "Checkpoint folder in the original's layout, or its name on the Hugging Face hub where that lies\n"
-                 "in the local cache")
+                 "Folder with the model: the original's, a ComfyUI models/ tree, or all files in one; or its name on\n"
+                 "the Hugging Face hub (Wan-AI/Wan2.2-S2V-14B) where that lies in the local cache")
       ->group(group);
-  app.add_option("--gguf", options.gguf_path,
-                 "The video model's weights from a GGUF file, in place of the folder's safetensors\n"
-                 "(a .gguf that lies there without them is found by itself)")
+  add_part_flags(app, options, group);
+}
+
+void add_part_flags(CLI::App& app, EngineOptions& options, const std::string& group) {
+  app.add_option("--dit,--gguf", options.dit_path,
+                 "The video model, in place of the folder's: safetensors, GGUF, a folder of shards, or a file made by\n"
+                 "`liveavatar convert`, whose layers stay on disk as far as they must with --memory_budget")
       ->group(group);
-  app.add_option("--dit", options.packed_dit,
-                 "Video model made by `liveavatar convert`, instead of the folder's; with --memory_budget\n"
-                 "its layers stay on disk as far as they must")
+  app.add_option("--text_encoder", options.text_encoder, "UMT5, in place of the folder's: a file or a folder of shards")
+      ->group(group);
+  app.add_option("--vae", options.vae, "The video VAE, in place of the folder's")->group(group);
+  app.add_option("--audio_encoder", options.audio_encoder, "wav2vec2, in place of the folder's")->group(group);
+  app.add_option("--tokenizer", options.tokenizer,
+                 "spiece.model, or the folder that holds it; not needed where the text encoder's file holds one")
       ->group(group);
   app.add_option("--lora_path_dmd,--lora_path", options.lora_path,
                  "liveavatar.safetensors, the folder that holds it, or its name on the hub, as for --ckpt_dir")
@@ -54,18 +63,31 @@ void add_model_flags(CLI::App& app, EngineOptions& options, const std::string& g
       ->group(group);
 }
 
-Expected<bool> settle_model_files(EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(options.lora_path, find_local("--lora_path_dmd", options.lora_path));
+bool names_model(const EngineOptions& options) {
+  return !options.checkpoint_dir.empty() || !options.dit_path.empty() || !options.packed_dit.empty() ||
+         !options.text_encoder.empty() || !options.vae.empty() || !options.audio_encoder.empty() ||
+         !options.tokenizer.empty();
+}
+
+Status find_local_files(EngineOptions& options) {
+  const std::pair<const char*, std::string*> paths[] = {
+      {"--ckpt_dir", &options.checkpoint_dir},     {"--dit", &options.dit_path},
+      {"--text_encoder", &options.text_encoder},   {"--vae", &options.vae},
+      {"--audio_encoder", &options.audio_encoder}, {"--tokenizer", &options.tokenizer},
+      {"--lora_path_dmd", &options.lora_path}};
+  for (const auto& [flag, path] : paths) {
+    LA_ASSIGN_OR_RETURN(*path, find_local(flag, *path));
+  }
   for (LoraOptions& lora : options.loras) {
     LA_ASSIGN_OR_RETURN(lora.path, find_local("--lora", lora.path));
   }
-  const bool named = !options.checkpoint_dir.empty();
-  if (named) {
-    LA_ASSIGN_OR_RETURN(options.checkpoint_dir, find_local("--ckpt_dir", options.checkpoint_dir));
-  } else {
-    LA_ASSIGN_OR_RETURN(options.checkpoint_dir, embedded_path("models/mini"));
-  }
-  return !named;
+  if (is_packed_file(options.dit_path)) std::swap(options.dit_path, options.packed_dit);
+  return {};
+}
+
+Status use_embedded_model(EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(options.checkpoint_dir, embedded_path("models/mini"));
+  return {};
 }
 
 }  // namespace liveavatar::cli

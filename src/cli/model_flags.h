@@ -8,13 +8,19 @@
 
 namespace liveavatar::cli {
 
-// --ckpt_dir, the video model and the LoRA adapters.
+// --ckpt_dir, its parts by their own flags, and the LoRA adapters.
 void add_model_flags(CLI::App& app, EngineOptions& options, const std::string& group);
+// The same without --ckpt_dir.
+void add_part_flags(CLI::App& app, EngineOptions& options, const std::string& group);
 
-// Names of the hub become folders of its local cache. True: no model was named, and the one that comes with the program
-// is taken.
-Expected<bool> settle_model_files(EngineOptions& options);
+// Whether --ckpt_dir or a part was given.
+bool names_model(const EngineOptions& options);
 
-constexpr const char* kEmbeddedSize = "128*128";  // what that model was trained at
+// Names of the hub become folders of its local cache, and a video model made by `convert` is told apart by its content.
+Status find_local_files(EngineOptions& options);
+
+// The mini model that comes with the program.
+Status use_embedded_model(EngineOptions& options);
+constexpr const char* kEmbeddedSize = "128*128";  // what it was trained at
 
 }  // namespace liveavatar::cli

@@ -5,8 +5,10 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/model_flags.h"
 #include "cli/original_flags.h"
 #include "media/image.h"
+#include "pipeline/dit_source.h"
 #include "pipeline/job.h"
 #include "pipeline/solver.h"
 #include "plan/like_original.h"
@@ -16,8 +18,8 @@ namespace liveavatar::cli {
 namespace {
 
 struct Flags {
-  std::string checkpoint_dir, gguf, packed_dit, paging_dir, shape = "14b", image, size = "704*384", device_profile,
-                                                            devices;
+  EngineOptions engine;  // where the files lie
+  std::string paging_dir, shape = "14b", image, size = "704*384", device_profile, devices;
   PlanRequest request;
   OriginalFlags original;
   int64_t num_clip = 1, infer_frames = 48;
@@ -32,10 +34,7 @@ constexpr const char* kFooter =
     "Exit codes: 0 it fits, 1 it does not (or failed), 2 usage. Keys of --json: docs/plan.md.";
 
 void add_job(CLI::App& app, Flags& f) {
-  app.add_option("--ckpt_dir", f.checkpoint_dir, "Checkpoint folder: its configs and file headers are read")
-      ->group("What to plan");
-  app.add_option("--gguf", f.gguf, "The video model's weights as a GGUF file; they are packed as --weights_dtype says")
-      ->group("What to plan");
+  add_model_flags(app, f.engine, "What to plan");  // configs and file headers are read
   app.add_option("--shape", f.shape, "Without a checkpoint: 14b, 1.3b or mini")
       ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
       ->capture_default_str()
@@ -83,8 +82,6 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
   app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
       ->group("Machine");
-  app.add_option("--dit", f.packed_dit, "Video model made by `liveavatar convert`: its layers may stay on disk")
-      ->group("Machine");
   app.add_option("--paging_dir", f.paging_dir, "As for generate: weights, keys and values that do not fit stay there")
       ->group("Machine");
   app.add_flag("--offload_kv_cache", f.offload_kv_cache,
@@ -102,9 +99,9 @@ void add_machine(CLI::App& app, Flags& f) {
 }
 
 Expected<ModelShapes> shapes_of(const Flags& f) {
-  if (f.checkpoint_dir.empty()) return named_model_shapes(f.shape);
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_checkpoint(f.checkpoint_dir, f.gguf, f.packed_dit.empty()));
-  return read_model_shapes(paths, f.packed_dit);
+  if (!names_model(f.engine)) return named_model_shapes(f.shape);
+  LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(f.engine)));
+  return read_model_shapes(paths, f.engine.packed_dit);
 }
 
 // width and height of "704*384", as a picture of that shape.
@@ -132,8 +129,8 @@ Expected<PlanRequest> request_of(const Flags& f) {
   r.blocks = f.num_clip * r.clip_frames / kBlockFrames;
   r.voice_samples = f.num_clip * r.clip_frames * kModelRateHz / kFps;
   r.online_decode = !f.no_online_decode;
-  r.packed = (!f.packed_dit.empty() || !f.paging_dir.empty()) && !f.original.all_in_memory();
-  r.pack_first = r.packed && f.packed_dit.empty();
+  r.packed = (!f.engine.packed_dit.empty() || !f.paging_dir.empty()) && !f.original.all_in_memory();
+  r.pack_first = r.packed && f.engine.packed_dit.empty();
   r.disk_rings = !f.paging_dir.empty();
   if (f.offload_kv_cache && r.disk_rings) r.resident_rings = 0;
   if (f.offload_kv_cache && !r.disk_rings) note_host_cache();
@@ -230,7 +227,8 @@ Expected<Verdict> judge_flags(const Flags& f) {
   return verdict;
 }
 
-int plan(const Flags& f) {
+int plan(Flags& f) {
+  if (Status found = find_local_files(f.engine); !found.ok()) return report(found);
   if (f.like_original) {
     Status status = print_like_original(f);
     return status.ok() ? 0 : report(status);

@@ -15,9 +15,8 @@ namespace {
 // A prompt longer than the text encoder takes is cut, and that is said. Fewer bytes than tokens cannot be too many.
 Status note_cut_prompt(const EngineOptions& engine, const std::string& prompt, int64_t most_tokens) {
   if (static_cast<int64_t>(prompt.size()) < most_tokens) return {};
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths,
-                      find_checkpoint(engine.checkpoint_dir, engine.gguf_path, engine.packed_dit.empty()));
-  LA_ASSIGN_OR_RETURN(int64_t tokens, prompt_tokens(paths.tokenizer_dir, prompt));
+  LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(engine)));
+  LA_ASSIGN_OR_RETURN(int64_t tokens, prompt_tokens(paths.tokenizer, prompt));
   if (tokens <= most_tokens) return {};
   std::fprintf(stderr, "note: --prompt: %ld tokens, the text encoder takes %ld: the last %ld are cut off\n",
                long(tokens), long(most_tokens), long(tokens - most_tokens));

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "plan/memory_plan.h"
+#include "plan/model_shapes.h"
 #include "weights/lora.h"
 
 namespace liveavatar {
@@ -28,8 +29,8 @@ std::vector<LoraOptions> all_loras(const EngineOptions& options) {
   return all;
 }
 
-Expected<LoraMerges> merge_dit(const CheckpointPaths& paths, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_dit_weights(paths));
+Expected<LoraMerges> merge_dit(const PartPaths& paths, const EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_found_part(paths.dit, Part::kVideoModel));
   std::vector<LoraAdapter> adapters;
   for (const LoraOptions& lora : all_loras(options)) {
     LA_ASSIGN_OR_RETURN(LoraAdapter adapter, open_lora(lora.path));
@@ -41,16 +42,10 @@ Expected<LoraMerges> merge_dit(const CheckpointPaths& paths, const EngineOptions
 }
 
 // Changes with whatever would make other weights.
-Expected<std::string> fingerprint(const EngineOptions& options, const CheckpointPaths& paths,
-                                  const std::string& packing) {
+Expected<std::string> fingerprint(const EngineOptions& options, const PartPaths& paths, const std::string& packing) {
   std::vector<std::string> files;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(paths.dit_dir, ignored)) {
-    std::string name = entry.path().filename().string();
-    if (name.starts_with(kDitStem) || name == "config.json") files.push_back(stamp(entry.path()));
-  }
-  if (!paths.dit_gguf.empty()) files.push_back(stamp(paths.dit_gguf));
-  std::sort(files.begin(), files.end());
+  for (const std::string& file : files_behind(paths.dit)) files.push_back(stamp(file));
+  if (!paths.dit_config.empty()) files.push_back(stamp(paths.dit_config));
   // The order of adapters counts: one may replace what another changed.
   for (const LoraOptions& lora : all_loras(options)) {
     LA_ASSIGN_OR_RETURN(LoraFiles found, find_lora(lora.path));
@@ -71,12 +66,22 @@ Expected<std::string> fingerprint(const EngineOptions& options, const Checkpoint
 
 }  // namespace
 
+PartRequest part_request(const EngineOptions& options) {
+  return {.folder = options.checkpoint_dir,
+          .dit = options.dit_path,
+          .text_encoder = options.text_encoder,
+          .vae = options.vae,
+          .audio_encoder = options.audio_encoder,
+          .tokenizer = options.tokenizer,
+          .with_dit = options.packed_dit.empty()};
+}
+
 bool from_packed_file(const EngineOptions& options) {
   bool may_page = options.page_weights && !options.paging_dir.empty() && options.memory_budget_bytes > 0;
   return !options.packed_dit.empty() || may_page;
 }
 
-Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const EngineOptions& options) {
+Expected<TensorSourcePtr> open_dit_tensors(const PartPaths& paths, const EngineOptions& options) {
   LA_ASSIGN_OR_RETURN(LoraMerges merges, merge_dit(paths, options));
   return merges.source;
 }
@@ -84,13 +89,13 @@ Expected<TensorSourcePtr> open_dit_tensors(const CheckpointPaths& paths, const E
 Expected<std::vector<std::string>> lora_notes(const EngineOptions& options) {
   std::vector<std::string> notes;
   if (!options.packed_dit.empty() || all_loras(options).empty()) return notes;
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_video_model(options.checkpoint_dir, options.gguf_path));
+  LA_ASSIGN_OR_RETURN(PartPaths paths, find_video_model(part_request(options)));
   LA_ASSIGN_OR_RETURN(LoraMerges merges, merge_dit(paths, options));
   for (const LoraReport& report : merges.reports) notes.push_back(report.line());
   return notes;
 }
 
-Expected<std::string> paging_file(const EngineOptions& options, const CheckpointPaths& paths, const Backend& backend,
+Expected<std::string> paging_file(const EngineOptions& options, const PartPaths& paths, const Backend& backend,
                                   Budget& budget) {
   std::error_code ignored;
   if (!fs::is_directory(options.paging_dir, ignored))
@@ -103,7 +108,7 @@ Expected<std::string> paging_file(const EngineOptions& options, const Checkpoint
   LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kWait));
   if (is_there()) return path;  // another job made it meanwhile
   remove_abandoned(options.paging_dir);
-  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(paths.dit_dir + "/config.json"));
+  LA_ASSIGN_OR_RETURN(DitConfig config, find_dit_config(paths));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));
   LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path, types, {}, &file}));
   return path;
@@ -111,10 +116,10 @@ Expected<std::string> paging_file(const EngineOptions& options, const Checkpoint
 
 Status convert_dit(const EngineOptions& options, const std::string& out,
                    const std::function<bool(uint64_t bytes, uint64_t of_bytes)>& progress) {
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths, find_video_model(options.checkpoint_dir, options.gguf_path));
+  LA_ASSIGN_OR_RETURN(PartPaths paths, find_video_model(part_request(options)));
   LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
   LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(out, PendingFile::Busy::kRefuse));
-  LA_ASSIGN_OR_RETURN(DitConfig config, read_dit_config(paths.dit_dir + "/config.json"));
+  LA_ASSIGN_OR_RETURN(DitConfig config, find_dit_config(paths));
   LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));
   Budget budget;
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend,

@@ -69,8 +69,7 @@ Expected<double> plan_voices(const Job& job, PlanRequest& request) {
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job) {
   LA_RETURN_IF_ERROR(check_job(job));
   LA_RETURN_IF_ERROR(check_options(options));
-  LA_ASSIGN_OR_RETURN(CheckpointPaths paths,
-                      find_checkpoint(options.checkpoint_dir, options.gguf_path, options.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(options)));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, options.packed_dit));
   PlanRequest request = request_of(options, shapes);
   LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(job.image, job.size, job.fit));

@@ -35,8 +35,7 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   models->options = options;
   LA_RETURN_IF_ERROR(check_options(options));
   LA_ASSIGN_OR_RETURN(models->types, parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype));
-  LA_ASSIGN_OR_RETURN(models->paths,
-                      find_checkpoint(options.checkpoint_dir, options.gguf_path, options.packed_dit.empty()));
+  LA_ASSIGN_OR_RETURN(models->paths, find_parts(part_request(options)));
   LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths, options.packed_dit));
   LA_RETURN_IF_ERROR(check_load(options, models->shapes));
   size_t limit = options.memory_budget_bytes == 0 ? Budget::kUnlimited : options.memory_budget_bytes;
@@ -52,35 +51,38 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
 
   const DitConfig& config = models->shapes.dit;
   LA_ASSIGN_OR_RETURN(models->dit, load_dit(*models));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_part(models->paths.vae_weights, Part::kVae));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_found_part(models->paths.vae, Part::kVae));
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->types.values));
-  LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::load(models->paths.audio_dir, backend, budget, models->types.values));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr audio_source, open_found_part(models->paths.audio_encoder, Part::kAudioEncoder));
+  LA_ASSIGN_OR_RETURN(models->audio,
+                      Wav2Vec2::load(models->shapes.audio, *audio_source, backend, budget, models->types.values));
   const Wav2Vec2Config& audio = models->audio->config();
   if (audio.layers + 1 != config.audio_layers || audio.width != config.audio_dim) {
-    return corrupt(models->paths.audio_dir + ": gives " + std::to_string(audio.layers + 1) + " states of width " +
-                   std::to_string(audio.width) + ", " + models->paths.dit_dir + "/config.json wants " +
+    return corrupt(models->paths.audio_encoder + ": gives " + std::to_string(audio.layers + 1) + " states of width " +
+                   std::to_string(audio.width) + ", " +
+                   (options.packed_dit.empty() ? models->paths.dit : options.packed_dit) + " wants " +
                    std::to_string(config.audio_layers) + " of " + std::to_string(config.audio_dim) +
                    "; these files belong to different checkpoints");
   }
   return models;
 }
 
-Expected<int64_t> prompt_tokens(const std::string& tokenizer_dir, const std::string& prompt) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(tokenizer_dir));
+Expected<int64_t> prompt_tokens(const std::string& tokenizer_path, const std::string& prompt) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(tokenizer_path));
   return static_cast<int64_t>(tokenizer->encode(prompt, std::numeric_limits<int64_t>::max()).size());
 }
 
 Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt) {
   EncodedPrompt encoded;
   {  // the tokenizer is gone before the encoder's weights come
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer_dir));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer));
     encoded.ids = tokenizer->encode(prompt, models.dit->config().text_len);
   }
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_part(models.paths.text_weights, Part::kTextEncoder));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_found_part(models.paths.text_encoder, Part::kTextEncoder));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
                       Umt5::load(*source, *models.backend, *models.budget, models.types.values));
   if (encoder->dim() != models.dit->config().text_dim) {
-    return corrupt(models.paths.text_weights + ": rows are " + std::to_string(encoder->dim()) +
+    return corrupt(models.paths.text_encoder + ": rows are " + std::to_string(encoder->dim()) +
                    " wide, the video model takes " + std::to_string(models.dit->config().text_dim) +
                    "; these files belong to different checkpoints");
   }

@@ -11,7 +11,7 @@
 #include "models/wav2vec2/wav2vec2.h"
 #include "ops/backend.h"
 #include "plan/model_shapes.h"
-#include "weights/checkpoint.h"
+#include "weights/find_parts.h"
 
 namespace liveavatar {
 
@@ -20,7 +20,7 @@ struct Models {
   std::unique_ptr<Budget> budget;
   Charge program;
   std::unique_ptr<Backend> backend;
-  CheckpointPaths paths;
+  PartPaths paths;
   ModelShapes shapes;
   EngineOptions options;
   DitTypes types{DType::kBF16};  // of the video model; the others are in its `values`
@@ -37,7 +37,7 @@ struct EncodedPrompt {
   OwnedTensor rows;  // [tokens, text_dim] f32
 };
 // How many tokens the prompt has, with its end, before it is cut to what the video model takes.
-Expected<int64_t> prompt_tokens(const std::string& tokenizer_dir, const std::string& prompt);
+Expected<int64_t> prompt_tokens(const std::string& tokenizer_path, const std::string& prompt);
 
 // Loads the text encoder, runs it and frees it: it is the largest part after the DiT and used once.
 Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt);

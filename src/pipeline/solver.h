@@ -26,9 +26,10 @@ constexpr int64_t solver_history_tensors(SolverKind kind) {
 
 constexpr int kMostSteps = 1000;  // as many as the model was trained with
 
-// steps 1..kMostSteps. f(x) = shift x / (1 + (shift - 1) x). Euler: f acts twice, on the ends of the 1000-step table and on the
-// `steps` points spread evenly between them; for 4 steps and shift 3: 1000, 857.69, 602.15, 8.93. UniPC and DPM++: f
-// acts once on even points from 0.999 (f32), respectively 1, down to 0; the model is told whole timesteps, cut off.
+// steps 1..kMostSteps. f(x) = shift x / (1 + (shift - 1) x). Euler: f acts twice, on the ends of the 1000-step table
+// and on the `steps` points spread evenly between them; for 4 steps and shift 3: 1000, 857.69, 602.15, 8.93. UniPC and
+// DPM++: f acts once on even points from 0.999 (f32), respectively 1, down to 0; the model is told whole timesteps, cut
+// off.
 Expected<Schedule> make_schedule(SolverKind kind, int steps, double shift);
 
 // One schedule and the coefficients of its steps. Immutable: what a block remembers is with its history, and step 0

@@ -62,19 +62,26 @@ Expected<ModelShapes> named_model_shapes(const std::string& name) {
   return invalid_argument("--shape " + name + ": choose 14b, 1.3b or mini, or give --ckpt_dir");
 }
 
-Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths, const std::string& packed_dit) {
+Expected<DitConfig> find_dit_config(const PartPaths& paths) {
+  if (!paths.dit_config.empty()) return read_dit_config(paths.dit_config);
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_found_part(paths.dit, Part::kVideoModel));
+  return find_dit_config(*source, "");
+}
+
+Expected<ModelShapes> read_model_shapes(const PartPaths& paths, const std::string& packed_dit) {
   ModelShapes s;
   if (packed_dit.empty()) {
-    LA_ASSIGN_OR_RETURN(s.dit, read_dit_config(paths.dit_dir + "/config.json"));
+    LA_ASSIGN_OR_RETURN(s.dit, find_dit_config(paths));
   } else {
     LA_ASSIGN_OR_RETURN(PackedHeader header, read_packed_header(packed_dit));
     LA_ASSIGN_OR_RETURN(s.dit, parse_dit_config(header.config, packed_dit));
   }
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae, open_part(paths.vae_weights, Part::kVae));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae, open_found_part(paths.vae, Part::kVae));
   LA_ASSIGN_OR_RETURN(s.vae, read_vae_config(*vae));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr text, open_part(paths.text_weights, Part::kTextEncoder));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr text, open_found_part(paths.text_encoder, Part::kTextEncoder));
   LA_ASSIGN_OR_RETURN(s.text, read_umt5_config(*text));
-  LA_ASSIGN_OR_RETURN(s.audio, read_wav2vec2_config(paths.audio_dir));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr audio, open_found_part(paths.audio_encoder, Part::kAudioEncoder));
+  LA_ASSIGN_OR_RETURN(s.audio, find_wav2vec2_config(*audio, paths.audio_config_dir));
   return s;
 }
 

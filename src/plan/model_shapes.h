@@ -7,7 +7,7 @@
 #include "models/umt5/umt5.h"
 #include "models/wan_vae/config.h"
 #include "models/wav2vec2/wav2vec2.h"
-#include "weights/checkpoint.h"
+#include "weights/find_parts.h"
 
 namespace liveavatar {
 
@@ -18,9 +18,11 @@ struct ModelShapes {
   Wav2Vec2Config audio;
 };
 
+// The video model's config.json, or what its tensors' shapes tell.
+Expected<DitConfig> find_dit_config(const PartPaths& paths);
 // From configs and file headers; no weight is read. Errors as those of loading.
 // packed_dit: the packed file that the video model's config comes from; empty: the folder's.
-Expected<ModelShapes> read_model_shapes(const CheckpointPaths& paths, const std::string& packed_dit = "");
+Expected<ModelShapes> read_model_shapes(const PartPaths& paths, const std::string& packed_dit = "");
 // "14b": Live Avatar on Wan2.2-S2V-14B. "1.3b": the same topology at the width of Wan 2.1 1.3B. "mini": a model of the
 // size of models/mini. Without a checkpoint; an unknown name lists these.
 Expected<ModelShapes> named_model_shapes(const std::string& name);

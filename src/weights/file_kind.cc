@@ -48,7 +48,8 @@ Expected<nlohmann::json> read_json_file(const std::string& path) {
     return nlohmann::json::parse(text);
   } catch (const nlohmann::json::exception& e) {
     std::string why = e.what();
-    return corrupt(path + ": not a JSON object (" + why.substr(why.find(']') + 2) + "); download or copy the file again");
+    return corrupt(path + ": not a JSON object (" + why.substr(why.find(']') + 2) +
+                   "); download or copy the file again");
   }
 }
 

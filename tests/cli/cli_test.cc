@@ -289,9 +289,9 @@ TEST_F(CliTest, ConvertWritesAFileThatGenerateAndInfoTake) {
   fs::resize_file(file, fs::file_size(file) - 1);
   expect_refusal(generate("--dit " + file), 1, "cut off");
   expect_refusal(run("info " + file), 1, "cut off");
-  expect_refusal(generate("--dit " + kPortrait), 1, "not a packed model");
+  expect_refusal(generate("--dit " + kPortrait), 1, "portrait.png");
   expect_refusal(generate("--dit /nowhere"), 1, "/nowhere");
-  expect_refusal(run("convert --quiet --ckpt_dir /nowhere --out " + file), 1, "/nowhere/config.json");
+  expect_refusal(run("convert --quiet --ckpt_dir /nowhere --out " + file), 1, "--ckpt_dir /nowhere: no such folder");
   expect_refusal(run("convert --quiet --ckpt_dir " + kMini + " --out /nowhere/x"), 1, "/nowhere/x");
 }
 
@@ -333,7 +333,7 @@ TEST_F(CliTest, ConvertAndBenchTakeNarrowWeights) {
   }
   expect_refusal(run("convert --ckpt_dir " + kMini + " --out " + file + " --weights_dtype int4"), 2, "--weights_dtype");
   expect_refusal(run("convert --quiet --ckpt_dir " + kMini + " --out " + file + " --gguf /nowhere.gguf"), 1,
-                 "--gguf /nowhere.gguf: no such file");
+                 "--dit /nowhere.gguf: no such file");
   const std::string bench = "bench --shape mini --synthetic --quiet --size '64*64' --blocks 1 --sample_steps 1 --json ";
   auto planned = [&](const std::string& more) {
     Outcome o = run(bench + path("b.json") + more);

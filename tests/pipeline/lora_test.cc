@@ -35,8 +35,8 @@ class LoraOptionsTest : public ::testing::Test {
     file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * 4));
     return (dir_ / name).string();
   }
-  CheckpointPaths paths() const { return *find_video_model(options_.checkpoint_dir, ""); }
-  int64_t width() const { return (*open_dit_weights(paths()))->tensors().at(kNorm).shape[0]; }
+  PartPaths paths() const { return *find_video_model({.folder = options_.checkpoint_dir}); }
+  int64_t width() const { return (*open_found_part(paths().dit, Part::kVideoModel))->tensors().at(kNorm).shape[0]; }
   std::vector<float> norm() const {
     auto source = open_dit_tensors(paths(), options_);
     EXPECT_TRUE(source.ok()) << source.status().message();

@@ -10,7 +10,7 @@
 #include "../weights/gguf_writer.h"
 #include "mini.h"
 #include "pipeline/dit_source.h"
-#include "weights/checkpoint.h"
+#include "weights/find_parts.h"
 
 namespace liveavatar {
 namespace {
@@ -101,7 +101,8 @@ class GgufModelTest : public ::testing::Test {
     return bytes;
   }
   void write(const std::string& prefix, bool quantised) {
-    TensorSourcePtr source = *open_dit_weights(*find_checkpoint(kSource + "/models/mini"));
+    TensorSourcePtr source =
+        *open_found_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
     GgufWriter writer;
     for (const auto& [name, info] : source->tensors()) {
       std::vector<uint64_t> shape;
@@ -126,7 +127,7 @@ class GgufModelTest : public ::testing::Test {
 TEST_F(GgufModelTest, IsTheFoldersModel) {
   std::vector<uint8_t> want = frames(mini_options());
   EngineOptions o = mini_options();
-  o.gguf_path = path_.string();
+  o.dit_path = path_.string();
   write("", false);
   EXPECT_EQ(frames(o), want);
   write("model.diffusion_model.", true);
@@ -142,10 +143,10 @@ TEST_F(GgufModelTest, IsTheFoldersModel) {
   packed.packed_dit = file.string();
   EXPECT_EQ(frames(packed), frames(o));
   fs::remove(file);
-  std::vector<PartReport> parts = inspect_checkpoint(o.checkpoint_dir, o.gguf_path);
+  std::vector<PartReport> parts = inspect_parts({.folder = o.checkpoint_dir, .dit = o.dit_path});
   EXPECT_EQ(parts[0].problem, "");
   EXPECT_NE(parts[0].dtypes.find("Q8_0"), std::string::npos) << parts[0].dtypes;
-  EXPECT_EQ(parts[0].path, o.gguf_path);
+  EXPECT_EQ(parts[0].path, o.dit_path);
   EXPECT_LT(parts[0].bytes, static_cast<int64_t>(fs::file_size(path_)));
 }
 

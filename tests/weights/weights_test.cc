@@ -10,7 +10,6 @@
 #include <limits>
 #include <random>
 
-#include "weights/checkpoint.h"
 #include "weights/loader.h"
 
 namespace liveavatar {
@@ -191,36 +190,6 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
     WeightLoader measuring(*backend, counting, Tenant::kWeights, {DType::kF32, dtype});
     measuring.large_linear("m", kRows, kColumns);
     EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
-  }
-}
-
-// One GGUF stands in for the safetensors; of several one must be named, and one that is named wins.
-TEST_F(WeightsTest, AGgufStandsInForTheSafetensors) {
-  for (const char* part :
-       {"config.json", "models_t5_umt5-xxl-enc-bf16.pth", "google/umt5-xxl/spiece.model", "Wan2.1_VAE.pth",
-        "wav2vec2-large-xlsr-53-english/config.json", "wav2vec2-large-xlsr-53-english/model.safetensors"})
-    write(part, "");
-  const std::string dir = dir_.string();
-  EXPECT_NE(find_checkpoint(dir).status().message().find("or one .gguf"), std::string::npos);
-  std::string a = write("a.gguf", "");
-  EXPECT_EQ(find_checkpoint(dir)->dit_gguf, a);
-  std::string b = write("b.gguf", "");
-  std::string message = find_checkpoint(dir).status().message();
-  EXPECT_NE(message.find("a.gguf, b.gguf"), std::string::npos) << message;
-  EXPECT_NE(message.find("--gguf"), std::string::npos) << message;
-  EXPECT_EQ(find_checkpoint(dir, b)->dit_gguf, b);
-  EXPECT_EQ(find_checkpoint(dir, "/nowhere.gguf").status().code(), ErrorCode::kNotFound);
-  write_safetensors("diffusion_pytorch_model.safetensors", kTwo, floats({1, 2, 3}));
-  EXPECT_EQ(find_checkpoint(dir)->dit_gguf, "");
-  EXPECT_EQ(find_checkpoint(dir, a)->dit_gguf, a);
-}
-
-TEST_F(WeightsTest, AFolderWithoutPartsNamesAllOfThem) {
-  write("config.json", "{}");
-  std::string message = find_checkpoint(dir_.string()).status().message();
-  for (const char* part : {"diffusion_pytorch_model", "models_t5_umt5-xxl-enc-bf16.pth", "spiece.model",
-                           "Wan2.1_VAE.pth", "wav2vec2-large-xlsr-53-english"}) {
-    EXPECT_NE(message.find(part), std::string::npos) << message;
   }
 }
 

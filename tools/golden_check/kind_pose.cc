@@ -4,7 +4,7 @@
 
 #include "golden.h"
 #include "pipeline/pose.h"
-#include "weights/checkpoint.h"
+#include "weights/find_parts.h"
 
 namespace liveavatar::golden {
 namespace {
@@ -80,8 +80,8 @@ void pose_latents(const Golden& golden, WanVae& vae, const nlohmann::json& call)
 }  // namespace
 
 void check_pose(const Golden& golden) {
-  CheckpointPaths paths = must(find_checkpoint(golden.path(golden.config().at("ckpt_dir")), "", true));
-  TensorSourcePtr weights = must(open_tensors(paths.vae_weights));
+  PartPaths paths = must(find_parts({.folder = golden.path(golden.config().at("ckpt_dir"))}));
+  TensorSourcePtr weights = must(open_tensors(paths.vae));
   auto vae = must(WanVae::load(*weights, *golden.backend, *golden.budget, golden.dtype));
   for (const auto& call : golden.calls()) {
     std::string op = call.at("op");

@@ -7,7 +7,7 @@
 #include "media/voice_mix.h"
 #include "models/wav2vec2/wav2vec2.h"
 #include "pipeline/actor_masks.h"
-#include "weights/checkpoint.h"
+#include "weights/find_parts.h"
 
 namespace liveavatar::golden {
 namespace {
@@ -87,8 +87,8 @@ void token_masks(const Golden& golden, const nlohmann::json& call) {
 }  // namespace
 
 void check_speakers(const Golden& golden) {
-  CheckpointPaths paths = must(find_checkpoint(golden.path(golden.config().at("ckpt_dir")), "", true));
-  auto model = must(Wav2Vec2::load(paths.audio_dir, *golden.backend, *golden.budget, golden.dtype));
+  PartPaths paths = must(find_parts({.folder = golden.path(golden.config().at("ckpt_dir"))}));
+  auto model = must(Wav2Vec2::load(paths.audio_config_dir, *golden.backend, *golden.budget, golden.dtype));
   for (const auto& call : golden.calls()) {
     std::string op = call.at("op");
     if (op == "audio_features") {
