@@ -66,7 +66,9 @@ constexpr Accepted kAccepted[] = {{"task", true},
                                   {"use_dataset", false}};
 
 void add_inputs(CLI::App& app, Flags& f) {
-  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg reads")->required()->group("What to make");
+  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg or libheif reads")
+      ->required()
+      ->group("What to make");
   app.add_option("--audio", f.job.audio, "The voice: any sound FFmpeg reads, of any length")
       ->required()
       ->group("What to make");
