@@ -270,6 +270,19 @@ TEST_F(PictureKindsTest, WhatIsCutOffIsRefused) {
   EXPECT_NE(cut.status().message().find("cut off"), std::string::npos) << cut.status().message();
 }
 
+// The name of a picture and something else inside.
+TEST_F(PictureKindsTest, AnEndingMakesNoPicture) {
+  for (const char* name : {"text.png", "text.jpg", "text.tga", "text.heic", "text.tif", "text.webp"}) {
+    for (const std::string& text : {std::string("this is no picture\n"), std::string(5000, 'x'), std::string("GIF89a"),
+                                    std::string("BM") + std::string(40, '\0'), std::string("RIFF\0\0\0\0WEBP", 12)}) {
+      auto image = read_image(write(name, text), true);
+      ASSERT_FALSE(image.ok()) << name << " " << text.substr(0, 20);
+      EXPECT_NE(image.status().message().find(name), std::string::npos) << image.status().message();
+      EXPECT_FALSE(probe_picture(path(name), true, kWholePicture).ok());
+    }
+  }
+}
+
 // Bytes changed in the middle: whatever is said, it is said; and a check sum that fails is an error.
 TEST_F(PictureKindsTest, DamagedPngIsRefused) {
   ASSERT_TRUE(write_png(path("a.png"), noise(48, 64)).ok());
