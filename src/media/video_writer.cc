@@ -191,8 +191,11 @@ class FileWriter : public VideoWriter {
 Status check_video_path(const std::string& path) {
   if (container_of(path)) return {};
   std::string known;
-  for (const Container& c : kContainers) known += std::string(known.empty() ? "" : ", ") + c.ending;
-  return invalid_argument("--save_file " + path + ": the name must end in one of " + known);
+  for (const Container& c : kContainers) {
+    bool last = &c == std::end(kContainers) - 1;
+    known += std::string(known.empty() ? "" : last ? " or " : ", ") + c.ending;
+  }
+  return invalid_argument("--save_file " + path + ": the name must end in " + known);
 }
 
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,
