@@ -271,7 +271,7 @@ int generate(Flags& f) {
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
   RunOptions options{f.engine, f.original, f.report_file, f.quiet};
-  return f.sample_list.empty() ? run_task(options, tasks->front(), stop) : run_tasks(options, *tasks, stop);
+  return f.sample_list.empty() ? run_task(options, tasks->front()) : run_tasks(options, *tasks);
 }
 
 }  // namespace

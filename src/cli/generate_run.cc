@@ -118,10 +118,10 @@ Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const V
   return claim_outputs(inputs, outputs);
 }
 
-int run_task(RunOptions& options, const VideoTask& task, StopSignal& stop) {
+int run_task(RunOptions& options, const VideoTask& task) {
   auto claims = claim_task(options, task, {task});
   if (!claims.ok()) return report(claims.status());
-  stop.clean(*claims);
+  StopSignal::Cleaning cleaning(*claims);
   auto verdict = check_task(options.engine, options, task);
   if (!verdict.ok()) return report(verdict.status());
   StageClock clock;
@@ -135,12 +135,12 @@ int run_task(RunOptions& options, const VideoTask& task, StopSignal& stop) {
   return status.ok() ? 0 : report(status);
 }
 
-int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks, StopSignal& stop) {
+int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
   std::vector<OutputClaim> claims;
   claims.reserve(tasks.size());
   std::vector<std::string> failed;
   std::vector<Ready> ready = check_tasks(options, tasks, claims, failed);
-  stop.clean(claims);
+  StopSignal::Cleaning cleaning(claims);
   std::unique_ptr<Engine> engine;
   if (!ready.empty()) {
     auto loaded = Engine::load(options.engine);

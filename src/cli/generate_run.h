@@ -28,8 +28,8 @@ Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const V
                                               const std::vector<VideoTask>& all);
 
 // Each returns the exit code. What goes wrong is said.
-int run_task(RunOptions& options, const VideoTask& task, StopSignal& stop);
+int run_task(RunOptions& options, const VideoTask& task);
 // A task that fails is named and the others go on.
-int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks, StopSignal& stop);
+int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks);
 
 }  // namespace liveavatar::cli

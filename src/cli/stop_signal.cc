@@ -52,7 +52,8 @@ StopSignal::~StopSignal() {
   g_outputs = nullptr;
 }
 
-void StopSignal::clean(const std::vector<OutputClaim>& outputs) { g_outputs = &outputs; }
+StopSignal::Cleaning::Cleaning(const std::vector<OutputClaim>& outputs) { g_outputs = &outputs; }
+StopSignal::Cleaning::~Cleaning() { g_outputs = nullptr; }
 
 bool StopSignal::requested() { return g_requests > 0; }
 

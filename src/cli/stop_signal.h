@@ -16,8 +16,14 @@ class StopSignal {
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
-  // Outputs that are removed at a sudden end if they are empty. They outlive this object and do not move.
-  void clean(const std::vector<OutputClaim>& outputs);
+  // For as long as it lives, these outputs are removed at a sudden end if they are empty. They do not move.
+  class Cleaning {
+   public:
+    explicit Cleaning(const std::vector<OutputClaim>& outputs);
+    ~Cleaning();
+    Cleaning(const Cleaning&) = delete;
+    Cleaning& operator=(const Cleaning&) = delete;
+  };
   static bool requested();
 };
 

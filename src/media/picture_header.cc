@@ -83,6 +83,7 @@ void read_jpeg(const ReadFile& file, PictureHeader& header) {
 
 void read_png(const ReadFile& file, PictureHeader& header) {
   header.complete = false;
+  bool moves = false;
   for (int64_t at = 8; !header.complete;) {
     std::string head = file.bytes_at(at, 8);
     if (head.size() < 8) return;
@@ -96,7 +97,8 @@ void read_png(const ReadFile& file, PictureHeader& header) {
       header.height = big(body, 4, 4);
       header.sample_bytes = kChannels[body[9] & 7] * (body[8] == 16 ? 2 : 1);
     }
-    if (name == "acTL") header.sample_bytes *= 3;  // the frame before, and the one before that
+    if (name == "acTL" && !moves) header.sample_bytes *= 3;  // the frame before, and the one before that
+    moves = moves || name == "acTL";
     if (name == "eXIf")
       header.orientation = exif_orientation(without_exif_mark(file.bytes_at(at + 8, std::min(size, kLongestBlock))));
     header.complete = name == "IEND";
@@ -109,7 +111,9 @@ void read_tiff(const ReadFile& file, PictureHeader& header) {
   header.width = fields.value(256, 0);
   header.height = fields.value(257, 0);
   header.orientation = valid_orientation(fields.value(274, 1));
-  header.sample_bytes = double(fields.value(277, 1) * std::max<int64_t>(8, fields.value(258, 1))) / 8;
+  constexpr int64_t kMostSamples = 64, kMostBits = 64;
+  int64_t samples = std::clamp<int64_t>(fields.value(277, 1), 1, kMostSamples);
+  header.sample_bytes = double(samples * std::clamp<int64_t>(fields.value(258, 1), 8, kMostBits)) / 8;
   bool tiles = !fields.values(324, 1).empty();
   constexpr int64_t kMost = 1 << 20;
   std::vector<int64_t> offsets = fields.values(tiles ? 324 : 273, kMost);
@@ -129,6 +133,7 @@ void read_webp(const ReadFile& file, PictureHeader& header) {
     std::string name = head.substr(0, 4);
     if (name == "VP8X") {
       header.animated = (head[8] & 2) != 0;
+      if (header.animated) header.sample_bytes = 8;  // the decoder holds two pictures
       header.width = 1 + little(head, 12, 3);
       header.height = 1 + little(head, 15, 3);
     } else if (name == "VP8 " && header.width == 0) {

@@ -47,7 +47,8 @@ struct Track {
   }
 };
 
-// version 0 and 1 differ in the width of times; a duration that needs it makes 1 of 0 (mdhd).
+// version 0 and 1 differ in the width of times; a duration that needs it makes 1 of 0 (mdhd; the others count in the
+// movie's milliseconds, which last for weeks).
 std::string with_duration(std::string whole, size_t at_v0, size_t at_v1, uint64_t duration) {
   bool wide = whole[8] == 1;
   if (!wide && duration > UINT32_MAX) {
@@ -88,7 +89,9 @@ class PlainMp4 {
     Status written = write_moov();
     // From here on the file has both: a player takes the first. The next write is the change.
     if (written.ok()) written = write_all(head_.offset, media_header());
-    if (!written.ok() && ftruncate(fd_, end_) != 0) return written;  // what is behind the last fragment is skipped
+    if (written.ok()) return written;
+    int cut = ftruncate(fd_, end_);
+    if (cut != 0) return io_error(written.message() + "; the half-written index behind its last frame stays");
     return written;
   }
 

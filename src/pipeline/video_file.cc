@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/boundary.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "media/audio.h"
@@ -19,18 +20,6 @@ namespace {
 // As many as the decoder makes at a time: they are encoded while it makes the next ones. In video_writer_bytes().
 constexpr size_t kWaitingFrames = 4;
 
-// Nothing is thrown at a caller, who may be C: what libraries throw becomes a Status.
-template <typename Body>
-auto guarded(const Body& body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return out_of_memory("no memory for the video file; its frames up to here are safe");
-  } catch (const std::exception& e) {
-    return io_error(std::string("the video file: ") + e.what());
-  }
-}
-
 class ThreadedFile : public VideoFile {
  public:
   ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
@@ -41,12 +30,12 @@ class ThreadedFile : public VideoFile {
   ~ThreadedFile() override { join(); }
 
   Status append(const VideoBlock& block) override {
-    return guarded([&] { return add(block); });
+    return contained("the video file", [&] { return add(block); });
   }
 
   Status finish() override {
     join();
-    Status finished = guarded([this] { return writer_->finish(); });
+    Status finished = contained("the video file", [this] { return writer_->finish(); });
     return status_.ok() ? finished : status_;
   }
 
@@ -71,7 +60,7 @@ class ThreadedFile : public VideoFile {
       if (waiting_ == 0 || !status_.ok()) return;
       const uint8_t* frame = ring_.data() + first_ * frame_bytes_;
       lock.unlock();
-      Status written = guarded([&] { return writer_->write_frame(frame); });
+      Status written = contained("the video file", [&] { return writer_->write_frame(frame); });
       lock.lock();
       status_ = written;
       first_ = (first_ + 1) % kWaitingFrames;
@@ -119,7 +108,7 @@ Expected<std::unique_ptr<VideoFile>> open_file(const std::string& path, const Jo
 
 Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
                                                        const std::string& audio, bool original_mix) {
-  return guarded([&] { return open_file(path, info, audio, original_mix); });
+  return contained("the video file", [&] { return open_file(path, info, audio, original_mix); });
 }
 
 }  // namespace liveavatar

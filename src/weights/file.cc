@@ -10,7 +10,7 @@
 namespace liveavatar {
 
 Expected<std::shared_ptr<const File>> File::open(const std::string& path) {
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
     std::string message = path + ": " + std::strerror(errno);
     return errno == ENOENT ? not_found(message) : io_error(message);

@@ -138,7 +138,10 @@ bool holds_tokenizer(const std::string& path) {
   if (path.ends_with(".gguf")) return read_gguf_vocabulary(path).ok();
   if (!path.ends_with(".safetensors")) return false;
   auto source = open_weights(path);
-  return source.ok() && (*source)->tensors().contains("spiece_model");
+  if (!source.ok()) return false;
+  return std::any_of((*source)->tensors().begin(), (*source)->tensors().end(), [](const auto& tensor) {
+    return tensor.first == "spiece_model" || tensor.first.ends_with(".spiece_model");
+  });
 }
 
 // Empty: none.

@@ -17,6 +17,7 @@ namespace {
 
 // Of Wan video models (the last three say nothing, or a packer's own word: then the tensors' names decide) and T5.
 constexpr std::array<std::string_view, 6> kArchitectures{"wan", "t5", "t5encoder", "pig", "cow", ""};
+constexpr size_t kLongestName = 1024;
 constexpr const char* kShapeKey = "comfy.gguf.orig_shape.";  // of a tensor that was reshaped so that blocks fit
 
 struct Entry {
@@ -84,11 +85,13 @@ Status GgufSource::read_tensor() {
   uint32_t rank = reader_.number<uint32_t>();
   LA_RETURN_IF_ERROR(reader_.status());
   const std::string what = "tensor " + name;
+  if (name.size() > kLongestName) return broken("a tensor's name is absurdly long");
   if (rank > Shape::kMaxRank) return broken(what + " has " + std::to_string(rank) + " dimensions");
   std::array<uint64_t, Shape::kMaxRank> inner_first{};
   uint64_t elements = 1;
   for (uint32_t i = 0; i < rank; ++i) {
     inner_first[i] = reader_.number<uint64_t>();
+    if (inner_first[i] == 0) return broken(what + " is empty");
     if (__builtin_mul_overflow(elements, inner_first[i], &elements) || elements > (uint64_t{1} << 46))
       return broken(what + ": absurd shape");
   }
@@ -111,10 +114,12 @@ Status GgufSource::read_tensor() {
   info.stored = type->name;
   info.stored_bytes = static_cast<int64_t>(elements / static_cast<uint64_t>(type->block_values) * type->block_bytes);
   if (auto original = original_shapes_.find(name); original != original_shapes_.end()) {
+    int64_t product = 1;
     for (int i = 0; i < original->second.rank(); ++i) {
-      if (original->second[i] < 1 || original->second[i] > (int64_t{1} << 40)) return broken(what + ": absurd shape");
+      int64_t dim = original->second[i];
+      if (dim < 1 || __builtin_mul_overflow(product, dim, &product)) return broken(what + ": absurd shape");
     }
-    if (original->second.elements() != static_cast<int64_t>(elements))
+    if (product != static_cast<int64_t>(elements))
       return broken(what + ": its original shape " + original->second.str() + " does not match its size");
     info.shape = original->second;
   }

@@ -25,6 +25,9 @@ class VocabularyReader {
  private:
   bool read_array(const std::string& what, const GgufKey& key) {
     GgufVocabulary& v = vocabulary_;
+    bool repeated = (what == "tokens" && !v.tokens.empty()) || (what == "scores" && !v.scores.empty()) ||
+                    (what == "token_type" && !v.types.empty());
+    if (repeated) return false;
     if (what == "tokens" && key.item == GgufValue::kString) {
       for (uint64_t i = 0; i < key.count && reader_.status().ok(); ++i) v.tokens.push_back(reader_.text());
     } else if (what == "scores" && key.item == GgufValue::kFloat32) {

@@ -50,7 +50,6 @@ class FormatReader {
 
  private:
   bool has(const std::string& name) const { return file_.tensors().contains(name); }
-  std::string if_there(const std::string& name) const { return has(name) ? name : std::string(); }
   Status wrong(const std::string& name, const std::string& why) const {
     return corrupt(file_.where() + ": " + name + " " + why);
   }

@@ -11,11 +11,35 @@ namespace {
 
 using nlohmann::json;
 
+constexpr size_t kLongestName = 512, kLongestPattern = 256;
+
+std::string whole_pattern(const std::string& pattern) { return "(.*\\.)?(" + pattern + ")"; }
+
+// A regular expression that is quick on any name: no repeated group, and few repetitions.
+bool is_pattern(const std::string& pattern) {
+  constexpr int kMostRepetitions = 2;
+  int repetitions = 0;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    bool repeats = pattern[i] == '*' || pattern[i] == '+' || pattern[i] == '{';
+    repetitions += repeats ? 1 : 0;
+    if (repeats && i > 0 && pattern[i - 1] == ')') return false;
+  }
+  if (pattern.size() > kLongestPattern || repetitions > kMostRepetitions) return false;
+  try {
+    std::regex check(whole_pattern(pattern));
+    return true;
+  } catch (const std::regex_error&) {
+    return false;
+  }
+}
+
 // The first pattern that is all of the module's name, or its end after a dot; or the value for all.
 double by_pattern(const std::vector<std::pair<std::string, double>>& patterns, const std::string& module,
                   double for_all) {
+  // The library's matcher recurses for each character: long names are no modules' anyway.
+  if (module.size() > kLongestName) return for_all;
   for (const auto& [pattern, value] : patterns) {
-    if (std::regex_match(module, std::regex("(.*\\.)?(" + pattern + ")"))) return value;
+    if (std::regex_match(module, std::regex(whole_pattern(pattern)))) return value;
   }
   return for_all;
 }
@@ -71,11 +95,7 @@ std::vector<std::pair<std::string, double>> ConfigReader::patterns(const std::st
   }
   for (const auto& [pattern, number_of] : value->items()) {
     result.emplace_back(pattern, number(name + "." + pattern, &number_of, positive_integer));
-    try {
-      std::regex check("(" + pattern + ")");
-    } catch (const std::regex_error&) {
-      wrong(name + "." + pattern, "a regular expression");
-    }
+    if (!is_pattern(pattern)) wrong(name + "." + pattern, "a plain regular expression");
   }
   return result;
 }

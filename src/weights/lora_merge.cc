@@ -33,7 +33,7 @@ constexpr double kMaxStrength = 1000;  // more is a mistake, and may overflow
 
 bool is_float(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF64 ||
-         dtype == DType::kF8E4M3;
+         dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2;
 }
 
 // Turns the parts of one base tensor into an Edit; the first thing that is wrong sticks.
@@ -242,7 +242,11 @@ class MergedSource : public TensorSource {
 
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return base_->where() + " with " + adapter_.source->where(); }
+  std::string metadata(const std::string& key) const override { return base_->metadata(key); }
   Status read_part(const std::string& name, TensorPart part, void* target) const override;
+  Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override {
+    return base_->read_codes(name, rows, codes, scales);
+  }
 
   Status match(LoraReport& report);
 
@@ -318,6 +322,8 @@ Status MergedSource::match(LoraReport& report) {
     TensorInfo& info = tensors_.at(name);
     LA_ASSIGN_OR_RETURN(Edit edit, EditBuilder(adapter_, name, info.shape, parts, report).build());
     info.dtype = replaces(edit) ? adapter_.source->tensors().at(edit.values).dtype : DType::kF32;
+    info.codes = DType::kF32;  // what is edited is no longer the base's codes
+    info.stored = nullptr;
     edits_[name] = std::move(edit);
   }
   return {};

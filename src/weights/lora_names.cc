@@ -183,8 +183,9 @@ std::string LoraTargets::look_up(const std::string& spelled) const {
 }
 
 std::string LoraTargets::find(const LoraName& name) const {
+  constexpr int kMostPrefixes = 3;
   std::string_view module = name.module;
-  for (;;) {
+  for (int taken = 0; taken <= kMostPrefixes; ++taken) {
     const std::string spelled(module), field(name.field);
     std::string found;
     if (!field.empty()) found = look_up(spelled + "." + field);
@@ -197,6 +198,7 @@ std::string LoraTargets::find(const LoraName& name) const {
     if (prefix == std::end(kPrefixes)) return "";
     module.remove_prefix(prefix->size());
   }
+  return "";
 }
 
 bool has_lora_prefix(const std::string& name) {

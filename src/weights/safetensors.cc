@@ -11,7 +11,8 @@
 namespace liveavatar {
 namespace {
 
-constexpr uint64_t kMaxHeaderBytes = 256u << 20;
+constexpr uint64_t kMaxHeaderBytes = 32u << 20;  // of 14B models in many shards: some hundred KiB
+constexpr size_t kLongestName = 1024;
 constexpr const char* kExponents = "F8_E8M0";  // scales of blocks (weights/block_formats.h), read as bytes
 
 struct Entry {
@@ -106,6 +107,7 @@ void SafetensorsSource::add_metadata(const nlohmann::json& texts) {
 
 Status SafetensorsSource::add_tensor(const std::shared_ptr<const File>& file, uint64_t data_begin,
                                      const std::string& name, const nlohmann::json& entry) {
+  if (name.size() > kLongestName) return broken(file->path(), "a tensor's name is absurdly long");
   const std::string what = "tensor " + name;
   TensorInfo info;
   if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") || !entry.contains("data_offsets") ||

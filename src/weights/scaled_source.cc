@@ -68,7 +68,8 @@ Status ScaledSource::add_weight(const std::string& name, const LayerFormat& laye
     info.stored = dtype_name(info.dtype);
     info.stored_bytes = info.shape.elements() * static_cast<int64_t>(dtype_bytes(info.dtype));
   }
-  if (info.shape.rank() == 0) return wrong(name, "has scales and is a single number");
+  if (info.shape.rank() == 0 || info.shape.elements() == 0)
+    return wrong(name, "has scales, but its shape is " + info.shape.str());
   bool as_is = layer.rotation_group == 0 && layer.pre_quant_scale.empty();
   switch (layer.format) {
     case WeightFormat::kPlain:

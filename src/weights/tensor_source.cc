@@ -3,8 +3,7 @@
 namespace liveavatar {
 
 Status TensorSource::read_codes(const std::string& name, TensorPart, uint8_t*, float*) const {
-  LA_CHECK(tensors().at(name).codes != DType::kF32 && !"a source with codes reads them");
-  return {};
+  return unsupported(where() + ": " + name + " holds no 8-bit codes");
 }
 
 std::string TensorSource::metadata(const std::string&) const { return {}; }

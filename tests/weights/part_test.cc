@@ -10,6 +10,7 @@
 
 #include "gguf_writer.h"
 #include "weights/loader.h"
+#include "weights/lora.h"
 
 namespace liveavatar {
 namespace {
@@ -130,6 +131,36 @@ TEST_F(PartTest, CodesStayInAModelOfTheirType) {
     }
     EXPECT_EQ(std::memcmp(want.data(), w.data, want.size()), 0) << with_low;
   }
+}
+
+// An adapter over int8 weights that stay int8: what it edits is rounded anew, the rest keeps its codes.
+TEST_F(PartTest, AnAdapterOverCodesIsMerged) {
+  std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
+                       R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},)"
+                       R"("blocks.0.self_attn.q.bias":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},)"
+                       R"("blocks.0.self_attn.k.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[16,20]},)"
+                       R"("blocks.0.self_attn.k.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[20,24]},)"
+                       R"("blocks.0.self_attn.k.bias":{"dtype":"F32","shape":[2],"data_offsets":[24,32]}})";
+  std::string one = std::string("\1\3\5\4", 4) + floats({0.5f, 0, 0});
+  auto base = *open_part(write_safetensors("base.safetensors", header, one + one), Part::kVideoModel);
+  std::string pair = R"({"diffusion_model.blocks.0.self_attn.q.lora_A.weight":{"dtype":"F32","shape":[1,2],)"
+                     R"("data_offsets":[0,8]},"diffusion_model.blocks.0.self_attn.q.lora_B.weight":)"
+                     R"({"dtype":"F32","shape":[2,1],"data_offsets":[8,16]}})";
+  auto adapter = *open_lora(write_safetensors("adapter.safetensors", pair, floats({1, 0, 2, 0})));
+  TensorSourcePtr merged = merge_lora(base, std::move(adapter))->source;
+  auto backend = *make_backend("cpu", {.threads = 1});
+  Budget budget;
+  WeightLoader loader(*merged, *backend, budget, Tenant::kWeights, {DType::kF32, DType::kI8});
+  LinearWeight q = loader.large_linear("blocks.0.self_attn.q", 2, 2),
+               k = loader.large_linear("blocks.0.self_attn.k", 2, 2);
+  ASSERT_TRUE(loader.status().ok()) << loader.status().message();
+  std::vector<char> want(backend->packed_linear_bytes(2, 2, DType::kI8));
+  std::vector<float> values{2.5f, 1.5f, 2.5f, 2.0f}, scales{0.5f, 0.5f};
+  backend->pack_linear(Tensor(values.data(), {2, 2}, DType::kF32), DType::kI8, want.data());
+  EXPECT_EQ(std::memcmp(want.data(), q.data, want.size()), 0);
+  uint8_t codes[4] = {1, 3, 5, 4};
+  backend->pack_codes(Tensor(codes, {2, 2}, DType::kI8), scales, want.data());
+  EXPECT_EQ(std::memcmp(want.data(), k.data, want.size()), 0);
 }
 
 TEST_F(PartTest, AnotherPartsFileIsNamed) {

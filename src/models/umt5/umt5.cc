@@ -73,6 +73,10 @@ Expected<Umt5Config> read_umt5_config(const TensorSource& source) {
 Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightLoader& loader, std::byte* page,
                    const Umt5Visitor& visitor) {
   for (size_t t = 0; t < ids.size(); ++t) {
+    if (ids[t] < 0 || ids[t] >= c.vocabulary) {
+      return corrupt("the tokenizer gives token " + std::to_string(ids[t]) + ", the text encoder knows " +
+                     std::to_string(c.vocabulary) + "; take the tokenizer that belongs to it");
+    }
     Tensor row = loader.read_rows("token_embedding.weight", {c.vocabulary, c.dim}, ids[t], 1);
     LA_RETURN_IF_ERROR(loader.status());
     if (visitor.embedding) visitor.embedding(static_cast<int64_t>(t), row);
