@@ -67,7 +67,7 @@ struct Progress {
 };
 
 struct Job {
-  std::string image;  // any still picture FFmpeg reads
+  std::string image;  // any still picture FFmpeg or libheif reads
   std::string audio;  // any sound FFmpeg reads; 8 hours are fine. Several speakers: "left.wav+right.wav"
   // Where each of several speakers is, in the voices' order: a PNG each (not black where the speaker is; scaled and
   // cropped as the portrait is), or a folder of PNGs each, one a frame of video, the last held; or one folder with
@@ -103,6 +103,7 @@ struct JobInfo {
   int64_t width = 0, height = 0;  // pixels
   int64_t fps = 25;
   int64_t frames = 0, blocks = 0, clips = 0;
+  std::vector<std::string> notes;  // what a user should know of the inputs, a line each
 };
 
 // Consecutive frames, ready to show. The memory is the engine's, valid during the callback only.
@@ -138,7 +139,7 @@ class Engine {
   virtual std::vector<TenantMemory> memory_by_tenant() const = 0;
 };
 
-// An MP4 (H.264 + AAC, fragmented: playable while it grows) with the voice beside the frames.
+// A video file with the voice beside the frames (H.264 + AAC; .mp4, .m4v, .mov, .mkv). It plays while it grows.
 class VideoFile {
  public:
   virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
@@ -148,7 +149,8 @@ class VideoFile {
                                                      const std::string& audio, bool original_mix = false);
   // Copies the frames; they are encoded on the file's own thread. What goes wrong there is said by the next call.
   virtual Status append(const VideoBlock& block) = 0;
-  virtual Status finish() = 0;  // to be called also after a stop or an error, so that the file ends properly
+  // To be called also after a stop or an error, so that the file ends properly: an MP4 gets its index here.
+  virtual Status finish() = 0;
 };
 
 }  // namespace liveavatar

@@ -37,7 +37,7 @@ constexpr const char* kFooter =
     "Dashes and underscores are the same in flag names. Exit codes: 0 done, 1 failed, 2 usage, 130 stopped.";
 
 void add_inputs(CLI::App& app, Flags& f) {
-  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg reads")->group("What to make");
+  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg or libheif reads")->group("What to make");
   app.add_option("--audio", f.job.audio,
                  "The voice: any sound FFmpeg reads, of any length; several speakers: left.wav+right.wav")
       ->group("What to make");

@@ -8,6 +8,7 @@
 #include "cli/video_job.h"
 #include "core/status.h"
 #include "pipeline/pose.h"
+#include "pipeline/speakers.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -23,10 +24,12 @@ void print_result(const VideoTask& task, const JobInfo& info, const Truth& truth
 Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict, bool quiet, StageClock& clock,
                   OutputClaim* report_claim) {
   LA_ASSIGN_OR_RETURN(JobInfo info, engine.describe(task.job));
+  if (std::string note = pose_note(task.job, info.frames); !note.empty()) info.notes.push_back(note);
+  for (const std::string& note : info.notes) {
+    if (!quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+  }
   Job job = task.job;
   ProgressLine line(quiet);
-  if (std::string note = pose_note(task.job, info.frames); !note.empty() && !quiet)
-    std::fprintf(stderr, "note: %s\n", note.c_str());
   job.on_progress = [&](const Progress& p) {
     clock.begin(p.stage);
     line.update(p, info.fps);
@@ -104,7 +107,9 @@ Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const V
   std::vector<NamedPath> inputs, outputs{task.video};
   for (const VideoTask& any : all) {
     add_input(inputs, "--image", any.job.image);
-    add_input(inputs, "--audio", any.job.audio);
+    for (const std::string& voice : split_voices(any.job.audio)) add_input(inputs, "--audio", voice);
+    for (const std::string& mask : any.job.masks) add_input(inputs, "--mask", mask);
+    add_input(inputs, "--pose_video", any.job.pose_video);
   }
   add_engine_inputs(inputs, options.engine);
   if (!options.report_file.empty()) outputs.push_back({"--report", options.report_file});

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "core/status.h"
+#include "media/video_writer.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -94,8 +95,8 @@ Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& i
 }
 
 Status check_video_path(const NamedPath& video) {
-  if (is_video(video.path)) return {};
-  return invalid_argument(video.flag + " " + video.path + ": the name must end in .mp4, .mov, .mkv or .webm");
+  Status status = liveavatar::check_video_path(video.path);
+  return status.ok() ? status : invalid_argument(video.flag + " " + status.message());
 }
 
 }  // namespace liveavatar::cli

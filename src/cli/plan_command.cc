@@ -110,9 +110,10 @@ Status set_picture(const Flags& f, PlanRequest& r) {
   r.picture_width = sides.width;
   r.picture_height = sides.height;
   if (f.image.empty()) return {};
-  LA_ASSIGN_OR_RETURN(Image image, read_image(f.image, true));
-  r.picture_width = image.width;
-  r.picture_height = image.height;
+  LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(f.image, f.size, Fit::kCover));
+  r.picture_width = portrait.picture.width;
+  r.picture_height = portrait.picture.height;
+  r.portrait_bytes = portrait.bytes;
   return {};
 }
 

@@ -23,7 +23,7 @@ struct PictureInfo {
   size_t decode_bytes = 0;        // while read_image() runs, its result included
   size_t image_bytes = 0;         // of its result
 };
-// area: of the video. A JPEG of more than 16 megapixels is decoded reduced, to no less than twice the video's sides.
+// area: of the video. A JPEG of more than 8 megapixels is decoded reduced, to no less than twice the video's sides.
 Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area);
 
 // Any still picture FFmpeg or libheif reads; the first frame of an animation or a video. Alpha is dropped, grey
@@ -48,6 +48,8 @@ Expected<int64_t> parse_size(const std::string& size);  // -> area
 // -> rgb [height, width, 3]: antialiased bilinear resize (bit-equal to PIL's) then centre crop. kOriginal: short side
 // to min(height, width), black where the picture is too short; kCover: scaled until it covers, no bars.
 Image fit_image(const Image& image, WorkingSize size, Fit fit);
+// What fit_image() holds beside the picture, its result included.
+size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit);
 
 // value / 255 * 2 - 1 -> [3, height, width].
 void image_to_pixels(const Image& image, float* pixels);

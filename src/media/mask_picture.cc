@@ -60,6 +60,21 @@ bool readable(const AVFrame& frame) {
               : format->comp[0].depth <= 16 && format->comp[0].shift == 0;
 }
 
+// Where a pixel of the upright picture lies in the stored one, [height, width]; TIFF 6.0, tag 274.
+struct Place {
+  int64_t y = 0, x = 0;
+  Place(int64_t row, int64_t column, int orientation, int64_t height, int64_t width) {
+    bool swap = orientation >= 5;
+    y = swap ? column : row;
+    x = swap ? row : column;
+    constexpr int kFlipsRows = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8, kFlipsColumns = 1 << 2 | 1 << 3 | 1 << 6 | 1 << 7;
+    bool rows = (kFlipsRows >> orientation & 1) != 0, columns = (kFlipsColumns >> orientation & 1) != 0;
+    if (swap) std::swap(rows, columns);
+    if (rows) y = height - 1 - y;
+    if (columns) x = width - 1 - x;
+  }
+};
+
 Expected<Input> open_picture(const std::string& path) {
   LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_VIDEO, "a picture"));
   if (input.decoder->width > kLargestSide || input.decoder->height > kLargestSide) {
@@ -84,6 +99,34 @@ Expected<MaskPicture> read_mask(const std::string& path) {
     for (int64_t x = 0; x < mask.width; ++x) mask.set[static_cast<size_t>(y * mask.width + x)] = test.set(y, x);
   }
   return mask;
+}
+
+int orientation_between(const Image& stored, const Image& upright) {
+  for (int orientation = 2; orientation <= 8; ++orientation) {
+    bool swap = orientation >= 5, same = upright.height == (swap ? stored.width : stored.height);
+    for (int64_t y = 0; same && y < upright.height; ++y) {
+      for (int64_t x = 0; same && x < upright.width; ++x) {
+        Place from(y, x, orientation, stored.height, stored.width);
+        same = std::memcmp(&upright.rgb[static_cast<size_t>((y * upright.width + x) * 3)],
+                           &stored.rgb[static_cast<size_t>((from.y * stored.width + from.x) * 3)], 3) == 0;
+      }
+    }
+    if (same) return orientation;
+  }
+  return 1;
+}
+
+MaskPicture turned(const MaskPicture& mask, int orientation) {
+  if (orientation == 1) return mask;
+  bool swap = orientation >= 5;
+  MaskPicture out{swap ? mask.width : mask.height, swap ? mask.height : mask.width, {}};
+  for (int64_t y = 0; y < out.height; ++y) {
+    for (int64_t x = 0; x < out.width; ++x) {
+      Place from(y, x, orientation, mask.height, mask.width);
+      out.set.push_back(mask.set[static_cast<size_t>(from.y * mask.width + from.x)]);
+    }
+  }
+  return out;
 }
 
 Expected<MaskSize> mask_size(const std::string& path) {

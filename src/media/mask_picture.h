@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/status.h"
+#include "media/image.h"
 
 namespace liveavatar {
 
@@ -17,6 +18,11 @@ struct MaskPicture {
 // transparent pixels are not. Of pictures that were compressed with losses (YUV): where it is brighter than half.
 // Errors as those of read_image.
 Expected<MaskPicture> read_mask(const std::string& path);
+
+// The EXIF orientation that makes `upright` of `stored`, two readings of one picture; 1: none does, or it is the same.
+int orientation_between(const Image& stored, const Image& upright);
+// As read_image turns a picture of this orientation.
+MaskPicture turned(const MaskPicture& mask, int orientation);
 
 // From the file's header.
 struct MaskSize {

@@ -11,7 +11,7 @@
 namespace liveavatar {
 namespace {
 
-constexpr int64_t kReducePixels = 16'000'000;
+constexpr int64_t kReducePixels = 8'000'000;
 constexpr int kMostReduction = 3;
 
 Expected<PictureHeader> header_of(const std::string& path, bool upright) {
@@ -38,8 +38,14 @@ Expected<PictureHeader> header_of(const std::string& path, bool upright) {
   return header;
 }
 
+Status damaged(const std::string& path, PictureKind kind) {
+  std::string name = kind == PictureKind::kOther ? "" : std::string(picture_kind_name(kind)) + " ";
+  return corrupt(path + ": the " + name + "picture cannot be decoded; it is damaged or cut off");
+}
+
 // FFmpeg counts the bytes of a picture in an int, with a margin, at 8 a pixel.
 Status check_size(const std::string& path, const PictureHeader& header) {
+  if (header.width < 1 || header.height < 1) return damaged(path, header.kind);
   constexpr int64_t kMargin = 128, kMost = INT_MAX / 8;
   bool fits =
       header.width < kMost && header.height < kMost && (header.width + kMargin) * (header.height + kMargin) < kMost;
@@ -90,9 +96,7 @@ Expected<Image> decode_with_ffmpeg(const std::string& path, const PictureHeader&
   bool decoded = input.next() && input.frame->width > 0 && input.frame->height > 0;
   const AVFrame& frame = *input.frame;
   if (!decoded || input.error < 0 || frame.decode_error_flags != 0 || (frame.flags & AV_FRAME_FLAG_CORRUPT)) {
-    return corrupt(path + ": the " + picture_kind_name(header.kind) +
-                   (header.kind == PictureKind::kOther ? "" : " picture") +
-                   " cannot be decoded; it is damaged or cut off");
+    return damaged(path, header.kind);
   }
   int orientation = frame_orientation(frame, *input.format->streams[input.stream], header.orientation);
   LA_ASSIGN_OR_RETURN(Image image, frame_to_rgb(path, frame));

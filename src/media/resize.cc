@@ -39,25 +39,25 @@ uint8_t blend(const Taps& taps, const uint8_t* pixel, int64_t stride) {
   return static_cast<uint8_t>(std::clamp<int64_t>(sum >> 22, 0, 255));
 }
 
-// Horizontal pass, then vertical, rounded to 8 bits in between; a pass that changes nothing is skipped.
-Image resize(const Image& image, int64_t height, int64_t width) {
-  Image wide = image;
-  if (width != image.width) {
-    wide.width = width;
-    wide.rgb.resize(static_cast<size_t>(wide.height * width * 3));
-    std::vector<Taps> taps = bilinear_taps(image.width, width);
-    for (int64_t y = 0; y < wide.height; ++y) {
-      for (int64_t i = 0; i < width * 3; ++i) {
-        wide.rgb[size_t(y * width * 3 + i)] =
-            blend(taps[size_t(i / 3)], image.rgb.data() + y * image.width * 3 + i % 3, 3);
-      }
+Image widened(const Image& image, int64_t width) {
+  Image wide{image.height, width, std::vector<uint8_t>(static_cast<size_t>(image.height * width * 3))};
+  std::vector<Taps> taps = bilinear_taps(image.width, width);
+  for (int64_t y = 0; y < wide.height; ++y) {
+    for (int64_t i = 0; i < width * 3; ++i) {
+      wide.rgb[size_t(y * width * 3 + i)] =
+          blend(taps[size_t(i / 3)], image.rgb.data() + y * image.width * 3 + i % 3, 3);
     }
   }
+  return wide;
+}
+
+// Horizontal pass, then vertical, rounded to 8 bits in between; a pass that changes nothing is skipped.
+Image resize(const Image& image, int64_t height, int64_t width) {
+  Image resized;
+  if (width != image.width) resized = widened(image, width);
+  const Image& wide = width != image.width ? resized : image;
   if (height == image.height) return wide;
-  Image out;
-  out.height = height;
-  out.width = width;
-  out.rgb.resize(static_cast<size_t>(height * width * 3));
+  Image out{height, width, std::vector<uint8_t>(static_cast<size_t>(height * width * 3))};
   std::vector<Taps> taps = bilinear_taps(image.height, height);
   for (int64_t y = 0; y < height; ++y) {
     for (int64_t i = 0; i < width * 3; ++i)
@@ -107,6 +107,16 @@ FittedSides fitted_sides(int64_t height, int64_t width, WorkingSize size, Fit fi
 Image fit_image(const Image& image, WorkingSize size, Fit fit) {
   FittedSides sides = fitted_sides(image.height, image.width, size, fit);
   return crop(resize(image, sides.height, sides.width), size, sides.top, sides.left);
+}
+
+size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit) {
+  int64_t height = (picture.height >> picture.reduction) + 1, width = (picture.width >> picture.reduction) + 1;
+  FittedSides scaled = fitted_sides(height, width, size, fit);
+  constexpr int64_t kTapBytes = 16, kTapsBytes = 64;  // weights of two inputs an input; a vector an output
+  int64_t taps = kTapBytes * (height + width) + kTapsBytes * (scaled.height + scaled.width);
+  int64_t area = scaled.height * scaled.width;
+  int64_t pixels = std::max(height * scaled.width + area, area + size.height * size.width);
+  return static_cast<size_t>(pixels * 3 + taps);
 }
 
 }  // namespace liveavatar

@@ -1,10 +1,12 @@
 #include "media/video_writer.h"
 
+#include <cctype>
 #include <cstring>
 #include <filesystem>
 #include <vector>
 
 #include "media/ffmpeg.h"
+#include "media/plain_mp4.h"
 #include "media/sound_track.h"
 
 namespace liveavatar {
@@ -12,6 +14,7 @@ namespace {
 
 constexpr size_t kReadBeyond = 256;
 constexpr const char* kFragment = "480000";  // us; a crash loses no more than the fragment that was open
+constexpr const char* kCluster = "480";      // ms; as much for Matroska
 
 struct CloseOutput {
   void operator()(AVFormatContext* c) const {
@@ -20,22 +23,32 @@ struct CloseOutput {
   }
 };
 
-Status check_path(const std::string& path) {
+// What FFmpeg can write as it grows from these two encoders.
+struct Container {
+  const char *ending, *muxer;
+  bool fragments;  // MP4: they become a plain file at the end
+};
+constexpr Container kContainers[] = {
+    {".mp4", "mp4", true}, {".m4v", "mp4", true}, {".mov", "mov", true}, {".mkv", "matroska", false}};
+
+const Container* container_of(const std::string& path) {
   std::string ending = std::filesystem::path(path).extension().string();
-  if (ending != ".mp4" && ending != ".m4v" && ending != ".mov") {
-    return invalid_argument("--save_file " + path + ": the name must end in .mp4");
+  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (const Container& container : kContainers) {
+    if (ending == container.ending) return &container;
   }
-  return {};
+  return nullptr;
 }
 
-class Mp4Writer : public VideoWriter {
+class FileWriter : public VideoWriter {
  public:
-  Mp4Writer(std::string path, VideoWriterOptions options) : path_(std::move(path)), options_(std::move(options)) {}
+  FileWriter(std::string path, VideoWriterOptions options)
+      : path_(std::move(path)), options_(std::move(options)), container_(*container_of(path_)) {}
 
   Status begin(std::unique_ptr<AudioStream> audio) {
     AVFormatContext* format = nullptr;
-    if (avformat_alloc_output_context2(&format, nullptr, "mp4", path_.c_str()) < 0)
-      return unsupported("FFmpeg here has no MP4 muxer");
+    if (avformat_alloc_output_context2(&format, nullptr, container_.muxer, nullptr) < 0)
+      return unsupported(std::string("FFmpeg here cannot write ") + container_.ending);
     format_.reset(format);
     format->flags |= AVFMT_FLAG_FLUSH_PACKETS | AVFMT_FLAG_BITEXACT;
     LA_RETURN_IF_ERROR(open_video());
@@ -49,9 +62,13 @@ class Mp4Writer : public VideoWriter {
       return io_error("--save_file " + path_ + ": cannot be written (" + ffmpeg_error(code) + ")");
     }
     AVDictionary* settings = nullptr;
-    // The header waits for the first fragment, so that the encoder's lead-in can be cut by an edit list.
-    av_dict_set(&settings, "movflags", "frag_keyframe+delay_moov+default_base_moof", 0);
-    av_dict_set(&settings, "frag_duration", kFragment, 0);
+    if (container_.fragments) {
+      // The header waits for the first fragment, so that the encoder's lead-in can be cut by an edit list.
+      av_dict_set(&settings, "movflags", "frag_keyframe+delay_moov+default_base_moof", 0);
+      av_dict_set(&settings, "frag_duration", kFragment, 0);
+    } else {
+      av_dict_set(&settings, "cluster_time_limit", kCluster, 0);
+    }
     int code = avformat_write_header(format, &settings);
     av_dict_free(&settings);
     return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) + ")") : Status();
@@ -79,7 +96,8 @@ class Mp4Writer : public VideoWriter {
     int code = av_write_trailer(format_.get());
     if (code < 0 || format_->pb->error < 0) return write_failed(code < 0 ? code : format_->pb->error);
     code = avio_closep(&format_->pb);
-    return code < 0 ? write_failed(code) : Status();
+    if (code < 0) return write_failed(code);
+    return container_.fragments ? make_plain_mp4(path_) : Status();
   }
 
   int64_t frames_written() const override { return frames_; }
@@ -156,6 +174,7 @@ class Mp4Writer : public VideoWriter {
 
   std::string path_;
   VideoWriterOptions options_;
+  const Container& container_;
   std::unique_ptr<AVFormatContext, CloseOutput> format_;
   Owned<AVCodecContext> encoder_;
   Owned<AVFrame> frame_;
@@ -169,10 +188,20 @@ class Mp4Writer : public VideoWriter {
 
 }  // namespace
 
+Status check_video_path(const std::string& path) {
+  if (container_of(path)) return {};
+  std::string known;
+  for (const Container& c : kContainers) {
+    bool last = &c == std::end(kContainers) - 1;
+    known += std::string(known.empty() ? "" : last ? " or " : ", ") + c.ending;
+  }
+  return invalid_argument("--save_file " + path + ": the name must end in " + known);
+}
+
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,
                                                          std::unique_ptr<AudioStream> audio) {
-  LA_RETURN_IF_ERROR(check_path(path));
-  auto writer = std::make_unique<Mp4Writer>(path, options);
+  LA_RETURN_IF_ERROR(check_video_path(path));
+  auto writer = std::make_unique<FileWriter>(path, options);
   LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
   return std::unique_ptr<VideoWriter>(std::move(writer));
 }

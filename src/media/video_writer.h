@@ -1,4 +1,5 @@
-// Video out: H.264 + AAC in a fragmented MP4, written as it grows; playable while it grows and after a crash.
+// Video out: H.264 + AAC, written as it grows; playable while it grows and after a crash. An MP4 is fragmented until it
+// is finished, a plain one with an index then.
 #pragma once
 
 #include <memory>
@@ -17,6 +18,9 @@ struct VideoWriterOptions {
   int threads = 0;  // encoder threads; 0: the library's choice
 };
 
+// kInvalidArgument where the name's ending (in any case) is none that can be written; the message lists those that can.
+Status check_video_path(const std::string& path);
+
 // One thread at a time. Frames and audio go out interleaved; a fragment is closed at least once a second and flushed.
 class VideoWriter {
  public:
@@ -26,7 +30,7 @@ class VideoWriter {
                                                      std::unique_ptr<AudioStream> audio);
   // rgb [height, width, 3].
   virtual Status write_frame(const uint8_t* rgb) = 0;
-  // Encodes the rest of the sound up to the last frame's end (silence if it is shorter), writes the trailer, closes.
+  // Encodes the rest of the sound up to the last frame's end (silence if it is shorter), writes the index, closes.
   virtual Status finish() = 0;
   virtual int64_t frames_written() const = 0;
 };

@@ -10,21 +10,27 @@ namespace {
 
 constexpr int64_t kTokenPixels = 16, kLatentFrames = 4;
 
+bool lies_across(int64_t height, int64_t width, const MaskFit& fit) {
+  return (height - width) * (fit.picture_height - fit.picture_width) < 0;
+}
+
 // Keeps the picture that was read last: neighbours in time ask for it again.
 class PictureReader {
  public:
-  explicit PictureReader(const MaskPictures& pictures) : pictures_(pictures) {}
+  explicit PictureReader(const MaskPictures& pictures, MaskFit fit = {}) : pictures_(pictures), fit_(fit) {}
   int64_t count() const { return static_cast<int64_t>(pictures_.size()); }
   Expected<const MaskPicture*> at(int64_t index) {
     if (index != held_index_) {
       LA_ASSIGN_OR_RETURN(held_, read_mask(pictures_[static_cast<size_t>(index)]));
       held_index_ = index;
+      if (lies_across(held_.height, held_.width, fit_)) held_ = turned(held_, fit_.orientation);
     }
     return &held_;
   }
 
  private:
   const MaskPictures& pictures_;
+  MaskFit fit_;
   int64_t held_index_ = -1;
   MaskPicture held_;
 };
@@ -132,7 +138,7 @@ Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGr
 
 Expected<TokenMask> fitted_tokens(const MaskPictures& pictures, const MaskFit& fit, int64_t first,
                                   const TokenGrid& grid) {
-  PictureReader reader(pictures);
+  PictureReader reader(pictures, fit);
   TokenMask tokens;
   for (int64_t l = 0; l < grid.latents; ++l) {
     std::vector<int64_t> counts(static_cast<size_t>(grid.rows * grid.columns), 0);
@@ -183,6 +189,18 @@ std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors) {
     }
   }
   return masks;
+}
+
+Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait) {
+  bool across = false;
+  for (const MaskPictures& pictures : masks) {
+    LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(pictures.front()));
+    across = across || lies_across(size.height, size.width, fit);
+  }
+  if (!across) return 1;
+  LA_ASSIGN_OR_RETURN(Image stored, read_image(portrait, false));
+  LA_ASSIGN_OR_RETURN(Image upright, read_image(portrait, true));
+  return orientation_between(stored, upright);
 }
 
 Expected<int64_t> moving_mask_pixels(const std::vector<MaskPictures>& masks, bool original) {

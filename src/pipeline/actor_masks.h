@@ -25,6 +25,7 @@ struct MaskFit {
   int64_t picture_height = 0, picture_width = 0;  // of the portrait, upright if it is shown so
   WorkingSize size;                               // of the video
   Fit fit = Fit::kCover;
+  int orientation = 1;  // EXIF's, by which the portrait was turned: masks that lie across it are turned too
 };
 // One picture for each frame of video, the last for all behind it; latents [first, first + grid.latents). A token is
 // set where more than half of its pixels are, over its frames.
@@ -37,6 +38,10 @@ void assign_tokens(std::vector<TokenMask>& actors);
 void widen(TokenMask& mask, const TokenGrid& grid);
 // 1 where no other actor is: the background belongs to all.
 std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors);
+
+// MaskFit::orientation for masks of a portrait that is shown upright: some may be made from the picture as it is
+// stored.
+Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait);
 
 // Of the largest mask where there are several pictures of one actor, so that one is read at a time while blocks are
 // made; 0 where masks stand still.

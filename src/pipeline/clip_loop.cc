@@ -27,7 +27,7 @@ class ClipLoop {
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
     LA_ASSIGN_OR_RETURN(solver_, parse_solver(job_.sample_solver));
-    LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job_));
+    LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job_, *models_.budget));
     LA_ASSIGN_OR_RETURN(voices_, Voices::open(*models_.audio, job_));
     plan_ = plan_job(job_, portrait, voices_->length(), hooks_.past_voice);
     LA_RETURN_IF_ERROR(open_masks(portrait));
@@ -49,8 +49,11 @@ class ClipLoop {
     ActorMasks::Options options;
     options.original = job_.original_speakers;
     LA_ASSIGN_OR_RETURN(mask_pixels_, moving_mask_pixels(pictures, options.original));
-    options.pictures = std::move(pictures);
     options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job_.fit};
+    if (job_.fit == Fit::kCover && !options.original) {
+      LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(pictures, options.fit, job_.image));
+    }
+    options.pictures = std::move(pictures);
     options.clip_latents = plan_.clip_latents();
     options.block_latents = kBlockLatents;
     LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));

@@ -34,11 +34,13 @@ class EngineImpl : public Engine {
   Expected<JobInfo> describe(const Job& job) override {
     return contained("describe", [&]() -> Expected<JobInfo> {
       LA_RETURN_IF_ERROR(check_job(job));
-      LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job));
+      LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job, *models_->budget));
       if (!job.pose_video.empty()) LA_RETURN_IF_ERROR(pose_video_info(job.pose_video, pose_rule(job)).status());
       LA_RETURN_IF_ERROR(find_masks(job.masks, split_voices(job.audio).size()).status());
       LA_ASSIGN_OR_RETURN(std::unique_ptr<Voices> voices, Voices::open(*models_->audio, job));
-      return plan_job(job, portrait, voices->length(), false).info;
+      JobInfo info = plan_job(job, portrait, voices->length(), false).info;
+      info.notes = voices->notes();
+      return info;
     });
   }
 

@@ -36,12 +36,31 @@ Status check_job(const Job& job) {
   return parse_size(job.size).status();
 }
 
-Expected<Portrait> prepare_portrait(const Job& job) {
-  bool upright = job.fit == Fit::kCover;
-  LA_ASSIGN_OR_RETURN(Image image, read_image(job.image, upright));
+namespace {
+
+// Code and tables of the decoders, touched here for the first time: a fit to runs (docs/plan.md).
+constexpr size_t kDecoderBytes = size_t{13} << 20;
+
+}  // namespace
+
+Expected<PortraitPlan> plan_portrait(const std::string& image, const std::string& size, Fit fit) {
+  PortraitPlan plan;
+  LA_ASSIGN_OR_RETURN(int64_t area, parse_size(size));
+  LA_ASSIGN_OR_RETURN(plan.picture, probe_picture(image, fit == Fit::kCover, area));
+  LA_ASSIGN_OR_RETURN(plan.size, working_size(plan.picture.height, plan.picture.width, area));
+  plan.bytes = kDecoderBytes +
+               std::max(plan.picture.decode_bytes, plan.picture.image_bytes + fit_bytes(plan.picture, plan.size, fit));
+  return plan;
+}
+
+Expected<Portrait> prepare_portrait(const Job& job, Budget& budget) {
+  LA_ASSIGN_OR_RETURN(PortraitPlan plan, plan_portrait(job.image, job.size, job.fit));
+  auto charge = Charge::take(budget, Tenant::kMedia, plan.bytes);
+  if (!charge.ok())
+    return out_of_memory(job.image + ": " + charge.status().message() + "; take a portrait of fewer pixels");
   LA_ASSIGN_OR_RETURN(int64_t area, parse_size(job.size));
-  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(image.height, image.width, area));
-  return Portrait{fit_image(image, size, job.fit), image.height, image.width};
+  LA_ASSIGN_OR_RETURN(Image image, read_image(job.image, job.fit == Fit::kCover, area));
+  return Portrait{fit_image(image, plan.size, job.fit), plan.picture.height, plan.picture.width};
 }
 
 JobPlan plan_job(const Job& job, const Image& portrait, const VoiceLength& voice, bool past_voice) {

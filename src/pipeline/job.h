@@ -44,11 +44,20 @@ struct JobPlan {
 // Flags that make no sense: kInvalidArgument, before any file is opened.
 Status check_job(const Job& job);
 
+// The portrait by its header alone: the size it decides, and what reading and fitting it takes.
+struct PortraitPlan {
+  PictureInfo picture;
+  WorkingSize size;
+  size_t bytes = 0;
+};
+Expected<PortraitPlan> plan_portrait(const std::string& image, const std::string& size, Fit fit);
+
 // The picture as the model sees it, whose size is the video's, and how large it was.
 struct Portrait : Image {
   int64_t picture_height = 0, picture_width = 0;  // as it was turned upright, if it was
 };
-Expected<Portrait> prepare_portrait(const Job& job);
+// plan_portrait()'s bytes are charged while it is made.
+Expected<Portrait> prepare_portrait(const Job& job, Budget& budget);
 
 struct VoiceLength {
   int64_t frames = 0, clips = 0;  // that cover the voice; by the original's rule

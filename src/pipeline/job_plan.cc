@@ -72,15 +72,13 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(options)));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, options.packed_dit));
   PlanRequest request = request_of(options, shapes);
-  bool upright = job.fit == Fit::kCover;
-  LA_ASSIGN_OR_RETURN(Image picture, read_image(job.image, upright));
-  LA_ASSIGN_OR_RETURN(int64_t area, parse_size(job.size));
-  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(picture.height, picture.width, area));
-  request.picture_height = picture.height;
-  request.picture_width = picture.width;
-  request.height = size.height;
-  request.width = size.width;
-  LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job, size));
+  LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(job.image, job.size, job.fit));
+  request.picture_height = portrait.picture.height;
+  request.picture_width = portrait.picture.width;
+  request.portrait_bytes = portrait.bytes;
+  request.height = portrait.size.height;
+  request.width = portrait.size.width;
+  LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job, portrait.size));
   LA_ASSIGN_OR_RETURN(double seconds, plan_voices(job, request));
   request.clip_frames = clip_frames(job.infer_frames);
   int64_t frames = static_cast<int64_t>(std::ceil(seconds * double(kFps)));
@@ -123,6 +121,7 @@ Status check_fits(const PlanRequest& request, size_t budget_bytes) {
   std::string fits;
   for (const Cure& cure : cures)
     fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
+  if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
   return out_of_memory("memory budget " + mib_text(budget_bytes) + ": this job takes " + mib_text(plan.peak_bytes) +
                        " (stage " + highest.name + "); what fits: " + fits);
 }

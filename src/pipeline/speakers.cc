@@ -95,6 +95,14 @@ Expected<std::unique_ptr<Voices>> Voices::open(Wav2Vec2& model, const Job& job) 
   return voices;
 }
 
+std::vector<std::string> Voices::notes() const {
+  std::vector<std::string> notes;
+  for (const auto& mono : mono_) {
+    if (!mono->note().empty()) notes.push_back(mono->note());
+  }
+  return notes;
+}
+
 int64_t Voices::longest_or_shortest(int64_t (AudioFeatures::*measure)() const) const {
   int64_t result = (features_.front().get()->*measure)();
   for (const auto& features : features_) {

@@ -34,6 +34,9 @@ class Voices {
     return {longest_or_shortest(&AudioFeatures::voice_frames), longest_or_shortest(&AudioFeatures::clips)};
   }
 
+  // For the user: what was done to a sound so that it is heard.
+  std::vector<std::string> notes() const;
+
   // Columns [first, first + count) of every voice -> out f32 [voices, layers, width, count]; zeros behind a voice's
   // end.
   Status columns(int64_t first, int64_t count, float* out);

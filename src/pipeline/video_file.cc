@@ -2,6 +2,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -18,16 +19,39 @@ namespace {
 // As many as the decoder makes at a time: they are encoded while it makes the next ones. In video_writer_bytes().
 constexpr size_t kWaitingFrames = 4;
 
-class Mp4File : public VideoFile {
+// Nothing is thrown at a caller, who may be C: what libraries throw becomes a Status.
+template <typename Body>
+auto guarded(const Body& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return out_of_memory("no memory for the video file; its frames up to here are safe");
+  } catch (const std::exception& e) {
+    return io_error(std::string("the video file: ") + e.what());
+  }
+}
+
+class ThreadedFile : public VideoFile {
  public:
-  Mp4File(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
+  ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
       : writer_(std::move(writer)),
         frame_bytes_(static_cast<size_t>(info.height * info.width * 3)),
         ring_(kWaitingFrames * frame_bytes_),
         encoder_([this] { encode(); }) {}
-  ~Mp4File() override { join(); }
+  ~ThreadedFile() override { join(); }
 
   Status append(const VideoBlock& block) override {
+    return guarded([&] { return add(block); });
+  }
+
+  Status finish() override {
+    join();
+    Status finished = guarded([this] { return writer_->finish(); });
+    return status_.ok() ? finished : status_;
+  }
+
+ private:
+  Status add(const VideoBlock& block) {
     for (int64_t f = 0; f < block.frames; ++f) {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return waiting_ < kWaitingFrames || !status_.ok(); });
@@ -40,13 +64,6 @@ class Mp4File : public VideoFile {
     return {};
   }
 
-  Status finish() override {
-    join();
-    Status finished = writer_->finish();
-    return status_.ok() ? finished : status_;
-  }
-
- private:
   void encode() {
     std::unique_lock lock(mutex_);
     while (true) {
@@ -54,7 +71,7 @@ class Mp4File : public VideoFile {
       if (waiting_ == 0 || !status_.ok()) return;
       const uint8_t* frame = ring_.data() + first_ * frame_bytes_;
       lock.unlock();
-      Status written = writer_->write_frame(frame);
+      Status written = guarded([&] { return writer_->write_frame(frame); });
       lock.lock();
       status_ = written;
       first_ = (first_ + 1) % kWaitingFrames;
@@ -84,10 +101,8 @@ class Mp4File : public VideoFile {
   std::thread encoder_;  // last: it uses all of the above
 };
 
-}  // namespace
-
-Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
-                                                       const std::string& audio, bool original_mix) {
+Expected<std::unique_ptr<VideoFile>> open_file(const std::string& path, const JobInfo& info, const std::string& audio,
+                                               bool original_mix) {
   std::unique_ptr<AudioStream> voice;
   if (!audio.empty()) {
     LA_ASSIGN_OR_RETURN(voice, open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull));
@@ -97,7 +112,14 @@ Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, 
   options.height = info.height;
   options.fps = static_cast<int>(info.fps);
   LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer, VideoWriter::open(path, options, std::move(voice)));
-  return std::unique_ptr<VideoFile>(new Mp4File(std::move(writer), info));
+  return std::unique_ptr<VideoFile>(new ThreadedFile(std::move(writer), info));
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
+                                                       const std::string& audio, bool original_mix) {
+  return guarded([&] { return open_file(path, info, audio, original_mix); });
 }
 
 }  // namespace liveavatar

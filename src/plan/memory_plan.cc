@@ -21,6 +21,7 @@ class DryRun {
     LA_ASSIGN_OR_RETURN(types_, parse_type_flags(r_.dtype, r_.weights_dtype, r_.kv_dtype));
     LA_RETURN_IF_ERROR(stage("load", &DryRun::load));
     plan_.load_peak_bytes = budget_.peak_bytes();
+    LA_RETURN_IF_ERROR(stage("portrait", &DryRun::portrait));
     LA_RETURN_IF_ERROR(stage("text", &DryRun::text));
     LA_RETURN_IF_ERROR(stage("image", &DryRun::image));
     LA_RETURN_IF_ERROR(stage("run", &DryRun::blocks));
@@ -82,6 +83,8 @@ class DryRun {
     plan_.paged_bytes = paged_bytes(r_.shapes.dit, spans_, r_.resident());
     return {};
   }
+
+  Status portrait() { return Charge::take(budget_, Tenant::kMedia, r_.portrait_bytes).status(); }
 
   Status text() {
     SamplerShape shape{.config = r_.shapes.dit,

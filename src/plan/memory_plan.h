@@ -19,6 +19,7 @@ struct PlanRequest {
   int threads = 0;                                // 0: as the engine would take
   int64_t height = 0, width = 0;                  // pixels of the video, multiples of 64
   int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
+  size_t portrait_bytes = 0;                      // while it is read and fitted
   int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
   int64_t steps = 4;                              // denoising steps
   int64_t solver_tensors = 0;                     // that a block's solver keeps, of a block's size
@@ -53,7 +54,7 @@ struct PlanRequest {
 
 // What is held at one stage of a run: the highest moment of it, and what stays when it is over.
 struct PlanStage {
-  std::string name;  // "load", "text", "image", "run"
+  std::string name;  // "load", "portrait", "text", "image", "run"
   size_t peak_bytes = 0, after_bytes = 0;
 };
 

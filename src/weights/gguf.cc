@@ -97,7 +97,7 @@ Status GgufSource::read_tensor() {
   LA_RETURN_IF_ERROR(reader_.status());
   const GgufType* type = gguf_type(id);
   if (type == nullptr) {
-    return unsupported(file_->path() + ": " + what + " has GGUF type " + std::to_string(id) +
+    return unsupported(file_->path() + ": " + what + " has GGUF type " + gguf_type_name(id) +
                        ", which this build does not read; take a file of " + kGgufTypes);
   }
   uint64_t row = rank == 0 ? 1 : inner_first[0];

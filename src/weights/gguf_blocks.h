@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "core/dtype.h"
 
@@ -20,7 +21,11 @@ struct GgufType {
 
 // Null: a type that is not read. What is read, for messages: kGgufTypes.
 const GgufType* gguf_type(uint32_t id);
-constexpr const char* kGgufTypes = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K";
+// The name of a type, read or not; the number of an unknown one.
+std::string gguf_type_name(uint32_t id);
+constexpr const char* kGgufTypes =
+    "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, MXFP4, NVFP4, TQ1_0, "
+    "TQ2_0";
 constexpr int64_t kLargestGgufBlock = 256;  // values
 
 }  // namespace liveavatar

@@ -402,5 +402,21 @@ TEST_F(CliTest, InfoFindsWhatIsWrong) {
   EXPECT_EQ(run("doctor").code, 0);
 }
 
+// Two voices, a mask each and a pose video that is too short, into one file.
+TEST_F(CliTest, SeveralSpeakersAndAPose) {
+  const std::string goldens = kSource + "/tests/goldens/", two = goldens + "generate_two/";
+  const std::string voices = two + "left.wav+" + two + "right.wav";
+  std::string flags = "--mask '" + two + "image' --num_clip 4 --sample_solver unipc --quiet=false --pose_video '" +
+                      goldens + "pose/pose30.mp4'";
+  Outcome made = generate(flags, two + "image.png", voices);
+  ASSERT_EQ(made.code, 0) << made.text;
+  EXPECT_NE(made.text.find("its last pose is held"), std::string::npos) << made.text;
+  EXPECT_NEAR(double(read_mono(path("out.mp4"), 16000)->size()) / 16000, 48 / 25.0, 0.1);
+  Outcome missing = generate("", two + "image.png", voices);
+  EXPECT_EQ(missing.code, 2);
+  EXPECT_NE(missing.text.find("--mask is missing"), std::string::npos) << missing.text;
+  EXPECT_EQ(std::count(missing.text.begin(), missing.text.end(), '\n'), 1) << missing.text;
+}
+
 }  // namespace
 }  // namespace liveavatar

@@ -1,11 +1,12 @@
 #!/bin/sh
-# run.sh GOLDEN_CHECK GOLDENS_DIR DEVICE DTYPE [ISA]: 77 (skipped) where the CPU lacks the ISA, else golden_check's own exit code.
-check=$1 dir=$2 device=$3 dtype=$4
-if [ -n "${5-}" ]; then
-  LIVEAVATAR_ISA=$5
+# run.sh GOLDEN_CHECK DEVICE DTYPE ISA FOLDER...: 77 (skipped) where the CPU lacks the ISA ("": any), else golden_check's own exit code.
+check=$1 device=$2 dtype=$3
+if [ -n "$4" ]; then
+  LIVEAVATAR_ISA=$4
   export LIVEAVATAR_ISA
 fi
-output=$("$check" --device "$device" --dtype "$dtype" "$dir"/*/ 2>&1)
+shift 4
+output=$("$check" --device "$device" --dtype "$dtype" "$@" 2>&1)
 code=$?
 case $output in
 *"this CPU has "*) echo "$output"; exit 77 ;;

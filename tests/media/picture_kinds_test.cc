@@ -4,6 +4,7 @@
 #include "fixture.h"
 #include "media/image.h"
 #include "media/picture_header.h"
+#include "media/video_writer.h"
 
 namespace liveavatar {
 namespace {
@@ -114,6 +115,37 @@ TEST_F(PictureKindsTest, AvifIsTurnedUpright) {
     auto raw = read_image(path("o.avif"), false);
     ASSERT_TRUE(raw.ok());
     EXPECT_EQ(raw->width, 64);
+  }
+}
+
+// A phone's video as the portrait: its first frame, turned by the track's matrix.
+TEST_F(PictureKindsTest, VideoIsTurnedUpright) {
+  Image frame = marked();
+  Image large{64, 128, std::vector<uint8_t>(64 * 128 * 3)};  // as marked(), twice the size
+  for (int y = 0; y < 64; ++y) {
+    for (int x = 0; x < 128; ++x)
+      std::copy_n(&frame.rgb[size_t((y / 2 * 64 + x / 2) * 3)], 3, &large.rgb[size_t((y * 128 + x) * 3)]);
+  }
+  auto writer = VideoWriter::open(path("a.mp4"), {.width = 128, .height = 64}, nullptr);
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE((*writer)->write_frame(large.rgb.data()).ok());
+  ASSERT_TRUE((*writer)->finish().ok());
+  std::string video = slurp(path("a.mp4"));
+  size_t matrix = video.rfind("tkhd") + 4 + 40;
+  constexpr int kTurns[8][4] = {{1, 0, 0, 1}, {-1, 0, 0, 1}, {-1, 0, 0, -1}, {1, 0, 0, -1},
+                                {0, 1, 1, 0}, {0, 1, -1, 0}, {0, -1, -1, 0}, {0, -1, 1, 0}};
+  for (int o = 1; o <= 8; ++o) {
+    SCOPED_TRACE(o);
+    const int* t = kTurns[o - 1];
+    std::string turned = video;
+    for (size_t i = 0; i < 4; ++i) turned.replace(matrix + (i / 2) * 12 + i % 2 * 4, 4, big(uint32_t(t[i] * 65536), 4));
+    std::string file = write("o.mp4", turned);
+    auto image = read_image(file, true);
+    ASSERT_TRUE(image.ok()) << image.status().message();
+    EXPECT_EQ(image->width, o < 5 ? 128 : 64);
+    EXPECT_EQ(probe_picture(file, true, kWholePicture)->width, image->width);
+    std::vector<int> found = corners(*image);
+    for (size_t c = 0; c < 4; ++c) EXPECT_NEAR(found[c], kCorners[size_t(o) - 1][c], 10) << c;
   }
 }
 
@@ -236,6 +268,19 @@ TEST_F(PictureKindsTest, WhatIsCutOffIsRefused) {
   auto cut = read_image(case_file("cut.jpg"), true);
   ASSERT_FALSE(cut.ok());
   EXPECT_NE(cut.status().message().find("cut off"), std::string::npos) << cut.status().message();
+}
+
+// The name of a picture and something else inside.
+TEST_F(PictureKindsTest, AnEndingMakesNoPicture) {
+  for (const char* name : {"text.png", "text.jpg", "text.tga", "text.heic", "text.tif", "text.webp"}) {
+    for (const std::string& text : {std::string("this is no picture\n"), std::string(5000, 'x'), std::string("GIF89a"),
+                                    std::string("BM") + std::string(40, '\0'), std::string("RIFF\0\0\0\0WEBP", 12)}) {
+      auto image = read_image(write(name, text), true);
+      ASSERT_FALSE(image.ok()) << name << " " << text.substr(0, 20);
+      EXPECT_NE(image.status().message().find(name), std::string::npos) << image.status().message();
+      EXPECT_FALSE(probe_picture(path(name), true, kWholePicture).ok());
+    }
+  }
 }
 
 // Bytes changed in the middle: whatever is said, it is said; and a check sum that fails is an error.

@@ -83,6 +83,52 @@ TEST_F(SpeakersMediaTest, MasksAreWhatIsNotBlack) {
   EXPECT_FALSE(read_mask(write("text.png", "not a picture")).ok());
 }
 
+// A grey JPEG of 32 x 64 whose left half and top are brighter, with an EXIF orientation.
+std::string oriented_jpeg(int orientation) {
+  const AVCodec* codec = avcodec_find_encoder(AV_CODEC_ID_MJPEG);
+  Owned<AVCodecContext> encoder(avcodec_alloc_context3(codec));
+  Owned<AVFrame> frame(av_frame_alloc());
+  Owned<AVPacket> packet(av_packet_alloc());
+  encoder->width = frame->width = 64;
+  encoder->height = frame->height = 32;
+  encoder->pix_fmt = AV_PIX_FMT_YUVJ444P;
+  frame->format = AV_PIX_FMT_YUVJ444P;
+  encoder->time_base = {1, 25};
+  EXPECT_EQ(avcodec_open2(encoder.get(), codec, nullptr), 0);
+  EXPECT_EQ(av_frame_get_buffer(frame.get(), 0), 0);
+  for (int p = 0; p < 3; ++p) {
+    for (int i = 0; i < 32 * 64; ++i) {
+      int y = i / 64, x = i % 64, grey = (x < 32 ? 160 : 20) + (y < 16 ? 60 : 0);
+      frame->data[p][y * frame->linesize[p] + x] = static_cast<uint8_t>(p > 0 ? 128 : grey);
+    }
+  }
+  EXPECT_EQ(avcodec_send_frame(encoder.get(), frame.get()), 0);
+  avcodec_send_frame(encoder.get(), nullptr);
+  EXPECT_EQ(avcodec_receive_packet(encoder.get(), packet.get()), 0);
+  std::string jpeg(reinterpret_cast<char*>(packet->data), size_t(packet->size));
+  std::string exif = std::string("Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0", 25);
+  exif += std::string{static_cast<char>(orientation), 0, 0, 0, 0, 0, 0};
+  return jpeg.substr(0, 2) + "\xff\xe1" + std::string{0, static_cast<char>(exif.size() + 2)} + exif + jpeg.substr(2);
+}
+
+// A mask made from the picture as it is stored lies, turned, where the picture does.
+TEST_F(SpeakersMediaTest, MasksTurnAsPicturesDo) {
+  auto bright = [](const Image& image) {
+    MaskPicture mask{image.height, image.width, {}};
+    for (size_t i = 0; i < image.rgb.size(); i += 3) mask.set.push_back(image.rgb[i] > 100);
+    return mask;
+  };
+  for (int orientation = 1; orientation <= 8; ++orientation) {
+    std::string file = write("o.jpg", oriented_jpeg(orientation));
+    auto stored = read_image(file, false), upright = read_image(file, true);
+    ASSERT_TRUE(stored.ok() && upright.ok());
+    EXPECT_EQ(orientation_between(*stored, *upright), orientation);
+    MaskPicture got = turned(bright(*stored), orientation), want = bright(*upright);
+    EXPECT_EQ(got.height, want.height) << orientation;
+    EXPECT_EQ(got.set, want.set) << orientation;
+  }
+}
+
 // How many frames come out, and which of the file's they are.
 std::vector<int64_t> indices(const std::string& file, FrameRule rule) {
   auto video = open_pose_video(file, rule);

@@ -133,6 +133,38 @@ TEST(Generate, ABudgetThatIsTooSmallIsSaidSo) {
   EXPECT_EQ(run(**tight, mini_job()).status.code(), ErrorCode::kOutOfMemory);
 }
 
+// Stereo that cancels moves the mouth as the mono voice does, and is said.
+TEST(Generate, AVoiceThatCancelsIsHeardAndNoted) {
+  auto e = engine();
+  Job job = mini_job();
+  job.audio = std::string(LA_SOURCE_DIR) + "/tests/cases/v1.wav";
+  EXPECT_TRUE(e->describe(job)->notes.empty());
+  Result plain = run(*e, job);
+  job.audio = std::string(LA_SOURCE_DIR) + "/tests/cases/antiphase.wav";
+  auto info = e->describe(job);
+  ASSERT_TRUE(info.ok()) << info.status().message();
+  ASSERT_EQ(info->notes.size(), 1u);
+  EXPECT_NE(info->notes[0].find("left"), std::string::npos);
+  Result cancelled = run(*e, job);
+  ASSERT_TRUE(cancelled.status.ok()) << cancelled.status.message();
+  EXPECT_EQ(plain.rgb, cancelled.rgb);
+}
+
+// Sizes that no memory holds are an error like others, and nothing is thrown.
+TEST(VideoFile, NothingIsThrown) {
+  JobInfo info;
+  info.width = info.height = int64_t{1} << 30;
+  info.frames = 1;
+  std::string file = testing::TempDir() + "huge.mp4";
+  EXPECT_NO_THROW({
+    auto video = VideoFile::create(file, info, "");
+    EXPECT_FALSE(video.ok());
+  });
+  info.width = info.height = 64;
+  EXPECT_EQ(VideoFile::create(file, info, "/nowhere.wav").status().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(VideoFile::create(testing::TempDir() + "a.gif", info, "").status().code(), ErrorCode::kInvalidArgument);
+}
+
 TEST(Generate, OddNumbersAreRefusedOrRounded) {
   auto e = engine();
   auto refused = [&](auto change) {

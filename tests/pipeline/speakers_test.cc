@@ -192,6 +192,18 @@ TEST_F(SpeakersTest, MasksAreCroppedAsThePortraitIs) {
   EXPECT_EQ(columns(mask("low.png", 64, 256, 64, 128), fit), (std::vector<int>{1, 1, 1, 1, 0, 0, 0, 0}));
 }
 
+// A portrait of 64 x 128 that is stored lying down and turned upright (EXIF 6), and a mask of what is stored.
+TEST_F(SpeakersTest, MasksAcrossThePortraitAreTurned) {
+  MaskFit fit{128, 64, {128, 64}, Fit::kCover, 6};
+  TokenGrid grid{1, 8, 4};
+  auto across = fitted_tokens({mask("across.png", 64, 128, 0, 64)}, fit, 0, grid);  // left half becomes the upper one
+  ASSERT_TRUE(across.ok());
+  EXPECT_EQ(std::count(across->begin(), across->begin() + 16, 1), 16);
+  EXPECT_EQ(std::count(across->begin(), across->end(), 1), 16);
+  auto upright = fitted_tokens({mask("upright.png", 128, 64, 0, 32)}, fit, 0, grid);
+  EXPECT_EQ((*upright)[0] + (*upright)[1] + (*upright)[2] + (*upright)[3], 2);
+}
+
 // A picture a frame, the last one held.
 TEST_F(SpeakersTest, MasksMoveWithTheVideo) {
   MaskPictures pictures;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "liveavatar/liveavatar.h"
+#include "media/image.h"
 #include "pipeline/job_plan.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
@@ -58,6 +59,39 @@ TEST(Plan, PredictsEveryTenantToTheByte) {
   expect_truth(engine_options(), small_job());
   expect_truth(engine_options(), small_job("192*128"));
   expect_truth(engine_options("f32"), small_job());
+}
+
+// A portrait so large that reading it is the run's peak.
+TEST(Plan, PredictsALargePortrait) {
+  Job job = small_job();
+  job.image = kSource + "/tests/cases/base.png";
+  std::string large = testing::TempDir() + "large.png";
+  auto small = read_image(job.image, true);
+  ASSERT_TRUE(small.ok());
+  constexpr int64_t kTimes = 14;
+  Image image{small->height * kTimes, small->width * kTimes, {}};
+  for (int64_t y = 0; y < image.height; ++y) {
+    for (int64_t x = 0; x < image.width; ++x) {
+      const uint8_t* pixel = &small->rgb[size_t((y / kTimes * small->width + x / kTimes) * 3)];
+      image.rgb.insert(image.rgb.end(), pixel, pixel + 3);
+    }
+  }
+  ASSERT_TRUE(write_png(large, image).ok());
+  size_t before = plan_memory(*plan_request(engine_options(), job))->peak_bytes;
+  job.image = large;
+  PlanRequest request = *plan_request(engine_options(), job);
+  size_t peak = plan_memory(request)->peak_bytes;
+  EXPECT_GT(peak, before + (size_t{10} << 20));
+  expect_truth(engine_options(), job);
+  Status refused = check_fits(request, peak - 1);
+  EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
+  EXPECT_NE(refused.message().find("fewer pixels"), std::string::npos) << refused.message();
+  EngineOptions tight = engine_options();
+  tight.memory_budget_bytes = peak - 1;
+  auto engine = Engine::load(tight);
+  ASSERT_TRUE(engine.ok());
+  EXPECT_EQ((*engine)->describe(job).status().code(), ErrorCode::kOutOfMemory);
+  std::remove(large.c_str());
 }
 
 TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {

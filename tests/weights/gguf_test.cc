@@ -240,9 +240,9 @@ TEST_F(GgufTest, EveryLieIsNamed) {
       {[](GgufWriter& w) { w.version = 1; }, "GGUF version 1, this build reads 2 and 3"},
       {[](GgufWriter& w) { w.version = 0x03000000; }, "GGUF version"},  // big-endian
       {[](GgufWriter& w) {
-         w.tensor("q", {1, 256}, 10, std::string(84, '\0'));
+         w.tensor("q", {1, 256}, 16, std::string(66, '\0'));
        },
-       "type 10, which this build"},
+       "type IQ2_XXS, which this build"},
       {[](GgufWriter& w) {
          w.tensor("q", {2, 33}, 8, std::string(68, '\0'));
        },

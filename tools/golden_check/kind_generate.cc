@@ -76,7 +76,8 @@ RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen,
 
 // Latents 0, 1, 2, 6, 18, 45, 91 of the portrait held for ever.
 std::vector<float> motion_latents(Models& models, const Job& job) {
-  auto portrait = prepare_portrait(job);
+  Budget unlimited;
+  auto portrait = prepare_portrait(job, unlimited);
   if (!portrait.ok()) throw std::runtime_error(portrait.status().message());
   std::vector<float> pixels(portrait->rgb.size());
   image_to_pixels(*portrait, pixels.data());

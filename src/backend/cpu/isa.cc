@@ -1,5 +1,6 @@
 #include "backend/cpu/isa.h"
 
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -22,6 +23,14 @@ bool may_use_tiles() {
   return syscall(SYS_arch_prctl, kAskForFeature, kTileData) == 0;
 }
 
+// Tiles of bf16 and int8, by cpuid's own bits: not every compiler knows their names.
+bool has_tiles() {
+  constexpr unsigned kFeatures = 7, kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  bool known = __get_cpuid_count(kFeatures, 0, &a, &b, &c, &d) != 0;
+  return known && (d & kAll) == kAll;
+}
+
 // Best first. Intel's AMX machines run the bf16 dot product at half the rate of f32 multiply-adds, so there the plain
 // AVX-512 kernels go first.
 std::vector<Candidate> candidates() {
@@ -31,8 +40,7 @@ std::vector<Candidate> candidates() {
                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   bool dot = avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
   bool bytes = dot && __builtin_cpu_supports("avx512vbmi");
-  bool tiles = bytes && __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
-               __builtin_cpu_supports("amx-int8") && may_use_tiles();
+  bool tiles = bytes && has_tiles() && may_use_tiles();
   Candidate amx{"amx", amx_kernels, tiles}, bf16{"avx512bf16", avx512bf16_kernels, dot},
       wide{"avx512", avx512_kernels, avx512}, narrow{"avx2", avx2_kernels, avx2},
       model{"amx-model", amx_model_kernels, bytes, true};

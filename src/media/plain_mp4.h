@@ -1,0 +1,15 @@
+// The end of a fragmented MP4: one index for the whole file, so that every player knows its length and can seek.
+#pragma once
+
+#include <string>
+
+#include "core/status.h"
+
+namespace liveavatar {
+
+// Appends a `moov` whose tables point into the fragments, then declares all that was before it media data: eight bytes
+// that are written last, so that the file plays at every moment. No sample moves, and memory does not grow with the
+// file. Does nothing where there are no fragments, or the path is no regular file. On an error the file is as it was.
+Status make_plain_mp4(const std::string& path);
+
+}  // namespace liveavatar
