@@ -252,9 +252,11 @@ void describe(const TensorSource& source, PartReport& report) {
 // Names that only adapters have.
 bool is_adapter(const TensorSource& source) {
   for (const auto& [name, info] : source.tensors()) {
-    for (const char* mark : {"lora_A", "lora_B", "lora_down", "lora_up", "lora.down", "lora.up", "lora_linear_layer",
-                             "hada_w1", "lokr_w"}) {
+    for (const char* mark : {"lora_A", "lora_down", "lora.down", "lora_linear_layer", "hada_w1", "lokr_w1"}) {
       if (name.find(mark) != std::string::npos) return true;
+    }
+    for (const char* ending : {".diff", ".diff_b", ".diff_m", ".set_weight"}) {
+      if (name.ends_with(ending)) return true;
     }
   }
   return false;

@@ -183,11 +183,11 @@ Expected<TensorSourcePtr> open_torch(const std::string& path, bool unwrap) {
 
 Expected<TensorSourcePtr> open_tensors(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
-  char start[4] = {};
+  char start[9] = {};  // of safetensors: eight bytes of length, then JSON
   if (file->bytes() >= sizeof(start)) LA_RETURN_IF_ERROR(file->read(0, start, sizeof(start)));
-  if (std::memcmp(start, "GGUF", sizeof(start)) == 0) return open_gguf(path);
   bool zip = std::memcmp(start, "PK", 2) == 0;
-  return zip || !path.ends_with(".safetensors") ? open_torch(path) : open_safetensors(path);
+  if (std::memcmp(start, "GGUF", 4) == 0 || (path.ends_with(".gguf") && start[8] != '{')) return open_gguf(path);
+  return !zip && (path.ends_with(".safetensors") || start[8] == '{') ? open_safetensors(path) : open_torch(path);
 }
 
 }  // namespace liveavatar
