@@ -95,7 +95,7 @@ std::vector<std::pair<std::string, double>> ConfigReader::patterns(const std::st
   }
   for (const auto& [pattern, number_of] : value->items()) {
     result.emplace_back(pattern, number(name + "." + pattern, &number_of, positive_integer));
-    if (!is_pattern(pattern)) wrong(name + "." + pattern, "a plain regular expression");
+    if (!is_pattern(pattern)) wrong(name + "." + pattern, "a regular expression with few repetitions");
   }
   return result;
 }
