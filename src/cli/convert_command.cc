@@ -42,6 +42,8 @@ int convert(Flags& f) {
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, f.engine);
   if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);
+  auto claim = OutputClaim::take({"--out", f.out});
+  if (!claim.ok()) return report(claim.status());
   auto loras = lora_notes(f.engine);
   if (!loras.ok()) return report(loras.status());
   for (const std::string& line : *loras) {

@@ -1,5 +1,8 @@
+#include <fcntl.h>
 #include <malloc.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <utility>
@@ -11,8 +14,19 @@
 
 namespace liveavatar::cli {
 
+namespace {
+
+// One line, whatever names of files and tensors hold.
+std::string one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text;
+}
+
+}  // namespace
+
 int report(const Status& status) {
-  std::fprintf(stderr, "liveavatar: %s\n", status.message().c_str());
+  std::fprintf(stderr, "liveavatar: %s\n", one_line(status.message()).c_str());
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.code() == ErrorCode::kInvalidArgument ? 2 : 1;
 }
@@ -91,7 +105,27 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace liveavatar::cli
 
+namespace {
+
+// A file that is opened must not become standard output or error because those were closed.
+void open_standard_streams() {
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    bool closed = fcntl(fd, F_GETFD) < 0;
+    if (closed) open("/dev/null", O_RDWR);  // takes the lowest free number, which is fd
+  }
+}
+
+// What was printed is lost where standard output is full or gone.
+int flush_output(int code) {
+  bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  if (!lost || code != 0) return code;
+  return liveavatar::cli::report(liveavatar::io_error("standard output cannot be written; free space or redirect it"));
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  open_standard_streams();
   // Large blocks of libraries go back to the system when they are freed. Left to itself the threshold rises with every
   // such block, and a second job's lie in heaps that only grow; heaps are few, since no op allocates.
   constexpr int kLargeBytes = 64 << 10, kHeaps = 2;
@@ -102,5 +136,5 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message
   auto code = liveavatar::contained("liveavatar",
                                     [&]() -> liveavatar::Expected<int> { return liveavatar::cli::run(argc, argv); });
-  return code.ok() ? *code : liveavatar::cli::report(code.status());
+  return flush_output(code.ok() ? *code : liveavatar::cli::report(code.status()));
 }

@@ -52,19 +52,23 @@ Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
 
 Status write_video(Engine& engine, const Job& job, const JobInfo& info, const std::string& path,
                    const std::function<bool()>& go_on, VideoRun& run) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoFile> file, VideoFile::create(path, info, job.audio, job.original_speakers));
+  // The file is made with the first frame: until then what it held before stays.
+  std::unique_ptr<VideoFile> file;
+  auto append = [&](const VideoBlock& block) -> Status {
+    if (file == nullptr) {
+      run.first_frame_at = std::chrono::steady_clock::now();
+      LA_ASSIGN_OR_RETURN(file, VideoFile::create(path, info, job.audio, job.original_speakers));
+    }
+    LA_RETURN_IF_ERROR(file->append(block));
+    run.frames += block.frames;
+    return {};
+  };
   Status written;
   Status made = engine.generate(job, [&](const VideoBlock& block) {
-    if (run.frames == 0) run.first_frame_at = std::chrono::steady_clock::now();
-    written = file->append(block);
-    if (written.ok()) run.frames += block.frames;
+    written = append(block);
     return written.ok() && go_on();
   });
-  Status finished = file->finish();
-  if (run.frames == 0) {
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-  }
+  Status finished = file == nullptr ? Status() : file->finish();
   LA_RETURN_IF_ERROR(written);
   LA_RETURN_IF_ERROR(made);
   return finished;

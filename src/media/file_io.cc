@@ -41,7 +41,7 @@ int64_t seek_to(void* opaque, int64_t offset, int whence) {
 }  // namespace
 
 Expected<ReadFile> ReadFile::open(const std::string& path, const std::string& what) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
   if (fd < 0) {
     bool missing = errno == ENOENT || errno == ENOTDIR;
     return missing ? not_found(path + ": no such file")
@@ -51,6 +51,7 @@ Expected<ReadFile> ReadFile::open(const std::string& path, const std::string& wh
   struct stat info {};
   if (fstat(fd, &info) != 0) return io_error(path + ": cannot be read (" + std::strerror(errno) + ")");
   if (S_ISDIR(info.st_mode)) return corrupt(path + ": a folder, not " + what);
+  if (S_ISFIFO(info.st_mode)) return corrupt(path + ": a pipe, which is read more than once; save it as a file first");
   if (S_ISREG(info.st_mode) && info.st_size == 0) return corrupt(path + ": the file is empty");
   return file;
 }

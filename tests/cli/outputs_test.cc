@@ -1,6 +1,7 @@
 // What a command writes: never over what it reads, one writer a file, and checked before a weight is read.
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -193,6 +194,48 @@ TEST_F(OutputsTest, JobsShareAFreshPagingFolder) {
   for (const Outcome& o : together(commands)) EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_EQ(names(path("pages")).size(), 1u);
   for (int i = 1; i < 4; ++i) EXPECT_TRUE(bytes(numbered(0)) == bytes(numbered(i)));
+}
+
+// An older video stays what it was until the new one has its first frame.
+TEST_F(OutputsTest, AFailureBeforeTheFirstFrameKeepsTheOldVideo) {
+  std::string old = copy(kSource + "/tests/cases/talk.mp4", "old.mp4");
+  const std::string before = bytes(old);
+  Outcome o =
+      run("generate --quiet --prompt hi --size '64*64' --ckpt_dir '" + kMini + "' --image '" + kPortrait +
+          "' --audio '" + kVoice + "' --save_file '" + old + "' --lora '" + write("bad.safetensors", "x") + "'");
+  EXPECT_EQ(o.code, 1) << o.text;
+  EXPECT_TRUE(bytes(old) == before);
+  Outcome killed = run("--version; timeout -s KILL 0.2 " + std::string(LA_PROGRAM) + " " + job(kPortrait, kVoice) +
+                       "--save_file '" + old + "'; true");
+  EXPECT_FALSE(bytes(old).empty()) << killed.text;
+}
+
+TEST_F(OutputsTest, ConvertDoesNotReplaceAFileThatAnotherJobWrites) {
+  std::string out = write("busy.packed", "");
+  int fd = open(out.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(flock(fd, LOCK_EX | LOCK_NB), 0);
+  Outcome o = run("convert --quiet --ckpt_dir '" + kMini + "' --out '" + out + "'");
+  close(fd);
+  EXPECT_NE(o.code, 0);
+  EXPECT_NE(o.text.find("another job"), std::string::npos) << o.text;
+  EXPECT_EQ(run("convert --quiet --ckpt_dir '" + kMini + "' --out '" + out + "'").code, 0);
+}
+
+TEST_F(OutputsTest, ClosedOrFullStreamsHarmNoOutput) {
+  std::string video = path("v.mp4");
+  std::string closed = "bash -c \"" + std::string(LA_PROGRAM) + " generate --ckpt_dir '" + kMini + "' --image '" +
+                       kPortrait + "' --audio '" + kVoice +
+                       "' --prompt hi --size '64*64' --num_clip 1 --infer_frames 12 --save_file '" + video +
+                       "' <&- >&- 2>&-\"";
+  EXPECT_EQ(std::system(closed.c_str()), 0);
+  EXPECT_EQ(bytes(video).substr(4, 4), "ftyp");
+  Outcome full = run("plan --ckpt_dir '" + kMini + "' --json > /dev/full");
+  EXPECT_EQ(full.code, 1) << full.text;
+}
+
+TEST_F(OutputsTest, APipeIsNotWaitedFor) {
+  ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
+  expect_refusal(generate("", path("pipe")), 1, "a pipe");
 }
 
 }  // namespace
