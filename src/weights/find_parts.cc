@@ -317,6 +317,13 @@ PartReport inspect_file(const std::string& path) {
     if (is_whole_part(**source, rule.part)) report.part = part_name(rule.part);
   }
   if (report.part.empty() && is_adapter(**source)) report.part = "LoRA";
+  if (report.part == "LoRA") return report;
+  // Also what holds only some of a part, a shard say, must be readable as it.
+  for (const PartRule& rule : rules()) {
+    bool other = !report.part.empty() && report.part != part_name(rule.part);
+    if (other || !is_part(**source, rule.part)) continue;
+    if (auto part = as_part(*source, rule.part); !part.ok()) report.problem = part.status().message();
+  }
   return report;
 }
 

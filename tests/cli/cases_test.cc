@@ -74,5 +74,17 @@ TEST_F(CasesTest, AVoiceThatCancelsIsHeardAndSaid) {
   EXPECT_NE(o.text.find("channels cancel each other"), std::string::npos) << o.text;
 }
 
+// A scale that would be ignored makes noise of a video: info and generate say so.
+TEST_F(CasesTest, InfoNamesACompanionThatIsNotUnderstood) {
+  std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]},)"
+                       R"("blocks.0.self_attn.q.scale_foo":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})";
+  uint64_t length = header.size();
+  std::string bytes_of_file(reinterpret_cast<char*>(&length), 8);
+  bytes_of_file.append(header).append(8, '\0');
+  Outcome o = run("info '" + write("odd.safetensors", bytes_of_file) + "'");
+  EXPECT_EQ(o.code, 1) << o.text;
+  EXPECT_NE(o.text.find("scale_foo"), std::string::npos) << o.text;
+}
+
 }  // namespace
 }  // namespace liveavatar
