@@ -72,23 +72,12 @@ def table(args, folder):
     return "\n".join(lines + files_table(args, folder, judge, scenes, whole))
 
 
-def checkpoint(args, folder, convention):
-    """The checkpoint's folder with its video model written anew."""
-    source, target, weights = pathlib.Path(args.ckpt), pathlib.Path(folder) / convention, "diffusion_pytorch_model.safetensors"
-    target.mkdir()
-    for part in source.iterdir():
-        if part.name != weights:
-            (target / part.name).symlink_to(part)
-    repack.write(target / weights, *repack.repack(repack.read(source / weights), convention))
-    return target
-
-
 def files_table(args, folder, judge, scenes, whole):
     lines = ["", "The same scenes with the mini model's file written by `tools/repack.py` in a convention of [checkpoint.md](checkpoint.md), held as:", "",
              "| file | held as | mouth correlation | lost |", "| --- | --- | --- | --- |"]
     plain = judge.args.ckpt
     for convention, dtype in FILES.items():
-        judge.args.ckpt = checkpoint(args, folder, convention)
+        judge.args.ckpt = repack.checkpoint(pathlib.Path(plain), pathlib.Path(folder) / convention, convention)
         correlation = mouth(judge, scenes, ["--weights_dtype", dtype])
         judge.args.ckpt = plain
         lines.append(f"| {convention} | {dtype} | {correlation:.3f} | {whole - correlation:+.3f} |")

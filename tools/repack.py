@@ -153,6 +153,17 @@ def repack(tensors, convention):
     return out, ({"_quantization_metadata": text} if layers else {})
 
 
+def checkpoint(source, target, convention):
+    """Makes target: the checkpoint's folder with its video model written anew, all else linked."""
+    weights = "diffusion_pytorch_model.safetensors"
+    target.mkdir()
+    for part in source.iterdir():
+        if part.name != weights:
+            (target / part.name).symlink_to(part)
+    write(target / weights, *repack(read(source / weights), convention))
+    return target
+
+
 CONVENTIONS = ("fp8_scaled", "fp8_comfy", "fp8_rows", "int8_rows", "int8_tensorwise", "mxfp8", "nvfp4")
 
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import repack
 
-MINI, WEIGHTS = ROOT / "models/mini", "diffusion_pytorch_model.safetensors"
+MINI = ROOT / "models/mini"
 
 
 class Repack(unittest.TestCase):
@@ -26,14 +26,7 @@ class Repack(unittest.TestCase):
         self.folder.cleanup()
 
     def checkpoint(self, convention):
-        """The mini model's folder with its video model written anew."""
-        folder = self.dir / convention
-        folder.mkdir()
-        for part in MINI.iterdir():
-            if part.name != WEIGHTS:
-                (folder / part.name).symlink_to(part)
-        repack.write(folder / WEIGHTS, *repack.repack(repack.read(MINI / WEIGHTS), convention))
-        return folder
+        return repack.checkpoint(MINI, self.dir / convention, convention)
 
     def video(self, checkpoint, *flags):
         out = self.dir / "out.mp4"
