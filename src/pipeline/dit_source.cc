@@ -30,7 +30,7 @@ std::vector<LoraOptions> all_loras(const EngineOptions& options) {
 }
 
 Expected<LoraMerges> merge_dit(const PartPaths& paths, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_found_part(paths.dit, Part::kVideoModel));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_part(paths.dit, Part::kVideoModel));
   std::vector<LoraAdapter> adapters;
   for (const LoraOptions& lora : all_loras(options)) {
     LA_ASSIGN_OR_RETURN(LoraAdapter adapter, open_lora(lora.path));

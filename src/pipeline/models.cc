@@ -51,9 +51,9 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
 
   const DitConfig& config = models->shapes.dit;
   LA_ASSIGN_OR_RETURN(models->dit, load_dit(*models));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_found_part(models->paths.vae, Part::kVae));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae_source, open_part(models->paths.vae, Part::kVae));
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*vae_source, backend, budget, models->types.values));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr audio_source, open_found_part(models->paths.audio_encoder, Part::kAudioEncoder));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr audio_source, open_part(models->paths.audio_encoder, Part::kAudioEncoder));
   LA_ASSIGN_OR_RETURN(models->audio,
                       Wav2Vec2::load(models->shapes.audio, *audio_source, backend, budget, models->types.values));
   const Wav2Vec2Config& audio = models->audio->config();
@@ -78,7 +78,7 @@ Expected<EncodedPrompt> encode_prompt(Models& models, const std::string& prompt)
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Tokenizer> tokenizer, Tokenizer::load(models.paths.tokenizer));
     encoded.ids = tokenizer->encode(prompt, models.dit->config().text_len);
   }
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_found_part(models.paths.text_encoder, Part::kTextEncoder));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_part(models.paths.text_encoder, Part::kTextEncoder));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
                       Umt5::load(*source, *models.backend, *models.budget, models.types.values));
   if (encoder->dim() != models.dit->config().text_dim) {

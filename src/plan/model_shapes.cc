@@ -64,7 +64,7 @@ Expected<ModelShapes> named_model_shapes(const std::string& name) {
 
 Expected<DitConfig> find_dit_config(const PartPaths& paths) {
   if (!paths.dit_config.empty()) return read_dit_config(paths.dit_config);
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_found_part(paths.dit, Part::kVideoModel));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_part(paths.dit, Part::kVideoModel));
   return find_dit_config(*source, "");
 }
 
@@ -76,11 +76,11 @@ Expected<ModelShapes> read_model_shapes(const PartPaths& paths, const std::strin
     LA_ASSIGN_OR_RETURN(PackedHeader header, read_packed_header(packed_dit));
     LA_ASSIGN_OR_RETURN(s.dit, parse_dit_config(header.config, packed_dit));
   }
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae, open_found_part(paths.vae, Part::kVae));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr vae, open_part(paths.vae, Part::kVae));
   LA_ASSIGN_OR_RETURN(s.vae, read_vae_config(*vae));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr text, open_found_part(paths.text_encoder, Part::kTextEncoder));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr text, open_part(paths.text_encoder, Part::kTextEncoder));
   LA_ASSIGN_OR_RETURN(s.text, read_umt5_config(*text));
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr audio, open_found_part(paths.audio_encoder, Part::kAudioEncoder));
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr audio, open_part(paths.audio_encoder, Part::kAudioEncoder));
   LA_ASSIGN_OR_RETURN(s.audio, find_wav2vec2_config(*audio, paths.audio_config_dir));
   return s;
 }

@@ -137,7 +137,7 @@ bool holds_tokenizer(const std::string& path) {
   if (path.empty() || is_folder(path)) return false;
   if (path.ends_with(".gguf")) return read_gguf_vocabulary(path).ok();
   if (!path.ends_with(".safetensors")) return false;
-  auto source = open_weights(path);
+  auto source = open_file_or_shards(path);
   if (!source.ok()) return false;
   return std::any_of((*source)->tensors().begin(), (*source)->tensors().end(), [](const auto& tensor) {
     return tensor.first == "spiece_model" || tensor.first.ends_with(".spiece_model");
@@ -286,7 +286,7 @@ std::vector<PartReport> inspect_parts(const PartRequest& request) {
       report.problem = found.status().message();
     } else if (found->empty()) {
       report.problem = "missing: " + std::string(rule.expected) + "; or give " + rule.flag + " FILE";
-    } else if (auto source = open_weights(*found); source.ok()) {
+    } else if (auto source = open_file_or_shards(*found); source.ok()) {
       describe(**source, report);
       if (auto as = as_part(*source, rule.part); !as.ok()) report.problem = as.status().message();
     } else {
@@ -307,7 +307,7 @@ std::vector<PartReport> inspect_parts(const PartRequest& request) {
 
 PartReport inspect_file(const std::string& path) {
   PartReport report{"", path};
-  auto source = open_weights(path);
+  auto source = open_file_or_shards(path);
   if (!source.ok()) {
     report.problem = source.status().message();
     return report;

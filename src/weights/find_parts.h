@@ -19,7 +19,7 @@ struct PartRequest {
 };
 
 struct PartPaths {
-  std::string dit;         // what open_found_part takes; likewise the others
+  std::string dit;         // what open_part takes; likewise the others
   std::string dit_config;  // its config.json; empty: none, the shapes tell
   std::string text_encoder;
   std::string tokenizer;  // what Tokenizer::load takes; may be the text encoder's file

@@ -87,8 +87,14 @@ Expected<TensorSourcePtr> as_part(TensorSourcePtr file, Part part) {
 
 Expected<TensorSourcePtr> open_file_or_shards(const std::string& path) {
   std::error_code ignored;
-  if (!fs::is_directory(path, ignored)) return open_tensors(path);
   constexpr std::string_view kIndex = ".safetensors.index.json";
+  if (path.ends_with(kIndex)) {
+    std::string stem = fs::path(path).filename().string();
+    stem.resize(stem.size() - kIndex.size());
+    fs::path folder = fs::path(path).parent_path();
+    return open_safetensors_folder(folder.empty() ? "." : folder.string(), stem);
+  }
+  if (!fs::is_directory(path, ignored)) return open_tensors(path);
   std::vector<fs::path> files, indices;
   for (const auto& entry : fs::directory_iterator(path, ignored)) {
     std::string name = entry.path().filename().string();

@@ -25,7 +25,7 @@ Expected<TensorSourcePtr> open_part(const std::string& path, Part part);
 // The same over an open file.
 Expected<TensorSourcePtr> as_part(TensorSourcePtr file, Part part);
 
-// path: a file, or a folder with one file of weights or the shards of one (an .index.json beside them). Names and
+// path: a file, the .index.json of shards, or a folder with one file of weights or such shards. Names and
 // values as they lie there.
 Expected<TensorSourcePtr> open_file_or_shards(const std::string& path);
 

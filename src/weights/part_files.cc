@@ -111,23 +111,10 @@ std::vector<WeightsFile> list_weights_files(const std::string& folder) {
   for (const std::string& path : paths) {
     std::error_code ignored;
     if (!seen.insert(fs::canonical(path, ignored).string()).second) continue;
-    auto source = open_weights(path);
+    auto source = open_file_or_shards(path);
     files.push_back({path, source.ok() ? *source : nullptr, source.ok() ? "" : source.status().message()});
   }
   return files;
-}
-
-Expected<TensorSourcePtr> open_weights(const std::string& path) {
-  if (!path.ends_with(kIndex)) return open_file_or_shards(path);
-  std::string stem = fs::path(path).filename().string();
-  stem.resize(stem.size() - kIndex.size());
-  fs::path folder = fs::path(path).parent_path();
-  return open_safetensors_folder(folder.empty() ? "." : folder.string(), stem);
-}
-
-Expected<TensorSourcePtr> open_found_part(const std::string& path, Part part) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr file, open_weights(path));
-  return as_part(std::move(file), part);
 }
 
 bool is_whole_part(const TensorSource& file, Part part) {

@@ -19,11 +19,6 @@ struct WeightsFile {
 // and folders of adapters are left out.
 std::vector<WeightsFile> list_weights_files(const std::string& folder);
 
-// Opens what WeightsFile::path names, and all that open_file_or_shards takes.
-Expected<TensorSourcePtr> open_weights(const std::string& path);
-// The same as a part.
-Expected<TensorSourcePtr> open_found_part(const std::string& path, Part part);
-
 // Whether these tensors are a whole part of this kind of checkpoint, and not of a related model.
 bool is_whole_part(const TensorSource& file, Part part);
 

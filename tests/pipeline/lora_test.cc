@@ -36,7 +36,7 @@ class LoraOptionsTest : public ::testing::Test {
     return (dir_ / name).string();
   }
   PartPaths paths() const { return *find_video_model({.folder = options_.checkpoint_dir}); }
-  int64_t width() const { return (*open_found_part(paths().dit, Part::kVideoModel))->tensors().at(kNorm).shape[0]; }
+  int64_t width() const { return (*open_part(paths().dit, Part::kVideoModel))->tensors().at(kNorm).shape[0]; }
   std::vector<float> norm() const {
     auto source = open_dit_tensors(paths(), options_);
     EXPECT_TRUE(source.ok()) << source.status().message();

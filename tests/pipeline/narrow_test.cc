@@ -102,7 +102,7 @@ class GgufModelTest : public ::testing::Test {
   }
   void write(const std::string& prefix, bool quantised) {
     TensorSourcePtr source =
-        *open_found_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
+        *open_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
     GgufWriter writer;
     for (const auto& [name, info] : source->tensors()) {
       std::vector<uint64_t> shape;

@@ -123,7 +123,7 @@ TEST_F(FindParts, ShardsAreOneCandidate) {
   auto paths = find_parts(folder());
   ASSERT_TRUE(paths.ok()) << paths.status().message();
   EXPECT_EQ(paths->dit, path("x.safetensors.index.json"));
-  EXPECT_TRUE(open_found_part(paths->dit, Part::kVideoModel).ok());
+  EXPECT_TRUE(open_part(paths->dit, Part::kVideoModel).ok());
   EXPECT_EQ(files_behind(paths->dit).size(), 3u);
   fs::remove(path("x-2.safetensors"));
   EXPECT_NE(find_parts(folder()).status().message().find("x-2.safetensors"), std::string::npos);
@@ -176,8 +176,8 @@ TEST_F(FindParts, TheOriginalsFolder) {
 // The content decides, not the ending.
 TEST_F(FindParts, ASafetensorsFileOfAnyNameIsOpened) {
   std::string file = write("model.gguf", kVae);
-  EXPECT_TRUE(open_weights(file).ok()) << open_weights(file).status().message();
-  EXPECT_TRUE(open_weights(write("blob", kVae)).ok());
+  EXPECT_TRUE(open_file_or_shards(file).ok()) << open_file_or_shards(file).status().message();
+  EXPECT_TRUE(open_file_or_shards(write("blob", kVae)).ok());
 }
 
 }  // namespace
