@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <vector>
 
 #include "media/ffmpeg_log.h"
 
@@ -73,6 +74,7 @@ namespace {
 
 struct DecoderOptions {
   int err_recognition = 0, reduction = 0;
+  int64_t max_pixels = kMostPixels;
 };
 
 Status open_decoder(Input& input, const std::string& path, AVMediaType kind, const std::string& what,
@@ -89,25 +91,32 @@ Status open_decoder(Input& input, const std::string& path, AVMediaType kind, con
   input.decoder->thread_count = 1;
   input.decoder->log_level_offset = kQuiet;
   input.decoder->err_recognition = options.err_recognition;
+  input.decoder->max_pixels = options.max_pixels;
   input.decoder->lowres = std::min(options.reduction, int(codec->max_lowres));
   if (int code = avcodec_open2(input.decoder.get(), codec, nullptr); code < 0)
     return corrupt(path + ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")");
   return {};
 }
 
-Status probe_streams(Input& input, const std::string& path, const std::string& what) {
-  if (avformat_find_stream_info(input.format.get(), nullptr) < 0) return corrupt(path + ": cannot be read as " + what);
+// FFmpeg decodes the first frames here.
+Status probe_streams(Input& input, const std::string& path, const std::string& what, int64_t max_pixels) {
+  const unsigned streams = input.format->nb_streams;
+  std::vector<AVDictionary*> options(streams, nullptr);
+  for (AVDictionary*& one : options) av_dict_set_int(&one, "max_pixels", max_pixels, 0);
+  int code = avformat_find_stream_info(input.format.get(), options.data());
+  for (AVDictionary*& one : options) av_dict_free(&one);
+  if (code < 0) return corrupt(path + ": cannot be read as " + what);
   return {};
 }
 
 }  // namespace
 
-Expected<Input> Input::open(const std::string& path, AVMediaType kind, const std::string& what) {
+Expected<Input> Input::open(const std::string& path, AVMediaType kind, const std::string& what, int64_t max_pixels) {
   LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, what));
   Input input{std::move(file)};
   LA_RETURN_IF_ERROR(open_format(input, path, what));
-  LA_RETURN_IF_ERROR(probe_streams(input, path, what));
-  LA_RETURN_IF_ERROR(open_decoder(input, path, kind, what, {}));
+  LA_RETURN_IF_ERROR(probe_streams(input, path, what, max_pixels));
+  LA_RETURN_IF_ERROR(open_decoder(input, path, kind, what, {0, 0, max_pixels}));
   return input;
 }
 
@@ -116,7 +125,7 @@ Expected<Input> Input::open_picture(const std::string& path, PictureOptions opti
   LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, what));
   Input input{std::move(file)};
   LA_RETURN_IF_ERROR(open_format(input, path, what));
-  if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, path, what));
+  if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, path, what, kMostPixels));
   int recognition = options.strict ? AV_EF_EXPLODE | AV_EF_CRCCHECK : 0;
   LA_RETURN_IF_ERROR(open_decoder(input, path, AVMEDIA_TYPE_VIDEO, what, {recognition, options.reduction}));
   return input;

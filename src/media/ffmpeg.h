@@ -10,6 +10,7 @@ extern "C" {
 #include <libswscale/swscale.h>
 }
 
+#include <climits>
 #include <memory>
 #include <string>
 
@@ -36,6 +37,9 @@ std::string ffmpeg_error(int code);
 // Beyond every level and below 256, where a colour begins.
 constexpr int kQuiet = 100;
 
+// FFmpeg counts the bytes of a picture in an int, at 8 a pixel.
+constexpr int64_t kMostPixels = INT_MAX / 8;
+
 // An opened file with the decoder of its best stream of one kind.
 struct Input {
   ReadFile file;
@@ -48,8 +52,10 @@ struct Input {
   bool drained = false;
   int error = 0;  // of the last packet that the decoder refused; 0: none
 
-  // what: "a picture", "a sound". Errors: missing, empty, unreadable, no such stream.
-  static Expected<Input> open(const std::string& path, AVMediaType kind, const std::string& what);
+  // what: "a picture", "a sound". max_pixels: of a frame; larger ones are not decoded. Errors: missing, empty,
+  // unreadable, no such stream.
+  static Expected<Input> open(const std::string& path, AVMediaType kind, const std::string& what,
+                              int64_t max_pixels = kMostPixels);
   struct PictureOptions {
     bool probe = true;   // false: the header was read elsewhere, and nothing is decoded before next()
     bool strict = true;  // damage that the decoder would paint over is an error

@@ -90,7 +90,7 @@ Expected<Image> read_heif(const std::string& path, bool upright) {
   if (error.code != heif_error_Ok) return refusal(path, opened.kind, error);
   int stride = 0;
   const uint8_t* rows = heif_image_get_plane_readonly(source.get(), heif_channel_interleaved, &stride);
-  Image image{heif_image_get_primary_height(source.get()), heif_image_get_primary_width(source.get()), {}};
+  Image image{heif_image_get_primary_height(source.get()), heif_image_get_primary_width(source.get()), {}, 0};
   size_t row = static_cast<size_t>(image.width) * 3;
   image.rgb.resize(row * static_cast<size_t>(image.height));
   for (int64_t y = 0; y < image.height; ++y)

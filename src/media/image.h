@@ -12,6 +12,7 @@ namespace liveavatar {
 struct Image {
   int64_t height = 0, width = 0;
   std::vector<uint8_t> rgb;  // [height, width, 3]
+  int orientation = 1;       // EXIF's, by which it was turned upright; 0: libheif turned it and does not say how
 };
 
 constexpr int64_t kWholePicture = int64_t{1} << 60;

@@ -2,12 +2,11 @@
 
 #include <cstring>
 
-#include "media/ffmpeg.h"
+#include "media/decode_picture.h"
+#include "media/orientation.h"
 
 namespace liveavatar {
 namespace {
-
-constexpr int64_t kLargestSide = 20000;
 
 // Value of a component of 1 to 16 bits; the layouts that av_pix_fmt_desc describes without bit packing.
 int component(const AVFrame& frame, const AVComponentDescriptor& c, bool big_endian, int64_t y, int64_t x) {
@@ -60,36 +59,13 @@ bool readable(const AVFrame& frame) {
               : format->comp[0].depth <= 16 && format->comp[0].shift == 0;
 }
 
-// Where a pixel of the upright picture lies in the stored one, [height, width]; TIFF 6.0, tag 274.
-struct Place {
-  int64_t y = 0, x = 0;
-  Place(int64_t row, int64_t column, int orientation, int64_t height, int64_t width) {
-    bool swap = orientation >= 5;
-    y = swap ? column : row;
-    x = swap ? row : column;
-    constexpr int kFlipsRows = 1 << 3 | 1 << 4 | 1 << 7 | 1 << 8, kFlipsColumns = 1 << 2 | 1 << 3 | 1 << 6 | 1 << 7;
-    bool rows = (kFlipsRows >> orientation & 1) != 0, columns = (kFlipsColumns >> orientation & 1) != 0;
-    if (swap) std::swap(rows, columns);
-    if (rows) y = height - 1 - y;
-    if (columns) x = width - 1 - x;
-  }
-};
-
-Expected<Input> open_picture(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_VIDEO, "a picture"));
-  if (input.decoder->width > kLargestSide || input.decoder->height > kLargestSide) {
-    return corrupt(path + ": the mask is " + std::to_string(input.decoder->width) + "x" +
-                   std::to_string(input.decoder->height) + "; at most 20000 a side are taken");
-  }
-  return input;
-}
-
 }  // namespace
 
 Expected<MaskPicture> read_mask(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(Input input, open_picture(path));
-  if (!input.next() || input.frame->width < 1 || input.frame->height < 1)
-    return corrupt(path + ": the mask cannot be decoded; it is damaged or cut off");
+  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(path, false));
+  if (header.kind == PictureKind::kHeif || header.animated)
+    return unsupported(path + ": a mask of this kind is not taken; save it as a grey PNG");
+  LA_ASSIGN_OR_RETURN(Input input, decode_picture(path, header, 0));
   const AVFrame& frame = *input.frame;
   if (!readable(frame)) return unsupported(path + ": this mask's pixel format is not taken; save it as a grey PNG");
   MaskPicture mask{frame.height, frame.width, {}};
@@ -103,10 +79,10 @@ Expected<MaskPicture> read_mask(const std::string& path) {
 
 int orientation_between(const Image& stored, const Image& upright) {
   for (int orientation = 2; orientation <= 8; ++orientation) {
-    bool swap = orientation >= 5, same = upright.height == (swap ? stored.width : stored.height);
+    bool swap = swaps_sides(orientation), same = upright.height == (swap ? stored.width : stored.height);
     for (int64_t y = 0; same && y < upright.height; ++y) {
       for (int64_t x = 0; same && x < upright.width; ++x) {
-        Place from(y, x, orientation, stored.height, stored.width);
+        StoredPlace from(y, x, orientation, stored.height, stored.width);
         same = std::memcmp(&upright.rgb[static_cast<size_t>((y * upright.width + x) * 3)],
                            &stored.rgb[static_cast<size_t>((from.y * stored.width + from.x) * 3)], 3) == 0;
       }
@@ -118,20 +94,16 @@ int orientation_between(const Image& stored, const Image& upright) {
 
 MaskPicture turned(const MaskPicture& mask, int orientation) {
   if (orientation == 1) return mask;
-  bool swap = orientation >= 5;
+  bool swap = swaps_sides(orientation);
   MaskPicture out{swap ? mask.width : mask.height, swap ? mask.height : mask.width, {}};
-  for (int64_t y = 0; y < out.height; ++y) {
-    for (int64_t x = 0; x < out.width; ++x) {
-      Place from(y, x, orientation, mask.height, mask.width);
-      out.set.push_back(mask.set[static_cast<size_t>(from.y * mask.width + from.x)]);
-    }
-  }
+  out.set.resize(mask.set.size());
+  turn_pixels<1>(mask.set.data(), mask.height, mask.width, orientation, out.set.data());
   return out;
 }
 
 Expected<MaskSize> mask_size(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(Input input, open_picture(path));
-  return MaskSize{input.decoder->height, input.decoder->width};
+  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(path, false));
+  return MaskSize{header.height, header.width};
 }
 
 }  // namespace liveavatar

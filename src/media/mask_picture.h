@@ -31,6 +31,6 @@ struct MaskSize {
 Expected<MaskSize> mask_size(const std::string& path);
 
 // While one is read: the decoder's frame, 16 bits of four channels at most, and the mask.
-constexpr int64_t kMaskBytesPerPixel = 9;
+constexpr size_t mask_bytes(int64_t pixels) { return static_cast<size_t>(pixels) * 9; }
 
 }  // namespace liveavatar

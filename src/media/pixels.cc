@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "media/orientation.h"
+
 namespace liveavatar {
 namespace {
 
@@ -71,31 +73,53 @@ int orientation_of_matrix(const int32_t* m) {
 
 }  // namespace
 
-Expected<Image> frame_to_rgb(const std::string& path, const AVFrame& frame) {
-  Image image;
-  image.height = frame.height;
-  image.width = frame.width;
-  if (take_high_bytes(frame, image)) return image;
+Status RgbConverter::prepare(const AVFrame& frame, const std::string& path, const Image& image) {
+  if (scaler_ && frame.format == format_ && frame.width == width_ && frame.height == height_) return {};
+  format_ = frame.format;
+  width_ = frame.width;
+  height_ = frame.height;
   auto stored = static_cast<AVPixelFormat>(frame.format);
   AVPixelFormat format = without_range(stored);
   int flags = SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP;
-  Owned<SwsContext> scaler(sws_getContext(frame.width, frame.height, format, frame.width, frame.height,
-                                          AV_PIX_FMT_RGB24, flags, nullptr, nullptr, nullptr));
-  if (!scaler) return unsupported(path + ": a pixel format that cannot be converted");
+  scaler_.reset(sws_getContext(width_, height_, format, static_cast<int>(image.width), static_cast<int>(image.height),
+                               AV_PIX_FMT_RGB24, flags, nullptr, nullptr, nullptr));
+  if (!scaler_) return unsupported(path + ": a pixel format that cannot be converted");
   bool full = frame.color_range == AVCOL_RANGE_JPEG || format != stored;
   const int* matrix = matrix_of(frame);
-  sws_setColorspaceDetails(scaler.get(), matrix, full, matrix, 1, 0, 1 << 16, 1 << 16);
+  sws_setColorspaceDetails(scaler_.get(), matrix, full, matrix, 1, 0, 1 << 16, 1 << 16);
+  return {};
+}
+
+Status RgbConverter::convert(const AVFrame& frame, const std::string& path, Image& image) {
+  if (image.width == 0) {
+    image.height = frame.height;
+    image.width = frame.width;
+  }
+  bool same_size = frame.height == image.height && frame.width == image.width;
+  if (same_size && take_high_bytes(frame, image)) return {};
+  LA_RETURN_IF_ERROR(prepare(frame, path, image));
   // swscale may write a vector beyond a row: rows are padded, then moved together.
-  int stride = (frame.width * 3 + 63) / 64 * 64;
+  int stride = static_cast<int>((image.width * 3 + 63) / 64 * 64);
   size_t row = static_cast<size_t>(image.width) * 3;
-  image.rgb.resize(static_cast<size_t>(stride) * static_cast<size_t>(frame.height) + 64);
+  image.rgb.resize(static_cast<size_t>(stride) * static_cast<size_t>(image.height) + 64);
   uint8_t* target[4] = {image.rgb.data()};
   int strides[4] = {stride};
-  sws_scale(scaler.get(), frame.data, frame.linesize, 0, frame.height, target, strides);
+  sws_scale(scaler_.get(), frame.data, frame.linesize, 0, frame.height, target, strides);
   for (int64_t y = 1; y < image.height; ++y)
     std::memmove(image.rgb.data() + static_cast<size_t>(y) * row, image.rgb.data() + y * stride, row);
   image.rgb.resize(row * static_cast<size_t>(image.height));
+  return {};
+}
+
+Expected<Image> frame_to_rgb(const std::string& path, const AVFrame& frame) {
+  Image image;
+  LA_RETURN_IF_ERROR(RgbConverter().convert(frame, path, image));
   return image;
+}
+
+int stream_orientation(const AVStream& stream, int otherwise) {
+  const uint8_t* matrix = av_stream_get_side_data(&stream, AV_PKT_DATA_DISPLAYMATRIX, nullptr);
+  return matrix ? orientation_of_matrix(reinterpret_cast<const int32_t*>(matrix)) : otherwise;
 }
 
 int frame_orientation(const AVFrame& frame, const AVStream& stream, int otherwise) {
@@ -104,35 +128,16 @@ int frame_orientation(const AVFrame& frame, const AVStream& stream, int otherwis
   if (value >= 1 && value <= 8) return value;
   const AVFrameSideData* beside = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX);
   if (beside) return orientation_of_matrix(reinterpret_cast<const int32_t*>(beside->data));
-  const uint8_t* matrix = av_stream_get_side_data(&stream, AV_PKT_DATA_DISPLAYMATRIX, nullptr);
-  return matrix ? orientation_of_matrix(reinterpret_cast<const int32_t*>(matrix)) : otherwise;
+  return stream_orientation(stream, otherwise);
 }
 
 Image turned(Image image, int orientation) {
+  image.orientation = orientation;
   if (orientation == 1) return image;
-  bool swap = orientation >= 5;
-  Image out;
-  out.height = swap ? image.width : image.height;
-  out.width = swap ? image.height : image.width;
+  bool swap = swaps_sides(orientation);
+  Image out{swap ? image.width : image.height, swap ? image.height : image.width, {}, orientation};
   out.rgb.resize(image.rgb.size());
-  for (int64_t y = 0; y < out.height; ++y) {
-    for (int64_t x = 0; x < out.width; ++x) {
-      int64_t sy = swap ? x : y, sx = swap ? y : x;
-      if (orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8) {
-        if (swap)
-          sx = image.width - 1 - sx;
-        else
-          sy = image.height - 1 - sy;
-      }
-      if (orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7) {
-        if (swap)
-          sy = image.height - 1 - sy;
-        else
-          sx = image.width - 1 - sx;
-      }
-      std::memcpy(&out.rgb[size_t((y * out.width + x) * 3)], &image.rgb[size_t((sy * image.width + sx) * 3)], 3);
-    }
-  }
+  turn_pixels<3>(image.rgb.data(), image.height, image.width, orientation, out.rgb.data());
   return out;
 }
 

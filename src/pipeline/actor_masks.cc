@@ -17,19 +17,30 @@ bool lies_across(int64_t height, int64_t width, const MaskFit& fit) {
 // Keeps the picture that was read last: neighbours in time ask for it again.
 class PictureReader {
  public:
-  explicit PictureReader(const MaskPictures& pictures, MaskFit fit = {}) : pictures_(pictures), fit_(fit) {}
+  explicit PictureReader(const MaskPictures& pictures, int64_t most_pixels, MaskFit fit = {})
+      : pictures_(pictures), most_pixels_(most_pixels), fit_(fit) {}
   int64_t count() const { return static_cast<int64_t>(pictures_.size()); }
   Expected<const MaskPicture*> at(int64_t index) {
-    if (index != held_index_) {
-      LA_ASSIGN_OR_RETURN(held_, read_mask(pictures_[static_cast<size_t>(index)]));
-      held_index_ = index;
-      if (lies_across(held_.height, held_.width, fit_)) held_ = turned(held_, fit_.orientation);
-    }
+    if (index != held_index_) LA_RETURN_IF_ERROR(read(index));
     return &held_;
   }
 
  private:
+  Status read(int64_t index) {
+    const std::string& path = pictures_[static_cast<size_t>(index)];
+    LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(path));
+    if (size.height * size.width > most_pixels_)
+      return invalid_argument(path + ": this mask is " + std::to_string(size.width) + "x" +
+                              std::to_string(size.height) +
+                              ", larger than the first of its folder; save all of one size");
+    LA_ASSIGN_OR_RETURN(held_, read_mask(path));
+    held_index_ = index;
+    if (lies_across(held_.height, held_.width, fit_)) held_ = turned(held_, fit_.orientation);
+    return {};
+  }
+
   const MaskPictures& pictures_;
+  int64_t most_pixels_;
   MaskFit fit_;
   int64_t held_index_ = -1;
   MaskPicture held_;
@@ -121,8 +132,8 @@ void set_square(uint8_t* mask, const TokenGrid& grid, int64_t row, int64_t colum
 
 }  // namespace
 
-Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGrid& grid) {
-  PictureReader reader(pictures);
+Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGrid& grid, int64_t most_pixels) {
+  PictureReader reader(pictures, most_pixels);
   TokenMask tokens;
   for (int64_t l = 0; l < grid.latents; ++l) {
     Neighbours t(l, reader.count(), grid.latents);
@@ -137,8 +148,8 @@ Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGr
 }
 
 Expected<TokenMask> fitted_tokens(const MaskPictures& pictures, const MaskFit& fit, int64_t first,
-                                  const TokenGrid& grid) {
-  PictureReader reader(pictures, fit);
+                                  const TokenGrid& grid, int64_t most_pixels) {
+  PictureReader reader(pictures, most_pixels, fit);
   TokenMask tokens;
   for (int64_t l = 0; l < grid.latents; ++l) {
     std::vector<int64_t> counts(static_cast<size_t>(grid.rows * grid.columns), 0);
@@ -191,27 +202,33 @@ std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors) {
   return masks;
 }
 
-Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait) {
+Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait,
+                              Budget& budget) {
   bool across = false;
   for (const MaskPictures& pictures : masks) {
     LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(pictures.front()));
     across = across || lies_across(size.height, size.width, fit);
   }
   if (!across) return 1;
+  if (fit.orientation != 0) return fit.orientation;
+  LA_ASSIGN_OR_RETURN(PictureInfo info, probe_picture(portrait, true, kWholePicture));
+  LA_ASSIGN_OR_RETURN(Charge charge, Charge::take(budget, Tenant::kMedia, info.image_bytes + info.decode_bytes));
   LA_ASSIGN_OR_RETURN(Image stored, read_image(portrait, false));
   LA_ASSIGN_OR_RETURN(Image upright, read_image(portrait, true));
   return orientation_between(stored, upright);
 }
 
-Expected<int64_t> moving_mask_pixels(const std::vector<MaskPictures>& masks, bool original) {
+Expected<int64_t> largest_mask_pixels(const std::vector<MaskPictures>& masks) {
   int64_t largest = 0;
-  bool moving = false;
   for (const MaskPictures& pictures : masks) {
-    moving = moving || pictures.size() > 1;
     LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(pictures.front()));
     largest = std::max(largest, size.height * size.width);
   }
-  return moving && !original ? largest : 0;
+  return largest;
+}
+
+bool masks_move(const std::vector<MaskPictures>& masks, bool original) {
+  return !original && std::any_of(masks.begin(), masks.end(), [](const MaskPictures& p) { return p.size() > 1; });
 }
 
 Expected<ActorMasks> ActorMasks::open(Options options) {
@@ -221,20 +238,17 @@ Expected<ActorMasks> ActorMasks::open(Options options) {
   return masks;
 }
 
-bool ActorMasks::moving() const {
-  return !options_.original &&
-         std::any_of(options_.pictures.begin(), options_.pictures.end(), [](auto& p) { return p.size() > 1; });
-}
+bool ActorMasks::moving() const { return masks_move(options_.pictures, options_.original); }
 
 Status ActorMasks::read(int64_t block) {
   bool whole_clip = options_.original;
   TokenGrid grid{whole_clip ? options_.clip_latents : options_.block_latents, options_.fit.size.height / kTokenPixels,
                  options_.fit.size.width / kTokenPixels};
   std::vector<TokenMask> actors;
+  int64_t first = block * options_.block_latents, most_pixels = options_.largest_pixels;
   for (const MaskPictures& pictures : options_.pictures) {
-    LA_ASSIGN_OR_RETURN(TokenMask tokens,
-                        whole_clip ? stretched_tokens(pictures, grid)
-                                   : fitted_tokens(pictures, options_.fit, block * options_.block_latents, grid));
+    LA_ASSIGN_OR_RETURN(TokenMask tokens, whole_clip ? stretched_tokens(pictures, grid, most_pixels)
+                                                     : fitted_tokens(pictures, options_.fit, first, grid, most_pixels));
     actors.push_back(std::move(tokens));
   }
   if (!whole_clip && block == 0) LA_RETURN_IF_ERROR(check_covered(actors));

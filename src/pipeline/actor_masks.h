@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/memory.h"
 #include "media/fit.h"
 #include "media/mask_picture.h"
 #include "pipeline/speakers.h"
@@ -18,7 +19,9 @@ struct TokenGrid {
 using TokenMask = std::vector<uint8_t>;  // [latents, rows, columns], 0 or 1; one actor's
 
 // The original's way: an actor's pictures, all of one clip, stretched to the grid, trilinear without antialiasing.
-Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGrid& grid);
+// A picture of more than most_pixels is an error.
+Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGrid& grid,
+                                     int64_t most_pixels = kWholePicture);
 
 // How the masks lie in the video: scaled and cropped as the portrait is.
 struct MaskFit {
@@ -30,7 +33,7 @@ struct MaskFit {
 // One picture for each frame of video, the last for all behind it; latents [first, first + grid.latents). A token is
 // set where more than half of its pixels are, over its frames.
 Expected<TokenMask> fitted_tokens(const MaskPictures& pictures, const MaskFit& fit, int64_t first,
-                                  const TokenGrid& grid);
+                                  const TokenGrid& grid, int64_t most_pixels = kWholePicture);
 
 // In place: a token belongs to the last actor that has it.
 void assign_tokens(std::vector<TokenMask>& actors);
@@ -41,11 +44,14 @@ std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors);
 
 // MaskFit::orientation for masks of a portrait that is shown upright: some may be made from the picture as it is
 // stored.
-Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait);
+// stored. fit.orientation: the portrait's, 0 where it must be found by decoding it (HEIF), charged to the budget.
+Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait,
+                              Budget& budget);
 
-// Of the largest mask where there are several pictures of one actor, so that one is read at a time while blocks are
-// made; 0 where masks stand still.
-Expected<int64_t> moving_mask_pixels(const std::vector<MaskPictures>& masks, bool original);
+// Of the largest of each actor's first picture: the others of a folder are no larger, or reading them is an error.
+Expected<int64_t> largest_mask_pixels(const std::vector<MaskPictures>& masks);
+// Several pictures of one actor: they are read while blocks are made.
+bool masks_move(const std::vector<MaskPictures>& masks, bool original);
 
 // The masks of a job, block after block.
 class ActorMasks {
@@ -56,6 +62,7 @@ class ActorMasks {
     MaskFit fit;
     bool original = false;
     int64_t clip_latents = 12, block_latents = 3;
+    int64_t largest_pixels = 0;  // largest_mask_pixels(); the caller charges mask_bytes() of it
   };
   // Reads the first block's: a mask that covers nothing of the video then is kInvalidArgument (not with `original`).
   static Expected<ActorMasks> open(Options options);

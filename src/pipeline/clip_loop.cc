@@ -48,14 +48,18 @@ class ClipLoop {
     if (voices_->count() == 1) return {};
     ActorMasks::Options options;
     options.original = job_.original_speakers;
-    LA_ASSIGN_OR_RETURN(mask_pixels_, moving_mask_pixels(pictures, options.original));
+    LA_ASSIGN_OR_RETURN(options.largest_pixels, largest_mask_pixels(pictures));
+    mask_pixels_ = masks_move(pictures, options.original) ? options.largest_pixels : 0;
     options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job_.fit};
     if (job_.fit == Fit::kCover && !options.original) {
-      LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(pictures, options.fit, job_.image));
+      options.fit.orientation = portrait.turned_by;
+      LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(pictures, options.fit, job_.image, *models_.budget));
     }
     options.pictures = std::move(pictures);
     options.clip_latents = plan_.clip_latents();
     options.block_latents = kBlockLatents;
+    LA_ASSIGN_OR_RETURN(Charge reading,
+                        Charge::take(*models_.budget, Tenant::kMedia, mask_bytes(options.largest_pixels)));
     LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));
     return {};
   }

@@ -60,7 +60,7 @@ Expected<Portrait> prepare_portrait(const Job& job, Budget& budget) {
     return out_of_memory(job.image + ": " + charge.status().message() + "; take a portrait of fewer pixels");
   LA_ASSIGN_OR_RETURN(int64_t area, parse_size(job.size));
   LA_ASSIGN_OR_RETURN(Image image, read_image(job.image, job.fit == Fit::kCover, area));
-  return Portrait{fit_image(image, plan.size, job.fit), plan.picture.height, plan.picture.width};
+  return Portrait{fit_image(image, plan.size, job.fit), plan.picture.height, plan.picture.width, image.orientation};
 }
 
 JobPlan plan_job(const Job& job, const Image& portrait, const VoiceLength& voice, bool past_voice) {

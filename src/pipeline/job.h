@@ -55,6 +55,7 @@ Expected<PortraitPlan> plan_portrait(const std::string& image, const std::string
 // The picture as the model sees it, whose size is the video's, and how large it was.
 struct Portrait : Image {
   int64_t picture_height = 0, picture_width = 0;  // as it was turned upright, if it was
+  int turned_by = 1;                              // Image::orientation of that picture
 };
 // plan_portrait()'s bytes are charged while it is made.
 Expected<Portrait> prepare_portrait(const Job& job, Budget& budget);

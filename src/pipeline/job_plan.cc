@@ -52,7 +52,8 @@ namespace {
 Expected<double> plan_voices(const Job& job, PlanRequest& request) {
   const std::vector<std::string> voices = split_voices(job.audio);
   LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, find_masks(job.masks, voices.size()));
-  LA_ASSIGN_OR_RETURN(request.mask_pixels, moving_mask_pixels(masks, job.original_speakers));
+  LA_ASSIGN_OR_RETURN(request.first_mask_pixels, largest_mask_pixels(masks));
+  request.mask_pixels = masks_move(masks, job.original_speakers) ? request.first_mask_pixels : 0;
   std::vector<double> seconds;
   for (const std::string& path : voices) {
     LA_ASSIGN_OR_RETURN(double one, sound_seconds(path));

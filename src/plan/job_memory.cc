@@ -96,8 +96,7 @@ Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometr
     LA_ASSIGN_OR_RETURN(OwnedTensor mask, OwnedTensor::allocate(budget, Tenant::kConditioning, masks, DType::kF32));
     memory.masks.push_back(std::move(mask));
   }
-  size_t picture_bytes = static_cast<size_t>(held.mask_pixels * kMaskBytesPerPixel);
-  LA_ASSIGN_OR_RETURN(memory.mask_picture, Charge::take(budget, Tenant::kMedia, picture_bytes));
+  LA_ASSIGN_OR_RETURN(memory.mask_picture, Charge::take(budget, Tenant::kMedia, mask_bytes(held.mask_pixels)));
   return memory;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "media/mask_picture.h"
 #include "models/s2v_dit/packed.h"
 #include "models/wan_vae/still.h"
 #include "models/wan_vae/weights.h"
@@ -84,7 +85,10 @@ class DryRun {
     return {};
   }
 
-  Status portrait() { return Charge::take(budget_, Tenant::kMedia, r_.portrait_bytes).status(); }
+  Status portrait() {
+    size_t mask = mask_bytes(r_.first_mask_pixels);  // read behind the portrait
+    return Charge::take(budget_, Tenant::kMedia, std::max(r_.portrait_bytes, mask)).status();
+  }
 
   Status text() {
     SamplerShape shape{.config = r_.shapes.dit,

@@ -26,7 +26,8 @@ struct PlanRequest {
   int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
   std::vector<int64_t> more_voices;               // samples of the other speakers' voices
   PoseShape pose;                                 // of a pose video
-  int64_t mask_pixels = 0;                        // of the largest of masks that move
+  int64_t first_mask_pixels = 0;                  // of the largest mask picture
+  int64_t mask_pixels = 0;                        // the same where masks move
   int64_t prompt_tokens = 0;                      // 0: as many as the model takes
   bool online_decode = true;
   std::string schedule = "auto";  // "sequential", "wavefront", "auto"

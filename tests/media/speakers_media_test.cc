@@ -83,6 +83,18 @@ TEST_F(SpeakersMediaTest, MasksAreWhatIsNotBlack) {
   EXPECT_FALSE(read_mask(write("text.png", "not a picture")).ok());
 }
 
+// As a portrait that is cut off is.
+TEST_F(SpeakersMediaTest, ACutMaskIsRefused) {
+  Image noise{64, 64, std::vector<uint8_t>(64 * 64 * 3)};
+  for (size_t i = 0; i < noise.rgb.size(); ++i) noise.rgb[i] = static_cast<uint8_t>(i * 2654435761u >> 13);
+  ASSERT_TRUE(write_png(path("whole.png"), noise).ok());
+  ASSERT_TRUE(read_mask(path("whole.png")).ok());
+  std::string whole = slurp(path("whole.png"));
+  auto cut = read_mask(write("cut.png", whole.substr(0, whole.size() / 2)));
+  ASSERT_FALSE(cut.ok());
+  EXPECT_NE(cut.status().message().find("cut off"), std::string::npos) << cut.status().message();
+}
+
 // A grey JPEG of 32 x 64 whose left half and top are brighter, with an EXIF orientation.
 std::string oriented_jpeg(int orientation) {
   const AVCodec* codec = avcodec_find_encoder(AV_CODEC_ID_MJPEG);
@@ -122,6 +134,7 @@ TEST_F(SpeakersMediaTest, MasksTurnAsPicturesDo) {
     std::string file = write("o.jpg", oriented_jpeg(orientation));
     auto stored = read_image(file, false), upright = read_image(file, true);
     ASSERT_TRUE(stored.ok() && upright.ok());
+    EXPECT_EQ(upright->orientation, orientation);
     EXPECT_EQ(orientation_between(*stored, *upright), orientation);
     MaskPicture got = turned(bright(*stored), orientation), want = bright(*upright);
     EXPECT_EQ(got.height, want.height) << orientation;

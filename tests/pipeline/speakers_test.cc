@@ -217,5 +217,15 @@ TEST_F(SpeakersTest, MasksMoveWithTheVideo) {
   }
 }
 
+// What was charged for one picture of the first one's size is kept.
+TEST_F(SpeakersTest, AMaskLargerThanTheFirstIsRefused) {
+  MaskFit fit{64, 64, {64, 64}, Fit::kCover};
+  MaskPictures pictures{mask("first.png", 64, 64, 0, 32), mask("larger.png", 128, 64, 0, 32)};
+  EXPECT_EQ(*largest_mask_pixels({pictures}), 64 * 64);
+  auto tokens = fitted_tokens(pictures, fit, 0, {1, 4, 4}, 64 * 64);
+  ASSERT_FALSE(tokens.ok());
+  EXPECT_NE(tokens.status().message().find("larger.png"), std::string::npos) << tokens.status().message();
+}
+
 }  // namespace
 }  // namespace liveavatar

@@ -1,0 +1,64 @@
+#include "media/decode_picture.h"
+
+#include "media/heif.h"
+#include "media/pixels.h"
+
+namespace liveavatar {
+namespace {
+
+Status damaged(const std::string& path, PictureKind kind) {
+  std::string name = kind == PictureKind::kOther ? "" : std::string(picture_kind_name(kind)) + " ";
+  return corrupt(path + ": the " + name + "picture cannot be decoded; it is damaged or cut off");
+}
+
+// With the margin that FFmpeg adds to each side.
+Status check_size(const std::string& path, const PictureHeader& header) {
+  if (header.width < 1 || header.height < 1) return damaged(path, header.kind);
+  constexpr int64_t kMargin = 128, kMost = kMostPixels;
+  bool fits =
+      header.width < kMost && header.height < kMost && (header.width + kMargin) * (header.height + kMargin) < kMost;
+  if (fits) return {};
+  return unsupported(path + ": the picture is " + std::to_string(header.width) + "x" + std::to_string(header.height) +
+                     "; at most 268 megapixels (16256x16256) can be decoded; save it smaller");
+}
+
+}  // namespace
+
+Expected<PictureHeader> checked_header(const std::string& path, bool upright) {
+  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, "a picture"));
+  PictureHeader header = read_picture_header(file);
+  if (!header.complete) {
+    return corrupt(path + ": the " + picture_kind_name(header.kind) +
+                   " picture is cut off: the file ends before it does; copy it again");
+  }
+  if (header.kind == PictureKind::kHeif) {
+    LA_ASSIGN_OR_RETURN(HeifSize size, read_heif_size(path, upright));
+    header.width = size.width;
+    header.height = size.height;
+    header.sample_bytes = size.sample_bytes;
+  } else if (header.kind == PictureKind::kOther || header.width == 0) {
+    LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(path, {}));
+    header.kind = PictureKind::kOther;
+    header.width = input.decoder->width;
+    header.height = input.decoder->height;
+    header.sample_bytes = 8;
+    input.frame->format = input.decoder->pix_fmt;
+    header.orientation = frame_orientation(*input.frame, *input.format->streams[input.stream], 1);
+  }
+  LA_RETURN_IF_ERROR(check_size(path, header));
+  return header;
+}
+
+Expected<Input> decode_picture(const std::string& path, const PictureHeader& header, int reduction) {
+  bool probe = header.kind == PictureKind::kOther;
+  bool strict = header.kind != PictureKind::kTiff;  // where every tag that FFmpeg does not know would be an error
+  LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(path, {probe, strict, reduction}));
+  bool decoded = input.next() && input.frame->width > 0 && input.frame->height > 0;
+  const AVFrame& frame = *input.frame;
+  if (!decoded || input.error < 0 || frame.decode_error_flags != 0 || (frame.flags & AV_FRAME_FLAG_CORRUPT)) {
+    return damaged(path, header.kind);
+  }
+  return input;
+}
+
+}  // namespace liveavatar
