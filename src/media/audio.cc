@@ -270,16 +270,6 @@ Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rat
   return std::unique_ptr<MonoSource>(std::move(mono));
 }
 
-Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<MonoSource> mono, open_mono(path, rate_hz));
-  std::vector<float> all, chunk(1 << 14);
-  while (true) {
-    LA_ASSIGN_OR_RETURN(int64_t got, mono->read(chunk.data(), static_cast<int64_t>(chunk.size())));
-    if (got == 0) return all;
-    all.insert(all.end(), chunk.begin(), chunk.begin() + got);
-  }
-}
-
 Expected<double> sound_seconds(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> stream, open_audio(path));  // what is no sound is refused here
   LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_AUDIO, "a sound"));

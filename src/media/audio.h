@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "core/mono_source.h"
 #include "core/status.h"
@@ -32,8 +31,5 @@ Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rat
 
 // How long the sound is by its file's own word; a file that does not say is read to its end.
 Expected<double> sound_seconds(const std::string& path);
-
-// All of it at once; for short sounds.
-Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz);
 
 }  // namespace liveavatar

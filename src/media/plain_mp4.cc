@@ -98,8 +98,14 @@ class PlainMp4 {
  private:
   std::string read(int64_t offset, int64_t count) const {
     std::string bytes(static_cast<size_t>(count), '\0');
-    ssize_t got = pread(fd_, bytes.data(), bytes.size(), offset);
-    bytes.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
+    size_t have = 0;
+    while (have < bytes.size()) {
+      ssize_t got = pread(fd_, bytes.data() + have, bytes.size() - have, offset + static_cast<int64_t>(have));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) break;
+      have += static_cast<size_t>(got);
+    }
+    bytes.resize(have);
     return bytes;
   }
 

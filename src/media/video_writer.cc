@@ -100,8 +100,6 @@ class FileWriter : public VideoWriter {
     return container_.fragments ? make_plain_mp4(path_) : Status();
   }
 
-  int64_t frames_written() const override { return frames_; }
-
  private:
   Status open_video() {
     const AVCodec* codec = avcodec_find_encoder_by_name("libx264");
@@ -195,7 +193,7 @@ Status check_video_path(const std::string& path) {
     bool last = &c == std::end(kContainers) - 1;
     known += std::string(known.empty() ? "" : last ? " or " : ", ") + c.ending;
   }
-  return invalid_argument("--save_file " + path + ": the name must end in " + known);
+  return invalid_argument(path + ": the name must end in " + known);
 }
 
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,

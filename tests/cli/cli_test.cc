@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "../read_mono.h"
 #include "fixture.h"
-#include "media/audio.h"
 #include "media/contact_sheet.h"
 
 namespace liveavatar {
@@ -175,7 +175,7 @@ TEST_F(CliTest, ATensorOfNanIsNamed) {
 
 TEST_F(CliTest, OutputsThatCannotBeWritten) {
   expect_refusal(generate("--save_file /nowhere/out.mp4"), 1, "/nowhere/out.mp4");
-  expect_refusal(generate("--save_file " + path("out.avi")), 2, "must end in .mp4");
+  expect_refusal(generate("--save_file " + path("out.avi")), 2, "liveavatar: --save_file " + path("out.avi") + ": the name must end in .mp4");
 }
 
 TEST_F(CliTest, AFullDiskIsSaidAndWhatWasMadeStays) {

@@ -131,11 +131,12 @@ TEST_F(OriginalScripts, EveryOtherOptionIsKnown) {
 TEST_F(OriginalScripts, ValuesOfAnotherTypeAreRefused) {
   for (const char* flag :
        {"--ulysses_size", "--num_gpus_dit", "--frame_num", "--dataset_sample_idx", "--server_port"}) {
-    for (const char* value : {" two", " 1.5", " 4x"}) {
+    for (const char* value : {" two", " 1.5", " 4x", " +-5", " ++5"}) {
       expect_refusal(script("generate --quiet " + std::string(flag) + value), 2, flag);
     }
   }
-  expect_refusal(script("generate --quiet --sample_guide_scale much"), 2, "--sample_guide_scale");
+  for (const char* value : {"much", "+-0.5"})
+    expect_refusal(script("generate --quiet --sample_guide_scale " + std::string(value)), 2, "--sample_guide_scale");
   expect_refusal(script("generate --quiet --task t2v-A14B" + kInputs), 2, "s2v-14B only");
 }
 

@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "../read_mono.h"
 #include "fixture.h"
 
 namespace liveavatar {
