@@ -54,6 +54,17 @@ TEST_F(LimitsTest, NoThreadsAreOneLine) {
   EXPECT_EQ(one.code, 1) << one.text;
 }
 
+// libx264 takes more than 64 KiB of its caller's stack at this size.
+TEST_F(LimitsTest, ASmallStackIsEnough) {
+  for (const char* kib : {"64", "32"}) {
+    Outcome o = limited(std::string("ulimit -s ") + kib, job("--size '128*128' --threads 2"));
+    EXPECT_EQ(o.code, 0) << kib << " " << o.text;
+    EXPECT_TRUE(fs::exists(path("out.mp4"))) << kib;
+    fs::remove(path("out.mp4"));
+  }
+  expect_refusal(limited("ulimit -s 64", job("--size 1")), 2, "--size");
+}
+
 TEST_F(LimitsTest, NamesMayBeAnyBytes) {
   std::string ckpt = copy_checkpoint("caf\xe8"), pages = path("pag\xe8s"), report = path("r\xe8.json");
   fs::create_directory(pages);
