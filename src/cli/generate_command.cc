@@ -127,9 +127,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
   add_int8_products(app, f.engine.int8_products)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
-  app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
-      ->check(CLI::Range(0, 1024))
-      ->group("Model and machine");
+  add_threads(app, f.engine.threads)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes,
              "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
       ->group("Model and machine");
@@ -256,6 +254,8 @@ Status settle(Flags& f) {
   f.job.original_pose = f.pose_frames == "original";
   f.job.original_speakers = f.speakers == "original";
   say_what_flags_come_to(f);
+  if (std::string note = threads_note(f.engine.threads); !note.empty() && !f.quiet)
+    std::fprintf(stderr, "%s\n", note.c_str());
   int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {
     std::fprintf(stderr,

@@ -8,6 +8,7 @@
 #include "cli/model_flags.h"
 #include "cli/original_flags.h"
 #include "media/image.h"
+#include "paging/direct_file.h"
 #include "pipeline/dit_source.h"
 #include "pipeline/job.h"
 #include "pipeline/solver.h"
@@ -70,7 +71,7 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
   add_kv_dtype(app, f.request.kv_dtype)->group("Machine");
   add_int8_products(app, f.request.int8_products)->group("Machine");
-  app.add_option("--threads", f.request.threads, "CPU threads")->check(CLI::Range(0, 1024))->group("Machine");
+  add_threads(app, f.request.threads)->group("Machine");
   add_memory(app, "--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->group("Machine");
   add_memory(app, "--host_budget", f.host_budget_bytes,
@@ -168,16 +169,16 @@ void print_table(const Verdict& v) {
   for (const PlanStage& s : v.plan.stages)
     std::printf("stage %-8s %12.3f %12.3f   peak, and what stays\n", s.name.c_str(), gib(s.peak_bytes),
                 gib(s.after_bytes));
-  std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %.1f GB moved\n", v.work.dit_flops / 1e12,
-              v.work.vae_flops / 1e12, v.work.bytes / 1e9);
+  std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %s moved\n", v.work.dit_flops / 1e12,
+              v.work.vae_flops / 1e12, gb_text(static_cast<uint64_t>(v.work.bytes)).c_str());
   if (r.paged() || r.rings_paged()) {
-    std::printf(
-        "on disk: %.1f GB of weights, %.1f GB of keys and values; %s, %ld blocks in flight: %.1f GB moved a block\n",
-        double(v.plan.paged_bytes) / 1e9, double(v.plan.ring_bytes) / 1e9, r.schedule.c_str(),
-        long(r.blocks_in_flight()), v.work.disk_bytes / 1e9);
+    std::printf("on disk: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n",
+                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.ring_bytes).c_str(), r.schedule.c_str(),
+                long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(v.work.disk_bytes)).c_str());
   }
   print_device(v);
-  if (v.budget_bytes > 0) std::printf("\nbudget %.3f GiB: %s\n", gib(v.budget_bytes), v.fits ? "fits" : "does not fit");
+  if (v.budget_bytes > 0)
+    std::printf("\nbudget %s: %s\n", budget_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
   for (const Cure& c : v.cures)
     std::printf("  %-28s %10.3f GiB   %s\n", c.flags.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
@@ -235,8 +236,8 @@ int plan(Flags& f) {
   }
   auto verdict = judge_flags(f);
   if (!verdict.ok()) return report(verdict.status());
-  if (std::string note = products_note(verdict->request, verdict->plan); !note.empty())
-    std::fprintf(stderr, "%s\n", note.c_str());
+  for (const std::string& note : {threads_note(f.request.threads), products_note(verdict->request, verdict->plan)})
+    if (!note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
   if (f.json) {
     std::printf("%s\n", to_json(*verdict).c_str());
   } else {

@@ -107,8 +107,8 @@ Status check_load(const EngineOptions& options, const ModelShapes& shapes) {
       cure = "raise the budget, or take --weights_dtype " + smallest.weights_dtype +
              (options.int8_products ? " --int8_products=false" : "");
   }
-  return out_of_memory("memory budget " + mib_text(options.memory_budget_bytes) + ": loading this checkpoint takes " +
-                       mib_text(plan.load_peak_bytes) + "; " + cure);
+  return out_of_memory("memory budget " + budget_text(options.memory_budget_bytes) +
+                       ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + cure);
 }
 
 Status check_fits(const PlanRequest& request, size_t budget_bytes) {
@@ -122,7 +122,7 @@ Status check_fits(const PlanRequest& request, size_t budget_bytes) {
   for (const Cure& cure : cures)
     fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
   if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
-  return out_of_memory("memory budget " + mib_text(budget_bytes) + ": this job takes " + mib_text(plan.peak_bytes) +
+  return out_of_memory("memory budget " + budget_text(budget_bytes) + ": this job takes " + mib_text(plan.peak_bytes) +
                        " (stage " + highest.name + "); what fits: " + fits);
 }
 

@@ -175,7 +175,8 @@ TEST_F(CliTest, ATensorOfNanIsNamed) {
 
 TEST_F(CliTest, OutputsThatCannotBeWritten) {
   expect_refusal(generate("--save_file /nowhere/out.mp4"), 1, "/nowhere/out.mp4");
-  expect_refusal(generate("--save_file " + path("out.avi")), 2, "liveavatar: --save_file " + path("out.avi") + ": the name must end in .mp4");
+  expect_refusal(generate("--save_file " + path("out.avi")), 2,
+                 "liveavatar: --save_file " + path("out.avi") + ": the name must end in .mp4");
 }
 
 TEST_F(CliTest, AFullDiskIsSaidAndWhatWasMadeStays) {
@@ -415,6 +416,8 @@ TEST_F(CliTest, SeveralSpeakersAndAPose) {
   Outcome missing = generate("", two + "image.png", voices);
   EXPECT_EQ(missing.code, 2);
   EXPECT_NE(missing.text.find("--mask is missing"), std::string::npos) << missing.text;
+  fs::remove(path("out.mp4"));
+  expect_refusal(generate("--mask " + kPortrait), 2, "leave --mask out");
   EXPECT_EQ(std::count(missing.text.begin(), missing.text.end(), '\n'), 1) << missing.text;
 }
 
