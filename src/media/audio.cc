@@ -85,12 +85,26 @@ class FfmpegAudio : public AudioStream {
     if (rate != resampled_rate_) LA_RETURN_IF_ERROR(resample_to_end());
     if (rate == rate_) {
       mix_->append(*input_.frame, ready_);
-      return {};
+      return check_samples();
     }
     if (!resampler_) LA_RETURN_IF_ERROR(open_resampler(rate));
     mixed_.clear();
     mix_->append(*input_.frame, mixed_);
+    LA_RETURN_IF_ERROR(check_samples());
     return resample(mixed_.data(), input_.frame->nb_samples);
+  }
+
+  // A decoder's wild samples are damage, as a missing piece is. Samples that were stored so are a mistake of whoever
+  // wrote the file, and a voice of zeros or of full-scale noise would not say so.
+  Status check_samples() const {
+    constexpr const char* kCure = "; export the sound again, as 16-bit WAV";
+    const AVCodecID codec = input_.decoder->codec_id;
+    const bool stored = codec == AV_CODEC_ID_PCM_F32LE || codec == AV_CODEC_ID_PCM_F32BE ||
+                        codec == AV_CODEC_ID_PCM_F64LE || codec == AV_CODEC_ID_PCM_F64BE;
+    if (!stored || mix_->loudest() <= Downmix::kLoudest) return {};
+    if (std::isinf(mix_->loudest())) return corrupt(path_ + ": a sample is NaN or infinite" + kCure);
+    return corrupt(path_ + ": samples of more than " + std::to_string(int(Downmix::kLoudest)) +
+                   " times full scale, which is 1" + kCure);
   }
 
   Status open_resampler(int rate) {

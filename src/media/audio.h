@@ -16,7 +16,8 @@ class AudioStream {
   virtual ~AudioStream() = default;
   virtual int sample_rate_hz() const = 0;
   virtual int channels() const = 0;  // 1 or 2
-  // Up to `frames` frames of channels() samples in -1..1; NaN and infinity become 0. Returns frames read, 0 at the end.
+  // Up to `frames` frames of channels() samples; full scale is -1..1. Returns frames read, 0 at the end. kCorrupt where
+  // the file stores NaN, infinity or more than 100 times full scale.
   virtual Expected<int64_t> read(float* interleaved, int64_t frames) = 0;
   virtual Status rewind() = 0;
 };

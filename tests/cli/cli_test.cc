@@ -95,6 +95,12 @@ TEST_F(CliTest, SoundsThatAreNone) {
   expect_refusal(generate("", kPortrait, write("empty.wav", "")), 1, "empty");
   expect_refusal(generate("", kPortrait, write("text.wav", "hello, I am a text file\n")), 1, "text.wav");
   expect_refusal(generate("", kPortrait, kPortrait), 1, "portrait.png");
+  // One sample of a float WAV that is none.
+  for (const char* bad : {"\x00\x00\xc0\x7f", "\x00\x00\x80\x7f", "\x99\x76\x96\x7e"}) {  // NaN, infinity, 1e38
+    std::string wave("RIFF\x30\0\0\0WAVEfmt \x10\0\0\0\3\0\1\0\x80\x3e\0\0\0\xfa\0\0\4\0\x20\0data\x0c\0\0\0", 44);
+    wave += std::string(4, '\0') + std::string(bad, 4) + std::string(4, '\0');
+    expect_refusal(generate("", kPortrait, write("f.wav", wave)), 1, "f.wav: ");
+  }
 }
 
 TEST_F(CliTest, ATinyPictureAndSilenceAreFine) {
