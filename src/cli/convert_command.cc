@@ -32,7 +32,9 @@ constexpr const char* kFooter =
 Status settle(EngineOptions& engine) {
   LA_RETURN_IF_ERROR(find_local_files(engine));
   if (!engine.packed_dit.empty())
-    return invalid_argument("--dit " + engine.packed_dit + ": was made by `liveavatar convert` already");
+    return invalid_argument(
+        "--dit " + engine.packed_dit +
+        ": was made by `liveavatar convert` already; give it to generate, or the original file here");
   if (engine.checkpoint_dir.empty() && engine.dit_path.empty())
     return invalid_argument("--ckpt_dir or --dit is required: the video model to convert");
   return {};

@@ -129,7 +129,9 @@ Status check_sample_flags(const Flags& f) {
   if (f.save_dir.empty()) return {};
   std::error_code error;
   std::filesystem::create_directories(f.save_dir, error);
-  if (error) return invalid_argument("--save_dir " + f.save_dir + ": cannot be made: " + error.message());
+  if (error)
+    return invalid_argument("--save_dir " + f.save_dir + ": cannot be made (" + error.message() +
+                            "); choose another folder");
   return {};
 }
 

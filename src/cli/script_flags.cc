@@ -123,7 +123,7 @@ Status check_script_flags(const CLI::App& app) {
   }
   const CLI::Option* task = app.get_option("--task");
   if (task->count() > 0 && task->as<std::string>() != "s2v-14B")
-    return invalid_argument("--task " + task->as<std::string>() + ": this program runs s2v-14B only");
+    return invalid_argument("--task " + task->as<std::string>() + ": this program runs s2v-14B only; leave --task out");
   return {};
 }
 

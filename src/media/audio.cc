@@ -21,10 +21,12 @@ class FfmpegAudio : public AudioStream {
 
   // Decodes the first frame, which decides.
   Status begin() {
-    if (!next_frame()) return corrupt(path_ + ": there are no samples in this sound");
+    if (!next_frame()) return corrupt(path_ + ": there are no samples in this sound; give one that plays");
     rate_ = input_.frame->sample_rate;
     channels_ = std::min(2, input_.frame->ch_layout.nb_channels);
-    if (!sensible()) return corrupt(path_ + ": absurd sample rate or channel count");
+    if (!sensible())
+      return corrupt(path_ +
+                     ": the sample rate or the number of channels is absurd; export the sound again, as 16-bit WAV");
     mix_.emplace(channels_);
     return convert();
   }
@@ -115,7 +117,8 @@ class FfmpegAudio : public AudioStream {
                                    AV_SAMPLE_FMT_FLT, rate, kQuiet, nullptr);
     resampler_.reset(resampler);
     if (code < 0 || swr_init(resampler) < 0)
-      return unsupported(path_ + ": a piece at " + std::to_string(rate) + " Hz cannot be resampled");
+      return unsupported(path_ + ": a piece at " + std::to_string(rate) +
+                         " Hz cannot be resampled; convert the sound to one rate");
     resampled_rate_ = rate;
     return {};
   }
@@ -128,7 +131,9 @@ class FfmpegAudio : public AudioStream {
     auto* in = reinterpret_cast<const uint8_t*>(samples);
     int made = swr_convert(resampler_.get(), &out, room, samples ? &in : nullptr, count);
     ready_.resize(before + static_cast<size_t>(std::max(0, made) * channels_));
-    return made < 0 ? io_error(path_ + ": the sound could not be resampled (" + ffmpeg_error(made) + ")") : Status();
+    return made < 0 ? io_error(path_ + ": the sound could not be resampled (" + ffmpeg_error(made) +
+                               "); convert it to a 16-bit WAV")
+                    : Status();
   }
 
   // What the resampler still holds.
@@ -194,7 +199,9 @@ class MonoReader : public MonoSource {
     soxr_io_spec_t io = soxr_io_spec(SOXR_FLOAT32_I, SOXR_FLOAT32_I);
     soxr_quality_spec_t quality = soxr_quality_spec(SOXR_HQ, 0);
     resampler_.reset(soxr_create(audio_->sample_rate_hz(), rate_hz_, 1, &error, &io, &quality, nullptr));
-    return error ? unsupported(std::string("the sound cannot be resampled: ") + error) : Status();
+    return error ? unsupported(std::string("the sound cannot be resampled (") + error +
+                               "); convert it to a WAV of 16 kHz")
+                 : Status();
   }
 
   Expected<int64_t> read(float* samples, int64_t count) override {
