@@ -101,7 +101,7 @@ void add_both(CLI::App& app, Flags& f) {
   add_weights_dtype(app, r.weights_dtype);
   add_kv_dtype(app, r.kv_dtype);
   add_int8_products(app, r.int8_products);
-  app.add_option("--threads", r.threads, "CPU threads")->check(CLI::Range(0, 1024));
+  add_threads(app, r.threads);
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
 }
@@ -281,7 +281,11 @@ Command add_bench(CLI::App& app) {
   add_checkpoint(*command, *flags);
   add_synthetic(*command, *flags);
   add_both(*command, *flags);
-  return [flags] { return flags->synthetic ? synthetic_bench(*flags) : pipeline_bench(*flags); };
+  return [flags] {
+    if (std::string note = threads_note(flags->bench.request.threads); !note.empty() && !flags->quiet)
+      std::fprintf(stderr, "%s\n", note.c_str());
+    return flags->synthetic ? synthetic_bench(*flags) : pipeline_bench(*flags);
+  };
 }
 
 }  // namespace liveavatar::cli

@@ -6,8 +6,10 @@
 #include "cli/flags.h"
 #include "cli/job_files.h"
 #include "cli/model_flags.h"
+#include "cli/progress.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
+#include "paging/direct_file.h"
 #include "pipeline/dit_source.h"
 
 namespace liveavatar::cli {
@@ -30,7 +32,9 @@ constexpr const char* kFooter =
 Status settle(EngineOptions& engine) {
   LA_RETURN_IF_ERROR(find_local_files(engine));
   if (!engine.packed_dit.empty())
-    return invalid_argument("--dit " + engine.packed_dit + ": was made by `liveavatar convert` already");
+    return invalid_argument(
+        "--dit " + engine.packed_dit +
+        ": was made by `liveavatar convert` already; give it to generate, or the original file here");
   if (engine.checkpoint_dir.empty() && engine.dit_path.empty())
     return invalid_argument("--ckpt_dir or --dit is required: the video model to convert");
   return {};
@@ -49,13 +53,13 @@ int convert(Flags& f) {
   for (const std::string& line : *loras) {
     if (!f.quiet) std::fprintf(stderr, "note: %s\n", line.c_str());
   }
+  LiveLine line(f.quiet);
   Status status = convert_dit(f.engine, f.out, [&](uint64_t bytes, uint64_t of_bytes) {
-    if (!f.quiet) {
-      std::fprintf(stderr, "\r%s: %.1f of %.1f GB", f.out.c_str(), double(bytes) / 1e9, double(of_bytes) / 1e9);
-    }
+    if (!line.is_fresh()) line.show(f.out + ": " + gb_text(bytes) + " of " + gb_text(of_bytes));
     return !StopSignal::requested();
   });
-  if (!f.quiet) std::fprintf(stderr, status.ok() ? "\r%s: done                  \n" : "\n", f.out.c_str());
+  if (status.ok()) line.show(f.out + ": done", true);
+  line.finish();
   return status.ok() ? 0 : report(status);
 }
 

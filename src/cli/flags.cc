@@ -6,6 +6,8 @@
 #include <numeric>
 #include <optional>
 
+#include "ops/backend.h"
+
 namespace liveavatar::cli {
 
 std::vector<std::string> normalise_flags(int argc, char** argv) {
@@ -90,7 +92,7 @@ bool is_whole(const std::string& text, Number& value) {
 }
 
 // "1.5 GiB" in bytes.
-std::optional<size_t> parse_bytes(const std::string& text) {
+std::optional<double> parse_bytes(const std::string& text) {
   size_t digits = std::min(text.find_first_not_of("0123456789."), text.size());
   double number = 0;
   auto [at, error] = std::from_chars(text.data(), text.data() + digits, number, std::chars_format::fixed);
@@ -102,14 +104,18 @@ std::optional<size_t> parse_bytes(const std::string& text) {
   if (power != std::string::npos) unit.erase(0, 1);
   bool known = unit.empty() || unit == "b" || (unit == "ib" && factor > 1);
   double bytes = number * factor;
-  if (!known || bytes > 0x1p62 || (factor == 1 && bytes != std::floor(bytes))) return {};
-  return static_cast<size_t>(bytes);
+  if (!known || (factor == 1 && bytes != std::floor(bytes))) return {};
+  return bytes;
 }
 
 std::string to_bytes(std::string& text) {
-  std::optional<size_t> bytes = parse_bytes(text);
+  constexpr double kMost = 0x1p50;  // 1024 TiB
+  std::optional<double> bytes = parse_bytes(text);
   if (!bytes) return text + ": give a number of bytes with a unit, as in 8GiB, 1.5g or 1536MiB";
-  text = std::to_string(*bytes);
+  if (*bytes < 1) return text + ": nothing runs in that; give more, as in 8GiB, or leave the flag out for no limit";
+  if (*bytes > kMost)
+    return text + ": no machine has that much; give less, as in 8GiB, or leave the flag out for no limit";
+  text = std::to_string(static_cast<size_t>(*bytes));
   return "";
 }
 
@@ -137,6 +143,17 @@ std::string check_finite(const std::string& text) {
 
 CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help) {
   return app.add_option(flag, bytes, help)->transform(CLI::Validator(to_bytes, "SIZE"));
+}
+
+CLI::Option* add_threads(CLI::App& app, int& threads) {
+  return app.add_option("--threads", threads, "CPU threads (default: all this process may use)")
+      ->check(CLI::Range(0, 1024));
+}
+
+std::string threads_note(int threads) {
+  if (threads <= most_threads()) return "";
+  return "note: --threads " + std::to_string(threads) + ": " + std::to_string(most_threads()) +
+         " are taken; more on the CPUs that this process may use would only wait for each other";
 }
 
 CLI::Option* add_seed(CLI::App& app, uint64_t& seed) {

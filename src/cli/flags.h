@@ -22,6 +22,11 @@ CLI::Option* add_int8_products(CLI::App& app, bool& value);
 // A number of bytes with a unit: 8GiB, 1.5g, 1536MiB (all of 1024). The option's value is a size_t.
 CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help);
 
+// --threads.
+CLI::Option* add_threads(CLI::App& app, int& threads);
+// A line where there are more than the engine takes; else empty.
+std::string threads_note(int threads);
+
 // --base_seed: 0 to 2^64 - 1; -1 leaves the seed as it is.
 CLI::Option* add_seed(CLI::App& app, uint64_t& seed);
 

@@ -7,6 +7,7 @@
 #include "cli/embedded.h"
 #include "cli/flags.h"
 #include "cli/generate_run.h"
+#include "cli/job_flags.h"
 #include "cli/model_flags.h"
 #include "cli/original_flags.h"
 #include "cli/sample_list.h"
@@ -14,18 +15,15 @@
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "pipeline/job.h"
-#include "pipeline/solver.h"
 
 namespace liveavatar::cli {
 namespace {
 
-struct Flags {
+struct Flags : JobFlags {
   EngineOptions engine;
-  Job job;
   OriginalFlags original;
-  std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
   std::string save_file, save_dir, sample_list, report_file;
-  bool online_decode = false, no_online_decode = false, fp8 = false, quiet = false;
+  bool fp8 = false, quiet = false;
   CLI::App* app = nullptr;
 };
 
@@ -36,51 +34,7 @@ constexpr const char* kFooter =
     "  liveavatar generate --ckpt_dir models/mini --image me.png --audio hello.mp3 --prompt \"hi\" --size \"128*128\"\n"
     "Dashes and underscores are the same in flag names. Exit codes: 0 done, 1 failed, 2 usage, 130 stopped.";
 
-void add_inputs(CLI::App& app, Flags& f) {
-  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg or libheif reads")->group("What to make");
-  app.add_option("--audio", f.job.audio,
-                 "The voice: any sound FFmpeg reads, of any length; several speakers: left.wav+right.wav")
-      ->group("What to make");
-  app.add_option(
-         "--mask", f.job.masks,
-         "Where each of several speakers is, in the voices' order: a PNG each that is not black there (a folder\n"
-         "of PNGs each: one a frame), or one folder with subfolders 1, 2, ...")
-      ->expected(1, -1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group("What to make");
-  app.add_option("--speakers", f.speakers,
-                 "fitted: masks are cropped with the portrait and move, the longest voice ends the video; original:\n"
-                 "the Python original's rule: masks stretched, the first ones for ever, the shortest voice ends it")
-      ->check(CLI::IsMember({"fitted", "original"}))
-      ->capture_default_str()
-      ->group("What to make");
-  app.add_option("--prompt", f.job.prompt, "A sentence that describes the person and the scene")->group("What to make");
-  app.add_option("--size", f.job.size,
-                 "An area, as \"width*height\": the portrait's aspect decides the shape,\nsides are multiples of 64")
-      ->capture_default_str()
-      ->group("What to make");
-  app.add_option("--fit", f.fit,
-                 "cover: the portrait fills the frame, upright; original: the Python original's rule,\n"
-                 "which can leave black bars and ignores EXIF rotation")
-      ->check(CLI::IsMember({"cover", "original"}))
-      ->capture_default_str()
-      ->group("What to make");
-  app.add_option("--pose_video", f.job.pose_video, "A video whose frames steer the movement: poses drawn on black")
-      ->group("What to make");
-  app.add_option("--pose_frames", f.pose_frames,
-                 "resampled: at 25 frames a second, the last pose held; original: the Python original's rule,\n"
-                 "every round(fps / 25)-th frame, black frames behind the end")
-      ->check(CLI::IsMember({"resampled", "original"}))
-      ->capture_default_str()
-      ->group("What to make");
-  app.add_option("--num_clip", f.job.num_clip,
-                 "At most this many clips of --infer_frames frames (default: as long as the voice)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
-      ->group("What to make");
-  app.add_option("--infer_frames", f.job.infer_frames, "Frames a clip; rounded up to a multiple of 12")
-      ->check(CLI::Range(1, 4800))
-      ->capture_default_str()
-      ->group("What to make");
+void add_outputs(CLI::App& app, Flags& f) {
   app.add_option("--save_file", f.save_file, "The video to write (default: <portrait>_<voice>.mp4)")
       ->group("What to make");
   app.add_option("--save_dir", f.save_dir, "Folder for the default name")->group("What to make");
@@ -89,29 +43,6 @@ void add_inputs(CLI::App& app, Flags& f) {
          "Several videos, one after another: a JSON or YAML file with prompt, image, audio and num_clip by name;\n"
          "they are written as sample_0001_<name>.mp4 into --save_dir")
       ->group("What to make");
-}
-
-void add_sampling(CLI::App& app, Flags& f) {
-  app.add_option("--sample_steps", f.job.sample_steps, "Denoising steps a block")
-      ->check(CLI::Range(1, kMostSteps))
-      ->capture_default_str()
-      ->group("Sampling");
-  app.add_option("--sample_shift", f.job.sample_shift, "Flow-matching shift (the original always uses 3)")
-      ->check(CLI::Range(0.01, 100.0))
-      ->capture_default_str()
-      ->group("Sampling");
-  app.add_option("--sample_solver", f.job.sample_solver,
-                 "euler, unipc or dpm++; the last two begin anew with each block")
-      ->check(CLI::IsMember({"euler", "unipc", "dpm++"}))
-      ->capture_default_str()
-      ->group("Sampling");
-  add_seed(app, f.job.seed)->group("Sampling");
-  app.add_flag("--enable_online_decode", f.online_decode,
-               "Decode, encode and forget each block as it is ready (the default)")
-      ->group("Sampling");
-  app.add_flag("--no_online_decode", f.no_online_decode,
-               "Keep all latents and decode at the end, as the original does without its flag")
-      ->group("Sampling");
 }
 
 void add_machine(CLI::App& app, Flags& f) {
@@ -127,9 +58,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
   add_int8_products(app, f.engine.int8_products)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
-  app.add_option("--threads", f.engine.threads, "CPU threads (default: all this process may use)")
-      ->check(CLI::Range(0, 1024))
-      ->group("Model and machine");
+  add_threads(app, f.engine.threads)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes,
              "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
       ->group("Model and machine");
@@ -140,12 +69,6 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_flag("--offload_kv_cache", f.engine.offload_kv_cache,
                "Keys and values of steps that are not running always go there; without --paging_dir they are in\n"
                "host memory, where the original takes them")
-      ->group("Model and machine");
-  app.add_option("--schedule", f.job.schedule,
-                 "wavefront: several blocks side by side, weights read less often, the same video; sequential;\n"
-                 "auto: wavefront where weights are paged")
-      ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
-      ->capture_default_str()
       ->group("Model and machine");
   app.add_option("--report", f.report_file, "Write plan and truth as JSON: peak memory by tenant, seconds by stage")
       ->group("Model and machine");
@@ -206,7 +129,9 @@ Status check_sample_flags(const Flags& f) {
   if (f.save_dir.empty()) return {};
   std::error_code error;
   std::filesystem::create_directories(f.save_dir, error);
-  if (error) return invalid_argument("--save_dir " + f.save_dir + ": cannot be made: " + error.message());
+  if (error)
+    return invalid_argument("--save_dir " + f.save_dir + ": cannot be made (" + error.message() +
+                            "); choose another folder");
   return {};
 }
 
@@ -246,16 +171,15 @@ Status settle(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   LA_RETURN_IF_ERROR(settle_inputs(f));
   LA_RETURN_IF_ERROR(check_sample_flags(f));
-  f.job.online_decode = !f.no_online_decode;
+  settle_job(f);
   if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
     if (!f.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
   }
-  f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
-  f.job.original_pose = f.pose_frames == "original";
-  f.job.original_speakers = f.speakers == "original";
   say_what_flags_come_to(f);
+  if (std::string note = threads_note(f.engine.threads); !note.empty() && !f.quiet)
+    std::fprintf(stderr, "%s\n", note.c_str());
   int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {
     std::fprintf(stderr,
@@ -282,8 +206,8 @@ Command add_generate(CLI::App& app) {
   flags->app->footer(kFooter);
   flags->app->option_defaults()->multi_option_policy(
       CLI::MultiOptionPolicy::TakeLast);  // scripts append to a line of defaults
-  add_inputs(*flags->app, *flags);
-  add_sampling(*flags->app, *flags);
+  add_job_flags(*flags->app, *flags);
+  add_outputs(*flags->app, *flags);
   add_machine(*flags->app, *flags);
   return [flags] { return generate(*flags); };
 }

@@ -1,6 +1,7 @@
 #include "cli/generate_run.h"
 
 #include <cstdio>
+#include <set>
 
 #include "cli/commands.h"
 #include "cli/progress.h"
@@ -54,6 +55,43 @@ Expected<Verdict> check_task(EngineOptions& engine, const RunOptions& options, c
   return verdict;
 }
 
+// What all tasks read.
+std::vector<NamedPath> inputs_of(const RunOptions& options, const std::vector<VideoTask>& tasks) {
+  std::vector<NamedPath> inputs;
+  std::set<std::string> known;  // samples share portraits and voices
+  auto add = [&](const char* flag, const std::string& path) {
+    if (known.insert(path).second) add_input(inputs, flag, path);
+  };
+  for (const VideoTask& task : tasks) {
+    add("--image", task.job.image);
+    for (const std::string& voice : split_voices(task.job.audio)) add("--audio", voice);
+    for (const std::string& mask : task.job.masks) add("--mask", mask);
+    add("--pose_video", task.job.pose_video);
+  }
+  add_engine_inputs(inputs, options.engine);
+  return inputs;
+}
+
+// Before anything is read: what is written can be written, and destroys none of the inputs.
+Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const VideoTask& task,
+                                              const std::vector<NamedPath>& inputs) {
+  LA_RETURN_IF_ERROR(check_video_path(task.video));
+  std::vector<NamedPath> outputs{task.video};
+  if (!options.report_file.empty()) outputs.push_back({"--report", options.report_file});
+  const std::string& folder = options.engine.paging_dir;
+  if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", folder}));
+  return claim_outputs(inputs, outputs);
+}
+
+// The inputs that each task's output must still be held against: none where one look at all of them finds all apart.
+// Task by task a long list would be looked at as often as it is long.
+std::vector<NamedPath> inputs_to_check(const RunOptions& options, const std::vector<VideoTask>& tasks) {
+  std::vector<NamedPath> inputs = inputs_of(options, tasks), outputs;
+  for (const VideoTask& task : tasks) outputs.push_back(task.video);
+  if (check_outputs(inputs, outputs).ok()) inputs.clear();
+  return inputs;
+}
+
 // A task of several, ready to run.
 struct Ready {
   const VideoTask* task;
@@ -75,12 +113,13 @@ std::vector<Ready> check_tasks(RunOptions& options, const std::vector<VideoTask>
                                std::vector<OutputClaim>& claims, std::vector<std::string>& failed) {
   std::vector<Ready> ready;
   bool page_weights = false;
+  const std::vector<NamedPath> inputs = inputs_to_check(options, tasks);
   for (const VideoTask& task : tasks) {
     auto refuse = [&](const Status& status) {
       failed.push_back(task.sample);
       report(named(task, status));
     };
-    auto claimed = claim_task(options, task, tasks);
+    auto claimed = claim_task(options, task, inputs);
     if (!claimed.ok()) {
       refuse(claimed.status());
       continue;
@@ -101,25 +140,8 @@ std::vector<Ready> check_tasks(RunOptions& options, const std::vector<VideoTask>
 
 }  // namespace
 
-Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const VideoTask& task,
-                                              const std::vector<VideoTask>& all) {
-  LA_RETURN_IF_ERROR(check_video_path(task.video));
-  std::vector<NamedPath> inputs, outputs{task.video};
-  for (const VideoTask& any : all) {
-    add_input(inputs, "--image", any.job.image);
-    for (const std::string& voice : split_voices(any.job.audio)) add_input(inputs, "--audio", voice);
-    for (const std::string& mask : any.job.masks) add_input(inputs, "--mask", mask);
-    add_input(inputs, "--pose_video", any.job.pose_video);
-  }
-  add_engine_inputs(inputs, options.engine);
-  if (!options.report_file.empty()) outputs.push_back({"--report", options.report_file});
-  const std::string& folder = options.engine.paging_dir;
-  if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", folder}));
-  return claim_outputs(inputs, outputs);
-}
-
 int run_task(RunOptions& options, const VideoTask& task) {
-  auto claims = claim_task(options, task, {task});
+  auto claims = claim_task(options, task, inputs_of(options, {task}));
   if (!claims.ok()) return report(claims.status());
   StopSignal::Cleaning cleaning(*claims);
   auto verdict = check_task(options.engine, options, task);

@@ -23,10 +23,6 @@ struct RunOptions {
   bool quiet = false;
 };
 
-// Before anything is read: what is written can be written, and destroys nothing that is read.
-Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const VideoTask& task,
-                                              const std::vector<VideoTask>& all);
-
 // Each returns the exit code. What goes wrong is said.
 int run_task(RunOptions& options, const VideoTask& task);
 // A task that fails is named and the others go on.

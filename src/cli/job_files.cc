@@ -1,7 +1,6 @@
 #include "cli/job_files.h"
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <fstream>
 
@@ -14,17 +13,13 @@ namespace {
 namespace fs = std::filesystem;
 constexpr int kDepth = 4;  // of folders in a checkpoint's
 
-constexpr std::array kVideos{".mp4", ".m4v", ".mov", ".mkv", ".webm"};
-
 std::string lower_ending(const fs::path& path) {
   std::string ending = path.extension().string();
   std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
   return ending;
 }
 
-bool is_video(const fs::path& path) {
-  return std::find(kVideos.begin(), kVideos.end(), lower_ending(path)) != kVideos.end();
-}
+bool is_video(const fs::path& path) { return liveavatar::check_video_path(path.string()).ok(); }
 
 // Written by --report or --json.
 bool is_report(const fs::path& path) {

@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/stack.h"
 #include "core/boundary.h"
 #include "media/ffmpeg_log.h"
 
@@ -134,7 +135,9 @@ int main(int argc, char** argv) {
   liveavatar::silence_ffmpeg_log();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message
-  auto code = liveavatar::contained("liveavatar",
-                                    [&]() -> liveavatar::Expected<int> { return liveavatar::cli::run(argc, argv); });
-  return flush_output(code.ok() ? *code : liveavatar::cli::report(code.status()));
+  return liveavatar::cli::with_enough_stack([&] {
+    auto code = liveavatar::contained("liveavatar",
+                                      [&]() -> liveavatar::Expected<int> { return liveavatar::cli::run(argc, argv); });
+    return flush_output(code.ok() ? *code : liveavatar::cli::report(code.status()));
+  });
 }

@@ -5,73 +5,74 @@
 
 #include "cli/commands.h"
 #include "cli/flags.h"
+#include "cli/job_flags.h"
 #include "cli/model_flags.h"
 #include "cli/original_flags.h"
+#include "cli/script_flags.h"
 #include "media/image.h"
+#include "paging/direct_file.h"
 #include "pipeline/dit_source.h"
-#include "pipeline/job.h"
-#include "pipeline/solver.h"
+#include "pipeline/job_plan.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
 
 namespace liveavatar::cli {
 namespace {
 
-struct Flags {
-  EngineOptions engine;  // where the files lie
-  std::string paging_dir, shape = "14b", image, size = "704*384", device_profile, devices;
-  PlanRequest request;
+struct Flags : JobFlags {
+  EngineOptions engine;
+  std::string shape = "14b", device_profile, devices;
   OriginalFlags original;
-  int64_t num_clip = 1, infer_frames = 48;
-  size_t memory_budget_bytes = 0, host_budget_bytes = 0;
-  bool online_decode = false, no_online_decode = false, json = false, like_original = false, offload_kv_cache = false;
+  size_t host_budget_bytes = 0;
+  bool fp8 = false, json = false, like_original = false;
+  struct {
+    std::string save_file, save_dir, report_file, sample_list;
+    bool quiet = false;
+  } of_generate;  // taken so that its lines are; they change no memory
+  CLI::App* app = nullptr;
+
+  // A line of `generate`: the plan is of that run, to the byte.
+  bool is_whole_job() const { return !job.image.empty() && !job.audio.empty() && app->count("--shape") == 0; }
 };
 
 constexpr const char* kFooter =
     "Examples:\n"
     "  liveavatar plan --shape 14b --size \"384*256\" --num_clip 10 --memory_budget 64GiB\n"
     "  liveavatar plan --ckpt_dir models/mini --size \"128*128\" --json\n"
+    "  liveavatar plan ... as for generate: what that run will take\n"
     "Exit codes: 0 it fits, 1 it does not (or failed), 2 usage. Keys of --json: docs/plan.md.";
 
-void add_job(CLI::App& app, Flags& f) {
+void add_model(CLI::App& app, Flags& f) {
   add_model_flags(app, f.engine, "What to plan");  // configs and file headers are read
   app.add_option("--shape", f.shape, "Without a checkpoint: 14b, 1.3b or mini")
       ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
       ->capture_default_str()
       ->group("What to plan");
-  app.add_option("--size", f.size, "As for generate: an area")->capture_default_str()->group("What to plan");
-  app.add_option("--image", f.image, "The portrait, whose aspect decides the shape (default: that of --size)")
-      ->group("What to plan");
-  app.add_option("--num_clip", f.num_clip, "Clips")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
-      ->capture_default_str()
-      ->group("What to plan");
-  app.add_option("--infer_frames", f.infer_frames, "Frames a clip")
-      ->check(CLI::Range(1, 4800))
-      ->capture_default_str()
-      ->group("What to plan");
-  app.add_option("--sample_steps", f.request.steps, "Denoising steps a block")
-      ->check(CLI::Range(1, kMostSteps))
-      ->capture_default_str()
-      ->group("What to plan");
-  app.add_flag("--enable_online_decode", f.online_decode, "The default")->group("What to plan");
-  app.add_flag("--no_online_decode", f.no_online_decode, "Keep all latents to the end")->group("What to plan");
+}
+
+// Hidden: they are in lines of `generate`.
+void add_ignored(CLI::App& app, Flags& f) {
+  auto& g = f.of_generate;
+  app.add_option("--save_file", g.save_file)->group("");
+  app.add_option("--save_dir", g.save_dir)->group("");
+  app.add_option("--report", g.report_file)->group("");
+  app.add_option("--sample_list", g.sample_list)->group("");
+  app.add_flag("--quiet", g.quiet)->group("");
+  add_script_flags(app);
 }
 
 void add_machine(CLI::App& app, Flags& f) {
-  app.add_option("--device", f.request.device, "cpu or reference")->capture_default_str()->group("Machine");
-  app.add_option("--dtype", f.request.dtype, "bf16 or f32")
+  app.add_option("--device", f.engine.device, "cpu or reference")->capture_default_str()->group("Machine");
+  app.add_option("--dtype", f.engine.dtype, "bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str()
       ->group("Machine");
-  add_weights_dtype(app, f.request.weights_dtype)->group("Machine");
-  app.add_flag_callback(
-         "--fp8", [&f] { f.request.weights_dtype = "fp8"; }, "The original's name for --weights_dtype fp8")
-      ->group("Machine");
-  add_kv_dtype(app, f.request.kv_dtype)->group("Machine");
-  add_int8_products(app, f.request.int8_products)->group("Machine");
-  app.add_option("--threads", f.request.threads, "CPU threads")->check(CLI::Range(0, 1024))->group("Machine");
-  add_memory(app, "--memory_budget", f.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
+  add_weights_dtype(app, f.engine.weights_dtype)->group("Machine");
+  app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Machine");
+  add_kv_dtype(app, f.engine.kv_dtype)->group("Machine");
+  add_int8_products(app, f.engine.int8_products)->group("Machine");
+  add_threads(app, f.engine.threads)->group("Machine");
+  add_memory(app, "--memory_budget", f.engine.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->group("Machine");
   add_memory(app, "--host_budget", f.host_budget_bytes,
              "Most host memory; the engine computes there today, so the smaller of both counts")
@@ -82,14 +83,11 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
   app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
       ->group("Machine");
-  app.add_option("--paging_dir", f.paging_dir, "As for generate: weights, keys and values that do not fit stay there")
+  app.add_option("--paging_dir", f.engine.paging_dir,
+                 "As for generate: weights, keys and values that do not fit stay there")
       ->group("Machine");
-  app.add_flag("--offload_kv_cache", f.offload_kv_cache,
+  app.add_flag("--offload_kv_cache", f.engine.offload_kv_cache,
                "Keys and values of steps that are not running always go there")
-      ->group("Machine");
-  app.add_option("--schedule", f.request.schedule, "auto, sequential or wavefront")
-      ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
-      ->capture_default_str()
       ->group("Machine");
   add_original_flags(app, f.original, "Machine");
   app.add_flag("--json", f.json, "For programs")->group("Machine");
@@ -104,37 +102,49 @@ Expected<ModelShapes> shapes_of(const Flags& f) {
   return read_model_shapes(paths, f.engine.packed_dit);
 }
 
-// width and height of "704*384", as a picture of that shape.
-Status set_picture(const Flags& f, PlanRequest& r) {
-  LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(f.size));
+// Sides of --size, or of the portrait that is fitted into it.
+Expected<WorkingSize> set_picture(const Job& job, PlanRequest& r) {
+  LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(job.size));
   r.picture_width = sides.width;
   r.picture_height = sides.height;
-  if (f.image.empty()) return {};
-  LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(f.image, f.size, Fit::kCover));
-  r.picture_width = portrait.picture.width;
-  r.picture_height = portrait.picture.height;
-  r.portrait_bytes = portrait.bytes;
-  return {};
-}
-
-Expected<PlanRequest> request_of(const Flags& f) {
-  PlanRequest r = f.request;
-  LA_ASSIGN_OR_RETURN(r.shapes, shapes_of(f));
-  LA_RETURN_IF_ERROR(set_picture(f, r));
-  LA_ASSIGN_OR_RETURN(int64_t area, parse_size(f.size));
-  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(r.picture_height, r.picture_width, area));
+  if (!job.image.empty()) {
+    LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(job.image, job.size, job.fit));
+    r.picture_width = portrait.picture.width;
+    r.picture_height = portrait.picture.height;
+    r.portrait_bytes = portrait.bytes;
+  }
+  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(r.picture_height, r.picture_width, sides.area()));
   r.height = size.height;
   r.width = size.width;
-  r.clip_frames = clip_frames(f.infer_frames);
-  r.blocks = f.num_clip * r.clip_frames / kBlockFrames;
-  r.voice_samples = f.num_clip * r.clip_frames * kModelRateHz / kFps;
-  r.online_decode = !f.no_online_decode;
-  r.packed = (!f.engine.packed_dit.empty() || !f.paging_dir.empty()) && !f.original.all_in_memory();
+  return size;
+}
+
+// A job of which some parts are only supposed.
+Expected<PlanRequest> supposed_request(const Flags& f) {
+  if (!f.job.masks.empty() && f.job.audio.empty())
+    return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
+  LA_ASSIGN_OR_RETURN(ModelShapes shapes, shapes_of(f));
+  PlanRequest r = request_of(f.engine, shapes);
+  LA_ASSIGN_OR_RETURN(WorkingSize size, set_picture(f.job, r));
+  LA_RETURN_IF_ERROR(plan_job_beside_portrait(f.job, size, r));
+  r.packed = (!f.engine.packed_dit.empty() || !f.engine.paging_dir.empty()) && !f.original.all_in_memory();
   r.pack_first = r.packed && f.engine.packed_dit.empty();
-  r.disk_rings = !f.paging_dir.empty();
-  if (f.offload_kv_cache && r.disk_rings) r.resident_rings = 0;
-  if (f.offload_kv_cache && !r.disk_rings) note_host_cache();
   return r;
+}
+
+// What `generate` would run.
+Expected<Verdict> judge_whole_job(const Flags& f) {
+  EngineOptions engine = f.engine;
+  Job job = f.job;
+  if (!names_model(engine)) {
+    LA_RETURN_IF_ERROR(use_embedded_model(engine));
+    if (f.app->count("--size") == 0) job.size = kEmbeddedSize;
+  }
+  LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
+  LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(engine, job));
+  LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
+  LA_RETURN_IF_ERROR(check_original_flags(f.original, verdict.request));
+  return verdict;
 }
 
 double gib(size_t bytes) { return double(bytes) / double(size_t{1} << 30); }
@@ -168,16 +178,16 @@ void print_table(const Verdict& v) {
   for (const PlanStage& s : v.plan.stages)
     std::printf("stage %-8s %12.3f %12.3f   peak, and what stays\n", s.name.c_str(), gib(s.peak_bytes),
                 gib(s.after_bytes));
-  std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %.1f GB moved\n", v.work.dit_flops / 1e12,
-              v.work.vae_flops / 1e12, v.work.bytes / 1e9);
+  std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %s moved\n", v.work.dit_flops / 1e12,
+              v.work.vae_flops / 1e12, gb_text(static_cast<uint64_t>(v.work.bytes)).c_str());
   if (r.paged() || r.rings_paged()) {
-    std::printf(
-        "on disk: %.1f GB of weights, %.1f GB of keys and values; %s, %ld blocks in flight: %.1f GB moved a block\n",
-        double(v.plan.paged_bytes) / 1e9, double(v.plan.ring_bytes) / 1e9, r.schedule.c_str(),
-        long(r.blocks_in_flight()), v.work.disk_bytes / 1e9);
+    std::printf("on disk: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n",
+                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.ring_bytes).c_str(), r.schedule.c_str(),
+                long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(v.work.disk_bytes)).c_str());
   }
   print_device(v);
-  if (v.budget_bytes > 0) std::printf("\nbudget %.3f GiB: %s\n", gib(v.budget_bytes), v.fits ? "fits" : "does not fit");
+  if (v.budget_bytes > 0)
+    std::printf("\nbudget %s: %s\n", budget_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
   for (const Cure& c : v.cures)
     std::printf("  %-28s %10.3f GiB   %s\n", c.flags.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
@@ -192,8 +202,8 @@ Status print_like_original(const Flags& f) {
               "verdict", "ours, GB");
   for (const PublishedRow& row : published_rows()) {
     LA_ASSIGN_OR_RETURN(OriginalPlan theirs, plan_like_original(shapes, row.job));
-    PlanRequest r = f.request;
-    r.shapes = shapes;
+    PlanRequest r = request_of(f.engine, shapes);
+    r.steps = f.job.sample_steps;
     r.height = row.job.height;
     r.width = row.job.width;
     r.blocks = row.job.clips * r.clip_frames / kBlockFrames;
@@ -208,35 +218,57 @@ Status print_like_original(const Flags& f) {
   return {};
 }
 
-Expected<Verdict> judge_flags(const Flags& f) {
-  LA_ASSIGN_OR_RETURN(PlanRequest request, request_of(f));
-  size_t budget_bytes = 0;
+// The least of all budgets is the engine's.
+Expected<std::optional<DeviceProfile>> settle_budget(Flags& f) {
+  size_t& budget_bytes = f.engine.memory_budget_bytes;
   auto limit = [&](size_t bytes) {
     if (bytes > 0) budget_bytes = budget_bytes == 0 ? bytes : std::min(budget_bytes, bytes);
   };
-  limit(f.memory_budget_bytes);
   limit(f.host_budget_bytes);
-  std::optional<DeviceProfile> device;
   const std::string& name = f.devices.empty() ? f.device_profile : f.devices;
-  if (!name.empty()) {
-    LA_ASSIGN_OR_RETURN(device, device_profile(name));
-    limit(device->memory_bytes);
+  if (name.empty()) return std::optional<DeviceProfile>();
+  LA_ASSIGN_OR_RETURN(DeviceProfile device, device_profile(name));
+  limit(device.memory_bytes);
+  return std::optional<DeviceProfile>(device);
+}
+
+Status settle(Flags& f) {
+  LA_RETURN_IF_ERROR(check_script_flags(*f.app));
+  if (!f.of_generate.sample_list.empty())
+    return invalid_argument("--sample_list: one video is planned at a time; give its --image and --audio instead");
+  settle_job(f);
+  if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
+  if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
+    note_host_cache();
+    f.engine.offload_kv_cache = false;
   }
-  LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, budget_bytes));
-  verdict.device = device;
+  return find_local_files(f.engine);
+}
+
+Expected<Verdict> judge_flags(Flags& f) {
+  LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, settle_budget(f));
+  Expected<Verdict> verdict = Verdict();
+  if (f.is_whole_job()) {
+    verdict = judge_whole_job(f);
+  } else {
+    LA_ASSIGN_OR_RETURN(PlanRequest request, supposed_request(f));
+    verdict = judge(request, f.engine.memory_budget_bytes);
+  }
+  LA_RETURN_IF_ERROR(verdict.status());
+  verdict->device = device;
   return verdict;
 }
 
 int plan(Flags& f) {
-  if (Status found = find_local_files(f.engine); !found.ok()) return report(found);
+  if (Status settled = settle(f); !settled.ok()) return report(settled);
   if (f.like_original) {
     Status status = print_like_original(f);
     return status.ok() ? 0 : report(status);
   }
   auto verdict = judge_flags(f);
   if (!verdict.ok()) return report(verdict.status());
-  if (std::string note = products_note(verdict->request, verdict->plan); !note.empty())
-    std::fprintf(stderr, "%s\n", note.c_str());
+  for (const std::string& note : {threads_note(f.engine.threads), products_note(verdict->request, verdict->plan)})
+    if (!note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
   if (f.json) {
     std::printf("%s\n", to_json(*verdict).c_str());
   } else {
@@ -253,8 +285,11 @@ Command add_plan(CLI::App& app) {
   CLI::App* command = app.add_subcommand("plan", "Show how much memory a job takes, before anything is loaded");
   command->footer(kFooter);
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  add_job(*command, *flags);
+  flags->app = command;
+  add_model(*command, *flags);
+  add_job_flags(*command, *flags);
   add_machine(*command, *flags);
+  add_ignored(*command, *flags);
   return [flags] { return plan(*flags); };
 }
 

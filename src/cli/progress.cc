@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <fstream>
 
+#include "cli/stop_signal.h"
+
 namespace liveavatar::cli {
 
 size_t resident_bytes() {
@@ -25,30 +27,49 @@ std::string clock_text(double seconds) {
   return text;
 }
 
-ProgressLine::ProgressLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+LiveLine::LiveLine(bool quiet) : quiet_(quiet), terminal_(isatty(STDERR_FILENO) == 1) {}
+
+bool LiveLine::is_fresh() const {
+  return std::chrono::duration<double>(Clock::now() - shown_at_).count() < (terminal_ ? 0.1 : 5.0);
+}
+
+void LiveLine::show(const std::string& text, bool last) {
+  if (quiet_) return;
+  shown_at_ = Clock::now();
+  open_ = terminal_ && !last;
+  std::fprintf(stderr, "%s%s%s", terminal_ ? "\r\033[K" : "", text.c_str(), open_ ? "" : "\n");
+  std::fflush(stderr);
+  StopSignal::set_line_is_open(open_);
+}
+
+void LiveLine::finish() {
+  StopSignal::set_line_is_open(false);
+  if (open_) std::fputc('\n', stderr);
+  open_ = false;
+}
 
 void ProgressLine::update(const Progress& p, int64_t fps) {
-  if (quiet_) return;
-  Clock::time_point now = Clock::now();
-  auto seconds_since = [now](Clock::time_point t) { return std::chrono::duration<double>(now - t).count(); };
-  if (p.frames_done == 0) {  // before the first frame: stages, and the blocks of a job that decodes at the end
-    bool quick = seconds_since(last_shown_) < (terminal_ ? 0.1 : 5.0);
-    if (p.stage == stage_ && quick) return;
-    stage_ = p.stage;
-    last_shown_ = now;
-    bool counting = p.stage == "sample" && p.blocks > 0;
-    show(p.stage + (counting ? " block " + std::to_string(p.block + 1) + "/" + std::to_string(p.blocks) : " ..."),
-         false);
-    return;
-  }
+  if (line_.quiet()) return;
+  if (p.frames_done == 0) return show_stage(p);
   if (!sampling_) {  // the rate counts from the first frames on: loading and conditioning would spoil the ETA
     sampling_ = true;
-    first_frame_ = now;
+    first_frame_ = Clock::now();
     frames_at_first_ = p.frames_done;
   }
   bool last = p.frames_done >= p.frames;
-  if (!last && seconds_since(last_shown_) < (terminal_ ? 0.1 : 5.0)) return;
-  last_shown_ = now;
+  if (last || !line_.is_fresh()) line_.show(frames_text(p, fps, last), last);
+}
+
+// Before the first frame: stages, and the blocks of a job that decodes at the end.
+void ProgressLine::show_stage(const Progress& p) {
+  if (p.stage == stage_ && line_.is_fresh()) return;
+  stage_ = p.stage;
+  bool counting = p.stage == "sample" && p.blocks > 0;
+  line_.show(p.stage + (counting ? " block " + std::to_string(p.block + 1) + "/" + std::to_string(p.blocks) : " ..."));
+}
+
+std::string ProgressLine::frames_text(const Progress& p, int64_t fps, bool last) const {
+  auto seconds_since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
   double elapsed = seconds_since(first_frame_);
   double rate = elapsed > 0 ? double(p.frames_done - frames_at_first_) / elapsed : 0;
   if (rate <= 0 || last) rate = double(p.frames_done) / seconds_since(start_);
@@ -59,22 +80,7 @@ void ProgressLine::update(const Progress& p, int64_t fps) {
                 long(p.block + 1), long(p.blocks), clock_text(double(p.frames_done) / double(fps)).c_str(),
                 clock_text(double(p.frames) / double(fps)).c_str(), rate,
                 clock_text(double(p.frames - p.frames_done) / rate).c_str(), resident_bytes() >> 20);
-  show(text, last);
-}
-
-void ProgressLine::show(const std::string& text, bool last) {
-  if (!terminal_) {
-    std::fprintf(stderr, "%s\n", text.c_str());
-    return;
-  }
-  std::fprintf(stderr, "\r\033[K%s%s", text.c_str(), last ? "\n" : "");
-  std::fflush(stderr);
-  dirty_ = !last;
-}
-
-void ProgressLine::finish() {
-  if (dirty_) std::fputc('\n', stderr);
-  dirty_ = false;
+  return text;
 }
 
 }  // namespace liveavatar::cli

@@ -8,19 +8,40 @@
 
 namespace liveavatar::cli {
 
-class ProgressLine {
+// On stderr.
+class LiveLine {
  public:
-  explicit ProgressLine(bool quiet);
-  void update(const Progress& progress, int64_t fps);
-  void finish();  // ends the line
+  explicit LiveLine(bool quiet);
+  ~LiveLine() { finish(); }
+  LiveLine(const LiveLine&) = delete;
+  LiveLine& operator=(const LiveLine&) = delete;
+
+  bool quiet() const { return quiet_; }
+  // Whether the last text was shown a moment ago: 0.1 s on a terminal, 5 s elsewhere.
+  bool is_fresh() const;
+  void show(const std::string& text, bool last = false);
+  void finish();  // ends the line where one is open
 
  private:
   using Clock = std::chrono::steady_clock;
-  void show(const std::string& text, bool last);
+  bool quiet_, terminal_, open_ = false;
+  Clock::time_point shown_at_{};
+};
 
-  bool quiet_, terminal_;
-  Clock::time_point start_ = Clock::now(), first_frame_{}, last_shown_{};
-  bool sampling_ = false, dirty_ = false;
+class ProgressLine {
+ public:
+  explicit ProgressLine(bool quiet) : line_(quiet) {}
+  void update(const Progress& progress, int64_t fps);
+  void finish() { line_.finish(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  void show_stage(const Progress& progress);
+  std::string frames_text(const Progress& progress, int64_t fps, bool last) const;
+
+  LiveLine line_;
+  Clock::time_point start_ = Clock::now(), first_frame_{};
+  bool sampling_ = false;
   int64_t frames_at_first_ = 0;
   std::string stage_;
 };

@@ -45,7 +45,7 @@ Json from_yaml(const YAML::Node& node, int depth = 2) {
 
 Expected<Json> parse(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
-  if (!in) return not_found("--sample_list " + path + ": no such file, or it cannot be read");
+  if (!in) return not_found("--sample_list " + path + ": no such file, or it cannot be read; give a JSON or YAML file");
   std::stringstream text;
   text << in.rdbuf();
   std::string ending = fs::path(path).extension().string();
@@ -56,11 +56,11 @@ Expected<Json> parse(const std::string& path) {
   } catch (const std::exception& e) {  // of either parser; its line says where
     return wrong(path, e.what());
   }
-  return wrong(path, "must end in .json, .yaml or .yml");
+  return wrong(path, "the name must end in .json, .yaml or .yml");
 }
 
 Expected<std::string> text_of(const Json& fields, const char* key, const std::string& path, const std::string& name) {
-  if (!fields.contains(key)) return wrong(path, "sample \"" + name + "\" lacks " + key);
+  if (!fields.contains(key)) return wrong(path, "sample \"" + name + "\" lacks " + key + "; add it");
   if (!fields[key].is_string()) return wrong(path, "sample \"" + name + "\": " + key + " must be text");
   return fields[key].get<std::string>();
 }

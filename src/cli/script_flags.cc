@@ -62,21 +62,21 @@ const std::vector<Meaning>& refused() {
   return meanings;
 }
 
-std::string check_whole_number(const std::string& text) {
-  int64_t value = 0;
-  const char* begin = text.data() + (text.starts_with("+") ? 1 : 0);
-  auto [end, error] = std::from_chars(begin, text.data() + text.size(), value);
-  bool whole = error == std::errc() && end == text.data() + text.size();
-  return whole ? "" : text + " is not a whole number";
+// One "+" may stand before the number, and nothing else.
+template <typename Number>
+bool reads_as(const std::string& text) {
+  Number value{};
+  const bool plus = text.starts_with("+") && !text.starts_with("+-");
+  const char *begin = text.data() + (plus ? 1 : 0), *last = text.data() + text.size();
+  auto [end, error] = std::from_chars(begin, last, value);
+  return error == std::errc() && end == last;
 }
 
-std::string check_number(const std::string& text) {
-  double value = 0;
-  const char* begin = text.data() + (text.starts_with("+") ? 1 : 0);
-  auto [end, error] = std::from_chars(begin, text.data() + text.size(), value);
-  bool number = error == std::errc() && end == text.data() + text.size();
-  return number ? "" : text + " is not a number";
+std::string check_whole_number(const std::string& text) {
+  return reads_as<int64_t>(text) ? "" : text + " is not a whole number";
 }
+
+std::string check_number(const std::string& text) { return reads_as<double>(text) ? "" : text + " is not a number"; }
 
 void add(CLI::App& app, const Flag& flag) {
   const std::string name = "--" + std::string(flag.name);
@@ -123,7 +123,7 @@ Status check_script_flags(const CLI::App& app) {
   }
   const CLI::Option* task = app.get_option("--task");
   if (task->count() > 0 && task->as<std::string>() != "s2v-14B")
-    return invalid_argument("--task " + task->as<std::string>() + ": this program runs s2v-14B only");
+    return invalid_argument("--task " + task->as<std::string>() + ": this program runs s2v-14B only; leave --task out");
   return {};
 }
 

@@ -1,17 +1,38 @@
 // `liveavatar sheet`: a video as one picture.
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/job_files.h"
+#include "core/status.h"
 #include "media/contact_sheet.h"
 
 namespace liveavatar::cli {
+namespace {
+
+struct Flags {
+  std::string video, png;
+  int columns = 6, rows = 4;
+};
+
+// What has another ending is hardly meant to be replaced by a picture.
+Status check_png_path(const std::string& path) {
+  std::string ending = std::filesystem::path(path).extension().string();
+  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  return ending == ".png" ? Status() : invalid_argument("PNG " + path + ": the name must end in .png");
+}
+
+Status make_sheet(const Flags& f) {
+  LA_RETURN_IF_ERROR(check_png_path(f.png));
+  LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_outputs({{"VIDEO", f.video}}, {{"PNG", f.png}}));
+  return write_contact_sheet(f.video, f.png, f.columns, f.rows);
+}
+
+}  // namespace
 
 Command add_sheet(CLI::App& app) {
-  struct Flags {
-    std::string video, png;
-    int columns = 6, rows = 4;
-  };
   auto flags = std::make_shared<Flags>();
   CLI::App* sheet = app.add_subcommand("sheet", "Write a contact sheet (PNG) of a video");
   sheet->add_option("VIDEO", flags->video, "The video to read")->required();
@@ -21,9 +42,7 @@ Command add_sheet(CLI::App& app) {
       ->capture_default_str();
   sheet->add_option("--rows", flags->rows, "Rows of frames")->check(CLI::Range(1, 100))->capture_default_str();
   return [flags] {
-    auto claims = claim_outputs({{"VIDEO", flags->video}}, {{"PNG", flags->png}});
-    if (!claims.ok()) return report(claims.status());
-    Status status = write_contact_sheet(flags->video, flags->png, flags->columns, flags->rows);
+    Status status = make_sheet(*flags);
     return status.ok() ? 0 : report(status);
   };
 }

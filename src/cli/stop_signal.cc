@@ -14,6 +14,7 @@ namespace {
 constexpr int kStopped = 130;
 std::atomic<int> g_requests{0};
 std::atomic<const char*> g_what{nullptr};
+std::atomic<bool> g_line_is_open{false};
 std::atomic<const std::vector<OutputClaim>*> g_outputs{nullptr};
 
 // Only what a handler may call: other threads hold locks while it runs.
@@ -26,7 +27,8 @@ void on_stop(int) {
     for (size_t i = 0; outputs != nullptr && i < outputs->size(); ++i) (*outputs)[i].remove_if_empty();
     ::_exit(kStopped);
   }
-  say("\nliveavatar: stopping: ");
+  if (g_line_is_open) say("\n");
+  say("liveavatar: stopping: ");
   say(g_what);
   say("; Ctrl-C again ends it at once\n");
   errno = error;
@@ -54,6 +56,8 @@ StopSignal::~StopSignal() {
 
 StopSignal::Cleaning::Cleaning(const std::vector<OutputClaim>& outputs) { g_outputs = &outputs; }
 StopSignal::Cleaning::~Cleaning() { g_outputs = nullptr; }
+
+void StopSignal::set_line_is_open(bool open) { g_line_is_open = open; }
 
 bool StopSignal::requested() { return g_requests > 0; }
 

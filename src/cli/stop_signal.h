@@ -25,6 +25,8 @@ class StopSignal {
     Cleaning& operator=(const Cleaning&) = delete;
   };
   static bool requested();
+  // Whether stderr stands inside a line, which is ended before anything is said.
+  static void set_line_is_open(bool open);
 };
 
 }  // namespace liveavatar::cli

@@ -161,6 +161,8 @@ void OutputClaim::swap(OutputClaim& other) {
 
 Status check_writable_folder(const NamedPath& folder) {
   std::error_code ignored;
+  if (fs::exists(folder.path, ignored) && !fs::is_directory(folder.path, ignored))
+    return invalid_argument(shown(folder) + ": is a file; give a folder");
   if (!fs::is_directory(folder.path, ignored))
     return not_found(shown(folder) + ": no such folder; make it, or choose another");
   if (::access(folder.path.c_str(), W_OK | X_OK) != 0)

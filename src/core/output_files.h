@@ -45,7 +45,7 @@ class OutputClaim {
 // Why a file cannot be written, by errno.
 Status write_failed(const NamedPath& output, int error);
 
-// kIo where no file can be made in the folder.
+// kInvalidArgument for a file, kIo where no file can be made in the folder.
 Status check_writable_folder(const NamedPath& folder);
 
 // `path`, or what it links to, also where that is not there yet.

@@ -12,6 +12,9 @@
 
 namespace liveavatar {
 
+// CPUs that this process may use; at least one.
+int usable_cpus();
+
 class ThreadPool {
  public:
   // threads counts the caller: ThreadPool(1) runs everything inline. 0: as many as this process may use. Throws Failure

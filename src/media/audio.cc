@@ -21,10 +21,12 @@ class FfmpegAudio : public AudioStream {
 
   // Decodes the first frame, which decides.
   Status begin() {
-    if (!next_frame()) return corrupt(path_ + ": there are no samples in this sound");
+    if (!next_frame()) return corrupt(path_ + ": there are no samples in this sound; give one that plays");
     rate_ = input_.frame->sample_rate;
     channels_ = std::min(2, input_.frame->ch_layout.nb_channels);
-    if (!sensible()) return corrupt(path_ + ": absurd sample rate or channel count");
+    if (!sensible())
+      return corrupt(path_ +
+                     ": the sample rate or the number of channels is absurd; export the sound again, as 16-bit WAV");
     mix_.emplace(channels_);
     return convert();
   }
@@ -85,12 +87,26 @@ class FfmpegAudio : public AudioStream {
     if (rate != resampled_rate_) LA_RETURN_IF_ERROR(resample_to_end());
     if (rate == rate_) {
       mix_->append(*input_.frame, ready_);
-      return {};
+      return check_samples();
     }
     if (!resampler_) LA_RETURN_IF_ERROR(open_resampler(rate));
     mixed_.clear();
     mix_->append(*input_.frame, mixed_);
+    LA_RETURN_IF_ERROR(check_samples());
     return resample(mixed_.data(), input_.frame->nb_samples);
+  }
+
+  // A decoder's wild samples are damage, as a missing piece is. Samples that were stored so are a mistake of whoever
+  // wrote the file, and a voice of zeros or of full-scale noise would not say so.
+  Status check_samples() const {
+    constexpr const char* kCure = "; export the sound again, as 16-bit WAV";
+    const AVCodecID codec = input_.decoder->codec_id;
+    const bool stored = codec == AV_CODEC_ID_PCM_F32LE || codec == AV_CODEC_ID_PCM_F32BE ||
+                        codec == AV_CODEC_ID_PCM_F64LE || codec == AV_CODEC_ID_PCM_F64BE;
+    if (!stored || mix_->loudest() <= Downmix::kLoudest) return {};
+    if (std::isinf(mix_->loudest())) return corrupt(path_ + ": a sample is NaN or infinite" + kCure);
+    return corrupt(path_ + ": samples of more than " + std::to_string(int(Downmix::kLoudest)) +
+                   " times full scale, which is 1" + kCure);
   }
 
   Status open_resampler(int rate) {
@@ -101,7 +117,8 @@ class FfmpegAudio : public AudioStream {
                                    AV_SAMPLE_FMT_FLT, rate, kQuiet, nullptr);
     resampler_.reset(resampler);
     if (code < 0 || swr_init(resampler) < 0)
-      return unsupported(path_ + ": a piece at " + std::to_string(rate) + " Hz cannot be resampled");
+      return unsupported(path_ + ": a piece at " + std::to_string(rate) +
+                         " Hz cannot be resampled; convert the sound to one rate");
     resampled_rate_ = rate;
     return {};
   }
@@ -114,7 +131,9 @@ class FfmpegAudio : public AudioStream {
     auto* in = reinterpret_cast<const uint8_t*>(samples);
     int made = swr_convert(resampler_.get(), &out, room, samples ? &in : nullptr, count);
     ready_.resize(before + static_cast<size_t>(std::max(0, made) * channels_));
-    return made < 0 ? io_error(path_ + ": the sound could not be resampled (" + ffmpeg_error(made) + ")") : Status();
+    return made < 0 ? io_error(path_ + ": the sound could not be resampled (" + ffmpeg_error(made) +
+                               "); convert it to a 16-bit WAV")
+                    : Status();
   }
 
   // What the resampler still holds.
@@ -180,7 +199,9 @@ class MonoReader : public MonoSource {
     soxr_io_spec_t io = soxr_io_spec(SOXR_FLOAT32_I, SOXR_FLOAT32_I);
     soxr_quality_spec_t quality = soxr_quality_spec(SOXR_HQ, 0);
     resampler_.reset(soxr_create(audio_->sample_rate_hz(), rate_hz_, 1, &error, &io, &quality, nullptr));
-    return error ? unsupported(std::string("the sound cannot be resampled: ") + error) : Status();
+    return error ? unsupported(std::string("the sound cannot be resampled (") + error +
+                               "); convert it to a WAV of 16 kHz")
+                 : Status();
   }
 
   Expected<int64_t> read(float* samples, int64_t count) override {
@@ -268,16 +289,6 @@ Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rat
   LA_RETURN_IF_ERROR(mono->choose_channel());
   LA_RETURN_IF_ERROR(mono->begin());
   return std::unique_ptr<MonoSource>(std::move(mono));
-}
-
-Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<MonoSource> mono, open_mono(path, rate_hz));
-  std::vector<float> all, chunk(1 << 14);
-  while (true) {
-    LA_ASSIGN_OR_RETURN(int64_t got, mono->read(chunk.data(), static_cast<int64_t>(chunk.size())));
-    if (got == 0) return all;
-    all.insert(all.end(), chunk.begin(), chunk.begin() + got);
-  }
 }
 
 Expected<double> sound_seconds(const std::string& path) {

@@ -3,7 +3,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "core/mono_source.h"
 #include "core/status.h"
@@ -17,7 +16,8 @@ class AudioStream {
   virtual ~AudioStream() = default;
   virtual int sample_rate_hz() const = 0;
   virtual int channels() const = 0;  // 1 or 2
-  // Up to `frames` frames of channels() samples in -1..1; NaN and infinity become 0. Returns frames read, 0 at the end.
+  // Up to `frames` frames of channels() samples; full scale is -1..1. Returns frames read, 0 at the end. kCorrupt where
+  // the file stores NaN, infinity or more than 100 times full scale.
   virtual Expected<int64_t> read(float* interleaved, int64_t frames) = 0;
   virtual Status rewind() = 0;
 };
@@ -32,8 +32,5 @@ Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rat
 
 // How long the sound is by its file's own word; a file that does not say is read to its end.
 Expected<double> sound_seconds(const std::string& path);
-
-// All of it at once; for short sounds.
-Expected<std::vector<float>> read_mono(const std::string& path, int rate_hz);
 
 }  // namespace liveavatar

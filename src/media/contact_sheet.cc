@@ -24,7 +24,7 @@ Expected<int64_t> count_frames(const std::string& video) {
   LA_ASSIGN_OR_RETURN(Input input, Input::open(video, AVMEDIA_TYPE_VIDEO, "a video"));
   int64_t frames = 0;
   while (input.next()) ++frames;
-  if (frames == 0) return corrupt(video + ": there is no frame in this video");
+  if (frames == 0) return corrupt(video + ": there is no frame in this video; give one that plays");
   return frames;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace liveavatar {
 namespace {
@@ -127,7 +128,9 @@ void Downmix::append(const AVFrame& frame, std::vector<float>& out) {
   for (int64_t i = 0; i < frame.nb_samples; ++i) {
     for (int c = 0; c < count; ++c) {
       float value = sample_at(frame, c, i, count);
-      in[static_cast<size_t>(c)] = std::isfinite(value) ? value : 0.0f;
+      bool number = std::isfinite(value);
+      loudest_ = std::max(loudest_, number ? std::fabs(value) : std::numeric_limits<float>::infinity());
+      in[static_cast<size_t>(c)] = number ? std::clamp(value, -kLoudest, kLoudest) : 0.0f;
     }
     float mixed[2] = {0, 0}, peak = 0;
     for (int o = 0; o < channels_; ++o) {

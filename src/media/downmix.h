@@ -21,8 +21,10 @@ struct FreeLayout {
 class Downmix {
  public:
   explicit Downmix(int channels) : channels_(channels) {}  // 1 or 2
-  // Appends the frame's samples, interleaved, in -1..1; NaN and infinity become 0.
+  static constexpr float kLoudest = 100;                   // full scale is 1; beyond this it is no sound
+  // Appends the frame's samples, interleaved; those beyond kLoudest become that, NaN and infinity 0.
   void append(const AVFrame& frame, std::vector<float>& out);
+  float loudest() const { return loudest_; }  // of the samples so far; infinity: one was no number
 
  private:
   void set_layout(const AVChannelLayout& layout);
@@ -32,7 +34,7 @@ class Downmix {
   FreeLayout from_;
   std::vector<float> weights_;  // [channels_, channels of from_]
   bool sums_ = false;           // more than one channel goes into one
-  float gain_ = 1;
+  float gain_ = 1, loudest_ = 0;
 };
 
 }  // namespace liveavatar

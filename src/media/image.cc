@@ -1,10 +1,14 @@
 #include "media/image.h"
 
+#include <unistd.h>
+
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 
+#include "core/output_files.h"
+#include "core/pending_file.h"
 #include "media/ffmpeg.h"
 
 namespace liveavatar {
@@ -93,10 +97,14 @@ Status write_png(const std::string& path, const Image& image) {
   if (avcodec_send_frame(encoder.get(), frame.get()) < 0 || avcodec_receive_packet(encoder.get(), packet.get()) < 0) {
     return io_error(path + ": the picture could not be encoded");
   }
-  std::ofstream file(path, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(packet->data), packet->size);
-  file.close();
-  return file ? Status() : io_error(path + ": cannot be written");
+  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kRefuse));
+  for (int64_t done = 0; done < packet->size;) {
+    ssize_t put = ::write(file.descriptor(), packet->data + done, static_cast<size_t>(packet->size - done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return write_failed({"", path}, errno);
+    done += put;
+  }
+  return file.commit();
 }
 
 }  // namespace liveavatar

@@ -55,6 +55,7 @@ size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit);
 // value / 255 * 2 - 1 -> [3, height, width].
 void image_to_pixels(const Image& image, float* pixels);
 
+// The file appears when it is whole.
 Status write_png(const std::string& path, const Image& image);
 
 }  // namespace liveavatar

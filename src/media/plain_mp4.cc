@@ -98,8 +98,14 @@ class PlainMp4 {
  private:
   std::string read(int64_t offset, int64_t count) const {
     std::string bytes(static_cast<size_t>(count), '\0');
-    ssize_t got = pread(fd_, bytes.data(), bytes.size(), offset);
-    bytes.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
+    size_t have = 0;
+    while (have < bytes.size()) {
+      ssize_t got = pread(fd_, bytes.data() + have, bytes.size() - have, offset + static_cast<int64_t>(have));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) break;
+      have += static_cast<size_t>(got);
+    }
+    bytes.resize(have);
     return bytes;
   }
 
@@ -291,7 +297,8 @@ class PlainMp4 {
       if (wrote < 0 && errno == EINTR) continue;
       if (wrote <= 0) {
         return io_error(path_ + ": the index behind the video could not be written (" + std::strerror(errno) +
-                        "); the video is whole and plays, but some players cannot seek in it. Make room");
+                        "); the video is whole and plays, but some players cannot seek in it. Make room and run it "
+                        "again, or copy it: ffmpeg -i FILE -c copy NEW.mp4");
       }
       done += static_cast<size_t>(wrote);
     }
@@ -314,9 +321,13 @@ class PlainMp4 {
 
 Status make_plain_mp4(const std::string& path) {
   int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return io_error(path + ": cannot be opened again to add its index (" + std::strerror(errno) + ")");
+  if (fd < 0)
+    return io_error(path + ": cannot be opened again to add its index (" + std::strerror(errno) +
+                    "); it plays, and ffmpeg -i FILE -c copy NEW.mp4 makes one with an index");
   Status status = PlainMp4(fd, path).run();
-  if (close(fd) != 0 && status.ok()) return io_error(path + ": closing failed (" + std::strerror(errno) + ")");
+  if (close(fd) != 0 && status.ok())
+    return io_error(path + ": closing failed (" + std::strerror(errno) +
+                    "); its end may be lost: make room and run it again");
   return status;
 }
 

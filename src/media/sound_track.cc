@@ -26,7 +26,8 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   track->encoder_.reset(codec ? avcodec_alloc_context3(codec) : nullptr);
   track->frame_.reset(av_frame_alloc());
   track->packet_.reset(av_packet_alloc());
-  if (!track->encoder_ || !track->frame_ || !track->packet_) return unsupported("FFmpeg here has no AAC encoder");
+  if (!track->encoder_ || !track->frame_ || !track->packet_)
+    return unsupported("FFmpeg here has no AAC encoder; install FFmpeg's libraries with it, as Debian has them");
   AVCodecContext& encoder = *track->encoder_;
   int channels = track->audio_->channels();
   encoder.sample_fmt = AV_SAMPLE_FMT_FLTP;
@@ -37,7 +38,8 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   encoder.flags |= AV_CODEC_FLAG_BITEXACT | (global_header ? AV_CODEC_FLAG_GLOBAL_HEADER : 0);
   av_channel_layout_default(&encoder.ch_layout, channels);
   if (int code = avcodec_open2(&encoder, codec, nullptr); code < 0)
-    return unsupported("the AAC encoder refuses: " + ffmpeg_error(code));
+    return unsupported("the AAC encoder refuses the voice (" + ffmpeg_error(code) +
+                       "); convert it to a mono WAV of 48 kHz");
 
   AVChannelLayout from{};
   av_channel_layout_default(&from, track->audio_->channels());
@@ -45,7 +47,8 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   int code = swr_alloc_set_opts2(&resampler, &encoder.ch_layout, AV_SAMPLE_FMT_FLTP, encoder.sample_rate, &from,
                                  AV_SAMPLE_FMT_FLT, track->audio_->sample_rate_hz(), 0, nullptr);
   track->resampler_.reset(resampler);
-  if (code < 0 || swr_init(resampler) < 0) return unsupported("the voice's channel layout cannot be converted");
+  if (code < 0 || swr_init(resampler) < 0)
+    return unsupported("the voice's channels cannot be converted; convert it to a mono WAV");
   track->waiting_.resize(static_cast<size_t>(channels));
   return track;
 }
@@ -68,7 +71,8 @@ Status SoundTrack::pull(int64_t until) {
     const uint8_t* in[1] = {reinterpret_cast<const uint8_t*>(interleaved_.data())};
     int converted = swr_convert(resampler_.get(), planes.data(), static_cast<int>(room), ended_ ? nullptr : in,
                                 static_cast<int>(got));
-    if (converted < 0) return io_error("the voice could not be converted: " + ffmpeg_error(converted));
+    if (converted < 0)
+      return io_error("the voice could not be converted (" + ffmpeg_error(converted) + "); convert it to a 16-bit WAV");
     for (size_t c = 0; c < channels; ++c)
       waiting_[c].insert(waiting_[c].end(), out[c].begin(), out[c].begin() + converted);
     made_ += converted;
@@ -88,7 +92,7 @@ Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
   frame.sample_rate = encoder_->sample_rate;
   frame.pts = encoded_;
   if (av_channel_layout_copy(&frame.ch_layout, &encoder_->ch_layout) < 0 || av_frame_get_buffer(&frame, 0) < 0) {
-    return out_of_memory("no memory for a frame of sound");
+    return out_of_memory("no memory for a frame of sound; close other programs");
   }
   for (size_t c = 0; c < waiting_.size(); ++c) {
     std::copy_n(waiting_[c].begin(), samples, reinterpret_cast<float*>(frame.data[c]));
@@ -96,7 +100,7 @@ Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
   }
   encoded_ += samples;
   if (int code = avcodec_send_frame(encoder_.get(), &frame); code < 0)
-    return io_error("the AAC encoder failed: " + ffmpeg_error(code));
+    return io_error("the AAC encoder failed at the voice (" + ffmpeg_error(code) + "); convert it to a 16-bit WAV");
   return drain(sink);
 }
 

@@ -48,7 +48,8 @@ class FileWriter : public VideoWriter {
   Status begin(std::unique_ptr<AudioStream> audio) {
     AVFormatContext* format = nullptr;
     if (avformat_alloc_output_context2(&format, nullptr, container_.muxer, nullptr) < 0)
-      return unsupported(std::string("FFmpeg here cannot write ") + container_.ending);
+      return unsupported(path_ + ": FFmpeg here cannot write " + container_.ending +
+                         "; choose another ending, .mkv or .mp4");
     format_.reset(format);
     format->flags |= AVFMT_FLAG_FLUSH_PACKETS | AVFMT_FLAG_BITEXACT;
     LA_RETURN_IF_ERROR(open_video());
@@ -59,7 +60,7 @@ class FileWriter : public VideoWriter {
       avcodec_parameters_from_context(stream->codecpar, &sound_->encoder());
     }
     if (int code = avio_open(&format->pb, ("file:" + path_).c_str(), AVIO_FLAG_WRITE); code < 0) {
-      return io_error("--save_file " + path_ + ": cannot be written (" + ffmpeg_error(code) + ")");
+      return io_error(path_ + ": cannot be written (" + ffmpeg_error(code) + "); choose another place");
     }
     AVDictionary* settings = nullptr;
     if (container_.fragments) {
@@ -71,11 +72,14 @@ class FileWriter : public VideoWriter {
     }
     int code = avformat_write_header(format, &settings);
     av_dict_free(&settings);
-    return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) + ")") : Status();
+    return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) +
+                               "); make room or choose another place")
+                    : Status();
   }
 
   Status write_frame(const uint8_t* rgb) override {
-    if (av_frame_make_writable(frame_.get()) < 0) return out_of_memory("no memory for a video frame");
+    if (av_frame_make_writable(frame_.get()) < 0)
+      return out_of_memory("no memory for a video frame; take a smaller --size, or close other programs");
     // swscale reads whole vectors, beyond the end of the last row: give it a copy with room behind.
     std::memcpy(staging_.data(), rgb, static_cast<size_t>(options_.width * options_.height * 3));
     const uint8_t* source[4] = {staging_.data()};
@@ -100,13 +104,13 @@ class FileWriter : public VideoWriter {
     return container_.fragments ? make_plain_mp4(path_) : Status();
   }
 
-  int64_t frames_written() const override { return frames_; }
-
  private:
   Status open_video() {
     const AVCodec* codec = avcodec_find_encoder_by_name("libx264");
     encoder_.reset(codec ? avcodec_alloc_context3(codec) : nullptr);
-    if (!encoder_) return unsupported("FFmpeg here has no H.264 encoder (libx264)");
+    if (!encoder_)
+      return unsupported(
+          "FFmpeg here has no H.264 encoder; install FFmpeg's libraries with libx264, as Debian has them");
     encoder_->width = static_cast<int>(options_.width);
     encoder_->height = static_cast<int>(options_.height);
     encoder_->time_base = {1, options_.fps};
@@ -125,7 +129,7 @@ class FileWriter : public VideoWriter {
     av_opt_set(encoder_->priv_data, "tune", "zerolatency", 0);  // no look-ahead: a frame that went in is in the file
     av_opt_set_int(encoder_->priv_data, "crf", options_.crf, 0);
     if (int code = avcodec_open2(encoder_.get(), codec, nullptr); code < 0)
-      return unsupported("the H.264 encoder refuses: " + ffmpeg_error(code));
+      return unsupported("the H.264 encoder refuses the video (" + ffmpeg_error(code) + "); take another --size");
     AVStream* stream = avformat_new_stream(format_.get(), nullptr);
     stream->time_base = encoder_->time_base;
     stream->avg_frame_rate = encoder_->framerate;
@@ -139,7 +143,8 @@ class FileWriter : public VideoWriter {
     scaler_.reset(sws_getContext(encoder_->width, encoder_->height, AV_PIX_FMT_RGB24, encoder_->width, encoder_->height,
                                  AV_PIX_FMT_YUV420P, SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr,
                                  nullptr, nullptr));
-    if (av_frame_get_buffer(frame_.get(), 0) < 0 || !scaler_) return out_of_memory("no memory for the video encoder");
+    if (av_frame_get_buffer(frame_.get(), 0) < 0 || !scaler_)
+      return out_of_memory("no memory for the video encoder; take a smaller --size, or close other programs");
     const int* matrix = sws_getCoefficients(SWS_CS_ITU709);
     sws_setColorspaceDetails(scaler_.get(), matrix, 1, matrix, 0, 0, 1 << 16, 1 << 16);
     return {};
@@ -147,7 +152,8 @@ class FileWriter : public VideoWriter {
 
   Status encode(const AVFrame* frame) {
     if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
-      return io_error("the H.264 encoder failed: " + ffmpeg_error(code));
+      return io_error(path_ + ": the H.264 encoder failed (" + ffmpeg_error(code) +
+                      "); take another --size, or close other programs");
     while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0)
       LA_RETURN_IF_ERROR(put(*packet_, 0, encoder_->time_base));
     return {};
@@ -195,7 +201,7 @@ Status check_video_path(const std::string& path) {
     bool last = &c == std::end(kContainers) - 1;
     known += std::string(known.empty() ? "" : last ? " or " : ", ") + c.ending;
   }
-  return invalid_argument("--save_file " + path + ": the name must end in " + known);
+  return invalid_argument(path + ": the name must end in " + known);
 }
 
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,

@@ -18,7 +18,8 @@ struct VideoWriterOptions {
   int threads = 0;  // encoder threads; 0: the library's choice
 };
 
-// kInvalidArgument where the name's ending (in any case) is none that can be written; the message lists those that can.
+// kInvalidArgument where the name's ending (in any case) is none that can be written; the message is the path and those
+// that can.
 Status check_video_path(const std::string& path);
 
 // One thread at a time. Frames and audio go out interleaved; a fragment is closed at least once a second and flushed.
@@ -32,7 +33,6 @@ class VideoWriter {
   virtual Status write_frame(const uint8_t* rgb) = 0;
   // Encodes the rest of the sound up to the last frame's end (silence if it is shorter), writes the index, closes.
   virtual Status finish() = 0;
-  virtual int64_t frames_written() const = 0;
 };
 
 }  // namespace liveavatar

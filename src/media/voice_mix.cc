@@ -62,7 +62,7 @@ class ConvertedVoice {
                                    audio_->sample_rate_hz(), 0, nullptr);
     resampler_.reset(resampler);
     if (code < 0 || swr_init(resampler) < 0)
-      return unsupported(path_ + ": this voice's channels cannot be mixed with the others");
+      return unsupported(path_ + ": this voice's channels cannot be mixed with the others; convert it to mono");
     return {};
   }
 
@@ -75,7 +75,7 @@ class ConvertedVoice {
     uint8_t* to = reinterpret_cast<uint8_t*>(out_.data());
     const uint8_t* from = reinterpret_cast<const uint8_t*>(in_.data());
     int made = swr_convert(resampler_.get(), &to, room, got > 0 ? &from : nullptr, static_cast<int>(got));
-    if (made < 0) return io_error(path_ + ": the voice could not be converted");
+    if (made < 0) return io_error(path_ + ": the voice could not be converted; convert it to a 16-bit WAV");
     waiting_.insert(waiting_.end(), out_.begin(), out_.begin() + int64_t(made) * channels_);
     made_ += made;
     if (got == 0 && made == 0) end_at_full_length();

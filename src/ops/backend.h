@@ -70,8 +70,12 @@ class Backend {
   virtual void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) = 0;
 };
 
+// Four on each CPU that this process may use: waiting threads spin, and with many more the job crawls (1024 on two
+// CPUs: 68 s instead of 0.5).
+int most_threads();
+
 struct BackendOptions {
-  int threads = 0;  // 0: all this process may use
+  int threads = 0;  // 0: all this process may use; more than most_threads() become as many
   std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16|amx (env LIVEAVATAR_ISA when empty)
   // int8 weights multiply activations rounded to 8 bits row by row, and attention that allows it (AttentionSpec) is of
   // 8-bit operands, where the CPU can (AVX512-BF16 with VNNI, or AMX): up to twice as fast, an error of 1 to 2%

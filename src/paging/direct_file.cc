@@ -17,7 +17,16 @@ constexpr size_t kPieceBytes = size_t{8} << 20;
 }  // namespace
 
 std::string gb_text(uint64_t bytes) {
-  return std::to_string(bytes / 100'000'000 / 10) + "." + std::to_string(bytes / 100'000'000 % 10) + " GB";
+  uint64_t unit = 1'000'000'000;
+  const char* name = " GB";
+  for (const char* smaller : {" MB", " kB"}) {
+    if (bytes >= unit) break;
+    unit /= 1000;
+    name = smaller;
+  }
+  if (bytes < unit) return std::to_string(bytes) + " bytes";
+  uint64_t tenths = bytes / (unit / 10);
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + name;
 }
 
 Expected<uint64_t> disk_left_bytes(const std::string& folder) {

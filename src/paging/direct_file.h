@@ -53,7 +53,7 @@ class DirectFile {
   bool direct_ = true;
 };
 
-// "123.4 GB", and the bytes that `folder`'s disk has left.
+// "123.4 GB", or in the unit below that shows it ("12.3 MB", "512 bytes"); and the bytes that `folder`'s disk has left.
 std::string gb_text(uint64_t bytes);
 Expected<uint64_t> disk_left_bytes(const std::string& folder);
 

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "core/output_files.h"
 #include "plan/memory_plan.h"
 #include "plan/model_shapes.h"
 #include "weights/lora.h"
@@ -98,8 +99,7 @@ Expected<std::vector<std::string>> lora_notes(const EngineOptions& options) {
 Expected<std::string> paging_file(const EngineOptions& options, const PartPaths& paths, const Backend& backend,
                                   Budget& budget) {
   std::error_code ignored;
-  if (!fs::is_directory(options.paging_dir, ignored))
-    return not_found("--paging_dir " + options.paging_dir + ": no such folder");
+  LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", options.paging_dir}));
   LA_ASSIGN_OR_RETURN(std::string key, fingerprint(options, paths, backend.packing()));
   LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
   std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";

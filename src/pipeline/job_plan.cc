@@ -67,6 +67,26 @@ Expected<double> plan_voices(const Job& job, PlanRequest& request) {
 
 }  // namespace
 
+Status plan_job_beside_portrait(const Job& job, WorkingSize size, PlanRequest& request) {
+  LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job, size));
+  request.clip_frames = clip_frames(job.infer_frames);
+  int64_t frames = std::max<int64_t>(job.num_clip, 1) * request.clip_frames;
+  if (job.audio.empty()) {
+    request.voice_samples = frames * kModelRateHz / kFps;
+  } else {
+    LA_ASSIGN_OR_RETURN(double seconds, plan_voices(job, request));
+    int64_t whole = static_cast<int64_t>(std::ceil(seconds * double(kFps)));
+    frames = job.num_clip > 0 ? std::min(frames, whole) : whole;
+  }
+  request.blocks = std::max<int64_t>(1, ceil_div(frames, kBlockFrames));
+  request.steps = job.sample_steps;
+  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
+  request.solver_tensors = solver_history_tensors(solver);
+  request.online_decode = job.online_decode;
+  request.schedule = job.schedule;
+  return {};
+}
+
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job) {
   LA_RETURN_IF_ERROR(check_job(job));
   LA_RETURN_IF_ERROR(check_options(options));
@@ -79,17 +99,7 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   request.portrait_bytes = portrait.bytes;
   request.height = portrait.size.height;
   request.width = portrait.size.width;
-  LA_ASSIGN_OR_RETURN(request.pose, pose_shape(job, portrait.size));
-  LA_ASSIGN_OR_RETURN(double seconds, plan_voices(job, request));
-  request.clip_frames = clip_frames(job.infer_frames);
-  int64_t frames = static_cast<int64_t>(std::ceil(seconds * double(kFps)));
-  if (job.num_clip > 0) frames = std::min(frames, job.num_clip * request.clip_frames);
-  request.blocks = std::max<int64_t>(1, ceil_div(frames, kBlockFrames));
-  request.steps = job.sample_steps;
-  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
-  request.solver_tensors = solver_history_tensors(solver);
-  request.online_decode = job.online_decode;
-  request.schedule = job.schedule;
+  LA_RETURN_IF_ERROR(plan_job_beside_portrait(job, portrait.size, request));
   return request;
 }
 
@@ -108,8 +118,8 @@ Status check_load(const EngineOptions& options, const ModelShapes& shapes) {
       cure = "raise the budget, or take --weights_dtype " + smallest.weights_dtype +
              (options.int8_products ? " --int8_products=false" : "");
   }
-  return out_of_memory("memory budget " + mib_text(options.memory_budget_bytes) + ": loading this checkpoint takes " +
-                       mib_text(plan.load_peak_bytes) + "; " + cure);
+  return out_of_memory("memory budget " + budget_text(options.memory_budget_bytes) +
+                       ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + cure);
 }
 
 Status check_fits(const PlanRequest& request, size_t budget_bytes) {
@@ -123,7 +133,7 @@ Status check_fits(const PlanRequest& request, size_t budget_bytes) {
   for (const Cure& cure : cures)
     fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
   if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
-  return out_of_memory("memory budget " + mib_text(budget_bytes) + ": this job takes " + mib_text(plan.peak_bytes) +
+  return out_of_memory("memory budget " + budget_text(budget_bytes) + ": this job takes " + mib_text(plan.peak_bytes) +
                        " (stage " + highest.name + "); what fits: " + fits);
 }
 

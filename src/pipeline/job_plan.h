@@ -9,6 +9,10 @@ namespace liveavatar {
 // Opens picture, sound and the checkpoint's headers. The sound's length is what its file says.
 Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job);
 
+// The rest of a job: a video of `size` with these voices, masks, pose and sampling. Without a voice it is num_clip
+// clips long, or one.
+Status plan_job_beside_portrait(const Job& job, WorkingSize size, PlanRequest& request);
+
 // kInvalidArgument for options that contradict each other.
 Status check_options(const EngineOptions& options);
 

@@ -72,6 +72,11 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
     return invalid_argument("--mask gives " + std::to_string(folders.size()) + " and --audio " +
                             std::to_string(voices) + "; there must be one mask for each voice, in the same order");
   }
+  if (folders.size() == 1) {
+    return invalid_argument(
+        "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
+        "--audio left.wav+right.wav and a mask for each");
+  }
   std::vector<MaskPictures> all;
   for (const std::string& mask : folders) {
     LA_ASSIGN_OR_RETURN(MaskPictures pictures, pictures_of(mask));

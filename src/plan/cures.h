@@ -18,6 +18,7 @@ struct Cure {
 // where the job fits.
 Expected<std::vector<Cure>> find_cures(const PlanRequest& request, size_t budget_bytes);
 
-std::string mib_text(size_t bytes);  // "1234MiB", rounded up; what --memory_budget takes
+std::string mib_text(size_t bytes);     // "1234MiB", rounded up; what --memory_budget takes
+std::string budget_text(size_t bytes);  // "1234MiB", rounded down; below 1 MiB "512 bytes"
 
 }  // namespace liveavatar

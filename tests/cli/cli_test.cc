@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "../read_mono.h"
 #include "fixture.h"
-#include "media/audio.h"
 #include "media/contact_sheet.h"
 
 namespace liveavatar {
@@ -95,6 +95,12 @@ TEST_F(CliTest, SoundsThatAreNone) {
   expect_refusal(generate("", kPortrait, write("empty.wav", "")), 1, "empty");
   expect_refusal(generate("", kPortrait, write("text.wav", "hello, I am a text file\n")), 1, "text.wav");
   expect_refusal(generate("", kPortrait, kPortrait), 1, "portrait.png");
+  // One sample of a float WAV that is none.
+  for (const char* bad : {"\x00\x00\xc0\x7f", "\x00\x00\x80\x7f", "\x99\x76\x96\x7e"}) {  // NaN, infinity, 1e38
+    std::string wave("RIFF\x30\0\0\0WAVEfmt \x10\0\0\0\3\0\1\0\x80\x3e\0\0\0\xfa\0\0\4\0\x20\0data\x0c\0\0\0", 44);
+    wave += std::string(4, '\0') + std::string(bad, 4) + std::string(4, '\0');
+    expect_refusal(generate("", kPortrait, write("f.wav", wave)), 1, "f.wav: ");
+  }
 }
 
 TEST_F(CliTest, ATinyPictureAndSilenceAreFine) {
@@ -175,7 +181,8 @@ TEST_F(CliTest, ATensorOfNanIsNamed) {
 
 TEST_F(CliTest, OutputsThatCannotBeWritten) {
   expect_refusal(generate("--save_file /nowhere/out.mp4"), 1, "/nowhere/out.mp4");
-  expect_refusal(generate("--save_file " + path("out.avi")), 2, "must end in .mp4");
+  expect_refusal(generate("--save_file " + path("out.avi")), 2,
+                 "liveavatar: --save_file " + path("out.avi") + ": the name must end in .mp4");
 }
 
 TEST_F(CliTest, AFullDiskIsSaidAndWhatWasMadeStays) {
@@ -415,6 +422,8 @@ TEST_F(CliTest, SeveralSpeakersAndAPose) {
   Outcome missing = generate("", two + "image.png", voices);
   EXPECT_EQ(missing.code, 2);
   EXPECT_NE(missing.text.find("--mask is missing"), std::string::npos) << missing.text;
+  fs::remove(path("out.mp4"));
+  expect_refusal(generate("--mask " + kPortrait), 2, "leave --mask out");
   EXPECT_EQ(std::count(missing.text.begin(), missing.text.end(), '\n'), 1) << missing.text;
 }
 

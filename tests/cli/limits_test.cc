@@ -54,6 +54,45 @@ TEST_F(LimitsTest, NoThreadsAreOneLine) {
   EXPECT_EQ(one.code, 1) << one.text;
 }
 
+// libx264 takes more than 64 KiB of its caller's stack at this size.
+TEST_F(LimitsTest, ASmallStackIsEnough) {
+  for (const char* kib : {"64", "32"}) {
+    Outcome o = limited(std::string("ulimit -s ") + kib, job("--size '128*128' --threads 2"));
+    EXPECT_EQ(o.code, 0) << kib << " " << o.text;
+    EXPECT_TRUE(fs::exists(path("out.mp4"))) << kib;
+    fs::remove(path("out.mp4"));
+  }
+  expect_refusal(limited("ulimit -s 64", job("--size 1")), 2, "--size");
+}
+
+// A limit on file size stands for the full disk.
+TEST_F(LimitsTest, AFullDiskLeavesNothingHalfMade) {
+  const std::string full = "ulimit -f 1";
+  expect_refusal(limited(full, "sheet " + kPortrait + " " + path("sheet.png")), 1, path("sheet.png") + ": cannot be");
+  expect_refusal(limited(full, "convert --quiet --ckpt_dir " + kMini + " --out " + path("a.packed")), 1, "a.packed");
+  Outcome loud = limited(full, "convert --ckpt_dir " + kMini + " --out " + path("a.packed"));
+  EXPECT_EQ(loud.code, 1);
+  EXPECT_FALSE(loud.text.starts_with("\n") || loud.text.find("\n\n") != std::string::npos) << loud.text;
+  EXPECT_TRUE(fs::is_empty(dir_));
+}
+
+TEST_F(LimitsTest, ThreadsThatWouldOnlyWaitAreNotTaken) {
+  Clock::time_point start = Clock::now();
+  std::string loud = job("--threads 1024");
+  loud.replace(loud.find("--quiet "), 8, "");
+  Outcome o = run(loud);
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_NE(o.text.find("note: --threads 1024: "), std::string::npos) << o.text;
+  EXPECT_LT(std::chrono::duration<double>(Clock::now() - start).count(), 30);
+}
+
+TEST_F(LimitsTest, BudgetsThatMakeNoSense) {
+  expect_refusal(run(job("--memory_budget 1")), 1, "memory budget 1 byte: this job takes");
+  expect_refusal(run(job("--memory_budget 0")), 2, "--memory_budget: 0: nothing runs in that");
+  expect_refusal(run(job("--memory_budget -8GiB")), 2, "--memory_budget: -8GiB: give a number of bytes");
+  expect_refusal(run(job("--memory_budget 9999999TiB")), 2, "no machine has that much");
+}
+
 TEST_F(LimitsTest, NamesMayBeAnyBytes) {
   std::string ckpt = copy_checkpoint("caf\xe8"), pages = path("pag\xe8s"), report = path("r\xe8.json");
   fs::create_directory(pages);
@@ -214,6 +253,7 @@ TEST_F(LimitsTest, CtrlCSaysAtOnceWhatHappensAndTheSecondEndsIt) {
   Clock::time_point again = Clock::now();
   job.interrupt();
   EXPECT_EQ(job.wait(), 130);
+  EXPECT_EQ(text().find("\n\n"), std::string::npos) << text();  // no line was open
   EXPECT_LT(std::chrono::duration<double>(Clock::now() - again).count(), 0.5);
   EXPECT_FALSE(fs::exists(video));  // no frame was made: nothing that does not play is left
 }

@@ -131,11 +131,12 @@ TEST_F(OriginalScripts, EveryOtherOptionIsKnown) {
 TEST_F(OriginalScripts, ValuesOfAnotherTypeAreRefused) {
   for (const char* flag :
        {"--ulysses_size", "--num_gpus_dit", "--frame_num", "--dataset_sample_idx", "--server_port"}) {
-    for (const char* value : {" two", " 1.5", " 4x"}) {
+    for (const char* value : {" two", " 1.5", " 4x", " +-5", " ++5"}) {
       expect_refusal(script("generate --quiet " + std::string(flag) + value), 2, flag);
     }
   }
-  expect_refusal(script("generate --quiet --sample_guide_scale much"), 2, "--sample_guide_scale");
+  for (const char* value : {"much", "+-0.5"})
+    expect_refusal(script("generate --quiet --sample_guide_scale " + std::string(value)), 2, "--sample_guide_scale");
   expect_refusal(script("generate --quiet --task t2v-A14B" + kInputs), 2, "s2v-14B only");
 }
 
@@ -173,6 +174,17 @@ TEST_F(OriginalScripts, SampleListsRunOneAfterAnother) {
         "one:\n  prompt: \"hi\"\n  image: examples/smith.png\n  audio: examples/smith.wav\n  num_clip: 1\n");
   EXPECT_EQ(script(common + "--sample_list jobs.yaml --save_dir videos").code, 0);
   EXPECT_TRUE(first == bytes("videos/sample_0001_one.mp4"));
+  // What one sample would write is another's portrait.
+  write("videos/sample_0002_b.mp4", "kept");
+  write("clash.json", R"({"a": {"prompt": "hi", "image": "videos/sample_0002_b.mp4", "audio": "examples/smith.wav"},
+                          "b": )" +
+                          good + "}");
+  Outcome clash = script(common + "--sample_list clash.json --save_dir videos");
+  EXPECT_EQ(clash.code, 1);
+  EXPECT_NE(clash.text.find("sample \"b\": --save_dir videos/sample_0002_b.mp4: is the same file as --image"),
+            std::string::npos)
+      << clash.text;
+  EXPECT_EQ(bytes("videos/sample_0002_b.mp4"), "kept");
 }
 
 TEST_F(OriginalScripts, SampleListsThatAreNone) {

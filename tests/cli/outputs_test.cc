@@ -91,6 +91,10 @@ TEST_F(OutputsTest, NoOutputIsAFileOfTheCheckpoint) {
   expect_untouched("bench --quiet --ckpt_dir " + ckpt + " --image " + image + " --audio " + kVoice + " --json " + image,
                    image);
   expect_untouched("sheet " + image + " " + image, image);
+  for (const char* name : {"notes.txt", "notes", "old.mp4"}) {
+    expect_refusal(run("sheet " + image + " " + write(name, "kept")), 2, "must end in .png");
+    EXPECT_EQ(bytes(path(name)), "kept");
+  }
   // Results of earlier runs may lie there.
   for (int i = 0; i < 2; ++i) {
     const std::string outputs = "--save_file " + ckpt + "/out.mp4 --report " + ckpt + "/r.json";
@@ -123,7 +127,8 @@ TEST_F(OutputsTest, OutputsAreCheckedBeforeAWeightIsRead) {
   expect_refusal(run(command + save + " --report /nowhere/r.json"), 1, "the folder /nowhere is not there");
   expect_refusal(run(command + save + " --report " + path("folder.mp4")), 1, "is a folder");
   expect_refusal(run(command + save + " --paging_dir /nowhere"), 1, "--paging_dir /nowhere: no such folder");
-  expect_refusal(run(command + save + " --paging_dir " + kPortrait), 1, "no such folder");
+  expect_refusal(run(command + save + " --paging_dir " + kPortrait), 2,
+                 "--paging_dir " + kPortrait + ": is a file; give a folder");
   const std::string bench = "bench --quiet --image " + kPortrait + " --audio " + kVoice + " --ckpt_dir " + ckpt;
   expect_refusal(run(bench + " --json /nowhere/b.json"), 1, "the folder /nowhere is not there");
   expect_refusal(run("bench --synthetic --shape mini --json " + path("folder.mp4")), 1, "is a folder");
@@ -132,7 +137,8 @@ TEST_F(OutputsTest, OutputsAreCheckedBeforeAWeightIsRead) {
   expect_refusal(run("convert --quiet --ckpt_dir " + ckpt + " --out /nowhere/x"), 1,
                  "the folder /nowhere is not there");
   expect_refusal(run("sheet " + kPortrait + " /nowhere/x.png"), 1, "the folder /nowhere is not there");
-  expect_refusal(run("sheet " + kPortrait + " " + path("folder.mp4")), 1, "is a folder");
+  fs::create_directory(path("folder.png"));
+  expect_refusal(run("sheet " + kPortrait + " " + path("folder.png")), 1, "is a folder");
   // What only a person without all rights meets.
   write("read_only.json", "kept");
   fs::create_directory(path("shut"));

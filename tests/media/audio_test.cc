@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "../read_mono.h"
 #include "fixture.h"
 
 namespace liveavatar {
@@ -34,11 +35,18 @@ TEST_F(AudioTest, Reads24BitSamplesExactly) {
   EXPECT_EQ(*mono, (std::vector<float>{-1.0f, 0.5f, 1.0f / 8388608.0f}));
 }
 
-TEST_F(AudioTest, NotANumberBecomesZero) {
-  float inf = std::numeric_limits<float>::infinity();
-  auto mono = read_mono(write("a.wav", float_wave({0.25f, std::nanf(""), inf, -inf, -0.5f})), 16000);
-  ASSERT_TRUE(mono.ok()) << mono.status().message();
-  EXPECT_EQ(*mono, (std::vector<float>{0.25f, 0, 0, 0, -0.5f}));
+TEST_F(AudioTest, StoredSamplesThatAreNoSoundAreRefused) {
+  const float inf = std::numeric_limits<float>::infinity();
+  for (float bad : {std::nanf(""), inf, -inf, 1e38f, -1e38f, 101.0f}) {
+    const std::string file = write("a.wav", float_wave({0.25f, bad, -0.5f}));
+    auto mono = read_mono(file, 16000);
+    ASSERT_FALSE(mono.ok()) << bad;
+    EXPECT_TRUE(mono.status().message().starts_with(file + ": ")) << mono.status().message();
+    EXPECT_TRUE(mono.status().message().ends_with("; export the sound again, as 16-bit WAV"));
+  }
+  auto loud = read_mono(write("a.wav", float_wave({0.25f, 99.0f, -2.0f})), 16000);
+  ASSERT_TRUE(loud.ok()) << loud.status().message();
+  EXPECT_EQ(*loud, (std::vector<float>{0.25f, 99.0f, -2.0f}));
 }
 
 TEST_F(AudioTest, AveragesChannels) {

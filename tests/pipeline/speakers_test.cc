@@ -147,6 +147,8 @@ TEST_F(SpeakersTest, WhatIsMissingIsSaid) {
   job.audio = kLeft;
   job.masks = {path("one"), path("two")};
   expect_line(refusal(job), "--mask gives 2 and --audio 1");
+  job.masks = {path("one")};
+  expect_line(refusal(job), "leave --mask out");
 }
 
 TEST_F(SpeakersTest, OneFolderMayHoldThemAll) {

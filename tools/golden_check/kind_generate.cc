@@ -112,9 +112,7 @@ void check_actor_masks(const Golden& golden, const Job& job, const std::string& 
   golden.exact(name + " of blocks", first == seen.tensors["actor_masks"]);
 }
 
-void check_call(const Golden& golden, const nlohmann::json& call) {
-  const auto& args = call.at("args");
-  const auto& out = call.at("out");
+EngineOptions options_of(const Golden& golden, const nlohmann::json& args) {
   EngineOptions options;
   options.checkpoint_dir = golden.path(args.at("ckpt_dir"));
   options.lora_path = golden.path(args.at("lora"));
@@ -125,8 +123,10 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   options.kv_dtype = golden.kv_dtype;
   options.int8_products = golden.int8_products;
   options.threads = golden.backend->threads();
-  auto models = Models::load(options);
-  if (!golden.ok("load", models.status())) return;
+  return options;
+}
+
+Job job_of(const Golden& golden, const nlohmann::json& args) {
   Job job;
   job.image = golden.path(args.at("image"));
   job.audio = golden.voices(args.at("audio"));
@@ -142,6 +142,15 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   job.sample_steps = args.at("sample_steps");
   job.sample_solver = args.value("sample_solver", job.sample_solver);
   job.sample_shift = args.value("sample_shift", job.sample_shift);
+  return job;
+}
+
+void check_call(const Golden& golden, const nlohmann::json& call) {
+  const auto& args = call.at("args");
+  const auto& out = call.at("out");
+  auto models = Models::load(options_of(golden, args));
+  if (!golden.ok("load", models.status())) return;
+  const Job job = job_of(golden, args);
   Seen seen;
   std::vector<float> noise;
   RunHooks hooks = hooks_for(golden, call, seen, noise);

@@ -1,0 +1,22 @@
+// The flags that say what to make: of `generate`, and of `plan`, which takes the same lines.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "liveavatar/liveavatar.h"
+
+namespace liveavatar::cli {
+
+struct JobFlags {
+  Job job;
+  std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
+  bool online_decode = false, no_online_decode = false;
+};
+
+void add_job_flags(CLI::App& app, JobFlags& flags);
+
+// What the flags that are not the job's own come to in it.
+void settle_job(JobFlags& flags);
+
+}  // namespace liveavatar::cli

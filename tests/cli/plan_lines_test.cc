@@ -1,0 +1,62 @@
+// Every line of `generate` can be planned: the word is replaced by `plan`, and the plan is what the run takes.
+#include <nlohmann/json.hpp>
+
+#include "fixture.h"
+
+namespace liveavatar {
+namespace {
+
+class PlanLines : public CliTest {
+ protected:
+  // Predicted by `plan`, and by the run itself.
+  void expect_same(const std::string& line) const {
+    Outcome planned = run("plan --json " + line);
+    ASSERT_TRUE(planned.text.starts_with("{")) << line << "\n" << planned.text;
+    fs::remove(path("report.json"));
+    Outcome made = run("generate --quiet --save_file '" + path("out.mp4") + "' --report '" + path("report.json") +
+                       "' " + line);
+    ASSERT_EQ(made.code, 0) << line << "\n" << made.text;
+    auto plan = nlohmann::json::parse(planned.text), report = nlohmann::json::parse(std::ifstream(path("report.json")));
+    EXPECT_EQ(plan["peak_bytes"], report["predicted_peak_bytes"]) << line;
+    for (const auto& [tenant, bytes] : report["tenants"].items())
+      EXPECT_EQ(plan["tenants"][tenant]["peak_bytes"], bytes["predicted_bytes"]) << line << " " << tenant;
+  }
+};
+
+TEST_F(PlanLines, AreWhatGenerateTakes) {
+  const std::string goldens = kSource + "/tests/goldens/", two = goldens + "generate_two/";
+  const std::string one = "--ckpt_dir " + kMini + " --prompt hi --image " + kPortrait + " --audio " + kVoice +
+                          " --size '64*64' --infer_frames 12 ";
+  expect_same(one + "--num_clip 1");
+  expect_same(one + "--num_clip 2 --sample_solver unipc --base_seed 7 --sample_shift 2 --fit original --fp8");
+  expect_same(one + "--num_clip 2 --pose_video " + goldens + "pose/pose30.mp4 --pose_frames original");
+  expect_same(one + "--num_clip 2 --paging_dir " + path("") + " --memory_budget 70MiB");
+  expect_same(one + "--num_clip 2 --no_online_decode --task s2v-14B --enable_compile --t5_cpu");
+  expect_same("--prompt hi --num_clip 1 --image " + two + "image.png --audio " + two + "left.wav+" + two +
+              "right.wav --mask " + two + "image --speakers original");
+}
+
+TEST_F(PlanLines, SayWhatIsWrongAsGenerateDoes) {
+  const std::string job = "plan --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice;
+  expect_refusal(run(job + " --mask " + kPortrait), 2, "leave --mask out");
+  expect_refusal(run(job + " --sample_solver ddim"), 2, "--sample_solver");
+  expect_refusal(run("plan --shape 14b --mask " + kPortrait), 2, "give --audio left.wav+right.wav too");
+  expect_refusal(run("plan --sample_list list.json"), 2, "one video is planned at a time");
+  expect_refusal(run("plan --enable_tts"), 2, "--enable_tts");
+}
+
+TEST_F(PlanLines, SupposedJobsTakeSolversPosesAndVoices) {
+  auto peak = [](const std::string& more) {
+    Outcome o = run("plan --json --shape 14b --size '384*256' " + more);
+    return o.text.starts_with("{") ? nlohmann::json::parse(o.text)["peak_bytes"].get<size_t>() : 0;
+  };
+  const size_t plain = peak("");
+  EXPECT_GT(plain, 0u);
+  EXPECT_GT(peak("--sample_solver dpm++"), plain);
+  EXPECT_GT(peak("--pose_video " + kSource + "/tests/goldens/pose/pose30.mp4"), plain);
+  const std::string two = kSource + "/tests/goldens/generate_two/";
+  EXPECT_GT(peak("--audio " + two + "left.wav+" + two + "right.wav --mask " + two + "image"), plain);
+}
+
+}  // namespace
+}  // namespace liveavatar
