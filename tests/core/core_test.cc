@@ -132,6 +132,22 @@ TEST(Json, AnyBytesAreWritten) {
   EXPECT_TRUE(nlohmann::json::accept(text)) << text;
 }
 
+TEST(Json, WhatIsNoJsonIsNamedWithItsPlace) {
+  EXPECT_EQ((*parse_json(R"({"a": 1})", "x"))["a"], 1);
+  EXPECT_EQ((*parse_json<nlohmann::ordered_json>("[1, 2]", "x"))[1], 2);
+  auto error = [](const std::string& text, JsonKeys keys = JsonKeys::kAny) {
+    return parse_json(text, "x.json", keys).status().message();
+  };
+  EXPECT_EQ(error("{\n\"a\": ?}"), "x.json: not JSON at line 2, byte 7; download or copy the file again");
+  EXPECT_EQ(error(""), "x.json: not JSON at line 1, byte 0; download or copy the file again");
+  EXPECT_EQ(error(R"({"a": 1, "a": 2})"), "");
+  EXPECT_NE(error(R"([{"a": 1, "a": 2}])", JsonKeys::kOnce).find("x.json: names a twice"), std::string::npos);
+  EXPECT_EQ(error(R"([{"a": 1}, {"a": 2}])", JsonKeys::kOnce), "");
+  EXPECT_NE(error("[1e999]").find("not JSON at line 1"), std::string::npos);  // beyond what a number holds
+  const std::string deep(100'000, '[');
+  EXPECT_NE(error(deep + std::string(deep.size(), ']')).find("nested deeper than 64"), std::string::npos);
+}
+
 TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
   const std::string dir = ::testing::TempDir() + "pending" + std::to_string(getpid()), path = dir + "/x";
   std::filesystem::create_directory(dir);

@@ -16,6 +16,10 @@ namespace {
 
 constexpr int kDefaultExtraIds = 300;  // umt5: <extra_id_0> has the highest id
 
+Status no_model(const std::string& path) {
+  return corrupt(path + ": holds no SentencePiece model, or a damaged one; download or copy the file again");
+}
+
 struct AddedToken {
   std::string text;
   int32_t id = 0;
@@ -34,13 +38,12 @@ class SentencePieceTokenizer : public Tokenizer {
     LA_RETURN_IF_ERROR(explain_wrong_file(*file));
     LA_ASSIGN_OR_RETURN(std::string bytes, read_spiece_model(model));
     try {
-      if (auto status = pieces_.LoadFromSerializedProto(bytes); !status.ok())
-        return corrupt(model + ": its spiece_model is not a SentencePiece model: " + status.ToString());
+      if (!pieces_.LoadFromSerializedProto(bytes).ok()) return no_model(model);
       if (folder) return read_json(path + "/tokenizer.json");
       add_defaults();
       return {};
-    } catch (const std::exception& e) {
-      return corrupt(path + ": the tokenizer cannot be read: " + e.what());
+    } catch (const std::exception&) {  // the library's, of a model that contradicts itself
+      return no_model(model);
     }
   }
 
