@@ -39,9 +39,14 @@ class SentencePieceTokenizer : public Tokenizer {
     LA_ASSIGN_OR_RETURN(std::string bytes, read_spiece_model(model));
     try {
       if (!pieces_.LoadFromSerializedProto(bytes).ok()) return no_model(model);
-      if (folder) return read_json(path + "/tokenizer.json");
-      add_defaults();
-      return {};
+      Status status;
+      if (folder) {
+        status = read_json(path + "/tokenizer.json");
+      } else {
+        add_defaults();
+      }
+      sort_added();
+      return status;
     } catch (const std::exception&) {  // the library's, of a model that contradicts itself
       return no_model(model);
     }
@@ -102,7 +107,11 @@ class SentencePieceTokenizer : public Tokenizer {
   void add(const std::string& text, int32_t id) {
     if (text.empty()) return;
     added_.push_back({text, id});
-    std::sort(added_.begin(), added_.end(), [](const auto& a, const auto& b) { return a.text.size() > b.text.size(); });
+  }
+  // Once all are there: a tokenizer.json may name very many.
+  void sort_added() {
+    std::stable_sort(added_.begin(), added_.end(),
+                     [](const auto& a, const auto& b) { return a.text.size() > b.text.size(); });
   }
   void add_defaults() {
     for (int id : {pieces_.pad_id(), pieces_.eos_id(), pieces_.bos_id(), pieces_.unk_id()}) {
