@@ -53,8 +53,11 @@ Expected<Json> parse(const std::string& path) {
   try {
     if (ending == ".json") return Json::parse(text.str());
     if (ending == ".yaml" || ending == ".yml") return from_yaml(YAML::Load(text.str()));
-  } catch (const std::exception& e) {  // of either parser; its line says where
-    return wrong(path, e.what());
+  } catch (const Json::parse_error& e) {
+    return wrong(path, "is not JSON at byte " + std::to_string(e.byte) + "; correct it there");
+  } catch (const YAML::Exception& e) {
+    return wrong(path, "is not YAML at line " + std::to_string(e.mark.line + 1) + ", column " +
+                           std::to_string(e.mark.column + 1) + "; correct it there");
   }
   return wrong(path, "the name must end in .json, .yaml or .yml");
 }

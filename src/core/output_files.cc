@@ -111,7 +111,9 @@ Expected<OutputClaim> OutputClaim::take(const NamedPath& output) {
     if (there && !S_ISREG(info.st_mode)) return claim;  // opening a pipe would wait for its reader
     if (!there) claim.output_.path = follow_links(output.path);
     claim.made_ = !there;
-    claim.descriptor_ = ::open(claim.output_.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    // A pipe may have come between: it is not waited for, and looked at again.
+    claim.descriptor_ = ::open(claim.output_.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (claim.descriptor_ < 0 && errno == ENXIO) continue;
     if (claim.descriptor_ < 0) return write_failed(output, errno);
     if (try_lock(claim.descriptor_) == Lock::kBusy) {
       claim.made_ = false;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/folder.h"
 #include "core/output_files.h"
 
 namespace liveavatar {
@@ -21,9 +22,23 @@ namespace fs = std::filesystem;
 
 Status failed(const std::string& path) { return write_failed({"", path}, errno); }
 
-// No link of somebody else is followed: the name is known in advance.
+// No link of somebody else is followed and no pipe waited for: the name is known in advance. -1 with errno; EEXIST:
+// what lies there is no file.
 int open_partial(const std::string& path, int flags) {
-  return ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC | flags, 0666);
+  int descriptor = ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0666);
+  if (descriptor < 0) {
+    if (errno == ENXIO || errno == ELOOP) errno = EEXIST;
+    return -1;
+  }
+  struct stat info {};
+  if (::fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode)) return descriptor;
+  ::close(descriptor);
+  errno = EEXIST;
+  return -1;
+}
+
+Status no_file(const std::string& partial) {
+  return io_error(partial + ": is in the way and is no regular file; remove it, or choose another place");
 }
 
 }  // namespace
@@ -38,7 +53,7 @@ Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy) {
   file.partial_ = file.path_ + kEnding;
   while (true) {
     file.descriptor_ = open_partial(file.partial_, O_CREAT);
-    if (file.descriptor_ < 0) return failed(path);
+    if (file.descriptor_ < 0) return errno == EEXIST ? no_file(file.partial_) : failed(path);
     Lock lock = try_lock(file.descriptor_);
     if (lock == Lock::kNone) return file.with_own_name();
     // Between opening and locking the other job may have finished: then the lock is on a file with another name.
@@ -81,9 +96,9 @@ void PendingFile::swap(PendingFile& other) {
 
 int remove_abandoned(const std::string& folder) {
   std::vector<std::string> partials;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
-    if (entry->path().string().ends_with(PendingFile::kEnding)) partials.push_back(entry->path().string());
+  for (const fs::path& entry : folder_entries(folder)) {
+    if (entry.string().ends_with(PendingFile::kEnding)) partials.push_back(entry.string());
+  }
   int removed = 0;
   for (const std::string& path : partials) {
     int descriptor = open_partial(path, 0);

@@ -38,17 +38,20 @@ Expected<uint64_t> disk_left_bytes(const std::string& folder) {
 Expected<std::unique_ptr<DirectFile>> DirectFile::open(const std::string& path, Pread pread) {
   std::unique_ptr<DirectFile> file(new DirectFile(path));
   file->pread_ = pread ? pread : ::pread;
-  file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT);
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // a pipe is refused, not waited for
+  file->descriptor_ = ::open(path.c_str(), kFlags | O_DIRECT);
   if (file->descriptor_ < 0 && errno == EINVAL) {
     file->direct_ = false;
-    file->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    file->descriptor_ = ::open(path.c_str(), kFlags);
   }
   if (file->descriptor_ < 0) {
     std::string message = path + ": " + std::strerror(errno);
     return errno == ENOENT ? not_found(message) : io_error(message);
   }
   struct stat info {};
-  if (fstat(file->descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) return corrupt(path + ": not a regular file");
+  if (fstat(file->descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) {
+    return corrupt(path + ": not a regular file; give the name of a file on a disk");
+  }
   file->bytes_ = static_cast<uint64_t>(info.st_size);
   return file;
 }

@@ -96,6 +96,12 @@ Expected<std::vector<std::string>> lora_notes(const EngineOptions& options) {
   return notes;
 }
 
+Expected<size_t> merge_bytes(const PartPaths& paths, const EngineOptions& options) {
+  if (!options.packed_dit.empty() || all_loras(options).empty()) return size_t{0};
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr source, open_dit_tensors(paths, options));
+  return source->scratch_bytes();
+}
+
 Expected<std::string> paging_file(const EngineOptions& options, const PartPaths& paths, const Backend& backend,
                                   Budget& budget) {
   std::error_code ignored;

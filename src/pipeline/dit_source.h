@@ -24,6 +24,9 @@ Expected<TensorSourcePtr> open_dit_tensors(const PartPaths& paths, const EngineO
 // What merging the options' adapters does, a line each; reads headers only. Errors are those of the merge.
 Expected<std::vector<std::string>> lora_notes(const EngineOptions& options);
 
+// What the source of open_dit_tensors takes while it is read; nothing is read but headers. 0: no adapter is merged.
+Expected<size_t> merge_bytes(const PartPaths& paths, const EngineOptions& options);
+
 // The packed file of these weights, LoRAs, types and backend in the paging folder; made if it is not there yet.
 Expected<std::string> paging_file(const EngineOptions& options, const PartPaths& paths, const Backend& backend,
                                   Budget& budget);

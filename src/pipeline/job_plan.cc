@@ -93,6 +93,7 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(options)));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, options.packed_dit));
   PlanRequest request = request_of(options, shapes);
+  LA_ASSIGN_OR_RETURN(request.merge_bytes, merge_bytes(paths, options));
   LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(job.image, job.size, job.fit));
   request.picture_height = portrait.picture.height;
   request.picture_width = portrait.picture.width;
@@ -103,9 +104,10 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   return request;
 }
 
-Status check_load(const EngineOptions& options, const ModelShapes& shapes) {
+Status check_load(const EngineOptions& options, const ModelShapes& shapes, size_t merge_bytes) {
   if (options.memory_budget_bytes == 0) return {};
   PlanRequest smallest = request_of(options, shapes);
+  smallest.merge_bytes = merge_bytes;
   smallest.height = smallest.width = 64;
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
   if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};

@@ -22,8 +22,8 @@ Status drop_idle_paging(EngineOptions& options, const Job& job);
 // What the options say, without a job.
 PlanRequest request_of(const EngineOptions& options, const ModelShapes& shapes);
 
-// kOutOfMemory if loading alone goes beyond the budget: before a weight is read.
-Status check_load(const EngineOptions& options, const ModelShapes& shapes);
+// kOutOfMemory if loading alone goes beyond the budget: before a weight is read. merge_bytes: PlanRequest's.
+Status check_load(const EngineOptions& options, const ModelShapes& shapes, size_t merge_bytes);
 // kOutOfMemory if the job goes beyond the budget; the line says which stage, how much and the cheapest cure.
 Status check_fits(const PlanRequest& request, size_t budget_bytes);
 

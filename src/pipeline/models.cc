@@ -37,7 +37,8 @@ Expected<std::unique_ptr<Models>> Models::load(const EngineOptions& options) {
   LA_ASSIGN_OR_RETURN(models->types, parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype));
   LA_ASSIGN_OR_RETURN(models->paths, find_parts(part_request(options)));
   LA_ASSIGN_OR_RETURN(models->shapes, read_model_shapes(models->paths, options.packed_dit));
-  LA_RETURN_IF_ERROR(check_load(options, models->shapes));
+  LA_ASSIGN_OR_RETURN(size_t merge, merge_bytes(models->paths, options));
+  LA_RETURN_IF_ERROR(check_load(options, models->shapes, merge));
   size_t limit = options.memory_budget_bytes == 0 ? Budget::kUnlimited : options.memory_budget_bytes;
   models->budget = std::make_unique<Budget>(limit);
   LA_ASSIGN_OR_RETURN(models->program, Charge::take(*models->budget, Tenant::kRuntime, kProgramBytes));

@@ -62,13 +62,13 @@ class DryRun {
 
   Status load_dit() {
     if (!r_.packed) {
-      WeightLoader loader = loader_for(Tenant::kWeights);
+      WeightLoader loader = loader_for(Tenant::kWeights, r_.merge_bytes);
       LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
       return {};
     }
     const std::vector<PackedPage> packed = dit_packed_pages(r_.shapes.dit, *backend_, types_);
     if (r_.pack_first) {
-      WeightLoader loader = loader_for(Tenant::kWeights);
+      WeightLoader loader = loader_for(Tenant::kWeights, r_.merge_bytes);
       auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
       LA_RETURN_IF_ERROR(pack_dit_pages(r_.shapes.dit, packed, loader, budget_, nothing));
     }
@@ -173,7 +173,9 @@ class DryRun {
     return {};
   }
 
-  WeightLoader loader_for(Tenant tenant) { return WeightLoader(*backend_, budget_, tenant, types_); }
+  WeightLoader loader_for(Tenant tenant, size_t scratch_bytes = 0) {
+    return WeightLoader(*backend_, budget_, tenant, types_, scratch_bytes);
+  }
 
   const PlanRequest& r_;
   DitGeometry geometry_;

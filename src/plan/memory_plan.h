@@ -33,6 +33,7 @@ struct PlanRequest {
   std::string schedule = "auto";  // "sequential", "wavefront", "auto"
   bool packed = false;            // the video model comes from a packed file: its layers may stay on disk
   bool pack_first = false;        // that file is made before
+  size_t merge_bytes = 0;         // in which adapters are merged while the video model's tensors are read
   int64_t resident_layers = -1;   // of a packed one, in memory; -1: all
   bool disk_rings = false;        // keys and values of steps that are not running may be on disk
   int64_t resident_rings = -1;    // of steps times layers, in memory; -1: all, or open where disk_rings

@@ -18,7 +18,7 @@ Expected<std::shared_ptr<const File>> File::open(const std::string& path) {
   struct stat info {};
   if (fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
     ::close(descriptor);
-    return corrupt(path + ": not a regular file");
+    return corrupt(path + ": not a regular file; give the name of a file on a disk");
   }
   return std::shared_ptr<const File>(new File(descriptor, static_cast<uint64_t>(info.st_size), path));
 }

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <string>
 
+#include "core/json.h"
+
 namespace liveavatar {
 namespace {
 
-constexpr uint64_t kHeadBytes = 512, kMaxJsonBytes = 256u << 20;
+constexpr uint64_t kHeadBytes = 512, kMaxJsonBytes = 64u << 20;
 
 // The first bytes in lower case, without what may stand before a page.
 std::string head_of(const File& file) {
@@ -41,16 +43,11 @@ Expected<nlohmann::json> read_json_file(const std::string& path) {
   LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(path));
   LA_RETURN_IF_ERROR(explain_wrong_file(*file));
   if (file->bytes() > kMaxJsonBytes)
-    return corrupt(path + ": " + std::to_string(file->bytes()) + " bytes are too many for JSON; copy the file again");
+    return corrupt(path + ": " + std::to_string(file->bytes()) +
+                   " bytes are too many for JSON; download or copy the file again");
   std::string text(file->bytes(), '\0');
   LA_RETURN_IF_ERROR(file->read(0, text.data(), text.size()));
-  try {
-    return nlohmann::json::parse(text);
-  } catch (const nlohmann::json::exception& e) {
-    std::string why = e.what();
-    return corrupt(path + ": not a JSON object (" + why.substr(why.find(']') + 2) +
-                   "); download or copy the file again");
-  }
+  return parse_json(text, path);
 }
 
 }  // namespace liveavatar

@@ -1,13 +1,13 @@
 // GGUF: magic, version, counts, key-value pairs, a description of every tensor, then the data, aligned.
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <cstring>
 #include <string_view>
 #include <vector>
 
 #include "core/rounding.h"
 #include "weights/file_kind.h"
+#include "weights/file_names.h"
 #include "weights/gguf_blocks.h"
 #include "weights/gguf_reader.h"
 #include "weights/tensor_source.h"
@@ -217,15 +217,9 @@ class JoinedSource : public TensorSource {
 
 // What the name says where the header says nothing.
 GgufSplit split_of(const std::string& path, const GgufSplit& header) {
-  constexpr size_t kEnding = std::string_view("-00001-of-00002.gguf").size();
-  GgufSplit named;
-  bool matches =
-      header.count <= 1 && path.size() > kEnding &&
-      std::sscanf(path.c_str() + path.size() - kEnding, "-%5d-of-%5d.gguf", &named.number, &named.count) == 2 &&
-      named.number >= 1 && named.number <= named.count;
-  if (!matches) return header;
-  --named.number;
-  return named;
+  auto named = SplitName::parse(path);
+  if (header.count > 1 || !named) return header;
+  return {named->number - 1, named->count};
 }
 
 Expected<std::shared_ptr<GgufSource>> open_one(const std::string& path) {
@@ -236,26 +230,16 @@ Expected<std::shared_ptr<GgufSource>> open_one(const std::string& path) {
   return source;
 }
 
-// The path of another part: <stem>-00001-of-00002.gguf, counted from 1. Empty: the name is not such a one.
-std::string path_of_part(const std::string& path, const GgufSplit& split, int number) {
-  auto name_of = [&](int n) {
-    char text[32];
-    std::snprintf(text, sizeof(text), "-%05d-of-%05d.gguf", n + 1, split.count);
-    return std::string(text);
-  };
-  std::string own = name_of(split.number);
-  if (!path.ends_with(own)) return {};
-  return path.substr(0, path.size() - own.size()) + name_of(number);
-}
-
 Expected<TensorSourcePtr> open_parts(const std::string& path, const GgufSplit& split,
                                      const std::shared_ptr<GgufSource>& given) {
   auto joined = std::make_shared<JoinedSource>();
   std::string what = path + ": is part " + std::to_string(split.number + 1) + " of " + std::to_string(split.count) +
                      " of a split model";
+  auto named = SplitName::parse(path);
+  if (!named || named->number != split.number + 1 || named->count != split.count)
+    return not_found(what + "; give it its name <model>-0000n-of-0000m.gguf back, beside the others");
   for (int n = 0; n < split.count; ++n) {
-    std::string part = path_of_part(path, split, n);
-    if (part.empty()) return not_found(what + "; give it its name <model>-0000n-of-0000m.gguf back, beside the others");
+    const std::string part = named->path_of(n + 1);
     auto source = n == split.number ? Expected<std::shared_ptr<GgufSource>>(given) : open_one(part);
     if (!source.ok() && source.status().code() == ErrorCode::kNotFound)
       return not_found(what + "; " + part + " is missing: download all parts into one folder");

@@ -4,10 +4,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
 #include <vector>
+
+#include "core/folder.h"
+#include "weights/file_kind.h"
 
 namespace liveavatar {
 namespace {
@@ -79,11 +81,11 @@ fs::path newest_snapshot(const fs::path& repo) {
   fs::path newest;
   fs::file_time_type when{};
   std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(repo / "snapshots", ignored)) {
-    if (!entry.is_directory(ignored)) continue;
-    fs::file_time_type changed = entry.last_write_time(ignored);
+  for (const fs::path& entry : folder_entries(repo / "snapshots")) {
+    if (!fs::is_directory(entry, ignored)) continue;
+    fs::file_time_type changed = fs::last_write_time(entry, ignored);
     if (!newest.empty() && changed <= when) continue;
-    newest = entry.path();
+    newest = entry;
     when = changed;
   }
   return newest;
@@ -101,16 +103,14 @@ Expected<fs::path> snapshot_of(const fs::path& repo, const std::string& where, c
 std::string missing_file(const fs::path& snapshot) {
   std::error_code ignored;
   std::set<std::string> missing;
-  for (const auto& entry : fs::recursive_directory_iterator(snapshot, ignored)) {
-    fs::path path = entry.path();
-    std::string ending = path.extension().string();
-    if (entry.is_symlink(ignored) && !is_there(path) && ending != ".md")
+  for (const fs::path& path : entries_below(snapshot)) {
+    if (fs::is_symlink(path, ignored) && !is_there(path) && path.extension() != ".md")
       missing.insert(path.lexically_relative(snapshot));
     if (!path.string().ends_with(".index.json") || !is_there(path)) continue;
-    std::ifstream in(path);
-    nlohmann::json index = nlohmann::json::parse(in, nullptr, false);
-    if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) continue;
-    for (const auto& [tensor, file] : index["weight_map"].items()) {
+    auto index = read_json_file(path.string());
+    if (!index.ok() || !index->is_object() || !index->contains("weight_map") || !(*index)["weight_map"].is_object())
+      continue;
+    for (const auto& [tensor, file] : (*index)["weight_map"].items()) {
       if (file.is_string() && !is_there(path.parent_path() / file.get<std::string>()))
         missing.insert((path.parent_path() / file.get<std::string>()).lexically_relative(snapshot));
     }

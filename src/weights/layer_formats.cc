@@ -1,10 +1,13 @@
 #include "weights/layer_formats.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "core/json.h"
 #include "weights/block_formats.h"
 
 namespace liveavatar {
@@ -45,7 +48,7 @@ std::string layer_of(const std::string& name, std::string_view suffix) {
 
 class FormatReader {
  public:
-  explicit FormatReader(const TensorSource& file) : file_(file) {}
+  explicit FormatReader(const TensorSource& file);
   Expected<std::map<std::string, LayerFormat>> read();
 
  private:
@@ -65,7 +68,19 @@ class FormatReader {
 
   const TensorSource& file_;
   std::map<std::string, LayerFormat> formats_;
+  // So that no lookup goes through all tensors. Weights by their names from the end; the first weight of a type.
+  std::vector<std::pair<std::string, std::string>> weights_from_end_;
+  std::map<DType, std::string> first_of_type_;
 };
+
+FormatReader::FormatReader(const TensorSource& file) : file_(file) {
+  for (const auto& [name, info] : file.tensors()) {
+    if (!name.ends_with(kWeight)) continue;
+    first_of_type_.emplace(info.dtype, name);
+    weights_from_end_.emplace_back(std::string(name.rbegin(), name.rend()), name);
+  }
+  std::sort(weights_from_end_.begin(), weights_from_end_.end());
+}
 
 // A tensor that stands beside a weight must be known: a scale that is ignored makes noise of a video without a word.
 Status FormatReader::sort_tensor(const std::string& name) {
@@ -104,13 +119,10 @@ Status FormatReader::check_marker(const std::string& name) {
   DType marker = file_.tensors().at(name).dtype;
   if (marker != DType::kF8E4M3 && marker != DType::kF8E5M2) return {};
   DType other = marker == DType::kF8E4M3 ? DType::kF8E5M2 : DType::kF8E4M3;
-  for (const auto& [weight, info] : file_.tensors()) {
-    if (weight.ends_with(kWeight) && info.dtype == other) {
-      return wrong(name, std::string("says ") + dtype_name(marker) + ", but " + weight + " is " + dtype_name(other) +
-                             ": the file contradicts itself");
-    }
-  }
-  return {};
+  auto weight = first_of_type_.find(other);
+  if (weight == first_of_type_.end()) return {};
+  return wrong(name, std::string("says ") + dtype_name(marker) + ", but " + weight->second + " is " +
+                         dtype_name(other) + ": the file contradicts itself");
 }
 
 Status FormatReader::read_comfy_quant(const std::string& layer) {
@@ -120,28 +132,28 @@ Status FormatReader::read_comfy_quant(const std::string& layer) {
   if (dtype_bytes(info.dtype) != 1 || bytes > kMaxJsonBytes) return wrong(name, "is not a short text");
   std::string text(static_cast<size_t>(bytes), '\0');
   LA_RETURN_IF_ERROR(file_.read(name, text.data()));
-  json settings = json::parse(text, nullptr, false);
+  LA_ASSIGN_OR_RETURN(const json settings, parse_json(text, file_.where() + ": " + name));
   if (!settings.is_object()) return wrong(name, "is not a JSON object; download the file again");
   return apply_settings(layer + std::string(kWeight), settings);
 }
 
 // Layer names may lack the prefix that the tensors have.
 Expected<std::string> FormatReader::weight_named(const std::string& layer) const {
-  std::string weight = layer + std::string(kWeight), found;
+  const std::string weight = layer + std::string(kWeight);
   if (has(weight)) return weight;
-  for (const auto& [name, info] : file_.tensors()) {
-    if (!is_named(name, weight)) continue;
-    if (!found.empty()) return wrong(kMetadata, "names " + layer + ", which may be " + found + " or " + name);
-    found = name;
-  }
-  if (found.empty()) return wrong(kMetadata, "names the layer " + layer + ", which is not in the file");
-  return found;
+  const std::string from_end = std::string(weight.rbegin(), weight.rend()) + ".";
+  auto first = std::lower_bound(weights_from_end_.begin(), weights_from_end_.end(), std::pair(from_end, std::string()));
+  auto is_it = [&](auto at) { return at != weights_from_end_.end() && at->first.starts_with(from_end); };
+  if (!is_it(first)) return wrong(kMetadata, "names the layer " + layer + ", which is not in the file");
+  if (auto second = std::next(first); is_it(second))
+    return wrong(kMetadata, "names " + layer + ", which may be " + first->second + " or " + second->second);
+  return first->second;
 }
 
 Status FormatReader::read_metadata() {
   std::string text = file_.metadata(kMetadata);
   if (text.empty()) return {};
-  json settings = json::parse(text, nullptr, false);
+  LA_ASSIGN_OR_RETURN(const json settings, parse_json(text, file_.where() + ": " + kMetadata));
   if (!settings.is_object() || (settings.contains("layers") && !settings["layers"].is_object()))
     return wrong(kMetadata, "is not a JSON object with layers; download the file again");
   const json layers = settings.value("layers", json::object());

@@ -47,6 +47,12 @@ void WeightLoader::fail(Status status) {
   if (status_.ok()) status_ = std::move(status);
 }
 
+void WeightLoader::charge_scratch(size_t bytes) {
+  auto charge = Charge::take(budget_, tenant_, bytes);
+  if (!charge.ok()) return fail(charge.status());
+  scratch_ = *std::move(charge);
+}
+
 bool WeightLoader::has(const std::string& name) const { return !measuring() && source_->tensors().contains(name); }
 
 // Whether the tensor is there in this shape.

@@ -15,14 +15,19 @@ namespace liveavatar {
 
 class WeightLoader {
  public:
-  // types: of the packed matrices. Packed bytes are charged to tenant. All three outlive the loader;
-  // source may die after loading, backend and budget must outlive the WeightStore.
+  // types: of the packed matrices. Packed bytes are charged to tenant, and the source's scratch while the loader lives.
+  // All three outlive the loader; source may die after loading, backend and budget must outlive the WeightStore.
   WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types)
-      : WeightLoader(&source, backend, budget, tenant, types) {}
+      : WeightLoader(&source, backend, budget, tenant, types) {
+    charge_scratch(source.scratch_bytes());
+  }
   // Without a source it measures: budget only counts (Budget::Measuring), every tensor is taken to be there in the
-  // shape that is asked for, nothing is read or packed, and what is handed out has shapes and no data.
-  WeightLoader(const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types)
-      : WeightLoader(nullptr, backend, budget, tenant, types) {}
+  // shape that is asked for, nothing is read or packed, and what is handed out has shapes and no data. scratch_bytes:
+  // of the source that would be read.
+  WeightLoader(const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types, size_t scratch_bytes = 0)
+      : WeightLoader(nullptr, backend, budget, tenant, types) {
+    charge_scratch(scratch_bytes);
+  }
 
   // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias,
   // <name>.bias [n].
@@ -77,6 +82,7 @@ class WeightLoader {
  private:
   WeightLoader(const TensorSource* source, const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types)
       : source_(source), backend_(backend), budget_(budget), tenant_(tenant), types_(types) {}
+  void charge_scratch(size_t bytes);
   void* store(size_t bytes);
   bool stage(int64_t elements, int64_t piece);
   bool check(const std::string& name, const Shape& shape);
@@ -95,6 +101,7 @@ class WeightLoader {
   std::byte* base_ = nullptr;
   bool placing_ = false;
   size_t placed_bytes_ = 0;
+  Charge scratch_;  // of the source
   Buffer staging_;  // f32 values, and behind them the raw bytes of one piece
 };
 

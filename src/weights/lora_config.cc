@@ -1,9 +1,9 @@
 // PEFT's adapter_config.json.
-#include <cmath>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <map>
 #include <regex>
 
+#include "core/json.h"
+#include "weights/file_kind.h"
 #include "weights/lora.h"
 
 namespace liveavatar {
@@ -44,84 +44,84 @@ double by_pattern(const std::vector<std::pair<std::string, double>>& patterns, c
   return for_all;
 }
 
-// Reads the fields of a config; the first thing that is wrong sticks.
+constexpr double kLargestAlpha = 1e9;
+constexpr int64_t kLargestRank = 1 << 20;
+using Patterns = std::vector<std::pair<std::string, double>>;
+
+// The fields of a config; the first thing that is wrong sticks.
 class ConfigReader {
  public:
-  ConfigReader(std::string path, const json& fields) : path_(std::move(path)), fields_(fields) {}
+  ConfigReader(const json& fields, std::string path) : fields_(fields), path_(std::move(path)), read_(fields, path_) {}
 
-  const Status& status() const { return status_; }
-  void fail(Status status) {
-    if (status_.ok()) status_ = std::move(status);
-  }
-  void wrong(const std::string& name, const std::string& wanted) {
-    fail(corrupt(path_ + ": " + name + " must be " + wanted + "; the file is damaged"));
-  }
-  void refuse(const std::string& what) {
-    fail(unsupported(path_ + ": " + what + " is not merged here; merge the adapter with PEFT where it was trained"));
-  }
-  // Null where it is absent or null.
-  const json* field(const std::string& name) const {
-    auto found = fields_.find(name);
-    return found == fields_.end() || found->is_null() ? nullptr : &*found;
-  }
-  bool flag(const std::string& name) {
-    const json* value = field(name);
-    if (value == nullptr) return false;
-    if (!value->is_boolean()) wrong(name, "true or false");
-    return value->is_boolean() && value->get<bool>();
-  }
-  double number(const std::string& name, const json* value, bool positive_integer) {
-    const bool good = value != nullptr && value->is_number() && std::isfinite(value->get<double>()) &&
-                      (!positive_integer || (value->is_number_integer() && value->get<double>() >= 1));
-    if (!good) wrong(name, positive_integer ? "a positive integer" : "a number");
-    return good ? value->get<double>() : 0;
-  }
-  std::vector<std::pair<std::string, double>> patterns(const std::string& name, bool positive_integer);
-  void refuse_variants();
+  Expected<PeftConfig> read();
 
  private:
-  std::string path_;
+  void refuse(const std::string& what) {
+    read_.fail(
+        unsupported(path_ + ": " + what + " is not merged here; merge the adapter with PEFT where it was trained"));
+  }
+  void refuse_variants();
+  Patterns patterns(const char* name, bool ranks);
+
   const json& fields_;
-  Status status_;
+  std::string path_;
+  JsonReader read_;
 };
 
-std::vector<std::pair<std::string, double>> ConfigReader::patterns(const std::string& name, bool positive_integer) {
-  std::vector<std::pair<std::string, double>> result;
-  const json* value = field(name);
-  if (value == nullptr) return result;
-  if (!value->is_object()) {
-    wrong(name, "an object");
+Patterns ConfigReader::patterns(const char* name, bool ranks) {
+  Patterns result;
+  if (!read_.has(name)) return result;
+  const json& given = read_.at(name);
+  if (!given.is_object()) {
+    read_.expected(name, "an object");
     return result;
   }
-  for (const auto& [pattern, number_of] : value->items()) {
-    result.emplace_back(pattern, number(name + "." + pattern, &number_of, positive_integer));
-    if (!is_pattern(pattern)) wrong(name + "." + pattern, "a regular expression with few repetitions");
+  JsonReader items(given, path_ + ": " + name);
+  for (const auto& [pattern, unused] : given.items()) {
+    const char* key = pattern.c_str();
+    double value = ranks ? static_cast<double>(items.number(key, 1, kLargestRank))
+                         : items.real(key, -kLargestAlpha, kLargestAlpha);
+    result.emplace_back(pattern, value);
+    if (!is_pattern(pattern)) items.fail(pattern + " must be a regular expression with few repetitions");
   }
+  read_.fail(items.status());
   return result;
 }
 
 // What makes more of an adapter than alpha / rank times a product.
 void ConfigReader::refuse_variants() {
-  const json* type = field("peft_type");
-  if (type == nullptr || !type->is_string()) return wrong("peft_type", "a text");
-  if (*type != "LORA") return refuse("peft_type " + type->get<std::string>());
+  if (!read_.has("peft_type")) read_.expected("peft_type", "a text");
+  if (std::string type = read_.text("peft_type", ""); type != "LORA") refuse("peft_type " + type);
   for (const auto& [name, value] : fields_.items()) {
-    if (name.starts_with("use_") && name != "use_rslora" && flag(name)) refuse(name);
+    if (name.starts_with("use_") && name != "use_rslora" && read_.flag(name.c_str(), false)) refuse(name);
   }
   for (const char* name : {"fan_in_fan_out", "lora_bias"}) {
-    if (flag(name)) refuse(name);
+    if (read_.flag(name, false)) refuse(name);
   }
   for (const char* name : {"layer_replication", "trainable_token_indices", "target_parameters"}) {
-    const json* value = field(name);
-    if (value != nullptr && !(value->is_structured() && value->empty())) refuse(name);
+    const json& value = read_.at(name);
+    if (!value.is_null() && !(value.is_structured() && value.empty())) refuse(name);
   }
   // These start from changed base weights.
-  const json* start = field("init_lora_weights");
-  if (start == nullptr || !start->is_string()) return;
-  const std::string way = start->get<std::string>();
+  const json& start = read_.at("init_lora_weights");
+  if (!start.is_string()) return;
+  const std::string way = start.get<std::string>();
   for (const char* changed : {"pissa", "olora", "corda", "loftq"}) {
     if (way.starts_with(changed)) refuse("init_lora_weights " + way);
   }
+}
+
+Expected<PeftConfig> ConfigReader::read() {
+  LA_RETURN_IF_ERROR(read_.status());  // no object
+  refuse_variants();
+  PeftConfig config;
+  config.rank = read_.number("r", 1, kLargestRank);
+  config.alpha = read_.real("lora_alpha", -kLargestAlpha, kLargestAlpha);
+  config.root_of_rank = read_.flag("use_rslora", false);
+  config.alpha_pattern = patterns("alpha_pattern", false);
+  config.rank_pattern = patterns("rank_pattern", true);
+  LA_RETURN_IF_ERROR(read_.status());
+  return config;
 }
 
 }  // namespace
@@ -131,21 +131,12 @@ double PeftConfig::rank_of(const std::string& module) const {
   return by_pattern(rank_pattern, module, static_cast<double>(rank));
 }
 
+// PEFT writes null for what is not set.
 Expected<PeftConfig> read_peft_config(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return io_error(path + ": cannot be read; check its permissions");
-  const json fields = json::parse(file, nullptr, false);
-  if (!fields.is_object()) return corrupt(path + ": is not JSON; download or copy the file again");
-  ConfigReader reader(path, fields);
-  reader.refuse_variants();
-  PeftConfig config;
-  config.rank = static_cast<int64_t>(reader.number("r", reader.field("r"), true));
-  config.alpha = reader.number("lora_alpha", reader.field("lora_alpha"), false);
-  config.root_of_rank = reader.flag("use_rslora");
-  config.alpha_pattern = reader.patterns("alpha_pattern", false);
-  config.rank_pattern = reader.patterns("rank_pattern", true);
-  LA_RETURN_IF_ERROR(reader.status());
-  return config;
+  LA_ASSIGN_OR_RETURN(json fields, read_json_file(path));
+  if (fields.is_object())
+    std::erase_if(fields.get_ref<json::object_t&>(), [](const auto& f) { return f.second.is_null(); });
+  return ConfigReader(fields, path).read();
 }
 
 }  // namespace liveavatar

@@ -6,121 +6,110 @@
 namespace liveavatar {
 namespace {
 
-// Some consecutive rows of a LoraMatrix. Of a product the right factor is in memory, whole; of the left the rows.
-class MatrixRows {
- public:
-  MatrixRows(const TensorSource& adapter, const LoraMatrix& matrix) : adapter_(adapter), matrix_(matrix) {}
+constexpr int64_t kPieceElements = 1 << 16;
 
-  Status load(int64_t first, int64_t count) {
-    const bool product = !matrix_.right.empty();
-    if (product && right_.empty()) {
-      right_.resize(static_cast<size_t>(matrix_.inner * matrix_.columns));
-      LA_RETURN_IF_ERROR(read_lora_part(adapter_, matrix_.right, {0, matrix_.inner * matrix_.columns}, right_.data()));
-    }
-    const int64_t width = product ? matrix_.inner : matrix_.columns;
-    first_ = first;
-    left_.resize(static_cast<size_t>(count * width));
-    return read_lora_part(adapter_, matrix_.left, {first * width, count * width}, left_.data());
-  }
-
-  // row: [columns]
-  void write_row(int64_t at, float* row) const {
-    const int64_t columns = matrix_.columns, inner = matrix_.inner;
-    if (matrix_.right.empty()) {
-      std::copy_n(left_.data() + (at - first_) * columns, columns, row);
-      return;
-    }
-    std::fill_n(row, columns, 0.0f);
-    for (int64_t r = 0; r < inner; ++r) {
-      const float factor = left_[static_cast<size_t>((at - first_) * inner + r)];
-      const float* right = right_.data() + r * columns;
-      for (int64_t i = 0; i < columns; ++i) row[i] += factor * right[i];
-    }
-  }
-
- private:
-  const TensorSource& adapter_;
-  const LoraMatrix& matrix_;
-  std::vector<float> left_, right_;
-  int64_t first_ = 0;
-};
-
-// Rows of a term. Rows that are loaded together must lie in one block: of second's rows in a Kronecker product.
-class TermRows {
- public:
-  TermRows(const TensorSource& adapter, const LoraTerm& term)
-      : term_(term), first_(adapter, term.first), second_(adapter, term.second) {
-    first_row_.resize(static_cast<size_t>(term.first.columns));
-    second_row_.resize(static_cast<size_t>(term.second.columns));
-  }
-
-  // The end of the block that row `at` lies in, or `end` if that comes before.
-  int64_t block_end(int64_t at, int64_t end) const {
-    if (term_.kind != LoraTerm::Kind::kKronecker) return end;
-    return std::min(end, (at / term_.second.rows + 1) * term_.second.rows);
-  }
-
-  Status load(int64_t at, int64_t count) {
-    if (term_.kind == LoraTerm::Kind::kKronecker) {
-      LA_RETURN_IF_ERROR(first_.load(at / term_.second.rows, 1));
-      return second_.load(at % term_.second.rows, count);
-    }
-    LA_RETURN_IF_ERROR(first_.load(at, count));
-    return term_.kind == LoraTerm::Kind::kElementwise ? second_.load(at, count) : Status();
-  }
-
-  void write_row(int64_t at, float* row) {
-    if (term_.kind == LoraTerm::Kind::kMatrix) return first_.write_row(at, row);
-    if (term_.kind == LoraTerm::Kind::kElementwise) {
-      first_.write_row(at, row);
-      second_.write_row(at, second_row_.data());
-      for (float s : second_row_) *row++ *= s;
-      return;
-    }
-    first_.write_row(at / term_.second.rows, first_row_.data());
-    second_.write_row(at % term_.second.rows, second_row_.data());
-    for (float f : first_row_) {
-      for (float s : second_row_) *row++ = f * s;
-    }
-  }
-
- private:
-  const LoraTerm& term_;
-  MatrixRows first_, second_;
-  std::vector<float> first_row_, second_row_;
-};
+float* floats(Arena& arena, int64_t count) {
+  return static_cast<float*>(arena.take(static_cast<size_t>(count) * sizeof(float)));
+}
 
 }  // namespace
 
-Status read_lora_part(const TensorSource& adapter, const std::string& name, TensorPart part, float* values) {
-  const DType dtype = adapter.tensors().at(name).dtype;
-  std::vector<std::byte> raw(static_cast<size_t>(part.count) * dtype_bytes(dtype));
-  LA_RETURN_IF_ERROR(adapter.read_part(name, part, raw.data()));
-  convert_to_f32(raw.data(), dtype, values, part.count);
+int64_t lora_piece(const Shape& shape) {
+  const int64_t elements = shape.elements(), row = shape.rank() == 0 || shape[0] == 0 ? 1 : elements / shape[0];
+  return std::min(elements, std::max<int64_t>(1, kPieceElements / std::max<int64_t>(row, 1)) * row);
+}
+
+size_t lora_piece_bytes(const TensorInfo& info) {
+  return static_cast<size_t>(lora_piece(info.shape)) * dtype_bytes(info.dtype);
+}
+
+size_t lora_piece_bytes(const TensorSource& adapter, const LoraTerm& term) {
+  size_t bytes = 0;
+  for (const std::string& name : {term.first.left, term.first.right, term.second.left, term.second.right}) {
+    if (!name.empty()) bytes = std::max(bytes, lora_piece_bytes(adapter.tensors().at(name)));
+  }
+  return bytes;
+}
+
+Status read_lora_part(const TensorSource& adapter, const std::string& name, TensorPart part, std::byte* raw,
+                      float* values) {
+  const TensorInfo& info = adapter.tensors().at(name);
+  const int64_t piece = lora_piece(info.shape);
+  for (int64_t at = 0; at < part.count; at += piece) {
+    const int64_t count = std::min(piece, part.count - at);
+    LA_RETURN_IF_ERROR(adapter.read_part(name, {part.first + at, count}, raw));
+    convert_to_f32(raw, info.dtype, values + at, count);
+  }
   if (std::any_of(values, values + part.count, [](float v) { return !std::isfinite(v); }))
     return corrupt(adapter.where() + ": tensor " + name + " holds a value that is not finite; get the file again");
   return {};
 }
 
-Status add_lora_term(const TensorSource& adapter, const LoraTerm& term, int64_t columns, TensorPart part,
-                     float* values) {
-  if (part.count == 0) return {};
-  TermRows rows(adapter, term);
-  std::vector<float> delta(static_cast<size_t>(columns));
-  const int64_t part_end = part.first + part.count, end_row = (part_end - 1) / columns + 1;
-  for (int64_t begin = part.first / columns; begin < end_row;) {
-    const int64_t end = rows.block_end(begin, end_row);
-    LA_RETURN_IF_ERROR(rows.load(begin, end - begin));
-    for (int64_t o = begin; o < end; ++o) {
-      rows.write_row(o, delta.data());
-      const int64_t low = std::max(part.first, o * columns), high = std::min(part_end, (o + 1) * columns);
-      float* to = values + (low - part.first);
-      const float* from = delta.data() + (low - o * columns);
-      for (int64_t i = 0; i < high - low; ++i) to[i] += term.scale * from[i];
-    }
-    begin = end;
+LoraFactors::Matrix::Matrix(const LoraMatrix& matrix, Arena& arena)
+    : shape(&matrix), left(floats(arena, matrix.left_elements())), right(floats(arena, matrix.right_elements())) {}
+
+Status LoraFactors::Matrix::read(const TensorSource& adapter, std::byte* raw) {
+  if (shape->left.empty()) return {};
+  LA_RETURN_IF_ERROR(read_lora_part(adapter, shape->left, {0, shape->left_elements()}, raw, left));
+  if (!shape->is_product()) return {};
+  return read_lora_part(adapter, shape->right, {0, shape->right_elements()}, raw, right);
+}
+
+// row: [columns]
+void LoraFactors::Matrix::write_row(int64_t at, float* row) const {
+  const int64_t columns = shape->columns, inner = shape->inner;
+  if (!shape->is_product()) {
+    std::copy_n(left + at * columns, columns, row);
+    return;
   }
-  return {};
+  std::fill_n(row, columns, 0.0f);
+  for (int64_t r = 0; r < inner; ++r) {
+    const float factor = left[at * inner + r];
+    const float* of_right = right + r * columns;
+    for (int64_t i = 0; i < columns; ++i) row[i] += factor * of_right[i];
+  }
+}
+
+LoraFactors::LoraFactors(const LoraTerm& term, int64_t columns, Arena& arena)
+    : term_(&term),
+      columns_(columns),
+      first_(term.first, arena),
+      second_(term.second, arena),
+      row_(floats(arena, columns)),
+      first_row_(floats(arena, term.first.columns)),
+      second_row_(floats(arena, term.second.columns)) {}
+
+Status LoraFactors::read(const TensorSource& adapter, std::byte* raw) {
+  LA_RETURN_IF_ERROR(first_.read(adapter, raw));
+  return second_.read(adapter, raw);
+}
+
+void LoraFactors::write_row(int64_t at) {
+  const int64_t first_columns = term_->first.columns, second_columns = term_->second.columns;
+  if (term_->kind == LoraTerm::Kind::kMatrix) return first_.write_row(at, row_);
+  if (term_->kind == LoraTerm::Kind::kElementwise) {
+    first_.write_row(at, row_);
+    second_.write_row(at, second_row_);
+    for (int64_t i = 0; i < second_columns; ++i) row_[i] *= second_row_[i];
+    return;
+  }
+  first_.write_row(at / term_->second.rows, first_row_);
+  second_.write_row(at % term_->second.rows, second_row_);
+  float* row = row_;
+  for (int64_t f = 0; f < first_columns; ++f) {
+    for (int64_t s = 0; s < second_columns; ++s) *row++ = first_row_[f] * second_row_[s];
+  }
+}
+
+void LoraFactors::add(TensorPart part, float* values) {
+  const int64_t part_end = part.first + part.count;
+  for (int64_t o = part.first / columns_; o * columns_ < part_end; ++o) {
+    write_row(o);
+    const int64_t low = std::max(part.first, o * columns_), high = std::min(part_end, (o + 1) * columns_);
+    float* to = values + (low - part.first);
+    const float* from = row_ + (low - o * columns_);
+    for (int64_t i = 0; i < high - low; ++i) to[i] += term_->scale * from[i];
+  }
 }
 
 }  // namespace liveavatar

@@ -1,9 +1,9 @@
-// What a low-rank adapter adds to a matrix, row by row: products of factors that stay in the adapter's file.
+// What a low-rank adapter adds to a matrix: factors that are read once, their product row by row.
 #pragma once
 
 #include <string>
-#include <vector>
 
+#include "core/memory.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
@@ -13,6 +13,10 @@ namespace liveavatar {
 struct LoraMatrix {
   std::string left, right;  // right empty: left is the matrix
   int64_t rows = 0, columns = 0, inner = 0;
+
+  bool is_product() const { return !right.empty(); }
+  int64_t left_elements() const { return rows * (is_product() ? inner : columns); }
+  int64_t right_elements() const { return inner * columns; }
 };
 
 // scale times a matrix of W's shape: first alone, the products of the elements of first and second (LoHa), or their
@@ -23,11 +27,40 @@ struct LoraTerm {
   float scale = 1;
 };
 
-// Reads a part of an adapter tensor as f32; a value that is not finite is an error.
-Status read_lora_part(const TensorSource& adapter, const std::string& name, TensorPart part, float* values);
+// Tensors are read some whole rows at a time: so many elements.
+int64_t lora_piece(const Shape& shape);
+// Bytes of such a piece as it lies in the file.
+size_t lora_piece_bytes(const TensorInfo& info);
+// The largest of those of a term's tensors.
+size_t lora_piece_bytes(const TensorSource& adapter, const LoraTerm& term);
 
-// Adds the part of the term to values (part.count of them); columns: of W.
-Status add_lora_term(const TensorSource& adapter, const LoraTerm& term, int64_t columns, TensorPart part,
-                     float* values);
+// Reads a part of an adapter tensor as f32 through `raw` (lora_piece_bytes); a value that is not finite is an error.
+Status read_lora_part(const TensorSource& adapter, const std::string& name, TensorPart part, std::byte* raw,
+                      float* values);
+
+// The factors of one term, in f32, and rows in work.
+class LoraFactors {
+ public:
+  // columns: of W. Over a measuring Arena only the size. The term outlives it.
+  LoraFactors(const LoraTerm& term, int64_t columns, Arena& arena);
+  Status read(const TensorSource& adapter, std::byte* raw);
+  // Adds the part of the term to values (part.count of them).
+  void add(TensorPart part, float* values);
+
+ private:
+  struct Matrix {
+    const LoraMatrix* shape;
+    float *left, *right;
+    Matrix(const LoraMatrix& matrix, Arena& arena);
+    Status read(const TensorSource& adapter, std::byte* raw);
+    void write_row(int64_t at, float* row) const;
+  };
+  void write_row(int64_t at);
+
+  const LoraTerm* term_;
+  int64_t columns_;
+  Matrix first_, second_;
+  float *row_, *first_row_, *second_row_;  // of W, of first, of second
+};
 
 }  // namespace liveavatar

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "core/folder.h"
 #include "weights/lora.h"
 #include "weights/lora_names.h"
 
@@ -25,12 +26,10 @@ Expected<std::string> file_in_folder(const std::string& folder) {
     if (is_file(fs::path(folder) / name)) return (fs::path(folder) / name).string();
   }
   std::vector<std::string> files;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
-    if (entry.path().extension() == ".safetensors" && is_file(entry.path())) files.push_back(entry.path().string());
+  for (const fs::path& entry : folder_entries(folder)) {
+    if (entry.extension() == ".safetensors" && is_file(entry)) files.push_back(entry.string());
   }
   if (files.size() < 2) return files.empty() ? std::string() : files.front();
-  std::sort(files.begin(), files.end());
   return invalid_argument("LoRA " + folder + ": holds several adapters (" + fs::path(files[0]).filename().string() +
                           ", " + fs::path(files[1]).filename().string() + ", ...); name the file");
 }

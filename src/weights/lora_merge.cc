@@ -2,7 +2,9 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <mutex>
 
+#include "core/rounding.h"
 #include "weights/lora.h"
 #include "weights/lora_delta.h"
 #include "weights/lora_names.h"
@@ -30,6 +32,8 @@ Shape squeezed(const Shape& shape, int from = 0) {
 }
 
 constexpr double kMaxStrength = 1000;  // more is a mistake, and may overflow
+constexpr int64_t kMaxRank = 16384;    // of factors: more than any layer has columns
+constexpr size_t kPageBytes = 4096;
 
 bool is_float(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16 || dtype == DType::kF64 ||
@@ -60,6 +64,7 @@ class EditBuilder {
   }
   Status check_dtypes() const;
   Status check_alpha() const;
+  Expected<double> alpha_value() const;
   Status add_pair();
   Status add_loha();
   Status add_lokr();
@@ -94,6 +99,10 @@ Expected<LoraMatrix> EditBuilder::product(LoraRole left, LoraRole right) const {
     return corrupt(where() + "tensors " + a.left + " " + shape_of(a.left).str() + " and " + b.left + " " +
                    shape_of(b.left).str() + " have different ranks; the file is damaged");
   }
+  if (b.rows > kMaxRank) {
+    return corrupt(where() + "tensor " + b.left + " " + shape_of(b.left).str() + " has a rank beyond " +
+                   std::to_string(kMaxRank) + "; the file is damaged");
+  }
   return LoraMatrix{a.left, b.left, a.rows, b.columns, b.rows};
 }
 
@@ -104,9 +113,7 @@ Expected<double> EditBuilder::factor(int64_t rank) {
   double alpha = ranks, divisor = ranks;
   bool given = true;
   if (has(LoraRole::kAlpha)) {
-    float value = 0;
-    LA_RETURN_IF_ERROR(read_lora_part(*adapter_.source, part(LoraRole::kAlpha), {0, 1}, &value));
-    alpha = value;
+    LA_ASSIGN_OR_RETURN(alpha, alpha_value());
   } else if (adapter_.peft.has_value()) {
     const std::string tensor = parts_.begin()->second;
     std::string module = parse_lora_name(tensor).module;
@@ -200,6 +207,13 @@ Status EditBuilder::check_dtypes() const {
   return {};
 }
 
+Expected<double> EditBuilder::alpha_value() const {
+  std::byte raw[sizeof(double)];
+  float value = 0;
+  LA_RETURN_IF_ERROR(read_lora_part(*adapter_.source, part(LoraRole::kAlpha), {0, 1}, raw, &value));
+  return double{value};
+}
+
 // An alpha without factors, as some trainers write beside a difference, must be right too.
 Status EditBuilder::check_alpha() const {
   if (!has(LoraRole::kAlpha)) return {};
@@ -208,8 +222,7 @@ Status EditBuilder::check_alpha() const {
     return corrupt(where() + "tensor " + alpha + " has shape " + shape_of(alpha).str() + ", wanted one value");
   if (parts_.size() == 1)
     return corrupt(where() + "tensor " + alpha + " scales nothing: its factors are missing; the file is incomplete");
-  float value = 0;
-  return read_lora_part(*adapter_.source, alpha, {0, 1}, &value);
+  return alpha_value().status();
 }
 
 Expected<Edit> EditBuilder::build() {
@@ -235,6 +248,26 @@ Expected<Edit> EditBuilder::build() {
   return edit_;
 }
 
+// What the merge of one tensor takes beside W; over a measuring Arena only its size.
+struct MergeMemory {
+  std::byte* raw;  // a piece of the base's tensor or an adapter's, as it lies in the file
+  float* values;   // a piece of what replaces or is added
+  std::vector<LoraFactors> terms;
+
+  MergeMemory(const Edit& edit, const TensorInfo& base, const TensorSource& adapter, Arena& arena) {
+    size_t raw_bytes = lora_piece_bytes(base);
+    for (const std::string* tensor : {&edit.values, &edit.diff}) {
+      if (!tensor->empty()) raw_bytes = std::max(raw_bytes, lora_piece_bytes(adapter.tensors().at(*tensor)));
+    }
+    for (const LoraTerm& term : edit.terms) raw_bytes = std::max(raw_bytes, lora_piece_bytes(adapter, term));
+    raw = static_cast<std::byte*>(arena.take(raw_bytes));
+    const bool whole = !edit.values.empty() || !edit.diff.empty();
+    values = static_cast<float*>(
+        arena.take(whole ? static_cast<size_t>(lora_piece(base.shape)) * sizeof(float) : size_t{0}));
+    for (const LoraTerm& term : edit.terms) terms.emplace_back(term, base.shape.elements() / base.shape[0], arena);
+  }
+};
+
 class MergedSource : public TensorSource {
  public:
   MergedSource(TensorSourcePtr base, LoraAdapter adapter)
@@ -247,6 +280,7 @@ class MergedSource : public TensorSource {
   Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override {
     return base_->read_codes(name, rows, codes, scales);
   }
+  size_t scratch_bytes() const override { return scratch_bytes_ + base_->scratch_bytes(); }
 
   Status match(LoraReport& report);
 
@@ -256,37 +290,70 @@ class MergedSource : public TensorSource {
   bool replaces(const Edit& edit) const {
     return !edit.values.empty() && edit.terms.empty() && edit.diff.empty() && adapter_.strength == 1;
   }
+  Status begin(const std::string& name, const Edit& edit) const;
+  Status merge_piece(const std::string& name, const Edit& edit, TensorPart part, float* w) const;
 
   TensorSourcePtr base_;
   LoraAdapter adapter_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, Edit> edits_;
+  size_t scratch_bytes_ = 0;  // of the largest merge
+  // Of the tensor that was read last, so that its factors are read once for all of its parts. Who reads has charged
+  // it (scratch_bytes), so its own budget has no limit.
+  struct Work {
+    std::mutex mutex;
+    Budget budget;
+    Arena arena;
+    std::string name;
+    std::optional<MergeMemory> memory;
+  };
+  mutable Work work_;
 };
+
+Status MergedSource::begin(const std::string& name, const Edit& edit) const {
+  if (work_.memory.has_value() && work_.name == name) return {};
+  work_.memory.reset();
+  if (work_.arena.measuring()) {
+    LA_ASSIGN_OR_RETURN(work_.arena, Arena::allocate(work_.budget, Tenant::kWeights, scratch_bytes_));
+  }
+  work_.arena.rewind(0);
+  MergeMemory memory(edit, base_->tensors().at(name), *adapter_.source, work_.arena);
+  for (LoraFactors& term : memory.terms) LA_RETURN_IF_ERROR(term.read(*adapter_.source, memory.raw));
+  work_.name = name;
+  work_.memory = std::move(memory);
+  return {};
+}
+
+Status MergedSource::merge_piece(const std::string& name, const Edit& edit, TensorPart part, float* w) const {
+  MergeMemory& memory = *work_.memory;
+  const TensorSource& adapter = *adapter_.source;
+  const float strength = static_cast<float>(adapter_.strength);
+  LA_RETURN_IF_ERROR(base_->read_part(name, part, memory.raw));
+  convert_to_f32(memory.raw, base_->tensors().at(name).dtype, w, part.count);
+  const float* values = memory.values;
+  if (!edit.values.empty()) {
+    LA_RETURN_IF_ERROR(read_lora_part(adapter, edit.values, part, memory.raw, memory.values));
+    for (int64_t i = 0; i < part.count; ++i) w[i] = strength == 1 ? values[i] : w[i] + strength * (values[i] - w[i]);
+  }
+  for (LoraFactors& term : memory.terms) term.add(part, w);
+  if (!edit.diff.empty()) {
+    LA_RETURN_IF_ERROR(read_lora_part(adapter, edit.diff, part, memory.raw, memory.values));
+    for (int64_t i = 0; i < part.count; ++i) w[i] += strength * values[i];
+  }
+  return {};
+}
 
 Status MergedSource::read_part(const std::string& name, TensorPart part, void* target) const {
   auto found = edits_.find(name);
   if (found == edits_.end()) return base_->read_part(name, part, target);
   const Edit& edit = found->second;
-  const TensorSource& adapter = *adapter_.source;
-  if (replaces(edit)) return adapter.read_part(edit.values, part, target);
-  const TensorInfo& base = base_->tensors().at(name);
-  float* w = static_cast<float*>(target);
-  {
-    std::vector<std::byte> raw(static_cast<size_t>(part.count) * dtype_bytes(base.dtype));
-    LA_RETURN_IF_ERROR(base_->read_part(name, part, raw.data()));
-    convert_to_f32(raw.data(), base.dtype, w, part.count);
-  }
-  const float strength = static_cast<float>(adapter_.strength);
-  std::vector<float> values(edit.values.empty() && edit.diff.empty() ? 0 : static_cast<size_t>(part.count));
-  if (!edit.values.empty()) {
-    LA_RETURN_IF_ERROR(read_lora_part(adapter, edit.values, part, values.data()));
-    for (size_t i = 0; i < values.size(); ++i) w[i] = strength == 1 ? values[i] : w[i] + strength * (values[i] - w[i]);
-  }
-  for (const LoraTerm& term : edit.terms)
-    LA_RETURN_IF_ERROR(add_lora_term(adapter, term, base.shape.elements() / base.shape[0], part, w));
-  if (!edit.diff.empty()) {
-    LA_RETURN_IF_ERROR(read_lora_part(adapter, edit.diff, part, values.data()));
-    for (size_t i = 0; i < values.size(); ++i) w[i] += strength * values[i];
+  if (replaces(edit)) return adapter_.source->read_part(edit.values, part, target);
+  std::lock_guard<std::mutex> lock(work_.mutex);
+  LA_RETURN_IF_ERROR(begin(name, edit));
+  const int64_t piece = lora_piece(base_->tensors().at(name).shape);
+  for (int64_t at = 0; at < part.count; at += piece) {
+    const TensorPart some{part.first + at, std::min(piece, part.count - at)};
+    LA_RETURN_IF_ERROR(merge_piece(name, edit, some, static_cast<float*>(target) + at));
   }
   return {};
 }
@@ -324,6 +391,11 @@ Status MergedSource::match(LoraReport& report) {
     info.dtype = replaces(edit) ? adapter_.source->tensors().at(edit.values).dtype : DType::kF32;
     info.codes = DType::kF32;  // what is edited is no longer the base's codes
     info.stored = nullptr;
+    if (!replaces(edit)) {
+      Arena size;
+      MergeMemory(edit, base_->tensors().at(name), *adapter_.source, size);
+      scratch_bytes_ = std::max(scratch_bytes_, round_up(size.used_bytes(), kPageBytes));
+    }
     edits_[name] = std::move(edit);
   }
   return {};

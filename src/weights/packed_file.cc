@@ -61,7 +61,7 @@ Status broken(const std::string& path, const std::string& why) {
 
 // The header checked itself by its checksum: what is missing here was never written, but nothing is taken on trust.
 Expected<PackedHeader> parse(const std::string& path, const std::string& text) {
-  Json json = Json::parse(text, nullptr, false);
+  LA_ASSIGN_OR_RETURN(Json json, parse_json<Json>(text, path + ": its header"));
   if (!json.is_object() || !json.contains("version") || !json["version"].is_number_integer())
     return broken(path, "its header is no JSON of ours");
   if (json["version"] != PackedHeader::kVersion) {

@@ -1,9 +1,10 @@
 #include "weights/part.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <vector>
 
+#include "core/folder.h"
+#include "weights/file_names.h"
 #include "weights/part_names.h"
 #include "weights/scaled_source.h"
 
@@ -44,11 +45,6 @@ class RenamedSource : public TensorSource {
   std::map<std::string, std::string> names_;  // the original's to the file's
 };
 
-bool is_file_of_weights(const fs::path& path) {
-  std::string ending = path.extension().string();
-  return ending == ".safetensors" || ending == ".gguf" || ending == ".pth" || ending == ".bin" || ending == ".pt";
-}
-
 std::string list_names(const std::vector<fs::path>& paths) {
   std::string names;
   for (const fs::path& path : paths) names += (names.empty() ? "" : ", ") + path.filename().string();
@@ -87,21 +83,19 @@ Expected<TensorSourcePtr> as_part(TensorSourcePtr file, Part part) {
 
 Expected<TensorSourcePtr> open_file_or_shards(const std::string& path) {
   std::error_code ignored;
-  constexpr std::string_view kIndex = ".safetensors.index.json";
-  if (path.ends_with(kIndex)) {
+  if (path.ends_with(kShardIndex)) {
     std::string stem = fs::path(path).filename().string();
-    stem.resize(stem.size() - kIndex.size());
+    stem.resize(stem.size() - kShardIndex.size());
     fs::path folder = fs::path(path).parent_path();
     return open_safetensors_folder(folder.empty() ? "." : folder.string(), stem);
   }
   if (!fs::is_directory(path, ignored)) return open_tensors(path);
   std::vector<fs::path> files, indices;
-  for (const auto& entry : fs::directory_iterator(path, ignored)) {
-    std::string name = entry.path().filename().string();
-    if (name.ends_with(kIndex)) indices.push_back(name.substr(0, name.size() - kIndex.size()));
-    if (is_file_of_weights(entry.path())) files.push_back(entry.path());
+  for (const fs::path& entry : folder_entries(path)) {
+    std::string name = entry.filename().string();
+    if (name.ends_with(kShardIndex)) indices.push_back(name.substr(0, name.size() - kShardIndex.size()));
+    if (is_weights_file(entry)) files.push_back(entry);
   }
-  std::sort(files.begin(), files.end());
   if (indices.size() == 1) return open_safetensors_folder(path, indices.front().string());
   if (indices.size() > 1) return invalid_argument(path + ": holds several models (" + list_names(indices) + ")");
   if (files.size() == 1) return open_tensors(files.front().string());

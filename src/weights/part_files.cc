@@ -3,32 +3,20 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <regex>
 #include <set>
 
+#include "core/folder.h"
 #include "weights/file_kind.h"
+#include "weights/file_names.h"
 #include "weights/part_names.h"
 
 namespace liveavatar {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::string_view kIndex = ".safetensors.index.json";
 constexpr int kDepth = 4;  // of folders inside a folder
-constexpr std::array kEndings{".safetensors", ".gguf", ".pth", ".pt", ".bin"};
 // Of a ComfyUI tree, without a part of this kind of checkpoint.
 constexpr std::array kOtherFolders{"loras", "lora", "controlnet", "embeddings", "clip_vision", "upscale_models"};
-
-bool is_weights(const fs::path& path) {
-  return std::find(kEndings.begin(), kEndings.end(), path.extension().string()) != kEndings.end();
-}
-
-// s2v-00002-of-00003.gguf: read with its first part.
-bool is_later_split(const std::string& name) {
-  static const std::regex pattern(".*-([0-9]{5})-of-[0-9]{5}\\.gguf");
-  std::smatch match;
-  return std::regex_match(name, match, pattern) && match[1] != "00001";
-}
 
 bool is_searched(const fs::path& folder) {
   std::string name = folder.filename().string();
@@ -37,15 +25,10 @@ bool is_searched(const fs::path& folder) {
 
 // All parts of a split GGUF, where `path` is its first.
 std::vector<std::string> split_parts(const std::string& path) {
-  static const std::regex pattern("(.*-)00001(-of-)([0-9]{5})\\.gguf");
-  std::smatch match;
   std::vector<std::string> parts{path};
-  if (!std::regex_match(path, match, pattern)) return parts;
-  for (int part = 2; part <= std::stoi(match[3]); ++part) {
-    char number[16];
-    std::snprintf(number, sizeof(number), "%05d", part);
-    parts.push_back(match[1].str() + number + match[2].str() + match[3].str() + ".gguf");
-  }
+  auto split = SplitName::parse(path);
+  if (!split || split->number != 1) return parts;
+  for (int number = 2; number <= split->count; ++number) parts.push_back(split->path_of(number));
   return parts;
 }
 
@@ -62,18 +45,18 @@ std::set<std::string> shards_of(const std::string& index) {
 }
 
 void collect(const fs::path& folder, int depth, std::vector<std::string>& paths) {
-  std::error_code error;
   std::vector<fs::path> files, folders;
   std::set<std::string> shards;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+  for (const fs::path& entry : folder_entries(folder)) {
     std::error_code ignored;
-    if (entry->is_directory(ignored)) {
-      folders.push_back(entry->path());
-    } else if (std::string name = entry->path().filename().string(); name.ends_with(kIndex)) {
-      shards.merge(shards_of(entry->path().string()));
-      paths.push_back(entry->path().string());
-    } else if (is_weights(entry->path()) && !is_later_split(name)) {
-      files.push_back(entry->path());
+    const std::string path = entry.string();
+    if (fs::is_directory(entry, ignored)) {
+      folders.push_back(entry);
+    } else if (path.ends_with(kShardIndex)) {
+      shards.merge(shards_of(path));
+      paths.push_back(path);
+    } else if (auto split = SplitName::parse(path); is_weights_file(entry) && (!split || split->number == 1)) {
+      files.push_back(entry);  // a later file of a split model is read with its first
     }
   }
   for (const fs::path& file : files) {
@@ -109,8 +92,14 @@ std::vector<WeightsFile> list_weights_files(const std::string& folder) {
   std::vector<WeightsFile> files;
   std::set<std::string> seen;  // behind links
   for (const std::string& path : paths) {
-    std::error_code ignored;
-    if (!seen.insert(fs::canonical(path, ignored).string()).second) continue;
+    std::error_code error;
+    const fs::path real = fs::canonical(path, error);
+    if (error) {
+      files.push_back(
+          {path, nullptr, path + ": a link to a file that is not there; download that, or remove the link"});
+      continue;
+    }
+    if (!seen.insert(real.string()).second) continue;
     auto source = open_file_or_shards(path);
     files.push_back({path, source.ok() ? *source : nullptr, source.ok() ? "" : source.status().message()});
   }
@@ -134,12 +123,12 @@ std::vector<std::string> files_behind(const std::string& path) {
   std::vector<std::string> files;
   std::error_code error;
   if (fs::is_directory(path, error)) {
-    for (const auto& entry : fs::directory_iterator(path, error)) {
-      if (is_weights(entry.path()) || entry.path().string().ends_with(kIndex)) files.push_back(entry.path().string());
+    for (const fs::path& entry : folder_entries(path)) {
+      if (is_weights_file(entry) || entry.string().ends_with(kShardIndex)) files.push_back(entry.string());
     }
   } else {
     files = split_parts(path);
-    if (path.ends_with(kIndex)) {
+    if (path.ends_with(kShardIndex)) {
       for (const std::string& shard : shards_of(path)) files.push_back((fs::path(path).parent_path() / shard).string());
     }
   }

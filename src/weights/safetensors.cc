@@ -5,6 +5,7 @@
 #include <set>
 #include <vector>
 
+#include "core/json.h"
 #include "weights/file_kind.h"
 #include "weights/tensor_source.h"
 
@@ -42,6 +43,7 @@ class SafetensorsSource : public TensorSource {
   Status add_tensor(const std::shared_ptr<const File>& file, uint64_t data_begin, const std::string& name,
                     const nlohmann::json& entry);
   void add_metadata(const nlohmann::json& texts);
+  Status check_overlaps(const std::string& path, const nlohmann::json& header) const;
   std::string where_;
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, Entry> entries_;
@@ -76,24 +78,36 @@ Status SafetensorsSource::add_file(const std::string& path) {
   }
   std::string text(header_bytes, '\0');
   LA_RETURN_IF_ERROR(file->read(8, text.data(), header_bytes));
-  bool repeated = false;
-  std::vector<std::set<std::string>> seen;
-  auto watch = [&](int, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    using Event = nlohmann::json::parse_event_t;
-    if (event == Event::object_start) seen.emplace_back();
-    if (event == Event::key) repeated = repeated || !seen.back().insert(value.get<std::string>()).second;
-    if (event == Event::object_end) seen.pop_back();
-    return true;
-  };
-  nlohmann::json header = nlohmann::json::parse(text, watch, false);
+  LA_ASSIGN_OR_RETURN(nlohmann::json header, parse_json(text, path + ": its header", JsonKeys::kOnce));
   if (!header.is_object()) return broken(path, "its header is not JSON");
-  if (repeated) return broken(path, "its header names a tensor twice");
   for (const auto& [name, entry] : header.items()) {
     if (name == "__metadata__") {
       add_metadata(entry);
     } else {
       LA_RETURN_IF_ERROR(add_tensor(file, 8 + header_bytes, name, entry));
     }
+  }
+  return check_overlaps(path, header);
+}
+
+Status SafetensorsSource::check_overlaps(const std::string& path, const nlohmann::json& header) const {
+  struct Span {
+    uint64_t begin, end;
+    const std::string* name;
+  };
+  std::vector<Span> spans;
+  for (const auto& item : header.items()) {
+    auto found = tensors_.find(item.key());
+    if (found == tensors_.end()) continue;
+    const auto& [name, info] = *found;
+    const uint64_t bytes = static_cast<uint64_t>(info.shape.elements()) * dtype_bytes(info.dtype);
+    const uint64_t begin = entries_.at(name).offset;
+    if (bytes > 0) spans.push_back({begin, begin + bytes, &name});
+  }
+  std::sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.begin < b.begin; });
+  for (size_t i = 1; i < spans.size(); ++i) {
+    if (spans[i].begin < spans[i - 1].end)
+      return broken(path, "tensors " + *spans[i - 1].name + " and " + *spans[i].name + " overlap");
   }
   return {};
 }

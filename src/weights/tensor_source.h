@@ -52,6 +52,9 @@ class TensorSource {
   virtual Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const;
   // A text that the file holds beside its tensors; empty: none.
   virtual std::string metadata(const std::string& key) const;
+  // Memory that reading takes beside the target, from the first read_part to the source's end: charged by who reads
+  // many tensors (WeightLoader). 0: some hundred KiB at most.
+  virtual size_t scratch_bytes() const { return 0; }
   // File or folder, for messages.
   virtual std::string where() const = 0;
 };

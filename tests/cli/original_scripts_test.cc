@@ -194,8 +194,8 @@ TEST_F(OriginalScripts, SampleListsThatAreNone) {
   };
   refused("nowhere.json", "", "no such file", 1);
   refused("jobs.txt", "x", ".json, .yaml or .yml");
-  refused("cut.json", "{\"a\": ", "parse error");
-  refused("bad.yaml", "a: [1, 2", "line");
+  refused("cut.json", "{\"a\": ", "is not JSON at byte 7");
+  refused("bad.yaml", "a: [1, 2", "is not YAML at line 1, column ");
   refused("list.json", "[1, 2]", "samples by name");
   refused("text.json", R"({"a": "b"})", "sample \"a\"");
   refused("lacks.json", R"({"a": {"prompt": "x", "image": "y", "num_clip": 1}})", "sample \"a\" lacks audio");

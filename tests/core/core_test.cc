@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -8,6 +10,7 @@
 #include <limits>
 
 #include "core/boundary.h"
+#include "core/folder.h"
 #include "core/json.h"
 #include "core/memory.h"
 #include "core/pending_file.h"
@@ -129,6 +132,22 @@ TEST(Json, AnyBytesAreWritten) {
   EXPECT_TRUE(nlohmann::json::accept(text)) << text;
 }
 
+TEST(Json, WhatIsNoJsonIsNamedWithItsPlace) {
+  EXPECT_EQ((*parse_json(R"({"a": 1})", "x"))["a"], 1);
+  EXPECT_EQ((*parse_json<nlohmann::ordered_json>("[1, 2]", "x"))[1], 2);
+  auto error = [](const std::string& text, JsonKeys keys = JsonKeys::kAny) {
+    return parse_json(text, "x.json", keys).status().message();
+  };
+  EXPECT_EQ(error("{\n\"a\": ?}"), "x.json: not JSON at line 2, byte 7; download or copy the file again");
+  EXPECT_EQ(error(""), "x.json: not JSON at line 1, byte 0; download or copy the file again");
+  EXPECT_EQ(error(R"({"a": 1, "a": 2})"), "");
+  EXPECT_NE(error(R"([{"a": 1, "a": 2}])", JsonKeys::kOnce).find("x.json: names a twice"), std::string::npos);
+  EXPECT_EQ(error(R"([{"a": 1}, {"a": 2}])", JsonKeys::kOnce), "");
+  EXPECT_NE(error("[1e999]").find("not JSON at line 1"), std::string::npos);  // beyond what a number holds
+  const std::string deep(100'000, '[');
+  EXPECT_NE(error(deep + std::string(deep.size(), ']')).find("nested deeper than 64"), std::string::npos);
+}
+
 TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
   const std::string dir = ::testing::TempDir() + "pending" + std::to_string(getpid()), path = dir + "/x";
   std::filesystem::create_directory(dir);
@@ -145,6 +164,35 @@ TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
   std::ofstream(dir + "/y" + PendingFile::kEnding) << "of a killed job";
   EXPECT_EQ(remove_abandoned(dir), 1);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir), std::filesystem::directory_iterator()), 1);
+  std::filesystem::remove_all(dir);
+}
+
+TEST(PendingFile, APipeInTheWayIsRefusedAndNotWaitedFor) {
+  const std::string dir = ::testing::TempDir() + "pipe" + std::to_string(getpid()), path = dir + "/x";
+  const std::string partial = path + PendingFile::kEnding;
+  std::filesystem::create_directory(dir);
+  ASSERT_EQ(::mkfifo(partial.c_str(), 0600), 0);
+  for (bool with_reader : {false, true}) {
+    int reader = with_reader ? ::open(partial.c_str(), O_RDONLY | O_NONBLOCK) : -1;
+    Status status = PendingFile::open(path, PendingFile::Busy::kRefuse).status();
+    EXPECT_EQ(status.message(), partial + ": is in the way and is no regular file; remove it, or choose another place");
+    EXPECT_EQ(remove_abandoned(dir), 0);
+    if (reader >= 0) ::close(reader);
+  }
+  EXPECT_TRUE(std::filesystem::exists(partial));
+  std::filesystem::remove_all(dir);
+}
+
+TEST(Folder, EntriesComeInOrderAndNothingThrows) {
+  const std::string dir = ::testing::TempDir() + "folder" + std::to_string(getpid());
+  std::filesystem::create_directories(dir + "/b/c");
+  std::ofstream(dir + "/a") << "1";
+  std::filesystem::create_directory_symlink(dir, dir + "/d");
+  using Paths = std::vector<std::filesystem::path>;
+  EXPECT_EQ(folder_entries(dir), (Paths{dir + "/a", dir + "/b", dir + "/d"}));
+  EXPECT_EQ(entries_below(dir), (Paths{dir + "/a", dir + "/b", dir + "/b/c", dir + "/d"}));
+  EXPECT_TRUE(folder_entries(dir + "/a").empty());
+  EXPECT_TRUE(folder_entries(dir + "/nowhere").empty());
   std::filesystem::remove_all(dir);
 }
 

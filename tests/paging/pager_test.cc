@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -185,6 +186,14 @@ TEST_F(PagerTest, FailuresStickNameTheFileAndBlockNobody) {
   }
   EXPECT_EQ(DirectFile::open(path("nothing")).status().code(), ErrorCode::kNotFound);
   EXPECT_EQ(budget_.used_bytes(), 0u);
+}
+
+TEST_F(PagerTest, APipeIsRefusedAndNotWaitedFor) {
+  const std::string pipe = ::testing::TempDir() + "pager_pipe" + std::to_string(getpid());
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  auto file = DirectFile::open(pipe);
+  EXPECT_EQ(file.status().message(), pipe + ": not a regular file; give the name of a file on a disk");
+  ::unlink(pipe.c_str());
 }
 
 TEST_F(PagerTest, AnEndComesAtAnyTime) {

@@ -61,6 +61,17 @@ TEST(Plan, PredictsEveryTenantToTheByte) {
   expect_truth(engine_options("f32"), small_job());
 }
 
+// Adapters that are merged one into the other hold their factors beside the weights while these are read.
+TEST(Plan, PredictsTheFactorsOfAdapters) {
+  EngineOptions options = engine_options();
+  options.lora_path = kSource + "/tests/cases/lora_kohya.safetensors";
+  size_t one = plan_request(options, small_job())->merge_bytes;
+  options.loras.push_back({kSource + "/tests/cases/lora_comfy.safetensors", 0.5});
+  EXPECT_GT(one, 0u);
+  EXPECT_GT(plan_request(options, small_job())->merge_bytes, one);
+  expect_truth(options, small_job());
+}
+
 // A portrait so large that reading it is the run's peak.
 TEST(Plan, PredictsALargePortrait) {
   Job job = small_job();

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "weights/part_files.h"
+
 namespace liveavatar {
 namespace {
 
@@ -127,6 +129,21 @@ TEST_F(FindParts, ShardsAreOneCandidate) {
   EXPECT_EQ(files_behind(paths->dit).size(), 3u);
   fs::remove(path("x-2.safetensors"));
   EXPECT_NE(find_parts(folder()).status().message().find("x-2.safetensors"), std::string::npos);
+}
+
+TEST_F(FindParts, LinksToNothingAreNamedEach) {
+  write_flat();
+  for (const char* name : {"x.safetensors", "y.safetensors"}) {
+    fs::create_symlink(path("nowhere"), path(name));
+    EXPECT_EQ(open_file_or_shards(path(name)).status().code(), ErrorCode::kNotFound);
+  }
+  int named = 0;
+  for (const WeightsFile& file : list_weights_files(dir_.string()))
+    named += file.problem == file.path + ": a link to a file that is not there; download that, or remove the link";
+  EXPECT_EQ(named, 2);
+  EXPECT_TRUE(find_parts(folder()).ok());
+  fs::create_symlink(path("loop.pth"), path("loop.pth"));
+  EXPECT_EQ(list_weights_files(dir_.string()).size(), 7u);
 }
 
 TEST_F(FindParts, SeveralCandidatesAreListed) {

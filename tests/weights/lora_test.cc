@@ -2,6 +2,8 @@
 #include <cstring>
 
 #include "lora_fixture.h"
+#include "ops/backend.h"
+#include "weights/loader.h"
 
 namespace liveavatar {
 namespace {
@@ -345,6 +347,51 @@ TEST_F(LoraTest, FactorsThatAreNotFiniteAreNamedWhenTheyAreRead) {
     Status status = merge->source->read("blocks.0.self_attn.q.weight", w.data());
     EXPECT_NE(status.message().find(name + " holds a value that is not finite"), std::string::npos);
   }
+}
+
+// Counts the values that are read of each tensor.
+class CountingSource : public MemorySource {
+ public:
+  using MemorySource::MemorySource;
+  Status read_part(const std::string& name, TensorPart part, void* target) const override {
+    counts[name] += part.count;
+    return MemorySource::read_part(name, part, target);
+  }
+  mutable std::map<std::string, int64_t> counts;
+};
+
+TEST_F(LoraTest, FactorsAreReadOnceForAllPartsOfATensor) {
+  auto source = std::make_shared<CountingSource>("x.safetensors");
+  source->add("blocks.0.self_attn.q.lora_A", {2, kColumns}, some(2 * kColumns));
+  source->add("blocks.0.self_attn.q.lora_B", {kRows, 2}, some(kRows * 2));
+  auto merge = merge_lora(base_, {.source = source});
+  ASSERT_TRUE(merge.ok()) << merge.status().message();
+  for (int64_t row = 0; row < kRows; ++row)
+    read(*merge->source, "blocks.0.self_attn.q.weight", row * kColumns, kColumns);
+  EXPECT_EQ(source->counts["blocks.0.self_attn.q.lora_A"], 2 * kColumns);
+  EXPECT_EQ(source->counts["blocks.0.self_attn.q.lora_B"], 2 * kRows);
+}
+
+TEST_F(LoraTest, WhoReadsIsChargedForTheFactors) {
+  EXPECT_EQ(base_->scratch_bytes(), 0u);
+  auto source = adapter();
+  constexpr int64_t kRank = 500;
+  source->add("blocks.0.self_attn.q.lora_A", {kRank, kColumns}, some(kRank * kColumns));
+  source->add("blocks.0.self_attn.q.lora_B", {kRows, kRank}, some(kRows * kRank));
+  auto merge = merge_lora(base_, {.source = source});
+  ASSERT_TRUE(merge.ok()) << merge.status().message();
+  const size_t scratch = merge->source->scratch_bytes();
+  EXPECT_GE(scratch, (kRows + kColumns) * kRank * sizeof(float));
+  Budget unlimited, small(scratch - 1);
+  auto backend = *make_backend("cpu", {.threads = 1, .budget = &unlimited});
+  Budget budget;
+  {
+    WeightLoader loader(*merge->source, *backend, budget, Tenant::kWeights, DType::kF32);
+    EXPECT_EQ(budget.used_bytes(Tenant::kWeights), scratch);
+  }
+  EXPECT_EQ(budget.used_bytes(), 0u);
+  WeightLoader refused(*merge->source, *backend, small, Tenant::kWeights, DType::kF32);
+  EXPECT_EQ(refused.status().code(), ErrorCode::kOutOfMemory);
 }
 
 // Adapters with parts missing, doubled or misshapen are merged or refused, never more than that. (The sanitizer build

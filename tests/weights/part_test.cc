@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "gguf_writer.h"
+#include "weights/layer_formats.h"
 #include "weights/loader.h"
 #include "weights/lora.h"
 
@@ -171,6 +173,50 @@ TEST_F(PartTest, AnotherPartsFileIsNamed) {
     std::string message = open_part(path, part).status().message();
     EXPECT_NE(message.find(std::string("holds no ") + part_name(part)), std::string::npos) << message;
   }
+}
+
+// Layer names without the prefix that the tensors have.
+TEST_F(PartTest, SettingsNameLayersByTheEndOfTheirNames) {
+  auto message = [&](const std::string& layer) {
+    const std::string settings = R"({\"layers\":{\")" + layer + R"(\":{\"format\":\"float8_e4m3fn\"}}})";
+    std::string header = R"({"__metadata__":{"_quantization_metadata":")" + settings + R"("},)";
+    int at = 0;
+    for (const char* name :
+         {"net.blocks.0.q.weight", "net.blocks.0.q.weight_scale", "net.blocks.1.q.weight", "net.blocks.0.xq.weight"}) {
+      const bool scale = std::string(name).ends_with("scale");
+      header += std::string("\"") + name + R"(":{"dtype":")" + (scale ? "F32" : "F8_E4M3") +
+                R"(","shape":[1,1],"data_offsets":[)" + std::to_string(at) + ",";
+      at += scale ? 4 : 1;
+      header += std::to_string(at) + "]},";
+    }
+    header.back() = '}';
+    auto file = open_tensors(write_safetensors("x.safetensors", header, std::string(static_cast<size_t>(at), '\0')));
+    EXPECT_TRUE(file.ok()) << file.status().message();
+    return read_layer_formats(**file).status().message();
+  };
+  EXPECT_EQ(message("blocks.0.q"), "");
+  EXPECT_EQ(message("net.blocks.0.q"), "");
+  EXPECT_NE(message("q").find("which may be net.blocks.0.q.weight or net.blocks.1.q.weight"), std::string::npos);
+  EXPECT_NE(message("locks.0.q").find("which is not in the file"), std::string::npos);
+}
+
+// As many settings as tensors: looked up, not searched for.
+TEST_F(PartTest, ManyLayersWithSettingsAreQuick) {
+  constexpr int kLayers = 20'000;
+  std::string settings, header;
+  for (int i = 0; i < kLayers; ++i) {
+    const std::string layer = "blocks." + std::to_string(i) + ".q";
+    settings += (i == 0 ? "" : ",") + ("\\\"" + layer) + R"(\":{\"format\":\"float8_e4m3fn\"})";
+    header += R"(,"net.)" + layer + R"(.weight":{"dtype":"F8_E4M3","shape":[1,1],"data_offsets":[)" +
+              std::to_string(i) + "," + std::to_string(i + 1) + "]}";
+    header += R"(,"net.)" + layer + R"(.scaled_fp8":{"dtype":"F8_E4M3","shape":[0],"data_offsets":[0,0]})";
+  }
+  header = R"({"__metadata__":{"_quantization_metadata":"{\"layers\":{)" + settings + R"(}}"})" + header + "}";
+  auto file = open_tensors(write_safetensors("x.safetensors", header, std::string(kLayers, '\0')));
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_NE(read_layer_formats(**file).status().message().find("has no weight_scale"), std::string::npos);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
 }
 
 // Companions of other packers: bitsandbytes' state below the weight, GPTQ's integers, DeepSeek's block scales.

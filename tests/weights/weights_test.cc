@@ -76,6 +76,8 @@ TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
       {R"({"a":{"dtype":"F32"}})", "malformed"},
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
        "twice"},
+      {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+       "tensors a and b overlap"},
       {R"({"a":)", "not JSON"},
       {R"([1])", "not JSON"},
   };

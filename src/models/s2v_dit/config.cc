@@ -41,7 +41,8 @@ Expected<DitConfig> read_config(const nlohmann::json& json, const std::string& w
 }  // namespace
 
 Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::string& where) {
-  return read_config(nlohmann::json::parse(json_text, nullptr, false), where);
+  LA_ASSIGN_OR_RETURN(nlohmann::json json, parse_json(json_text, where));
+  return read_config(json, where);
 }
 
 std::string dit_config_json(const DitConfig& c) {

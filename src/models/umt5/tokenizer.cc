@@ -16,6 +16,10 @@ namespace {
 
 constexpr int kDefaultExtraIds = 300;  // umt5: <extra_id_0> has the highest id
 
+Status no_model(const std::string& path) {
+  return corrupt(path + ": holds no SentencePiece model, or a damaged one; download or copy the file again");
+}
+
 struct AddedToken {
   std::string text;
   int32_t id = 0;
@@ -34,13 +38,17 @@ class SentencePieceTokenizer : public Tokenizer {
     LA_RETURN_IF_ERROR(explain_wrong_file(*file));
     LA_ASSIGN_OR_RETURN(std::string bytes, read_spiece_model(model));
     try {
-      if (auto status = pieces_.LoadFromSerializedProto(bytes); !status.ok())
-        return corrupt(model + ": its spiece_model is not a SentencePiece model: " + status.ToString());
-      if (folder) return read_json(path + "/tokenizer.json");
-      add_defaults();
-      return {};
-    } catch (const std::exception& e) {
-      return corrupt(path + ": the tokenizer cannot be read: " + e.what());
+      if (!pieces_.LoadFromSerializedProto(bytes).ok()) return no_model(model);
+      Status status;
+      if (folder) {
+        status = read_json(path + "/tokenizer.json");
+      } else {
+        add_defaults();
+      }
+      sort_added();
+      return status;
+    } catch (const std::exception&) {  // the library's, of a model that contradicts itself
+      return no_model(model);
     }
   }
 
@@ -99,7 +107,11 @@ class SentencePieceTokenizer : public Tokenizer {
   void add(const std::string& text, int32_t id) {
     if (text.empty()) return;
     added_.push_back({text, id});
-    std::sort(added_.begin(), added_.end(), [](const auto& a, const auto& b) { return a.text.size() > b.text.size(); });
+  }
+  // Once all are there: a tokenizer.json may name very many.
+  void sort_added() {
+    std::stable_sort(added_.begin(), added_.end(),
+                     [](const auto& a, const auto& b) { return a.text.size() > b.text.size(); });
   }
   void add_defaults() {
     for (int id : {pieces_.pad_id(), pieces_.eos_id(), pieces_.bos_id(), pieces_.unk_id()}) {
