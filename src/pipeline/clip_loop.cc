@@ -44,7 +44,7 @@ class ClipLoop {
 
  private:
   Status open_masks(const Portrait& portrait) {
-    LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> pictures, find_masks(job_.masks, voices_->count()));
+    LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> pictures, job_masks(job_));
     if (voices_->count() == 1) return {};
     ActorMasks::Options options;
     options.original = job_.original_speakers;

@@ -36,7 +36,7 @@ class EngineImpl : public Engine {
       LA_RETURN_IF_ERROR(check_job(job));
       LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job, *models_->budget));
       if (!job.pose_video.empty()) LA_RETURN_IF_ERROR(pose_video_info(job.pose_video, pose_rule(job)).status());
-      LA_RETURN_IF_ERROR(find_masks(job.masks, split_voices(job.audio).size()).status());
+      LA_RETURN_IF_ERROR(job_masks(job).status());
       LA_ASSIGN_OR_RETURN(std::unique_ptr<Voices> voices, Voices::open(*models_->audio, job));
       JobInfo info = plan_job(job, portrait, voices->length(), false).info;
       info.notes = voices->notes();

@@ -51,7 +51,7 @@ namespace {
 // The voices and masks of a job; how long the video is for them, by their files' own word.
 Expected<double> plan_voices(const Job& job, PlanRequest& request) {
   const std::vector<std::string> voices = split_voices(job.audio);
-  LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, find_masks(job.masks, voices.size()));
+  LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, job_masks(job));
   LA_ASSIGN_OR_RETURN(request.first_mask_pixels, largest_mask_pixels(masks));
   request.mask_pixels = masks_move(masks, job.original_speakers) ? request.first_mask_pixels : 0;
   std::vector<double> seconds;

@@ -57,6 +57,16 @@ std::vector<std::string> split_voices(const std::string& audio) {
   return voices;
 }
 
+Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
+  size_t voices = split_voices(job.audio).size();
+  if (voices == 1 && !job.masks.empty()) {
+    return invalid_argument(
+        "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
+        "--audio left.wav+right.wav and a mask for each");
+  }
+  return find_masks(job.masks, voices);
+}
+
 Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices) {
   std::vector<std::string> folders = masks;
   if (masks.size() == 1) {
@@ -71,11 +81,6 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
   if (!folders.empty() && folders.size() != voices) {
     return invalid_argument("--mask gives " + std::to_string(folders.size()) + " and --audio " +
                             std::to_string(voices) + "; there must be one mask for each voice, in the same order");
-  }
-  if (folders.size() == 1) {
-    return invalid_argument(
-        "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
-        "--audio left.wav+right.wav and a mask for each");
   }
   std::vector<MaskPictures> all;
   for (const std::string& mask : folders) {

@@ -19,8 +19,11 @@ std::vector<std::string> split_voices(const std::string& audio);
 using MaskPictures = std::vector<std::string>;
 
 // As many as voices, else an error that says what is missing. masks: one entry a speaker, a picture or a folder of
-// PNGs; or one folder with subfolders 1, 2, ... (or with tracking_mask_results, which has them). None for one voice.
+// PNGs; or one folder with subfolders 1, 2, ... (or with tracking_mask_results, which has them).
 Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices);
+
+// Those of a job; none for one voice, to which a mask is an error.
+Expected<std::vector<MaskPictures>> job_masks(const Job& job);
 
 // The voices of a job and their features, read from the files as they are asked for.
 class Voices {
