@@ -57,16 +57,6 @@ std::vector<std::string> split_voices(const std::string& audio) {
   return voices;
 }
 
-Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
-  size_t voices = split_voices(job.audio).size();
-  if (voices == 1 && !job.masks.empty()) {
-    return invalid_argument(
-        "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
-        "--audio left.wav+right.wav and a mask for each");
-  }
-  return find_masks(job.masks, voices);
-}
-
 Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices) {
   std::vector<std::string> folders = masks;
   if (masks.size() == 1) {
@@ -88,6 +78,16 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
     all.push_back(std::move(pictures));
   }
   return all;
+}
+
+Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
+  LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, find_masks(job.masks, split_voices(job.audio).size()));
+  if (masks.size() == 1) {
+    return invalid_argument(
+        "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
+        "--audio left.wav+right.wav and a mask for each");
+  }
+  return masks;
 }
 
 Expected<std::unique_ptr<Voices>> Voices::open(Wav2Vec2& model, const Job& job) {
