@@ -42,7 +42,7 @@ Expected<OwnedTensor> input(const Setting& s, const TensorSource& inputs, const 
   std::vector<char> bytes(static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype));
   LA_RETURN_IF_ERROR(inputs.read(name, bytes.data()));
   LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(s.budget, Tenant::kRuntime, info.shape, DType::kF32));
-  convert_to_f32(bytes.data(), info.dtype, t.tensor.f32(), info.shape.elements());
+  convert_to_f32(bytes.data(), info.dtype, t.tensor.host<float>(), info.shape.elements());
   return t;
 }
 
@@ -75,7 +75,7 @@ class DitSide : public Side {
 
   void rewind() override {
     Tensor x = output();
-    std::memcpy(x.data, x_.tensor.data, x.bytes());
+    std::memcpy(x.address(), x_.tensor.address(), x.bytes());
   }
   Status run() override {
     DitFlight* flight = &activations_->flights.front();
@@ -103,7 +103,7 @@ class DitSide : public Side {
     dit_->begin(geometry_, {.latents = latents_.tensor, .timestep = 500, .start_latent = kStart}, flight, *activations_,
                 *caches_);
     caches_->filled_latents.front() = geometry_.clip_latents;
-    const RingPin pinned(*caches_->rings, {0, 0}, 0);
+    const RingPin pinned(*caches_->rings, host_queue(), {0, 0}, 0);
     const KeyValues kept = *pinned, cond = caches_->cond.layers.front();
     const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k},          {"ring_v", kept.v},
                                                      {"cond_k", cond.k},          {"cond_v", cond.v},
@@ -182,7 +182,7 @@ class AudioSide : public Side {
 
  private:
   std::span<const float> samples() const {
-    return {samples_.tensor.f32(), static_cast<size_t>(samples_.tensor.elements())};
+    return {samples_.tensor.host<float>(), static_cast<size_t>(samples_.tensor.elements())};
   }
 
   std::unique_ptr<Wav2Vec2> model_;
@@ -198,7 +198,8 @@ class TextSide : public Side {
     LA_ASSIGN_OR_RETURN(side->weights_, open_tensors(s.folder + "/weights.safetensors"));
     LA_ASSIGN_OR_RETURN(side->model_, Umt5::load(*side->weights_, s.backend, s.budget, s.dtype));
     LA_ASSIGN_OR_RETURN(OwnedTensor ids, input(s, inputs, "ids"));
-    for (int64_t i = 0; i < ids.tensor.elements(); ++i) side->ids_.push_back(static_cast<int32_t>(ids.tensor.f32()[i]));
+    for (int64_t i = 0; i < ids.tensor.elements(); ++i)
+      side->ids_.push_back(static_cast<int32_t>(ids.tensor.host<float>()[i]));
     return std::unique_ptr<Side>(std::move(side));
   }
 
@@ -232,7 +233,7 @@ Status check(const Setting& s, Side& side) {
   LA_RETURN_IF_ERROR(side.run());
   Tensor out = side.output();
   std::ofstream file(s.folder + "/ours.f32", std::ios::binary);
-  file.write(static_cast<const char*>(out.data), static_cast<std::streamsize>(out.bytes()));
+  file.write(static_cast<const char*>(out.address()), static_cast<std::streamsize>(out.bytes()));
   if (!file.flush()) return io_error(s.folder + "/ours.f32 cannot be written");
   std::cout << "checked" << std::endl;
   return {};

@@ -45,9 +45,9 @@ class Operands {
     for (int64_t i = 0; i < t.elements(); ++i) {
       float value = 0.01f * static_cast<float>(i % 17 - 8);
       if (dtype == DType::kF32) {
-        t.f32()[i] = value;
+        t.host<float>()[i] = value;
       } else {
-        t.as<bf16>()[i] = to_bf16(value);
+        t.host<bf16>()[i] = to_bf16(value);
       }
     }
     return t;
@@ -177,7 +177,7 @@ void add_dit(Registry& registry, const DitShape& s) {
     Tensor weight = o.tensor({s.dim, s.dim}, DType::kF32);
     auto bytes = static_cast<int64_t>(o.backend().packed_linear_bytes(s.dim, s.dim, DType::kBF16));
     Tensor packed = o.tensor({bytes / 2}, DType::kBF16);
-    return [=, &o] { o.backend().pack_linear(weight, DType::kBF16, packed.data); };
+    return [=, &o] { o.backend().pack_linear(weight, DType::kBF16, packed.address()); };
   });
   registry.add(name + "/layer_norm", {0, 6.0 * static_cast<double>(s.tokens * s.dim)}, [s](Operands& o) {
     Tensor x = o.tensor({s.tokens, s.dim}, DType::kF32), out = o.tensor({s.tokens, s.dim}, DType::kBF16);

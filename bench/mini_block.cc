@@ -18,7 +18,7 @@ namespace {
 constexpr uint64_t kSeed = 420;
 
 void fill(const OwnedTensor& t, uint64_t stream) {
-  fill_noise(kSeed, stream, {t.tensor.f32(), static_cast<size_t>(t.tensor.elements())});
+  fill_noise(kSeed, stream, {t.tensor.host<float>(), static_cast<size_t>(t.tensor.elements())});
 }
 
 Status run(Budget& budget) {

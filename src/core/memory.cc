@@ -1,7 +1,5 @@
 #include "core/memory.h"
 
-#include <sys/mman.h>
-
 #include "core/rounding.h"
 
 namespace liveavatar {
@@ -80,22 +78,23 @@ Expected<Buffer> Buffer::allocate(Budget& budget, Tenant tenant, size_t bytes) {
   bytes = round_up(bytes, 4096);
   LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::take(budget, tenant, bytes));
   if (budget.measuring()) return buffer;
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    return out_of_memory("the system has no " + mib(bytes) + " left for " + tenant_name(tenant) +
-                         "; close other programs, raise the limit (ulimit -v) or choose a smaller --memory_budget");
+  buffer.allocator_ = &budget.allocator();
+  Expected<std::byte*> memory = buffer.allocator_->allocate(bytes);
+  if (!memory.ok()) {
+    return out_of_memory((buffer.device().is_host() ? "the system" : buffer.device().str()) + " has no " + mib(bytes) +
+                         " left for " + tenant_name(tenant) + "; " + memory.status().message());
   }
-  madvise(memory, bytes, MADV_HUGEPAGE);  // where the system allows them: fewer faults and misses of the TLB
-  buffer.data_ = static_cast<std::byte*>(memory);
+  buffer.data_ = *memory;
   return buffer;
 }
 
 Buffer::~Buffer() {
-  if (data_ != nullptr) munmap(data_, bytes());
+  if (data_ != nullptr) allocator_->free(data_, bytes());
 }
 
 void Buffer::swap(Buffer& other) {
   std::swap(data_, other.data_);
+  std::swap(allocator_, other.allocator_);
   std::swap(charge_, other.charge_);
 }
 
@@ -107,21 +106,20 @@ Expected<Arena> Arena::allocate(Budget& budget, Tenant tenant, size_t bytes) {
 void* Arena::take(size_t bytes) {
   size_t begin = offset_;
   offset_ += round_up(bytes, kAlignment);
-  peak_ = std::max(peak_, offset_);
   if (measuring_) return nullptr;
   LA_CHECK(offset_ <= buffer_.bytes());
   return buffer_.data() + begin;
 }
 
 Tensor Arena::tensor(Shape shape, DType dtype) {
-  return {take(static_cast<size_t>(shape.elements()) * dtype_bytes(dtype)), shape, dtype};
+  return {take(static_cast<size_t>(shape.elements()) * dtype_bytes(dtype)), shape, dtype, buffer_.device()};
 }
 
 Expected<OwnedTensor> OwnedTensor::allocate(Budget& budget, Tenant tenant, Shape shape, DType dtype) {
   OwnedTensor owned;
   size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
   LA_ASSIGN_OR_RETURN(owned.buffer, Buffer::allocate(budget, tenant, bytes));
-  owned.tensor = {owned.buffer.data(), shape, dtype};
+  owned.tensor = {owned.buffer.data(), shape, dtype, owned.buffer.device()};
   return owned;
 }
 

@@ -19,11 +19,14 @@ const char* tenant_name(Tenant t);  // "weights", "kv_cache", ...
 
 using TenantBytes = std::array<size_t, kTenantCount>;
 
-// Byte limit of one device with usage by tenant. Thread-safe. Must outlive its Buffers.
+// Byte limit of one device, whose memory it gives out, with usage by tenant. Thread-safe. Must outlive its Buffers.
 class Budget {
  public:
   static constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
   explicit Budget(size_t limit_bytes = kUnlimited) : limit_bytes_(limit_bytes) {}
+  // host: where memory is taken that the host works in beside this device. Both outlive this.
+  Budget(size_t limit_bytes, Allocator& allocator, Budget& host)
+      : limit_bytes_(limit_bytes), allocator_(&allocator), host_(&host) {}
   // A budget that only counts: its Buffers have a size and no memory. The memory plan runs the engine's own
   // allocations over one, so that prediction and truth come from the same lines.
   struct Measuring {};
@@ -36,6 +39,9 @@ class Budget {
   void release(Tenant tenant, size_t bytes);
 
   bool measuring() const { return measuring_; }
+  Allocator& allocator() const { return *allocator_; }
+  Device device() const { return allocator_->device(); }
+  Budget& host() { return host_ == nullptr ? *this : *host_; }  // itself where the device is the host
   size_t limit_bytes() const { return limit_bytes_; }
   size_t used_bytes() const { return used_bytes_.load(); }
   size_t used_bytes(Tenant t) const { return by_tenant_[static_cast<size_t>(t)].load(); }
@@ -49,6 +55,8 @@ class Budget {
  private:
   size_t limit_bytes_ = kUnlimited;
   bool measuring_ = false;
+  Allocator* allocator_ = &host_allocator();
+  Budget* host_ = nullptr;
   std::atomic<size_t> used_bytes_{0}, peak_bytes_{0}, recent_peak_bytes_{0};
   std::array<std::atomic<size_t>, kTenantCount> by_tenant_{}, tenant_peaks_{};
 };
@@ -75,8 +83,8 @@ class Charge {
   size_t bytes_ = 0;
 };
 
-// Page-aligned zeroed host memory, charged to its tenant for as long as it lives. Movable. The pages are given
-// back to the system when it dies (mmap), so resident memory follows the budget.
+// Page-aligned memory of the budget's device, charged to its tenant for as long as it lives. Movable. Host memory is
+// zeroed.
 class Buffer {
  public:
   Buffer() = default;
@@ -89,17 +97,18 @@ class Buffer {
   ~Buffer();
 
   std::byte* data() const { return data_; }  // null: empty, or charged to a measuring budget
+  Device device() const { return allocator_->device(); }
   size_t bytes() const { return charge_.bytes(); }
 
  private:
   void swap(Buffer& other);
   std::byte* data_ = nullptr;
+  Allocator* allocator_ = &host_allocator();
   Charge charge_;
 };
 
 // Hands out 64-byte aligned tensors front to back. A measuring arena has no memory and only counts, so that one
 // function both sizes and lays out a model's activations:  Arena m; Activations(config, m); m.used_bytes().
-// Mark and rewind give scoped reuse.
 class Arena {
  public:
   Arena() = default;  // measuring: tensors have data == nullptr
@@ -109,14 +118,12 @@ class Arena {
   Tensor tensor(Shape shape, DType dtype);  // asserts that it fits: the size was measured by the same function
   void* take(size_t bytes);
   bool measuring() const { return measuring_; }
-  size_t used_bytes() const { return peak_; }  // high-water mark
-
-  size_t mark() const { return offset_; }
-  void rewind(size_t mark) { offset_ = mark; }
+  size_t used_bytes() const { return offset_; }
+  void restart() { offset_ = 0; }  // from the front again, over what was handed out
 
  private:
   Buffer buffer_;
-  size_t offset_ = 0, peak_ = 0;
+  size_t offset_ = 0;
   bool measuring_ = true;
 };
 

@@ -13,8 +13,8 @@ Tensor Tensor::slice(int64_t begin, int64_t count) const {
   Shape s{count};
   for (int i = 1; i < rank(); ++i) s.push_back(dim(i));
   size_t row_bytes = dim(0) == 0 ? 0 : bytes() / static_cast<size_t>(dim(0));
-  char* first = data == nullptr ? nullptr : static_cast<char*>(data) + static_cast<size_t>(begin) * row_bytes;
-  return {first, s, dtype};
+  char* first = empty() ? nullptr : static_cast<char*>(memory_) + static_cast<size_t>(begin) * row_bytes;
+  return {first, s, dtype, device};
 }
 
 }  // namespace liveavatar

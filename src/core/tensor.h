@@ -1,10 +1,11 @@
-// Tensor: a view of contiguous row-major memory on some device. It owns nothing; Buffer and Arena do (core/memory.h).
+// Tensor: a view of contiguous row-major memory of one device. It owns nothing; Buffer and Arena do (core/memory.h).
 #pragma once
 
 #include <array>
 #include <initializer_list>
 #include <string>
 
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/status.h"
 
@@ -42,35 +43,45 @@ class Shape {
 };
 
 struct Tensor {
-  void* data = nullptr;
   Shape shape;
   DType dtype = DType::kF32;
+  Device device;
 
   Tensor() = default;
-  Tensor(void* d, Shape s, DType t) : data(d), shape(s), dtype(t) {}
+  Tensor(void* memory, Shape s, DType t, Device d = {}) : shape(s), dtype(t), device(d), memory_(memory) {}
 
-  bool empty() const { return data == nullptr; }  // absent optional operand
+  bool empty() const { return memory_ == nullptr; }  // absent optional operand
   int64_t dim(int i) const { return shape[i]; }
   int rank() const { return shape.rank(); }
   int64_t elements() const { return shape.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * dtype_bytes(dtype); }
 
+  // The values, which the host may touch: of host memory alone.
   template <typename T>
-  T* as() const {
-    LA_CHECK(dtype == DTypeOf<T>::value);
-    return static_cast<T*>(data);
+  T* host() const {
+    LA_CHECK(device.is_host() && dtype == DTypeOf<T>::value);
+    return static_cast<T*>(memory_);
   }
-  float* f32() const { return as<float>(); }
+  // For the device's own backend, and to compare places. Nobody else follows this pointer.
+  void* address() const { return memory_; }
 
   // Rows [begin, begin + count) of the outermost dimension; the same memory.
   Tensor slice(int64_t begin, int64_t count) const;
   // The same memory under another shape with as many elements.
   Tensor reshape(Shape s) const {
     LA_CHECK(s.elements() == elements());
-    return {data, s, dtype};
+    return {memory_, s, dtype, device};
+  }
+  // The front of the same memory as a tensor of another shape, with as many elements at most.
+  Tensor front(Shape s) const {
+    LA_CHECK(s.elements() <= elements());
+    return {memory_, s, dtype, device};
   }
   // All leading dimensions folded into one: [rows, last].
   Tensor rows() const { return reshape({elements() / shape[rank() - 1], shape[rank() - 1]}); }
+
+ private:
+  void* memory_ = nullptr;
 };
 
 }  // namespace liveavatar

@@ -15,6 +15,7 @@ bool is_keys(const Tensor& t, const Tensor& scale, int64_t heads) {
 
 void attention(Backend& backend, const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
                const Tensor& out) {
+  LA_CHECK(on_device(backend, q, out));
   LA_CHECK(is_float(q) && is_float(out) && q.rank() == 2 && out.shape == q.shape && q.dim(1) % spec.heads == 0);
   int64_t keys = 0;
   for (const KeyValues& s : segments) {

@@ -1,9 +1,11 @@
-// A backend computes the op set. Callers use the free functions of ops/*.h, which check shapes and then come here.
-// Rules every backend keeps:
-//  * a row's result never depends on the rows beside it, nor on the number of threads (bit for bit);
+// A backend computes the op set on one device. Callers use the free functions of ops/*.h, which check shapes and then
+// come here. Rules every backend keeps:
+//  * ops are done in the order in which they were called; a call may return before the op is done, and its operands'
+//    memory stays in use until then (docs/devices.md);
+//  * equal shapes and equal operands give equal bits, whatever ran before and on however many threads;
 //  * products are summed in f32; f32 and bf16 operands mix freely; out may be f32 or bf16;
 //  * nothing is allocated during an op: models reserve scratch for their largest ops before they run.
-// Not thread-safe: one op at a time per backend object.
+// Not thread-safe: one op at a time per backend object. wait() alone may be called by any thread.
 #pragma once
 
 #include <cstddef>
@@ -11,19 +13,31 @@
 #include <span>
 #include <string>
 
+#include "core/device.h"
 #include "ops/types.h"
 
 namespace liveavatar {
 
 class Budget;
 
-class Backend {
+class Backend : public WorkQueue {
  public:
-  virtual ~Backend() = default;
   virtual std::string name() const = 0;
   virtual std::string describe() const = 0;  // what was chosen on this machine and why; for `doctor`
   virtual int threads() const = 0;
+  // Whether a row's bits never depend on the rows beside it: the same row among others gives the same result.
+  virtual bool rows_are_independent() const = 0;
   virtual bool int8_products() const = 0;  // asked for (BackendOptions), and possible here
+
+  // The memory that tensors of these ops lie in; packed weights and scratch too.
+  virtual Allocator& allocator() const { return host_allocator(); }
+  Device device() const { return allocator().device(); }
+  // All values of a tensor, in order with the ops. `host` may be reused on return.
+  virtual void upload(const void* host, const Tensor& to) = 0;
+  // Waits for the ops before it.
+  virtual void download(const Tensor& from, void* host) = 0;
+  // Waits for all ops. The device's first failure, which sticks: what ops gave since then is nothing.
+  virtual Status synchronize() = 0;
 
   // Makes scratch for ops up to these sizes, charged to the budget; it stays. An op that nobody reserved for still
   // works, with memory outside the budget.
@@ -32,10 +46,10 @@ class Backend {
   // Names the packed form of weights: backends that give the same name read each other's packed bytes.
   virtual std::string packing() const = 0;
 
-  // Packed weights. `weight` is host row-major [N, K] or [O, I / groups, frames, rows, columns], f32 or bf16;
-  // `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` once: kF32 or kBF16, a linear weight also to
-  // kI8, kF8E4M3 or kQ4 (core/quantise.h). A linear weight may be packed in pieces of whole multiples of kPackRows
-  // rows: rows from r on go to target + packed_linear_bytes(r, k).
+  // Packed weights. `weight` and `target` are host memory, for the loader to move; row-major [N, K] or [O, I / groups,
+  // frames, rows, columns], f32 or bf16; `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` once:
+  // kF32 or kBF16, a linear weight also to kI8, kF8E4M3 or kQ4 (core/quantise.h). A linear weight may be packed in
+  // pieces of whole multiples of kPackRows rows: rows from r on go to target + packed_linear_bytes(r, k).
   static constexpr int64_t kPackRows = 64;
   virtual size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const = 0;
   virtual void pack_linear(const Tensor& weight, DType dtype, void* target) const = 0;
@@ -55,17 +69,20 @@ class Backend {
   virtual void rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) = 0;
   virtual void channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) = 0;
   virtual void rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) = 0;
-  virtual void softmax(const Tensor& x, const Tensor& out) = 0;
-  virtual void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) = 0;
   virtual void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) = 0;
   virtual void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) = 0;
-  virtual void interpolate_rows(const Tensor& x, const Tensor& out) = 0;
   virtual void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) = 0;
   virtual void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) = 0;
   virtual void add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) = 0;
   virtual void multiply(const Tensor& x, const Tensor& y, const Tensor& out) = 0;
   virtual void activate(const Tensor& x, Activation activation, const Tensor& out) = 0;
   virtual void copy(const Tensor& x, const Tensor& out) = 0;
+  virtual void copy_rows(const StridedRows& x, const StridedRows& out, int64_t rows, int64_t columns) = 0;
+  virtual void fill(const Tensor& out, float value) = 0;
+  virtual void clamp(const Tensor& x, float low, float high, const Tensor& out) = 0;
+  virtual void to_rgb8(const Tensor& x, const Tensor& out) = 0;
+  virtual void repeat_columns(const Tensor& x, const Tensor& out) = 0;
+  virtual void relative_bias(const Tensor& line, const Tensor& out) = 0;
   virtual void quantise(const Tensor& x, const Tensor& out, const Tensor& scale) = 0;
   virtual void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) = 0;
 };

@@ -1,8 +1,13 @@
 // Contracts that the dispatchers share. A violation is a bug of the caller.
 #pragma once
-#include "ops/types.h"
+#include "ops/backend.h"
 namespace liveavatar::ops {
 inline bool is_float(const Tensor& t) { return t.dtype == DType::kF32 || t.dtype == DType::kBF16; }
+// Absent operands lie anywhere.
+template <typename... Tensors>
+bool on_device(const Backend& backend, const Tensors&... tensors) {
+  return ((tensors.empty() || tensors.device == backend.device()) && ...);
+}
 inline bool is_vector(const Tensor& t, int64_t n) {
   return t.empty() || (t.dtype == DType::kF32 && t.rank() == 1 && t.dim(0) == n);
 }

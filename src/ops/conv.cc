@@ -16,6 +16,7 @@ Shape conv_shape(const Shape& x, const ConvWeight& w, const ConvGeometry& g) {
 
 void conv(Backend& backend, const Tensor& x, const ConvWeight& w, const ConvGeometry& geometry, const Tensor& out,
           const Epilogue& epilogue) {
+  LA_CHECK(on_device(backend, x, out));
   LA_CHECK(is_float(x) && is_float(out) && x.rank() == 4 && x.dim(3) == w.in_channels && w.data != nullptr);
   LA_CHECK(w.in_channels % w.groups == 0 && w.out_channels % w.groups == 0);
   LA_CHECK(out.shape == conv_shape(x.shape, w, geometry) && is_vector(w.bias, w.out_channels));

@@ -12,6 +12,10 @@ void copy(Backend& backend, const Tensor& x, const Tensor& out);
 // back.
 void quantise(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale);
 void dequantise(Backend& backend, const Tensor& x, const Tensor& scale, const Tensor& out);
-// Softmax over the last dimension, in f32.
-void softmax(Backend& backend, const Tensor& x, const Tensor& out);
+// out = value everywhere.
+void fill(Backend& backend, const Tensor& out, float value);
+// f32; NaN stays NaN.
+void clamp(Backend& backend, const Tensor& x, float low, float high, const Tensor& out);
+// x f32 in [-1, 1], clamped, rounded half up -> out u8 0..255; NaN is 0.
+void to_rgb8(Backend& backend, const Tensor& x, const Tensor& out);
 }  // namespace liveavatar::ops

@@ -1,15 +1,21 @@
 #pragma once
 #include "ops/backend.h"
 namespace liveavatar::ops {
-// Rows ids[i] of table [V, D] (f32 or bf16) -> out [ids, D].
-void embedding(Backend& backend, std::span<const int32_t> ids, const Tensor& table, const Tensor& out);
 // x [C, F, H, W] -> out [(F/pf) * (H/ph) * (W/pw), C * pf * ph * pw], tokens in frame, row, column order, features in
 // (channel, frame, row, column) order: a strided convolution is this and a linear. Remainders are dropped.
 void patchify(Backend& backend, const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out);
 // x [F/pf * H/ph * W/pw, pf * ph * pw * C] with features in (frame, row, column, channel) order -> out [C, F, H, W].
 void unpatchify(Backend& backend, const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out);
-// Linear interpolation along rows, end points aligned: x [T, C] -> out [T', C]; T' = 1 takes row 0.
-void interpolate_rows(Backend& backend, const Tensor& x, const Tensor& out);
+// Frames [from, from + count) of x [C, F, ...] -> frames [to, to + count) of out [C, F', ...]; one type, no overlap.
+struct FrameRange {
+  int64_t from = 0, to = 0, count = 1;
+};
+void copy_frames(Backend& backend, const Tensor& x, const Tensor& out, const FrameRange& frames);
+// x f32 [T] -> out f32 [T, D]: each row is one value.
+void repeat_columns(Backend& backend, const Tensor& x, const Tensor& out);
+// line f32 [heads, 2 T - 1], by key - query from -(T - 1) on -> out f32 [heads, T, T]: out[h, q, k] = line[h, T - 1 + k
+// - q].
+void relative_bias(Backend& backend, const Tensor& line, const Tensor& out);
 // x [C, F, H, W] -> out [F, H, W, C] = x * scale + shift, optional f32 [C]. And back.
 void channels_last(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale = {},
                    const Tensor& shift = {});

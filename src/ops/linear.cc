@@ -5,6 +5,7 @@
 namespace liveavatar::ops {
 
 void linear(Backend& backend, const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& epilogue) {
+  LA_CHECK(on_device(backend, x, out));
   LA_CHECK(is_float(x) && is_float(out) && last(x) == w.k && last(out) == w.n && w.data != nullptr);
   Tensor rows = x.rows(), out_rows = out.rows();
   LA_CHECK(rows.dim(0) == out_rows.dim(0));

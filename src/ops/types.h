@@ -81,6 +81,12 @@ struct LargestOps {
   std::vector<ConvSize> convs;  // the others
 };
 
+// Rows of equally many elements in a tensor: the first begins at element `first`, the next ones `stride` behind.
+struct StridedRows {
+  Tensor tensor;
+  int64_t first = 0, stride = 0;
+};
+
 // y -> y * (1 + scale) + shift; f32 [G, D], rows in G equal groups.
 struct Modulation {
   Tensor shift, scale;

@@ -36,11 +36,23 @@ Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, cons
     LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, tenant, largest));
     memory.slots.push_back(std::move(slot));
   }
+  memory.allocator = &budget.allocator();
+  if (memory.device().is_host() || bytes.empty()) return memory;
+  size_t widest = *std::max_element(bytes.begin(), bytes.end());
+  LA_ASSIGN_OR_RETURN(memory.staging, Buffer::allocate(budget.host(), tenant, widest));
   return memory;
 }
 
-Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory)
-    : store_(std::move(store)), memory_(std::move(memory)) {
+Status read_into(DirectFile& file, uint64_t offset, Buffer& memory, Budget& budget) {
+  const std::atomic<bool> never{false};
+  if (memory.device().is_host()) return file.read(offset, memory.data(), memory.bytes(), never);
+  LA_ASSIGN_OR_RETURN(Buffer staging, Buffer::allocate(budget.host(), Tenant::kWeights, memory.bytes()));
+  LA_RETURN_IF_ERROR(file.read(offset, staging.data(), memory.bytes(), never));
+  return budget.allocator().write(memory.data(), staging.data(), memory.bytes());
+}
+
+Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& queue)
+    : store_(std::move(store)), memory_(std::move(memory)), queue_(queue) {
   for (const Buffer& slot : memory_.slots) slots_.push_back({slot.data()});
   if (slots_.empty()) return;
   try {
@@ -54,8 +66,8 @@ Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory)
 Status Pager::read_resident() {
   LA_RETURN_IF_ERROR(status());
   for (size_t p = 0; p < memory_.stay.size(); ++p) {
-    std::byte* target = memory_.stay[p].data();
-    if (target != nullptr) LA_RETURN_IF_ERROR(store_->read(p, target, stop_).status());
+    const Buffer& stay = memory_.stay[p];
+    if (stay.data() != nullptr) LA_RETURN_IF_ERROR(bring(p, stay.data(), stay.bytes()).status());
   }
   return {};
 }
@@ -134,11 +146,25 @@ void Pager::move_pages() {
 }
 
 Status Pager::exchange(Slot& slot, int64_t old_page, size_t page, PagingCounts& moved) {
+  queue_.wait(slot.used);
   if (slot.changed) {
-    LA_ASSIGN_OR_RETURN(moved.bytes_written, store_->write(static_cast<size_t>(old_page), slot.data, stop_));
+    LA_ASSIGN_OR_RETURN(moved.bytes_written, put_away(static_cast<size_t>(old_page), slot.data));
   }
-  LA_ASSIGN_OR_RETURN(moved.bytes_read, store_->read(page, slot.data, stop_));
+  LA_ASSIGN_OR_RETURN(moved.bytes_read, bring(page, slot.data, memory_.slots.front().bytes()));
   return {};
+}
+
+Expected<uint64_t> Pager::bring(size_t page, std::byte* target, size_t bytes) {
+  if (memory_.device().is_host()) return store_->read(page, target, stop_);
+  LA_ASSIGN_OR_RETURN(uint64_t moved, store_->read(page, memory_.staging.data(), stop_));
+  LA_RETURN_IF_ERROR(memory_.allocator->write(target, memory_.staging.data(), bytes));
+  return moved;
+}
+
+Expected<uint64_t> Pager::put_away(size_t page, const std::byte* data) {
+  if (memory_.device().is_host()) return store_->write(page, data, stop_);
+  LA_RETURN_IF_ERROR(memory_.allocator->read(data, memory_.staging.data(), memory_.slots.front().bytes()));
+  return store_->write(page, memory_.staging.data(), stop_);
 }
 
 std::byte* Pager::pin(size_t page) {
@@ -167,12 +193,13 @@ std::byte* Pager::pin(size_t page) {
   return slot->data;
 }
 
-void Pager::release(size_t page, bool changed) {
+void Pager::release(size_t page, const Use& use) {
   {
     std::lock_guard lock(mutex_);
     Slot* slot = slot_of(page);
     if (slot != nullptr && slot->pins > 0) --slot->pins;
-    if (slot != nullptr && changed) slot->changed = true;
+    if (slot != nullptr) slot->used = use.done;
+    if (slot != nullptr && use.changed) slot->changed = true;
   }
   work_.notify_all();
 }

@@ -49,6 +49,9 @@ struct PageMemory {
   static constexpr size_t kSlots = 2;  // one is computed with while the other is read
   std::vector<Buffer> stay;            // a page each; empty: it has none
   std::vector<Buffer> slots;
+  Buffer staging;  // of a device that is not the host: what is on its way between slots and store
+  Allocator* allocator = &host_allocator();
+  Device device() const { return allocator->device(); }
   // bytes, stays: a page each. Over a measuring budget it is only counted.
   static Expected<PageMemory> allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays, Tenant tenant,
                                        Budget& budget);
@@ -59,6 +62,9 @@ constexpr bool stays_when_spread(int64_t i, int64_t count, int64_t resident) {
   return (i + 1) * resident / count > i * resident / count;
 }
 
+// A whole buffer of the file from `offset` on, over a second one of the host where it is not the host's memory.
+Status read_into(DirectFile& file, uint64_t offset, Buffer& memory, Budget& budget);
+
 // Counts of what moved between memory and store.
 struct PagingCounts {
   uint64_t bytes_read = 0;  // also ahead of a use that never came
@@ -68,8 +74,9 @@ struct PagingCounts {
 
 class Pager {
  public:
-  // Starts the thread, if there are slots; where none can be had status() says so. The budget that memory is charged to outlives the pager. The store is owned.
-  Pager(std::unique_ptr<PageStore> store, PageMemory memory);
+  // Starts the thread, if there are slots; where none can be had status() says so. The budget that memory is charged to
+  // outlives the pager. The store is owned. queue: of the work that pages are used in.
+  Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& queue);
   ~Pager();  // stops reading at once; what changed is not put away
 
   // Fills the pages that stay; others begin with what the store has.
@@ -81,7 +88,11 @@ class Pager {
   // Waits until the page is there, and holds it until release(). Pages are pinned one at a time, in the expected order
   // (some may be skipped). After a failure (status()) it returns at once, and the memory holds anything.
   std::byte* pin(size_t page);
-  void release(size_t page, bool changed = false);
+  struct Use {
+    bool changed = false;
+    Event done;  // behind the work that used the page
+  };
+  void release(size_t page, const Use& use);
 
   Status status() const;
   PagingCounts counts() const;
@@ -96,6 +107,7 @@ class Pager {
     int64_t page = kNone;
     bool ready = false, changed = false;
     int pins = 0;
+    Event used;
   };
   void move_pages();
   // Without the lock: puts away what the slot held, if it changed, and brings the page.
@@ -103,10 +115,14 @@ class Pager {
   // Both under the lock. How far ahead the next use is; the order's length and more: never.
   size_t next_use(int64_t page) const;
   Slot* choose(size_t& page);
+  // Between a slot or a page that stays and the store, which works in host memory.
+  Expected<uint64_t> bring(size_t page, std::byte* target, size_t bytes);
+  Expected<uint64_t> put_away(size_t page, const std::byte* data);
   Slot* slot_of(size_t page);
 
   std::unique_ptr<PageStore> store_;
   PageMemory memory_;
+  WorkQueue& queue_;
   std::vector<Slot> slots_;
 
   mutable std::mutex mutex_;

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "core/output_files.h"
+#include "ops/transfer.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/noise.h"
 #include "pipeline/sampler.h"
@@ -181,7 +182,9 @@ class Bench {
     };
     feed.done = [&](int64_t, const Tensor& latents) -> Status {
       std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin;
-      result_.blocks.push_back({at.count(), page_checksum(static_cast<std::byte*>(latents.data), latents.bytes())});
+      const Download values(*backend_, latents);
+      result_.blocks.push_back(
+          {at.count(), page_checksum(reinterpret_cast<const std::byte*>(values.f32()), latents.bytes())});
       return {};
     };
     LA_RETURN_IF_ERROR(sampler_->run(0, r().blocks, feed));
@@ -195,9 +198,7 @@ class Bench {
     return {};
   }
 
-  void fill(const Tensor& t, uint64_t stream) const {
-    fill_noise(o_.seed, stream, {t.f32(), static_cast<size_t>(t.elements())});
-  }
+  void fill(const Tensor& t, uint64_t stream) const { fill_noise(o_.seed, stream, Upload(*backend_, t).values()); }
   Expected<OwnedTensor> random(Shape shape, uint64_t stream, Budget& budget) const {
     LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(budget, Tenant::kConditioning, shape, DType::kF32));
     fill(t.tensor, stream);

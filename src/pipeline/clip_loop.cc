@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "models/wan_vae/still.h"
+#include "ops/layout.h"
+#include "ops/transfer.h"
 #include "pipeline/actor_masks.h"
 #include "pipeline/frame_decoder.h"
 #include "pipeline/job_plan.h"
@@ -90,7 +92,7 @@ class ClipLoop {
     progress("text", 0);
     LA_ASSIGN_OR_RETURN(EncodedPrompt prompt, encode_prompt(models_, job_.prompt));
     if (hooks_.token_ids) hooks_.token_ids(prompt.ids);
-    show("context", prompt.rows.tensor);
+    if (hooks_.tensor) hooks_.tensor("context", Download(models_.text_backend(), prompt.rows.tensor).tensor());
     DitGeometry geometry = plan_.geometry();
     SamplerOptions options;
     options.solver = solver_;
@@ -103,7 +105,8 @@ class ClipLoop {
     options.resident_rings = settled_.resident_rings;
     options.ring_folder = models_.options.paging_dir;
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*models_.dit, *models_.backend, *models_.budget, geometry, options));
-    sampler_->set_prompt(prompt.rows.tensor);
+    LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(prompt.rows)));
+    sampler_->set_prompt(moved.tensor);
     return {};
   }
 
@@ -112,11 +115,12 @@ class ClipLoop {
     Budget& budget = *models_.budget;
     LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, Tenant::kConditioning,
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
-    image_to_pixels(portrait, pixels.tensor.f32());
+    image_to_pixels(portrait, Upload(*models_.backend, pixels.tensor).f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
     BlocksHeld held = settled_.blocks_held();
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(models_.dit->config(), plan_.geometry(), held, budget));
-    copy_latent(still_.first.tensor, 1, blocks_.reference.tensor);  // latent 1 of five equal frames
+    // latent 1 of five equal frames
+    ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
     show("ref_latent", blocks_.reference.tensor);
     LA_RETURN_IF_ERROR(models_.dit->page_in(settled_.resident()));
     progress("prefill", 0);
@@ -147,14 +151,9 @@ class ClipLoop {
   Expected<BlockFeed::Start> start(int64_t block) {
     progress("sample", block);
     const Tensor &features = blocks_.features.tensor, &latents = latents_of(block);
-    LA_RETURN_IF_ERROR(voices_->columns(block * kBlockFrames, kBlockFrames, features.f32()));
+    LA_RETURN_IF_ERROR(voices_->columns(block * kBlockFrames, kBlockFrames, features.host<float>()));
     show("audio_features", features);
-    std::span<float> values(latents.f32(), static_cast<size_t>(latents.elements()));
-    if (hooks_.noise) {
-      hooks_.noise(block, values);
-    } else {
-      fill_noise(job_.seed, static_cast<uint64_t>(block), values);
-    }
+    fill_noise_of(block, latents);
     BlockFeed::Start start{features, latents, Tensor(), Tensor()};
     if (pose_) {
       start.pose = blocks_.poses[static_cast<size_t>(block) % blocks_.poses.size()].tensor;
@@ -163,19 +162,26 @@ class ClipLoop {
     }
     if (!blocks_.masks.empty()) {
       start.actor_masks = blocks_.masks[static_cast<size_t>(block) % blocks_.masks.size()].tensor;
-      LA_RETURN_IF_ERROR(masks_.block(block, start.actor_masks.f32()));
+      LA_RETURN_IF_ERROR(masks_.block(block, Upload(*models_.backend, start.actor_masks).f32()));
       show("actor_masks", start.actor_masks);
     }
     return start;
   }
 
+  void fill_noise_of(int64_t block, const Tensor& latents) {
+    Upload noise(*models_.backend, latents);
+    if (hooks_.noise) return hooks_.noise(block, noise.values());
+    fill_noise(job_.seed, static_cast<uint64_t>(block), noise.values());
+  }
+
   Status done(int64_t block, const Tensor& latents) {
-    const float* values = latents.f32();
-    if (!std::all_of(values, values + latents.elements(), [](float v) { return std::isfinite(v); })) {
+    const Download host(*models_.backend, latents);
+    LA_RETURN_IF_ERROR(models_.backend->synchronize());
+    if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
       return corrupt("the model gave values that are not finite; its weights are damaged, or --dtype f32 is needed");
     }
-    if (block == 0) copy_latent(latents, 0, blocks_.reference.tensor);
-    if (hooks_.latents) hooks_.latents(block, latents);
+    if (block == 0) ops::copy_frames(*models_.backend, latents, blocks_.reference.tensor, {0, 0, 1});
+    if (hooks_.latents) hooks_.latents(block, host.tensor());
     return job_.online_decode ? deliver(block, latents) : Status();
   }
 
@@ -209,7 +215,7 @@ class ClipLoop {
   }
 
   void show(const char* name, const Tensor& value) {
-    if (hooks_.tensor) hooks_.tensor(name, value);
+    if (hooks_.tensor) hooks_.tensor(name, Download(*models_.backend, value).tensor());
   }
 
   Models& models_;

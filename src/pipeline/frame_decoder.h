@@ -10,17 +10,14 @@
 
 namespace liveavatar {
 
-// Latent frame `frame` of latents [C, F, h, w] -> out [C, 1, h, w], f32.
-void copy_latent(const Tensor& latents, int64_t frame, const Tensor& out);
-
 // One video. Latents in order; state is carried. Not thread-safe.
 class FrameDecoder {
  public:
   // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away.
   static Expected<std::unique_ptr<FrameDecoder>> open(WanVae& vae, const Tensor& first_latents, Budget& budget);
 
-  // Latent `frame` of a block's latents [16, 3, h, w] f32 -> rgb [4, H, W, 3], valid until the next call. Of the first
-  // one the frames before the fourth repeat the fourth (docs/differences.md).
+  // Latent `frame` of a block's latents [16, 3, h, w] f32 -> rgb [4, H, W, 3] in host memory, valid until the next
+  // call. Of the first one the frames before the fourth repeat the fourth (docs/differences.md).
   Expected<const uint8_t*> decode(const Tensor& latents, int64_t frame);
   // The frames of the last decode() in [-1, 1], as decoded (not held). [4, H, W, 3] f32
   const Tensor& pixels() const { return memory_.pixels.tensor; }
@@ -28,6 +25,8 @@ class FrameDecoder {
  private:
   FrameDecoder() = default;
   void to_bytes(int64_t first_shown);
+
+  Backend* backend_ = nullptr;
 
   std::unique_ptr<VaeDecodeStream> stream_;
   DecoderMemory memory_;

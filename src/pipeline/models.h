@@ -15,11 +15,23 @@
 
 namespace liveavatar {
 
-// Members die in reverse order: models first, then the backend, then the budget that they charge.
+// Where a device comes from: its memory first, then, over a budget of that memory, its ops.
+class DeviceSource {
+ public:
+  virtual ~DeviceSource() = default;
+  virtual Allocator& allocator() = 0;
+  virtual Expected<std::unique_ptr<Backend>> open(const BackendOptions& options) = 0;
+};
+
+// Members die in reverse order: models first, then the backends, then the budgets that they charge.
 struct Models {
-  std::unique_ptr<Budget> budget;
+  std::unique_ptr<Budget> host_budget;  // null: the device is the host
+  std::unique_ptr<Budget> budget;       // of the device
   Charge program;
-  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Backend> host_backend;  // null: the device is the host
+  std::unique_ptr<Backend> backend;       // of the video model and the VAE
+  // Of the text and the audio encoder.
+  Backend& text_backend() { return host_backend ? *host_backend : *backend; }
   PartPaths paths;
   ModelShapes shapes;
   EngineOptions options;
@@ -29,8 +41,13 @@ struct Models {
   std::unique_ptr<Wav2Vec2> audio;
 
   // Everything but the text encoder, which is needed once a prompt (encode_prompt).
-  static Expected<std::unique_ptr<Models>> load(const EngineOptions& options);
+  // device: instead of the one that options names; the text and the audio encoder stay on the host.
+  static Expected<std::unique_ptr<Models>> load(const EngineOptions& options, DeviceSource* device = nullptr);
+  Status open_device(size_t limit_bytes, DeviceSource* source);
 };
+
+// Rows of the text encoder on the video model's device.
+Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows);
 
 struct EncodedPrompt {
   std::vector<int32_t> ids;

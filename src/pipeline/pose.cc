@@ -4,7 +4,9 @@
 #include <cmath>
 #include <cstdio>
 
-#include "models/wan_vae/video.h"
+#include "ops/elementwise.h"
+#include "ops/layout.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 
@@ -49,26 +51,26 @@ Status PoseEncoder::read_frame() {
   if (video_ended_) return {};
   LA_ASSIGN_OR_RETURN(const Image* image, video_->next());
   if (image != nullptr) {
-    fit_float(*image, options_.size, options_.fit, scratch_, frame.f32());
+    fit_float(*image, options_.size, options_.fit, scratch_, Upload(vae_.backend(), frame).f32());
     return {};
   }
   video_ended_ = true;
-  if (options_.rule == FrameRule::kOriginal) std::fill_n(frame.f32(), frame.elements(), -1.0f);
+  if (options_.rule == FrameRule::kOriginal) ops::fill(vae_.backend(), frame, -1.0f);
   return {};
 }
 
 // The frame as the `place`-th of `frames` that are encoded together.
 void PoseEncoder::put_frame(int64_t place, int64_t frames) {
   const Tensor& frame = memory_.frame.tensor;
-  Tensor pixels(memory_.pixels.tensor.data, {3, frames, frame.dim(1), frame.dim(2)}, DType::kF32);
-  put_planes(frame.reshape({3, 1, frame.dim(1), frame.dim(2)}), pixels, place);
-  if (observer_) observer_(frame);
+  Tensor pixels = memory_.pixels.tensor.front({3, frames, frame.dim(1), frame.dim(2)});
+  ops::copy_frames(vae_.backend(), frame.reshape({3, 1, frame.dim(1), frame.dim(2)}), pixels, {0, place, 1});
+  if (observer_) observer_(Download(vae_.backend(), frame).tensor());
 }
 
 Status PoseEncoder::encode(int64_t frames) {
   const Tensor& frame = memory_.frame.tensor;
-  return stream_->step(Tensor(memory_.pixels.tensor.data, {3, frames, frame.dim(1), frame.dim(2)}, DType::kF32),
-                       memory_.latent.tensor);
+  Tensor pixels = memory_.pixels.tensor.front({3, frames, frame.dim(1), frame.dim(2)});
+  return stream_->step(pixels, memory_.latent.tensor);
 }
 
 Status PoseEncoder::next_block(const Tensor& latents) {
@@ -87,7 +89,7 @@ Status PoseEncoder::next_block(const Tensor& latents) {
       ++frames_done_;
     }
     LA_RETURN_IF_ERROR(encode(kVaeFrames));
-    put_planes(memory_.latent.tensor, latents, latent);
+    ops::copy_frames(vae_.backend(), memory_.latent.tensor, latents, {0, latent, 1});
   }
   return {};
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "ops/elementwise.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 namespace {
@@ -122,24 +123,27 @@ Solver::Coefficients Solver::dpm_plus_plus(size_t i) const {
 void Solver::step(Backend& backend, size_t step, const Tensor& velocity, std::span<const Tensor> history,
                   const Tensor& x) const {
   LA_CHECK(static_cast<int64_t>(history.size()) == solver_history_tensors(kind_));
-  if (kind_ != SolverKind::kEuler) return multistep(step, velocity, history, x);
+  if (kind_ != SolverKind::kEuler) return multistep(backend, step, velocity, history, x);
   float delta = static_cast<float>(schedule_.sigmas[step + 1] - schedule_.sigmas[step]);
   ops::add(backend, x, velocity, x, delta);
 }
 
 // One pass over a block in double precision: small beside a forward.
-void Solver::multistep(size_t step, const Tensor& velocity, std::span<const Tensor> history, const Tensor& x) const {
+void Solver::multistep(Backend& backend, size_t step, const Tensor& velocity, std::span<const Tensor> history,
+                       const Tensor& x) const {
   LA_CHECK(velocity.elements() == x.elements());
-  float* sample = x.f32();
-  const float* v = velocity.f32();
+  const Download before(backend, x), direction(backend, velocity);
+  const Upload after(backend, x);
+  const float *from = before.f32(), *v = direction.f32();
+  float* sample = after.f32();
   int64_t count = x.elements();
   const Coefficients& c = coefficients_[step];
   double sigma = schedule_.sigmas[step];
-  float* clean = history[0].f32();  // m1
-  float* older = history.size() > 1 ? history[1].f32() : nullptr;
-  float* last = history.size() > 2 ? history[2].f32() : nullptr;
+  float* clean = history[0].host<float>();  // m1
+  float* older = history.size() > 1 ? history[1].host<float>() : nullptr;
+  float* last = history.size() > 2 ? history[2].host<float>() : nullptr;
   for (int64_t i = 0; i < count; ++i) {
-    double m = double(sample[i]) - sigma * double(v[i]), m1 = step > 0 ? double(clean[i]) : 0, now = double(sample[i]);
+    double m = double(from[i]) - sigma * double(v[i]), m1 = step > 0 ? double(clean[i]) : 0, now = double(from[i]);
     if (c.corrects) {
       double m2 = step > 1 ? double(older[i]) : 0;
       now = c.corrected_last * double(last[i]) + c.corrected_m * m + c.corrected_m1 * m1 + c.corrected_m2 * m2;

@@ -41,7 +41,7 @@ class Solver {
   const Schedule& schedule() const { return schedule_; }
 
   // x, the sample that the model saw at `step`, becomes that of the next step. velocity: the model's output. history:
-  // solver_history_tensors of x's shape, the same ones for all steps of a block. All f32.
+  // solver_history_tensors of x's shape in host memory, the same ones for all steps of a block. All f32.
   void step(Backend& backend, size_t step, const Tensor& velocity, std::span<const Tensor> history,
             const Tensor& x) const;
 
@@ -54,7 +54,8 @@ class Solver {
   };
   Coefficients unipc(size_t step) const;
   Coefficients dpm_plus_plus(size_t step) const;
-  void multistep(size_t step, const Tensor& velocity, std::span<const Tensor> history, const Tensor& x) const;
+  void multistep(Backend& backend, size_t step, const Tensor& velocity, std::span<const Tensor> history,
+                 const Tensor& x) const;
 
   SolverKind kind_ = SolverKind::kEuler;
   Schedule schedule_;

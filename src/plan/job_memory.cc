@@ -38,7 +38,7 @@ Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& 
     LA_ASSIGN_OR_RETURN(memory.ring_pages, allocate_ring_pages(s.rings(), budget));
     if (!budget.measuring()) {
       LA_ASSIGN_OR_RETURN(std::unique_ptr<PagedRings> rings,
-                          PagedRings::open(s.rings(), s.ring_folder, std::move(memory.ring_pages)));
+                          PagedRings::open(s.rings(), s.ring_folder, std::move(memory.ring_pages), backend));
       memory.caches->put_rings(std::move(rings), s.steps);
     }
   }
@@ -48,7 +48,8 @@ Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& 
   LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
   if (s.solver_tensors == 0) return memory;
   Shape kept{s.in_flight * s.solver_tensors, block[0], block[1], block[2], block[3]};
-  LA_ASSIGN_OR_RETURN(memory.solver_history, OwnedTensor::allocate(budget, Tenant::kActivations, kept, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.solver_history,
+                      OwnedTensor::allocate(budget.host(), Tenant::kActivations, kept, DType::kF32));
   return memory;
 }
 
@@ -59,6 +60,8 @@ Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent
   LA_ASSIGN_OR_RETURN(memory.latent, OwnedTensor::allocate(budget, Tenant::kVae, latent, DType::kF32));
   LA_ASSIGN_OR_RETURN(memory.pixels, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
   LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));
+  if (budget.device().is_host()) return memory;
+  LA_ASSIGN_OR_RETURN(memory.host_rgb, OwnedTensor::allocate(budget.host(), Tenant::kMedia, frames, DType::kU8));
   return memory;
 }
 
@@ -66,7 +69,7 @@ Expected<PoseMemory> PoseMemory::allocate(const PoseShape& s, int64_t channels, 
   PoseMemory memory;
   size_t video_bytes =
       pose_video_bytes(s.video_height, s.video_width) + fit_float_bytes(s.video_height, s.video_width, s.size, s.fit);
-  LA_ASSIGN_OR_RETURN(memory.video, Charge::take(budget, Tenant::kMedia, video_bytes));
+  LA_ASSIGN_OR_RETURN(memory.video, Charge::take(budget.host(), Tenant::kMedia, video_bytes));
   auto allocate = [&](Shape shape) { return OwnedTensor::allocate(budget, Tenant::kVae, shape, DType::kF32); };
   LA_ASSIGN_OR_RETURN(memory.frame, allocate({3, s.size.height, s.size.width}));
   LA_ASSIGN_OR_RETURN(memory.pixels, allocate({3, kVaeFrames, s.size.height, s.size.width}));
@@ -85,7 +88,7 @@ Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometr
     memory.latents.push_back(std::move(latents));
   }
   Shape features{held.actors, c.audio_layers, c.audio_dim, kBlockFrames};
-  LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget, Tenant::kAudio, features, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget.host(), Tenant::kAudio, features, DType::kF32));
   for (int64_t i = 0; held.pose && i < held.in_flight; ++i) {
     LA_ASSIGN_OR_RETURN(OwnedTensor pose, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
     memory.poses.push_back(std::move(pose));
@@ -96,7 +99,7 @@ Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometr
     LA_ASSIGN_OR_RETURN(OwnedTensor mask, OwnedTensor::allocate(budget, Tenant::kConditioning, masks, DType::kF32));
     memory.masks.push_back(std::move(mask));
   }
-  LA_ASSIGN_OR_RETURN(memory.mask_picture, Charge::take(budget, Tenant::kMedia, mask_bytes(held.mask_pixels)));
+  LA_ASSIGN_OR_RETURN(memory.mask_picture, Charge::take(budget.host(), Tenant::kMedia, mask_bytes(held.mask_pixels)));
   return memory;
 }
 

@@ -55,16 +55,18 @@ struct SamplerMemory {
   std::unique_ptr<DitCaches> caches;
   std::vector<AudioTokens> sounds;  // of the blocks in flight, an actor each
   std::unique_ptr<DitActivations> activations;
-  OwnedTensor velocity;        // [16, 3, h, w] f32
-  OwnedTensor solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other
+  OwnedTensor velocity;  // [16, 3, h, w] f32
+  OwnedTensor
+      solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other; of the host
   static Expected<SamplerMemory> allocate(const SamplerShape& shape, Backend& backend, Budget& budget);
 };
 
 // Decoded frames of one latent, beside the VAE's stream.
 struct DecoderMemory {
-  OwnedTensor latent;  // [16, 1, h, w] f32
-  OwnedTensor pixels;  // [4, H, W, 3] f32
-  OwnedTensor rgb;     // [4, H, W, 3] u8
+  OwnedTensor latent;    // [16, 1, h, w] f32
+  OwnedTensor pixels;    // [4, H, W, 3] f32
+  OwnedTensor rgb;       // [4, H, W, 3] u8
+  OwnedTensor host_rgb;  // the same for the host; empty where the device is the host
   static Expected<DecoderMemory> allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
                                           Budget& budget);
 };
@@ -97,7 +99,7 @@ struct BlocksHeld {
 struct BlockMemory {
   OwnedTensor reference;             // [16, 1, h, w] f32
   std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each
-  OwnedTensor features;              // [actors, layers, audio_dim, 12] f32
+  OwnedTensor features;              // [actors, layers, audio_dim, 12] f32, of the host
   std::vector<OwnedTensor> masks;    // with several actors, of the blocks in flight: [actors, 3, rows, columns] f32
   Charge mask_picture;
   std::vector<OwnedTensor> poses;  // with a pose video, of the blocks in flight: [16, 3, h, w] f32

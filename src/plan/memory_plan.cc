@@ -118,7 +118,7 @@ class DryRun {
                         Umt5Memory::allocate(r_.shapes.text, tokens, types_.values, *backend_, budget_));
     WeightLoader loader = loader_for(Tenant::kText);
     const int32_t any_token = 0;
-    LA_RETURN_IF_ERROR(stream_umt5(r_.shapes.text, {&any_token, 1}, loader, nullptr, {}));
+    LA_RETURN_IF_ERROR(stream_umt5(r_.shapes.text, {&any_token, 1}, loader, memory.page, {}));
     return std::move(memory.rows);
   }
 

@@ -48,7 +48,7 @@ void WeightLoader::fail(Status status) {
 }
 
 void WeightLoader::charge_scratch(size_t bytes) {
-  auto charge = Charge::take(budget_, tenant_, bytes);
+  auto charge = Charge::take(budget_.host(), tenant_, bytes);
   if (!charge.ok()) return fail(charge.status());
   scratch_ = *std::move(charge);
 }
@@ -74,7 +74,7 @@ bool WeightLoader::stage(int64_t elements, int64_t piece) {
   size_t bytes = static_cast<size_t>(elements) * sizeof(float) + static_cast<size_t>(piece) * kWidestElementBytes;
   if (bytes <= staging_.bytes()) return true;
   staging_ = Buffer();  // the old one first: both at once would be the peak
-  auto buffer = Buffer::allocate(budget_, tenant_, bytes);
+  auto buffer = Buffer::allocate(budget_.host(), tenant_, bytes);
   if (!buffer.ok()) {
     fail(buffer.status());
     return false;
@@ -100,9 +100,9 @@ Tensor WeightLoader::read_rows(const std::string& name, Shape shape, int64_t fir
       fail(status);
       return {};
     }
-    convert_to_f32(raw, dtype, values.f32() + at, n);
+    convert_to_f32(raw, dtype, values.host<float>() + at, n);
   }
-  if (!all_finite(values.f32(), elements)) {
+  if (!all_finite(values.host<float>(), elements)) {
     fail(corrupt(source_->where() + ": tensor " + name + " holds NaN or infinity; download the file again"));
     return {};
   }
@@ -139,11 +139,27 @@ void* WeightLoader::store(size_t bytes) {
   return memory;
 }
 
+template <typename Fill>
+void WeightLoader::put(void* memory, size_t bytes, const Fill& fill) {
+  if (memory == nullptr || measuring() || !status_.ok()) return;
+  auto* target = static_cast<std::byte*>(memory);
+  if (device().is_host()) return fill(target);
+  if (packing_.bytes() < bytes) {
+    packing_ = Buffer();
+    auto buffer = Buffer::allocate(budget_.host(), tenant_, bytes);
+    if (!buffer.ok()) return fail(buffer.status());
+    packing_ = *std::move(buffer);
+  }
+  fill(packing_.data());
+  if (Status written = budget_.allocator().write(target, packing_.data(), bytes); !written.ok()) fail(written);
+}
+
 Tensor WeightLoader::keep(const Tensor& values_f32) {
   if (!status_.ok()) return {};
   void* memory = store(values_f32.bytes());
-  if (memory != nullptr && !measuring()) std::memcpy(memory, values_f32.data, values_f32.bytes());
-  return {memory, values_f32.shape, DType::kF32};
+  auto copy = [&](std::byte* host) { std::memcpy(host, values_f32.host<float>(), values_f32.bytes()); };
+  put(memory, values_f32.bytes(), copy);
+  return {memory, values_f32.shape, DType::kF32, device()};
 }
 
 Tensor WeightLoader::keep(const std::vector<float>& values, Shape shape) {
@@ -151,6 +167,13 @@ Tensor WeightLoader::keep(const std::vector<float>& values, Shape shape) {
 }
 
 Tensor WeightLoader::vector(const std::string& name, Shape shape) { return keep(read_f32(name, shape)); }
+
+std::vector<float> WeightLoader::host_vector(const std::string& name, Shape shape) {
+  Tensor values = read_f32(name, shape);
+  std::vector<float> copy(static_cast<size_t>(shape.elements()));
+  if (!values.empty()) std::copy_n(values.host<float>(), values.elements(), copy.begin());
+  return copy;
+}
 
 // Rows that the file holds as codes of the wanted type, packed as they are: no decoding, no new rounding. False: codes
 // that the kernels do not take (-128, NaN) or that cannot be read; then they come as values.
@@ -180,11 +203,13 @@ LinearWeight WeightLoader::pack_rows(const std::string& name, const Shape& shape
   bool coded = !measuring() && is_8bit(dtype) && dtype == source_->tensors().at(name).codes;
   for (int64_t r = 0; r < w.n && status_.ok(); r += piece) {
     int64_t rows = std::min(piece, w.n - r);
-    size_t offset = backend_.packed_linear_bytes(r, w.k, dtype);
-    if (coded && pack_stored_codes(name, {part.first + r, rows}, w.k, memory + offset)) continue;
-    Tensor values = read_rows(name, shape, part.first + r, rows);
-    if (values.empty()) continue;
-    backend_.pack_linear(values.reshape({rows, w.k}), dtype, memory + offset);
+    std::byte* target = memory == nullptr ? nullptr : memory + backend_.packed_linear_bytes(r, w.k, dtype);
+    put(target, backend_.packed_linear_bytes(rows, w.k, dtype), [&](std::byte* host) {
+      if (coded && pack_stored_codes(name, {part.first + r, rows}, w.k, host)) return;
+      Tensor values = read_rows(name, shape, part.first + r, rows);
+      if (!values.empty()) backend_.pack_linear(values.reshape({rows, w.k}), dtype, host);
+    });
+    if (measuring()) read_rows(name, shape, part.first + r, rows);
   }
   w.data = memory;
   return w;
@@ -225,7 +250,7 @@ ConvWeight WeightLoader::pack_conv(const Tensor& weight_f32, const ConvWeight& s
   w.bias = bias;
   if (!status_.ok()) return w;
   void* memory = store(backend_.packed_conv_bytes(w));
-  if (memory != nullptr && !measuring()) backend_.pack_conv(weight_f32, w, memory);
+  put(memory, backend_.packed_conv_bytes(w), [&](std::byte* host) { backend_.pack_conv(weight_f32, w, host); });
   w.data = memory;
   return w;
 }
@@ -240,20 +265,6 @@ ConvWeight WeightLoader::conv(const std::string& name, int64_t out_channels, int
   Tensor bias = with_bias ? vector(name + ".bias", {out_channels}) : Tensor();
   Shape shape{out_channels, in_channels / groups, kernel[0], kernel[1], kernel[2]};
   return pack_conv(read_f32(name + ".weight", shape), w, bias);
-}
-
-Tensor WeightLoader::table(const std::string& name, int64_t rows, int64_t columns) {
-  Shape shape{rows, columns};
-  if (!check(name, shape)) return {};
-  size_t row_bytes = static_cast<size_t>(columns) * dtype_bytes(types_.values);
-  auto* memory = static_cast<std::byte*>(store(static_cast<size_t>(rows) * row_bytes));
-  int64_t piece = std::max<int64_t>(1, kStagedElements / columns);
-  for (int64_t r = 0; r < rows && status_.ok(); r += piece) {
-    Tensor values = read_rows(name, shape, r, std::min(piece, rows - r));
-    if (values.empty()) continue;
-    convert_from_f32(values.f32(), memory + static_cast<size_t>(r) * row_bytes, types_.values, values.elements());
-  }
-  return {memory, shape, types_.values};
 }
 
 std::vector<std::string> WeightLoader::unused(std::initializer_list<const char*> ignored_prefixes) const {

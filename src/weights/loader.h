@@ -44,8 +44,8 @@ class WeightLoader {
   // The tensor `name` (full name) as f32 with exactly this shape. Leading and trailing 1-sized dims are ignored in the
   // check.
   Tensor vector(const std::string& name, Shape shape);
-  // The tensor `name` [rows, columns] kept row-major in f32 or bf16 (for embedding).
-  Tensor table(const std::string& name, int64_t rows, int64_t columns);
+  // The same in host memory, not packed and not charged: for the few that the host computes with.
+  std::vector<float> host_vector(const std::string& name, Shape shape);
 
   // Building blocks for weights that are computed rather than read (weight norm). Measuring, the tensors read are
   // empty.
@@ -61,8 +61,9 @@ class WeightLoader {
 
   // From here on what is kept lies from `base` (64-byte aligned) on, piece behind piece, instead of in memory of its
   // own: a page of a packed file. Measuring, with the base of a page that was filled so before: its views again.
-  void place_at(std::byte* base) {
+  void place_at(std::byte* base, Device device = {}) {
     base_ = base;
+    base_device_ = device;
     placing_ = true;
     placed_bytes_ = 0;
   }
@@ -84,6 +85,10 @@ class WeightLoader {
       : source_(source), backend_(backend), budget_(budget), tenant_(tenant), types_(types) {}
   void charge_scratch(size_t bytes);
   void* store(size_t bytes);
+  Device device() const { return placing_ ? base_device_ : budget_.device(); }
+  // fill(host) makes `bytes` that are to lie at `memory`: there, or in host memory from where they are written.
+  template <typename Fill>
+  void put(void* memory, size_t bytes, const Fill& fill);
   bool stage(int64_t elements, int64_t piece);
   bool check(const std::string& name, const Shape& shape);
   LinearWeight pack_rows(const std::string& name, const Shape& shape, TensorPart rows, DType dtype);
@@ -99,10 +104,12 @@ class WeightLoader {
   std::vector<Buffer> buffers_;
   size_t block_used_bytes_ = 0;
   std::byte* base_ = nullptr;
+  Device base_device_;
   bool placing_ = false;
   size_t placed_bytes_ = 0;
   Charge scratch_;  // of the source
-  Buffer staging_;  // f32 values, and behind them the raw bytes of one piece
+  Buffer packing_;  // what is on its way to a device that is not the host
+  Buffer staging_;  // host memory: f32 values, and behind them the raw bytes of one piece
 };
 
 }  // namespace liveavatar

@@ -316,7 +316,7 @@ Status MergedSource::begin(const std::string& name, const Edit& edit) const {
   if (work_.arena.measuring()) {
     LA_ASSIGN_OR_RETURN(work_.arena, Arena::allocate(work_.budget, Tenant::kWeights, scratch_bytes_));
   }
-  work_.arena.rewind(0);
+  work_.arena.restart();
   MergeMemory memory(edit, base_->tensors().at(name), *adapter_.source, work_.arena);
   for (LoraFactors& term : memory.terms) LA_RETURN_IF_ERROR(term.read(*adapter_.source, memory.raw));
   work_.name = name;

@@ -13,8 +13,8 @@ class PlanLines : public CliTest {
     Outcome planned = run("plan --json " + line);
     ASSERT_TRUE(planned.text.starts_with("{")) << line << "\n" << planned.text;
     fs::remove(path("report.json"));
-    Outcome made = run("generate --quiet --save_file '" + path("out.mp4") + "' --report '" + path("report.json") +
-                       "' " + line);
+    Outcome made =
+        run("generate --quiet --save_file '" + path("out.mp4") + "' --report '" + path("report.json") + "' " + line);
     ASSERT_EQ(made.code, 0) << line << "\n" << made.text;
     auto plan = nlohmann::json::parse(planned.text), report = nlohmann::json::parse(std::ifstream(path("report.json")));
     EXPECT_EQ(plan["peak_bytes"], report["predicted_peak_bytes"]) << line;

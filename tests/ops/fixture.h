@@ -47,13 +47,13 @@ class Operands {
     std::normal_distribution<float> normal(0, scale);
     for (int64_t i = 0; i < t.elements(); ++i) {
       float v = normal(random_);
-      convert_from_f32(&v, static_cast<char*>(t.data) + static_cast<size_t>(i) * dtype_bytes(dtype), dtype, 1);
+      convert_from_f32(&v, static_cast<char*>(t.address()) + static_cast<size_t>(i) * dtype_bytes(dtype), dtype, 1);
     }
     return t;
   }
   Tensor like(const Tensor& other) {
     Tensor t = zeros(other.shape, other.dtype);
-    std::memcpy(t.data, other.data, other.bytes());
+    std::memcpy(t.address(), other.address(), other.bytes());
     return t;
   }
 
@@ -65,7 +65,7 @@ class Operands {
 
 inline std::vector<float> floats(const Tensor& t) {
   std::vector<float> out(static_cast<size_t>(t.elements()));
-  convert_to_f32(t.data, t.dtype, out.data(), t.elements());
+  convert_to_f32(t.address(), t.dtype, out.data(), t.elements());
   return out;
 }
 
@@ -106,15 +106,15 @@ class BackendTest : public ::testing::TestWithParam<Case> {
     w.dtype = dtype();
     w.bias = bias;
     Tensor memory = operands_.zeros({static_cast<int64_t>(backend.packed_linear_bytes(w.n, w.k, w.dtype))}, DType::kU8);
-    backend.pack_linear(weight, w.dtype, memory.data);
-    w.data = memory.data;
+    backend.pack_linear(weight, w.dtype, memory.address());
+    w.data = memory.address();
     return w;
   }
   ConvWeight pack(Backend& backend, const Tensor& weight, ConvWeight w) {
     w.dtype = dtype();
     Tensor memory = operands_.zeros({static_cast<int64_t>(backend.packed_conv_bytes(w))}, DType::kU8);
-    backend.pack_conv(weight, w, memory.data);
-    w.data = memory.data;
+    backend.pack_conv(weight, w, memory.address());
+    w.data = memory.address();
     return w;
   }
 
@@ -127,7 +127,7 @@ class BackendTest : public ::testing::TestWithParam<Case> {
     run(*cpu_, got);
     run(*one_thread_, single);
     EXPECT_LE(distance(got, want), tolerance());
-    EXPECT_EQ(std::memcmp(got.data, single.data, got.bytes()), 0) << "depends on the thread count";
+    EXPECT_EQ(std::memcmp(got.address(), single.address(), got.bytes()), 0) << "depends on the thread count";
   }
 
   Operands operands_;

@@ -42,11 +42,12 @@ class Int8ProductsTest : public ::testing::TestWithParam<const char*> {
   // Returns the error against products in bf16.
   double compare_attention(const Tensor& q, std::span<const KeyValues> keys, const AttentionSpec& spec) {
     Tensor got = attend(*three_, q, keys, spec), single = attend(*one_, q, keys, spec);
-    EXPECT_EQ(std::memcmp(got.data, single.data, got.bytes()), 0) << "depends on the thread count";
+    EXPECT_EQ(std::memcmp(got.address(), single.address(), got.bytes()), 0) << "depends on the thread count";
     int64_t last = q.dim(0) - 1;
     if (spec.bias.empty()) {
       Tensor alone = attend(*three_, q.slice(last, 1), keys, spec);
-      EXPECT_EQ(std::memcmp(alone.data, got.slice(last, 1).data, alone.bytes()), 0) << "depends on its neighbours";
+      EXPECT_EQ(std::memcmp(alone.address(), got.slice(last, 1).address(), alone.bytes()), 0)
+          << "depends on its neighbours";
     }
     return rms_error(got, attend(*plain_, q, keys, spec));
   }
@@ -61,8 +62,8 @@ TEST_P(Int8ProductsTest, Linear) {
       Tensor x = operands_.normal({m, k}, in), weight = operands_.normal({n, k}, DType::kF32, 0.05f);
       LinearWeight w{.dtype = DType::kI8, .n = n, .k = k, .bias = operands_.normal({n})};
       Tensor packed = operands_.zeros({static_cast<int64_t>(plain_->packed_linear_bytes(n, k, w.dtype))}, DType::kU8);
-      plain_->pack_linear(weight, w.dtype, packed.data);
-      w.data = packed.data;
+      plain_->pack_linear(weight, w.dtype, packed.address());
+      w.data = packed.address();
       Tensor got = operands_.zeros({m, n}), want = operands_.zeros({m, n}), alone = operands_.zeros({1, n});
       ops::linear(*three_, x, w, got);
       ops::linear(*plain_, x, w, want);
@@ -71,7 +72,7 @@ TEST_P(Int8ProductsTest, Linear) {
         EXPECT_GT(rms_error(got, want), 0) << "8-bit products were not used";
       }
       ops::linear(*three_, x.slice(m - 1, 1), w, alone);
-      EXPECT_EQ(std::memcmp(alone.data, got.slice(m - 1, 1).data, alone.bytes()), 0);
+      EXPECT_EQ(std::memcmp(alone.address(), got.slice(m - 1, 1).address(), alone.bytes()), 0);
     }
   }
 }
@@ -81,7 +82,7 @@ TEST_P(Int8ProductsTest, Attention) {
     int64_t queries, heads, d;
     std::vector<int64_t> keys;
     bool bias;
-  } cases[] = {{1, 1, 2, {30}, false},       {7, 3, 32, {5}, false},         {20, 2, 24, {700, 3, 90}, false},
+  } cases[] = {{1, 1, 2, {30}, false},      {7, 3, 32, {5}, false},         {20, 2, 24, {700, 3, 90}, false},
                {9, 4, 14, {33}, true},      {5, 1, 130, {515, 1}, false},   {81, 3, 40, {600, 45}, true},
                {70, 2, 128, {1030}, false}, {259, 1, 128, {64, 448}, false}};
   for (const auto& c : cases) {
@@ -129,9 +130,9 @@ TEST_P(Int8ProductsTest, AttentionToKeysFarFromZero) {
   Tensor q = operands_.normal({9, kD}, DType::kBF16, 3.0f), k = operands_.normal({kKeys, kD}),
          v = operands_.normal({kKeys, kD}, DType::kBF16), shifted = operands_.zeros(k.shape, DType::kBF16);
   Tensor offset = operands_.normal({1, kD}, DType::kF32, 30.0f);
-  for (int64_t i = 0; i < k.elements(); ++i) k.f32()[i] += offset.f32()[i % kD];
-  convert_from_f32(k.f32(), shifted.data, DType::kBF16, k.elements());
-  std::memset(q.slice(4, 1).data, 0, q.slice(4, 1).bytes());
+  for (int64_t i = 0; i < k.elements(); ++i) k.host<float>()[i] += offset.host<float>()[i % kD];
+  convert_from_f32(k.host<float>(), shifted.address(), DType::kBF16, k.elements());
+  std::memset(q.slice(4, 1).address(), 0, q.slice(4, 1).bytes());
   const KeyValues keys{shifted, v};
   EXPECT_LT(compare_attention(q, {&keys, 1}, {.heads = 1, .scale = 0.125f, .in_8bit = true}), 0.03);
 }

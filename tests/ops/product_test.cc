@@ -54,7 +54,7 @@ TEST_P(ProductTest, LinearResidualMayBeTheOutput) {
   Tensor x = operands_.normal({10, 32}, dtype()), weight = operands_.normal({32, 32}),
          start = operands_.normal({10, 32});
   compare({10, 32}, DType::kF32, [&](Backend& b, const Tensor& out) {
-    std::memcpy(out.data, start.data, start.bytes());
+    std::memcpy(out.address(), start.address(), start.bytes());
     ops::linear(b, x, pack(b, weight, Tensor()), out, {.residual = out});
   });
 }
@@ -67,7 +67,7 @@ TEST_P(ProductTest, ARowDoesNotDependOnItsNeighbours) {
   for (int64_t r = 0; r < 23; ++r) {
     Tensor alone = operands_.zeros({1, 90});
     ops::linear(*cpu_, x.slice(r, 1), w, alone);
-    EXPECT_EQ(std::memcmp(alone.data, all.slice(r, 1).data, alone.bytes()), 0) << r;
+    EXPECT_EQ(std::memcmp(alone.address(), all.slice(r, 1).address(), alone.bytes()), 0) << r;
   }
 }
 
@@ -186,7 +186,7 @@ TEST_P(ProductTest, AttentionOverCodes) {
           Tensor got = operands_.zeros(out_shape), want = operands_.zeros(out_shape);
           ops::attention(*backend, q, {segments, count}, spec, got);
           ops::attention(*backend, q, {stand_for, count}, spec, want);
-          EXPECT_EQ(std::memcmp(got.data, want.data, got.bytes()), 0) << backend->name() << " " << c.d;
+          EXPECT_EQ(std::memcmp(got.address(), want.address(), got.bytes()), 0) << backend->name() << " " << c.d;
         }
       }
     }
@@ -200,7 +200,7 @@ TEST_P(ProductTest, RowsOfCodesComeBack) {
   for (DType type : {DType::kI8, DType::kF8E4M3}) {
     Tensor x = operands_.normal({kRows, kWidth}, dtype(), 3.0f), back = operands_.zeros({kRows, kWidth}),
            codes = operands_.zeros({kRows, kWidth}, type), scale = operands_.zeros({kRows, kHeads});
-    std::memset(x.slice(4, 1).data, 0, x.slice(4, 1).bytes());
+    std::memset(x.slice(4, 1).address(), 0, x.slice(4, 1).bytes());
     ops::quantise(*cpu_, x, codes, scale);
     ops::dequantise(*cpu_, codes, scale, back);
     std::vector<float> values = floats(x);
@@ -210,7 +210,7 @@ TEST_P(ProductTest, RowsOfCodesComeBack) {
       for (int64_t c = i * kD; c < (i + 1) * kD; ++c) {
         float v = values[size_t(c)],
               bound = type == DType::kI8 ? largest / 254 : std::max(std::fabs(v) / 16, largest / 448 * 0x1p-10f);
-        EXPECT_LE(std::fabs(back.f32()[c] - v), bound * 1.001f) << i;
+        EXPECT_LE(std::fabs(back.host<float>()[c] - v), bound * 1.001f) << i;
       }
     }
   }
@@ -225,7 +225,7 @@ TEST_P(ProductTest, AQueryDoesNotDependOnItsNeighbours) {
   for (int64_t r = 0; r < 19; ++r) {
     Tensor alone = operands_.zeros({1, 96});
     ops::attention(*cpu_, q.slice(r, 1), {&keys, 1}, {.heads = 3, .scale = 0.2f}, alone);
-    EXPECT_EQ(std::memcmp(alone.data, all.slice(r, 1).data, alone.bytes()), 0) << r;
+    EXPECT_EQ(std::memcmp(alone.address(), all.slice(r, 1).address(), alone.bytes()), 0) << r;
   }
 }
 

@@ -19,7 +19,7 @@ class QuantisedTest : public AnyBackendTest {
     ops::linear(*cpu_, x, pack(*cpu_, weight, bias), got, e);
     ops::linear(*one_thread_, x, pack(*one_thread_, weight, bias), single, e);
     EXPECT_LE(distance(got, want), out_dtype == DType::kF32 ? 3e-6 : 5e-3) << weight.shape.str();
-    EXPECT_EQ(std::memcmp(got.data, single.data, got.bytes()), 0) << "depends on the thread count";
+    EXPECT_EQ(std::memcmp(got.address(), single.address(), got.bytes()), 0) << "depends on the thread count";
   }
 };
 
@@ -56,7 +56,7 @@ TEST_P(QuantisedTest, ARowDoesNotDependOnItsNeighbours) {
     for (int64_t r = 0; r < 101; ++r) {
       Tensor alone = operands_.zeros({1, 90});
       ops::linear(*cpu_, x.slice(r, 1), w, alone);
-      EXPECT_EQ(std::memcmp(alone.data, all.slice(r, 1).data, alone.bytes()), 0) << r;
+      EXPECT_EQ(std::memcmp(alone.address(), all.slice(r, 1).address(), alone.bytes()), 0) << r;
     }
   }
 }
@@ -81,7 +81,7 @@ TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
   std::vector<uint8_t> codes(kN * kK);
   std::vector<float> scales(kN);
   for (int64_t n = 0; n < kN; ++n)
-    scales[size_t(n)] = quantise_8bit(weight.f32() + n * kK, kK, dtype(), codes.data() + n * kK);
+    scales[size_t(n)] = quantise_8bit(weight.host<float>() + n * kK, kK, dtype(), codes.data() + n * kK);
   for (Backend* backend : {cpu_.get(), reference_.get()}) {
     std::vector<char> want(backend->packed_linear_bytes(kN, kK, dtype())), got(want.size());
     backend->pack_linear(weight, dtype(), want.data());
@@ -99,15 +99,15 @@ TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
 TEST_P(QuantisedTest, TheMatrixComesBack) {
   constexpr int64_t kN = 40, kK = 1024;
   Tensor weight = operands_.normal({kN, kK}, DType::kF32, 0.02f);
-  std::fill_n(weight.slice(3, 1).f32(), kK, 0.0f);
-  weight.f32()[7] = 0;
+  std::fill_n(weight.slice(3, 1).host<float>(), kK, 0.0f);
+  weight.host<float>()[7] = 0;
   Tensor identity = operands_.zeros({kK, kK}), back = operands_.zeros({kK, kN});
-  for (int64_t i = 0; i < kK; ++i) identity.f32()[i * kK + i] = 1;
+  for (int64_t i = 0; i < kK; ++i) identity.host<float>()[i * kK + i] = 1;
   ops::linear(*cpu_, identity, pack(*cpu_, weight, Tensor()), back);
   double errors = 0, squares = 0;
   for (int64_t n = 0; n < kN; ++n) {
     for (int64_t k = 0; k < kK; ++k) {
-      double w = weight.f32()[n * kK + k], error = back.f32()[k * kN + n] - w;
+      double w = weight.host<float>()[n * kK + k], error = back.host<float>()[k * kN + n] - w;
       errors += error * error;
       squares += w * w;
       if (w == 0) {

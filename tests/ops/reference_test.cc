@@ -16,12 +16,12 @@ class ReferenceByHand : public ::testing::Test {
   void SetUp() override { backend_ = *make_reference_backend({.threads = 1}); }
   Tensor values(Shape shape, std::initializer_list<float> v) {
     Tensor t = operands_.zeros(shape);
-    std::copy(v.begin(), v.end(), t.f32());
+    std::copy(v.begin(), v.end(), t.host<float>());
     return t;
   }
   Tensor counting(Shape shape) {
     Tensor t = operands_.zeros(shape);
-    for (int64_t i = 0; i < t.elements(); ++i) t.f32()[i] = static_cast<float>(i);
+    for (int64_t i = 0; i < t.elements(); ++i) t.host<float>()[i] = static_cast<float>(i);
     return t;
   }
   void expect_values(const Tensor& got, std::initializer_list<float> want) {
@@ -64,10 +64,7 @@ TEST_F(ReferenceByHand, Norms) {
   expect_values(out, {1, 2, 3, 0});
 }
 
-TEST_F(ReferenceByHand, SoftmaxAndAttention) {
-  Tensor row = operands_.zeros({1, 3});
-  ops::softmax(*backend_, values({1, 3}, {0, std::log(2.0f), std::log(5.0f)}), row);
-  expect_values(row, {0.125f, 0.25f, 0.625f});
+TEST_F(ReferenceByHand, Attention) {
   // Two heads of width 1. Head 0: scores 2 * ln(1), 2 * ln(2) over the segments -> weights 1/5, 4/5. Head 1: the bias
   // decides.
   Tensor q = values({1, 2}, {1, 0}), out = operands_.zeros({1, 2});
@@ -80,7 +77,7 @@ TEST_F(ReferenceByHand, SoftmaxAndAttention) {
 
 TEST_F(ReferenceByHand, LinearGateGroups) {
   // Two groups of two rows; y = x * 1 + 1, relu, gate, residual.
-  LinearWeight w{values({1, 1}, {1}).data, DType::kF32, 1, 1, values({1}, {1})};
+  LinearWeight w{values({1, 1}, {1}).address(), DType::kF32, 1, 1, values({1}, {1})};
   Tensor out = operands_.zeros({4, 1});
   ops::linear(
       *backend_, values({4, 1}, {1, -5, 2, 3}), w, out,
@@ -91,14 +88,15 @@ TEST_F(ReferenceByHand, LinearGateGroups) {
 TEST_F(ReferenceByHand, ConvolutionGroupsStrideAndPadding) {
   // Two groups of one channel each; kernel of two columns, stride 2, one zero column on the right.
   Tensor x = values({1, 1, 3, 2}, {1, 10, 2, 20, 3, 30}), out = operands_.zeros({1, 1, 2, 2});
-  ConvWeight w{values({2, 1, 1, 1, 2}, {1, 2, 3, 4}).data, DType::kF32, 2, 2, {1, 1, 2}, 2, values({2}, {0.5f, 0})};
+  ConvWeight w{
+      values({2, 1, 1, 1, 2}, {1, 2, 3, 4}).address(), DType::kF32, 2, 2, {1, 1, 2}, 2, values({2}, {0.5f, 0})};
   ops::conv(*backend_, x, w, {.stride = {1, 1, 2}, .pad_right = 1}, out);
   expect_values(out, {1 + 4 + 0.5f, 30 + 80, 3 + 0.5f, 90});
 }
 
 TEST_F(ReferenceByHand, ConvolutionSeesDoubledPixels) {
   Tensor x = values({1, 1, 2, 1}, {1, 2}), out = operands_.zeros({1, 1, 3, 1});
-  ConvWeight w{values({1, 1, 1, 2, 2}, {1, 10, 100, 1000}).data, DType::kF32, 1, 1, {1, 2, 2}, 1, {}};
+  ConvWeight w{values({1, 1, 1, 2, 2}, {1, 10, 100, 1000}).address(), DType::kF32, 1, 1, {1, 2, 2}, 1, {}};
   ops::conv(*backend_, x, w, {.upsample2x = true}, out);  // doubled: two rows of 1 1 2 2
   expect_values(out, {1111, 2121, 2222});
 }
@@ -120,10 +118,12 @@ TEST_F(ReferenceByHand, ChannelsAndEmbedding) {
   expect_values(last, {0, 4, 112, 1, 6, 115});
   ops::channels_first(*backend_, counting({1, 1, 2, 3}), first, scale, shift);
   expect_values(first, {0, 3, 2, 8, 106, 115});
-  const int32_t ids[] = {2, 0};
-  Tensor rows = operands_.zeros({2, 2});
-  ops::embedding(*backend_, ids, counting({3, 2}), rows);
-  expect_values(rows, {4, 5, 0, 1});
+  // Frames 1 and 2 of three become frames 0 and 1 of two.
+  Tensor frames = operands_.zeros({2, 2, 2});
+  ops::copy_frames(*backend_, counting({2, 3, 2}), frames, {1, 0, 2});
+  expect_values(frames, {2, 3, 4, 5, 8, 9, 10, 11});
+  ops::repeat_columns(*backend_, values({2}, {5, 7}), frames.reshape({2, 4}));
+  expect_values(frames, {5, 5, 5, 5, 7, 7, 7, 7});
 }
 
 TEST_F(ReferenceByHand, PackingRoundsOnceToNearestEven) {
@@ -139,14 +139,14 @@ TEST_F(ReferenceByHand, PackingRoundsOnceToNearestEven) {
 TEST_F(ReferenceByHand, Bf16InAndOut) {
   Tensor x = operands_.zeros({1, 2}, DType::kBF16), out = operands_.zeros({1, 2}, DType::kBF16);
   const float in[] = {256, 1};
-  convert_from_f32(in, x.data, DType::kBF16, 2);
+  convert_from_f32(in, x.address(), DType::kBF16, 2);
   ops::add(*backend_, x, values({2}, {1, 1}), out);  // 257 lies half way between 256 and 258: to even
   expect_values(out, {256, 2});
 }
 
 TEST_F(ReferenceByHand, LinearByHand) {
   Tensor weight = values({2, 3}, {1, 2, 3, 0, -1, 1}), out = operands_.zeros({1, 2});
-  LinearWeight w{weight.data, DType::kF32, 2, 3, values({2}, {10, 20})};
+  LinearWeight w{weight.address(), DType::kF32, 2, 3, values({2}, {10, 20})};
   ops::linear(*backend_, values({1, 3}, {1, 1, 2}), w, out,
               {.gate = values({1, 2}, {2, 3}), .residual = values({1, 2}, {100, 200})});
   EXPECT_EQ(floats(out), (std::vector<float>{2 * (9 + 10) + 100, 3 * (1 + 20) + 200}));
@@ -155,7 +155,7 @@ TEST_F(ReferenceByHand, LinearByHand) {
 TEST_F(ReferenceByHand, CausalConvByHand) {
   Tensor weight = values({1, 1, 3, 1, 1}, {1, 10, 100}), x = values({2, 1, 1, 1}, {3, 4}),
          out = operands_.zeros({2, 1, 1, 1});
-  ConvWeight w{weight.data, DType::kF32, 1, 1, {3, 1, 1}, 1, {}};
+  ConvWeight w{weight.address(), DType::kF32, 1, 1, {3, 1, 1}, 1, {}};
   ops::conv(*backend_, x, w, {.zero_frames = 1, .history = values({1, 1, 1, 1}, {2})}, out);
   EXPECT_EQ(floats(out), (std::vector<float>{0 + 20 + 300, 2 + 30 + 400}));
 }
@@ -166,10 +166,22 @@ TEST_F(ReferenceByHand, RopeTurnsPairs) {
   EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 0, -2}));
 }
 
-TEST_F(ReferenceByHand, InterpolationAlignsTheEnds) {
-  Tensor out = operands_.zeros({5, 1});
-  ops::interpolate_rows(*backend_, values({3, 1}, {0, 2, 6}), out);
-  EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 2, 4, 6}));
+// Two heads, two tokens; by key - query -1, 0, 1.
+TEST_F(ReferenceByHand, RelativeBias) {
+  Tensor out = operands_.zeros({2, 2, 2});
+  ops::relative_bias(*backend_, values({2, 3}, {1, 2, 3, 4, 5, 6}), out);
+  EXPECT_EQ(floats(out), (std::vector<float>{2, 3, 1, 2, 5, 6, 4, 5}));
+}
+
+TEST_F(ReferenceByHand, FillClampAndRgb) {
+  Tensor x = values({5}, {-2, -1, 0, 0.5f, std::nanf("")}), out = operands_.zeros({5});
+  uint8_t bytes[5];
+  ops::to_rgb8(*backend_, x, Tensor(bytes, {5}, DType::kU8));
+  EXPECT_EQ(std::vector<uint8_t>(bytes, bytes + 5), (std::vector<uint8_t>{0, 0, 128, 191, 0}));
+  ops::clamp(*backend_, x.slice(0, 4), -1, 0.25f, out.slice(0, 4));
+  EXPECT_EQ(floats(out), (std::vector<float>{-1, -1, 0, 0.25f, 0}));
+  ops::fill(*backend_, out, 3);
+  EXPECT_EQ(floats(out), std::vector<float>(5, 3.0f));
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ class RulesTest : public AnyBackendTest {
   // op(backend, first row, rows, out); out [rows, width].
   template <typename Op>
   void expect_rows_alone(int64_t rows, int64_t width, const std::string& what, Op&& op) {
+    if (!cpu_->rows_are_independent()) GTEST_SKIP() << cpu_->name() << " does not guarantee it";
     Tensor whole = operands_.normal({rows, width}, dtype());
     op(*cpu_, 0, rows, whole);
     for (int64_t piece : {1, 4, 6, 11}) {
@@ -25,7 +26,7 @@ class RulesTest : public AnyBackendTest {
         int64_t count = std::min(piece, rows - first);
         Tensor part = operands_.normal({count, width}, dtype());
         op(*one_thread_, first, count, part);
-        ASSERT_EQ(std::memcmp(part.data, whole.slice(first, count).data, part.bytes()), 0)
+        ASSERT_EQ(std::memcmp(part.address(), whole.slice(first, count).address(), part.bytes()), 0)
             << what << ", width " << width << ", rows " << first << " + " << count;
       }
     }
@@ -36,7 +37,7 @@ class RulesTest : public AnyBackendTest {
   }
   void expect_same(const Tensor& a, const Tensor& b, const std::string& what) {
     ASSERT_EQ(a.bytes(), b.bytes());
-    EXPECT_EQ(std::memcmp(a.data, b.data, a.bytes()), 0) << what;
+    EXPECT_EQ(std::memcmp(a.address(), b.address(), a.bytes()), 0) << what;
   }
 };
 
@@ -61,7 +62,6 @@ TEST_P(RulesTest, RowOpsTreatEveryRowAlone) {
     check("channel_norm", [&](Backend& b, const Tensor& in, int64_t, const Tensor& out) {
       ops::channel_norm(b, in, gain, Activation::kSilu, out);
     });
-    check("softmax", [](Backend& b, const Tensor& in, int64_t, const Tensor& out) { ops::softmax(b, in, out); });
     check("rope", [&](Backend& b, const Tensor& in, int64_t first, const Tensor& out) {
       ops::rope(b, in, turns.slice(first, in.dim(0)), 1, out);
     });
@@ -159,7 +159,6 @@ TEST_P(RulesTest, ResultsMayLieOnTheirOperands) {
     ops::channel_norm(*cpu_, a, gain, Activation::kSilu, out);
   });
   check("rope", [&](const Tensor& a, const Tensor&, const Tensor& out) { ops::rope(*cpu_, a, turns, 3, out); });
-  check("softmax", [&](const Tensor& a, const Tensor&, const Tensor& out) { ops::softmax(*cpu_, a, out); });
   check("activate",
         [&](const Tensor& a, const Tensor&, const Tensor& out) { ops::activate(*cpu_, a, Activation::kSilu, out); });
   check("add", [&](const Tensor& a, const Tensor& b, const Tensor& out) { ops::add(*cpu_, a, b, out, -2.0f); });

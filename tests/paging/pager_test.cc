@@ -67,7 +67,7 @@ class PagerTest : public ::testing::Test {
     auto memory = PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, Tenant::kWeights, budget_);
     EXPECT_TRUE(memory.ok()) << memory.status().message();
     auto store = std::make_unique<FilePages>(*DirectFile::open(file, pread), spans);
-    auto pager = std::make_unique<Pager>(std::move(store), *std::move(memory));
+    auto pager = std::make_unique<Pager>(std::move(store), *std::move(memory), host_queue());
     Status filled = pager->read_resident();
     EXPECT_TRUE(filled.ok()) << filled.message();
     return pager;
@@ -76,7 +76,7 @@ class PagerTest : public ::testing::Test {
     const std::byte* data = pager.pin(page);
     std::string want(kPage, static_cast<char>(page + 1));
     EXPECT_EQ(std::memcmp(data, want.data(), kPage), 0) << "page " << page;
-    pager.release(page);
+    pager.release(page, {});
   }
   // The reader works beside us: what the slots hold, once they hold it.
   static void expect_held(const Pager& pager, const std::vector<int64_t>& want) {
@@ -141,7 +141,7 @@ TEST_F(PagerTest, APinnedPageIsNotOverwritten) {
   std::this_thread::sleep_for(std::chrono::milliseconds(30));
   EXPECT_EQ(data[0], std::byte{1});
   EXPECT_EQ(pager->held(), (std::vector<int64_t>{0, 1}));
-  pager->release(0);
+  pager->release(0, {});
   expect_held(*pager, {2, 1});
 }
 
@@ -167,7 +167,7 @@ TEST_F(PagerTest, FailuresStickNameTheFileAndBlockNobody) {
     for (int round = 0; round < 2; ++round) {
       for (size_t p = 0; p < 5; ++p) {
         EXPECT_NE(pager->pin(p), nullptr);
-        pager->release(p);
+        pager->release(p, {});
       }
     }
     EXPECT_EQ(pager->status().code(), ErrorCode::kIo);
@@ -179,7 +179,7 @@ TEST_F(PagerTest, FailuresStickNameTheFileAndBlockNobody) {
     pager->expect({0, 1, 2, 3, 4});
     for (size_t p = 0; p < 5; ++p) {
       pager->pin(p);
-      pager->release(p);
+      pager->release(p, {});
     }
     EXPECT_EQ(pager->status().code(), ErrorCode::kCorrupt);
     EXPECT_NE(pager->status().message().find("cut off"), std::string::npos);
@@ -203,7 +203,7 @@ TEST_F(PagerTest, AnEndComesAtAnyTime) {
     pager->expect({0, 1, 2, 3, 4, 5});
     for (size_t p = 0; p < size_t(pins); ++p) {
       pager->pin(p);
-      pager->release(p);
+      pager->release(p, {});
     }
   }
   EXPECT_EQ(budget_.used_bytes(), 0u);
@@ -261,7 +261,7 @@ class ChangingPagesTest : public PagerTest {
     auto file = DirectFile::scratch(dir_.string(), stays.size() * kPage, pwrite);
     EXPECT_TRUE(file.ok()) << file.status().message();
     auto memory = PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, Tenant::kKvCache, budget_);
-    return std::make_unique<Pager>(std::make_unique<ScratchPages>(*std::move(file)), *std::move(memory));
+    return std::make_unique<Pager>(std::make_unique<ScratchPages>(*std::move(file)), *std::move(memory), host_queue());
   }
 };
 
@@ -277,7 +277,7 @@ TEST_F(ChangingPagesTest, WhatChangedComesBack) {
           ASSERT_EQ(values[i], round == 0 ? 0 : 100 * p + i + size_t(round) - 1) << "page " << p << " round " << round;
           values[i] = uint32_t(100 * p + i + size_t(round));
         }
-        pager->release(p, true);
+        pager->release(p, {.changed = true});
       }
     }
     EXPECT_TRUE(pager->status().ok()) << pager->status().message();
@@ -292,7 +292,7 @@ TEST_F(ChangingPagesTest, WhatDidNotChangeIsNotWritten) {
   for (int round = 0; round < 3; ++round) {
     for (size_t p = 0; p < 4; ++p) {
       pager->pin(p);
-      pager->release(p, p == 2);
+      pager->release(p, {.changed = p == 2});
     }
   }
   EXPECT_GE(pager->counts().bytes_read, 10 * kPage);
@@ -305,7 +305,7 @@ TEST_F(ChangingPagesTest, ADiskThatFillsUpIsSaidSoAndBlocksNobody) {
   for (int round = 0; round < 3; ++round) {
     for (size_t p = 0; p < 3; ++p) {
       EXPECT_NE(pager->pin(p), nullptr);
-      pager->release(p, true);
+      pager->release(p, {.changed = true});
     }
   }
   EXPECT_EQ(pager->status().code(), ErrorCode::kIo);

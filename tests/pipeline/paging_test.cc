@@ -53,7 +53,7 @@ class PagedJobTest : public ::testing::Test {
     RunHooks hooks;
     hooks.latents = [&](int64_t block, const Tensor& t) {
       EXPECT_EQ(block, next++);
-      all.insert(all.end(), t.f32(), t.f32() + t.elements());
+      all.insert(all.end(), t.host<float>(), t.host<float>() + t.elements());
     };
     TenantBytes used{};
     Status status = run_job(

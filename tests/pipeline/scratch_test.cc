@@ -30,13 +30,14 @@ class ScratchTest : public ::testing::TestWithParam<Case> {
 
   void linear(int64_t k, DType weights) {
     LinearWeight w{.dtype = weights, .n = 70, .k = k};
-    w.data = operands_.zeros({static_cast<int64_t>(backend_->packed_linear_bytes(w.n, k, weights))}, DType::kU8).data;
+    w.data =
+        operands_.zeros({static_cast<int64_t>(backend_->packed_linear_bytes(w.n, k, weights))}, DType::kU8).address();
     ops::linear(*backend_, operands_.normal({101, k}, dtype()), w, operands_.zeros({101, 70}, dtype()));
     EXPECT_EQ(outside_bytes(*backend_), 0u) << "linear, k " << k << " of " << dtype_name(weights);
   }
   void conv(const Shape& x, ConvWeight w, const ConvGeometry& g) {
     w.dtype = dtype();
-    w.data = operands_.zeros({static_cast<int64_t>(backend_->packed_conv_bytes(w))}, DType::kU8).data;
+    w.data = operands_.zeros({static_cast<int64_t>(backend_->packed_conv_bytes(w))}, DType::kU8).address();
     Tensor in = operands_.normal(x, dtype());
     ops::conv(*backend_, in, w, g, operands_.zeros(ops::conv_shape(x, w, g), dtype()));
     EXPECT_EQ(outside_bytes(*backend_), 0u) << "convolution of " << x.str() << " to " << w.out_channels;
@@ -115,7 +116,8 @@ TEST_P(ScratchTest, TheSoundsAndTheTexts) {
 // Without a reservation it is seen.
 TEST_P(ScratchTest, WhatNobodyReservedForIsOutside) {
   LinearWeight w{.dtype = dtype(), .n = 70, .k = 64};
-  w.data = operands_.zeros({static_cast<int64_t>(backend_->packed_linear_bytes(70, 64, dtype()))}, DType::kU8).data;
+  w.data =
+      operands_.zeros({static_cast<int64_t>(backend_->packed_linear_bytes(70, 64, dtype()))}, DType::kU8).address();
   ops::linear(*backend_, operands_.normal({5, 64}, dtype()), w, operands_.zeros({5, 70}, dtype()));
   EXPECT_GT(outside_bytes(*backend_), 0u);
   EXPECT_EQ(budget_.used_bytes(), 0u);

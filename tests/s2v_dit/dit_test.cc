@@ -56,7 +56,8 @@ class Session {
     Arena measure_activations;
     DitActivations(config_, geometry_, DType::kF32, measure_activations, {.in_flight = 2});
     activation_arena_ = *Arena::allocate(budget_, Tenant::kActivations, measure_activations.used_bytes());
-    activations_ = std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, DitLoad{.in_flight = 2});
+    activations_ =
+        std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, DitLoad{.in_flight = 2});
     EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
     dit_->encode_text(text, *activations_, *caches_);
@@ -67,7 +68,7 @@ class Session {
   Tensor normal(Shape shape) {
     memory_.push_back(*OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, DType::kF32));
     std::normal_distribution<float> normal;
-    for (int64_t i = 0; i < shape.elements(); ++i) memory_.back().tensor.f32()[i] = normal(random_);
+    for (int64_t i = 0; i < shape.elements(); ++i) memory_.back().tensor.host<float>()[i] = normal(random_);
     return memory_.back().tensor;
   }
   BlockInputs inputs(const Tensor& latents, int64_t step, int64_t start) {
@@ -100,7 +101,7 @@ class Session {
   std::vector<OwnedTensor> memory_;
 };
 
-std::vector<float> copy(const Tensor& t) { return {t.f32(), t.f32() + t.elements()}; }
+std::vector<float> copy(const Tensor& t) { return {t.host<float>(), t.host<float>() + t.elements()}; }
 
 // The turns of one token of the golden's head (32 wide: 6, 5 and 5 pairs), computed one by one.
 void expect_turns(const std::array<double, 3>& position, const float*& here) {
@@ -120,7 +121,7 @@ TEST(Positions, HaveNoEnd) {
   DitGeometry g{.latent_height = 4, .latent_width = 4};
   std::vector<float> turns(static_cast<size_t>(g.block_tokens() * config.head_dim()));
   const int64_t far = 10'000'000;
-  fill_block_positions(config, g, far, Tensor(turns.data(), {g.block_tokens(), config.head_dim() / 2, 2}, DType::kF32));
+  fill_block_positions(config, g, far, turns);
   for (float v : turns) ASSERT_LE(std::fabs(v), 1.0f);
   const float* here = turns.data();
   for (int64_t f = 0; f < 3; ++f) {
@@ -134,7 +135,7 @@ TEST(Positions, OfTheSink) {
   DitConfig config = golden_config();
   DitGeometry g{.latent_height = 22, .latent_width = 16};  // 11 x 8 patches; 5 x 4; 2 x 2
   std::vector<float> turns(static_cast<size_t>(g.cond_tokens() * config.head_dim()));
-  fill_cond_positions(config, g, 7, Tensor(turns.data(), {g.cond_tokens(), config.head_dim() / 2, 2}, DType::kF32));
+  fill_cond_positions(config, g, 7, turns);
   const std::vector<double> rows{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, columns{0, 1, 2, 3, 4, 5, 6, 7};
   const float* here = turns.data();
   auto expect_grid = [&](double frame, const std::vector<double>& ys, const std::vector<double>& xs) {

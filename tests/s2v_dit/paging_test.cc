@@ -48,7 +48,7 @@ class PagingTest : public ::testing::Test {
     auto normal = [&](Shape shape) {
       owned.push_back(*OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, DType::kF32));
       std::normal_distribution<float> values;
-      for (int64_t i = 0; i < shape.elements(); ++i) owned.back().tensor.f32()[i] = values(random);
+      for (int64_t i = 0; i < shape.elements(); ++i) owned.back().tensor.host<float>()[i] = values(random);
       return owned.back().tensor;
     };
     dit.encode_text(normal({9, config_.text_dim}), a, caches);
@@ -64,7 +64,7 @@ class PagingTest : public ::testing::Test {
         in.step = step;
         in.start_latent = 3 * block;
         dit.forward(g, in, a, caches, velocity);
-        all.insert(all.end(), velocity.f32(), velocity.f32() + velocity.elements());
+        all.insert(all.end(), velocity.host<float>(), velocity.host<float>() + velocity.elements());
       }
     }
     return all;

@@ -43,13 +43,14 @@ class RingsTest : public ::testing::TestWithParam<DType> {
   }
   void write(const KeyValues& kv, const RingUse& ring, int64_t block) const {
     each_part(kv, block % 3, [&](const Tensor& t, int part) {
-      for (size_t i = 0; i < t.bytes(); ++i) static_cast<uint8_t*>(t.data)[i] = value(ring, block, part, i);
+      for (size_t i = 0; i < t.bytes(); ++i) static_cast<uint8_t*>(t.address())[i] = value(ring, block, part, i);
     });
   }
   bool holds(const KeyValues& kv, const RingUse& ring, int64_t block) const {
     bool good = true;
     each_part(kv, block % 3, [&](const Tensor& t, int part) {
-      for (size_t i = 0; i < t.bytes(); ++i) good &= static_cast<uint8_t*>(t.data)[i] == value(ring, block, part, i);
+      for (size_t i = 0; i < t.bytes(); ++i)
+        good &= static_cast<uint8_t*>(t.address())[i] == value(ring, block, part, i);
     });
     return good;
   }
@@ -68,7 +69,7 @@ TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
     std::unique_ptr<Rings> rings;
     Arena arena;
     if (shape_.paged()) {
-      rings = *PagedRings::open(shape_, dir_.string(), *allocate_ring_pages(shape_, budget_));
+      rings = *PagedRings::open(shape_, dir_.string(), *allocate_ring_pages(shape_, budget_), host_queue());
     } else {
       Arena measure;
       ResidentRings(shape_, measure);
@@ -80,7 +81,7 @@ TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
     rings->expect(uses);
     for (int64_t block = 0; block < 11; ++block) {
       for (const RingUse& use : uses) {
-        RingPin ring(*rings, use, block % 3);
+        RingPin ring(*rings, host_queue(), use, block % 3);
         for (int64_t before = std::max<int64_t>(0, block - 2); before < block; ++before)
           EXPECT_TRUE(holds(*ring, use, before)) << block << " sees " << before << ", " << resident << " resident";
         write(*ring, use, block);
@@ -94,7 +95,7 @@ TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
 
 TEST_P(RingsTest, ADiskWithoutRoomIsSaidSo) {
   shape_.resident = 0;
-  auto rings = PagedRings::open(shape_, "/nowhere", *allocate_ring_pages(shape_, budget_));
+  auto rings = PagedRings::open(shape_, "/nowhere", *allocate_ring_pages(shape_, budget_), host_queue());
   ASSERT_FALSE(rings.ok());
   EXPECT_NE(rings.status().message().find("/nowhere"), std::string::npos);
   EXPECT_EQ(budget_.used_bytes(), 0u);

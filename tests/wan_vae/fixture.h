@@ -9,8 +9,21 @@
 
 #include "models/wan_vae/video.h"
 #include "models/wan_vae/wan_vae.h"
+#include "ops/layout.h"
 
 namespace liveavatar {
+
+// Planes of dimension 1 between [C, n, H, W] and [C, N, H, W] f32 of the host: target[:, begin...] = source, and back.
+inline void copy_planes(const Tensor& source, const Tensor& target, const ops::FrameRange& frames) {
+  auto backend = std::move(*make_backend("reference", {.threads = 1}));
+  ops::copy_frames(*backend, source, target, frames);
+}
+inline void put_planes(const Tensor& source, const Tensor& target, int64_t begin) {
+  copy_planes(source, target, {0, begin, source.dim(1)});
+}
+inline void get_planes(const Tensor& source, int64_t begin, const Tensor& target) {
+  copy_planes(source, target, {begin, 0, target.dim(1)});
+}
 
 template <typename T>
 T value_of(Expected<T> expected) {
@@ -42,7 +55,7 @@ class WanVaeTest : public testing::Test {
   OwnedTensor wave(Shape shape, float phase = 0) {
     OwnedTensor t = zeros(shape);
     for (int64_t i = 0; i < shape.elements(); ++i)
-      t.tensor.f32()[i] = std::sin(0.37f * static_cast<float>(i % 9973) + phase);
+      t.tensor.host<float>()[i] = std::sin(0.37f * static_cast<float>(i % 9973) + phase);
     return t;
   }
 
@@ -74,7 +87,7 @@ class WanVaeTest : public testing::Test {
   }
 
   static bool same_bits(const Tensor& a, const Tensor& b) {
-    return a.shape == b.shape && a.dtype == b.dtype && std::memcmp(a.data, b.data, a.bytes()) == 0;
+    return a.shape == b.shape && a.dtype == b.dtype && std::memcmp(a.address(), b.address(), a.bytes()) == 0;
   }
 
   Budget budget_;

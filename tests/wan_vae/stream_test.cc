@@ -151,11 +151,11 @@ TEST_F(WanVaeTest, ImpossibleSizesAreRefused) {
 TEST_F(WanVaeTest, FramesAreClamped) {
   auto vae = load();
   OwnedTensor z = wave({16, 2, 2, 2});
-  for (int64_t i = 0; i < z.tensor.elements(); ++i) z.tensor.f32()[i] *= 20;
+  for (int64_t i = 0; i < z.tensor.elements(); ++i) z.tensor.host<float>()[i] *= 20;
   OwnedTensor frames = decode(*vae, z.tensor);
   int64_t at_limit = 0;
   for (int64_t i = 0; i < frames.tensor.elements(); ++i) {
-    float value = frames.tensor.f32()[i];
+    float value = frames.tensor.host<float>()[i];
     ASSERT_LE(std::fabs(value), 1.0f);
     at_limit += std::fabs(value) == 1.0f;
   }

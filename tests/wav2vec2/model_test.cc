@@ -42,7 +42,8 @@ TEST(Wav2Vec2, TheExtractorsChunksLeaveNoSeam) {
     OwnedTensor part = *model->hidden_states(
         std::span(sound).subspan(size_t(first * kHopSamples), size_t((count - 1) * kHopSamples + kReachSamples)));
     for (int64_t f = 64; f < count - 64; ++f) {
-      EXPECT_EQ(std::memcmp(whole.tensor.f32() + (first + f) * width, part.tensor.f32() + f * width, size_t(width) * 4),
+      EXPECT_EQ(std::memcmp(whole.tensor.host<float>() + (first + f) * width, part.tensor.host<float>() + f * width,
+                            size_t(width) * 4),
                 0)
           << device << " " << first + f;
     }
@@ -57,7 +58,7 @@ TEST(Wav2Vec2, SameBitsOnAnyNumberOfThreads) {
     ASSERT_TRUE(a && b);
     std::vector<float> sound = noise(16000);
     OwnedTensor x = *a->hidden_states(sound), y = *b->hidden_states(sound);
-    EXPECT_EQ(std::memcmp(x.tensor.data, y.tensor.data, x.tensor.bytes()), 0);
+    EXPECT_EQ(std::memcmp(x.tensor.address(), y.tensor.address(), x.tensor.bytes()), 0);
   }
 }
 

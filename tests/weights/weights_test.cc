@@ -151,18 +151,14 @@ TEST_F(WeightsTest, ALargeMatrixIsPackedInPieces) {
     Budget budget, counting{Budget::Measuring()};
     WeightLoader loader(*source, **backend, budget, Tenant::kText, DType::kBF16);
     LinearWeight matrix = loader.matrix("m", kRows, kColumns);
-    Tensor table = loader.table("m", kRows, kColumns);
     ASSERT_TRUE(loader.status().ok()) << loader.status().message();
     std::vector<char> whole((*backend)->packed_linear_bytes(kRows, kColumns, DType::kBF16));
     (*backend)->pack_linear(Tensor(values.data(), {kRows, kColumns}, DType::kF32), DType::kBF16, whole.data());
     EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << device;
-    EXPECT_EQ(table.as<bf16>()[kRows * kColumns - 1].bits, to_bf16(values.back()).bits);
-    size_t kept = whole.size() + values.size() * 2;
-    EXPECT_LT(budget.peak_bytes(), kept + (8u << 20));
+    EXPECT_LT(budget.peak_bytes(), whole.size() + (8u << 20));
 
     WeightLoader measuring(**backend, counting, Tenant::kText, DType::kBF16);
     measuring.matrix("m", kRows, kColumns);
-    measuring.table("m", kRows, kColumns);
     EXPECT_TRUE(measuring.status().ok());
     EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
   }

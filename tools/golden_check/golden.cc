@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include "ops/transfer.h"
+
 namespace liveavatar::golden {
 
 void Report::line(bool ok, const std::string& name, const std::string& detail) {
@@ -38,6 +40,15 @@ Limits limits_for(const Golden& golden, const std::string& name, std::optional<d
   }
   if (golden.dtype == DType::kBF16 && bf16_rms) return {none, *bf16_rms};
   return {1e-4, none};
+}
+
+// FNV-1a over the values' bytes.
+std::string checksum(std::span<const float> values) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (std::byte byte : std::as_bytes(values)) hash = (hash ^ static_cast<uint64_t>(byte)) * 0x100000001b3u;
+  char text[20];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  return text;
 }
 
 std::vector<char> raw(const Golden& golden, const std::string& name, TensorInfo& info) {
@@ -94,7 +105,7 @@ OwnedTensor Golden::tensor(const std::string& name) const {
   std::vector<float> values = f32(name);
   auto owned = OwnedTensor::allocate(*budget, Tenant::kRuntime, shape(name), DType::kF32);
   if (!owned.ok()) throw std::runtime_error(owned.status().message());
-  std::memcpy(owned->tensor.data, values.data(), values.size() * sizeof(float));
+  std::copy(values.begin(), values.end(), Upload(*backend, owned->tensor).f32());
   return *std::move(owned);
 }
 
@@ -103,10 +114,13 @@ void Golden::compare(const std::string& name, std::span<const float> got) const 
   compare_values(name, got, want);
 }
 
-void Golden::compare(const std::string& name, const Tensor& got) const {
-  std::vector<float> values(static_cast<size_t>(got.elements()));
-  convert_to_f32(got.data, got.dtype, values.data(), got.elements());
-  compare(name, values);
+void Golden::compare(const std::string& name, const Tensor& got) const { compare(name, values(got)); }
+
+std::vector<float> Golden::values(const Tensor& tensor) const {
+  const Download host(*backend, tensor);
+  std::vector<float> all(static_cast<size_t>(tensor.elements()));
+  convert_to_f32(host.tensor().address(), tensor.dtype, all.data(), tensor.elements());
+  return all;
 }
 
 void Golden::compare_values(const std::string& name, std::span<const float> got, std::span<const float> want,
@@ -131,8 +145,9 @@ void Golden::compare_values(const std::string& name, std::span<const float> got,
   char text[160];
   std::snprintf(text, sizeof(text), "max %.2e of %.2e  rms %.2e of %.2e%s", max, limits.max, rms, limits.rms,
                 finite ? "" : "  NOT FINITE");
-  if (!finite) return report->line(false, name, text);
-  report->figure(max <= limits.max && rms <= limits.rms, name, text);
+  std::string detail = report->bits ? text + (" bits " + checksum(got)) : text;
+  if (!finite) return report->line(false, name, detail);
+  report->figure(max <= limits.max && rms <= limits.rms, name, detail);
 }
 
 void Golden::compare_model(const std::string& name, std::span<const float> got, double bf16_rms) const {

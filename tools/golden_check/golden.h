@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/memory.h"
-#include "ops/backend.h"
+#include "pipeline/models.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar::golden {
@@ -21,6 +21,7 @@ class Report {
   // How far a tensor is off: a miss where it is beyond its limits, unless nothing is held to limits ("far").
   void figure(bool within, const std::string& name, const std::string& detail);
   bool measuring = false;
+  bool bits = false;  // a checksum of every tensor beside its figures
   int passed() const { return passed_; }
   int failed() const { return failed_; }
 
@@ -34,7 +35,8 @@ struct Golden {
   nlohmann::json json;
   TensorSourcePtr io;  // io.safetensors; null where the folder has none
   Backend* backend = nullptr;
-  Budget* budget = nullptr;
+  Budget* budget = nullptr;        // of the backend's device
+  DeviceSource* source = nullptr;  // for whole jobs, instead of `device`; null: that device
   std::string device;
   DType dtype = DType::kF32;
   std::string weights_dtype, kv_dtype;  // of the video model, as the flags of `generate`
@@ -53,14 +55,16 @@ struct Golden {
   std::vector<float> f32(const std::string& name) const;
   std::vector<int32_t> i32(const std::string& name) const;  // i64, i32, u8 or bool tensors
   Shape shape(const std::string& name) const;
-  // f32 copy of an input as an owned tensor (host memory).
+  // f32 copy of an input on the backend's device.
   OwnedTensor tensor(const std::string& name) const;
 
   // got against io tensor `name` under the tolerances of this folder and dtype:
   // json.tolerance first, else f32: 1e-4 of max|want|; bf16: 2.5 x max and 1.5 x rms of json.bf16[name]
   // (json.bf16 lacks the name: the f32 rule).
   void compare(const std::string& name, std::span<const float> got) const;
-  void compare(const std::string& name, const Tensor& got) const;  // f32 or bf16, contiguous
+  void compare(const std::string& name, const Tensor& got) const;  // f32 or bf16, of any device
+  // The values of a tensor of the host or of the backend's device.
+  std::vector<float> values(const Tensor& tensor) const;
   // As compare, for one row range or a differently named want.
   void compare_values(const std::string& name, std::span<const float> got, std::span<const float> want,
                       std::optional<double> bf16_rms = {}) const;

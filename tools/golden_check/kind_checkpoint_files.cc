@@ -57,7 +57,7 @@ Expected<std::vector<float>> read(const Golden& golden, const TensorSource& sour
   WeightLoader loader(source, *golden.backend, *golden.budget, Tenant::kWeights, DType::kF32);
   Tensor values = loader.read_f32(name, source.tensors().at(name).shape);
   LA_RETURN_IF_ERROR(loader.status());
-  return std::vector<float>(values.f32(), values.f32() + values.elements());
+  return std::vector<float>(values.host<float>(), values.host<float>() + values.elements());
 }
 
 // The files that hold what is expected; the first that has a tensor counts.
@@ -193,7 +193,7 @@ void check_derived(const Golden& golden, const std::string& file, const json& ex
   bool same_size = kernel.elements() == int64_t(expected->size());
   for (size_t i = 0; same_size && i < expected->size(); ++i) {
     largest = std::max(largest, std::fabs(double((*expected)[i])));
-    error = std::max(error, std::fabs(double(kernel.f32()[i]) - double((*expected)[i])));
+    error = std::max(error, std::fabs(double(kernel.host<float>()[i]) - double((*expected)[i])));
   }
   double limit = derived.at("tolerance").at("max").get<double>() * largest;
   golden.exact(file + " derived", same_size && largest > 0 && error <= limit, "off by " + std::to_string(error));

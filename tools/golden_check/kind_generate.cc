@@ -5,6 +5,7 @@
 
 #include "golden.h"
 #include "models/wan_vae/still.h"
+#include "ops/transfer.h"
 #include "pipeline/actor_masks.h"
 #include "pipeline/clip_loop.h"
 #include "pipeline/speakers.h"
@@ -19,7 +20,7 @@ struct Seen {
   std::vector<std::vector<float>> audio, latents, poses, frames;  // a block each
 };
 
-std::vector<float> copy(const Tensor& t) { return {t.f32(), t.f32() + t.elements()}; }
+std::vector<float> copy(const Tensor& t) { return {t.host<float>(), t.host<float>() + t.elements()}; }
 
 // Blocks [outer, 3 or 12, inner] joined along the middle.
 std::vector<float> join(const std::vector<std::vector<float>>& blocks, int64_t outer) {
@@ -79,13 +80,14 @@ std::vector<float> motion_latents(Models& models, const Job& job) {
   Budget unlimited;
   auto portrait = prepare_portrait(job, unlimited);
   if (!portrait.ok()) throw std::runtime_error(portrait.status().message());
-  std::vector<float> pixels(portrait->rgb.size());
-  image_to_pixels(*portrait, pixels.data());
+  Shape shape{3, portrait->height, portrait->width};
+  auto pixels = OwnedTensor::allocate(*models.budget, Tenant::kConditioning, shape, DType::kF32);
+  if (!pixels.ok()) throw std::runtime_error(pixels.status().message());
+  image_to_pixels(*portrait, Upload(*models.backend, pixels->tensor).f32());
   const int64_t indices[] = {0, 1, 2, 6, 18, 45, 91};
-  auto latents =
-      encode_repeated(*models.vae, Tensor(pixels.data(), {3, portrait->height, portrait->width}, DType::kF32), indices);
+  auto latents = encode_repeated(*models.vae, pixels->tensor, indices);
   if (!latents.ok()) throw std::runtime_error(latents.status().message());
-  return copy(latents->tensor);
+  return copy(Download(*models.backend, latents->tensor).tensor());
 }
 
 // [actors, 12, rows, columns] of a clip; every block was given the first three of the twelve.
@@ -148,7 +150,7 @@ Job job_of(const Golden& golden, const nlohmann::json& args) {
 void check_call(const Golden& golden, const nlohmann::json& call) {
   const auto& args = call.at("args");
   const auto& out = call.at("out");
-  auto models = Models::load(options_of(golden, args));
+  auto models = Models::load(options_of(golden, args), golden.source);
   if (!golden.ok("load", models.status())) return;
   const Job job = job_of(golden, args);
   Seen seen;

@@ -58,8 +58,9 @@ void pose_latents(const Golden& golden, WanVae& vae, const nlohmann::json& call)
                                args.at("infer_frames")};
   auto pose = must(PoseEncoder::open(vae, *golden.budget, options));
   std::vector<std::vector<float>> frames, latents;  // of the clip: a frame each, a block each
-  pose->set_observer(
-      [&](const Tensor& pixels) { frames.emplace_back(pixels.f32(), pixels.f32() + pixels.elements()); });
+  pose->set_observer([&](const Tensor& pixels) {
+    frames.emplace_back(pixels.host<float>(), pixels.host<float>() + pixels.elements());
+  });
   Shape block{vae.config().z_dim, kBlockLatents, options.size.height / kVaePixels, options.size.width / kVaePixels};
   OwnedTensor out = must(OwnedTensor::allocate(*golden.budget, Tenant::kRuntime, block, DType::kF32));
   for (int64_t clip = 0; clip <= args.at("clip").get<int64_t>(); ++clip) {
@@ -67,7 +68,7 @@ void pose_latents(const Golden& golden, WanVae& vae, const nlohmann::json& call)
     latents.clear();
     for (int64_t b = 0; b < options.clip_frames / kBlockFrames; ++b) {
       if (!golden.ok("pose", pose->next_block(out.tensor))) return;
-      latents.emplace_back(out.tensor.f32(), out.tensor.f32() + out.tensor.elements());
+      latents.push_back(golden.values(out.tensor));
     }
   }
   golden.exact("frames a clip", frames.size() == args.at("pixel_frames_a_clip").get<size_t>());

@@ -75,7 +75,7 @@ void watch(Session& s) {
   s.dit->set_observer([&s](std::string_view name, const Tensor& value) {
     std::vector<float>& values = s.seen[std::string(name)];
     values.resize(static_cast<size_t>(value.elements()));
-    convert_to_f32(value.data, value.dtype, values.data(), value.elements());
+    convert_to_f32(value.address(), value.dtype, values.data(), value.elements());
   });
 }
 

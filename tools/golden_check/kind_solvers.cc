@@ -36,13 +36,14 @@ void sample(const Golden& golden, const Solver& solver, const nlohmann::json& ca
   std::vector<OwnedTensor> kept;
   std::vector<Tensor> history;
   for (int64_t i = 0; i < solver_history_tensors(solver.kind()); ++i) {
-    kept.push_back(must(OwnedTensor::allocate(*golden.budget, Tenant::kRuntime, x.tensor.shape, DType::kF32)));
+    kept.push_back(must(OwnedTensor::allocate(golden.budget->host(), Tenant::kRuntime, x.tensor.shape, DType::kF32)));
     history.push_back(kept.back().tensor);
-    std::fill_n(history.back().f32(), history.back().elements(), NAN);  // what step 0 must not look at
+    std::fill_n(history.back().host<float>(), history.back().elements(), NAN);  // what step 0 must not look at
   }
   std::vector<float> samples, corrected;
-  auto append = [](std::vector<float>& all, const Tensor& t) {
-    all.insert(all.end(), t.f32(), t.f32() + t.elements());
+  auto append = [&golden](std::vector<float>& all, const Tensor& t) {
+    const std::vector<float> values = golden.values(t);
+    all.insert(all.end(), values.begin(), values.end());
   };
   const Tensor rows = x.tensor.rows();
   for (int64_t i = 0; i < outputs.tensor.dim(0); ++i) {

@@ -6,6 +6,7 @@
 #include "models/wan_vae/still.h"
 #include "models/wan_vae/video.h"
 #include "models/wan_vae/wan_vae.h"
+#include "ops/transfer.h"
 
 namespace liveavatar::golden {
 
@@ -27,7 +28,7 @@ void must(const Status& status) {
 std::vector<float> channels_first(const Tensor& x) {
   int64_t channels = x.dim(3), places = x.elements() / channels;
   std::vector<float> last(static_cast<size_t>(x.elements())), first(last.size());
-  convert_to_f32(x.data, x.dtype, last.data(), x.elements());
+  convert_to_f32(x.address(), x.dtype, last.data(), x.elements());
   for (int64_t p = 0; p < places; ++p) {
     for (int64_t c = 0; c < channels; ++c) {
       first[static_cast<size_t>(c * places + p)] = last[static_cast<size_t>(p * channels + c)];
@@ -41,7 +42,7 @@ class Seen {
  public:
   VaeObserver observer() {
     return [this](const char* name, const Tensor& value) {
-      const auto* bytes = static_cast<const char*>(value.data);
+      const auto* bytes = static_cast<const char*>(value.address());
       steps_[name].push_back({std::vector<char>(bytes, bytes + value.bytes()), value.shape, value.dtype});
     };
   }
@@ -140,7 +141,8 @@ class Check {
     OwnedTensor x = zeros({frames, height * kVaePixels, width * kVaePixels, 3});
     must(decode_latents(*stream, z.tensor, x.tensor, *golden_.budget));
     stream->set_observer({});
-    golden_.compare(call.at("out").at("x"), channels_first(x.tensor));
+    const Download host(*golden_.backend, x.tensor);
+    golden_.compare(call.at("out").at("x"), channels_first(host.tensor()));
     debug(call, seen);
   }
 

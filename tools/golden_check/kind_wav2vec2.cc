@@ -33,7 +33,7 @@ std::vector<float> pick(const Tensor& states, const nlohmann::json& layers, cons
     if (!layers.is_null() && std::find(layers.begin(), layers.end(), l) == layers.end()) continue;
     for (int64_t f = 0; f < count; ++f) {
       if (!frames.is_null() && std::find(frames.begin(), frames.end(), f) == frames.end()) continue;
-      const float* row = states.f32() + (l * count + f) * width;
+      const float* row = states.host<float>() + (l * count + f) * width;
       out.insert(out.end(), row, row + width);
     }
   }
@@ -42,12 +42,13 @@ std::vector<float> pick(const Tensor& states, const nlohmann::json& layers, cons
 
 void hidden_states(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
   OwnedTensor states = must(model.hidden_states(golden.f32(call.at("in").at("input_values"))));
+  const Download host(*golden.backend, states.tensor);
   const auto& out = call.at("out");
   if (out.contains("hidden_states")) golden.compare(out.at("hidden_states"), states.tensor);
   if (out.contains("selected_layers"))
-    golden.compare(out.at("selected_layers"), pick(states.tensor, call.at("args").at("selected"), nullptr));
+    golden.compare(out.at("selected_layers"), pick(host.tensor(), call.at("args").at("selected"), nullptr));
   if (out.contains("edge_frames"))
-    golden.compare(out.at("edge_frames"), pick(states.tensor, nullptr, call.at("args").at("edges")));
+    golden.compare(out.at("edge_frames"), pick(host.tensor(), nullptr, call.at("args").at("edges")));
 }
 
 // The features at 30 columns a second are the interpolated hidden states: [25, frames, width].

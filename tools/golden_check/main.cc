@@ -4,6 +4,7 @@
 #include <map>
 
 #include "golden.h"
+#include "test_device.h"
 
 namespace liveavatar::golden {
 namespace {
@@ -27,17 +28,18 @@ const std::map<std::string, KindFunction>& kinds() {
 }
 
 constexpr const char* kHelp =
-    "golden_check [--device reference|cpu] [--dtype f32|bf16] [--threads N]\n"
-    "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] [--int8_products]\n"
+    "golden_check [--device reference|cpu|test] [--dtype f32|bf16] [--threads N]\n"
+    "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] [--int8_products] [--bits]\n"
     "             DIR...\n"
     "Runs the golden.json of every DIR and compares with the tensors of the Python original.\n"
+    "test: the reference backend behind a queue, in memory that the host cannot touch.\n"
     "A line a tensor, then 'N passed, M failed'; exit code 1 on any miss. LIVEAVATAR_ISA forces a kernel path.\n"
     "With narrower types of the video model the limits do not hold: what is beyond them is 'far', and counts as "
-    "passed.\n";
+    "passed. --bits: a checksum of every tensor beside its figures.\n";
 
 struct Options {
   std::string device = "cpu", dtype = "f32", weights_dtype, kv_dtype;
-  bool int8_products = false;
+  bool int8_products = false, bits = false;
   int threads = 0;
   std::vector<std::string> dirs;
 };
@@ -56,6 +58,8 @@ bool parse(int argc, char** argv, Options& options) {
       options.kv_dtype = argv[++i];
     } else if (arg == "--int8_products") {
       options.int8_products = true;
+    } else if (arg == "--bits") {
+      options.bits = true;
     } else if (arg == "--threads" && has_value) {
       options.threads = std::atoi(argv[++i]);
     } else if (arg.starts_with("-")) {
@@ -67,7 +71,30 @@ bool parse(int argc, char** argv, Options& options) {
   return !options.dirs.empty() && (options.dtype == "f32" || options.dtype == "bf16");
 }
 
-void run_folder(const std::string& dir, const Options& options, Backend& backend, Budget& budget, Report& report) {
+// What every folder is run on.
+struct Machine {
+  std::unique_ptr<TestDevice> device;  // null: the host
+  Budget host_budget;
+  std::unique_ptr<Budget> budget;
+  std::unique_ptr<Backend> backend;
+};
+
+Status open(const Options& options, Machine& machine) {
+  BackendOptions how{.threads = options.threads, .int8_products = options.int8_products};
+  if (options.device == "test") {
+    machine.device = std::make_unique<TestDevice>(TestDeviceOptions{.most_delay_us = 50});
+    machine.budget = std::make_unique<Budget>(Budget::kUnlimited, machine.device->allocator(), machine.host_budget);
+    how.budget = machine.budget.get();
+    LA_ASSIGN_OR_RETURN(machine.backend, machine.device->open(how));
+    return {};
+  }
+  machine.budget = std::make_unique<Budget>();
+  how.budget = machine.budget.get();
+  LA_ASSIGN_OR_RETURN(machine.backend, make_backend(options.device, how));
+  return {};
+}
+
+void run_folder(const std::string& dir, const Options& options, const Machine& machine, Report& report) {
   std::printf("== %s (%s, %s)\n", dir.c_str(), options.device.c_str(), options.dtype.c_str());
   try {
     std::ifstream file(dir + "/golden.json");
@@ -75,9 +102,10 @@ void run_folder(const std::string& dir, const Options& options, Backend& backend
     Golden golden;
     golden.dir = dir;
     golden.json = nlohmann::json::parse(file);
-    golden.backend = &backend;
-    golden.budget = &budget;
-    golden.device = options.device;
+    golden.backend = machine.backend.get();
+    golden.budget = machine.budget.get();
+    golden.source = machine.device.get();
+    golden.device = machine.device ? "reference" : options.device;
     golden.dtype = options.dtype == "bf16" ? DType::kBF16 : DType::kF32;
     golden.weights_dtype = options.weights_dtype;
     golden.kv_dtype = options.kv_dtype;
@@ -105,19 +133,15 @@ int run(int argc, char** argv) {
     std::fputs(kHelp, stderr);
     return 2;
   }
-  Budget budget;
-  BackendOptions backend_options;
-  backend_options.threads = options.threads;
-  backend_options.int8_products = options.int8_products;
-  backend_options.budget = &budget;
-  auto backend = make_backend(options.device, backend_options);
-  if (!backend.ok()) {
-    std::fprintf(stderr, "golden_check: %s\n", backend.status().message().c_str());
+  Machine machine;
+  if (Status status = open(options, machine); !status.ok()) {
+    std::fprintf(stderr, "golden_check: %s\n", status.message().c_str());
     return 2;
   }
   Report report;
+  report.bits = options.bits;
   report.measuring = !options.weights_dtype.empty() || !options.kv_dtype.empty();
-  for (const std::string& dir : options.dirs) run_folder(dir, options, **backend, budget, report);
+  for (const std::string& dir : options.dirs) run_folder(dir, options, machine, report);
   std::printf("%d passed, %d failed\n", report.passed(), report.failed());
   return report.failed() == 0 ? 0 : 1;
 }

@@ -13,7 +13,8 @@ constexpr int kAhead = 6;             // keys that are on their way from memory 
 
 // Where one row and head of keys or values lies; f32 and bf16 only.
 Row row_at(const Tensor& t, int64_t element) {
-  return {static_cast<const char*>(t.data) + static_cast<size_t>(element) * dtype_bytes(t.dtype), type_of(t.dtype)};
+  return {static_cast<const char*>(t.address()) + static_cast<size_t>(element) * dtype_bytes(t.dtype),
+          type_of(t.dtype)};
 }
 
 }  // namespace
@@ -79,7 +80,7 @@ const void* KeyPanels::as_packed(const Tensor& x, const Tensor& scale, int64_t e
   Type type = type_of(layout_.dtype);
   if (is_8bit(x.dtype)) {
     auto decode = x.dtype == DType::kI8 ? kernels_.decode_i8 : kernels_.decode_f8;
-    decode(static_cast<const uint8_t*>(x.data) + element, layout_.d, scale.f32()[scale_at], copy, type);
+    decode(static_cast<const uint8_t*>(x.address()) + element, layout_.d, scale.host<float>()[scale_at], copy, type);
   } else {
     kernels_.activate(row_at(x, element), layout_.d, Act::kNone, copy, type);
   }

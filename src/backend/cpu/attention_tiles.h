@@ -53,12 +53,13 @@ class Attention {
   static int64_t queries_bytes(const Kernels& kernels, const HeadLayout& layout);
 
   void* at(const Tensor& t, int64_t row, int64_t head) const {
-    return static_cast<char*>(t.data) + static_cast<size_t>(row * q_.dim(1) + head * layout_.d) * dtype_bytes(t.dtype);
+    return static_cast<char*>(t.address()) +
+           static_cast<size_t>(row * q_.dim(1) + head * layout_.d) * dtype_bytes(t.dtype);
   }
   // Of query i of r at a block's first key, or null.
   const float* bias_of(const Rows& r, int i, int64_t block) const {
     if (spec_.bias.empty()) return nullptr;
-    return spec_.bias.f32() + (r.head * q_.dim(0) + r.first + i) * layout_.keys + block * kKeyBlock;
+    return spec_.bias.host<float>() + (r.head * q_.dim(0) + r.first + i) * layout_.keys + block * kKeyBlock;
   }
 
   // sums = a times panels of k inputs and n columns, one after the other; a and all else is in args.

@@ -62,7 +62,8 @@ const char* CpuBackend::Convolution::source_line(int64_t frame, int64_t row) con
   if (frame < 0 || row < 0 || row >= x.dim(1) << up) return nullptr;
   const Tensor& source = frame < history ? geometry.history : x;
   int64_t line = (frame < history ? frame : frame - history) * x.dim(1) + (row >> up);
-  return static_cast<const char*>(source.data) + static_cast<size_t>(line * x.dim(2) * x.dim(3)) * dtype_bytes(x.dtype);
+  return static_cast<const char*>(source.address()) +
+         static_cast<size_t>(line * x.dim(2) * x.dim(3)) * dtype_bytes(x.dtype);
 }
 
 // Channels [group * k, ...) of input pixels [first, first + line_pixels) of a line -> target.

@@ -61,13 +61,14 @@ void CpuBackend::each_row(int64_t rows, int64_t row_elements, Body&& body) {
 namespace {
 
 Row row_of(const Tensor& t, int64_t r, int64_t width) {
-  return {static_cast<const char*>(t.data) + static_cast<size_t>(r * width) * dtype_bytes(t.dtype), type_of(t.dtype)};
+  return {static_cast<const char*>(t.address()) + static_cast<size_t>(r * width) * dtype_bytes(t.dtype),
+          type_of(t.dtype)};
 }
 void* out_row(const Tensor& t, int64_t r, int64_t width) { return const_cast<void*>(row_of(t, r, width).data); }
 const float* group_row(const Tensor& t, int64_t r, int64_t rows) {
-  return t.empty() ? nullptr : static_cast<const float*>(t.data) + r / (rows / t.dim(0)) * t.dim(1);
+  return t.empty() ? nullptr : static_cast<const float*>(t.address()) + r / (rows / t.dim(0)) * t.dim(1);
 }
-const float* values(const Tensor& t) { return static_cast<const float*>(t.data); }
+const float* values(const Tensor& t) { return static_cast<const float*>(t.address()); }
 
 }  // namespace
 
@@ -83,29 +84,24 @@ void CpuBackend::layer_norm(const Tensor& x, float eps, const Tensor& weight, co
 void CpuBackend::rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) {
   int64_t n = x.dim(1);
   each_row(x.dim(0), n, [&](int64_t r) {
-    kernels_.rms_norm(row_of(x, r, n), n, eps, gain.f32(), out_row(out, r, n), type_of(out.dtype));
+    kernels_.rms_norm(row_of(x, r, n), n, eps, gain.host<float>(), out_row(out, r, n), type_of(out.dtype));
   });
 }
 
 void CpuBackend::channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) {
   int64_t n = x.dim(1);
   each_chunk(x.dim(0), n, [&](int64_t begin, int64_t end) {
-    kernels_.channel_norm(row_of(x, begin, n), end - begin, n, gain.f32(), act_of(activation), out_row(out, begin, n),
-                          type_of(out.dtype));
+    kernels_.channel_norm(row_of(x, begin, n), end - begin, n, gain.host<float>(), act_of(activation),
+                          out_row(out, begin, n), type_of(out.dtype));
   });
 }
 
 void CpuBackend::rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) {
   int64_t n = x.dim(1), pairs = n / heads / 2;
   each_row(x.dim(0), n, [&](int64_t r) {
-    kernels_.rope(row_of(x, r, n), cos_sin.f32() + r * pairs * 2, heads, pairs, out_row(out, r, n), type_of(out.dtype));
+    kernels_.rope(row_of(x, r, n), cos_sin.host<float>() + r * pairs * 2, heads, pairs, out_row(out, r, n),
+                  type_of(out.dtype));
   });
-}
-
-void CpuBackend::softmax(const Tensor& x, const Tensor& out) {
-  int64_t n = x.dim(1);
-  each_row(x.dim(0), n,
-           [&](int64_t r) { kernels_.softmax(row_of(x, r, n), n, out_row(out, r, n), type_of(out.dtype)); });
 }
 
 void CpuBackend::add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) {
@@ -134,7 +130,7 @@ void CpuBackend::activate(const Tensor& x, Activation activation, const Tensor& 
 
 void CpuBackend::copy(const Tensor& x, const Tensor& out) {
   if (x.dtype == out.dtype) {
-    std::memmove(out.data, x.data, x.bytes());
+    std::memmove(out.address(), x.address(), x.bytes());
     return;
   }
   activate(x, Activation::kNone, out);

@@ -28,6 +28,13 @@ class CpuBackend : public Backend {
   std::string describe() const override;
   int threads() const override { return pool_.threads(); }
   bool int8_products() const override { return int8_products_; }
+  bool rows_are_independent() const override { return true; }
+
+  Event record() override { return {}; }  // an op is done when its call returns
+  void wait(Event) override {}
+  Status synchronize() override { return {}; }
+  void upload(const void* host, const Tensor& to) override { plain_->upload(host, to); }
+  void download(const Tensor& from, void* host) override { plain_->download(from, host); }
 
   Status reserve(const LargestOps& largest) override;
   // What ops took that nobody had reserved for; without a budget everything.
@@ -49,7 +56,6 @@ class CpuBackend : public Backend {
   void rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) override;
   void channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) override;
   void rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) override;
-  void softmax(const Tensor& x, const Tensor& out) override;
   void add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) override;
   void multiply(const Tensor& x, const Tensor& y, const Tensor& out) override;
   void activate(const Tensor& x, Activation activation, const Tensor& out) override;
@@ -59,16 +65,20 @@ class CpuBackend : public Backend {
   void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) override {
     plain_->dequantise(x, scale, out);
   }
-  void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) override {
-    plain_->embedding(ids, table, out);
+  void copy_rows(const StridedRows& x, const StridedRows& out, int64_t rows, int64_t columns) override {
+    plain_->copy_rows(x, out, rows, columns);
   }
+  void fill(const Tensor& out, float value) override { plain_->fill(out, value); }
+  void clamp(const Tensor& x, float low, float high, const Tensor& out) override { plain_->clamp(x, low, high, out); }
+  void to_rgb8(const Tensor& x, const Tensor& out) override { plain_->to_rgb8(x, out); }
+  void repeat_columns(const Tensor& x, const Tensor& out) override { plain_->repeat_columns(x, out); }
+  void relative_bias(const Tensor& line, const Tensor& out) override { plain_->relative_bias(line, out); }
   void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
     plain_->patchify(x, patch, out);
   }
   void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
     plain_->unpatchify(x, patch, out);
   }
-  void interpolate_rows(const Tensor& x, const Tensor& out) override { plain_->interpolate_rows(x, out); }
   void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
     plain_->channels_last(x, scale, shift, out);
   }

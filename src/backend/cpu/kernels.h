@@ -150,7 +150,6 @@ struct Kernels {
   // rows of them, one behind the other
   void (*channel_norm)(Row x, int64_t rows, int64_t n, const float* gain, Act act, void* out, Type out_type) = nullptr;
   void (*rope)(Row x, const float* cos_sin, int64_t heads, int64_t pairs, void* out, Type out_type) = nullptr;
-  void (*softmax)(Row x, int64_t n, void* out, Type out_type) = nullptr;
   void (*add)(Row x, Row y, float y_factor, int64_t n, void* out, Type out_type) = nullptr;
   void (*multiply)(Row x, Row y, int64_t n, void* out, Type out_type) = nullptr;
   void (*widen)(const void* bf16s, int64_t n, float* out) = nullptr;

@@ -149,8 +149,8 @@ void CpuBackend::narrow_line(const NarrowConvolution& n, int64_t line, int64_t c
     store.residual_type = type_of(residual.dtype);
     if (!residual.empty())
       store.residual =
-          static_cast<const char*>(residual.data) + static_cast<size_t>(element) * dtype_bytes(residual.dtype);
-    store.out = static_cast<char*>(p.out->data) + static_cast<size_t>(element) * dtype_bytes(p.out->dtype);
+          static_cast<const char*>(residual.address()) + static_cast<size_t>(element) * dtype_bytes(residual.dtype);
+    store.out = static_cast<char*>(p.out->address()) + static_cast<size_t>(element) * dtype_bytes(p.out->dtype);
     store.out_type = type_of(p.out->dtype);
     kernels_.store(store);
   }

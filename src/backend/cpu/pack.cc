@@ -37,7 +37,7 @@ void pack_row_q4(const PanelShape& s, const float* values, int64_t column, std::
 void pack_quantised(const Tensor& rows, const PanelShape& s, std::byte* panel) {
   std::vector<float> values(static_cast<size_t>(s.k));
   for (int64_t i = 0; i < rows.dim(0); ++i) {
-    convert_to_f32(rows.slice(i, 1).data, rows.dtype, values.data(), s.k);
+    convert_to_f32(rows.slice(i, 1).address(), rows.dtype, values.data(), s.k);
     (s.dtype == DType::kQ4 ? pack_row_q4 : pack_row_8bit)(s, values.data(), i, panel);
   }
 }
@@ -56,7 +56,7 @@ void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s
     int64_t depth = std::min(kDepth, s.k - k), items = ceil_div(depth, of_item);
     for (int64_t i = 0; i < rows.dim(0); ++i) {
       const char* row =
-          static_cast<const char*>(rows.data) + static_cast<size_t>(i * s.k + k) * dtype_bytes(rows.dtype);
+          static_cast<const char*>(rows.address()) + static_cast<size_t>(i * s.k + k) * dtype_bytes(rows.dtype);
       kernels.activate({row, from}, depth, Act::kNone, staged[i], to);
       std::memset(staged[i] + depth * bytes, 0, static_cast<size_t>(items * 4 - depth * bytes));  // the odd one's pair
     }
@@ -89,7 +89,7 @@ void pack_panel_codes(const Tensor& codes, std::span<const float> scales, const 
   std::byte* to = static_cast<std::byte*>(target) + static_cast<size_t>(panel) * s.panel_bytes();
   std::memset(to, 0, s.panel_bytes());
   for (int64_t i = 0; i < rows; ++i) {
-    const auto* row = static_cast<const uint8_t*>(codes.data) + (first + i) * s.k;
+    const auto* row = static_cast<const uint8_t*>(codes.address()) + (first + i) * s.k;
     place_codes(s, row, scales[static_cast<size_t>(first + i)], i, to);
   }
 }
@@ -97,8 +97,8 @@ void pack_panel_codes(const Tensor& codes, std::span<const float> scales, const 
 void pack_conv(const Tensor& weight, const PanelShape& s, void* target) {
   std::memset(target, 0, s.bytes());
   auto value = [&weight](int64_t i) {
-    return weight.dtype == DType::kF32 ? static_cast<const float*>(weight.data)[i]
-                                       : to_f32(static_cast<const bf16*>(weight.data)[i]);
+    return weight.dtype == DType::kF32 ? static_cast<const float*>(weight.address())[i]
+                                       : to_f32(static_cast<const bf16*>(weight.address())[i]);
   };
   int64_t depth = s.dtype == DType::kF32 ? s.k : (s.k + 1) / 2;
   for (int64_t row = 0; row < s.groups * s.n; ++row) {

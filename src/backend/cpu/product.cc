@@ -155,7 +155,7 @@ void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) 
     int64_t of_a_gate = p.rows / gate.dim(0), group = t.first / of_a_gate, next = (group + 1) * of_a_gate - t.first;
     for (int r = 0; r < t.rows; ++r) {
       if (r == next) ++group, next += of_a_gate;
-      gates[r] = gate.f32() + group * gate.dim(1) + channel;
+      gates[r] = gate.host<float>() + group * gate.dim(1) + channel;
     }
   }
   const Tensor& residual = p.epilogue->residual;
@@ -168,10 +168,10 @@ void CpuBackend::store_tile(const Product& p, const Tile& t, const float* sums) 
   store.act = act_of(p.epilogue->activation);
   store.gate = gate.empty() ? nullptr : gates;
   store.residual = residual.empty() ? nullptr
-                                    : static_cast<const char*>(residual.data) +
+                                    : static_cast<const char*>(residual.address()) +
                                           static_cast<size_t>(at) * dtype_bytes(residual.dtype);
   store.residual_type = type_of(residual.dtype);
-  store.out = static_cast<char*>(p.out->data) + static_cast<size_t>(at) * dtype_bytes(p.out->dtype);
+  store.out = static_cast<char*>(p.out->address()) + static_cast<size_t>(at) * dtype_bytes(p.out->dtype);
   store.out_type = type_of(p.out->dtype);
   store.stride = p.columns;
   kernels_.store(store);

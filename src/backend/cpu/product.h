@@ -22,7 +22,7 @@ struct Product {
 
   // Element k of x's row.
   const void* operand(int64_t row, int64_t k) const {
-    return static_cast<const char*>(x->data) + static_cast<size_t>(row * row_elements + k) * dtype_bytes(x->dtype);
+    return static_cast<const char*>(x->address()) + static_cast<size_t>(row * row_elements + k) * dtype_bytes(x->dtype);
   }
   const void* panel(int64_t i) const {
     return static_cast<const char*>(weight) + static_cast<size_t>(i) * shape.panel_bytes();
@@ -39,7 +39,7 @@ Product product_of(const Tensor& x, const Weight& w, const Kernels& kernels, con
   Product p;
   p.shape = panel_shape(w, kernels.columns);
   p.weight = w.data;
-  p.bias = static_cast<const float*>(w.bias.data);
+  p.bias = static_cast<const float*>(w.bias.address());
   p.x = &x;
   p.out = &out;
   p.epilogue = &e;

@@ -162,20 +162,6 @@ inline float exp_row(Row x, long n, float m, void* out, Type out_type) {
   return sum.sum();
 }
 
-void softmax(Row x, int64_t n, void* out, Type out_type) {
-  float m = max_of(x, n), sum = 0;
-  Vec total = Vec::zero();
-  for (long i = 0; i < n; i += Vec::kLanes) {
-    Vec p = exp(load_vec(x.data, x.type, i, n - i) - Vec::set(m));
-    total = total + (n - i < Vec::kLanes ? Vec::first(p, n - i) : p);
-  }
-  sum = total.sum();
-  for (long i = 0; i < n; i += Vec::kLanes) {
-    Vec p = exp(load_vec(x.data, x.type, i, n - i) - Vec::set(m));
-    store_vec(p * Vec::set(1.0f / sum), out, out_type, i, n - i);
-  }
-}
-
 void add(Row x, Row y, float y_factor, int64_t n, void* out, Type out_type) {
   for (long i = 0; i < n; i += Vec::kLanes) {
     Vec sum = load_vec(x.data, x.type, i, n - i) + Vec::set(y_factor) * load_vec(y.data, y.type, i, n - i);
@@ -278,7 +264,6 @@ Kernels fma_kernels(const char* name) {
   k.rms_norm = rms_norm;
   k.channel_norm = channel_norm;
   k.rope = rope;
-  k.softmax = softmax;
   k.add = add;
   k.multiply = multiply;
   k.widen = widen;

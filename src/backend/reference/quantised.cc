@@ -31,7 +31,7 @@ void pack_quantised(const Tensor& weight, DType dtype, void* target) {
   std::vector<float> values(static_cast<size_t>(k));
   for (int64_t n = 0; n < weight.dim(0); ++n) {
     std::byte* row = static_cast<std::byte*>(target) + static_cast<size_t>(n) * quantised_row_bytes(k, dtype);
-    convert_to_f32(weight.slice(n, 1).data, weight.dtype, values.data(), k);
+    convert_to_f32(weight.slice(n, 1).address(), weight.dtype, values.data(), k);
     if (dtype == DType::kQ4) {
       pack_row_q4(values.data(), k, row);
     } else {
@@ -46,7 +46,7 @@ void pack_codes(const Tensor& codes, std::span<const float> scales, void* target
   for (int64_t n = 0; n < codes.dim(0); ++n) {
     std::byte* row = static_cast<std::byte*>(target) + static_cast<size_t>(n) * quantised_row_bytes(k, codes.dtype);
     std::memcpy(row, &scales[static_cast<size_t>(n)], sizeof(float));
-    std::memcpy(row + sizeof(float), static_cast<const std::byte*>(codes.data) + n * k, static_cast<size_t>(k));
+    std::memcpy(row + sizeof(float), static_cast<const std::byte*>(codes.address()) + n * k, static_cast<size_t>(k));
   }
 }
 

@@ -16,14 +16,15 @@ namespace liveavatar {
 namespace {
 
 float load(const Tensor& t, int64_t i) {
-  return t.dtype == DType::kF32 ? static_cast<const float*>(t.data)[i] : to_f32(static_cast<const bf16*>(t.data)[i]);
+  return t.dtype == DType::kF32 ? static_cast<const float*>(t.address())[i]
+                                : to_f32(static_cast<const bf16*>(t.address())[i]);
 }
 
 void store(const Tensor& t, int64_t i, float value) {
   if (t.dtype == DType::kF32) {
-    static_cast<float*>(t.data)[i] = value;
+    static_cast<float*>(t.address())[i] = value;
   } else {
-    static_cast<bf16*>(t.data)[i] = to_bf16(value);
+    static_cast<bf16*>(t.address())[i] = to_bf16(value);
   }
 }
 
@@ -36,7 +37,8 @@ float key_at(const Tensor& t, const Tensor& scale, int64_t row, std::array<int64
   auto [head, d, at] = head_d_at;
   int64_t i = row * t.dim(1) + head * d + at;
   if (scale.empty()) return load(t, i);
-  return scale.f32()[row * scale.dim(1) + head] * decode_8bit(t.dtype, static_cast<const uint8_t*>(t.data)[i]);
+  return scale.host<float>()[row * scale.dim(1) + head] *
+         decode_8bit(t.dtype, static_cast<const uint8_t*>(t.address())[i]);
 }
 
 float activated(float x, Activation activation) {
@@ -67,6 +69,13 @@ class ReferenceBackend : public Backend {
   }
   int threads() const override { return pool_.threads(); }
   bool int8_products() const override { return false; }
+  bool rows_are_independent() const override { return true; }
+
+  Event record() override { return {}; }  // an op is done when its call returns
+  void wait(Event) override {}
+  Status synchronize() override { return {}; }
+  void upload(const void* host, const Tensor& to) override { std::memcpy(to.address(), host, to.bytes()); }
+  void download(const Tensor& from, void* host) override { std::memcpy(host, from.address(), from.bytes()); }
 
   Status reserve(const LargestOps&) override { return {}; }  // a row of scores a thread: not worth counting
 
@@ -127,7 +136,7 @@ class ReferenceBackend : public Backend {
           double sum = 0;
           for (int64_t c = 0; c < d; ++c)
             sum += double(load(q, at + c)) * double(key_at(s.k, s.k_scale, k, {head, d, c}));
-          float bias = spec.bias.empty() ? 0.0f : spec.bias.f32()[(head * q.dim(0) + row) * keys + int64_t(n)];
+          float bias = spec.bias.empty() ? 0.0f : spec.bias.host<float>()[(head * q.dim(0) + row) * keys + int64_t(n)];
           scores[n] = static_cast<float>(sum) * spec.scale + bias;
         }
       }
@@ -155,11 +164,11 @@ class ReferenceBackend : public Backend {
       double inverse = 1 / std::sqrt(variance / double(width) + eps);
       for (int64_t i = 0; i < width; ++i) {
         float y = static_cast<float>((load(x, r * width + i) - mean) * inverse);
-        if (!weight.empty()) y *= weight.f32()[i];
-        if (!bias.empty()) y += bias.f32()[i];
+        if (!weight.empty()) y *= weight.host<float>()[i];
+        if (!bias.empty()) y += bias.host<float>()[i];
         if (!m.scale.empty()) {
           int64_t at = group_offset(m.scale, r, x.dim(0)) + i;
-          y = y * (1 + m.scale.f32()[at]) + m.shift.f32()[at];
+          y = y * (1 + m.scale.host<float>()[at]) + m.shift.host<float>()[at];
         }
         store(out, r * width + i, y);
       }
@@ -171,7 +180,7 @@ class ReferenceBackend : public Backend {
     each_row(x.dim(0), [&](int64_t r) {
       double inverse = 1 / std::sqrt(squares(x, r) / double(width) + eps);
       for (int64_t i = 0; i < width; ++i)
-        store(out, r * width + i, static_cast<float>(load(x, r * width + i) * inverse) * gain.f32()[i]);
+        store(out, r * width + i, static_cast<float>(load(x, r * width + i) * inverse) * gain.host<float>()[i]);
     });
   }
 
@@ -181,7 +190,7 @@ class ReferenceBackend : public Backend {
       double factor = std::sqrt(double(width)) / std::max(std::sqrt(squares(x, r)), 1e-12);
       for (int64_t i = 0; i < width; ++i) {
         store(out, r * width + i,
-              activated(static_cast<float>(load(x, r * width + i) * factor) * gain.f32()[i], activation));
+              activated(static_cast<float>(load(x, r * width + i) * factor) * gain.host<float>()[i], activation));
       }
     });
   }
@@ -190,28 +199,13 @@ class ReferenceBackend : public Backend {
     int64_t pairs = x.dim(1) / heads / 2;
     each_row(x.dim(0), [&](int64_t r) {
       for (int64_t i = 0; i < heads * pairs; ++i) {
-        const float* turn = cos_sin.f32() + (r * pairs + i % pairs) * 2;
+        const float* turn = cos_sin.host<float>() + (r * pairs + i % pairs) * 2;
         int64_t at = r * x.dim(1) + 2 * i;
         float a = load(x, at), b = load(x, at + 1);
         store(out, at, a * turn[0] - b * turn[1]);
         store(out, at + 1, a * turn[1] + b * turn[0]);
       }
     });
-  }
-
-  void softmax(const Tensor& x, const Tensor& out) override {
-    each_row_with_scratch(x.dim(0), x.dim(1), [&](int64_t r, std::span<float> row) {
-      for (int64_t i = 0; i < x.dim(1); ++i) row[size_t(i)] = load(x, r * x.dim(1) + i);
-      softmax_row(row);
-      for (int64_t i = 0; i < x.dim(1); ++i) store(out, r * x.dim(1) + i, row[size_t(i)]);
-    });
-  }
-
-  void embedding(std::span<const int32_t> ids, const Tensor& table, const Tensor& out) override {
-    int64_t width = table.dim(1);
-    for (size_t r = 0; r < ids.size(); ++r) {
-      for (int64_t i = 0; i < width; ++i) store(out, int64_t(r) * width + i, load(table, ids[r] * width + i));
-    }
   }
 
   void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
@@ -239,18 +233,6 @@ class ReferenceBackend : public Backend {
         int64_t c = i % channels, column = x0 + i / channels % pw, y = y0 + i / channels / pw % ph,
                 f = f0 + i / channels / pw / ph;
         store(out, ((c * frames + f) * height + y) * width + column, load(x, token * x.dim(1) + i));
-      }
-    });
-  }
-
-  void interpolate_rows(const Tensor& x, const Tensor& out) override {
-    int64_t from = x.dim(0), to = out.dim(0), width = x.dim(1);
-    each_row(to, [&](int64_t r) {
-      double position = to > 1 ? double(r) * double(from - 1) / double(to - 1) : 0;
-      int64_t low = std::min(static_cast<int64_t>(position), from - 1), high = std::min(low + 1, from - 1);
-      float t = static_cast<float>(position - double(low));
-      for (int64_t i = 0; i < width; ++i) {
-        store(out, r * width + i, load(x, low * width + i) * (1 - t) + load(x, high * width + i) * t);
       }
     });
   }
@@ -283,18 +265,49 @@ class ReferenceBackend : public Backend {
   void copy(const Tensor& x, const Tensor& out) override {
     each_element(x, [&](int64_t i) { store(out, i, load(x, i)); });
   }
+  void copy_rows(const StridedRows& x, const StridedRows& out, int64_t rows, int64_t columns) override {
+    size_t item = dtype_bytes(x.tensor.dtype);
+    auto at = [item](const StridedRows& t, int64_t row) {
+      return static_cast<std::byte*>(t.tensor.address()) + static_cast<size_t>(t.first + row * t.stride) * item;
+    };
+    for (int64_t r = 0; r < rows; ++r) std::memcpy(at(out, r), at(x, r), static_cast<size_t>(columns) * item);
+  }
+  void fill(const Tensor& out, float value) override {
+    each_element(out, [&](int64_t i) { store(out, i, value); });
+  }
+  void clamp(const Tensor& x, float low, float high, const Tensor& out) override {
+    each_element(x, [&](int64_t i) { out.host<float>()[i] = std::clamp(x.host<float>()[i], low, high); });
+  }
+  void to_rgb8(const Tensor& x, const Tensor& out) override {
+    each_element(x, [&](int64_t i) {
+      float value = std::clamp(x.host<float>()[i], -1.0f, 1.0f);
+      bool number = value == value;
+      out.host<uint8_t>()[i] = number ? static_cast<uint8_t>((value + 1) * 127.5f + 0.5f) : uint8_t{0};
+    });
+  }
+  void repeat_columns(const Tensor& x, const Tensor& out) override {
+    int64_t width = out.dim(1);
+    each_row(out.dim(0), [&](int64_t r) { std::fill_n(out.host<float>() + r * width, width, x.host<float>()[r]); });
+  }
+  void relative_bias(const Tensor& line, const Tensor& out) override {
+    int64_t tokens = out.dim(1);
+    each_row(out.dim(0) * tokens, [&](int64_t row) {
+      const float* from = line.host<float>() + row / tokens * line.dim(1) + tokens - 1 - row % tokens;
+      std::copy_n(from, tokens, out.host<float>() + row * tokens);
+    });
+  }
   void quantise(const Tensor& x, const Tensor& out, const Tensor& scale) override {
     int64_t heads = scale.dim(1), d = x.dim(1) / heads;
     each_row_with_scratch(x.dim(0) * heads, d, [&](int64_t i, std::span<float> values) {
       for (int64_t c = 0; c < d; ++c) values[size_t(c)] = load(x, i * d + c);
-      scale.f32()[i] = quantise_8bit(values.data(), d, out.dtype, static_cast<uint8_t*>(out.data) + i * d);
+      scale.host<float>()[i] = quantise_8bit(values.data(), d, out.dtype, static_cast<uint8_t*>(out.address()) + i * d);
     });
   }
   void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) override {
     int64_t heads = scale.dim(1), d = x.dim(1) / heads;
     each_row(x.dim(0) * heads, [&](int64_t i) {
       for (int64_t c = i * d; c < (i + 1) * d; ++c)
-        store(out, c, scale.f32()[i] * decode_8bit(x.dtype, static_cast<const uint8_t*>(x.data)[c]));
+        store(out, c, scale.host<float>()[i] * decode_8bit(x.dtype, static_cast<const uint8_t*>(x.address())[c]));
     });
   }
 
@@ -323,7 +336,7 @@ class ReferenceBackend : public Backend {
 
   static void pack(const Tensor& weight, DType dtype, void* target) {
     if (weight.dtype == dtype) {
-      std::memcpy(target, weight.data, weight.bytes());
+      std::memcpy(target, weight.address(), weight.bytes());
       return;
     }
     Tensor out(target, weight.shape, dtype);
@@ -334,9 +347,9 @@ class ReferenceBackend : public Backend {
   static void finish(float sum, const Tensor& bias, const Epilogue& e, int64_t r, int64_t rows, int64_t n,
                      const Tensor& out) {
     int64_t width = out.dim(out.rank() - 1);
-    if (!bias.empty()) sum += bias.f32()[n];
+    if (!bias.empty()) sum += bias.host<float>()[n];
     float y = activated(sum, e.activation);
-    if (!e.gate.empty()) y *= e.gate.f32()[group_offset(e.gate, r, rows) + n];
+    if (!e.gate.empty()) y *= e.gate.host<float>()[group_offset(e.gate, r, rows) + n];
     if (!e.residual.empty()) y += load(e.residual, r * width + n);
     store(out, r * width + n, y);
   }
@@ -378,8 +391,8 @@ class ReferenceBackend : public Backend {
   }
 
   static float scaled(float value, const Tensor& scale, const Tensor& shift, int64_t c) {
-    if (!scale.empty()) value *= scale.f32()[c];
-    if (!shift.empty()) value += shift.f32()[c];
+    if (!scale.empty()) value *= scale.host<float>()[c];
+    if (!shift.empty()) value += shift.host<float>()[c];
     return value;
   }
 

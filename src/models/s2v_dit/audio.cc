@@ -1,11 +1,11 @@
 // The causal audio encoder: 12 feature columns of a block -> 3 x (1 global + 4 local + 1 padding) tokens, and what the
 // injectors make of them. The block's first column stands in for the 73 motion frames before it.
 #include <algorithm>
-#include <cstring>
 
 #include "models/s2v_dit/s2v_dit.h"
 #include "ops/conv.h"
 #include "ops/elementwise.h"
+#include "ops/layout.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
 
@@ -14,19 +14,33 @@ namespace {
 
 constexpr int64_t kPad = 2;  // kernel 3: two copies of the first row in front
 constexpr int64_t kLatentsOut = 22;
+constexpr int64_t kColumns = 12;  // of a block
 
 // Rows [pad, rows) of t were just written: copy the first of them to the rows before.
-void replicate_front(const Tensor& t) {
-  size_t row_bytes = t.bytes() / static_cast<size_t>(t.dim(0));
-  for (int64_t i = 0; i < kPad; ++i) std::memcpy(t.slice(i, 1).data, t.slice(kPad, 1).data, row_bytes);
+void replicate_front(Backend& backend, const Tensor& t) {
+  for (int64_t i = 0; i < kPad; ++i) ops::copy(backend, t.slice(kPad, 1), t.slice(i, 1));
 }
 
 // [T, heads, C] as the one-frame picture [1, T, heads, C] that ops::conv takes.
 Tensor picture(const Tensor& t) { return t.reshape({1, t.dim(0), t.dim(1), t.dim(2)}); }
 
 // A [rows, heads, C] tensor in the front of a larger buffer.
-Tensor front(const Tensor& buffer, int64_t rows, int64_t heads) {
-  return {buffer.data, {rows, heads, buffer.dim(2)}, buffer.dtype};
+Tensor front(const Tensor& buffer, int64_t rows, int64_t heads) { return buffer.front({rows, heads, buffer.dim(2)}); }
+
+// Weighted mean over the hidden states [layers, C, 12], transposed to [columns, C]: two pad rows and the motion frames
+// repeat the first column, then come the 12.
+void mix_states(std::span<const float> shares, std::span<const float> states, std::span<float> mix, int64_t width) {
+  const int64_t lead = kPad + kMotionFrames, layers = static_cast<int64_t>(shares.size());
+  for (int64_t t = 0; t < kColumns; ++t) {
+    float* row = mix.data() + (lead + t) * width;
+    for (int64_t c = 0; c < width; ++c) {
+      float sum = 0;
+      for (int64_t l = 0; l < layers; ++l)
+        sum += shares[static_cast<size_t>(l)] * states[static_cast<size_t>((l * width + c) * kColumns + t)];
+      row[c] = sum;
+    }
+  }
+  for (int64_t t = 0; t < lead; ++t) std::copy_n(mix.data() + lead * width, width, mix.data() + t * width);
 }
 
 }  // namespace
@@ -46,10 +60,10 @@ void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations
   Tensor one_body = one.slice(kPad, columns), two_body = two.slice(kPad, half);
   stage(mix, first, 1, one_body.reshape({1, columns, 1, first.out_channels}));
   norm_silu(one_body);
-  replicate_front(one);
+  replicate_front(backend_, one);
   stage(picture(one), weights_.common.audio.conv2, 2, picture(two_body));
   norm_silu(two_body);
-  replicate_front(two);
+  replicate_front(backend_, two);
   out = front(a.audio_3, kLatentsOut, heads);
   stage(picture(two), weights_.common.audio.conv3, 2, picture(out));
   norm_silu(out);
@@ -60,21 +74,9 @@ void S2vDit::encode_audio(const Tensor& features, int64_t actor, DitActivations&
 }
 
 void S2vDit::encode_audio(const Tensor& features, DitActivations& a, AudioTokens& tokens) {
-  LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, 12}));
-  // Weighted mean over the hidden states, transposed to [columns, C]: two pad rows, 73 repeats, 12 columns.
-  const float* shares = weights_.common.audio.layer_shares.f32();
-  int64_t width = config_.audio_dim, lead = kPad + kMotionFrames;
-  for (int64_t t = 0; t < 12; ++t) {
-    float* row = a.audio_mix.slice(lead + t, 1).f32();
-    for (int64_t c = 0; c < width; ++c) {
-      float sum = 0;
-      for (int64_t l = 0; l < config_.audio_layers; ++l) sum += shares[l] * features.f32()[(l * width + c) * 12 + t];
-      row[c] = sum;
-    }
-  }
-  for (int64_t t = 0; t < lead; ++t)
-    std::memcpy(a.audio_mix.slice(t, 1).data, a.audio_mix.slice(lead, 1).data, size_t(width) * 4);
-
+  LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, kColumns}));
+  mix_states(layer_shares_, Download(backend_, features).values(), Upload(backend_, a.audio_mix).values(),
+             config_.audio_dim);
   int64_t latents = a.audio_global.dim(0), skip = kLatentsOut - latents, keys = config_.audio_tokens + 1;
   Tensor out;
   audio_branch(weights_.common.audio.conv1_global, 1, a, out);
@@ -86,8 +88,8 @@ void S2vDit::encode_audio(const Tensor& features, DitActivations& a, AudioTokens
     ops::copy(backend_, out.slice(skip + f, 1), tokens.local.slice(f * keys, config_.audio_tokens));
     ops::copy(backend_, weights_.common.audio.padding_token, tokens.local.slice((f + 1) * keys - 1, 1));
   }
-  if (observer_) observer_("audio_global", a.audio_global);
-  if (observer_) observer_("audio_tokens", tokens.local);
+  observe("audio_global", a.audio_global);
+  observe("audio_tokens", tokens.local);
   std::fill(tokens.ready.begin(), tokens.ready.end(), false);
 }
 
@@ -105,9 +107,7 @@ void S2vDit::project_sound(const Pass& p, const DitPageWeights& w, AudioTokens& 
 
 // An actor's mask, one value a token, as a gate of whole rows.
 Tensor S2vDit::actor_gate(const Tensor& mask, DitActivations& a) {
-  LA_CHECK(mask.elements() * config_.dim == a.actor_gate.elements());
-  for (int64_t i = 0; i < mask.elements(); ++i)
-    std::fill_n(a.actor_gate.f32() + i * config_.dim, config_.dim, mask.f32()[i]);
+  ops::repeat_columns(backend_, mask, a.actor_gate);
   return a.actor_gate;
 }
 

@@ -56,12 +56,12 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
                                      : PackedWriter::create(std::move(*job.file), std::move(header));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, std::move(created));
   const uint64_t all = writer->header().file_bytes();
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, job.types);
+  WeightLoader loader(source, backend, budget.host(), Tenant::kWeights, job.types);
   auto show = [&](const PackedPage& page, const std::byte* data) -> Status {
     if (job.progress && !job.progress(page.span.offset, all)) return cancelled("stopped on request");
     return writer->append(data);
   };
-  LA_RETURN_IF_ERROR(pack_dit_pages(config, writer->header().pages, loader, budget, show));
+  LA_RETURN_IF_ERROR(pack_dit_pages(config, writer->header().pages, loader, budget.host(), show));
   return writer->finish();
 }
 
@@ -125,15 +125,15 @@ uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans
 }
 
 DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
-                                 std::byte* data) {
+                                 const Buffer& page) {
   Budget counting{Budget::Measuring()};
   WeightLoader loader(backend, counting, Tenant::kWeights, types);
-  loader.place_at(data);
+  loader.place_at(page.data(), page.device());
   return load_dit_common(config, loader);
 }
 
-Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, int64_t resident,
-                                                       const Backend& backend, Budget& budget) {
+Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, int64_t resident, Backend& backend,
+                                                       Budget& budget) {
   std::unique_ptr<PagedPages> paged(new PagedPages);
   paged->pages_ = dit_pages(packed.config);
   LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
@@ -142,7 +142,7 @@ Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, 
   for (size_t p = 0; p < paged->pages_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {
-      loader.place_at(data);
+      loader.place_at(data, memory.device());
       views.push_back({data, load_dit_page(packed.config, paged->pages_[p], loader)});
     };
     if (memory.stay[p].data() != nullptr) {
@@ -154,7 +154,7 @@ Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, 
   }
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
   paged->pager_ =
-      std::make_unique<Pager>(std::make_unique<FilePages>(std::move(file), packed.spans()), std::move(memory));
+      std::make_unique<Pager>(std::make_unique<FilePages>(std::move(file), packed.spans()), std::move(memory), backend);
   LA_RETURN_IF_ERROR(paged->pager_->read_resident());
   return paged;
 }

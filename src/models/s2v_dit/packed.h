@@ -48,15 +48,15 @@ Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vect
 uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident);
 
 DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
-                                 std::byte* data);
+                                 const Buffer& page);
 
 // Pages that come from disk.
 class PagedPages : public DitPages {
  public:
-  static Expected<std::unique_ptr<PagedPages>> open(const PackedDit& packed, int64_t resident, const Backend& backend,
+  static Expected<std::unique_ptr<PagedPages>> open(const PackedDit& packed, int64_t resident, Backend& backend,
                                                     Budget& budget);
   const DitPageWeights& pin(size_t page) override;
-  void release(size_t page) override { pager_->release(page); }
+  void release(size_t page, Event used) override { pager_->release(page, {false, used}); }
   void expect(Way way) override;
   Status status() const override { return pager_->status(); }
   PagingCounts counts() const { return pager_->counts(); }

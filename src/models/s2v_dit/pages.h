@@ -10,7 +10,8 @@ class DitPages {
   virtual ~DitPages() = default;
   // The weights of a page, by its place in dit_pages(): there until it is let go. Waits for the disk if it must.
   virtual const DitPageWeights& pin(size_t page) = 0;
-  virtual void release(size_t page) = 0;
+  // used: behind the ops that read it.
+  virtual void release(size_t page, Event used) = 0;
   // Which way the forwards to come go over the pages, again and again: all of them in order, or without the injectors.
   enum class Way { kAll, kWithoutInjectors };
   virtual void expect(Way way) = 0;
@@ -21,14 +22,16 @@ class DitPages {
 // A page for the length of a scope.
 class DitPin {
  public:
-  DitPin(DitPages& pages, size_t page) : pages_(pages), page_(page), weights_(pages.pin(page)) {}
-  ~DitPin() { pages_.release(page_); }
+  DitPin(DitPages& pages, WorkQueue& queue, size_t page)
+      : pages_(pages), queue_(queue), page_(page), weights_(pages.pin(page)) {}
+  ~DitPin() { pages_.release(page_, queue_.record()); }
   DitPin(const DitPin&) = delete;
   DitPin& operator=(const DitPin&) = delete;
   const DitPageWeights& operator*() const { return weights_; }
 
  private:
   DitPages& pages_;
+  WorkQueue& queue_;
   size_t page_;
   const DitPageWeights& weights_;
 };
@@ -38,7 +41,7 @@ class ResidentPages : public DitPages {
  public:
   explicit ResidentPages(const std::vector<DitPageWeights>& pages) : pages_(pages) {}
   const DitPageWeights& pin(size_t page) override { return pages_[page]; }
-  void release(size_t) override {}
+  void release(size_t, Event) override {}
   void expect(Way) override {}
   Status status() const override { return {}; }
 

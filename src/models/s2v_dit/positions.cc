@@ -64,15 +64,16 @@ int64_t sink_shift(int64_t start_latent, int64_t relative_dist) {
   return std::max<int64_t>(0, start_latent - (kReferenceTime - relative_dist));
 }
 
-void fill_block_positions(const DitConfig& config, const DitGeometry& g, int64_t start_latent, const Tensor& cos_sin) {
-  LA_CHECK(cos_sin.elements() == g.block_tokens() * config.head_dim());
-  float* cursor = cos_sin.f32();
+void fill_block_positions(const DitConfig& config, const DitGeometry& g, int64_t start_latent,
+                          std::span<float> cos_sin) {
+  LA_CHECK(static_cast<int64_t>(cos_sin.size()) == g.block_tokens() * config.head_dim());
+  float* cursor = cos_sin.data();
   fill_grid(config, {start_latent, g.block_latents}, {0, g.rows()}, {0, g.columns()}, cursor);
 }
 
-void fill_cond_positions(const DitConfig& config, const DitGeometry& g, int64_t shift, const Tensor& cos_sin) {
-  LA_CHECK(cos_sin.elements() == g.cond_tokens() * config.head_dim());
-  float* cursor = cos_sin.f32();
+void fill_cond_positions(const DitConfig& config, const DitGeometry& g, int64_t shift, std::span<float> cos_sin) {
+  LA_CHECK(static_cast<int64_t>(cos_sin.size()) == g.cond_tokens() * config.head_dim());
+  float* cursor = cos_sin.data();
   const Axis rows{0, g.rows()}, columns{0, g.columns()};
   fill_grid(config, {kReferenceTime + shift, 1}, rows, columns, cursor);
   fill_grid(config, {-1, 1}, rows, columns, cursor);

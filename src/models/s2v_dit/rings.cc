@@ -21,10 +21,10 @@ KeyValues lay_out(const RingShape& s, const Take& take) {
 }
 
 // A ring as a page: one part behind the other.
-KeyValues view_page(const RingShape& s, std::byte* data) {
+KeyValues view_page(const RingShape& s, std::byte* data, Device device) {
   size_t at = 0;
   return lay_out(s, [&](const Shape& shape, DType dtype) {
-    Tensor part(data + at, shape, dtype);
+    Tensor part(data + at, shape, dtype, device);
     at += (part.bytes() + 63) / 64 * 64;
     return part;
   });
@@ -127,12 +127,12 @@ class PagedRings::Store : public PageStore {
   template <typename Visit>
   Status each_range(std::byte* data, int64_t first, int64_t last, const Visit& visit) const {
     if (first >= last) return {};
-    const KeyValues kv = view_page(shape_, data);
+    const KeyValues kv = view_page(shape_, data, {});
     int64_t rows = shape_.geometry.block_tokens();
     for (const Tensor& part : {kv.k, kv.v, kv.k_scale, kv.v_scale}) {
       if (part.empty()) continue;
       const Tensor range = part.slice(first * rows, (last - first) * rows);
-      size_t begin = static_cast<size_t>(static_cast<std::byte*>(range.data) - data);
+      size_t begin = static_cast<size_t>(static_cast<std::byte*>(range.address()) - data);
       LA_RETURN_IF_ERROR(visit(begin / DirectFile::kAlign * DirectFile::kAlign,
                                static_cast<size_t>(DirectFile::round_up(begin + range.bytes()))));
     }
@@ -146,14 +146,15 @@ class PagedRings::Store : public PageStore {
 };
 
 Expected<std::unique_ptr<PagedRings>> PagedRings::open(const RingShape& shape, const std::string& folder,
-                                                       PageMemory memory) {
+                                                       PageMemory memory, WorkQueue& queue) {
   std::unique_ptr<PagedRings> rings(new PagedRings(shape));
   LA_ASSIGN_OR_RETURN(
       std::unique_ptr<DirectFile> file,
       DirectFile::scratch(folder, static_cast<uint64_t>(shape.count() - shape.resident) * page_bytes(shape)));
   auto store = std::make_unique<Store>(shape, std::move(file));
   rings->store_ = store.get();
-  rings->pager_ = std::make_unique<Pager>(std::move(store), std::move(memory));
+  rings->device_ = memory.device();
+  rings->pager_ = std::make_unique<Pager>(std::move(store), std::move(memory), queue);
   return rings;
 }
 
@@ -161,11 +162,11 @@ size_t PagedRings::page(const RingUse& ring) const {
   return static_cast<size_t>(ring.layer * shape_.steps + ring.step);
 }
 
-KeyValues PagedRings::pin(const RingUse& ring) { return view_page(shape_, pager_->pin(page(ring))); }
+KeyValues PagedRings::pin(const RingUse& ring) { return view_page(shape_, pager_->pin(page(ring)), device_); }
 
-void PagedRings::release(const RingUse& ring, int64_t slot) {
+void PagedRings::release(const RingUse& ring, int64_t slot, Event used) {
   store_->wrote(page(ring), slot);
-  pager_->release(page(ring), true);
+  pager_->release(page(ring), {true, used});
 }
 
 void PagedRings::expect(std::span<const RingUse> uses) {

@@ -24,8 +24,8 @@ class Rings {
   // K, V [ring tokens, D] and scales of 8-bit ones [ring tokens, heads]: there until release(). Waits for the disk if
   // it must. One at a time.
   virtual KeyValues pin(const RingUse& ring) = 0;
-  // `slot` was written; slots are written in turn from 0 on.
-  virtual void release(const RingUse& ring, int64_t slot) = 0;
+  // `slot` was written; slots are written in turn from 0 on. used: behind the ops that read and wrote it.
+  virtual void release(const RingUse& ring, int64_t slot, Event used) = 0;
   // In which order rings are used from now on.
   virtual void expect(std::span<const RingUse> uses) = 0;
   virtual PagingCounts counts() const = 0;
@@ -36,15 +36,16 @@ class Rings {
 // A ring for the length of a scope, in which its slot is written.
 class RingPin {
  public:
-  RingPin(Rings& rings, const RingUse& use, int64_t slot)
-      : rings_(rings), use_(use), slot_(slot), values_(rings.pin(use)) {}
-  ~RingPin() { rings_.release(use_, slot_); }
+  RingPin(Rings& rings, WorkQueue& queue, const RingUse& use, int64_t slot)
+      : rings_(rings), queue_(queue), use_(use), slot_(slot), values_(rings.pin(use)) {}
+  ~RingPin() { rings_.release(use_, slot_, queue_.record()); }
   RingPin(const RingPin&) = delete;
   RingPin& operator=(const RingPin&) = delete;
   const KeyValues& operator*() const { return values_; }
 
  private:
   Rings& rings_;
+  WorkQueue& queue_;
   RingUse use_;
   int64_t slot_;
   KeyValues values_;
@@ -67,7 +68,7 @@ class ResidentRings : public Rings {
  public:
   ResidentRings(const RingShape& shape, Arena& arena);
   KeyValues pin(const RingUse& ring) override;
-  void release(const RingUse&, int64_t) override {}
+  void release(const RingUse&, int64_t, Event) override {}
   void expect(std::span<const RingUse>) override {}
   PagingCounts counts() const override { return {}; }
   Status status() const override { return {}; }
@@ -86,9 +87,9 @@ uint64_t ring_bytes_per_block(const RingShape& shape);
 class PagedRings : public Rings {
  public:
   static Expected<std::unique_ptr<PagedRings>> open(const RingShape& shape, const std::string& folder,
-                                                    PageMemory memory);
+                                                    PageMemory memory, WorkQueue& queue);
   KeyValues pin(const RingUse& ring) override;
-  void release(const RingUse& ring, int64_t slot) override;
+  void release(const RingUse& ring, int64_t slot, Event used) override;
   void expect(std::span<const RingUse> uses) override;
   PagingCounts counts() const override { return pager_->counts(); }
   Status status() const override { return pager_->status(); }
@@ -99,6 +100,7 @@ class PagedRings : public Rings {
   size_t page(const RingUse& ring) const;
 
   RingShape shape_;
+  Device device_;           // of the pages
   Store* store_ = nullptr;  // the pager's
   std::unique_ptr<Pager> pager_;
 };

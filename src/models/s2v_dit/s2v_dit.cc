@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "models/s2v_dit/positions.h"
 #include "ops/attention.h"
@@ -11,6 +10,7 @@
 #include "ops/linear.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 
@@ -21,14 +21,20 @@ Modulation modulate(const Tensor& modulation, int64_t shift_row) {
 }
 
 // Latent frames [first, first + count) of motion [C, 19, H, W] -> [C, count, H, W].
-Tensor newest_latents(const Tensor& motion, int64_t first, int64_t count, DitActivations& a) {
-  int64_t channels = motion.dim(0), plane = motion.dim(2) * motion.dim(3);
-  Tensor part(a.motion_part.data, {channels, count, motion.dim(2), motion.dim(3)}, DType::kF32);
-  for (int64_t c = 0; c < channels; ++c) {
-    std::memcpy(part.f32() + c * count * plane, motion.f32() + (c * motion.dim(1) + first) * plane,
-                static_cast<size_t>(count * plane) * sizeof(float));
-  }
+Tensor newest_latents(Backend& backend, const Tensor& motion, const ops::FrameRange& frames, DitActivations& a) {
+  Tensor part = a.motion_part.front({motion.dim(0), frames.count, motion.dim(2), motion.dim(3)});
+  ops::copy_frames(backend, motion, part, frames);
   return part;
+}
+
+// [freq]: cosines, then sines.
+void fill_sinusoid(double timestep, std::span<float> values) {
+  size_t half = values.size() / 2;
+  for (size_t k = 0; k < half; ++k) {
+    double angle = timestep * std::pow(10000.0, -double(k) / double(half));
+    values[k] = static_cast<float>(std::cos(angle));
+    values[half + k] = static_cast<float>(std::sin(angle));
+  }
 }
 
 float attention_scale(const DitConfig& config) { return 1.0f / std::sqrt(static_cast<float>(config.head_dim())); }
@@ -55,6 +61,7 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const Te
   LA_ASSIGN_OR_RETURN(dit->weights_, load_dit_weights(config, loader));
   dit->resident_ = std::make_unique<ResidentPages>(dit->weights_.pages);
   dit->pages_ = dit->resident_.get();
+  LA_RETURN_IF_ERROR(dit->read_back_shares());
   return dit;
 }
 
@@ -63,12 +70,21 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backen
   PageSpan span = packed.common();
   LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
-  LA_RETURN_IF_ERROR(file->read(span.offset, common.data(), span.bytes, std::atomic<bool>(false)));
-  dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common.data());
+  LA_RETURN_IF_ERROR(read_into(*file, span.offset, common, budget));
+  dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common);
   dit->weights_.buffers.push_back(std::move(common));
+  LA_RETURN_IF_ERROR(dit->read_back_shares());
   dit->packed_ = std::move(packed);
   dit->budget_ = &budget;
   return dit;
+}
+
+// The host mixes the audio encoder's states itself: the shares come back from where the other weights are.
+Status S2vDit::read_back_shares() {
+  const Tensor& shares = weights_.common.audio.layer_shares;
+  layer_shares_.resize(static_cast<size_t>(shares.elements()));
+  return backend_.allocator().read(static_cast<const std::byte*>(shares.address()), layer_shares_.data(),
+                                   shares.bytes());
 }
 
 Status S2vDit::page_in(int64_t resident) {
@@ -94,12 +110,7 @@ void S2vDit::observe_product(const char* group, int64_t i, const char* part, con
 
 // Sinusoid of the timestep -> embedding e [1, D] -> six modulation rows e0 [6, D].
 void S2vDit::encode_time(double timestep, DitFlight& f, DitActivations& a) {
-  int64_t half = config_.freq_dim / 2;
-  for (int64_t k = 0; k < half; ++k) {
-    double angle = timestep * std::pow(10000.0, -double(k) / double(half));
-    a.sinusoid.f32()[k] = static_cast<float>(std::cos(angle));
-    a.sinusoid.f32()[half + k] = static_cast<float>(std::sin(angle));
-  }
+  fill_sinusoid(timestep, Upload(backend_, a.sinusoid).values());
   ops::linear(backend_, a.sinusoid, weights_.common.time_in, a.time_hidden, {.activation = Activation::kSilu});
   ops::linear(backend_, a.time_hidden, weights_.common.time_out, f.time);
   ops::activate(backend_, f.time, Activation::kSilu, a.time_act);
@@ -109,8 +120,7 @@ void S2vDit::encode_time(double timestep, DitFlight& f, DitActivations& a) {
 // tokens [n, D] = patches of latents through w, plus the row of `kind` (0 noisy, 1 reference, 2 motion).
 void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, int64_t kind,
                    const Tensor& tokens, DitActivations& a) {
-  Tensor patches(a.patches.data, {tokens.dim(0), w.k}, DType::kF32);
-  LA_CHECK(patches.elements() <= a.patches.elements());
+  Tensor patches = a.patches.front({tokens.dim(0), w.k});
   ops::patchify(backend_, latents, patch, patches);
   ops::linear(backend_, patches, w, tokens);
   ops::add(backend_, tokens, weights_.common.kind.slice(kind, 1).reshape({config_.dim}), tokens);
@@ -118,11 +128,11 @@ void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, c
 
 void S2vDit::encode_text(const Tensor& rows, DitActivations& a, DitCaches& caches) {
   LA_CHECK(rows.dim(0) <= config_.text_len && rows.dim(1) == config_.text_dim);
-  std::memset(a.text_rows.data, 0, a.text_rows.bytes());  // slots behind the prompt are zero rows, and are attended to
-  std::memcpy(a.text_rows.data, rows.data, rows.bytes());
+  ops::fill(backend_, a.text_rows, 0);  // slots behind the prompt are zero rows, and are attended to
+  ops::copy(backend_, rows, a.text_rows.slice(0, rows.dim(0)));
   ops::linear(backend_, a.text_rows, weights_.common.text_in, a.text_hidden, {.activation = Activation::kGeluTanh});
   ops::linear(backend_, a.text_hidden, weights_.common.text_out, caches.prompt);
-  if (observer_) observer_("text_embedding", caches.prompt);
+  observe("text_embedding", caches.prompt);
   std::fill(caches.text_ready.begin(), caches.text_ready.end(), false);
 }
 
@@ -208,11 +218,12 @@ void S2vDit::prefill(const DitGeometry& g, const Tensor& reference, const Tensor
   int64_t n = g.latent_tokens();
   embed(reference, kPatch, w.patch, 1, x.slice(0, n), a);
   // Newest motion latents first: one at full resolution, two at half, sixteen at a quarter.
-  embed(newest_latents(motion, 18, 1, a), kPatch, w.pack_1x, 2, x.slice(n, n), a);
-  embed(newest_latents(motion, 16, 2, a), kPatch2x, w.pack_2x, 2, x.slice(2 * n, g.tokens_2x()), a);
-  embed(newest_latents(motion, 0, 16, a), kPatch4x, w.pack_4x, 2, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
+  embed(newest_latents(backend_, motion, {18, 0, 1}, a), kPatch, w.pack_1x, 2, x.slice(n, n), a);
+  embed(newest_latents(backend_, motion, {16, 0, 2}, a), kPatch2x, w.pack_2x, 2, x.slice(2 * n, g.tokens_2x()), a);
+  embed(newest_latents(backend_, motion, {0, 0, 16}, a), kPatch4x, w.pack_4x, 2,
+        x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
   encode_time(0, f, a);
-  fill_cond_positions(config_, g, 0, f.cond_turns);
+  fill_cond_positions(config_, g, 0, Upload(backend_, f.cond_turns).values());
   pages_->expect(DitPages::Way::kWithoutInjectors);
   for (int64_t i = 0; i < config_.layers && status().ok(); ++i) {
     const Pass p{i, g, a, caches};
@@ -246,16 +257,17 @@ void S2vDit::begin(const DitGeometry& g, const BlockInputs& in, DitFlight& f, Di
   const DitCommonWeights& w = weights_.common;
   f.in = in;
   Tensor x = f.x.slice(0, g.block_tokens());
-  if (in.pose.empty()) std::memset(a.zero_pose.data, 0, a.zero_pose.bytes());
+  if (in.pose.empty()) ops::fill(backend_, a.zero_pose, 0);
   embed(in.latents, kPatch, w.patch, 0, x, a);
-  Tensor pose_patches(a.patches.data, {g.block_tokens(), w.pose_patch.k}, DType::kF32);
+  Tensor pose_patches = a.patches.front({g.block_tokens(), w.pose_patch.k});
   ops::patchify(backend_, in.pose.empty() ? a.zero_pose : in.pose, kPatch, pose_patches);
   ops::linear(backend_, pose_patches, w.pose_patch, x, {.residual = x});
   encode_time(in.timestep, f, a);
-  if (observer_) observer_("time_embedding", f.time);
-  if (observer_) observer_("time_projection", f.time_projected);
-  fill_block_positions(config_, g, in.start_latent, f.block_turns);
-  fill_cond_positions(config_, g, sink_shift(in.start_latent, in.relative_dist), f.cond_turns);
+  observe("time_embedding", f.time);
+  observe("time_projection", f.time_projected);
+  fill_block_positions(config_, g, in.start_latent, Upload(backend_, f.block_turns).values());
+  fill_cond_positions(config_, g, sink_shift(in.start_latent, in.relative_dist),
+                      Upload(backend_, f.cond_turns).values());
   int64_t& filled = caches.filled_latents[static_cast<size_t>(in.step)];
   int64_t slot = in.start_latent % g.clip_latents;
   LA_CHECK(slot + g.block_latents <= g.clip_latents);
@@ -292,14 +304,14 @@ void S2vDit::look_around(const Pass& p, const DitAttentionWeights& w, DitFlight&
   const KeyValues& cond = p.caches.cond.layers[static_cast<size_t>(p.layer)];
   int64_t n = g.latent_tokens(), first = f.in.start_latent % g.clip_latents, begin = first * n;
   int64_t valid = p.caches.filled_latents[static_cast<size_t>(f.in.step)] * n;
-  RingPin ring(*p.caches.rings, {f.in.step, p.layer}, first / g.block_latents);
+  RingPin ring(*p.caches.rings, backend_, {f.in.step, p.layer}, first / g.block_latents);
   const KeyValues& kept = *ring;
   auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
     ops::rope(backend_, q, f.block_turns, config_.heads, q);
     const KeyValues slot = kept.slice(begin, k.dim(0));
     Tensor turned = slot.k_scale.empty() ? slot.k : k;  // into the ring, or to be rounded to it
     ops::rope(backend_, k, f.block_turns, config_.heads, turned);
-    if (turned.data != slot.k.data) keep(turned, slot.k, slot.k_scale);
+    if (turned.address() != slot.k.address()) keep(turned, slot.k, slot.k_scale);
     keep(v, slot.v, slot.v_scale);
     const KeyValues segments[] = {kept.slice(0, valid), turned_sink(cond, f, p.a)};
     ops::attention(backend_, q, segments, wide_attention(config_, types_), out);
@@ -345,7 +357,7 @@ void S2vDit::end(const DitGeometry& g, DitFlight& f, DitActivations& a, const Te
   ops::add(backend_, weights_.common.head_modulation, f.time.reshape({config_.dim}), a.head_modulation);
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.head_modulation, 0));
   ops::linear(backend_, y, weights_.common.head, a.head);
-  if (observer_) observer_("head", a.head);
+  observe("head", a.head);
   ops::unpatchify(backend_, a.head, kPatch, velocity);
 }
 

@@ -14,6 +14,7 @@
 #include "models/s2v_dit/pages.h"
 #include "models/s2v_dit/state.h"
 #include "models/s2v_dit/weights.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 
@@ -35,7 +36,8 @@ class S2vDit {
 
   const DitConfig& config() const { return config_; }
   const DitTypes& types() const { return types_; }
-  // Sees intermediate tensors of encode_text, encode_audio and noisy forwards, valid during the call: "text_embedding",
+  // Sees intermediate tensors of encode_text, encode_audio and noisy forwards, in host memory, valid during the call:
+  // "text_embedding",
   // "block.2", "block.2.ffn", "adain.0", "head", ... For finding faults: it costs products. Empty in production.
   void set_observer(Observer observer) { observer_ = std::move(observer); }
 
@@ -63,15 +65,19 @@ class S2vDit {
 
  private:
   S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types);
+  void observe(std::string_view name, const Tensor& value) const {
+    if (observer_) observer_(name, Download(backend_, value).tensor());
+  }
   // "<group>.<i><part>": the name is put together only for an observer.
   void observe(const char* group, int64_t i, const char* part, const Tensor& value) const {
-    if (observer_) observer_(std::string(group) + "." + std::to_string(i) + part, value);
+    if (observer_) observe(std::string(group) + "." + std::to_string(i) + part, value);
   }
+  Status read_back_shares();
   // A product that a forward adds to the residual stream at once, seen by itself. scratch is overwritten.
   void observe_product(const char* group, int64_t i, const char* part, const Tensor& x, const LinearWeight& w,
                        const Tensor& scratch);
   DitPin pin(int64_t layer, DitPart part) {
-    return {*pages_, first_page_[static_cast<size_t>(layer)] + static_cast<size_t>(part)};
+    return {*pages_, backend_, first_page_[static_cast<size_t>(layer)] + static_cast<size_t>(part)};
   }
 
   void encode_time(double timestep, DitFlight& flight, DitActivations& a);
@@ -103,7 +109,8 @@ class S2vDit {
   Backend& backend_;
   DitTypes types_;
   DitWeights weights_;
-  std::vector<size_t> first_page_;  // of each layer
+  std::vector<float> layer_shares_;  // of the audio encoder's states, for the host
+  std::vector<size_t> first_page_;   // of each layer
   std::unique_ptr<ResidentPages> resident_;
   std::optional<PackedDit> packed_;
   Budget* budget_ = nullptr;  // of packed_'s pages

@@ -23,7 +23,7 @@ DitAttentionWeights load_attention(WeightLoader& loader, const std::string& name
 Tensor load_layer_shares(WeightLoader& loader, const DitConfig& c) {
   Tensor weights = loader.read_f32("casual_audio_encoder.weights", {1, c.audio_layers, 1, 1});
   std::vector<float> shares(static_cast<size_t>(c.audio_layers), 1.0f);
-  if (!weights.empty()) std::copy_n(weights.f32(), c.audio_layers, shares.begin());
+  if (!weights.empty()) std::copy_n(weights.host<float>(), c.audio_layers, shares.begin());
   double sum = 0;
   for (float& s : shares) sum += s = s / (1 + std::exp(-s));
   for (float& s : shares) s = static_cast<float>(s / sum);

@@ -5,8 +5,10 @@
 
 #include "ops/attention.h"
 #include "ops/elementwise.h"
+#include "ops/layout.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 namespace {
@@ -32,7 +34,7 @@ Umt5LayerWeights load_layer(WeightLoader& loader, const Umt5Config& c, int64_t i
   w.gate = loader.linear(name + "ffn.gate.0", c.ffn_dim, c.dim, false);
   w.up = loader.linear(name + "ffn.fc1", c.ffn_dim, c.dim, false);
   w.down = loader.linear(name + "ffn.fc2", c.dim, c.ffn_dim, false);
-  w.positions = loader.vector(name + "pos_embedding.embedding.weight", {c.buckets, c.heads});
+  w.positions = loader.host_vector(name + "pos_embedding.embedding.weight", {c.buckets, c.heads});
   return w;
 }
 
@@ -70,7 +72,7 @@ Expected<Umt5Config> read_umt5_config(const TensorSource& source) {
   return c;
 }
 
-Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightLoader& loader, std::byte* page,
+Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightLoader& loader, const Buffer& page,
                    const Umt5Visitor& visitor) {
   for (size_t t = 0; t < ids.size(); ++t) {
     if (ids[t] < 0 || ids[t] >= c.vocabulary) {
@@ -82,12 +84,12 @@ Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightLoad
     if (visitor.embedding) visitor.embedding(static_cast<int64_t>(t), row);
   }
   for (int64_t i = 0; i < c.layers; ++i) {
-    loader.place_at(page);
+    loader.place_at(page.data(), page.device());
     Umt5LayerWeights w = load_layer(loader, c, i);
     LA_RETURN_IF_ERROR(loader.status());
     if (visitor.layer) visitor.layer(w);
   }
-  loader.place_at(page);
+  loader.place_at(page.data(), page.device());
   Tensor norm = loader.vector("norm.weight", {c.dim});
   LA_RETURN_IF_ERROR(loader.status());
   if (visitor.norm) visitor.norm(norm);
@@ -116,7 +118,7 @@ Umt5Activations::Umt5Activations(const Umt5Config& c, int64_t tokens, DType dtyp
   gate = arena.tensor({tokens, c.ffn_dim}, dtype);
   up = arena.tensor({tokens, c.ffn_dim}, dtype);
   bias = arena.tensor({c.heads, tokens, tokens}, DType::kF32);
-  distances = arena.tensor({2 * tokens - 1}, DType::kF32);
+  distances = arena.tensor({c.heads, 2 * tokens - 1}, DType::kF32);
 }
 
 Expected<Umt5Memory> Umt5Memory::allocate(const Umt5Config& c, int64_t tokens, DType dtype, Backend& backend,
@@ -145,15 +147,17 @@ Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& 
 }
 
 // A row of the bias is a window of one line over all distances, so a bucket is looked up once a distance and head.
-void Umt5::fill_bias(const Tensor& positions, Umt5Activations& a) {
+void Umt5::fill_bias(std::span<const float> positions, Umt5Activations& a) {
   const int64_t tokens = a.bias.dim(1);
-  float* line = a.distances.f32();  // [2T - 1], distances -(T - 1)..T - 1
-  for (int64_t h = 0; h < config_.heads; ++h) {
-    for (int64_t d = 1 - tokens; d < tokens; ++d)
-      line[d + tokens - 1] = positions.f32()[position_bucket(d, config_.buckets) * config_.heads + h];
-    for (int64_t q = 0; q < tokens; ++q)
-      std::copy_n(line + tokens - 1 - q, tokens, a.bias.f32() + (h * tokens + q) * tokens);
+  {
+    Upload lines(backend_, a.distances);  // distances -(T - 1)..T - 1
+    float* at = lines.f32();
+    for (int64_t h = 0; h < config_.heads; ++h) {
+      for (int64_t d = 1 - tokens; d < tokens; ++d)
+        *at++ = positions[static_cast<size_t>(position_bucket(d, config_.buckets) * config_.heads + h)];
+    }
   }
+  ops::relative_bias(backend_, a.distances, a.bias);
 }
 
 void Umt5::layer(const Umt5LayerWeights& w, Umt5Activations& a) {
@@ -187,13 +191,19 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
   Umt5Activations a(config_, tokens, dtype_, memory.arena);
   Umt5Visitor visitor;
   visitor.embedding = [&](int64_t token, const Tensor& row) {
-    ops::copy(backend_, row, a.y.slice(token, 1));  // as rounded as a packed table is
-    ops::copy(backend_, a.y.slice(token, 1), a.x.slice(token, 1));
+    const Tensor x = a.x.slice(token, 1), y = a.y.slice(token, 1);
+    std::copy_n(row.host<float>(), row.elements(), Upload(backend_, x).f32());
+    ops::copy(backend_, x, y);  // as rounded as a packed table is
+    ops::copy(backend_, y, x);
   };
-  visitor.layer = [&](const Umt5LayerWeights& w) { layer(w, a); };
+  visitor.layer = [&](const Umt5LayerWeights& w) {
+    layer(w, a);
+    backend_.wait(backend_.record());  // the next layer's weights overwrite these
+  };
   visitor.norm = [&](const Tensor& w) { ops::rms_norm(backend_, a.x, kEps, w, memory.rows.tensor); };
   WeightLoader loader(source_, backend_, budget_, Tenant::kText, dtype_);
-  LA_RETURN_IF_ERROR(stream_umt5(config_, ids, loader, memory.page.data(), visitor));
+  LA_RETURN_IF_ERROR(stream_umt5(config_, ids, loader, memory.page, visitor));
+  LA_RETURN_IF_ERROR(backend_.synchronize());
   return std::move(memory.rows);
 }
 

@@ -19,10 +19,10 @@ struct Umt5Config {
 };
 
 struct Umt5LayerWeights {
-  Tensor norm1, norm2;          // f32 [D]
-  LinearWeight q, k, v, o;      // [A, D] x 3, [D, A]
-  LinearWeight gate, up, down;  // [ffn, D] x 2, [D, ffn]
-  Tensor positions;             // f32 [buckets, heads]
+  Tensor norm1, norm2;           // f32 [D]
+  LinearWeight q, k, v, o;       // [A, D] x 3, [D, A]
+  LinearWeight gate, up, down;   // [ffn, D] x 2, [D, ffn]
+  std::vector<float> positions;  // [buckets, heads]; of the host
 };
 
 // Sizes from the shapes of the checkpoint's tensors.
@@ -33,7 +33,7 @@ struct Umt5Activations {
   Tensor y, q, k, v, attended;  // [T, D], [T, A] x 4
   Tensor gate, up;              // [T, ffn] x 2
   Tensor bias;                  // f32 [heads, T, T]
-  Tensor distances;             // f32 [2T - 1], a head's bias by key - query
+  Tensor distances;             // f32 [heads, 2T - 1], a head's bias by key - query
   Umt5Activations(const Umt5Config& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
@@ -54,7 +54,7 @@ struct Umt5Visitor {
   std::function<void(const Tensor& weight)> norm;  // f32 [D]
 };
 // Takes every tensor by the original's name, in the order of a pass.
-Status stream_umt5(const Umt5Config& config, std::span<const int32_t> ids, WeightLoader& loader, std::byte* page,
+Status stream_umt5(const Umt5Config& config, std::span<const int32_t> ids, WeightLoader& loader, const Buffer& page,
                    const Umt5Visitor& visitor);
 
 // distance = key position - query position -> row of the position table. Max distance 128, both directions.
@@ -76,7 +76,7 @@ class Umt5 {
   Umt5(const TensorSource& source, Backend& backend, Budget& budget, DType dtype)
       : source_(source), backend_(backend), budget_(budget), dtype_(dtype) {}
   void layer(const Umt5LayerWeights& w, Umt5Activations& a);
-  void fill_bias(const Tensor& positions, Umt5Activations& a);
+  void fill_bias(std::span<const float> positions, Umt5Activations& a);
 
   const TensorSource& source_;
   Backend& backend_;

@@ -42,14 +42,15 @@ void attention_block(VaeFlow& flow, const AttentionWeights& w) {
 }  // namespace
 
 Tensor VaeFlow::side(int which, const Shape& shape, DType dtype) const {
-  Tensor value(scratch_.pieces[static_cast<size_t>((at_ + 1 + which) % 3)], shape, dtype);
+  const Tensor& piece = scratch_.pieces[static_cast<size_t>((at_ + 1 + which) % 3)];
+  Tensor value(piece.address(), shape, dtype, piece.device);
   LA_CHECK(value.bytes() <= scratch_.piece_bytes);
   return value;
 }
 
 void VaeFlow::become(int which, const Tensor& value) {
   at_ = (at_ + 1 + which) % 3;
-  LA_CHECK(value.data == scratch_.pieces[static_cast<size_t>(at_)]);
+  LA_CHECK(value.address() == scratch_.pieces[static_cast<size_t>(at_)].address());
   x_ = value;
 }
 

@@ -6,12 +6,12 @@
 
 #include "models/wan_vae/memory.h"
 #include "models/wan_vae/weights.h"
-#include "ops/backend.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 
 // Shown every module's output, under the module's name without its half: "conv1", "downsamples.3", "middle.1", "head".
-// [F, H, W, C], valid during the call only.
+// [F, H, W, C] in host memory, valid during the call only.
 using VaeObserver = std::function<void(const char* name, const Tensor& value)>;
 
 // One step of one stream: what it works with.
@@ -40,10 +40,10 @@ class VaeFlow {
   void settle(const Tensor& x, const Tensor& history) const;
   void show(const char* name) const { show(name, x_); }
   void show(const char* name, const Tensor& value) const {
-    if (step_.observer) step_.observer(name, value);
+    if (step_.observer) step_.observer(name, Download(step_.backend, value).tensor());
   }
   void show_numbered(const char* name, size_t number) const {
-    if (step_.observer) step_.observer((std::string(name) + "." + std::to_string(number)).c_str(), x_);
+    if (step_.observer) show((std::string(name) + "." + std::to_string(number)).c_str(), x_);
   }
 
  private:

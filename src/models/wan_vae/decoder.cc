@@ -1,8 +1,7 @@
 #include "models/wan_vae/decoder.h"
 
-#include <algorithm>
-
 #include "ops/conv.h"
+#include "ops/elementwise.h"
 #include "ops/layout.h"
 
 namespace liveavatar {
@@ -75,8 +74,7 @@ void decode_step(const VaeStep& step, const Tensor& z, const Tensor& frames) {
   VaeFlow flow(step);
   run_layers(flow, step, z, w.layers.size());
   head(flow, w, step.memory.history.head, frames);
-  float* values = frames.f32();
-  for (int64_t i = 0; i < frames.elements(); ++i) values[i] = std::clamp(values[i], -1.0f, 1.0f);
+  ops::clamp(step.backend, frames, -1, 1, frames);
 }
 
 }  // namespace liveavatar

@@ -1,6 +1,9 @@
 #include "models/wan_vae/memory.h"
 
 #include <algorithm>
+#include <initializer_list>
+
+#include "ops/elementwise.h"
 
 namespace liveavatar {
 
@@ -65,7 +68,7 @@ class Layout {
     VaeScratch s;
     s.piece_bytes = piece_bytes_;
     s.dtype = dtype_;
-    for (void*& piece : s.pieces) piece = arena_.take(piece_bytes_);
+    for (Tensor& piece : s.pieces) piece = arena_.tensor({static_cast<int64_t>(piece_bytes_)}, DType::kU8);
     return s;
   }
 
@@ -125,6 +128,17 @@ VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int
   memory.scratch = layout.scratch();
   memory.ops = layout.ops();
   return memory;
+}
+
+void clear(Backend& backend, const VaeHistory& history) {
+  auto zero = [&backend](std::initializer_list<Tensor> frames) {
+    for (const Tensor& t : frames) {
+      if (!t.empty()) ops::fill(backend, t, 0);
+    }
+  };
+  zero({history.conv1, history.middle0.conv1, history.middle0.conv2, history.middle2.conv1, history.middle2.conv2,
+        history.head});
+  for (const VaeLayerHistory& layer : history.layers) zero({layer.residual.conv1, layer.residual.conv2, layer.time});
 }
 
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {

@@ -30,7 +30,7 @@ struct VaeHistory {
 
 // Three equal pieces: a layer reads one, writes another and has the third for what lies between.
 struct VaeScratch {
-  std::array<void*, 3> pieces{};
+  std::array<Tensor, 3> pieces;  // u8, flat
   size_t piece_bytes = 0;
   DType dtype = DType::kF32;  // of activations
 };
@@ -46,6 +46,9 @@ struct VaeMemory {
 VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena);
 VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
                           Arena& arena);
+
+// The past of a video that begins.
+void clear(Backend& backend, const VaeHistory& history);
 
 struct VaeInput {
   int64_t height = 0, width = 0;  // of what comes in: pixels, respectively latents

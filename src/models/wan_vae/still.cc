@@ -4,7 +4,8 @@
 #include <limits>
 #include <vector>
 
-#include "models/wan_vae/video.h"
+#include "models/wan_vae/wan_vae.h"
+#include "ops/layout.h"
 
 namespace liveavatar {
 
@@ -45,12 +46,12 @@ Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::spa
   LA_ASSIGN_OR_RETURN(StillMemory memory, StillMemory::allocate(vae.config(), image.shape, count, vae.budget()));
   const Tensor &pixels = memory.pixels.tensor, &latent = memory.latent.tensor;
   Tensor frame = image.reshape({3, 1, height, width});
-  for (int64_t f = 0; f < kVaeFrames; ++f) put_planes(frame, pixels, f);
+  for (int64_t f = 0; f < kVaeFrames; ++f) ops::copy_frames(vae.backend(), frame, pixels, {0, f, 1});
 
   auto keep = [&](int64_t first, int64_t last) {  // for those who want one of them
     for (int64_t j = 0; j < count; ++j) {
       int64_t wanted = latents[static_cast<size_t>(j)];
-      if (first <= wanted && wanted <= last) put_planes(latent, memory.result.tensor, j);
+      if (first <= wanted && wanted <= last) ops::copy_frames(vae.backend(), latent, memory.result.tensor, {0, j, 1});
     }
   };
   int64_t fixed = still_fixed_latent(vae.config()), stepped = 0;  // latents before `stepped` take a step each
@@ -72,8 +73,8 @@ Expected<StillLatents> encode_still(WanVae& vae, const Tensor& image) {
   LA_ASSIGN_OR_RETURN(OwnedTensor both, encode_repeated(vae, image, wanted));
   const Tensor& all = both.tensor;
   LA_ASSIGN_OR_RETURN(StillLatents still, StillLatents::allocate(vae.config(), image.shape, vae.budget()));
-  get_planes(all, 0, still.first.tensor);
-  get_planes(all, kPrimingLatents, still.last.tensor);
+  ops::copy_frames(vae.backend(), all, still.first.tensor, {0, 0, kPrimingLatents});
+  ops::copy_frames(vae.backend(), all, still.last.tensor, {kPrimingLatents, 0, kMotionLatents});
   return still;
 }
 

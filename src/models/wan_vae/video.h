@@ -16,9 +16,4 @@ Status encode_frames(VaeEncodeStream& stream, const Tensor& pixels, const Tensor
 // z [16, L, h, w] f32 -> frames [frames_of(L), 8h, 8w, 3] f32.
 Status decode_latents(VaeDecodeStream& stream, const Tensor& z, const Tensor& frames, Budget& budget);
 
-// Planes [begin, begin + source.dim(1)) of dimension 1: target[:, begin...] = source. [C, n, H, W] f32 in host memory.
-void put_planes(const Tensor& source, const Tensor& target, int64_t begin);
-// target = source[:, begin ... begin + target.dim(1)].
-void get_planes(const Tensor& source, int64_t begin, const Tensor& target);
-
 }  // namespace liveavatar

@@ -44,6 +44,7 @@ Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(WanVae& vae, in
   LA_ASSIGN_OR_RETURN(stream->arena_,
                       allocate_encoder(vae.config(), {height, width, vae.dtype()}, vae.backend(), vae.budget()));
   stream->memory_ = lay_out_encoder(vae.config(), height, width, vae.dtype(), stream->arena_);
+  clear(vae.backend(), stream->memory_.history);
   return stream;
 }
 
@@ -72,6 +73,7 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(WanVae& vae, in
   VaeInput in{latent_height, latent_width, vae.dtype()};
   LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, vae.backend(), vae.budget()));
   stream->memory_ = lay_out_decoder(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
+  clear(vae.backend(), stream->memory_.history);
   return stream;
 }
 

@@ -53,6 +53,7 @@ class VaeEncodeStream {
   Status settle(const Tensor& pixels, const Tensor& z);
 
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
+  Backend& backend() const { return vae_.backend(); }
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
 
  private:
@@ -83,6 +84,7 @@ class VaeDecodeStream {
   Status prime(const Tensor& z, int64_t left);
 
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
+  Backend& backend() const { return vae_.backend(); }
   // "head" is shown before the clamp.
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
 

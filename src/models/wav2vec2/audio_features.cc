@@ -46,7 +46,7 @@ Expected<AudioMemory> AudioMemory::allocate(const Wav2Vec2Config& config, const 
                                             Backend& backend, Budget& budget) {
   AudioMemory memory;
   size_t sample_bytes = static_cast<size_t>(window.samples()) * sizeof(float);
-  LA_ASSIGN_OR_RETURN(memory.samples, Charge::take(budget, Tenant::kAudio, sample_bytes));
+  LA_ASSIGN_OR_RETURN(memory.samples, Charge::take(budget.host(), Tenant::kAudio, sample_bytes));
   LA_ASSIGN_OR_RETURN(memory.model, Wav2Vec2Memory::allocate(config, window.frames, dtype, backend, budget));
   return memory;
 }
@@ -108,8 +108,9 @@ Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
   }
   int64_t count = (frames - 1) * kHopSamples + kReachSamples;
   LA_RETURN_IF_ERROR(read_samples(first_frame * kHopSamples, count));
-  Tensor out(memory_.model.states.tensor.data, {layers(), frames, width()}, DType::kF32);
+  Tensor out = memory_.model.states.tensor.front({layers(), frames, width()});
   model_.hidden_states({samples_.data(), size_t(count)}, *activations_, out);
+  states_.emplace(model_.backend(), out);
   window_first_ = first_frame;
   window_count_ = frames;
   return {};
@@ -134,7 +135,7 @@ Status AudioFeatures::columns(int64_t first, int64_t count, float* out) {
     LA_RETURN_IF_ERROR(need_frame(at.low));
     int64_t low = at.low - window_first_, high = std::min(at.low + 1, frames_50hz_ - 1) - window_first_;
     for (int64_t l = 0; l < layers(); ++l) {
-      const float* states = memory_.model.states.tensor.f32() + l * window_count_ * width();
+      const float* states = states_->f32() + l * window_count_ * width();
       for (int64_t c = 0; c < width(); ++c) {
         out[(l * width() + c) * count + i] =
             states[low * width() + c] * (1 - at.share) + states[high * width() + c] * at.share;

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/memory.h"
 #include "core/mono_source.h"
 #include "models/wav2vec2/wav2vec2.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 
@@ -29,7 +31,7 @@ AudioWindow audio_window(int64_t voice_samples, const AudioFeaturesOptions& opti
 // All that AudioFeatures holds while it runs.
 struct AudioMemory {
   Wav2Vec2Memory model;
-  Charge samples;  // a window of the voice, f32
+  Charge samples;  // a window of the voice, f32; of the host
   static Expected<AudioMemory> allocate(const Wav2Vec2Config& config, const AudioWindow& window, DType dtype,
                                         Backend& backend, Budget& budget);
 };
@@ -75,6 +77,7 @@ class AudioFeatures {
   AudioWindow window_;
   AudioMemory memory_;
   std::unique_ptr<Wav2Vec2Activations> activations_;
+  std::optional<Download> states_;                // of the window
   int64_t window_first_ = 0, window_count_ = 0;   // hidden states that memory_ holds
   std::vector<float> samples_;                    // normalised, of the window
   int64_t samples_first_ = 0, samples_read_ = 0;  // where samples_ begins; how far mono_ has been read

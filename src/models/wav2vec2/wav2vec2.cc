@@ -9,6 +9,7 @@
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "ops/transfer.h"
 
 namespace liveavatar {
 namespace {
@@ -37,6 +38,7 @@ LargestOps largest_ops(const Wav2Vec2Config& c, int64_t frames, DType dtype) {
 
 Wav2Vec2Activations::Wav2Vec2Activations(const Wav2Vec2Config& c, int64_t frames, DType dtype, Arena& arena) {
   int64_t first_layer = first_columns(frames);
+  samples = arena.tensor({(std::min(frames, kChunkFrames) - 1) * kHopSamples + kReachSamples}, DType::kF32);
   conv_a = arena.tensor({first_layer * c.conv_dim}, DType::kF32);
   conv_b = arena.tensor({first_layer * c.conv_dim / 2 + c.conv_dim}, DType::kF32);
   features = arena.tensor({frames, c.conv_dim}, DType::kF32);
@@ -63,14 +65,15 @@ Expected<Wav2Vec2Memory> Wav2Vec2Memory::allocate(const Wav2Vec2Config& c, int64
 
 // Seven convolutions, each with LayerNorm over channels and GELU. samples give features.dim(0) frames.
 void Wav2Vec2::extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features) {
-  Tensor x(const_cast<float*>(samples.data()), {1, 1, static_cast<int64_t>(samples.size()), 1}, DType::kF32);
+  int64_t count = static_cast<int64_t>(samples.size());
+  Tensor x = a.samples.front({1, 1, count, 1});
+  std::copy_n(samples.data(), count, Upload(backend_, x).f32());
   for (size_t i = 0; i < weights_.extractor.size(); ++i) {
     const Wav2Vec2ConvLayer& w = weights_.extractor[i];
     ConvGeometry geometry{.stride = {1, 1, kExtractorStrides[i]}};
     Shape shape = ops::conv_shape(x.shape, w.conv, geometry);
     const Tensor& buffer = i % 2 == 0 ? a.conv_a : a.conv_b;
-    LA_CHECK(shape.elements() <= buffer.elements());
-    Tensor out(buffer.data, shape, DType::kF32);
+    Tensor out = buffer.front(shape);
     ops::conv(backend_, x, w.conv, geometry, out);
     ops::layer_norm_affine(backend_, out, config_.eps, w.norm_weight, w.norm_bias, out);
     ops::activate(backend_, out, Activation::kGeluErf, out);

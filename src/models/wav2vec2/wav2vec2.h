@@ -56,7 +56,8 @@ Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& config, We
 
 // Buffers of one pass over at most `frames` hidden states; over a measuring Arena only their size.
 struct Wav2Vec2Activations {
-  Tensor conv_a, conv_b;  // flat f32, the feature extractor's chunk
+  Tensor samples;         // f32, the feature extractor's chunk
+  Tensor conv_a, conv_b;  // flat f32, what its layers make of it
   Tensor features;        // f32 [T, conv_dim]
   Tensor x;               // f32 [T, width]
   Tensor y, q, k, v, attended, hidden;

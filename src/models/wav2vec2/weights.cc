@@ -60,13 +60,14 @@ Tensor merged_position_kernel(const Wav2Vec2Config& c, WeightLoader& loader) {
   const std::string name = "encoder.pos_conv_embed.conv.parametrizations.weight.";
   Tensor g = loader.read_f32(name + "original0", {1, 1, c.position_kernel});
   std::vector<float> lengths(static_cast<size_t>(c.position_kernel));
-  if (!g.empty()) std::copy_n(g.f32(), c.position_kernel, lengths.begin());
+  if (!g.empty()) std::copy_n(g.host<float>(), c.position_kernel, lengths.begin());
   Tensor v = loader.read_f32(name + "original1", {c.width, c.width / c.position_groups, c.position_kernel});
   for (int64_t k = 0; !v.empty() && k < c.position_kernel; ++k) {
     double squares = 0;
-    for (int64_t i = k; i < v.elements(); i += c.position_kernel) squares += double(v.f32()[i]) * v.f32()[i];
+    for (int64_t i = k; i < v.elements(); i += c.position_kernel)
+      squares += double(v.host<float>()[i]) * v.host<float>()[i];
     float factor = static_cast<float>(lengths[size_t(k)] / std::sqrt(squares));
-    for (int64_t i = k; i < v.elements(); i += c.position_kernel) v.f32()[i] *= factor;
+    for (int64_t i = k; i < v.elements(); i += c.position_kernel) v.host<float>()[i] *= factor;
   }
   return v;
 }

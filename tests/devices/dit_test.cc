@@ -1,0 +1,182 @@
+// The DiT on a device whose memory the host cannot touch and whose work comes late: to the bit as on the host, with
+// weights and keys and values in memory or on disk. And what that device is there to catch is caught.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "models/s2v_dit/s2v_dit.h"
+#include "ops/elementwise.h"
+#include "ops/transfer.h"
+#include "test_device.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+const std::string kGolden = std::string(LA_SOURCE_DIR) + "/tests/goldens/dit";
+constexpr int64_t kSteps = 2, kBlocks = 5;  // over more than a clip
+
+class DeviceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() / ("la_devices_" + std::to_string(getpid()));
+    fs::create_directories(dir_);
+    std::ifstream file(kGolden + "/golden.json");
+    config_ = *parse_dit_config(nlohmann::json::parse(file).at("config").dump(), "golden.json");
+    source_ = *open_safetensors(kGolden + "/weights.safetensors");
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  // What a run is made on.
+  struct Machine {
+    explicit Machine(uint64_t seed) : device(TestDeviceOptions{.seed = seed, .most_delay_us = 150}) {
+      budget = std::make_unique<Budget>(Budget::kUnlimited, device.allocator(), host);
+      backend = std::move(*device.open({.threads = 1}));
+    }
+    TestDevice device;
+    Budget host;
+    std::unique_ptr<Budget> budget;
+    std::unique_ptr<Backend> backend;
+  };
+
+  OwnedTensor normal(Backend& backend, Budget& budget, Shape shape) {
+    OwnedTensor owned = *OwnedTensor::allocate(budget, Tenant::kRuntime, shape, DType::kF32);
+    std::normal_distribution<float> draw;
+    const Upload values(backend, owned.tensor);
+    for (float& value : values.values()) value = draw(random_);
+    return owned;
+  }
+
+  // Prompt, sink, then all steps of all blocks: all velocities in one row. queue: what pages of keys and values wait
+  // for; null: they stay in memory.
+  std::vector<float> run(S2vDit& dit, Backend& backend, Budget& budget, WorkQueue* queue = nullptr) {
+    random_.seed(7);
+    DitGeometry g{.latent_height = 8, .latent_width = 12};
+    int64_t in_memory = queue == nullptr ? kSteps : 0;
+    Arena measure;
+    DitCaches(config_, g, in_memory, 1, dit.types(), measure);
+    DitActivations(config_, g, dit.types().values, measure);
+    Arena arena = *Arena::allocate(budget, Tenant::kKvCache, measure.used_bytes());
+    DitCaches caches(config_, g, in_memory, 1, dit.types(), arena);
+    DitActivations a(config_, g, dit.types().values, arena);
+    if (queue != nullptr) {
+      RingShape shape{config_, g, kSteps, dit.types().kv, 0};
+      caches.put_rings(*PagedRings::open(shape, dir_.string(), *allocate_ring_pages(shape, budget), *queue), kSteps);
+    }
+    OwnedTensor text = normal(backend, budget, {9, config_.text_dim}), ref = normal(backend, budget, {16, 1, 8, 12}),
+                motion = normal(backend, budget, {16, 19, 8, 12});
+    dit.encode_text(text.tensor, a, caches);
+    dit.prefill(g, ref.tensor, motion.tensor, a, caches);
+    std::vector<float> all;
+    for (int64_t block = 0; block < kBlocks; ++block) {
+      OwnedTensor sound = normal(backend, budget.host(), {config_.audio_layers, config_.audio_dim, 12});
+      OwnedTensor latents = normal(backend, budget, {16, 3, 8, 12}), velocity = normal(backend, budget, {16, 3, 8, 12});
+      dit.encode_audio(sound.tensor, 0, a, caches);
+      for (int64_t step = 0; step < kSteps; ++step) {
+        BlockInputs in{.latents = latents.tensor, .timestep = 900 - 400 * double(step), .step = step};
+        in.start_latent = g.block_latents * block;
+        caches.rings->expect(uses_of(step));
+        dit.forward(g, in, a, caches, velocity.tensor);
+        const Download values(backend, velocity.tensor);
+        all.insert(all.end(), values.values().begin(), values.values().end());
+      }
+    }
+    EXPECT_TRUE(backend.synchronize().ok());
+    EXPECT_TRUE(caches.rings->status().ok());
+    return all;
+  }
+
+  std::vector<RingUse> uses_of(int64_t step) const {
+    std::vector<RingUse> uses;
+    for (int64_t s : {step, (step + 1) % kSteps}) {
+      for (int64_t layer = 0; layer < config_.layers; ++layer) uses.push_back({s, layer});
+    }
+    return uses;
+  }
+
+  std::vector<float> on_host(const DitTypes& types) {
+    Budget budget;
+    auto backend = std::move(*make_backend("reference", {.threads = 1}));
+    auto dit = *S2vDit::load(config_, *source_, *backend, budget, types);
+    return run(*dit, *backend, budget);
+  }
+
+  fs::path dir_;
+  DitConfig config_;
+  TensorSourcePtr source_;
+  std::mt19937 random_;
+};
+
+DitTypes narrow() {
+  DitTypes types(DType::kBF16);
+  types.weights = types.kv = DType::kI8;
+  return types;
+}
+
+TEST_F(DeviceTest, GivesTheHostsBits) {
+  for (const DitTypes& types : {DitTypes(DType::kF32), narrow()}) {
+    const std::vector<float> want = on_host(types);
+    for (uint64_t seed : {1, 2}) {
+      Machine m(seed);
+      auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, types);
+      EXPECT_EQ(run(*dit, *m.backend, *m.budget), want);
+      EXPECT_EQ(run(*dit, *m.backend, *m.budget, m.backend.get()), want) << "keys and values on disk";
+    }
+  }
+}
+
+TEST_F(DeviceTest, WeightsFromDiskGiveTheHostsBits) {
+  const DitTypes types = narrow();
+  const std::vector<float> want = on_host(types);
+  std::string path = (dir_ / "dit.packed").string();
+  Machine m(3);
+  ASSERT_TRUE(pack_dit(config_, *source_, *m.backend, *m.budget, {path, types, {}}).ok());
+  auto dit = *S2vDit::open(*PackedDit::open(path, *m.backend, types), *m.backend, *m.budget);
+  for (int64_t resident = 0; resident <= config_.layers; ++resident) {
+    ASSERT_TRUE(dit->page_in(resident).ok());
+    EXPECT_EQ(run(*dit, *m.backend, *m.budget, m.backend.get()), want) << resident << " layers in memory";
+    EXPECT_TRUE(dit->status().ok());
+  }
+}
+
+// What the device is for. Pages that do not wait for the work on them are overwritten under it.
+TEST_F(DeviceTest, AWaitThatIsMissingIsSeen) {
+  const std::vector<float> want = on_host(DType::kF32);
+  Machine m(4);
+  auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
+  EXPECT_NE(run(*dit, *m.backend, *m.budget, &host_queue()), want);
+}
+
+TEST_F(DeviceTest, OpsComeLate) {
+  TestDevice device(TestDeviceOptions{.most_delay_us = 20000});
+  Budget host, budget(Budget::kUnlimited, device.allocator(), host);
+  auto backend = std::move(*device.open({.threads = 1}));
+  OwnedTensor x = *OwnedTensor::allocate(budget, Tenant::kRuntime, {4}, DType::kF32);
+  float before = 0;
+  ASSERT_TRUE(device.allocator().read(x.buffer.data(), &before, sizeof(before)).ok());
+  EXPECT_NE(before, before) << "fresh memory is NaN";
+  for (int i = 0; i < 100; ++i) ops::fill(*backend, x.tensor, float(i));
+  float early = 0;
+  ASSERT_TRUE(device.allocator().read(x.buffer.data(), &early, sizeof(early)).ok());
+  EXPECT_NE(early, 99.0f);
+  EXPECT_EQ(Download(*backend, x.tensor).f32()[3], 99.0f);
+}
+
+using DeviceDeathTest = DeviceTest;
+
+TEST_F(DeviceDeathTest, TheHostMayNotTouchIt) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Machine m(5);
+  OwnedTensor x = *OwnedTensor::allocate(*m.budget, Tenant::kRuntime, {4}, DType::kF32);
+  EXPECT_DEATH(x.tensor.host<float>(), "is_host");
+  EXPECT_EXIT(static_cast<volatile float*>(x.tensor.address())[0] = 1, ::testing::KilledBySignal(SIGSEGV), "");
+  float mine[4] = {};
+  EXPECT_DEATH(ops::fill(*m.backend, Tensor(mine, {4}, DType::kF32), 0), "on_device");
+}
+
+}  // namespace
+}  // namespace liveavatar
