@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "core/status.h"
+#include "pipeline/job.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -55,6 +56,8 @@ Expected<Json> parse(const std::string& path) {
     if (ending == ".yaml" || ending == ".yml") return from_yaml(YAML::Load(text.str()));
   } catch (const Json::parse_error& e) {
     return wrong(path, "is not JSON at byte " + std::to_string(e.byte) + "; correct it there");
+  } catch (const Json::exception&) {
+    return wrong(path, "holds a number that is out of range, or nests too deep; correct it");
   } catch (const YAML::Exception& e) {
     return wrong(path, "is not YAML at line " + std::to_string(e.mark.line + 1) + ", column " +
                            std::to_string(e.mark.column + 1) + "; correct it there");
@@ -78,9 +81,9 @@ Expected<Sample> sample_of(const Json& fields, const std::string& name, const st
   LA_ASSIGN_OR_RETURN(sample.audio, text_of(fields, "audio", path, name));
   if (!fields.contains("num_clip") || fields["num_clip"].is_null()) return sample;
   const Json& clips = fields["num_clip"];
-  constexpr int64_t kMost = int64_t{1} << 40;
-  if (!clips.is_number_integer() || clips.get<int64_t>() < 1 || clips.get<int64_t>() > kMost)
-    return wrong(path, "sample \"" + name + "\": num_clip must be a whole number from 1");
+  if (!clips.is_number_integer() || clips.get<int64_t>() < 1 || clips.get<int64_t>() > kMostClips)
+    return wrong(path,
+                 "sample \"" + name + "\": num_clip must be a whole number from 1 to " + std::to_string(kMostClips));
   sample.num_clip = clips.get<int64_t>();
   return sample;
 }

@@ -206,6 +206,34 @@ TEST_F(LimitsTest, NumbersAreWhatTheySay) {
   EXPECT_EQ(steps.code, 0) << steps.text;
 }
 
+TEST_F(LimitsTest, TheLongestPlanIsCountedAtOnce) {
+  const std::string plan = "plan --shape mini --size '64*64' --json --no_online_decode --infer_frames 4800 --num_clip ";
+  auto bytes = [&](const std::string& clips) {
+    Outcome o = limited("ulimit -v 2000000", plan + clips);
+    EXPECT_EQ(o.code, 0) << o.text;
+    return o.text.starts_with("{") ? nlohmann::json::parse(o.text)["peak_bytes"].get<size_t>() : 0;
+  };
+  // 400 blocks a clip, each 16 channels, 3 latents and 8 x 8 pixels of 4 bytes.
+  size_t one = bytes("10"), most = bytes("16777216");
+  EXPECT_EQ(most - one, size_t{16777216 - 10} * 400 * 16 * 3 * 8 * 8 * 4);
+  expect_refusal(limited("ulimit -v 2000000", plan + "1099511627776"), 2, "--num_clip");
+}
+
+// A list may be longer than a process may have files open.
+TEST_F(LimitsTest, ALongListNeedsFewOpenFiles) {
+  std::string list;
+  for (int i = 0; i < 24; ++i) {
+    std::string sample =
+        "{\"prompt\": \"hi\", \"image\": \"" + kPortrait + "\", \"audio\": \"" + kVoice + "\", \"num_clip\": 1}";
+    list += (i == 0 ? "{" : ", ") + std::string("\"") + std::to_string(i) + "\": " + sample;
+  }
+  Outcome o = limited("ulimit -n 24", "generate --quiet --ckpt_dir " + kMini +
+                                          " --size '64*64' --infer_frames 12 --sample_steps 1 --save_dir " +
+                                          path("videos") + " --sample_list " + write("list.json", list + "}"));
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_EQ(std::distance(fs::directory_iterator(path("videos")), fs::directory_iterator()), 24);
+}
+
 // A job that runs for minutes, its stderr in a file.
 class Running {
  public:
