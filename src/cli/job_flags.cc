@@ -1,6 +1,7 @@
 #include "cli/job_flags.h"
 
 #include "cli/flags.h"
+#include "pipeline/job.h"
 #include "pipeline/solver.h"
 
 namespace liveavatar::cli {
@@ -53,7 +54,7 @@ void add_video(CLI::App& app, JobFlags& f) {
       ->group("What to make");
   app.add_option("--num_clip", f.job.num_clip,
                  "At most this many clips of --infer_frames frames (default: as long as the voice)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->check(CLI::Range(int64_t{1}, kMostClips))
       ->group("What to make");
   app.add_option("--infer_frames", f.job.infer_frames, "Frames a clip; rounded up to a multiple of 12")
       ->check(CLI::Range(1, 4800))

@@ -72,7 +72,8 @@ Status plan_job_beside_portrait(const Job& job, WorkingSize size, PlanRequest& r
   request.clip_frames = clip_frames(job.infer_frames);
   int64_t frames = std::max<int64_t>(job.num_clip, 1) * request.clip_frames;
   if (job.audio.empty()) {
-    request.voice_samples = frames * kModelRateHz / kFps;
+    static_assert(kModelRateHz % kFps == 0);
+    request.voice_samples = frames * (kModelRateHz / kFps);
   } else {
     LA_ASSIGN_OR_RETURN(double seconds, plan_voices(job, request));
     int64_t whole = static_cast<int64_t>(std::ceil(seconds * double(kFps)));
