@@ -8,6 +8,7 @@
 #include "cli/run_report.h"
 #include "cli/video_job.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "pipeline/pose.h"
 #include "pipeline/speakers.h"
 
@@ -102,12 +103,6 @@ struct Ready {
 
 Status named(const VideoTask& task, const Status& status) {
   return {status.code(), "sample \"" + task.sample + "\": " + status.message()};
-}
-
-std::string join(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
 }
 
 // Takes the outputs and lets them go again: a list may be longer than a process may have files open.

@@ -77,8 +77,8 @@ void add_sampling(CLI::App& app, JobFlags& f) {
       ->capture_default_str()
       ->group("Sampling");
   add_seed(app, f.job.seed)->group("Sampling");
-  app.add_flag("--enable_online_decode", f.online_decode,
-               "Decode, encode and forget each block as it is ready (the default)")
+  app.add_flag("--enable_online_decode")
+      ->description("Decode, encode and forget each block as it is ready (the default)")
       ->group("Sampling");
   app.add_flag("--no_online_decode", f.no_online_decode,
                "Keep all latents and decode at the end, as the original does without its flag")

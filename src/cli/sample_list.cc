@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "core/status.h"
+#include "core/text.h"
 #include "pipeline/job.h"
 
 namespace liveavatar::cli {
@@ -49,8 +50,7 @@ Expected<Json> parse(const std::string& path) {
   if (!in) return not_found("--sample_list " + path + ": no such file, or it cannot be read; give a JSON or YAML file");
   std::stringstream text;
   text << in.rdbuf();
-  std::string ending = fs::path(path).extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::string ending = lower_case(fs::path(path).extension().string());
   try {
     if (ending == ".json") return Json::parse(text.str());
     if (ending == ".yaml" || ending == ".yml") return from_yaml(YAML::Load(text.str()));
