@@ -1,6 +1,5 @@
 #include "cli/job_files.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 

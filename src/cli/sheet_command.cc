@@ -1,6 +1,4 @@
 // `liveavatar sheet`: a video as one picture.
-#include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <memory>
 

@@ -21,6 +21,17 @@ class LimitsTest : public CliTest {
            " --prompt hi --size '64*64' --num_clip 1 --infer_frames 12 --quiet --save_file '" + path("out.mp4") + "' " +
            more;
   }
+  // `generate` of that many short videos into videos/.
+  std::string sample_list(int count) const {
+    std::string list;
+    for (int i = 0; i < count; ++i) {
+      std::string sample =
+          "{\"prompt\": \"hi\", \"image\": \"" + kPortrait + "\", \"audio\": \"" + kVoice + "\", \"num_clip\": 1}";
+      list += (i == 0 ? "{" : ", ") + std::string("\"") + std::to_string(i) + "\": " + sample;
+    }
+    return "generate --quiet --ckpt_dir " + kMini + " --size '64*64' --infer_frames 12 --sample_steps 1 --save_dir " +
+           path("videos") + " --sample_list " + write("list.json", list + "}");
+  }
   // With limits of the shell. 127: the program's libraries found no room, nothing of ours has run.
   static Outcome limited(const std::string& limits, const std::string& arguments) {
     Outcome outcome;
@@ -222,17 +233,16 @@ TEST_F(LimitsTest, TheLongestPlanIsCountedAtOnce) {
 
 // A list may be longer than a process may have files open.
 TEST_F(LimitsTest, ALongListNeedsFewOpenFiles) {
-  std::string list;
-  for (int i = 0; i < 24; ++i) {
-    std::string sample =
-        "{\"prompt\": \"hi\", \"image\": \"" + kPortrait + "\", \"audio\": \"" + kVoice + "\", \"num_clip\": 1}";
-    list += (i == 0 ? "{" : ", ") + std::string("\"") + std::to_string(i) + "\": " + sample;
-  }
-  Outcome o = limited("ulimit -n 24", "generate --quiet --ckpt_dir " + kMini +
-                                          " --size '64*64' --infer_frames 12 --sample_steps 1 --save_dir " +
-                                          path("videos") + " --sample_list " + write("list.json", list + "}"));
+  Outcome o = limited("ulimit -n 24", sample_list(24));
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_EQ(std::distance(fs::directory_iterator(path("videos")), fs::directory_iterator()), 24);
+}
+
+TEST_F(LimitsTest, CtrlCEndsTheChecksOfALongList) {
+  Outcome o = limited("(sleep 1; kill -INT $$) & true", sample_list(5000));
+  EXPECT_EQ(o.code, 130) << o.text;
+  EXPECT_NE(o.text.find("stopped before sample \"0\""), std::string::npos) << o.text;
+  EXPECT_TRUE(fs::is_empty(path("videos")));
 }
 
 // A job that runs for minutes, its stderr in a file.
