@@ -51,7 +51,7 @@ void add_checkpoint(CLI::App& app, Flags& f) {
   app.add_option("--audio", p.job.audio, "The voice (default: the demo's)")->group(group);
   app.add_option("--prompt", p.job.prompt, "The sentence")->capture_default_str()->group(group);
   app.add_option("--num_clip", p.job.num_clip, "At most so many clips (default: as long as the voice)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->check(CLI::Range(int64_t{1}, kMostClips))
       ->group(group);
   app.add_option("--repeats", p.repeats, "Runs to measure, after one that warms up")
       ->check(CLI::Range(1, 1000))

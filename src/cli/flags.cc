@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 
+#include "core/text.h"
 #include "ops/backend.h"
 
 namespace liveavatar::cli {
@@ -78,11 +79,6 @@ CLI::Option* add_int8_products(CLI::App& app, bool& value) {
 }
 
 namespace {
-
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
 
 template <typename Number>
 bool is_whole(const std::string& text, Number& value) {

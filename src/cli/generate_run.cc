@@ -8,6 +8,7 @@
 #include "cli/run_report.h"
 #include "cli/video_job.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "pipeline/pose.h"
 #include "pipeline/speakers.h"
 
@@ -46,7 +47,9 @@ Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict,
     bool some = video.frames > 0;
     std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
   }
-  return status.ok() ? reported : status;
+  if (status.ok()) return reported;
+  if (!reported.ok()) report(reported);  // only one is returned
+  return status;
 }
 
 Expected<Verdict> check_task(EngineOptions& engine, const RunOptions& options, const VideoTask& task) {
@@ -102,26 +105,29 @@ Status named(const VideoTask& task, const Status& status) {
   return {status.code(), "sample \"" + task.sample + "\": " + status.message()};
 }
 
-std::string join(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
+// Takes the outputs and lets them go again: a list may be longer than a process may have files open.
+Status check_outputs_of(const RunOptions& options, const VideoTask& task, const std::vector<NamedPath>& inputs) {
+  LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, task, inputs));
+  StopSignal::Cleaning cleaning(claims);
+  return {};
 }
 
-// Which tasks can run; the others are named. Layers stay in memory only if every task's fit.
-std::vector<Ready> check_tasks(RunOptions& options, const std::vector<VideoTask>& tasks,
-                               std::vector<OutputClaim>& claims, std::vector<std::string>& failed) {
+Status stopped_before(const VideoTask& task) { return cancelled("stopped before sample \"" + task.sample + "\""); }
+
+// Which tasks can run; the others are named. Layers stay in memory only if every task's fit. An error: stopped.
+Expected<std::vector<Ready>> check_tasks(RunOptions& options, const std::vector<VideoTask>& tasks,
+                                         std::vector<std::string>& failed) {
   std::vector<Ready> ready;
   bool page_weights = false;
   const std::vector<NamedPath> inputs = inputs_to_check(options, tasks);
   for (const VideoTask& task : tasks) {
+    if (StopSignal::requested()) return stopped_before(tasks.front());
     auto refuse = [&](const Status& status) {
       failed.push_back(task.sample);
       report(named(task, status));
     };
-    auto claimed = claim_task(options, task, inputs);
-    if (!claimed.ok()) {
-      refuse(claimed.status());
+    if (Status outputs = check_outputs_of(options, task, inputs); !outputs.ok()) {
+      refuse(outputs);
       continue;
     }
     EngineOptions engine = options.engine;
@@ -131,11 +137,18 @@ std::vector<Ready> check_tasks(RunOptions& options, const std::vector<VideoTask>
       continue;
     }
     page_weights = page_weights || engine.page_weights;
-    claims.push_back(std::move(claimed->front()));
     ready.push_back({&task, *verdict});
   }
   options.engine.page_weights = page_weights;
   return ready;
+}
+
+// One of several, whose inputs were held against its output before.
+Status run_ready(Engine& engine, const RunOptions& options, const Ready& ready) {
+  LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, *ready.task, {}));
+  StopSignal::Cleaning cleaning(claims);
+  StageClock clock;
+  return make_video(engine, *ready.task, ready.verdict, options.quiet, clock, nullptr);
 }
 
 }  // namespace
@@ -158,23 +171,20 @@ int run_task(RunOptions& options, const VideoTask& task) {
 }
 
 int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
-  std::vector<OutputClaim> claims;
-  claims.reserve(tasks.size());
   std::vector<std::string> failed;
-  std::vector<Ready> ready = check_tasks(options, tasks, claims, failed);
-  StopSignal::Cleaning cleaning(claims);
+  auto ready = check_tasks(options, tasks, failed);
+  if (!ready.ok()) return report(ready.status());
   std::unique_ptr<Engine> engine;
-  if (!ready.empty()) {
+  if (!ready->empty()) {
     auto loaded = Engine::load(options.engine);
     if (!loaded.ok()) return report(loaded.status());
     engine = std::move(*loaded);
   }
-  for (size_t i = 0; i < ready.size(); ++i) {
-    const VideoTask& task = *ready[i].task;
-    if (StopSignal::requested()) return report(cancelled("stopped before sample \"" + task.sample + "\""));
-    if (!options.quiet) std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", task.sample.c_str(), i + 1, ready.size());
-    StageClock clock;
-    Status status = make_video(*engine, task, ready[i].verdict, options.quiet, clock, nullptr);
+  for (size_t i = 0; i < ready->size(); ++i) {
+    const VideoTask& task = *(*ready)[i].task;
+    if (StopSignal::requested()) return report(stopped_before(task));
+    if (!options.quiet) std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", task.sample.c_str(), i + 1, ready->size());
+    Status status = run_ready(*engine, options, (*ready)[i]);
     if (status.code() == ErrorCode::kCancelled) return 130;
     if (status.ok()) continue;
     failed.push_back(task.sample);

@@ -1,10 +1,11 @@
 #include "cli/job_files.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
+#include "core/folder.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "media/video_writer.h"
 
 namespace liveavatar::cli {
@@ -13,11 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 constexpr int kDepth = 4;  // of folders in a checkpoint's
 
-std::string lower_ending(const fs::path& path) {
-  std::string ending = path.extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
-  return ending;
-}
+std::string lower_ending(const fs::path& path) { return lower_case(path.extension().string()); }
 
 bool is_video(const fs::path& path) { return liveavatar::check_video_path(path.string()).ok(); }
 
@@ -34,22 +31,20 @@ bool is_report(const fs::path& path) {
 bool is_part(const fs::path& path) { return !is_video(path) && lower_ending(path) != ".packed" && !is_report(path); }
 
 void add_folder(std::vector<NamedPath>& inputs, const std::string& flag, const fs::path& folder, int depth) {
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+  for (const fs::path& entry : folder_entries(folder)) {
     std::error_code ignored;
-    if (entry->is_directory(ignored)) {
-      if (depth > 0) add_folder(inputs, flag, entry->path(), depth - 1);
-    } else if (entry->is_regular_file(ignored) && is_part(entry->path())) {
-      inputs.push_back({flag, entry->path().string()});
+    if (fs::is_directory(entry, ignored)) {
+      if (depth > 0) add_folder(inputs, flag, entry, depth - 1);
+    } else if (fs::is_regular_file(entry, ignored) && is_part(entry)) {
+      inputs.push_back({flag, entry.string()});
     }
   }
 }
 
 // Packed copies of models in a paging folder, which another job may be reading.
 void add_packed_copies(std::vector<NamedPath>& inputs, const std::string& folder) {
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    if (entry->path().extension() == ".packed") inputs.push_back({"--paging_dir", entry->path().string()});
+  for (const fs::path& entry : folder_entries(folder)) {
+    if (entry.extension() == ".packed") inputs.push_back({"--paging_dir", entry.string()});
   }
 }
 

@@ -1,6 +1,7 @@
 #include "cli/job_flags.h"
 
 #include "cli/flags.h"
+#include "pipeline/job.h"
 #include "pipeline/solver.h"
 
 namespace liveavatar::cli {
@@ -53,7 +54,7 @@ void add_video(CLI::App& app, JobFlags& f) {
       ->group("What to make");
   app.add_option("--num_clip", f.job.num_clip,
                  "At most this many clips of --infer_frames frames (default: as long as the voice)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->check(CLI::Range(int64_t{1}, kMostClips))
       ->group("What to make");
   app.add_option("--infer_frames", f.job.infer_frames, "Frames a clip; rounded up to a multiple of 12")
       ->check(CLI::Range(1, 4800))
@@ -76,8 +77,8 @@ void add_sampling(CLI::App& app, JobFlags& f) {
       ->capture_default_str()
       ->group("Sampling");
   add_seed(app, f.job.seed)->group("Sampling");
-  app.add_flag("--enable_online_decode", f.online_decode,
-               "Decode, encode and forget each block as it is ready (the default)")
+  app.add_flag("--enable_online_decode")
+      ->description("Decode, encode and forget each block as it is ready (the default)")
       ->group("Sampling");
   app.add_flag("--no_online_decode", f.no_online_decode,
                "Keep all latents and decode at the end, as the original does without its flag")

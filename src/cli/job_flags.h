@@ -11,7 +11,7 @@ namespace liveavatar::cli {
 struct JobFlags {
   Job job;
   std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
-  bool online_decode = false, no_online_decode = false;
+  bool no_online_decode = false;
 };
 
 void add_job_flags(CLI::App& app, JobFlags& flags);

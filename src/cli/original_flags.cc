@@ -3,16 +3,13 @@
 #include <algorithm>
 #include <array>
 
+#include "core/text.h"
+
 namespace liveavatar::cli {
 namespace {
 
 // The original's str2bool, in lower case.
 constexpr std::array kTrue{"true", "yes", "t", "y", "1"}, kFalse{"false", "no", "f", "n", "0"};
-
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
 
 template <typename Words>
 bool is_one_of(const std::string& text, const Words& words) {

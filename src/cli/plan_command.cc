@@ -96,10 +96,19 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
 }
 
-Expected<ModelShapes> shapes_of(const Flags& f) {
-  if (!names_model(f.engine)) return named_model_shapes(f.shape);
+Expected<PlanRequest> request_of_model(const Flags& f) {
+  if (!names_model(f.engine)) {
+    bool lora = !f.engine.lora_path.empty() || !f.engine.loras.empty();
+    if (lora && !f.of_generate.quiet)
+      std::fprintf(stderr, "note: LoRA: its merge is not in the plan of a --shape; give --ckpt_dir DIR too\n");
+    LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes(f.shape));
+    return request_of(f.engine, shapes);
+  }
   LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(f.engine)));
-  return read_model_shapes(paths, f.engine.packed_dit);
+  LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, f.engine.packed_dit));
+  PlanRequest r = request_of(f.engine, shapes);
+  LA_ASSIGN_OR_RETURN(r.merge_bytes, merge_bytes(paths, f.engine));
+  return r;
 }
 
 // Sides of --size, or of the portrait that is fitted into it.
@@ -123,8 +132,7 @@ Expected<WorkingSize> set_picture(const Job& job, PlanRequest& r) {
 Expected<PlanRequest> supposed_request(const Flags& f) {
   if (!f.job.masks.empty() && f.job.audio.empty())
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
-  LA_ASSIGN_OR_RETURN(ModelShapes shapes, shapes_of(f));
-  PlanRequest r = request_of(f.engine, shapes);
+  LA_ASSIGN_OR_RETURN(PlanRequest r, request_of_model(f));
   LA_ASSIGN_OR_RETURN(WorkingSize size, set_picture(f.job, r));
   LA_RETURN_IF_ERROR(plan_job_beside_portrait(f.job, size, r));
   r.packed = (!f.engine.packed_dit.empty() || !f.engine.paging_dir.empty()) && !f.original.all_in_memory();
@@ -239,7 +247,7 @@ Status settle(Flags& f) {
   settle_job(f);
   if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
-    note_host_cache();
+    if (!f.of_generate.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
   }
   return find_local_files(f.engine);
@@ -268,7 +276,7 @@ int plan(Flags& f) {
   auto verdict = judge_flags(f);
   if (!verdict.ok()) return report(verdict.status());
   for (const std::string& note : {threads_note(f.engine.threads), products_note(verdict->request, verdict->plan)})
-    if (!note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
+    if (!note.empty() && !f.of_generate.quiet) std::fprintf(stderr, "%s\n", note.c_str());
   if (f.json) {
     std::printf("%s\n", to_json(*verdict).c_str());
   } else {

@@ -2,7 +2,6 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include <algorithm>
 #include <cctype>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,8 @@
 #include <sstream>
 
 #include "core/status.h"
+#include "core/text.h"
+#include "pipeline/job.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -48,13 +49,14 @@ Expected<Json> parse(const std::string& path) {
   if (!in) return not_found("--sample_list " + path + ": no such file, or it cannot be read; give a JSON or YAML file");
   std::stringstream text;
   text << in.rdbuf();
-  std::string ending = fs::path(path).extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::string ending = lower_case(fs::path(path).extension().string());
   try {
     if (ending == ".json") return Json::parse(text.str());
     if (ending == ".yaml" || ending == ".yml") return from_yaml(YAML::Load(text.str()));
   } catch (const Json::parse_error& e) {
     return wrong(path, "is not JSON at byte " + std::to_string(e.byte) + "; correct it there");
+  } catch (const Json::exception&) {
+    return wrong(path, "holds a number that is out of range, or nests too deep; correct it");
   } catch (const YAML::Exception& e) {
     return wrong(path, "is not YAML at line " + std::to_string(e.mark.line + 1) + ", column " +
                            std::to_string(e.mark.column + 1) + "; correct it there");
@@ -78,9 +80,9 @@ Expected<Sample> sample_of(const Json& fields, const std::string& name, const st
   LA_ASSIGN_OR_RETURN(sample.audio, text_of(fields, "audio", path, name));
   if (!fields.contains("num_clip") || fields["num_clip"].is_null()) return sample;
   const Json& clips = fields["num_clip"];
-  constexpr int64_t kMost = int64_t{1} << 40;
-  if (!clips.is_number_integer() || clips.get<int64_t>() < 1 || clips.get<int64_t>() > kMost)
-    return wrong(path, "sample \"" + name + "\": num_clip must be a whole number from 1");
+  if (!clips.is_number_integer() || clips.get<int64_t>() < 1 || clips.get<int64_t>() > kMostClips)
+    return wrong(path,
+                 "sample \"" + name + "\": num_clip must be a whole number from 1 to " + std::to_string(kMostClips));
   sample.num_clip = clips.get<int64_t>();
   return sample;
 }

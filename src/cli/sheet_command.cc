@@ -1,12 +1,11 @@
 // `liveavatar sheet`: a video as one picture.
-#include <algorithm>
-#include <cctype>
 #include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/job_files.h"
 #include "core/status.h"
+#include "core/text.h"
 #include "media/contact_sheet.h"
 
 namespace liveavatar::cli {
@@ -19,8 +18,7 @@ struct Flags {
 
 // What has another ending is hardly meant to be replaced by a picture.
 Status check_png_path(const std::string& path) {
-  std::string ending = std::filesystem::path(path).extension().string();
-  std::transform(ending.begin(), ending.end(), ending.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::string ending = lower_case(std::filesystem::path(path).extension().string());
   return ending == ".png" ? Status() : invalid_argument("PNG " + path + ": the name must end in .png");
 }
 

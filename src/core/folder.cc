@@ -6,13 +6,24 @@ namespace liveavatar {
 
 namespace fs = std::filesystem;
 
-std::vector<fs::path> folder_entries(const fs::path& folder) {
+fs::path folder_of(const fs::path& file) { return file.has_parent_path() ? file.parent_path() : fs::path("."); }
+
+Expected<std::vector<fs::path>> list_folder(const fs::path& folder) {
   std::vector<fs::path> entries;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
     entries.push_back(entry->path());
+  if (error) {
+    return io_error(folder.string() + ": the folder cannot be read (" + error.message() +
+                    "); see who may read it, or choose another");
+  }
   std::sort(entries.begin(), entries.end());
   return entries;
+}
+
+std::vector<fs::path> folder_entries(const fs::path& folder) {
+  auto entries = list_folder(folder);
+  return entries.ok() ? *std::move(entries) : std::vector<fs::path>();
 }
 
 std::vector<fs::path> entries_below(const fs::path& folder, int depth) {

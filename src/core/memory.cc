@@ -75,7 +75,7 @@ void Charge::swap(Charge& other) {
 Expected<Buffer> Buffer::allocate(Budget& budget, Tenant tenant, size_t bytes) {
   Buffer buffer;
   if (bytes == 0) return buffer;
-  bytes = round_up(bytes, 4096);
+  bytes = round_up(bytes, kPageBytes);
   LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::take(budget, tenant, bytes));
   if (budget.measuring()) return buffer;
   buffer.allocator_ = &budget.allocator();

@@ -87,6 +87,7 @@ class Charge {
 // zeroed.
 class Buffer {
  public:
+  static constexpr size_t kPageBytes = 4096;  // sizes are rounded up to this
   Buffer() = default;
   static Expected<Buffer> allocate(Budget& budget, Tenant tenant, size_t bytes);
   Buffer(Buffer&& other) noexcept { swap(other); }

@@ -19,6 +19,8 @@ class MonoSource {
   // Up to `count` samples; 0 means the end.
   virtual Expected<int64_t> read(float* samples, int64_t count) = 0;
   virtual Status rewind() = 0;
+  // The file, for messages; empty: none.
+  virtual std::string where() const { return {}; }
   // What a user should know about how it was made; empty: nothing.
   virtual std::string note() const { return {}; }
 };

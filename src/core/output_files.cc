@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <optional>
 
+#include "core/folder.h"
+
 namespace liveavatar {
 namespace {
 
@@ -23,11 +25,6 @@ struct Identity {
   bool operator==(const Identity& other) const = default;
 };
 
-std::string folder_of(const std::string& path) {
-  fs::path folder = fs::path(path).parent_path();
-  return folder.empty() ? "." : folder.string();
-}
-
 std::optional<Identity> identity_of(const std::string& path) {
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0) {
@@ -35,7 +32,7 @@ std::optional<Identity> identity_of(const std::string& path) {
     return Identity{info.st_dev, info.st_ino, ""};
   }
   std::string target = follow_links(path);
-  if (::stat(folder_of(target).c_str(), &info) != 0) return {};
+  if (::stat(folder_of(target).string().c_str(), &info) != 0) return {};
   return Identity{info.st_dev, info.st_ino, fs::path(target).filename().string()};
 }
 
@@ -44,7 +41,7 @@ std::string shown(const NamedPath& file) { return file.flag.empty() ? file.path 
 }  // namespace
 
 Status write_failed(const NamedPath& output, int error) {
-  const std::string folder = folder_of(follow_links(output.path));
+  const std::string folder = folder_of(follow_links(output.path)).string();
   std::error_code ignored;
   if (error == ENOENT && !fs::exists(folder, ignored))
     return io_error(shown(output) + ": the folder " + folder + " is not there; make it, or choose another place");

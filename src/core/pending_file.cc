@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -35,6 +36,13 @@ int open_partial(const std::string& path, int flags) {
   ::close(descriptor);
   errno = EEXIST;
   return -1;
+}
+
+// A file's name, kEnding, and maybe numbers (with_own_name()).
+bool is_partial(const std::string& name) {
+  size_t at = name.rfind(PendingFile::kEnding);
+  if (at == std::string::npos) return false;
+  return name.find_first_not_of(".0123456789", at + std::strlen(PendingFile::kEnding)) == std::string::npos;
 }
 
 Status no_file(const std::string& partial) {
@@ -68,6 +76,7 @@ Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy) {
 }
 
 Expected<PendingFile> PendingFile::with_own_name() {
+  ::unlink(partial_.c_str());  // nobody can hold it
   ::close(std::exchange(descriptor_, -1));
   std::random_device random;
   partial_.append(".").append(std::to_string(::getpid())).append(".").append(std::to_string(random()));
@@ -97,7 +106,7 @@ void PendingFile::swap(PendingFile& other) {
 int remove_abandoned(const std::string& folder) {
   std::vector<std::string> partials;
   for (const fs::path& entry : folder_entries(folder)) {
-    if (entry.string().ends_with(PendingFile::kEnding)) partials.push_back(entry.string());
+    if (is_partial(entry.filename().string())) partials.push_back(entry.string());
   }
   int removed = 0;
   for (const std::string& path : partials) {

@@ -16,6 +16,7 @@ namespace {
 class FfmpegAudio : public AudioStream {
  public:
   FfmpegAudio(std::string path, Input input) : path_(std::move(path)), input_(std::move(input)) {}
+  std::string where() const override { return path_; }
   int sample_rate_hz() const override { return rate_; }
   int channels() const override { return channels_; }
 
@@ -160,7 +161,9 @@ struct DeleteSoxr {
 
 class MonoReader : public MonoSource {
  public:
-  MonoReader(std::unique_ptr<AudioStream> audio, int rate_hz) : audio_(std::move(audio)), rate_hz_(rate_hz) {}
+  MonoReader(std::string path, std::unique_ptr<AudioStream> audio, int rate_hz)
+      : path_(std::move(path)), audio_(std::move(audio)), rate_hz_(rate_hz) {}
+  std::string where() const override { return path_; }
 
   // Two channels that cancel in their average: the louder one alone is taken.
   Status choose_channel() {
@@ -187,7 +190,7 @@ class MonoReader : public MonoSource {
 
   std::string note() const override {
     if (channel_ < 0) return "";
-    return std::string("the voice's two channels cancel each other; the ") + (channel_ == 0 ? "left" : "right") +
+    return path_ + ": the voice's two channels cancel each other; the " + (channel_ == 0 ? "left" : "right") +
            " one is taken";
   }
 
@@ -199,9 +202,7 @@ class MonoReader : public MonoSource {
     soxr_io_spec_t io = soxr_io_spec(SOXR_FLOAT32_I, SOXR_FLOAT32_I);
     soxr_quality_spec_t quality = soxr_quality_spec(SOXR_HQ, 0);
     resampler_.reset(soxr_create(audio_->sample_rate_hz(), rate_hz_, 1, &error, &io, &quality, nullptr));
-    return error ? unsupported(std::string("the sound cannot be resampled (") + error +
-                               "); convert it to a WAV of 16 kHz")
-                 : Status();
+    return error ? not_resampled(error) : Status();
   }
 
   Expected<int64_t> read(float* samples, int64_t count) override {
@@ -217,8 +218,10 @@ class MonoReader : public MonoSource {
         ended_ = got == 0;
       }
       bool flush = ended_ && mixed_at_ == mixed_.size();
-      soxr_process(resampler_.get(), flush ? nullptr : mixed_.data() + mixed_at_, flush ? 0 : mixed_.size() - mixed_at_,
-                   &used, samples, static_cast<size_t>(count), &made);
+      soxr_error_t error =
+          soxr_process(resampler_.get(), flush ? nullptr : mixed_.data() + mixed_at_,
+                       flush ? 0 : mixed_.size() - mixed_at_, &used, samples, static_cast<size_t>(count), &made);
+      if (error != nullptr) return not_resampled(error);
       mixed_at_ += used;
       if (made == 0 && !flush) continue;
       int64_t total = (input_total_ * rate_hz_ + audio_->sample_rate_hz() - 1) / audio_->sample_rate_hz();
@@ -264,6 +267,11 @@ class MonoReader : public MonoSource {
     return got;
   }
 
+  Status not_resampled(const std::string& error) const {
+    return io_error(path_ + ": the sound cannot be resampled (" + error + "); convert it to a WAV of 16 kHz");
+  }
+
+  std::string path_;
   std::unique_ptr<AudioStream> audio_;
   int rate_hz_;
   int64_t channel_ = -1;  // -1: the average
@@ -285,7 +293,7 @@ Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path) {
 
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> audio, open_audio(path));
-  auto mono = std::make_unique<MonoReader>(std::move(audio), rate_hz);
+  auto mono = std::make_unique<MonoReader>(path, std::move(audio), rate_hz);
   LA_RETURN_IF_ERROR(mono->choose_channel());
   LA_RETURN_IF_ERROR(mono->begin());
   return std::unique_ptr<MonoSource>(std::move(mono));

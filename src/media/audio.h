@@ -20,6 +20,7 @@ class AudioStream {
   // the file stores NaN, infinity or more than 100 times full scale.
   virtual Expected<int64_t> read(float* interleaved, int64_t frames) = 0;
   virtual Status rewind() = 0;
+  virtual std::string where() const = 0;  // the file or files, for messages
 };
 
 // Any sound FFmpeg reads. Errors in one line: missing, empty, not a sound, no samples in it. A damaged tail ends the

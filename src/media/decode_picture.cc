@@ -8,7 +8,7 @@ namespace {
 
 Status damaged(const std::string& path, PictureKind kind) {
   std::string name = kind == PictureKind::kOther ? "" : std::string(picture_kind_name(kind)) + " ";
-  return corrupt(path + ": the " + name + "picture cannot be decoded; it is damaged or cut off");
+  return corrupt(path + ": the " + name + "picture cannot be decoded; it is damaged or cut off; save or copy it again");
 }
 
 // With the margin that FFmpeg adds to each side.

@@ -19,6 +19,8 @@ std::string ffmpeg_error(int code) {
 
 namespace {
 
+constexpr const char* kCure = "; export it again, or give another file";
+
 // Some raw formats are told by the ending alone: all that FFmpeg sees of a name. Empty: one that could be a pattern.
 std::string harmless_name(const std::string& path) {
   std::string ending = std::filesystem::path(path).extension().string();
@@ -63,7 +65,7 @@ Status open_format(Input& input, const std::string& path, const std::string& wha
   // On failure FFmpeg frees the context.
   int code = demuxer.format ? avformat_open_input(&format, "", demuxer.format, nullptr) : AVERROR_INVALIDDATA;
   if (demuxer.format == nullptr) avformat_free_context(format);
-  if (code < 0) return corrupt(path + ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")");
+  if (code < 0) return corrupt(path + ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")" + kCure);
   input.format.reset(format);
   return {};
 }
@@ -82,7 +84,8 @@ Status open_decoder(Input& input, const std::string& path, AVMediaType kind, con
   const AVCodec* codec = nullptr;
   AVFormatContext* format = input.format.get();
   input.stream = av_find_best_stream(format, kind, -1, -1, &codec, 0);
-  if (input.stream < 0 || codec == nullptr) return corrupt(path + ": there is no " + what.substr(2) + " in this file");
+  if (input.stream < 0 || codec == nullptr)
+    return corrupt(path + ": there is no " + what.substr(2) + " in this file; give one that has it");
   input.decoder.reset(avcodec_alloc_context3(codec));
   input.packet.reset(av_packet_alloc());
   input.frame.reset(av_frame_alloc());
@@ -94,7 +97,7 @@ Status open_decoder(Input& input, const std::string& path, AVMediaType kind, con
   input.decoder->max_pixels = options.max_pixels;
   input.decoder->lowres = std::min(options.reduction, int(codec->max_lowres));
   if (int code = avcodec_open2(input.decoder.get(), codec, nullptr); code < 0)
-    return corrupt(path + ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")");
+    return corrupt(path + ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")" + kCure);
   return {};
 }
 
@@ -105,7 +108,7 @@ Status probe_streams(Input& input, const std::string& path, const std::string& w
   for (AVDictionary*& one : options) av_dict_set_int(&one, "max_pixels", max_pixels, 0);
   int code = avformat_find_stream_info(input.format.get(), options.data());
   for (AVDictionary*& one : options) av_dict_free(&one);
-  if (code < 0) return corrupt(path + ": cannot be read as " + what);
+  if (code < 0) return corrupt(path + ": cannot be read as " + what + kCure);
   return {};
 }
 

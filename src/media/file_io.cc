@@ -44,15 +44,16 @@ Expected<ReadFile> ReadFile::open(const std::string& path, const std::string& wh
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
   if (fd < 0) {
     bool missing = errno == ENOENT || errno == ENOTDIR;
-    return missing ? not_found(path + ": no such file")
-                   : io_error(path + ": cannot be opened (" + std::strerror(errno) + ")");
+    return missing ? not_found(path + ": no such file; check the name")
+                   : io_error(path + ": cannot be opened (" + std::strerror(errno) + "); see who may read it");
   }
   ReadFile file(fd);
   struct stat info {};
-  if (fstat(fd, &info) != 0) return io_error(path + ": cannot be read (" + std::strerror(errno) + ")");
-  if (S_ISDIR(info.st_mode)) return corrupt(path + ": a folder, not " + what);
+  if (fstat(fd, &info) != 0)
+    return io_error(path + ": cannot be read (" + std::strerror(errno) + "); copy it to another place");
+  if (S_ISDIR(info.st_mode)) return corrupt(path + ": a folder, not " + what + "; give a file in it");
   if (S_ISFIFO(info.st_mode)) return corrupt(path + ": a pipe, which is read more than once; save it as a file first");
-  if (S_ISREG(info.st_mode) && info.st_size == 0) return corrupt(path + ": the file is empty");
+  if (S_ISREG(info.st_mode) && info.st_size == 0) return corrupt(path + ": the file is empty; save or copy it again");
   return file;
 }
 

@@ -23,6 +23,7 @@ struct PictureInfo {
   int reduction = 0;              // it is decoded at sides / 2^reduction
   size_t decode_bytes = 0;        // while read_image() runs, its result included
   size_t image_bytes = 0;         // of its result
+  bool turned_unseen = false;     // Image::orientation will be 0
 };
 // area: of the video. A JPEG of more than 8 megapixels is decoded reduced, to no less than twice the video's sides.
 Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area);

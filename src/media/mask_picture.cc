@@ -23,10 +23,11 @@ bool bit(const AVFrame& frame, int64_t y, int64_t x) {
 
 class PixelTest {
  public:
-  explicit PixelTest(const AVFrame& frame)
+  // jpeg: its blacks ring, in colour or grey.
+  PixelTest(const AVFrame& frame, bool jpeg)
       : frame_(frame), format_(*av_pix_fmt_desc_get(static_cast<AVPixelFormat>(frame.format))) {
     bool colour = format_.nb_components >= 3;
-    lossy_ = colour && (format_.flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) == 0;
+    lossy_ = jpeg || (colour && (format_.flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) == 0);
     alpha_ = (format_.flags & AV_PIX_FMT_FLAG_ALPHA) != 0 && (format_.flags & AV_PIX_FMT_FLAG_PAL) == 0;
     counted_ = lossy_ || (format_.flags & AV_PIX_FMT_FLAG_PAL) != 0 ? 1 : format_.nb_components - (alpha_ ? 1 : 0);
   }
@@ -70,7 +71,7 @@ Expected<MaskPicture> read_mask(const std::string& path) {
   if (!readable(frame)) return unsupported(path + ": this mask's pixel format is not taken; save it as a grey PNG");
   MaskPicture mask{frame.height, frame.width, {}};
   mask.set.resize(static_cast<size_t>(mask.height * mask.width));
-  PixelTest test(frame);
+  PixelTest test(frame, header.kind == PictureKind::kJpeg);
   for (int64_t y = 0; y < mask.height; ++y) {
     for (int64_t x = 0; x < mask.width; ++x) mask.set[static_cast<size_t>(y * mask.width + x)] = test.set(y, x);
   }

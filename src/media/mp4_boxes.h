@@ -6,8 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "media/file_io.h"
-
 namespace liveavatar {
 
 uint64_t big_endian(const std::string& bytes, size_t at, int size);  // 0 beyond the end

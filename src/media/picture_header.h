@@ -21,7 +21,8 @@ struct PictureHeader {
   double sample_bytes = 4;        // of a decoded pixel in the decoder's own format, at most
 };
 
-// Reads at most a few kilobytes, wherever in the file they lie. kOther: a kind that only FFmpeg knows (or a pipe).
+// Reads the parts that say so, wherever in the file they lie: of most files a few kilobytes, of a JPEG its segments'
+// heads and the EXIF block, and of any file its end. kOther: a kind that only FFmpeg knows (or a pipe).
 PictureHeader read_picture_header(const ReadFile& file);
 
 // Orientation in a TIFF structure, which an EXIF block is too; 1 where there is none.

@@ -83,7 +83,7 @@ Status RgbConverter::prepare(const AVFrame& frame, const std::string& path, cons
   int flags = SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP;
   scaler_.reset(sws_getContext(width_, height_, format, static_cast<int>(image.width), static_cast<int>(image.height),
                                AV_PIX_FMT_RGB24, flags, nullptr, nullptr, nullptr));
-  if (!scaler_) return unsupported(path + ": a pixel format that cannot be converted");
+  if (!scaler_) return unsupported(path + ": a pixel format that cannot be converted; save it with 8 bits a channel");
   bool full = frame.color_range == AVCOL_RANGE_JPEG || format != stored;
   const int* matrix = matrix_of(frame);
   sws_setColorspaceDetails(scaler_.get(), matrix, full, matrix, 1, 0, 1 << 16, 1 << 16);

@@ -85,7 +85,6 @@ class PlainMp4 {
     if (!find_head()) return {};
     find_tracks();
     visit([this](const Mp4Run& run) { count(run); });
-    if (fragments_ == 0) return {};
     Status written = write_moov();
     // From here on the file has both: a player takes the first. The next write is the change.
     if (written.ok()) written = write_all(head_.offset, media_header());

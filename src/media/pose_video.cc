@@ -36,7 +36,7 @@ class FfmpegPose : public PoseVideo {
   }
 
   Status begin() {
-    if (!decode()) return corrupt(path_ + ": there are no frames in this video");
+    if (!decode()) return corrupt(path_ + ": there are no frames in this video; give one that plays");
     return {};
   }
 

@@ -43,6 +43,7 @@ Expected<PictureInfo> info_of(const std::string& path, const PictureHeader& head
   info.height = swap ? header.width : header.height;
   info.width = swap ? header.height : header.width;
   info.reduction = reduction_of(header, area);
+  info.turned_unseen = upright && header.kind == PictureKind::kHeif;
   count_bytes(header, file.size(), upright, info);
   return info;
 }
@@ -62,12 +63,14 @@ Expected<Image> read_image(const std::string& path, bool upright, int64_t area) 
     LA_ASSIGN_OR_RETURN(Image image, read_animated_webp(path));
     return upright ? turned(std::move(image), header.orientation) : std::move(image);
   }
-  LA_ASSIGN_OR_RETURN(Input input, decode_picture(path, header, info.reduction));
-  int orientation = frame_orientation(*input.frame, *input.format->streams[input.stream], header.orientation);
-  LA_ASSIGN_OR_RETURN(Image image, frame_to_rgb(path, *input.frame));
-  if (!upright) return image;
-  input.frame.reset();
-  return turned(std::move(image), orientation);
+  Image image;
+  int orientation = 1;
+  {  // the decoder with all that it holds goes before the picture is turned (count_bytes)
+    LA_ASSIGN_OR_RETURN(Input input, decode_picture(path, header, info.reduction));
+    orientation = frame_orientation(*input.frame, *input.format->streams[input.stream], header.orientation);
+    LA_ASSIGN_OR_RETURN(image, frame_to_rgb(path, *input.frame));
+  }
+  return upright ? turned(std::move(image), orientation) : std::move(image);
 }
 
 }  // namespace liveavatar

@@ -38,7 +38,7 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   encoder.flags |= AV_CODEC_FLAG_BITEXACT | (global_header ? AV_CODEC_FLAG_GLOBAL_HEADER : 0);
   av_channel_layout_default(&encoder.ch_layout, channels);
   if (int code = avcodec_open2(&encoder, codec, nullptr); code < 0)
-    return unsupported("the AAC encoder refuses the voice (" + ffmpeg_error(code) +
+    return unsupported(track->audio_->where() + ": the AAC encoder refuses the voice (" + ffmpeg_error(code) +
                        "); convert it to a mono WAV of 48 kHz");
 
   AVChannelLayout from{};
@@ -48,7 +48,7 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
                                  AV_SAMPLE_FMT_FLT, track->audio_->sample_rate_hz(), 0, nullptr);
   track->resampler_.reset(resampler);
   if (code < 0 || swr_init(resampler) < 0)
-    return unsupported("the voice's channels cannot be converted; convert it to a mono WAV");
+    return unsupported(track->audio_->where() + ": the voice's channels cannot be converted; convert it to a mono WAV");
   track->waiting_.resize(static_cast<size_t>(channels));
   return track;
 }

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "core/text.h"
 #include "media/ffmpeg.h"
 #include "media/plain_mp4.h"
 #include "media/sound_track.h"
@@ -32,8 +33,7 @@ constexpr Container kContainers[] = {
     {".mp4", "mp4", true}, {".m4v", "mp4", true}, {".mov", "mov", true}, {".mkv", "matroska", false}};
 
 const Container* container_of(const std::string& path) {
-  std::string ending = std::filesystem::path(path).extension().string();
-  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  std::string ending = lower_case(std::filesystem::path(path).extension().string());
   for (const Container& container : kContainers) {
     if (ending == container.ending) return &container;
   }
@@ -175,7 +175,7 @@ class FileWriter : public VideoWriter {
   Status write_failed(int code) const {
     return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " +
                     std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) +
-                    " frames are safe in it. Make room or choose another --save_file");
+                    " frames are safe in it. Make room, or choose another place");
   }
 
   std::string path_;

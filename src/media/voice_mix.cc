@@ -1,20 +1,14 @@
 #include "media/voice_mix.h"
 
-extern "C" {
-#include <libswresample/swresample.h>
-}
-
 #include <algorithm>
 #include <cmath>
+
+#include "media/ffmpeg.h"
 
 namespace liveavatar {
 namespace {
 
 constexpr int64_t kChunkFrames = 4096;
-
-struct FreeResampler {
-  void operator()(SwrContext* s) const { swr_free(&s); }
-};
 
 // A voice in the mix's rate and channels: ceil(frames * rate / own rate) frames, then nothing.
 class ConvertedVoice {
@@ -26,6 +20,7 @@ class ConvertedVoice {
     return voice;
   }
   const AudioStream& audio() const { return *audio_; }
+  const std::string& path() const { return path_; }
 
   Status convert_to(int rate_hz, int channels) {
     rate_hz_ = rate_hz;
@@ -92,7 +87,7 @@ class ConvertedVoice {
 
   std::string path_;
   std::unique_ptr<AudioStream> audio_;
-  std::unique_ptr<SwrContext, FreeResampler> resampler_;
+  Owned<SwrContext> resampler_;
   int rate_hz_ = 0, channels_ = 1;
   std::vector<float> in_, out_, waiting_;
   int64_t read_ = 0, made_ = 0;  // frames
@@ -102,6 +97,7 @@ class ConvertedVoice {
 class Mix : public AudioStream {
  public:
   Mix(std::vector<ConvertedVoice> voices, MixRule rule) : voices_(std::move(voices)), rule_(rule) {}
+  std::string where() const override { return voices_.front().path(); }
   int sample_rate_hz() const override { return rate_hz_; }
   int channels() const override { return channels_; }
 

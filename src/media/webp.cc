@@ -22,7 +22,8 @@ Expected<Image> read_animated_webp(const std::string& path) {
   int shown_ms = 0;
   bool decoded = decoder && WebPAnimDecoderGetInfo(decoder.get(), &info) != 0;
   decoded = decoded && WebPAnimDecoderGetNext(decoder.get(), &rgba, &shown_ms) != 0;
-  if (!decoded) return corrupt(path + ": the animated WebP cannot be decoded; it is damaged or cut off");
+  if (!decoded)
+    return corrupt(path + ": the animated WebP cannot be decoded; it is damaged or cut off; save or copy it again");
   Image image{info.canvas_height, info.canvas_width, {}};
   size_t pixels = size_t{info.canvas_height} * info.canvas_width;
   image.rgb.resize(pixels * 3);

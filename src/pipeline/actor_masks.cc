@@ -32,7 +32,7 @@ class PictureReader {
     if (size.height * size.width > most_pixels_)
       return invalid_argument(path + ": this mask is " + std::to_string(size.width) + "x" +
                               std::to_string(size.height) +
-                              ", larger than the first of its folder; save all of one size");
+                              ", larger than the largest first mask of all speakers; save all of one size");
     LA_ASSIGN_OR_RETURN(held_, read_mask(path));
     held_index_ = index;
     if (lies_across(held_.height, held_.width, fit_)) held_ = turned(held_, fit_.orientation);
@@ -202,17 +202,33 @@ std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors) {
   return masks;
 }
 
-Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait,
-                              Budget& budget) {
-  bool across = false;
+namespace {
+
+Expected<bool> any_lies_across(const std::vector<MaskPictures>& masks, const MaskFit& fit) {
   for (const MaskPictures& pictures : masks) {
     LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(pictures.front()));
-    across = across || lies_across(size.height, size.width, fit);
+    if (lies_across(size.height, size.width, fit)) return true;
   }
+  return false;
+}
+
+}  // namespace
+
+Expected<size_t> orientation_bytes(const std::vector<MaskPictures>& masks, const MaskFit& fit,
+                                   const std::string& portrait) {
+  LA_ASSIGN_OR_RETURN(bool across, any_lies_across(masks, fit));
+  if (!across || fit.orientation != 0) return size_t{0};
+  LA_ASSIGN_OR_RETURN(PictureInfo info, probe_picture(portrait, true, kWholePicture));
+  return info.image_bytes + info.decode_bytes;
+}
+
+Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait,
+                              Budget& budget) {
+  LA_ASSIGN_OR_RETURN(bool across, any_lies_across(masks, fit));
   if (!across) return 1;
   if (fit.orientation != 0) return fit.orientation;
-  LA_ASSIGN_OR_RETURN(PictureInfo info, probe_picture(portrait, true, kWholePicture));
-  LA_ASSIGN_OR_RETURN(Charge charge, Charge::take(budget, Tenant::kMedia, info.image_bytes + info.decode_bytes));
+  LA_ASSIGN_OR_RETURN(size_t bytes, orientation_bytes(masks, fit, portrait));
+  LA_ASSIGN_OR_RETURN(Charge charge, Charge::take(budget, Tenant::kMedia, bytes));
   LA_ASSIGN_OR_RETURN(Image stored, read_image(portrait, false));
   LA_ASSIGN_OR_RETURN(Image upright, read_image(portrait, true));
   return orientation_between(stored, upright);

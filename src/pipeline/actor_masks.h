@@ -43,10 +43,13 @@ void widen(TokenMask& mask, const TokenGrid& grid);
 std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors);
 
 // MaskFit::orientation for masks of a portrait that is shown upright: some may be made from the picture as it is
-// stored.
-// stored. fit.orientation: the portrait's, 0 where it must be found by decoding it (HEIF), charged to the budget.
+// stored. fit.orientation: the portrait's, 0 where it must be found by decoding it (HEIF), which takes
+// orientation_bytes() of the budget.
 Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const std::string& portrait,
                               Budget& budget);
+// 0 where nothing has to be decoded.
+Expected<size_t> orientation_bytes(const std::vector<MaskPictures>& masks, const MaskFit& fit,
+                                   const std::string& portrait);
 
 // Of the largest of each actor's first picture: the others of a folder are no larger, or reading them is an error.
 Expected<int64_t> largest_mask_pixels(const std::vector<MaskPictures>& masks);

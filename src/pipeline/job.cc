@@ -31,7 +31,10 @@ Status check_job(const Job& job) {
   }
   if (job.schedule != "auto" && job.schedule != "sequential" && job.schedule != "wavefront")
     return invalid_argument("--schedule " + job.schedule + ": choose auto, sequential or wavefront");
-  if (job.num_clip < 0) return invalid_argument("--num_clip must be positive");
+  if (job.num_clip < 0 || job.num_clip > kMostClips) {
+    return invalid_argument("--num_clip " + std::to_string(job.num_clip) + ": choose 1 to " +
+                            std::to_string(kMostClips) + ", or leave it out for the whole voice");
+  }
   LA_RETURN_IF_ERROR(check_utf8(job.prompt));
   return parse_size(job.size).status();
 }

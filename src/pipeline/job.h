@@ -16,6 +16,9 @@ namespace liveavatar {
 constexpr int64_t kHeldFrames =
     3;  // the first frames after the still portrait are not shown; the fourth is held instead
 
+// Of a job, three months of the shortest clips: bytes and samples of a plan stay far from what a number holds.
+constexpr int64_t kMostClips = int64_t{1} << 24;
+
 // Frames a clip: infer_frames rounded up to whole blocks.
 constexpr int64_t clip_frames(int64_t infer_frames) { return round_up(infer_frames, kBlockFrames); }
 

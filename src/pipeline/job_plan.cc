@@ -48,12 +48,23 @@ Status drop_idle_paging(EngineOptions& options, const Job& job) {
 
 namespace {
 
+// As ClipLoop finds it.
+Expected<size_t> plan_orientation(const Job& job, const std::vector<MaskPictures>& masks, const PlanRequest& request) {
+  LA_ASSIGN_OR_RETURN(PictureInfo picture, probe_picture(job.image, true, kWholePicture));
+  MaskFit fit{request.picture_height, request.picture_width, {request.height, request.width}, job.fit};
+  fit.orientation = picture.turned_unseen ? 0 : 1;
+  return orientation_bytes(masks, fit, job.image);
+}
+
 // The voices and masks of a job; how long the video is for them, by their files' own word.
 Expected<double> plan_voices(const Job& job, PlanRequest& request) {
   const std::vector<std::string> voices = split_voices(job.audio);
   LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, job_masks(job));
   LA_ASSIGN_OR_RETURN(request.first_mask_pixels, largest_mask_pixels(masks));
   request.mask_pixels = masks_move(masks, job.original_speakers) ? request.first_mask_pixels : 0;
+  if (voices.size() > 1 && job.fit == Fit::kCover && !job.original_speakers && !job.image.empty()) {
+    LA_ASSIGN_OR_RETURN(request.orientation_bytes, plan_orientation(job, masks, request));
+  }
   std::vector<double> seconds;
   for (const std::string& path : voices) {
     LA_ASSIGN_OR_RETURN(double one, sound_seconds(path));
@@ -72,7 +83,8 @@ Status plan_job_beside_portrait(const Job& job, WorkingSize size, PlanRequest& r
   request.clip_frames = clip_frames(job.infer_frames);
   int64_t frames = std::max<int64_t>(job.num_clip, 1) * request.clip_frames;
   if (job.audio.empty()) {
-    request.voice_samples = frames * kModelRateHz / kFps;
+    static_assert(kModelRateHz % kFps == 0);
+    request.voice_samples = frames * (kModelRateHz / kFps);
   } else {
     LA_ASSIGN_OR_RETURN(double seconds, plan_voices(job, request));
     int64_t whole = static_cast<int64_t>(std::ceil(seconds * double(kFps)));

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "core/folder.h"
+#include "core/text.h"
+
 namespace liveavatar {
 namespace {
 
@@ -13,21 +16,15 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-std::string lower_case(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
-
 Expected<MaskPictures> pictures_of(const std::string& mask) {
   if (!is_folder(mask)) return MaskPictures{mask};
   MaskPictures pictures;
-  std::error_code error;
-  for (fs::directory_iterator entry(mask, error), end; !error && entry != end; entry.increment(error)) {
-    if (lower_case(entry->path().extension().string()) == ".png") pictures.push_back(entry->path().string());
+  auto entries = list_folder(mask);
+  if (!entries.ok()) return Status(entries.status().code(), "--mask " + entries.status().message());
+  for (const fs::path& entry : *entries) {
+    if (lower_case(entry.extension().string()) == ".png") pictures.push_back(entry.string());
   }
-  if (error) return io_error("--mask " + mask + ": the folder cannot be read: " + error.message());
   if (pictures.empty()) return not_found("--mask " + mask + ": there is no .png in this folder");
-  std::sort(pictures.begin(), pictures.end());
   return pictures;
 }
 
@@ -57,6 +54,19 @@ std::vector<std::string> split_voices(const std::string& audio) {
   return voices;
 }
 
+namespace {
+
+Expected<std::vector<std::string>> named_voices(const std::string& audio) {
+  std::vector<std::string> names = split_voices(audio);
+  if (names.size() > 1 && std::find(names.begin(), names.end(), "") != names.end()) {
+    return invalid_argument("--audio " + audio +
+                            ": a voice beside a '+' has no name; give one voice, or left.wav+right.wav");
+  }
+  return names;
+}
+
+}  // namespace
+
 Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices) {
   std::vector<std::string> folders = masks;
   if (masks.size() == 1) {
@@ -81,7 +91,8 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
 }
 
 Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
-  LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, find_masks(job.masks, split_voices(job.audio).size()));
+  LA_ASSIGN_OR_RETURN(std::vector<std::string> names, named_voices(job.audio));
+  LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, find_masks(job.masks, names.size()));
   if (masks.size() == 1) {
     return invalid_argument(
         "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
@@ -96,7 +107,8 @@ Expected<std::unique_ptr<Voices>> Voices::open(Wav2Vec2& model, const Job& job) 
   AudioFeaturesOptions options;
   options.fps = kFps;
   options.infer_frames = clip_frames(job.infer_frames);
-  for (const std::string& path : split_voices(job.audio)) {
+  LA_ASSIGN_OR_RETURN(std::vector<std::string> names, named_voices(job.audio));
+  for (const std::string& path : names) {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<MonoSource> mono, open_mono(path, kModelRateHz));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> features, AudioFeatures::open(model, *mono, options));
     voices->mono_.push_back(std::move(mono));

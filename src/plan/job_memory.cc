@@ -77,16 +77,32 @@ Expected<PoseMemory> PoseMemory::allocate(const PoseShape& s, int64_t channels, 
   return memory;
 }
 
+namespace {
+
+// A measuring budget is charged at once: a plan may be of more blocks than anyone has memory to count.
+Status keep_latents(const Shape& block, int64_t kept, Budget& budget, BlockMemory& memory) {
+  if (budget.measuring()) {
+    size_t bytes = round_up(static_cast<size_t>(block.elements()) * dtype_bytes(DType::kF32), Buffer::kPageBytes);
+    LA_ASSIGN_OR_RETURN(memory.measured_latents,
+                        Charge::take(budget, Tenant::kConditioning, static_cast<size_t>(kept) * bytes));
+    return {};
+  }
+  for (int64_t i = 0; i < kept; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor latents, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    memory.latents.push_back(std::move(latents));
+  }
+  return {};
+}
+
+}  // namespace
+
 Expected<BlockMemory> BlockMemory::allocate(const DitConfig& c, const DitGeometry& g, const BlocksHeld& held,
                                             Budget& budget) {
   BlockMemory memory;
   Shape one{c.channels, 1, g.latent_height, g.latent_width};
   Shape block{c.channels, g.block_latents, g.latent_height, g.latent_width};
   LA_ASSIGN_OR_RETURN(memory.reference, OwnedTensor::allocate(budget, Tenant::kConditioning, one, DType::kF32));
-  for (int64_t i = 0; i < held.kept; ++i) {
-    LA_ASSIGN_OR_RETURN(OwnedTensor latents, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
-    memory.latents.push_back(std::move(latents));
-  }
+  LA_RETURN_IF_ERROR(keep_latents(block, held.kept, budget, memory));
   Shape features{held.actors, c.audio_layers, c.audio_dim, kBlockFrames};
   LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget.host(), Tenant::kAudio, features, DType::kF32));
   for (int64_t i = 0; held.pose && i < held.in_flight; ++i) {

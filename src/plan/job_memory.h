@@ -98,7 +98,8 @@ struct BlocksHeld {
 // Conditioning of the blocks.
 struct BlockMemory {
   OwnedTensor reference;             // [16, 1, h, w] f32
-  std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each
+  std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each; none over a measuring budget
+  Charge measured_latents;           // these, there
   OwnedTensor features;              // [actors, layers, audio_dim, 12] f32, of the host
   std::vector<OwnedTensor> masks;    // with several actors, of the blocks in flight: [actors, 3, rows, columns] f32
   Charge mask_picture;

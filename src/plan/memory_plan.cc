@@ -86,8 +86,8 @@ class DryRun {
   }
 
   Status portrait() {
-    size_t mask = mask_bytes(r_.first_mask_pixels);  // read behind the portrait
-    return Charge::take(budget_, Tenant::kMedia, std::max(r_.portrait_bytes, mask)).status();
+    size_t mask = mask_bytes(r_.first_mask_pixels);  // read behind the portrait, and behind what finds its turn
+    return Charge::take(budget_, Tenant::kMedia, std::max({r_.portrait_bytes, r_.orientation_bytes, mask})).status();
   }
 
   Status text() {

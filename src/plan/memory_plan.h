@@ -28,6 +28,7 @@ struct PlanRequest {
   PoseShape pose;                                 // of a pose video
   int64_t first_mask_pixels = 0;                  // of the largest mask picture
   int64_t mask_pixels = 0;                        // the same where masks move
+  size_t orientation_bytes = 0;                   // in which a HEIF portrait's turn is found, for masks across it
   int64_t prompt_tokens = 0;                      // 0: as many as the model takes
   bool online_decode = true;
   std::string schedule = "auto";  // "sequential", "wavefront", "auto"

@@ -12,8 +12,8 @@ namespace liveavatar {
 Expected<std::shared_ptr<const File>> File::open(const std::string& path) {
   int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
-    std::string message = path + ": " + std::strerror(errno);
-    return errno == ENOENT ? not_found(message) : io_error(message);
+    const std::string message = path + ": " + std::strerror(errno);
+    return errno == ENOENT ? not_found(message + "; check the name") : io_error(message + "; see who may read it");
   }
   struct stat info {};
   if (fstat(descriptor, &info) != 0 || !S_ISREG(info.st_mode)) {
@@ -30,8 +30,10 @@ Status File::read(uint64_t offset, void* target, size_t bytes) const {
   while (bytes > 0) {
     ssize_t got = pread(descriptor_, to, bytes, static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return io_error(path_ + ": " + std::strerror(errno));
-    if (got == 0) return corrupt(path_ + ": ends at byte " + std::to_string(offset) + "; the file is truncated");
+    if (got < 0) return io_error(path_ + ": cannot be read (" + std::strerror(errno) + "); copy it to another disk");
+    if (got == 0)
+      return corrupt(path_ + ": ends at byte " + std::to_string(offset) +
+                     "; the file is truncated; download or copy it again");
     to += got;
     offset += static_cast<uint64_t>(got);
     bytes -= static_cast<size_t>(got);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/json.h"
+#include "core/text.h"
 
 namespace liveavatar {
 namespace {
@@ -16,8 +17,7 @@ std::string head_of(const File& file) {
   if (!file.read(0, head.data(), head.size()).ok()) return "";
   if (head.starts_with("\xef\xbb\xbf")) head.erase(0, 3);
   head.erase(0, std::min(head.find_first_not_of(" \t\r\n"), head.size()));
-  std::transform(head.begin(), head.end(), head.begin(), [](unsigned char c) { return std::tolower(c); });
-  return head;
+  return lower_case(head);
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <map>
 #include <set>
 
+#include "core/folder.h"
+#include "core/text.h"
 #include "weights/file_kind.h"
 #include "weights/gguf_vocabulary.h"
 #include "weights/hub_cache.h"
@@ -96,12 +98,6 @@ std::vector<std::string> candidates(const std::vector<WeightsFile>& files, Part 
   return paths;
 }
 
-std::string join(const std::vector<std::string>& items) {
-  std::string text;
-  for (const std::string& item : items) text += (text.empty() ? "" : ", ") + item;
-  return text;
-}
-
 std::string inside(const std::string& path, const std::string& folder) {
   return fs::path(path).lexically_relative(folder).string();
 }
@@ -151,8 +147,8 @@ std::string find_tokenizer(const PartRequest& request, const std::string& text_e
   if (holds_tokenizer(text_encoder)) return text_encoder;
   std::vector<fs::path> folders;
   if (!text_encoder.empty()) {
-    fs::path beside = fs::path(text_encoder).parent_path();
-    folders.insert(folders.end(), {beside, beside / kTokenizerDir, beside.parent_path() / "tokenizer"});
+    fs::path beside = folder_of(text_encoder), above = beside == "." ? fs::path("..") : beside.parent_path();
+    folders.insert(folders.end(), {beside, beside / kTokenizerDir, above / "tokenizer"});
   }
   if (!request.folder.empty()) {
     fs::path folder = request.folder;
@@ -182,14 +178,14 @@ bool has_config(const fs::path& folder, const char* key) {
 }
 
 std::string dit_config(const PartRequest& request, const std::string& dit) {
-  for (const fs::path& folder : {fs::path(dit).parent_path(), fs::path(request.folder)}) {
+  for (const fs::path& folder : {folder_of(dit), fs::path(request.folder)}) {
     if (!folder.empty() && has_config(folder, "ffn_dim")) return (folder / "config.json").string();
   }
   return "";
 }
 
 std::string audio_config_dir(const std::string& audio_encoder) {
-  fs::path folder = fs::path(audio_encoder).parent_path();
+  fs::path folder = folder_of(audio_encoder);
   return has_config(folder, "num_hidden_layers") ? folder.string() : "";
 }
 

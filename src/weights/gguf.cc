@@ -46,6 +46,7 @@ class GgufSource : public TensorSource {
   }
   bool read_key(const GgufKey& key);
   Status read_tensor();
+  Status restore_shape(const std::string& name, Shape& shape) const;
   Status place(uint64_t data_begin);
 
   std::shared_ptr<const File> file_;
@@ -77,6 +78,22 @@ bool GgufSource::read_key(const GgufKey& key) {
     return false;
   }
   return true;
+}
+
+// Of a tensor that was reshaped so that blocks fit.
+Status GgufSource::restore_shape(const std::string& name, Shape& shape) const {
+  auto original = original_shapes_.find(name);
+  if (original == original_shapes_.end()) return {};
+  int64_t product = 1;
+  for (int i = 0; i < original->second.rank(); ++i) {
+    int64_t dim = original->second[i];
+    if (dim < 1 || __builtin_mul_overflow(product, dim, &product)) return broken("tensor " + name + ": absurd shape");
+  }
+  if (product != shape.elements()) {
+    return broken("tensor " + name + ": its original shape " + original->second.str() + " does not match its size");
+  }
+  shape = original->second;
+  return {};
 }
 
 // One description: name, dimensions from the innermost outwards, type, offset in the data.
@@ -113,16 +130,7 @@ Status GgufSource::read_tensor() {
   info.dtype = type->dtype;
   info.stored = type->name;
   info.stored_bytes = static_cast<int64_t>(elements / static_cast<uint64_t>(type->block_values) * type->block_bytes);
-  if (auto original = original_shapes_.find(name); original != original_shapes_.end()) {
-    int64_t product = 1;
-    for (int i = 0; i < original->second.rank(); ++i) {
-      int64_t dim = original->second[i];
-      if (dim < 1 || __builtin_mul_overflow(product, dim, &product)) return broken(what + ": absurd shape");
-    }
-    if (product != static_cast<int64_t>(elements))
-      return broken(what + ": its original shape " + original->second.str() + " does not match its size");
-    info.shape = original->second;
-  }
+  LA_RETURN_IF_ERROR(restore_shape(name, info.shape));
   info.loose_shape = rank == 4 && !original_shapes_.contains(name);  // five dimensions may have become four
   if (!tensors_.emplace(name, info).second) return broken("its header names " + what + " twice");
   entries_[name] = {type, offset};
@@ -203,7 +211,7 @@ class JoinedSource : public TensorSource {
     if (where_.empty()) where_ = source->where();
     for (const auto& [name, info] : source->tensors()) {
       if (!tensors_.emplace(name, info).second)
-        return corrupt(source->where() + ": tensor " + name + " is in two parts");
+        return corrupt(source->where() + ": tensor " + name + " is in two parts; download the parts again");
       owners_[name] = source;
     }
     return {};

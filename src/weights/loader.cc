@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/quantise.h"
+#include "weights/squeezed.h"
 
 namespace liveavatar {
 namespace {
@@ -13,15 +14,6 @@ constexpr size_t kBlockBytes = 1 << 20;  // small tensors share blocks; large on
 // What passes through staging memory at a time: f32 values of a matrix, and of those as they lie in the file.
 constexpr int64_t kStagedElements = 1 << 20, kPieceElements = 1 << 18;
 constexpr size_t kWidestElementBytes = 8;
-
-// Dimensions of size 1 carry no information: a kernel of 1x1 may be stored as [O, I], [O, I, 1] or [O, I, 1, 1].
-Shape squeezed(const Shape& shape) {
-  Shape out;
-  for (int i = 0; i < shape.rank(); ++i) {
-    if (shape[i] != 1) out.push_back(shape[i]);
-  }
-  return out;
-}
 
 bool fits(const TensorInfo& info, const Shape& wanted) {
   if (info.loose_shape && info.shape.elements() == wanted.elements()) return true;

@@ -15,16 +15,18 @@ constexpr size_t kLongestName = 512, kLongestPattern = 256;
 
 std::string whole_pattern(const std::string& pattern) { return "(.*\\.)?(" + pattern + ")"; }
 
-// A regular expression that is quick on any name: no repeated group, and few repetitions.
+// A regular expression that is quick on any name: no repeated group, and few choices. The library's matcher tries them
+// all: two for an alternative or an optional piece, as many as the name is long for a repetition.
 bool is_pattern(const std::string& pattern) {
-  constexpr int kMostRepetitions = 2;
-  int repetitions = 0;
+  constexpr int kMostWeight = 8, kOfRepetition = 3;
+  int weight = 0;
   for (size_t i = 0; i < pattern.size(); ++i) {
     bool repeats = pattern[i] == '*' || pattern[i] == '+' || pattern[i] == '{';
-    repetitions += repeats ? 1 : 0;
+    bool chooses = pattern[i] == '|' || pattern[i] == '?';
+    weight += repeats ? kOfRepetition : chooses ? 1 : 0;
     if (repeats && i > 0 && pattern[i - 1] == ')') return false;
   }
-  if (pattern.size() > kLongestPattern || repetitions > kMostRepetitions) return false;
+  if (pattern.size() > kLongestPattern || weight > kMostWeight) return false;
   try {
     std::regex check(whole_pattern(pattern));
     return true;
@@ -82,7 +84,8 @@ Patterns ConfigReader::patterns(const char* name, bool ranks) {
     double value = ranks ? static_cast<double>(items.number(key, 1, kLargestRank))
                          : items.real(key, -kLargestAlpha, kLargestAlpha);
     result.emplace_back(pattern, value);
-    if (!is_pattern(pattern)) items.fail(pattern + " must be a regular expression with few repetitions");
+    if (!is_pattern(pattern))
+      items.fail(pattern + " must be a regular expression with few repetitions and alternatives");
   }
   read_.fail(items.status());
   return result;

@@ -26,7 +26,10 @@ Expected<std::string> file_in_folder(const std::string& folder) {
     if (is_file(fs::path(folder) / name)) return (fs::path(folder) / name).string();
   }
   std::vector<std::string> files;
-  for (const fs::path& entry : folder_entries(folder)) {
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored)) return std::string();
+  LA_ASSIGN_OR_RETURN(std::vector<fs::path> entries, list_folder(folder));
+  for (const fs::path& entry : entries) {
     if (entry.extension() == ".safetensors" && is_file(entry)) files.push_back(entry.string());
   }
   if (files.size() < 2) return files.empty() ? std::string() : files.front();

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "core/folder.h"
 #include "core/json.h"
 #include "weights/file_kind.h"
 
@@ -182,8 +183,7 @@ Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(PendingFile file, P
     begin = wanted - DirectFile::kAlign;
   }
   const std::string& path = writer->file_.path();
-  std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  LA_ASSIGN_OR_RETURN(uint64_t left, disk_left_bytes(folder.empty() ? "." : folder.string()));
+  LA_ASSIGN_OR_RETURN(uint64_t left, disk_left_bytes(folder_of(path).string()));
   if (left < h.file_bytes()) {
     return io_error(path + ": the packed model takes " + gb_text(h.file_bytes()) + ", the disk has " + gb_text(left) +
                     " left; choose another place");

@@ -20,6 +20,7 @@ class RenamedSource : public TensorSource {
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return source_->where(); }
   std::string metadata(const std::string& key) const override { return source_->metadata(key); }
+  size_t scratch_bytes() const override { return source_->scratch_bytes(); }
   Status read_part(const std::string& name, TensorPart part, void* target) const override {
     return source_->read_part(names_.at(name), part, target);
   }
@@ -33,7 +34,8 @@ class RenamedSource : public TensorSource {
       std::string original = spelling.original(name.substr(spelling.prefix.size()));
       if (original.empty()) continue;
       if (!tensors_.emplace(original, info).second)
-        return corrupt(where() + ": " + name + " and " + names_[original] + " are the same tensor " + original);
+        return corrupt(where() + ": " + name + " and " + names_[original] + " are the same tensor " + original +
+                       "; download the file again");
       names_[original] = name;
     }
     return {};
@@ -86,20 +88,22 @@ Expected<TensorSourcePtr> open_file_or_shards(const std::string& path) {
   if (path.ends_with(kShardIndex)) {
     std::string stem = fs::path(path).filename().string();
     stem.resize(stem.size() - kShardIndex.size());
-    fs::path folder = fs::path(path).parent_path();
-    return open_safetensors_folder(folder.empty() ? "." : folder.string(), stem);
+    return open_safetensors_folder(folder_of(path).string(), stem);
   }
   if (!fs::is_directory(path, ignored)) return open_tensors(path);
   std::vector<fs::path> files, indices;
-  for (const fs::path& entry : folder_entries(path)) {
+  LA_ASSIGN_OR_RETURN(std::vector<fs::path> entries, list_folder(path));
+  for (const fs::path& entry : entries) {
     std::string name = entry.filename().string();
     if (name.ends_with(kShardIndex)) indices.push_back(name.substr(0, name.size() - kShardIndex.size()));
     if (is_weights_file(entry)) files.push_back(entry);
   }
   if (indices.size() == 1) return open_safetensors_folder(path, indices.front().string());
-  if (indices.size() > 1) return invalid_argument(path + ": holds several models (" + list_names(indices) + ")");
+  if (indices.size() > 1)
+    return invalid_argument(path + ": holds several models (" + list_names(indices) +
+                            "); give the index that is meant");
   if (files.size() == 1) return open_tensors(files.front().string());
-  if (files.empty()) return not_found(path + ": holds no .safetensors, .gguf or .pth");
+  if (files.empty()) return not_found(path + ": holds no .safetensors, .gguf or .pth; give the folder that does");
   return invalid_argument(path + ": holds several files (" + list_names(files) + "); give the one that is meant");
 }
 

@@ -44,10 +44,16 @@ std::set<std::string> shards_of(const std::string& index) {
   return shards;
 }
 
-void collect(const fs::path& folder, int depth, std::vector<std::string>& paths) {
+// problems: folders that cannot be read, by name.
+void collect(const fs::path& folder, int depth, std::vector<std::string>& paths, std::vector<WeightsFile>& problems) {
+  auto entries = list_folder(folder);
+  if (!entries.ok()) {
+    problems.push_back({folder.string(), nullptr, entries.status().message()});
+    return;
+  }
   std::vector<fs::path> files, folders;
   std::set<std::string> shards;
-  for (const fs::path& entry : folder_entries(folder)) {
+  for (const fs::path& entry : *entries) {
     std::error_code ignored;
     const std::string path = entry.string();
     if (fs::is_directory(entry, ignored)) {
@@ -63,7 +69,7 @@ void collect(const fs::path& folder, int depth, std::vector<std::string>& paths)
     if (!shards.contains(file.filename().string())) paths.push_back(file.string());
   }
   for (const fs::path& inside : folders) {
-    if (depth > 0 && is_searched(inside)) collect(inside, depth - 1, paths);
+    if (depth > 0 && is_searched(inside)) collect(inside, depth - 1, paths, problems);
   }
 }
 
@@ -83,20 +89,25 @@ std::vector<std::string> telling_names(Part part) {
   return {};
 }
 
+std::string unreachable(const std::error_code& error) {
+  if (error == std::errc::no_such_file_or_directory)
+    return ": a link to a file that is not there; download that, or remove the link";
+  return ": cannot be opened (" + error.message() + "); see who may read it, or remove it";
+}
+
 }  // namespace
 
 std::vector<WeightsFile> list_weights_files(const std::string& folder) {
   std::vector<std::string> paths;
-  collect(folder, kDepth, paths);
-  std::sort(paths.begin(), paths.end());
   std::vector<WeightsFile> files;
+  collect(folder, kDepth, paths, files);
+  std::sort(paths.begin(), paths.end());
   std::set<std::string> seen;  // behind links
   for (const std::string& path : paths) {
     std::error_code error;
     const fs::path real = fs::canonical(path, error);
     if (error) {
-      files.push_back(
-          {path, nullptr, path + ": a link to a file that is not there; download that, or remove the link"});
+      files.push_back({path, nullptr, path + unreachable(error)});
       continue;
     }
     if (!seen.insert(real.string()).second) continue;

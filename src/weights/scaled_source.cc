@@ -22,6 +22,7 @@ class ScaledSource : public TensorSource {
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return file_->where(); }
   std::string metadata(const std::string& key) const override { return file_->metadata(key); }
+  size_t scratch_bytes() const override { return file_->scratch_bytes(); }
   Status read_part(const std::string& name, TensorPart part, void* target) const override;
   Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override;
 

@@ -30,11 +30,19 @@ bool is_contiguous(const PickledTensor& t) {
   return true;
 }
 
+// Of element n in row-major order, from the tensor's first.
+int64_t place_of(const PickledTensor& t, int64_t n) {
+  int64_t at = 0;
+  for (size_t i = t.shape.size(); i-- > 0; n /= t.shape[i]) at += n % t.shape[i] * t.strides[i];
+  return at;
+}
+
 class TorchSource : public TensorSource {
  public:
   TorchSource(std::shared_ptr<const File> file) : file_(std::move(file)) {}
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   std::string where() const override { return file_->path(); }
+  size_t scratch_bytes() const override { return scratch_bytes_; }
 
   Status read_part(const std::string& name, TensorPart part, void* target) const override {
     const Placed& p = placed_.at(name);
@@ -86,20 +94,21 @@ class TorchSource : public TensorSource {
   }
 
  private:
-  // A tensor that lies in its storage with other strides, element after element.
+  // A tensor that lies in its storage with other strides, element after element. Of the storage only what the part
+  // reaches is read.
   Status gather(const Placed& p, size_t item, TensorPart part, void* target) const {
-    int64_t reach = 1;
-    for (size_t i = 0; i < p.tensor.shape.size(); ++i) reach += (p.tensor.shape[i] - 1) * p.tensor.strides[i];
-    std::vector<char> span(static_cast<size_t>(reach) * item);
-    uint64_t begin = p.data_offset + static_cast<uint64_t>(p.tensor.offset) * item;
+    int64_t first = place_of(p.tensor, part.first), last = first;
+    for (int64_t n = part.first; n < part.first + part.count; ++n) {
+      int64_t at = place_of(p.tensor, n);
+      first = std::min(first, at);
+      last = std::max(last, at);
+    }
+    std::vector<char> span(static_cast<size_t>(last - first + 1) * item);
+    uint64_t begin = p.data_offset + static_cast<uint64_t>(p.tensor.offset + first) * item;
     LA_RETURN_IF_ERROR(file_->read(begin, span.data(), span.size()));
     char* to = static_cast<char*>(target);
-    for (int64_t n = part.first; n < part.first + part.count; ++n, to += item) {
-      int64_t at = 0, rest = n;
-      for (size_t i = p.tensor.shape.size(); i-- > 0; rest /= p.tensor.shape[i])
-        at += rest % p.tensor.shape[i] * p.tensor.strides[i];
-      std::memcpy(to, span.data() + static_cast<size_t>(at) * item, item);
-    }
+    for (int64_t n = part.first; n < part.first + part.count; ++n, to += item)
+      std::memcpy(to, span.data() + static_cast<size_t>(place_of(p.tensor, n) - first) * item, item);
     return {};
   }
 
@@ -143,6 +152,8 @@ class TorchSource : public TensorSource {
     if (elements > (int64_t{1} << 40)) return refuse(what + "absurd shape");
     tensors_[name] = info;
     placed_[name] = {t, entry->second.offset, is_contiguous(t)};
+    if (!empty && !is_contiguous(t))
+      scratch_bytes_ = std::max(scratch_bytes_, static_cast<size_t>((last - t.offset + 1) * item));
     return {};
   }
 
@@ -150,6 +161,7 @@ class TorchSource : public TensorSource {
   std::map<std::string, ZipEntry> entries_;
   std::string folder_;  // "archive/"
   int64_t visited_ = 0;
+  size_t scratch_bytes_ = 0;  // what gather() reads of the largest tensor with other strides, at most
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, Placed> placed_;
 };

@@ -21,6 +21,17 @@ class LimitsTest : public CliTest {
            " --prompt hi --size '64*64' --num_clip 1 --infer_frames 12 --quiet --save_file '" + path("out.mp4") + "' " +
            more;
   }
+  // `generate` of that many short videos into videos/.
+  std::string sample_list(int count) const {
+    std::string list;
+    for (int i = 0; i < count; ++i) {
+      std::string sample =
+          "{\"prompt\": \"hi\", \"image\": \"" + kPortrait + "\", \"audio\": \"" + kVoice + "\", \"num_clip\": 1}";
+      list += (i == 0 ? "{" : ", ") + std::string("\"") + std::to_string(i) + "\": " + sample;
+    }
+    return "generate --quiet --ckpt_dir " + kMini + " --size '64*64' --infer_frames 12 --sample_steps 1 --save_dir " +
+           path("videos") + " --sample_list " + write("list.json", list + "}");
+  }
   // With limits of the shell. 127: the program's libraries found no room, nothing of ours has run.
   static Outcome limited(const std::string& limits, const std::string& arguments) {
     Outcome outcome;
@@ -80,7 +91,8 @@ TEST_F(LimitsTest, ThreadsThatWouldOnlyWaitAreNotTaken) {
   Clock::time_point start = Clock::now();
   std::string loud = job("--threads 1024");
   loud.replace(loud.find("--quiet "), 8, "");
-  Outcome o = run(loud);
+  // On two CPUs, however many there are.
+  Outcome o = limited("taskset -p -c 0,1 $$ > /dev/null", loud);
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_NE(o.text.find("note: --threads 1024: "), std::string::npos) << o.text;
   EXPECT_LT(std::chrono::duration<double>(Clock::now() - start).count(), 30);
@@ -204,6 +216,33 @@ TEST_F(LimitsTest, NumbersAreWhatTheySay) {
   }
   Outcome steps = run("plan --shape mini --size '64*64' --json --sample_steps 1000");
   EXPECT_EQ(steps.code, 0) << steps.text;
+}
+
+TEST_F(LimitsTest, TheLongestPlanIsCountedAtOnce) {
+  const std::string plan = "plan --shape mini --size '64*64' --json --no_online_decode --infer_frames 4800 --num_clip ";
+  auto bytes = [&](const std::string& clips) {
+    Outcome o = limited("ulimit -v 2000000", plan + clips);
+    EXPECT_EQ(o.code, 0) << o.text;
+    return o.text.starts_with("{") ? nlohmann::json::parse(o.text)["peak_bytes"].get<size_t>() : 0;
+  };
+  // 400 blocks a clip, each 16 channels, 3 latents and 8 x 8 pixels of 4 bytes.
+  size_t one = bytes("10"), most = bytes("16777216");
+  EXPECT_EQ(most - one, size_t{16777216 - 10} * 400 * 16 * 3 * 8 * 8 * 4);
+  expect_refusal(limited("ulimit -v 2000000", plan + "1099511627776"), 2, "--num_clip");
+}
+
+// A list may be longer than a process may have files open.
+TEST_F(LimitsTest, ALongListNeedsFewOpenFiles) {
+  Outcome o = limited("ulimit -n 24", sample_list(24));
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_EQ(std::distance(fs::directory_iterator(path("videos")), fs::directory_iterator()), 24);
+}
+
+TEST_F(LimitsTest, CtrlCEndsTheChecksOfALongList) {
+  Outcome o = limited("(sleep 1; kill -INT $$) & true", sample_list(5000));
+  EXPECT_EQ(o.code, 130) << o.text;
+  EXPECT_NE(o.text.find("stopped before sample \"0\""), std::string::npos) << o.text;
+  EXPECT_TRUE(fs::is_empty(path("videos")));
 }
 
 // A job that runs for minutes, its stderr in a file.

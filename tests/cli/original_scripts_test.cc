@@ -194,6 +194,8 @@ TEST_F(OriginalScripts, SampleListsThatAreNone) {
   };
   refused("nowhere.json", "", "no such file", 1);
   refused("jobs.txt", "x", ".json, .yaml or .yml");
+  refused("huge.json", R"({"a": {"num_clip": 1e999}})", "huge.json: holds a number that is out of range");
+  refused("many.json", R"({"a": {"prompt": "x", "image": "y", "audio": "z", "num_clip": 99999999}})", "to 16777216");
   refused("cut.json", "{\"a\": ", "is not JSON at byte 7");
   refused("bad.yaml", "a: [1, 2", "is not YAML at line 1, column ");
   refused("list.json", "[1, 2]", "samples by name");

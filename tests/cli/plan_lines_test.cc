@@ -58,5 +58,28 @@ TEST_F(PlanLines, SupposedJobsTakeSolversPosesAndVoices) {
   EXPECT_GT(peak("--audio " + two + "left.wav+" + two + "right.wav --mask " + two + "image"), plain);
 }
 
+TEST_F(PlanLines, SupposedJobsCountTheMergeOfAdapters) {
+  // One pair of the largest rank: its factors are more than all that is loaded behind the video model.
+  const size_t rank = 16384, bytes = rank * 192 * 4;
+  const std::string module = "diffusion_model.blocks.0.self_attn.q.";
+  nlohmann::json header;
+  header[module + "lora_A.weight"] = {{"dtype", "F32"}, {"shape", {rank, 192}}, {"data_offsets", {0, bytes}}};
+  header[module + "lora_B.weight"] = {{"dtype", "F32"}, {"shape", {192, rank}}, {"data_offsets", {bytes, 2 * bytes}}};
+  const std::string json = header.dump();
+  const uint64_t length = json.size();
+  const std::string lora =
+      " --lora " + write("large.safetensors",
+                         std::string(reinterpret_cast<const char*>(&length), 8) + json + std::string(2 * bytes, '\0'));
+  auto weights = [](const std::string& more) {
+    Outcome o = run("plan --json --size '64*64' --quiet " + more);
+    EXPECT_TRUE(o.text.starts_with("{")) << o.text;  // and no note
+    return nlohmann::json::parse(o.text)["tenants"]["weights"]["peak_bytes"].get<size_t>();
+  };
+  EXPECT_GT(weights("--ckpt_dir " + kMini + lora), weights("--ckpt_dir " + kMini) + bytes);
+  EXPECT_EQ(weights("--shape mini" + lora), weights("--shape mini --offload_kv_cache"));
+  Outcome o = run("plan --shape mini --size '64*64'" + lora);
+  EXPECT_NE(o.text.find("note: LoRA: its merge is not in the plan of a --shape"), std::string::npos) << o.text;
+}
+
 }  // namespace
 }  // namespace liveavatar

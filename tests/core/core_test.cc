@@ -160,7 +160,10 @@ TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
   EXPECT_TRUE(std::filesystem::exists(path));
   { ASSERT_TRUE(PendingFile::open(path, PendingFile::Busy::kRefuse).ok()); }  // given up
   std::ofstream(dir + "/y" + PendingFile::kEnding) << "of a killed job";
-  EXPECT_EQ(remove_abandoned(dir), 1);
+  std::ofstream(dir + "/y" + PendingFile::kEnding + ".123.456") << "of one where nothing could be locked";
+  std::ofstream(dir + "/y" + PendingFile::kEnding + ".txt") << "somebody's";
+  EXPECT_EQ(remove_abandoned(dir), 2);
+  std::filesystem::remove(dir + "/y" + PendingFile::kEnding + ".txt");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir), std::filesystem::directory_iterator()), 1);
   std::filesystem::remove_all(dir);
 }

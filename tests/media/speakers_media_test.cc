@@ -83,6 +83,21 @@ TEST_F(SpeakersMediaTest, MasksAreWhatIsNotBlack) {
   EXPECT_FALSE(read_mask(write("text.png", "not a picture")).ok());
 }
 
+// The disc of 13 pixels around (20, 30), and not the ringing of a grey JPEG beside it.
+TEST_F(SpeakersMediaTest, AGreyJpegMaskIsCutAtHalfGrey) {
+  auto mask = read_mask(std::string(LA_SOURCE_DIR) + "/tests/cases/grey_mask.jpg");
+  ASSERT_TRUE(mask.ok()) << mask.status().message();
+  int wrong = 0;
+  for (int64_t y = 0; y < 64; ++y) {
+    for (int64_t x = 0; x < 64; ++x) {
+      int64_t square = (x - 20) * (x - 20) + (y - 30) * (y - 30);
+      bool edge = square > 11 * 11 && square < 15 * 15, set = mask->set[size_t(y * 64 + x)] != 0;
+      wrong += !edge && set != (square <= 13 * 13) ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
 // As a portrait that is cut off is.
 TEST_F(SpeakersMediaTest, ACutMaskIsRefused) {
   Image noise{64, 64, std::vector<uint8_t>(64 * 64 * 3)};

@@ -146,9 +146,14 @@ TEST_F(SpeakersTest, WhatIsMissingIsSaid) {
   EXPECT_EQ(refusal(job).code(), ErrorCode::kNotFound);
   job.audio = kLeft;
   job.masks = {path("one"), path("two")};
-  expect_line(refusal(job), "--mask gives 2 and --audio 1");
+  expect_line(refusal(job), "--audio names one voice; leave --mask out");
   job.masks = {path("one")};
   expect_line(refusal(job), "leave --mask out");
+  job.masks.clear();
+  for (const std::string& audio : {kLeft + "+", "+" + kLeft, kLeft + "++" + kRight}) {
+    job.audio = audio;
+    expect_line(refusal(job), "--audio " + audio + ": a voice beside a '+' has no name");
+  }
 }
 
 TEST_F(SpeakersTest, OneFolderMayHoldThemAll) {

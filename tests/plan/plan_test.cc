@@ -1,5 +1,6 @@
 // The plan against what the engine really charges, byte by byte, and its parts by themselves.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
@@ -144,6 +145,30 @@ TEST(Plan, PredictsSpeakersAndPoses) {
     job.masks.clear();
     expect_truth(engine_options("f32"), job);
   }
+}
+
+// Masks as a HEIF portrait is stored: its turn is found by decoding it twice.
+TEST(Plan, CountsWhatFindsThePortraitsTurn) {
+  const std::string goldens = kSource + "/tests/goldens/";
+  Job job = small_job();
+  job.image = kSource + "/tests/cases/turned.avif";
+  job.audio = goldens + "speakers/a.wav+" + goldens + "speakers/b.wav";
+  PictureInfo picture = *probe_picture(job.image, true, kWholePicture);
+  auto mask = [](int64_t height, int64_t width) {
+    std::string file = testing::TempDir() + "mask" + std::to_string(height) + std::to_string(getpid()) + ".png";
+    Image image{height, width, std::vector<uint8_t>(static_cast<size_t>(height * width * 3), 255)};
+    EXPECT_TRUE(write_png(file, image).ok());
+    return file;
+  };
+  const std::string upright = mask(picture.height, picture.width), across = mask(picture.width, picture.height);
+  job.masks = {upright, upright};
+  EXPECT_EQ(plan_request(engine_options(), job)->orientation_bytes, 0u);
+  job.masks = {upright, across};
+  PlanRequest request = *plan_request(engine_options(), job);
+  EXPECT_EQ(request.orientation_bytes, picture.image_bytes + picture.decode_bytes);
+  request.orientation_bytes = size_t{1} << 30;  // as of a portrait of many megapixels
+  EXPECT_EQ(plan_memory(request)->peak_by_tenant[size_t(Tenant::kMedia)], size_t{1} << 30);
+  for (const std::string& file : {upright, across}) std::remove(file.c_str());
 }
 
 TEST(Plan, PredictsQuantisedWeights) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -84,6 +85,33 @@ TEST_F(FindParts, AConfigBelongsToThePartWhoseKeysItHas) {
   EXPECT_EQ(find_parts(folder())->audio_config_dir, "");
 }
 
+TEST_F(FindParts, BareNamesAreOfTheCurrentFolder) {
+  write_flat();
+  PartRequest bare{.dit = "a.safetensors", .text_encoder = "b.safetensors", .vae = "c.safetensors"};
+  bare.audio_encoder = "d.safetensors";
+  fs::create_directory(path("in"));
+  const fs::path before = fs::current_path();
+  fs::current_path(dir_);
+  std::ofstream("config.json") << R"({"ffn_dim": 13824, "num_hidden_layers": 24})";
+  auto paths = find_parts(bare);
+  // A tokenizer beside the folder.
+  fs::create_directory("tokenizer");
+  fs::rename("spiece.model", "tokenizer/spiece.model");
+  fs::rename("b.safetensors", "in/b.safetensors");
+  fs::current_path(path("in"));
+  auto above = find_parts({.dit = "../a.safetensors",
+                           .text_encoder = "b.safetensors",
+                           .vae = "../c.safetensors",
+                           .audio_encoder = "../d.safetensors"});
+  fs::current_path(before);
+  ASSERT_TRUE(paths.ok()) << paths.status().message();
+  EXPECT_EQ(fs::path(paths->tokenizer).lexically_normal(), "spiece.model");
+  EXPECT_EQ(fs::path(paths->dit_config).lexically_normal(), "config.json");
+  EXPECT_EQ(paths->audio_config_dir, ".");
+  ASSERT_TRUE(above.ok()) << above.status().message();
+  EXPECT_EQ(above->tokenizer, "../tokenizer/spiece.model");
+}
+
 // Files of related models are not taken for parts.
 TEST_F(FindParts, RelatedModelsAreNoParts) {
   write_flat();
@@ -144,6 +172,28 @@ TEST_F(FindParts, LinksToNothingAreNamedEach) {
   EXPECT_TRUE(find_parts(folder()).ok());
   fs::create_symlink(path("loop.pth"), path("loop.pth"));
   EXPECT_EQ(list_weights_files(dir_.string()).size(), 7u);
+  for (const WeightsFile& file : list_weights_files(dir_.string())) {
+    if (file.path == path("loop.pth")) {
+      EXPECT_EQ(file.problem.rfind(file.path + ": cannot be opened (Too many levels", 0), 0u) << file.problem;
+    }
+  }
+}
+
+// A folder that cannot be read is not an empty one.
+TEST_F(FindParts, AFolderThatCannotBeReadIsNamed) {
+  write_flat();
+  write("shut/e.safetensors", kDit);
+  fs::permissions(path("shut"), fs::perms::none);
+  std::vector<WeightsFile> files = list_weights_files(dir_.string());
+  bool readable = ::access(path("shut").c_str(), R_OK) == 0;  // to who may read all
+  fs::permissions(path("shut"), fs::perms::owner_all);
+  bool named = std::any_of(files.begin(), files.end(), [&](const WeightsFile& file) {
+    return file.problem.rfind(path("shut") + ": the folder cannot be read (Permission denied)", 0) == 0;
+  });
+  EXPECT_EQ(named, !readable);
+  files = list_weights_files(path("a.safetensors"));
+  ASSERT_EQ(files.size(), 1u);
+  EXPECT_NE(files.front().problem.find("the folder cannot be read (Not a directory)"), std::string::npos);
 }
 
 TEST_F(FindParts, SeveralCandidatesAreListed) {

@@ -99,6 +99,8 @@ TEST_F(LoraFileTest, APeftFolderIsTakenWithItsOwnAlpha) {
   EXPECT_EQ(factor_of(*open_lora(file), k), 35);
   write_config("peft", {{"r", 16}, {"rank_pattern", {{"self_attn.q", 2}, {"blocks.11.cross_attn.k", 2}}}});
   EXPECT_EQ(factor_of(*open_lora(file), k), 4);
+  write_config("peft", {{"lora_alpha", 3.5}, {"alpha_pattern", {{"cross_attn.(q|k|v|o)", 6}}}});
+  EXPECT_EQ(factor_of(*open_lora(file), k), 3);
   write_config("peft", {{"r", 16}, {"rank_pattern", {{"self_attn.q", 2}}}});
   EXPECT_NE(error_of(*open_lora(file)).find("has rank 2, adapter_config.json says 16"), std::string::npos);
 }
@@ -115,6 +117,8 @@ TEST_F(LoraFileTest, AConfigOfAnotherAdapterIsLeftAlone) {
 
 TEST_F(LoraFileTest, ConfigsThatAreNotUnderstoodAreNamed) {
   write_pairs("peft/adapter_model.safetensors", {"blocks.0.self_attn.q"});
+  std::string many_choices;
+  for (int i = 0; i < 40; ++i) many_choices += "(a|a)";
   const std::pair<json, const char*> cases[] = {
       {{{"peft_type", "LOHA"}}, "peft_type LOHA is not merged"},
       {{{"peft_type", 3}}, "peft_type is 3, it must be a text"},
@@ -136,6 +140,8 @@ TEST_F(LoraFileTest, ConfigsThatAreNotUnderstoodAreNamed) {
       {{{"alpha_pattern", 4}}, "alpha_pattern is 4, it must be an object"},
       {{{"alpha_pattern", {{"q", "4"}}}}, "alpha_pattern: q is \"4\", it must be a number"},
       {{{"alpha_pattern", {{"q(", 4}}}}, "alpha_pattern: q( must be a regular expression"},
+      {{{"alpha_pattern", {{many_choices, 4}}}}, "must be a regular expression with few repetitions and alternatives"},
+      {{{"alpha_pattern", {{"a?b?c?d?e?f?g?h?i?", 4}}}}, "must be a regular expression with few repetitions"},
       {{{"rank_pattern", {{"q", -1}}}}, "rank_pattern: q is -1, it must be a whole number"},
   };
   for (const auto& [changes, says] : cases) {

@@ -192,6 +192,24 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
 }
 
 // Files with random damage are read or refused, never more than that. (The sanitizer build watches.)
+// Whole and in pieces, and what that takes is said through the sources on top.
+TEST_F(WeightsTest, StridedTensorsAreReadByPart) {
+  auto views = open_torch(std::string(LA_SOURCE_DIR) + "/tests/goldens/vae_pth/types_and_views.pth");
+  ASSERT_TRUE(views.ok()) << views.status().message();
+  EXPECT_GT((*views)->scratch_bytes(), 0u);
+  for (const auto& [name, info] : (*views)->tensors()) {
+    const int64_t elements = info.shape.elements();
+    const size_t item = dtype_bytes(info.dtype);
+    std::string whole(static_cast<size_t>(elements) * item, '\0'), pieces = whole;
+    ASSERT_TRUE((*views)->read(name, whole.data()).ok()) << name;
+    for (int64_t first = 0; first < elements; first += 3) {
+      TensorPart part{first, std::min<int64_t>(3, elements - first)};
+      ASSERT_TRUE((*views)->read_part(name, part, pieces.data() + static_cast<size_t>(first) * item).ok()) << name;
+    }
+    EXPECT_TRUE(whole == pieces) << name;
+  }
+}
+
 TEST_F(WeightsTest, DamagedFilesNeverCrash) {
   const std::string goldens = std::string(LA_SOURCE_DIR) + "/tests/goldens/";
   std::mt19937 random(7);

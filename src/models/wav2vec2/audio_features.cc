@@ -58,8 +58,9 @@ Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, Mo
   features->frames_50hz_ = frame_count(features->loudness_.samples);
   features->frames_30hz_ = interpolated_length(features->frames_50hz_);
   if (features->frames_50hz_ < 2) {
-    return corrupt("the voice holds " + std::to_string(features->loudness_.samples * 1000 / kModelRateHz) +
-                   " ms of sound; at least 45 ms are needed");
+    const std::string file = mono.where().empty() ? "" : mono.where() + ": ";
+    return corrupt(file + "the voice holds " + std::to_string(features->loudness_.samples * 1000 / kModelRateHz) +
+                   " ms of sound; at least 45 ms are needed; give a longer one");
   }
   features->window_ = audio_window(features->loudness_.samples, options);
   return features;
