@@ -92,13 +92,12 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
 
 Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
   LA_ASSIGN_OR_RETURN(std::vector<std::string> names, named_voices(job.audio));
-  LA_ASSIGN_OR_RETURN(std::vector<MaskPictures> masks, find_masks(job.masks, names.size()));
-  if (masks.size() == 1) {
+  if (names.size() == 1 && !job.masks.empty()) {
     return invalid_argument(
         "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
         "--audio left.wav+right.wav and a mask for each");
   }
-  return masks;
+  return find_masks(job.masks, names.size());
 }
 
 Expected<std::unique_ptr<Voices>> Voices::open(Wav2Vec2& model, const Job& job) {
