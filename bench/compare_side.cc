@@ -78,11 +78,11 @@ class DitSide : public Side {
     std::memcpy(x.address(), x_.tensor.address(), x.bytes());
   }
   Status run() override {
-    DitFlight* flight = &activations_->flights.front();
-    dit_->layer(0, geometry_, {&flight, 1}, *activations_, *caches_);
-    return dit_->status();
+    DitFlight* flight = &session_->activations.flights.front();
+    dit_->layer(0, *pages_, {&flight, 1});
+    return pages_->status();
   }
-  Tensor output() const override { return activations_->flights.front().x.slice(0, geometry_.block_tokens()); }
+  Tensor output() const override { return session_->activations.flights.front().x.slice(0, geometry_.block_tokens()); }
 
  private:
   Status allocate(const Setting& s, const DitConfig& config) {
@@ -91,23 +91,25 @@ class DitSide : public Side {
     DitCaches(config, geometry_, 1, 1, DitTypes(s.dtype), measure);
     DitActivations(config, geometry_, s.dtype, measure);
     LA_ASSIGN_OR_RETURN(arena_, Arena::allocate(s.budget, Tenant::kKvCache, measure.used_bytes()));
-    caches_ = std::make_unique<DitCaches>(config, geometry_, 1, 1, DitTypes(s.dtype), arena_);
-    activations_ = std::make_unique<DitActivations>(config, geometry_, s.dtype, arena_);
+    DitCaches caches(config, geometry_, 1, 1, DitTypes(s.dtype), arena_);
+    DitActivations activations(config, geometry_, s.dtype, arena_);
+    session_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
+    LA_ASSIGN_OR_RETURN(pages_, dit_->open_pages(config.layers, s.budget));
     return {};
   }
 
   // Everything that a layer reads, instead of the forwards that would have made it.
   Status fill(const Setting& s, const TensorSource& inputs) {
     constexpr int64_t kStart = 15;  // the second block of the second clip: a slot inside the ring, a sink that moved
-    DitFlight& flight = activations_->flights.front();
-    dit_->begin(geometry_, {.latents = latents_.tensor, .timestep = 500, .start_latent = kStart}, flight, *activations_,
-                *caches_);
-    caches_->filled_latents.front() = geometry_.clip_latents;
-    const RingPin pinned(*caches_->rings, host_queue(), {0, 0}, 0);
-    const KeyValues kept = *pinned, cond = caches_->cond.layers.front();
-    const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k},          {"ring_v", kept.v},
-                                                     {"cond_k", cond.k},          {"cond_v", cond.v},
-                                                     {"prompt", caches_->prompt}, {"e0", flight.time_projected}};
+    DitFlight& flight = session_->activations.flights.front();
+    DitCaches& caches = session_->caches;
+    dit_->begin({.latents = latents_.tensor, .timestep = 500, .start_latent = kStart}, flight);
+    caches.filled_latents.front() = geometry_.clip_latents;
+    const RingPin pinned(*caches.rings, host_queue(), {0, 0}, 0);
+    const KeyValues kept = *pinned, cond = caches.cond.layers.front();
+    const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k},        {"ring_v", kept.v},
+                                                     {"cond_k", cond.k},        {"cond_v", cond.v},
+                                                     {"prompt", caches.prompt}, {"e0", flight.time_projected}};
     for (const auto& [name, place] : places) {
       LA_ASSIGN_OR_RETURN(OwnedTensor value, input(s, inputs, name));
       ops::copy(s.backend, value.tensor, place);
@@ -119,8 +121,8 @@ class DitSide : public Side {
   std::unique_ptr<S2vDit> dit_;
   DitGeometry geometry_;
   Arena arena_;
-  std::unique_ptr<DitCaches> caches_;
-  std::unique_ptr<DitActivations> activations_;
+  std::unique_ptr<DitPages> pages_;
+  std::unique_ptr<DitSession> session_;
   OwnedTensor latents_, x_;
 };
 

@@ -8,8 +8,9 @@
 #include "pipeline/sampler.h"
 #include "plan/model_shapes.h"
 
-extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Sampler& sampler, const liveavatar::BlockFeed& feed) {
-  return sampler.run(0, 1, feed).ok();
+extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Sampler& sampler, liveavatar::DitPages& pages,
+                                                 const liveavatar::BlockFeed& feed) {
+  return sampler.run(pages, {0, 1}, feed).ok();
 }
 
 namespace liveavatar {
@@ -45,7 +46,8 @@ Status run(Budget& budget) {
     return BlockFeed::Start{memory.features.tensor, memory.latents[0].tensor, Tensor(), Tensor()};
   };
   feed.done = [](int64_t, const Tensor&) { return Status(); };
-  return one_mini_block(*sampler, feed) ? Status() : dit->status();
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitPages> pages, dit->open_pages(config.layers, budget));
+  return one_mini_block(*sampler, *pages, feed) ? Status() : pages->status();
 }
 
 }  // namespace

@@ -48,7 +48,6 @@ class Bench {
     LA_RETURN_IF_ERROR(prepare());
     LA_RETURN_IF_ERROR(make_blocks());
     result_.charged_peak_bytes = budget_->peak_bytes();
-    dit_->page_out();
     return std::move(result_);
   }
 
@@ -63,7 +62,7 @@ class Bench {
     since_ = now;
     return seconds;
   }
-  PagingCounts weight_counts() const { return dit_->paged() == nullptr ? PagingCounts() : dit_->paged()->counts(); }
+  PagingCounts weight_counts() const { return pages_->counts(); }
 
   // Everything in memory if it fits, else paged.
   Status decide() {
@@ -152,7 +151,7 @@ class Bench {
     LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*dit_, *backend_, *budget_, geometry, options));
     const DitConfig& c = r().shapes.dit;
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(c, geometry, r().blocks_held(), *budget_));
-    LA_RETURN_IF_ERROR(dit_->page_in(r().resident()));
+    LA_ASSIGN_OR_RETURN(pages_, dit_->open_pages(r().resident(), *budget_));
     result_.load_seconds += lap();
     say("filling the sink");
     Budget outside;  // gone before the blocks
@@ -162,7 +161,7 @@ class Bench {
     LA_ASSIGN_OR_RETURN(OwnedTensor motion,
                         random({c.channels, 19, geometry.latent_height, geometry.latent_width}, kMotion, outside));
     fill(blocks_.reference.tensor, kReference);
-    LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, motion.tensor));
+    LA_RETURN_IF_ERROR(sampler_->prefill(*pages_, blocks_.reference.tensor, motion.tensor));
     result_.prefill_seconds = lap();
     result_.prefill_bytes_read = weight_counts().bytes_read;
     return {};
@@ -187,14 +186,14 @@ class Bench {
           {at.count(), page_checksum(reinterpret_cast<const std::byte*>(values.f32()), latents.bytes())});
       return {};
     };
-    LA_RETURN_IF_ERROR(sampler_->run(0, r().blocks, feed));
+    LA_RETURN_IF_ERROR(sampler_->run(*pages_, {0, r().blocks}, feed));
     result_.run_seconds = lap();
     result_.weights = weight_counts();
     result_.weights.bytes_read -= before.bytes_read;
     result_.weights.seconds_waited -= before.seconds_waited;
     result_.rings = sampler_->ring_counts();
     result_.turns = turns_of(r().blocks, r().steps, r().blocks_in_flight());
-    if (dit_->paged() != nullptr) result_.direct = dit_->paged()->direct();
+    result_.direct = pages_->direct();
     return {};
   }
 
@@ -213,6 +212,7 @@ class Bench {
   Charge program_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<S2vDit> dit_;
+  std::unique_ptr<DitPages> pages_;
   BlockMemory blocks_;
   std::unique_ptr<Sampler> sampler_;
   std::chrono::steady_clock::time_point since_;

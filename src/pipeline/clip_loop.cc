@@ -24,7 +24,6 @@ class ClipLoop {
  public:
   ClipLoop(Models& models, const Job& job, const BlockCallback& on_block, const RunHooks& hooks)
       : models_(models), job_(job), on_block_(on_block), hooks_(hooks) {}
-  ~ClipLoop() { models_.dit->page_out(); }
 
   Status run() {
     LA_RETURN_IF_ERROR(check_job(job_));
@@ -122,9 +121,9 @@ class ClipLoop {
     // latent 1 of five equal frames
     ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
     show("ref_latent", blocks_.reference.tensor);
-    LA_RETURN_IF_ERROR(models_.dit->page_in(settled_.resident()));
+    LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_pages(settled_.resident(), budget));
     progress("prefill", 0);
-    LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, still_.last.tensor));
+    LA_RETURN_IF_ERROR(sampler_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
     LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
     if (job_.pose_video.empty()) return {};
     PoseEncoder::Options options{
@@ -138,10 +137,10 @@ class ClipLoop {
     const BlockFeed feed{[this](int64_t block) { return start(block); },
                          [this](int64_t block, const Tensor& latents) { return done(block, latents); }};
     int64_t before = std::min(plan_.info.blocks, plan_.clip_blocks());
-    LA_RETURN_IF_ERROR(sampler_->run(0, before, feed));
+    LA_RETURN_IF_ERROR(sampler_->run(*pages_, {0, before}, feed));
     if (before == plan_.info.blocks) return {};
-    LA_RETURN_IF_ERROR(sampler_->prefill(blocks_.reference.tensor, still_.last.tensor));
-    return sampler_->run(before, plan_.info.blocks - before, feed);
+    LA_RETURN_IF_ERROR(sampler_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
+    return sampler_->run(*pages_, {before, plan_.info.blocks - before}, feed);
   }
 
   const Tensor& latents_of(int64_t block) const {
@@ -229,6 +228,7 @@ class ClipLoop {
   ActorMasks masks_;  // of several voices
   int64_t mask_pixels_ = 0;
   std::unique_ptr<Sampler> sampler_;
+  std::unique_ptr<DitPages> pages_;  // the layers' weights
   std::unique_ptr<FrameDecoder> decoder_;
   std::unique_ptr<PoseEncoder> pose_;  // null: no pose video
   StillLatents still_;

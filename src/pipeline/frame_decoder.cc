@@ -8,7 +8,8 @@
 
 namespace liveavatar {
 
-Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(WanVae& vae, const Tensor& first_latents, Budget& budget) {
+Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(const WanVae& vae, const Tensor& first_latents,
+                                                           Budget& budget) {
   std::unique_ptr<FrameDecoder> decoder(new FrameDecoder);
   decoder->backend_ = &vae.backend();
   int64_t height = first_latents.dim(2), width = first_latents.dim(3);

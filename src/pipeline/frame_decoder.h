@@ -14,7 +14,7 @@ namespace liveavatar {
 class FrameDecoder {
  public:
   // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away.
-  static Expected<std::unique_ptr<FrameDecoder>> open(WanVae& vae, const Tensor& first_latents, Budget& budget);
+  static Expected<std::unique_ptr<FrameDecoder>> open(const WanVae& vae, const Tensor& first_latents, Budget& budget);
 
   // Latent `frame` of a block's latents [16, 3, h, w] f32 -> rgb [4, H, W, 3] in host memory, valid until the next
   // call. Of the first one the frames before the fourth repeat the fourth (docs/differences.md).

@@ -27,7 +27,7 @@ std::string pose_note(const Job& job, int64_t frames) {
   return text;
 }
 
-Expected<std::unique_ptr<PoseEncoder>> PoseEncoder::open(WanVae& vae, Budget& budget, const Options& options) {
+Expected<std::unique_ptr<PoseEncoder>> PoseEncoder::open(const WanVae& vae, Budget& budget, const Options& options) {
   std::unique_ptr<PoseEncoder> pose(new PoseEncoder(vae, options));
   LA_CHECK(options.clip_frames % kBlockFrames == 0);
   LA_ASSIGN_OR_RETURN(PoseVideoInfo info, pose_video_info(options.path, options.rule));

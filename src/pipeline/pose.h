@@ -32,7 +32,7 @@ class PoseEncoder {
     WorkingSize size;
     int64_t clip_frames = 48;
   };
-  static Expected<std::unique_ptr<PoseEncoder>> open(WanVae& vae, Budget& budget, const Options& options);
+  static Expected<std::unique_ptr<PoseEncoder>> open(const WanVae& vae, Budget& budget, const Options& options);
 
   // Latents of the next block of 12 frames: [16, 3, h, w] f32.
   Status next_block(const Tensor& latents);
@@ -41,13 +41,13 @@ class PoseEncoder {
   void set_observer(std::function<void(const Tensor& pixels)> observer) { observer_ = std::move(observer); }
 
  private:
-  PoseEncoder(WanVae& vae, const Options& options) : vae_(vae), options_(options) {}
+  PoseEncoder(const WanVae& vae, const Options& options) : vae_(vae), options_(options) {}
   Status begin_clip();
   Status encode(int64_t frames);
   Status read_frame();
   void put_frame(int64_t place, int64_t frames);
 
-  WanVae& vae_;
+  const WanVae& vae_;
   Options options_;
   PoseMemory memory_;
   std::unique_ptr<PoseVideo> video_;

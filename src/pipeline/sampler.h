@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,47 +41,60 @@ struct BlockFeed {
   std::function<Status(int64_t block, const Tensor& latents)> done;  // in order
 };
 
+// Blocks [first, first + count).
+struct BlockRange {
+  int64_t first = 0, count = 0;
+};
+
 // One video. All memory is taken in open(). Not thread-safe.
 class Sampler {
  public:
-  static Expected<std::unique_ptr<Sampler>> open(S2vDit& dit, Backend& backend, Budget& budget,
+  static Expected<std::unique_ptr<Sampler>> open(const S2vDit& dit, Backend& backend, Budget& budget,
                                                  const DitGeometry& geometry, const SamplerOptions& options);
 
   // rows [tokens, text_dim] f32 of the prompt.
   void set_prompt(const Tensor& rows);
   // (Re)fills the sink: reference [16, 1, h, w], motion [16, 19, h, w], f32. The rings stay.
-  Status prefill(const Tensor& reference, const Tensor& motion);
-  // Denoises blocks [first, first + count). Between two calls nothing is in flight: the time to renew the sink.
-  Status run(int64_t first, int64_t count, const BlockFeed& feed);
+  Status prefill(DitPages& pages, const Tensor& reference, const Tensor& motion);
+  // Denoises blocks. Between two calls nothing is in flight: the time to renew the sink.
+  Status run(DitPages& pages, const BlockRange& blocks, const BlockFeed& feed);
+
+  // Of several videos side by side, each by a sampler of its own on one model: a layer's weights serve the forwards of
+  // all. Each video's bits are those of a run alone. The first failure ends all.
+  struct Run {
+    Sampler* sampler = nullptr;
+    BlockRange blocks;
+    const BlockFeed* feed = nullptr;
+  };
+  static Status run_together(DitPages& pages, std::span<const Run> runs);
+
   // Of keys and values that are not all in memory.
-  PagingCounts ring_counts() const { return memory_.caches->rings->counts(); }
+  PagingCounts ring_counts() const { return memory_.session->caches.rings->counts(); }
 
  private:
-  Sampler(S2vDit& dit, Backend& backend, const DitGeometry& geometry, const SamplerOptions& options)
-      : dit_(dit), backend_(backend), geometry_(geometry), options_(options) {}
+  Sampler(const S2vDit& dit, Backend& backend, const SamplerOptions& options)
+      : dit_(dit), backend_(backend), options_(options) {}
   struct Forward {  // step `step` of a block, in flight `slot`
     int64_t block = 0, step = 0;
     size_t slot = 0;
   };
-  // Blocks [first, first + count), begun `lag` turns after one another.
-  struct Diagonals {
-    int64_t first = 0, count = 0, steps = 0, in_flight = 1, lag = 1;
-    std::vector<Forward> of(int64_t turn) const;  // the oldest block first
-  };
-  void expect_rings(const Diagonals& diagonals, int64_t turn);
+  // What of a range of blocks is done in a turn: the oldest block first, empty behind the last.
+  std::vector<Forward> forwards_of(const BlockRange& blocks, int64_t turn) const;
+  void expect_rings(const BlockRange& blocks, int64_t turn);
+  // The forwards of one turn begin, and after all layers end.
+  Status begin_turn(const Run& run, int64_t turn, std::vector<DitFlight*>& flights);
+  Status end_turn(const Run& run, int64_t turn);
   int64_t relative_dist(int64_t block, int64_t step) const;
   Status begin(const Forward& forward, const BlockFeed& feed);
   void end(const Forward& forward);
 
-  S2vDit& dit_;
+  const S2vDit& dit_;
   Backend& backend_;
-  DitGeometry geometry_;
   SamplerOptions options_;
   Solver solver_;
   SamplerMemory memory_;
   std::vector<BlockFeed::Start> blocks_;  // in flight
   std::vector<Tensor> history_;           // the solver's, block after block in flight
-  std::vector<DitFlight*> flights_;
 };
 
 }  // namespace liveavatar

@@ -100,7 +100,7 @@ Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
   return find_masks(job.masks, names.size());
 }
 
-Expected<std::unique_ptr<Voices>> Voices::open(Wav2Vec2& model, const Job& job) {
+Expected<std::unique_ptr<Voices>> Voices::open(const Wav2Vec2& model, const Job& job) {
   auto voices = std::make_unique<Voices>();
   voices->shortest_ = job.original_speakers;
   AudioFeaturesOptions options;

@@ -28,7 +28,7 @@ Expected<std::vector<MaskPictures>> job_masks(const Job& job);
 // The voices of a job and their features, read from the files as they are asked for.
 class Voices {
  public:
-  static Expected<std::unique_ptr<Voices>> open(Wav2Vec2& model, const Job& job);
+  static Expected<std::unique_ptr<Voices>> open(const Wav2Vec2& model, const Job& job);
   size_t count() const { return features_.size(); }
   const AudioFeatures& of(size_t speaker) const { return *features_[speaker]; }
 

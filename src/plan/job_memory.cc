@@ -14,9 +14,9 @@ size_t video_writer_bytes(int64_t height, int64_t width) {
 namespace {
 
 // The caches and the sounds in flight, in this order on the arena. Rings that are paged have memory of their own.
-std::unique_ptr<DitCaches> lay_out_caches(const SamplerShape& s, Arena& arena, std::vector<AudioTokens>& sounds) {
+DitCaches lay_out_caches(const SamplerShape& s, Arena& arena, std::vector<AudioTokens>& sounds) {
   int64_t steps = s.rings().paged() ? 0 : s.steps;
-  auto caches = std::make_unique<DitCaches>(s.config, s.geometry, steps, 0, s.types, arena);
+  DitCaches caches(s.config, s.geometry, steps, 0, s.types, arena);
   for (int64_t i = 0; i < s.in_flight * s.actors; ++i) sounds.emplace_back(s.config, s.geometry, s.types.values, arena);
   return caches;
 }
@@ -33,17 +33,17 @@ Expected<SamplerMemory> SamplerMemory::allocate(const SamplerShape& s, Backend& 
   LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
                       Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
-  memory.caches = lay_out_caches(s, memory.cache_arena, memory.sounds);
+  DitCaches caches = lay_out_caches(s, memory.cache_arena, memory.sounds);
   if (s.rings().paged()) {
     LA_ASSIGN_OR_RETURN(memory.ring_pages, allocate_ring_pages(s.rings(), budget));
     if (!budget.measuring()) {
       LA_ASSIGN_OR_RETURN(std::unique_ptr<PagedRings> rings,
                           PagedRings::open(s.rings(), s.ring_folder, std::move(memory.ring_pages), backend));
-      memory.caches->put_rings(std::move(rings), s.steps);
+      caches.put_rings(std::move(rings), s.steps);
     }
   }
-  memory.activations =
-      std::make_unique<DitActivations>(s.config, s.geometry, s.types.values, memory.activation_arena, s.load());
+  DitActivations activations(s.config, s.geometry, s.types.values, memory.activation_arena, s.load());
+  memory.session = std::make_unique<DitSession>(s.geometry, std::move(caches), std::move(activations));
   Shape block{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
   if (s.solver_tensors == 0) return memory;

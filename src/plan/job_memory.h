@@ -52,10 +52,9 @@ struct SamplerShape {
 struct SamplerMemory {
   Arena cache_arena, activation_arena;
   PageMemory ring_pages;  // measured; else the rings have it
-  std::unique_ptr<DitCaches> caches;
+  std::unique_ptr<DitSession> session;
   std::vector<AudioTokens> sounds;  // of the blocks in flight, an actor each
-  std::unique_ptr<DitActivations> activations;
-  OwnedTensor velocity;  // [16, 3, h, w] f32
+  OwnedTensor velocity;             // [16, 3, h, w] f32
   OwnedTensor
       solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other; of the host
   static Expected<SamplerMemory> allocate(const SamplerShape& shape, Backend& backend, Budget& budget);

@@ -53,7 +53,8 @@ class DeviceTest : public ::testing::Test {
 
   // Prompt, sink, then all steps of all blocks: all velocities in one row. queue: what pages of keys and values wait
   // for; null: they stay in memory.
-  std::vector<float> run(S2vDit& dit, Backend& backend, Budget& budget, WorkQueue* queue = nullptr) {
+  std::vector<float> run(const S2vDit& dit, DitPages& pages, Backend& backend, Budget& budget,
+                         WorkQueue* queue = nullptr) {
     random_.seed(7);
     DitGeometry g{.latent_height = 8, .latent_width = 12};
     int64_t in_memory = queue == nullptr ? kSteps : 0;
@@ -67,26 +68,27 @@ class DeviceTest : public ::testing::Test {
       RingShape shape{config_, g, kSteps, dit.types().kv, 0};
       caches.put_rings(*PagedRings::open(shape, dir_.string(), *allocate_ring_pages(shape, budget), *queue), kSteps);
     }
+    DitSession session(g, std::move(caches), std::move(a));
     OwnedTensor text = normal(backend, budget, {9, config_.text_dim}), ref = normal(backend, budget, {16, 1, 8, 12}),
                 motion = normal(backend, budget, {16, 19, 8, 12});
-    dit.encode_text(text.tensor, a, caches);
-    dit.prefill(g, ref.tensor, motion.tensor, a, caches);
+    dit.encode_text(text.tensor, session);
+    dit.prefill(ref.tensor, motion.tensor, pages, session);
     std::vector<float> all;
     for (int64_t block = 0; block < kBlocks; ++block) {
       OwnedTensor sound = normal(backend, budget.host(), {config_.audio_layers, config_.audio_dim, 12});
       OwnedTensor latents = normal(backend, budget, {16, 3, 8, 12}), velocity = normal(backend, budget, {16, 3, 8, 12});
-      dit.encode_audio(sound.tensor, 0, a, caches);
+      dit.encode_audio(sound.tensor, session, session.caches.actors.front());
       for (int64_t step = 0; step < kSteps; ++step) {
         BlockInputs in{.latents = latents.tensor, .timestep = 900 - 400 * double(step), .step = step};
         in.start_latent = g.block_latents * block;
-        caches.rings->expect(uses_of(step));
-        dit.forward(g, in, a, caches, velocity.tensor);
+        session.caches.rings->expect(uses_of(step));
+        dit.forward(in, pages, session, velocity.tensor);
         const Download values(backend, velocity.tensor);
         all.insert(all.end(), values.values().begin(), values.values().end());
       }
     }
     EXPECT_TRUE(backend.synchronize().ok());
-    EXPECT_TRUE(caches.rings->status().ok());
+    EXPECT_TRUE(session.caches.rings->status().ok());
     return all;
   }
 
@@ -102,7 +104,7 @@ class DeviceTest : public ::testing::Test {
     Budget budget;
     auto backend = std::move(*make_backend("reference", {.threads = 1}));
     auto dit = *S2vDit::load(config_, *source_, *backend, budget, types);
-    return run(*dit, *backend, budget);
+    return run(*dit, **dit->open_pages(config_.layers, budget), *backend, budget);
   }
 
   fs::path dir_;
@@ -123,8 +125,9 @@ TEST_F(DeviceTest, GivesTheHostsBits) {
     for (uint64_t seed : {1, 2}) {
       Machine m(seed);
       auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, types);
-      EXPECT_EQ(run(*dit, *m.backend, *m.budget), want);
-      EXPECT_EQ(run(*dit, *m.backend, *m.budget, m.backend.get()), want) << "keys and values on disk";
+      auto pages = *dit->open_pages(config_.layers, *m.budget);
+      EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget), want);
+      EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << "keys and values on disk";
     }
   }
 }
@@ -137,9 +140,9 @@ TEST_F(DeviceTest, WeightsFromDiskGiveTheHostsBits) {
   ASSERT_TRUE(pack_dit(config_, *source_, *m.backend, *m.budget, {path, types, {}}).ok());
   auto dit = *S2vDit::open(*PackedDit::open(path, *m.backend, types), *m.backend, *m.budget);
   for (int64_t resident = 0; resident <= config_.layers; ++resident) {
-    ASSERT_TRUE(dit->page_in(resident).ok());
-    EXPECT_EQ(run(*dit, *m.backend, *m.budget, m.backend.get()), want) << resident << " layers in memory";
-    EXPECT_TRUE(dit->status().ok());
+    auto pages = *dit->open_pages(resident, *m.budget);
+    EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << resident << " layers in memory";
+    EXPECT_TRUE(pages->status().ok());
   }
 }
 
@@ -148,7 +151,8 @@ TEST_F(DeviceTest, AWaitThatIsMissingIsSeen) {
   const std::vector<float> want = on_host(DType::kF32);
   Machine m(4);
   auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
-  EXPECT_NE(run(*dit, *m.backend, *m.budget, &host_queue()), want);
+  auto pages = *dit->open_pages(config_.layers, *m.budget);
+  EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
 }
 
 TEST_F(DeviceTest, OpsComeLate) {

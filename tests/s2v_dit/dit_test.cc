@@ -51,18 +51,19 @@ class Session {
     Arena measure;
     DitCaches(config_, geometry_, steps, 1, types, measure);
     arena_ = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
-    caches_ = std::make_unique<DitCaches>(config_, geometry_, steps, 1, types, arena_);
+    DitCaches caches(config_, geometry_, steps, 1, types, arena_);
     EXPECT_EQ(arena_.used_bytes(), measure.used_bytes());
     Arena measure_activations;
     DitActivations(config_, geometry_, DType::kF32, measure_activations, {.in_flight = 2});
     activation_arena_ = *Arena::allocate(budget_, Tenant::kActivations, measure_activations.used_bytes());
-    activations_ =
-        std::make_unique<DitActivations>(config_, geometry_, DType::kF32, activation_arena_, DitLoad{.in_flight = 2});
+    DitActivations activations(config_, geometry_, DType::kF32, activation_arena_, {.in_flight = 2});
+    state_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
+    pages_ = *dit_->open_pages(config_.layers, budget_);
     EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
-    dit_->encode_text(text, *activations_, *caches_);
-    dit_->prefill(geometry_, reference, motion, *activations_, *caches_);
-    dit_->encode_audio(normal({config_.audio_layers, config_.audio_dim, 12}), 0, *activations_, *caches_);
+    dit_->encode_text(text, *state_);
+    dit_->prefill(reference, motion, *pages_, *state_);
+    hear(normal({config_.audio_layers, config_.audio_dim, 12}));
   }
 
   Tensor normal(Shape shape) {
@@ -79,10 +80,12 @@ class Session {
     in.start_latent = start;
     return in;
   }
-  DitActivations& activations() { return *activations_; }
-  DitFlight& flight(size_t i) { return activations_->flights[i]; }
-  S2vDit& dit() { return *dit_; }
-  DitCaches& caches() { return *caches_; }
+  void hear(const Tensor& features) { dit_->encode_audio(features, *state_, state_->caches.actors.front()); }
+  void forward(const BlockInputs& in, const Tensor& out) { dit_->forward(in, *pages_, *state_, out); }
+  DitFlight& flight(size_t i) { return state_->activations.flights[i]; }
+  const S2vDit& dit() { return *dit_; }
+  DitPages& pages() { return *pages_; }
+  DitSession& state() { return *state_; }
   const DitGeometry& geometry() const { return geometry_; }
   const DitConfig& config() const { return config_; }
 
@@ -94,9 +97,9 @@ class Session {
   std::unique_ptr<S2vDit> dit_;
   DitGeometry geometry_;
   Arena arena_;
-  std::unique_ptr<DitCaches> caches_;
   Arena activation_arena_;
-  std::unique_ptr<DitActivations> activations_;
+  std::unique_ptr<DitPages> pages_;
+  std::unique_ptr<DitSession> state_;
   std::mt19937 random_{5};
   std::vector<OwnedTensor> memory_;
 };
@@ -171,22 +174,21 @@ TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
   for (Session* s : {&plain, &mixed}) {
     Tensor first = s->normal({16, 3, 8, 12}), second = s->normal({16, 3, 8, 12}), out = s->normal({16, 3, 8, 12});
     BlockInputs a = s->inputs(first, 1, 0), b = s->inputs(second, 0, 3);
-    S2vDit& dit = s->dit();
-    dit.forward(s->geometry(), s->inputs(second, 0, 0), s->activations(), s->caches(), out);  // step 0 of block 0
+    const S2vDit& dit = s->dit();
+    s->forward(s->inputs(second, 0, 0), out);  // step 0 of block 0
     if (s == &plain) {
-      dit.forward(s->geometry(), a, s->activations(), s->caches(), out);
+      s->forward(a, out);
       want.push_back(copy(out));
-      dit.forward(s->geometry(), b, s->activations(), s->caches(), out);
+      s->forward(b, out);
       want.push_back(copy(out));
     } else {  // (block 0, step 1) and (block 1, step 0) side by side, layer by layer
-      dit.begin(s->geometry(), a, s->flight(0), s->activations(), s->caches());
-      dit.begin(s->geometry(), b, s->flight(1), s->activations(), s->caches());
+      dit.begin(a, s->flight(0));
+      dit.begin(b, s->flight(1));
       DitFlight* const flights[] = {&s->flight(1), &s->flight(0)};
-      for (int64_t i = 0; i < s->config().layers; ++i)
-        dit.layer(i, s->geometry(), flights, s->activations(), s->caches());
-      dit.end(s->geometry(), s->flight(0), s->activations(), out);
+      for (int64_t i = 0; i < s->config().layers; ++i) dit.layer(i, s->pages(), flights);
+      dit.end(s->flight(0), out);
       got.push_back(copy(out));
-      dit.end(s->geometry(), s->flight(1), s->activations(), out);
+      dit.end(s->flight(1), out);
       got.push_back(copy(out));
     }
   }
@@ -196,17 +198,16 @@ TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
 // Two blocks in flight, each with its own sound and pose, equal the same two one after the other.
 TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
   Session s(2, 2);
-  S2vDit& dit = s.dit();
+  const S2vDit& dit = s.dit();
   const Shape audio{s.config().audio_layers, s.config().audio_dim, 12}, block{16, 3, 8, 12};
   Tensor features[] = {s.normal(audio), s.normal(audio)}, out = s.normal(block);
   BlockInputs in[] = {s.inputs(s.normal(block), 1, 0), s.inputs(s.normal(block), 0, 3)};
   in[1].pose = s.normal(block);
-  dit.forward(s.geometry(), s.inputs(in[1].latents, 0, 0), s.activations(), s.caches(),
-              out);  // fills ring 0's first slot
+  s.forward(s.inputs(in[1].latents, 0, 0), out);  // fills ring 0's first slot
   std::vector<float> want[2];
   for (size_t b : {0u, 1u}) {
-    dit.encode_audio(features[b], 0, s.activations(), s.caches());
-    dit.forward(s.geometry(), in[b], s.activations(), s.caches(), out);
+    s.hear(features[b]);
+    s.forward(in[b], out);
     want[b] = copy(out);
   }
   EXPECT_NE(want[0], want[1]);
@@ -219,16 +220,16 @@ TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
   for (size_t b : {0u, 1u}) {
     arenas.push_back(*Arena::allocate(budget, Tenant::kConditioning, measure.used_bytes()));
     sound.emplace_back(s.config(), s.geometry(), DType::kF32, arenas[b]);
-    dit.encode_audio(features[b], s.activations(), sound[b]);
+    dit.encode_audio(features[b], s.state(), sound[b]);
   }
   for (size_t b : {0u, 1u}) {
     in[b].sound = {&sound[b], 1};
-    dit.begin(s.geometry(), in[b], s.flight(b), s.activations(), s.caches());
+    dit.begin(in[b], s.flight(b));
   }
   DitFlight* const flights[] = {&s.flight(1), &s.flight(0)};
-  for (int64_t i = 0; i < s.config().layers; ++i) dit.layer(i, s.geometry(), flights, s.activations(), s.caches());
+  for (int64_t i = 0; i < s.config().layers; ++i) dit.layer(i, s.pages(), flights);
   for (size_t b : {0u, 1u}) {
-    dit.end(s.geometry(), s.flight(b), s.activations(), out);
+    dit.end(s.flight(b), out);
     EXPECT_EQ(copy(out), want[b]);
   }
 }
@@ -238,16 +239,16 @@ TEST(S2vDit, AnObserverDoesNotChangeABit) {
   Session s(1, 1);
   Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
   auto run = [&] {
-    s.dit().forward(s.geometry(), s.inputs(latents, 0, 0), s.activations(), s.caches(), out);
+    s.forward(s.inputs(latents, 0, 0), out);
     return copy(out);
   };
   std::vector<float> want = run();
   std::vector<std::string> names;
-  s.dit().set_observer([&](std::string_view name, const Tensor&) { names.emplace_back(name); });
+  s.state().observer = [&](std::string_view name, const Tensor&) { names.emplace_back(name); };
   EXPECT_EQ(run(), want);
   EXPECT_EQ(names.size(), 2u + 4 * 3 + 2 * 2 + 1);
   EXPECT_EQ(names.back(), "head");
-  s.dit().set_observer({});
+  s.state().observer = {};
   EXPECT_EQ(run(), want);
 }
 
@@ -256,9 +257,8 @@ TEST(S2vDit, ThreadsDoNotChangeABit) {
   for (int threads : {1, 3}) {
     Session s(threads, 1);
     Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
-    for (int64_t start : {0, 3, 6, 9, 12, 15})
-      s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(), s.caches(), out);
-    EXPECT_EQ(s.caches().filled_latents[0], 12);
+    for (int64_t start : {0, 3, 6, 9, 12, 15}) s.forward(s.inputs(latents, 0, start), out);
+    EXPECT_EQ(s.state().caches.filled_latents[0], 12);
     results.push_back(copy(out));
   }
   EXPECT_EQ(results[0], results[1]);
@@ -268,8 +268,7 @@ TEST(S2vDit, ThreadsDoNotChangeABit) {
 std::vector<float> velocity_with(const DitTypes& types) {
   Session s(2, 1, types);
   Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});
-  for (int64_t start : {0, 3, 6, 9, 12})
-    s.dit().forward(s.geometry(), s.inputs(latents, 0, start), s.activations(), s.caches(), out);
+  for (int64_t start : {0, 3, 6, 9, 12}) s.forward(s.inputs(latents, 0, start), out);
   return copy(out);
 }
 

@@ -33,7 +33,7 @@ class PagingTest : public ::testing::Test {
   }
 
   // Prompt, sink, then two steps of two blocks: all velocities in one row.
-  std::vector<float> run(S2vDit& dit, DType dtype) {
+  std::vector<float> run(const S2vDit& dit, DitPages& pages, DType dtype) {
     DitGeometry g;
     g.latent_height = 8;
     g.latent_width = 12;
@@ -43,6 +43,7 @@ class PagingTest : public ::testing::Test {
     Arena arena = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
     DitCaches caches(config_, g, 2, 1, dtype, arena);
     DitActivations a(config_, g, dtype, arena);
+    DitSession session(g, std::move(caches), std::move(a));
     std::mt19937 random(7);
     std::vector<OwnedTensor> owned;
     auto normal = [&](Shape shape) {
@@ -51,11 +52,11 @@ class PagingTest : public ::testing::Test {
       for (int64_t i = 0; i < shape.elements(); ++i) owned.back().tensor.host<float>()[i] = values(random);
       return owned.back().tensor;
     };
-    dit.encode_text(normal({9, config_.text_dim}), a, caches);
-    dit.prefill(g, normal({16, 1, 8, 12}), normal({16, 19, 8, 12}), a, caches);
+    dit.encode_text(normal({9, config_.text_dim}), session);
+    dit.prefill(normal({16, 1, 8, 12}), normal({16, 19, 8, 12}), pages, session);
     std::vector<float> all;
     for (int64_t block = 0; block < 2; ++block) {
-      dit.encode_audio(normal({config_.audio_layers, config_.audio_dim, 12}), 0, a, caches);
+      dit.encode_audio(normal({config_.audio_layers, config_.audio_dim, 12}), session, session.caches.actors.front());
       Tensor latents = normal({16, 3, 8, 12}), velocity = normal({16, 3, 8, 12});
       for (int64_t step = 0; step < 2; ++step) {
         BlockInputs in;
@@ -63,7 +64,7 @@ class PagingTest : public ::testing::Test {
         in.timestep = 900 - 400 * double(step);
         in.step = step;
         in.start_latent = 3 * block;
-        dit.forward(g, in, a, caches, velocity);
+        dit.forward(in, pages, session, velocity);
         all.insert(all.end(), velocity.host<float>(), velocity.host<float>() + velocity.elements());
       }
     }
@@ -82,20 +83,20 @@ TEST_F(PagingTest, AnyNumberOfLayersInMemoryGivesTheSameBits) {
   for (DType dtype : {DType::kBF16, DType::kF32}) {
     auto whole = S2vDit::load(config_, *source_, *backend_, budget_, dtype);
     ASSERT_TRUE(whole.ok()) << whole.status().message();
-    std::vector<float> want = run(**whole, dtype);
+    std::vector<float> want = run(**whole, **(*whole)->open_pages(config_.layers, budget_), dtype);
     ASSERT_TRUE(pack(dtype).ok());
     auto packed = PackedDit::open(path_, *backend_, dtype);
     ASSERT_TRUE(packed.ok()) << packed.status().message();
     auto paged = *S2vDit::open(*packed, *backend_, budget_);
     for (int64_t resident = 0; resident <= config_.layers; ++resident) {
-      ASSERT_TRUE(paged->page_in(resident).ok());
-      EXPECT_EQ(run(*paged, dtype), want) << resident << " layers in memory";
-      EXPECT_TRUE(paged->status().ok());
-      uint64_t bytes = paged_bytes(config_, packed->spans(), resident), read = paged->paged()->counts().bytes_read;
+      auto pages = paged->open_pages(resident, budget_);
+      ASSERT_TRUE(pages.ok());
+      EXPECT_EQ(run(*paged, **pages, dtype), want) << resident << " layers in memory";
+      EXPECT_TRUE((*pages)->status().ok());
+      uint64_t bytes = paged_bytes(config_, packed->spans(), resident), read = (*pages)->counts().bytes_read;
       EXPECT_EQ(read == 0, resident == config_.layers);
       EXPECT_LE(read, 5 * bytes + 2 * (size_t{1} << 20));  // a prefill and four forwards, and what is read ahead
     }
-    paged->page_out();
   }
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
@@ -105,12 +106,13 @@ TEST_F(PagingTest, ReadingThatFailsEndsTheForwardWithTheReason) {
   PackedDit packed = *PackedDit::open(path_, *backend_, DType::kBF16);
   auto dit = *S2vDit::open(packed, *backend_, budget_);
   fs::resize_file(path_, packed.header.pages[4].span.offset);
-  ASSERT_TRUE(dit->page_in(0).ok());
-  run(*dit, DType::kBF16);
-  EXPECT_EQ(dit->status().code(), ErrorCode::kCorrupt);
-  EXPECT_NE(dit->status().message().find(path_), std::string::npos);
+  auto pages = dit->open_pages(0, budget_);
+  ASSERT_TRUE(pages.ok());
+  run(*dit, **pages, DType::kBF16);
+  EXPECT_EQ((*pages)->status().code(), ErrorCode::kCorrupt);
+  EXPECT_NE((*pages)->status().message().find(path_), std::string::npos);
   // With everything in memory it is said when the pages come.
-  EXPECT_EQ(dit->page_in(config_.layers).code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(dit->open_pages(config_.layers, budget_).status().code(), ErrorCode::kCorrupt);
 }
 
 TEST_F(PagingTest, FilesForOthersAreRefusedInALine) {

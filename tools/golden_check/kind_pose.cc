@@ -49,7 +49,7 @@ std::vector<float> join(const std::vector<std::vector<float>>& blocks, size_t ou
   return all;
 }
 
-void pose_latents(const Golden& golden, WanVae& vae, const nlohmann::json& call) {
+void pose_latents(const Golden& golden, const WanVae& vae, const nlohmann::json& call) {
   const auto& args = call.at("args");
   PoseEncoder::Options options{golden.path(args.at("pose_video")),
                                FrameRule::kOriginal,

@@ -17,8 +17,8 @@ struct Session {
   DitGeometry geometry;
   std::unique_ptr<S2vDit> dit;
   Arena arena;
-  std::unique_ptr<DitCaches> caches;
-  std::unique_ptr<DitActivations> activations;
+  std::unique_ptr<DitPages> pages;
+  std::unique_ptr<DitSession> state;
   OwnedTensor velocity;
   std::map<std::string, std::vector<float>> seen;  // by the model's observer, during one forward
 };
@@ -43,8 +43,10 @@ void open(Session& s) {
   DitCaches(s.config, s.geometry, kSteps, kActors, s.types, measure);
   DitActivations(s.config, s.geometry, g.dtype, measure, {.actors = kActors});
   s.arena = must(Arena::allocate(*g.budget, Tenant::kKvCache, measure.used_bytes()));
-  s.caches = std::make_unique<DitCaches>(s.config, s.geometry, kSteps, kActors, s.types, s.arena);
-  s.activations = std::make_unique<DitActivations>(s.config, s.geometry, g.dtype, s.arena, DitLoad{.actors = kActors});
+  DitCaches caches(s.config, s.geometry, kSteps, kActors, s.types, s.arena);
+  DitActivations activations(s.config, s.geometry, g.dtype, s.arena, {.actors = kActors});
+  s.state = std::make_unique<DitSession>(s.geometry, std::move(caches), std::move(activations));
+  s.pages = must(s.dit->open_pages(s.config.layers, *g.budget));
   Shape shape{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   s.velocity = must(OwnedTensor::allocate(*g.budget, Tenant::kActivations, shape, DType::kF32));
 }
@@ -61,10 +63,10 @@ void prefill(Session& s, const nlohmann::json& call) {
   const auto& in = call.at("in");
   OwnedTensor text = s.golden.tensor(in.at("text")), ref = s.golden.tensor(in.at("ref")),
               motion = s.golden.tensor(in.at("motion"));
-  s.dit->encode_text(text.tensor, *s.activations, *s.caches);
-  s.dit->prefill(s.geometry, ref.tensor, motion.tensor, *s.activations, *s.caches);
+  s.dit->encode_text(text.tensor, *s.state);
+  s.dit->prefill(ref.tensor, motion.tensor, *s.pages, *s.state);
   for (const auto& [what, name] : call.at("out").items()) {  // "cond_k layer 2 ..."
-    const KeyValues& cache = s.caches->cond.layers[std::stoul(what.substr(what.find("layer ") + 6))];
+    const KeyValues& cache = s.state->caches.cond.layers[std::stoul(what.substr(what.find("layer ") + 6))];
     bool keys = what.starts_with("cond_k");
     compare_cache(s, name, keys ? cache.k : cache.v, keys ? cache.k_scale : cache.v_scale);
   }
@@ -72,16 +74,16 @@ void prefill(Session& s, const nlohmann::json& call) {
 
 void watch(Session& s) {
   s.seen.clear();
-  s.dit->set_observer([&s](std::string_view name, const Tensor& value) {
+  s.state->observer = [&s](std::string_view name, const Tensor& value) {
     std::vector<float>& values = s.seen[std::string(name)];
     values.resize(static_cast<size_t>(value.elements()));
     convert_to_f32(value.address(), value.dtype, values.data(), value.elements());
-  });
+  };
 }
 
 // Outputs "debug.<what the observer calls it> ...". No bf16 error is recorded for them: they are compared in f32.
 void compare_debug(Session& s, const nlohmann::json& call) {
-  s.dit->set_observer({});
+  s.state->observer = {};
   if (s.golden.dtype != DType::kF32) return;
   for (const auto& [what, name] : call.at("out").items()) {
     if (!what.starts_with("debug.")) continue;
@@ -99,15 +101,15 @@ void forward(Session& s, const nlohmann::json& call) {
   OwnedTensor latents = s.golden.tensor(in.at("latents")), text = s.golden.tensor(in.at("text"));
   OwnedTensor audio = s.golden.tensor(in.at("audio")), pose, mask;
   watch(s);
-  s.dit->encode_text(text.tensor, *s.activations, *s.caches);
+  s.dit->encode_text(text.tensor, *s.state);
   // One actor unless the sound has a leading actor dimension.
   int64_t actors = audio.tensor.rank() == 4 ? audio.tensor.dim(0) : 1;
-  std::vector<AudioTokens> all = s.caches->actors;
-  s.caches->actors.erase(s.caches->actors.begin() + actors, s.caches->actors.end());
+  std::vector<AudioTokens> all = s.state->caches.actors;
+  s.state->caches.actors.erase(s.state->caches.actors.begin() + actors, s.state->caches.actors.end());
   Tensor sound = audio.tensor.reshape({actors, s.config.audio_layers * s.config.audio_dim * 12});
   for (int64_t a = 0; a < actors; ++a) {
-    s.dit->encode_audio(sound.slice(a, 1).reshape({s.config.audio_layers, s.config.audio_dim, 12}), a, *s.activations,
-                        *s.caches);
+    s.dit->encode_audio(sound.slice(a, 1).reshape({s.config.audio_layers, s.config.audio_dim, 12}), *s.state,
+                        s.state->caches.actors[size_t(a)]);
   }
   if (in.contains("mask")) mask = s.golden.tensor(in.at("mask"));
   if (in.contains("pose")) pose = s.golden.tensor(in.at("pose"));
@@ -119,15 +121,15 @@ void forward(Session& s, const nlohmann::json& call) {
   inputs.relative_dist = args.at("relative_dist");
   inputs.pose = pose.tensor;
   inputs.actor_masks = mask.tensor;
-  s.dit->forward(s.geometry, inputs, *s.activations, *s.caches, s.velocity.tensor);
+  s.dit->forward(inputs, *s.pages, *s.state, s.velocity.tensor);
   s.golden.compare(call.at("out").at("velocity"), s.velocity.tensor);
   compare_debug(s, call);
-  s.caches->actors = all;
+  s.state->caches.actors = all;
 }
 
 void ring(Session& s, const nlohmann::json& call) {
   for (const auto& [step, name] : call.at("out").items()) {
-    const KeyValues ring = s.caches->rings->pin({std::stol(step), 0});
+    const KeyValues ring = s.state->caches.rings->pin({std::stol(step), 0});
     compare_cache(s, name, ring.k, ring.k_scale);
   }
 }

@@ -18,7 +18,7 @@ T must(Expected<T> value) {
   return *std::move(value);
 }
 
-void audio_features(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+void audio_features(const Golden& golden, const Wav2Vec2& model, const nlohmann::json& call) {
   const auto& args = call.at("args");
   Job job;
   job.audio = golden.voices(args.at("audio"));

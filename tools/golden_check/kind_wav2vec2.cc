@@ -40,7 +40,7 @@ std::vector<float> pick(const Tensor& states, const nlohmann::json& layers, cons
   return out;
 }
 
-void hidden_states(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+void hidden_states(const Golden& golden, const Wav2Vec2& model, const nlohmann::json& call) {
   OwnedTensor states = must(model.hidden_states(golden.f32(call.at("in").at("input_values"))));
   const Download host(*golden.backend, states.tensor);
   const auto& out = call.at("out");
@@ -52,7 +52,7 @@ void hidden_states(const Golden& golden, Wav2Vec2& model, const nlohmann::json& 
 }
 
 // The features at 30 columns a second are the interpolated hidden states: [25, frames, width].
-void interpolated(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+void interpolated(const Golden& golden, const Wav2Vec2& model, const nlohmann::json& call) {
   SampleSource source(golden.f32(call.at("in").at("audio")));
   AudioFeaturesOptions options;
   options.fps = 30;
@@ -68,7 +68,7 @@ void interpolated(const Golden& golden, Wav2Vec2& model, const nlohmann::json& c
   golden.compare(call.at("out").at("interpolated"), rows);
 }
 
-void encode_audio(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+void encode_audio(const Golden& golden, const Wav2Vec2& model, const nlohmann::json& call) {
   const auto& args = call.at("args");
   SampleSource source(golden.f32(call.at("in").at("audio")));
   AudioFeaturesOptions options;
@@ -110,7 +110,7 @@ void load_audio(const Golden& golden, const nlohmann::json& call) {
   golden.compare(call.at("out").at("audio"), samples);
 }
 
-void run(const Golden& golden, Wav2Vec2& model, const nlohmann::json& call) {
+void run(const Golden& golden, const Wav2Vec2& model, const nlohmann::json& call) {
   std::string op = call.at("op");
   if (op == "normalise") {
     golden.compare(call.at("out").at("input_values"), normalised(golden.f32(call.at("in").at("audio"))));

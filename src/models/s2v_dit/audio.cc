@@ -46,7 +46,7 @@ void mix_states(std::span<const float> shares, std::span<const float> states, st
 }  // namespace
 
 // Convolution, LayerNorm, SiLU three times -> out [22, heads, D].
-void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out) {
+void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out) const {
   auto stage = [&](const Tensor& in, const ConvWeight& w, int64_t stride, const Tensor& to) {
     ops::conv(backend_, in, w, {.stride = {1, stride, 1}}, to);
   };
@@ -69,11 +69,8 @@ void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations
   norm_silu(out);
 }
 
-void S2vDit::encode_audio(const Tensor& features, int64_t actor, DitActivations& a, DitCaches& caches) {
-  encode_audio(features, a, caches.actors[static_cast<size_t>(actor)]);
-}
-
-void S2vDit::encode_audio(const Tensor& features, DitActivations& a, AudioTokens& tokens) {
+void S2vDit::encode_audio(const Tensor& features, DitSession& session, AudioTokens& tokens) const {
+  DitActivations& a = session.activations;
   LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, kColumns}));
   mix_states(layer_shares_, Download(backend_, features).values(), Upload(backend_, a.audio_mix).values(),
              config_.audio_dim);
@@ -88,14 +85,14 @@ void S2vDit::encode_audio(const Tensor& features, DitActivations& a, AudioTokens
     ops::copy(backend_, out.slice(skip + f, 1), tokens.local.slice(f * keys, config_.audio_tokens));
     ops::copy(backend_, weights_.common.audio.padding_token, tokens.local.slice((f + 1) * keys - 1, 1));
   }
-  observe("audio_global", a.audio_global);
-  observe("audio_tokens", tokens.local);
+  observe(session, "audio_global", a.audio_global);
+  observe(session, "audio_tokens", tokens.local);
   std::fill(tokens.ready.begin(), tokens.ready.end(), false);
 }
 
 // What this layer's injector makes of a sound, once a block.
-void S2vDit::project_sound(const Pass& p, const DitPageWeights& w, AudioTokens& tokens) {
-  size_t j = static_cast<size_t>(config_.injector_of(p.layer));
+void S2vDit::project_sound(int64_t layer, const DitPageWeights& w, AudioTokens& tokens) const {
+  size_t j = static_cast<size_t>(config_.injector_of(layer));
   if (tokens.ready[j]) return;
   ops::linear(backend_, tokens.global, w.adain_shift, tokens.adain[j].shift);
   ops::linear(backend_, tokens.global, w.adain_scale, tokens.adain[j].scale);
@@ -106,7 +103,7 @@ void S2vDit::project_sound(const Pass& p, const DitPageWeights& w, AudioTokens& 
 }
 
 // An actor's mask, one value a token, as a gate of whole rows.
-Tensor S2vDit::actor_gate(const Tensor& mask, DitActivations& a) {
+Tensor S2vDit::actor_gate(const Tensor& mask, DitActivations& a) const {
   ops::repeat_columns(backend_, mask, a.actor_gate);
   return a.actor_gate;
 }

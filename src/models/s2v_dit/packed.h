@@ -59,8 +59,8 @@ class PagedPages : public DitPages {
   void release(size_t page, Event used) override { pager_->release(page, {false, used}); }
   void expect(Way way) override;
   Status status() const override { return pager_->status(); }
-  PagingCounts counts() const { return pager_->counts(); }
-  bool direct() const { return static_cast<const FilePages&>(pager_->store()).file().direct(); }
+  PagingCounts counts() const override { return pager_->counts(); }
+  bool direct() const override { return static_cast<const FilePages&>(pager_->store()).file().direct(); }
 
  private:
   PagedPages() = default;

@@ -1,7 +1,9 @@
-// Where the weights of the layers live: in memory, or on disk until a forward comes by. The forward does not know.
+// Where the weights of the layers live: in memory, or on disk until a forward comes by. The forward does not know. One
+// pass over the layers at a time.
 #pragma once
 
 #include "models/s2v_dit/weights.h"
+#include "paging/pager.h"
 
 namespace liveavatar {
 
@@ -15,7 +17,9 @@ class DitPages {
   // Which way the forwards to come go over the pages, again and again: all of them in order, or without the injectors.
   enum class Way { kAll, kWithoutInjectors };
   virtual void expect(Way way) = 0;
-  // The first failure sticks; from then on pinned pages hold anything.
+  virtual PagingCounts counts() const { return {}; }
+  virtual bool direct() const { return false; }  // whether disks are read past the page cache
+  // The first failure sticks; from then on pinned pages hold anything, and forwards do nothing.
   virtual Status status() const = 0;
 };
 

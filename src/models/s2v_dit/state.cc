@@ -45,6 +45,11 @@ void DitCaches::put_rings(std::unique_ptr<Rings> others, int64_t steps) {
   filled_latents.assign(static_cast<size_t>(steps), 0);
 }
 
+DitSession::DitSession(const DitGeometry& g, DitCaches c, DitActivations a)
+    : geometry(g), caches(std::move(c)), activations(std::move(a)) {
+  for (DitFlight& flight : activations.flights) flight.session = this;
+}
+
 LargestOps largest_ops(const DitConfig& c, const DitGeometry& g, DType dtype) {
   int64_t tokens = std::max(g.block_tokens(), g.cond_tokens());
   LargestOps ops;

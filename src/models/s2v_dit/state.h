@@ -1,8 +1,10 @@
-// What one video holds while the DiT makes it: caches that live long, activations that live for one forward. Each is
-// laid out by one constructor over an Arena; a measuring Arena gives its size, so the plan and the run cannot differ.
+// A session: what one video holds while the DiT makes it. Caches live long, activations for one forward. Each is laid
+// out by one constructor over an Arena; a measuring Arena gives its size, so the plan and the run cannot differ.
 #pragma once
 
+#include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/memory.h"
@@ -62,8 +64,11 @@ struct DitLoad {
   int64_t in_flight = 1, actors = 1;
 };
 
+struct DitSession;
+
 // What a forward keeps from layer to layer. T = the larger of block and cond tokens.
 struct DitFlight {
+  DitSession* session = nullptr;  // whose forward it is
   BlockInputs in;
   Tensor x;                        // f32 [T, D], the residual stream
   Tensor block_turns, cond_turns;  // f32 [block tokens, d / 2, 2], [cond tokens, d / 2, 2]
@@ -93,6 +98,23 @@ struct DitActivations {
   Tensor audio_mix, audio_1, audio_2, audio_3;
   Tensor audio_global;  // [3, D]
   DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena, DitLoad load = {});
+};
+
+// Sees intermediate tensors by name, in host memory, valid during the call.
+using DitObserver = std::function<void(std::string_view name, const Tensor& value)>;
+
+// One video. The model itself is constant: any number of sessions may share it, and forwards of several may go through
+// a layer together. One thread at a time.
+struct DitSession {
+  DitGeometry geometry;
+  DitCaches caches;
+  DitActivations activations;
+  // Of encode_text, encode_audio and noisy forwards: "text_embedding", "block.2", "block.2.ffn", "adain.0", "head", ...
+  // For finding faults: it costs products. Empty in production.
+  DitObserver observer;
+  DitSession(const DitGeometry& g, DitCaches c, DitActivations a);
+  DitSession(const DitSession&) = delete;
+  DitSession& operator=(const DitSession&) = delete;
 };
 
 // The largest of a forward: attention over all of a ring and the sink, or over the prompt; the FFN.

@@ -38,7 +38,7 @@ Expected<StillMemory> StillMemory::allocate(const WanVaeConfig& config, const Sh
   return memory;
 }
 
-Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::span<const int64_t> latents) {
+Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents) {
   if (image.rank() != 3 || image.dim(0) != 3)
     return invalid_argument("picture is " + image.shape.str() + ", not [3, H, W]");
   int64_t height = image.dim(1), width = image.dim(2), count = static_cast<int64_t>(latents.size());
@@ -66,7 +66,7 @@ Expected<OwnedTensor> encode_repeated(WanVae& vae, const Tensor& image, std::spa
   return std::move(memory.result);
 }
 
-Expected<StillLatents> encode_still(WanVae& vae, const Tensor& image) {
+Expected<StillLatents> encode_still(const WanVae& vae, const Tensor& image) {
   std::vector<int64_t> wanted;
   for (int64_t i = 0; i < kPrimingLatents; ++i) wanted.push_back(i);
   for (int64_t i = 0; i < kMotionLatents; ++i) wanted.push_back(kStillLatents - kMotionLatents + i);

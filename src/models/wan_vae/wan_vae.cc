@@ -38,7 +38,7 @@ Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backe
   return vae;
 }
 
-Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(WanVae& vae, int64_t height, int64_t width) {
+Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(const WanVae& vae, int64_t height, int64_t width) {
   LA_RETURN_IF_ERROR(check_size(height, width));
   std::unique_ptr<VaeEncodeStream> stream(new VaeEncodeStream(vae, height, width));
   LA_ASSIGN_OR_RETURN(stream->arena_,
@@ -64,7 +64,7 @@ Status VaeEncodeStream::run(const Tensor& pixels, const Tensor& z, bool settled)
   return {};
 }
 
-Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(WanVae& vae, int64_t latent_height,
+Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& vae, int64_t latent_height,
                                                                  int64_t latent_width) {
   int64_t limit = kLargestSide / kVaePixels;
   if (latent_height > limit || latent_width > limit) latent_height = latent_width = limit + 1;  // refused below

@@ -14,8 +14,8 @@
 
 namespace liveavatar {
 
-// The weights. Streams refer to it; it must outlive them, backend and budget must outlive it. Streams of one WanVae
-// take turns: a backend runs one op at a time.
+// The weights, constant once they are loaded. Streams refer to it; it must outlive them, backend and budget must
+// outlive it. Streams of one WanVae take turns: a backend runs one op at a time.
 class WanVae {
  public:
   // dtype kF32, or kBF16: packed kernels, activations and carried frames in bf16, sums and norms in f32.
@@ -43,7 +43,7 @@ class WanVae {
 class VaeEncodeStream {
  public:
   // In pixels, multiples of 8; anything else is kInvalidArgument. kOutOfMemory where the budget has no room.
-  static Expected<std::unique_ptr<VaeEncodeStream>> open(WanVae& vae, int64_t height, int64_t width);
+  static Expected<std::unique_ptr<VaeEncodeStream>> open(const WanVae& vae, int64_t height, int64_t width);
 
   // pixels [3, frames, H, W] f32 in [-1, 1] -> z [16, 1, H/8, W/8] f32, normalised. The first call takes one frame,
   // every later call four; kInvalidArgument otherwise, and the stream is as before.
@@ -57,10 +57,10 @@ class VaeEncodeStream {
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
 
  private:
-  VaeEncodeStream(WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
+  VaeEncodeStream(const WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
   Status run(const Tensor& pixels, const Tensor& z, bool settled);
 
-  WanVae& vae_;
+  const WanVae& vae_;
   int64_t height_, width_;
   Arena arena_;
   VaeMemory memory_;
@@ -72,7 +72,8 @@ class VaeEncodeStream {
 class VaeDecodeStream {
  public:
   // In latents. Errors as VaeEncodeStream::open.
-  static Expected<std::unique_ptr<VaeDecodeStream>> open(WanVae& vae, int64_t latent_height, int64_t latent_width);
+  static Expected<std::unique_ptr<VaeDecodeStream>> open(const WanVae& vae, int64_t latent_height,
+                                                         int64_t latent_width);
 
   // z [16, 1, h, w] f32 -> the first rows of frames [4, 8h, 8w, 3] f32 (room for next_frames() is enough), clamped to
   // [-1, 1]. Returns how many frames were written: one by the first call, then four. kInvalidArgument for other shapes,
@@ -89,9 +90,9 @@ class VaeDecodeStream {
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
 
  private:
-  VaeDecodeStream(WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
+  VaeDecodeStream(const WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
 
-  WanVae& vae_;
+  const WanVae& vae_;
   int64_t height_, width_;  // in latents
   Arena arena_;
   VaeMemory memory_;

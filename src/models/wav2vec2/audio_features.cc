@@ -51,7 +51,7 @@ Expected<AudioMemory> AudioMemory::allocate(const Wav2Vec2Config& config, const 
   return memory;
 }
 
-Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(Wav2Vec2& model, MonoSource& mono,
+Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(const Wav2Vec2& model, MonoSource& mono,
                                                              const AudioFeaturesOptions& options) {
   std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
   LA_ASSIGN_OR_RETURN(features->loudness_, measure_loudness(mono));

@@ -49,7 +49,7 @@ Expected<Loudness> measure_loudness(MonoSource& mono);
 class AudioFeatures {
  public:
   // Error: a voice without two hidden states (45 ms).
-  static Expected<std::unique_ptr<AudioFeatures>> open(Wav2Vec2& model, MonoSource& mono,
+  static Expected<std::unique_ptr<AudioFeatures>> open(const Wav2Vec2& model, MonoSource& mono,
                                                        const AudioFeaturesOptions& options);
 
   int64_t clips() const;         // by the original's rule
@@ -63,13 +63,13 @@ class AudioFeatures {
   Status columns(int64_t first, int64_t count, float* out);
 
  private:
-  AudioFeatures(Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options)
+  AudioFeatures(const Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options)
       : model_(model), mono_(mono), options_(options) {}
   Status need_frame(int64_t frame);
   Status load_window(int64_t first_frame, int64_t frames);
   Status read_samples(int64_t first, int64_t count);
 
-  Wav2Vec2& model_;
+  const Wav2Vec2& model_;
   MonoSource& mono_;
   AudioFeaturesOptions options_;
   Loudness loudness_;

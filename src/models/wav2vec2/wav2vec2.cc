@@ -64,7 +64,7 @@ Expected<Wav2Vec2Memory> Wav2Vec2Memory::allocate(const Wav2Vec2Config& c, int64
 }
 
 // Seven convolutions, each with LayerNorm over channels and GELU. samples give features.dim(0) frames.
-void Wav2Vec2::extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features) {
+void Wav2Vec2::extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features) const {
   int64_t count = static_cast<int64_t>(samples.size());
   Tensor x = a.samples.front({1, 1, count, 1});
   std::copy_n(samples.data(), count, Upload(backend_, x).f32());
@@ -82,7 +82,7 @@ void Wav2Vec2::extract(std::span<const float> samples, Wav2Vec2Activations& a, c
   ops::copy(backend_, x, features);
 }
 
-void Wav2Vec2::layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Activations& a) {
+void Wav2Vec2::layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Activations& a) const {
   int64_t frames = x.dim(0);
   Tensor y = a.y.slice(0, frames), q = a.q.slice(0, frames), k = a.k.slice(0, frames), v = a.v.slice(0, frames);
   Tensor attended = a.attended.slice(0, frames), hidden = a.hidden.slice(0, frames);
@@ -99,7 +99,7 @@ void Wav2Vec2::layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Act
   ops::linear(backend_, hidden, w.down, x, {.residual = x});
 }
 
-void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out) {
+void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out) const {
   int64_t frames = frame_count(static_cast<int64_t>(input_values.size()));
   LA_CHECK(frames > 0 && frames <= a.x.dim(0) && out.shape == Shape({config_.layers + 1, frames, config_.width}));
   Tensor features = a.features.slice(0, frames), x = a.x.slice(0, frames);
@@ -129,7 +129,7 @@ void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activa
   }
 }
 
-Expected<OwnedTensor> Wav2Vec2::hidden_states(std::span<const float> input_values) {
+Expected<OwnedTensor> Wav2Vec2::hidden_states(std::span<const float> input_values) const {
   int64_t frames = frame_count(static_cast<int64_t>(input_values.size()));
   if (frames < 1) return invalid_argument("the sound is shorter than 25 ms");
   LA_ASSIGN_OR_RETURN(Wav2Vec2Memory memory, Wav2Vec2Memory::allocate(config_, frames, dtype_, backend_, budget_));

@@ -72,6 +72,7 @@ struct Wav2Vec2Memory {
                                            Budget& budget);
 };
 
+// Constant once it is loaded; what a pass needs is with its caller.
 class Wav2Vec2 {
  public:
   // dir: config.json and model.safetensors or pytorch_model.bin. backend and budget outlive the model.
@@ -84,20 +85,20 @@ class Wav2Vec2 {
   static Expected<std::unique_ptr<Wav2Vec2>> load(const Wav2Vec2Config& config, const TensorSource& source,
                                                   Backend& backend, Budget& budget, DType dtype);
   const Wav2Vec2Config& config() const { return config_; }
-  Backend& backend() { return backend_; }
-  Budget& budget() { return budget_; }
+  Backend& backend() const { return backend_; }
+  Budget& budget() const { return budget_; }
   DType dtype() const { return dtype_; }
 
   // input_values: 16 kHz, normalised; at least 400 samples. out f32 [layers + 1, frames, width], frames =
   // frame_count(samples), no more than activations were laid out for. The last state is after the encoder's norm.
-  void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out);
+  void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out) const;
   // The same with memory of its own.
-  Expected<OwnedTensor> hidden_states(std::span<const float> input_values);
+  Expected<OwnedTensor> hidden_states(std::span<const float> input_values) const;
 
  private:
   Wav2Vec2(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
-  void extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features);
-  void layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Activations& a);
+  void extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features) const;
+  void layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Activations& a) const;
 
   Backend& backend_;
   Budget& budget_;
