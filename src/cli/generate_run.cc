@@ -23,7 +23,7 @@ void print_result(const VideoTask& task, const JobInfo& info, const Truth& truth
 
 // report_claim: where the figures are written as JSON; null: nowhere.
 Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict, bool quiet, StageClock& clock,
-                  OutputClaim* report_claim) {
+                  OutputClaim& output, OutputClaim* report_claim) {
   LA_ASSIGN_OR_RETURN(JobInfo info, engine.describe(task.job));
   if (std::string note = pose_note(task.job, info.frames); !note.empty()) info.notes.push_back(note);
   for (const std::string& note : info.notes) {
@@ -37,7 +37,7 @@ Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict,
   };
   VideoRun video;
   Status status = write_video(
-      engine, job, info, task.video.path, [] { return !StopSignal::requested(); }, video);
+      engine, job, info, output, [] { return !StopSignal::requested(); }, video);
   line.finish();
   Truth truth = truth_of(verdict, engine, clock, video.frames);
   if (truth.frames > 0 && !quiet) print_result(task, info, truth);
@@ -152,7 +152,7 @@ int run_task(RunOptions& options, const VideoTask& task) {
   if (!engine.ok()) return report(engine.status());
   if (StopSignal::requested()) return report(cancelled("stopped; no frame was made yet"));
   OutputClaim* report_claim = options.report_file.empty() ? nullptr : &claims->back();
-  Status status = make_video(**engine, task, *verdict, options.quiet, clock, report_claim);
+  Status status = make_video(**engine, task, *verdict, options.quiet, clock, claims->front(), report_claim);
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.ok() ? 0 : report(status);
 }
@@ -174,7 +174,7 @@ int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
     if (StopSignal::requested()) return report(cancelled("stopped before sample \"" + task.sample + "\""));
     if (!options.quiet) std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", task.sample.c_str(), i + 1, ready.size());
     StageClock clock;
-    Status status = make_video(*engine, task, ready[i].verdict, options.quiet, clock, nullptr);
+    Status status = make_video(*engine, task, ready[i].verdict, options.quiet, clock, claims[i], nullptr);
     if (status.code() == ErrorCode::kCancelled) return 130;
     if (status.ok()) continue;
     failed.push_back(task.sample);
