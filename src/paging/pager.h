@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -28,9 +29,14 @@ class PageStore {
 struct PageSpan {
   uint64_t offset = 0;  // in the file
   size_t bytes = 0;     // both multiples of DirectFile::kAlign
+  std::optional<uint64_t> checksum = {};
 };
 
-// Pages of a file that never change.
+uint64_t page_checksum(const std::byte* data, size_t bytes);
+// A page of a file; kCorrupt where it is not what its checksum says.
+Status read_page(DirectFile& file, const PageSpan& span, std::byte* target, const std::atomic<bool>& stop);
+
+// Pages of a file that never change. Each is held against its checksum when it is read for the first time.
 class FilePages : public PageStore {
  public:
   FilePages(std::unique_ptr<DirectFile> file, std::vector<PageSpan> spans)
@@ -68,7 +74,8 @@ struct PagingCounts {
 
 class Pager {
  public:
-  // Starts the thread, if there are slots; where none can be had status() says so. The budget that memory is charged to outlives the pager. The store is owned.
+  // Starts the thread, if there are slots; where none can be had status() says so. The budget that memory is charged to
+  // outlives the pager. The store is owned.
   Pager(std::unique_ptr<PageStore> store, PageMemory memory);
   ~Pager();  // stops reading at once; what changed is not put away
 

@@ -63,7 +63,7 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backen
   PageSpan span = packed.common();
   LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
-  LA_RETURN_IF_ERROR(file->read(span.offset, common.data(), span.bytes, std::atomic<bool>(false)));
+  LA_RETURN_IF_ERROR(read_page(*file, span, common.data(), std::atomic<bool>(false)));
   dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common.data());
   dit->weights_.buffers.push_back(std::move(common));
   dit->packed_ = std::move(packed);
