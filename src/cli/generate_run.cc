@@ -16,8 +16,8 @@ namespace {
 
 // What is said at the end.
 void print_result(const VideoTask& task, const JobInfo& info, const Truth& truth) {
-  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", task.video.path.c_str(), long(info.width), long(info.height),
-               clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
+  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", one_line(task.video.path).c_str(), long(info.width),
+               long(info.height), clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
   print_truth(truth);
 }
 
@@ -27,7 +27,7 @@ Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict,
   LA_ASSIGN_OR_RETURN(JobInfo info, engine.describe(task.job));
   if (std::string note = pose_note(task.job, info.frames); !note.empty()) info.notes.push_back(note);
   for (const std::string& note : info.notes) {
-    if (!quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+    if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
   }
   Job job = task.job;
   ProgressLine line(quiet);
@@ -172,7 +172,8 @@ int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
   for (size_t i = 0; i < ready.size(); ++i) {
     const VideoTask& task = *ready[i].task;
     if (StopSignal::requested()) return report(cancelled("stopped before sample \"" + task.sample + "\""));
-    if (!options.quiet) std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", task.sample.c_str(), i + 1, ready.size());
+    if (!options.quiet)
+      std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", one_line(task.sample).c_str(), i + 1, ready.size());
     StageClock clock;
     Status status = make_video(*engine, task, ready[i].verdict, options.quiet, clock, claims[i], nullptr);
     if (status.code() == ErrorCode::kCancelled) return 130;
@@ -182,7 +183,7 @@ int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
   }
   if (failed.empty()) return 0;
   std::fprintf(stderr, "liveavatar: %zu of %zu samples failed: %s\n", failed.size(), tasks.size(),
-               join(failed).c_str());
+               one_line(join(failed)).c_str());
   return 1;
 }
 

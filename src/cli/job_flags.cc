@@ -99,11 +99,14 @@ void add_job_flags(CLI::App& app, JobFlags& flags) {
       ->group("Model and machine");
 }
 
-void settle_job(JobFlags& f) {
+Status settle_job(JobFlags& f) {
+  if (f.online_decode && f.no_online_decode)
+    return invalid_argument("--enable_online_decode and --no_online_decode contradict each other; leave one out");
   f.job.online_decode = !f.no_online_decode;
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   f.job.original_pose = f.pose_frames == "original";
   f.job.original_speakers = f.speakers == "original";
+  return {};
 }
 
 }  // namespace liveavatar::cli

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "core/status.h"
 #include "liveavatar/liveavatar.h"
 
 namespace liveavatar::cli {
@@ -17,6 +18,7 @@ struct JobFlags {
 void add_job_flags(CLI::App& app, JobFlags& flags);
 
 // What the flags that are not the job's own come to in it.
-void settle_job(JobFlags& flags);
+// kInvalidArgument where two contradict each other.
+Status settle_job(JobFlags& flags);
 
 }  // namespace liveavatar::cli

@@ -236,8 +236,8 @@ Status settle(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   if (!f.of_generate.sample_list.empty())
     return invalid_argument("--sample_list: one video is planned at a time; give its --image and --audio instead");
-  settle_job(f);
-  if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
+  LA_RETURN_IF_ERROR(settle_job(f));
+  LA_RETURN_IF_ERROR(settle_fp8(f.fp8, f.engine.weights_dtype));
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
     note_host_cache();
     f.engine.offload_kv_cache = false;

@@ -44,7 +44,10 @@ std::set<std::string> shards_of(const std::string& index) {
   return shards;
 }
 
-void collect(const fs::path& folder, int depth, std::vector<std::string>& paths) {
+// seen: folders that were searched, as links may lead to them again.
+void collect(const fs::path& folder, int depth, std::set<fs::path>& seen, std::vector<std::string>& paths) {
+  std::error_code unknown;
+  if (!seen.insert(fs::canonical(folder, unknown)).second) return;
   std::vector<fs::path> files, folders;
   std::set<std::string> shards;
   for (const fs::path& entry : folder_entries(folder)) {
@@ -63,7 +66,7 @@ void collect(const fs::path& folder, int depth, std::vector<std::string>& paths)
     if (!shards.contains(file.filename().string())) paths.push_back(file.string());
   }
   for (const fs::path& inside : folders) {
-    if (depth > 0 && is_searched(inside)) collect(inside, depth - 1, paths);
+    if (depth > 0 && is_searched(inside)) collect(inside, depth - 1, seen, paths);
   }
 }
 
@@ -87,7 +90,8 @@ std::vector<std::string> telling_names(Part part) {
 
 std::vector<WeightsFile> list_weights_files(const std::string& folder) {
   std::vector<std::string> paths;
-  collect(folder, kDepth, paths);
+  std::set<fs::path> searched;
+  collect(folder, kDepth, searched, paths);
   std::sort(paths.begin(), paths.end());
   std::vector<WeightsFile> files;
   std::set<std::string> seen;  // behind links

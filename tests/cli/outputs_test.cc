@@ -227,6 +227,16 @@ TEST_F(OutputsTest, ConvertDoesNotReplaceAFileThatAnotherJobWrites) {
   EXPECT_EQ(run("convert --quiet --ckpt_dir '" + kMini + "' --out '" + out + "'").code, 0);
 }
 
+TEST_F(OutputsTest, AFileOfAnotherKindIsNotReplaced) {
+  std::string wav = copy(kVoice, "keepme.wav"), png = copy(kPortrait, "portrait.png");
+  const std::string before = bytes(wav), picture = bytes(png), no = ": is there and is no ";
+  expect_refusal(run(job(kPortrait, kVoice) + "--save_file " + path("v.mp4") + " --report " + wav), 2, no + "JSON");
+  expect_refusal(run("bench --synthetic --shape mini --quiet --json " + wav), 2, no + "JSON");
+  expect_refusal(run("convert --quiet --ckpt_dir '" + kMini + "' --out " + png), 2, no + "packed model");
+  EXPECT_TRUE(bytes(wav) == before && bytes(png) == picture);
+  EXPECT_FALSE(fs::exists(path("v.mp4")));
+}
+
 // Any page: what is always in memory, what stays and what is paged; the copy in a paging folder too.
 TEST_F(OutputsTest, ADamagedPackedFileIsRefused) {
   const std::string packed = path("m.packed"), save = "--save_file " + path("v.mp4");
