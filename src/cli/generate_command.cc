@@ -161,16 +161,16 @@ Status settle_model(Flags& f) {
   LA_RETURN_IF_ERROR(find_local_files(f.engine));
   if (names_model(f.engine)) return {};
   LA_RETURN_IF_ERROR(use_embedded_model(f.engine));
-  std::string size;
-  if (f.app->count("--size") == 0) {
-    f.job.size = kEmbeddedSize;
-    size = ", and --size \"" + f.job.size + "\"";
-  }
-  if (!f.quiet) {
-    std::fprintf(stderr, "note: no --ckpt_dir: the mini model of cartoon faces that comes with the program%s\n",
-                 size.c_str());
-  }
+  if (!f.quiet)
+    std::fprintf(stderr, "note: no --ckpt_dir: the mini model of cartoon faces that comes with the program\n");
   return {};
+}
+
+// What the model was trained at, unless --size says more.
+void settle_size(Flags& f) {
+  if (!f.job.size.empty()) return;
+  f.job.size = own_size(f.engine);
+  if (!f.quiet) std::fprintf(stderr, "note: no --size: \"%s\", the model's own\n", one_line(f.job.size).c_str());
 }
 
 Status settle(Flags& f) {
@@ -192,7 +192,9 @@ Status settle(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  return settle_model(f);
+  LA_RETURN_IF_ERROR(settle_model(f));
+  settle_size(f);
+  return {};
 }
 
 int generate(Flags& f) {

@@ -42,8 +42,8 @@ void add_movement(CLI::App& app, JobFlags& f) {
 void add_video(CLI::App& app, JobFlags& f) {
   app.add_option("--prompt", f.job.prompt, "A sentence that describes the person and the scene")->group("What to make");
   app.add_option("--size", f.job.size,
-                 "An area, as \"width*height\": the portrait's aspect decides the shape,\nsides are multiples of 64")
-      ->capture_default_str()
+                 "An area, as \"width*height\": the portrait's aspect decides the shape,\nsides are multiples of 64\n"
+                 "(default: the model's own, \"liveavatar_size\" of its config.json, or 704*384)")
       ->group("What to make");
   app.add_option("--fit", f.fit,
                  "cover: the portrait fills the frame, upright; original: the Python original's rule,\n"

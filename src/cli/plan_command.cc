@@ -136,10 +136,7 @@ Expected<PlanRequest> supposed_request(const Flags& f) {
 Expected<Verdict> judge_whole_job(const Flags& f) {
   EngineOptions engine = f.engine;
   Job job = f.job;
-  if (!names_model(engine)) {
-    LA_RETURN_IF_ERROR(use_embedded_model(engine));
-    if (f.app->count("--size") == 0) job.size = kEmbeddedSize;
-  }
+  if (!names_model(engine)) LA_RETURN_IF_ERROR(use_embedded_model(engine));
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
   LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(engine, job));
   LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
@@ -242,7 +239,12 @@ Status settle(Flags& f) {
     note_host_cache();
     f.engine.offload_kv_cache = false;
   }
-  return find_local_files(f.engine);
+  LA_RETURN_IF_ERROR(find_local_files(f.engine));
+  if (!f.job.size.empty()) return {};
+  EngineOptions engine = f.engine;
+  if (!names_model(engine) && f.is_whole_job()) LA_RETURN_IF_ERROR(use_embedded_model(engine));
+  f.job.size = own_size(engine);
+  return {};
 }
 
 Expected<Verdict> judge_flags(Flags& f) {
