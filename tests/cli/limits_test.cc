@@ -294,6 +294,14 @@ TEST_F(LimitsTest, ContradictionsAndExtrasAreRefused) {
                  "on the CPU alone");
 }
 
+TEST_F(LimitsTest, AModelsOwnSizeIsTaken) {
+  const std::string inputs = " --image " + kPortrait + " --audio " + kVoice;
+  EXPECT_NE(run("plan --ckpt_dir '" + kMini + "'" + inputs).text.find("128x128"), std::string::npos);
+  EXPECT_NE(run("plan --shape 14b").text.find("704x384"), std::string::npos);
+  expect_refusal(run("info " + kSource + "/models/minni"), 1, "no such file or folder in");
+  expect_refusal(run("generate --quiet --ckpt_dir " + kPortrait + inputs), 2, "is a file; give the folder");
+}
+
 TEST_F(LimitsTest, LinksInACheckpointAreFollowedOnce) {
   std::string ckpt = copy_checkpoint("looped");
   for (const char* name : {"a", "b", "c", "d", "e"}) fs::create_directory_symlink(".", ckpt + "/" + name);
