@@ -79,9 +79,11 @@ struct Job {
   // A video whose frames steer the movement (poses drawn on black); empty: none. Read as the video is made, at 25
   // frames a second, scaled and cropped as `fit` says; its last frame is held where it ends before the voice.
   std::string pose_video;
-  bool original_pose = false;    // the Python original's way: no resampling, black frames behind the end
-  std::string prompt;            // one sentence, UTF-8; may be empty
-  std::string size = "704*384";  // an area: the picture's aspect decides the shape, sides are multiples of 64
+  bool original_pose = false;  // the Python original's way: no resampling, black frames behind the end
+  std::string prompt;          // one sentence, UTF-8; may be empty
+  // An area, as "704*384": the picture's aspect decides the shape, sides are multiples of 64. Empty: the model's own,
+  // "liveavatar_size" of its config.json, or 704*384.
+  std::string size;
   Fit fit = Fit::kCover;
   int64_t num_clip = 0;       // at most this many clips; 0: as long as the voice. Never longer than the voice
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12

@@ -20,6 +20,8 @@ Command add_bench(CLI::App& app);
 Command add_convert(CLI::App& app);
 
 // Prints "liveavatar: <message>" to stderr and gives the exit code that fits the error.
+// Control characters, which names of files may hold, as "?".
+std::string one_line(std::string text);
 int report(const Status& status);
 // Says on stderr what --offload_kv_cache does without --paging_dir: nothing.
 void note_host_cache();

@@ -46,6 +46,7 @@ int convert(Flags& f) {
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, f.engine);
   if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);
+  if (Status kind = check_replaces_packed({"--out", f.out}); !kind.ok()) return report(kind);
   auto claim = OutputClaim::take({"--out", f.out});
   if (!claim.ok()) return report(claim.status());
   auto loras = lora_notes(f.engine);

@@ -27,9 +27,11 @@ int doctor() {
     std::printf("--device %s: %s\n", device,
                 backend.ok() ? (*backend)->describe().c_str() : backend.status().message().c_str());
     if (backend.ok() && std::string(device) == "cpu")
-      std::printf("--int8_products: %s\n", (*backend)->int8_products()
-                                               ? "these kernels have them; off unless asked for"
-                                               : "not with these kernels; int8 weights are unpacked to bf16");
+      std::printf("--int8_products: %s\n",
+                  (*backend)->int8_products()
+                      ? "these kernels have them; off unless asked for"
+                      : "not with these kernels (they need AVX512-BF16 with VNNI, or AMX; where the CPU "
+                        "has them, LIVEAVATAR_ISA=avx512bf16 chooses them); int8 weights are unpacked to bf16");
   }
   return working > 0 ? 0 : 1;
 }

@@ -45,6 +45,12 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 }  // namespace
 
 std::string nearest(const std::string& word, const std::vector<std::string>& known) {
+  // A part of a flag's name, as --steps of --sample_steps, is more telling than its letters.
+  const std::string part = word.substr(std::min(word.find_first_not_of('-'), word.size()));
+  for (const std::string& candidate : known) {
+    if (part.size() > 2 && (candidate.ends_with("_" + part) || candidate.starts_with("--" + part + "_")))
+      return candidate;
+  }
   std::string best;
   size_t best_distance = word.size() / 2 + 1;  // farther than half the word is no help
   for (const std::string& candidate : known) {
@@ -144,6 +150,14 @@ CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, c
 CLI::Option* add_threads(CLI::App& app, int& threads) {
   return app.add_option("--threads", threads, "CPU threads (default: all this process may use)")
       ->check(CLI::Range(0, 1024));
+}
+
+Status settle_fp8(bool fp8, std::string& weights_dtype) {
+  if (!fp8) return {};
+  if (!weights_dtype.empty() && weights_dtype != "fp8")
+    return invalid_argument("--fp8 and --weights_dtype " + weights_dtype + " contradict each other; leave one out");
+  weights_dtype = "fp8";
+  return {};
 }
 
 std::string threads_note(int threads) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/status.h"
+
 namespace liveavatar::cli {
 
 // Long flags with dashes inside become underscores ("--num-clip=3" -> "--num_clip=3"); values stay untouched.
@@ -21,6 +23,9 @@ CLI::Option* add_int8_products(CLI::App& app, bool& value);
 
 // A number of bytes with a unit: 8GiB, 1.5g, 1536MiB (all of 1024). The option's value is a size_t.
 CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help);
+
+// --fp8, the original's name for a --weights_dtype. kInvalidArgument where that says something else.
+Status settle_fp8(bool fp8, std::string& weights_dtype);
 
 // --threads.
 CLI::Option* add_threads(CLI::App& app, int& threads);

@@ -41,7 +41,8 @@ void add_outputs(CLI::App& app, Flags& f) {
   app.add_option(
          "--sample_list", f.sample_list,
          "Several videos, one after another: a JSON or YAML file with prompt, image, audio and num_clip by name;\n"
-         "they are written as sample_0001_<name>.mp4 into --save_dir")
+         "they are written as sample_0001_<name>.mp4 into --save_dir, as in\n"
+         "{\"hello\": {\"prompt\": \"a woman talks\", \"image\": \"me.png\", \"audio\": \"hi.wav\", \"num_clip\": 1}}")
       ->group("What to make");
 }
 
@@ -99,7 +100,7 @@ Expected<std::vector<VideoTask>> tasks_of(const Flags& f) {
   }
   LA_ASSIGN_OR_RETURN(SampleList list, read_sample_list(f.sample_list));
   if (!f.quiet) {
-    for (const std::string& line : list.notes) std::fprintf(stderr, "note: %s\n", line.c_str());
+    for (const std::string& line : list.notes) std::fprintf(stderr, "note: %s\n", one_line(line).c_str());
   }
   std::vector<VideoTask> tasks;
   for (const Sample& sample : list.samples) {
@@ -126,7 +127,12 @@ Status check_sample_flags(const Flags& f) {
   }
   if (!unused.empty() && !f.quiet)
     std::fprintf(stderr, "note: %s: not used; the samples of --sample_list say it\n", unused.c_str());
-  if (f.save_dir.empty()) return {};
+  return {};
+}
+
+// When the list is known to be good.
+Status make_save_dir(const Flags& f) {
+  if (f.sample_list.empty() || f.save_dir.empty()) return {};
   std::error_code error;
   std::filesystem::create_directories(f.save_dir, error);
   if (error)
@@ -155,24 +161,24 @@ Status settle_model(Flags& f) {
   LA_RETURN_IF_ERROR(find_local_files(f.engine));
   if (names_model(f.engine)) return {};
   LA_RETURN_IF_ERROR(use_embedded_model(f.engine));
-  std::string size;
-  if (f.app->count("--size") == 0) {
-    f.job.size = kEmbeddedSize;
-    size = ", and --size \"" + f.job.size + "\"";
-  }
-  if (!f.quiet) {
-    std::fprintf(stderr, "note: no --ckpt_dir: the mini model of cartoon faces that comes with the program%s\n",
-                 size.c_str());
-  }
+  if (!f.quiet)
+    std::fprintf(stderr, "note: no --ckpt_dir: the mini model of cartoon faces that comes with the program\n");
   return {};
+}
+
+// What the model was trained at, unless --size says more.
+void settle_size(Flags& f) {
+  if (!f.job.size.empty()) return;
+  f.job.size = own_size(f.engine);
+  if (!f.quiet) std::fprintf(stderr, "note: no --size: \"%s\", the model's own\n", one_line(f.job.size).c_str());
 }
 
 Status settle(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   LA_RETURN_IF_ERROR(settle_inputs(f));
   LA_RETURN_IF_ERROR(check_sample_flags(f));
-  settle_job(f);
-  if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
+  LA_RETURN_IF_ERROR(settle_job(f));
+  LA_RETURN_IF_ERROR(settle_fp8(f.fp8, f.engine.weights_dtype));
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
     if (!f.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
@@ -186,7 +192,9 @@ Status settle(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  return settle_model(f);
+  LA_RETURN_IF_ERROR(settle_model(f));
+  settle_size(f);
+  return {};
 }
 
 int generate(Flags& f) {
@@ -194,6 +202,7 @@ int generate(Flags& f) {
   if (Status settled = settle(f); !settled.ok()) return report(settled);
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
+  if (Status made = make_save_dir(f); !made.ok()) return report(made);
   RunOptions options{f.engine, f.original, f.report_file, f.quiet};
   return f.sample_list.empty() ? run_task(options, tasks->front()) : run_tasks(options, *tasks);
 }

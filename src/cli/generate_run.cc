@@ -17,18 +17,18 @@ namespace {
 
 // What is said at the end.
 void print_result(const VideoTask& task, const JobInfo& info, const Truth& truth) {
-  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", task.video.path.c_str(), long(info.width), long(info.height),
-               clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
+  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", one_line(task.video.path).c_str(), long(info.width),
+               long(info.height), clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
   print_truth(truth);
 }
 
 // report_claim: where the figures are written as JSON; null: nowhere.
 Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict, bool quiet, StageClock& clock,
-                  OutputClaim* report_claim) {
+                  OutputClaim& output, OutputClaim* report_claim) {
   LA_ASSIGN_OR_RETURN(JobInfo info, engine.describe(task.job));
   if (std::string note = pose_note(task.job, info.frames); !note.empty()) info.notes.push_back(note);
   for (const std::string& note : info.notes) {
-    if (!quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+    if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
   }
   Job job = task.job;
   ProgressLine line(quiet);
@@ -38,7 +38,7 @@ Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict,
   };
   VideoRun video;
   Status status = write_video(
-      engine, job, info, task.video.path, [] { return !StopSignal::requested(); }, video);
+      engine, job, info, output, [] { return !StopSignal::requested(); }, video);
   line.finish();
   Truth truth = truth_of(verdict, engine, clock, video.frames);
   if (truth.frames > 0 && !quiet) print_result(task, info, truth);
@@ -148,7 +148,7 @@ Status run_ready(Engine& engine, const RunOptions& options, const Ready& ready) 
   LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, *ready.task, {}));
   StopSignal::Cleaning cleaning(claims);
   StageClock clock;
-  return make_video(engine, *ready.task, ready.verdict, options.quiet, clock, nullptr);
+  return make_video(engine, *ready.task, ready.verdict, options.quiet, clock, claims.front(), nullptr);
 }
 
 }  // namespace
@@ -165,7 +165,7 @@ int run_task(RunOptions& options, const VideoTask& task) {
   if (!engine.ok()) return report(engine.status());
   if (StopSignal::requested()) return report(cancelled("stopped; no frame was made yet"));
   OutputClaim* report_claim = options.report_file.empty() ? nullptr : &claims->back();
-  Status status = make_video(**engine, task, *verdict, options.quiet, clock, report_claim);
+  Status status = make_video(**engine, task, *verdict, options.quiet, clock, claims->front(), report_claim);
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.ok() ? 0 : report(status);
 }
@@ -183,7 +183,8 @@ int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
   for (size_t i = 0; i < ready->size(); ++i) {
     const VideoTask& task = *(*ready)[i].task;
     if (StopSignal::requested()) return report(stopped_before(task));
-    if (!options.quiet) std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", task.sample.c_str(), i + 1, ready->size());
+    if (!options.quiet)
+      std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", one_line(task.sample).c_str(), i + 1, ready->size());
     Status status = run_ready(*engine, options, (*ready)[i]);
     if (status.code() == ErrorCode::kCancelled) return 130;
     if (status.ok()) continue;
@@ -192,7 +193,7 @@ int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
   }
   if (failed.empty()) return 0;
   std::fprintf(stderr, "liveavatar: %zu of %zu samples failed: %s\n", failed.size(), tasks.size(),
-               join(failed).c_str());
+               one_line(join(failed)).c_str());
   return 1;
 }
 

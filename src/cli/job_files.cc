@@ -2,11 +2,13 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "core/folder.h"
 #include "core/status.h"
 #include "core/text.h"
 #include "media/video_writer.h"
+#include "weights/packed_file.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -17,6 +19,16 @@ constexpr int kDepth = 4;  // of folders in a checkpoint's
 std::string lower_ending(const fs::path& path) { return lower_case(path.extension().string()); }
 
 bool is_video(const fs::path& path) { return liveavatar::check_video_path(path.string()).ok(); }
+
+bool holds_something(const std::string& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path, ignored) && fs::file_size(path, ignored) > 0;
+}
+
+Status not_replaced(const NamedPath& output, const std::string& kind) {
+  return invalid_argument(output.flag + " " + output.path + ": is there and is no " + kind +
+                          ", and would be lost; choose another name, or remove it first");
+}
 
 // Written by --report or --json.
 bool is_report(const fs::path& path) {
@@ -30,11 +42,15 @@ bool is_report(const fs::path& path) {
 // A checkpoint's folder may also hold results of earlier runs, which another run may replace.
 bool is_part(const fs::path& path) { return !is_video(path) && lower_ending(path) != ".packed" && !is_report(path); }
 
-void add_folder(std::vector<NamedPath>& inputs, const std::string& flag, const fs::path& folder, int depth) {
+// seen: folders that were searched, as links may lead to them again.
+void add_folder(std::vector<NamedPath>& inputs, const NamedPath& folder_of, int depth, std::set<fs::path>& seen) {
+  const auto& [flag, folder] = folder_of;
+  std::error_code error;
+  if (!seen.insert(fs::canonical(folder, error)).second) return;
   for (const fs::path& entry : folder_entries(folder)) {
     std::error_code ignored;
     if (fs::is_directory(entry, ignored)) {
-      if (depth > 0) add_folder(inputs, flag, entry, depth - 1);
+      if (depth > 0) add_folder(inputs, {flag, entry.string()}, depth - 1, seen);
     } else if (fs::is_regular_file(entry, ignored) && is_part(entry)) {
       inputs.push_back({flag, entry.string()});
     }
@@ -54,7 +70,8 @@ void add_input(std::vector<NamedPath>& inputs, const std::string& flag, const st
   if (path.empty()) return;
   std::error_code ignored;
   if (fs::is_directory(path, ignored)) {
-    add_folder(inputs, flag, path, kDepth);
+    std::set<fs::path> seen;
+    add_folder(inputs, {flag, path}, kDepth, seen);
   } else {
     inputs.push_back({flag, path});
   }
@@ -78,10 +95,24 @@ Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& i
   LA_RETURN_IF_ERROR(check_outputs(inputs, outputs));
   std::vector<OutputClaim> claims;
   for (const NamedPath& output : outputs) {
+    if (output.flag == "--report" || output.flag == "--json") LA_RETURN_IF_ERROR(check_replaces_json(output));
     LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::take(output));
     claims.push_back(std::move(claim));
   }
   return claims;
+}
+
+Status check_replaces_json(const NamedPath& output) {
+  if (!holds_something(output.path)) return {};
+  char first = 0;
+  std::ifstream file(output.path, std::ios::binary);
+  file >> first;
+  return file && first == '{' ? Status() : not_replaced(output, "JSON");
+}
+
+Status check_replaces_packed(const NamedPath& output) {
+  bool replaces = !holds_something(output.path) || is_packed_file(output.path);
+  return replaces ? Status() : not_replaced(output, "packed model");
 }
 
 Status check_video_path(const NamedPath& video) {

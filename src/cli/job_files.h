@@ -19,6 +19,11 @@ void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& opti
 Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& inputs,
                                                  const std::vector<NamedPath>& outputs);
 
+// kInvalidArgument where what lies under the output's name is no file of the kind that replaces it: a portrait or a
+// voice that was named by mistake.
+Status check_replaces_json(const NamedPath& output);
+Status check_replaces_packed(const NamedPath& output);
+
 // kInvalidArgument where the name's ending is none that a video can be written as.
 Status check_video_path(const NamedPath& video);
 

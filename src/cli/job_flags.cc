@@ -43,8 +43,8 @@ void add_movement(CLI::App& app, JobFlags& f) {
 void add_video(CLI::App& app, JobFlags& f) {
   app.add_option("--prompt", f.job.prompt, "A sentence that describes the person and the scene")->group("What to make");
   app.add_option("--size", f.job.size,
-                 "An area, as \"width*height\": the portrait's aspect decides the shape,\nsides are multiples of 64")
-      ->capture_default_str()
+                 "An area, as \"width*height\": the portrait's aspect decides the shape,\nsides are multiples of 64\n"
+                 "(default: the model's own, \"liveavatar_size\" of its config.json, or 704*384)")
       ->group("What to make");
   app.add_option("--fit", f.fit,
                  "cover: the portrait fills the frame, upright; original: the Python original's rule,\n"
@@ -77,8 +77,8 @@ void add_sampling(CLI::App& app, JobFlags& f) {
       ->capture_default_str()
       ->group("Sampling");
   add_seed(app, f.job.seed)->group("Sampling");
-  app.add_flag("--enable_online_decode")
-      ->description("Decode, encode and forget each block as it is ready (the default)")
+  app.add_flag("--enable_online_decode", f.online_decode,
+               "Decode, encode and forget each block as it is ready (the default)")
       ->group("Sampling");
   app.add_flag("--no_online_decode", f.no_online_decode,
                "Keep all latents and decode at the end, as the original does without its flag")
@@ -100,11 +100,14 @@ void add_job_flags(CLI::App& app, JobFlags& flags) {
       ->group("Model and machine");
 }
 
-void settle_job(JobFlags& f) {
+Status settle_job(JobFlags& f) {
+  if (f.online_decode && f.no_online_decode)
+    return invalid_argument("--enable_online_decode and --no_online_decode contradict each other; leave one out");
   f.job.online_decode = !f.no_online_decode;
   f.job.fit = f.fit == "original" ? Fit::kOriginal : Fit::kCover;
   f.job.original_pose = f.pose_frames == "original";
   f.job.original_speakers = f.speakers == "original";
+  return {};
 }
 
 }  // namespace liveavatar::cli

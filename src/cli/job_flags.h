@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "core/status.h"
 #include "liveavatar/liveavatar.h"
 
 namespace liveavatar::cli {
@@ -11,12 +12,13 @@ namespace liveavatar::cli {
 struct JobFlags {
   Job job;
   std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
-  bool no_online_decode = false;
+  bool online_decode = false, no_online_decode = false;
 };
 
 void add_job_flags(CLI::App& app, JobFlags& flags);
 
 // What the flags that are not the job's own come to in it.
-void settle_job(JobFlags& flags);
+// kInvalidArgument where two contradict each other.
+Status settle_job(JobFlags& flags);
 
 }  // namespace liveavatar::cli

@@ -15,16 +15,11 @@
 
 namespace liveavatar::cli {
 
-namespace {
-
-// One line, whatever names of files and tensors hold.
 std::string one_line(std::string text) {
   std::replace_if(
       text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
   return text;
 }
-
-}  // namespace
 
 int report(const Status& status) {
   std::fprintf(stderr, "liveavatar: %s\n", one_line(status.message()).c_str());
@@ -95,7 +90,10 @@ int run(int argc, char** argv) {
   }
   for (auto& [subcommand, command] : commands) {
     if (!subcommand->parsed()) continue;
-    if (auto extras = subcommand->remaining(); !extras.empty()) return unknown_arguments(*subcommand, extras);
+    std::vector<std::string> extras = subcommand->remaining(), behind = app.remaining();
+    extras.insert(extras.end(), behind.begin(), behind.end());  // behind "--"
+    std::erase(extras, "--");
+    if (!extras.empty()) return unknown_arguments(*subcommand, extras);
     return command();
   }
   std::string word = args.front();
@@ -136,7 +134,7 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message
   return liveavatar::cli::with_enough_stack([&] {
-    auto code = liveavatar::contained("liveavatar",
+    auto code = liveavatar::contained("the program",
                                       [&]() -> liveavatar::Expected<int> { return liveavatar::cli::run(argc, argv); });
     return flush_output(code.ok() ? *code : liveavatar::cli::report(code.status()));
   });

@@ -21,6 +21,5 @@ Status find_local_files(EngineOptions& options);
 
 // The mini model that comes with the program.
 Status use_embedded_model(EngineOptions& options);
-constexpr const char* kEmbeddedSize = "128*128";  // what it was trained at
 
 }  // namespace liveavatar::cli

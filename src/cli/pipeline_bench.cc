@@ -54,7 +54,7 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 }
 
 // Loads, makes the video, closes it. The job begins when the engine is loaded: opening picture and sound counts.
-Expected<Figures> run_once(const PipelineBenchOptions& o, const std::string& path, JobInfo& info) {
+Expected<Figures> run_once(const PipelineBenchOptions& o, OutputClaim& output, JobInfo& info) {
   Clock::time_point begin = Clock::now();
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::load(o.engine));
   Clock::time_point loaded = Clock::now();
@@ -65,7 +65,7 @@ Expected<Figures> run_once(const PipelineBenchOptions& o, const std::string& pat
   job.on_progress = [&](const Progress& p) { stages.begin(p.stage); };
   VideoRun video;
   LA_RETURN_IF_ERROR(write_video(
-      *engine, job, info, path, [] { return !StopSignal::requested(); }, video));
+      *engine, job, info, output, [] { return !StopSignal::requested(); }, video));
   double job_s = seconds_between(loaded, Clock::now());
   Figures figures{{"frames_per_second", double(video.frames) / job_s},
                   {"time_to_first_frame_s", seconds_between(loaded, video.first_frame_at)},
@@ -99,9 +99,10 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   result.repeats = o.repeats;
   TemporaryFile file;
   LA_RETURN_IF_ERROR(file.make());
+  LA_ASSIGN_OR_RETURN(OutputClaim output, OutputClaim::take({"", file.path}));
   std::vector<Figures> runs;
   for (int i = 0; i <= o.repeats; ++i) {
-    LA_ASSIGN_OR_RETURN(Figures figures, run_once(o, file.path, result.info));
+    LA_ASSIGN_OR_RETURN(Figures figures, run_once(o, output, result.info));
     malloc_trim(0);  // the plan is of one run: pages that this one's libraries left go back before the next
     if (!o.quiet) {
       std::fprintf(stderr, "%s: %.1f frames/s, first frame after %.3f s\n",

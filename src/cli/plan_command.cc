@@ -144,10 +144,7 @@ Expected<PlanRequest> supposed_request(const Flags& f) {
 Expected<Verdict> judge_whole_job(const Flags& f) {
   EngineOptions engine = f.engine;
   Job job = f.job;
-  if (!names_model(engine)) {
-    LA_RETURN_IF_ERROR(use_embedded_model(engine));
-    if (f.app->count("--size") == 0) job.size = kEmbeddedSize;
-  }
+  if (!names_model(engine)) LA_RETURN_IF_ERROR(use_embedded_model(engine));
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
   LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(engine, job));
   LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
@@ -244,13 +241,18 @@ Status settle(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   if (!f.of_generate.sample_list.empty())
     return invalid_argument("--sample_list: one video is planned at a time; give its --image and --audio instead");
-  settle_job(f);
-  if (f.fp8 && f.engine.weights_dtype.empty()) f.engine.weights_dtype = "fp8";
+  LA_RETURN_IF_ERROR(settle_job(f));
+  LA_RETURN_IF_ERROR(settle_fp8(f.fp8, f.engine.weights_dtype));
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
     if (!f.of_generate.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
   }
-  return find_local_files(f.engine);
+  LA_RETURN_IF_ERROR(find_local_files(f.engine));
+  if (!f.job.size.empty()) return {};
+  EngineOptions engine = f.engine;
+  if (!names_model(engine) && f.is_whole_job()) LA_RETURN_IF_ERROR(use_embedded_model(engine));
+  f.job.size = own_size(engine);
+  return {};
 }
 
 Expected<Verdict> judge_flags(Flags& f) {

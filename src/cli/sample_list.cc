@@ -25,16 +25,21 @@ Status wrong(const std::string& path, const std::string& what) {
 
 // Scalars as text, except those that YAML itself reads as whole numbers. What lies deeper than a sample's fields is not
 // looked at: aliases could make it endless.
-Json from_yaml(const YAML::Node& node, int depth = 2) {
+// twice: a key that a map of samples or fields has two times.
+Json from_yaml(const YAML::Node& node, std::string& twice, int depth = 2) {
   if (depth == 0 && !node.IsScalar()) return nullptr;
   if (node.IsMap()) {
     Json object = Json::object();
-    for (const auto& entry : node) object[entry.first.as<std::string>()] = from_yaml(entry.second, depth - 1);
+    for (const auto& entry : node) {
+      const auto key = entry.first.as<std::string>();
+      if (object.contains(key)) twice = key;
+      object[key] = from_yaml(entry.second, twice, depth - 1);
+    }
     return object;
   }
   if (node.IsSequence()) {
     Json array = Json::array();
-    for (const YAML::Node& entry : node) array.push_back(from_yaml(entry, depth - 1));
+    for (const YAML::Node& entry : node) array.push_back(from_yaml(entry, twice, depth - 1));
     return array;
   }
   if (!node.IsScalar()) return nullptr;
@@ -44,15 +49,47 @@ Json from_yaml(const YAML::Node& node, int depth = 2) {
   return node.Scalar();
 }
 
-Expected<Json> parse(const std::string& path) {
+Json from_json(const std::string& text, std::string& twice) {
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  return Json::parse(text, [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second)
+      twice = value.get<std::string>();
+    return true;
+  });
+}
+
+Expected<std::string> text_of_file(const std::string& path) {
+  constexpr uint64_t kMostBytes = uint64_t{64} << 20;
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) return not_found("--sample_list " + path + ": no such file; give a JSON or YAML file");
+  if (!fs::is_regular_file(status)) return wrong(path, "is no regular file; give a JSON or YAML file");
+  if (fs::file_size(path, error) > kMostBytes) return wrong(path, "has more than 64 MiB; split it into several lists");
   std::ifstream in(path, std::ios::binary);
-  if (!in) return not_found("--sample_list " + path + ": no such file, or it cannot be read; give a JSON or YAML file");
+  if (!in) return io_error("--sample_list " + path + ": cannot be read; check its permissions");
   std::stringstream text;
   text << in.rdbuf();
+  return text.str();
+}
+
+Expected<Json> parse(const std::string& path) {
   std::string ending = lower_case(fs::path(path).extension().string());
+  const bool is_json = ending == ".json";
+  if (!is_json && ending != ".yaml" && ending != ".yml")
+    return wrong(path, "the name must end in .json, .yaml or .yml");
+  LA_ASSIGN_OR_RETURN(std::string text, text_of_file(path));
+  Json json;
+  std::string twice;
   try {
-    if (ending == ".json") return Json::parse(text.str());
-    if (ending == ".yaml" || ending == ".yml") return from_yaml(YAML::Load(text.str()));
+    if (is_json) {
+      json = from_json(text, twice);
+    } else {
+      const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+      if (documents.size() > 1) return wrong(path, "has several YAML documents (---); put all samples into one");
+      if (!documents.empty()) json = from_yaml(documents.front(), twice);
+    }
   } catch (const Json::parse_error& e) {
     return wrong(path, "is not JSON at byte " + std::to_string(e.byte) + "; correct it there");
   } catch (const Json::exception&) {
@@ -61,13 +98,20 @@ Expected<Json> parse(const std::string& path) {
     return wrong(path, "is not YAML at line " + std::to_string(e.mark.line + 1) + ", column " +
                            std::to_string(e.mark.column + 1) + "; correct it there");
   }
-  return wrong(path, "the name must end in .json, .yaml or .yml");
+  if (!twice.empty()) return wrong(path, "\"" + twice + "\" is there twice; give each sample and field its own name");
+  return json;
 }
 
 Expected<std::string> text_of(const Json& fields, const char* key, const std::string& path, const std::string& name) {
   if (!fields.contains(key)) return wrong(path, "sample \"" + name + "\" lacks " + key + "; add it");
   if (!fields[key].is_string()) return wrong(path, "sample \"" + name + "\": " + key + " must be text");
-  return fields[key].get<std::string>();
+  constexpr size_t kMostBytes = size_t{1} << 20;
+  auto text = fields[key].get<std::string>();
+  if (text.find('\0') != std::string::npos)
+    return wrong(path, "sample \"" + name + "\": " + key + " holds a NUL character; remove it");
+  if (text.size() > kMostBytes)
+    return wrong(path, "sample \"" + name + "\": " + key + " has more than 1 MiB; shorten it");
+  return text;
 }
 
 Expected<Sample> sample_of(const Json& fields, const std::string& name, const std::string& path) {

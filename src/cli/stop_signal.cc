@@ -24,7 +24,7 @@ void on_stop(int) {
   int error = errno;
   if (g_requests.fetch_add(1) > 0) {
     const std::vector<OutputClaim>* outputs = g_outputs;
-    for (size_t i = 0; outputs != nullptr && i < outputs->size(); ++i) (*outputs)[i].remove_if_empty();
+    for (size_t i = 0; outputs != nullptr && i < outputs->size(); ++i) (*outputs)[i].remove_unused();
     ::_exit(kStopped);
   }
   if (g_line_is_open) say("\n");
@@ -38,7 +38,7 @@ void handle(void (*handler)(int)) {
   struct sigaction action {};
   action.sa_handler = handler;
   action.sa_flags = SA_RESTART;
-  for (int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 
 namespace liveavatar::cli {
 
-// For as long as it lives SIGINT and SIGTERM set requested() and say so at once; the second one ends the process with
-// exit code 130. One at a time.
+// For as long as it lives SIGINT, SIGTERM and SIGHUP set requested() and say so at once; the second one ends the
+// process with exit code 130. One at a time.
 class StopSignal {
  public:
   // what: what happens now, for people; a literal.
@@ -16,7 +16,7 @@ class StopSignal {
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
-  // For as long as it lives, these outputs are removed at a sudden end if they are empty. They do not move.
+  // For as long as it lives, these outputs are removed at a sudden end if nothing was written. They do not move.
   class Cleaning {
    public:
     explicit Cleaning(const std::vector<OutputClaim>& outputs);

@@ -7,6 +7,7 @@
 #include "pipeline/dit_source.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/models.h"
+#include "pipeline/video_file.h"
 
 namespace liveavatar::cli {
 
@@ -50,14 +51,14 @@ Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
   return verdict;
 }
 
-Status write_video(Engine& engine, const Job& job, const JobInfo& info, const std::string& path,
+Status write_video(Engine& engine, const Job& job, const JobInfo& info, OutputClaim& output,
                    const std::function<bool()>& go_on, VideoRun& run) {
   // The file is made with the first frame: until then what it held before stays.
   std::unique_ptr<VideoFile> file;
   auto append = [&](const VideoBlock& block) -> Status {
     if (file == nullptr) {
       run.first_frame_at = std::chrono::steady_clock::now();
-      LA_ASSIGN_OR_RETURN(file, VideoFile::create(path, info, job.audio, job.original_speakers));
+      LA_ASSIGN_OR_RETURN(file, create_video(output, info, job));
     }
     LA_RETURN_IF_ERROR(file->append(block));
     run.frames += block.frames;

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "core/output_files.h"
 #include "liveavatar/liveavatar.h"
 #include "plan/report.h"
 
@@ -18,9 +19,9 @@ struct VideoRun {
   std::chrono::steady_clock::time_point first_frame_at{};  // when the first of them was
 };
 
-// Writes the job's video to `path`; go_on is asked after every block. The video never keeps a half-written file that
+// Writes the job's video to `output`; go_on is asked after every block. The video never keeps a half-written file that
 // nobody can open: nothing made yet means no file.
-Status write_video(Engine& engine, const Job& job, const JobInfo& info, const std::string& path,
+Status write_video(Engine& engine, const Job& job, const JobInfo& info, OutputClaim& output,
                    const std::function<bool()>& go_on, VideoRun& run);
 
 }  // namespace liveavatar::cli

@@ -9,8 +9,10 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "core/folder.h"
+#include "core/pending_file.h"
 
 namespace liveavatar {
 namespace {
@@ -34,6 +36,13 @@ std::optional<Identity> identity_of(const std::string& path) {
   std::string target = follow_links(path);
   if (::stat(folder_of(target).string().c_str(), &info) != 0) return {};
   return Identity{info.st_dev, info.st_ino, fs::path(target).filename().string()};
+}
+
+// For reading too where that is allowed: the end of a video is made from what was written.
+int open_output(const std::string& path, int flags) {
+  flags |= O_CREAT | O_CLOEXEC | O_NONBLOCK;
+  int descriptor = ::open(path.c_str(), O_RDWR | flags, 0666);
+  return descriptor < 0 && errno == EACCES ? ::open(path.c_str(), O_WRONLY | flags, 0666) : descriptor;
 }
 
 std::string shown(const NamedPath& file) { return file.flag.empty() ? file.path : file.flag + " " + file.path; }
@@ -95,6 +104,9 @@ bool is_open_at(int descriptor, const std::string& path) {
          open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }
 
+OutputClaim::OutputClaim() = default;
+OutputClaim::OutputClaim(OutputClaim&& other) noexcept { swap(other); }
+
 Expected<OutputClaim> OutputClaim::take(const NamedPath& output) {
   OutputClaim claim;
   claim.output_ = output;
@@ -109,7 +121,7 @@ Expected<OutputClaim> OutputClaim::take(const NamedPath& output) {
     if (!there) claim.output_.path = follow_links(output.path);
     claim.made_ = !there;
     // A pipe may have come between: it is not waited for, and looked at again.
-    claim.descriptor_ = ::open(claim.output_.path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+    claim.descriptor_ = open_output(claim.output_.path, 0);
     if (claim.descriptor_ < 0 && errno == ENXIO) continue;
     if (claim.descriptor_ < 0) return write_failed(output, errno);
     if (try_lock(claim.descriptor_) == Lock::kBusy) {
@@ -125,6 +137,7 @@ Expected<OutputClaim> OutputClaim::take(const NamedPath& output) {
 
 Status OutputClaim::write(const std::string& text) {
   const std::string whole = text + "\n";
+  LA_RETURN_IF_ERROR(hold_name());
   int descriptor = descriptor_;
   if (descriptor < 0) descriptor = ::open(output_.path.c_str(), O_WRONLY | O_CLOEXEC);
   if (descriptor < 0) return write_failed(output_, errno);
@@ -140,22 +153,91 @@ Status OutputClaim::write(const std::string& text) {
   return good ? Status() : write_failed(output_, error);
 }
 
-void OutputClaim::remove_if_empty() const {
+Status OutputClaim::hold_name() {
+  if (descriptor_ < 0 || is_open_at(descriptor_, output_.path)) return {};
+  int fresh = open_output(output_.path, O_EXCL);
+  if (fresh < 0 && errno == EEXIST)
+    return io_error(shown(output_) + ": another file took this name while the job ran, and is kept; choose another");
+  if (fresh < 0) return write_failed(output_, errno);
+  if (try_lock(fresh) == Lock::kBusy) {
+    ::close(fresh);
+    return io_error(shown(output_) + ": another job writes to it; wait for that, or choose another name");
+  }
+  ::close(std::exchange(descriptor_, fresh));
+  made_ = true;
+  return {};
+}
+
+Expected<int> OutputClaim::begin() {
+  if (descriptor_ < 0) {
+    if (device_ < 0) device_ = ::open(output_.path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (device_ < 0) return write_failed(output_, errno);
+    return device_;
+  }
+  LA_RETURN_IF_ERROR(hold_name());
   struct stat info {};
-  if (descriptor_ >= 0 && made_ && ::fstat(descriptor_, &info) == 0 && info.st_size == 0)
+  if (::fstat(descriptor_, &info) != 0) return write_failed(output_, errno);
+  if (info.st_size == 0) return descriptor_;
+  auto pending = PendingFile::open(output_.path, PendingFile::Busy::kRefuse);
+  if (pending.ok()) {
+    pending_ = std::make_unique<PendingFile>(std::move(*pending));
+    pending_name_ = pending_->partial().c_str();
+    // As good as it goes: a file of somebody else may keep its owner's rights to himself.
+    [[maybe_unused]] int kept = ::fchmod(pending_->descriptor(), info.st_mode & 0777);
+    return pending_->descriptor();
+  }
+  // No file can be made in this folder, only this one be written.
+  if (::ftruncate(descriptor_, 0) != 0) return write_failed(output_, errno);
+  return descriptor_;
+}
+
+Status OutputClaim::publish() {
+  if (pending_ == nullptr) return {};
+  if (!is_open_at(descriptor_, output_.path))
+    return io_error(shown(output_) +
+                    ": was moved or replaced while the job ran; what is there now is kept; choose another name");
+  pending_name_ = nullptr;
+  LA_ASSIGN_OR_RETURN(int published, pending_->publish());
+  ::close(std::exchange(descriptor_, published));
+  pending_.reset();
+  return {};
+}
+
+Status OutputClaim::check_name() const {
+  if (descriptor_ < 0 || is_open_at(descriptor_, output_.path)) return {};
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0 || info.st_nlink == 0)
+    return io_error(shown(output_) + ": was removed while the job ran, and what it wrote with it; run it again");
+  std::error_code unknown;
+  fs::path now = fs::read_symlink("/proc/self/fd/" + std::to_string(descriptor_), unknown);
+  return io_error(shown(output_) + ": was moved while the job ran; what it wrote is whole" +
+                  (unknown ? ", in the file that was moved" : " and is " + now.string()));
+}
+
+void OutputClaim::remove_unused() const {
+  if (const char* partial = pending_name_; partial != nullptr) ::unlink(partial);
+  struct stat info {};
+  if (descriptor_ >= 0 && made_ && ::fstat(descriptor_, &info) == 0 && info.st_size == 0 &&
+      is_open_at(descriptor_, output_.path))
     ::unlink(output_.path.c_str());
 }
 
 OutputClaim::~OutputClaim() {
+  pending_name_ = nullptr;
+  if (device_ >= 0) ::close(device_);
   if (descriptor_ < 0) return;
-  if (is_open_at(descriptor_, output_.path)) remove_if_empty();
+  remove_unused();
+  pending_.reset();  // before the lock on the name goes
   ::close(descriptor_);
 }
 
 void OutputClaim::swap(OutputClaim& other) {
   std::swap(output_, other.output_);
   std::swap(descriptor_, other.descriptor_);
+  std::swap(device_, other.device_);
   std::swap(made_, other.made_);
+  std::swap(pending_, other.pending_);
+  pending_name_ = other.pending_name_.exchange(pending_name_);
 }
 
 Status check_writable_folder(const NamedPath& folder) {

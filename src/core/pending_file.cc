@@ -26,7 +26,7 @@ Status failed(const std::string& path) { return write_failed({"", path}, errno);
 // No link of somebody else is followed and no pipe waited for: the name is known in advance. -1 with errno; EEXIST:
 // what lies there is no file.
 int open_partial(const std::string& path, int flags) {
-  int descriptor = ::open(path.c_str(), O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0666);
+  int descriptor = ::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0666);
   if (descriptor < 0) {
     if (errno == ENXIO || errno == ELOOP) errno = EEXIST;
     return -1;
@@ -91,9 +91,14 @@ PendingFile::~PendingFile() {
   ::close(descriptor_);
 }
 
-Status PendingFile::commit() {
+Expected<int> PendingFile::publish() {
   if (::fsync(descriptor_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) return failed(path_);
-  ::close(std::exchange(descriptor_, -1));
+  return std::exchange(descriptor_, -1);
+}
+
+Status PendingFile::commit() {
+  LA_ASSIGN_OR_RETURN(int descriptor, publish());
+  ::close(descriptor);
   return {};
 }
 

@@ -22,9 +22,12 @@ class PendingFile {
   }
   ~PendingFile();  // without commit(): it is gone
 
-  int descriptor() const { return descriptor_; }  // open for writing, empty at first
+  int descriptor() const { return descriptor_; }  // open for writing and reading, empty at first
   const std::string& path() const { return path_; }
   Status commit();
+  // As commit(), for a file that goes on growing under its name: the descriptor, still locked, is the caller's.
+  Expected<int> publish();
+  const std::string& partial() const { return partial_; }  // the name until then
 
  private:
   PendingFile() = default;

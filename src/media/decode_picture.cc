@@ -6,9 +6,14 @@
 namespace liveavatar {
 namespace {
 
+// Whether a file is damaged or of a kind that FFmpeg lacks cannot always be told.
 Status damaged(const std::string& path, PictureKind kind) {
-  std::string name = kind == PictureKind::kOther ? "" : std::string(picture_kind_name(kind)) + " ";
-  return corrupt(path + ": the " + name + "picture cannot be decoded; it is damaged or cut off; save or copy it again");
+  if (kind == PictureKind::kOther)
+    return corrupt(path + ": this is no picture that we can read, or it is damaged or cut off; save it as PNG or JPEG");
+  return corrupt(
+      path + ": the " + picture_kind_name(kind) +
+      " picture cannot be decoded; it is damaged or cut off, or of a rare kind (TIFF in f32, LAB); save it as "
+      "PNG");
 }
 
 // With the margin that FFmpeg adds to each side.

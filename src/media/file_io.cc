@@ -28,6 +28,16 @@ int read_some(void* opaque, uint8_t* bytes, int count) {
   return got == 0 ? AVERROR_EOF : static_cast<int>(got);
 }
 
+int write_all(void* opaque, uint8_t* bytes, int count) {
+  for (int done = 0; done < count;) {
+    ssize_t put = write(descriptor(opaque), bytes + done, static_cast<size_t>(count - done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return AVERROR(put < 0 ? errno : EIO);
+    done += static_cast<int>(put);
+  }
+  return count;
+}
+
 int64_t seek_to(void* opaque, int64_t offset, int whence) {
   if (whence == AVSEEK_SIZE) {
     struct stat info {};
@@ -85,17 +95,25 @@ void FreeIo::operator()(AVIOContext* io) const {
   avio_context_free(&io);
 }
 
-OwnedIo io_of(const ReadFile& file) {
+namespace {
+
+OwnedIo make_io(int fd, bool writes) {
   auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
   if (buffer == nullptr) return nullptr;
-  void* opaque = reinterpret_cast<void*>(static_cast<intptr_t>(file.fd()));
-  AVIOContext* io = avio_alloc_context(buffer, kBufferBytes, 0, opaque, read_some, nullptr, seek_to);
+  void* opaque = reinterpret_cast<void*>(static_cast<intptr_t>(fd));
+  AVIOContext* io = avio_alloc_context(buffer, kBufferBytes, writes ? 1 : 0, opaque, writes ? nullptr : read_some,
+                                       writes ? write_all : nullptr, seek_to);
   if (io == nullptr) {
     av_free(buffer);
     return nullptr;
   }
-  io->seekable = lseek(file.fd(), 0, SEEK_CUR) >= 0 ? AVIO_SEEKABLE_NORMAL : 0;
+  io->seekable = lseek(fd, 0, SEEK_CUR) >= 0 ? AVIO_SEEKABLE_NORMAL : 0;
   return OwnedIo(io);
 }
+
+}  // namespace
+
+OwnedIo io_of(const ReadFile& file) { return make_io(file.fd(), false); }
+OwnedIo io_to(int descriptor) { return make_io(descriptor, true); }
 
 }  // namespace liveavatar

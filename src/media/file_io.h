@@ -1,5 +1,5 @@
-// The named file and no other: FFmpeg reads through a descriptor and never sees the name, in which it would find
-// patterns ("%d", "[", "?"), protocols ("a:b") and lists of other files.
+// The named file and no other: FFmpeg reads and writes through a descriptor and never sees the name, in which it would
+// find patterns ("%d", "[", "?"), protocols ("a:b") and lists of other files.
 #pragma once
 
 extern "C" {
@@ -40,6 +40,9 @@ struct FreeIo {
   void operator()(AVIOContext* io) const;
 };
 using OwnedIo = std::unique_ptr<AVIOContext, FreeIo>;
+
+// Writes to an open file, from its position. Null: no memory.
+OwnedIo io_to(int descriptor);
 
 // Reads from the file's position. The file must outlive it. Null: no memory.
 OwnedIo io_of(const ReadFile& file);

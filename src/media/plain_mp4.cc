@@ -1,6 +1,5 @@
 #include "media/plain_mp4.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -318,16 +317,6 @@ class PlainMp4 {
 
 }  // namespace
 
-Status make_plain_mp4(const std::string& path) {
-  int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0)
-    return io_error(path + ": cannot be opened again to add its index (" + std::strerror(errno) +
-                    "); it plays, and ffmpeg -i FILE -c copy NEW.mp4 makes one with an index");
-  Status status = PlainMp4(fd, path).run();
-  if (close(fd) != 0 && status.ok())
-    return io_error(path + ": closing failed (" + std::strerror(errno) +
-                    "); its end may be lost: make room and run it again");
-  return status;
-}
+Status make_plain_mp4(int fd, const std::string& path) { return PlainMp4(fd, path).run(); }
 
 }  // namespace liveavatar

@@ -1,6 +1,7 @@
 #include "media/video_writer.h"
 
 #include <cctype>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <vector>
@@ -14,14 +15,10 @@ namespace liveavatar {
 namespace {
 
 constexpr size_t kReadBeyond = 256;
-constexpr const char* kFragment = "480000";  // us; a crash loses no more than the fragment that was open
-constexpr const char* kCluster = "480";      // ms; as much for Matroska
+constexpr double kFragmentSeconds = 0.48;  // a block of the model: what is finished is on the disk
 
-struct CloseOutput {
-  void operator()(AVFormatContext* c) const {
-    if (c->pb) avio_closep(&c->pb);
-    avformat_free_context(c);
-  }
+struct FreeOutput {
+  void operator()(AVFormatContext* c) const { avformat_free_context(c); }
 };
 
 // What FFmpeg can write as it grows from these two encoders.
@@ -42,8 +39,14 @@ const Container* container_of(const std::string& path) {
 
 class FileWriter : public VideoWriter {
  public:
-  FileWriter(std::string path, VideoWriterOptions options)
-      : path_(std::move(path)), options_(std::move(options)), container_(*container_of(path_)) {}
+  FileWriter(OutputClaim& claim, VideoWriterOptions options)
+      : claim_(claim), path_(claim.path()), options_(std::move(options)), container_(*container_of(path_)) {}
+  FileWriter(OutputClaim&& claim, VideoWriterOptions options)
+      : own_claim_(std::move(claim)),
+        claim_(own_claim_),
+        path_(claim_.path()),
+        options_(std::move(options)),
+        container_(*container_of(path_)) {}
 
   Status begin(std::unique_ptr<AudioStream> audio) {
     AVFormatContext* format = nullptr;
@@ -59,17 +62,13 @@ class FileWriter : public VideoWriter {
       stream->time_base = sound_->encoder().time_base;
       avcodec_parameters_from_context(stream->codecpar, &sound_->encoder());
     }
-    if (int code = avio_open(&format->pb, ("file:" + path_).c_str(), AVIO_FLAG_WRITE); code < 0) {
-      return io_error(path_ + ": cannot be written (" + ffmpeg_error(code) + "); choose another place");
-    }
+    LA_ASSIGN_OR_RETURN(fd_, claim_.begin());
+    io_ = io_to(fd_);
+    if (io_ == nullptr) return out_of_memory("no memory for the video file; close other programs");
+    format->pb = io_.get();
     AVDictionary* settings = nullptr;
-    if (container_.fragments) {
-      // The header waits for the first fragment, so that the encoder's lead-in can be cut by an edit list.
-      av_dict_set(&settings, "movflags", "frag_keyframe+delay_moov+default_base_moof", 0);
-      av_dict_set(&settings, "frag_duration", kFragment, 0);
-    } else {
-      av_dict_set(&settings, "cluster_time_limit", kCluster, 0);
-    }
+    // The header waits for the first fragment, so that the encoder's lead-in can be cut by an edit list.
+    if (container_.fragments) av_dict_set(&settings, "movflags", "frag_custom+delay_moov+default_base_moof", 0);
     int code = avformat_write_header(format, &settings);
     av_dict_free(&settings);
     return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) +
@@ -89,7 +88,7 @@ class FileWriter : public VideoWriter {
     LA_RETURN_IF_ERROR(encode(frame_.get()));
     ++frames_;
     if (sound_) LA_RETURN_IF_ERROR(sound_->advance(double(frames_) / options_.fps, sound_sink()));
-    return {};
+    return frames_ % fragment_frames() == 0 ? end_fragment() : Status();
   }
 
   Status finish() override {
@@ -99,12 +98,26 @@ class FileWriter : public VideoWriter {
     if (sound_) LA_RETURN_IF_ERROR(sound_->finish(sound_sink()));
     int code = av_write_trailer(format_.get());
     if (code < 0 || format_->pb->error < 0) return write_failed(code < 0 ? code : format_->pb->error);
-    code = avio_closep(&format_->pb);
-    if (code < 0) return write_failed(code);
-    return container_.fragments ? make_plain_mp4(path_) : Status();
+    avio_flush(io_.get());
+    if (io_->error < 0) return write_failed(io_->error);
+    LA_RETURN_IF_ERROR(claim_.publish());
+    if (container_.fragments) LA_RETURN_IF_ERROR(make_plain_mp4(fd_, path_));
+    return claim_.check_name();
   }
 
  private:
+  int64_t fragment_frames() const { return std::max<int64_t>(1, std::lround(kFragmentSeconds * options_.fps)); }
+
+  // All that was encoded goes into the file, which has its name from the first time on.
+  Status end_fragment() {
+    int code = av_interleaved_write_frame(format_.get(), nullptr);
+    // The first flush of an MP4 may write no more than its header.
+    for (int flush = 0; flush < 2 && code >= 0; ++flush) code = av_write_frame(format_.get(), nullptr);
+    avio_flush(io_.get());
+    if (code < 0 || io_->error < 0) return write_failed(code < 0 ? code : io_->error);
+    return claim_.publish();
+  }
+
   Status open_video() {
     const AVCodec* codec = avcodec_find_encoder_by_name("libx264");
     encoder_.reset(codec ? avcodec_alloc_context3(codec) : nullptr);
@@ -178,10 +191,14 @@ class FileWriter : public VideoWriter {
                     " frames are safe in it. Make room, or choose another place");
   }
 
+  OutputClaim own_claim_;
+  OutputClaim& claim_;
   std::string path_;
   VideoWriterOptions options_;
   const Container& container_;
-  std::unique_ptr<AVFormatContext, CloseOutput> format_;
+  int fd_ = -1;
+  OwnedIo io_;
+  std::unique_ptr<AVFormatContext, FreeOutput> format_;  // before `io_`, which it writes through
   Owned<AVCodecContext> encoder_;
   Owned<AVFrame> frame_;
   Owned<AVPacket> packet_;
@@ -207,7 +224,16 @@ Status check_video_path(const std::string& path) {
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,
                                                          std::unique_ptr<AudioStream> audio) {
   LA_RETURN_IF_ERROR(check_video_path(path));
-  auto writer = std::make_unique<FileWriter>(path, options);
+  LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::take({"", path}));
+  auto writer = std::make_unique<FileWriter>(std::move(claim), options);
+  LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
+  return std::unique_ptr<VideoWriter>(std::move(writer));
+}
+
+Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(OutputClaim& claim, const VideoWriterOptions& options,
+                                                         std::unique_ptr<AudioStream> audio) {
+  LA_RETURN_IF_ERROR(check_video_path(claim.path()));
+  auto writer = std::make_unique<FileWriter>(claim, options);
   LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
   return std::unique_ptr<VideoWriter>(std::move(writer));
 }

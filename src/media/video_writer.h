@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "core/output_files.h"
 #include "core/status.h"
 #include "media/audio.h"
 
@@ -22,12 +23,16 @@ struct VideoWriterOptions {
 // that can.
 Status check_video_path(const std::string& path);
 
-// One thread at a time. Frames and audio go out interleaved; a fragment is closed at least once a second and flushed.
+// One thread at a time. Frames and audio go out interleaved; a fragment is closed twice a second and flushed. A video
+// that was there before stays until the first of them is in a file.
 class VideoWriter {
  public:
   virtual ~VideoWriter() = default;  // without finish(): the file ends at the last fragment
   // audio may be null (silent video). It is read alongside the frames, up to the end of the last frame.
   static Expected<std::unique_ptr<VideoWriter>> open(const std::string& path, const VideoWriterOptions& options,
+                                                     std::unique_ptr<AudioStream> audio);
+  // Into an output that is held already, and outlives the writer.
+  static Expected<std::unique_ptr<VideoWriter>> open(OutputClaim& claim, const VideoWriterOptions& options,
                                                      std::unique_ptr<AudioStream> audio);
   // rgb [height, width, 3].
   virtual Status write_frame(const uint8_t* rgb) = 0;

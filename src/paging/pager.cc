@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -9,8 +10,28 @@
 
 namespace liveavatar {
 
+// Four chains side by side, so that it is as fast as memory.
+uint64_t page_checksum(const std::byte* data, size_t bytes) {
+  LA_CHECK(bytes % 32 == 0);
+  uint64_t sums[4] = {1, 2, 3, 4};
+  for (size_t at = 0; at < bytes; at += 32) {
+    uint64_t words[4];
+    std::memcpy(words, data + at, 32);
+    for (int i = 0; i < 4; ++i) sums[i] = (sums[i] ^ words[i]) * 0x9E3779B97F4A7C15u + (sums[i] >> 31);
+  }
+  return sums[0] ^ (sums[1] * 3) ^ (sums[2] * 5) ^ (sums[3] * 7);
+}
+
+Status read_page(DirectFile& file, const PageSpan& span, std::byte* target, const std::atomic<bool>& stop) {
+  LA_RETURN_IF_ERROR(file.read(span.offset, target, span.bytes, stop));
+  if (!span.checksum || page_checksum(target, span.bytes) == *span.checksum) return {};
+  return corrupt(file.path() + ": is damaged in the " + gb_text(span.bytes) + " behind byte " +
+                 std::to_string(span.offset) + "; remove it, and run `liveavatar convert` or the job again");
+}
+
 Expected<uint64_t> FilePages::read(size_t page, std::byte* target, const std::atomic<bool>& stop) {
-  LA_RETURN_IF_ERROR(file_->read(spans_[page].offset, target, spans_[page].bytes, stop));
+  LA_RETURN_IF_ERROR(read_page(*file_, spans_[page], target, stop));
+  spans_[page].checksum.reset();
   return uint64_t{spans_[page].bytes};
 }
 
@@ -43,12 +64,12 @@ Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, cons
   return memory;
 }
 
-Status read_into(DirectFile& file, uint64_t offset, Buffer& memory, Budget& budget) {
+Status read_into(DirectFile& file, const PageSpan& span, Buffer& memory, Budget& budget) {
   const std::atomic<bool> never{false};
-  if (memory.device().is_host()) return file.read(offset, memory.data(), memory.bytes(), never);
-  LA_ASSIGN_OR_RETURN(Buffer staging, Buffer::allocate(budget.host(), Tenant::kWeights, memory.bytes()));
-  LA_RETURN_IF_ERROR(file.read(offset, staging.data(), memory.bytes(), never));
-  return budget.allocator().write(memory.data(), staging.data(), memory.bytes());
+  if (memory.device().is_host()) return read_page(file, span, memory.data(), never);
+  LA_ASSIGN_OR_RETURN(Buffer staging, Buffer::allocate(budget.host(), Tenant::kWeights, span.bytes));
+  LA_RETURN_IF_ERROR(read_page(file, span, staging.data(), never));
+  return budget.allocator().write(memory.data(), staging.data(), span.bytes);
 }
 
 Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& queue)

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -28,9 +29,14 @@ class PageStore {
 struct PageSpan {
   uint64_t offset = 0;  // in the file
   size_t bytes = 0;     // both multiples of DirectFile::kAlign
+  std::optional<uint64_t> checksum = {};
 };
 
-// Pages of a file that never change.
+uint64_t page_checksum(const std::byte* data, size_t bytes);
+// A page of a file; kCorrupt where it is not what its checksum says.
+Status read_page(DirectFile& file, const PageSpan& span, std::byte* target, const std::atomic<bool>& stop);
+
+// Pages of a file that never change. Each is held against its checksum when it is read for the first time.
 class FilePages : public PageStore {
  public:
   FilePages(std::unique_ptr<DirectFile> file, std::vector<PageSpan> spans)
@@ -62,8 +68,8 @@ constexpr bool stays_when_spread(int64_t i, int64_t count, int64_t resident) {
   return (i + 1) * resident / count > i * resident / count;
 }
 
-// A whole buffer of the file from `offset` on, over a second one of the host where it is not the host's memory.
-Status read_into(DirectFile& file, uint64_t offset, Buffer& memory, Budget& budget);
+// A page of a file -> the front of a buffer, over a second one of the host where it is not the host's memory.
+Status read_into(DirectFile& file, const PageSpan& span, Buffer& memory, Budget& budget);
 
 // Counts of what moved between memory and store.
 struct PagingCounts {

@@ -31,8 +31,9 @@ class EngineImpl : public Engine {
  public:
   explicit EngineImpl(std::unique_ptr<Models> models) : models_(std::move(models)) {}
 
-  Expected<JobInfo> describe(const Job& job) override {
+  Expected<JobInfo> describe(const Job& asked) override {
     return contained("describe", [&]() -> Expected<JobInfo> {
+      const Job job = with_size(asked, models_->options);
       LA_RETURN_IF_ERROR(check_job(job));
       LA_ASSIGN_OR_RETURN(Portrait portrait, prepare_portrait(job, *models_->budget));
       if (!job.pose_video.empty()) LA_RETURN_IF_ERROR(pose_video_info(job.pose_video, pose_rule(job)).status());
@@ -40,6 +41,7 @@ class EngineImpl : public Engine {
       LA_ASSIGN_OR_RETURN(std::unique_ptr<Voices> voices, Voices::open(*models_->audio, job));
       JobInfo info = plan_job(job, portrait, voices->length(), false).info;
       info.notes = voices->notes();
+      if (std::string note = size_note(job, info); !note.empty()) info.notes.push_back(note);
       return info;
     });
   }
@@ -47,7 +49,7 @@ class EngineImpl : public Engine {
   Status generate(const Job& job, const BlockCallback& on_block) override {
     if (!on_block) return invalid_argument("generate: on_block is empty; give a function that takes the frames");
     return contained("generate", [&] {
-      Job guarded_job = job;
+      Job guarded_job = with_size(job, models_->options);
       if (job.on_progress) guarded_job.on_progress = guarded("on_progress", job.on_progress);
       return run_job(*models_, guarded_job, guarded("on_block", on_block), {});
     });

@@ -5,7 +5,10 @@
 
 #include "core/rounding.h"
 #include "core/utf8.h"
+#include "pipeline/dit_source.h"
 #include "pipeline/solver.h"
+#include "weights/file_kind.h"
+#include "weights/find_parts.h"
 
 namespace liveavatar {
 
@@ -36,7 +39,30 @@ Status check_job(const Job& job) {
                             std::to_string(kMostClips) + ", or leave it out for the whole voice");
   }
   LA_RETURN_IF_ERROR(check_utf8(job.prompt));
-  return parse_size(job.size).status();
+  return job.size.empty() ? Status() : parse_size(job.size).status();
+}
+
+std::string own_size(const EngineOptions& options) {
+  constexpr const char* kSize = "704*384";
+  auto paths = find_video_model(part_request(options));
+  if (!paths.ok() || paths->dit_config.empty()) return kSize;  // whoever needs the model says what it lacks
+  auto config = read_json_file(paths->dit_config);
+  constexpr const char* kKey = "liveavatar_size";
+  const bool says = config.ok() && config->is_object() && config->contains(kKey) && (*config)[kKey].is_string();
+  return says ? (*config)[kKey].get<std::string>() : kSize;
+}
+
+Job with_size(Job job, const EngineOptions& options) {
+  if (job.size.empty()) job.size = own_size(options);
+  return job;
+}
+
+std::string size_note(const Job& job, const JobInfo& info) {
+  constexpr double kMuchLess = 0.75;
+  auto area = parse_size(job.size);
+  if (!area.ok() || double(info.width * info.height) >= kMuchLess * double(*area)) return "";
+  return "--size \"" + job.size + "\": the video is " + std::to_string(info.width) + "x" + std::to_string(info.height) +
+         ", as its sides are multiples of 64 and the portrait is not enlarged";
 }
 
 namespace {

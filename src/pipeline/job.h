@@ -47,6 +47,12 @@ struct JobPlan {
 // Flags that make no sense: kInvalidArgument, before any file is opened.
 Status check_job(const Job& job);
 
+// What the model was trained at: "liveavatar_size" of its config.json; else the original's 704*384.
+std::string own_size(const EngineOptions& options);
+// The job with a size; a line where the video has much less than the area asked for, else "".
+Job with_size(Job job, const EngineOptions& options);
+std::string size_note(const Job& job, const JobInfo& info);
+
 // The portrait by its header alone: the size it decides, and what reading and fitting it takes.
 struct PortraitPlan {
   PictureInfo picture;

@@ -106,7 +106,7 @@ Expected<PlanRequest> plan_request(const EngineOptions& options, const Job& job)
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, options.packed_dit));
   PlanRequest request = request_of(options, shapes);
   LA_ASSIGN_OR_RETURN(request.merge_bytes, merge_bytes(paths, options));
-  LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(job.image, job.size, job.fit));
+  LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(job.image, with_size(job, options).size, job.fit));
   request.picture_height = portrait.picture.height;
   request.picture_width = portrait.picture.width;
   request.portrait_bytes = portrait.bytes;

@@ -1,4 +1,6 @@
 // The public VideoFile: media/video_writer with the voice opened beside it, on a thread of its own.
+#include "pipeline/video_file.h"
+
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
@@ -90,7 +92,9 @@ class ThreadedFile : public VideoFile {
   std::thread encoder_;  // last: it uses all of the above
 };
 
-Expected<std::unique_ptr<VideoFile>> open_file(const std::string& path, const JobInfo& info, const std::string& audio,
+// Output: a path, or a claim on one.
+template <typename Output>
+Expected<std::unique_ptr<VideoFile>> open_file(Output& output, const JobInfo& info, const std::string& audio,
                                                bool original_mix) {
   std::unique_ptr<AudioStream> voice;
   if (!audio.empty()) {
@@ -100,7 +104,7 @@ Expected<std::unique_ptr<VideoFile>> open_file(const std::string& path, const Jo
   options.width = info.width;
   options.height = info.height;
   options.fps = static_cast<int>(info.fps);
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer, VideoWriter::open(path, options, std::move(voice)));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer, VideoWriter::open(output, options, std::move(voice)));
   return std::unique_ptr<VideoFile>(new ThreadedFile(std::move(writer), info));
 }
 
@@ -109,6 +113,10 @@ Expected<std::unique_ptr<VideoFile>> open_file(const std::string& path, const Jo
 Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
                                                        const std::string& audio, bool original_mix) {
   return contained("the video file", [&] { return open_file(path, info, audio, original_mix); });
+}
+
+Expected<std::unique_ptr<VideoFile>> create_video(OutputClaim& output, const JobInfo& info, const Job& job) {
+  return contained("the video file", [&] { return open_file(output, info, job.audio, job.original_speakers); });
 }
 
 }  // namespace liveavatar

@@ -191,6 +191,8 @@ std::string audio_config_dir(const std::string& audio_encoder) {
 
 Status check_folder(const PartRequest& request) {
   if (request.folder.empty() || is_folder(request.folder)) return {};
+  if (is_there(request.folder))
+    return invalid_argument("--ckpt_dir " + request.folder + ": is a file; give the folder that holds it");
   return not_found("--ckpt_dir " + request.folder + ": no such folder");
 }
 

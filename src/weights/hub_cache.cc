@@ -131,6 +131,10 @@ std::string hub_cache_folder() {
 Expected<std::string> find_local(const std::string& flag, const std::string& path) {
   if (path.empty() || is_there(path)) return path;
   const std::string where = flag + " " + path;
+  // A typing error in a path, not a name on the hub: "ckpt/Wan2.2" where ckpt is a folder here.
+  const fs::path parent = fs::path(path).parent_path();
+  if (parent.has_relative_path() && is_there(parent) && known_repo(path).empty())
+    return not_found(where + ": no such file or folder in " + parent.string() + "; correct the name");
   HubName hub = parse_name(path);
   fs::path cache = hub_cache_folder();
   fs::path repo;

@@ -88,6 +88,7 @@ Expected<PackedHeader> parse(const std::string& path, const std::string& text) {
     page.name = p["name"];
     page.span = {p["offset"], p["bytes"]};
     page.checksum = std::strtoull(p["checksum"].get<std::string>().c_str(), nullptr, 16);
+    page.span.checksum = page.checksum;
     bool placed = page.span.offset % DirectFile::kAlign == 0 && page.span.bytes % DirectFile::kAlign == 0 &&
                   page.span.offset >= end && page.span.bytes <= (uint64_t{1} << 46);
     if (!placed) return broken(path, "page " + page.name + " is not where a page can be");
@@ -115,18 +116,6 @@ uint64_t PackedHeader::parameters() const {
   uint64_t count = 0;
   for (const Tensor& t : tensors) count += static_cast<uint64_t>(t.shape.elements());
   return count;
-}
-
-// Four chains side by side, so that it is as fast as memory.
-uint64_t page_checksum(const std::byte* data, size_t bytes) {
-  LA_CHECK(bytes % 32 == 0);
-  uint64_t sums[4] = {1, 2, 3, 4};
-  for (size_t at = 0; at < bytes; at += 32) {
-    uint64_t words[4];
-    std::memcpy(words, data + at, 32);
-    for (int i = 0; i < 4; ++i) sums[i] = (sums[i] ^ words[i]) * 0x9E3779B97F4A7C15u + (sums[i] >> 31);
-  }
-  return sums[0] ^ (sums[1] * 3) ^ (sums[2] * 5) ^ (sums[3] * 7);
 }
 
 bool is_packed_file(const std::string& path) {

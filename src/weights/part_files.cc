@@ -44,8 +44,11 @@ std::set<std::string> shards_of(const std::string& index) {
   return shards;
 }
 
-// problems: folders that cannot be read, by name.
-void collect(const fs::path& folder, int depth, std::vector<std::string>& paths, std::vector<WeightsFile>& problems) {
+// seen: folders that were searched, as links may lead to them again. problems: folders that cannot be read, by name.
+void collect(const fs::path& folder, int depth, std::set<fs::path>& seen, std::vector<std::string>& paths,
+             std::vector<WeightsFile>& problems) {
+  std::error_code unknown;
+  if (!seen.insert(fs::canonical(folder, unknown)).second) return;
   auto entries = list_folder(folder);
   if (!entries.ok()) {
     problems.push_back({folder.string(), nullptr, entries.status().message()});
@@ -69,7 +72,7 @@ void collect(const fs::path& folder, int depth, std::vector<std::string>& paths,
     if (!shards.contains(file.filename().string())) paths.push_back(file.string());
   }
   for (const fs::path& inside : folders) {
-    if (depth > 0 && is_searched(inside)) collect(inside, depth - 1, paths, problems);
+    if (depth > 0 && is_searched(inside)) collect(inside, depth - 1, seen, paths, problems);
   }
 }
 
@@ -100,7 +103,8 @@ std::string unreachable(const std::error_code& error) {
 std::vector<WeightsFile> list_weights_files(const std::string& folder) {
   std::vector<std::string> paths;
   std::vector<WeightsFile> files;
-  collect(folder, kDepth, paths, files);
+  std::set<fs::path> searched;
+  collect(folder, kDepth, searched, paths, files);
   std::sort(paths.begin(), paths.end());
   std::set<std::string> seen;  // behind links
   for (const std::string& path : paths) {

@@ -41,7 +41,7 @@ Expected<Directory> find_directory(const File& file) {
   if (end > tail_bytes) {
     return broken(file, at<uint32_t>(tail, 0) == kLocalSignature || tail_begin > 0
                             ? "not a complete zip archive: its directory is missing, the file is truncated"
-                            : "not a PyTorch zip archive");
+                            : "this is no checkpoint file we know (safetensors, GGUF, PyTorch .pth)");
   }
   Directory d{at<uint16_t>(tail, end + 10), at<uint32_t>(tail, end + 12), at<uint32_t>(tail, end + 16)};
   bool wide = d.entries == 0xffff || d.bytes == 0xffffffff || d.offset == 0xffffffff;

@@ -297,5 +297,58 @@ TEST_F(LimitsTest, CtrlCSaysAtOnceWhatHappensAndTheSecondEndsIt) {
   EXPECT_FALSE(fs::exists(video));  // no frame was made: nothing that does not play is left
 }
 
+TEST_F(LimitsTest, SampleListsAreReadWithinBounds) {
+  auto list = [&](const std::string& file) {
+    return run("generate --quiet --sample_list " + file + " --save_dir " + path("new"));
+  };
+  fs::create_symlink("/dev/zero", path("z.json"));
+  expect_refusal(list(path("z.json")), 2, "is no regular file");
+  expect_refusal(list(write("big.json", "{")), 2, "is not JSON");
+  fs::resize_file(path("big.json"), (64 << 20) + 1);
+  expect_refusal(list(path("big.json")), 2, "more than 64 MiB");
+  const std::string files = R"("image":"a.png","audio":"a.wav"})";
+  auto sample = [&](const std::string& name, const std::string& prompt) {
+    return "\"" + name + "\":{\"prompt\":\"" + prompt + "\"," + files;
+  };
+  expect_refusal(list(write("p.json", "{" + sample("a", std::string((1 << 20) + 1, 'x')) + "}")), 2,
+                 "prompt has more than 1 MiB");
+  expect_refusal(list(write("t.json", "{" + sample("a", "x") + "," + sample("a", "y") + "}")), 2,
+                 "\"a\" is there twice");
+  expect_refusal(list(write("n.json", R"({"a":{"prompt":"x","image":"a\u0000b","audio":"c"}})")), 2,
+                 "image holds a NUL");
+  const std::string yaml = "a: {prompt: x, image: a.png, audio: a.wav}\n";
+  expect_refusal(list(write("t.yaml", yaml + yaml)), 2, "\"a\" is there twice");
+  expect_refusal(list(write("d.yaml", yaml + "---\nb" + yaml.substr(1))), 2, "several YAML documents");
+  EXPECT_FALSE(fs::exists(path("new")));
+}
+
+TEST_F(LimitsTest, ContradictionsAndExtrasAreRefused) {
+  expect_refusal(run("generate --fp8 --weights_dtype int8 --image x --audio y"), 2, "contradict each other");
+  expect_refusal(run("plan --fp8 --weights_dtype int8"), 2, "contradict each other");
+  expect_refusal(run("generate --enable_online_decode --no_online_decode --image x --audio y"), 2,
+                 "contradict each other");
+  expect_refusal(run("doctor -- extra"), 2, "unknown argument extra");
+  expect_refusal(run("generate --steps 4"), 2, "did you mean --sample_steps?");
+  expect_refusal(run("generate --quiet --device cuda --image " + kPortrait + " --audio " + kVoice), 2,
+                 "on the CPU alone");
+}
+
+TEST_F(LimitsTest, AModelsOwnSizeIsTaken) {
+  const std::string inputs = " --image " + kPortrait + " --audio " + kVoice;
+  EXPECT_NE(run("plan --ckpt_dir '" + kMini + "'" + inputs).text.find("128x128"), std::string::npos);
+  EXPECT_NE(run("plan --shape 14b").text.find("704x384"), std::string::npos);
+  expect_refusal(run("info " + kSource + "/models/minni"), 1, "no such file or folder in");
+  expect_refusal(run("generate --quiet --ckpt_dir " + kPortrait + inputs), 2, "is a file; give the folder");
+}
+
+TEST_F(LimitsTest, LinksInACheckpointAreFollowedOnce) {
+  std::string ckpt = copy_checkpoint("looped");
+  for (const char* name : {"a", "b", "c", "d", "e"}) fs::create_directory_symlink(".", ckpt + "/" + name);
+  auto begin = std::chrono::steady_clock::now();
+  Outcome o = generate("--save_file " + path("v.mp4"), kPortrait, kVoice, ckpt);
+  EXPECT_EQ(o.code, 0) << o.text;
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+}
+
 }  // namespace
 }  // namespace liveavatar

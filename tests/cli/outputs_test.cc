@@ -227,6 +227,33 @@ TEST_F(OutputsTest, ConvertDoesNotReplaceAFileThatAnotherJobWrites) {
   EXPECT_EQ(run("convert --quiet --ckpt_dir '" + kMini + "' --out '" + out + "'").code, 0);
 }
 
+TEST_F(OutputsTest, AFileOfAnotherKindIsNotReplaced) {
+  std::string wav = copy(kVoice, "keepme.wav"), png = copy(kPortrait, "portrait.png");
+  const std::string before = bytes(wav), picture = bytes(png), no = ": is there and is no ";
+  expect_refusal(run(job(kPortrait, kVoice) + "--save_file " + path("v.mp4") + " --report " + wav), 2, no + "JSON");
+  expect_refusal(run("bench --synthetic --shape mini --quiet --json " + wav), 2, no + "JSON");
+  expect_refusal(run("convert --quiet --ckpt_dir '" + kMini + "' --out " + png), 2, no + "packed model");
+  EXPECT_TRUE(bytes(wav) == before && bytes(png) == picture);
+  EXPECT_FALSE(fs::exists(path("v.mp4")));
+}
+
+// Any page: what is always in memory, what stays and what is paged; the copy in a paging folder too.
+TEST_F(OutputsTest, ADamagedPackedFileIsRefused) {
+  const std::string packed = path("m.packed"), save = "--save_file " + path("v.mp4");
+  ASSERT_EQ(run("convert --quiet --ckpt_dir '" + kMini + "' --out " + packed).code, 0);
+  const std::string whole = bytes(packed), with_it = job(kPortrait, kVoice) + save + " --dit " + packed;
+  ASSERT_EQ(run(with_it).code, 0);
+  for (double place : {0.01, 0.3, 0.6, 0.99}) {
+    std::string damaged = whole;
+    damaged[size_t(place * double(whole.size()))] ^= 0x10;
+    fs::remove(path("v.mp4"));
+    Outcome o = run("--version; " + std::string(LA_PROGRAM) + " " + with_it + " --dit " + write("m.packed", damaged));
+    EXPECT_EQ(o.code, 1) << place;
+    EXPECT_NE(o.text.find("m.packed: is damaged in the"), std::string::npos) << place << o.text;
+    EXPECT_FALSE(fs::exists(path("v.mp4")));
+  }
+}
+
 TEST_F(OutputsTest, ClosedOrFullStreamsHarmNoOutput) {
   std::string video = path("v.mp4");
   std::string closed = "bash -c \"" + std::string(LA_PROGRAM) + " generate --ckpt_dir '" + kMini + "' --image '" +

@@ -1,8 +1,10 @@
 // A finished MP4 is a plain one: one index, the same packets, seekable; and it plays at every moment before.
 #include "media/plain_mp4.h"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -14,6 +16,13 @@
 
 namespace liveavatar {
 namespace {
+
+Status plain(const std::string& file) {
+  int fd = ::open(file.c_str(), O_RDWR | O_CLOEXEC);
+  Status status = make_plain_mp4(fd, file);
+  ::close(fd);
+  return status;
+}
 
 class PlainMp4Test : public MediaTest {
  protected:
@@ -90,7 +99,7 @@ TEST_F(PlainMp4Test, TheIndexNamesTheSamePackets) {
     ASSERT_GT(std::count(before.begin(), before.end(), "moof"), 3);
     Packets video = packets_of(file, AVMEDIA_TYPE_VIDEO), audio = packets_of(file, AVMEDIA_TYPE_AUDIO);
     ASSERT_GT(video.bytes.size(), 95u);
-    ASSERT_TRUE(make_plain_mp4(file).ok());
+    ASSERT_TRUE(plain(file).ok());
     EXPECT_EQ(names_of(file), (std::vector<std::string>{"ftyp", "mdat", "moov"}));
     Packets plain_video = packets_of(file, AVMEDIA_TYPE_VIDEO), plain_audio = packets_of(file, AVMEDIA_TYPE_AUDIO);
     EXPECT_EQ(plain_video.bytes, video.bytes);
@@ -126,7 +135,7 @@ TEST_F(PlainMp4Test, AFinishedVideoIsPlainAndSeekable) {
 TEST_F(PlainMp4Test, PlaysBetweenTheTwoWrites) {
   std::string file = fragmented("a.mp4", 100), before = slurp(file);
   size_t frames = packets_of(file, AVMEDIA_TYPE_VIDEO).bytes.size();
-  ASSERT_TRUE(make_plain_mp4(file).ok());
+  ASSERT_TRUE(plain(file).ok());
   std::string after = slurp(file);
   ASSERT_GT(after.size(), before.size());
   for (size_t more : {size_t{5}, (after.size() - before.size()) / 2, after.size() - before.size()}) {
@@ -142,7 +151,7 @@ TEST_F(PlainMp4Test, AFullDiskLeavesTheFragments) {
     signal(SIGXFSZ, SIG_IGN);
     rlimit limit{before.size() + 500, before.size() + 500};
     setrlimit(RLIMIT_FSIZE, &limit);
-    Status status = make_plain_mp4(file);
+    Status status = plain(file);
     _exit(status.code() == ErrorCode::kIo && status.message().find("whole and plays") != std::string::npos ? 0 : 1);
   }
   int ended = 0;
@@ -158,7 +167,7 @@ TEST_F(PlainMp4Test, BeyondFourGigabytes) {
   uint64_t hole = uint64_t{5} << 30;  // a box of 5 GiB without data, behind the fragments
   std::ofstream(file, std::ios::app | std::ios::binary) << big_endian(1, 4) + "free" + big_endian(hole, 8);
   std::filesystem::resize_file(file, size + hole);
-  ASSERT_TRUE(make_plain_mp4(file).ok());
+  ASSERT_TRUE(plain(file).ok());
   Packets plain = packets_of(file, AVMEDIA_TYPE_VIDEO);
   EXPECT_EQ(plain.bytes, video.bytes);
   EXPECT_EQ(plain.stated_frames, int64_t(video.bytes.size()));
@@ -166,14 +175,13 @@ TEST_F(PlainMp4Test, BeyondFourGigabytes) {
 
 TEST_F(PlainMp4Test, WhatHasNoFragmentsStays) {
   std::string file = fragmented("a.mp4", 60);
-  ASSERT_TRUE(make_plain_mp4(file).ok());
+  ASSERT_TRUE(plain(file).ok());
   std::string once = slurp(file);
-  EXPECT_TRUE(make_plain_mp4(file).ok());
+  EXPECT_TRUE(plain(file).ok());
   EXPECT_EQ(slurp(file), once);
   write("text.mp4", "no boxes here, only words");
-  EXPECT_TRUE(make_plain_mp4(path("text.mp4")).ok());
+  EXPECT_TRUE(plain(path("text.mp4")).ok());
   EXPECT_EQ(slurp(path("text.mp4")), "no boxes here, only words");
-  EXPECT_EQ(make_plain_mp4(path("missing.mp4")).code(), ErrorCode::kIo);
 }
 
 TEST_F(PlainMp4Test, EndingsAreKnownInAnyCase) {

@@ -194,6 +194,77 @@ TEST_F(VideoTest, AKilledWriterLeavesAllButTheLastSecond) {
   EXPECT_TRUE(contents.decodes_cleanly);
 }
 
+// Twelve frames are a fragment: before it the older file is whole, after it the new one plays.
+TEST_F(VideoTest, AnOlderFileStaysUntilTheNewOnePlays) {
+  for (const char* name : {"a.mp4", "a.mkv"}) {
+    std::string file = write(name, "an older video");
+    {
+      auto writer = VideoWriter::open(file, small(), nullptr);
+      ASSERT_TRUE(writer.ok()) << writer.status().message();
+      for (int64_t f = 0; f < 11; ++f) ASSERT_TRUE((*writer)->write_frame(frame_of(f).data()).ok());
+      EXPECT_EQ(slurp(file), "an older video");
+    }
+    EXPECT_EQ(slurp(file), "an older video");
+    auto writer = VideoWriter::open(file, small(), nullptr);
+    for (int64_t f = 0; f < 12; ++f) ASSERT_TRUE((*writer)->write_frame(frame_of(f).data()).ok());
+    EXPECT_EQ(contents_of(file).video_frames, 12) << name;
+    ASSERT_TRUE((*writer)->finish().ok());
+    EXPECT_EQ(contents_of(file).video_frames, 12);
+    EXPECT_FALSE(std::filesystem::exists(file + ".liveavatar-partial"));
+  }
+}
+
+// A name that went to another file is not this video's any more.
+TEST_F(VideoTest, AFileThatTookTheNameIsKept) {
+  struct Case {
+    int64_t at_frame;
+    bool old, moved, replaced;
+    const char* says;  // null: it goes well
+  };
+  for (const Case& c : {Case{0, true, true, false, nullptr}, Case{0, true, true, true, "another file took this name"},
+                        Case{6, true, true, true, "was moved or replaced"}, Case{20, true, true, true, "moved.mp4"},
+                        Case{20, false, true, false, "moved.mp4"}, Case{20, false, false, true, "was removed"}}) {
+    SCOPED_TRACE(std::to_string(c.at_frame) + (c.says ? c.says : ""));
+    std::filesystem::remove(path("moved.mp4"));
+    std::filesystem::remove(path("a.mp4"));
+    if (c.old) write("a.mp4", "an older video");
+    auto claim = OutputClaim::take({"--save_file", path("a.mp4")});
+    ASSERT_TRUE(claim.ok());
+    std::unique_ptr<VideoWriter> writer;
+    Status status;
+    for (int64_t f = 0; f < 40 && status.ok(); ++f) {
+      if (f == c.at_frame) {
+        c.moved ? std::filesystem::rename(path("a.mp4"), path("moved.mp4"))
+                : (void)std::filesystem::remove(path("a.mp4"));
+        if (c.replaced) write("a.mp4", "somebody's");
+      }
+      if (writer == nullptr) {
+        auto opened = VideoWriter::open(*claim, small(), nullptr);
+        status = opened.status();
+        if (opened.ok()) writer = std::move(*opened);
+      }
+      if (status.ok()) status = writer->write_frame(frame_of(f).data());
+    }
+    if (status.ok()) status = writer->finish();
+    EXPECT_EQ(status.ok(), c.says == nullptr) << status.message();
+    if (c.says != nullptr) {
+      EXPECT_NE(status.message().find(c.says), std::string::npos) << status.message();
+    }
+    if (c.replaced) {
+      EXPECT_EQ(slurp(path("a.mp4")), "somebody's");
+    }
+    if (c.at_frame == 20 && c.moved) {
+      EXPECT_EQ(contents_of(path("moved.mp4")).video_frames, 40);
+    }
+    if (c.at_frame < 12) {
+      EXPECT_EQ(slurp(path("moved.mp4")), "an older video");
+    }
+    if (c.says == nullptr) {
+      EXPECT_EQ(contents_of(path("a.mp4")).video_frames, 40);
+    }
+  }
+}
+
 TEST_F(VideoTest, FullDiskSaysHowManyFramesAreSafe) {
   // A name with a proper ending that leads to the device that is always full.
   std::filesystem::create_symlink("/dev/full", path("full.mp4"));

@@ -88,6 +88,19 @@ class PagerTest : public ::testing::Test {
   Budget budget_;
 };
 
+TEST_F(PagerTest, APageIsHeldAgainstItsChecksumOnce) {
+  std::string page(kPage, '\1');
+  uint64_t sum = page_checksum(reinterpret_cast<const std::byte*>(page.data()), kPage);
+  std::vector<PageSpan> spans{{0, kPage, sum}, {kPage, kPage, sum}};
+  FilePages pages(*DirectFile::open(write_pages(2)), spans);
+  std::atomic<bool> stop{false};
+  auto buffer = Buffer::allocate(budget_, Tenant::kWeights, kPage);
+  EXPECT_TRUE(pages.read(0, buffer->data(), stop).ok());
+  Status damaged = pages.read(1, buffer->data(), stop).status();  // filled with 2
+  EXPECT_EQ(damaged.code(), ErrorCode::kCorrupt);
+  EXPECT_NE(damaged.message().find("behind byte " + std::to_string(kPage)), std::string::npos) << damaged.message();
+}
+
 TEST_F(PagerTest, PagesComeRoundAfterRoundWithTheirBytes) {
   auto pager = open(write_pages(7), {false, true, false, false, true, false, false});
   pager->expect({0, 1, 2, 3, 4, 5, 6});

@@ -19,7 +19,7 @@ def bf16(weights):
 
 def model_config(c):
     """config.json of the video model."""
-    return dict(_class_name="WanModel_S2V", model_type="s2v", in_dim=16, out_dim=16, cond_dim=16, enable_adain=True, adain_mode="attn_norm",
+    return dict(_class_name="WanModel_S2V", model_type="s2v", liveavatar_size="128*128", in_dim=16, out_dim=16, cond_dim=16, enable_adain=True, adain_mode="attn_norm",
                 zero_timestep=True, enable_framepack=True, framepack_drop_mode="padd", qk_norm=True, cross_attn_norm=True, eps=1e-6, **c)
 
 

@@ -68,7 +68,7 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backen
   PageSpan span = packed.common();
   LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
-  LA_RETURN_IF_ERROR(read_into(*file, span.offset, common, budget));
+  LA_RETURN_IF_ERROR(read_into(*file, span, common, budget));
   dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common);
   dit->weights_.buffers.push_back(std::move(common));
   LA_RETURN_IF_ERROR(dit->read_back_shares());
