@@ -4,9 +4,11 @@ function(room name)
   cmake_parse_arguments(ROOM "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   add_library(la_${name} STATIC ${sources})
-  target_include_directories(la_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src PUBLIC ${PROJECT_SOURCE_DIR}/include)
+  target_include_directories(la_${name} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include
+                             ${PROJECT_BINARY_DIR}/include)
   list(TRANSFORM ROOM_DEPS PREPEND la_)
   target_link_libraries(la_${name} PUBLIC ${ROOM_DEPS} PRIVATE ${ROOM_LIBS})
+  set_property(GLOBAL APPEND PROPERTY LIVEAVATAR_ROOMS la_${name})
 endfunction()
 
 # The tests of a room: every *_test.cc of the folder in one program and one ctest entry.

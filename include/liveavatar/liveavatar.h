@@ -5,7 +5,7 @@
 //
 // Every call that can fail for a reason outside the program returns Status or Expected: one line that says what, where
 // and what to do. The library never prints, exits or throws. Paths and texts are UTF-8; a path goes to the system byte
-// for byte.
+// for byte. docs/library.md shows how to install and link it.
 #pragma once
 
 #include <cstddef>
@@ -15,9 +15,14 @@
 #include <string>
 #include <vector>
 
+#include "liveavatar/export.h"
 #include "liveavatar/status.h"
+#include "liveavatar/version.h"
 
 namespace liveavatar {
+
+// Of the library that is linked, "1.2.3"; LIVEAVATAR_VERSION_STRING is that of the headers. Any thread.
+LIVEAVATAR_EXPORT const char* version();
 
 // A LoRA adapter to merge into the video model: a file, a folder of PEFT's, or one that holds liveavatar.safetensors.
 struct LoraOptions {
@@ -127,7 +132,7 @@ struct TenantMemory {
 // Loaded models on one device. Different engines are independent: each may be used by its own thread at the same time.
 // Of one engine: generate() runs one job at a time; all else may be called from any thread at any time, also while
 // generate() runs and from within its callbacks. The threads that an engine works with are its own and never call back.
-class Engine {
+class LIVEAVATAR_EXPORT Engine {
  public:
   // Not while a call is running, thus not from a callback. It may be another thread than the one that loaded it.
   virtual ~Engine() = default;
@@ -153,7 +158,7 @@ class Engine {
 // A video file with the voice beside the frames (H.264 + AAC; .mp4, .m4v, .mov, .mkv). It plays while it grows.
 // One thread at a time, but it need not be the same one. It needs no engine and may outlive the one whose frames it
 // gets.
-class VideoFile {
+class LIVEAVATAR_EXPORT VideoFile {
  public:
   virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
   // audio as in Job; may be empty: a silent video. Several voices are mixed; original_mix: as the Python original does,
