@@ -1,5 +1,6 @@
 # A room is a folder of src/ that becomes one static library: room(weights DEPS core ops).
-# Its sources are the .cc files of the folder; DEPS are rooms below it (arrows only point down), LIBS are outside libraries.
+# Its sources are the .cc files of the folder; DEPS are rooms below it (arrows only point down), LIBS are outside libraries,
+# which LIVEAVATAR_NEEDS (library.cmake) names too unless they are headers alone.
 function(room name)
   cmake_parse_arguments(ROOM "" "" "DEPS;LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)

@@ -33,6 +33,19 @@ quietly "$cmake" -S examples -B by_cmake -DCMAKE_PREFIX_PATH="$installed"
 quietly "$cmake" --build by_cmake
 makes_a_video by_cmake/first_video 0.4
 makes_a_video by_cmake/first_video_c 0.4
+# A project of C alone.
+mkdir c_alone
+cat > c_alone/CMakeLists.txt <<'PROJECT'
+cmake_minimum_required(VERSION 3.25)
+project(c_alone LANGUAGES C)
+find_package(liveavatar REQUIRED)
+add_executable(c_alone ../examples/first_video.c)
+target_link_libraries(c_alone PRIVATE liveavatar::liveavatar)
+PROJECT
+quietly "$cmake" -S c_alone -B c_alone -DCMAKE_PREFIX_PATH="$installed"
+quietly "$cmake" --build c_alone
+makes_a_video c_alone/c_alone 0.4
+
 sed -i 's/liveavatar 0.1/liveavatar 99/' examples/CMakeLists.txt
 if "$cmake" -S examples -B other -DCMAKE_PREFIX_PATH="$installed" > "$log" 2>&1; then
   echo "version 99 was found"; exit 1
