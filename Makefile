@@ -58,7 +58,7 @@ fuzz: build
 
 ## make format     clang-format over the sources
 format:
-	find src include tests tools examples -name '*.cc' -o -name '*.h' -o -name '*.inl' | xargs clang-format -i
+	find src include tests tools examples -name '*.cc' -o -name '*.c' -o -name '*.h' -o -name '*.inl' | xargs clang-format -i
 
 ## make clean      remove build/ and out/
 clean:

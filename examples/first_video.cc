@@ -1,6 +1,7 @@
-// The library in one page: load a checkpoint, make a talking video, stop after 60 s of it.
-// Usage: first_video CHECKPOINT PORTRAIT VOICE OUT.mp4
+// The library in one page: load a checkpoint, make a talking video, stop after 60 s of it, or after SECONDS.
+// Usage: first_video CHECKPOINT PORTRAIT VOICE OUT.mp4 [SECONDS]
 #include <cstdio>
+#include <cstdlib>
 
 #include "liveavatar/liveavatar.h"
 
@@ -14,10 +15,11 @@ int fail(const liveavatar::Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 5) {
-    std::fprintf(stderr, "usage: first_video CHECKPOINT PORTRAIT VOICE OUT.mp4\n");
+  if (argc != 5 && argc != 6) {
+    std::fprintf(stderr, "usage: first_video CHECKPOINT PORTRAIT VOICE OUT.mp4 [SECONDS]\n");
     return 2;
   }
+  const double seconds = argc == 6 ? std::atof(argv[5]) : 60;
   auto engine = liveavatar::Engine::load({.checkpoint_dir = argv[1]});
   if (!engine) return fail(engine.status());
 
@@ -34,9 +36,9 @@ int main(int argc, char** argv) {
   liveavatar::Status written;
   auto status = (*engine)->generate(job, [&](const liveavatar::VideoBlock& block) {
     written = (*file)->append(block);
-    std::printf("frames %ld..%ld of %ld\n", long(block.first_frame), long(block.first_frame + block.frames),
-                long(info->frames));
-    return written.ok() && block.first_frame < 60 * info->fps;
+    const int64_t done = block.first_frame + block.frames;
+    std::printf("frames %ld..%ld of %ld\n", long(block.first_frame), long(done), long(info->frames));
+    return written.ok() && double(done) < seconds * double(info->fps);
   });
   auto finished = (*file)->finish();
   if (!written.ok()) return fail(written);

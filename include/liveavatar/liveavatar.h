@@ -4,7 +4,8 @@
 //   (*engine)->generate({.image = "me.png", .audio = "voice.wav", .prompt = "a woman talks"}, on_block);
 //
 // Every call that can fail for a reason outside the program returns Status or Expected: one line that says what, where
-// and what to do. The library never prints, exits or throws.
+// and what to do. The library never prints, exits or throws. Paths and texts are UTF-8; a path goes to the system byte
+// for byte. docs/library.md shows how to install and link it.
 #pragma once
 
 #include <cstddef>
@@ -14,9 +15,14 @@
 #include <string>
 #include <vector>
 
+#include "liveavatar/export.h"
 #include "liveavatar/status.h"
+#include "liveavatar/version.h"
 
 namespace liveavatar {
+
+// Of the library that is linked, "1.2.3"; LIVEAVATAR_VERSION_STRING is that of the headers. Any thread.
+LIVEAVATAR_EXPORT const char* version();
 
 // A LoRA adapter to merge into the video model: a file, a folder of PEFT's, or one that holds liveavatar.safetensors.
 struct LoraOptions {
@@ -125,33 +131,47 @@ struct TenantMemory {
   size_t used_bytes = 0, peak_bytes = 0;
 };
 
-// Loaded models on one device. One job at a time per engine; different engines are independent.
-class Engine {
+// Loaded models on one device. Different engines are independent: each may be used by its own thread at the same time.
+// Of one engine: generate() runs one job at a time; all else may be called from any thread at any time, also while
+// generate() runs and from within its callbacks. The threads that an engine works with are its own and never call back.
+class LIVEAVATAR_EXPORT Engine {
  public:
+  // Not while a call is running, thus not from a callback. It may be another thread than the one that loaded it.
   virtual ~Engine() = default;
+  // Any thread, several at once. The options are copied.
   static Expected<std::unique_ptr<Engine>> load(const EngineOptions& options);
 
-  // Checks the job's picture, sound and numbers and says what it will make.
+  // Checks the job's picture, sound and numbers and says what it will make. Any thread, also beside generate(): reading
+  // the portrait is charged to memory_budget_bytes then too, so that either may be refused under a tight one.
   virtual Expected<JobInfo> describe(const Job& job) = 0;
-  // Runs the job on the calling thread; on_block gets frames as soon as they are decoded. What on_block or on_progress
-  // throws ends the job as kCancelled, with its message.
+  // Runs the job on the calling thread and returns when it has ended; on_block gets frames as soon as they are decoded,
+  // and the job waits for it. Both callbacks are called on the calling thread, never two at a time, never afterwards.
+  // The job and the callbacks must not change meanwhile. A second generate() on the same engine, from another thread or
+  // from a callback, is refused at once with kUnsupported and disturbs nothing. An empty on_block is kInvalidArgument.
+  // What on_block or on_progress throws ends the job as kCancelled, with its message. After any error the engine is
+  // ready for the next job.
   virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
+  // Any thread, at any time; while a job runs the numbers are of a moment in it.
   virtual size_t memory_used_bytes() const = 0;
-  virtual size_t memory_peak_bytes() const = 0;
+  virtual size_t memory_peak_bytes() const = 0;  // since load()
   virtual std::vector<TenantMemory> memory_by_tenant() const = 0;
 };
 
 // A video file with the voice beside the frames (H.264 + AAC; .mp4, .m4v, .mov, .mkv). It plays while it grows.
-class VideoFile {
+// One thread at a time, but it need not be the same one. It needs no engine and may outlive the one whose frames it
+// gets.
+class LIVEAVATAR_EXPORT VideoFile {
  public:
   virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
   // audio as in Job; may be empty: a silent video. Several voices are mixed; original_mix: as the Python original does,
   // their mean in 16 bit, as long as the shortest.
   static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info,
                                                      const std::string& audio, bool original_mix = false);
-  // Copies the frames; they are encoded on the file's own thread. What goes wrong there is said by the next call.
+  // Copies the frames and may wait until there is room for them; they are encoded on the file's own thread. What goes
+  // wrong there is said by the next call. Frames of another size than the file's, or after finish(): kInvalidArgument.
   virtual Status append(const VideoBlock& block) = 0;
-  // To be called also after a stop or an error, so that the file ends properly: an MP4 gets its index here.
+  // To be called also after a stop or an error, so that the file ends properly: an MP4 gets its index here. A second
+  // call does nothing.
   virtual Status finish() = 0;
 };
 

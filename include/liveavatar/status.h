@@ -1,7 +1,10 @@
 // Errors that a user can cause travel as values: Status, or Expected<T> where there is a result.
 // A message says what went wrong, where, and what to do, in one line. Bugs assert, they never travel.
+// Values like std::string: a thread may read one that no other thread writes.
 #pragma once
 
+#include <cstdio>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <utility>
@@ -41,23 +44,38 @@ inline Status io_error(std::string m) { return {ErrorCode::kIo, std::move(m)}; }
 inline Status cancelled(std::string m) { return {ErrorCode::kCancelled, std::move(m)}; }
 inline Status unsupported(std::string m) { return {ErrorCode::kUnsupported, std::move(m)}; }
 
-// A value, or the Status that says why there is none.
+// A bug in the program that uses Expected: said, and the process ends. Active in every build.
+[[noreturn]] inline void broken_expectation(const char* what, const std::string& message) {
+  std::fprintf(stderr, "liveavatar: broken contract: %s%s\n", what, message.c_str());
+  std::abort();
+}
+
+// A value, or the Status that says why there is none. Ask ok() first: taking a value that is not there asserts, and so
+// does making one of a Status that is ok.
 template <typename T>
 class [[nodiscard]] Expected {
  public:
   Expected(T value) : value_(std::move(value)) {}
-  Expected(Status status) : status_(std::move(status)) {}
+  Expected(Status status) : status_(std::move(status)) {
+    if (status_.ok()) broken_expectation("an Expected made of a Status that is ok", "");
+  }
 
   bool ok() const { return value_.has_value(); }
   explicit operator bool() const { return ok(); }
   const Status& status() const { return status_; }
-  T& operator*() & { return *value_; }
-  const T& operator*() const& { return *value_; }
-  T&& operator*() && { return std::move(*value_); }
-  T* operator->() { return &*value_; }
-  const T* operator->() const { return &*value_; }
+  T& operator*() & { return checked(value_); }
+  const T& operator*() const& { return checked(value_); }
+  T&& operator*() && { return std::move(checked(value_)); }
+  T* operator->() { return &checked(value_); }
+  const T* operator->() const { return &checked(value_); }
 
  private:
+  template <typename Optional>
+  auto& checked(Optional& value) const {
+    if (!value.has_value()) broken_expectation("a value taken of an Expected that has none: ", status_.message());
+    return *value;
+  }
+
   std::optional<T> value_;
   Status status_;
 };

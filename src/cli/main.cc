@@ -11,6 +11,7 @@
 #include "cli/flags.h"
 #include "cli/stack.h"
 #include "core/boundary.h"
+#include "liveavatar/liveavatar.h"
 #include "media/ffmpeg_log.h"
 
 namespace liveavatar::cli {
@@ -63,7 +64,7 @@ int run(int argc, char** argv) {
       "One portrait, a voice and a sentence become a talking video of any length, inside the memory you allow.",
       "liveavatar");
   app.footer(kFooter);
-  app.set_version_flag("--version", std::string("liveavatar ") + LIVEAVATAR_VERSION);
+  app.set_version_flag("--version", std::string("liveavatar ") + version());
   std::vector<std::pair<CLI::App*, Command>> commands;
   auto add = [&](Command (*make)(CLI::App&)) {
     Command command = make(app);

@@ -1,4 +1,5 @@
 // The public Engine: a job from files to blocks of frames.
+#include <atomic>
 #include <exception>
 #include <functional>
 #include <string>
@@ -27,6 +28,22 @@ std::function<Result(Argument)> guarded(const char* name, const std::function<Re
   };
 }
 
+// Holds a flag for as long as it lives, if nobody else does.
+class OneAtATime {
+ public:
+  explicit OneAtATime(std::atomic<bool>& taken) : taken_(taken), mine_(!taken.exchange(true)) {}
+  OneAtATime(const OneAtATime&) = delete;
+  OneAtATime& operator=(const OneAtATime&) = delete;
+  ~OneAtATime() {
+    if (mine_) taken_ = false;
+  }
+  bool mine() const { return mine_; }
+
+ private:
+  std::atomic<bool>& taken_;
+  bool mine_ = false;
+};
+
 class EngineImpl : public Engine {
  public:
   explicit EngineImpl(std::unique_ptr<Models> models) : models_(std::move(models)) {}
@@ -48,6 +65,12 @@ class EngineImpl : public Engine {
 
   Status generate(const Job& job, const BlockCallback& on_block) override {
     if (!on_block) return invalid_argument("generate: on_block is empty; give a function that takes the frames");
+    // Refused rather than kept waiting: from a callback it would wait for itself.
+    OneAtATime job_place(running_);
+    if (!job_place.mine())
+      return unsupported(
+          "generate: this engine is running a job already; wait until that generate() has returned, or load a second "
+          "engine");
     return contained("generate", [&] {
       Job guarded_job = with_size(job, models_->options);
       if (job.on_progress) guarded_job.on_progress = guarded("on_progress", job.on_progress);
@@ -67,6 +90,7 @@ class EngineImpl : public Engine {
 
  private:
   std::unique_ptr<Models> models_;
+  std::atomic<bool> running_ = false;  // a job
 };
 
 }  // namespace

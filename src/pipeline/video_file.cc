@@ -5,6 +5,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -26,6 +27,8 @@ class ThreadedFile : public VideoFile {
  public:
   ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
       : writer_(std::move(writer)),
+        width_(info.width),
+        height_(info.height),
         frame_bytes_(static_cast<size_t>(info.height * info.width * 3)),
         ring_(kWaitingFrames * frame_bytes_),
         encoder_([this] { encode(); }) {}
@@ -42,7 +45,19 @@ class ThreadedFile : public VideoFile {
   }
 
  private:
+  // What would read beyond the caller's frames, or wait for a thread that has ended.
+  Status check(const VideoBlock& block) const {
+    if (ended_) return invalid_argument("the video file: frames after finish(); append them before it");
+    if (block.frames < 0 || (block.rgb == nullptr && block.frames > 0))
+      return invalid_argument("the video file: a block without frames; rgb and frames must be set");
+    if (block.width == width_ && block.height == height_) return {};
+    auto size = [](int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); };
+    return invalid_argument("the video file: frames of " + size(block.width, block.height) + " for a video of " +
+                            size(width_, height_) + "; create it with the JobInfo of the job that makes them");
+  }
+
   Status add(const VideoBlock& block) {
+    LA_RETURN_IF_ERROR(check(block));
     for (int64_t f = 0; f < block.frames; ++f) {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return waiting_ < kWaitingFrames || !status_.ok(); });
@@ -82,14 +97,15 @@ class ThreadedFile : public VideoFile {
   }
 
   std::unique_ptr<VideoWriter> writer_;
+  int64_t width_, height_;
   size_t frame_bytes_;
   std::vector<uint8_t> ring_;
   std::mutex mutex_;
   std::condition_variable changed_;
   size_t first_ = 0, waiting_ = 0;  // in the ring
-  bool ended_ = false;
-  Status status_;        // of encoding
-  std::thread encoder_;  // last: it uses all of the above
+  bool ended_ = false;              // changed by the caller's thread alone
+  Status status_;                   // of encoding
+  std::thread encoder_;             // last: it uses all of the above
 };
 
 // Output: a path, or a claim on one.

@@ -225,5 +225,16 @@ TEST(Budget, AMeasuringBudgetCountsAndTakesNoMemory) {
   EXPECT_TRUE(arena.measuring());
 }
 
+// A bug of the program that uses it, said in every build: the value that is not there is never read.
+TEST(ExpectedDeathTest, TakingAValueThatIsNotThereAsserts) {
+  Expected<std::string> none = not_found("/nowhere.png is not there");
+  EXPECT_DEATH(none->size(), "a value taken of an Expected that has none: /nowhere.png is not there");
+  EXPECT_DEATH((void)*none, "has none");
+  EXPECT_DEATH((void)*std::move(none), "has none");
+  EXPECT_DEATH((void)Expected<int>(Status()), "a Status that is ok");
+  Expected<std::string> some = std::string("there");
+  EXPECT_EQ(some->size(), 5u);
+}
+
 }  // namespace
 }  // namespace liveavatar

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "mini.h"
@@ -71,6 +72,41 @@ TEST(Generate, CallbacksThatThrowOrAreEmptyAreAStatus) {
   odd.prompt = "caf\xe8";
   EXPECT_NE(run(*e, odd).status.message().find("UTF-8"), std::string::npos);
   EXPECT_TRUE(run(*e, mini_job(1)).status.ok());  // the engine goes on
+}
+
+// From the thread that runs the job and from another; the job that runs goes on as if nothing had happened.
+TEST(Generate, ASecondJobAtTheSameTimeIsRefusedAndDescribeIsNot) {
+  auto e = engine();
+  std::vector<uint8_t> alone = run(*e, mini_job(1)).rgb, disturbed;
+  Status nested, beside, described;
+  Status whole = e->generate(mini_job(1), [&](const VideoBlock& block) {
+    nested = e->generate(mini_job(1), [](const VideoBlock&) { return true; });
+    std::thread other([&] {
+      beside = run(*e, mini_job(1)).status;
+      described = e->describe(mini_job(1)).status();
+    });
+    other.join();
+    disturbed.insert(disturbed.end(), block.rgb, block.rgb + block.frames * block.height * block.width * 3);
+    return true;
+  });
+  EXPECT_TRUE(whole.ok()) << whole.message();
+  EXPECT_EQ(nested.code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(beside.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(beside.message().find("running a job already"), std::string::npos) << beside.message();
+  EXPECT_TRUE(described.ok()) << described.message();
+  EXPECT_EQ(alone, disturbed);
+  EXPECT_TRUE(run(*e, mini_job(1)).status.ok());
+}
+
+// Loaded, described and destroyed by threads of their own.
+TEST(Generate, EnginesOfOneProcessAreIndependent) {
+  std::vector<Result> results(2);
+  std::vector<std::thread> threads;
+  for (Result& result : results) threads.emplace_back([&result] { result = run(*engine(1), mini_job(1)); });
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(results[0].status.ok()) << results[0].status.message();
+  EXPECT_FALSE(results[0].rgb.empty());
+  EXPECT_EQ(results[0].rgb, results[1].rgb);
 }
 
 TEST(Generate, TheFirstGoodFrameIsHeld) {
@@ -163,6 +199,24 @@ TEST(VideoFile, NothingIsThrown) {
   info.width = info.height = 64;
   EXPECT_EQ(VideoFile::create(file, info, "/nowhere.wav").status().code(), ErrorCode::kNotFound);
   EXPECT_EQ(VideoFile::create(testing::TempDir() + "a.gif", info, "").status().code(), ErrorCode::kInvalidArgument);
+}
+
+// What would read beyond the frames, or wait for ever.
+TEST(VideoFile, BlocksThatDoNotFitAreRefused) {
+  JobInfo info;
+  info.width = info.height = 64;
+  auto video = VideoFile::create(testing::TempDir() + "fit.mp4", info, "");
+  ASSERT_TRUE(video.ok()) << video.status().message();
+  std::vector<uint8_t> rgb(64 * 64 * 3);
+  const VideoBlock good{0, 1, 64, 64, rgb.data()};
+  EXPECT_TRUE((*video)->append(good).ok());
+  EXPECT_EQ((*video)->append({1, 1, 128, 64, rgb.data()}).code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ((*video)->append({1, 1, 64, 64, nullptr}).code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ((*video)->append({1, -1, 64, 64, rgb.data()}).code(), ErrorCode::kInvalidArgument);
+  EXPECT_TRUE((*video)->append(good).ok());
+  EXPECT_TRUE((*video)->finish().ok());
+  EXPECT_TRUE((*video)->finish().ok());
+  for (int i = 0; i < 8; ++i) EXPECT_EQ((*video)->append(good).code(), ErrorCode::kInvalidArgument);
 }
 
 TEST(Generate, OddNumbersAreRefusedOrRounded) {

@@ -1,0 +1,148 @@
+/* liveavatar for C99, and for bindings of other languages: the same engine as liveavatar.h.
+
+     la_engine_options* options = la_engine_options_new();
+     la_engine_options_set(options, "checkpoint_dir", "models/mini", NULL);
+     la_engine* engine = NULL;
+     if (la_engine_load(options, &engine, &message) != LA_OK) puts(message);
+
+   Conventions, for every function here:
+   Errors    la_code, LA_OK or what went wrong. The last parameter, char** message, may be NULL; else it is always set:
+             to NULL after LA_OK, to one line that says what, where and what to do otherwise (NULL also where there was
+             no memory for it). That string is the caller's, to be freed with la_free. No exception comes out; nothing
+             is printed; the process is never ended.
+   Objects   What *_new, la_engine_load, la_describe and la_video_file_create give is the caller's, to be freed with the
+             function of its name; those take NULL too. After an error the object is NULL. Objects do not refer to each
+             other: each may be freed before the others, except that nothing is freed while a call uses it.
+   Texts     End in 0, UTF-8, and are copied. A path goes to the system byte for byte.
+   NULL      For an object or a text is LA_INVALID_ARGUMENT, where nothing else is said.
+   Threads   Any function may be called from any thread. One object is used by one thread at a time, except an engine:
+             see there.
+   Growth    Functions and codes are added, and names that *_set knows, and fields at the end of structs that the
+             library makes (la_job_info, la_progress); la_block stays as it is. */
+#ifndef LIVEAVATAR_C_H_
+#define LIVEAVATAR_C_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "liveavatar/export.h"
+#include "liveavatar/version.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Of ErrorCode in status.h; a caller must expect values that are not here yet. */
+typedef enum la_code {
+  LA_OK = 0,
+  LA_INVALID_ARGUMENT = 1,
+  LA_NOT_FOUND = 2,
+  LA_CORRUPT = 3,
+  LA_OUT_OF_MEMORY = 4,
+  LA_IO = 5,
+  LA_CANCELLED = 6,
+  LA_UNSUPPORTED = 7
+} la_code;
+
+typedef struct la_engine_options la_engine_options;
+typedef struct la_engine la_engine;
+typedef struct la_job la_job;
+typedef struct la_video_file la_video_file;
+
+/* Of the library that is linked, "1.2.3"; static. LIVEAVATAR_VERSION_STRING is that of the headers. */
+LIVEAVATAR_EXPORT const char* la_version(void);
+
+/* Frees a message; NULL is nothing. */
+LIVEAVATAR_EXPORT void la_free(char* message);
+
+/* --- options of an engine, with their defaults; NULL: no memory. --- */
+LIVEAVATAR_EXPORT la_engine_options* la_engine_options_new(void);
+LIVEAVATAR_EXPORT void la_engine_options_free(la_engine_options* options);
+
+/* Sets a field of EngineOptions in liveavatar.h by its name: "checkpoint_dir", "threads", "memory_budget_bytes", ...
+   Numbers are decimal, as "4" or "2.5"; truth is "true" or "false". "lora" adds an adapter to `loras`; "lora_strength"
+   sets that of the last one added. An unknown name, or a text that is no such value, is LA_INVALID_ARGUMENT. */
+LIVEAVATAR_EXPORT la_code la_engine_options_set(la_engine_options* options, const char* name, const char* value,
+                                                char** message);
+
+/* --- a job, with its defaults; NULL: no memory. It may be used for several runs, one after another. --- */
+LIVEAVATAR_EXPORT la_job* la_job_new(void);
+LIVEAVATAR_EXPORT void la_job_free(la_job* job);
+
+/* Sets a field of Job in liveavatar.h by its name, as above: "image", "audio", "prompt", "size", "seed", ... "fit" is
+   "cover" or "original". "mask" adds one to `masks`. Not while la_generate runs the job. */
+LIVEAVATAR_EXPORT la_code la_job_set(la_job* job, const char* name, const char* value, char** message);
+
+/* Where a running job stands, as Progress in liveavatar.h; valid during the callback. */
+typedef struct la_progress {
+  const char* stage;
+  int64_t block, blocks;
+  int64_t frames_done, frames;
+} la_progress;
+
+/* Called by la_generate on its own thread; NULL: none. user is passed on and never touched. */
+typedef void (*la_progress_callback)(const la_progress* progress, void* user);
+LIVEAVATAR_EXPORT la_code la_job_set_progress(la_job* job, la_progress_callback callback, void* user, char** message);
+
+/* --- an engine: loaded models on one device. --- */
+
+/* Takes seconds to minutes. The options may be freed afterwards. */
+LIVEAVATAR_EXPORT la_code la_engine_load(const la_engine_options* options, la_engine** engine, char** message);
+/* Not while a call uses the engine, thus not from a callback. */
+LIVEAVATAR_EXPORT void la_engine_free(la_engine* engine);
+
+/* Bytes that the engine holds now, and the most since it was loaded; 0 for NULL. Any thread, at any time. */
+LIVEAVATAR_EXPORT size_t la_engine_memory_used_bytes(const la_engine* engine);
+LIVEAVATAR_EXPORT size_t la_engine_memory_peak_bytes(const la_engine* engine);
+
+/* What a job will make, as JobInfo in liveavatar.h. Made by la_describe alone; all of it is freed with
+   la_job_info_free. */
+typedef struct la_job_info {
+  int64_t width, height; /* pixels */
+  int64_t fps;
+  int64_t frames, blocks, clips;
+  size_t note_count; /* lines that a user should know of the inputs */
+  const char* const* notes;
+} la_job_info;
+
+/* Checks the job's inputs and says what it will make. Any thread, also during la_generate on the same engine. */
+LIVEAVATAR_EXPORT la_code la_describe(la_engine* engine, const la_job* job, la_job_info** info, char** message);
+LIVEAVATAR_EXPORT void la_job_info_free(la_job_info* info);
+
+/* Consecutive frames, ready to show; as VideoBlock in liveavatar.h. */
+typedef struct la_block {
+  int64_t first_frame; /* position in the video; blocks arrive in order without gaps */
+  int64_t frames;
+  int64_t width, height;
+  const uint8_t* rgb; /* [frames, height, width, 3] */
+} la_block;
+
+/* 0 to go on; anything else stops the job, which then returns LA_CANCELLED. The block and its pixels are the engine's
+   and valid during the callback only. user is passed on and never touched. It must return: an exception of C++ ends the
+   job as LA_CANCELLED, longjmp out of it is not allowed. */
+typedef int (*la_block_callback)(const la_block* block, void* user);
+
+/* Runs the job on the calling thread, on which alone the callbacks are called, and returns when it has ended. From a
+   callback la_describe, la_engine_memory_* and everything of other objects may be called. One job at a time per engine:
+   a second la_generate, from a callback or another thread, is LA_UNSUPPORTED at once and disturbs nothing. After any
+   error the engine is ready for the next job. */
+LIVEAVATAR_EXPORT la_code la_generate(la_engine* engine, const la_job* job, la_block_callback on_block, void* user,
+                                      char** message);
+
+/* --- a video file with the voice beside the frames: .mp4, .m4v, .mov, .mkv. --- */
+
+/* info: of the job whose frames will come; it may be freed afterwards. audio: as the job's; NULL: a silent video. */
+LIVEAVATAR_EXPORT la_code la_video_file_create(const char* path, const la_job_info* info, const char* audio,
+                                               la_video_file** file, char** message);
+/* Copies the frames, and may wait until there is room for them. */
+LIVEAVATAR_EXPORT la_code la_video_file_append(la_video_file* file, const la_block* block, char** message);
+/* Ends the file properly; to be called also after a stop or an error, and before la_video_file_free. */
+LIVEAVATAR_EXPORT la_code la_video_file_finish(la_video_file* file, char** message);
+/* Without la_video_file_finish the file plays up to its last second. */
+LIVEAVATAR_EXPORT void la_video_file_free(la_video_file* file);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

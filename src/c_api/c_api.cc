@@ -1,0 +1,201 @@
+// The C API over the C++ one: pointers are checked, texts are copied, and every error becomes a code and a line.
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "c_api/fields.h"
+#include "core/boundary.h"
+#include "liveavatar/c.h"
+#include "liveavatar/liveavatar.h"
+
+using liveavatar::ErrorCode;
+using liveavatar::Status;
+
+struct la_engine_options {
+  liveavatar::EngineOptions options;
+};
+struct la_job {
+  liveavatar::Job job;
+};
+struct la_engine {
+  std::unique_ptr<liveavatar::Engine> engine;
+};
+struct la_video_file {
+  std::unique_ptr<liveavatar::VideoFile> file;
+};
+
+namespace {
+
+static_assert(LA_INVALID_ARGUMENT == static_cast<int>(ErrorCode::kInvalidArgument));
+static_assert(LA_NOT_FOUND == static_cast<int>(ErrorCode::kNotFound));
+static_assert(LA_CORRUPT == static_cast<int>(ErrorCode::kCorrupt));
+static_assert(LA_OUT_OF_MEMORY == static_cast<int>(ErrorCode::kOutOfMemory));
+static_assert(LA_IO == static_cast<int>(ErrorCode::kIo));
+static_assert(LA_CANCELLED == static_cast<int>(ErrorCode::kCancelled));
+static_assert(LA_UNSUPPORTED == static_cast<int>(ErrorCode::kUnsupported));
+
+// With the lines that the public part points to.
+struct OwnedInfo : la_job_info {
+  std::vector<std::string> texts;
+  std::vector<const char*> lines;
+};
+
+// body() returns Status. Whatever it does, a code comes back, and a line if there is memory for one.
+template <typename Body>
+la_code call(const char* name, char** message, Body&& body) noexcept {
+  if (message != nullptr) *message = nullptr;
+  try {
+    Status status = liveavatar::contained(name, body);
+    if (message != nullptr && !status.ok()) *message = strdup(status.message().c_str());
+    return static_cast<la_code>(status.code());
+  } catch (...) {  // no memory, even for the line
+    return LA_OUT_OF_MEMORY;
+  }
+}
+
+Status not_null(const void* pointer, const char* what) {
+  if (pointer != nullptr) return {};
+  return liveavatar::invalid_argument(std::string(what) + " is NULL");
+}
+
+template <typename Object>
+Object* make() noexcept {
+  try {
+    return new Object;
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+la_job_info* owned_info(const liveavatar::JobInfo& info) {
+  auto owned = std::make_unique<OwnedInfo>();
+  owned->texts = info.notes;
+  for (const std::string& text : owned->texts) owned->lines.push_back(text.c_str());
+  static_cast<la_job_info&>(*owned) = {info.width, info.height,         info.fps,           info.frames, info.blocks,
+                                       info.clips, owned->lines.size(), owned->lines.data()};
+  return owned.release();
+}
+
+}  // namespace
+
+const char* la_version(void) { return liveavatar::version(); }
+
+void la_free(char* message) { std::free(message); }
+
+la_engine_options* la_engine_options_new(void) { return make<la_engine_options>(); }
+void la_engine_options_free(la_engine_options* options) { delete options; }
+
+la_code la_engine_options_set(la_engine_options* options, const char* name, const char* value, char** message) {
+  return call("la_engine_options_set", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(options, "la_engine_options_set: options"));
+    LA_RETURN_IF_ERROR(not_null(name, "la_engine_options_set: name"));
+    LA_RETURN_IF_ERROR(not_null(value, name));
+    return set_field(options->options, name, value);
+  });
+}
+
+la_job* la_job_new(void) { return make<la_job>(); }
+void la_job_free(la_job* job) { delete job; }
+
+la_code la_job_set(la_job* job, const char* name, const char* value, char** message) {
+  return call("la_job_set", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(job, "la_job_set: job"));
+    LA_RETURN_IF_ERROR(not_null(name, "la_job_set: name"));
+    LA_RETURN_IF_ERROR(not_null(value, name));
+    return set_field(job->job, name, value);
+  });
+}
+
+la_code la_job_set_progress(la_job* job, la_progress_callback callback, void* user, char** message) {
+  return call("la_job_set_progress", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(job, "la_job_set_progress: job"));
+    job->job.on_progress = nullptr;
+    if (callback == nullptr) return {};
+    job->job.on_progress = [callback, user](const liveavatar::Progress& p) {
+      const la_progress progress{p.stage.c_str(), p.block, p.blocks, p.frames_done, p.frames};
+      callback(&progress, user);
+    };
+    return {};
+  });
+}
+
+la_code la_engine_load(const la_engine_options* options, la_engine** engine, char** message) {
+  return call("la_engine_load", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(engine, "la_engine_load: engine"));
+    *engine = nullptr;
+    LA_RETURN_IF_ERROR(not_null(options, "la_engine_load: options"));
+    LA_ASSIGN_OR_RETURN(auto loaded, liveavatar::Engine::load(options->options));
+    *engine = new la_engine{std::move(loaded)};
+    return {};
+  });
+}
+
+void la_engine_free(la_engine* engine) { delete engine; }
+
+size_t la_engine_memory_used_bytes(const la_engine* engine) {
+  return engine == nullptr ? 0 : engine->engine->memory_used_bytes();
+}
+
+size_t la_engine_memory_peak_bytes(const la_engine* engine) {
+  return engine == nullptr ? 0 : engine->engine->memory_peak_bytes();
+}
+
+la_code la_describe(la_engine* engine, const la_job* job, la_job_info** info, char** message) {
+  return call("la_describe", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(info, "la_describe: info"));
+    *info = nullptr;
+    LA_RETURN_IF_ERROR(not_null(engine, "la_describe: engine"));
+    LA_RETURN_IF_ERROR(not_null(job, "la_describe: job"));
+    LA_ASSIGN_OR_RETURN(liveavatar::JobInfo described, engine->engine->describe(job->job));
+    *info = owned_info(described);
+    return {};
+  });
+}
+
+void la_job_info_free(la_job_info* info) { delete static_cast<OwnedInfo*>(info); }
+
+la_code la_generate(la_engine* engine, const la_job* job, la_block_callback on_block, void* user, char** message) {
+  return call("la_generate", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(engine, "la_generate: engine"));
+    LA_RETURN_IF_ERROR(not_null(job, "la_generate: job"));
+    if (on_block == nullptr) return liveavatar::invalid_argument("la_generate: on_block is NULL");
+    return engine->engine->generate(job->job, [on_block, user](const liveavatar::VideoBlock& b) {
+      const la_block block{b.first_frame, b.frames, b.width, b.height, b.rgb};
+      return on_block(&block, user) == 0;
+    });
+  });
+}
+
+la_code la_video_file_create(const char* path, const la_job_info* info, const char* audio, la_video_file** file,
+                             char** message) {
+  return call("la_video_file_create", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(file, "la_video_file_create: file"));
+    *file = nullptr;
+    LA_RETURN_IF_ERROR(not_null(path, "la_video_file_create: path"));
+    LA_RETURN_IF_ERROR(not_null(info, "la_video_file_create: info"));
+    liveavatar::JobInfo wanted{info->width, info->height, info->fps, info->frames, info->blocks, info->clips, {}};
+    LA_ASSIGN_OR_RETURN(auto created, liveavatar::VideoFile::create(path, wanted, audio == nullptr ? "" : audio));
+    *file = new la_video_file{std::move(created)};
+    return {};
+  });
+}
+
+la_code la_video_file_append(la_video_file* file, const la_block* block, char** message) {
+  return call("la_video_file_append", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(file, "la_video_file_append: file"));
+    LA_RETURN_IF_ERROR(not_null(block, "la_video_file_append: block"));
+    return file->file->append({block->first_frame, block->frames, block->width, block->height, block->rgb});
+  });
+}
+
+la_code la_video_file_finish(la_video_file* file, char** message) {
+  return call("la_video_file_finish", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(file, "la_video_file_finish: file"));
+    return file->file->finish();
+  });
+}
+
+void la_video_file_free(la_video_file* file) { delete file; }
