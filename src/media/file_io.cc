@@ -76,12 +76,14 @@ int64_t ReadFile::size() const {
   return fstat(fd_, &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : 0;
 }
 
-std::string ReadFile::bytes_at(int64_t offset, int64_t count) const {
+std::string ReadFile::bytes_at(int64_t offset, int64_t count) const { return read_bytes_at(fd_, offset, count); }
+
+std::string read_bytes_at(int descriptor, int64_t offset, int64_t count) {
   if (offset < 0 || count <= 0) return {};
   std::string bytes(static_cast<size_t>(count), '\0');
   size_t have = 0;
   while (have < bytes.size()) {
-    ssize_t got = pread(fd_, bytes.data() + have, bytes.size() - have, offset + static_cast<int64_t>(have));
+    ssize_t got = pread(descriptor, bytes.data() + have, bytes.size() - have, offset + static_cast<int64_t>(have));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
     have += static_cast<size_t>(got);

@@ -13,6 +13,9 @@ extern "C" {
 
 namespace liveavatar {
 
+// `count` bytes of an open file from `offset`, as many as there are. Does not move the position.
+std::string read_bytes_at(int descriptor, int64_t offset, int64_t count);
+
 // A file that is open for reading. Closes itself; movable.
 class ReadFile {
  public:

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "media/file_io.h"
 #include "media/mp4_boxes.h"
 
 namespace liveavatar {
@@ -94,18 +95,7 @@ class PlainMp4 {
   }
 
  private:
-  std::string read(int64_t offset, int64_t count) const {
-    std::string bytes(static_cast<size_t>(count), '\0');
-    size_t have = 0;
-    while (have < bytes.size()) {
-      ssize_t got = pread(fd_, bytes.data() + have, bytes.size() - have, offset + static_cast<int64_t>(have));
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) break;
-      have += static_cast<size_t>(got);
-    }
-    bytes.resize(have);
-    return bytes;
-  }
+  std::string read(int64_t offset, int64_t count) const { return read_bytes_at(fd_, offset, count); }
 
   template <typename Visit>
   void boxes(const Visit& visit) const {

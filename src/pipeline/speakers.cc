@@ -5,6 +5,7 @@
 
 #include "core/folder.h"
 #include "core/text.h"
+#include "media/shortfall.h"
 
 namespace liveavatar {
 namespace {
@@ -110,6 +111,7 @@ Expected<std::unique_ptr<Voices>> Voices::open(const Wav2Vec2& model, const Job&
   for (const std::string& path : names) {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<MonoSource> mono, open_mono(path, kModelRateHz));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> features, AudioFeatures::open(model, *mono, options));
+    voices->paths_.push_back(path);
     voices->mono_.push_back(std::move(mono));
     voices->features_.push_back(std::move(features));
   }
@@ -118,8 +120,10 @@ Expected<std::unique_ptr<Voices>> Voices::open(const Wav2Vec2& model, const Job&
 
 std::vector<std::string> Voices::notes() const {
   std::vector<std::string> notes;
-  for (const auto& mono : mono_) {
-    if (!mono->note().empty()) notes.push_back(mono->note());
+  for (size_t i = 0; i < mono_.size(); ++i) {
+    if (!mono_[i]->note().empty()) notes.push_back(mono_[i]->note());
+    const std::string note = shortfall_note(paths_[i], double(features_[i]->voice_samples()) / kModelRateHz);
+    if (!note.empty()) notes.push_back(note);
   }
   return notes;
 }

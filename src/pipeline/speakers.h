@@ -48,6 +48,7 @@ class Voices {
   int64_t longest_or_shortest(int64_t (AudioFeatures::*measure)() const) const;
 
   bool shortest_ = false;
+  std::vector<std::string> paths_;
   std::vector<std::unique_ptr<MonoSource>> mono_;
   std::vector<std::unique_ptr<AudioFeatures>> features_;
 };

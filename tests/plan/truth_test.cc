@@ -59,7 +59,7 @@ TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
     nlohmann::json r = report();
     double predicted = r["predicted_peak_bytes"], measured = r["measured_peak_bytes"];
     std::printf("%s: predicted %.1f MiB, measured %.1f MiB\n", size, predicted / (1 << 20), measured / (1 << 20));
-    EXPECT_LE(std::abs(measured - predicted), std::max(0.03 * predicted, double(64 << 20))) << size;
+    EXPECT_LE(std::abs(measured - predicted), std::max(0.03 * predicted, double(8 << 20))) << size;
     EXPECT_LE(r["charged_peak_bytes"].get<double>(), predicted);
     for (const char* stage : {"load", "image", "sample", "decode", "write"})
       EXPECT_GT(r["seconds"][stage].get<double>(), 0) << stage;
