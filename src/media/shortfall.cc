@@ -39,6 +39,7 @@ std::string shortfall_note(const std::string& path, double read_seconds) {
     std::snprintf(text, sizeof(text), ": the file was cut off, %.1f s of it are left; copy it again", read_seconds);
     return path + text;
   }
+  if (wave_bytes > 0) return "";                        // samples as they are: no decoder can give up on them
   constexpr double kShare = 0.98, kLeastSeconds = 0.3;  // encoders pad, and round
   double stated = stated_seconds(path);
   if (read_seconds >= stated * kShare || read_seconds > stated - kLeastSeconds) return "";
