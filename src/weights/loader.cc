@@ -64,14 +64,19 @@ bool WeightLoader::check(const std::string& name, const Shape& shape) {
 // Makes room for this many f32 values and, behind them, a piece as it lies in the file, whatever its type.
 bool WeightLoader::stage(int64_t elements, int64_t piece) {
   size_t bytes = static_cast<size_t>(elements) * sizeof(float) + static_cast<size_t>(piece) * kWidestElementBytes;
-  if (bytes <= staging_.bytes()) return true;
-  staging_ = Buffer();  // the old one first: both at once would be the peak
+  return grow(staging_, bytes);
+}
+
+// Host memory of so many bytes, with anything in it. False: there is none.
+bool WeightLoader::grow(Buffer& memory, size_t bytes) {
+  if (bytes <= memory.bytes()) return true;
+  memory = Buffer();  // the old one first: both at once would be the peak
   auto buffer = Buffer::allocate(budget_.host(), tenant_, bytes);
   if (!buffer.ok()) {
     fail(buffer.status());
     return false;
   }
-  staging_ = *std::move(buffer);
+  memory = *std::move(buffer);
   return true;
 }
 
@@ -136,12 +141,7 @@ void WeightLoader::put(void* memory, size_t bytes, const Fill& fill) {
   if (memory == nullptr || measuring() || !status_.ok()) return;
   auto* target = static_cast<std::byte*>(memory);
   if (device().is_host()) return fill(target);
-  if (packing_.bytes() < bytes) {
-    packing_ = Buffer();
-    auto buffer = Buffer::allocate(budget_.host(), tenant_, bytes);
-    if (!buffer.ok()) return fail(buffer.status());
-    packing_ = *std::move(buffer);
-  }
+  if (!grow(packing_, bytes)) return;
   fill(packing_.data());
   if (Status written = budget_.allocator().write(target, packing_.data(), bytes); !written.ok()) fail(written);
 }

@@ -90,6 +90,7 @@ class WeightLoader {
   template <typename Fill>
   void put(void* memory, size_t bytes, const Fill& fill);
   bool stage(int64_t elements, int64_t piece);
+  bool grow(Buffer& memory, size_t bytes);
   bool check(const std::string& name, const Shape& shape);
   LinearWeight pack_rows(const std::string& name, const Shape& shape, TensorPart rows, DType dtype);
   bool pack_stored_codes(const std::string& name, TensorPart rows, int64_t k, std::byte* target);

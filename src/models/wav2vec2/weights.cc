@@ -58,9 +58,7 @@ void check_extractor(JsonReader& read) {
 
 Tensor merged_position_kernel(const Wav2Vec2Config& c, WeightLoader& loader) {
   const std::string name = "encoder.pos_conv_embed.conv.parametrizations.weight.";
-  Tensor g = loader.read_f32(name + "original0", {1, 1, c.position_kernel});
-  std::vector<float> lengths(static_cast<size_t>(c.position_kernel));
-  if (!g.empty()) std::copy_n(g.host<float>(), c.position_kernel, lengths.begin());
+  const std::vector<float> lengths = loader.host_vector(name + "original0", {1, 1, c.position_kernel});
   Tensor v = loader.read_f32(name + "original1", {c.width, c.width / c.position_groups, c.position_kernel});
   for (int64_t k = 0; !v.empty() && k < c.position_kernel; ++k) {
     double squares = 0;
