@@ -4,9 +4,9 @@
 #include <cstdlib>
 #include <memory>
 
-#include "pipeline/noise.h"
-#include "pipeline/sampler.h"
-#include "plan/model_shapes.h"
+#include "session/noise.h"
+#include "session/sampler.h"
+#include "session/model_shapes.h"
 
 extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Sampler& sampler, liveavatar::DitPages& pages,
                                                  const liveavatar::BlockFeed& feed) {

@@ -16,7 +16,7 @@
 #include "media/image.h"
 #include "pipeline/bench.h"
 #include "pipeline/job.h"
-#include "pipeline/solver.h"
+#include "session/solver.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -61,7 +61,7 @@ void add_checkpoint(CLI::App& app, Flags& f) {
 }
 
 void add_synthetic(CLI::App& app, Flags& f) {
-  PlanRequest& r = f.bench.request;
+  JobShape& r = f.bench.request;
   const char* group = "Made-up weights";
   app.add_flag("--synthetic", f.synthetic, "Make the weights up, of --shape")->group(group);
   app.add_option("--shape", f.shape, "14b, 1.3b or mini")
@@ -83,7 +83,7 @@ void add_synthetic(CLI::App& app, Flags& f) {
 }
 
 void add_both(CLI::App& app, Flags& f) {
-  PlanRequest& r = f.bench.request;
+  JobShape& r = f.bench.request;
   app.add_option("--size", f.size, "As for generate: an area, as \"width*height\"")->capture_default_str();
   app.add_option("--infer_frames", f.infer_frames, "Frames a clip: how much past the model holds")
       ->check(CLI::Range(1, 4800))
@@ -109,7 +109,7 @@ void add_both(CLI::App& app, Flags& f) {
 constexpr double kGiB = double(size_t{1} << 30);
 
 std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes) {
-  const PlanRequest& r = b.request;
+  const JobShape& r = b.request;
   nlohmann::ordered_json json;
   json["job"] = {{"shape", f.shape},
                  {"width", r.width},
@@ -154,7 +154,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
 }
 
 void print(const BenchResult& b, size_t measured_bytes) {
-  const PlanRequest& r = b.request;
+  const JobShape& r = b.request;
   double blocks = double(r.blocks), read = double(b.weights.bytes_read);
   std::printf("%ldx%ld, %ld blocks, %ld steps, %s: %ld of %ld layers in memory, %s, %ld in flight\n", long(r.width),
               long(r.height), long(r.blocks), long(r.steps), r.dtype.c_str(), long(r.resident()),
@@ -179,7 +179,7 @@ void print(const BenchResult& b, size_t measured_bytes) {
 }
 
 Status set_job(Flags& f) {
-  PlanRequest& r = f.bench.request;
+  JobShape& r = f.bench.request;
   LA_ASSIGN_OR_RETURN(r.shapes, named_model_shapes(f.shape));
   LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(f.size));
   LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(sides.height, sides.width, sides.area()));
@@ -237,7 +237,7 @@ Status set_pipeline(Flags& f) {
   if (p.job.audio.empty()) {
     LA_ASSIGN_OR_RETURN(p.job.audio, embedded_path("assets/demo/voice.wav"));
   }
-  const PlanRequest& r = f.bench.request;
+  const JobShape& r = f.bench.request;
   p.engine.device = r.device;
   p.engine.dtype = r.dtype;
   p.engine.weights_dtype = r.weights_dtype;

@@ -10,7 +10,7 @@
 #include "cli/stop_signal.h"
 #include "core/status.h"
 #include "paging/direct_file.h"
-#include "pipeline/dit_source.h"
+#include "session/dit_source.h"
 
 namespace liveavatar::cli {
 namespace {

@@ -9,8 +9,8 @@
 #include "cli/video_job.h"
 #include "core/status.h"
 #include "core/text.h"
-#include "pipeline/pose.h"
-#include "pipeline/speakers.h"
+#include "session/pose.h"
+#include "session/speakers.h"
 
 namespace liveavatar::cli {
 namespace {

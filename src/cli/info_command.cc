@@ -5,8 +5,8 @@
 
 #include "cli/commands.h"
 #include "cli/model_flags.h"
-#include "pipeline/dit_source.h"
-#include "pipeline/models.h"
+#include "session/dit_source.h"
+#include "session/models.h"
 
 namespace liveavatar::cli {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "cli/flags.h"
 #include "pipeline/job.h"
-#include "pipeline/solver.h"
+#include "session/solver.h"
 
 namespace liveavatar::cli {
 namespace {

@@ -49,7 +49,7 @@ std::vector<std::string> explain(const OriginalFlags& flags) {
   return lines;
 }
 
-Status check_original_flags(const OriginalFlags& flags, const PlanRequest& settled) {
+Status check_original_flags(const OriginalFlags& flags, const JobShape& settled) {
   if (!flags.all_in_memory() || !settled.paged()) return {};
   return invalid_argument("--offload_model False: only " + std::to_string(settled.resident()) + " of " +
                           std::to_string(settled.shapes.dit.layers) +

@@ -23,6 +23,6 @@ void add_original_flags(CLI::App& app, OriginalFlags& flags, const std::string& 
 std::vector<std::string> explain(const OriginalFlags& flags);
 
 // kInvalidArgument where layers would be paged and must not.
-Status check_original_flags(const OriginalFlags& flags, const PlanRequest& settled);
+Status check_original_flags(const OriginalFlags& flags, const JobShape& settled);
 
 }  // namespace liveavatar::cli

@@ -122,7 +122,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
 }
 
 void print_table(const PipelineBenchResult& r) {
-  const PlanRequest& request = r.verdict.request;
+  const JobShape& request = r.verdict.request;
   std::printf("%s: %ldx%ld, %ld frames in %ld blocks, %ld steps, %s, %s decode; median of %d\n\n", r.model.c_str(),
               long(r.info.width), long(r.info.height), long(r.info.frames), long(r.info.blocks), long(request.steps),
               request.dtype.c_str(), request.online_decode ? "online" : "offline", r.repeats);

@@ -11,7 +11,7 @@
 #include "cli/script_flags.h"
 #include "media/image.h"
 #include "paging/direct_file.h"
-#include "pipeline/dit_source.h"
+#include "session/dit_source.h"
 #include "pipeline/job_plan.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
@@ -96,7 +96,7 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
 }
 
-Expected<PlanRequest> request_of_model(const Flags& f) {
+Expected<JobShape> request_of_model(const Flags& f) {
   if (!names_model(f.engine)) {
     bool lora = !f.engine.lora_path.empty() || !f.engine.loras.empty();
     if (lora && !f.of_generate.quiet)
@@ -106,13 +106,13 @@ Expected<PlanRequest> request_of_model(const Flags& f) {
   }
   LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(f.engine)));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, f.engine.packed_dit));
-  PlanRequest r = request_of(f.engine, shapes);
+  JobShape r = request_of(f.engine, shapes);
   LA_ASSIGN_OR_RETURN(r.merge_bytes, merge_bytes(paths, f.engine));
   return r;
 }
 
 // Sides of --size, or of the portrait that is fitted into it.
-Expected<WorkingSize> set_picture(const Job& job, PlanRequest& r) {
+Expected<WorkingSize> set_picture(const Job& job, JobShape& r) {
   LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(job.size));
   r.picture_width = sides.width;
   r.picture_height = sides.height;
@@ -129,10 +129,10 @@ Expected<WorkingSize> set_picture(const Job& job, PlanRequest& r) {
 }
 
 // A job of which some parts are only supposed.
-Expected<PlanRequest> supposed_request(const Flags& f) {
+Expected<JobShape> supposed_request(const Flags& f) {
   if (!f.job.masks.empty() && f.job.audio.empty())
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
-  LA_ASSIGN_OR_RETURN(PlanRequest r, request_of_model(f));
+  LA_ASSIGN_OR_RETURN(JobShape r, request_of_model(f));
   LA_ASSIGN_OR_RETURN(WorkingSize size, set_picture(f.job, r));
   LA_RETURN_IF_ERROR(plan_job_beside_portrait(f.job, size, r));
   r.packed = (!f.engine.packed_dit.empty() || !f.engine.paging_dir.empty()) && !f.original.all_in_memory();
@@ -146,7 +146,7 @@ Expected<Verdict> judge_whole_job(const Flags& f) {
   Job job = f.job;
   if (!names_model(engine)) LA_RETURN_IF_ERROR(use_embedded_model(engine));
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
-  LA_ASSIGN_OR_RETURN(PlanRequest request, plan_request(engine, job));
+  LA_ASSIGN_OR_RETURN(JobShape request, plan_request(engine, job));
   LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
   LA_RETURN_IF_ERROR(check_original_flags(f.original, verdict.request));
   return verdict;
@@ -164,7 +164,7 @@ void print_device(const Verdict& v) {
 }
 
 void print_table(const Verdict& v) {
-  const PlanRequest& r = v.request;
+  const JobShape& r = v.request;
   std::string types = r.dtype;
   if (!r.weights_dtype.empty()) types += ", weights in " + r.weights_dtype;
   if (!r.kv_dtype.empty()) types += ", keys and values in " + r.kv_dtype;
@@ -207,7 +207,7 @@ Status print_like_original(const Flags& f) {
               "verdict", "ours, GB");
   for (const PublishedRow& row : published_rows()) {
     LA_ASSIGN_OR_RETURN(OriginalPlan theirs, plan_like_original(shapes, row.job));
-    PlanRequest r = request_of(f.engine, shapes);
+    JobShape r = request_of(f.engine, shapes);
     r.steps = f.job.sample_steps;
     r.height = row.job.height;
     r.width = row.job.width;
@@ -261,7 +261,7 @@ Expected<Verdict> judge_flags(Flags& f) {
   if (f.is_whole_job()) {
     verdict = judge_whole_job(f);
   } else {
-    LA_ASSIGN_OR_RETURN(PlanRequest request, supposed_request(f));
+    LA_ASSIGN_OR_RETURN(JobShape request, supposed_request(f));
     verdict = judge(request, f.engine.memory_budget_bytes);
   }
   LA_RETURN_IF_ERROR(verdict.status());

@@ -4,9 +4,9 @@
 #include <filesystem>
 
 #include "core/status.h"
-#include "pipeline/dit_source.h"
+#include "session/dit_source.h"
 #include "pipeline/job_plan.h"
-#include "pipeline/models.h"
+#include "session/models.h"
 #include "pipeline/video_file.h"
 
 namespace liveavatar::cli {
@@ -28,8 +28,8 @@ Status note_cut_prompt(const EngineOptions& engine, const std::string& prompt, i
 
 Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet) {
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
-  LA_ASSIGN_OR_RETURN(PlanRequest plan, plan_request(engine, job));
-  LA_ASSIGN_OR_RETURN(PlanRequest request, settle(plan, engine.memory_budget_bytes));
+  LA_ASSIGN_OR_RETURN(JobShape plan, plan_request(engine, job));
+  LA_ASSIGN_OR_RETURN(JobShape request, settle(plan, engine.memory_budget_bytes));
   LA_RETURN_IF_ERROR(check_fits(request, engine.memory_budget_bytes));
   if (!quiet) LA_RETURN_IF_ERROR(note_cut_prompt(engine, job.prompt, request.shapes.dit.text_len));
   if (request.paged() && !quiet) {

@@ -9,8 +9,8 @@
 #include "core/output_files.h"
 #include "ops/transfer.h"
 #include "pipeline/job_plan.h"
-#include "pipeline/noise.h"
-#include "pipeline/sampler.h"
+#include "session/noise.h"
+#include "session/sampler.h"
 #include "plan/cures.h"
 #include "plan/report.h"
 
@@ -52,7 +52,7 @@ class Bench {
   }
 
  private:
-  const PlanRequest& r() const { return result_.request; }
+  const JobShape& r() const { return result_.request; }
   void say(const std::string& line) const {
     if (o_.say) o_.say(line);
   }
@@ -66,7 +66,7 @@ class Bench {
 
   // Everything in memory if it fits, else paged.
   Status decide() {
-    PlanRequest whole = o_.request;
+    JobShape whole = o_.request;
     whole.video_model_only = true;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));

@@ -11,7 +11,7 @@
 namespace liveavatar {
 
 struct BenchOptions {
-  PlanRequest request;           // shape, size, blocks, steps, schedule, device, dtype
+  JobShape request;           // shape, size, blocks, steps, schedule, device, dtype
   size_t budget_bytes = 0;       // 0: none
   std::string paging_dir;        // where weights, keys and values go that do not fit; empty: they must fit
   bool keep = false;             // leave the paging file for the next run
@@ -22,7 +22,7 @@ struct BenchOptions {
 };
 
 struct BenchResult {
-  PlanRequest request;  // as settled
+  JobShape request;  // as settled
   MemoryPlan plan;
   size_t charged_peak_bytes = 0;
   double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;

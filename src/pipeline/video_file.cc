@@ -15,7 +15,7 @@
 #include "media/audio.h"
 #include "media/video_writer.h"
 #include "media/voice_mix.h"
-#include "pipeline/speakers.h"
+#include "session/speakers.h"
 
 namespace liveavatar {
 namespace {

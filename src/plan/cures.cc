@@ -13,12 +13,12 @@ constexpr const char* kSizes[] = {"1280*704", "1024*704", "832*480", "704*384", 
 
 struct Change {
   std::string flags, costs;
-  PlanRequest request;
+  JobShape request;
 };
 
 class Search {
  public:
-  Search(const PlanRequest& request, size_t budget_bytes) : request_(request), budget_bytes_(budget_bytes) {}
+  Search(const JobShape& request, size_t budget_bytes) : request_(request), budget_bytes_(budget_bytes) {}
 
   Expected<std::vector<Cure>> run() {
     LA_ASSIGN_OR_RETURN(MemoryPlan now, plan_memory(request_));
@@ -33,7 +33,7 @@ class Search {
 
  private:
   // Weights that take less than those of the request, the larger first.
-  static std::vector<Change> narrower_weights(const PlanRequest& from) {
+  static std::vector<Change> narrower_weights(const JobShape& from) {
     std::vector<Change> list;
     auto add = [&](const char* type, const char* costs) {
       // Where 8-bit products were asked for, weights are int8, and narrower ones go without.
@@ -49,7 +49,7 @@ class Search {
   }
 
   // Cheapest first: equal frames, then less exact ones, then a shorter past.
-  static std::vector<Change> changes(const PlanRequest& from) {
+  static std::vector<Change> changes(const JobShape& from) {
     std::vector<Change> list;
     if (!from.online_decode && from.blocks > 1) {
       list.push_back({"--enable_online_decode", "nothing: the frames are equal", from});
@@ -109,14 +109,14 @@ class Search {
   }
 
   Status take_if_fits(const Change& change) {
-    LA_ASSIGN_OR_RETURN(PlanRequest settled, settle(change.request, budget_bytes_));
+    LA_ASSIGN_OR_RETURN(JobShape settled, settle(change.request, budget_bytes_));
     LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(settled));
     if (plan.peak_bytes <= budget_bytes_) cures_.push_back({change.flags, change.costs, plan.peak_bytes});
     return {};
   }
 
   // The largest smaller picture that fits.
-  Status try_smaller(const PlanRequest& from, const std::string& flags, const std::string& costs) {
+  Status try_smaller(const JobShape& from, const std::string& flags, const std::string& costs) {
     size_t before = cures_.size();
     for (const char* size : kSizes) {
       LA_ASSIGN_OR_RETURN(int64_t area, parse_size(size));
@@ -132,7 +132,7 @@ class Search {
     return {};
   }
 
-  const PlanRequest& request_;
+  const JobShape& request_;
   size_t budget_bytes_;
   std::vector<Cure> cures_;
 };
@@ -146,7 +146,7 @@ std::string budget_text(size_t bytes) {
   return shows ? std::to_string(bytes >> 20) + "MiB" : std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes");
 }
 
-Expected<std::vector<Cure>> find_cures(const PlanRequest& request, size_t budget_bytes) {
+Expected<std::vector<Cure>> find_cures(const JobShape& request, size_t budget_bytes) {
   return Search(request, budget_bytes).run();
 }
 

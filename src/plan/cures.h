@@ -16,7 +16,7 @@ struct Cure {
 
 // Changes with which the job's peak is at most budget_bytes, each planned anew. The last one is a larger budget. Empty
 // where the job fits.
-Expected<std::vector<Cure>> find_cures(const PlanRequest& request, size_t budget_bytes);
+Expected<std::vector<Cure>> find_cures(const JobShape& request, size_t budget_bytes);
 
 std::string mib_text(size_t bytes);     // "1234MiB", rounded up; what --memory_budget takes
 std::string budget_text(size_t bytes);  // "1234MiB", rounded down; below 1 MiB "512 bytes"

@@ -15,11 +15,11 @@ namespace {
 // to each other byte by byte.
 class DryRun {
  public:
-  explicit DryRun(const PlanRequest& request) : r_(request), geometry_(request.geometry()) {}
+  explicit DryRun(const JobShape& request) : r_(request), geometry_(request.geometry()) {}
 
   Expected<MemoryPlan> run() {
     LA_RETURN_IF_ERROR(check_int8_products(r_.int8_products, r_.weights_dtype));
-    LA_ASSIGN_OR_RETURN(types_, parse_type_flags(r_.dtype, r_.weights_dtype, r_.kv_dtype));
+    LA_ASSIGN_OR_RETURN(types_, r_.types());
     LA_RETURN_IF_ERROR(stage("load", &DryRun::load));
     plan_.load_peak_bytes = budget_.peak_bytes();
     LA_RETURN_IF_ERROR(stage("portrait", &DryRun::portrait));
@@ -91,22 +91,14 @@ class DryRun {
   }
 
   Status text() {
-    SamplerShape shape{.config = r_.shapes.dit,
-                       .geometry = geometry_,
-                       .steps = r_.steps,
-                       .types = types_,
-                       .in_flight = r_.blocks_in_flight(),
-                       .actors = r_.actors(),
-                       .solver_tensors = r_.solver_tensors,
-                       .resident_rings = r_.resident_rings};
-    plan_.ring_bytes = ring_bytes_per_block(shape.rings());
+    plan_.ring_bytes = ring_bytes_per_block(r_.rings());
     if (r_.video_model_only) {
-      LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));
+      LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(r_, "", *backend_, budget_));
       return {};
     }
     LA_ASSIGN_OR_RETURN(writer_, Charge::take(budget_, Tenant::kMedia, video_writer_bytes(r_.height, r_.width)));
     LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt());
-    LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(shape, *backend_, budget_));
+    LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(r_, "", *backend_, budget_));
     return {};
   }
 
@@ -130,7 +122,7 @@ class DryRun {
       LA_ASSIGN_OR_RETURN(pixels, OwnedTensor::allocate(budget_, Tenant::kConditioning, picture, DType::kF32));
       LA_RETURN_IF_ERROR(encode_still(picture));
     }
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r_.shapes.dit, geometry_, r_.blocks_held(), budget_));
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r_, budget_));
     LA_RETURN_IF_ERROR(page_in());
     if (r_.video_model_only) return {};
     int64_t height = geometry_.latent_height, width = geometry_.latent_width;
@@ -177,7 +169,7 @@ class DryRun {
     return WeightLoader(*backend_, budget_, tenant, types_, scratch_bytes);
   }
 
-  const PlanRequest& r_;
+  const JobShape& r_;
   DitGeometry geometry_;
   DitTypes types_{DType::kBF16};
   MemoryPlan plan_;
@@ -202,54 +194,7 @@ class DryRun {
 
 }  // namespace
 
-int64_t PlanRequest::blocks_in_flight() const {
-  if (schedule != "wavefront") return 1;
-  int64_t first_clip = std::min(blocks, clip_frames / kBlockFrames);
-  return std::min(steps, std::max(first_clip, blocks - first_clip));
-}
-
-RingShape PlanRequest::rings() const {
-  auto types = parse_type_flags(dtype, weights_dtype, kv_dtype);
-  return {shapes.dit, geometry(), steps, types.ok() ? types->kv : DType::kBF16, resident_rings};
-}
-
-Expected<DType> parse_dtype_flag(const std::string& dtype) {
-  if (dtype == "bf16") return DType::kBF16;
-  if (dtype == "f32") return DType::kF32;
-  return invalid_argument("--dtype " + dtype + ": choose bf16 or f32");
-}
-
-namespace {
-
-// One of the narrower types by its name; `fallback` for an empty flag.
-Expected<DType> parse_narrow(const std::string& flag, const std::string& value, DType fallback, bool with_q4) {
-  if (value.empty()) return fallback;
-  if (value == "bf16") return DType::kBF16;
-  if (value == "int8") return DType::kI8;
-  if (value == "fp8") return DType::kF8E4M3;
-  if (value == "q4" && with_q4) return DType::kQ4;
-  return invalid_argument(flag + " " + value + ": choose bf16, int8" + (with_q4 ? ", fp8 or q4" : " or fp8"));
-}
-
-}  // namespace
-
-Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string& weights_dtype,
-                                    const std::string& kv_dtype) {
-  LA_ASSIGN_OR_RETURN(DType values, parse_dtype_flag(dtype));
-  DitTypes types(values);
-  LA_ASSIGN_OR_RETURN(types.weights, parse_narrow("--weights_dtype", weights_dtype, values, true));
-  LA_ASSIGN_OR_RETURN(types.kv, parse_narrow("--kv_dtype", kv_dtype, values, false));
-  return types;
-}
-
-Status check_int8_products(bool int8_products, const std::string& weights_dtype) {
-  if (!int8_products || weights_dtype == "int8") return {};
-  return invalid_argument("--int8_products: only int8 weights are multiplied in 8 bits, and these are " +
-                          (weights_dtype.empty() ? "as --dtype says" : weights_dtype) +
-                          "; add --weights_dtype int8, or leave --int8_products out");
-}
-
-Expected<MemoryPlan> plan_memory(const PlanRequest& request) { return DryRun(request).run(); }
+Expected<MemoryPlan> plan_memory(const JobShape& request) { return DryRun(request).run(); }
 
 namespace {
 
@@ -266,10 +211,10 @@ Expected<int64_t> most_that_fit(int64_t count, const Fits& fits) {
 
 class Settling {
  public:
-  Settling(const PlanRequest& request, size_t budget_bytes)
+  Settling(const JobShape& request, size_t budget_bytes)
       : r_(request), budget_bytes_(budget_bytes), rings_open_(request.disk_rings && request.resident_rings < 0) {}
 
-  Expected<PlanRequest> run() {
+  Expected<JobShape> run() {
     bool open = r_.schedule == "auto";
     const std::string asked = r_.schedule;
     if (open) r_.schedule = "sequential";
@@ -290,7 +235,7 @@ class Settling {
     LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(r_));
     return plan.peak_bytes <= budget_bytes_;
   }
-  Expected<bool> fits_with(int64_t PlanRequest::*field, int64_t count) {
+  Expected<bool> fits_with(int64_t JobShape::*field, int64_t count) {
     r_.*field = count;
     return fits();
   }
@@ -299,29 +244,29 @@ class Settling {
   Expected<bool> page() {
     if (rings_open_) r_.resident_rings = -1;
     if (r_.packed) {
-      LA_ASSIGN_OR_RETURN(bool any, fits_with(&PlanRequest::resident_layers, 0));
-      if (any) return fill(&PlanRequest::resident_layers, r_.shapes.dit.layers);
+      LA_ASSIGN_OR_RETURN(bool any, fits_with(&JobShape::resident_layers, 0));
+      if (any) return fill(&JobShape::resident_layers, r_.shapes.dit.layers);
     }
     if (!rings_open_) return false;
-    LA_ASSIGN_OR_RETURN(bool any, fits_with(&PlanRequest::resident_rings, 0));
-    return any ? fill(&PlanRequest::resident_rings, r_.rings().count()) : Expected<bool>(false);
+    LA_ASSIGN_OR_RETURN(bool any, fits_with(&JobShape::resident_rings, 0));
+    return any ? fill(&JobShape::resident_rings, r_.rings().count()) : Expected<bool>(false);
   }
 
-  Expected<bool> fill(int64_t PlanRequest::*field, int64_t count) {
+  Expected<bool> fill(int64_t JobShape::*field, int64_t count) {
     auto with = [&](int64_t n) { return fits_with(field, n); };
     LA_ASSIGN_OR_RETURN(int64_t most, most_that_fit(count, with));
     r_.*field = most;
     return true;
   }
 
-  PlanRequest r_;
+  JobShape r_;
   size_t budget_bytes_;
   bool rings_open_;
 };
 
 }  // namespace
 
-Expected<PlanRequest> settle(const PlanRequest& request, size_t budget_bytes) {
+Expected<JobShape> settle(const JobShape& request, size_t budget_bytes) {
   return Settling(request, budget_bytes).run();
 }
 

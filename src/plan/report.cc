@@ -7,7 +7,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json tenants_json(const MemoryPlan& plan, const PlanRequest& request) {
+Json tenants_json(const MemoryPlan& plan, const JobShape& request) {
   Json tenants = Json::object();
   for (size_t t = 0; t < kTenantCount; ++t) {
     Tenant tenant = static_cast<Tenant>(t);
@@ -18,7 +18,7 @@ Json tenants_json(const MemoryPlan& plan, const PlanRequest& request) {
   return tenants;
 }
 
-Json job_json(const PlanRequest& r) {
+Json job_json(const JobShape& r) {
   auto or_dtype = [&](const std::string& type) { return type.empty() ? r.dtype : type; };
   return {{"width", r.width},
           {"height", r.height},
@@ -35,7 +35,7 @@ Json job_json(const PlanRequest& r) {
 
 }  // namespace
 
-Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes) {
+Expected<Verdict> judge(const JobShape& request, size_t budget_bytes) {
   Verdict v;
   LA_ASSIGN_OR_RETURN(v.request, settle(request, budget_bytes));
   LA_ASSIGN_OR_RETURN(v.plan, plan_memory(v.request));
@@ -48,7 +48,7 @@ Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes) {
   return v;
 }
 
-std::string placement(Tenant tenant, const PlanRequest& r) {
+std::string placement(Tenant tenant, const JobShape& r) {
   switch (tenant) {
     case Tenant::kWeights:
       if (!r.paged()) return "resident";
@@ -71,7 +71,7 @@ std::string placement(Tenant tenant, const PlanRequest& r) {
   }
 }
 
-std::string products_note(const PlanRequest& request, const MemoryPlan& plan) {
+std::string products_note(const JobShape& request, const MemoryPlan& plan) {
   if (!request.int8_products || plan.int8_products) return "";
   return "note: --int8_products: the kernels that run here have none (AVX512-BF16 with VNNI and AMX have them); int8 "
          "weights are unpacked to bf16";

@@ -12,7 +12,7 @@ namespace liveavatar {
 
 // A plan held against a budget.
 struct Verdict {
-  PlanRequest request;
+  JobShape request;
   MemoryPlan plan;
   Work work;
   size_t budget_bytes = 0;  // 0: none
@@ -20,13 +20,13 @@ struct Verdict {
   std::vector<Cure> cures;
   std::optional<DeviceProfile> device;
 };
-Expected<Verdict> judge(const PlanRequest& request, size_t budget_bytes);
+Expected<Verdict> judge(const JobShape& request, size_t budget_bytes);
 
 // Where a tenant's bytes live and how long: "resident", "freed after use", ...
-std::string placement(Tenant tenant, const PlanRequest& request);
+std::string placement(Tenant tenant, const JobShape& request);
 std::string to_json(const Verdict& verdict);
 // A line where 8-bit products were asked for and this machine has none; else empty.
-std::string products_note(const PlanRequest& request, const MemoryPlan& plan);
+std::string products_note(const JobShape& request, const MemoryPlan& plan);
 
 // What a run really took, beside what was predicted.
 struct Truth {

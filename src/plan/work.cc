@@ -58,7 +58,7 @@ Expected<DeviceProfile> custom(const std::string& text) {
 
 }  // namespace
 
-Work work_per_block(const PlanRequest& r, const MemoryPlan& plan) {
+Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   DitGeometry g = r.geometry();
   Work work;
   work.dit_flops = double(r.steps) * dit_forward_flops(r.shapes.dit, g);

@@ -14,7 +14,7 @@ struct Work {
   // Paged weights once a step, or once for all blocks in flight; rings once, a quarter of them out.
   double disk_bytes = 0;
 };
-Work work_per_block(const PlanRequest& request, const MemoryPlan& plan);
+Work work_per_block(const JobShape& request, const MemoryPlan& plan);
 
 // A machine that one may not have. Rates are of its data sheet (dense bf16), so that times are lower bounds.
 struct DeviceProfile {

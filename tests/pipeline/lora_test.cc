@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "mini.h"
-#include "pipeline/dit_source.h"
-#include "pipeline/models.h"
+#include "session/dit_source.h"
+#include "session/models.h"
 
 namespace liveavatar {
 namespace {

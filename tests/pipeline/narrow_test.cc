@@ -9,7 +9,7 @@
 
 #include "../weights/gguf_writer.h"
 #include "mini.h"
-#include "pipeline/dit_source.h"
+#include "session/dit_source.h"
 #include "weights/find_parts.h"
 
 namespace liveavatar {

@@ -9,7 +9,7 @@
 #include "mini.h"
 #include "pipeline/bench.h"
 #include "pipeline/clip_loop.h"
-#include "pipeline/dit_source.h"
+#include "session/dit_source.h"
 #include "pipeline/job_plan.h"
 
 namespace liveavatar {
@@ -33,10 +33,10 @@ class PagedJobTest : public ::testing::Test {
     return path;
   }
   // The plan with so many layers in memory; its peak as a budget leaves just those.
-  PlanRequest plan_with(int64_t resident, const std::string& schedule) {
+  JobShape plan_with(int64_t resident, const std::string& schedule) {
     EngineOptions options = options_;
     options.packed_dit = convert();
-    PlanRequest request = *plan_request(options, job_);
+    JobShape request = *plan_request(options, job_);
     request.resident_layers = resident;
     request.schedule = schedule;
     return request;
@@ -83,7 +83,7 @@ TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
   EXPECT_EQ(latents(options_, "wavefront"), want);
   for (const char* schedule : {"sequential", "wavefront"}) {
     for (int64_t resident : {0, 4}) {
-      PlanRequest request = plan_with(resident, schedule);
+      JobShape request = plan_with(resident, schedule);
       MemoryPlan plan = *plan_memory(request);
       EngineOptions options = options_;
       options.packed_dit = convert();
@@ -116,7 +116,7 @@ TEST_F(PagedJobTest, APagingFolderMakesItFit) {
   MemoryPlan lean = *plan_memory(plan_with(2, "wavefront"));
   fs::remove(dir_ / "mini.packed");
   options_.memory_budget_bytes = lean.peak_bytes;
-  PlanRequest request = *plan_request(options_, job_);
+  JobShape request = *plan_request(options_, job_);
   Status refused = check_fits(request, options_.memory_budget_bytes);
   EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
   EXPECT_NE(refused.message().find("--paging_dir DIR"), std::string::npos) << refused.message();
@@ -245,13 +245,13 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   EXPECT_EQ(latents(options_, "auto"), want);
   EXPECT_TRUE(fs::is_empty(dir_));  // no budget: nothing is packed, and rings have no name
   options_.offload_kv_cache = false;
-  PlanRequest lean = plan_with(0, "wavefront");
+  JobShape lean = plan_with(0, "wavefront");
   size_t rings_in_memory = plan_memory(lean)->peak_bytes;
   lean.resident_rings = 0;
   lean.pack_first = true;
   options_.memory_budget_bytes = plan_memory(lean)->peak_bytes + (size_t{1} << 18);
   ASSERT_LT(options_.memory_budget_bytes, rings_in_memory);
-  PlanRequest settled = *settle(*plan_request(options_, job_), options_.memory_budget_bytes);
+  JobShape settled = *settle(*plan_request(options_, job_), options_.memory_budget_bytes);
   EXPECT_TRUE(settled.rings_paged());
   EXPECT_EQ(settled.resident(), 0);
   EXPECT_EQ(latents(options_, "auto"), want);

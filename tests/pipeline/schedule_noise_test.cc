@@ -3,8 +3,8 @@
 #include <cmath>
 #include <vector>
 
-#include "pipeline/noise.h"
-#include "pipeline/solver.h"
+#include "session/noise.h"
+#include "session/solver.h"
 
 namespace liveavatar {
 namespace {

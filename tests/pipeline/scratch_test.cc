@@ -10,7 +10,7 @@
 #include "ops/conv.h"
 #include "ops/linear.h"
 #include "pipeline/clip_loop.h"
-#include "plan/job_memory.h"
+#include "session/memory.h"
 
 namespace liveavatar {
 namespace {

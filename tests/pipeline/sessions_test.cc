@@ -4,9 +4,9 @@
 
 #include "mini.h"
 #include "ops/transfer.h"
-#include "pipeline/models.h"
-#include "pipeline/noise.h"
-#include "pipeline/sampler.h"
+#include "session/models.h"
+#include "session/noise.h"
+#include "session/sampler.h"
 
 namespace liveavatar {
 namespace {

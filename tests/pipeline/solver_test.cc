@@ -1,5 +1,5 @@
 // Jobs with solvers that remember: every schedule and number of threads gives the same video, blocks begin anew.
-#include "pipeline/solver.h"
+#include "session/solver.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Several speakers and pose videos: the same video on every schedule and number of threads, masks that lie as the
 // portrait does, and what is said when something is missing.
-#include "pipeline/speakers.h"
+#include "session/speakers.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -11,7 +11,7 @@
 
 #include "media/image.h"
 #include "mini.h"
-#include "pipeline/actor_masks.h"
+#include "session/actor_masks.h"
 
 namespace liveavatar {
 namespace {

@@ -91,7 +91,7 @@ TEST(Plan, PredictsALargePortrait) {
   ASSERT_TRUE(write_png(large, image).ok());
   size_t before = plan_memory(*plan_request(engine_options(), job))->peak_bytes;
   job.image = large;
-  PlanRequest request = *plan_request(engine_options(), job);
+  JobShape request = *plan_request(engine_options(), job);
   size_t peak = plan_memory(request)->peak_bytes;
   EXPECT_GT(peak, before + (size_t{10} << 20));
   expect_truth(engine_options(), job);
@@ -164,7 +164,7 @@ TEST(Plan, CountsWhatFindsThePortraitsTurn) {
   job.masks = {upright, upright};
   EXPECT_EQ(plan_request(engine_options(), job)->orientation_bytes, 0u);
   job.masks = {upright, across};
-  PlanRequest request = *plan_request(engine_options(), job);
+  JobShape request = *plan_request(engine_options(), job);
   EXPECT_EQ(request.orientation_bytes, picture.image_bytes + picture.decode_bytes);
   request.orientation_bytes = size_t{1} << 30;  // as of a portrait of many megapixels
   EXPECT_EQ(plan_memory(request)->peak_by_tenant[size_t(Tenant::kMedia)], size_t{1} << 30);
@@ -177,7 +177,7 @@ TEST(Plan, PredictsQuantisedWeights) {
     EngineOptions options = engine_options("f32");
     options.weights_dtype = weights;
     if (std::string(weights) != "fp8") expect_truth(options, small_job());  // as large as int8
-    PlanRequest request = *plan_request(options, small_job());
+    JobShape request = *plan_request(options, small_job());
     size_t bytes = plan_memory(request)->steady_by_tenant[size_t(Tenant::kWeights)];
     if (std::string(weights) == "fp8") {
       EXPECT_EQ(bytes, before);
@@ -200,7 +200,7 @@ TEST(Plan, PredictsNarrowKeysAndValues) {
 
 // 14B: 15.3 billion values in matrices of layers and injectors, 0.9 billion others in bf16, the VAE's 0.3 GB.
 TEST(Plan, QuantisedFourteenBillion) {
-  PlanRequest r;
+  JobShape r;
   r.shapes = *named_model_shapes("14b");
   r.height = 256;
   r.width = 384;
@@ -241,7 +241,7 @@ TEST(Plan, PredictsLoadingOnTheReferenceBackend) {
 }
 
 TEST(Plan, OnlineDecodeDoesNotGrowAndOfflineGrowsByTheLatents) {
-  PlanRequest r;
+  JobShape r;
   r.shapes = *named_model_shapes("mini");
   r.height = r.width = 128;
   r.blocks = 4;
@@ -254,7 +254,7 @@ TEST(Plan, OnlineDecodeDoesNotGrowAndOfflineGrowsByTheLatents) {
 }
 
 TEST(Plan, FourteenBillionIsPlannedWithoutACheckpointAndInNoTime) {
-  PlanRequest r;
+  JobShape r;
   r.shapes = *named_model_shapes("14b");
   r.height = 400 / 16 * 16;
   r.width = 720;
@@ -274,7 +274,7 @@ TEST(Plan, CuresThatAreOfferedWork) {
   Job job = small_job("128*128");
   job.infer_frames = 48;
   job.online_decode = false;
-  PlanRequest request = *plan_request(options, job);
+  JobShape request = *plan_request(options, job);
   MemoryPlan plan = *plan_memory(request);
   EXPECT_TRUE(find_cures(request, plan.peak_bytes)->empty());
   size_t budget = plan.peak_bytes - (size_t{3} << 20);
@@ -300,7 +300,7 @@ TEST(Plan, CuresThatAreOfferedWork) {
 // Where loading alone is too much, narrower weights are offered; taken, they load within the budget.
 TEST(Plan, NarrowerWeightsAreACure) {
   EngineOptions options = engine_options();
-  PlanRequest request = *plan_request(options, small_job());
+  JobShape request = *plan_request(options, small_job());
   request.weights_dtype = "int8";
   MemoryPlan narrow = *plan_memory(request);
   request.weights_dtype.clear();
@@ -321,7 +321,7 @@ TEST(Plan, NarrowerWeightsAreACure) {
 
 // Only all changes together are enough: the cure that is found names each once and fits.
 TEST(Plan, CuresAddUp) {
-  PlanRequest request;
+  JobShape request;
   request.shapes = *named_model_shapes("14b");
   request.height = request.picture_height = 512;
   request.width = request.picture_width = 768;
@@ -348,7 +348,7 @@ TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
   auto engine = Engine::load(options);
   ASSERT_EQ(engine.status().code(), ErrorCode::kOutOfMemory);
   EXPECT_NE(engine.status().message().find("loading this checkpoint takes"), std::string::npos);
-  PlanRequest request = *plan_request(options, small_job());
+  JobShape request = *plan_request(options, small_job());
   Status status = check_fits(request, options.memory_budget_bytes);
   EXPECT_NE(status.message().find("--memory_budget"), std::string::npos) << status.message();
   EXPECT_EQ(status.message().find('\n'), std::string::npos);

@@ -5,7 +5,7 @@
 
 #include <memory>
 
-#include "pipeline/models.h"
+#include "session/models.h"
 
 namespace liveavatar {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/memory.h"
-#include "pipeline/models.h"
+#include "session/models.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar::golden {

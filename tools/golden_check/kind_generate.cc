@@ -6,9 +6,9 @@
 #include "golden.h"
 #include "models/wan_vae/still.h"
 #include "ops/transfer.h"
-#include "pipeline/actor_masks.h"
+#include "session/actor_masks.h"
 #include "pipeline/clip_loop.h"
-#include "pipeline/speakers.h"
+#include "session/speakers.h"
 
 namespace liveavatar::golden {
 namespace {

@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "golden.h"
-#include "pipeline/pose.h"
+#include "session/pose.h"
 #include "weights/find_parts.h"
 
 namespace liveavatar::golden {

@@ -4,7 +4,7 @@
 
 #include "golden.h"
 #include "ops/elementwise.h"
-#include "pipeline/solver.h"
+#include "session/solver.h"
 
 namespace liveavatar::golden {
 namespace {

@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "golden.h"
-#include "pipeline/solver.h"
+#include "session/solver.h"
 
 namespace liveavatar::golden {
 namespace {

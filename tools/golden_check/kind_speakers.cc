@@ -6,7 +6,7 @@
 #include "golden.h"
 #include "media/voice_mix.h"
 #include "models/wav2vec2/wav2vec2.h"
-#include "pipeline/actor_masks.h"
+#include "session/actor_masks.h"
 #include "weights/find_parts.h"
 
 namespace liveavatar::golden {

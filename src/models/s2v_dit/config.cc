@@ -14,6 +14,8 @@ int64_t DitConfig::injector_of(int64_t layer) const {
 
 namespace {
 
+constexpr const char* kVideoSizeKey = "liveavatar_size";
+
 Expected<DitConfig> read_config(const nlohmann::json& json, const std::string& where) {
   JsonReader read(json, where);
   DitConfig c;
@@ -30,6 +32,7 @@ Expected<DitConfig> read_config(const nlohmann::json& json, const std::string& w
   c.audio_layers = read.number("num_audio_layers", 1, 1024, 25);
   c.eps = static_cast<float>(read.real("eps", 1e-12, 0.1, c.eps));
   c.audio_inject_layers = read.numbers("audio_inject_layers", 0, c.layers - 1);
+  c.video_size = read.text(kVideoSizeKey, "");
   LA_RETURN_IF_ERROR(read.status());
   if (c.dim % c.heads != 0 || c.head_dim() % 2 != 0 || c.head_dim() < 6) {
     return corrupt(where + ": dim " + std::to_string(c.dim) + " does not split into " + std::to_string(c.heads) +
@@ -59,6 +62,7 @@ std::string dit_config_json(const DitConfig& c) {
                               {"in_dim", c.channels},
                               {"eps", c.eps},
                               {"audio_inject_layers", c.audio_inject_layers}};
+  if (!c.video_size.empty()) json[kVideoSizeKey] = c.video_size;
   return json_text(json);
 }
 

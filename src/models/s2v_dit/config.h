@@ -31,6 +31,7 @@ struct DitConfig {
   int64_t channels = 16;      // of a latent
   float eps = 1e-6f;
   std::vector<int64_t> audio_inject_layers;
+  std::string video_size;  // "liveavatar_size": of the videos it was trained at, as "704*384"; empty: not said
 
   int64_t head_dim() const { return dim / heads; }
   // Which injector serves this layer; -1: none.

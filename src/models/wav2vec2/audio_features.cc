@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/rounding.h"
 #include "models/wav2vec2/timeline.h"
 
 namespace liveavatar {
@@ -51,25 +52,29 @@ Expected<AudioMemory> AudioMemory::allocate(const Wav2Vec2Config& config, const 
   return memory;
 }
 
-Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(const Wav2Vec2& model, MonoSource& mono,
-                                                             const AudioFeaturesOptions& options) {
-  std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
-  LA_ASSIGN_OR_RETURN(features->loudness_, measure_loudness(mono));
-  features->frames_50hz_ = frame_count(features->loudness_.samples);
-  features->frames_30hz_ = interpolated_length(features->frames_50hz_);
-  if (features->frames_50hz_ < 2) {
-    const std::string file = mono.where().empty() ? "" : mono.where() + ": ";
-    return corrupt(file + "the voice holds " + std::to_string(features->loudness_.samples * 1000 / kModelRateHz) +
-                   " ms of sound; at least 45 ms are needed; give a longer one");
-  }
-  features->window_ = audio_window(features->loudness_.samples, options);
-  return features;
+Status check_voice(const Loudness& loudness, const std::string& where) {
+  if (frame_count(loudness.samples) >= 2) return {};
+  return corrupt((where.empty() ? "" : where + ": ") + "the voice holds " +
+                 std::to_string(loudness.samples * 1000 / kModelRateHz) +
+                 " ms of sound; at least 45 ms are needed; give a longer one");
 }
 
-int64_t AudioFeatures::clips() const { return clip_count(frames_30hz_, options_.infer_frames, options_.fps); }
+int64_t voice_frames(int64_t voice_samples, int64_t fps) { return ceil_div(voice_samples * fps, int64_t{kModelRateHz}); }
 
-int64_t AudioFeatures::voice_frames() const {
-  return (loudness_.samples * options_.fps + kModelRateHz - 1) / kModelRateHz;
+int64_t voice_clips(int64_t voice_samples, int64_t infer_frames, int64_t fps) {
+  return clip_count(interpolated_length(frame_count(voice_samples)), infer_frames, fps);
+}
+
+Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(const Wav2Vec2& model, MonoSource& mono,
+                                                             const Loudness& loudness,
+                                                             const AudioFeaturesOptions& options) {
+  LA_RETURN_IF_ERROR(check_voice(loudness, mono.where()));
+  std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
+  features->loudness_ = loudness;
+  features->frames_50hz_ = frame_count(loudness.samples);
+  features->frames_30hz_ = interpolated_length(features->frames_50hz_);
+  features->window_ = audio_window(loudness.samples, options);
+  return features;
 }
 
 // samples_ becomes normalised samples [first, first + count), keeping what it already has of them.

@@ -14,7 +14,6 @@ namespace liveavatar {
 
 struct AudioFeaturesOptions {
   int64_t fps = 25;
-  int64_t infer_frames = 48;   // for clips(): frames a clip
   double full_seconds = 60;    // up to here one pass over everything, exactly as the original
   double window_seconds = 24;  // beyond: windows of this length ...
   double context_seconds = 3;  // ... of which this much at each end is heard but not used; above 0, below half a window
@@ -42,18 +41,23 @@ struct Loudness {
   int64_t samples = 0;
   float normalise(float x) const;
 };
+// Reads the source to its end and rewinds it.
 Expected<Loudness> measure_loudness(MonoSource& mono);
+// Error: a voice without two hidden states (45 ms).
+Status check_voice(const Loudness& loudness, const std::string& where);
+// Video frames that cover a voice.
+int64_t voice_frames(int64_t voice_samples, int64_t fps);
+// Clips of infer_frames frames, by the original's rule.
+int64_t voice_clips(int64_t voice_samples, int64_t infer_frames, int64_t fps);
 
-// Reads the voice twice: once for its length and loudness, then as columns are asked for. Holds one window. Not
-// thread-safe; model and mono outlive it.
+// Reads a voice, whose loudness was measured, as columns are asked for. Holds one window. Not thread-safe; model and
+// mono outlive it.
 class AudioFeatures {
  public:
-  // Error: a voice without two hidden states (45 ms).
+  // Error: as check_voice.
   static Expected<std::unique_ptr<AudioFeatures>> open(const Wav2Vec2& model, MonoSource& mono,
-                                                       const AudioFeaturesOptions& options);
+                                                       const Loudness& loudness, const AudioFeaturesOptions& options);
 
-  int64_t clips() const;         // by the original's rule
-  int64_t voice_frames() const;  // video frames that cover the voice
   int64_t voice_samples() const { return loudness_.samples; }
   int64_t layers() const { return model_.config().layers + 1; }
   int64_t width() const { return model_.config().width; }

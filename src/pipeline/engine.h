@@ -1,0 +1,39 @@
+// The engine behind the public one: for callers that hold a checkpoint and resolved jobs of their own.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <stop_token>
+#include <vector>
+
+#include "pipeline/resolve.h"
+#include "pipeline/run.h"
+#include "session/models.h"
+
+namespace liveavatar {
+
+// kOutOfMemory before a weight is read where the budget is too small for the models alone.
+Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);
+
+class LocalEngine : public Engine {
+ public:
+  static Expected<std::unique_ptr<LocalEngine>> load(std::unique_ptr<Checkpoint> checkpoint);
+
+  Expected<JobInfo> describe(const Job& job) override;
+  Status generate(const Job& job, const BlockCallback& on_block) override;
+  // A job that was resolved with this engine's checkpoint. What the callbacks throw is contained, as in generate().
+  Status run(ResolvedJob& job, const RunCalls& calls);
+
+  size_t memory_used_bytes() const override { return models_->budget->used_bytes(); }
+  size_t memory_peak_bytes() const override { return models_->budget->peak_bytes(); }
+  std::vector<TenantMemory> memory_by_tenant() const override;
+
+ private:
+  explicit LocalEngine(std::unique_ptr<Models> models) : models_(std::move(models)) {}
+  Expected<ResolvedJob> resolve_and_hear(const Job& job);
+
+  std::unique_ptr<Models> models_;
+  std::atomic<bool> running_ = false;  // a job
+};
+
+}  // namespace liveavatar

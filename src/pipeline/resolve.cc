@@ -1,0 +1,236 @@
+#include "pipeline/resolve.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/utf8.h"
+#include "plan/cures.h"
+#include "session/solver.h"
+
+namespace liveavatar {
+namespace {
+
+Status check_utf8(const std::string& prompt) {
+  size_t bad = first_not_utf8(prompt);
+  if (bad == std::string::npos) return {};
+  char byte[8];
+  std::snprintf(byte, sizeof(byte), "0x%02X", static_cast<unsigned char>(prompt[bad]));
+  return invalid_argument("--prompt: byte " + std::to_string(bad + 1) + " (" + byte +
+                          ") is not UTF-8; save the text as UTF-8 (iconv -f GBK -t UTF-8 for a Chinese one)");
+}
+
+}  // namespace
+
+Status check_job(const Job& job) {
+  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
+  LA_RETURN_IF_ERROR(make_schedule(solver, job.sample_steps, job.sample_shift).status());
+  if (job.infer_frames < 1 || job.infer_frames > 4800) {
+    return invalid_argument("--infer_frames " + std::to_string(job.infer_frames) +
+                            ": choose 12 to 4800, a multiple of 12");
+  }
+  if (job.schedule != "auto" && job.schedule != "sequential" && job.schedule != "wavefront")
+    return invalid_argument("--schedule " + job.schedule + ": choose auto, sequential or wavefront");
+  if (job.num_clip < 0 || job.num_clip > kMostClips) {
+    return invalid_argument("--num_clip " + std::to_string(job.num_clip) + ": choose 1 to " +
+                            std::to_string(kMostClips) + ", or leave it out for the whole voice");
+  }
+  LA_RETURN_IF_ERROR(check_utf8(job.prompt));
+  return job.size.empty() ? Status() : parse_size(job.size).status();
+}
+
+namespace {
+
+// The portrait's shape at the job's size, or that of the size itself.
+Status shape_picture(const Job& job, const JobFiles& files, JobShape& shape) {
+  if (files.portrait) {
+    shape.picture_height = files.portrait->picture.height;
+    shape.picture_width = files.portrait->picture.width;
+    shape.portrait_bytes = files.portrait->bytes;
+    shape.height = files.portrait->size.height;
+    shape.width = files.portrait->size.width;
+    return {};
+  }
+  LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(job.size));
+  shape.picture_height = sides.height;
+  shape.picture_width = sides.width;
+  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(sides.height, sides.width, sides.area()));
+  shape.height = size.height;
+  shape.width = size.width;
+  return {};
+}
+
+MaskFit mask_fit(const Job& job, const JobShape& shape, int orientation) {
+  return {shape.picture_height, shape.picture_width, {shape.height, shape.width}, job.fit, orientation};
+}
+
+Status shape_masks(const Job& job, const JobFiles& files, JobShape& shape) {
+  if (files.masks.empty()) return {};
+  LA_ASSIGN_OR_RETURN(shape.first_mask_pixels, largest_mask_pixels(files.masks));
+  shape.mask_pixels = masks_move(files.masks, job.original_speakers) ? shape.first_mask_pixels : 0;
+  if (job.fit != Fit::kCover || job.original_speakers || !files.portrait) return {};
+  LA_ASSIGN_OR_RETURN(PictureInfo whole, files.portrait->file.probe(true, kWholePicture));
+  const MaskFit fit = mask_fit(job, shape, whole.turned_unseen ? 0 : 1);
+  LA_ASSIGN_OR_RETURN(shape.orientation_bytes, orientation_bytes(files.masks, fit, files.portrait->file));
+  return {};
+}
+
+// Frames of the longest voice; of the shortest with Job::original_speakers. 0: there is no voice.
+int64_t frames_of(const Job& job, const std::vector<Voice>& voices, bool past_voice) {
+  int64_t frames = 0;
+  for (const Voice& voice : voices) {
+    const int64_t clip = clip_frames(job.infer_frames);
+    const int64_t one = past_voice ? voice_clips(voice.samples(), clip, kFps) * clip
+                                   : voice_frames(voice.samples(), kFps);
+    const bool first = &voice == &voices.front();
+    const int64_t other = job.original_speakers ? std::min(frames, one) : std::max(frames, one);
+    frames = first ? one : other;
+  }
+  return frames;
+}
+
+void shape_length(const ResolvedJob& job, bool past_voice, JobShape& shape, JobInfo& info) {
+  shape.clip_frames = clip_frames(job.job.infer_frames);
+  const int64_t clips = std::max<int64_t>(job.job.num_clip, 1);
+  int64_t frames = clips * shape.clip_frames;
+  shape.more_voices.clear();
+  if (job.files.voices.empty()) {
+    static_assert(kModelRateHz % kFps == 0);
+    shape.voice_samples = frames * (kModelRateHz / kFps);
+  } else {
+    const int64_t voiced = frames_of(job.job, job.files.voices, past_voice);
+    frames = job.job.num_clip > 0 ? std::min(frames, voiced) : voiced;
+    shape.voice_samples = job.files.voices.front().samples();
+    for (size_t i = 1; i < job.files.voices.size(); ++i) shape.more_voices.push_back(job.files.voices[i].samples());
+  }
+  info.frames = std::max<int64_t>(frames, 1);
+  info.blocks = ceil_div(info.frames, kBlockFrames);
+  info.clips = ceil_div(info.frames, shape.clip_frames);
+  shape.blocks = info.blocks;
+}
+
+// The numbers that follow from the voices, and what the planner makes of them.
+Status decide(ResolvedJob& job, bool past_voice) {
+  shape_length(job, past_voice, job.asked, job.info);
+  LA_ASSIGN_OR_RETURN(job.shape, settle(job.asked, job.budget_bytes));
+  LA_ASSIGN_OR_RETURN(job.plan, plan_memory(job.shape));
+  return {};
+}
+
+}  // namespace
+
+ResolveOptions resolve_options(const Checkpoint& checkpoint) {
+  return {checkpoint.shape(), checkpoint.video_size(), checkpoint.options.memory_budget_bytes};
+}
+
+Expected<ResolvedJob> resolve(const ResolveOptions& options, const Job& job) {
+  ResolvedJob resolved;
+  resolved.job = job;
+  if (job.size.empty()) resolved.job.size = options.video_size;
+  LA_RETURN_IF_ERROR(check_job(resolved.job));
+  LA_ASSIGN_OR_RETURN(resolved.files, JobFiles::open(resolved.job));
+  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
+  resolved.sampling = {.solver = solver, .shift = job.sample_shift, .seed = job.seed};
+  resolved.budget_bytes = options.budget_bytes;
+  JobShape& shape = resolved.asked;
+  shape = options.models;
+  LA_RETURN_IF_ERROR(shape_picture(resolved.job, resolved.files, shape));
+  if (resolved.files.pose) {
+    const PoseVideoInfo& pose = resolved.files.pose->info();
+    shape.pose = {pose.height, pose.width, {shape.height, shape.width}, job.fit};
+  }
+  LA_RETURN_IF_ERROR(shape_masks(job, resolved.files, shape));
+  shape.steps = job.sample_steps;
+  shape.solver_tensors = solver_history_tensors(solver);
+  shape.online_decode = job.online_decode;
+  shape.schedule = job.schedule;
+  resolved.info.width = shape.width;
+  resolved.info.height = shape.height;
+  resolved.info.fps = kFps;
+  LA_RETURN_IF_ERROR(decide(resolved, false));
+  return resolved;
+}
+
+namespace {
+
+// Where the video has much less than the area asked for.
+std::string size_note(const ResolvedJob& job) {
+  constexpr double kMuchLess = 0.75;
+  const JobInfo& info = job.info;
+  auto area = parse_size(job.job.size);
+  if (!area.ok() || double(info.width * info.height) >= kMuchLess * double(*area)) return "";
+  return "--size \"" + job.job.size + "\": the video is " + std::to_string(info.width) + "x" +
+         std::to_string(info.height) + ", as its sides are multiples of 64 and the portrait is not enlarged";
+}
+
+// Where the pose video is shorter than the video: what is shown then.
+std::string pose_note(const ResolvedJob& job) {
+  if (!job.files.pose) return "";
+  const double seconds = job.files.pose->info().seconds, wanted = double(job.info.frames) / double(kFps);
+  if (seconds <= 0 || seconds >= wanted - 0.5 / double(kFps)) return "";
+  char text[160];
+  std::snprintf(text, sizeof(text), "the pose video ends at %.1f s, the voice at %.1f s: %s", seconds, wanted,
+                job.job.original_pose ? "black frames follow it" : "its last pose is held");
+  return text;
+}
+
+}  // namespace
+
+Status hear(ResolvedJob& job, bool past_voice) {
+  job.info.notes.clear();
+  for (Voice& voice : job.files.voices) {
+    LA_RETURN_IF_ERROR(voice.hear());
+    const std::vector<std::string> notes = voice.notes();
+    job.info.notes.insert(job.info.notes.end(), notes.begin(), notes.end());
+  }
+  LA_RETURN_IF_ERROR(decide(job, past_voice));
+  for (const std::string& note : {size_note(job), pose_note(job)})
+    if (!note.empty()) job.info.notes.push_back(note);
+  return {};
+}
+
+Status drop_idle_paging(EngineOptions& options, ResolvedJob& job) {
+  if (options.paging_dir.empty() || !options.packed_dit.empty() || !job.asked.packed) return {};
+  JobShape whole = job.asked;
+  whole.packed = whole.pack_first = whole.disk_rings = false;
+  LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(whole));
+  if (job.budget_bytes != 0 && plan.peak_bytes > job.budget_bytes) return {};
+  options.page_weights = false;
+  job.asked.packed = job.asked.pack_first = false;
+  return decide(job, false);
+}
+
+Status check_load(const Checkpoint& checkpoint) {
+  const EngineOptions& options = checkpoint.options;
+  if (options.memory_budget_bytes == 0) return {};
+  JobShape smallest = checkpoint.shape();
+  smallest.height = smallest.width = 64;
+  LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
+  if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
+  std::string cure = "raise the budget";
+  for (const char* narrower : {"q4", "int8"}) {  // the one that loses less is named
+    smallest.weights_dtype = narrower;
+    smallest.int8_products = false;
+    LA_ASSIGN_OR_RETURN(MemoryPlan less, plan_memory(smallest));
+    if (less.load_peak_bytes <= options.memory_budget_bytes)
+      cure = "raise the budget, or take --weights_dtype " + smallest.weights_dtype +
+             (options.int8_products ? " --int8_products=false" : "");
+  }
+  return out_of_memory("memory budget " + budget_text(options.memory_budget_bytes) +
+                       ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + cure);
+}
+
+Status check_fits(const ResolvedJob& job) {
+  const MemoryPlan& plan = job.plan;
+  if (job.budget_bytes == 0 || plan.peak_bytes <= job.budget_bytes) return {};
+  const PlanStage& highest = *std::max_element(plan.stages.begin(), plan.stages.end(),
+                                               [](auto& a, auto& b) { return a.peak_bytes < b.peak_bytes; });
+  LA_ASSIGN_OR_RETURN(std::vector<Cure> cures, find_cures(job.shape, job.budget_bytes));
+  std::string fits;
+  for (const Cure& cure : cures)
+    fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
+  if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
+  return out_of_memory("memory budget " + budget_text(job.budget_bytes) + ": this job takes " +
+                       mib_text(plan.peak_bytes) + " (stage " + highest.name + "); what fits: " + fits);
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,210 @@
+#include "pipeline/run.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <thread>
+
+#include "core/boundary.h"
+#include "core/bounded_queue.h"
+#include "models/wan_vae/still.h"
+#include "ops/layout.h"
+#include "ops/transfer.h"
+#include "pipeline/delivery.h"
+#include "session/conditioner.h"
+#include "session/frame_decoder.h"
+
+namespace liveavatar {
+
+namespace {
+
+// One run of one job; the members are what lives as long as the video.
+class JobRun : LatentChannel {
+ public:
+  JobRun(Models& models, ResolvedJob& job, const RunCalls& calls, Delivery& caller)
+      : models_(models), job_(job), calls_(calls), caller_(caller) {}
+
+  Status run() {
+    LA_RETURN_IF_ERROR(check_fits(job_));
+    LA_ASSIGN_OR_RETURN(Portrait portrait, job_.files.portrait->read(*models_.budget));
+    LA_RETURN_IF_ERROR(open_conditions(portrait));
+    size_t writer_bytes = video_writer_bytes(shape().height, shape().width);
+    LA_ASSIGN_OR_RETURN(writer_, Charge::take(*models_.budget, Tenant::kMedia, writer_bytes));
+    LA_RETURN_IF_ERROR(open_denoiser());
+    LA_RETURN_IF_ERROR(encode_portrait(portrait));
+    LA_RETURN_IF_ERROR(open_pose());
+    const Conditioner::Sources sources{audio_, pose_.get(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
+                                       hooks().noise};
+    conditioner_ = std::make_unique<Conditioner>(*models_.backend, blocks_, sources);
+    return make_video();
+  }
+
+ private:
+  const JobShape& shape() const { return job_.shape; }
+  const RunHooks& hooks() const { return calls_.hooks; }
+
+  // Voices and masks: small, and wrong ones are found before anything large is done.
+  Status open_conditions(const Portrait& portrait) {
+    audio_ = hooks().audio;
+    if (audio_ == nullptr) {
+      LA_ASSIGN_OR_RETURN(voices_, FileColumns::open(*models_.audio, job_.files.voices));
+      audio_ = voices_.get();
+    }
+    if (job_.files.masks.empty()) return {};
+    const Job& job = job_.job;
+    ActorMasks::Options options;
+    options.pictures = job_.files.masks;
+    options.original = job.original_speakers;
+    options.largest_pixels = shape().first_mask_pixels;
+    options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job.fit};
+    if (job.fit == Fit::kCover && !options.original) {
+      options.fit.orientation = portrait.turned_by;
+      LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(options.pictures, options.fit,
+                                                                   job_.files.portrait->file, *models_.budget));
+    }
+    options.clip_latents = shape().clip_latents();
+    options.block_latents = kBlockLatents;
+    LA_ASSIGN_OR_RETURN(Charge reading,
+                        Charge::take(*models_.budget, Tenant::kMedia, mask_bytes(options.largest_pixels)));
+    LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));
+    return {};
+  }
+
+  Status open_denoiser() {
+    progress("text", 0);
+    LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
+    if (hooks().token_ids) hooks().token_ids(prompt.ids);
+    LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt(models_, prompt.ids));
+    if (hooks().tensor) hooks().tensor("context", Download(models_.text_backend(), rows.tensor).tensor());
+    const Denoiser::Options options{job_.sampling, {}, models_.options().paging_dir, stop_.get_token()};
+    LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, *models_.budget, shape(), options));
+    LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(rows)));
+    denoiser_->set_prompt(moved.tensor);
+    return {};
+  }
+
+  Status encode_portrait(const Image& portrait) {
+    progress("image", 0);
+    Budget& budget = *models_.budget;
+    LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, Tenant::kConditioning,
+                                                                  {3, portrait.height, portrait.width}, DType::kF32));
+    image_to_pixels(portrait, Upload(*models_.backend, pixels.tensor).f32());
+    LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape(), budget));
+    // latent 1 of five equal frames
+    ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
+    show("ref_latent", blocks_.reference.tensor);
+    LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_pages(shape().resident(), budget));
+    progress("prefill", 0);
+    LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
+    LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
+    return {};
+  }
+
+  Status open_pose() {
+    if (!job_.files.pose) return {};
+    const PoseEncoder::Options options{shape().pose, shape().clip_frames, job_.job.original_pose};
+    LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, *models_.budget, *job_.files.pose, options));
+    return {};
+  }
+
+  Status make_video() {
+    LA_RETURN_IF_ERROR(denoise());
+    for (int64_t b = 0; b < job_.info.blocks && !shape().online_decode; ++b)
+      LA_RETURN_IF_ERROR(decode(b, latents_of(b)));
+    return {};
+  }
+
+  // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the portrait's.
+  Status denoise() {
+    const int64_t first_clip = std::min(job_.info.blocks, shape().clip_blocks());
+    LA_ASSIGN_OR_RETURN(int64_t made, denoiser_->run(*pages_, {0, first_clip}, *this));
+    if (made < shape().clip_blocks() || made == job_.info.blocks) return {};
+    LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
+    return denoiser_->run(*pages_, {first_clip, job_.info.blocks - first_clip}, *this).status();
+  }
+
+  const Tensor& latents_of(int64_t block) const {
+    return blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
+  }
+
+  Expected<std::optional<BlockStart>> receive(int64_t block) override {
+    progress("sample", block);
+    LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
+    if (!start || !hooks().tensor) return start;
+    hooks().tensor("audio_features", start->features);
+    if (pose_) show("pose_latents", start->pose);
+    if (masks_) show("actor_masks", start->actor_masks);
+    return start;
+  }
+
+  Status send(int64_t block, const Tensor& latents) override {
+    const Download host(*models_.backend, latents);
+    LA_RETURN_IF_ERROR(models_.backend->synchronize());
+    if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
+      return corrupt("the model gave values that are not finite; its weights are damaged, or --dtype f32 is needed");
+    }
+    if (block == 0) ops::copy_frames(*models_.backend, latents, blocks_.reference.tensor, {0, 0, 1});
+    if (hooks().latents) hooks().latents(block, host.tensor());
+    return shape().online_decode ? decode(block, latents) : Status();
+  }
+
+  // Latent by latent, so that the first frames of a block are out before the last are decoded.
+  Status decode(int64_t block, const Tensor& latents) {
+    for (int64_t f = 0; f < kBlockLatents && frames_done_ < job_.info.frames; ++f)
+      LA_RETURN_IF_ERROR(decode_latent(block, latents, f));
+    return {};
+  }
+
+  Status decode_latent(int64_t block, const Tensor& latents, int64_t latent) {
+    progress("decode", block);
+    LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents, latent));
+    show("frames", decoder_->pixels());
+    VideoBlock out;
+    out.first_frame = frames_done_;
+    out.frames = std::min(kVaeFrames, job_.info.frames - out.first_frame);
+    out.width = shape().width;
+    out.height = shape().height;
+    out.rgb = rgb;
+    progress("write", block);
+    LA_RETURN_IF_ERROR(caller_.frames(out));
+    frames_done_ = out.first_frame + out.frames;
+    if (frames_done_ == job_.info.frames) progress("write", block);
+    return {};
+  }
+
+  void progress(const char* stage, int64_t block) {
+    caller_.progress({stage, block, job_.info.blocks, frames_done_, job_.info.frames});
+  }
+
+  void show(const char* name, const Tensor& value) {
+    if (hooks().tensor) hooks().tensor(name, Download(*models_.backend, value).tensor());
+  }
+
+  Models& models_;
+  ResolvedJob& job_;
+  const RunCalls& calls_;
+  Delivery& caller_;
+  std::stop_source stop_;
+  std::unique_ptr<FileColumns> voices_;
+  AudioColumns* audio_ = nullptr;
+  std::optional<ActorMasks> masks_;  // of several voices
+  std::unique_ptr<Denoiser> denoiser_;
+  std::unique_ptr<DitPages> pages_;  // the layers' weights
+  std::unique_ptr<FrameDecoder> decoder_;
+  std::unique_ptr<PoseEncoder> pose_;  // null: no pose video
+  StillLatents still_;
+  BlockMemory blocks_;
+  std::unique_ptr<Conditioner> conditioner_;
+  Charge writer_;  // the video file that callers write beside the job
+  std::atomic<int64_t> frames_done_ = 0;
+};
+
+}  // namespace
+
+Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls) {
+  DirectDelivery caller(calls.on_block, calls.on_progress);
+  return JobRun(models, job, calls, caller).run();
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,36 @@
+// The run of a job: conditioning, denoising, decoding and delivery, block after block; a block that was delivered is
+// forgotten.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <stop_token>
+
+#include "liveavatar/liveavatar.h"
+#include "pipeline/resolve.h"
+#include "session/models.h"
+
+namespace liveavatar {
+
+// Where a run can be watched or steered: golden_check and tests. All optional.
+struct RunHooks {
+  std::function<void(int64_t block, std::span<float> noise)> noise;   // instead of seeded noise, [16, 3, h, w]
+  std::function<void(int64_t block, const Tensor& latents)> latents;  // finished latents [16, 3, h, w] f32
+  // "context", "ref_latent", "audio_features" (a block's), "pose_latents", "actor_masks", "frames"
+  std::function<void(const char* name, const Tensor& value)> tensor;
+  std::function<void(std::span<const int32_t> ids)> token_ids;
+  AudioColumns* audio = nullptr;  // instead of the job's voices
+};
+
+struct RunCalls {
+  BlockCallback on_block;                            // false: stop; kCancelled
+  std::function<void(const Progress&)> on_progress;  // optional
+  std::stop_token stop;                              // heard within a layer: kCancelled
+  RunHooks hooks;
+};
+
+// Runs a whole job, which was heard; its models are these. The callbacks are called on this thread. An error after some
+// blocks leaves those with the caller.
+Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls);
+
+}  // namespace liveavatar

@@ -1,0 +1,155 @@
+#include "session/denoiser.h"
+
+#include <algorithm>
+
+#include "session/noise.h"
+
+namespace liveavatar {
+
+Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& backend, Budget& budget,
+                                                   const JobShape& shape, const Options& options) {
+  std::unique_ptr<Denoiser> denoiser(new Denoiser(dit, backend, options));
+  denoiser->steps_ = options.steps.value_or(StepRange{0, shape.steps});
+  LA_CHECK(denoiser->steps_.first >= 0 && denoiser->steps_.count > 0);
+  LA_CHECK(denoiser->steps_.first + denoiser->steps_.count <= shape.steps);
+  const bool all = denoiser->steps_.count == shape.steps;
+  if (!all && solver_history_tensors(options.sampling.solver) > 0)
+    return unsupported("sample_solver: only euler can be split over several denoisers; the others remember steps");
+  const int steps = static_cast<int>(shape.steps);
+  LA_ASSIGN_OR_RETURN(denoiser->solver_, Solver::make(options.sampling.solver, steps, options.sampling.shift));
+  JobShape own = shape;
+  own.steps = denoiser->steps_.count;
+  LA_ASSIGN_OR_RETURN(denoiser->memory_, SamplerMemory::allocate(own, options.cache_folder, backend, budget));
+  denoiser->schedule_ = {own.steps, own.blocks_in_flight()};
+  denoiser->blocks_.resize(static_cast<size_t>(own.blocks_in_flight()));
+  for (int64_t i = 0; i < own.blocks_in_flight() * own.solver_tensors; ++i)
+    denoiser->history_.push_back(denoiser->memory_.solver_history.tensor.slice(i, 1));
+  return denoiser;
+}
+
+void Denoiser::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.session); }
+
+Status Denoiser::prefill(DitPages& pages, const Tensor& reference, const Tensor& motion) {
+  dit_.prefill(reference, motion, pages, *memory_.session);
+  return pages.status();
+}
+
+int64_t Denoiser::relative_dist(int64_t block, int64_t step) const {
+  const Sampling& sampling = options_.sampling;
+  if (sampling.relative_dist > 0) return sampling.relative_dist;
+  constexpr int64_t kNearest = 4, kFarthest = 30;  // the original's range
+  uint32_t draw = random_bits(sampling.seed, static_cast<uint64_t>(block), static_cast<uint64_t>(step));
+  return kNearest + static_cast<int64_t>(draw % (kFarthest - kNearest + 1));
+}
+
+Expected<bool> Denoiser::begin(const Forward& f, LatentChannel& channel) {
+  DitSession& session = *memory_.session;
+  const size_t actors = memory_.sounds.size() / blocks_.size();
+  std::span<AudioTokens> sounds = std::span(memory_.sounds).subspan(f.slot * actors, actors);
+  if (f.step == 0) {
+    LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, channel.receive(f.block));
+    if (!start) return false;
+    blocks_[f.slot] = *start;
+    const Tensor& features = start->features;
+    Shape one{features.dim(1), features.dim(2), features.dim(3)};
+    for (size_t a = 0; a < sounds.size(); ++a)
+      dit_.encode_audio(features.slice(int64_t(a), 1).reshape(one), session, sounds[a]);
+  }
+  const int64_t step = steps_.first + f.step;
+  const BlockStart& block = blocks_[f.slot];
+  BlockInputs inputs;
+  inputs.latents = block.latents;
+  inputs.actor_masks = block.actor_masks;
+  inputs.pose = block.pose;
+  inputs.timestep = solver_.schedule().timesteps[static_cast<size_t>(step)];
+  inputs.step = f.step;
+  inputs.start_latent = f.block * session.geometry.block_latents;
+  inputs.relative_dist = relative_dist(f.block, step);
+  inputs.sound = sounds;
+  dit_.begin(inputs, session.activations.flights[f.slot]);
+  return true;
+}
+
+void Denoiser::end(const Forward& f) {
+  dit_.end(memory_.session->activations.flights[f.slot], memory_.velocity.tensor);
+  size_t kept = static_cast<size_t>(solver_history_tensors(solver_.kind()));
+  std::span<const Tensor> history = std::span(history_).subspan(f.slot * kept, kept);
+  const size_t step = static_cast<size_t>(steps_.first + f.step);
+  solver_.step(backend_, step, memory_.velocity.tensor, history, blocks_[f.slot].latents);
+}
+
+// What this tick and the next will look at: a layer's caches one after the other.
+void Denoiser::expect_caches(const BlockRange& blocks, int64_t tick) {
+  std::vector<RingUse> uses;
+  for (int64_t t : {tick, tick + 1}) {
+    const std::vector<Forward> forwards = schedule_.forwards(blocks, t);
+    for (int64_t layer = 0; layer < dit_.config().layers; ++layer)
+      for (const Forward& f : forwards) uses.push_back({f.step, layer});
+  }
+  memory_.session->caches.rings->expect(uses);
+}
+
+Status Denoiser::begin_tick(Run& run, int64_t tick) {
+  const std::vector<Forward> forwards = schedule_.forwards(run.blocks, tick);
+  if (forwards.empty()) return {};
+  expect_caches(run.blocks, tick);
+  for (const Forward& f : forwards) {
+    LA_ASSIGN_OR_RETURN(bool begun, begin(f, *run.channel));
+    if (!begun) run.blocks.count = f.block - run.blocks.first;
+  }
+  return {};
+}
+
+void Denoiser::collect(Run& run, int64_t tick, std::vector<DitFlight*>& flights) {
+  if (!run.status.ok()) return;
+  if (options_.stop.stop_requested()) {
+    run.status = cancelled("stopped on request");
+    return;
+  }
+  for (const Forward& f : schedule_.forwards(run.blocks, tick))
+    flights.push_back(&memory_.session->activations.flights[f.slot]);
+}
+
+Status Denoiser::end_tick(const Run& run, int64_t tick) {
+  const std::vector<Forward> forwards = schedule_.forwards(run.blocks, tick);
+  if (forwards.empty()) return {};
+  LA_RETURN_IF_ERROR(memory_.session->caches.rings->status());
+  for (const Forward& f : forwards) end(f);
+  const Forward& oldest = forwards.front();
+  if (oldest.step < steps_.count - 1) return {};
+  return run.channel->send(oldest.block, blocks_[oldest.slot].latents);
+}
+
+Expected<int64_t> Denoiser::run(DitPages& pages, const BlockRange& blocks, LatentChannel& channel) {
+  Run alone{this, blocks, &channel, {}};
+  LA_RETURN_IF_ERROR(run_together(pages, {&alone, 1}));
+  LA_RETURN_IF_ERROR(alone.status);
+  return alone.blocks.count;
+}
+
+Status Denoiser::run_together(DitPages& pages, std::span<Run> runs) {
+  const S2vDit& dit = runs.front().denoiser->dit_;
+  std::vector<DitFlight*> flights;
+  auto collect_all = [&](int64_t tick) {
+    flights.clear();
+    for (Run& run : runs) run.denoiser->collect(run, tick, flights);
+  };
+  for (int64_t tick = 0;; ++tick) {
+    for (Run& run : runs) {
+      LA_CHECK(&run.denoiser->dit_ == &dit);
+      if (run.status.ok()) run.status = run.denoiser->begin_tick(run, tick);
+    }
+    for (int64_t i = 0; i < dit.config().layers; ++i) {
+      collect_all(tick);
+      if (flights.empty()) break;
+      dit.layer(i, pages, flights);
+    }
+    if (flights.empty()) return {};
+    LA_RETURN_IF_ERROR(pages.status());
+    for (Run& run : runs) {
+      if (run.status.ok()) run.status = run.denoiser->end_tick(run, tick);
+    }
+  }
+}
+
+}  // namespace liveavatar

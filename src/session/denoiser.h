@@ -1,0 +1,112 @@
+// Denoising of blocks: the DiT, its caches and the solver's steps. A denoiser owns a range of the steps; today every job
+// has one, of all steps and all heads (docs/architecture.md).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "models/s2v_dit/s2v_dit.h"
+#include "session/block_schedule.h"
+#include "session/memory.h"
+#include "session/solver.h"
+
+namespace liveavatar {
+
+// How a job is sampled. It decides no memory; JobShape has what does.
+struct Sampling {
+  SolverKind solver = SolverKind::kEuler;
+  double shift = 3.0;
+  uint64_t seed = 420;
+  int64_t relative_dist = 0;  // 0: drawn for every forward from seed, block and step; else 4..30
+};
+
+struct StepRange {
+  int64_t first = 0, count = 0;
+};
+
+// What a denoiser needs of a block. features [actors, layers, audio_dim, 12] f32 are used at once. The others are the
+// channel's until send(), one of each a block in flight: latents [16, 3, h, w] f32 are noise (or come from the steps
+// before), and become what is sent; actor_masks [actors, 3, rows, columns] f32 with several actors; pose [16, 3, h, w]
+// f32 of a pose video.
+struct BlockStart {
+  Tensor features, latents, actor_masks, pose;
+};
+
+// Where a denoiser's blocks come from and where they go: conditioning and decoding, or denoisers of the steps before and
+// after it.
+class LatentChannel {
+ public:
+  virtual ~LatentChannel() = default;
+  // Before a block's first step. Nothing: the video ends before this block.
+  virtual Expected<std::optional<BlockStart>> receive(int64_t block) = 0;
+  // After its last, in order.
+  virtual Status send(int64_t block, const Tensor& latents) = 0;
+};
+
+// One video. All memory is taken in open(). Not thread-safe.
+class Denoiser {
+ public:
+  struct Options {
+    Sampling sampling;
+    std::optional<StepRange> steps;  // of shape.steps; none: all. Less than all: kUnsupported unless with Euler
+    std::string cache_folder;        // where keys and values are that do not stay in memory
+    std::stop_token stop;            // heard at every layer: kCancelled
+  };
+  // Of the model's shapes; the memory is that of shape, with the KV caches of its own steps.
+  static Expected<std::unique_ptr<Denoiser>> open(const S2vDit& dit, Backend& backend, Budget& budget,
+                                                  const JobShape& shape, const Options& options);
+
+  // rows [tokens, text_dim] f32 of the prompt.
+  void set_prompt(const Tensor& rows);
+  // (Re)fills the sink: reference [16, 1, h, w], motion [16, 19, h, w], f32. The KV caches of blocks stay.
+  Status prefill(DitPages& pages, const Tensor& reference, const Tensor& motion);
+  // Denoises blocks, until the range or the channel ends. Between two calls nothing is in flight: the time to renew the
+  // sink. Returns how many blocks were sent.
+  Expected<int64_t> run(DitPages& pages, const BlockRange& blocks, LatentChannel& channel);
+
+  // Of several videos side by side, each by a denoiser of its own on one model: a layer's weights serve the forwards of
+  // all. Each video's bits are those of a run alone. A video whose channel ends, fails or is stopped leaves the others
+  // undisturbed; its status is with its run.
+  struct Run {
+    Denoiser* denoiser = nullptr;
+    BlockRange blocks;  // becomes shorter where the channel ends before
+    LatentChannel* channel = nullptr;
+    Status status;
+  };
+  // An error of what all share: the weights' pages.
+  static Status run_together(DitPages& pages, std::span<Run> runs);
+
+  // Of keys and values that are not all in memory.
+  PagingCounts cache_counts() const { return memory_.session->caches.rings->counts(); }
+
+ private:
+  Denoiser(const S2vDit& dit, Backend& backend, const Options& options)
+      : dit_(dit), backend_(backend), options_(options) {}
+  void expect_caches(const BlockRange& blocks, int64_t tick);
+  // The forwards of one tick begin, and after all layers end.
+  Status begin_tick(Run& run, int64_t tick);
+  // Adds the flights of this tick to those that go through the next layer; a video that is stopped goes no further.
+  void collect(Run& run, int64_t tick, std::vector<DitFlight*>& flights);
+  Status end_tick(const Run& run, int64_t tick);
+  int64_t relative_dist(int64_t block, int64_t step) const;
+  // false: the channel ends before this block.
+  Expected<bool> begin(const Forward& forward, LatentChannel& channel);
+  void end(const Forward& forward);
+
+  const S2vDit& dit_;
+  Backend& backend_;
+  Options options_;
+  StepRange steps_;
+  BlockSchedule schedule_;  // of its own steps
+  Solver solver_;           // of all steps
+  SamplerMemory memory_;
+  std::vector<BlockStart> blocks_;  // in flight
+  std::vector<Tensor> history_;     // the solver's, block after block in flight
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,39 @@
+// Latents in, shown frames out: the streaming VAE decoder primed with the portrait, clamped, rounded to bytes.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/memory.h"
+#include "models/wan_vae/wan_vae.h"
+#include "session/memory.h"
+
+namespace liveavatar {
+
+// The first frames after the still portrait are not shown; the fourth is held instead.
+constexpr int64_t kHeldFrames = 3;
+
+// One video. Latents in order; state is carried. Not thread-safe.
+class FrameDecoder {
+ public:
+  // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away.
+  static Expected<std::unique_ptr<FrameDecoder>> open(const WanVae& vae, const Tensor& first_latents, Budget& budget);
+
+  // Latent `frame` of a block's latents [16, 3, h, w] f32 -> rgb [4, H, W, 3] in host memory, valid until the next
+  // call. Of the first one the frames before the fourth repeat the fourth (docs/differences.md).
+  Expected<const uint8_t*> decode(const Tensor& latents, int64_t frame);
+  // The frames of the last decode() in [-1, 1], as decoded (not held). [4, H, W, 3] f32
+  const Tensor& pixels() const { return memory_.pixels.tensor; }
+
+ private:
+  FrameDecoder() = default;
+  void to_bytes(int64_t first_shown);
+
+  Backend* backend_ = nullptr;
+
+  std::unique_ptr<VaeDecodeStream> stream_;
+  DecoderMemory memory_;
+  bool first_ = true;
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,49 @@
+// The files that a job names, open. Each is opened once.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/memory.h"
+#include "liveavatar/liveavatar.h"
+#include "media/picture_file.h"
+#include "media/pose_video.h"
+#include "session/speakers.h"
+#include "session/voices.h"
+
+namespace liveavatar {
+
+inline FrameRule pose_rule(const Job& job) { return job.original_pose ? FrameRule::kOriginal : FrameRule::kResampled; }
+
+// The picture as the model sees it, whose size is the video's.
+struct Portrait : Image {
+  int64_t picture_height = 0, picture_width = 0;  // as it was turned upright, if it was
+  int turned_by = 1;                              // Image::orientation of that picture
+};
+
+// By its header alone: the size that it decides, and what reading and fitting it takes.
+struct PortraitFile {
+  PictureFile file;
+  PictureInfo picture;
+  WorkingSize size;
+  size_t bytes = 0;
+  Fit fit = Fit::kCover;
+  int64_t area = 0;  // of the video, as asked for
+
+  static Expected<PortraitFile> open(const std::string& path, int64_t area, Fit fit);
+  // `bytes` are charged meanwhile.
+  Expected<Portrait> read(Budget& budget) const;
+};
+
+struct JobFiles {
+  std::optional<PortraitFile> portrait;
+  std::vector<Voice> voices;
+  std::vector<MaskPictures> masks;  // read one by one as they are needed; none with one voice
+  std::unique_ptr<PoseVideo> pose;  // null: none
+
+  // A job without portrait or voice, of which only a plan can be made, has none here. job.size is an area.
+  static Expected<JobFiles> open(const Job& job);
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,94 @@
+// The numbers of a job: all that decides its memory and its order. pipeline/resolve.h makes them from files and options;
+// the run and its plan read the same ones.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/rounding.h"
+#include "media/image.h"
+#include "models/s2v_dit/rings.h"
+#include "models/s2v_dit/state.h"
+#include "session/model_shapes.h"
+
+namespace liveavatar {
+
+constexpr int64_t kFps = 25;
+constexpr int64_t kBlockFrames = 12;  // frames a block: 3 latents of 4 frames
+constexpr int64_t kBlockLatents = 3;
+
+// Frames a clip: infer_frames rounded up to whole blocks.
+constexpr int64_t clip_frames(int64_t infer_frames) { return round_up(infer_frames, kBlockFrames); }
+
+// Of a pose video; no sides: there is none.
+struct PoseShape {
+  int64_t video_height = 0, video_width = 0;
+  WorkingSize size;  // of what is made
+  Fit fit = Fit::kCover;
+  bool empty() const { return video_height == 0; }
+};
+
+struct JobShape {
+  // The models, and how they are loaded.
+  ModelShapes shapes;
+  std::string device = "cpu", dtype = "bf16", weights_dtype, kv_dtype;  // as in EngineOptions
+  bool int8_products = false;
+  int threads = 0;          // 0: as the engine would take
+  bool packed = false;      // the video model comes from a packed file: its layers may stay on disk
+  bool pack_first = false;  // that file is made before
+  size_t merge_bytes = 0;   // in which adapters are merged while the video model's tensors are read
+
+  // The video.
+  int64_t height = 0, width = 0;                  // pixels, multiples of 64
+  int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
+  size_t portrait_bytes = 0;                      // while it is read and fitted
+  int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
+  int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
+  std::vector<int64_t> more_voices;               // samples of the other speakers' voices
+  PoseShape pose;
+  int64_t first_mask_pixels = 0;  // of the largest mask picture
+  int64_t mask_pixels = 0;        // the same where masks move
+  size_t orientation_bytes = 0;   // in which a HEIF portrait's turn is found, for masks across it
+  int64_t prompt_tokens = 0;      // 0: as many as the model takes
+
+  // Sampling.
+  int64_t steps = 4;           // denoising steps
+  int64_t solver_tensors = 0;  // that a block's solver keeps, of a block's size
+  bool online_decode = true;
+  std::string schedule = "auto";  // "sequential", "wavefront", "auto"
+
+  // Where weights, keys and values stay.
+  int64_t resident_layers = -1;   // of a packed model, in memory; -1: all
+  bool disk_rings = false;        // keys and values of steps that are not running may be on disk
+  int64_t resident_rings = -1;    // of steps times layers, in memory; -1: all, or open where disk_rings
+  bool video_model_only = false;  // no VAE, text, sound or video file: `bench`
+
+  int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }
+  bool paged() const { return resident() < shapes.dit.layers; }
+  Expected<DitTypes> types() const;  // error: a dtype is unknown
+  RingShape rings() const;           // in the type of --kv_dtype
+  bool rings_paged() const { return rings().paged(); }
+
+  // Blocks that are denoised side by side. The first clip ends before the sink is renewed, so blocks of two sides of
+  // that moment never meet.
+  int64_t blocks_in_flight() const;
+  // Blocks of latents that are held: those in flight, or all of them without online decode.
+  int64_t blocks_kept() const { return online_decode ? blocks_in_flight() : blocks; }
+  int64_t actors() const { return 1 + static_cast<int64_t>(more_voices.size()); }
+  int64_t clip_blocks() const { return clip_frames / kBlockFrames; }
+  int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }
+  DitGeometry geometry() const {
+    return {height / kVaePixels, width / kVaePixels, clip_latents(), kBlockLatents};
+  }
+  DitLoad load() const { return {blocks_in_flight(), actors()}; }
+};
+
+Expected<DType> parse_dtype_flag(const std::string& dtype);  // "bf16", "f32"
+// What the flags of the types say together; empty ones follow dtype.
+Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string& weights_dtype,
+                                    const std::string& kv_dtype);
+// 8-bit products want 8-bit weights.
+Status check_int8_products(bool int8_products, const std::string& weights_dtype);
+
+}  // namespace liveavatar

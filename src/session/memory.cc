@@ -1,0 +1,130 @@
+#include "session/memory.h"
+
+#include "media/fit.h"
+#include "media/mask_picture.h"
+#include "media/pose_video.h"
+
+namespace liveavatar {
+
+size_t video_writer_bytes(int64_t height, int64_t width) {
+  constexpr size_t kFixedBytes = size_t{13} << 20, kBytesPerPixel = 52;
+  return kFixedBytes + kBytesPerPixel * static_cast<size_t>(height * width);
+}
+
+namespace {
+
+// The caches and the sounds in flight, in this order on the arena. Rings that are paged have memory of their own.
+DitCaches lay_out_caches(const JobShape& s, const DitTypes& types, Arena& arena, std::vector<AudioTokens>& sounds) {
+  const DitConfig& config = s.shapes.dit;
+  const DitGeometry geometry = s.geometry();
+  DitCaches caches(config, geometry, s.rings_paged() ? 0 : s.steps, 0, types, arena);
+  for (int64_t i = 0; i < s.blocks_in_flight() * s.actors(); ++i)
+    sounds.emplace_back(config, geometry, types.values, arena);
+  return caches;
+}
+
+}  // namespace
+
+Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::string& ring_folder, Backend& backend,
+                                                Budget& budget) {
+  SamplerMemory memory;
+  const DitConfig& config = s.shapes.dit;
+  const DitGeometry geometry = s.geometry();
+  LA_ASSIGN_OR_RETURN(const DitTypes types, s.types());
+  LA_RETURN_IF_ERROR(backend.reserve(largest_ops(config, geometry, types.values)));
+  Arena cache_size, activation_size;
+  std::vector<AudioTokens> measured;
+  lay_out_caches(s, types, cache_size, measured);
+  DitActivations(config, geometry, types.values, activation_size, s.load());
+  LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
+  LA_ASSIGN_OR_RETURN(memory.activation_arena,
+                      Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
+  DitCaches caches = lay_out_caches(s, types, memory.cache_arena, memory.sounds);
+  if (s.rings_paged()) {
+    LA_ASSIGN_OR_RETURN(memory.ring_pages, allocate_ring_pages(s.rings(), budget));
+    if (!budget.measuring()) {
+      LA_ASSIGN_OR_RETURN(std::unique_ptr<PagedRings> rings,
+                          PagedRings::open(s.rings(), ring_folder, std::move(memory.ring_pages), backend));
+      caches.put_rings(std::move(rings), s.steps);
+    }
+  }
+  DitActivations activations(config, geometry, types.values, memory.activation_arena, s.load());
+  memory.session = std::make_unique<DitSession>(geometry, std::move(caches), std::move(activations));
+  Shape block{config.channels, kBlockLatents, geometry.latent_height, geometry.latent_width};
+  LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
+  if (s.solver_tensors == 0) return memory;
+  Shape kept{s.blocks_in_flight() * s.solver_tensors, block[0], block[1], block[2], block[3]};
+  LA_ASSIGN_OR_RETURN(memory.solver_history,
+                      OwnedTensor::allocate(budget.host(), Tenant::kActivations, kept, DType::kF32));
+  return memory;
+}
+
+Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
+                                                Budget& budget) {
+  DecoderMemory memory;
+  Shape latent{channels, 1, latent_height, latent_width}, frames{kVaeFrames, latent_height * kVaePixels, latent_width * kVaePixels, 3};
+  LA_ASSIGN_OR_RETURN(memory.latent, OwnedTensor::allocate(budget, Tenant::kVae, latent, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.pixels, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));
+  if (budget.device().is_host()) return memory;
+  LA_ASSIGN_OR_RETURN(memory.host_rgb, OwnedTensor::allocate(budget.host(), Tenant::kMedia, frames, DType::kU8));
+  return memory;
+}
+
+Expected<PoseMemory> PoseMemory::allocate(const PoseShape& s, int64_t channels, Budget& budget) {
+  PoseMemory memory;
+  size_t video_bytes =
+      pose_video_bytes(s.video_height, s.video_width) + fit_float_bytes(s.video_height, s.video_width, s.size, s.fit);
+  LA_ASSIGN_OR_RETURN(memory.video, Charge::take(budget.host(), Tenant::kMedia, video_bytes));
+  auto allocate = [&](Shape shape) { return OwnedTensor::allocate(budget, Tenant::kVae, shape, DType::kF32); };
+  LA_ASSIGN_OR_RETURN(memory.frame, allocate({3, s.size.height, s.size.width}));
+  LA_ASSIGN_OR_RETURN(memory.pixels, allocate({3, kVaeFrames, s.size.height, s.size.width}));
+  LA_ASSIGN_OR_RETURN(memory.latent, allocate({channels, 1, s.size.height / kVaePixels, s.size.width / kVaePixels}));
+  return memory;
+}
+
+namespace {
+
+// A measuring budget is charged at once: a plan may be of more blocks than anyone has memory to count.
+Status keep_latents(const Shape& block, int64_t kept, Budget& budget, BlockMemory& memory) {
+  if (budget.measuring()) {
+    size_t bytes = round_up(static_cast<size_t>(block.elements()) * dtype_bytes(DType::kF32), Buffer::kPageBytes);
+    LA_ASSIGN_OR_RETURN(memory.measured_latents,
+                        Charge::take(budget, Tenant::kConditioning, static_cast<size_t>(kept) * bytes));
+    return {};
+  }
+  for (int64_t i = 0; i < kept; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor latents, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    memory.latents.push_back(std::move(latents));
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<BlockMemory> BlockMemory::allocate(const JobShape& s, Budget& budget) {
+  BlockMemory memory;
+  const DitConfig& c = s.shapes.dit;
+  const DitGeometry g = s.geometry();
+  const int64_t in_flight = s.blocks_in_flight(), actors = s.actors();
+  Shape one{c.channels, 1, g.latent_height, g.latent_width};
+  Shape block{c.channels, g.block_latents, g.latent_height, g.latent_width};
+  LA_ASSIGN_OR_RETURN(memory.reference, OwnedTensor::allocate(budget, Tenant::kConditioning, one, DType::kF32));
+  LA_RETURN_IF_ERROR(keep_latents(block, s.blocks_kept(), budget, memory));
+  Shape features{actors, c.audio_layers, c.audio_dim, kBlockFrames};
+  LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget.host(), Tenant::kAudio, features, DType::kF32));
+  for (int64_t i = 0; !s.pose.empty() && i < in_flight; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor pose, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    memory.poses.push_back(std::move(pose));
+  }
+  if (actors == 1) return memory;
+  Shape masks{actors, g.block_latents, g.rows(), g.columns()};
+  for (int64_t i = 0; i < in_flight; ++i) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor mask, OwnedTensor::allocate(budget, Tenant::kConditioning, masks, DType::kF32));
+    memory.masks.push_back(std::move(mask));
+  }
+  LA_ASSIGN_OR_RETURN(memory.mask_picture, Charge::take(budget.host(), Tenant::kMedia, mask_bytes(s.mask_pixels)));
+  return memory;
+}
+
+}  // namespace liveavatar

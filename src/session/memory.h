@@ -1,0 +1,78 @@
+// What a job holds, apart from weights and what the models themselves allocate: allocated here for the pipeline, and
+// over a measuring Budget for the plan.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/rounding.h"
+#include "media/image.h"
+#include "models/s2v_dit/state.h"
+#include "session/job_shape.h"
+#include "models/wan_vae/config.h"
+#include "ops/backend.h"
+
+namespace liveavatar {
+
+// Code and data of the program and its libraries (28.9 MiB touched by a run without media), small objects, some 10 KiB
+// a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to Tenant::kRuntime by whoever loads an
+// engine, so that the budget speaks of the whole process (docs/plan.md: how it was measured).
+constexpr size_t kProgramBytes = size_t{32} << 20;
+
+// The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
+size_t video_writer_bytes(int64_t height, int64_t width);
+
+// Turns (each layer run once for all blocks in flight) between the beginnings of two blocks: as many as there are
+// steps, and nothing overlaps; one, and every step has a block.
+constexpr int64_t turns_between_blocks(int64_t steps, int64_t in_flight) { return ceil_div(steps, in_flight); }
+// Of `blocks` blocks from the first's beginning to the last's end.
+constexpr int64_t turns_of(int64_t blocks, int64_t steps, int64_t in_flight) {
+  return (blocks - 1) * turns_between_blocks(steps, in_flight) + steps;
+}
+
+// Denoising: scratch of the largest attention, caches, activations of the forwards in flight.
+struct SamplerMemory {
+  Arena cache_arena, activation_arena;
+  PageMemory ring_pages;  // measured; else the rings have it
+  std::unique_ptr<DitSession> session;
+  std::vector<AudioTokens> sounds;  // of the blocks in flight, an actor each
+  OwnedTensor velocity;             // [16, 3, h, w] f32
+  OwnedTensor
+      solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other; of the host
+  static Expected<SamplerMemory> allocate(const JobShape& shape, const std::string& ring_folder, Backend& backend,
+                                          Budget& budget);
+};
+
+// Decoded frames of one latent, beside the VAE's stream.
+struct DecoderMemory {
+  OwnedTensor latent;    // [16, 1, h, w] f32
+  OwnedTensor pixels;    // [4, H, W, 3] f32
+  OwnedTensor rgb;       // [4, H, W, 3] u8
+  OwnedTensor host_rgb;  // the same for the host; empty where the device is the host
+  static Expected<DecoderMemory> allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
+                                          Budget& budget);
+};
+
+// A pose video's frames on their way to latents, beside the VAE's stream.
+struct PoseMemory {
+  Charge video;        // the decoder, a frame as RGB and half resized
+  OwnedTensor frame;   // [3, H, W] f32
+  OwnedTensor pixels;  // [3, 4, H, W] f32
+  OwnedTensor latent;  // [16, 1, h, w] f32
+  static Expected<PoseMemory> allocate(const PoseShape& shape, int64_t channels, Budget& budget);
+};
+
+// Conditioning of the blocks.
+struct BlockMemory {
+  OwnedTensor reference;             // [16, 1, h, w] f32
+  std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each; none over a measuring budget
+  Charge measured_latents;           // these, there
+  OwnedTensor features;              // [actors, layers, audio_dim, 12] f32, of the host
+  std::vector<OwnedTensor> masks;    // with several actors, of the blocks in flight: [actors, 3, rows, columns] f32
+  Charge mask_picture;
+  std::vector<OwnedTensor> poses;  // with a pose video, of the blocks in flight: [16, 3, h, w] f32
+  static Expected<BlockMemory> allocate(const JobShape& shape, Budget& budget);
+};
+
+}  // namespace liveavatar

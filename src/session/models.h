@@ -1,0 +1,66 @@
+// The loaded parts of a checkpoint on one backend.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/memory.h"
+#include "models/s2v_dit/s2v_dit.h"
+#include "models/wan_vae/wan_vae.h"
+#include "models/wav2vec2/wav2vec2.h"
+#include "ops/backend.h"
+#include "session/checkpoint.h"
+
+namespace liveavatar {
+
+// Where a device comes from: its memory first, then, over a budget of that memory, its ops.
+class DeviceSource {
+ public:
+  virtual ~DeviceSource() = default;
+  virtual Allocator& allocator() = 0;
+  virtual Expected<std::unique_ptr<Backend>> open(const BackendOptions& options) = 0;
+};
+
+// Members die in reverse order: models first, then the backends, then the budgets that they charge.
+struct Models {
+  std::unique_ptr<Checkpoint> checkpoint;  // of its files only the text encoder's is still open
+  std::unique_ptr<Budget> host_budget;     // null: the device is the host
+  std::unique_ptr<Budget> budget;          // of the device
+  Charge program;
+  std::unique_ptr<Backend> host_backend;  // null: the device is the host
+  std::unique_ptr<Backend> backend;       // of the video model and the VAE
+  // Of the text and the audio encoder.
+  Backend& text_backend() { return host_backend ? *host_backend : *backend; }
+  const EngineOptions& options() const { return checkpoint->options; }
+  const ModelShapes& shapes() const { return checkpoint->shapes; }
+  DitTypes types{DType::kBF16};  // of the video model; the others are in its `values`
+  std::unique_ptr<S2vDit> dit;
+  std::unique_ptr<WanVae> vae;
+  std::unique_ptr<Wav2Vec2> audio;
+
+  // Everything but the text encoder, which is needed once a prompt (encode_prompt).
+  // device: instead of the one that options names; the text and the audio encoder stay on the host.
+  static Expected<std::unique_ptr<Models>> load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);
+
+ private:
+  Status open_device(DeviceSource* source);
+  Status load_dit();
+};
+
+// Rows of the text encoder on the video model's device.
+Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows);
+
+// A prompt's ids with its end, cut to what the video model takes; and how many there were.
+struct PromptIds {
+  std::vector<int32_t> ids;
+  int64_t uncut = 0;
+};
+Expected<PromptIds> prompt_ids(const Checkpoint& checkpoint, const std::string& prompt);
+
+// Rows [tokens, text_dim] f32. Loads the text encoder, runs it and frees it: it is the largest part after the DiT and
+// used once.
+Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids);
+
+}  // namespace liveavatar

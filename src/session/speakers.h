@@ -1,0 +1,27 @@
+// Several speakers: the files that a job names.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "liveavatar/liveavatar.h"
+#include "core/status.h"
+
+namespace liveavatar {
+
+// "left.wav+right.wav" -> a path each. A '+' in a name stays where such a file exists, the longest name first.
+std::vector<std::string> split_voices(const std::string& audio);
+
+// Pictures of one speaker's mask, in order of time.
+using MaskPictures = std::vector<std::string>;
+
+// As many as voices, else an error that says what is missing. masks: one entry a speaker, a picture or a folder of
+// PNGs; or one folder with subfolders 1, 2, ... (or with tracking_mask_results, which has them).
+Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices);
+
+// The voices of a job: as split_voices, but each has a name.
+Expected<std::vector<std::string>> job_voices(const Job& job);
+// The masks of a job; none for one voice, to which a mask is an error.
+Expected<std::vector<MaskPictures>> job_masks(const Job& job);
+
+}  // namespace liveavatar
