@@ -23,15 +23,12 @@ class AudioStream {
   virtual std::string where() const = 0;  // the file or files, for messages
 };
 
-// Any sound FFmpeg reads. Errors in one line: missing, empty, not a sound, no samples in it. A damaged tail ends the
-// sound.
+// Any sound FFmpeg reads, of a file that is opened for this alone. Errors in one line: missing, empty, not a sound, no
+// samples in it. A damaged tail ends the sound.
 Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
 
-// Channels averaged (where that cancels them, the louder one; note() says so), then resampled (soxr, high quality) to
-// rate_hz: ceil(samples * rate_hz / own rate) samples.
+// SoundFile::mono() and seconds() of a file that is opened for this alone (media/sound_file.h).
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz);
-
-// How long the sound is by its file's own word; a file that does not say is read to its end.
 Expected<double> sound_seconds(const std::string& path);
 
 }  // namespace liveavatar

@@ -20,19 +20,20 @@ void paste(const Image& tile, int64_t top, int64_t left, Image& sheet) {
   }
 }
 
-Expected<int64_t> count_frames(const std::string& video) {
+Expected<int64_t> count_frames(const SharedFile& video) {
   LA_ASSIGN_OR_RETURN(Input input, Input::open(video, AVMEDIA_TYPE_VIDEO, "a video"));
   int64_t frames = 0;
   while (input.next()) ++frames;
-  if (frames == 0) return corrupt(video + ": there is no frame in this video; give one that plays");
+  if (frames == 0) return corrupt(video->path() + ": there is no frame in this video; give one that plays");
   return frames;
 }
 
 }  // namespace
 
 Status write_contact_sheet(const std::string& video, const std::string& png, int columns, int rows) {
-  LA_ASSIGN_OR_RETURN(int64_t frames, count_frames(video));
-  LA_ASSIGN_OR_RETURN(Input input, Input::open(video, AVMEDIA_TYPE_VIDEO, "a video"));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(video, "a video"));
+  LA_ASSIGN_OR_RETURN(int64_t frames, count_frames(file));
+  LA_ASSIGN_OR_RETURN(Input input, Input::open(file, AVMEDIA_TYPE_VIDEO, "a video"));
   int64_t tiles = int64_t{columns} * rows, placed = 0;
   Image sheet;
   for (int64_t f = 0; placed < tiles && input.next(); ++f) {

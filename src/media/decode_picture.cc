@@ -16,6 +16,8 @@ Status damaged(const std::string& path, PictureKind kind) {
       "PNG");
 }
 
+}  // namespace
+
 // With the margin that FFmpeg adds to each side.
 Status check_size(const std::string& path, const PictureHeader& header) {
   if (header.width < 1 || header.height < 1) return damaged(path, header.kind);
@@ -27,22 +29,21 @@ Status check_size(const std::string& path, const PictureHeader& header) {
                      "; at most 268 megapixels (16256x16256) can be decoded; save it smaller");
 }
 
-}  // namespace
-
-Expected<PictureHeader> checked_header(const std::string& path, bool upright) {
-  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, "a picture"));
-  PictureHeader header = read_picture_header(file);
+Expected<PictureHeader> checked_header(const SharedFile& file) {
+  PictureHeader header = read_picture_header(*file);
   if (!header.complete) {
-    return corrupt(path + ": the " + picture_kind_name(header.kind) +
+    return corrupt(file->path() + ": the " + picture_kind_name(header.kind) +
                    " picture is cut off: the file ends before it does; copy it again");
   }
   if (header.kind == PictureKind::kHeif) {
-    LA_ASSIGN_OR_RETURN(HeifSize size, read_heif_size(path, upright));
-    header.width = size.width;
-    header.height = size.height;
+    LA_ASSIGN_OR_RETURN(HeifSize size, read_heif_size(file));
+    header.width = size.stored.width;
+    header.height = size.stored.height;
+    header.upright_width = size.upright.width;
+    header.upright_height = size.upright.height;
     header.sample_bytes = size.sample_bytes;
   } else if (header.kind == PictureKind::kOther || header.width == 0) {
-    LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(path, {}));
+    LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(file, {}));
     header.kind = PictureKind::kOther;
     header.width = input.decoder->width;
     header.height = input.decoder->height;
@@ -50,18 +51,18 @@ Expected<PictureHeader> checked_header(const std::string& path, bool upright) {
     input.frame->format = input.decoder->pix_fmt;
     header.orientation = frame_orientation(*input.frame, *input.format->streams[input.stream], 1);
   }
-  LA_RETURN_IF_ERROR(check_size(path, header));
+  LA_RETURN_IF_ERROR(check_size(file->path(), header));
   return header;
 }
 
-Expected<Input> decode_picture(const std::string& path, const PictureHeader& header, int reduction) {
+Expected<Input> decode_picture(const SharedFile& file, const PictureHeader& header, int reduction) {
   bool probe = header.kind == PictureKind::kOther;
   bool strict = header.kind != PictureKind::kTiff;  // where every tag that FFmpeg does not know would be an error
-  LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(path, {probe, strict, reduction}));
+  LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(file, {probe, strict, reduction}));
   bool decoded = input.next() && input.frame->width > 0 && input.frame->height > 0;
   const AVFrame& frame = *input.frame;
   if (!decoded || input.error < 0 || frame.decode_error_flags != 0 || (frame.flags & AV_FRAME_FLAG_CORRUPT)) {
-    return damaged(path, header.kind);
+    return damaged(file->path(), header.kind);
   }
   return input;
 }

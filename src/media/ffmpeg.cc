@@ -53,9 +53,10 @@ Demuxer find_demuxer(AVIOContext* io, const std::string& name, bool picture) {
 // Lists of other files lead nowhere: the file that was named is the one that is read.
 int open_no_other(AVFormatContext*, AVIOContext**, const char*, int, AVDictionary**) { return AVERROR(EACCES); }
 
-Status open_format(Input& input, const std::string& path, const std::string& what) {
+Status open_format(Input& input, const SharedFile& file, const std::string& what) {
+  const std::string& path = file->path();
   bool picture = what == "a picture";
-  input.io = io_of(input.file);
+  input.io = io_of(file);
   AVFormatContext* format = avformat_alloc_context();
   if (!input.io || format == nullptr) return out_of_memory("no memory to read " + path);
   Demuxer demuxer = find_demuxer(input.io.get(), harmless_name(path), picture);
@@ -114,23 +115,21 @@ Status probe_streams(Input& input, const std::string& path, const std::string& w
 
 }  // namespace
 
-Expected<Input> Input::open(const std::string& path, AVMediaType kind, const std::string& what, int64_t max_pixels) {
-  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, what));
-  Input input{std::move(file)};
-  LA_RETURN_IF_ERROR(open_format(input, path, what));
-  LA_RETURN_IF_ERROR(probe_streams(input, path, what, max_pixels));
-  LA_RETURN_IF_ERROR(open_decoder(input, path, kind, what, {0, 0, max_pixels}));
+Expected<Input> Input::open(const SharedFile& file, AVMediaType kind, const std::string& what, int64_t max_pixels) {
+  Input input;
+  LA_RETURN_IF_ERROR(open_format(input, file, what));
+  LA_RETURN_IF_ERROR(probe_streams(input, file->path(), what, max_pixels));
+  LA_RETURN_IF_ERROR(open_decoder(input, file->path(), kind, what, {0, 0, max_pixels}));
   return input;
 }
 
-Expected<Input> Input::open_picture(const std::string& path, PictureOptions options) {
+Expected<Input> Input::open_picture(const SharedFile& file, PictureOptions options) {
   const std::string what = "a picture";
-  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, what));
-  Input input{std::move(file)};
-  LA_RETURN_IF_ERROR(open_format(input, path, what));
-  if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, path, what, kMostPixels));
+  Input input;
+  LA_RETURN_IF_ERROR(open_format(input, file, what));
+  if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, file->path(), what, kMostPixels));
   int recognition = options.strict ? AV_EF_EXPLODE | AV_EF_CRCCHECK : 0;
-  LA_RETURN_IF_ERROR(open_decoder(input, path, AVMEDIA_TYPE_VIDEO, what, {recognition, options.reduction}));
+  LA_RETURN_IF_ERROR(open_decoder(input, file->path(), AVMEDIA_TYPE_VIDEO, what, {recognition, options.reduction}));
   return input;
 }
 

@@ -40,10 +40,10 @@ constexpr int kQuiet = 100;
 // FFmpeg counts the bytes of a picture in an int, at 8 a pixel.
 constexpr int64_t kMostPixels = INT_MAX / 8;
 
-// An opened file with the decoder of its best stream of one kind.
+// A reader of an open file, from its start, with the decoder of its best stream of one kind. Several of one file do not
+// disturb each other.
 struct Input {
-  ReadFile file;
-  OwnedIo io;
+  ReadIo io;
   Owned<AVFormatContext> format;  // before `io`, which it reads through
   Owned<AVCodecContext> decoder;
   Owned<AVPacket> packet;
@@ -52,16 +52,16 @@ struct Input {
   bool drained = false;
   int error = 0;  // of the last packet that the decoder refused; 0: none
 
-  // what: "a picture", "a sound". max_pixels: of a frame; larger ones are not decoded. Errors: missing, empty,
-  // unreadable, no such stream.
-  static Expected<Input> open(const std::string& path, AVMediaType kind, const std::string& what,
+  // what: "a picture", "a sound". max_pixels: of a frame; larger ones are not decoded. Errors: unreadable, no
+  // such stream.
+  static Expected<Input> open(const SharedFile& file, AVMediaType kind, const std::string& what,
                               int64_t max_pixels = kMostPixels);
   struct PictureOptions {
     bool probe = true;   // false: the header was read elsewhere, and nothing is decoded before next()
     bool strict = true;  // damage that the decoder would paint over is an error
     int reduction = 0;   // sides divided by 2^reduction (JPEG)
   };
-  static Expected<Input> open_picture(const std::string& path, PictureOptions options);
+  static Expected<Input> open_picture(const SharedFile& file, PictureOptions options);
   // The next decoded frame in `frame`; false at the end, or where the rest is damaged. A packet that the decoder
   // refuses is skipped and noted in `error`.
   bool next();

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <tuple>
 
 extern "C" {
 #include <libavformat/avformat.h>
@@ -19,13 +20,34 @@ constexpr int kBufferBytes = 32768;
 
 int descriptor(void* opaque) { return static_cast<int>(reinterpret_cast<intptr_t>(opaque)); }
 
+struct Reader {
+  SharedFile file;
+  int64_t at = 0;
+};
+
 int read_some(void* opaque, uint8_t* bytes, int count) {
+  Reader& reader = *static_cast<Reader*>(opaque);
   ssize_t got = 0;
   do {
-    got = read(descriptor(opaque), bytes, static_cast<size_t>(count));
+    got = pread(reader.file->fd(), bytes, static_cast<size_t>(count), reader.at);
   } while (got < 0 && errno == EINTR);
   if (got < 0) return AVERROR(errno);
+  reader.at += got;
   return got == 0 ? AVERROR_EOF : static_cast<int>(got);
+}
+
+int64_t size_of(int fd) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return AVERROR(errno);
+  return S_ISREG(info.st_mode) ? info.st_size : AVERROR(ENOSYS);
+}
+
+int64_t seek_reader(void* opaque, int64_t offset, int whence) {
+  Reader& reader = *static_cast<Reader*>(opaque);
+  if (whence == AVSEEK_SIZE) return size_of(reader.file->fd());
+  if ((whence & ~AVSEEK_FORCE) != SEEK_SET || offset < 0) return AVERROR(EINVAL);
+  reader.at = offset;
+  return offset;
 }
 
 int write_all(void* opaque, uint8_t* bytes, int count) {
@@ -38,26 +60,22 @@ int write_all(void* opaque, uint8_t* bytes, int count) {
   return count;
 }
 
-int64_t seek_to(void* opaque, int64_t offset, int whence) {
-  if (whence == AVSEEK_SIZE) {
-    struct stat info {};
-    if (fstat(descriptor(opaque), &info) != 0) return AVERROR(errno);
-    return S_ISREG(info.st_mode) ? info.st_size : AVERROR(ENOSYS);
-  }
+int64_t seek_writer(void* opaque, int64_t offset, int whence) {
+  if (whence == AVSEEK_SIZE) return size_of(descriptor(opaque));
   int64_t at = lseek(descriptor(opaque), offset, whence & ~AVSEEK_FORCE);
   return at < 0 ? AVERROR(errno) : at;
 }
 
 }  // namespace
 
-Expected<ReadFile> ReadFile::open(const std::string& path, const std::string& what) {
+Expected<SharedFile> ReadFile::open(const std::string& path, const std::string& what) {
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
   if (fd < 0) {
     bool missing = errno == ENOENT || errno == ENOTDIR;
     return missing ? not_found(path + ": no such file; check the name")
                    : io_error(path + ": cannot be opened (" + std::strerror(errno) + "); see who may read it");
   }
-  ReadFile file(fd);
+  SharedFile file(new ReadFile(path, fd));
   struct stat info {};
   if (fstat(fd, &info) != 0)
     return io_error(path + ": cannot be read (" + std::strerror(errno) + "); copy it to another place");
@@ -76,19 +94,21 @@ int64_t ReadFile::size() const {
   return fstat(fd_, &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : 0;
 }
 
-std::string ReadFile::bytes_at(int64_t offset, int64_t count) const { return read_bytes_at(fd_, offset, count); }
+int64_t read_at(int descriptor, void* to, int64_t offset, int64_t count) {
+  int64_t have = 0;
+  while (have < count) {
+    ssize_t got = pread(descriptor, static_cast<char*>(to) + have, static_cast<size_t>(count - have), offset + have);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    have += got;
+  }
+  return have;
+}
 
 std::string read_bytes_at(int descriptor, int64_t offset, int64_t count) {
   if (offset < 0 || count <= 0) return {};
   std::string bytes(static_cast<size_t>(count), '\0');
-  size_t have = 0;
-  while (have < bytes.size()) {
-    ssize_t got = pread(descriptor, bytes.data() + have, bytes.size() - have, offset + static_cast<int64_t>(have));
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    have += static_cast<size_t>(got);
-  }
-  bytes.resize(have);
+  bytes.resize(static_cast<size_t>(read_at(descriptor, bytes.data(), offset, count)));
   return bytes;
 }
 
@@ -97,25 +117,37 @@ void FreeIo::operator()(AVIOContext* io) const {
   avio_context_free(&io);
 }
 
-namespace {
+void FreeReadIo::operator()(AVIOContext* io) const {
+  std::unique_ptr<Reader> reader(io == nullptr ? nullptr : static_cast<Reader*>(io->opaque));
+  FreeIo()(io);
+}
 
-OwnedIo make_io(int fd, bool writes) {
+OwnedIo io_to(int descriptor) {
   auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
   if (buffer == nullptr) return nullptr;
-  void* opaque = reinterpret_cast<void*>(static_cast<intptr_t>(fd));
-  AVIOContext* io = avio_alloc_context(buffer, kBufferBytes, writes ? 1 : 0, opaque, writes ? nullptr : read_some,
-                                       writes ? write_all : nullptr, seek_to);
-  if (io == nullptr) {
+  void* opaque = reinterpret_cast<void*>(static_cast<intptr_t>(descriptor));
+  OwnedIo io(avio_alloc_context(buffer, kBufferBytes, 1, opaque, nullptr, write_all, seek_writer));
+  if (!io) {
     av_free(buffer);
     return nullptr;
   }
-  io->seekable = lseek(fd, 0, SEEK_CUR) >= 0 ? AVIO_SEEKABLE_NORMAL : 0;
-  return OwnedIo(io);
+  io->seekable = lseek(descriptor, 0, SEEK_CUR) >= 0 ? AVIO_SEEKABLE_NORMAL : 0;
+  return io;
 }
 
-}  // namespace
-
-OwnedIo io_of(const ReadFile& file) { return make_io(file.fd(), false); }
-OwnedIo io_to(int descriptor) { return make_io(descriptor, true); }
+ReadIo io_of(SharedFile file) {
+  auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
+  if (buffer == nullptr) return nullptr;
+  const bool seekable = lseek(file->fd(), 0, SEEK_CUR) >= 0;
+  auto reader = std::make_unique<Reader>(Reader{std::move(file)});
+  ReadIo io(avio_alloc_context(buffer, kBufferBytes, 0, reader.get(), read_some, nullptr, seek_reader));
+  if (!io) {
+    av_free(buffer);
+    return nullptr;
+  }
+  std::ignore = reader.release();  // io frees it
+  io->seekable = seekable ? AVIO_SEEKABLE_NORMAL : 0;
+  return io;
+}
 
 }  // namespace liveavatar

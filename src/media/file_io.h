@@ -13,31 +13,34 @@ extern "C" {
 
 namespace liveavatar {
 
-// `count` bytes of an open file from `offset`, as many as there are. Does not move the position.
+// `count` bytes of an open file from `offset`, as many as there are, and how many; does not move the position.
+int64_t read_at(int descriptor, void* to, int64_t offset, int64_t count);
+// The same, as a string.
 std::string read_bytes_at(int descriptor, int64_t offset, int64_t count);
 
-// A file that is open for reading. Closes itself; movable.
+// A file that is open for reading, once, for everybody who asks about it: it has no position that moves, so any number
+// of readers share it, on any thread. Closed with the last of them.
 class ReadFile {
  public:
-  // what: "a picture", "a sound". Errors: missing, a folder, empty, not readable.
-  static Expected<ReadFile> open(const std::string& path, const std::string& what);
-  ReadFile(ReadFile&& other) noexcept { std::swap(fd_, other.fd_); }
-  ReadFile& operator=(ReadFile&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
+  // what: "a picture", "a sound". Errors: missing, a folder, a pipe, empty, not readable.
+  static Expected<std::shared_ptr<const ReadFile>> open(const std::string& path, const std::string& what);
+  ReadFile(const ReadFile&) = delete;
+  ReadFile& operator=(const ReadFile&) = delete;
   ~ReadFile();
 
+  const std::string& path() const { return path_; }  // by which it was opened, for messages
   int fd() const { return fd_; }
-  // Bytes of a regular file; 0 for a pipe or a device.
+  // Bytes of a regular file; 0 for a device.
   int64_t size() const;
-  // `count` bytes from `offset`, as many as there are. Does not move the position.
-  std::string bytes_at(int64_t offset, int64_t count) const;
+  // `count` bytes from `offset`, as many as there are.
+  std::string bytes_at(int64_t offset, int64_t count) const { return read_bytes_at(fd_, offset, count); }
 
  private:
-  explicit ReadFile(int fd) : fd_(fd) {}
+  ReadFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  std::string path_;
   int fd_ = -1;
 };
+using SharedFile = std::shared_ptr<const ReadFile>;
 
 struct FreeIo {
   void operator()(AVIOContext* io) const;
@@ -47,7 +50,12 @@ using OwnedIo = std::unique_ptr<AVIOContext, FreeIo>;
 // Writes to an open file, from its position. Null: no memory.
 OwnedIo io_to(int descriptor);
 
-// Reads from the file's position. The file must outlive it. Null: no memory.
-OwnedIo io_of(const ReadFile& file);
+struct FreeReadIo {
+  void operator()(AVIOContext* io) const;
+};
+using ReadIo = std::unique_ptr<AVIOContext, FreeReadIo>;
+
+// Reads from the file's start at a position of its own, and holds the file. Null: no memory.
+ReadIo io_of(SharedFile file);
 
 }  // namespace liveavatar

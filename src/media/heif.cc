@@ -6,8 +6,6 @@
 #include <cstring>
 #include <memory>
 
-#include "media/file_io.h"
-
 namespace liveavatar {
 namespace {
 
@@ -22,7 +20,36 @@ using Context = std::unique_ptr<heif_context, FreeWith<heif_context_free>>;
 using Handle = std::unique_ptr<heif_image_handle, FreeWith<heif_image_handle_release>>;
 using HeifImage = std::unique_ptr<heif_image, FreeWith<heif_image_release>>;
 
+// libheif reads what it needs when it needs it, also while it decodes.
+struct Reader {
+  SharedFile file;
+  int64_t at = 0;
+};
+
+int64_t position(void* data) { return static_cast<Reader*>(data)->at; }
+
+int read_all(void* to, size_t count, void* data) {
+  Reader& reader = *static_cast<Reader*>(data);
+  const auto wanted = static_cast<int64_t>(count);
+  const int64_t got = read_at(reader.file->fd(), to, reader.at, wanted);
+  reader.at += got;
+  return got == wanted ? 0 : 1;
+}
+
+int seek_to(int64_t offset, void* data) {
+  static_cast<Reader*>(data)->at = offset;
+  return 0;
+}
+
+heif_reader_grow_status reaches(int64_t size, void* data) {
+  const int64_t file_size = static_cast<Reader*>(data)->file->size();
+  return size > file_size ? heif_reader_grow_status_size_beyond_eof : heif_reader_grow_status_size_reached;
+}
+
+constexpr heif_reader kReader = {1, position, read_all, seek_to, reaches};
+
 struct Opened {
+  std::unique_ptr<Reader> reader;  // before `context`, which reads through it
   Context context;
   Handle picture;
   std::string kind;  // "HEIC", "AVIF"
@@ -45,10 +72,11 @@ Status refusal(const std::string& path, const std::string& kind, const heif_erro
                  "); copy it again, or save it as PNG or JPEG");
 }
 
-Expected<Opened> open_primary(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, "a picture"));
-  Opened opened{Context(heif_context_alloc()), nullptr, kind_of(file.bytes_at(0, 64))};
-  heif_error error = heif_context_read_from_file(opened.context.get(), path.c_str(), nullptr);
+Expected<Opened> open_primary(const SharedFile& file) {
+  const std::string& path = file->path();
+  Opened opened{std::make_unique<Reader>(Reader{file}), Context(heif_context_alloc()), nullptr,
+                kind_of(file->bytes_at(0, 64))};
+  heif_error error = heif_context_read_from_reader(opened.context.get(), &kReader, opened.reader.get(), nullptr);
   if (error.code != heif_error_Ok) return refusal(path, opened.kind, error);
   heif_image_handle* handle = nullptr;
   error = heif_context_get_primary_image_handle(opened.context.get(), &handle);
@@ -66,19 +94,19 @@ bool is_heif(const std::string& head) {
                      [&head](const char* brand) { return head.compare(8, 4, brand) == 0; });
 }
 
-Expected<HeifSize> read_heif_size(const std::string& path, bool upright) {
-  LA_ASSIGN_OR_RETURN(Opened opened, open_primary(path));
+Expected<HeifSize> read_heif_size(const SharedFile& file) {
+  LA_ASSIGN_OR_RETURN(Opened opened, open_primary(file));
   const heif_image_handle* picture = opened.picture.get();
   HeifSize size;
-  size.width = upright ? heif_image_handle_get_width(picture) : heif_image_handle_get_ispe_width(picture);
-  size.height = upright ? heif_image_handle_get_height(picture) : heif_image_handle_get_ispe_height(picture);
+  size.stored = {heif_image_handle_get_ispe_width(picture), heif_image_handle_get_ispe_height(picture)};
+  size.upright = {heif_image_handle_get_width(picture), heif_image_handle_get_height(picture)};
   // libheif's planes, the same turned, and as RGB.
   size.sample_bytes = 9.0 * (heif_image_handle_get_luma_bits_per_pixel(picture) > 8 ? 2 : 1);
   return size;
 }
 
-Expected<Image> read_heif(const std::string& path, bool upright) {
-  LA_ASSIGN_OR_RETURN(Opened opened, open_primary(path));
+Expected<Image> read_heif(const SharedFile& file, bool upright) {
+  LA_ASSIGN_OR_RETURN(Opened opened, open_primary(file));
   std::unique_ptr<heif_decoding_options, FreeWith<heif_decoding_options_free>> options(heif_decoding_options_alloc());
   options->ignore_transformations = upright ? 0 : 1;
   options->strict_decoding = 1;
@@ -87,7 +115,7 @@ Expected<Image> read_heif(const std::string& path, bool upright) {
   heif_error error = heif_decode_image(opened.picture.get(), &decoded, heif_colorspace_RGB, heif_chroma_interleaved_RGB,
                                        options.get());
   HeifImage source(decoded);
-  if (error.code != heif_error_Ok) return refusal(path, opened.kind, error);
+  if (error.code != heif_error_Ok) return refusal(file->path(), opened.kind, error);
   int stride = 0;
   const uint8_t* rows = heif_image_get_plane_readonly(source.get(), heif_channel_interleaved, &stride);
   Image image{heif_image_get_primary_height(source.get()), heif_image_get_primary_width(source.get()), {}, 0};

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/status.h"
+#include "media/file_io.h"
 #include "media/image.h"
 
 namespace liveavatar {
@@ -12,12 +13,12 @@ namespace liveavatar {
 bool is_heif(const std::string& head);
 
 struct HeifSize {
-  int64_t width = 0, height = 0;
+  Sides stored, upright;  // upright: turned and cropped as the file says
   double sample_bytes = 0;
 };
 // Errors name the kind (HEIC, AVIF) and what to do.
-Expected<HeifSize> read_heif_size(const std::string& path, bool upright);
+Expected<HeifSize> read_heif_size(const SharedFile& file);
 // The primary picture, by the matrix and range that it is tagged with. upright: turned and mirrored as it says.
-Expected<Image> read_heif(const std::string& path, bool upright);
+Expected<Image> read_heif(const SharedFile& file, bool upright);
 
 }  // namespace liveavatar

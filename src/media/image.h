@@ -19,18 +19,14 @@ constexpr int64_t kWholePicture = int64_t{1} << 60;
 
 // What a file says about its picture, before a pixel is decoded.
 struct PictureInfo {
-  int64_t height = 0, width = 0;  // of the whole picture, as read_image() would turn it
+  int64_t height = 0, width = 0;  // of the whole picture, as PictureFile::read() would turn it
   int reduction = 0;              // it is decoded at sides / 2^reduction
-  size_t decode_bytes = 0;        // while read_image() runs, its result included
+  size_t decode_bytes = 0;        // while PictureFile::read() runs, its result included
   size_t image_bytes = 0;         // of its result
   bool turned_unseen = false;     // Image::orientation will be 0
 };
-// area: of the video. A JPEG of more than 8 megapixels is decoded reduced, to no less than twice the video's sides.
+// PictureFile::probe() and read() of a file that is opened for this alone (media/picture_file.h).
 Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area);
-
-// Any still picture FFmpeg or libheif reads; the first frame of an animation or a video. Alpha is dropped, grey
-// repeated, palette looked up (as PIL's convert("RGB")). upright: apply the orientation 1..8 if there is one; other
-// values are ignored. Errors: missing, empty, damaged or cut off, larger than the decoder takes.
 Expected<Image> read_image(const std::string& path, bool upright, int64_t area = kWholePicture);
 
 struct WorkingSize {

@@ -63,10 +63,11 @@ bool readable(const AVFrame& frame) {
 }  // namespace
 
 Expected<MaskPicture> read_mask(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(path, false));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a picture"));
+  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
   if (header.kind == PictureKind::kHeif || header.animated)
     return unsupported(path + ": a mask of this kind is not taken; save it as a grey PNG");
-  LA_ASSIGN_OR_RETURN(Input input, decode_picture(path, header, 0));
+  LA_ASSIGN_OR_RETURN(Input input, decode_picture(file, header, 0));
   const AVFrame& frame = *input.frame;
   if (!readable(frame)) return unsupported(path + ": this mask's pixel format is not taken; save it as a grey PNG");
   MaskPicture mask{frame.height, frame.width, {}};
@@ -103,7 +104,8 @@ MaskPicture turned(const MaskPicture& mask, int orientation) {
 }
 
 Expected<MaskSize> mask_size(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(path, false));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a picture"));
+  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
   return MaskSize{header.height, header.width};
 }
 

@@ -13,16 +13,17 @@ const char* picture_kind_name(PictureKind kind);  // "JPEG", ...; kOther: "pictu
 
 struct PictureHeader {
   PictureKind kind = PictureKind::kOther;
-  int64_t width = 0, height = 0;  // as stored, before it is turned upright
-  int orientation = 1;            // EXIF 1..8
-  bool progressive = false;       // JPEG: the decoder holds all coefficients
-  bool animated = false;          // WebP
-  bool complete = true;           // false: the file ends before the picture does
-  double sample_bytes = 4;        // of a decoded pixel in the decoder's own format, at most
+  int64_t width = 0, height = 0;                  // as stored, before it is turned upright
+  int64_t upright_width = 0, upright_height = 0;  // HEIF, which libheif turns itself
+  int orientation = 1;                            // EXIF 1..8
+  bool progressive = false;                       // JPEG: the decoder holds all coefficients
+  bool animated = false;                          // WebP
+  bool complete = true;                           // false: the file ends before the picture does
+  double sample_bytes = 4;                        // of a decoded pixel in the decoder's own format, at most
 };
 
 // Reads the parts that say so, wherever in the file they lie: of most files a few kilobytes, of a JPEG its segments'
-// heads and the EXIF block, and of any file its end. kOther: a kind that only FFmpeg knows (or a pipe).
+// heads and the EXIF block, and of any file its end. kOther: a kind that only FFmpeg knows (or a device).
 PictureHeader read_picture_header(const ReadFile& file);
 
 // Orientation in a TIFF structure, which an EXIF block is too; 1 where there is none.

@@ -21,8 +21,10 @@ class FfmpegPose : public PoseVideo {
     time_base_ = av_q2d(stream.time_base);
     if (stream.avg_frame_rate.num > 0 && stream.avg_frame_rate.den > 0) rate_ = av_q2d(stream.avg_frame_rate);
     if (rule_ == FrameRule::kResampled) orientation_ = stream_orientation(stream, 1);
+    info_ = info_of(stream);
   }
 
+  const PoseVideoInfo& info() const override { return info_; }
   int64_t index() const override { return index_; }
 
   Expected<const Image*> next() override {
@@ -41,6 +43,17 @@ class FfmpegPose : public PoseVideo {
   }
 
  private:
+  PoseVideoInfo info_of(const AVStream& stream) const {
+    PoseVideoInfo info{input_.decoder->height, input_.decoder->width, 0};
+    if (swaps_sides(orientation_)) std::swap(info.height, info.width);
+    if (stream.duration > 0) {
+      info.seconds = double(stream.duration) * time_base_;
+    } else if (input_.format->duration > 0) {
+      info.seconds = double(input_.format->duration) / AV_TIME_BASE;
+    }
+    return info;
+  }
+
   const Image* shown() const { return orientation_ == 1 ? &image_ : &upright_; }
 
   void turn() {
@@ -101,6 +114,7 @@ class FfmpegPose : public PoseVideo {
   Input input_;
   FrameRule rule_;
   int orientation_ = 1;  // EXIF's
+  PoseVideoInfo info_;
   double time_base_ = 0, rate_ = kFramesPerSecond;
   Owned<AVFrame> current_, ahead_;
   RgbConverter converter_;
@@ -110,35 +124,23 @@ class FfmpegPose : public PoseVideo {
   bool ended_ = false;
 };
 
-Expected<Input> open_video(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(Input input, Input::open(path, AVMEDIA_TYPE_VIDEO, "a video", kLargestSide * kLargestSide));
+}  // namespace
+
+Expected<std::unique_ptr<PoseVideo>> open_pose_video(const std::string& path, FrameRule rule) {
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a video"));
+  LA_ASSIGN_OR_RETURN(Input input, Input::open(file, AVMEDIA_TYPE_VIDEO, "a video", kLargestSide * kLargestSide));
   if (input.decoder->width > kLargestSide || input.decoder->height > kLargestSide) {
     return corrupt(path + ": the frames are " + std::to_string(input.decoder->width) + "x" +
                    std::to_string(input.decoder->height) + "; at most 8192 a side are taken");
   }
-  return input;
-}
-
-}  // namespace
-
-Expected<std::unique_ptr<PoseVideo>> open_pose_video(const std::string& path, FrameRule rule) {
-  LA_ASSIGN_OR_RETURN(Input input, open_video(path));
   auto video = std::make_unique<FfmpegPose>(path, std::move(input), rule);
   LA_RETURN_IF_ERROR(video->begin());
   return std::unique_ptr<PoseVideo>(std::move(video));
 }
 
 Expected<PoseVideoInfo> pose_video_info(const std::string& path, FrameRule rule) {
-  LA_ASSIGN_OR_RETURN(Input input, open_video(path));
-  PoseVideoInfo info{input.decoder->height, input.decoder->width, 0};
-  const AVStream& stream = *input.format->streams[input.stream];
-  if (rule == FrameRule::kResampled && swaps_sides(stream_orientation(stream, 1))) std::swap(info.height, info.width);
-  if (stream.duration > 0) {
-    info.seconds = double(stream.duration) * av_q2d(stream.time_base);
-  } else if (input.format->duration > 0) {
-    info.seconds = double(input.format->duration) / AV_TIME_BASE;
-  }
-  return info;
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<PoseVideo> video, open_pose_video(path, rule));
+  return video->info();
 }
 
 size_t pose_video_bytes(int64_t height, int64_t width) {

@@ -5,8 +5,7 @@
 
 namespace liveavatar {
 
-// For the user, where `read_seconds` of a sound could be read and its file promises more: it was cut off, or the
-// decoder gave up on a damaged part. Empty: all is there, or the file does not say.
+// SoundFile::shortfall() of a file that is opened for this alone (media/sound_file.h); empty where it cannot be.
 std::string shortfall_note(const std::string& path, double read_seconds);
 
 }  // namespace liveavatar

@@ -3,13 +3,11 @@
 #include <webp/demux.h>
 
 #include <memory>
-
-#include "media/file_io.h"
+#include <string>
 
 namespace liveavatar {
 
-Expected<Image> read_animated_webp(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, "a picture"));
+Expected<Image> read_animated_webp(const ReadFile& file) {
   std::string bytes = file.bytes_at(0, file.size());
   WebPData data{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
   WebPAnimDecoderOptions options;
@@ -23,7 +21,8 @@ Expected<Image> read_animated_webp(const std::string& path) {
   bool decoded = decoder && WebPAnimDecoderGetInfo(decoder.get(), &info) != 0;
   decoded = decoded && WebPAnimDecoderGetNext(decoder.get(), &rgba, &shown_ms) != 0;
   if (!decoded)
-    return corrupt(path + ": the animated WebP cannot be decoded; it is damaged or cut off; save or copy it again");
+    return corrupt(file.path() +
+                   ": the animated WebP cannot be decoded; it is damaged or cut off; save or copy it again");
   Image image{info.canvas_height, info.canvas_width, {}};
   size_t pixels = size_t{info.canvas_height} * info.canvas_width;
   image.rgb.resize(pixels * 3);

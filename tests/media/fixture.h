@@ -46,6 +46,11 @@ class MediaTest : public testing::Test {
 
 inline std::string case_file(const std::string& name) { return std::string(LA_SOURCE_DIR) + "/tests/cases/" + name; }
 
+inline Expected<Input> open_input(const std::string& file, AVMediaType kind) {
+  LA_ASSIGN_OR_RETURN(SharedFile opened, ReadFile::open(file, "a stream"));
+  return Input::open(opened, kind, "a stream");
+}
+
 // A word of `size` bytes, lowest first.
 inline std::string little(uint64_t value, int size) {
   std::string bytes;

@@ -60,7 +60,7 @@ struct Packets {
 };
 
 Packets packets_of(const std::string& file, AVMediaType kind) {
-  auto input = Input::open(file, kind, "a stream");
+  auto input = open_input(file, kind);
   EXPECT_TRUE(input.ok()) << input.status().message();
   Packets packets;
   const AVStream& stream = *input->format->streams[input->stream];
@@ -78,7 +78,7 @@ Packets packets_of(const std::string& file, AVMediaType kind) {
 }
 
 int luma_at(const std::string& file, double seconds) {
-  auto input = Input::open(file, AVMEDIA_TYPE_VIDEO, "a video");
+  auto input = open_input(file, AVMEDIA_TYPE_VIDEO);
   EXPECT_TRUE(input.ok());
   const AVStream& stream = *input->format->streams[input->stream];
   auto target = int64_t(seconds / av_q2d(stream.time_base));

@@ -33,7 +33,7 @@ struct Contents {
 };
 
 void read_stream(const std::string& file, AVMediaType kind, Contents& contents) {
-  auto input = Input::open(file, kind, "a stream");
+  auto input = open_input(file, kind);
   if (!input.ok()) return;
   const AVStream& stream = *input->format->streams[input->stream];
   AVRational base = stream.time_base;
@@ -121,7 +121,7 @@ TEST_F(VideoTest, SoundIsInStepWithThePicture) {
   for (int i = 0; i < 100; ++i) data[size_t(2 * 32000 * 1 + 2 * i + 1)] = (i / 8) % 2 ? 0x60 : char(0xa0);
   auto audio = voice(write("v.wav", wave_header({32000, 1, 16}, data.size()) + data));
   ASSERT_TRUE(write_video(path("a.mp4"), 50, std::move(audio)).ok());
-  auto input = Input::open(path("a.mp4"), AVMEDIA_TYPE_AUDIO, "a sound");
+  auto input = open_input(path("a.mp4"), AVMEDIA_TYPE_AUDIO);
   ASSERT_TRUE(input.ok());
   double base = av_q2d(input->format->streams[input->stream]->time_base), loudest = 0, at = -1;
   while (input->next()) {

@@ -1,9 +1,10 @@
 // From a picture file to pixels: its header, the decoder for its kind, upright.
+#include "media/picture_file.h"
+
 #include <algorithm>
 
 #include "media/decode_picture.h"
 #include "media/heif.h"
-#include "media/image.h"
 #include "media/pixels.h"
 #include "media/webp.h"
 
@@ -36,41 +37,65 @@ void count_bytes(const PictureHeader& header, int64_t file_bytes, bool upright, 
   info.decode_bytes = static_cast<size_t>(std::max(decoder + rgb, turns ? 2 * rgb : 0));
 }
 
-Expected<PictureInfo> info_of(const std::string& path, const PictureHeader& header, bool upright, int64_t area) {
-  LA_ASSIGN_OR_RETURN(ReadFile file, ReadFile::open(path, "a picture"));
+PictureInfo info_of(const PictureHeader& header, int64_t file_bytes, bool upright, int64_t area) {
   PictureInfo info;
   bool swap = upright && header.orientation >= 5;
   info.height = swap ? header.width : header.height;
   info.width = swap ? header.height : header.width;
   info.reduction = reduction_of(header, area);
   info.turned_unseen = upright && header.kind == PictureKind::kHeif;
-  count_bytes(header, file.size(), upright, info);
+  count_bytes(header, file_bytes, upright, info);
   return info;
 }
 
 }  // namespace
 
-Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area) {
-  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(path, upright));
-  return info_of(path, header, upright, area);
+Expected<PictureFile> PictureFile::open(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a picture"));
+  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
+  return PictureFile(std::move(file), header);
 }
 
-Expected<Image> read_image(const std::string& path, bool upright, int64_t area) {
-  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(path, upright));
-  LA_ASSIGN_OR_RETURN(PictureInfo info, info_of(path, header, upright, area));
-  if (header.kind == PictureKind::kHeif) return read_heif(path, upright);
+Expected<PictureHeader> PictureFile::header_for(bool upright) const {
+  PictureHeader header = header_;
+  if (upright && header.kind == PictureKind::kHeif) {
+    header.width = header.upright_width;
+    header.height = header.upright_height;
+  }
+  LA_RETURN_IF_ERROR(check_size(path(), header));
+  return header;
+}
+
+Expected<PictureInfo> PictureFile::probe(bool upright, int64_t area) const {
+  LA_ASSIGN_OR_RETURN(PictureHeader header, header_for(upright));
+  return info_of(header, file_->size(), upright, area);
+}
+
+Expected<Image> PictureFile::read(bool upright, int64_t area) const {
+  LA_ASSIGN_OR_RETURN(PictureHeader header, header_for(upright));
+  if (header.kind == PictureKind::kHeif) return read_heif(file_, upright);
   if (header.animated) {
-    LA_ASSIGN_OR_RETURN(Image image, read_animated_webp(path));
+    LA_ASSIGN_OR_RETURN(Image image, read_animated_webp(*file_));
     return upright ? turned(std::move(image), header.orientation) : std::move(image);
   }
   Image image;
   int orientation = 1;
   {  // the decoder with all that it holds goes before the picture is turned (count_bytes)
-    LA_ASSIGN_OR_RETURN(Input input, decode_picture(path, header, info.reduction));
+    LA_ASSIGN_OR_RETURN(Input input, decode_picture(file_, header, reduction_of(header, area)));
     orientation = frame_orientation(*input.frame, *input.format->streams[input.stream], header.orientation);
-    LA_ASSIGN_OR_RETURN(image, frame_to_rgb(path, *input.frame));
+    LA_ASSIGN_OR_RETURN(image, frame_to_rgb(path(), *input.frame));
   }
   return upright ? turned(std::move(image), orientation) : std::move(image);
+}
+
+Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area) {
+  LA_ASSIGN_OR_RETURN(PictureFile file, PictureFile::open(path));
+  return file.probe(upright, area);
+}
+
+Expected<Image> read_image(const std::string& path, bool upright, int64_t area) {
+  LA_ASSIGN_OR_RETURN(PictureFile file, PictureFile::open(path));
+  return file.read(upright, area);
 }
 
 }  // namespace liveavatar

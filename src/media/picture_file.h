@@ -1,0 +1,38 @@
+// A picture file that is opened once, whatever is asked about it afterwards.
+#pragma once
+
+#include <string>
+
+#include "core/status.h"
+#include "media/file_io.h"
+#include "media/image.h"
+#include "media/picture_header.h"
+
+namespace liveavatar {
+
+// Any still picture FFmpeg or libheif reads; the first frame of an animation or a video. It holds the open file: one
+// that is replaced or deleted afterwards is still the one that was opened. Copies share it, on any thread.
+class PictureFile {
+ public:
+  // Reads the header. Errors: missing, a folder, empty, cut off, no picture, more pixels than can be decoded; a pipe
+  // (`<(command)`, a piped /dev/stdin), which is refused at once and never waited for: a decoder goes back in its file.
+  static Expected<PictureFile> open(const std::string& path);
+
+  const std::string& path() const { return file_->path(); }
+  // Before a pixel is decoded. area: of the video. A JPEG of more than 8 megapixels is decoded reduced, to no less than
+  // twice the video's sides. Error: nothing is left of a HEIF when it is cropped as it says.
+  Expected<PictureInfo> probe(bool upright, int64_t area) const;
+  // Alpha is dropped, grey repeated, palette looked up (as PIL's convert("RGB")). upright: apply the orientation 1..8
+  // if there is one; other values are ignored. Errors: those of probe(), damaged. Any number of times.
+  Expected<Image> read(bool upright, int64_t area = kWholePicture) const;
+
+ private:
+  PictureFile(SharedFile file, const PictureHeader& header) : file_(std::move(file)), header_(header) {}
+  // Of the picture as it will be read.
+  Expected<PictureHeader> header_for(bool upright) const;
+
+  SharedFile file_;
+  PictureHeader header_;
+};
+
+}  // namespace liveavatar
