@@ -4,13 +4,12 @@
 #include <cstdlib>
 #include <memory>
 
+#include "session/denoiser.h"
 #include "session/noise.h"
-#include "session/sampler.h"
-#include "session/model_shapes.h"
 
-extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Sampler& sampler, liveavatar::DitPages& pages,
-                                                 const liveavatar::BlockFeed& feed) {
-  return sampler.run(pages, {0, 1}, feed).ok();
+extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Denoiser& denoiser, liveavatar::DitPages& pages,
+                                                 liveavatar::LatentChannel& channel) {
+  return denoiser.run(pages, {0, 1}, channel).ok();
 }
 
 namespace liveavatar {
@@ -22,32 +21,46 @@ void fill(const OwnedTensor& t, uint64_t stream) {
   fill_noise(kSeed, stream, {t.tensor.host<float>(), static_cast<size_t>(t.tensor.elements())});
 }
 
+// One block, whose places in the memory are filled before.
+class OneBlock : public LatentChannel {
+ public:
+  explicit OneBlock(const BlockMemory& memory) : memory_(memory) {}
+  Expected<std::optional<BlockStart>> receive(int64_t) override {
+    BlockStart start;
+    start.features = memory_.features.tensor;
+    start.latents = memory_.latents[0].tensor;
+    return std::optional<BlockStart>(start);
+  }
+  Status send(int64_t, const Tensor&) override { return {}; }
+
+ private:
+  const BlockMemory& memory_;
+};
+
 Status run(Budget& budget) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend("cpu", {.threads = 1, .budget = &budget}));
-  LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes("mini"));
-  DitConfig& config = shapes.dit;
+  JobShape shape;
+  LA_ASSIGN_OR_RETURN(shape.shapes, named_model_shapes("mini"));
+  shape.height = shape.width = 64;
+  shape.blocks = shape.steps = 1;
+  DitConfig& config = shape.shapes.dit;
   config.layers = 1;
   config.audio_inject_layers = {0};
   TensorSourcePtr source = made_up_tensors(dit_tensors(config, *backend), kSeed);
   LA_ASSIGN_OR_RETURN(std::unique_ptr<S2vDit> dit,
                       S2vDit::load(config, *source, *backend, budget, DitTypes{DType::kBF16}));
-  DitGeometry geometry{8, 8, 12, kBlockLatents};  // 64 x 64 pixels, clips of 48 frames
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Sampler> sampler, Sampler::open(*dit, *backend, budget, geometry, {.steps = 1}));
-  LA_ASSIGN_OR_RETURN(BlockMemory memory, BlockMemory::allocate(config, geometry, {}, budget));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Denoiser> denoiser, Denoiser::open(*dit, *backend, budget, shape, {}));
+  LA_ASSIGN_OR_RETURN(BlockMemory memory, BlockMemory::allocate(shape, budget));
   Shape prompt_shape{config.text_len, config.text_dim};
   LA_ASSIGN_OR_RETURN(OwnedTensor prompt,
                       OwnedTensor::allocate(budget, Tenant::kConditioning, prompt_shape, DType::kF32));
   fill(memory.latents[0], 0);
   fill(memory.features, 1);
   fill(prompt, 2);
-  sampler->set_prompt(prompt.tensor);
-  BlockFeed feed;
-  feed.start = [&](int64_t) -> Expected<BlockFeed::Start> {
-    return BlockFeed::Start{memory.features.tensor, memory.latents[0].tensor, Tensor(), Tensor()};
-  };
-  feed.done = [](int64_t, const Tensor&) { return Status(); };
+  denoiser->set_prompt(prompt.tensor);
+  OneBlock channel(memory);
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DitPages> pages, dit->open_pages(config.layers, budget));
-  return one_mini_block(*sampler, *pages, feed) ? Status() : pages->status();
+  return one_mini_block(*denoiser, *pages, channel) ? Status() : pages->status();
 }
 
 }  // namespace

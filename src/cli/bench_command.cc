@@ -15,7 +15,7 @@
 #include "core/status.h"
 #include "media/image.h"
 #include "pipeline/bench.h"
-#include "pipeline/job.h"
+#include "pipeline/resolve.h"
 #include "session/solver.h"
 
 namespace liveavatar::cli {

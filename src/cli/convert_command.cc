@@ -10,7 +10,7 @@
 #include "cli/stop_signal.h"
 #include "core/status.h"
 #include "paging/direct_file.h"
-#include "session/dit_source.h"
+#include "session/checkpoint.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -49,16 +49,16 @@ int convert(Flags& f) {
   if (Status kind = check_replaces_packed({"--out", f.out}); !kind.ok()) return report(kind);
   auto claim = OutputClaim::take({"--out", f.out});
   if (!claim.ok()) return report(claim.status());
-  auto loras = lora_notes(f.engine);
-  if (!loras.ok()) return report(loras.status());
-  for (const std::string& line : *loras) {
-    if (!f.quiet) std::fprintf(stderr, "note: %s\n", line.c_str());
-  }
   LiveLine line(f.quiet);
-  Status status = convert_dit(f.engine, f.out, [&](uint64_t bytes, uint64_t of_bytes) {
+  ConvertCalls calls;
+  calls.say = [&](const std::string& note) {
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+  };
+  calls.progress = [&](uint64_t bytes, uint64_t of_bytes) {
     if (!line.is_fresh()) line.show(f.out + ": " + gb_text(bytes) + " of " + gb_text(of_bytes));
     return !StopSignal::requested();
-  });
+  };
+  Status status = convert_dit(f.engine, f.out, calls);
   if (status.ok()) line.show(f.out + ": done", true);
   line.finish();
   return status.ok() ? 0 : report(status);

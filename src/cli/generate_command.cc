@@ -14,7 +14,7 @@
 #include "cli/script_flags.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
-#include "pipeline/job.h"
+#include "pipeline/resolve.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -166,13 +166,6 @@ Status settle_model(Flags& f) {
   return {};
 }
 
-// What the model was trained at, unless --size says more.
-void settle_size(Flags& f) {
-  if (!f.job.size.empty()) return;
-  f.job.size = own_size(f.engine);
-  if (!f.quiet) std::fprintf(stderr, "note: no --size: \"%s\", the model's own\n", one_line(f.job.size).c_str());
-}
-
 Status settle(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   LA_RETURN_IF_ERROR(settle_inputs(f));
@@ -192,13 +185,11 @@ Status settle(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  LA_RETURN_IF_ERROR(settle_model(f));
-  settle_size(f);
-  return {};
+  return settle_model(f);
 }
 
 int generate(Flags& f) {
-  StopSignal stop("the block in work is finished, and the video up to there is kept");
+  StopSignal stop("the video up to here is kept");
   if (Status settled = settle(f); !settled.ok()) return report(settled);
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());

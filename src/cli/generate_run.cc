@@ -9,7 +9,6 @@
 #include "cli/video_job.h"
 #include "core/status.h"
 #include "core/text.h"
-#include "session/pose.h"
 #include "session/speakers.h"
 
 namespace liveavatar::cli {
@@ -23,25 +22,28 @@ void print_result(const VideoTask& task, const JobInfo& info, const Truth& truth
 }
 
 // report_claim: where the figures are written as JSON; null: nowhere.
-Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict, bool quiet, StageClock& clock,
-                  OutputClaim& output, OutputClaim* report_claim) {
-  LA_ASSIGN_OR_RETURN(JobInfo info, engine.describe(task.job));
-  if (std::string note = pose_note(task.job, info.frames); !note.empty()) info.notes.push_back(note);
+struct VideoOutputs {
+  OutputClaim& video;
+  OutputClaim* report_claim;
+};
+Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepared, bool quiet, StageClock& clock,
+                  const VideoOutputs& outputs) {
+  LA_RETURN_IF_ERROR(hear(prepared.job));
+  const JobInfo& info = prepared.job.info;
   for (const std::string& note : info.notes) {
     if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
   }
-  Job job = task.job;
   ProgressLine line(quiet);
-  job.on_progress = [&](const Progress& p) {
+  auto on_progress = [&](const Progress& p) {
     clock.begin(p.stage);
     line.update(p, info.fps);
   };
   VideoRun video;
-  Status status = write_video(
-      engine, job, info, output, [] { return !StopSignal::requested(); }, video);
+  Status status = write_video(engine, prepared.job, outputs.video, {on_progress, StopSignal::token()}, video);
   line.finish();
-  Truth truth = truth_of(verdict, engine, clock, video.frames);
+  Truth truth = truth_of(prepared.verdict, engine, clock, video.frames);
   if (truth.frames > 0 && !quiet) print_result(task, info, truth);
+  OutputClaim* report_claim = outputs.report_claim;
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(truth));
   if (status.code() == ErrorCode::kCancelled && !quiet) {
     bool some = video.frames > 0;
@@ -52,10 +54,11 @@ Status make_video(Engine& engine, const VideoTask& task, const Verdict& verdict,
   return status;
 }
 
-Expected<Verdict> check_task(EngineOptions& engine, const RunOptions& options, const VideoTask& task) {
-  LA_ASSIGN_OR_RETURN(Verdict verdict, judge_job(engine, task.job, options.quiet));
-  LA_RETURN_IF_ERROR(check_original_flags(options.original, verdict.request));
-  return verdict;
+Expected<PreparedJob> check_task(const Checkpoint& checkpoint, EngineOptions& engine, const RunOptions& options,
+                                 const VideoTask& task) {
+  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, engine, task.job, options.quiet));
+  LA_RETURN_IF_ERROR(check_original_flags(options.original, prepared.verdict.request));
+  return prepared;
 }
 
 // What all tasks read.
@@ -95,12 +98,6 @@ std::vector<NamedPath> inputs_to_check(const RunOptions& options, const std::vec
   return inputs;
 }
 
-// A task of several, ready to run.
-struct Ready {
-  const VideoTask* task;
-  Verdict verdict;
-};
-
 Status named(const VideoTask& task, const Status& status) {
   return {status.code(), "sample \"" + task.sample + "\": " + status.message()};
 }
@@ -114,10 +111,12 @@ Status check_outputs_of(const RunOptions& options, const VideoTask& task, const 
 
 Status stopped_before(const VideoTask& task) { return cancelled("stopped before sample \"" + task.sample + "\""); }
 
-// Which tasks can run; the others are named. Layers stay in memory only if every task's fit. An error: stopped.
-Expected<std::vector<Ready>> check_tasks(RunOptions& options, const std::vector<VideoTask>& tasks,
-                                         std::vector<std::string>& failed) {
-  std::vector<Ready> ready;
+// Which tasks can run; the others are named. Layers stay in memory only if every task's fit. An error: stopped. Their
+// files are closed again: a list may be longer than a process may have files open.
+Expected<std::vector<const VideoTask*>> check_tasks(const RunOptions& options, Checkpoint& checkpoint,
+                                                    const std::vector<VideoTask>& tasks,
+                                                    std::vector<std::string>& failed) {
+  std::vector<const VideoTask*> ready;
   bool page_weights = false;
   const std::vector<NamedPath> inputs = inputs_to_check(options, tasks);
   for (const VideoTask& task : tasks) {
@@ -130,62 +129,72 @@ Expected<std::vector<Ready>> check_tasks(RunOptions& options, const std::vector<
       refuse(outputs);
       continue;
     }
-    EngineOptions engine = options.engine;
-    auto verdict = check_task(engine, options, task);
-    if (!verdict.ok()) {
-      refuse(verdict.status());
+    EngineOptions engine = checkpoint.options;
+    auto prepared = check_task(checkpoint, engine, options, task);
+    if (!prepared.ok()) {
+      refuse(prepared.status());
       continue;
     }
     page_weights = page_weights || engine.page_weights;
-    ready.push_back({&task, *verdict});
+    ready.push_back(&task);
   }
-  options.engine.page_weights = page_weights;
+  checkpoint.options.page_weights = page_weights;
   return ready;
 }
 
 // One of several, whose inputs were held against its output before.
-Status run_ready(Engine& engine, const RunOptions& options, const Ready& ready) {
-  LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, *ready.task, {}));
+Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask& task) {
+  LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, task, {}));
   StopSignal::Cleaning cleaning(claims);
+  const Checkpoint& checkpoint = engine.checkpoint();
+  EngineOptions loaded = checkpoint.options;
+  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, loaded, task.job, true));
   StageClock clock;
-  return make_video(engine, *ready.task, ready.verdict, options.quiet, clock, claims.front(), nullptr);
+  return make_video(engine, task, prepared, options.quiet, clock, {claims.front(), nullptr});
+}
+
+Status run_one(const RunOptions& options, const VideoTask& task, std::vector<OutputClaim>& claims) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options.engine));
+  note_checkpoint(*checkpoint, task.job, options.quiet);
+  LA_ASSIGN_OR_RETURN(PreparedJob prepared, check_task(*checkpoint, checkpoint->options, options, task));
+  StageClock clock;
+  clock.begin("load");
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
+  if (StopSignal::requested()) return cancelled("stopped; no frame was made yet");
+  OutputClaim* report_claim = options.report_file.empty() ? nullptr : &claims.back();
+  return make_video(*engine, task, prepared, options.quiet, clock, {claims.front(), report_claim});
 }
 
 }  // namespace
 
-int run_task(RunOptions& options, const VideoTask& task) {
+int run_task(const RunOptions& options, const VideoTask& task) {
   auto claims = claim_task(options, task, inputs_of(options, {task}));
   if (!claims.ok()) return report(claims.status());
   StopSignal::Cleaning cleaning(*claims);
-  auto verdict = check_task(options.engine, options, task);
-  if (!verdict.ok()) return report(verdict.status());
-  StageClock clock;
-  clock.begin("load");
-  auto engine = Engine::load(options.engine);
-  if (!engine.ok()) return report(engine.status());
-  if (StopSignal::requested()) return report(cancelled("stopped; no frame was made yet"));
-  OutputClaim* report_claim = options.report_file.empty() ? nullptr : &claims->back();
-  Status status = make_video(**engine, task, *verdict, options.quiet, clock, claims->front(), report_claim);
+  Status status = run_one(options, task, *claims);
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.ok() ? 0 : report(status);
 }
 
-int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks) {
+int run_tasks(const RunOptions& options, const std::vector<VideoTask>& tasks) {
+  auto checkpoint = Checkpoint::open(options.engine);
+  if (!checkpoint.ok()) return report(checkpoint.status());
+  note_checkpoint(**checkpoint, tasks.front().job, options.quiet);
   std::vector<std::string> failed;
-  auto ready = check_tasks(options, tasks, failed);
+  auto ready = check_tasks(options, **checkpoint, tasks, failed);
   if (!ready.ok()) return report(ready.status());
-  std::unique_ptr<Engine> engine;
+  std::unique_ptr<LocalEngine> engine;
   if (!ready->empty()) {
-    auto loaded = Engine::load(options.engine);
+    auto loaded = LocalEngine::load(*std::move(checkpoint));
     if (!loaded.ok()) return report(loaded.status());
     engine = std::move(*loaded);
   }
   for (size_t i = 0; i < ready->size(); ++i) {
-    const VideoTask& task = *(*ready)[i].task;
+    const VideoTask& task = *(*ready)[i];
     if (StopSignal::requested()) return report(stopped_before(task));
     if (!options.quiet)
       std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", one_line(task.sample).c_str(), i + 1, ready->size());
-    Status status = run_ready(*engine, options, (*ready)[i]);
+    Status status = run_ready(*engine, options, task);
     if (status.code() == ErrorCode::kCancelled) return 130;
     if (status.ok()) continue;
     failed.push_back(task.sample);

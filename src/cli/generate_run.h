@@ -24,8 +24,8 @@ struct RunOptions {
 };
 
 // Each returns the exit code. What goes wrong is said.
-int run_task(RunOptions& options, const VideoTask& task);
+int run_task(const RunOptions& options, const VideoTask& task);
 // A task that fails is named and the others go on.
-int run_tasks(RunOptions& options, const std::vector<VideoTask>& tasks);
+int run_tasks(const RunOptions& options, const std::vector<VideoTask>& tasks);
 
 }  // namespace liveavatar::cli

@@ -5,8 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/model_flags.h"
-#include "session/dit_source.h"
-#include "session/models.h"
+#include "pipeline/engine.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -62,16 +61,16 @@ int info(EngineOptions& options) {
     print_part(part);
     good = good && part.problem.empty();
   }
-  auto paths = find_parts(part_request(options));
-  if (!paths.ok()) return report(paths.status());
-  auto shapes = read_model_shapes(*paths, options.packed_dit);
-  if (!shapes.ok()) return report(shapes.status());
-  print_shape(shapes->dit);
+  auto checkpoint = Checkpoint::open(options);
+  if (!checkpoint.ok()) return report(checkpoint.status());
+  print_shape((*checkpoint)->shapes.dit);
   if (!good) return 1;
   // The last word: every tensor that a run needs is read, checked for shape and for NaN, and packed.
-  auto models = Models::load(options);
+  auto models = load_models(*std::move(checkpoint));
   if (!models.ok()) return report(models.status());
-  auto prompt = encode_prompt(**models, "a test");
+  auto ids = prompt_ids(*(*models)->checkpoint, "a test");
+  if (!ids.ok()) return report(ids.status());
+  auto prompt = encode_prompt(**models, ids->ids);
   if (!prompt.ok()) return report(prompt.status());
   std::printf("%-14s every tensor is there, has its shape and finite values\n", "check");
   return 0;

@@ -1,7 +1,7 @@
 #include "cli/job_flags.h"
 
 #include "cli/flags.h"
-#include "pipeline/job.h"
+#include "pipeline/resolve.h"
 #include "session/solver.h"
 
 namespace liveavatar::cli {

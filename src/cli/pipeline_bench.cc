@@ -56,16 +56,17 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 // Loads, makes the video, closes it. The job begins when the engine is loaded: opening picture and sound counts.
 Expected<Figures> run_once(const PipelineBenchOptions& o, OutputClaim& output, JobInfo& info) {
   Clock::time_point begin = Clock::now();
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, Engine::load(o.engine));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
   Clock::time_point loaded = Clock::now();
   StageClock stages;
   stages.begin("open");
-  LA_ASSIGN_OR_RETURN(info, engine->describe(o.job));
-  Job job = o.job;
-  job.on_progress = [&](const Progress& p) { stages.begin(p.stage); };
+  LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(resolve_options(engine->checkpoint()), o.job));
+  LA_RETURN_IF_ERROR(hear(job));
+  info = job.info;
   VideoRun video;
-  LA_RETURN_IF_ERROR(write_video(
-      *engine, job, info, output, [] { return !StopSignal::requested(); }, video));
+  auto on_progress = [&](const Progress& p) { stages.begin(p.stage); };
+  LA_RETURN_IF_ERROR(write_video(*engine, job, output, {on_progress, StopSignal::token()}, video));
   double job_s = seconds_between(loaded, Clock::now());
   Figures figures{{"frames_per_second", double(video.frames) / job_s},
                   {"time_to_first_frame_s", seconds_between(loaded, video.first_frame_at)},
@@ -92,9 +93,14 @@ double mib(size_t bytes) { return double(bytes) / double(1 << 20); }
 }  // namespace
 
 Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
-  StopSignal stop("the block in work is finished, then all is thrown away");
+  StopSignal stop("all is thrown away");
   PipelineBenchResult result;
-  LA_ASSIGN_OR_RETURN(result.verdict, judge_job(o.engine, o.job, o.quiet));
+  {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine));
+    note_checkpoint(*checkpoint, o.job, o.quiet);
+    LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(*checkpoint, o.engine, o.job, o.quiet));
+    result.verdict = prepared.verdict;
+  }
   result.model = folder_name(o.engine.checkpoint_dir);
   result.repeats = o.repeats;
   TemporaryFile file;

@@ -11,8 +11,7 @@
 #include "cli/script_flags.h"
 #include "media/image.h"
 #include "paging/direct_file.h"
-#include "session/dit_source.h"
-#include "pipeline/job_plan.h"
+#include "pipeline/resolve.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
 
@@ -96,60 +95,41 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
 }
 
-Expected<JobShape> request_of_model(const Flags& f) {
-  if (!names_model(f.engine)) {
-    bool lora = !f.engine.lora_path.empty() || !f.engine.loras.empty();
-    if (lora && !f.of_generate.quiet)
-      std::fprintf(stderr, "note: LoRA: its merge is not in the plan of a --shape; give --ckpt_dir DIR too\n");
-    LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes(f.shape));
-    return request_of(f.engine, shapes);
+// The model of the flags: a checkpoint's headers, or a shape by its name.
+Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
+  if (names_model(engine)) {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(engine));
+    return resolve_options(*checkpoint);
   }
-  LA_ASSIGN_OR_RETURN(PartPaths paths, find_parts(part_request(f.engine)));
-  LA_ASSIGN_OR_RETURN(ModelShapes shapes, read_model_shapes(paths, f.engine.packed_dit));
-  JobShape r = request_of(f.engine, shapes);
-  LA_ASSIGN_OR_RETURN(r.merge_bytes, merge_bytes(paths, f.engine));
-  return r;
-}
-
-// Sides of --size, or of the portrait that is fitted into it.
-Expected<WorkingSize> set_picture(const Job& job, JobShape& r) {
-  LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(job.size));
-  r.picture_width = sides.width;
-  r.picture_height = sides.height;
-  if (!job.image.empty()) {
-    LA_ASSIGN_OR_RETURN(PortraitPlan portrait, plan_portrait(job.image, job.size, job.fit));
-    r.picture_width = portrait.picture.width;
-    r.picture_height = portrait.picture.height;
-    r.portrait_bytes = portrait.bytes;
-  }
-  LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(r.picture_height, r.picture_width, sides.area()));
-  r.height = size.height;
-  r.width = size.width;
-  return size;
+  bool lora = !engine.lora_path.empty() || !engine.loras.empty();
+  if (lora && !f.of_generate.quiet)
+    std::fprintf(stderr, "note: LoRA: its merge is not in the plan of a --shape; give --ckpt_dir DIR too\n");
+  LA_RETURN_IF_ERROR(check_options(engine));
+  LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes(f.shape));
+  return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, engine.memory_budget_bytes};
 }
 
 // A job of which some parts are only supposed.
-Expected<JobShape> supposed_request(const Flags& f) {
+Expected<ResolvedJob> resolve_supposed(const Flags& f) {
   if (!f.job.masks.empty() && f.job.audio.empty())
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
-  LA_ASSIGN_OR_RETURN(JobShape r, request_of_model(f));
-  LA_ASSIGN_OR_RETURN(WorkingSize size, set_picture(f.job, r));
-  LA_RETURN_IF_ERROR(plan_job_beside_portrait(f.job, size, r));
-  r.packed = (!f.engine.packed_dit.empty() || !f.engine.paging_dir.empty()) && !f.original.all_in_memory();
-  r.pack_first = r.packed && f.engine.packed_dit.empty();
-  return r;
+  EngineOptions engine = f.engine;
+  LA_ASSIGN_OR_RETURN(ResolveOptions model, model_of(f, engine));
+  JobShape& models = model.models;
+  models.packed = (!engine.packed_dit.empty() || !engine.paging_dir.empty()) && !f.original.all_in_memory();
+  models.pack_first = models.packed && engine.packed_dit.empty();
+  return resolve(model, f.job);
 }
 
 // What `generate` would run.
-Expected<Verdict> judge_whole_job(const Flags& f) {
+Expected<ResolvedJob> resolve_whole(const Flags& f) {
   EngineOptions engine = f.engine;
-  Job job = f.job;
   if (!names_model(engine)) LA_RETURN_IF_ERROR(use_embedded_model(engine));
+  LA_ASSIGN_OR_RETURN(ResolveOptions model, model_of(f, engine));
+  LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(model, f.job));
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
-  LA_ASSIGN_OR_RETURN(JobShape request, plan_request(engine, job));
-  LA_ASSIGN_OR_RETURN(Verdict verdict, judge(request, engine.memory_budget_bytes));
-  LA_RETURN_IF_ERROR(check_original_flags(f.original, verdict.request));
-  return verdict;
+  LA_RETURN_IF_ERROR(check_original_flags(f.original, job.shape));
+  return job;
 }
 
 double gib(size_t bytes) { return double(bytes) / double(size_t{1} << 30); }
@@ -207,7 +187,7 @@ Status print_like_original(const Flags& f) {
               "verdict", "ours, GB");
   for (const PublishedRow& row : published_rows()) {
     LA_ASSIGN_OR_RETURN(OriginalPlan theirs, plan_like_original(shapes, row.job));
-    JobShape r = request_of(f.engine, shapes);
+    JobShape r = model_shape(f.engine, shapes);
     r.steps = f.job.sample_steps;
     r.height = row.job.height;
     r.width = row.job.width;
@@ -247,25 +227,15 @@ Status settle(Flags& f) {
     if (!f.of_generate.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
   }
-  LA_RETURN_IF_ERROR(find_local_files(f.engine));
-  if (!f.job.size.empty()) return {};
-  EngineOptions engine = f.engine;
-  if (!names_model(engine) && f.is_whole_job()) LA_RETURN_IF_ERROR(use_embedded_model(engine));
-  f.job.size = own_size(engine);
-  return {};
+  return find_local_files(f.engine);
 }
 
 Expected<Verdict> judge_flags(Flags& f) {
   LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, settle_budget(f));
-  Expected<Verdict> verdict = Verdict();
-  if (f.is_whole_job()) {
-    verdict = judge_whole_job(f);
-  } else {
-    LA_ASSIGN_OR_RETURN(JobShape request, supposed_request(f));
-    verdict = judge(request, f.engine.memory_budget_bytes);
-  }
-  LA_RETURN_IF_ERROR(verdict.status());
-  verdict->device = device;
+  Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_supposed(f);
+  LA_RETURN_IF_ERROR(job.status());
+  LA_ASSIGN_OR_RETURN(Verdict verdict, judge_resolved(job->asked, job->shape, job->plan, job->budget_bytes));
+  verdict.device = device;
   return verdict;
 }
 

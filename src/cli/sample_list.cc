@@ -11,7 +11,7 @@
 
 #include "core/status.h"
 #include "core/text.h"
-#include "pipeline/job.h"
+#include "pipeline/resolve.h"
 
 namespace liveavatar::cli {
 namespace {

@@ -1,5 +1,6 @@
 #include "cli/stop_signal.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -16,6 +17,8 @@ std::atomic<int> g_requests{0};
 std::atomic<const char*> g_what{nullptr};
 std::atomic<bool> g_line_is_open{false};
 std::atomic<const std::vector<OutputClaim>*> g_outputs{nullptr};
+std::atomic<int> g_pipe{-1};
+std::stop_token g_token;
 
 // Only what a handler may call: other threads hold locks while it runs.
 void say(const char* text) { [[maybe_unused]] ssize_t put = ::write(STDERR_FILENO, text, std::strlen(text)); }
@@ -31,6 +34,7 @@ void on_stop(int) {
   say("liveavatar: stopping: ");
   say(g_what);
   say("; Ctrl-C again ends it at once\n");
+  [[maybe_unused]] ssize_t put = ::write(g_pipe, "s", 1);
   errno = error;
 }
 
@@ -46,12 +50,31 @@ void handle(void (*handler)(int)) {
 StopSignal::StopSignal(const char* what) {
   g_requests = 0;
   g_what = what;
+  g_token = source_.get_token();
+  if (::pipe2(pipe_, O_CLOEXEC) == 0) {
+    g_pipe = pipe_[1];
+    waiter_ = std::thread([this] { wait_for_signal(); });
+  }
   handle(on_stop);
+}
+
+void StopSignal::wait_for_signal() {
+  char what = 0;
+  ssize_t got = -1;
+  do {
+    got = ::read(pipe_[0], &what, 1);
+  } while (got < 0 && errno == EINTR);
+  if (got == 1 && what == 's') source_.request_stop();
 }
 
 StopSignal::~StopSignal() {
   handle(SIG_DFL);
   g_outputs = nullptr;
+  g_pipe = -1;
+  g_token = {};
+  if (pipe_[1] >= 0) ::close(pipe_[1]);
+  if (waiter_.joinable()) waiter_.join();
+  if (pipe_[0] >= 0) ::close(pipe_[0]);
 }
 
 StopSignal::Cleaning::Cleaning(const std::vector<OutputClaim>& outputs) { g_outputs = &outputs; }
@@ -60,5 +83,7 @@ StopSignal::Cleaning::~Cleaning() { g_outputs = nullptr; }
 void StopSignal::set_line_is_open(bool open) { g_line_is_open = open; }
 
 bool StopSignal::requested() { return g_requests > 0; }
+
+std::stop_token StopSignal::token() { return g_token; }
 
 }  // namespace liveavatar::cli

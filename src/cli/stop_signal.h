@@ -1,6 +1,8 @@
 // Ctrl-C: once asks the job to stop, twice ends the process.
 #pragma once
 
+#include <stop_token>
+#include <thread>
 #include <vector>
 
 #include "core/output_files.h"
@@ -25,8 +27,18 @@ class StopSignal {
     Cleaning& operator=(const Cleaning&) = delete;
   };
   static bool requested();
+  // Of the signal that lives: asked to stop soon after the first Ctrl-C.
+  static std::stop_token token();
   // Whether stderr stands inside a line, which is ended before anything is said.
   static void set_line_is_open(bool open);
+
+ private:
+  // A handler may not ask for a stop itself: it writes to a pipe, and a thread does.
+  void wait_for_signal();
+
+  int pipe_[2] = {-1, -1};
+  std::stop_source source_;
+  std::thread waiter_;
 };
 
 }  // namespace liveavatar::cli

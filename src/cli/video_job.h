@@ -3,25 +3,37 @@
 
 #include <chrono>
 #include <functional>
+#include <stop_token>
 #include <string>
 
 #include "core/output_files.h"
-#include "liveavatar/liveavatar.h"
+#include "pipeline/engine.h"
 #include "plan/report.h"
 
 namespace liveavatar::cli {
 
-// The plan of the job; what cannot fit is refused here, before a weight is read. Says where layers are paged from.
-Expected<Verdict> judge_job(EngineOptions& engine, const Job& job, bool quiet);
+// A job that will fit, and its plan.
+struct PreparedJob {
+  ResolvedJob job;
+  Verdict verdict;
+};
+// What cannot fit is refused here, before a weight is read. options: page_weights is cleared where the weights fit.
+// Says where layers are paged from.
+Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const Job& job, bool quiet);
+// A line each for people: the adapters, and the size of a job that names none.
+void note_checkpoint(const Checkpoint& checkpoint, const Job& job, bool quiet);
 
 struct VideoRun {
   int64_t frames = 0;                                      // handed to the file
   std::chrono::steady_clock::time_point first_frame_at{};  // when the first of them was
 };
 
-// Writes the job's video to `output`; go_on is asked after every block. The video never keeps a half-written file that
-// nobody can open: nothing made yet means no file.
-Status write_video(Engine& engine, const Job& job, const JobInfo& info, OutputClaim& output,
-                   const std::function<bool()>& go_on, VideoRun& run);
+// Writes the job's video to `output`. The video never keeps a half-written file that nobody can open: nothing made yet
+// means no file.
+struct VideoCalls {
+  std::function<void(const Progress&)> on_progress;
+  std::stop_token stop;
+};
+Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls, VideoRun& run);
 
 }  // namespace liveavatar::cli

@@ -7,10 +7,10 @@
 #include <filesystem>
 
 #include "core/output_files.h"
+#include "models/wan_vae/still.h"
 #include "ops/transfer.h"
-#include "pipeline/job_plan.h"
 #include "session/noise.h"
-#include "session/sampler.h"
+#include "session/denoiser.h"
 #include "plan/cures.h"
 #include "plan/report.h"
 
@@ -33,7 +33,7 @@ struct FileGuard {
   }
 };
 
-class Bench {
+class Bench : LatentChannel {
  public:
   explicit Bench(const BenchOptions& options) : o_(options) {}
 
@@ -139,29 +139,24 @@ class Bench {
     return {};
   }
 
-  // As the clip loop does: memory, prompt, sink.
+  // As a job's run does: memory, prompt, sink.
   Status prepare() {
-    DitGeometry geometry = r().geometry();
-    SamplerOptions options;
-    options.steps = static_cast<int>(r().steps);
-    options.seed = o_.seed;
-    options.in_flight = r().blocks_in_flight();
-    options.resident_rings = r().resident_rings;
-    options.ring_folder = o_.paging_dir;
-    LA_ASSIGN_OR_RETURN(sampler_, Sampler::open(*dit_, *backend_, *budget_, geometry, options));
+    const DitGeometry geometry = r().geometry();
+    const Denoiser::Options options{{.seed = o_.seed}, {}, o_.paging_dir, {}};
+    LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*dit_, *backend_, *budget_, r(), options));
     const DitConfig& c = r().shapes.dit;
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(c, geometry, r().blocks_held(), *budget_));
+    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r(), *budget_));
     LA_ASSIGN_OR_RETURN(pages_, dit_->open_pages(r().resident(), *budget_));
     result_.load_seconds += lap();
     say("filling the sink");
     Budget outside;  // gone before the blocks
     constexpr uint64_t kPrompt = 1u << 20, kReference = kPrompt + 1, kMotion = kPrompt + 2;
     LA_ASSIGN_OR_RETURN(OwnedTensor prompt, random({c.text_len / 2, c.text_dim}, kPrompt, outside));
-    sampler_->set_prompt(prompt.tensor);
+    denoiser_->set_prompt(prompt.tensor);
     LA_ASSIGN_OR_RETURN(OwnedTensor motion,
-                        random({c.channels, 19, geometry.latent_height, geometry.latent_width}, kMotion, outside));
+                        random({c.channels, kMotionLatents, geometry.latent_height, geometry.latent_width}, kMotion, outside));
     fill(blocks_.reference.tensor, kReference);
-    LA_RETURN_IF_ERROR(sampler_->prefill(*pages_, blocks_.reference.tensor, motion.tensor));
+    LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, motion.tensor));
     result_.prefill_seconds = lap();
     result_.prefill_bytes_read = weight_counts().bytes_read;
     return {};
@@ -170,30 +165,33 @@ class Bench {
   Status make_blocks() {
     say("making blocks");
     const PagingCounts before = weight_counts();
-    auto begin = std::chrono::steady_clock::now();
-    BlockFeed feed;
-    feed.start = [this](int64_t block) -> Expected<BlockFeed::Start> {
-      constexpr uint64_t kSound = 1u << 21;
-      const Tensor& latents = blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
-      fill(latents, static_cast<uint64_t>(block));
-      fill(blocks_.features.tensor, kSound + static_cast<uint64_t>(block));
-      return BlockFeed::Start{blocks_.features.tensor, latents, Tensor(), Tensor()};
-    };
-    feed.done = [&](int64_t, const Tensor& latents) -> Status {
-      std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin;
-      const Download values(*backend_, latents);
-      result_.blocks.push_back(
-          {at.count(), page_checksum(reinterpret_cast<const std::byte*>(values.f32()), latents.bytes())});
-      return {};
-    };
-    LA_RETURN_IF_ERROR(sampler_->run(*pages_, {0, r().blocks}, feed));
+    begin_ = std::chrono::steady_clock::now();
+    LA_RETURN_IF_ERROR(denoiser_->run(*pages_, {0, r().blocks}, *this).status());
     result_.run_seconds = lap();
     result_.weights = weight_counts();
     result_.weights.bytes_read -= before.bytes_read;
     result_.weights.seconds_waited -= before.seconds_waited;
-    result_.rings = sampler_->ring_counts();
-    result_.turns = turns_of(r().blocks, r().steps, r().blocks_in_flight());
+    result_.rings = denoiser_->cache_counts();
+    result_.turns = BlockSchedule{r().steps, r().blocks_in_flight()}.ticks(r().blocks);
     result_.direct = pages_->direct();
+    return {};
+  }
+
+  Expected<std::optional<BlockStart>> receive(int64_t block) override {
+    constexpr uint64_t kSound = 1u << 21;
+    BlockStart start;
+    start.features = blocks_.features.tensor;
+    start.latents = blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
+    fill(start.latents, static_cast<uint64_t>(block));
+    fill(start.features, kSound + static_cast<uint64_t>(block));
+    return std::optional<BlockStart>(start);
+  }
+
+  Status send(int64_t, const Tensor& latents) override {
+    std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin_;
+    const Download values(*backend_, latents);
+    const auto* bytes = reinterpret_cast<const std::byte*>(values.f32());
+    result_.blocks.push_back({at.count(), page_checksum(bytes, latents.bytes())});
     return {};
   }
 
@@ -214,8 +212,8 @@ class Bench {
   std::unique_ptr<S2vDit> dit_;
   std::unique_ptr<DitPages> pages_;
   BlockMemory blocks_;
-  std::unique_ptr<Sampler> sampler_;
-  std::chrono::steady_clock::time_point since_;
+  std::unique_ptr<Denoiser> denoiser_;
+  std::chrono::steady_clock::time_point since_, begin_;
 };
 
 }  // namespace

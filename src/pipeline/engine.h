@@ -24,6 +24,7 @@ class LocalEngine : public Engine {
   // A job that was resolved with this engine's checkpoint. What the callbacks throw is contained, as in generate().
   Status run(ResolvedJob& job, const RunCalls& calls);
 
+  const Checkpoint& checkpoint() const { return *models_->checkpoint; }
   size_t memory_used_bytes() const override { return models_->budget->used_bytes(); }
   size_t memory_peak_bytes() const override { return models_->budget->peak_bytes(); }
   std::vector<TenantMemory> memory_by_tenant() const override;

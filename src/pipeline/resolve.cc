@@ -5,6 +5,7 @@
 
 #include "core/utf8.h"
 #include "plan/cures.h"
+#include "session/actor_masks.h"
 #include "session/solver.h"
 
 namespace liveavatar {

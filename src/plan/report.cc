@@ -36,14 +36,21 @@ Json job_json(const JobShape& r) {
 }  // namespace
 
 Expected<Verdict> judge(const JobShape& request, size_t budget_bytes) {
+  LA_ASSIGN_OR_RETURN(JobShape shape, settle(request, budget_bytes));
+  LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(shape));
+  return judge_resolved(request, shape, plan, budget_bytes);
+}
+
+Expected<Verdict> judge_resolved(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
+                                 size_t budget_bytes) {
   Verdict v;
-  LA_ASSIGN_OR_RETURN(v.request, settle(request, budget_bytes));
-  LA_ASSIGN_OR_RETURN(v.plan, plan_memory(v.request));
-  v.work = work_per_block(v.request, v.plan);
+  v.request = shape;
+  v.plan = plan;
+  v.work = work_per_block(shape, plan);
   v.budget_bytes = budget_bytes;
-  v.fits = budget_bytes == 0 || v.plan.peak_bytes <= budget_bytes;
+  v.fits = budget_bytes == 0 || plan.peak_bytes <= budget_bytes;
   if (!v.fits) {
-    LA_ASSIGN_OR_RETURN(v.cures, find_cures(request, budget_bytes));
+    LA_ASSIGN_OR_RETURN(v.cures, find_cures(asked, budget_bytes));
   }
   return v;
 }

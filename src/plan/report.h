@@ -21,6 +21,9 @@ struct Verdict {
   std::optional<DeviceProfile> device;
 };
 Expected<Verdict> judge(const JobShape& request, size_t budget_bytes);
+// Of a job that was resolved for this budget.
+Expected<Verdict> judge_resolved(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
+                                 size_t budget_bytes);
 
 // Where a tenant's bytes live and how long: "resident", "freed after use", ...
 std::string placement(Tenant tenant, const JobShape& request);

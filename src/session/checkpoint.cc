@@ -145,8 +145,7 @@ JobShape Checkpoint::shape() const {
 }
 
 std::string Checkpoint::video_size() const {
-  constexpr const char* kOriginalSize = "704*384";
-  return shapes.dit.video_size.empty() ? kOriginalSize : shapes.dit.video_size;
+  return shapes.dit.video_size.empty() ? kOriginalVideoSize : shapes.dit.video_size;
 }
 
 Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& backend, Budget& budget) {

@@ -14,6 +14,9 @@
 
 namespace liveavatar {
 
+// Of the original's videos, as an area.
+constexpr const char* kOriginalVideoSize = "704*384";
+
 struct Checkpoint {
   EngineOptions options;
   PartPaths paths;

@@ -23,14 +23,6 @@ constexpr size_t kProgramBytes = size_t{32} << 20;
 // The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
 size_t video_writer_bytes(int64_t height, int64_t width);
 
-// Turns (each layer run once for all blocks in flight) between the beginnings of two blocks: as many as there are
-// steps, and nothing overlaps; one, and every step has a block.
-constexpr int64_t turns_between_blocks(int64_t steps, int64_t in_flight) { return ceil_div(steps, in_flight); }
-// Of `blocks` blocks from the first's beginning to the last's end.
-constexpr int64_t turns_of(int64_t blocks, int64_t steps, int64_t in_flight) {
-  return (blocks - 1) * turns_between_blocks(steps, in_flight) + steps;
-}
-
 // Denoising: scratch of the largest attention, caches, activations of the forwards in flight.
 struct SamplerMemory {
   Arena cache_arena, activation_arena;

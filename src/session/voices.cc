@@ -11,7 +11,7 @@ Expected<Voice> Voice::open(const std::string& path) {
   Voice voice;
   voice.path = path;
   LA_ASSIGN_OR_RETURN(voice.file, SoundFile::open(path));
-  LA_ASSIGN_OR_RETURN(voice.claimed_seconds, voice.file->seconds());
+  voice.claimed_seconds = voice.file->seconds();
   return voice;
 }
 

@@ -5,9 +5,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "../support/resolved.h"
 #include "mini.h"
-#include "session/dit_source.h"
-#include "session/models.h"
 
 namespace liveavatar {
 namespace {
@@ -40,9 +39,9 @@ class LoraOptionsTest : public ::testing::Test {
   std::vector<float> norm() const {
     auto source = open_dit_tensors(paths(), options_);
     EXPECT_TRUE(source.ok()) << source.status().message();
-    const TensorInfo& info = (*source)->tensors().at(kNorm);
+    const TensorInfo& info = source->source->tensors().at(kNorm);
     std::vector<char> raw(static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype));
-    EXPECT_TRUE((*source)->read(kNorm, raw.data()).ok());
+    EXPECT_TRUE(source->source->read(kNorm, raw.data()).ok());
     std::vector<float> values(static_cast<size_t>(info.shape.elements()));
     convert_to_f32(raw.data(), info.dtype, values.data(), info.shape.elements());
     return values;
@@ -51,7 +50,7 @@ class LoraOptionsTest : public ::testing::Test {
     options_.paging_dir = dir_.string();
     Budget budget;
     auto backend = *make_backend("cpu", {.threads = 1, .budget = &budget});
-    auto path = paging_file(options_, paths(), *backend, budget);
+    auto path = paging_file(**Checkpoint::open(options_), *backend, budget);
     EXPECT_TRUE(path.ok()) << path.status().message();
     return *path;
   }
@@ -65,17 +64,18 @@ TEST_F(LoraOptionsTest, AdaptersAreMergedInOrderWithTheirStrengths) {
   options_.lora_path = set;
   options_.loras = {{add, 0.5}, {add, 2}};
   EXPECT_EQ(norm(), std::vector<float>(static_cast<size_t>(width()), 3 + 1 + 4));
-  auto notes = lora_notes(options_);
+  auto notes = open_dit_tensors(paths(), options_);
   ASSERT_TRUE(notes.ok()) << notes.status().message();
-  EXPECT_EQ(*notes, (std::vector<std::string>{set + ": replaced 1 tensor, strength 1",
+  EXPECT_EQ(notes->notes, (std::vector<std::string>{set + ": replaced 1 tensor, strength 1",
                                               add + ": added 1 difference, strength 0.5",
                                               add + ": added 1 difference, strength 2"}));
   options_.lora_path.clear();
   options_.loras = {{add, 1}, {set, 1}};
   EXPECT_EQ(norm(), std::vector<float>(static_cast<size_t>(width()), 3));
   options_.loras = {{(dir_ / "nothing").string(), 1}};
-  EXPECT_EQ(lora_notes(options_).status().code(), ErrorCode::kNotFound);
-  EXPECT_TRUE(lora_notes(mini_options())->empty());
+  EXPECT_EQ(open_dit_tensors(paths(), options_).status().code(), ErrorCode::kNotFound);
+  options_.loras.clear();
+  EXPECT_TRUE(open_dit_tensors(paths(), options_)->notes.empty());
 }
 
 // lora_alpha is of Live Avatar's own adapter, however that is given.
@@ -87,7 +87,7 @@ TEST_F(LoraOptionsTest, AlphaIsOfLiveAvatarsOwn) {
     options_.lora_path = as_first ? goldens + "lora" : "";
     options_.loras.clear();
     if (!as_first) options_.loras.push_back({goldens + "lora", 0.5});
-    const std::string note = lora_notes(options_)->front();
+    const std::string note = open_dit_tensors(paths(), options_)->notes.front();
     EXPECT_NE(note.find("rank 4, alpha 2 (factor 0.5)"), std::string::npos) << note;
   }
 }
@@ -104,7 +104,7 @@ TEST_F(LoraOptionsTest, APackedFileIsMadeForItsAdapters) {
   options_.loras = {{a, 1}, {b, 0.9999999}};
   EXPECT_NE(packed(), both);
   options_.packed_dit = both;
-  EXPECT_EQ(Models::load(options_).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(Checkpoint::open(options_).status().code(), ErrorCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -9,7 +9,7 @@
 
 #include "../weights/gguf_writer.h"
 #include "mini.h"
-#include "session/dit_source.h"
+#include "session/checkpoint.h"
 #include "weights/find_parts.h"
 
 namespace liveavatar {

@@ -6,11 +6,9 @@
 #include <filesystem>
 #include <optional>
 
+#include "../support/resolved.h"
 #include "mini.h"
 #include "pipeline/bench.h"
-#include "pipeline/clip_loop.h"
-#include "session/dit_source.h"
-#include "pipeline/job_plan.h"
 
 namespace liveavatar {
 namespace {
@@ -36,14 +34,14 @@ class PagedJobTest : public ::testing::Test {
   JobShape plan_with(int64_t resident, const std::string& schedule) {
     EngineOptions options = options_;
     options.packed_dit = convert();
-    JobShape request = *plan_request(options, job_);
+    JobShape request = *asked_shape(options, job_);
     request.resident_layers = resident;
     request.schedule = schedule;
     return request;
   }
   // Runs the job: latents of all blocks, in order.
   std::vector<float> latents(const EngineOptions& options, const std::string& schedule, MemoryPlan* plan = nullptr) {
-    auto models = Models::load(options);
+    auto models = load_models(options);
     EXPECT_TRUE(models.ok()) << models.status().message();
     if (!models.ok()) return {};
     Job job = job_;
@@ -56,13 +54,13 @@ class PagedJobTest : public ::testing::Test {
       all.insert(all.end(), t.host<float>(), t.host<float>() + t.elements());
     };
     TenantBytes used{};
-    Status status = run_job(
-        **models, job,
-        [&](const VideoBlock&) {
-          used = (*models)->budget->used_by_tenant();
-          return true;
-        },
-        hooks);
+    RunCalls calls;
+    calls.hooks = hooks;
+    calls.on_block = [&](const VideoBlock&) {
+      used = (*models)->budget->used_by_tenant();
+      return true;
+    };
+    Status status = run_job(**models, job, calls);
     EXPECT_TRUE(status.ok()) << status.message();
     if (plan != nullptr) {
       EXPECT_EQ((*models)->budget->peak_bytes(), plan->peak_bytes);
@@ -116,8 +114,7 @@ TEST_F(PagedJobTest, APagingFolderMakesItFit) {
   MemoryPlan lean = *plan_memory(plan_with(2, "wavefront"));
   fs::remove(dir_ / "mini.packed");
   options_.memory_budget_bytes = lean.peak_bytes;
-  JobShape request = *plan_request(options_, job_);
-  Status refused = check_fits(request, options_.memory_budget_bytes);
+  Status refused = check_fits(*resolve_job(options_, job_));
   EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
   EXPECT_NE(refused.message().find("--paging_dir DIR"), std::string::npos) << refused.message();
   options_.paging_dir = dir_.string();
@@ -129,12 +126,14 @@ TEST_F(PagedJobTest, APagingFolderMakesItFit) {
   EXPECT_EQ(fs::last_write_time(file), made);
   // Not needed: forgotten before anything is packed.
   options_.memory_budget_bytes = size_t{4} << 30;
-  EXPECT_TRUE(drop_idle_paging(options_, job_).ok());
+  ResolvedJob job = *resolve_job(options_, job_);
+  EXPECT_TRUE(drop_idle_paging(options_, job).ok());
+  EXPECT_FALSE(job.shape.packed);
   EXPECT_FALSE(options_.page_weights);
   options_.page_weights = true;
   options_.memory_budget_bytes = lean.peak_bytes;
   options_.paging_dir = "/nowhere";
-  EXPECT_EQ(Models::load(options_).status().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(load_models(options_).status().code(), ErrorCode::kNotFound);
 }
 
 TEST_F(PagedJobTest, AStopAndABrokenFileEndTheJobAndLeaveTheEngineWell) {
@@ -157,14 +156,14 @@ TEST_F(PagedJobTest, AStopAndABrokenFileEndTheJobAndLeaveTheEngineWell) {
   EXPECT_EQ(status.code(), ErrorCode::kCorrupt);
   EXPECT_NE(status.message().find("mini.packed"), std::string::npos) << status.message();
   EXPECT_EQ(engine->memory_used_bytes(), again);
-  EXPECT_EQ(Models::load(options).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(load_models(options).status().code(), ErrorCode::kCorrupt);
 }
 
 TEST_F(PagedJobTest, ALoraBelongsIntoTheFile) {
   EngineOptions options = options_;
   options.packed_dit = convert();
   options.lora_path = kSource + "/tests/goldens/generate/lora";
-  EXPECT_EQ(Models::load(options).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(load_models(options).status().code(), ErrorCode::kInvalidArgument);
 }
 
 BenchOptions bench_options(const std::string& dir) {
@@ -251,13 +250,13 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   lean.pack_first = true;
   options_.memory_budget_bytes = plan_memory(lean)->peak_bytes + (size_t{1} << 18);
   ASSERT_LT(options_.memory_budget_bytes, rings_in_memory);
-  JobShape settled = *settle(*plan_request(options_, job_), options_.memory_budget_bytes);
+  JobShape settled = *settle(*asked_shape(options_, job_), options_.memory_budget_bytes);
   EXPECT_TRUE(settled.rings_paged());
   EXPECT_EQ(settled.resident(), 0);
   EXPECT_EQ(latents(options_, "auto"), want);
   options_.paging_dir.clear();
   options_.offload_kv_cache = true;
-  Status refused = Models::load(options_).status();
+  Status refused = load_models(options_).status();
   EXPECT_EQ(refused.code(), ErrorCode::kInvalidArgument);
   EXPECT_NE(refused.message().find("--paging_dir"), std::string::npos);
 }

@@ -4,12 +4,12 @@
 
 #include "../ops/fixture.h"
 #include "backend/cpu/cpu_backend.h"
+#include "../support/resolved.h"
 #include "mini.h"
 #include "models/wan_vae/memory.h"
 #include "ops/attention.h"
 #include "ops/conv.h"
 #include "ops/linear.h"
-#include "pipeline/clip_loop.h"
 #include "session/memory.h"
 
 namespace liveavatar {
@@ -140,9 +140,9 @@ TEST(Scratch, AMiniJobTakesNothingBesideTheBudget) {
       EngineOptions options = mini_options(3);
       options.int8_products = int8_products;
       options.weights_dtype = int8_products ? "int8" : "";
-      auto models = Models::load(options);
+      auto models = load_models(options);
       ASSERT_TRUE(models.ok()) << models.status().message();
-      Status status = run_job(**models, mini_job(), [](const VideoBlock&) { return true; }, {});
+      Status status = run_job(**models, mini_job(), {.on_block = [](const VideoBlock&) { return true; }});
       ASSERT_TRUE(status.ok()) << status.message();
       EXPECT_EQ(outside_bytes(*(*models)->backend), 0u) << name;
     }

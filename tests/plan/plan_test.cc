@@ -2,9 +2,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "../support/resolved.h"
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
-#include "pipeline/job_plan.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
 
@@ -36,7 +36,7 @@ Job small_job(const std::string& size = "64*64") {
 
 // Runs the job; every tenant's peak and what is held at the end must be the plan's.
 void expect_truth(const EngineOptions& options, const Job& job) {
-  auto request = plan_request(options, job);
+  auto request = asked_shape(options, job);
   ASSERT_TRUE(request.ok()) << request.status().message();
   auto plan = plan_memory(*request);
   ASSERT_TRUE(plan.ok()) << plan.status().message();
@@ -66,10 +66,10 @@ TEST(Plan, PredictsEveryTenantToTheByte) {
 TEST(Plan, PredictsTheFactorsOfAdapters) {
   EngineOptions options = engine_options();
   options.lora_path = kSource + "/tests/cases/lora_kohya.safetensors";
-  size_t one = plan_request(options, small_job())->merge_bytes;
+  size_t one = asked_shape(options, small_job())->merge_bytes;
   options.loras.push_back({kSource + "/tests/cases/lora_comfy.safetensors", 0.5});
   EXPECT_GT(one, 0u);
-  EXPECT_GT(plan_request(options, small_job())->merge_bytes, one);
+  EXPECT_GT(asked_shape(options, small_job())->merge_bytes, one);
   expect_truth(options, small_job());
 }
 
@@ -89,17 +89,17 @@ TEST(Plan, PredictsALargePortrait) {
     }
   }
   ASSERT_TRUE(write_png(large, image).ok());
-  size_t before = plan_memory(*plan_request(engine_options(), job))->peak_bytes;
+  size_t before = plan_memory(*asked_shape(engine_options(), job))->peak_bytes;
   job.image = large;
-  JobShape request = *plan_request(engine_options(), job);
+  JobShape request = *asked_shape(engine_options(), job);
   size_t peak = plan_memory(request)->peak_bytes;
   EXPECT_GT(peak, before + (size_t{10} << 20));
   expect_truth(engine_options(), job);
-  Status refused = check_fits(request, peak - 1);
-  EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
-  EXPECT_NE(refused.message().find("fewer pixels"), std::string::npos) << refused.message();
   EngineOptions tight = engine_options();
   tight.memory_budget_bytes = peak - 1;
+  Status refused = check_fits(*resolve_job(tight, job));
+  EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
+  EXPECT_NE(refused.message().find("fewer pixels"), std::string::npos) << refused.message();
   auto engine = Engine::load(tight);
   ASSERT_TRUE(engine.ok());
   EXPECT_EQ((*engine)->describe(job).status().code(), ErrorCode::kOutOfMemory);
@@ -162,9 +162,9 @@ TEST(Plan, CountsWhatFindsThePortraitsTurn) {
   };
   const std::string upright = mask(picture.height, picture.width), across = mask(picture.width, picture.height);
   job.masks = {upright, upright};
-  EXPECT_EQ(plan_request(engine_options(), job)->orientation_bytes, 0u);
+  EXPECT_EQ(asked_shape(engine_options(), job)->orientation_bytes, 0u);
   job.masks = {upright, across};
-  JobShape request = *plan_request(engine_options(), job);
+  JobShape request = *asked_shape(engine_options(), job);
   EXPECT_EQ(request.orientation_bytes, picture.image_bytes + picture.decode_bytes);
   request.orientation_bytes = size_t{1} << 30;  // as of a portrait of many megapixels
   EXPECT_EQ(plan_memory(request)->peak_by_tenant[size_t(Tenant::kMedia)], size_t{1} << 30);
@@ -177,7 +177,7 @@ TEST(Plan, PredictsQuantisedWeights) {
     EngineOptions options = engine_options("f32");
     options.weights_dtype = weights;
     if (std::string(weights) != "fp8") expect_truth(options, small_job());  // as large as int8
-    JobShape request = *plan_request(options, small_job());
+    JobShape request = *asked_shape(options, small_job());
     size_t bytes = plan_memory(request)->steady_by_tenant[size_t(Tenant::kWeights)];
     if (std::string(weights) == "fp8") {
       EXPECT_EQ(bytes, before);
@@ -233,7 +233,7 @@ TEST(Plan, QuantisedFourteenBillion) {
 TEST(Plan, PredictsLoadingOnTheReferenceBackend) {
   EngineOptions options = engine_options("bf16", "reference");
   options.weights_dtype = "q4";
-  MemoryPlan plan = *plan_memory(*plan_request(options, small_job()));
+  MemoryPlan plan = *plan_memory(*asked_shape(options, small_job()));
   auto engine = Engine::load(options);
   ASSERT_TRUE(engine.ok()) << engine.status().message();
   EXPECT_EQ((*engine)->memory_peak_bytes(), plan.load_peak_bytes);
@@ -274,7 +274,7 @@ TEST(Plan, CuresThatAreOfferedWork) {
   Job job = small_job("128*128");
   job.infer_frames = 48;
   job.online_decode = false;
-  JobShape request = *plan_request(options, job);
+  JobShape request = *asked_shape(options, job);
   MemoryPlan plan = *plan_memory(request);
   EXPECT_TRUE(find_cures(request, plan.peak_bytes)->empty());
   size_t budget = plan.peak_bytes - (size_t{3} << 20);
@@ -300,7 +300,7 @@ TEST(Plan, CuresThatAreOfferedWork) {
 // Where loading alone is too much, narrower weights are offered; taken, they load within the budget.
 TEST(Plan, NarrowerWeightsAreACure) {
   EngineOptions options = engine_options();
-  JobShape request = *plan_request(options, small_job());
+  JobShape request = *asked_shape(options, small_job());
   request.weights_dtype = "int8";
   MemoryPlan narrow = *plan_memory(request);
   request.weights_dtype.clear();
@@ -348,8 +348,7 @@ TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
   auto engine = Engine::load(options);
   ASSERT_EQ(engine.status().code(), ErrorCode::kOutOfMemory);
   EXPECT_NE(engine.status().message().find("loading this checkpoint takes"), std::string::npos);
-  JobShape request = *plan_request(options, small_job());
-  Status status = check_fits(request, options.memory_budget_bytes);
+  Status status = check_fits(*resolve_job(options, small_job()));
   EXPECT_NE(status.message().find("--memory_budget"), std::string::npos) << status.message();
   EXPECT_EQ(status.message().find('\n'), std::string::npos);
 }

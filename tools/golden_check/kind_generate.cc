@@ -7,7 +7,8 @@
 #include "models/wan_vae/still.h"
 #include "ops/transfer.h"
 #include "session/actor_masks.h"
-#include "pipeline/clip_loop.h"
+#include "pipeline/engine.h"
+#include "session/frame_decoder.h"
 #include "session/speakers.h"
 
 namespace liveavatar::golden {
@@ -52,8 +53,6 @@ std::vector<float> pick_frames(const Golden& golden, const Seen& seen, const std
 
 RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen, std::vector<float>& noise) {
   RunHooks hooks;
-  hooks.relative_dist = call.at("args").at("relative_dist");
-  hooks.past_voice = true;
   noise = golden.f32(call.at("in").at("noise"));
   hooks.noise = [&noise](int64_t block, std::span<float> out) {
     std::copy_n(noise.begin() + block * int64_t(out.size()), out.size(), out.begin());
@@ -78,7 +77,9 @@ RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen,
 // Latents 0, 1, 2, 6, 18, 45, 91 of the portrait held for ever.
 std::vector<float> motion_latents(Models& models, const Job& job) {
   Budget unlimited;
-  auto portrait = prepare_portrait(job, unlimited);
+  auto file = PortraitFile::open(job.image, *parse_size(job.size), job.fit);
+  if (!file.ok()) throw std::runtime_error(file.status().message());
+  auto portrait = file->read(unlimited);
   if (!portrait.ok()) throw std::runtime_error(portrait.status().message());
   Shape shape{3, portrait->height, portrait->width};
   auto pixels = OwnedTensor::allocate(*models.budget, Tenant::kConditioning, shape, DType::kF32);
@@ -150,21 +151,25 @@ Job job_of(const Golden& golden, const nlohmann::json& args) {
 void check_call(const Golden& golden, const nlohmann::json& call) {
   const auto& args = call.at("args");
   const auto& out = call.at("out");
-  auto models = Models::load(options_of(golden, args), golden.source);
+  auto checkpoint = Checkpoint::open(options_of(golden, args));
+  if (!golden.ok("open", checkpoint.status())) return;
+  auto models = Models::load(*std::move(checkpoint), golden.source);
   if (!golden.ok("load", models.status())) return;
   const Job job = job_of(golden, args);
   Seen seen;
   std::vector<float> noise;
-  RunHooks hooks = hooks_for(golden, call, seen, noise);
   int64_t pixels = 0;
-  Status status = run_job(
-      **models, job,
-      [&](const VideoBlock& block) {
-        pixels = block.height * block.width;
-        return true;
-      },
-      hooks);
-  if (!golden.ok("generate", status)) return;
+  RunCalls calls;
+  calls.hooks = hooks_for(golden, call, seen, noise);
+  calls.on_block = [&](const VideoBlock& block) {
+    pixels = block.height * block.width;
+    return true;
+  };
+  auto resolved = resolve(resolve_options(*(*models)->checkpoint), job);
+  if (!golden.ok("resolve", resolved.status())) return;
+  if (!golden.ok("hear", hear(*resolved, true))) return;
+  resolved->sampling.relative_dist = args.at("relative_dist");
+  if (!golden.ok("generate", run_job(**models, *resolved, calls))) return;
 
   std::vector<int32_t> ids = golden.i32(out.at("token_ids"));
   ids.resize(std::min(ids.size(), seen.ids.size()));

@@ -51,17 +51,16 @@ std::vector<float> join(const std::vector<std::vector<float>>& blocks, size_t ou
 
 void pose_latents(const Golden& golden, const WanVae& vae, const nlohmann::json& call) {
   const auto& args = call.at("args");
-  PoseEncoder::Options options{golden.path(args.at("pose_video")),
-                               FrameRule::kOriginal,
-                               Fit::kOriginal,
-                               {args.at("height"), args.at("width")},
-                               args.at("infer_frames")};
-  auto pose = must(PoseEncoder::open(vae, *golden.budget, options));
+  auto video = must(open_pose_video(golden.path(args.at("pose_video")), FrameRule::kOriginal));
+  const WorkingSize size{args.at("height"), args.at("width")};
+  const PoseShape shape{video->info().height, video->info().width, size, Fit::kOriginal};
+  const PoseEncoder::Options options{shape, args.at("infer_frames"), true};
+  auto pose = must(PoseEncoder::open(vae, *golden.budget, *video, options));
   std::vector<std::vector<float>> frames, latents;  // of the clip: a frame each, a block each
   pose->set_observer([&](const Tensor& pixels) {
     frames.emplace_back(pixels.host<float>(), pixels.host<float>() + pixels.elements());
   });
-  Shape block{vae.config().z_dim, kBlockLatents, options.size.height / kVaePixels, options.size.width / kVaePixels};
+  Shape block{vae.config().z_dim, kBlockLatents, size.height / kVaePixels, size.width / kVaePixels};
   OwnedTensor out = must(OwnedTensor::allocate(*golden.budget, Tenant::kRuntime, block, DType::kF32));
   for (int64_t clip = 0; clip <= args.at("clip").get<int64_t>(); ++clip) {
     frames.clear();

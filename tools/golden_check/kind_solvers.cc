@@ -21,7 +21,7 @@ bool close(const std::vector<double>& got, const nlohmann::json& want) {
 }
 
 void schedule(const Golden& golden, const Solver& solver, const nlohmann::json& call) {
-  const Schedule& s = solver.schedule();
+  const NoiseSchedule& s = solver.schedule();
   std::string timesteps = call.at("out").at("timesteps"), sigmas = call.at("out").at("sigmas");
   // Whole timesteps to the integer; Euler's are not rounded.
   bool whole = solver.kind() != SolverKind::kEuler;

@@ -7,10 +7,16 @@
 #include "media/voice_mix.h"
 #include "models/wav2vec2/wav2vec2.h"
 #include "session/actor_masks.h"
+#include "session/job_shape.h"
+#include "session/voices.h"
 #include "weights/find_parts.h"
 
 namespace liveavatar::golden {
 namespace {
+
+void must(const Status& status) {
+  if (!status.ok()) throw std::runtime_error(status.message());
+}
 
 template <typename T>
 T must(Expected<T> value) {
@@ -22,18 +28,22 @@ void audio_features(const Golden& golden, const Wav2Vec2& model, const nlohmann:
   const auto& args = call.at("args");
   Job job;
   job.audio = golden.voices(args.at("audio"));
-  job.infer_frames = args.at("infer_frames");
-  job.original_speakers = true;
-  auto voices = must(Voices::open(model, job));
-  std::string name = call.at("out").at("features");
+  const int64_t infer_frames = args.at("infer_frames");
+  std::vector<Voice> voices;
   std::vector<int64_t> clips;
-  for (size_t i = 0; i < voices->count(); ++i) clips.push_back(voices->of(i).clips());
+  for (const std::string& path : must(job_voices(job))) {
+    voices.push_back(must(Voice::open(path)));
+    must(voices.back().hear());
+    clips.push_back(voice_clips(voices.back().samples(), infer_frames, kFps));
+  }
+  auto columns = must(FileColumns::open(model, voices));
+  std::string name = call.at("out").at("features");
   golden.exact(name + " clips_of_each", nlohmann::json(clips) == args.at("clips_of_each"));
-  golden.exact(name + " clips", voices->length().clips == args.at("clips"));
-  int64_t columns = voices->length().clips * job.infer_frames;
-  golden.exact(name + " columns", columns == args.at("columns"));
+  const int64_t shortest = *std::min_element(clips.begin(), clips.end());
+  golden.exact(name + " clips", shortest == args.at("clips"));
+  golden.exact(name + " columns", shortest * infer_frames == args.at("columns"));
   std::vector<float> features(static_cast<size_t>(golden.shape(name).elements()));
-  if (golden.ok(name, voices->columns(0, args.at("columns"), features.data())))
+  if (golden.ok(name, columns->columns(0, args.at("columns"), features.data()).status()))
     golden.compare_model(name, features, kAudioFeaturesRms);
 }
 

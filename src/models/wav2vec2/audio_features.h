@@ -57,6 +57,12 @@ class AudioFeatures {
   // Error: as check_voice.
   static Expected<std::unique_ptr<AudioFeatures>> open(const Wav2Vec2& model, MonoSource& mono,
                                                        const Loudness& loudness, const AudioFeaturesOptions& options);
+  // Measures the loudness first.
+  static Expected<std::unique_ptr<AudioFeatures>> open(const Wav2Vec2& model, MonoSource& mono,
+                                                       const AudioFeaturesOptions& options) {
+    LA_ASSIGN_OR_RETURN(Loudness loudness, measure_loudness(mono));
+    return open(model, mono, loudness, options);
+  }
 
   int64_t voice_samples() const { return loudness_.samples; }
   int64_t layers() const { return model_.config().layers + 1; }
