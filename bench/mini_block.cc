@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "ops/make_backend.h"
 #include "pipeline/noise.h"
 #include "pipeline/sampler.h"
 #include "plan/model_shapes.h"

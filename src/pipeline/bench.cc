@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "core/output_files.h"
+#include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "pipeline/job_plan.h"
 #include "pipeline/noise.h"

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/output_files.h"
+#include "ops/make_backend.h"
 #include "plan/memory_plan.h"
 #include "plan/model_shapes.h"
 #include "weights/lora.h"

@@ -4,6 +4,7 @@
 
 #include "models/umt5/tokenizer.h"
 #include "models/umt5/umt5.h"
+#include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "pipeline/dit_source.h"
 #include "pipeline/job_plan.h"

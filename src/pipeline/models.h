@@ -4,12 +4,12 @@
 #include <memory>
 #include <string>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 #include "liveavatar/liveavatar.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "models/wan_vae/wan_vae.h"
 #include "models/wav2vec2/wav2vec2.h"
-#include "ops/backend.h"
 #include "plan/model_shapes.h"
 #include "weights/find_parts.h"
 

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "mini.h"
+#include "ops/make_backend.h"
 #include "pipeline/dit_source.h"
 #include "pipeline/models.h"
 

@@ -9,6 +9,7 @@
 
 #include "../weights/gguf_writer.h"
 #include "mini.h"
+#include "ops/make_backend.h"
 #include "pipeline/dit_source.h"
 #include "weights/find_parts.h"
 
@@ -101,8 +102,7 @@ class GgufModelTest : public ::testing::Test {
     return bytes;
   }
   void write(const std::string& prefix, bool quantised) {
-    TensorSourcePtr source =
-        *open_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
+    TensorSourcePtr source = *open_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
     GgufWriter writer;
     for (const auto& [name, info] : source->tensors()) {
       std::vector<uint64_t> shape;

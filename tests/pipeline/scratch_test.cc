@@ -9,6 +9,7 @@
 #include "ops/attention.h"
 #include "ops/conv.h"
 #include "ops/linear.h"
+#include "ops/make_backend.h"
 #include "pipeline/clip_loop.h"
 #include "plan/job_memory.h"
 

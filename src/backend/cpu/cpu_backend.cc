@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/make_cpu_backend.h"
+#include "backend/reference/make_reference_backend.h"
+
 namespace liveavatar::cpu {
 
 CpuBackend::CpuBackend(IsaChoice isa, const BackendOptions& options, std::unique_ptr<Backend> plain)

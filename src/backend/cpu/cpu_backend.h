@@ -5,12 +5,12 @@
 #include <memory>
 #include <vector>
 
+#include "backend/backend.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/pack.h"
 #include "backend/cpu/scratch.h"
 #include "core/memory.h"
 #include "core/threads.h"
-#include "ops/backend.h"
 
 namespace liveavatar::cpu {
 

@@ -7,7 +7,7 @@
 
 namespace liveavatar::cpu {
 
-// As in ops/types.h; repeated so that kernel files include nothing else.
+// As in backend/types.h; repeated so that kernel files include nothing else.
 enum class Act : int { kNone, kGeluTanh, kGeluErf, kSilu, kRelu };
 enum class Type : int { kF32, kBF16 };
 

@@ -11,9 +11,9 @@
 #include <span>
 
 #include "backend/cpu/kernels.h"
+#include "backend/types.h"
 #include "core/quantise.h"
 #include "core/rounding.h"
-#include "ops/types.h"
 
 namespace liveavatar::cpu {
 

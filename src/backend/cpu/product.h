@@ -6,7 +6,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/pack.h"
-#include "ops/types.h"
+#include "backend/types.h"
 
 namespace liveavatar::cpu {
 

@@ -6,11 +6,12 @@
 #include <span>
 #include <vector>
 
+#include "backend/backend.h"
+#include "backend/reference/make_reference_backend.h"
 #include "backend/reference/quantised.h"
 #include "core/memory.h"
 #include "core/quantise.h"
 #include "core/threads.h"
-#include "ops/backend.h"
 
 namespace liveavatar {
 namespace {
