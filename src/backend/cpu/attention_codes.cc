@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "backend/cpu/attention_tiles.h"
+#include "backend/cpu/kernel_types.h"
 
 namespace liveavatar::cpu {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/kernel_types.h"
 #include "core/quantise.h"
 
 namespace liveavatar::cpu {
