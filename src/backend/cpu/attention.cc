@@ -70,6 +70,10 @@ ScratchSizes PlainAttention::scratch(const Kernels& kernels, const HeadLayout& l
   return s;
 }
 
+int64_t PlainAttention::weight_row_bytes() const {
+  return kWeightStride * static_cast<int64_t>(dtype_bytes(layout_.dtype));
+}
+
 void PlainAttention::lay_out(Rows& r, std::byte* target, ThreadScratch&) const {
   if (!unit()) return;
   for (int i = 0; i < r.count; ++i)
@@ -80,7 +84,7 @@ void PlainAttention::lay_out(Rows& r, std::byte* target, ThreadScratch&) const {
 void PlainAttention::attend(Rows& r, int64_t block, const std::byte* packed, float* output, ThreadScratch& t) const {
   int64_t rows = tile_rows(kernels_, layout_);
   float* scores = t.at<float>(Piece::kScores, rows * kScoreStride);
-  std::byte* weights = t.at<std::byte>(Piece::kWeights, rows * kWeightStride * (in_bf16() ? 2 : 4));
+  std::byte* weights = t.at<std::byte>(Piece::kWeights, rows * weight_row_bytes());
   score(r, block, packed, scores);
   weigh(r, block, scores, output, weights);
   gather(r, block, packed + layout_.values_at(), weights, output);
@@ -103,7 +107,7 @@ void PlainAttention::score(const Rows& r, int64_t block, const std::byte* packed
 void PlainAttention::weigh(Rows& r, int64_t block, float* scores, float* output, std::byte* weights) const {
   int64_t keys = layout_.block_keys(block);
   Type type = type_of(layout_.dtype);
-  for (int i = 0; i < r.count; ++i, scores += kScoreStride, weights += kWeightStride * (in_bf16() ? 2 : 4)) {
+  for (int i = 0; i < r.count; ++i, scores += kScoreStride, weights += weight_row_bytes()) {
     float before = r.largest[i];
     float sum =
         kernels_.online_softmax(scores, keys, spec_.scale, bias_of(r, i, block), before, &r.largest[i], weights, type);
@@ -117,17 +121,18 @@ void PlainAttention::weigh(Rows& r, int64_t block, float* scores, float* output,
 // output += weights v
 void PlainAttention::gather(const Rows& r, int64_t block, const std::byte* values, const std::byte* weights,
                             float* output) const {
-  int64_t keys = layout_.block_keys(block), a_row = kWeightStride * (in_bf16() ? 2 : 4);
+  int64_t keys = layout_.block_keys(block);
+  int64_t row_bytes = weight_row_bytes();
   if (unit()) {
     const void* a = weights;
-    MatrixArgs args{.a = &a, .row_bytes = a_row, .piece_bytes = kPieceBytes, .rows = r.count};
+    MatrixArgs args{.a = &a, .row_bytes = row_bytes, .piece_bytes = kPieceBytes, .rows = r.count};
     args.items = layout_.items(keys);
     args.stride = layout_.width();
     args.more = block > 0;
     return multiply(kernels_.matrix, args, keys, layout_.d, values, output);
   }
   const void* a[kRows];
-  for (int i = 0; i < r.count; ++i) a[i] = weights + i * a_row;
+  for (int i = 0; i < r.count; ++i) a[i] = weights + i * row_bytes;
   TileArgs args{.a = a, .rows = r.count, .k = in_bf16() ? round_up(keys, 2) : keys};
   args.stride = static_cast<int>(layout_.width());
   args.more = block > 0;

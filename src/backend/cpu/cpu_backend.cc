@@ -94,7 +94,8 @@ const float* values(const Tensor& t) { return static_cast<const float*>(t.addres
 
 void CpuBackend::layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m,
                             const Tensor& out) {
-  int64_t rows = x.dim(0), n = x.dim(1);
+  int64_t rows = x.dim(0);
+  int64_t n = x.dim(1);
   each_row(context_.pool(), rows, n, [&](int64_t r) {
     isa_.kernels->layer_norm(row_of(x, r, n), n, eps, values(weight), values(bias), group_row(m.shift, r, rows),
                              group_row(m.scale, r, rows), out_row(out, r, n), type_of(out.dtype));
@@ -117,7 +118,8 @@ void CpuBackend::channel_norm(const Tensor& x, const Tensor& gain, Activation ac
 }
 
 void CpuBackend::rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) {
-  int64_t n = x.dim(1), pairs = n / heads / 2;
+  int64_t n = x.dim(1);
+  int64_t pairs = n / heads / 2;
   each_row(context_.pool(), x.dim(0), n, [&](int64_t r) {
     isa_.kernels->rope(row_of(x, r, n), cos_sin.host<float>() + r * pairs * 2, heads, pairs, out_row(out, r, n),
                        type_of(out.dtype));

@@ -48,7 +48,7 @@ void pack_quantised(const Tensor& rows, const PanelShape& s, std::byte* panel) {
 
 // Some k of all rows at a time, converted, then turned as vectors.
 void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s, std::byte* panel) {
-  constexpr int64_t kDepth = 128, kMostColumns = 64;
+  constexpr int64_t kDepth = 128;
   alignas(64) std::byte staged[kMostColumns][kDepth * sizeof(float)];
   const void* pointers[kMostColumns];
   Type from = type_of(rows.dtype);

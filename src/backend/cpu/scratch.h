@@ -69,7 +69,7 @@ class PieceSet {
 };
 
 struct ThreadScratch : PieceSet {
-  alignas(64) float sums[kRows * 64];  // of a tile
+  alignas(64) float sums[kRows * kMostColumns];  // of a tile
 };
 
 class Scratch {
