@@ -14,13 +14,14 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "models/umt5/umt5.h"
 #include "models/wan_vae/wan_vae.h"
 #include "models/wav2vec2/wav2vec2.h"
-#include "ops/backend.h"
 #include "ops/elementwise.h"
+#include "ops/make_backend.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar::bench {

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "backend/backend.h"
 #include "limits.h"
-#include "ops/backend.h"
 
 namespace liveavatar::bench {
 

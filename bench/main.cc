@@ -10,6 +10,7 @@
 #include "backend/cpu/isa.h"
 #include "core/memory.h"
 #include "kernels.h"
+#include "ops/make_backend.h"
 
 namespace {
 

@@ -5,7 +5,7 @@
 
 #include "cli/commands.h"
 #include "core/memory.h"
-#include "ops/backend.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar::cli {
 namespace {

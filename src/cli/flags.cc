@@ -7,7 +7,7 @@
 #include <optional>
 
 #include "core/text.h"
-#include "ops/backend.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar::cli {
 

@@ -1,5 +1,5 @@
 #pragma once
-#include "ops/backend.h"
+#include "backend/backend.h"
 namespace liveavatar::ops {
 // softmax(scale * q k^T + bias) v for each head over all segments joined in order; no mask.
 // q [Lq, heads * d], k and v [L_i, heads * d] -> out [Lq, heads * d]. Softmax in f32.

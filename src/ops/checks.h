@@ -1,6 +1,6 @@
 // Contracts that the dispatchers share. A violation is a bug of the caller.
 #pragma once
-#include "ops/backend.h"
+#include "backend/backend.h"
 namespace liveavatar::ops {
 inline bool is_float(const Tensor& t) { return t.dtype == DType::kF32 || t.dtype == DType::kBF16; }
 // Absent operands lie anywhere.

@@ -6,8 +6,10 @@ namespace liveavatar::ops {
 
 Shape conv_shape(const Shape& x, const ConvWeight& w, const ConvGeometry& g) {
   LA_CHECK(x.rank() == 4);
-  int64_t history = g.history.empty() ? 0 : g.history.dim(0), up = g.upsample2x ? 2 : 1;
-  int64_t frames = g.zero_frames + history + x[0], rows = x[1] * up + g.pad_top + g.pad_bottom;
+  int64_t history = g.history.empty() ? 0 : g.history.dim(0);
+  int64_t up = g.upsample2x ? 2 : 1;
+  int64_t frames = g.zero_frames + history + x[0];
+  int64_t rows = x[1] * up + g.pad_top + g.pad_bottom;
   int64_t columns = x[2] * up + g.pad_left + g.pad_right;
   LA_CHECK(frames >= w.kernel[0] && rows >= w.kernel[1] && columns >= w.kernel[2]);
   return {(frames - w.kernel[0]) / g.stride[0] + 1, (rows - w.kernel[1]) / g.stride[1] + 1,

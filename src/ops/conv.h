@@ -1,5 +1,5 @@
 #pragma once
-#include "ops/backend.h"
+#include "backend/backend.h"
 namespace liveavatar::ops {
 // Convolution over frames, rows and columns, channels last.
 // x [F, H, W, I] -> out [F', H', W', O] with F' = (zero_frames + P + F - kt) / st + 1 (P frames of history),

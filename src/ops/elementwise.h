@@ -1,5 +1,5 @@
 #pragma once
-#include "ops/backend.h"
+#include "backend/backend.h"
 namespace liveavatar::ops {
 // out = x + y_factor * y; equal shapes, or y [D] for every row of x [T, D]. out may be x or y.
 void add(Backend& backend, const Tensor& x, const Tensor& y, const Tensor& out, float y_factor = 1.0f);

@@ -1,5 +1,5 @@
 #pragma once
-#include "ops/backend.h"
+#include "backend/backend.h"
 namespace liveavatar::ops {
 // x [C, F, H, W] -> out [(F/pf) * (H/ph) * (W/pw), C * pf * ph * pw], tokens in frame, row, column order, features in
 // (channel, frame, row, column) order: a strided convolution is this and a linear. Remainders are dropped.

@@ -1,5 +1,5 @@
 #pragma once
-#include "ops/backend.h"
+#include "backend/backend.h"
 namespace liveavatar::ops {
 // LayerNorm over the last dimension, then * weight + bias (optional f32 [D]), then the modulation (optional).
 // Statistics in f32. x and out [T, D]; may be the same memory.

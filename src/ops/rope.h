@@ -1,5 +1,5 @@
 #pragma once
-#include "ops/backend.h"
+#include "backend/backend.h"
 namespace liveavatar::ops {
 // Rotates adjacent pairs: (a, b) -> (a cos - b sin, a sin + b cos), the same table for every head.
 // x and out [T, heads * d] (may be the same memory), cos_sin f32 [T, d / 2, 2].

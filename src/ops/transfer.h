@@ -4,7 +4,7 @@
 #include <memory>
 #include <span>
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 
 namespace liveavatar {
 

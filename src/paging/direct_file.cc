@@ -49,7 +49,8 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::open(const std::string& path, 
     return errno == ENOENT ? not_found(message) : io_error(message);
   }
   struct stat info {};
-  if (fstat(file->descriptor_, &info) != 0 || !S_ISREG(info.st_mode)) {
+  bool known = ::fstat(file->descriptor_, &info) == 0;
+  if (!known || !S_ISREG(info.st_mode)) {
     return corrupt(path + ": not a regular file; give the name of a file on a disk");
   }
   file->bytes_ = static_cast<uint64_t>(info.st_size);
@@ -67,15 +68,18 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::scratch(const std::string& fol
   file->descriptor_ = descriptor;
   file->bytes_ = bytes;
   LA_RETURN_IF_ERROR(file->take_room(folder));
-  file->direct_ = ::fcntl(descriptor, F_SETFL, ::fcntl(descriptor, F_GETFL) | O_DIRECT) == 0;
+  int flags = ::fcntl(descriptor, F_GETFL);
+  file->direct_ = ::fcntl(descriptor, F_SETFL, flags | O_DIRECT) == 0;
   return file;
 }
 
 // Where room cannot be set aside it is at least looked for.
 Status DirectFile::take_room(const std::string& folder) {
-  if (bytes_ == 0 || ::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0) return {};
-  bool full = errno == ENOSPC || errno == EFBIG, cannot = errno == EOPNOTSUPP || errno == ENOSYS;
-  if (!full && !cannot) return io_error(path_ + ": " + std::strerror(errno));
+  if (bytes_ == 0) return {};
+  if (::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0) return {};
+  bool full = errno == ENOSPC || errno == EFBIG;
+  bool unsupported_here = errno == EOPNOTSUPP || errno == ENOSYS;
+  if (!full && !unsupported_here) return io_error(path_ + ": " + std::strerror(errno));
   LA_ASSIGN_OR_RETURN(uint64_t left, disk_left_bytes(folder));
   if (full || left < bytes_) {
     return io_error(path_ + ": takes " + gb_text(bytes_) + ", the disk has " + gb_text(left) +
@@ -92,8 +96,8 @@ DirectFile::~DirectFile() {
 Status DirectFile::give_up_direct() {
   direct_ = false;
   int flags = ::fcntl(descriptor_, F_GETFL);
-  return ::fcntl(descriptor_, F_SETFL, flags & ~O_DIRECT) == 0 ? Status()
-                                                               : io_error(path_ + ": " + std::strerror(errno));
+  if (::fcntl(descriptor_, F_SETFL, flags & ~O_DIRECT) != 0) return io_error(path_ + ": " + std::strerror(errno));
+  return {};
 }
 
 template <typename Move>
@@ -134,7 +138,8 @@ Status DirectFile::write(uint64_t offset, const void* from, size_t bytes, const 
   LA_RETURN_IF_ERROR(in_pieces(offset, bytes, stop, move));
   if (direct_) return {};
   // What is not on the disk yet cannot be dropped.
-  off_t at = static_cast<off_t>(offset), length = static_cast<off_t>(bytes);
+  off_t at = static_cast<off_t>(offset);
+  off_t length = static_cast<off_t>(bytes);
   ::sync_file_range(descriptor_, at, length,
                     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   posix_fadvise(descriptor_, at, length, POSIX_FADV_DONTNEED);

@@ -189,16 +189,15 @@ Expected<uint64_t> Pager::put_away(size_t page, const std::byte* data) {
 }
 
 std::byte* Pager::pin(size_t page) {
-  if (std::byte* stays = memory_.stay[page].data()) {
-    std::lock_guard lock(mutex_);
-    size_t ahead = next_use(static_cast<int64_t>(page));
-    LA_CHECK(ahead < order_.size());
-    cursor_ = (cursor_ + ahead + 1) % order_.size();
-    return stays;
-  }
   std::unique_lock lock(mutex_);
   size_t ahead = next_use(static_cast<int64_t>(page));
   LA_CHECK(ahead < order_.size());
+  std::byte* stays = memory_.stay[page].data();
+  if (stays != nullptr) {
+    cursor_ = (cursor_ + ahead + 1) % order_.size();
+    return stays;
+  }
+  // The cursor waits on this page, so that the thread brings it first, and passes it once it is there.
   cursor_ = (cursor_ + ahead) % order_.size();
   work_.notify_all();
   auto since = std::chrono::steady_clock::now();

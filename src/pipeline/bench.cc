@@ -1,4 +1,5 @@
 #include "pipeline/bench.h"
+#include "ops/make_backend.h"
 
 #include <fcntl.h>
 #include <unistd.h>

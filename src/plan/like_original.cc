@@ -2,6 +2,7 @@
 
 #include "models/s2v_dit/weights.h"
 #include "models/wan_vae/config.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {
@@ -11,7 +12,7 @@ constexpr DType kBf16 = DType::kBF16;
 // Weights of the video model as they lie in a checkpoint: the reference backend packs nothing.
 Expected<size_t> dit_bytes(const DitConfig& config) {
   Budget budget{Budget::Measuring()};
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_reference_backend({.threads = 1}));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend("reference", {.threads = 1}));
   DitWeights weights;
   {
     WeightLoader loader(*backend, budget, Tenant::kWeights, kBf16);

@@ -7,6 +7,7 @@
 #include "models/wan_vae/still.h"
 #include "models/wan_vae/weights.h"
 #include "models/wav2vec2/audio_features.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {

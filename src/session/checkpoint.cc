@@ -1,4 +1,5 @@
 #include "session/checkpoint.h"
+#include "ops/make_backend.h"
 
 #include <algorithm>
 #include <filesystem>

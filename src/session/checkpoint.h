@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "liveavatar/liveavatar.h"
-#include "ops/backend.h"
+#include "backend/backend.h"
 #include "session/job_shape.h"
 #include "weights/find_parts.h"
 #include "weights/lora.h"

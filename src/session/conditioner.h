@@ -5,7 +5,7 @@
 #include <optional>
 #include <span>
 
-#include "ops/backend.h"
+#include "backend/backend.h"
 #include "session/actor_masks.h"
 #include "session/denoiser.h"
 #include "session/pose.h"

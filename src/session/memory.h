@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/rounding.h"
 #include "media/image.h"
 #include "models/s2v_dit/state.h"
 #include "session/job_shape.h"
 #include "models/wan_vae/config.h"
-#include "ops/backend.h"
 
 namespace liveavatar {
 

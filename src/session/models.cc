@@ -1,4 +1,5 @@
 #include "session/models.h"
+#include "ops/make_backend.h"
 
 #include <limits>
 

@@ -10,7 +10,7 @@
 #include "models/s2v_dit/s2v_dit.h"
 #include "models/wan_vae/wan_vae.h"
 #include "models/wav2vec2/wav2vec2.h"
-#include "ops/backend.h"
+#include "backend/backend.h"
 #include "session/checkpoint.h"
 
 namespace liveavatar {

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/status.h"
 #include "core/tensor.h"
-#include "ops/backend.h"
 
 namespace liveavatar {
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
-#include "ops/backend.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
@@ -32,7 +32,7 @@ class WeightLoader {
   // <name>.weight [n, k] (any leading 1-sized or conv-kernel dims folded: element count n * k) and, if with_bias,
   // <name>.bias [n].
   LinearWeight linear(const std::string& name, int64_t n, int64_t k, bool with_bias = true);
-  // As linear with a bias, for the matrices that are most of a model: they may be quantised (ops/backend.h).
+  // As linear with a bias, for the matrices that are most of a model: they may be quantised (backend/backend.h).
   LinearWeight large_linear(const std::string& name, int64_t n, int64_t k);
   // As linear, the matrix being exactly the tensor `name` (no suffix), no bias.
   LinearWeight matrix(const std::string& name, int64_t n, int64_t k);

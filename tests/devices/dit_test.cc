@@ -10,6 +10,7 @@
 
 #include "models/s2v_dit/s2v_dit.h"
 #include "ops/elementwise.h"
+#include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "test_device.h"
 

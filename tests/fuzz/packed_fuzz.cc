@@ -6,6 +6,7 @@
 
 #include "in_memory.h"
 #include "models/s2v_dit/packed.h"
+#include "ops/make_backend.h"
 
 namespace {
 

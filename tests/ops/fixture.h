@@ -7,8 +7,9 @@
 #include <cmath>
 #include <random>
 
+#include "backend/backend.h"
 #include "core/memory.h"
-#include "ops/backend.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 
@@ -87,7 +88,7 @@ class BackendTest : public ::testing::TestWithParam<Case> {
     cpu_ = make(3);
     if (!cpu_) GTEST_SKIP() << "this CPU lacks " << GetParam().isa;
     one_thread_ = make(1);
-    auto reference = make_reference_backend({.threads = 2});
+    auto reference = make_backend("reference", {.threads = 2});
     ASSERT_TRUE(reference.ok());
     reference_ = *std::move(reference);
   }
@@ -139,9 +140,9 @@ class AnyBackendTest : public BackendTest {
  protected:
   void SetUp() override {
     if (GetParam().isa != "reference") return BackendTest::SetUp();
-    cpu_ = *make_reference_backend({.threads = 3});
-    one_thread_ = *make_reference_backend({.threads = 1});
-    reference_ = *make_reference_backend({.threads = 2});
+    cpu_ = *make_backend("reference", {.threads = 3});
+    one_thread_ = *make_backend("reference", {.threads = 1});
+    reference_ = *make_backend("reference", {.threads = 2});
   }
 };
 

@@ -5,6 +5,7 @@
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/linear.h"
+#include "ops/make_backend.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
 
@@ -13,7 +14,7 @@ namespace {
 
 class ReferenceByHand : public ::testing::Test {
  protected:
-  void SetUp() override { backend_ = *make_reference_backend({.threads = 1}); }
+  void SetUp() override { backend_ = *make_backend("reference", {.threads = 1}); }
   Tensor values(Shape shape, std::initializer_list<float> v) {
     Tensor t = operands_.zeros(shape);
     std::copy(v.begin(), v.end(), t.host<float>());

@@ -5,6 +5,7 @@
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/linear.h"
+#include "ops/make_backend.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
 

@@ -1,4 +1,4 @@
-// The rules that every backend keeps (ops/backend.h): a row's result depends neither on the rows beside it nor on the
+// The rules that every backend keeps (backend/backend.h): a row's result depends neither on the rows beside it nor on the
 // number of threads, streams give the bits of the whole, operands may share memory, types mix freely.
 #include "fixture.h"
 #include "ops/attention.h"

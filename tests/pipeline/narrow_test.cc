@@ -9,6 +9,7 @@
 
 #include "../weights/gguf_writer.h"
 #include "mini.h"
+#include "ops/make_backend.h"
 #include "session/checkpoint.h"
 #include "weights/find_parts.h"
 

@@ -4,6 +4,7 @@
 
 #include "../ops/fixture.h"
 #include "backend/cpu/cpu_backend.h"
+#include "ops/make_backend.h"
 #include "../support/resolved.h"
 #include "mini.h"
 #include "models/wan_vae/memory.h"
@@ -15,7 +16,7 @@
 namespace liveavatar {
 namespace {
 
-size_t outside_bytes(const Backend& backend) { return dynamic_cast<const cpu::CpuBackend&>(backend).outside_bytes(); }
+size_t unreserved_bytes(const Backend& backend) { return dynamic_cast<const cpu::CpuBackend&>(backend).unreserved_bytes(); }
 
 // Ops of the real models' widths, of few rows and of zeros: what they compute is tested elsewhere.
 class ScratchTest : public ::testing::TestWithParam<Case> {
@@ -33,21 +34,21 @@ class ScratchTest : public ::testing::TestWithParam<Case> {
     w.data =
         operands_.zeros({static_cast<int64_t>(backend_->packed_linear_bytes(w.n, k, weights))}, DType::kU8).address();
     ops::linear(*backend_, operands_.normal({101, k}, dtype()), w, operands_.zeros({101, 70}, dtype()));
-    EXPECT_EQ(outside_bytes(*backend_), 0u) << "linear, k " << k << " of " << dtype_name(weights);
+    EXPECT_EQ(unreserved_bytes(*backend_), 0u) << "linear, k " << k << " of " << dtype_name(weights);
   }
   void conv(const Shape& x, ConvWeight w, const ConvGeometry& g) {
     w.dtype = dtype();
     w.data = operands_.zeros({static_cast<int64_t>(backend_->packed_conv_bytes(w))}, DType::kU8).address();
     Tensor in = operands_.normal(x, dtype());
     ops::conv(*backend_, in, w, g, operands_.zeros(ops::conv_shape(x, w, g), dtype()));
-    EXPECT_EQ(outside_bytes(*backend_), 0u) << "convolution of " << x.str() << " to " << w.out_channels;
+    EXPECT_EQ(unreserved_bytes(*backend_), 0u) << "convolution of " << x.str() << " to " << w.out_channels;
   }
   void attention(int64_t heads, int64_t d) {
     Tensor k = operands_.normal({500, heads * d}, dtype()), q = k.slice(0, 70);
     const KeyValues keys{k, k};
     for (bool in_8bit : {false, true})
       ops::attention(*backend_, q, {&keys, 1}, {.heads = heads, .in_8bit = in_8bit}, operands_.zeros(q.shape, dtype()));
-    EXPECT_EQ(outside_bytes(*backend_), 0u) << "attention, " << heads << " heads of " << d;
+    EXPECT_EQ(unreserved_bytes(*backend_), 0u) << "attention, " << heads << " heads of " << d;
   }
 
   Budget budget_;
@@ -119,7 +120,7 @@ TEST_P(ScratchTest, WhatNobodyReservedForIsOutside) {
   w.data =
       operands_.zeros({static_cast<int64_t>(backend_->packed_linear_bytes(70, 64, dtype()))}, DType::kU8).address();
   ops::linear(*backend_, operands_.normal({5, 64}, dtype()), w, operands_.zeros({5, 70}, dtype()));
-  EXPECT_GT(outside_bytes(*backend_), 0u);
+  EXPECT_GT(unreserved_bytes(*backend_), 0u);
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
@@ -144,7 +145,7 @@ TEST(Scratch, AMiniJobTakesNothingBesideTheBudget) {
       ASSERT_TRUE(models.ok()) << models.status().message();
       Status status = run_job(**models, mini_job(), {.on_block = [](const VideoBlock&) { return true; }});
       ASSERT_TRUE(status.ok()) << status.message();
-      EXPECT_EQ(outside_bytes(*(*models)->backend), 0u) << name;
+      EXPECT_EQ(unreserved_bytes(*(*models)->backend), 0u) << name;
     }
   }
 }

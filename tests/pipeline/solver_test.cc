@@ -7,6 +7,7 @@
 
 #include "core/memory.h"
 #include "mini.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {

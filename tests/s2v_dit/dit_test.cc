@@ -9,6 +9,7 @@
 
 #include "models/s2v_dit/positions.h"
 #include "models/s2v_dit/s2v_dit.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {
@@ -314,7 +315,7 @@ TEST(S2vDit, NarrowerTypesStayNear) {
 
 TEST(S2vDit, MissingAndMisshapenTensorsAreNamed) {
   auto weights = *open_safetensors(kGolden + "/weights.safetensors");
-  auto backend = *make_reference_backend({.threads = 1});
+  auto backend = *make_backend("reference", {.threads = 1});
   Budget budget;
   for (const char* name : {"blocks.1.self_attn.norm_q.weight", "audio_injector.injector_adain_layers.1.linear.bias",
                            "head.head.weight", "casual_audio_encoder.weights", "frame_packer.proj_4x.weight"}) {

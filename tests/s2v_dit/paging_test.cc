@@ -8,6 +8,7 @@
 #include <random>
 
 #include "models/s2v_dit/s2v_dit.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {

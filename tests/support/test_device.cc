@@ -13,6 +13,8 @@
 #include <random>
 #include <thread>
 
+#include "ops/make_backend.h"
+
 namespace liveavatar {
 namespace {
 

@@ -5,6 +5,7 @@
 
 #include "models/umt5/clean_text.h"
 #include "models/umt5/tokenizer.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {
@@ -62,7 +63,7 @@ TEST(Tokenizer, AMissingModelIsNamed) {
 
 TEST(Umt5, RefusesOtherWeightsAndIdsBeyondItsTable) {
   Budget budget;
-  auto backend = *make_reference_backend({.threads = 1});
+  auto backend = *make_backend("reference", {.threads = 1});
   auto vae = open_safetensors(kGoldens + "vae/weights.safetensors");
   EXPECT_FALSE(Umt5::load(**vae, *backend, budget, DType::kF32).ok());
   auto weights = open_safetensors(kGoldens + "umt5/weights.safetensors");
@@ -75,7 +76,7 @@ TEST(Umt5, RefusesOtherWeightsAndIdsBeyondItsTable) {
 
 TEST(Umt5, LeavesNothingBehind) {
   Budget budget;
-  auto backend = *make_reference_backend({.threads = 1});
+  auto backend = *make_backend("reference", {.threads = 1});
   {
     auto weights = open_safetensors(kGoldens + "umt5/weights.safetensors");
     auto model = Umt5::load(**weights, *backend, budget, DType::kF32);

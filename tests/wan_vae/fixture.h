@@ -10,6 +10,7 @@
 #include "models/wan_vae/video.h"
 #include "models/wan_vae/wan_vae.h"
 #include "ops/layout.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 

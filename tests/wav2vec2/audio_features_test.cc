@@ -7,6 +7,8 @@
 #include <cmath>
 #include <random>
 
+#include "ops/make_backend.h"
+
 namespace liveavatar {
 namespace {
 

@@ -8,6 +8,7 @@
 
 #include "models/wav2vec2/timeline.h"
 #include "models/wav2vec2/wav2vec2.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {

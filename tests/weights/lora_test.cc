@@ -1,8 +1,9 @@
 // Adapters of every spelling and kind merged into a small base, against sums made here element by element.
 #include <cstring>
 
+#include "backend/backend.h"
 #include "lora_fixture.h"
-#include "ops/backend.h"
+#include "ops/make_backend.h"
 #include "weights/loader.h"
 
 namespace liveavatar {

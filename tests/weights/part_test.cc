@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "gguf_writer.h"
+#include "ops/make_backend.h"
 #include "weights/layer_formats.h"
 #include "weights/loader.h"
 #include "weights/lora.h"

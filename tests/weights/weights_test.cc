@@ -10,6 +10,7 @@
 #include <limits>
 #include <random>
 
+#include "ops/make_backend.h"
 #include "weights/loader.h"
 
 namespace liveavatar {
@@ -22,7 +23,7 @@ class WeightsTest : public ::testing::Test {
   void SetUp() override {
     dir_ = fs::temp_directory_path() / ("la_weights_" + std::to_string(getpid()));
     fs::create_directories(dir_);
-    backend_ = *make_reference_backend({.threads = 1});
+    backend_ = *make_backend("reference", {.threads = 1});
   }
   void TearDown() override { fs::remove_all(dir_); }
 

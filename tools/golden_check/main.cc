@@ -4,6 +4,7 @@
 #include <map>
 
 #include "golden.h"
+#include "ops/make_backend.h"
 #include "test_device.h"
 
 namespace liveavatar::golden {

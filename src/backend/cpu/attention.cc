@@ -1,11 +1,13 @@
 // Attention in one pass over the keys with online softmax (Milakov and Gimelshein 2018; Dao et al. 2022): both products
 // run on the matrix tiles.
+#include "backend/cpu/attention.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "backend/cpu/attention_tiles.h"
-#include "core/boundary.h"
+#include "backend/cpu/kernel_types.h"
 #include "core/rounding.h"
 
 namespace liveavatar::cpu {
@@ -30,9 +32,11 @@ ScratchSizes Attention::scratch(const Kernels& kernels, const HeadLayout& layout
 
 void Attention::run(int64_t head, int64_t first, int64_t last, const std::byte* packed, ThreadScratch& t) const {
   std::array<Rows, kMostTiles> tiles;
-  int64_t rows = tile_rows(kernels_, layout_), a_tile = rows * layout_.width(), count = 0;
+  int64_t count = 0;
+  int64_t rows = tile_rows(kernels_, layout_);
+  int64_t tile_outputs = rows * layout_.width();
   int64_t bytes = queries_bytes(kernels_, layout_);
-  float* outputs = t.at<float>(Piece::kOutput, kMostTiles * a_tile);
+  float* outputs = t.at<float>(Piece::kOutput, kMostTiles * tile_outputs);
   std::byte* laid_out = t.at<std::byte>(Piece::kQueries, kMostTiles * bytes);
   for (int64_t row = first; row < last; row += rows, ++count) {
     Rows& r = tiles[static_cast<size_t>(count)];
@@ -43,10 +47,12 @@ void Attention::run(int64_t head, int64_t first, int64_t last, const std::byte* 
     for (int i = 0; i < r.count; ++i) r.queries[i] = at(q_, row + i, head);
     lay_out(r, laid_out + count * bytes, t);
   }
-  for (int64_t block = 0; block < layout_.blocks(); ++block, packed += layout_.block_bytes()) {
-    for (int64_t i = 0; i < count; ++i) attend(tiles[static_cast<size_t>(i)], block, packed, outputs + i * a_tile, t);
+  for (int64_t block = 0; block < layout_.blocks(); ++block) {
+    for (int64_t i = 0; i < count; ++i)
+      attend(tiles[static_cast<size_t>(i)], block, packed, outputs + i * tile_outputs, t);
+    packed += layout_.block_bytes();
   }
-  for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], outputs + i * a_tile);
+  for (int64_t i = 0; i < count; ++i) finish(tiles[static_cast<size_t>(i)], outputs + i * tile_outputs);
 }
 
 void Attention::finish(const Rows& r, float* output) const {
@@ -64,6 +70,10 @@ ScratchSizes PlainAttention::scratch(const Kernels& kernels, const HeadLayout& l
   return s;
 }
 
+int64_t PlainAttention::weight_row_bytes() const {
+  return kWeightStride * static_cast<int64_t>(dtype_bytes(layout_.dtype));
+}
+
 void PlainAttention::lay_out(Rows& r, std::byte* target, ThreadScratch&) const {
   if (!unit()) return;
   for (int i = 0; i < r.count; ++i)
@@ -74,7 +84,7 @@ void PlainAttention::lay_out(Rows& r, std::byte* target, ThreadScratch&) const {
 void PlainAttention::attend(Rows& r, int64_t block, const std::byte* packed, float* output, ThreadScratch& t) const {
   int64_t rows = tile_rows(kernels_, layout_);
   float* scores = t.at<float>(Piece::kScores, rows * kScoreStride);
-  std::byte* weights = t.at<std::byte>(Piece::kWeights, rows * kWeightStride * (half() ? 2 : 4));
+  std::byte* weights = t.at<std::byte>(Piece::kWeights, rows * weight_row_bytes());
   score(r, block, packed, scores);
   weigh(r, block, scores, output, weights);
   gather(r, block, packed + layout_.values_at(), weights, output);
@@ -90,18 +100,18 @@ void PlainAttention::score(const Rows& r, int64_t block, const std::byte* packed
     return multiply(kernels_.matrix, args, layout_.d, keys, packed, scores);
   }
   TileArgs args{.a = r.queries, .rows = r.count, .k = layout_.d, .stride = kScoreStride};
-  multiply(kernels_.tile[q_.dtype == DType::kBF16][half()], args, layout_.d, keys, packed, scores);
+  multiply(kernels_.tile[q_.dtype == DType::kBF16][in_bf16()], args, layout_.d, keys, packed, scores);
 }
 
 // weights = exp(scores - largest so far); what came before, in output and total, shrinks accordingly.
 void PlainAttention::weigh(Rows& r, int64_t block, float* scores, float* output, std::byte* weights) const {
   int64_t keys = layout_.block_keys(block);
   Type type = type_of(layout_.dtype);
-  for (int i = 0; i < r.count; ++i, scores += kScoreStride, weights += kWeightStride * (half() ? 2 : 4)) {
+  for (int i = 0; i < r.count; ++i, scores += kScoreStride, weights += weight_row_bytes()) {
     float before = r.largest[i];
     float sum =
         kernels_.online_softmax(scores, keys, spec_.scale, bias_of(r, i, block), before, &r.largest[i], weights, type);
-    if (half() && keys % 2 != 0) reinterpret_cast<bf16*>(weights)[keys] = bf16{0};  // the pair of the last key
+    if (in_bf16() && keys % 2 != 0) reinterpret_cast<bf16*>(weights)[keys] = bf16{0};  // the pair of the last key
     float shrink = block == 0 ? 0.0f : std::exp(before - r.largest[i]);
     r.total[i] = r.total[i] * shrink + sum;
     if (block > 0 && shrink != 1.0f) kernels_.rescale(output + i * layout_.width(), shrink, layout_.d);
@@ -111,21 +121,22 @@ void PlainAttention::weigh(Rows& r, int64_t block, float* scores, float* output,
 // output += weights v
 void PlainAttention::gather(const Rows& r, int64_t block, const std::byte* values, const std::byte* weights,
                             float* output) const {
-  int64_t keys = layout_.block_keys(block), a_row = kWeightStride * (half() ? 2 : 4);
+  int64_t keys = layout_.block_keys(block);
+  int64_t row_bytes = weight_row_bytes();
   if (unit()) {
     const void* a = weights;
-    MatrixArgs args{.a = &a, .row_bytes = a_row, .piece_bytes = kPieceBytes, .rows = r.count};
+    MatrixArgs args{.a = &a, .row_bytes = row_bytes, .piece_bytes = kPieceBytes, .rows = r.count};
     args.items = layout_.items(keys);
     args.stride = layout_.width();
     args.more = block > 0;
     return multiply(kernels_.matrix, args, keys, layout_.d, values, output);
   }
   const void* a[kRows];
-  for (int i = 0; i < r.count; ++i) a[i] = weights + i * a_row;
-  TileArgs args{.a = a, .rows = r.count, .k = half() ? round_up(keys, 2) : keys};
+  for (int i = 0; i < r.count; ++i) a[i] = weights + i * row_bytes;
+  TileArgs args{.a = a, .rows = r.count, .k = in_bf16() ? round_up(keys, 2) : keys};
   args.stride = static_cast<int>(layout_.width());
   args.more = block > 0;
-  multiply(kernels_.tile[half()][half()], args, keys, layout_.d, values, output);
+  multiply(kernels_.tile[in_bf16()][in_bf16()], args, keys, layout_.d, values, output);
 }
 
 namespace {
@@ -140,71 +151,83 @@ ScratchSizes scratch_of(const Kernels& kernels, const HeadLayout& layout) {
   return layout.codes ? CodeAttention::scratch(kernels, layout) : PlainAttention::scratch(kernels, layout);
 }
 
-}  // namespace
-
 // Some heads at a time: enough to keep every thread busy, few enough to stay small.
-int64_t CpuBackend::heads_at_once(int64_t heads) const {
-  return std::min<int64_t>(heads, std::max<int64_t>(pool_.threads(), 4));
-}
+int64_t heads_at_once(int64_t heads, int threads) { return std::min<int64_t>(heads, std::max(threads, 4)); }
 
-void CpuBackend::have_packed(size_t bytes) {
-  if (Status grown = grow(packed_, bytes, outside_); !grown.ok()) throw Failure(grown);
-}
-
-Status CpuBackend::reserve(const LargestOps& largest) {
-  const AttentionSize& a = largest.attention;
-  HeadLayout layout{a.keys, a.width / a.heads, kernels_.columns, a.dtype};
-  if (layout.d % 2 != 0) layout.dtype = DType::kF32;
-  HeadLayout coarse = layout;
-  coarse.codes = int8_products_ && layout.dtype == DType::kBF16;
-  size_t bytes = static_cast<size_t>(heads_at_once(a.heads)) * std::max(layout.head_bytes(), coarse.head_bytes());
-  LA_RETURN_IF_ERROR(grow(packed_, std::max(bytes, laid_out_bytes(largest.linear_elements)), budget_));
-  for (const HeadLayout& l : {layout, coarse}) LA_RETURN_IF_ERROR(scratch_.reserve(scratch_of(kernels_, l), budget_));
-  LA_RETURN_IF_ERROR(scratch_.reserve(linear_scratch(largest.linear_k), budget_));
-  for (const ConvSize& size : largest.convs) LA_RETURN_IF_ERROR(reserve_conv(size));
-  return {};
-}
-
-HeadLayout CpuBackend::head_layout(const Tensor& q, std::span<const KeyValues> segments,
-                                   const AttentionSpec& spec) const {
-  HeadLayout layout{0, q.dim(1) / spec.heads, kernels_.columns, DType::kF32};
-  bool half = q.dtype == DType::kBF16 && layout.d % 2 == 0;
+HeadLayout head_layout(const CpuContext& context, const Tensor& q, std::span<const KeyValues> segments,
+                       const AttentionSpec& spec) {
+  HeadLayout layout{.d = q.dim(1) / spec.heads, .columns = context.kernels().columns};
+  bool in_bf16 = q.dtype == DType::kBF16 && layout.d % 2 == 0;
   for (const KeyValues& s : segments) {
     layout.keys += s.k.dim(0);
-    half = half && s.k.dtype != DType::kF32 && s.v.dtype != DType::kF32;  // 8 bits are unpacked to bf16
+    in_bf16 = in_bf16 && s.k.dtype != DType::kF32 && s.v.dtype != DType::kF32;  // 8 bits are unpacked to bf16
   }
-  if (half) layout.dtype = DType::kBF16;
-  layout.codes = half && int8_products_ && spec.in_8bit;
+  if (in_bf16) layout.dtype = DType::kBF16;
+  layout.codes = in_bf16 && context.int8_products() && spec.in_8bit;
   return layout;
 }
 
-void CpuBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
-                           const Tensor& out) {
-  const HeadLayout layout = head_layout(q, segments, spec);
-  const KeyPanels keys(kernels_, segments, layout);
-  const PlainAttention plain(kernels_, layout, q, spec, out);
-  const CodeAttention coarse(kernels_, layout, q, spec, out);
+// Heads [first, first + count) of one call: packed, then multiplied with.
+struct HeadGroup {
+  int64_t first = 0, count = 0;
+  std::byte* packed = nullptr;  // head after head
+};
+
+void pack_heads(CpuContext& context, const KeyPanels& keys, const HeadLayout& layout, const HeadGroup& group) {
+  int64_t blocks = layout.blocks();
+  context.pool().parallel_for(group.count * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::byte* target = group.packed + static_cast<size_t>(i) * layout.block_bytes();
+      keys.pack(group.first + i / blocks, i % blocks, target, context.scratch(thread));
+    }
+  });
+}
+
+void attend_heads(CpuContext& context, const Attention& attention, const HeadLayout& layout, int64_t queries,
+                  const HeadGroup& group) {
+  int64_t tile_rows = Attention::tile_rows(context.kernels(), layout);
+  int64_t at_once = queries_at_once(queries, tile_rows, group.count, context.threads());
+  int64_t parts = ceil_div(queries, at_once);
+  context.pool().parallel_for(group.count * parts, 1, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t head = i / parts;
+      int64_t first = i % parts * at_once;
+      const std::byte* packed = group.packed + static_cast<size_t>(head) * layout.head_bytes();
+      attention.run(group.first + head, first, std::min(first + at_once, queries), packed, context.scratch(thread));
+    }
+  });
+}
+
+}  // namespace
+
+Status reserve_attention(CpuContext& context, const AttentionSize& size) {
+  const Kernels& kernels = context.kernels();
+  HeadLayout layout{.keys = size.keys, .d = size.width / size.heads, .columns = kernels.columns, .dtype = size.dtype};
+  if (layout.d % 2 != 0) layout.dtype = DType::kF32;
+  HeadLayout coarse = layout;
+  coarse.codes = context.int8_products() && layout.dtype == DType::kBF16;
+  size_t heads = static_cast<size_t>(heads_at_once(size.heads, context.threads()));
+  LA_RETURN_IF_ERROR(context.reserve_shared(heads * std::max(layout.head_bytes(), coarse.head_bytes())));
+  LA_RETURN_IF_ERROR(context.reserve(scratch_of(kernels, layout)));
+  return context.reserve(scratch_of(kernels, coarse));
+}
+
+void run_attention(CpuContext& context, const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+                   const Tensor& out) {
+  const Kernels& kernels = context.kernels();
+  const HeadLayout layout = head_layout(context, q, segments, spec);
+  const KeyPanels keys(kernels, segments, layout);
+  const PlainAttention plain(kernels, layout, q, spec, out);
+  const CodeAttention coarse(kernels, layout, q, spec, out);
   const Attention& attention = layout.codes ? static_cast<const Attention&>(coarse) : plain;
-  int64_t at_once = heads_at_once(spec.heads), blocks = layout.blocks();
-  scratch_.lay_out(scratch_of(kernels_, layout), outside_);
-  have_packed(static_cast<size_t>(at_once) * layout.head_bytes());
-  for (int64_t head = 0; head < spec.heads; head += at_once) {
-    int64_t count = std::min(at_once, spec.heads - head);
-    int64_t queries = queries_at_once(q.dim(0), Attention::tile_rows(kernels_, layout), count, pool_.threads());
-    int64_t parts = ceil_div(q.dim(0), queries);
-    pool_.parallel_for(count * blocks, 1, [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t i = begin; i < end; ++i) {
-        std::byte* target = packed_.data() + static_cast<size_t>(i) * layout.block_bytes();
-        keys.pack(head + i / blocks, i % blocks, target, scratch_.of(thread));
-      }
-    });
-    pool_.parallel_for(count * parts, 1, [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t i = begin; i < end; ++i) {
-        int64_t first = i % parts * queries;
-        attention.run(head + i / parts, first, std::min(first + queries, q.dim(0)),
-                      packed_.data() + static_cast<size_t>(i / parts) * layout.head_bytes(), scratch_.of(thread));
-      }
-    });
+  int64_t at_once = heads_at_once(spec.heads, context.threads());
+  context.begin(scratch_of(kernels, layout));
+  HeadGroup group;
+  group.packed = context.shared(static_cast<size_t>(at_once) * layout.head_bytes()).data();
+  for (; group.first < spec.heads; group.first += at_once) {
+    group.count = std::min(at_once, spec.heads - group.first);
+    pack_heads(context, keys, layout, group);
+    attend_heads(context, attention, layout, q.dim(0), group);
   }
 }
 

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "backend/cpu/attention_tiles.h"
+#include "backend/cpu/kernel_types.h"
 
 namespace liveavatar::cpu {
 namespace {
@@ -31,7 +32,9 @@ void CodeAttention::lay_out(Rows& r, std::byte* target, ThreadScratch& t) const 
 }
 
 void CodeAttention::attend(Rows& r, int64_t block, const std::byte* packed, float* output, ThreadScratch& t) const {
-  int64_t rows = tile_rows(kernels_, layout_), width = layout_.width(), keys = layout_.block_keys(block);
+  int64_t rows = tile_rows(kernels_, layout_);
+  int64_t width = layout_.width();
+  int64_t keys = layout_.block_keys(block);
   int* scores = t.at<int>(Piece::kScores, rows * kScoreStride);
   int* sums = t.at<int>(Piece::kValueSums, rows * width);
   unsigned char* weights = t.at<unsigned char>(Piece::kWeights, rows * kWeightStride);

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/kernel_types.h"
 #include "core/quantise.h"
 
 namespace liveavatar::cpu {
@@ -32,9 +32,11 @@ ScratchSizes HeadLayout::scratch() const {
 }
 
 void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScratch& t) const {
-  int64_t keys = layout_.block_keys(block), columns = layout_.columns;
+  int64_t keys = layout_.block_keys(block);
+  int64_t columns = layout_.columns;
   std::byte* values = target + layout_.values_at();
-  const float *mean = nullptr, *factors = nullptr;
+  const float* mean = nullptr;
+  const float* factors = nullptr;
   if (layout_.codes) {
     mean = middle(head, t);
     factors = scale_values(head, block, reinterpret_cast<float*>(target + layout_.value_scales_at()), t);
@@ -49,7 +51,7 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
     } else {
       pack_values(v, count, first, block, values);
     }
-    std::fill(k + count, k + columns, k[0]);  // columns that nobody looks at
+    std::fill(k + count, k + columns, k[0]);  // padding columns
     kernels_.transpose(k, static_cast<int>(columns), layout_.items(layout_.d),
                        target + static_cast<size_t>(first / columns) * layout_.panel_bytes(layout_.d), columns);
   }
@@ -58,13 +60,17 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
 // Pointers to the rows of `count` keys, or of their values, from `first`; those that are held in another type than the
 // panels' are copied. There is room for a panel's.
 const void** KeyPanels::find_rows(Side side, int64_t head, int64_t first, int count, ThreadScratch& t) const {
-  int64_t d = layout_.d, row_bytes = d * static_cast<int64_t>(dtype_bytes(layout_.dtype)), before = 0;
+  int64_t d = layout_.d;
+  int64_t row_bytes = d * static_cast<int64_t>(dtype_bytes(layout_.dtype));
+  int64_t before = 0;  // keys of the segments before this one
   bool values = side == Side::kValues;
   std::byte* copies = t.at<std::byte>(values ? Piece::kMoreRowCopies : Piece::kRowCopies, count * row_bytes);
   const void** rows = t.at<const void*>(values ? Piece::kMorePointers : Piece::kPointers, layout_.columns);
   for (const KeyValues& s : segments_) {
-    const Tensor &x = values ? s.v : s.k, &scale = values ? s.v_scale : s.k_scale;
-    int64_t width = x.dim(1), end = std::min(first + count, before + x.dim(0));
+    const Tensor& x = values ? s.v : s.k;
+    const Tensor& scale = values ? s.v_scale : s.k_scale;
+    int64_t width = x.dim(1);
+    int64_t end = std::min(first + count, before + x.dim(0));
     for (int64_t key = std::max(first, before); key < end; ++key, copies += row_bytes) {
       int64_t row = key - before;
       rows[key - first] = as_packed(x, scale, row * width + head * d, row * (width / d) + head, copies);
@@ -136,17 +142,18 @@ const float* KeyPanels::scale_values(int64_t head, int64_t block, float* scales,
 
 // `count` keys' values as depth `first` and on of a block's V panels; `first` is even, of codes a multiple of four.
 void KeyPanels::pack_values(const void* const* rows, int count, int64_t first, int64_t block, std::byte* target) const {
-  bool half = layout_.dtype == DType::kBF16;
-  int64_t columns = layout_.columns, item = dtype_bytes(layout_.dtype);
+  bool in_bf16 = layout_.dtype == DType::kBF16;
+  int64_t columns = layout_.columns;
+  int64_t item = dtype_bytes(layout_.dtype);
   size_t panel_bytes = layout_.panel_bytes(layout_.block_keys(block));
   auto part = [&](int i, int64_t column) {
     return i < count ? static_cast<const std::byte*>(rows[i]) + column * item : nullptr;
   };
   for (int64_t column = 0; column < layout_.d; column += columns, target += panel_bytes) {
     int64_t n = std::min(columns, layout_.d - column);
-    for (int i = 0; i < count; i += half ? 2 : 1) {
+    for (int i = 0; i < count; i += in_bf16 ? 2 : 1) {
       std::byte* to = target + static_cast<size_t>((first + i) * columns * item);
-      if (half) {
+      if (in_bf16) {
         kernels_.zip(part(i, column), part(i + 1, column), n, to);
       } else {
         std::memcpy(to, part(i, column), static_cast<size_t>(n * item));

@@ -6,8 +6,8 @@
 #include <span>
 
 #include "backend/cpu/scratch.h"
+#include "backend/types.h"
 #include "core/rounding.h"
-#include "ops/types.h"
 
 namespace liveavatar::cpu {
 

@@ -97,7 +97,8 @@ class PlainAttention : public Attention {
   void weigh(Rows& r, int64_t block, float* scores, float* output, std::byte* weights) const;
   void gather(const Rows& r, int64_t block, const std::byte* values, const std::byte* weights, float* output) const;
 
-  bool half() const { return layout_.dtype == DType::kBF16; }
+  int64_t weight_row_bytes() const;
+  bool in_bf16() const { return layout_.dtype == DType::kBF16; }
   bool unit() const { return on_unit(kernels_, layout_); }
 };
 

@@ -97,8 +97,8 @@ void quantise_values(const void* const* rows, int64_t n, const float* factors, v
   const __m512i byte = _mm512_set1_epi32(255);
   for (long i = 0; i < LA_TILE_COLUMNS; i += 16) {
     __m512i quad = _mm512_setzero_si512();
-    for (int r = 0; r < 4 && i < n; ++r) {
-      if (!rows[r]) continue;
+    for (int r = 0; r < 4; ++r) {
+      if (!rows[r] || i >= n) continue;
       Vec v = load_vec(rows[r], Type::kBF16, i, n - i) * load_f32(factors, i, n - i);
       __m512i code = _mm512_and_si512(_mm512_cvtps_epi32(v.v), byte);
       quad = _mm512_or_si512(quad, _mm512_sll_epi32(code, _mm_cvtsi32_si128(8 * r)));

@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backend/cpu/linear.h"
+#include "backend/cpu/matrix_product.h"
+#include "backend/cpu/small_output_conv.h"
 #include "core/rounding.h"
 
 namespace liveavatar::cpu {
@@ -24,12 +27,19 @@ bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
 
 }  // namespace
 
-Staging::Staging(const ConvSize& size, bool on_unit, bool in_bf16) : kernel(size.kernel), unit(on_unit), half(in_bf16) {
-  k = half ? (size.in_channels + 1) / 2 * 2 : size.in_channels;
-  int64_t a_pixel = lines() * static_cast<int64_t>(pixel_bytes()) * size.column_stride;
-  int64_t fitting =
-      unit ? std::clamp<int64_t>(kMatrixStageBytes / a_pixel / kMatrixRows * kMatrixRows, kMatrixRows, kMatrixMost)
-           : std::clamp(kStageBytes / a_pixel / kRows * kRows, kFewest, kMost);
+Staging::Staging(const ConvSize& size, bool on_unit, bool in_bf16)
+    : kernel(size.kernel), unit(on_unit), is_bf16(in_bf16) {
+  k = is_bf16 ? round_up(size.in_channels, 2) : size.in_channels;
+  // As many output pixels as fit the stage with the input that each adds to it, in whole tiles.
+  int64_t pixel_stage = lines() * static_cast<int64_t>(pixel_bytes()) * size.column_stride;
+  int64_t fitting = 0;
+  if (unit) {
+    fitting = kMatrixStageBytes / pixel_stage / kMatrixRows * kMatrixRows;
+    fitting = std::clamp<int64_t>(fitting, kMatrixRows, kMatrixMost);
+  } else {
+    fitting = kStageBytes / pixel_stage / kRows * kRows;
+    fitting = std::clamp(fitting, kFewest, kMost);
+  }
   stretch = std::min(size.columns, fitting);
   line_pixels = (stretch - 1) * size.column_stride + kernel[2];
   if (unit) at_once = std::clamp<int64_t>(kMatrixStageBytes / stage_bytes(), 1, kMostLines);
@@ -43,50 +53,51 @@ ScratchSizes Staging::scratch(int64_t columns) const {
   return s;
 }
 
-// In every type that such a convolution may come in.
-Status CpuBackend::reserve_conv(const ConvSize& size) {
-  auto reserve = [&](bool unit, bool half) -> Status {
-    const Staging staging(size, unit, half);
-    if (!unit && may_be_narrow(size))
-      LA_RETURN_IF_ERROR(scratch_.reserve(NarrowStaging(staging, size, kernels_.lanes).scratch(), budget_));
-    return scratch_.reserve(staging.scratch(kernels_.columns), budget_);
-  };
-  LA_RETURN_IF_ERROR(reserve(false, false));
-  if (kernels_.multiplies_bf16) LA_RETURN_IF_ERROR(reserve(false, true));
-  return kernels_.matrix ? reserve(true, true) : Status();
-}
-
-const char* CpuBackend::Convolution::source_line(int64_t frame, int64_t row) const {
+const char* ConvCall::source_line(int64_t frame, int64_t row) const {
   const Tensor& x = *product.x;
-  int64_t up = geometry.upsample2x ? 1 : 0, history = geometry.history.empty() ? 0 : geometry.history.dim(0);
+  int64_t up = geometry.upsample2x ? 1 : 0;
+  int64_t history = geometry.history.empty() ? 0 : geometry.history.dim(0);
   if (frame < 0 || row < 0 || row >= x.dim(1) << up) return nullptr;
   const Tensor& source = frame < history ? geometry.history : x;
-  int64_t line = (frame < history ? frame : frame - history) * x.dim(1) + (row >> up);
+  int64_t source_frame = frame < history ? frame : frame - history;
+  int64_t line = source_frame * x.dim(1) + (row >> up);
   return static_cast<const char*>(source.address()) +
          static_cast<size_t>(line * x.dim(2) * x.dim(3)) * dtype_bytes(x.dtype);
 }
 
+// `count` values of x in the stage's type.
+void Convolution::copy_channels(const char* from, int64_t count, std::byte* to) const {
+  DType type = c_.product.x->dtype;
+  if (!c_.is_bf16 && type == DType::kBF16) {
+    kernels_.widen(from, count, reinterpret_cast<float*>(to));
+  } else {
+    std::memcpy(to, from, static_cast<size_t>(count) * dtype_bytes(type));
+  }
+}
+
 // Channels [group * k, ...) of input pixels [first, first + line_pixels) of a line -> target.
-void CpuBackend::stage_line(const Convolution& c, const char* line, int64_t first, int64_t group, std::byte* target) {
-  const Tensor& x = *c.product.x;
-  int64_t up = c.geometry.upsample2x ? 1 : 0, channels = c.product.shape.k, width = x.dim(2) << up;
-  int64_t begin = std::clamp<int64_t>(-first, 0, c.line_pixels), end = std::clamp(width - first, begin, c.line_pixels);
-  size_t staged = c.pixel_bytes(), item = dtype_bytes(x.dtype), pixel = static_cast<size_t>(x.dim(3)) * item;
-  if (line == nullptr) begin = end = 0;
+void Convolution::stage_line(const char* line, int64_t first, int64_t group, std::byte* target) const {
+  const Tensor& x = *c_.product.x;
+  int64_t up = c_.geometry.upsample2x ? 1 : 0;
+  int64_t channels = c_.product.shape.k;
+  int64_t width = x.dim(2) << up;
+  // Pixels [begin, end) of the stage are there; those around them are zeros.
+  int64_t begin = 0;
+  int64_t end = 0;
+  if (line != nullptr) {
+    begin = std::clamp<int64_t>(-first, 0, c_.line_pixels);
+    end = std::clamp(width - first, begin, c_.line_pixels);
+  }
+  size_t staged = c_.pixel_bytes();
+  size_t item = dtype_bytes(x.dtype);
+  size_t pixel = static_cast<size_t>(x.dim(3)) * item;
   std::memset(target, 0, static_cast<size_t>(begin) * staged);
-  std::memset(target + static_cast<size_t>(end) * staged, 0, static_cast<size_t>(c.line_pixels - end) * staged);
-  auto take = [&](const char* from, int64_t count, std::byte* to) {
-    if (!c.half && x.dtype == DType::kBF16) {
-      kernels_.widen(from, count, reinterpret_cast<float*>(to));
-    } else {
-      std::memcpy(to, from, static_cast<size_t>(count) * item);
-    }
-  };
+  std::memset(target + static_cast<size_t>(end) * staged, 0, static_cast<size_t>(c_.line_pixels - end) * staged);
+  if (end == begin) return;
   const char* from = line + static_cast<size_t>(group * channels) * item;
-  if (up == 0 && x.dim(3) == c.k) {
-    if (end > begin)
-      take(from + static_cast<size_t>(first + begin) * pixel, (end - begin) * c.k,
-           target + static_cast<size_t>(begin) * staged);
+  if (up == 0 && x.dim(3) == c_.k) {
+    copy_channels(from + static_cast<size_t>(first + begin) * pixel, (end - begin) * c_.k,
+                  target + static_cast<size_t>(begin) * staged);
     return;
   }
   for (int64_t i = begin; i < end; ++i) {
@@ -95,86 +106,99 @@ void CpuBackend::stage_line(const Convolution& c, const char* line, int64_t firs
       std::memcpy(to, to - staged, staged);
       continue;
     }
-    if (c.k != channels) std::memset(to, 0, staged);
-    take(from + static_cast<size_t>((first + i) >> up) * pixel, channels, to);
+    if (c_.k != channels) std::memset(to, 0, staged);
+    copy_channels(from + static_cast<size_t>((first + i) >> up) * pixel, channels, to);
   }
 }
 
 // What output pixels from `first` of output line `line` (frame * rows + row) look at.
-void CpuBackend::stage_stretch(const Convolution& c, int64_t line, int64_t first, int64_t group, std::byte* stage) {
-  const ConvGeometry& g = c.geometry;
-  int64_t height = c.product.out->dim(1);
-  int64_t front = line / height * g.stride[0] - g.zero_frames, top = line % height * g.stride[1] - g.pad_top;
-  for (int64_t i = 0; i < c.lines(); ++i, stage += static_cast<size_t>(c.line_pixels) * c.pixel_bytes()) {
-    const char* source = c.source_line(front + i / c.kernel[1], top + i % c.kernel[1]);
-    stage_line(c, source, first * g.stride[2] - g.pad_left, group, stage);
+void Convolution::stage_stretch(int64_t line, int64_t first, int64_t group, std::byte* stage) const {
+  const ConvGeometry& g = c_.geometry;
+  int64_t height = c_.product.out->dim(1);
+  int64_t front = line / height * g.stride[0] - g.zero_frames;
+  int64_t top = line % height * g.stride[1] - g.pad_top;
+  for (int64_t i = 0; i < c_.lines(); ++i) {
+    const char* source = c_.source_line(front + i / c_.kernel[1], top + i % c_.kernel[1]);
+    stage_line(source, first * g.stride[2] - g.pad_left, group, stage);
+    stage += c_.line_bytes();
   }
 }
 
 // All groups and panels.
-void CpuBackend::run_stretch(const Convolution& c, const Stretch& s, ThreadScratch& scratch) {
-  const Product& p = c.product;
-  int64_t width = p.out->dim(2), panels = p.shape.panels();
-  std::byte* stage = scratch.at<std::byte>(Piece::kStage, s.lines * c.stage_bytes());
-  for (int64_t group = 0; group < p.shape.groups; ++group) {
+void Convolution::run_stretch(const Stretch& s, ThreadScratch& scratch) const {
+  int64_t panels = c_.product.shape.panels();
+  std::byte* stage = scratch.at<std::byte>(Piece::kStage, s.lines * c_.stage_bytes());
+  for (int64_t group = 0; group < c_.product.shape.groups; ++group) {
     for (int64_t i = 0; i < s.lines; ++i)
-      stage_stretch(c, s.line + i, s.first, group, stage + static_cast<size_t>(i * c.stage_bytes()));
-    for (int64_t panel = group * panels; panel < (group + 1) * panels; ++panel) {
-      for (int64_t i = 0; c.unit && i < s.lines; ++i)
-        run_staged_matrix(c, {(s.line + i) * width + s.first, panel, static_cast<int>(s.count)}, i, scratch);
-      for (int64_t at = 0; !c.unit && at < s.count; at += kRows) {
-        Tile tile{s.line * width + s.first + at, panel, static_cast<int>(std::min<int64_t>(kRows, s.count - at))};
-        run_staged(c, tile, at, scratch);
-      }
-    }
+      stage_stretch(s.line + i, s.first, group, stage + static_cast<size_t>(i * c_.stage_bytes()));
+    for (int64_t i = 0; i < panels; ++i) run_panel(s, group * panels + i, scratch);
+  }
+}
+
+void Convolution::run_panel(const Stretch& s, int64_t panel, ThreadScratch& scratch) const {
+  int64_t width = c_.product.out->dim(2);
+  if (c_.unit) {
+    for (int64_t i = 0; i < s.lines; ++i)
+      run_matrix({(s.line + i) * width + s.first, panel, static_cast<int>(s.count)}, i, scratch);
+    return;
+  }
+  for (int64_t at = 0; at < s.count; at += kRows) {
+    int rows = static_cast<int>(std::min<int64_t>(kRows, s.count - at));
+    run_tile({s.line * width + s.first + at, panel, rows}, at, scratch);
   }
 }
 
 // A tile whose first output pixel is the stretch's pixel `at`.
-void CpuBackend::run_staged(const Convolution& c, const Tile& t, int64_t at, ThreadScratch& scratch) {
-  const Product& p = c.product;
-  const void** pointers = scratch.at<const void*>(Piece::kPointers, c.taps() * kRows);
+void Convolution::run_tile(const Tile& t, int64_t at, ThreadScratch& scratch) const {
+  const Product& p = c_.product;
+  const void** pointers = scratch.at<const void*>(Piece::kPointers, c_.taps() * kRows);
   const void** pointer = pointers;
-  size_t step = static_cast<size_t>(c.geometry.stride[2]) * c.pixel_bytes();
-  const std::byte* line = scratch.at<std::byte>(Piece::kStage, c.stage_bytes()) + static_cast<size_t>(at) * step;
-  for (int64_t i = 0; i < c.lines(); ++i, line += static_cast<size_t>(c.line_pixels) * c.pixel_bytes()) {
-    for (int64_t column = 0; column < c.kernel[2]; ++column) {
-      const std::byte* tap = line + static_cast<size_t>(column) * c.pixel_bytes();
-      for (int r = 0; r < t.rows; ++r, tap += step) *pointer++ = tap;
+  // In variables of their own: the compiler must else read them again behind every pointer that is stored.
+  const int64_t lines = c_.lines();
+  const int64_t columns = c_.kernel[2];
+  const size_t pixel_bytes = c_.pixel_bytes();
+  const size_t line_bytes = c_.line_bytes();
+  const size_t step = static_cast<size_t>(c_.geometry.stride[2]) * pixel_bytes;
+  const int rows = t.rows;
+  const std::byte* line = scratch.at<std::byte>(Piece::kStage, c_.stage_bytes()) + static_cast<size_t>(at) * step;
+  for (int64_t i = 0; i < lines; ++i, line += line_bytes) {
+    for (int64_t column = 0; column < columns; ++column) {
+      const std::byte* tap = line + static_cast<size_t>(column) * pixel_bytes;
+      for (int r = 0; r < rows; ++r, tap += step) *pointer++ = tap;
     }
   }
   TileArgs args;
   args.a = pointers;
   args.rows = t.rows;
   args.taps = p.shape.taps;
-  args.k = c.k;
+  args.k = c_.k;
   args.b = p.panel(t.panel);
   args.sums = scratch.sums;
   args.columns = p.wanted_columns(t.panel);
-  kernels_.tile[c.half][p.shape.dtype == DType::kBF16](args);
-  store_tile(p, t, scratch.sums);
+  kernels_.tile[c_.is_bf16][p.shape.dtype == DType::kBF16](args);
+  store_tile(kernels_, p, t, scratch.sums);
 }
 
 // All of the stretch in one line, the `staged`th: its pixels are rows at even distances.
-void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, int64_t staged, ThreadScratch& scratch) {
-  const Product& p = c.product;
-  const void** pointers = scratch.at<const void*>(Piece::kPointers, c.taps());
+void Convolution::run_matrix(const Tile& t, int64_t staged, ThreadScratch& scratch) const {
+  const Product& p = c_.product;
+  const void** pointers = scratch.at<const void*>(Piece::kPointers, c_.taps());
   const void** tap = pointers;
-  const std::byte* stage = scratch.at<std::byte>(Piece::kStage, (staged + 1) * c.stage_bytes()) +
-                           static_cast<size_t>(staged * c.stage_bytes());
-  for (int64_t i = 0; i < c.lines(); ++i) {
-    for (int64_t column = 0; column < c.kernel[2]; ++column)
-      *tap++ = stage + static_cast<size_t>(i * c.line_pixels + column) * c.pixel_bytes();
+  const std::byte* line = scratch.at<std::byte>(Piece::kStage, (staged + 1) * c_.stage_bytes()) +
+                          static_cast<size_t>(staged * c_.stage_bytes());
+  for (int64_t i = 0; i < c_.lines(); ++i, line += c_.line_bytes()) {
+    for (int64_t column = 0; column < c_.kernel[2]; ++column)
+      *tap++ = line + static_cast<size_t>(column) * c_.pixel_bytes();
   }
   float* sums = scratch.at<float>(Piece::kSums, t.rows * p.shape.columns);
   MatrixArgs args;
   args.a = pointers;
-  args.row_bytes = c.geometry.stride[2] * static_cast<int64_t>(c.pixel_bytes());
+  args.row_bytes = c_.geometry.stride[2] * static_cast<int64_t>(c_.pixel_bytes());
   args.piece_bytes = kPieceBytes;
   args.rows = t.rows;
   args.columns = p.wanted_columns(t.panel);
   args.taps = p.shape.taps;
-  args.items = c.k / 2;
+  args.items = c_.k / 2;
   args.b = p.panel(t.panel);
   args.sums = sums;
   if (staged == 0 && t.panel + 1 < p.shape.groups * p.shape.panels()) {
@@ -182,29 +206,59 @@ void CpuBackend::run_staged_matrix(const Convolution& c, const Tile& t, int64_t 
     args.soon_bytes[0] = static_cast<int64_t>(p.shape.panel_bytes());
   }
   kernels_.matrix(args);
-  store_rows(p, t, sums);
+  store_rows(kernels_, p, t, sums);
 }
 
-void CpuBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
-                      const Epilogue& e) {
-  Product p = product_of(x, w, kernels_, out, e);
-  if (is_pointwise(w, g)) return linear_product(p);
-  bool unit = fits_matrix(p),
-       half = unit || (kernels_.multiplies_bf16 && x.dtype == DType::kBF16 && w.dtype == DType::kBF16);
-  int64_t width = out.dim(2), lines = out.dim(0) * out.dim(1);
-  const ConvSize size{p.shape.k, p.shape.n, w.kernel, g.stride[2], width};
-  const Convolution c(Staging(size, unit, half), p, g, size);
-  if (!unit && is_narrow(c)) return narrow_conv(c);
-  scratch_.lay_out(c.scratch(kernels_.columns), outside_);
-  int64_t a_line = ceil_div(width, c.stretch);
-  int64_t at_once = std::clamp<int64_t>(lines * a_line / (pool_.threads() * kJobsPerThread), 1, c.at_once);
-  pool_.parallel_for(ceil_div(lines, at_once) * a_line, 1, [&](int64_t begin, int64_t end, int thread) {
+void Convolution::run() const {
+  const Tensor& out = *c_.product.out;
+  int64_t width = out.dim(2);
+  int64_t lines = out.dim(0) * out.dim(1);
+  int64_t stretches = ceil_div(width, c_.stretch);  // of a line
+  int64_t jobs_wanted = context_.threads() * kJobsPerThread;
+  int64_t at_once = std::clamp<int64_t>(lines * stretches / jobs_wanted, 1, c_.at_once);
+  context_.begin(c_.scratch(kernels_.columns));
+  context_.pool().parallel_for(ceil_div(lines, at_once) * stretches, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
-      int64_t line = job / a_line * at_once, first = job % a_line * c.stretch;
-      run_stretch(c, {line, std::min(at_once, lines - line), first, std::min(c.stretch, width - first)},
-                  scratch_.of(thread));
+      Stretch s;
+      s.line = job / stretches * at_once;
+      s.lines = std::min(at_once, lines - s.line);
+      s.first = job % stretches * c_.stretch;
+      s.count = std::min(c_.stretch, width - s.first);
+      run_stretch(s, context_.scratch(thread));
     }
   });
+}
+
+Status reserve_conv(CpuContext& context, const ConvSize& size) {
+  const Kernels& kernels = context.kernels();
+  auto reserve = [&](bool unit, bool in_bf16) -> Status {
+    const Staging staging(size, unit, in_bf16);
+    if (!unit && SmallOutputConvolution::fits(kernels, size))
+      LA_RETURN_IF_ERROR(context.reserve(SmallOutputStaging(staging, size, kernels.lanes).scratch()));
+    return context.reserve(staging.scratch(kernels.columns));
+  };
+  LA_RETURN_IF_ERROR(reserve(false, false));
+  if (kernels.multiplies_bf16) LA_RETURN_IF_ERROR(reserve(false, true));
+  if (kernels.matrix) LA_RETURN_IF_ERROR(reserve(true, true));
+  return {};
+}
+
+void run_conv(CpuContext& context, const Product& p, const ConvWeight& w, const ConvGeometry& g) {
+  if (is_pointwise(w, g)) return run_linear(context, p);
+  const Kernels& kernels = context.kernels();
+  bool unit = MatrixProduct::fits(context, p);
+  bool bf16_pairs = kernels.multiplies_bf16 && p.x->dtype == DType::kBF16 && w.dtype == DType::kBF16;
+  const ConvSize size{.in_channels = p.shape.k,
+                      .out_channels = p.shape.n,
+                      .kernel = w.kernel,
+                      .column_stride = g.stride[2],
+                      .columns = p.out->dim(2)};
+  const ConvCall call(Staging(size, unit, unit || bf16_pairs), p, g, size);
+  if (!unit && SmallOutputConvolution::fits(kernels, call)) {
+    SmallOutputConvolution(context, call).run();
+  } else {
+    Convolution(context, call).run();
+  }
 }
 
 }  // namespace liveavatar::cpu

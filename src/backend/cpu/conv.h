@@ -1,7 +1,7 @@
-// One convolution at work: what conv.cc and narrow_conv.cc share.
+// Convolution, and what its two ways share.
 #pragma once
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/cpu/context.h"
 #include "backend/cpu/product.h"
 
 namespace liveavatar::cpu {
@@ -9,50 +9,63 @@ namespace liveavatar::cpu {
 constexpr int64_t kStageBytes = 256 << 10;        // of staged input lines, aimed at: half of a usual L2 cache,
 constexpr int64_t kMatrixStageBytes = 768 << 10;  // beside a matrix unit, whose CPUs have 2 MiB
 
+// In every type that such a convolution may come in.
+Status reserve_conv(CpuContext& context, const ConvSize& size);
+void run_conv(CpuContext& context, const Product& p, const ConvWeight& w, const ConvGeometry& g);
+
 // How an output line is cut and what is staged for a stretch of it: decided by the convolution's size and the kernels.
 struct Staging {
   std::array<int64_t, 3> kernel;
   bool unit = false;        // on the matrix unit
-  bool half = false;        // staged as bf16
+  bool is_bf16 = false;     // staged as bf16
   int64_t k = 0;            // channels of a staged pixel: even in bf16
   int64_t stretch = 0;      // output pixels at most
   int64_t at_once = 1;      // output lines that share a panel while it is in L2
   int64_t line_pixels = 0;  // staged for them
 
-  Staging(const ConvSize& size, bool unit, bool half);
+  Staging(const ConvSize& size, bool on_unit, bool in_bf16);
   int64_t lines() const { return kernel[0] * kernel[1]; }
   int64_t taps() const { return lines() * kernel[2]; }
-  size_t pixel_bytes() const { return static_cast<size_t>(k) * (half ? sizeof(bf16) : sizeof(float)); }
-  int64_t stage_bytes() const { return lines() * line_pixels * static_cast<int64_t>(pixel_bytes()); }
+  size_t pixel_bytes() const { return static_cast<size_t>(k) * (is_bf16 ? sizeof(bf16) : sizeof(float)); }
+  size_t line_bytes() const { return static_cast<size_t>(line_pixels) * pixel_bytes(); }
+  int64_t stage_bytes() const { return lines() * static_cast<int64_t>(line_bytes()); }
   ScratchSizes scratch(int64_t columns) const;
 };
 
-// The same for few output channels: narrow_conv.cc.
-struct NarrowStaging {
-  int64_t lanes = 0;
-  int64_t n = 0;      // output channels
-  int channels = 0;   // as NarrowArgs wants them
-  int64_t items = 0;  // of a pixel
-  int64_t lines = 0, kernel_columns = 0;
-  int64_t tile_pixels = 0, stretch = 0, pitch = 0;  // of a tile; of a line at most; between a staged line's items
-
-  NarrowStaging(const Staging& staging, const ConvSize& size, int64_t lanes);
-  int64_t line_items() const { return items * pitch; }
-  int64_t weight_count() const { return lines * kernel_columns * items * channels; }
-  ScratchSizes scratch() const;
-};
-
 // One call; all that is the same for every stretch.
-struct CpuBackend::Convolution : Staging {
+struct ConvCall : Staging {
   Product product;
   const ConvGeometry& geometry;
   ConvSize size;
 
-  Convolution(const Staging& staging, const Product& p, const ConvGeometry& g, const ConvSize& s)
+  ConvCall(const Staging& staging, const Product& p, const ConvGeometry& g, const ConvSize& s)
       : Staging(staging), product(p), geometry(g), size(s) {}
   // First channel of input pixel (line, 0): line counts rows of x, or of the history that lies in front of it. Null:
   // a line of zeros.
   const char* source_line(int64_t frame, int64_t row) const;
+};
+
+// Rows of pixels times panels, on tiles or on a matrix unit.
+class Convolution {
+ public:
+  Convolution(CpuContext& context, const ConvCall& call) : context_(context), kernels_(context.kernels()), c_(call) {}
+  void run() const;
+
+ private:
+  struct Stretch {  // output pixels [first, first + count) of some output lines
+    int64_t line = 0, lines = 1, first = 0, count = 0;
+  };
+  void copy_channels(const char* from, int64_t count, std::byte* to) const;
+  void stage_line(const char* line, int64_t first, int64_t group, std::byte* target) const;
+  void stage_stretch(int64_t line, int64_t first, int64_t group, std::byte* stage) const;
+  void run_stretch(const Stretch& stretch, ThreadScratch& scratch) const;
+  void run_panel(const Stretch& stretch, int64_t panel, ThreadScratch& scratch) const;
+  void run_tile(const Tile& tile, int64_t at, ThreadScratch& scratch) const;
+  void run_matrix(const Tile& tile, int64_t staged, ThreadScratch& scratch) const;
+
+  CpuContext& context_;
+  const Kernels& kernels_;
+  const ConvCall& c_;
 };
 
 }  // namespace liveavatar::cpu

@@ -41,9 +41,11 @@ std::vector<Candidate> candidates() {
   bool dot = avx512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
   bool bytes = dot && __builtin_cpu_supports("avx512vbmi");
   bool tiles = bytes && has_tiles() && may_use_tiles();
-  Candidate amx{"amx", amx_kernels, tiles}, bf16{"avx512bf16", avx512bf16_kernels, dot},
-      wide{"avx512", avx512_kernels, avx512}, narrow{"avx2", avx2_kernels, avx2},
-      model{"amx-model", amx_model_kernels, bytes, true};
+  Candidate amx{"amx", amx_kernels, tiles};
+  Candidate bf16{"avx512bf16", avx512bf16_kernels, dot};
+  Candidate wide{"avx512", avx512_kernels, avx512};
+  Candidate narrow{"avx2", avx2_kernels, avx2};
+  Candidate model{"amx-model", amx_model_kernels, bytes, true};
   if (__builtin_cpu_is("intel")) return {amx, wide, bf16, narrow, model};
   return {amx, bf16, wide, narrow, model};
 }

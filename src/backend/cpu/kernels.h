@@ -7,11 +7,12 @@
 
 namespace liveavatar::cpu {
 
-// As in ops/types.h; repeated so that kernel files include nothing else.
+// As in backend/types.h; repeated so that kernel files include nothing else.
 enum class Act : int { kNone, kGeluTanh, kGeluErf, kSilu, kRelu };
 enum class Type : int { kF32, kBF16 };
 
-constexpr int kRows = 6;  // rows of a matrix tile; columns are Kernels::columns
+constexpr int kRows = 6;          // rows of a matrix tile; columns are Kernels::columns
+constexpr int kMostColumns = 64;  // of every instruction set's tiles
 
 // sums [rows][columns] f32 = sum over taps and k of a[tap * rows + row][k] * b. Sums run over taps, then k, ascending,
 // for every tile alike: a row's bits do not depend on its neighbours.
@@ -21,9 +22,9 @@ struct TileArgs {
   int64_t taps = 1, k = 0;         // k per tap
   const void* b = nullptr;         // packed panel, see pack.h
   float* sums = nullptr;
-  int columns = 64;   // how many are wanted; sums behind them may be left as they were
-  bool more = false;  // go on from the sums that are there
-  int stride = 0;     // elements between rows of sums; 0: Kernels::columns
+  int columns = kMostColumns;  // how many are wanted; sums behind them may be left as they were
+  bool more = false;           // go on from the sums that are there
+  int stride = 0;              // elements between rows of sums; 0: Kernels::columns
 };
 
 // out = residual + gate * act(sums * scale + bias) for one tile.

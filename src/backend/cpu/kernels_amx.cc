@@ -31,6 +31,8 @@ namespace liveavatar::cpu {
 
 namespace {
 
+static_assert(LA_TILE_COLUMNS == 32, "two vectors of columns, two tiles of sums side by side");
+
 // As kernels.h: two rows of codes fill a vector, and bytes of two vectors make sixteen columns of four.
 void quads_i8(const void* codes, int64_t k, void* quads, int* offsets) {
   const char* from = static_cast<const char*>(codes);
@@ -41,7 +43,8 @@ void quads_i8(const void* codes, int64_t k, void* quads, int* offsets) {
   const __m512i middle = _mm512_set1_epi8(static_cast<char>(128));
   __m512i sum[2] = {_mm512_loadu_si512(offsets), _mm512_loadu_si512(offsets + 16)};
   for (long row = 0; row < k; row += 4, from += 128, to += 128) {
-    __m512i a = _mm512_loadu_si512(from), b = row + 2 < k ? _mm512_loadu_si512(from + 64) : _mm512_setzero_si512();
+    __m512i a = _mm512_loadu_si512(from);
+    __m512i b = row + 2 < k ? _mm512_loadu_si512(from + 64) : _mm512_setzero_si512();
     const __m512i out[2] = {_mm512_permutex2var_epi8(a, low, b), _mm512_permutex2var_epi8(a, high, b)};
     for (int v = 0; v < 2; ++v) {
       _mm512_storeu_si512(to + 64 * v, out[v]);

@@ -14,10 +14,18 @@ inline Vec load_vec(const void* p, Type type, long at, long left) {
 inline void store_vec(Vec x, void* p, Type type, long at, long left) {
   if (type == Type::kF32) {
     float* to = static_cast<float*>(p) + at;
-    left >= Vec::kLanes ? x.store(to) : x.store_part(to, left);
+    if (left >= Vec::kLanes) {
+      x.store(to);
+    } else {
+      x.store_part(to, left);
+    }
   } else {
     U16* to = static_cast<U16*>(p) + at;
-    left >= Vec::kLanes ? x.store_bf16(to) : x.store_bf16_part(to, left);
+    if (left >= Vec::kLanes) {
+      x.store_bf16(to);
+    } else {
+      x.store_bf16_part(to, left);
+    }
   }
 }
 inline Vec load_f32(const float* p, long at, long left) { return load_vec(p, Type::kF32, at, left); }

@@ -12,7 +12,11 @@ struct Pieces {
 
 template <typename Tiles, bool kCodes, int Sum, int A, int B>
 inline void dot() {
-  kCodes ? Tiles::template dot_u8_i8<Sum, A, B>() : Tiles::template dot_bf16<Sum, A, B>();
+  if constexpr (kCodes) {
+    Tiles::template dot_u8_i8<Sum, A, B>();
+  } else {
+    Tiles::template dot_bf16<Sum, A, B>();
+  }
 }
 
 template <typename Tiles, int R, int V>
@@ -87,8 +91,11 @@ void multiply_rows(const MatrixArgs& t, const Pieces& pieces, bool more) {
       configured = count;
     }
     if (pieces.first == 0) bring_soon(t, row);
-    count > kTileRows ? multiply<Tiles, kCodes, 2, V>(t, row, pieces, more)
-                      : multiply<Tiles, kCodes, 1, V>(t, row, pieces, more);
+    if (count > kTileRows) {
+      multiply<Tiles, kCodes, 2, V>(t, row, pieces, more);
+    } else {
+      multiply<Tiles, kCodes, 1, V>(t, row, pieces, more);
+    }
   }
 }
 

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/rounding.h"
+#include "backend/cpu/kernel_types.h"
 
 namespace liveavatar::cpu {
 namespace {
@@ -38,22 +38,28 @@ void pack_quantised(const Tensor& rows, const PanelShape& s, std::byte* panel) {
   std::vector<float> values(static_cast<size_t>(s.k));
   for (int64_t i = 0; i < rows.dim(0); ++i) {
     convert_to_f32(rows.slice(i, 1).address(), rows.dtype, values.data(), s.k);
-    (s.dtype == DType::kQ4 ? pack_row_q4 : pack_row_8bit)(s, values.data(), i, panel);
+    if (s.dtype == DType::kQ4) {
+      pack_row_q4(s, values.data(), i, panel);
+    } else {
+      pack_row_8bit(s, values.data(), i, panel);
+    }
   }
 }
 
 // Some k of all rows at a time, converted, then turned as vectors.
 void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s, std::byte* panel) {
-  constexpr int64_t kDepth = 128, kMostColumns = 64;
+  constexpr int64_t kDepth = 128;
   alignas(64) std::byte staged[kMostColumns][kDepth * sizeof(float)];
   const void* pointers[kMostColumns];
-  Type from = rows.dtype == DType::kF32 ? Type::kF32 : Type::kBF16,
-       to = s.dtype == DType::kF32 ? Type::kF32 : Type::kBF16;
-  int64_t of_item = to == Type::kF32 ? 1 : 2, bytes = 4 / of_item;
+  Type from = type_of(rows.dtype);
+  Type to = type_of(s.dtype);
+  int64_t of_item = to == Type::kF32 ? 1 : 2;  // k of an item of 32 bits
+  int64_t bytes = 4 / of_item;
   std::memset(staged, 0, sizeof(staged));  // columns that are not there
   for (int64_t i = 0; i < s.columns; ++i) pointers[i] = staged[i];
   for (int64_t k = 0; k < s.k; k += kDepth) {
-    int64_t depth = std::min(kDepth, s.k - k), items = ceil_div(depth, of_item);
+    int64_t depth = std::min(kDepth, s.k - k);
+    int64_t items = ceil_div(depth, of_item);
     for (int64_t i = 0; i < rows.dim(0); ++i) {
       const char* row =
           static_cast<const char*>(rows.address()) + static_cast<size_t>(i * s.k + k) * dtype_bytes(rows.dtype);
@@ -65,33 +71,58 @@ void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s
   }
 }
 
-}  // namespace
-
-PanelShape panel_shape(const LinearWeight& w, int columns) { return {columns, w.dtype, 1, w.k, w.n, 1}; }
-
-PanelShape panel_shape(const ConvWeight& w, int columns) {
-  return {
-      columns, w.dtype, w.kernel[0] * w.kernel[1] * w.kernel[2], w.in_channels / w.groups, w.out_channels / w.groups,
-      w.groups};
-}
-
-void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& s, int64_t panel, void* target) {
+// One panel of a linear weight.
+void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& s, int64_t panel, std::byte* to) {
   const Tensor rows = weight.slice(panel * s.columns, std::min<int64_t>(s.columns, s.n - panel * s.columns));
-  std::byte* to = static_cast<std::byte*>(target) + static_cast<size_t>(panel) * s.panel_bytes();
   if (!is_quantised(s.dtype)) return pack_floats(kernels, rows, s, to);
   std::memset(to, 0, s.panel_bytes());  // of columns behind the last all scales are zero
   pack_quantised(rows, s, to);
 }
 
 void pack_panel_codes(const Tensor& codes, std::span<const float> scales, const PanelShape& s, int64_t panel,
-                      void* target) {
-  int64_t first = panel * s.columns, rows = std::min<int64_t>(s.columns, s.n - first);
-  std::byte* to = static_cast<std::byte*>(target) + static_cast<size_t>(panel) * s.panel_bytes();
+                      std::byte* to) {
+  int64_t first = panel * s.columns;
+  int64_t rows = std::min<int64_t>(s.columns, s.n - first);
   std::memset(to, 0, s.panel_bytes());
   for (int64_t i = 0; i < rows; ++i) {
     const auto* row = static_cast<const uint8_t*>(codes.address()) + (first + i) * s.k;
     place_codes(s, row, scales[static_cast<size_t>(first + i)], i, to);
   }
+}
+
+// pack(panel, where it goes), on all threads.
+template <typename Pack>
+void each_panel(ThreadPool& pool, const PanelShape& s, void* target, Pack&& pack) {
+  pool.parallel_for(s.panels(), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i)
+      pack(i, static_cast<std::byte*>(target) + static_cast<size_t>(i) * s.panel_bytes());
+  });
+}
+
+}  // namespace
+
+PanelShape linear_shape(int64_t n, int64_t k, DType dtype, int columns) {
+  return {.columns = columns, .dtype = dtype, .taps = 1, .k = k, .n = n, .groups = 1};
+}
+
+PanelShape panel_shape(const LinearWeight& w, int columns) { return linear_shape(w.n, w.k, w.dtype, columns); }
+
+PanelShape panel_shape(const ConvWeight& w, int columns) {
+  return {.columns = columns,
+          .dtype = w.dtype,
+          .taps = w.kernel[0] * w.kernel[1] * w.kernel[2],
+          .k = w.in_channels / w.groups,
+          .n = w.out_channels / w.groups,
+          .groups = w.groups};
+}
+
+void pack_linear(const Kernels& kernels, ThreadPool& pool, const Tensor& weight, const PanelShape& s, void* target) {
+  each_panel(pool, s, target, [&](int64_t i, std::byte* to) { pack_panel(kernels, weight, s, i, to); });
+}
+
+void pack_codes(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& s,
+                void* target) {
+  each_panel(pool, s, target, [&](int64_t i, std::byte* to) { pack_panel_codes(codes, scales, s, i, to); });
 }
 
 void pack_conv(const Tensor& weight, const PanelShape& s, void* target) {
@@ -100,11 +131,13 @@ void pack_conv(const Tensor& weight, const PanelShape& s, void* target) {
     return weight.dtype == DType::kF32 ? static_cast<const float*>(weight.address())[i]
                                        : to_f32(static_cast<const bf16*>(weight.address())[i]);
   };
-  int64_t depth = s.dtype == DType::kF32 ? s.k : (s.k + 1) / 2;
+  int64_t depth = s.dtype == DType::kF32 ? s.k : ceil_div(s.k, 2);
   for (int64_t row = 0; row < s.groups * s.n; ++row) {
-    int64_t group = row / s.n, n = row % s.n, column = n % s.columns;
-    char* panel =
-        static_cast<char*>(target) + static_cast<size_t>(group * s.panels() + n / s.columns) * s.panel_bytes();
+    int64_t group = row / s.n;
+    int64_t n = row % s.n;
+    int64_t column = n % s.columns;
+    int64_t panel_index = group * s.panels() + n / s.columns;
+    char* panel = static_cast<char*>(target) + static_cast<size_t>(panel_index) * s.panel_bytes();
     for (int64_t tap = 0; tap < s.taps; ++tap) {
       for (int64_t k = 0; k < s.k; ++k) {
         float v = value((row * s.k + k) * s.taps + tap);

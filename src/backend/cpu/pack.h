@@ -11,9 +11,10 @@
 #include <span>
 
 #include "backend/cpu/kernels.h"
+#include "backend/types.h"
 #include "core/quantise.h"
 #include "core/rounding.h"
-#include "ops/types.h"
+#include "core/threads.h"
 
 namespace liveavatar::cpu {
 
@@ -26,30 +27,30 @@ struct PanelShape {
   int64_t panels() const { return ceil_div(n, columns); }
   size_t panel_bytes() const {
     if (is_quantised(dtype)) return scale_bytes() + codes_bytes(k);
-    int64_t depth = dtype == DType::kF32 ? k : (k + 1) / 2;
+    int64_t depth = dtype == DType::kF32 ? k : ceil_div(k, 2);
     return static_cast<size_t>(taps * depth * columns) * 4;
   }
   // Of a quantised panel: what stands in front of the codes, and what the codes of so many k take (whole blocks or
   // all).
   size_t scale_bytes() const { return dtype == DType::kQ4 ? 0 : static_cast<size_t>(columns) * sizeof(float); }
   size_t codes_bytes(int64_t depth) const {
-    if (dtype == DType::kQ4)
-      return static_cast<size_t>((depth + kQ4Block - 1) / kQ4Block * columns) * (2 + kQ4Block / 2);
-    return static_cast<size_t>((depth + 1) / 2 * 2 * columns);
+    if (dtype == DType::kQ4) return static_cast<size_t>(ceil_div(depth, kQ4Block) * columns) * (2 + kQ4Block / 2);
+    return static_cast<size_t>(round_up(depth, 2) * columns);
   }
   size_t bytes() const { return static_cast<size_t>(groups * panels()) * panel_bytes(); }
 };
 
+PanelShape linear_shape(int64_t n, int64_t k, DType dtype, int columns);
 PanelShape panel_shape(const LinearWeight& w, int columns);
 PanelShape panel_shape(const ConvWeight& w, int columns);
 
 // A convolution's weight: [groups * n][k][taps], f32 or bf16, row-major.
 void pack_conv(const Tensor& weight, const PanelShape& shape, void* target);
 
-// One panel of a linear weight, [n][k], f32 or bf16.
-void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& shape, int64_t panel, void* target);
-// One panel of rows that are 8-bit codes already, [n][k], with a scale for each row.
-void pack_panel_codes(const Tensor& codes, std::span<const float> scales, const PanelShape& shape, int64_t panel,
-                      void* target);
+// A linear weight, [n][k], f32 or bf16.
+void pack_linear(const Kernels& kernels, ThreadPool& pool, const Tensor& weight, const PanelShape& shape, void* target);
+// Rows that are 8-bit codes already, [n][k], with a scale for each row.
+void pack_codes(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& shape,
+                void* target);
 
 }  // namespace liveavatar::cpu

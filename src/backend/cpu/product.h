@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "backend/cpu/cpu_backend.h"
 #include "backend/cpu/pack.h"
-#include "ops/types.h"
+#include "backend/types.h"
 
 namespace liveavatar::cpu {
 
@@ -55,22 +54,29 @@ constexpr int64_t kJobsPerThread = 4;
 // A row as a matrix unit reads it: pieces of 64 bytes, `apart` bytes from one to the next, zeros behind its end.
 inline void lay_out_pieces(const void* row, int64_t bytes, std::byte* to, int64_t apart) {
   const std::byte* from = static_cast<const std::byte*>(row);
-  for (; bytes >= kPieceBytes; bytes -= kPieceBytes, from += kPieceBytes, to += apart)
+  for (; bytes >= kPieceBytes; bytes -= kPieceBytes) {
     std::memcpy(to, from, kPieceBytes);
+    from += kPieceBytes;
+    to += apart;
+  }
   if (bytes == 0) return;
   std::memcpy(to, from, static_cast<size_t>(bytes));
   std::memset(to + bytes, 0, static_cast<size_t>(kPieceBytes - bytes));
 }
 
-// Codes of a quantised panel to bf16.
-inline auto unpack_of(const Kernels& kernels, DType codes) {
-  return codes == DType::kI8 ? kernels.unpack_i8 : (codes == DType::kQ4 ? kernels.unpack_q4 : kernels.unpack_f8);
-}
+// Of a quantised panel's codes to bf16: Kernels::unpack_*.
+using Unpack = void (*)(const void* codes, int64_t k, void* panel);
+Unpack unpack_of(const Kernels& kernels, DType codes);
 
 // `rows` rows of out from `first`, panel `panel`.
 struct Tile {
   int64_t first = 0, panel = 0;
   int rows = 0;
 };
+
+// The tile's sums, [rows][Kernels::columns], through the epilogue to out.
+void store_tile(const Kernels& kernels, const Product& p, const Tile& tile, const float* sums);
+// The same for any number of rows, whose sums lie one behind the other.
+void store_rows(const Kernels& kernels, const Product& p, const Tile& rows, const float* sums);
 
 }  // namespace liveavatar::cpu

@@ -5,14 +5,18 @@ namespace {
 // Copies of the arguments, which the compiler must else read again behind every store.
 template <Act kAct, bool kWhole, Type kOut>
 void store_rows(const StoreArgs& s) {
-  const float *scale = s.scale, *bias = s.bias, *const *gate = s.gate;
+  const float* scale = s.scale;
+  const float* bias = s.bias;
+  const float* const* gate = s.gate;
   const void* residual = s.residual;
   const Type residual_type = s.residual_type;
   void* out = s.out;
-  const long rows = s.rows, stride = s.stride;
+  const long rows = s.rows;
+  const long stride = s.stride;
   for (long c = 0; c < s.columns; c += Vec::kLanes) {
     const long left = kWhole ? Vec::kLanes : s.columns - c;
-    const Vec factor = scale ? load_f32(scale, c, left) : Vec::zero(), offset = bias ? load_f32(bias, c, left) : factor;
+    const Vec factor = scale ? load_f32(scale, c, left) : Vec::zero();
+    const Vec offset = bias ? load_f32(bias, c, left) : Vec::zero();
     const float* sums = s.sums + c;
     for (long r = 0, at = c; r < rows; ++r, at += stride, sums += LA_TILE_COLUMNS) {
       Vec x = Vec::load(sums);
@@ -30,10 +34,11 @@ void store(const StoreArgs& s) {
   with_act(s.act, [&](auto act) {
     constexpr Act kAct = act.value;
     bool whole = s.columns % Vec::kLanes == 0;
-    if (s.out_type == Type::kF32)
-      whole ? store_rows<kAct, true, Type::kF32>(s) : store_rows<kAct, false, Type::kF32>(s);
-    else
-      whole ? store_rows<kAct, true, Type::kBF16>(s) : store_rows<kAct, false, Type::kBF16>(s);
+    bool as_f32 = s.out_type == Type::kF32;
+    if (whole && as_f32) return store_rows<kAct, true, Type::kF32>(s);
+    if (as_f32) return store_rows<kAct, false, Type::kF32>(s);
+    if (whole) return store_rows<kAct, true, Type::kBF16>(s);
+    store_rows<kAct, false, Type::kBF16>(s);
   });
 }
 
@@ -119,10 +124,13 @@ void channel_norm_of(const void* x, int64_t rows, int64_t n, const float* gain, 
 }
 
 void channel_norm(Row x, int64_t rows, int64_t n, const float* gain, Act act, void* out, Type out_type) {
-  bool from_f32 = x.type == Type::kF32, to_f32 = out_type == Type::kF32;
-  auto run = from_f32 ? (to_f32 ? channel_norm_of<Type::kF32, Type::kF32> : channel_norm_of<Type::kF32, Type::kBF16>)
-                      : (to_f32 ? channel_norm_of<Type::kBF16, Type::kF32> : channel_norm_of<Type::kBF16, Type::kBF16>);
-  run(x.data, rows, n, gain, act, out);
+  constexpr Type kF32 = Type::kF32;
+  constexpr Type kBF16 = Type::kBF16;
+  using Norm = void (*)(const void*, int64_t, int64_t, const float*, Act, void*);
+  static_assert(static_cast<int>(kF32) == 0 && static_cast<int>(kBF16) == 1);
+  constexpr Norm kByTypes[2][2] = {{channel_norm_of<kF32, kF32>, channel_norm_of<kF32, kBF16>},
+                                   {channel_norm_of<kBF16, kF32>, channel_norm_of<kBF16, kBF16>}};
+  kByTypes[static_cast<int>(x.type)][static_cast<int>(out_type)](x.data, rows, n, gain, act, out);
 }
 
 void rope(Row x, const float* cos_sin, int64_t heads, int64_t pairs, void* out, Type out_type) {
@@ -230,7 +238,8 @@ float online_softmax(float* s, int64_t n, float scale, const float* bias, float 
                      Type p_type) {
   bool as_they_are = p_type == Type::kBF16 && !bias && scale > 0;  // the largest is the same scaled or not
   if (!as_they_are) scale_scores(s, n, scale, bias);
-  float factor = as_they_are ? scale : 1.0f, m = max_of({s, Type::kF32}, n) * factor;
+  float factor = as_they_are ? scale : 1.0f;
+  float m = max_of({s, Type::kF32}, n) * factor;
   *new_max = m > old_max ? m : old_max;
   if (p_type == Type::kBF16) return coarse_exp_row(s, n, factor, *new_max, static_cast<U16*>(p));
   return exp_row({s, Type::kF32}, n, *new_max, p, p_type);

@@ -29,9 +29,10 @@ enum class Piece : size_t {
   kWeights,        // softmax's result, the second product's operand
   kQueries,        // laid out for a matrix unit, or in 8 bits
   kNarrowWeights,  // of a narrow convolution, one for all threads as what follows
-  kNarrowBias,
+  kNarrowBias,     // the last: kPieces counts up to it
 };
-constexpr size_t kPieces = 18, kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
+constexpr size_t kPieces = static_cast<size_t>(Piece::kNarrowBias) + 1;
+constexpr size_t kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
 
 // Bytes of each piece.
 struct ScratchSizes {
@@ -68,7 +69,7 @@ class PieceSet {
 };
 
 struct ThreadScratch : PieceSet {
-  alignas(64) float sums[kRows * 64];  // of a tile
+  alignas(64) float sums[kRows * kMostColumns];  // of a tile
 };
 
 class Scratch {

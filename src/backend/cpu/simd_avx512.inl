@@ -115,7 +115,11 @@ struct Vec {
   // False: rows of n are not short.
   static bool transpose_short(const float* const* rows, long n, Vec (&m)[16]) {
     if (n != 4 && n != 8) return false;
-    n == 4 ? transpose4(rows, m) : transpose8(rows, m);
+    if (n == 4) {
+      transpose4(rows, m);
+    } else {
+      transpose8(rows, m);
+    }
     return true;
   }
   // Row i's lane j becomes row j's lane i.

@@ -4,6 +4,7 @@
 namespace {
 
 constexpr int kVectors = LA_TILE_COLUMNS / Vec::kLanes;
+static_assert(LA_TILE_COLUMNS % Vec::kLanes == 0 && LA_TILE_COLUMNS <= kMostColumns);
 
 struct F32 {
   static constexpr int kBytes = 4;

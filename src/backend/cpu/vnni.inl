@@ -1,6 +1,8 @@
 // Products of 8-bit codes (codes.inl) by AVX512-VNNI, four of them a lane.
 namespace {
 
+static_assert(LA_TILE_COLUMNS == 64, "four vectors of sums");
+
 // Codes of k inputs (pack.h) as [k / 4][columns][4]; offsets[column] += 128 * their sum.
 void quads_i8(const void* codes, int64_t k, void* quads, int* offsets) {
   const char* from = static_cast<const char*>(codes);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/quantise.h"
+#include "core/rounding.h"
 
 namespace liveavatar::reference {
 namespace {
@@ -22,8 +23,8 @@ void pack_row_q4(const float* values, int64_t k, std::byte* row) {
 }  // namespace
 
 size_t quantised_row_bytes(int64_t k, DType dtype) {
-  if (is_8bit(dtype)) return sizeof(float) + static_cast<size_t>(k + 3) / 4 * 4;
-  return static_cast<size_t>((k + kQ4Block - 1) / kQ4Block) * kQ4BlockBytes;
+  if (is_8bit(dtype)) return sizeof(float) + static_cast<size_t>(round_up(k, 4));
+  return static_cast<size_t>(ceil_div(k, kQ4Block)) * kQ4BlockBytes;
 }
 
 void pack_quantised(const Tensor& weight, DType dtype, void* target) {

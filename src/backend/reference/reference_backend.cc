@@ -6,31 +6,21 @@
 #include <span>
 #include <vector>
 
+#include "backend/backend.h"
+#include "backend/reference/elements.h"
+#include "backend/reference/make_reference_backend.h"
 #include "backend/reference/quantised.h"
 #include "core/memory.h"
 #include "core/quantise.h"
 #include "core/threads.h"
-#include "ops/backend.h"
 
 namespace liveavatar {
 namespace {
 
-float load(const Tensor& t, int64_t i) {
-  return t.dtype == DType::kF32 ? static_cast<const float*>(t.address())[i]
-                                : to_f32(static_cast<const bf16*>(t.address())[i]);
-}
-
-void store(const Tensor& t, int64_t i, float value) {
-  if (t.dtype == DType::kF32) {
-    static_cast<float*>(t.address())[i] = value;
-  } else {
-    static_cast<bf16*>(t.address())[i] = to_bf16(value);
-  }
-}
-
-float weight_at(const void* data, DType dtype, int64_t i) {
-  return dtype == DType::kF32 ? static_cast<const float*>(data)[i] : to_f32(static_cast<const bf16*>(data)[i]);
-}
+using reference::activated;
+using reference::load;
+using reference::store;
+using reference::weight_at;
 
 // Keys or values: row, head, and the place in the head's d.
 float key_at(const Tensor& t, const Tensor& scale, int64_t row, std::array<int64_t, 3> head_d_at) {
@@ -39,22 +29,6 @@ float key_at(const Tensor& t, const Tensor& scale, int64_t row, std::array<int64
   if (scale.empty()) return load(t, i);
   return scale.host<float>()[row * scale.dim(1) + head] *
          decode_8bit(t.dtype, static_cast<const uint8_t*>(t.address())[i]);
-}
-
-float activated(float x, Activation activation) {
-  switch (activation) {
-    case Activation::kNone:
-      return x;
-    case Activation::kGeluTanh:
-      return 0.5f * x * (1 + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    case Activation::kGeluErf:
-      return 0.5f * x * (1 + std::erf(x * 0.7071067811865476f));
-    case Activation::kSilu:
-      return x / (1 + std::exp(-x));
-    case Activation::kRelu:
-      return std::max(x, 0.0f);
-  }
-  return x;
 }
 
 // Row r of `rows` rows lies in which of the groups of t [G, D].
@@ -85,7 +59,8 @@ class ReferenceBackend : public Backend {
     return static_cast<size_t>(n * k) * dtype_bytes(dtype);
   }
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override {
-    is_quantised(dtype) ? reference::pack_quantised(weight, dtype, target) : pack(weight, dtype, target);
+    if (is_quantised(dtype)) return reference::pack_quantised(weight, dtype, target);
+    pack(weight, dtype, target);
   }
   void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const override {
     reference::pack_codes(codes, scales, target);
@@ -117,7 +92,9 @@ class ReferenceBackend : public Backend {
             const Epilogue& e) override {
     int64_t pixels = out.dim(0) * out.dim(1) * out.dim(2);
     each_row(pixels, [&](int64_t p) {
-      int64_t column = p % out.dim(2), row = p / out.dim(2) % out.dim(1), frame = p / out.dim(2) / out.dim(1);
+      int64_t column = p % out.dim(2);
+      int64_t row = p / out.dim(2) % out.dim(1);
+      int64_t frame = p / out.dim(2) / out.dim(1);
       for (int64_t o = 0; o < w.out_channels; ++o) {
         finish(conv_sum(x, w, g, {frame, row, column}, o), w.bias, e, p, pixels, o, out);
       }
@@ -126,27 +103,35 @@ class ReferenceBackend : public Backend {
 
   void attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
                  const Tensor& out) override {
-    int64_t d = q.dim(1) / spec.heads, keys = 0;
+    int64_t d = q.dim(1) / spec.heads;
+    int64_t keys = 0;
     for (const KeyValues& s : segments) keys += s.k.dim(0);
     each_row_with_scratch(q.dim(0) * spec.heads, keys, [&](int64_t i, std::span<float> scores) {
-      int64_t row = i / spec.heads, head = i % spec.heads, at = row * q.dim(1) + head * d;
-      size_t n = 0;
+      int64_t row = i / spec.heads;
+      int64_t head = i % spec.heads;
+      int64_t at = row * q.dim(1) + head * d;
+      int64_t first = 0;  // key of the segment
       for (const KeyValues& s : segments) {
-        for (int64_t k = 0; k < s.k.dim(0); ++k, ++n) {
+        for (int64_t k = 0; k < s.k.dim(0); ++k) {
           double sum = 0;
           for (int64_t c = 0; c < d; ++c)
             sum += double(load(q, at + c)) * double(key_at(s.k, s.k_scale, k, {head, d, c}));
-          float bias = spec.bias.empty() ? 0.0f : spec.bias.host<float>()[(head * q.dim(0) + row) * keys + int64_t(n)];
-          scores[n] = static_cast<float>(sum) * spec.scale + bias;
+          int64_t key = first + k;
+          float bias = spec.bias.empty() ? 0.0f : spec.bias.host<float>()[(head * q.dim(0) + row) * keys + key];
+          scores[static_cast<size_t>(key)] = static_cast<float>(sum) * spec.scale + bias;
         }
+        first += s.k.dim(0);
       }
       softmax_row(scores);
       for (int64_t c = 0; c < d; ++c) {
         double sum = 0;
-        n = 0;
+        first = 0;
         for (const KeyValues& s : segments) {
-          for (int64_t k = 0; k < s.v.dim(0); ++k)
-            sum += double(scores[n++]) * double(key_at(s.v, s.v_scale, k, {head, d, c}));
+          for (int64_t k = 0; k < s.v.dim(0); ++k) {
+            double weight = scores[static_cast<size_t>(first + k)];
+            sum += weight * double(key_at(s.v, s.v_scale, k, {head, d, c}));
+          }
+          first += s.v.dim(0);
         }
         store(out, at + c, static_cast<float>(sum));
       }
@@ -210,14 +195,16 @@ class ReferenceBackend : public Backend {
 
   void patchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
     auto [pf, ph, pw] = patch;
-    int64_t frames = x.dim(1), height = x.dim(2), width = x.dim(3), rows = height / ph, columns = width / pw;
+    int64_t patch_elements = pf * ph * pw;
     each_row(out.dim(0), [&](int64_t token) {
-      int64_t f0 = token / columns / rows * pf, y0 = token / columns % rows * ph, x0 = token % columns * pw;
-      int64_t at = token * out.dim(1);
+      auto [f0, y0, x0] = corner_of(x, patch, token);
+      int64_t to = token * out.dim(1);
       for (int64_t c = 0; c < x.dim(0); ++c) {
-        for (int64_t i = 0; i < pf * ph * pw; ++i) {
-          int64_t f = f0 + i / pw / ph, y = y0 + i / pw % ph, column = x0 + i % pw;
-          store(out, at++, load(x, ((c * frames + f) * height + y) * width + column));
+        for (int64_t i = 0; i < patch_elements; ++i) {
+          int64_t f = f0 + i / pw / ph;
+          int64_t y = y0 + i / pw % ph;
+          store(out, to, load(x, ((c * x.dim(1) + f) * x.dim(2) + y) * x.dim(3) + x0 + i % pw));
+          ++to;
         }
       }
     });
@@ -225,20 +212,23 @@ class ReferenceBackend : public Backend {
 
   void unpatchify(const Tensor& x, const std::array<int64_t, 3>& patch, const Tensor& out) override {
     auto [pf, ph, pw] = patch;
-    int64_t channels = out.dim(0), frames = out.dim(1), height = out.dim(2), width = out.dim(3);
-    int64_t rows = height / ph, columns = width / pw;
+    int64_t channels = out.dim(0);
     each_row(x.dim(0), [&](int64_t token) {
-      int64_t f0 = token / columns / rows * pf, y0 = token / columns % rows * ph, x0 = token % columns * pw;
+      auto [f0, y0, x0] = corner_of(out, patch, token);
       for (int64_t i = 0; i < x.dim(1); ++i) {
-        int64_t c = i % channels, column = x0 + i / channels % pw, y = y0 + i / channels / pw % ph,
-                f = f0 + i / channels / pw / ph;
-        store(out, ((c * frames + f) * height + y) * width + column, load(x, token * x.dim(1) + i));
+        int64_t c = i % channels;
+        int64_t in_patch = i / channels;
+        int64_t f = f0 + in_patch / pw / ph;
+        int64_t y = y0 + in_patch / pw % ph;
+        int64_t to = ((c * out.dim(1) + f) * out.dim(2) + y) * out.dim(3) + x0 + in_patch % pw;
+        store(out, to, load(x, token * x.dim(1) + i));
       }
     });
   }
 
   void channels_last(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
-    int64_t channels = x.dim(0), pixels = x.elements() / channels;
+    int64_t channels = x.dim(0);
+    int64_t pixels = x.elements() / channels;
     each_row(pixels, [&](int64_t p) {
       for (int64_t c = 0; c < channels; ++c)
         store(out, p * channels + c, scaled(load(x, c * pixels + p), scale, shift, c));
@@ -246,7 +236,8 @@ class ReferenceBackend : public Backend {
   }
 
   void channels_first(const Tensor& x, const Tensor& scale, const Tensor& shift, const Tensor& out) override {
-    int64_t channels = x.dim(3), pixels = x.elements() / channels;
+    int64_t channels = x.dim(3);
+    int64_t pixels = x.elements() / channels;
     each_row(pixels, [&](int64_t p) {
       for (int64_t c = 0; c < channels; ++c)
         store(out, c * pixels + p, scaled(load(x, p * channels + c), scale, shift, c));
@@ -297,14 +288,16 @@ class ReferenceBackend : public Backend {
     });
   }
   void quantise(const Tensor& x, const Tensor& out, const Tensor& scale) override {
-    int64_t heads = scale.dim(1), d = x.dim(1) / heads;
+    int64_t heads = scale.dim(1);
+    int64_t d = x.dim(1) / heads;
     each_row_with_scratch(x.dim(0) * heads, d, [&](int64_t i, std::span<float> values) {
       for (int64_t c = 0; c < d; ++c) values[size_t(c)] = load(x, i * d + c);
       scale.host<float>()[i] = quantise_8bit(values.data(), d, out.dtype, static_cast<uint8_t*>(out.address()) + i * d);
     });
   }
   void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) override {
-    int64_t heads = scale.dim(1), d = x.dim(1) / heads;
+    int64_t heads = scale.dim(1);
+    int64_t d = x.dim(1) / heads;
     each_row(x.dim(0) * heads, [&](int64_t i) {
       for (int64_t c = i * d; c < (i + 1) * d; ++c)
         store(out, c, scale.host<float>()[i] * decode_8bit(x.dtype, static_cast<const uint8_t*>(x.address())[c]));
@@ -334,6 +327,13 @@ class ReferenceBackend : public Backend {
     });
   }
 
+  // Where a token's patch begins in a video [channels, frames, rows, columns]: frame, row, column.
+  static std::array<int64_t, 3> corner_of(const Tensor& video, const std::array<int64_t, 3>& patch, int64_t token) {
+    int64_t rows = video.dim(2) / patch[1];
+    int64_t columns = video.dim(3) / patch[2];
+    return {token / columns / rows * patch[0], token / columns % rows * patch[1], token % columns * patch[2]};
+  }
+
   static void pack(const Tensor& weight, DType dtype, void* target) {
     if (weight.dtype == dtype) {
       std::memcpy(target, weight.address(), weight.bytes());
@@ -357,21 +357,27 @@ class ReferenceBackend : public Backend {
   // One output value; at: frame, row, column of the output; o: its channel.
   static float conv_sum(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const std::array<int64_t, 3>& at,
                         int64_t o) {
-    int64_t up = g.upsample2x ? 2 : 1, history = g.history.empty() ? 0 : g.history.dim(0);
-    int64_t inputs = w.in_channels / w.groups, first_channel = o / (w.out_channels / w.groups) * inputs;
+    int64_t up = g.upsample2x ? 2 : 1;
+    int64_t history = g.history.empty() ? 0 : g.history.dim(0);
+    int64_t inputs = w.in_channels / w.groups;
+    int64_t group = o / (w.out_channels / w.groups);
+    int64_t first_channel = group * inputs;
+    int64_t taps = w.kernel[0] * w.kernel[1] * w.kernel[2];
     double sum = 0;
-    for (int64_t i = 0; i < w.kernel[0] * w.kernel[1] * w.kernel[2]; ++i) {
-      int64_t kf = i / w.kernel[2] / w.kernel[1], ky = i / w.kernel[2] % w.kernel[1], kx = i % w.kernel[2];
+    for (int64_t tap = 0; tap < taps; ++tap) {
+      int64_t kf = tap / w.kernel[2] / w.kernel[1];
+      int64_t ky = tap / w.kernel[2] % w.kernel[1];
+      int64_t kx = tap % w.kernel[2];
       int64_t frame = at[0] * g.stride[0] + kf - g.zero_frames;
-      int64_t y = at[1] * g.stride[1] + ky - g.pad_top, column = at[2] * g.stride[2] + kx - g.pad_left;
+      int64_t y = at[1] * g.stride[1] + ky - g.pad_top;
+      int64_t column = at[2] * g.stride[2] + kx - g.pad_left;
       if (frame < 0 || y < 0 || column < 0 || y >= x.dim(1) * up || column >= x.dim(2) * up) continue;
       const Tensor& source = frame < history ? g.history : x;
       if (frame >= history) frame -= history;
       int64_t pixel = ((frame * x.dim(1) + y / up) * x.dim(2) + column / up) * x.dim(3) + first_channel;
-      int64_t kernel_at = (o * inputs * w.kernel[0] + kf) * w.kernel[1] * w.kernel[2] + ky * w.kernel[2] + kx;
       for (int64_t c = 0; c < inputs; ++c) {
-        sum += double(load(source, pixel + c)) *
-               double(weight_at(w.data, w.dtype, kernel_at + c * w.kernel[0] * w.kernel[1] * w.kernel[2]));
+        float weight = weight_at(w.data, w.dtype, (o * inputs + c) * taps + tap);
+        sum += double(load(source, pixel + c)) * double(weight);
       }
     }
     return static_cast<float>(sum);
@@ -380,7 +386,10 @@ class ReferenceBackend : public Backend {
   static void softmax_row(std::span<float> row) {
     float largest = *std::max_element(row.begin(), row.end());
     double sum = 0;
-    for (float& v : row) sum += v = std::exp(v - largest);
+    for (float& v : row) {
+      v = std::exp(v - largest);
+      sum += v;
+    }
     for (float& v : row) v = static_cast<float>(v / sum);
   }
 

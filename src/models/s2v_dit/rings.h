@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/types.h"
 #include "models/s2v_dit/config.h"
-#include "ops/types.h"
 #include "paging/pager.h"
 
 namespace liveavatar {

@@ -7,10 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/types.h"
 #include "core/memory.h"
 #include "models/s2v_dit/config.h"
 #include "models/s2v_dit/rings.h"
-#include "ops/types.h"
 
 namespace liveavatar {
 

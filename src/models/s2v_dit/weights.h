@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 #include "models/s2v_dit/config.h"
-#include "ops/backend.h"
 #include "weights/loader.h"
 
 namespace liveavatar {

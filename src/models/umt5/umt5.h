@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
-#include "ops/backend.h"
 #include "weights/loader.h"
 
 namespace liveavatar {

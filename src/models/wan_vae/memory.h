@@ -4,9 +4,9 @@
 #include <array>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 #include "models/wan_vae/config.h"
-#include "ops/backend.h"
 
 namespace liveavatar {
 

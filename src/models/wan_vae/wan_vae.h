@@ -4,12 +4,12 @@
 
 #include <memory>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 #include "models/wan_vae/blocks.h"
 #include "models/wan_vae/config.h"
 #include "models/wan_vae/memory.h"
 #include "models/wan_vae/weights.h"
-#include "ops/backend.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {

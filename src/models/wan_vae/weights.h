@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 #include "models/wan_vae/config.h"
-#include "ops/backend.h"
 #include "weights/loader.h"
 
 namespace liveavatar {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
-#include "ops/backend.h"
 #include "weights/loader.h"
 
 namespace liveavatar {

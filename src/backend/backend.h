@@ -9,12 +9,11 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <span>
 #include <string>
 
+#include "backend/types.h"
 #include "core/device.h"
-#include "ops/types.h"
 
 namespace liveavatar {
 
@@ -87,12 +86,8 @@ class Backend : public WorkQueue {
   virtual void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) = 0;
 };
 
-// Four on each CPU that this process may use: waiting threads spin, and with many more the job crawls (1024 on two
-// CPUs: 68 s instead of 0.5).
-int most_threads();
-
 struct BackendOptions {
-  int threads = 0;  // 0: all this process may use; more than most_threads() become as many
+  int threads = 0;  // 0: all this process may use
   std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16|amx (env LIVEAVATAR_ISA when empty)
   // int8 weights multiply activations rounded to 8 bits row by row, and attention that allows it (AttentionSpec) is of
   // 8-bit operands, where the CPU can (AVX512-BF16 with VNNI, or AMX): up to twice as fast, an error of 1 to 2%
@@ -100,13 +95,5 @@ struct BackendOptions {
   bool int8_products = false;
   Budget* budget = nullptr;  // scratch is charged here (Tenant::kRuntime); must outlive the backend
 };
-
-// device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an error that lists the
-// choices.
-Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const BackendOptions& options);
-
-// The folders' own entries, used by make_backend.
-Expected<std::unique_ptr<Backend>> make_reference_backend(const BackendOptions& options);
-Expected<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options);
 
 }  // namespace liveavatar

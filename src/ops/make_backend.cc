@@ -1,7 +1,9 @@
-#include "ops/backend.h"
+#include "ops/make_backend.h"
 
 #include <algorithm>
 
+#include "backend/cpu/make_cpu_backend.h"
+#include "backend/reference/make_reference_backend.h"
 #include "core/boundary.h"
 #include "core/threads.h"
 

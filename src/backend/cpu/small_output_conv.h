@@ -1,0 +1,56 @@
+// Convolution with few output channels, as at the end of a decoder. Rows of pixels times a panel would leave most lanes
+// empty, or too few sums to hide a multiply-add's latency; so pixels lie in the lanes, and a weight goes to all of
+// them. Input lines are staged item by item (an item: one channel in f32, or a pair in bf16), each once for all output
+// lines of a piece of work that see it. Sums add up in the same order as the tiles' do.
+#pragma once
+
+#include "backend/cpu/conv.h"
+
+namespace liveavatar::cpu {
+
+struct SmallOutputStaging {
+  int64_t lanes = 0;
+  int64_t n = 0;      // output channels
+  int channels = 0;   // as NarrowArgs wants them
+  int64_t items = 0;  // of a pixel
+  int64_t lines = 0, kernel_columns = 0;
+  int64_t tile_pixels = 0, stretch = 0, pitch = 0;  // of a tile; of a line at most; between a staged line's items
+
+  SmallOutputStaging(const Staging& staging, const ConvSize& size, int64_t lanes_of_a_vector);
+  int64_t line_items() const { return items * pitch; }
+  int64_t weight_count() const { return lines * kernel_columns * items * channels; }
+  ScratchSizes scratch() const;
+};
+
+class SmallOutputConvolution {
+ public:
+  // Whether such a convolution may come this way, and whether this one does.
+  static bool fits(const Kernels& kernels, const ConvSize& size);
+  static bool fits(const Kernels& kernels, const ConvCall& call);
+
+  SmallOutputConvolution(CpuContext& context, const ConvCall& call);
+  void run();
+
+ private:
+  // Output lines [line, line + rows) of one frame, pixels from `column`.
+  struct Area {
+    int64_t line = 0, rows = 0, column = 0;
+  };
+  void set_weights();
+  void set_bias();
+  void run_area(const Area& area, ThreadScratch& scratch) const;
+  void stage_pixels(const char* line, int64_t first, int64_t slot, ThreadScratch& scratch) const;
+  void point_to_pixels(const char* line, int64_t first, std::byte* copies, const void** pointers) const;
+  void run_line(int64_t line, int64_t column, ThreadScratch& scratch) const;
+  void store(int64_t element, const NarrowArgs& tile) const;
+
+  CpuContext& context_;
+  const Kernels& kernels_;
+  const ConvCall& c_;
+  SmallOutputStaging s_;
+  bool widen_;  // pixels are bf16 and staged as f32
+  const float* weights_ = nullptr;
+  const float* bias_ = nullptr;  // of a tile's pixels
+};
+
+}  // namespace liveavatar::cpu
