@@ -151,25 +151,86 @@ void S2vDit::project(const DitAttentionWeights& w, const Tensor& y, const Tensor
 }
 
 // Keys or values into a cache, rounded to what it holds.
-void S2vDit::keep(const Tensor& x, const Tensor& cache, const Tensor& scale) const {
+void S2vDit::write_cache(const Tensor& x, const Tensor& cache, const Tensor& scale) const {
   if (scale.empty()) return ops::copy(backend_, x, cache);
   ops::quantise(backend_, x, cache, scale);
 }
 
-// x [T, D] f32 += gate1 * SelfAttention(LN1(x) modulated); `attend` decides what it looks at.
-template <typename Attend>
-void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& f, const Tensor& x,
-                            const Attend& attend) const {
+// Keys, turned by RoPE, into a cache. Into one that rounds they are turned in place first.
+void S2vDit::write_turned_keys(const Tensor& k, const Tensor& turns, const KeyValues& cache) const {
+  bool rounds = !cache.k_scale.empty();
+  ops::rope(backend_, k, turns, config_.heads, rounds ? k : cache.k);
+  if (rounds) ops::quantise(backend_, k, cache.k, cache.k_scale);
+}
+
+// The sink's keys and values for this forward. The sink moves with the video: its keys are turned afresh.
+KeyValues S2vDit::turned_sink(int64_t layer, const DitFlight& f) const {
+  const KeyValues& sink = f.session->caches.cond.layers[static_cast<size_t>(layer)];
+  Tensor k = sink.k, turned = f.session->activations.cond_k;
+  if (!sink.k_scale.empty()) {
+    ops::dequantise(backend_, k, sink.k_scale, turned);
+    k = turned;
+  }
+  ops::rope(backend_, k, f.cond_turns, config_.heads, turned);
+  return {turned, sink.v, Tensor(), sink.v_scale};
+}
+
+// The layer's learned rows and those of the flight's time, added: rows 0..2 of the self-attention, 3..5 of the FFN.
+S2vDit::AdaLn S2vDit::ada_ln(int64_t layer, int64_t first_row, const DitFlight& f) const {
+  Tensor sum = f.session->activations.modulation.slice(first_row, 3);
+  ops::add(backend_, weights_.common.modulation[static_cast<size_t>(layer)].slice(first_row, 3),
+           f.time_projected.slice(first_row, 3), sum);
+  return {modulate(sum, 0), sum.slice(2, 1)};
+}
+
+// x [block tokens, D] f32 += gate1 * SelfAttention(LN1(x) modulated): to the ring of the forward's step, which its own
+// keys and values enter first, and to the sink.
+void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& f, const Tensor& x) const {
+  const DitGeometry& g = f.session->geometry;
+  const DitCaches& caches = f.session->caches;
+  DitActivations& a = f.session->activations;
+  int64_t tokens = x.dim(0), n = g.latent_tokens();
+  Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
+  Tensor attended = a.attended.slice(0, tokens);
+
+  AdaLn ada = ada_ln(layer, 0, f);
+  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
+  project(w, y, q, k, v);
+  ops::rope(backend_, q, f.block_turns, config_.heads, q);
+
+  int64_t first_latent = f.in.start_latent % g.clip_latents;
+  RingPin ring(*caches.rings, backend_, {f.in.step, layer}, first_latent / g.block_latents);
+  KeyValues slot = (*ring).slice(first_latent * n, tokens);
+  write_turned_keys(k, f.block_turns, slot);
+  write_cache(v, slot.v, slot.v_scale);
+
+  int64_t filled = caches.filled_latents[static_cast<size_t>(f.in.step)];
+  KeyValues seen[] = {(*ring).slice(0, filled * n), turned_sink(layer, f)};
+  ops::attention(backend_, q, seen, wide_attention(config_, types_), attended);
+  observe_product(*f.session, {"block", layer, ".self_attn"}, attended, w.o, q);
+  ops::linear(backend_, attended, w.o, x, {.gate = ada.gate, .residual = x});
+}
+
+// The same for the sink's own tokens, x [cond tokens, D] f32: they look at each other, and fill the layer's sink.
+void S2vDit::prefill_self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& f, const Tensor& x) const {
+  const KeyValues& sink = f.session->caches.cond.layers[static_cast<size_t>(layer)];
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
   Tensor attended = a.attended.slice(0, tokens);
-  modulation(layer, f);
-  ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 0));
+
+  AdaLn ada = ada_ln(layer, 0, f);
+  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
   project(w, y, q, k, v);
-  attend(q, k, v, attended);
+  write_cache(k, sink.k, sink.k_scale);  // before RoPE: every forward turns them its own way
+  write_cache(v, sink.v, sink.v_scale);
+  ops::rope(backend_, q, f.cond_turns, config_.heads, q);
+  ops::rope(backend_, k, f.cond_turns, config_.heads, k);
+
+  const KeyValues self{k, v};
+  ops::attention(backend_, q, {&self, 1}, wide_attention(config_, types_), attended);
   observe_product(*f.session, {"block", layer, ".self_attn"}, attended, w.o, q);
-  ops::linear(backend_, attended, w.o, x, {.gate = a.modulation.slice(2, 1), .residual = x});
+  ops::linear(backend_, attended, w.o, x, {.gate = ada.gate, .residual = x});
 }
 
 // x += CrossAttention(LN3(x), prompt)
@@ -192,17 +253,11 @@ void S2vDit::feed_forward(int64_t layer, const DitPageWeights& w, DitFlight& f, 
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), hidden = a.hidden.slice(0, tokens);
-  modulation(layer, f);
-  ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 3));
+  AdaLn ada = ada_ln(layer, 3, f);
+  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
   ops::linear(backend_, y, w.ffn_in, hidden, {.activation = Activation::kGeluTanh});
   observe_product(*f.session, {"block", layer, ".ffn"}, hidden, w.ffn_out, q);
-  ops::linear(backend_, hidden, w.ffn_out, x, {.gate = a.modulation.slice(5, 1), .residual = x});
-}
-
-// shift1, scale1, gate1, shift2, scale2, gate2 of this layer at the flight's time.
-void S2vDit::modulation(int64_t layer, const DitFlight& f) const {
-  ops::add(backend_, weights_.common.modulation[static_cast<size_t>(layer)], f.time_projected,
-           f.session->activations.modulation);
+  ops::linear(backend_, hidden, w.ffn_out, x, {.gate = ada.gate, .residual = x});
 }
 
 void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pages, DitSession& session) const {
@@ -222,31 +277,10 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pa
   fill_cond_positions(config_, g, 0, Upload(backend_, f.cond_turns).values());
   pages.expect(DitPages::Way::kWithoutInjectors);
   for (int64_t i = 0; i < config_.layers && pages.status().ok(); ++i) {
-    const KeyValues& cache = session.caches.cond.layers[static_cast<size_t>(i)];
-    {
-      DitPin page = pin(pages, i, DitPart::kSelfAttention);
-      auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-        keep(k, cache.k, cache.k_scale);
-        keep(v, cache.v, cache.v_scale);
-        ops::rope(backend_, q, f.cond_turns, config_.heads, q);
-        ops::rope(backend_, k, f.cond_turns, config_.heads, k);
-        const KeyValues self{k, v};
-        ops::attention(backend_, q, {&self, 1}, wide_attention(config_, types_), out);
-      };
-      self_attention(i, (*page).attention, f, x, attend);
-    }
+    prefill_self_attention(i, (*pin(pages, i, DitPart::kSelfAttention)).attention, f, x);
     cross_attention(i, *pin(pages, i, DitPart::kCrossAttention), f, x);
     feed_forward(i, *pin(pages, i, DitPart::kFfn), f, x);
   }
-}
-
-// The sink moves with the video: its keys are turned afresh.
-KeyValues S2vDit::turned_sink(const KeyValues& cond, const DitFlight& f) const {
-  const DitActivations& a = f.session->activations;
-  bool plain = cond.k_scale.empty();
-  if (!plain) ops::dequantise(backend_, cond.k, cond.k_scale, a.cond_k);
-  ops::rope(backend_, plain ? cond.k : a.cond_k, f.cond_turns, config_.heads, a.cond_k);
-  return {a.cond_k, cond.v, Tensor(), cond.v_scale};
 }
 
 void S2vDit::begin(const BlockInputs& in, DitFlight& f) const {
@@ -272,13 +306,14 @@ void S2vDit::begin(const BlockInputs& in, DitFlight& f) const {
   filled = std::max(filled, slot + g.block_latents);
 }
 
+// Self-attention, cross-attention to the prompt, FFN, and behind some layers the sound.
 void S2vDit::layer(int64_t i, DitPages& pages, std::span<DitFlight* const> flights) const {
   if (!pages.status().ok()) return;
   if (i == 0) pages.expect(DitPages::Way::kAll);
   auto rows = [](const DitFlight& f) { return f.x.slice(0, f.session->geometry.block_tokens()); };
   {
     DitPin page = pin(pages, i, DitPart::kSelfAttention);
-    for (DitFlight* f : flights) look_around(i, (*page).attention, *f);
+    for (DitFlight* f : flights) self_attention(i, (*page).attention, *f, rows(*f));
   }
   {
     DitPin page = pin(pages, i, DitPart::kCrossAttention);
@@ -292,28 +327,6 @@ void S2vDit::layer(int64_t i, DitPages& pages, std::span<DitFlight* const> fligh
   if (config_.injector_of(i) < 0) return;
   DitPin page = pin(pages, i, DitPart::kInjector);
   for (DitFlight* f : flights) inject_audio(i, *page, *f);
-}
-
-// Self-attention of a noisy forward: to the ring of its step, which its own keys and values enter, and to the sink.
-void S2vDit::look_around(int64_t layer, const DitAttentionWeights& w, DitFlight& f) const {
-  const DitGeometry& g = f.session->geometry;
-  DitCaches& caches = f.session->caches;
-  const KeyValues& cond = caches.cond.layers[static_cast<size_t>(layer)];
-  int64_t n = g.latent_tokens(), first = f.in.start_latent % g.clip_latents, begin = first * n;
-  int64_t valid = caches.filled_latents[static_cast<size_t>(f.in.step)] * n;
-  RingPin ring(*caches.rings, backend_, {f.in.step, layer}, first / g.block_latents);
-  const KeyValues& kept = *ring;
-  auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-    ops::rope(backend_, q, f.block_turns, config_.heads, q);
-    const KeyValues slot = kept.slice(begin, k.dim(0));
-    Tensor turned = slot.k_scale.empty() ? slot.k : k;  // into the ring, or to be rounded to it
-    ops::rope(backend_, k, f.block_turns, config_.heads, turned);
-    if (turned.address() != slot.k.address()) keep(turned, slot.k, slot.k_scale);
-    keep(v, slot.v, slot.v_scale);
-    const KeyValues segments[] = {kept.slice(0, valid), turned_sink(cond, f)};
-    ops::attention(backend_, q, segments, wide_attention(config_, types_), out);
-  };
-  self_attention(layer, w, f, f.x.slice(0, g.block_tokens()), attend);
 }
 
 // x += for every actor: mask * cross-attention of each latent frame's tokens to that frame's sound.
