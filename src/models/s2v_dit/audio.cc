@@ -91,7 +91,7 @@ void S2vDit::encode_audio(const Tensor& features, DitSession& session, AudioToke
 }
 
 // What this layer's injector makes of a sound, once a block.
-void S2vDit::project_sound(int64_t layer, const DitPageWeights& w, AudioTokens& tokens) const {
+void S2vDit::project_sound(int64_t layer, const DitInjectorWeights& w, AudioTokens& tokens) const {
   size_t j = static_cast<size_t>(config_.injector_of(layer));
   if (tokens.ready[j]) return;
   ops::linear(backend_, tokens.global, w.adain_shift, tokens.adain[j].shift);

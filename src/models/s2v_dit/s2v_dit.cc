@@ -234,12 +234,12 @@ void S2vDit::prefill_self_attention(int64_t layer, const DitAttentionWeights& w,
 }
 
 // x += CrossAttention(LN3(x), prompt)
-void S2vDit::cross_attention(int64_t layer, const DitPageWeights& w, DitFlight& f, const Tensor& x) const {
+void S2vDit::cross_attention(int64_t layer, const DitCrossAttentionWeights& w, DitFlight& f, const Tensor& x) const {
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), attended = a.attended.slice(0, tokens);
   project_text(layer, w.attention, *f.session);
-  ops::layer_norm_affine(backend_, x, config_.eps, w.norm3_weight, w.norm3_bias, y);
+  ops::layer_norm_affine(backend_, x, config_.eps, w.norm_weight, w.norm_bias, y);
   ops::linear(backend_, y, w.attention.q, q);
   ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
   const KeyValues text = f.session->caches.text.layers[static_cast<size_t>(layer)];
@@ -249,15 +249,15 @@ void S2vDit::cross_attention(int64_t layer, const DitPageWeights& w, DitFlight& 
 }
 
 // x += gate2 * FFN(LN2(x) modulated)
-void S2vDit::feed_forward(int64_t layer, const DitPageWeights& w, DitFlight& f, const Tensor& x) const {
+void S2vDit::feed_forward(int64_t layer, const DitFfnWeights& w, DitFlight& f, const Tensor& x) const {
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), hidden = a.hidden.slice(0, tokens);
   AdaLn ada = ada_ln(layer, 3, f);
   ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
-  ops::linear(backend_, y, w.ffn_in, hidden, {.activation = Activation::kGeluTanh});
-  observe_product(*f.session, {"block", layer, ".ffn"}, hidden, w.ffn_out, q);
-  ops::linear(backend_, hidden, w.ffn_out, x, {.gate = ada.gate, .residual = x});
+  ops::linear(backend_, y, w.in, hidden, {.activation = Activation::kGeluTanh});
+  observe_product(*f.session, {"block", layer, ".ffn"}, hidden, w.out, q);
+  ops::linear(backend_, hidden, w.out, x, {.gate = ada.gate, .residual = x});
 }
 
 void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pages, DitSession& session) const {
@@ -277,9 +277,9 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pa
   fill_cond_positions(config_, g, 0, Upload(backend_, f.cond_turns).values());
   pages.expect(DitPages::Way::kWithoutInjectors);
   for (int64_t i = 0; i < config_.layers && pages.status().ok(); ++i) {
-    prefill_self_attention(i, (*pin(pages, i, DitPart::kSelfAttention)).attention, f, x);
-    cross_attention(i, *pin(pages, i, DitPart::kCrossAttention), f, x);
-    feed_forward(i, *pin(pages, i, DitPart::kFfn), f, x);
+    prefill_self_attention(i, pin<DitSelfAttentionWeights>(pages, i)->attention, f, x);
+    cross_attention(i, *pin<DitCrossAttentionWeights>(pages, i), f, x);
+    feed_forward(i, *pin<DitFfnWeights>(pages, i), f, x);
   }
 }
 
@@ -312,25 +312,25 @@ void S2vDit::layer(int64_t i, DitPages& pages, std::span<DitFlight* const> fligh
   if (i == 0) pages.expect(DitPages::Way::kAll);
   auto rows = [](const DitFlight& f) { return f.x.slice(0, f.session->geometry.block_tokens()); };
   {
-    DitPin page = pin(pages, i, DitPart::kSelfAttention);
-    for (DitFlight* f : flights) self_attention(i, (*page).attention, *f, rows(*f));
+    DitPin page = pin<DitSelfAttentionWeights>(pages, i);
+    for (DitFlight* f : flights) self_attention(i, page->attention, *f, rows(*f));
   }
   {
-    DitPin page = pin(pages, i, DitPart::kCrossAttention);
+    DitPin page = pin<DitCrossAttentionWeights>(pages, i);
     for (DitFlight* f : flights) cross_attention(i, *page, *f, rows(*f));
   }
   {
-    DitPin page = pin(pages, i, DitPart::kFfn);
+    DitPin page = pin<DitFfnWeights>(pages, i);
     for (DitFlight* f : flights) feed_forward(i, *page, *f, rows(*f));
   }
   for (DitFlight* f : flights) observe(*f->session, "block", i, "", rows(*f));
   if (config_.injector_of(i) < 0) return;
-  DitPin page = pin(pages, i, DitPart::kInjector);
+  DitPin page = pin<DitInjectorWeights>(pages, i);
   for (DitFlight* f : flights) inject_audio(i, *page, *f);
 }
 
 // x += for every actor: mask * cross-attention of each latent frame's tokens to that frame's sound.
-void S2vDit::inject_audio(int64_t layer, const DitPageWeights& w, DitFlight& flight) const {
+void S2vDit::inject_audio(int64_t layer, const DitInjectorWeights& w, DitFlight& flight) const {
   DitSession& session = *flight.session;
   const DitGeometry& g = session.geometry;
   DitActivations& a = session.activations;

@@ -67,8 +67,10 @@ class S2vDit {
   };
   void observe_product(const DitSession& s, const Product& name, const Tensor& x, const LinearWeight& w,
                        const Tensor& scratch) const;
-  DitPin pin(DitPages& pages, int64_t layer, DitPart part) const {
-    return {pages, backend_, first_page_[static_cast<size_t>(layer)] + static_cast<size_t>(part)};
+  // The page of a layer that holds these weights.
+  template <typename Weights>
+  DitPin<Weights> pin(DitPages& pages, int64_t layer) const {
+    return {pages, backend_, first_page_[static_cast<size_t>(layer)] + static_cast<size_t>(Weights::kPart)};
   }
 
   void encode_time(double timestep, DitFlight& flight) const;
@@ -86,12 +88,12 @@ class S2vDit {
   AdaLn ada_ln(int64_t layer, int64_t first_row, const DitFlight& flight) const;
   void self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& flight, const Tensor& x) const;
   void prefill_self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& flight, const Tensor& x) const;
-  void cross_attention(int64_t layer, const DitPageWeights& w, DitFlight& flight, const Tensor& x) const;
-  void feed_forward(int64_t layer, const DitPageWeights& w, DitFlight& flight, const Tensor& x) const;
-  void inject_audio(int64_t layer, const DitPageWeights& w, DitFlight& flight) const;
+  void cross_attention(int64_t layer, const DitCrossAttentionWeights& w, DitFlight& flight, const Tensor& x) const;
+  void feed_forward(int64_t layer, const DitFfnWeights& w, DitFlight& flight, const Tensor& x) const;
+  void inject_audio(int64_t layer, const DitInjectorWeights& w, DitFlight& flight) const;
   void project_text(int64_t layer, const DitAttentionWeights& w, DitSession& session) const;
   Tensor actor_gate(const Tensor& mask, DitActivations& a) const;
-  void project_sound(int64_t layer, const DitPageWeights& w, AudioTokens& tokens) const;
+  void project_sound(int64_t layer, const DitInjectorWeights& w, AudioTokens& tokens) const;
   void audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out) const;
 
   DitConfig config_;

@@ -19,6 +19,31 @@ DitAttentionWeights load_attention(WeightLoader& loader, const std::string& name
   return w;
 }
 
+DitCrossAttentionWeights load_cross_attention(WeightLoader& loader, const std::string& layer, int64_t dim) {
+  DitCrossAttentionWeights w;
+  w.norm_weight = loader.vector(layer + ".norm3.weight", {dim});
+  w.norm_bias = loader.vector(layer + ".norm3.bias", {dim});
+  w.attention = load_attention(loader, layer + ".cross_attn", dim);
+  return w;
+}
+
+DitFfnWeights load_ffn(WeightLoader& loader, const std::string& name, const DitConfig& c) {
+  DitFfnWeights w;
+  w.in = loader.large_linear(name + ".0", c.ffn_dim, c.dim);
+  w.out = loader.large_linear(name + ".2", c.dim, c.ffn_dim);
+  return w;
+}
+
+DitInjectorWeights load_injector(WeightLoader& loader, int64_t injector, int64_t dim) {
+  const std::string j = std::to_string(injector), adain = "audio_injector.injector_adain_layers." + j + ".linear";
+  const Shape both{2 * dim, dim};  // first half: shift
+  DitInjectorWeights w;
+  w.attention = load_attention(loader, "audio_injector.injector." + j, dim);
+  w.adain_shift = loader.linear_rows(adain, both, 0, dim);
+  w.adain_scale = loader.linear_rows(adain, both, dim, dim);
+  return w;
+}
+
 // SiLU(w) / sum SiLU(w) over the audio encoder's hidden states.
 Tensor load_layer_shares(WeightLoader& loader, const DitConfig& c) {
   Tensor weights = loader.read_f32("casual_audio_encoder.weights", {1, c.audio_layers, 1, 1});
@@ -57,30 +82,18 @@ std::vector<DitPage> dit_pages(const DitConfig& c) {
 }
 
 DitPageWeights load_dit_page(const DitConfig& c, const DitPage& page, WeightLoader& loader) {
-  const std::string name = "blocks." + std::to_string(page.layer), j = std::to_string(c.injector_of(page.layer));
-  const std::string adain = "audio_injector.injector_adain_layers." + j + ".linear";
-  const Shape both{2 * c.dim, c.dim};  // first half: shift
-  DitPageWeights w;
+  const std::string layer = "blocks." + std::to_string(page.layer);
   switch (page.part) {
     case DitPart::kSelfAttention:
-      w.attention = load_attention(loader, name + ".self_attn", c.dim);
-      break;
+      return DitSelfAttentionWeights{load_attention(loader, layer + ".self_attn", c.dim)};
     case DitPart::kCrossAttention:
-      w.norm3_weight = loader.vector(name + ".norm3.weight", {c.dim});
-      w.norm3_bias = loader.vector(name + ".norm3.bias", {c.dim});
-      w.attention = load_attention(loader, name + ".cross_attn", c.dim);
-      break;
+      return load_cross_attention(loader, layer, c.dim);
     case DitPart::kFfn:
-      w.ffn_in = loader.large_linear(name + ".ffn.0", c.ffn_dim, c.dim);
-      w.ffn_out = loader.large_linear(name + ".ffn.2", c.dim, c.ffn_dim);
-      break;
+      return load_ffn(loader, layer + ".ffn", c);
     case DitPart::kInjector:
-      w.attention = load_attention(loader, "audio_injector.injector." + j, c.dim);
-      w.adain_shift = loader.linear_rows(adain, both, 0, c.dim);
-      w.adain_scale = loader.linear_rows(adain, both, c.dim, c.dim);
-      break;
+      return load_injector(loader, c.injector_of(page.layer), c.dim);
   }
-  return w;
+  LA_CHECK(false);
 }
 
 DitCommonWeights load_dit_common(const DitConfig& c, WeightLoader& loader) {

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/memory.h"
@@ -24,13 +25,27 @@ struct DitPage {
   int64_t layer = 0;  // of an injector: the layer it follows
 };
 
-// The weights of one page. Which of them are there depends on its part.
-struct DitPageWeights {
-  DitAttentionWeights attention;          // all but kFfn
-  Tensor norm3_weight, norm3_bias;        // kCrossAttention: f32 [D]
-  LinearWeight ffn_in, ffn_out;           // kFfn: [ffn, D], [D, ffn]
-  LinearWeight adain_shift, adain_scale;  // kInjector: [D, D], the two halves of injector_adain_layers.j.linear
+struct DitSelfAttentionWeights {
+  static constexpr DitPart kPart = DitPart::kSelfAttention;
+  DitAttentionWeights attention;
 };
+struct DitCrossAttentionWeights {
+  static constexpr DitPart kPart = DitPart::kCrossAttention;
+  Tensor norm_weight, norm_bias;  // f32 [D]
+  DitAttentionWeights attention;
+};
+struct DitFfnWeights {
+  static constexpr DitPart kPart = DitPart::kFfn;
+  LinearWeight in, out;  // [ffn, D], [D, ffn]
+};
+struct DitInjectorWeights {
+  static constexpr DitPart kPart = DitPart::kInjector;
+  DitAttentionWeights attention;
+  LinearWeight adain_shift, adain_scale;  // [D, D], the two halves of injector_adain_layers.j.linear
+};
+// The weights of one page.
+using DitPageWeights =
+    std::variant<DitSelfAttentionWeights, DitCrossAttentionWeights, DitFfnWeights, DitInjectorWeights>;
 
 struct AudioEncoderWeights {
   Tensor layer_shares;  // f32 [layers], SiLU(w) / sum SiLU(w)
