@@ -75,12 +75,12 @@ struct DitWeights {
 
 // In the order in which a noisy forward uses them; a prefill leaves out the injectors.
 std::vector<DitPage> dit_pages(const DitConfig& config);
-DitPageWeights load_dit_page(const DitConfig& config, const DitPage& page, WeightLoader& loader);
-DitCommonWeights load_dit_common(const DitConfig& config, WeightLoader& loader);
+DitPageWeights load_dit_page(const DitConfig& config, const DitPage& page, WeightVisitor& visitor);
+DitCommonWeights load_dit_common(const DitConfig& config, WeightVisitor& visitor);
 // Every tensor by the original's name, in the shape that loading asks for.
 std::map<std::string, Shape> dit_tensors(const DitConfig& config, const Backend& backend);
 
 // Takes every tensor by the original's name; errors name the first tensor that is missing or has another shape.
-Expected<DitWeights> load_dit_weights(const DitConfig& config, WeightLoader& loader);
+Expected<DitWeights> load_dit_weights(const DitConfig& config, WeightAllocator& loader);
 
 }  // namespace liveavatar
