@@ -20,10 +20,10 @@ Modulation modulate(const Tensor& modulation, int64_t shift_row) {
   return {modulation.slice(shift_row, 1), modulation.slice(shift_row + 1, 1)};
 }
 
-// Latent frames [first, first + count) of motion [C, 19, H, W] -> [C, count, H, W].
-Tensor newest_latents(Backend& backend, const Tensor& motion, const ops::FrameRange& frames, DitActivations& a) {
-  Tensor part = a.motion_part.front({motion.dim(0), frames.count, motion.dim(2), motion.dim(3)});
-  ops::copy_frames(backend, motion, part, frames);
+// Latents [first, first + count) of motion [C, 19, H, W] -> [C, count, H, W].
+Tensor motion_latents(Backend& backend, const Tensor& motion, int64_t first, int64_t count, DitActivations& a) {
+  Tensor part = a.motion_part.front({motion.dim(0), count, motion.dim(2), motion.dim(3)});
+  ops::copy_frames(backend, motion, part, {first, 0, count});
   return part;
 }
 
@@ -107,13 +107,13 @@ void S2vDit::encode_time(double timestep, DitFlight& f) const {
   ops::linear(backend_, a.time_act, weights_.common.time_project, f.time_projected.reshape({1, 6 * config_.dim}));
 }
 
-// tokens [n, D] = patches of latents through w, plus the row of `kind` (0 noisy, 1 reference, 2 motion).
-void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, int64_t kind,
+// tokens [n, D] = patches of latents through w, plus the embedding of their type.
+void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, TokenType type,
                    const Tensor& tokens, DitActivations& a) const {
   Tensor patches = a.patches.front({tokens.dim(0), w.k});
   ops::patchify(backend_, latents, patch, patches);
   ops::linear(backend_, patches, w, tokens);
-  ops::add(backend_, tokens, weights_.common.kind.slice(kind, 1).reshape({config_.dim}), tokens);
+  ops::add(backend_, tokens, weights_.common.kind.slice(static_cast<int64_t>(type), 1).reshape({config_.dim}), tokens);
 }
 
 void S2vDit::encode_text(const Tensor& rows, DitSession& session) const {
@@ -267,12 +267,14 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pa
   DitFlight& f = a.flights.front();
   Tensor x = f.x.slice(0, g.cond_tokens());
   int64_t n = g.latent_tokens();
-  embed(reference, kPatch, w.patch, 1, x.slice(0, n), a);
+  embed(reference, kPatch, w.patch, TokenType::kReference, x.slice(0, n), a);
   // Newest motion latents first: one at full resolution, two at half, sixteen at a quarter.
-  embed(newest_latents(backend_, motion, {18, 0, 1}, a), kPatch, w.pack_1x, 2, x.slice(n, n), a);
-  embed(newest_latents(backend_, motion, {16, 0, 2}, a), kPatch2x, w.pack_2x, 2, x.slice(2 * n, g.tokens_2x()), a);
-  embed(newest_latents(backend_, motion, {0, 0, 16}, a), kPatch4x, w.pack_4x, 2,
-        x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
+  Tensor one = motion_latents(backend_, motion, kMotion4x + kMotion2x, kMotion1x, a);
+  embed(one, kPatch, w.pack_1x, TokenType::kMotion, x.slice(n, n), a);
+  Tensor two = motion_latents(backend_, motion, kMotion4x, kMotion2x, a);
+  embed(two, kPatch2x, w.pack_2x, TokenType::kMotion, x.slice(2 * n, g.tokens_2x()), a);
+  Tensor sixteen = motion_latents(backend_, motion, 0, kMotion4x, a);
+  embed(sixteen, kPatch4x, w.pack_4x, TokenType::kMotion, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
   encode_time(0, f);
   fill_cond_positions(config_, g, 0, Upload(backend_, f.cond_turns).values());
   pages.expect(DitPages::Way::kWithoutInjectors);
@@ -290,7 +292,7 @@ void S2vDit::begin(const BlockInputs& in, DitFlight& f) const {
   f.in = in;
   Tensor x = f.x.slice(0, g.block_tokens());
   if (in.pose.empty()) ops::fill(backend_, a.zero_pose, 0);
-  embed(in.latents, kPatch, w.patch, 0, x, a);
+  embed(in.latents, kPatch, w.patch, TokenType::kNoisy, x, a);
   Tensor pose_patches = a.patches.front({g.block_tokens(), w.pose_patch.k});
   ops::patchify(backend_, in.pose.empty() ? a.zero_pose : in.pose, kPatch, pose_patches);
   ops::linear(backend_, pose_patches, w.pose_patch, x, {.residual = x});

@@ -74,7 +74,7 @@ class S2vDit {
   }
 
   void encode_time(double timestep, DitFlight& flight) const;
-  void embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, int64_t kind,
+  void embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, TokenType type,
              const Tensor& tokens, DitActivations& a) const;
   void project(const DitAttentionWeights& w, const Tensor& y, const Tensor& q, const Tensor& k, const Tensor& v) const;
   void write_cache(const Tensor& x, const Tensor& cache, const Tensor& scale) const;

@@ -6,8 +6,6 @@
 namespace liveavatar {
 namespace {
 
-int64_t volume(const std::array<int64_t, 3>& patch) { return patch[0] * patch[1] * patch[2]; }
-
 DitAttentionWeights load_attention(WeightVisitor& visitor, const std::string& name, int64_t dim) {
   DitAttentionWeights w;
   w.q = visitor.linear(name + ".q", dim, dim, visitor.types().large);
@@ -101,11 +99,11 @@ DitPageWeights load_dit_page(const DitConfig& c, const DitPage& page, WeightVisi
 
 DitCommonWeights load_dit_common(const DitConfig& c, WeightVisitor& visitor) {
   DitCommonWeights w;
-  w.patch = visitor.linear("patch_embedding", c.dim, c.channels * volume(kPatch));
-  w.pose_patch = visitor.linear("cond_encoder", c.dim, c.channels * volume(kPatch));
-  w.pack_1x = visitor.linear("frame_packer.proj", c.dim, c.channels * volume(kPatch));
-  w.pack_2x = visitor.linear("frame_packer.proj_2x", c.dim, c.channels * volume(kPatch2x));
-  w.pack_4x = visitor.linear("frame_packer.proj_4x", c.dim, c.channels * volume(kPatch4x));
+  w.patch = visitor.linear("patch_embedding", c.dim, c.channels * patch_volume(kPatch));
+  w.pose_patch = visitor.linear("cond_encoder", c.dim, c.channels * patch_volume(kPatch));
+  w.pack_1x = visitor.linear("frame_packer.proj", c.dim, c.channels * patch_volume(kPatch));
+  w.pack_2x = visitor.linear("frame_packer.proj_2x", c.dim, c.channels * patch_volume(kPatch2x));
+  w.pack_4x = visitor.linear("frame_packer.proj_4x", c.dim, c.channels * patch_volume(kPatch4x));
   w.text_in = visitor.linear("text_embedding.0", c.dim, c.text_dim);
   w.text_out = visitor.linear("text_embedding.2", c.dim, c.dim);
   w.time_in = visitor.linear("time_embedding.0", c.dim, c.freq_dim);
@@ -115,7 +113,7 @@ DitCommonWeights load_dit_common(const DitConfig& c, WeightVisitor& visitor) {
   for (int64_t i = 0; i < c.layers && visitor.status().ok(); ++i)
     w.modulation.push_back(visitor.vector("blocks." + std::to_string(i) + ".modulation", {6, c.dim}));
   w.audio = load_audio_encoder(visitor, c);
-  w.head = visitor.linear("head.head", c.channels * volume(kPatch), c.dim);
+  w.head = visitor.linear("head.head", c.channels * patch_volume(kPatch), c.dim);
   w.head_modulation = visitor.vector("head.modulation", {2, c.dim});
   return w;
 }

@@ -54,13 +54,16 @@ struct AudioEncoderWeights {
   Tensor padding_token;       // f32 [1, D]
 };
 
+// Rows of DitCommonWeights::kind.
+enum class TokenType { kNoisy, kReference, kMotion };
+
 // All but the pages.
 struct DitCommonWeights {
   LinearWeight patch, pose_patch;                // [D, 16 * 4]
   LinearWeight pack_1x, pack_2x, pack_4x;        // frame packer
   LinearWeight text_in, text_out;                // [D, text_dim], [D, D]
   LinearWeight time_in, time_out, time_project;  // [D, 256], [D, D], [6 D, D]
-  Tensor kind;                                   // f32 [3, D]: noisy, reference, motion
+  Tensor kind;                                   // f32 [3, D]: an embedding a TokenType
   std::vector<Tensor> modulation;                // a layer each: f32 [6, D]
   AudioEncoderWeights audio;
   LinearWeight head;       // [16 * 4, D]
