@@ -15,7 +15,7 @@ Expected<size_t> dit_bytes(const DitConfig& config) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend("reference", {.threads = 1}));
   DitWeights weights;
   {
-    WeightLoader loader(*backend, budget, Tenant::kWeights, kBf16);
+    WeightSizer loader(*backend, budget, Tenant::kWeights, kBf16);
     LA_ASSIGN_OR_RETURN(weights, load_dit_weights(config, loader));
   }
   return budget.used_bytes();

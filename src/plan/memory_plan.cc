@@ -53,23 +53,23 @@ class DryRun {
     LA_RETURN_IF_ERROR(load_dit());
     if (r_.video_model_only) return {};
     {
-      WeightLoader loader = loader_for(Tenant::kWeights);
-      LA_ASSIGN_OR_RETURN(vae_, load_vae_weights(r_.shapes.vae, loader, ""));
+      WeightSizer loader = loader_for(Tenant::kWeights);
+      LA_ASSIGN_OR_RETURN(vae_, load_vae_weights(r_.shapes.vae, loader));
     }
-    WeightLoader loader = loader_for(Tenant::kAudio);
+    WeightSizer loader = loader_for(Tenant::kAudio);
     LA_ASSIGN_OR_RETURN(audio_, load_wav2vec2_weights(r_.shapes.audio, loader));
     return {};
   }
 
   Status load_dit() {
     if (!r_.packed) {
-      WeightLoader loader = loader_for(Tenant::kWeights, r_.merge_bytes);
+      WeightSizer loader = loader_for(Tenant::kWeights, r_.merge_bytes);
       LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
       return {};
     }
     const std::vector<PackedPage> packed = dit_packed_pages(r_.shapes.dit, *backend_, types_);
     if (r_.pack_first) {
-      WeightLoader loader = loader_for(Tenant::kWeights, r_.merge_bytes);
+      WeightSizer loader = loader_for(Tenant::kWeights, r_.merge_bytes);
       auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
       LA_RETURN_IF_ERROR(pack_dit_pages(r_.shapes.dit, packed, loader, budget_, nothing));
     }
@@ -109,7 +109,7 @@ class DryRun {
     int64_t tokens = r_.prompt_tokens > 0 ? r_.prompt_tokens : r_.shapes.dit.text_len;
     LA_ASSIGN_OR_RETURN(Umt5Memory memory,
                         Umt5Memory::allocate(r_.shapes.text, tokens, types_.values, *backend_, budget_));
-    WeightLoader loader = loader_for(Tenant::kText);
+    WeightSizer loader = loader_for(Tenant::kText);
     const int32_t any_token = 0;
     LA_RETURN_IF_ERROR(stream_umt5(r_.shapes.text, {&any_token, 1}, loader, memory.page, {}));
     return std::move(memory.rows);
@@ -166,8 +166,8 @@ class DryRun {
     return {};
   }
 
-  WeightLoader loader_for(Tenant tenant, size_t scratch_bytes = 0) {
-    return WeightLoader(*backend_, budget_, tenant, types_, scratch_bytes);
+  WeightSizer loader_for(Tenant tenant, size_t scratch_bytes = 0) {
+    return WeightSizer(*backend_, budget_, tenant, types_, scratch_bytes);
   }
 
   const JobShape& r_;

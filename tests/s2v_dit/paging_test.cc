@@ -138,6 +138,13 @@ TEST_F(PagingTest, PackingStopsOnRequestAndForMissingTensorsAndLeavesNoFile) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
+TEST(DitPinTest, APageIsNotTakenForAnotherPart) {
+  const std::vector<DitPageWeights> ffn{DitFfnWeights{}};
+  ResidentPages pages(ffn);
+  EXPECT_EQ(&*DitPin<DitFfnWeights>(pages, host_queue(), 0), std::get_if<DitFfnWeights>(&ffn.front()));
+  EXPECT_DEATH(DitPin<DitInjectorWeights>(pages, host_queue(), 0), "broken contract");
+}
+
 TEST_F(PagingTest, AConfigSurvivesItsWayThroughAFile) {
   DitConfig back = *parse_dit_config(dit_config_json(config_), "json");
   EXPECT_EQ(dit_config_json(back), dit_config_json(config_));

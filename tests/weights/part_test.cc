@@ -123,7 +123,7 @@ TEST_F(PartTest, CodesStayInAModelOfTheirType) {
     auto part = *open_part(write_safetensors("x.safetensors", header, codes + floats({0.5f, 0, 0})), Part::kVideoModel);
     Budget budget;
     WeightLoader loader(*part, *backend, budget, Tenant::kWeights, {DType::kF32, DType::kI8});
-    LinearWeight w = loader.large_linear(name, 2, 2);
+    LinearWeight w = loader.linear(name, 2, 2, DType::kI8);
     ASSERT_TRUE(loader.status().ok()) << loader.status().message();
     std::vector<char> want(backend->packed_linear_bytes(2, 2, DType::kI8));
     std::vector<float> scales{0.5f, 0.5f}, values{0.5f, 1.5f, -64.0f, 2.0f};
@@ -154,8 +154,8 @@ TEST_F(PartTest, AnAdapterOverCodesIsMerged) {
   auto backend = *make_backend("cpu", {.threads = 1});
   Budget budget;
   WeightLoader loader(*merged, *backend, budget, Tenant::kWeights, {DType::kF32, DType::kI8});
-  LinearWeight q = loader.large_linear("blocks.0.self_attn.q", 2, 2),
-               k = loader.large_linear("blocks.0.self_attn.k", 2, 2);
+  LinearWeight q = loader.linear("blocks.0.self_attn.q", 2, 2, DType::kI8),
+               k = loader.linear("blocks.0.self_attn.k", 2, 2, DType::kI8);
   ASSERT_TRUE(loader.status().ok()) << loader.status().message();
   std::vector<char> want(backend->packed_linear_bytes(2, 2, DType::kI8));
   std::vector<float> values{2.5f, 1.5f, 2.5f, 2.0f}, scales{0.5f, 0.5f};

@@ -116,7 +116,7 @@ TEST_F(WeightsTest, TheLoaderNamesWhatIsWrong) {
     const char* says;
   } cases[] = {
       {[](WeightLoader& l) { l.linear("missing", 1, 2); }, "missing.weight is missing"},
-      {[](WeightLoader& l) { l.linear("a", 2, 2, false); }, "a.weight has shape [1, 2], wanted [2, 2]"},
+      {[](WeightLoader& l) { l.matrix("a.weight", 2, 2); }, "a.weight has shape [1, 2], wanted [2, 2]"},
       {[](WeightLoader& l) { l.vector("bad", {1}); }, "bad holds NaN"},
   };
   for (const auto& c : cases) {
@@ -138,7 +138,7 @@ TEST_F(WeightsTest, TheLoaderStaysInsideItsBudget) {
 }
 
 // What a tensor passes through on its way is charged, and far smaller than the tensor; the packed bytes are those of
-// the whole matrix packed at once. A measuring loader counts the same bytes without a file.
+// the whole matrix packed at once. A sizer counts the same bytes without a file.
 TEST_F(WeightsTest, ALargeMatrixIsPackedInPieces) {
   constexpr int64_t kRows = 3001, kColumns = 1500;
   std::vector<float> values(kRows * kColumns);
@@ -158,9 +158,9 @@ TEST_F(WeightsTest, ALargeMatrixIsPackedInPieces) {
     EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << device;
     EXPECT_LT(budget.peak_bytes(), whole.size() + (8u << 20));
 
-    WeightLoader measuring(**backend, counting, Tenant::kText, DType::kBF16);
-    measuring.matrix("m", kRows, kColumns);
-    EXPECT_TRUE(measuring.status().ok());
+    WeightSizer sizer(**backend, counting, Tenant::kText, DType::kBF16);
+    sizer.matrix("m", kRows, kColumns);
+    EXPECT_TRUE(sizer.status().ok());
     EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
   }
 }
@@ -179,17 +179,46 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
     auto backend = *make_backend("cpu", {.threads = 1});
     Budget budget, counting{Budget::Measuring()};
     WeightLoader loader(*source, *backend, budget, Tenant::kWeights, {DType::kF32, dtype});
-    LinearWeight matrix = loader.large_linear("m", kRows, kColumns);
+    LinearWeight matrix = loader.linear("m", kRows, kColumns, dtype);
     ASSERT_TRUE(loader.status().ok()) << loader.status().message();
     EXPECT_EQ(matrix.dtype, dtype);
     std::vector<char> whole(backend->packed_linear_bytes(kRows, kColumns, dtype));
     backend->pack_linear(Tensor(values.data(), {kRows, kColumns}, DType::kF32), dtype, whole.data());
     EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << dtype_name(dtype);
     EXPECT_LT(budget.peak_bytes(), whole.size() + (8u << 20));
-    WeightLoader measuring(*backend, counting, Tenant::kWeights, {DType::kF32, dtype});
-    measuring.large_linear("m", kRows, kColumns);
+    WeightSizer sizer(*backend, counting, Tenant::kWeights, {DType::kF32, dtype});
+    sizer.linear("m", kRows, kColumns, dtype);
     EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
   }
+}
+
+// One description, three visitors: what was packed into a page is found in it again, and its size is known without it.
+TEST_F(WeightsTest, ViewsLieWhereTheLoaderPacked) {
+  auto source = *open_safetensors(write_safetensors(
+      "x.safetensors",
+      R"({"a.weight":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},"a.bias":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+      floats({1, 2, 3})));
+  auto describe = [](WeightVisitor& visitor) {
+    std::vector<const void*> places{visitor.vector("a.bias", {1}).address()};
+    LinearWeight w = visitor.linear("a", 1, 2, visitor.types().large);
+    places.insert(places.end(), {w.data, w.bias.address()});
+    EXPECT_EQ(w.dtype, DType::kBF16);
+    return places;
+  };
+  const WeightTypes types{DType::kF32, DType::kBF16};
+  WeightViews sizes(*backend_, types);
+  EXPECT_EQ(describe(sizes), std::vector<const void*>(3, nullptr));
+  Buffer page = *Buffer::allocate(budget_, Tenant::kWeights, sizes.bytes());
+  WeightLoader loader(*source, *backend_, budget_, Tenant::kWeights, types);
+  loader.place_in(WeightPage(page));
+  const std::vector<const void*> packed = describe(loader);
+  ASSERT_TRUE(loader.status().ok()) << loader.status().message();
+  EXPECT_EQ(packed.front(), page.data());
+  WeightViews views(*backend_, types, WeightPage(page));
+  EXPECT_EQ(describe(views), packed);
+  EXPECT_EQ(views.bytes(), sizes.bytes());
+  EXPECT_EQ(views.asked(), loader.asked());
+  EXPECT_TRUE(loader.take_buffers().empty());
 }
 
 // Files with random damage are read or refused, never more than that. (The sanitizer build watches.)

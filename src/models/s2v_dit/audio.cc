@@ -12,13 +12,9 @@
 namespace liveavatar {
 namespace {
 
-constexpr int64_t kPad = 2;  // kernel 3: two copies of the first row in front
-constexpr int64_t kLatentsOut = 22;
-constexpr int64_t kColumns = 12;  // of a block
-
-// Rows [pad, rows) of t were just written: copy the first of them to the rows before.
+// Rows [kAudioPad, rows) of t were just written: copy the first of them to the rows before.
 void replicate_front(Backend& backend, const Tensor& t) {
-  for (int64_t i = 0; i < kPad; ++i) ops::copy(backend, t.slice(kPad, 1), t.slice(i, 1));
+  for (int64_t i = 0; i < kAudioPad; ++i) ops::copy(backend, t.slice(kAudioPad, 1), t.slice(i, 1));
 }
 
 // [T, heads, C] as the one-frame picture [1, T, heads, C] that ops::conv takes.
@@ -30,13 +26,13 @@ Tensor front(const Tensor& buffer, int64_t rows, int64_t heads) { return buffer.
 // Weighted mean over the hidden states [layers, C, 12], transposed to [columns, C]: two pad rows and the motion frames
 // repeat the first column, then come the 12.
 void mix_states(std::span<const float> shares, std::span<const float> states, std::span<float> mix, int64_t width) {
-  const int64_t lead = kPad + kMotionFrames, layers = static_cast<int64_t>(shares.size());
-  for (int64_t t = 0; t < kColumns; ++t) {
+  const int64_t lead = kAudioPad + kMotionFrames, layers = static_cast<int64_t>(shares.size());
+  for (int64_t t = 0; t < kBlockColumns; ++t) {
     float* row = mix.data() + (lead + t) * width;
     for (int64_t c = 0; c < width; ++c) {
       float sum = 0;
       for (int64_t l = 0; l < layers; ++l)
-        sum += shares[static_cast<size_t>(l)] * states[static_cast<size_t>((l * width + c) * kColumns + t)];
+        sum += shares[static_cast<size_t>(l)] * states[static_cast<size_t>((l * width + c) * kBlockColumns + t)];
       row[c] = sum;
     }
   }
@@ -54,27 +50,27 @@ void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations
     ops::layer_norm(backend_, t, 1e-6f, t);
     ops::activate(backend_, t, Activation::kSilu, t);
   };
-  int64_t columns = a.audio_mix.dim(0) - kPad, half = (columns + 1) / 2;
-  Tensor one = front(a.audio_1, columns + kPad, heads), two = front(a.audio_2, half + kPad, heads);
-  Tensor mix = a.audio_mix.reshape({1, columns + kPad, 1, a.audio_mix.dim(1)});
-  Tensor one_body = one.slice(kPad, columns), two_body = two.slice(kPad, half);
-  stage(mix, first, 1, one_body.reshape({1, columns, 1, first.out_channels}));
+  Tensor one = front(a.audio_1, kAudioPad + kAudioColumns, heads);
+  Tensor two = front(a.audio_2, kAudioPad + kAudioHalfColumns, heads);
+  Tensor mix = a.audio_mix.reshape({1, kAudioPad + kAudioColumns, 1, a.audio_mix.dim(1)});
+  Tensor one_body = one.slice(kAudioPad, kAudioColumns), two_body = two.slice(kAudioPad, kAudioHalfColumns);
+  stage(mix, first, 1, one_body.reshape({1, kAudioColumns, 1, first.out_channels}));
   norm_silu(one_body);
   replicate_front(backend_, one);
   stage(picture(one), weights_.common.audio.conv2, 2, picture(two_body));
   norm_silu(two_body);
   replicate_front(backend_, two);
-  out = front(a.audio_3, kLatentsOut, heads);
+  out = front(a.audio_3, kAudioLatents, heads);
   stage(picture(two), weights_.common.audio.conv3, 2, picture(out));
   norm_silu(out);
 }
 
 void S2vDit::encode_audio(const Tensor& features, DitSession& session, AudioTokens& tokens) const {
   DitActivations& a = session.activations;
-  LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, kColumns}));
+  LA_CHECK(features.shape == Shape({config_.audio_layers, config_.audio_dim, kBlockColumns}));
   mix_states(layer_shares_, Download(backend_, features).values(), Upload(backend_, a.audio_mix).values(),
              config_.audio_dim);
-  int64_t latents = a.audio_global.dim(0), skip = kLatentsOut - latents, keys = config_.audio_tokens + 1;
+  int64_t latents = a.audio_global.dim(0), skip = kAudioLatents - latents, keys = config_.audio_tokens + 1;
   Tensor out;
   audio_branch(weights_.common.audio.conv1_global, 1, a, out);
   ops::linear(backend_, out.slice(skip, latents).reshape({latents, config_.dim}), weights_.common.audio.final_linear,
@@ -91,7 +87,7 @@ void S2vDit::encode_audio(const Tensor& features, DitSession& session, AudioToke
 }
 
 // What this layer's injector makes of a sound, once a block.
-void S2vDit::project_sound(int64_t layer, const DitPageWeights& w, AudioTokens& tokens) const {
+void S2vDit::project_sound(int64_t layer, const DitInjectorWeights& w, AudioTokens& tokens) const {
   size_t j = static_cast<size_t>(config_.injector_of(layer));
   if (tokens.ready[j]) return;
   ops::linear(backend_, tokens.global, w.adain_shift, tokens.adain[j].shift);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/rounding.h"
 #include "core/status.h"
 #include "weights/tensor_source.h"
 
@@ -55,24 +56,45 @@ Expected<DitShapes> read_dit_shapes(const TensorSource& source);
 Expected<DitConfig> find_dit_config(const TensorSource& source, const std::string& json_path);
 std::string dit_config_json(const DitConfig& config);  // what parse_dit_config reads
 
-constexpr int64_t kMotionFrames = 73;
+// What the released model was trained with. Source: Wan2.2-S2V, motion_frames 73 and zip_frame_buckets [1, 2, 16].
+constexpr int64_t kMotionFrames = 73;                // video frames before the first block
 constexpr std::array<int64_t, 3> kPatch{1, 2, 2};    // frames, rows, columns of a token
-constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};  // frame packer, second bucket (2 latents)
-constexpr std::array<int64_t, 3> kPatch4x{4, 8, 8};  // third bucket (16 latents)
+constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};  // frame packer, second bucket
+constexpr std::array<int64_t, 3> kPatch4x{4, 8, 8};  // third bucket
+// The motion's latents, one for its first frame and one for four more each, by the bucket that packs them: the newest,
+// the two before it, and the oldest sixteen.
+constexpr int64_t kMotion1x = 1, kMotion2x = 2, kMotion4x = 16;
+constexpr int64_t kPackedLatents = kMotion4x + kMotion2x + kMotion1x;
+static_assert(kPackedLatents == 1 + (kMotionFrames - 1) / 4);
+
+constexpr int64_t patch_volume(const std::array<int64_t, 3>& patch) { return patch[0] * patch[1] * patch[2]; }
+
+// The audio encoder hears a block's feature columns, one a video frame, behind those of the motion frames. Two of its
+// three convolutions halve their number, down to one a latent. Each looks two rows back: kAudioPad in front of the
+// first.
+constexpr int64_t kBlockColumns = 12;
+constexpr int64_t kAudioColumns = kMotionFrames + kBlockColumns;   // 85
+constexpr int64_t kAudioHalfColumns = ceil_div(kAudioColumns, 2);  // 43
+constexpr int64_t kAudioLatents = ceil_div(kAudioHalfColumns, 2);  // 22
+constexpr int64_t kAudioPad = 2;
 
 // Sizes that follow from the latent's height and width (pixels / 8). Remainders of the coarser patches are dropped.
 struct DitGeometry {
   int64_t latent_height = 0, latent_width = 0;
-  int64_t clip_latents = 12;  // room of a ring
+  int64_t clip_latents = 12;  // room of a ring: by default the original's clip of 48 frames
   int64_t block_latents = 3;
 
-  int64_t rows() const { return latent_height / 2; }
-  int64_t columns() const { return latent_width / 2; }
+  int64_t rows() const { return latent_height / kPatch[1]; }
+  int64_t columns() const { return latent_width / kPatch[2]; }
+  int64_t rows_2x() const { return latent_height / kPatch2x[1]; }
+  int64_t columns_2x() const { return latent_width / kPatch2x[2]; }
+  int64_t rows_4x() const { return latent_height / kPatch4x[1]; }
+  int64_t columns_4x() const { return latent_width / kPatch4x[2]; }
   int64_t latent_tokens() const { return rows() * columns(); }
   int64_t block_tokens() const { return block_latents * latent_tokens(); }
   int64_t ring_tokens() const { return clip_latents * latent_tokens(); }
-  int64_t tokens_2x() const { return (latent_height / 4) * (latent_width / 4); }
-  int64_t tokens_4x() const { return 4 * (latent_height / 8) * (latent_width / 8); }
+  int64_t tokens_2x() const { return kMotion2x / kPatch2x[0] * rows_2x() * columns_2x(); }
+  int64_t tokens_4x() const { return kMotion4x / kPatch4x[0] * rows_4x() * columns_4x(); }
   int64_t cond_tokens() const { return 2 * latent_tokens() + tokens_2x() + tokens_4x(); }
 };
 

@@ -13,11 +13,11 @@ std::string page_name(const DitPage& page) {
 }
 
 // Page 0 is the common one.
-void load_page(const DitConfig& config, size_t page, const std::vector<DitPage>& pages, WeightLoader& loader) {
+void load_page(const DitConfig& config, size_t page, const std::vector<DitPage>& pages, WeightVisitor& visitor) {
   if (page == 0) {
-    load_dit_common(config, loader);
+    load_dit_common(config, visitor);
   } else {
-    load_dit_page(config, pages[page - 1], loader);
+    load_dit_page(config, pages[page - 1], visitor);
   }
 }
 
@@ -33,11 +33,9 @@ std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend&
   const std::vector<DitPage> pages = dit_pages(config);
   std::vector<PackedPage> packed;
   for (size_t p = 0; p <= pages.size(); ++p) {
-    Budget counting{Budget::Measuring()};
-    WeightLoader loader(backend, counting, Tenant::kWeights, types);
-    loader.place_at(nullptr);
-    load_page(config, p, pages, loader);
-    packed.push_back({p == 0 ? "common" : page_name(pages[p - 1]), {0, DirectFile::round_up(loader.placed_bytes())}});
+    WeightViews views(backend, types);
+    load_page(config, p, pages, views);
+    packed.push_back({p == 0 ? "common" : page_name(pages[p - 1]), {0, DirectFile::round_up(views.bytes())}});
   }
   return packed;
 }
@@ -65,12 +63,12 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
   return writer->finish();
 }
 
-Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& packed, WeightLoader& loader,
+Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& packed, WeightAllocator& loader,
                       Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show) {
   const std::vector<DitPage> pages = dit_pages(config);
   for (size_t p = 0; p < packed.size(); ++p) {
     LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, Tenant::kWeights, packed[p].span.bytes));
-    loader.place_at(page.data());
+    loader.place_in(WeightPage(page));
     load_page(config, p, pages, loader);
     LA_RETURN_IF_ERROR(loader.status());
     LA_RETURN_IF_ERROR(show(packed[p], page.data()));
@@ -126,10 +124,8 @@ uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans
 
 DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
                                  const Buffer& page) {
-  Budget counting{Budget::Measuring()};
-  WeightLoader loader(backend, counting, Tenant::kWeights, types);
-  loader.place_at(page.data(), page.device());
-  return load_dit_common(config, loader);
+  WeightViews views(backend, types, WeightPage(page));
+  return load_dit_common(config, views);
 }
 
 Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, int64_t resident, Backend& backend,
@@ -137,13 +133,11 @@ Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, 
   std::unique_ptr<PagedPages> paged(new PagedPages);
   paged->pages_ = dit_pages(packed.config);
   LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
-  Budget counting{Budget::Measuring()};
-  WeightLoader loader(backend, counting, Tenant::kWeights, packed.types);
   for (size_t p = 0; p < paged->pages_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {
-      loader.place_at(data, memory.device());
-      views.push_back({data, load_dit_page(packed.config, paged->pages_[p], loader)});
+      WeightViews page(backend, packed.types, WeightPage(data, memory.device()));
+      views.push_back({data, load_dit_page(packed.config, paged->pages_[p], page)});
     };
     if (memory.stay[p].data() != nullptr) {
       add(memory.stay[p].data());

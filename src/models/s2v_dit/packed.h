@@ -24,8 +24,8 @@ struct PackJob {
 Status pack_dit(const DitConfig& config, const TensorSource& source, const Backend& backend, Budget& budget,
                 const PackJob& job);
 
-// The memory of that: page after page is filled by `loader` (which may measure) and shown, until `show` fails.
-Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pages, WeightLoader& loader,
+// The memory of that: page after page is filled by `loader` (or sized) and shown, until `show` fails.
+Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pages, WeightAllocator& loader,
                       Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show);
 
 // A packed file that fits the backend and types (keys and values are not its business): else one line that says what

@@ -23,21 +23,25 @@ class DitPages {
   virtual Status status() const = 0;
 };
 
-// A page for the length of a scope.
+// A page for the length of a scope. Asserts that it holds a part with these weights.
+template <typename Weights>
 class DitPin {
  public:
   DitPin(DitPages& pages, WorkQueue& queue, size_t page)
-      : pages_(pages), queue_(queue), page_(page), weights_(pages.pin(page)) {}
+      : pages_(pages), queue_(queue), page_(page), weights_(std::get_if<Weights>(&pages.pin(page))) {
+    LA_CHECK(weights_ != nullptr);
+  }
   ~DitPin() { pages_.release(page_, queue_.record()); }
   DitPin(const DitPin&) = delete;
   DitPin& operator=(const DitPin&) = delete;
-  const DitPageWeights& operator*() const { return weights_; }
+  const Weights& operator*() const { return *weights_; }
+  const Weights* operator->() const { return weights_; }
 
  private:
   DitPages& pages_;
   WorkQueue& queue_;
   size_t page_;
-  const DitPageWeights& weights_;
+  const Weights* weights_;
 };
 
 // Everything in memory.

@@ -76,10 +76,11 @@ void fill_cond_positions(const DitConfig& config, const DitGeometry& g, int64_t 
   float* cursor = cos_sin.data();
   const Axis rows{0, g.rows()}, columns{0, g.columns()};
   fill_grid(config, {kReferenceTime + shift, 1}, rows, columns, cursor);
-  fill_grid(config, {-1, 1}, rows, columns, cursor);
-  fill_grid(config, {-3, 1}, spread(g.rows(), g.latent_height / 4), spread(g.columns(), g.latent_width / 4), cursor);
-  const Axis coarse{-19, 4, 5};  // 19, 14, 9, 4 latents back
-  fill_grid(config, coarse, spread(g.rows(), g.latent_height / 8), spread(g.columns(), g.latent_width / 8), cursor);
+  fill_grid(config, {-kMotion1x, 1}, rows, columns, cursor);
+  const Axis two{-(kMotion1x + kMotion2x), kMotion2x / kPatch2x[0]};
+  fill_grid(config, two, spread(g.rows(), g.rows_2x()), spread(g.columns(), g.columns_2x()), cursor);
+  const Axis sixteen{-kPackedLatents, kMotion4x / kPatch4x[0], 5};  // 19, 14, 9, 4 latents back
+  fill_grid(config, sixteen, spread(g.rows(), g.rows_4x()), spread(g.columns(), g.columns_4x()), cursor);
 }
 
 }  // namespace liveavatar

@@ -20,10 +20,10 @@ Modulation modulate(const Tensor& modulation, int64_t shift_row) {
   return {modulation.slice(shift_row, 1), modulation.slice(shift_row + 1, 1)};
 }
 
-// Latent frames [first, first + count) of motion [C, 19, H, W] -> [C, count, H, W].
-Tensor newest_latents(Backend& backend, const Tensor& motion, const ops::FrameRange& frames, DitActivations& a) {
-  Tensor part = a.motion_part.front({motion.dim(0), frames.count, motion.dim(2), motion.dim(3)});
-  ops::copy_frames(backend, motion, part, frames);
+// Latents [first, first + count) of motion [C, 19, H, W] -> [C, count, H, W].
+Tensor motion_latents(Backend& backend, const Tensor& motion, int64_t first, int64_t count, DitActivations& a) {
+  Tensor part = a.motion_part.front({motion.dim(0), count, motion.dim(2), motion.dim(3)});
+  ops::copy_frames(backend, motion, part, {first, 0, count});
   return part;
 }
 
@@ -107,13 +107,13 @@ void S2vDit::encode_time(double timestep, DitFlight& f) const {
   ops::linear(backend_, a.time_act, weights_.common.time_project, f.time_projected.reshape({1, 6 * config_.dim}));
 }
 
-// tokens [n, D] = patches of latents through w, plus the row of `kind` (0 noisy, 1 reference, 2 motion).
-void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, int64_t kind,
+// tokens [n, D] = patches of latents through w, plus the embedding of their type.
+void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, TokenType type,
                    const Tensor& tokens, DitActivations& a) const {
   Tensor patches = a.patches.front({tokens.dim(0), w.k});
   ops::patchify(backend_, latents, patch, patches);
   ops::linear(backend_, patches, w, tokens);
-  ops::add(backend_, tokens, weights_.common.kind.slice(kind, 1).reshape({config_.dim}), tokens);
+  ops::add(backend_, tokens, weights_.common.kind.slice(static_cast<int64_t>(type), 1).reshape({config_.dim}), tokens);
 }
 
 void S2vDit::encode_text(const Tensor& rows, DitSession& session) const {
@@ -151,34 +151,95 @@ void S2vDit::project(const DitAttentionWeights& w, const Tensor& y, const Tensor
 }
 
 // Keys or values into a cache, rounded to what it holds.
-void S2vDit::keep(const Tensor& x, const Tensor& cache, const Tensor& scale) const {
+void S2vDit::write_cache(const Tensor& x, const Tensor& cache, const Tensor& scale) const {
   if (scale.empty()) return ops::copy(backend_, x, cache);
   ops::quantise(backend_, x, cache, scale);
 }
 
-// x [T, D] f32 += gate1 * SelfAttention(LN1(x) modulated); `attend` decides what it looks at.
-template <typename Attend>
-void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& f, const Tensor& x,
-                            const Attend& attend) const {
+// Keys, turned by RoPE, into a cache. Into one that rounds they are turned in place first.
+void S2vDit::write_turned_keys(const Tensor& k, const Tensor& turns, const KeyValues& cache) const {
+  bool rounds = !cache.k_scale.empty();
+  ops::rope(backend_, k, turns, config_.heads, rounds ? k : cache.k);
+  if (rounds) ops::quantise(backend_, k, cache.k, cache.k_scale);
+}
+
+// The sink's keys and values for this forward. The sink moves with the video: its keys are turned afresh.
+KeyValues S2vDit::turned_sink(int64_t layer, const DitFlight& f) const {
+  const KeyValues& sink = f.session->caches.cond.layers[static_cast<size_t>(layer)];
+  Tensor k = sink.k, turned = f.session->activations.cond_k;
+  if (!sink.k_scale.empty()) {
+    ops::dequantise(backend_, k, sink.k_scale, turned);
+    k = turned;
+  }
+  ops::rope(backend_, k, f.cond_turns, config_.heads, turned);
+  return {turned, sink.v, Tensor(), sink.v_scale};
+}
+
+// The layer's learned rows and those of the flight's time, added: rows 0..2 of the self-attention, 3..5 of the FFN.
+S2vDit::AdaLn S2vDit::ada_ln(int64_t layer, int64_t first_row, const DitFlight& f) const {
+  Tensor sum = f.session->activations.modulation.slice(first_row, 3);
+  ops::add(backend_, weights_.common.modulation[static_cast<size_t>(layer)].slice(first_row, 3),
+           f.time_projected.slice(first_row, 3), sum);
+  return {modulate(sum, 0), sum.slice(2, 1)};
+}
+
+// x [block tokens, D] f32 += gate1 * SelfAttention(LN1(x) modulated): to the ring of the forward's step, which its own
+// keys and values enter first, and to the sink.
+void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& f, const Tensor& x) const {
+  const DitGeometry& g = f.session->geometry;
+  const DitCaches& caches = f.session->caches;
+  DitActivations& a = f.session->activations;
+  int64_t tokens = x.dim(0), n = g.latent_tokens();
+  Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
+  Tensor attended = a.attended.slice(0, tokens);
+
+  AdaLn ada = ada_ln(layer, 0, f);
+  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
+  project(w, y, q, k, v);
+  ops::rope(backend_, q, f.block_turns, config_.heads, q);
+
+  int64_t first_latent = f.in.start_latent % g.clip_latents;
+  RingPin ring(*caches.rings, backend_, {f.in.step, layer}, first_latent / g.block_latents);
+  KeyValues slot = (*ring).slice(first_latent * n, tokens);
+  write_turned_keys(k, f.block_turns, slot);
+  write_cache(v, slot.v, slot.v_scale);
+
+  int64_t filled = caches.filled_latents[static_cast<size_t>(f.in.step)];
+  KeyValues seen[] = {(*ring).slice(0, filled * n), turned_sink(layer, f)};
+  ops::attention(backend_, q, seen, wide_attention(config_, types_), attended);
+  observe_product(*f.session, {"block", layer, ".self_attn"}, attended, w.o, q);
+  ops::linear(backend_, attended, w.o, x, {.gate = ada.gate, .residual = x});
+}
+
+// The same for the sink's own tokens, x [cond tokens, D] f32: they look at each other, and fill the layer's sink.
+void S2vDit::prefill_self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& f, const Tensor& x) const {
+  const KeyValues& sink = f.session->caches.cond.layers[static_cast<size_t>(layer)];
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
   Tensor attended = a.attended.slice(0, tokens);
-  modulation(layer, f);
-  ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 0));
+
+  AdaLn ada = ada_ln(layer, 0, f);
+  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
   project(w, y, q, k, v);
-  attend(q, k, v, attended);
+  write_cache(k, sink.k, sink.k_scale);  // before RoPE: every forward turns them its own way
+  write_cache(v, sink.v, sink.v_scale);
+  ops::rope(backend_, q, f.cond_turns, config_.heads, q);
+  ops::rope(backend_, k, f.cond_turns, config_.heads, k);
+
+  const KeyValues self{k, v};
+  ops::attention(backend_, q, {&self, 1}, wide_attention(config_, types_), attended);
   observe_product(*f.session, {"block", layer, ".self_attn"}, attended, w.o, q);
-  ops::linear(backend_, attended, w.o, x, {.gate = a.modulation.slice(2, 1), .residual = x});
+  ops::linear(backend_, attended, w.o, x, {.gate = ada.gate, .residual = x});
 }
 
 // x += CrossAttention(LN3(x), prompt)
-void S2vDit::cross_attention(int64_t layer, const DitPageWeights& w, DitFlight& f, const Tensor& x) const {
+void S2vDit::cross_attention(int64_t layer, const DitCrossAttentionWeights& w, DitFlight& f, const Tensor& x) const {
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), attended = a.attended.slice(0, tokens);
   project_text(layer, w.attention, *f.session);
-  ops::layer_norm_affine(backend_, x, config_.eps, w.norm3_weight, w.norm3_bias, y);
+  ops::layer_norm_affine(backend_, x, config_.eps, w.norm_weight, w.norm_bias, y);
   ops::linear(backend_, y, w.attention.q, q);
   ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
   const KeyValues text = f.session->caches.text.layers[static_cast<size_t>(layer)];
@@ -188,21 +249,15 @@ void S2vDit::cross_attention(int64_t layer, const DitPageWeights& w, DitFlight& 
 }
 
 // x += gate2 * FFN(LN2(x) modulated)
-void S2vDit::feed_forward(int64_t layer, const DitPageWeights& w, DitFlight& f, const Tensor& x) const {
+void S2vDit::feed_forward(int64_t layer, const DitFfnWeights& w, DitFlight& f, const Tensor& x) const {
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), hidden = a.hidden.slice(0, tokens);
-  modulation(layer, f);
-  ops::layer_norm(backend_, x, config_.eps, y, modulate(a.modulation, 3));
-  ops::linear(backend_, y, w.ffn_in, hidden, {.activation = Activation::kGeluTanh});
-  observe_product(*f.session, {"block", layer, ".ffn"}, hidden, w.ffn_out, q);
-  ops::linear(backend_, hidden, w.ffn_out, x, {.gate = a.modulation.slice(5, 1), .residual = x});
-}
-
-// shift1, scale1, gate1, shift2, scale2, gate2 of this layer at the flight's time.
-void S2vDit::modulation(int64_t layer, const DitFlight& f) const {
-  ops::add(backend_, weights_.common.modulation[static_cast<size_t>(layer)], f.time_projected,
-           f.session->activations.modulation);
+  AdaLn ada = ada_ln(layer, 3, f);
+  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
+  ops::linear(backend_, y, w.in, hidden, {.activation = Activation::kGeluTanh});
+  observe_product(*f.session, {"block", layer, ".ffn"}, hidden, w.out, q);
+  ops::linear(backend_, hidden, w.out, x, {.gate = ada.gate, .residual = x});
 }
 
 void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pages, DitSession& session) const {
@@ -212,41 +267,22 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pa
   DitFlight& f = a.flights.front();
   Tensor x = f.x.slice(0, g.cond_tokens());
   int64_t n = g.latent_tokens();
-  embed(reference, kPatch, w.patch, 1, x.slice(0, n), a);
+  embed(reference, kPatch, w.patch, TokenType::kReference, x.slice(0, n), a);
   // Newest motion latents first: one at full resolution, two at half, sixteen at a quarter.
-  embed(newest_latents(backend_, motion, {18, 0, 1}, a), kPatch, w.pack_1x, 2, x.slice(n, n), a);
-  embed(newest_latents(backend_, motion, {16, 0, 2}, a), kPatch2x, w.pack_2x, 2, x.slice(2 * n, g.tokens_2x()), a);
-  embed(newest_latents(backend_, motion, {0, 0, 16}, a), kPatch4x, w.pack_4x, 2,
-        x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
+  Tensor one = motion_latents(backend_, motion, kMotion4x + kMotion2x, kMotion1x, a);
+  embed(one, kPatch, w.pack_1x, TokenType::kMotion, x.slice(n, n), a);
+  Tensor two = motion_latents(backend_, motion, kMotion4x, kMotion2x, a);
+  embed(two, kPatch2x, w.pack_2x, TokenType::kMotion, x.slice(2 * n, g.tokens_2x()), a);
+  Tensor sixteen = motion_latents(backend_, motion, 0, kMotion4x, a);
+  embed(sixteen, kPatch4x, w.pack_4x, TokenType::kMotion, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
   encode_time(0, f);
   fill_cond_positions(config_, g, 0, Upload(backend_, f.cond_turns).values());
   pages.expect(DitPages::Way::kWithoutInjectors);
   for (int64_t i = 0; i < config_.layers && pages.status().ok(); ++i) {
-    const KeyValues& cache = session.caches.cond.layers[static_cast<size_t>(i)];
-    {
-      DitPin page = pin(pages, i, DitPart::kSelfAttention);
-      auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-        keep(k, cache.k, cache.k_scale);
-        keep(v, cache.v, cache.v_scale);
-        ops::rope(backend_, q, f.cond_turns, config_.heads, q);
-        ops::rope(backend_, k, f.cond_turns, config_.heads, k);
-        const KeyValues self{k, v};
-        ops::attention(backend_, q, {&self, 1}, wide_attention(config_, types_), out);
-      };
-      self_attention(i, (*page).attention, f, x, attend);
-    }
-    cross_attention(i, *pin(pages, i, DitPart::kCrossAttention), f, x);
-    feed_forward(i, *pin(pages, i, DitPart::kFfn), f, x);
+    prefill_self_attention(i, pin<DitSelfAttentionWeights>(pages, i)->attention, f, x);
+    cross_attention(i, *pin<DitCrossAttentionWeights>(pages, i), f, x);
+    feed_forward(i, *pin<DitFfnWeights>(pages, i), f, x);
   }
-}
-
-// The sink moves with the video: its keys are turned afresh.
-KeyValues S2vDit::turned_sink(const KeyValues& cond, const DitFlight& f) const {
-  const DitActivations& a = f.session->activations;
-  bool plain = cond.k_scale.empty();
-  if (!plain) ops::dequantise(backend_, cond.k, cond.k_scale, a.cond_k);
-  ops::rope(backend_, plain ? cond.k : a.cond_k, f.cond_turns, config_.heads, a.cond_k);
-  return {a.cond_k, cond.v, Tensor(), cond.v_scale};
 }
 
 void S2vDit::begin(const BlockInputs& in, DitFlight& f) const {
@@ -256,7 +292,7 @@ void S2vDit::begin(const BlockInputs& in, DitFlight& f) const {
   f.in = in;
   Tensor x = f.x.slice(0, g.block_tokens());
   if (in.pose.empty()) ops::fill(backend_, a.zero_pose, 0);
-  embed(in.latents, kPatch, w.patch, 0, x, a);
+  embed(in.latents, kPatch, w.patch, TokenType::kNoisy, x, a);
   Tensor pose_patches = a.patches.front({g.block_tokens(), w.pose_patch.k});
   ops::patchify(backend_, in.pose.empty() ? a.zero_pose : in.pose, kPatch, pose_patches);
   ops::linear(backend_, pose_patches, w.pose_patch, x, {.residual = x});
@@ -272,52 +308,31 @@ void S2vDit::begin(const BlockInputs& in, DitFlight& f) const {
   filled = std::max(filled, slot + g.block_latents);
 }
 
+// Self-attention, cross-attention to the prompt, FFN, and behind some layers the sound.
 void S2vDit::layer(int64_t i, DitPages& pages, std::span<DitFlight* const> flights) const {
   if (!pages.status().ok()) return;
   if (i == 0) pages.expect(DitPages::Way::kAll);
   auto rows = [](const DitFlight& f) { return f.x.slice(0, f.session->geometry.block_tokens()); };
   {
-    DitPin page = pin(pages, i, DitPart::kSelfAttention);
-    for (DitFlight* f : flights) look_around(i, (*page).attention, *f);
+    DitPin page = pin<DitSelfAttentionWeights>(pages, i);
+    for (DitFlight* f : flights) self_attention(i, page->attention, *f, rows(*f));
   }
   {
-    DitPin page = pin(pages, i, DitPart::kCrossAttention);
+    DitPin page = pin<DitCrossAttentionWeights>(pages, i);
     for (DitFlight* f : flights) cross_attention(i, *page, *f, rows(*f));
   }
   {
-    DitPin page = pin(pages, i, DitPart::kFfn);
+    DitPin page = pin<DitFfnWeights>(pages, i);
     for (DitFlight* f : flights) feed_forward(i, *page, *f, rows(*f));
   }
   for (DitFlight* f : flights) observe(*f->session, "block", i, "", rows(*f));
   if (config_.injector_of(i) < 0) return;
-  DitPin page = pin(pages, i, DitPart::kInjector);
+  DitPin page = pin<DitInjectorWeights>(pages, i);
   for (DitFlight* f : flights) inject_audio(i, *page, *f);
 }
 
-// Self-attention of a noisy forward: to the ring of its step, which its own keys and values enter, and to the sink.
-void S2vDit::look_around(int64_t layer, const DitAttentionWeights& w, DitFlight& f) const {
-  const DitGeometry& g = f.session->geometry;
-  DitCaches& caches = f.session->caches;
-  const KeyValues& cond = caches.cond.layers[static_cast<size_t>(layer)];
-  int64_t n = g.latent_tokens(), first = f.in.start_latent % g.clip_latents, begin = first * n;
-  int64_t valid = caches.filled_latents[static_cast<size_t>(f.in.step)] * n;
-  RingPin ring(*caches.rings, backend_, {f.in.step, layer}, first / g.block_latents);
-  const KeyValues& kept = *ring;
-  auto attend = [&](const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out) {
-    ops::rope(backend_, q, f.block_turns, config_.heads, q);
-    const KeyValues slot = kept.slice(begin, k.dim(0));
-    Tensor turned = slot.k_scale.empty() ? slot.k : k;  // into the ring, or to be rounded to it
-    ops::rope(backend_, k, f.block_turns, config_.heads, turned);
-    if (turned.address() != slot.k.address()) keep(turned, slot.k, slot.k_scale);
-    keep(v, slot.v, slot.v_scale);
-    const KeyValues segments[] = {kept.slice(0, valid), turned_sink(cond, f)};
-    ops::attention(backend_, q, segments, wide_attention(config_, types_), out);
-  };
-  self_attention(layer, w, f, f.x.slice(0, g.block_tokens()), attend);
-}
-
 // x += for every actor: mask * cross-attention of each latent frame's tokens to that frame's sound.
-void S2vDit::inject_audio(int64_t layer, const DitPageWeights& w, DitFlight& flight) const {
+void S2vDit::inject_audio(int64_t layer, const DitInjectorWeights& w, DitFlight& flight) const {
   DitSession& session = *flight.session;
   const DitGeometry& g = session.geometry;
   DitActivations& a = session.activations;

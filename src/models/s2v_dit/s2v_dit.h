@@ -67,27 +67,33 @@ class S2vDit {
   };
   void observe_product(const DitSession& s, const Product& name, const Tensor& x, const LinearWeight& w,
                        const Tensor& scratch) const;
-  DitPin pin(DitPages& pages, int64_t layer, DitPart part) const {
-    return {pages, backend_, first_page_[static_cast<size_t>(layer)] + static_cast<size_t>(part)};
+  // The page of a layer that holds these weights.
+  template <typename Weights>
+  DitPin<Weights> pin(DitPages& pages, int64_t layer) const {
+    return {pages, backend_, first_page_[static_cast<size_t>(layer)] + static_cast<size_t>(Weights::kPart)};
   }
 
   void encode_time(double timestep, DitFlight& flight) const;
-  void embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, int64_t kind,
+  void embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, TokenType type,
              const Tensor& tokens, DitActivations& a) const;
   void project(const DitAttentionWeights& w, const Tensor& y, const Tensor& q, const Tensor& k, const Tensor& v) const;
-  template <typename Attend>  // (q, k, v, out): what self-attention looks at
-  void self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& flight, const Tensor& x,
-                      const Attend& attend) const;
-  void cross_attention(int64_t layer, const DitPageWeights& w, DitFlight& flight, const Tensor& x) const;
-  void feed_forward(int64_t layer, const DitPageWeights& w, DitFlight& flight, const Tensor& x) const;
-  void look_around(int64_t layer, const DitAttentionWeights& w, DitFlight& flight) const;
-  void inject_audio(int64_t layer, const DitPageWeights& w, DitFlight& flight) const;
-  void modulation(int64_t layer, const DitFlight& flight) const;
+  void write_cache(const Tensor& x, const Tensor& cache, const Tensor& scale) const;
+  void write_turned_keys(const Tensor& k, const Tensor& turns, const KeyValues& cache) const;
+  KeyValues turned_sink(int64_t layer, const DitFlight& flight) const;
+  // Adaptive layer norm: what a norm is shifted and scaled by, and the gate of what comes of it.
+  struct AdaLn {
+    Modulation norm;
+    Tensor gate;
+  };
+  AdaLn ada_ln(int64_t layer, int64_t first_row, const DitFlight& flight) const;
+  void self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& flight, const Tensor& x) const;
+  void prefill_self_attention(int64_t layer, const DitAttentionWeights& w, DitFlight& flight, const Tensor& x) const;
+  void cross_attention(int64_t layer, const DitCrossAttentionWeights& w, DitFlight& flight, const Tensor& x) const;
+  void feed_forward(int64_t layer, const DitFfnWeights& w, DitFlight& flight, const Tensor& x) const;
+  void inject_audio(int64_t layer, const DitInjectorWeights& w, DitFlight& flight) const;
   void project_text(int64_t layer, const DitAttentionWeights& w, DitSession& session) const;
   Tensor actor_gate(const Tensor& mask, DitActivations& a) const;
-  void project_sound(int64_t layer, const DitPageWeights& w, AudioTokens& tokens) const;
-  KeyValues turned_sink(const KeyValues& cond, const DitFlight& flight) const;
-  void keep(const Tensor& x, const Tensor& cache, const Tensor& scale) const;
+  void project_sound(int64_t layer, const DitInjectorWeights& w, AudioTokens& tokens) const;
   void audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out) const;
 
   DitConfig config_;

@@ -55,7 +55,7 @@ LargestOps largest_ops(const DitConfig& c, const DitGeometry& g, DType dtype) {
   LargestOps ops;
   ops.attention = {c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype};
   ops.linear_elements = std::max(tokens * c.ffn_dim, c.text_len * c.dim);
-  int64_t widest_patch = c.channels * kPatch4x[0] * kPatch4x[1] * kPatch4x[2];
+  int64_t widest_patch = c.channels * patch_volume(kPatch4x);
   ops.linear_k = std::max({c.dim, c.ffn_dim, c.text_dim, c.freq_dim, widest_patch});
   for (int64_t in : {c.audio_dim, c.dim / 4, c.dim / 2})  // the audio encoder's; every head is a column
     ops.convs.push_back({in, c.dim, {1, 3, 1}, 1, c.audio_tokens});
@@ -80,8 +80,9 @@ DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType d
   v = arena.tensor({tokens, c.dim}, dtype);
   attended = arena.tensor({tokens, c.dim}, dtype);
   hidden = arena.tensor({tokens, c.ffn_dim}, dtype);
-  motion_part = arena.tensor({c.channels, 16, g.latent_height, g.latent_width}, DType::kF32);
-  int64_t widest = std::max({block * 4, g.tokens_2x() * 32, g.tokens_4x() * 256});
+  motion_part = arena.tensor({c.channels, kMotion4x, g.latent_height, g.latent_width}, DType::kF32);
+  int64_t widest = std::max(
+      {block * patch_volume(kPatch), g.tokens_2x() * patch_volume(kPatch2x), g.tokens_4x() * patch_volume(kPatch4x)});
   patches = arena.tensor({widest, c.channels}, DType::kF32);
   cond_k = arena.tensor({g.cond_tokens(), c.dim}, dtype);
   injected = arena.tensor({block, c.dim}, DType::kF32);
@@ -92,14 +93,13 @@ DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType d
   time_act = arena.tensor({1, c.dim}, DType::kF32);
   modulation = arena.tensor({6, c.dim}, DType::kF32);
   head_modulation = arena.tensor({2, c.dim}, DType::kF32);
-  head = arena.tensor({block, c.channels * 4}, DType::kF32);
+  head = arena.tensor({block, c.channels * patch_volume(kPatch)}, DType::kF32);
   text_rows = arena.tensor({c.text_len, c.text_dim}, DType::kF32);
   text_hidden = arena.tensor({c.text_len, c.dim}, dtype);
-  constexpr int64_t kColumns = kMotionFrames + 12, kPad = 2;
-  audio_mix = arena.tensor({kColumns + kPad, c.audio_dim}, DType::kF32);
-  audio_1 = arena.tensor({kColumns + kPad, c.audio_tokens, c.dim / 4}, DType::kF32);
-  audio_2 = arena.tensor({(kColumns + 1) / 2 + kPad, c.audio_tokens, c.dim / 2}, DType::kF32);
-  audio_3 = arena.tensor({22, c.audio_tokens, c.dim}, DType::kF32);
+  audio_mix = arena.tensor({kAudioPad + kAudioColumns, c.audio_dim}, DType::kF32);
+  audio_1 = arena.tensor({kAudioPad + kAudioColumns, c.audio_tokens, c.dim / 4}, DType::kF32);
+  audio_2 = arena.tensor({kAudioPad + kAudioHalfColumns, c.audio_tokens, c.dim / 2}, DType::kF32);
+  audio_3 = arena.tensor({kAudioLatents, c.audio_tokens, c.dim}, DType::kF32);
   audio_global = arena.tensor({g.block_latents, c.dim}, DType::kF32);
 }
 

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "backend/backend.h"
@@ -24,13 +25,27 @@ struct DitPage {
   int64_t layer = 0;  // of an injector: the layer it follows
 };
 
-// The weights of one page. Which of them are there depends on its part.
-struct DitPageWeights {
-  DitAttentionWeights attention;          // all but kFfn
-  Tensor norm3_weight, norm3_bias;        // kCrossAttention: f32 [D]
-  LinearWeight ffn_in, ffn_out;           // kFfn: [ffn, D], [D, ffn]
-  LinearWeight adain_shift, adain_scale;  // kInjector: [D, D], the two halves of injector_adain_layers.j.linear
+struct DitSelfAttentionWeights {
+  static constexpr DitPart kPart = DitPart::kSelfAttention;
+  DitAttentionWeights attention;
 };
+struct DitCrossAttentionWeights {
+  static constexpr DitPart kPart = DitPart::kCrossAttention;
+  Tensor norm_weight, norm_bias;  // f32 [D]
+  DitAttentionWeights attention;
+};
+struct DitFfnWeights {
+  static constexpr DitPart kPart = DitPart::kFfn;
+  LinearWeight in, out;  // [ffn, D], [D, ffn]
+};
+struct DitInjectorWeights {
+  static constexpr DitPart kPart = DitPart::kInjector;
+  DitAttentionWeights attention;
+  LinearWeight adain_shift, adain_scale;  // [D, D], the two halves of injector_adain_layers.j.linear
+};
+// The weights of one page.
+using DitPageWeights =
+    std::variant<DitSelfAttentionWeights, DitCrossAttentionWeights, DitFfnWeights, DitInjectorWeights>;
 
 struct AudioEncoderWeights {
   Tensor layer_shares;  // f32 [layers], SiLU(w) / sum SiLU(w)
@@ -39,13 +54,16 @@ struct AudioEncoderWeights {
   Tensor padding_token;       // f32 [1, D]
 };
 
+// Rows of DitCommonWeights::kind.
+enum class TokenType { kNoisy, kReference, kMotion };
+
 // All but the pages.
 struct DitCommonWeights {
   LinearWeight patch, pose_patch;                // [D, 16 * 4]
   LinearWeight pack_1x, pack_2x, pack_4x;        // frame packer
   LinearWeight text_in, text_out;                // [D, text_dim], [D, D]
   LinearWeight time_in, time_out, time_project;  // [D, 256], [D, D], [6 D, D]
-  Tensor kind;                                   // f32 [3, D]: noisy, reference, motion
+  Tensor kind;                                   // f32 [3, D]: an embedding a TokenType
   std::vector<Tensor> modulation;                // a layer each: f32 [6, D]
   AudioEncoderWeights audio;
   LinearWeight head;       // [16 * 4, D]
@@ -60,12 +78,12 @@ struct DitWeights {
 
 // In the order in which a noisy forward uses them; a prefill leaves out the injectors.
 std::vector<DitPage> dit_pages(const DitConfig& config);
-DitPageWeights load_dit_page(const DitConfig& config, const DitPage& page, WeightLoader& loader);
-DitCommonWeights load_dit_common(const DitConfig& config, WeightLoader& loader);
+DitPageWeights load_dit_page(const DitConfig& config, const DitPage& page, WeightVisitor& visitor);
+DitCommonWeights load_dit_common(const DitConfig& config, WeightVisitor& visitor);
 // Every tensor by the original's name, in the shape that loading asks for.
 std::map<std::string, Shape> dit_tensors(const DitConfig& config, const Backend& backend);
 
 // Takes every tensor by the original's name; errors name the first tensor that is missing or has another shape.
-Expected<DitWeights> load_dit_weights(const DitConfig& config, WeightLoader& loader);
+Expected<DitWeights> load_dit_weights(const DitConfig& config, WeightAllocator& loader);
 
 }  // namespace liveavatar

@@ -22,19 +22,19 @@ int64_t dim_of(const TensorSource& source, const std::string& name, int axis) {
   return it == source.tensors().end() || it->second.shape.rank() <= axis ? 0 : it->second.shape[axis];
 }
 
-Umt5LayerWeights load_layer(WeightLoader& loader, const Umt5Config& c, int64_t i) {
+Umt5LayerWeights load_layer(WeightVisitor& visitor, const Umt5Config& c, int64_t i) {
   const std::string name = "blocks." + std::to_string(i) + ".";
   Umt5LayerWeights w;
-  w.norm1 = loader.vector(name + "norm1.weight", {c.dim});
-  w.norm2 = loader.vector(name + "norm2.weight", {c.dim});
-  w.q = loader.linear(name + "attn.q", c.attention_dim, c.dim, false);
-  w.k = loader.linear(name + "attn.k", c.attention_dim, c.dim, false);
-  w.v = loader.linear(name + "attn.v", c.attention_dim, c.dim, false);
-  w.o = loader.linear(name + "attn.o", c.dim, c.attention_dim, false);
-  w.gate = loader.linear(name + "ffn.gate.0", c.ffn_dim, c.dim, false);
-  w.up = loader.linear(name + "ffn.fc1", c.ffn_dim, c.dim, false);
-  w.down = loader.linear(name + "ffn.fc2", c.dim, c.ffn_dim, false);
-  w.positions = loader.host_vector(name + "pos_embedding.embedding.weight", {c.buckets, c.heads});
+  w.norm1 = visitor.vector(name + "norm1.weight", {c.dim});
+  w.norm2 = visitor.vector(name + "norm2.weight", {c.dim});
+  w.q = visitor.matrix(name + "attn.q.weight", c.attention_dim, c.dim);
+  w.k = visitor.matrix(name + "attn.k.weight", c.attention_dim, c.dim);
+  w.v = visitor.matrix(name + "attn.v.weight", c.attention_dim, c.dim);
+  w.o = visitor.matrix(name + "attn.o.weight", c.dim, c.attention_dim);
+  w.gate = visitor.matrix(name + "ffn.gate.0.weight", c.ffn_dim, c.dim);
+  w.up = visitor.matrix(name + "ffn.fc1.weight", c.ffn_dim, c.dim);
+  w.down = visitor.matrix(name + "ffn.fc2.weight", c.dim, c.ffn_dim);
+  w.positions = visitor.host_vector(name + "pos_embedding.embedding.weight", {c.buckets, c.heads});
   return w;
 }
 
@@ -72,7 +72,7 @@ Expected<Umt5Config> read_umt5_config(const TensorSource& source) {
   return c;
 }
 
-Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightLoader& loader, const Buffer& page,
+Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightAllocator& loader, const Buffer& page,
                    const Umt5Visitor& visitor) {
   for (size_t t = 0; t < ids.size(); ++t) {
     if (ids[t] < 0 || ids[t] >= c.vocabulary) {
@@ -84,12 +84,12 @@ Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightLoad
     if (visitor.embedding) visitor.embedding(static_cast<int64_t>(t), row);
   }
   for (int64_t i = 0; i < c.layers; ++i) {
-    loader.place_at(page.data(), page.device());
+    loader.place_in(WeightPage(page));
     Umt5LayerWeights w = load_layer(loader, c, i);
     LA_RETURN_IF_ERROR(loader.status());
     if (visitor.layer) visitor.layer(w);
   }
-  loader.place_at(page.data(), page.device());
+  loader.place_in(WeightPage(page));
   Tensor norm = loader.vector("norm.weight", {c.dim});
   LA_RETURN_IF_ERROR(loader.status());
   if (visitor.norm) visitor.norm(norm);
@@ -131,11 +131,9 @@ Expected<Umt5Memory> Umt5Memory::allocate(const Umt5Config& c, int64_t tokens, D
   Arena measure;
   Umt5Activations(c, tokens, dtype, measure);
   LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kText, measure.used_bytes()));
-  Budget counting{Budget::Measuring()};
-  WeightLoader sizes(backend, counting, Tenant::kText, dtype);
-  sizes.place_at(nullptr);
-  load_layer(sizes, c, 0);
-  LA_ASSIGN_OR_RETURN(memory.page, Buffer::allocate(budget, Tenant::kText, sizes.placed_bytes()));
+  WeightViews layer(backend, dtype);
+  load_layer(layer, c, 0);
+  LA_ASSIGN_OR_RETURN(memory.page, Buffer::allocate(budget, Tenant::kText, layer.bytes()));
   LA_ASSIGN_OR_RETURN(memory.rows, OwnedTensor::allocate(budget, Tenant::kConditioning, {tokens, c.dim}, DType::kF32));
   return memory;
 }

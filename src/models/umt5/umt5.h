@@ -54,7 +54,7 @@ struct Umt5Visitor {
   std::function<void(const Tensor& weight)> norm;  // f32 [D]
 };
 // Takes every tensor by the original's name, in the order of a pass.
-Status stream_umt5(const Umt5Config& config, std::span<const int32_t> ids, WeightLoader& loader, const Buffer& page,
+Status stream_umt5(const Umt5Config& config, std::span<const int32_t> ids, WeightAllocator& loader, const Buffer& page,
                    const Umt5Visitor& visitor);
 
 // distance = key position - query position -> row of the position table. Max distance 128, both directions.

@@ -7,10 +7,12 @@ namespace liveavatar {
 namespace {
 
 // Per-channel statistics of raw latents, published with Wan 2.1.
-constexpr float kMean[16] = {-0.7571f, -0.7089f, -0.9113f, 0.1075f,  -0.1745f, 0.9653f,  -0.1517f, 1.5508f,
-                             0.4134f,  -0.0715f, 0.5517f,  -0.3632f, -0.1922f, -0.9497f, 0.2503f,  -0.2921f};
-constexpr float kStd[16] = {2.8184f, 1.4541f, 2.3275f, 2.6558f, 1.2196f, 1.7708f, 2.6052f, 2.0743f,
-                            3.2687f, 2.1526f, 2.8652f, 1.5579f, 1.6382f, 1.1253f, 2.8251f, 1.9160f};
+constexpr int64_t kLatentChannels = 16;
+constexpr float kMean[kLatentChannels] = {-0.7571f, -0.7089f, -0.9113f, 0.1075f,  -0.1745f, 0.9653f,
+                                          -0.1517f, 1.5508f,  0.4134f,  -0.0715f, 0.5517f,  -0.3632f,
+                                          -0.1922f, -0.9497f, 0.2503f,  -0.2921f};
+constexpr float kStd[kLatentChannels] = {2.8184f, 1.4541f, 2.3275f, 2.6558f, 1.2196f, 1.7708f, 2.6052f, 2.0743f,
+                                         3.2687f, 2.1526f, 2.8652f, 1.5579f, 1.6382f, 1.1253f, 2.8251f, 1.9160f};
 constexpr int64_t kStages = 4;
 
 Status unlike_wan(const TensorSource& source, const std::string& what) {
@@ -95,12 +97,13 @@ Expected<WanVaeConfig> read_vae_config(const TensorSource& source) {
   WanVaeConfig config;
   LA_ASSIGN_OR_RETURN(config.dim, channels_of(source, "encoder.conv1"));
   LA_ASSIGN_OR_RETURN(config.z_dim, channels_of(source, "conv2"));
-  if (config.z_dim != 16) {
-    return unlike_wan(source, "conv2.weight makes " + std::to_string(config.z_dim) + " channels, not 16");
+  if (config.z_dim != kLatentChannels) {
+    return unlike_wan(source, "conv2.weight makes " + std::to_string(config.z_dim) + " channels, not " +
+                                  std::to_string(kLatentChannels));
   }
   LA_RETURN_IF_ERROR(read_stages(source, config));
-  config.mean.assign(kMean, kMean + 16);
-  config.std.assign(kStd, kStd + 16);
+  config.mean.assign(std::begin(kMean), std::end(kMean));
+  config.std.assign(std::begin(kStd), std::end(kStd));
   return config;
 }
 

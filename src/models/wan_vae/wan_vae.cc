@@ -34,7 +34,11 @@ Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backe
   std::unique_ptr<WanVae> vae(new WanVae(backend, budget, dtype));
   LA_ASSIGN_OR_RETURN(vae->config_, read_vae_config(source));
   WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
-  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, loader, source.where()));
+  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, loader));
+  if (std::vector<std::string> extra = loader.unused(); !extra.empty()) {
+    return corrupt(source.where() + ": unknown tensor " + extra.front() + " (" + std::to_string(extra.size()) +
+                   " in all); this is not a Wan 2.1 VAE, take Wan2.1_VAE.pth of the checkpoint");
+  }
   return vae;
 }
 

@@ -54,8 +54,7 @@ struct WanVaeWeights {
   std::vector<Buffer> buffers;  // where all of it lies
 };
 
-// Takes every tensor by the original's name. A missing, misshaped, extra or not finite tensor is named in the error;
-// where: the file, for messages.
-Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, WeightLoader& loader, const std::string& where);
+// Takes every tensor by the original's name. A missing, misshaped or not finite tensor is named in the error.
+Expected<WanVaeWeights> load_vae_weights(const WanVaeConfig& config, WeightAllocator& loader);
 
 }  // namespace liveavatar

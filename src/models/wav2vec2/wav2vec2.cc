@@ -19,7 +19,8 @@ constexpr int64_t kChunkFrames =
 
 // Columns behind the extractor's first layer.
 int64_t first_columns(int64_t frames) {
-  return (std::min(frames, kChunkFrames) - 1) * kHopSamples / 5 + (kReachSamples - 10) / 5 + 1;
+  constexpr int64_t kKernel = kExtractorKernels[0], kStride = kExtractorStrides[0];
+  return (std::min(frames, kChunkFrames) - 1) * kHopSamples / kStride + (kReachSamples - kKernel) / kStride + 1;
 }
 
 LargestOps largest_ops(const Wav2Vec2Config& c, int64_t frames, DType dtype) {

@@ -48,11 +48,11 @@ struct Wav2Vec2Weights {
   std::vector<Buffer> buffers;
 };
 
-// The position convolution's kernel f32 [width, width / groups, kernel] in the loader's staging memory; weight norm:
+// The position convolution's kernel f32 [width, width / groups, kernel] in the visitor's staging memory; weight norm:
 // w[:, :, k] = g[k] * v[:, :, k] / |v[:, :, k]|. Empty after an error.
-Tensor merged_position_kernel(const Wav2Vec2Config& config, WeightLoader& loader);
+Tensor merged_position_kernel(const Wav2Vec2Config& config, WeightVisitor& visitor);
 // Takes every tensor by its name (weights/part.h).
-Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& config, WeightLoader& loader);
+Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& config, WeightAllocator& loader);
 
 // Buffers of one pass over at most `frames` hidden states; over a measuring Arena only their size.
 struct Wav2Vec2Activations {

@@ -14,30 +14,30 @@ namespace {
 
 Status wrong(const std::string& path, const std::string& why) { return corrupt(path + ": " + why); }
 
-ConvWeight load_position(WeightLoader& loader, const Wav2Vec2Config& c) {
+ConvWeight load_position(WeightVisitor& visitor, const Wav2Vec2Config& c) {
   const std::string name = "encoder.pos_conv_embed.conv.";
-  Tensor bias = loader.vector(name + "bias", {c.width});
-  Tensor v = merged_position_kernel(c, loader);
+  Tensor bias = visitor.vector(name + "bias", {c.width});
+  Tensor v = merged_position_kernel(c, visitor);
   ConvWeight shape;
   shape.out_channels = shape.in_channels = c.width;
   shape.kernel = {1, 1, c.position_kernel};
   shape.groups = c.position_groups;
-  if (!loader.status().ok()) return shape;
-  return loader.pack_conv(v.reshape({c.width, c.width / c.position_groups, 1, 1, c.position_kernel}), shape, bias);
+  if (!visitor.status().ok()) return shape;
+  return visitor.pack_conv(v.reshape({c.width, c.width / c.position_groups, 1, 1, c.position_kernel}), shape, bias);
 }
 
-Wav2Vec2LayerWeights load_layer(WeightLoader& loader, const Wav2Vec2Config& c, const std::string& name) {
+Wav2Vec2LayerWeights load_layer(WeightVisitor& visitor, const Wav2Vec2Config& c, const std::string& name) {
   Wav2Vec2LayerWeights w;
-  w.q = loader.linear(name + "attention.q_proj", c.width, c.width);
-  w.k = loader.linear(name + "attention.k_proj", c.width, c.width);
-  w.v = loader.linear(name + "attention.v_proj", c.width, c.width);
-  w.out = loader.linear(name + "attention.out_proj", c.width, c.width);
-  w.up = loader.linear(name + "feed_forward.intermediate_dense", c.ffn_dim, c.width);
-  w.down = loader.linear(name + "feed_forward.output_dense", c.width, c.ffn_dim);
-  w.norm1_weight = loader.vector(name + "layer_norm.weight", {c.width});
-  w.norm1_bias = loader.vector(name + "layer_norm.bias", {c.width});
-  w.norm2_weight = loader.vector(name + "final_layer_norm.weight", {c.width});
-  w.norm2_bias = loader.vector(name + "final_layer_norm.bias", {c.width});
+  w.q = visitor.linear(name + "attention.q_proj", c.width, c.width);
+  w.k = visitor.linear(name + "attention.k_proj", c.width, c.width);
+  w.v = visitor.linear(name + "attention.v_proj", c.width, c.width);
+  w.out = visitor.linear(name + "attention.out_proj", c.width, c.width);
+  w.up = visitor.linear(name + "feed_forward.intermediate_dense", c.ffn_dim, c.width);
+  w.down = visitor.linear(name + "feed_forward.output_dense", c.width, c.ffn_dim);
+  w.norm1_weight = visitor.vector(name + "layer_norm.weight", {c.width});
+  w.norm1_bias = visitor.vector(name + "layer_norm.bias", {c.width});
+  w.norm2_weight = visitor.vector(name + "final_layer_norm.weight", {c.width});
+  w.norm2_bias = visitor.vector(name + "final_layer_norm.bias", {c.width});
   return w;
 }
 
@@ -56,10 +56,10 @@ void check_extractor(JsonReader& read) {
 
 }  // namespace
 
-Tensor merged_position_kernel(const Wav2Vec2Config& c, WeightLoader& loader) {
+Tensor merged_position_kernel(const Wav2Vec2Config& c, WeightVisitor& visitor) {
   const std::string name = "encoder.pos_conv_embed.conv.parametrizations.weight.";
-  const std::vector<float> lengths = loader.host_vector(name + "original0", {1, 1, c.position_kernel});
-  Tensor v = loader.read_f32(name + "original1", {c.width, c.width / c.position_groups, c.position_kernel});
+  const std::vector<float> lengths = visitor.host_vector(name + "original0", {1, 1, c.position_kernel});
+  Tensor v = visitor.read_f32(name + "original1", {c.width, c.width / c.position_groups, c.position_kernel});
   for (int64_t k = 0; !v.empty() && k < c.position_kernel; ++k) {
     double squares = 0;
     for (int64_t i = k; i < v.elements(); i += c.position_kernel)
@@ -70,7 +70,7 @@ Tensor merged_position_kernel(const Wav2Vec2Config& c, WeightLoader& loader) {
   return v;
 }
 
-Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& c, WeightLoader& loader) {
+Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& c, WeightAllocator& loader) {
   Wav2Vec2Weights w;
   for (size_t i = 0; i < kExtractorKernels.size(); ++i) {
     const std::string name = "feature_extractor.conv_layers." + std::to_string(i);
