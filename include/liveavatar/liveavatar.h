@@ -49,6 +49,9 @@ struct EngineOptions {
   std::string kv_dtype;            // of its keys and values: "bf16", "int8", "fp8"; empty: dtype
   bool int8_products = false;      // with int8 weights: both operands of products in 8 bits, where the CPU can
   int threads = 0;                 // 0: as many as this process may use
+  // Frames are decoded on so many threads of their own, while the next block is sampled; 0: on the same threads, in
+  // turns. Takes more memory (`plan` says how much); the video is the same to the bit.
+  int decode_threads = 0;
   size_t memory_budget_bytes = 0;  // 0: no limit. What would not fit is kOutOfMemory before a weight is read
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget
   // its layers stay on disk as far as they must.

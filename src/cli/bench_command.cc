@@ -102,6 +102,7 @@ void add_both(CLI::App& app, Flags& f) {
   add_kv_dtype(app, r.kv_dtype);
   add_int8_products(app, r.int8_products);
   add_threads(app, r.threads);
+  add_decode_threads(app, r.decode_threads);
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
 }
@@ -244,6 +245,7 @@ Status set_pipeline(Flags& f) {
   p.engine.kv_dtype = r.kv_dtype;
   p.engine.int8_products = r.int8_products;
   p.engine.threads = r.threads;
+  p.engine.decode_threads = r.decode_threads;
   p.engine.memory_budget_bytes = f.bench.budget_bytes;
   p.engine.paging_dir = f.bench.paging_dir;
   p.job.size = f.size;

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/text.h"
+#include "core/threads.h"
 #include "ops/make_backend.h"
 
 namespace liveavatar::cli {
@@ -149,7 +150,14 @@ CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, c
 
 CLI::Option* add_threads(CLI::App& app, int& threads) {
   return app.add_option("--threads", threads, "CPU threads (default: all this process may use)")
-      ->check(CLI::Range(0, 1024));
+      ->check(CLI::Range(0, kMostThreads));
+}
+
+CLI::Option* add_decode_threads(CLI::App& app, int& threads) {
+  return app
+      .add_option("--decode_threads", threads,
+                  "Decode frames on so many threads of their own, while the next block is sampled (default: in turns)")
+      ->check(CLI::Range(0, kMostThreads));
 }
 
 Status settle_fp8(bool fp8, std::string& weights_dtype) {

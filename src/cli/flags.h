@@ -29,6 +29,7 @@ Status settle_fp8(bool fp8, std::string& weights_dtype);
 
 // --threads.
 CLI::Option* add_threads(CLI::App& app, int& threads);
+CLI::Option* add_decode_threads(CLI::App& app, int& threads);
 // A line where there are more than the engine takes; else empty.
 std::string threads_note(int threads);
 

@@ -28,7 +28,7 @@ struct VideoOutputs {
 };
 Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepared, bool quiet, StageClock& clock,
                   const VideoOutputs& outputs) {
-  LA_RETURN_IF_ERROR(hear(prepared.job));
+  LA_RETURN_IF_ERROR(hear(prepared.job, {.stop = StopSignal::token()}));
   const JobInfo& info = prepared.job.info;
   for (const std::string& note : info.notes) {
     if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
@@ -154,7 +154,7 @@ Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask
 }
 
 Status run_one(const RunOptions& options, const VideoTask& task, std::vector<OutputClaim>& claims) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options.engine));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options.engine, StopSignal::token()));
   note_checkpoint(*checkpoint, task.job, options.quiet);
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, check_task(*checkpoint, checkpoint->options, options, task));
   StageClock clock;
@@ -177,7 +177,7 @@ int run_task(const RunOptions& options, const VideoTask& task) {
 }
 
 int run_tasks(const RunOptions& options, const std::vector<VideoTask>& tasks) {
-  auto checkpoint = Checkpoint::open(options.engine);
+  auto checkpoint = Checkpoint::open(options.engine, StopSignal::token());
   if (!checkpoint.ok()) return report(checkpoint.status());
   note_checkpoint(**checkpoint, tasks.front().job, options.quiet);
   std::vector<std::string> failed;

@@ -56,13 +56,13 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 // Loads, makes the video, closes it. The job begins when the engine is loaded: opening picture and sound counts.
 Expected<Figures> run_once(const PipelineBenchOptions& o, OutputClaim& output, JobInfo& info) {
   Clock::time_point begin = Clock::now();
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
   Clock::time_point loaded = Clock::now();
   StageClock stages;
   stages.begin("open");
   LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(resolve_options(engine->checkpoint()), o.job));
-  LA_RETURN_IF_ERROR(hear(job));
+  LA_RETURN_IF_ERROR(hear(job, {.stop = StopSignal::token()}));
   info = job.info;
   VideoRun video;
   auto on_progress = [&](const Progress& p) { stages.begin(p.stage); };
@@ -96,7 +96,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   StopSignal stop("all is thrown away");
   PipelineBenchResult result;
   {
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
     note_checkpoint(*checkpoint, o.job, o.quiet);
     LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(*checkpoint, o.engine, o.job, o.quiet));
     result.verdict = prepared.verdict;

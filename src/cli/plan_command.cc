@@ -71,6 +71,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_kv_dtype(app, f.engine.kv_dtype)->group("Machine");
   add_int8_products(app, f.engine.int8_products)->group("Machine");
   add_threads(app, f.engine.threads)->group("Machine");
+  add_decode_threads(app, f.engine.decode_threads)->group("Machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->group("Machine");
   add_memory(app, "--host_budget", f.host_budget_bytes,

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
 
 namespace liveavatar::cli {
 namespace {
@@ -53,7 +54,11 @@ StopSignal::StopSignal(const char* what) {
   g_token = source_.get_token();
   if (::pipe2(pipe_, O_CLOEXEC) == 0) {
     g_pipe = pipe_[1];
-    waiter_ = std::thread([this] { wait_for_signal(); });
+    try {
+      waiter_ = std::thread([this] { wait_for_signal(); });
+    } catch (const std::system_error&) {
+      // Without a thread to give: requested() still tells.
+    }
   }
   handle(on_stop);
 }

@@ -2,8 +2,9 @@
 
 #include <cstdio>
 
-#include "core/status.h"
 #include "cli/commands.h"
+#include "cli/stop_signal.h"
+#include "core/status.h"
 #include "pipeline/video_file.h"
 
 namespace liveavatar::cli {
@@ -75,7 +76,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, c
   run_calls.stop = calls.stop;
   run_calls.on_block = [&](const VideoBlock& block) {
     written = append(block);
-    return written.ok();
+    return written.ok() && !StopSignal::requested();
   };
   Status made = engine.run(job, run_calls);
   Status finished = file == nullptr ? Status() : file->finish();

@@ -15,6 +15,8 @@ namespace liveavatar {
 // CPUs that this process may use; at least one.
 int usable_cpus();
 
+constexpr int kMostThreads = 1024;  // of a pool
+
 class ThreadPool {
  public:
   // threads counts the caller: ThreadPool(1) runs everything inline. 0: as many as this process may use. Throws Failure

@@ -176,14 +176,14 @@ std::string pose_note(const ResolvedJob& job) {
 
 }  // namespace
 
-Status hear(ResolvedJob& job, bool past_voice) {
+Status hear(ResolvedJob& job, const HearOptions& options) {
   job.info.notes.clear();
   for (Voice& voice : job.files.voices) {
-    LA_RETURN_IF_ERROR(voice.hear());
+    LA_RETURN_IF_ERROR(voice.hear(options.stop));
     const std::vector<std::string> notes = voice.notes();
     job.info.notes.insert(job.info.notes.end(), notes.begin(), notes.end());
   }
-  LA_RETURN_IF_ERROR(decide(job, past_voice));
+  LA_RETURN_IF_ERROR(decide(job, options.past_voice));
   for (const std::string& note : {size_note(job), pose_note(job)})
     if (!note.empty()) job.info.notes.push_back(note);
   return {};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,11 @@ ResolveOptions resolve_options(const Checkpoint& checkpoint);
 Expected<ResolvedJob> resolve(const ResolveOptions& options, const Job& job);
 
 // Reads the voices to their end, once: the numbers are exact then, and info.notes are there.
-// past_voice: the last clip is filled beyond the voice, as the original does.
-Status hear(ResolvedJob& job, bool past_voice = false);
+struct HearOptions {
+  bool past_voice = false;  // the last clip is filled beyond the voice, as the original does
+  std::stop_token stop;
+};
+Status hear(ResolvedJob& job, const HearOptions& options = {});
 
 // Numbers that make no sense: kInvalidArgument, before any file is opened.
 Status check_job(const Job& job);

@@ -18,11 +18,18 @@ namespace liveavatar {
 
 namespace {
 
-// One run of one job; the members are what lives as long as the video.
+// A block whose latents wait to be decoded.
+struct DenoisedBlock {
+  int64_t block = 0;
+  Tensor latents;
+};
+
+// One run of one job; the members are what lives as long as the video. Four parts: the conditioner gives blocks to the
+// denoiser, which hands latents to the decoder, which hands frames to the delivery.
 class JobRun : LatentChannel {
  public:
   JobRun(Models& models, ResolvedJob& job, const RunCalls& calls, Delivery& caller)
-      : models_(models), job_(job), calls_(calls), caller_(caller) {}
+      : models_(models), job_(job), calls_(calls), delivery_(&caller) {}
 
   Status run() {
     LA_RETURN_IF_ERROR(check_fits(job_));
@@ -47,7 +54,7 @@ class JobRun : LatentChannel {
   Status open_conditions(const Portrait& portrait) {
     audio_ = hooks().audio;
     if (audio_ == nullptr) {
-      LA_ASSIGN_OR_RETURN(voices_, FileColumns::open(*models_.audio, job_.files.voices));
+      LA_ASSIGN_OR_RETURN(voices_, FileColumns::open(*models_.audio, job_.files.voices, stop_.get_token()));
       audio_ = voices_.get();
     }
     if (job_.files.masks.empty()) return {};
@@ -74,7 +81,7 @@ class JobRun : LatentChannel {
     progress("text", 0);
     LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
     if (hooks().token_ids) hooks().token_ids(prompt.ids);
-    LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt(models_, prompt.ids));
+    LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt(models_, prompt.ids, stop_.get_token()));
     if (hooks().tensor) hooks().tensor("context", Download(models_.text_backend(), rows.tensor).tensor());
     const Denoiser::Options options{job_.sampling, {}, models_.options().paging_dir, stop_.get_token()};
     LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, *models_.budget, shape(), options));
@@ -89,7 +96,7 @@ class JobRun : LatentChannel {
     LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, Tenant::kConditioning,
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, Upload(*models_.backend, pixels.tensor).f32());
-    LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor));
+    LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor, stop_.get_token()));
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape(), budget));
     // latent 1 of five equal frames
     ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
@@ -97,21 +104,57 @@ class JobRun : LatentChannel {
     LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_pages(shape().resident(), budget));
     progress("prefill", 0);
     LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
-    LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget));
+    Backend* decoding = shape().decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
+    const DecodeOptions options{decoding, stop_.get_token()};
+    LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget, options));
     return {};
   }
 
   Status open_pose() {
     if (!job_.files.pose) return {};
-    const PoseEncoder::Options options{shape().pose, shape().clip_frames, job_.job.original_pose};
+    const PoseEncoder::Options options{shape().pose, shape().clip_frames, job_.job.original_pose,
+                                       stop_.get_token()};
     LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, *models_.budget, *job_.files.pose, options));
     return {};
   }
 
   Status make_video() {
+    if (shape().decodes_beside()) return make_video_on_two_threads();
     LA_RETURN_IF_ERROR(denoise());
     for (int64_t b = 0; b < job_.info.blocks && !shape().online_decode; ++b)
       LA_RETURN_IF_ERROR(decode(b, latents_of(b)));
+    return {};
+  }
+
+  // The caller's thread delivers, one samples, one decodes; whichever fails stops the others.
+  Status make_video_on_two_threads() {
+    RelayedDelivery relay;
+    Delivery& caller = *delivery_;
+    delivery_ = &relay;
+    Status denoised, decoded, delivered;
+    {
+      std::jthread sampling([&] {
+        denoised = contained("generate", [&] { return denoise(); });
+        denoised_.close();
+      });
+      std::jthread decoding([&] {
+        decoded = contained("generate", [&] { return decode_as_they_come(); });
+        if (!decoded.ok()) stop_.request_stop();
+        denoised_.close();
+        relay.close();
+      });
+      delivered = relay.serve(caller);
+    }
+    LA_RETURN_IF_ERROR(delivered);
+    LA_RETURN_IF_ERROR(decoded);
+    return denoised;
+  }
+
+  Status decode_as_they_come() {
+    while (std::optional<DenoisedBlock> next = denoised_.front()) {
+      LA_RETURN_IF_ERROR(decode(next->block, next->latents));
+      denoised_.pop();
+    }
     return {};
   }
 
@@ -146,7 +189,10 @@ class JobRun : LatentChannel {
     }
     if (block == 0) ops::copy_frames(*models_.backend, latents, blocks_.reference.tensor, {0, 0, 1});
     if (hooks().latents) hooks().latents(block, host.tensor());
-    return shape().online_decode ? decode(block, latents) : Status();
+    if (!shape().online_decode) return {};
+    if (!shape().decodes_beside()) return decode(block, latents);
+    const bool taken = denoised_.push({block, latents});
+    return taken ? Status() : cancelled("stopped on request");
   }
 
   // Latent by latent, so that the first frames of a block are out before the last are decoded.
@@ -159,7 +205,7 @@ class JobRun : LatentChannel {
   Status decode_latent(int64_t block, const Tensor& latents, int64_t latent) {
     progress("decode", block);
     LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents, latent));
-    show("frames", decoder_->pixels());
+    show("frames", decoder_->pixels(), decoder_->backend());
     VideoBlock out;
     out.first_frame = frames_done_;
     out.frames = std::min(kVaeFrames, job_.info.frames - out.first_frame);
@@ -167,25 +213,29 @@ class JobRun : LatentChannel {
     out.height = shape().height;
     out.rgb = rgb;
     progress("write", block);
-    LA_RETURN_IF_ERROR(caller_.frames(out));
+    LA_RETURN_IF_ERROR(delivery_->frames(out));
     frames_done_ = out.first_frame + out.frames;
     if (frames_done_ == job_.info.frames) progress("write", block);
     return {};
   }
 
   void progress(const char* stage, int64_t block) {
-    caller_.progress({stage, block, job_.info.blocks, frames_done_, job_.info.frames});
+    delivery_->progress({stage, block, job_.info.blocks, frames_done_, job_.info.frames});
   }
 
   void show(const char* name, const Tensor& value) {
-    if (hooks().tensor) hooks().tensor(name, Download(*models_.backend, value).tensor());
+    show(name, value, *models_.backend);
+  }
+  void show(const char* name, const Tensor& value, Backend& backend) {
+    if (hooks().tensor) hooks().tensor(name, Download(backend, value).tensor());
   }
 
   Models& models_;
   ResolvedJob& job_;
   const RunCalls& calls_;
-  Delivery& caller_;
+  Delivery* delivery_;  // to the caller: directly, or from other threads
   std::stop_source stop_;
+  std::stop_callback<std::function<void()>> stop_with_caller_{calls_.stop, [this] { stop_.request_stop(); }};
   std::unique_ptr<FileColumns> voices_;
   AudioColumns* audio_ = nullptr;
   std::optional<ActorMasks> masks_;  // of several voices
@@ -196,6 +246,7 @@ class JobRun : LatentChannel {
   StillLatents still_;
   BlockMemory blocks_;
   std::unique_ptr<Conditioner> conditioner_;
+  BoundedQueue<DenoisedBlock> denoised_{1};  // decoded beside the next one's sampling
   Charge writer_;  // the video file that callers write beside the job
   std::atomic<int64_t> frames_done_ = 0;
 };

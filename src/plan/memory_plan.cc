@@ -50,6 +50,10 @@ class DryRun {
     options.budget = &budget_;
     LA_ASSIGN_OR_RETURN(backend_, make_backend(r_.device, options));
     plan_.int8_products = backend_->int8_products();
+    if (r_.decode_threads > 0) {
+      options.threads = r_.decode_threads;
+      LA_ASSIGN_OR_RETURN(decode_backend_, make_backend(r_.device, options));
+    }
     LA_RETURN_IF_ERROR(load_dit());
     if (r_.video_model_only) return {};
     {
@@ -127,7 +131,8 @@ class DryRun {
     LA_RETURN_IF_ERROR(page_in());
     if (r_.video_model_only) return {};
     int64_t height = geometry_.latent_height, width = geometry_.latent_width;
-    LA_ASSIGN_OR_RETURN(decode_stream_, allocate_decoder(vae, {height, width, types_.values}, *backend_, budget_));
+    Backend& decoding = r_.decodes_beside() ? *decode_backend_ : *backend_;
+    LA_ASSIGN_OR_RETURN(decode_stream_, allocate_decoder(vae, {height, width, types_.values}, decoding, budget_));
     LA_ASSIGN_OR_RETURN(decoder_, DecoderMemory::allocate(vae.z_dim, height, width, budget_));
     if (r_.pose.empty()) return {};
     PoseShape pose = r_.pose;
@@ -176,7 +181,7 @@ class DryRun {
   MemoryPlan plan_;
   Budget budget_{Budget::Measuring()};
   Charge program_, writer_;
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Backend> backend_, decode_backend_;
   DitWeights dit_;
   std::vector<PageSpan> spans_;
   Buffer common_;

@@ -6,8 +6,10 @@
 #include <vector>
 
 #include "core/output_files.h"
+#include "core/threads.h"
 #include "models/s2v_dit/packed.h"
 #include "weights/part.h"
+#include "weights/stoppable_source.h"
 
 namespace liveavatar {
 namespace {
@@ -95,6 +97,9 @@ Status check_options(const EngineOptions& options) {
     return invalid_argument("--offload_kv_cache: give --paging_dir DIR too, a folder on disk for keys and values");
   if (!options.packed_dit.empty() && !all_loras(options).empty())
     return invalid_argument("a LoRA with --dit: it is merged in by `liveavatar convert`");
+  if (options.decode_threads < 0 || options.decode_threads > kMostThreads)
+    return invalid_argument("--decode_threads " + std::to_string(options.decode_threads) + ": choose 0 to " +
+                            std::to_string(kMostThreads));
   return check_int8_products(options.int8_products, options.weights_dtype);
 }
 
@@ -107,6 +112,7 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   shape.kv_dtype = options.kv_dtype;
   shape.int8_products = options.int8_products;
   shape.threads = options.threads;
+  shape.decode_threads = options.decode_threads;
   shape.packed = from_packed_file(options);
   shape.pack_first = shape.packed && options.packed_dit.empty();  // or it was made by an earlier run
   shape.disk_rings = !options.paging_dir.empty();
@@ -114,7 +120,7 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   return shape;
 }
 
-Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& options) {
+Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& options, const std::stop_token& stop) {
   LA_RETURN_IF_ERROR(check_options(options));
   LA_RETURN_IF_ERROR(parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype).status());
   auto c = std::make_unique<Checkpoint>();
@@ -136,6 +142,9 @@ Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& opti
   LA_ASSIGN_OR_RETURN(c->shapes.text, read_umt5_config(*c->text));
   LA_ASSIGN_OR_RETURN(c->audio, open_part(c->paths.audio_encoder, Part::kAudioEncoder));
   LA_ASSIGN_OR_RETURN(c->shapes.audio, find_wav2vec2_config(*c->audio, c->paths.audio_config_dir));
+  for (TensorSourcePtr* source : {&c->dit, &c->text, &c->vae, &c->audio}) {
+    if (*source != nullptr) *source = stoppable(std::move(*source), stop);
+  }
   return c;
 }
 

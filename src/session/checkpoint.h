@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,8 @@ struct Checkpoint {
   size_t merge_bytes = 0;            // in which they are merged while `dit` is read
 
   // Errors: a part that is missing or not what it should be; options that contradict each other.
-  static Expected<std::unique_ptr<Checkpoint>> open(const EngineOptions& options);
+  // stop: whatever reads weights later hears it.
+  static Expected<std::unique_ptr<Checkpoint>> open(const EngineOptions& options, const std::stop_token& stop = {});
   // The numbers of its models, and how they are loaded.
   JobShape shape() const;
   // The size of its videos, as an area: the model's own, or the original's.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/stop.h"
+
 #include "session/noise.h"
 
 namespace liveavatar {
@@ -20,6 +22,7 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
   JobShape own = shape;
   own.steps = denoiser->steps_.count;
   LA_ASSIGN_OR_RETURN(denoiser->memory_, SamplerMemory::allocate(own, options.cache_folder, backend, budget));
+  denoiser->memory_.session->stop = options.stop;
   denoiser->schedule_ = {own.steps, own.blocks_in_flight()};
   denoiser->blocks_.resize(static_cast<size_t>(own.blocks_in_flight()));
   for (int64_t i = 0; i < own.blocks_in_flight() * own.solver_tensors; ++i)
@@ -31,6 +34,7 @@ void Denoiser::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.
 
 Status Denoiser::prefill(DitPages& pages, const Tensor& reference, const Tensor& motion) {
   dit_.prefill(reference, motion, pages, *memory_.session);
+  LA_RETURN_IF_ERROR(check_stop(options_.stop));
   return pages.status();
 }
 
@@ -102,10 +106,8 @@ Status Denoiser::begin_tick(Run& run, int64_t tick) {
 
 void Denoiser::collect(Run& run, int64_t tick, std::vector<DitFlight*>& flights) {
   if (!run.status.ok()) return;
-  if (options_.stop.stop_requested()) {
-    run.status = cancelled("stopped on request");
-    return;
-  }
+  run.status = check_stop(options_.stop);
+  if (!run.status.ok()) return;
   for (const Forward& f : schedule_.forwards(run.blocks, tick))
     flights.push_back(&memory_.session->activations.flights[f.slot]);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <stop_token>
 #include <vector>
 
 #include "core/memory.h"
@@ -13,17 +14,24 @@ namespace liveavatar {
 // The first frames after the still portrait are not shown; the fourth is held instead.
 constexpr int64_t kHeldFrames = 3;
 
+struct DecodeOptions {
+  Backend* backend = nullptr;  // instead of the VAE's, which others may use then (VaeDecodeStream::open)
+  std::stop_token stop;        // heard between layers
+};
+
 // One video. Latents in order; state is carried. Not thread-safe.
 class FrameDecoder {
  public:
   // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away.
-  static Expected<std::unique_ptr<FrameDecoder>> open(const WanVae& vae, const Tensor& first_latents, Budget& budget);
+  static Expected<std::unique_ptr<FrameDecoder>> open(const WanVae& vae, const Tensor& first_latents, Budget& budget,
+                                                      const DecodeOptions& options = {});
 
   // Latent `frame` of a block's latents [16, 3, h, w] f32 -> rgb [4, H, W, 3] in host memory, valid until the next
   // call. Of the first one the frames before the fourth repeat the fourth (docs/differences.md).
   Expected<const uint8_t*> decode(const Tensor& latents, int64_t frame);
   // The frames of the last decode() in [-1, 1], as decoded (not held). [4, H, W, 3] f32
   const Tensor& pixels() const { return memory_.pixels.tensor; }
+  Backend& backend() const { return *backend_; }
 
  private:
   FrameDecoder() = default;

@@ -35,6 +35,7 @@ struct JobShape {
   std::string device = "cpu", dtype = "bf16", weights_dtype, kv_dtype;  // as in EngineOptions
   bool int8_products = false;
   int threads = 0;          // 0: as the engine would take
+  int decode_threads = 0;   // decoding beside sampling, on so many of its own; 0: in turns, on the same
   bool packed = false;      // the video model comes from a packed file: its layers may stay on disk
   bool pack_first = false;  // that file is made before
   size_t merge_bytes = 0;   // in which adapters are merged while the video model's tensors are read
@@ -73,8 +74,11 @@ struct JobShape {
   // Blocks that are denoised side by side. The first clip ends before the sink is renewed, so blocks of two sides of
   // that moment never meet.
   int64_t blocks_in_flight() const;
-  // Blocks of latents that are held: those in flight, or all of them without online decode.
-  int64_t blocks_kept() const { return online_decode ? blocks_in_flight() : blocks; }
+  // Whether a block is decoded while others are sampled.
+  bool decodes_beside() const { return online_decode && decode_threads > 0; }
+  // Blocks of latents that are held: those in flight, and the one that is decoded beside them; or all of them without
+  // online decode.
+  int64_t blocks_kept() const { return online_decode ? blocks_in_flight() + (decodes_beside() ? 1 : 0) : blocks; }
   int64_t actors() const { return 1 + static_cast<int64_t>(more_voices.size()); }
   int64_t clip_blocks() const { return clip_frames / kBlockFrames; }
   int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }

@@ -52,6 +52,9 @@ Status Models::open_device(DeviceSource* source) {
     LA_ASSIGN_OR_RETURN(program, Charge::take(*budget, Tenant::kRuntime, kProgramBytes));
     host.budget = budget.get();
     LA_ASSIGN_OR_RETURN(backend, make_backend(o.device, host));
+    if (o.decode_threads == 0) return {};
+    host.threads = o.decode_threads;
+    LA_ASSIGN_OR_RETURN(decode_backend, make_backend(o.device, host));
     return {};
   }
   host_budget = std::make_unique<Budget>();
@@ -96,7 +99,7 @@ Expected<PromptIds> prompt_ids(const Checkpoint& checkpoint, const std::string& 
   return result;
 }
 
-Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids) {
+Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, const std::stop_token& stop) {
   const Checkpoint& c = *models.checkpoint;
   if (c.shapes.text.dim != c.shapes.dit.text_dim) {
     return corrupt(c.paths.text_encoder + ": rows are " + std::to_string(c.shapes.text.dim) +
@@ -105,7 +108,7 @@ Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids
   }
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
                       Umt5::load(*c.text, models.text_backend(), models.budget->host(), models.types.values));
-  return encoder->encode(ids);
+  return encoder->encode(ids, stop);
 }
 
 }  // namespace liveavatar

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct Models {
   Charge program;
   std::unique_ptr<Backend> host_backend;  // null: the device is the host
   std::unique_ptr<Backend> backend;       // of the video model and the VAE
+  // For decoding beside the work of that one, on the same device; null: decoding waits for its turn.
+  std::unique_ptr<Backend> decode_backend;
   // Of the text and the audio encoder.
   Backend& text_backend() { return host_backend ? *host_backend : *backend; }
   const EngineOptions& options() const { return checkpoint->options; }
@@ -61,6 +64,6 @@ Expected<PromptIds> prompt_ids(const Checkpoint& checkpoint, const std::string& 
 
 // Rows [tokens, text_dim] f32. Loads the text encoder, runs it and frees it: it is the largest part after the DiT and
 // used once.
-Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids);
+Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, const std::stop_token& stop = {});
 
 }  // namespace liveavatar

@@ -21,6 +21,7 @@ Expected<std::unique_ptr<PoseEncoder>> PoseEncoder::open(const WanVae& vae, Budg
 Status PoseEncoder::begin_clip() {
   stream_.reset();
   LA_ASSIGN_OR_RETURN(stream_, VaeEncodeStream::open(vae_, options_.shape.size.height, options_.shape.size.width));
+  stream_->set_stop(options_.stop);
   return {};
 }
 

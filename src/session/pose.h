@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <stop_token>
 
 #include "media/fit.h"
 #include "media/pose_video.h"
@@ -19,6 +20,7 @@ class PoseEncoder {
     PoseShape shape;  // of `video`
     int64_t clip_frames = 48;
     bool black_end = false;  // the original's way behind the video's end
+    std::stop_token stop;    // heard between layers
   };
   static Expected<std::unique_ptr<PoseEncoder>> open(const WanVae& vae, Budget& budget, PoseVideo& video,
                                                      const Options& options);

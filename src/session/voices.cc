@@ -15,10 +15,10 @@ Expected<Voice> Voice::open(const std::string& path) {
   return voice;
 }
 
-Status Voice::hear() {
+Status Voice::hear(const std::stop_token& stop) {
   if (heard) return {};
   LA_ASSIGN_OR_RETURN(mono, file->mono(kModelRateHz));
-  LA_ASSIGN_OR_RETURN(Loudness loudness, measure_loudness(*mono));
+  LA_ASSIGN_OR_RETURN(Loudness loudness, measure_loudness(*mono, stop));
   LA_RETURN_IF_ERROR(check_voice(loudness, path));
   heard = loudness;
   return {};
@@ -35,7 +35,8 @@ std::vector<std::string> Voice::notes() const {
   return notes;
 }
 
-Expected<std::unique_ptr<FileColumns>> FileColumns::open(const Wav2Vec2& model, const std::vector<Voice>& voices) {
+Expected<std::unique_ptr<FileColumns>> FileColumns::open(const Wav2Vec2& model, const std::vector<Voice>& voices,
+                                                         const std::stop_token& stop) {
   auto columns = std::make_unique<FileColumns>();
   AudioFeaturesOptions options;
   options.fps = kFps;
@@ -43,6 +44,7 @@ Expected<std::unique_ptr<FileColumns>> FileColumns::open(const Wav2Vec2& model, 
     LA_CHECK(voice.heard.has_value());
     LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> one,
                         AudioFeatures::open(model, *voice.mono, *voice.heard, options));
+    one->set_stop(stop);
     columns->features_.push_back(std::move(one));
   }
   return columns;

@@ -31,8 +31,8 @@ struct Voice {
   std::optional<Loudness> heard;
 
   static Expected<Voice> open(const std::string& path);
-  // Reads it to its end, once. Error: too short to be heard.
-  Status hear();
+  // Reads it to its end, once. Error: too short to be heard; stopped.
+  Status hear(const std::stop_token& stop = {});
   int64_t samples() const;  // at kModelRateHz
   // For the user, once it is heard: what was done to it, and where it holds less than its file says.
   std::vector<std::string> notes() const;
@@ -41,8 +41,8 @@ struct Voice {
 // Files of one job, one a speaker; heard. Voices and model outlive it.
 class FileColumns : public AudioColumns {
  public:
-  // past_voice: goes on behind the end, as the original does to fill a clip.
-  static Expected<std::unique_ptr<FileColumns>> open(const Wav2Vec2& model, const std::vector<Voice>& voices);
+  static Expected<std::unique_ptr<FileColumns>> open(const Wav2Vec2& model, const std::vector<Voice>& voices,
+                                                     const std::stop_token& stop = {});
   int64_t count() const override { return static_cast<int64_t>(features_.size()); }
   Expected<bool> columns(int64_t first, int64_t count, float* out) override;
 

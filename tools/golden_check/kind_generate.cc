@@ -167,7 +167,7 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   };
   auto resolved = resolve(resolve_options(*(*models)->checkpoint), job);
   if (!golden.ok("resolve", resolved.status())) return;
-  if (!golden.ok("hear", hear(*resolved, true))) return;
+  if (!golden.ok("hear", hear(*resolved, {.past_voice = true}))) return;
   resolved->sampling.relative_dist = args.at("relative_dist");
   if (!golden.ok("generate", run_job(**models, *resolved, calls))) return;
 

@@ -278,7 +278,7 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitPages& pa
   encode_time(0, f);
   fill_cond_positions(config_, g, 0, Upload(backend_, f.cond_turns).values());
   pages.expect(DitPages::Way::kWithoutInjectors);
-  for (int64_t i = 0; i < config_.layers && pages.status().ok(); ++i) {
+  for (int64_t i = 0; i < config_.layers && pages.status().ok() && !session.stop.stop_requested(); ++i) {
     prefill_self_attention(i, pin<DitSelfAttentionWeights>(pages, i)->attention, f, x);
     cross_attention(i, *pin<DitCrossAttentionWeights>(pages, i), f, x);
     feed_forward(i, *pin<DitFfnWeights>(pages, i), f, x);

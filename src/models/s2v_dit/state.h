@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <span>
+#include <stop_token>
 #include <string_view>
 #include <vector>
 
@@ -112,6 +113,7 @@ struct DitSession {
   // Of encode_text, encode_audio and noisy forwards: "text_embedding", "block.2", "block.2.ffn", "adain.0", "head", ...
   // For finding faults: it costs products. Empty in production.
   DitObserver observer;
+  std::stop_token stop;  // heard between layers: what a prefill leaves then is nothing
   DitSession(const DitGeometry& g, DitCaches c, DitActivations a);
   DitSession(const DitSession&) = delete;
   DitSession& operator=(const DitSession&) = delete;

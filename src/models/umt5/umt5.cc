@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/stop.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/layout.h"
@@ -84,6 +85,7 @@ Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightAllo
     if (visitor.embedding) visitor.embedding(static_cast<int64_t>(t), row);
   }
   for (int64_t i = 0; i < c.layers; ++i) {
+    LA_RETURN_IF_ERROR(check_stop(visitor.stop));
     loader.place_in(WeightPage(page));
     Umt5LayerWeights w = load_layer(loader, c, i);
     LA_RETURN_IF_ERROR(loader.status());
@@ -176,7 +178,7 @@ void Umt5::layer(const Umt5LayerWeights& w, Umt5Activations& a) {
   ops::linear(backend_, a.up, w.down, a.x, {.residual = a.x});
 }
 
-Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
+Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids, const std::stop_token& stop) {
   if (ids.empty()) return invalid_argument("the prompt has no tokens");
   for (int32_t id : ids) {
     if (id < 0 || id >= config_.vocabulary) {
@@ -188,6 +190,7 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids) {
   LA_ASSIGN_OR_RETURN(Umt5Memory memory, Umt5Memory::allocate(config_, tokens, dtype_, backend_, budget_));
   Umt5Activations a(config_, tokens, dtype_, memory.arena);
   Umt5Visitor visitor;
+  visitor.stop = stop;
   visitor.embedding = [&](int64_t token, const Tensor& row) {
     const Tensor x = a.x.slice(token, 1), y = a.y.slice(token, 1);
     std::copy_n(row.host<float>(), row.elements(), Upload(backend_, x).f32());

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <vector>
 
 #include "backend/backend.h"
@@ -52,6 +53,7 @@ struct Umt5Visitor {
   std::function<void(int64_t token, const Tensor& row)> embedding;  // f32 [1, D]
   std::function<void(const Umt5LayerWeights&)> layer;
   std::function<void(const Tensor& weight)> norm;  // f32 [D]
+  std::stop_token stop;                            // heard between layers
 };
 // Takes every tensor by the original's name, in the order of a pass.
 Status stream_umt5(const Umt5Config& config, std::span<const int32_t> ids, WeightAllocator& loader, const Buffer& page,
@@ -69,8 +71,8 @@ class Umt5 {
   const Umt5Config& config() const { return config_; }
 
   // ids of the real tokens (EOS included) -> [tokens, D] f32. Padding is never computed: masked keys change nothing.
-  // Error: no ids, an id beyond the table, or what reading the weights says.
-  Expected<OwnedTensor> encode(std::span<const int32_t> ids);
+  // Error: no ids, an id beyond the table, or what reading the weights says. stop is heard between layers.
+  Expected<OwnedTensor> encode(std::span<const int32_t> ids, const std::stop_token& stop = {});
 
  private:
   Umt5(const TensorSource& source, Backend& backend, Budget& budget, DType dtype)

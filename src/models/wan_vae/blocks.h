@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <stop_token>
 #include <string>
 
 #include "models/wan_vae/memory.h"
@@ -22,6 +23,7 @@ struct VaeStep {
   bool first;    // of its video: one frame, and time is not resampled
   bool settled;  // all frames are one picture, and so was the past: it is taken from the step's own first frame
   const VaeObserver& observer;
+  const std::stop_token& stop;  // heard between layers: what the step leaves then is nothing
 };
 
 // The value that runs through the layers, in one piece of scratch, and the two pieces beside it.

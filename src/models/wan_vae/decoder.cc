@@ -50,7 +50,7 @@ void run_layers(VaeFlow& flow, const VaeStep& step, const Tensor& z, size_t coun
   conv_step(flow, w.conv1, history.conv1);
   flow.show("conv1");
   middle_blocks(flow, w, history);
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i = 0; i < count && !step.stop.stop_requested(); ++i) {
     if (w.layers[i].layer.kind == VaeLayer::Kind::kResidual) {
       residual_block(flow, w.layers[i].residual, history.layers[i].residual);
     } else {
@@ -66,6 +66,7 @@ void prime_step(const VaeStep& step, const Tensor& z, size_t count) {
   const VaeHalfWeights& w = step.weights.decoder;
   VaeFlow flow(step);
   run_layers(flow, step, z, count);
+  if (step.stop.stop_requested()) return;
   if (count == w.layers.size()) remember_head(flow, w, step.memory.history.head);
 }
 
@@ -73,6 +74,7 @@ void decode_step(const VaeStep& step, const Tensor& z, const Tensor& frames) {
   const VaeHalfWeights& w = step.weights.decoder;
   VaeFlow flow(step);
   run_layers(flow, step, z, w.layers.size());
+  if (step.stop.stop_requested()) return;
   head(flow, w, step.memory.history.head, frames);
   ops::clamp(step.backend, frames, -1, 1, frames);
 }

@@ -41,7 +41,7 @@ void encode_step(const VaeStep& step, const Tensor& pixels, const Tensor& z) {
   flow.become(0, input);
   conv_step(flow, w.conv1, history.conv1);
   flow.show("conv1");
-  for (size_t i = 0; i < w.layers.size(); ++i) {
+  for (size_t i = 0; i < w.layers.size() && !step.stop.stop_requested(); ++i) {
     if (w.layers[i].layer.kind == VaeLayer::Kind::kResidual) {
       residual_block(flow, w.layers[i].residual, history.layers[i].residual);
     } else {
@@ -49,6 +49,7 @@ void encode_step(const VaeStep& step, const Tensor& pixels, const Tensor& z) {
     }
     flow.show_numbered("downsamples", i);
   }
+  if (step.stop.stop_requested()) return;
   middle_blocks(flow, w, history);
   // From here on f32: a few channels at an eighth of the resolution.
   int64_t rows = flow.x().dim(1), columns = flow.x().dim(2);

@@ -38,11 +38,13 @@ Expected<StillMemory> StillMemory::allocate(const WanVaeConfig& config, const Sh
   return memory;
 }
 
-Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents) {
+Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents,
+                                      const std::stop_token& stop) {
   if (image.rank() != 3 || image.dim(0) != 3)
     return invalid_argument("picture is " + image.shape.str() + ", not [3, H, W]");
   int64_t height = image.dim(1), width = image.dim(2), count = static_cast<int64_t>(latents.size());
   LA_ASSIGN_OR_RETURN(std::unique_ptr<VaeEncodeStream> stream, VaeEncodeStream::open(vae, height, width));
+  stream->set_stop(stop);
   LA_ASSIGN_OR_RETURN(StillMemory memory, StillMemory::allocate(vae.config(), image.shape, count, vae.budget()));
   const Tensor &pixels = memory.pixels.tensor, &latent = memory.latent.tensor;
   Tensor frame = image.reshape({3, 1, height, width});
@@ -66,11 +68,11 @@ Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, st
   return std::move(memory.result);
 }
 
-Expected<StillLatents> encode_still(const WanVae& vae, const Tensor& image) {
+Expected<StillLatents> encode_still(const WanVae& vae, const Tensor& image, const std::stop_token& stop) {
   std::vector<int64_t> wanted;
   for (int64_t i = 0; i < kPrimingLatents; ++i) wanted.push_back(i);
   for (int64_t i = 0; i < kMotionLatents; ++i) wanted.push_back(kStillLatents - kMotionLatents + i);
-  LA_ASSIGN_OR_RETURN(OwnedTensor both, encode_repeated(vae, image, wanted));
+  LA_ASSIGN_OR_RETURN(OwnedTensor both, encode_repeated(vae, image, wanted, stop));
   const Tensor& all = both.tensor;
   LA_ASSIGN_OR_RETURN(StillLatents still, StillLatents::allocate(vae.config(), image.shape, vae.budget()));
   ops::copy_frames(vae.backend(), all, still.first.tensor, {0, 0, kPrimingLatents});

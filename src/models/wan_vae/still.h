@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <stop_token>
 
 #include "models/wan_vae/wan_vae.h"
 
@@ -13,8 +14,9 @@ constexpr int64_t kMotionLatents = 19;  // the last ones, the motion that came b
 
 // image [3, H, W] f32 in [-1, 1], repeated for ever -> the latents with these indices, [16, latents.size(), H/8, W/8]
 // f32. Those that no longer change (still_fixed_latent) cost one step together. The result is charged to
-// Tenant::kConditioning.
-Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents);
+// Tenant::kConditioning. stop is heard between layers.
+Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents,
+                                      const std::stop_token& stop = {});
 
 struct StillLatents {
   OwnedTensor first;  // [16, 7, h, w] f32; index 1 is the reference latent (of five repeats)
@@ -30,6 +32,6 @@ struct StillMemory {
   static Expected<StillMemory> allocate(const WanVaeConfig& config, const Shape& image, int64_t count, Budget& budget);
 };
 // The first 7 and the last 19 of the original's 92 latents. image [3, H, W] f32 in [-1, 1], sides multiples of 8.
-Expected<StillLatents> encode_still(const WanVae& vae, const Tensor& image);
+Expected<StillLatents> encode_still(const WanVae& vae, const Tensor& image, const std::stop_token& stop = {});
 
 }  // namespace liveavatar

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/stop.h"
 #include "models/wan_vae/decoder.h"
 #include "models/wan_vae/encoder.h"
 
@@ -63,19 +64,20 @@ Status VaeEncodeStream::run(const Tensor& pixels, const Tensor& z, bool settled)
   LA_RETURN_IF_ERROR(check_f32("pixels", pixels, {3, next_frames(), height_, width_}));
   Shape latent{vae_.config().z_dim, 1, height_ / kVaePixels, width_ / kVaePixels};
   LA_RETURN_IF_ERROR(check_f32("latents", z, latent));
-  encode_step({vae_.backend(), vae_.weights(), memory_, first_, settled, observer_}, pixels, z);
+  encode_step({vae_.backend(), vae_.weights(), memory_, first_, settled, observer_, stop_}, pixels, z);
   first_ = false;
-  return {};
+  return check_stop(stop_);
 }
 
 Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& vae, int64_t latent_height,
-                                                                 int64_t latent_width) {
+                                                                 int64_t latent_width, Backend* backend) {
   int64_t limit = kLargestSide / kVaePixels;
   if (latent_height > limit || latent_width > limit) latent_height = latent_width = limit + 1;  // refused below
   LA_RETURN_IF_ERROR(check_size(latent_height * kVaePixels, latent_width * kVaePixels));
-  std::unique_ptr<VaeDecodeStream> stream(new VaeDecodeStream(vae, latent_height, latent_width));
+  std::unique_ptr<VaeDecodeStream> stream(new VaeDecodeStream(
+      vae, backend == nullptr ? vae.backend() : *backend, latent_height, latent_width));
   VaeInput in{latent_height, latent_width, vae.dtype()};
-  LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, vae.backend(), vae.budget()));
+  LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, stream->backend_, vae.budget()));
   stream->memory_ = lay_out_decoder(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
   clear(vae.backend(), stream->memory_.history);
   return stream;
@@ -83,18 +85,19 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& v
 
 Status VaeDecodeStream::prime(const Tensor& z, int64_t left) {
   LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
-  prime_step({vae_.backend(), vae_.weights(), memory_, first_, false, observer_}, z,
+  prime_step({backend_, vae_.weights(), memory_, first_, false, observer_, stop_}, z,
              priming_layers(vae_.config(), left));
   first_ = false;
-  return {};
+  return check_stop(stop_);
 }
 
 Expected<int64_t> VaeDecodeStream::step(const Tensor& z, const Tensor& frames) {
   LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
   int64_t count = next_frames(), room = frames.rank() == 4 ? std::max(count, frames.dim(0)) : count;
   LA_RETURN_IF_ERROR(check_f32("frames", frames, {room, height_ * kVaePixels, width_ * kVaePixels, 3}));
-  decode_step({vae_.backend(), vae_.weights(), memory_, first_, false, observer_}, z, frames.slice(0, count));
+  decode_step({backend_, vae_.weights(), memory_, first_, false, observer_, stop_}, z, frames.slice(0, count));
   first_ = false;
+  LA_RETURN_IF_ERROR(check_stop(stop_));
   return count;
 }
 

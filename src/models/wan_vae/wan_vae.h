@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <stop_token>
+#include <utility>
 
 #include "backend/backend.h"
 #include "core/memory.h"
@@ -55,6 +57,8 @@ class VaeEncodeStream {
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
   Backend& backend() const { return vae_.backend(); }
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
+  // Heard between layers: kCancelled, and the stream is of no more use.
+  void set_stop(std::stop_token stop) { stop_ = std::move(stop); }
 
  private:
   VaeEncodeStream(const WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
@@ -65,15 +69,17 @@ class VaeEncodeStream {
   Arena arena_;
   VaeMemory memory_;
   VaeObserver observer_;
+  std::stop_token stop_;
   bool first_ = true;
 };
 
 // One video being decoded. Not thread-safe.
 class VaeDecodeStream {
  public:
-  // In latents. Errors as VaeEncodeStream::open.
-  static Expected<std::unique_ptr<VaeDecodeStream>> open(const WanVae& vae, int64_t latent_height,
-                                                         int64_t latent_width);
+  // In latents. Errors as VaeEncodeStream::open. backend: instead of the VAE's, of the same device and packing, so that
+  // it may decode beside the work of that one.
+  static Expected<std::unique_ptr<VaeDecodeStream>> open(const WanVae& vae, int64_t latent_height, int64_t latent_width,
+                                                         Backend* backend = nullptr);
 
   // z [16, 1, h, w] f32 -> the first rows of frames [4, 8h, 8w, 3] f32 (room for next_frames() is enough), clamped to
   // [-1, 1]. Returns how many frames were written: one by the first call, then four. kInvalidArgument for other shapes,
@@ -85,18 +91,23 @@ class VaeDecodeStream {
   Status prime(const Tensor& z, int64_t left);
 
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
-  Backend& backend() const { return vae_.backend(); }
+  Backend& backend() const { return backend_; }
   // "head" is shown before the clamp.
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
+  // As VaeEncodeStream's.
+  void set_stop(std::stop_token stop) { stop_ = std::move(stop); }
 
  private:
-  VaeDecodeStream(const WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
+  VaeDecodeStream(const WanVae& vae, Backend& backend, int64_t height, int64_t width)
+      : vae_(vae), backend_(backend), height_(height), width_(width) {}
 
   const WanVae& vae_;
+  Backend& backend_;
   int64_t height_, width_;  // in latents
   Arena arena_;
   VaeMemory memory_;
   VaeObserver observer_;
+  std::stop_token stop_;
   bool first_ = true;
 };
 

@@ -5,18 +5,20 @@
 #include <cstring>
 
 #include "core/rounding.h"
+#include "core/stop.h"
 #include "models/wav2vec2/timeline.h"
 
 namespace liveavatar {
 
 float Loudness::normalise(float x) const { return static_cast<float>((x - mean) / std::sqrt(variance + 1e-7)); }
 
-Expected<Loudness> measure_loudness(MonoSource& mono) {
+Expected<Loudness> measure_loudness(MonoSource& mono, const std::stop_token& stop) {
   // Sums of a few seconds each, joined by their own means: exact enough for eight hours.
   Loudness total;
   std::vector<float> chunk(1 << 16);
   double squares = 0;  // around the running mean
   while (true) {
+    LA_RETURN_IF_ERROR(check_stop(stop));
     LA_ASSIGN_OR_RETURN(int64_t got, mono.read(chunk.data(), static_cast<int64_t>(chunk.size())));
     if (got == 0) break;
     double mean = 0, deviation = 0;
@@ -89,6 +91,7 @@ Status AudioFeatures::read_samples(int64_t first, int64_t count) {
   samples_first_ += dropped;
   std::vector<float> chunk(1 << 14);
   while (samples_read_ < first + count) {
+    LA_RETURN_IF_ERROR(check_stop(stop_));
     bool skipping = samples_read_ < first;
     int64_t want =
         std::min<int64_t>((skipping ? first : first + count) - samples_read_, static_cast<int64_t>(chunk.size()));
@@ -115,7 +118,8 @@ Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
   int64_t count = (frames - 1) * kHopSamples + kReachSamples;
   LA_RETURN_IF_ERROR(read_samples(first_frame * kHopSamples, count));
   Tensor out = memory_.model.states.tensor.front({layers(), frames, width()});
-  model_.hidden_states({samples_.data(), size_t(count)}, *activations_, out);
+  model_.hidden_states({samples_.data(), size_t(count)}, *activations_, out, stop_);
+  LA_RETURN_IF_ERROR(check_stop(stop_));
   states_.emplace(model_.backend(), out);
   window_first_ = first_frame;
   window_count_ = frames;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <vector>
 
 #include "core/memory.h"
@@ -41,8 +42,8 @@ struct Loudness {
   int64_t samples = 0;
   float normalise(float x) const;
 };
-// Reads the source to its end and rewinds it.
-Expected<Loudness> measure_loudness(MonoSource& mono);
+// Reads the source to its end and rewinds it; stop is heard on the way.
+Expected<Loudness> measure_loudness(MonoSource& mono, const std::stop_token& stop = {});
 // Error: a voice without two hidden states (45 ms).
 Status check_voice(const Loudness& loudness, const std::string& where);
 // Video frames that cover a voice.
@@ -64,6 +65,8 @@ class AudioFeatures {
     return open(model, mono, loudness, options);
   }
 
+  // Heard between layers and pieces of sound: columns() is kCancelled then.
+  void set_stop(std::stop_token stop) { stop_ = std::move(stop); }
   int64_t voice_samples() const { return loudness_.samples; }
   int64_t layers() const { return model_.config().layers + 1; }
   int64_t width() const { return model_.config().width; }
@@ -82,6 +85,7 @@ class AudioFeatures {
   const Wav2Vec2& model_;
   MonoSource& mono_;
   AudioFeaturesOptions options_;
+  std::stop_token stop_;
   Loudness loudness_;
   int64_t frames_50hz_ = 0, frames_30hz_ = 0;
   AudioWindow window_;

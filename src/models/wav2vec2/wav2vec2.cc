@@ -100,11 +100,12 @@ void Wav2Vec2::layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Act
   ops::linear(backend_, hidden, w.down, x, {.residual = x});
 }
 
-void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out) const {
+void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out,
+                             const std::stop_token& stop) const {
   int64_t frames = frame_count(static_cast<int64_t>(input_values.size()));
   LA_CHECK(frames > 0 && frames <= a.x.dim(0) && out.shape == Shape({config_.layers + 1, frames, config_.width}));
   Tensor features = a.features.slice(0, frames), x = a.x.slice(0, frames);
-  for (int64_t f = 0; f < frames; f += kChunkFrames) {
+  for (int64_t f = 0; f < frames && !stop.stop_requested(); f += kChunkFrames) {
     int64_t count = std::min(kChunkFrames, frames - f);
     auto samples = input_values.subspan(size_t(f * kHopSamples), size_t((count - 1) * kHopSamples + kReachSamples));
     extract(samples, a, features.slice(f, count));
@@ -119,7 +120,7 @@ void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activa
             {.pad_left = half, .pad_right = config_.position_kernel - 1 - half}, first,
             {.activation = Activation::kGeluErf, .residual = x.reshape({1, 1, frames, config_.width})});
   ops::copy(backend_, first, x);
-  for (int64_t i = 0; i < config_.layers; ++i) {
+  for (int64_t i = 0; i < config_.layers && !stop.stop_requested(); ++i) {
     layer(weights_.layers[static_cast<size_t>(i)], x, a);
     Tensor state = out.slice(i + 1, 1).reshape({frames, config_.width});
     if (i + 1 < config_.layers) {

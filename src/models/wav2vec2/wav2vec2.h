@@ -5,6 +5,7 @@
 #include <array>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -91,7 +92,8 @@ class Wav2Vec2 {
 
   // input_values: 16 kHz, normalised; at least 400 samples. out f32 [layers + 1, frames, width], frames =
   // frame_count(samples), no more than activations were laid out for. The last state is after the encoder's norm.
-  void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out) const;
+  void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out,
+                     const std::stop_token& stop = {}) const;
   // The same with memory of its own.
   Expected<OwnedTensor> hidden_states(std::span<const float> input_values) const;
 
