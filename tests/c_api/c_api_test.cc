@@ -9,6 +9,7 @@
 
 #include "c_api/fields.h"
 #include "liveavatar/c.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -77,7 +78,8 @@ TEST_F(CApi, AJobBecomesAVideoFile) {
   EXPECT_EQ(info->frames, 12);
   EXPECT_EQ(info->note_count, 0u);
   Seen seen{engine_, job_};
-  std::string path = testing::TempDir() + "c_api \xc3\xa9.mp4";
+  const TempDir dir;
+  std::string path = dir.file("c_api \xc3\xa9.mp4");
   ASSERT_EQ(la_video_file_create(path.c_str(), info, nullptr, &seen.file, &message), LA_OK) << taken(message);
   la_job_info_free(info);
   auto count = [](const la_progress* progress, void* user) {

@@ -5,9 +5,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "../read_mono.h"
 #include "fixture.h"
 #include "media/contact_sheet.h"
+#include "support/read_mono.h"
 
 namespace liveavatar {
 namespace {

@@ -84,7 +84,7 @@ TEST_F(LimitsTest, AFullDiskLeavesNothingHalfMade) {
   Outcome loud = limited(full, "convert --ckpt_dir " + kMini + " --out " + path("a.packed"));
   EXPECT_EQ(loud.code, 1);
   EXPECT_FALSE(loud.text.starts_with("\n") || loud.text.find("\n\n") != std::string::npos) << loud.text;
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
 TEST_F(LimitsTest, ThreadsThatWouldOnlyWaitAreNotTaken) {

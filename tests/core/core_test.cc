@@ -15,6 +15,7 @@
 #include "core/memory.h"
 #include "core/pending_file.h"
 #include "core/threads.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -147,8 +148,8 @@ TEST(Json, WhatIsNoJsonIsNamedWithItsPlace) {
 }
 
 TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
-  const std::string dir = ::testing::TempDir() + "pending" + std::to_string(getpid()), path = dir + "/x";
-  std::filesystem::create_directory(dir);
+  const TempDir temporary;
+  const std::string dir = temporary.string(), path = dir + "/x";
   {
     auto first = PendingFile::open(path, PendingFile::Busy::kRefuse);
     ASSERT_TRUE(first.ok());
@@ -165,13 +166,12 @@ TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
   EXPECT_EQ(remove_abandoned(dir), 2);
   std::filesystem::remove(dir + "/y" + PendingFile::kEnding + ".txt");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir), std::filesystem::directory_iterator()), 1);
-  std::filesystem::remove_all(dir);
 }
 
 TEST(PendingFile, APipeInTheWayIsRefusedAndNotWaitedFor) {
-  const std::string dir = ::testing::TempDir() + "pipe" + std::to_string(getpid()), path = dir + "/x";
+  const TempDir temporary;
+  const std::string dir = temporary.string(), path = dir + "/x";
   const std::string partial = path + PendingFile::kEnding;
-  std::filesystem::create_directory(dir);
   ASSERT_EQ(::mkfifo(partial.c_str(), 0600), 0);
   for (bool with_reader : {false, true}) {
     int reader = with_reader ? ::open(partial.c_str(), O_RDONLY | O_NONBLOCK) : -1;
@@ -181,11 +181,11 @@ TEST(PendingFile, APipeInTheWayIsRefusedAndNotWaitedFor) {
     if (reader >= 0) ::close(reader);
   }
   EXPECT_TRUE(std::filesystem::exists(partial));
-  std::filesystem::remove_all(dir);
 }
 
 TEST(Folder, EntriesComeInOrderAndNothingThrows) {
-  const std::string dir = ::testing::TempDir() + "folder" + std::to_string(getpid());
+  const TempDir temporary;
+  const std::string dir = temporary.string();
   std::filesystem::create_directories(dir + "/b/c");
   std::ofstream(dir + "/a") << "1";
   std::filesystem::create_directory_symlink(dir, dir + "/d");
@@ -194,7 +194,6 @@ TEST(Folder, EntriesComeInOrderAndNothingThrows) {
   EXPECT_EQ(entries_below(dir), (Paths{dir + "/a", dir + "/b", dir + "/b/c", dir + "/d"}));
   EXPECT_TRUE(folder_entries(dir + "/a").empty());
   EXPECT_TRUE(folder_entries(dir + "/nowhere").empty());
-  std::filesystem::remove_all(dir);
 }
 
 TEST(Budget, EachTenantHasItsOwnPeakAndAChargeEndsWithItsOwner) {

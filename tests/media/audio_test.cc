@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#include "../read_mono.h"
 #include "fixture.h"
+#include "support/read_mono.h"
 
 namespace liveavatar {
 namespace {

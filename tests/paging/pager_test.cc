@@ -13,6 +13,8 @@
 #include <fstream>
 #include <thread>
 
+#include "support/temp_dir.h"
+
 namespace liveavatar {
 namespace {
 
@@ -48,13 +50,7 @@ ssize_t slow_pread(int descriptor, void* target, size_t bytes, off_t offset) {
 
 class PagerTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_pager_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
-  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+  std::string path(const std::string& name) const { return dir_.file(name); }
   // Page p is filled with p + 1.
   std::string write_pages(size_t count) const {
     std::ofstream file(dir_ / "pages", std::ios::binary);
@@ -84,7 +80,7 @@ class PagerTest : public ::testing::Test {
     EXPECT_EQ(pager.held(), want);
   }
 
-  fs::path dir_;
+  TempDir dir_;
   Budget budget_;
 };
 
@@ -202,11 +198,11 @@ TEST_F(PagerTest, FailuresStickNameTheFileAndBlockNobody) {
 }
 
 TEST_F(PagerTest, APipeIsRefusedAndNotWaitedFor) {
-  const std::string pipe = ::testing::TempDir() + "pager_pipe" + std::to_string(getpid());
+  const TempDir dir;
+  const std::string pipe = dir.file("pipe");
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   auto file = DirectFile::open(pipe);
   EXPECT_EQ(file.status().message(), pipe + ": not a regular file; give the name of a file on a disk");
-  ::unlink(pipe.c_str());
 }
 
 TEST_F(PagerTest, AnEndComesAtAnyTime) {
@@ -296,7 +292,7 @@ TEST_F(ChangingPagesTest, WhatChangedComesBack) {
     EXPECT_TRUE(pager->status().ok()) << pager->status().message();
     EXPECT_GE(pager->counts().bytes_written, (10 * 4 - PageMemory::kSlots) * kPage);
   }
-  EXPECT_TRUE(fs::is_empty(dir_));  // the scratch files have no name
+  EXPECT_TRUE(fs::is_empty(dir_.path()));  // the scratch files have no name
 }
 
 TEST_F(ChangingPagesTest, WhatDidNotChangeIsNotWritten) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "mini.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -191,21 +192,23 @@ TEST(VideoFile, NothingIsThrown) {
   JobInfo info;
   info.width = info.height = int64_t{1} << 30;
   info.frames = 1;
-  std::string file = testing::TempDir() + "huge.mp4";
+  const TempDir dir;
+  std::string file = dir.file("huge.mp4");
   EXPECT_NO_THROW({
     auto video = VideoFile::create(file, info, "");
     EXPECT_FALSE(video.ok());
   });
   info.width = info.height = 64;
   EXPECT_EQ(VideoFile::create(file, info, "/nowhere.wav").status().code(), ErrorCode::kNotFound);
-  EXPECT_EQ(VideoFile::create(testing::TempDir() + "a.gif", info, "").status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(VideoFile::create(dir.file("a.gif"), info, "").status().code(), ErrorCode::kInvalidArgument);
 }
 
 // What would read beyond the frames, or wait for ever.
 TEST(VideoFile, BlocksThatDoNotFitAreRefused) {
   JobInfo info;
   info.width = info.height = 64;
-  auto video = VideoFile::create(testing::TempDir() + "fit.mp4", info, "");
+  const TempDir dir;
+  auto video = VideoFile::create(dir.file("fit.mp4"), info, "");
   ASSERT_TRUE(video.ok()) << video.status().message();
   std::vector<uint8_t> rgb(64 * 64 * 3);
   const VideoBlock good{0, 1, 64, 64, rgb.data()};

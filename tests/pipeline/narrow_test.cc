@@ -1,15 +1,15 @@
 // Whole jobs with narrower weights, keys and values, and with the video model out of a GGUF file.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
-#include "../weights/gguf_writer.h"
 #include "mini.h"
 #include "pipeline/dit_source.h"
+#include "support/gguf_writer.h"
+#include "support/temp_dir.h"
 #include "weights/find_parts.h"
 
 namespace liveavatar {
@@ -85,9 +85,6 @@ TEST(Narrow, Int8ProductsAreAsked) {
 // matrices in Q8_0, made here, frames are near.
 class GgufModelTest : public ::testing::Test {
  protected:
-  void SetUp() override { path_ = fs::temp_directory_path() / ("la_narrow_" + std::to_string(getpid()) + ".gguf"); }
-  void TearDown() override { fs::remove(path_); }
-
   static std::string q8_0(const std::vector<float>& values) {
     std::string bytes;
     for (size_t first = 0; first < values.size(); first += 32) {
@@ -101,8 +98,7 @@ class GgufModelTest : public ::testing::Test {
     return bytes;
   }
   void write(const std::string& prefix, bool quantised) {
-    TensorSourcePtr source =
-        *open_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
+    TensorSourcePtr source = *open_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
     GgufWriter writer;
     for (const auto& [name, info] : source->tensors()) {
       std::vector<uint64_t> shape;
@@ -121,7 +117,8 @@ class GgufModelTest : public ::testing::Test {
     }
     std::ofstream(path_, std::ios::binary) << writer.file();
   }
-  fs::path path_;
+  TempDir dir_;
+  const fs::path path_ = dir_ / "dit.gguf";
 };
 
 TEST_F(GgufModelTest, IsTheFoldersModel) {
@@ -135,14 +132,13 @@ TEST_F(GgufModelTest, IsTheFoldersModel) {
   EXPECT_NE(near, want);
   EXPECT_LT(mean_difference(near, want), 1);
   // Packed, and with narrow weights: as the folder's packed so.
-  fs::path file = path_.string() + ".packed";
+  fs::path file = dir_ / "dit.packed";
   o.weights_dtype = "int8";
   EXPECT_TRUE(convert_dit(o, file.string(), {}).ok());
   EngineOptions packed = mini_options();
   packed.weights_dtype = "int8";
   packed.packed_dit = file.string();
   EXPECT_EQ(frames(packed), frames(o));
-  fs::remove(file);
   std::vector<PartReport> parts = inspect_parts({.folder = o.checkpoint_dir, .dit = o.dit_path});
   EXPECT_EQ(parts[0].problem, "");
   EXPECT_NE(parts[0].dtypes.find("Q8_0"), std::string::npos) << parts[0].dtypes;

@@ -3,7 +3,6 @@
 #include "pipeline/speakers.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -12,6 +11,7 @@
 #include "media/image.h"
 #include "mini.h"
 #include "pipeline/actor_masks.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -22,13 +22,6 @@ const std::string kLeft = kGoldens + "/generate_two/left.wav", kRight = kGoldens
 
 class SpeakersTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "speakers_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   // White in columns [first, last) of `width`, black elsewhere.
   std::string mask(const std::string& name, int64_t height, int64_t width, int64_t first, int64_t last) const {
     Image image{height, width, std::vector<uint8_t>(static_cast<size_t>(height * width * 3), 0)};
@@ -39,7 +32,7 @@ class SpeakersTest : public testing::Test {
     EXPECT_TRUE(write_png(path(name), image).ok());
     return path(name);
   }
-  std::string path(const std::string& name) const { return dir_ + "/" + name; }
+  std::string path(const std::string& name) const { return dir_.file(name); }
 
   // Two speakers whose masks change from block to block.
   Job two_speakers() const {
@@ -55,7 +48,7 @@ class SpeakersTest : public testing::Test {
     return job;
   }
 
-  std::string dir_;
+  TempDir dir_;
 };
 
 std::vector<uint8_t> video(const Job& job, int threads, Status* status = nullptr) {

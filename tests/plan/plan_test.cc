@@ -1,12 +1,12 @@
 // The plan against what the engine really charges, byte by byte, and its parts by themselves.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
 #include "pipeline/job_plan.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -77,7 +77,8 @@ TEST(Plan, PredictsTheFactorsOfAdapters) {
 TEST(Plan, PredictsALargePortrait) {
   Job job = small_job();
   job.image = kSource + "/tests/cases/base.png";
-  std::string large = testing::TempDir() + "large.png";
+  const TempDir dir;
+  std::string large = dir.file("large.png");
   auto small = read_image(job.image, true);
   ASSERT_TRUE(small.ok());
   constexpr int64_t kTimes = 14;
@@ -103,7 +104,6 @@ TEST(Plan, PredictsALargePortrait) {
   auto engine = Engine::load(tight);
   ASSERT_TRUE(engine.ok());
   EXPECT_EQ((*engine)->describe(job).status().code(), ErrorCode::kOutOfMemory);
-  std::remove(large.c_str());
 }
 
 TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
@@ -154,8 +154,9 @@ TEST(Plan, CountsWhatFindsThePortraitsTurn) {
   job.image = kSource + "/tests/cases/turned.avif";
   job.audio = goldens + "speakers/a.wav+" + goldens + "speakers/b.wav";
   PictureInfo picture = *probe_picture(job.image, true, kWholePicture);
-  auto mask = [](int64_t height, int64_t width) {
-    std::string file = testing::TempDir() + "mask" + std::to_string(height) + std::to_string(getpid()) + ".png";
+  const TempDir dir;
+  auto mask = [&dir](int64_t height, int64_t width) {
+    std::string file = dir.file("mask" + std::to_string(height) + ".png");
     Image image{height, width, std::vector<uint8_t>(static_cast<size_t>(height * width * 3), 255)};
     EXPECT_TRUE(write_png(file, image).ok());
     return file;
@@ -168,7 +169,6 @@ TEST(Plan, CountsWhatFindsThePortraitsTurn) {
   EXPECT_EQ(request.orientation_bytes, picture.image_bytes + picture.decode_bytes);
   request.orientation_bytes = size_t{1} << 30;  // as of a portrait of many megapixels
   EXPECT_EQ(plan_memory(request)->peak_by_tenant[size_t(Tenant::kMedia)], size_t{1} << 30);
-  for (const std::string& file : {upright, across}) std::remove(file.c_str());
 }
 
 TEST(Plan, PredictsQuantisedWeights) {

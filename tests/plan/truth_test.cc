@@ -2,13 +2,14 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -25,19 +26,13 @@ double children_cpu_seconds() {
 
 class TruthTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_truth_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   // Exit code of `generate`; what it says is in log().
   int generate(const std::string& more) const {
     std::string command = std::string(LA_PROGRAM) + " generate --ckpt_dir " + kSource + "/models/mini --image " +
                           kSource + "/assets/demo/portrait.png --audio " + kSource +
                           "/assets/demo/voice.wav --prompt hi --num_clip 1 --threads 2 --save_file " +
-                          (dir_ / "out.mp4").string() + " --report " + (dir_ / "report.json").string() + " " + more +
-                          " > " + (dir_ / "log").string() + " 2>&1";
+                          dir_.file("out.mp4") + " --report " + dir_.file("report.json") + " " + more + " > " +
+                          dir_.file("log") + " 2>&1";
     int status = std::system(command.c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
@@ -47,7 +42,7 @@ class TruthTest : public ::testing::Test {
   }
   nlohmann::json report() const { return nlohmann::json::parse(std::ifstream(dir_ / "report.json")); }
 
-  fs::path dir_;
+  TempDir dir_;
 };
 
 TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
@@ -76,7 +71,7 @@ TEST_F(TruthTest, RepeatedJobsStayWithinThePlan) {
                         kSource + "/assets/demo/portrait.png --audio " + kSource +
                         "/assets/demo/voice.wav --size '64*64' --num_clip 1 --infer_frames 24 --threads 2 --repeats 4 "
                         "--json " +
-                        (dir_ / "report.json").string() + " > " + (dir_ / "log").string() + " 2>&1";
+                        dir_.file("report.json") + " > " + dir_.file("log") + " 2>&1";
   ASSERT_EQ(std::system(command.c_str()), 0) << log();
   nlohmann::json r = report();
   EXPECT_LE(r["mini.measured_peak_bytes"].get<double>(), r["mini.predicted_peak_bytes"].get<double>());

@@ -1,6 +1,5 @@
 // The DiT from a packed file: the same bits with any number of layers in memory, and files that do not fit.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -8,6 +7,7 @@
 #include <random>
 
 #include "models/s2v_dit/s2v_dit.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -18,15 +18,12 @@ const std::string kGolden = std::string(LA_SOURCE_DIR) + "/tests/goldens/dit";
 class PagingTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_dit_paging_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
     std::ifstream file(kGolden + "/golden.json");
     config_ = *parse_dit_config(nlohmann::json::parse(file).at("config").dump(), "golden.json");
     source_ = *open_safetensors(kGolden + "/weights.safetensors");
     backend_ = *make_backend("cpu", {.threads = 2});
-    path_ = (dir_ / "dit.packed").string();
+    path_ = dir_.file("dit.packed");
   }
-  void TearDown() override { fs::remove_all(dir_); }
 
   Status pack(DType dtype = DType::kBF16) {
     return pack_dit(config_, *source_, *backend_, budget_, {path_, dtype, {}});
@@ -71,7 +68,7 @@ class PagingTest : public ::testing::Test {
     return all;
   }
 
-  fs::path dir_;
+  TempDir dir_;
   std::string path_;
   DitConfig config_;
   TensorSourcePtr source_;
@@ -133,7 +130,7 @@ TEST_F(PagingTest, PackingStopsOnRequestAndForMissingTensorsAndLeavesNoFile) {
   ++deeper.layers;
   Status status = pack_dit(deeper, *source_, *backend_, budget_, {path_, DType::kBF16, {}});
   EXPECT_NE(status.message().find("blocks.3."), std::string::npos) << status.message();
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 

@@ -8,6 +8,7 @@
 
 #include "models/wav2vec2/timeline.h"
 #include "models/wav2vec2/wav2vec2.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -88,11 +89,6 @@ TEST(Wav2Vec2, ASoundOfNoFrameIsAnError) {
 // A folder with the golden's config after one edit; no weights.
 class Wav2Vec2Folder : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = std::filesystem::path(::testing::TempDir()) / ("wav2vec2_" + std::to_string(std::random_device()()));
-    std::filesystem::create_directories(dir_);
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
   void config(const std::string& from, const std::string& to) {
     std::ifstream in(kGolden + "/config.json");
     std::string text((std::istreambuf_iterator<char>(in)), {});
@@ -106,7 +102,7 @@ class Wav2Vec2Folder : public ::testing::Test {
     auto model = Wav2Vec2::load(dir_.string(), *backend, budget, DType::kF32);
     return model.ok() ? "" : model.status().message();
   }
-  std::filesystem::path dir_;
+  TempDir dir_;
 };
 
 TEST_F(Wav2Vec2Folder, ErrorsNameTheFile) {

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "support/temp_dir.h"
 #include "weights/part_files.h"
 
 namespace liveavatar {
@@ -19,12 +20,7 @@ const std::string kMini = std::string(LA_SOURCE_DIR) + "/models/mini";
 
 class FindParts : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_find_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+  std::string path(const std::string& name) const { return dir_.file(name); }
 
   // A safetensors file of f32 tensors with one element each: only the names count.
   std::string write(const std::string& name, const std::vector<std::string>& tensors) const {
@@ -59,7 +55,7 @@ class FindParts : public ::testing::Test {
   const std::vector<std::string> kVae{"decoder.middle.0.residual.0.gamma"};
   const std::vector<std::string> kAudio{"feature_extractor.conv_layers.0.conv.weight",
                                         "encoder.layers.0.attention.q_proj.weight"};
-  fs::path dir_;
+  TempDir dir_;
 };
 
 TEST_F(FindParts, AllFilesInOneFolder) {
@@ -91,7 +87,7 @@ TEST_F(FindParts, BareNamesAreOfTheCurrentFolder) {
   bare.audio_encoder = "d.safetensors";
   fs::create_directory(path("in"));
   const fs::path before = fs::current_path();
-  fs::current_path(dir_);
+  fs::current_path(dir_.path());
   std::ofstream("config.json") << R"({"ffn_dim": 13824, "num_hidden_layers": 24})";
   auto paths = find_parts(bare);
   // A tokenizer beside the folder.

@@ -1,7 +1,6 @@
 // GGUF files made here, block by block from codes and scales, against what the reader makes of them; and files that
 // lie.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -9,7 +8,8 @@
 #include <functional>
 #include <random>
 
-#include "gguf_writer.h"
+#include "support/gguf_writer.h"
+#include "support/temp_dir.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
@@ -27,15 +27,9 @@ struct Block {
 
 class GgufTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_gguf_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   std::string write(const std::string& bytes, const std::string& name = "x.gguf") const {
     std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   std::string error_of(const std::string& bytes) const {
     auto source = open_gguf(write(bytes));
@@ -152,7 +146,7 @@ class GgufTest : public ::testing::Test {
             {14, "Q6_K", [this] { return q6_k(); }}};
   }
 
-  fs::path dir_;
+  TempDir dir_;
   std::mt19937 random_{11};
 };
 

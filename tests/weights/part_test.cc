@@ -2,14 +2,14 @@
 #include "weights/part.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
-#include "gguf_writer.h"
+#include "support/gguf_writer.h"
+#include "support/temp_dir.h"
 #include "weights/layer_formats.h"
 #include "weights/loader.h"
 #include "weights/lora.h"
@@ -21,15 +21,9 @@ namespace fs = std::filesystem;
 
 class PartTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_part_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   std::string write(const std::string& name, const std::string& bytes) {
     std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   std::string write_safetensors(const std::string& name, const std::string& header, const std::string& data) {
     uint64_t length = header.size();
@@ -47,7 +41,7 @@ class PartTest : public ::testing::Test {
     return writer.file();
   }
 
-  fs::path dir_;
+  TempDir dir_;
 };
 
 TEST_F(PartTest, PartsOfASplitGgufAreReadTogether) {

@@ -1,6 +1,5 @@
 // Readers against broken files, the loader's errors, the checkpoint folder.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -10,6 +9,7 @@
 #include <limits>
 #include <random>
 
+#include "support/temp_dir.h"
 #include "weights/loader.h"
 
 namespace liveavatar {
@@ -19,17 +19,12 @@ namespace fs = std::filesystem;
 
 class WeightsTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_weights_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-    backend_ = *make_reference_backend({.threads = 1});
-  }
-  void TearDown() override { fs::remove_all(dir_); }
+  void SetUp() override { backend_ = *make_reference_backend({.threads = 1}); }
 
   std::string write(const std::string& name, const std::string& bytes) {
     fs::create_directories((dir_ / name).parent_path());
     std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   // A safetensors file from a header and its data.
   std::string write_safetensors(const std::string& name, const std::string& header, const std::string& data) {
@@ -45,7 +40,7 @@ class WeightsTest : public ::testing::Test {
     return source.status().message();
   }
 
-  fs::path dir_;
+  TempDir dir_;
   Budget budget_;
   std::unique_ptr<Backend> backend_;
 };
@@ -89,7 +84,7 @@ TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
   EXPECT_NE(error_of(open_safetensors(write("empty.safetensors", ""))).find("empty.safetensors"), std::string::npos);
   EXPECT_NE(error_of(open_safetensors(write("html.safetensors", "<html>not a model</html>"))).find("a web page"),
             std::string::npos);
-  EXPECT_EQ(open_safetensors((dir_ / "nowhere").string()).status().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(open_safetensors(dir_.file("nowhere")).status().code(), ErrorCode::kNotFound);
 }
 
 TEST_F(WeightsTest, ShardsAndTheirIndexAreHeldToEachOther) {
