@@ -1,5 +1,6 @@
 // The reference by hand: the numbers below were worked out on paper or are known constants, not taken from the engine.
-#include "fixture.h"
+#include <gtest/gtest.h>
+
 #include "ops/attention.h"
 #include "ops/conv.h"
 #include "ops/elementwise.h"
@@ -7,6 +8,7 @@
 #include "ops/linear.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
+#include "support/operands.h"
 
 namespace liveavatar {
 namespace {
