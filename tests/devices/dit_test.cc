@@ -144,7 +144,7 @@ TEST_F(DeviceTest, WeightsFromDiskGiveTheHostsBits) {
 }
 
 // What the device is for. Pages that do not wait for the work on them are overwritten under it.
-TEST_F(DeviceTest, AWaitThatIsMissingIsSeen) {
+TEST_F(DeviceTest, AMissingWaitChangesTheResult) {
   const std::vector<float> want = on_host(DType::kF32);
   Machine m(4);
   auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
@@ -152,7 +152,7 @@ TEST_F(DeviceTest, AWaitThatIsMissingIsSeen) {
   EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
 }
 
-TEST_F(DeviceTest, OpsComeLate) {
+TEST_F(DeviceTest, OpsFinishAfterTheirCallsReturn) {
   TestDevice device(TestDeviceOptions{.most_delay_us = 20000});
   Budget host, budget(Budget::kUnlimited, device.allocator(), host);
   auto backend = std::move(*device.open({.threads = 1}));
@@ -167,7 +167,7 @@ TEST_F(DeviceTest, OpsComeLate) {
   EXPECT_EQ(Download(*backend, x.tensor).f32()[3], 99.0f);
 }
 
-TEST(DeviceDeathTest, TheHostMayNotTouchIt) {
+TEST(DeviceDeathTest, AHostAccessToDeviceMemoryAsserts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Machine m(5);
   OwnedTensor x = *OwnedTensor::allocate(*m.budget, Tenant::kRuntime, {4}, DType::kF32);

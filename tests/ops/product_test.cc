@@ -76,7 +76,7 @@ TEST_P(ProductTest, LinearResidualMayBeTheOutput) {
   });
 }
 
-TEST_P(ProductTest, ARowDoesNotDependOnItsNeighbours) {
+TEST_P(ProductTest, LinearRowsAreIndependent) {
   if (!backend_->rows_are_independent()) GTEST_SKIP() << backend_->name() << " does not guarantee it";
   Tensor x = on(*backend_, operands_.normal({23, 77}, dtype())), weight = operands_.normal({90, 77});
   LinearWeight w = pack(*backend_, weight, Tensor());
@@ -171,7 +171,7 @@ TEST_P(ProductTest, AttentionOverSegments) {
 
 // 8-bit keys and values, by themselves and beside plain ones, keys and values each as they like: the bits of attention
 // over what they stand for, which some devices round to bf16 where everything else is bf16.
-TEST_P(ProductTest, AttentionOverCodes) {
+TEST_P(ProductTest, AttentionOver8BitKeysAndValues) {
   struct {
     int64_t queries, heads, d, keys;
   } cases[] = {{1, 1, 2, 1}, {7, 3, 32, 33}, {9, 2, 24, 700}, {5, 1, 130, 515}, {3, 4, 15, 20}};
@@ -213,7 +213,7 @@ TEST_P(ProductTest, AttentionOverCodes) {
 
 // A row and head comes back within half a step of its largest value (e4m3: a sixteenth of each value or half the
 // smallest step), scales are its own, and zeros stay zeros.
-TEST_P(ProductTest, RowsOfCodesComeBack) {
+TEST_P(ProductTest, QuantisedRowsComeBackWithinHalfAStep) {
   constexpr int64_t kRows = 9, kHeads = 3, kWidth = 3 * 20, kD = kWidth / kHeads;
   for (DType type : {DType::kI8, DType::kF8E4M3}) {
     Tensor x = operands_.normal({kRows, kWidth}, dtype(), 3.0f);
@@ -235,7 +235,7 @@ TEST_P(ProductTest, RowsOfCodesComeBack) {
   }
 }
 
-TEST_P(ProductTest, AQueryDoesNotDependOnItsNeighbours) {
+TEST_P(ProductTest, AttentionQueriesAreIndependent) {
   if (!backend_->rows_are_independent()) GTEST_SKIP() << backend_->name() << " does not guarantee it";
   Tensor q = on(*backend_, operands_.normal({19, 96}, dtype()));
   const KeyValues keys =

@@ -42,7 +42,7 @@ TEST_P(QuantisedTest, LinearEpilogues) {
     compare_linear(x, weight, DType::kF32, {.activation = act, .gate = gate, .residual = residual});
 }
 
-TEST_P(QuantisedTest, ARowDoesNotDependOnItsNeighbours) {
+TEST_P(QuantisedTest, RowsAreIndependent) {
   if (!backend_->rows_are_independent()) GTEST_SKIP() << backend_->name() << " does not guarantee it";
   for (DType in : {DType::kF32, DType::kBF16}) {
     Tensor x = on(*backend_, operands_.normal({101, 577}, in)), weight = operands_.normal({90, 577});
@@ -58,7 +58,7 @@ TEST_P(QuantisedTest, ARowDoesNotDependOnItsNeighbours) {
   }
 }
 
-TEST_P(QuantisedTest, PiecesOfRowsArePackedAlike) {
+TEST_P(QuantisedTest, PackingInPiecesGivesTheSameBytes) {
   constexpr int64_t kN = 150, kK = 77;
   Tensor weight = operands_.normal({kN, kK});
   std::vector<char> whole(backend_->packed_linear_bytes(kN, kK, dtype())), pieces(whole.size());
@@ -71,7 +71,7 @@ TEST_P(QuantisedTest, PiecesOfRowsArePackedAlike) {
 }
 
 // Codes that somebody else made are held as they are, in pieces too.
-TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
+TEST_P(QuantisedTest, StoredCodesArePackedUnchanged) {
   if (!is_8bit(dtype())) GTEST_SKIP() << "blocks of 4 bits are packed from values";
   constexpr int64_t kN = 150, kK = 77;
   Tensor weight = operands_.normal({kN, kK});
@@ -93,7 +93,7 @@ TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
 
 // The identity times the matrix gives it back with the format's error: so much of the rms for normal values, and never
 // more than half a step. Zeros stay zeros, whole rows of them too.
-TEST_P(QuantisedTest, TheMatrixComesBack) {
+TEST_P(QuantisedTest, TheMatrixComesBackWithTheFormatsError) {
   constexpr int64_t kN = 40, kK = 1024;
   Tensor weight = operands_.normal({kN, kK}, DType::kF32, 0.02f);
   std::fill_n(weight.slice(3, 1).host<float>(), kK, 0.0f);

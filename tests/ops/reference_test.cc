@@ -103,7 +103,7 @@ TEST_F(ReferenceByHand, ConvolutionSeesDoubledPixels) {
   expect_values(out, {1111, 2121, 2222});
 }
 
-TEST_F(ReferenceByHand, Patches) {
+TEST_F(ReferenceByHand, PatchesAndUnpatches) {
   // [C 2, F 1, H 2, W 5]: the fifth column is a remainder and falls away.
   Tensor tokens = operands_.zeros({2, 8});
   ops::patchify(*backend_, counting({2, 1, 2, 5}), {1, 2, 2}, tokens);
@@ -162,7 +162,7 @@ TEST_F(ReferenceByHand, CausalConvByHand) {
   EXPECT_EQ(floats(out), (std::vector<float>{0 + 20 + 300, 2 + 30 + 400}));
 }
 
-TEST_F(ReferenceByHand, RopeTurnsPairs) {
+TEST_F(ReferenceByHand, RopeRotatesPairs) {
   Tensor out = operands_.zeros({1, 4});
   ops::rope(*backend_, values({1, 4}, {1, 0, 0, 2}), values({1, 2, 2}, {0, 1, -1, 0}), 1, out);
   EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 0, -2}));

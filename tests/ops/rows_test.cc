@@ -41,7 +41,7 @@ TEST_P(RowsTest, ChannelNormOfZerosIsZero) {
   for (float v : floats(out)) EXPECT_EQ(v, 0.0f);
 }
 
-TEST_P(RowsTest, RopeAndElements) {
+TEST_P(RowsTest, RopeAndElementwiseOps) {
   Tensor x = operands_.normal({7, 60}, dtype()), y = operands_.normal({7, 60}, dtype()),
          vector = operands_.normal({60});
   Tensor turns = operands_.normal({7, 10, 2});
@@ -81,7 +81,7 @@ TEST_P(RowsTest, Layouts) {
 
 INSTANTIATE_TEST_SUITE_P(Devices, RowsTest, ::testing::ValuesIn(op_cases({DType::kF32, DType::kBF16})), op_case_name);
 
-TEST(MakeBackend, UnknownDeviceAndIsaAreNamed) {
+TEST(MakeBackend, NamesAnUnknownDeviceOrIsa) {
   auto device = make_backend("cuda9", {});
   ASSERT_FALSE(device.ok());
   EXPECT_NE(device.status().message().find("cuda9"), std::string::npos);

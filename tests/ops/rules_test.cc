@@ -100,7 +100,7 @@ TEST_P(RulesTest, AttentionTreatsEveryQueryAlone) {
   });
 }
 
-TEST_P(RulesTest, SegmentsAreAsOne) {
+TEST_P(RulesTest, AttentionOverSegmentsEqualsAttentionOverTheWhole) {
   Tensor q = on(*backend_, operands_.normal({5, 48}, dtype()));
   const KeyValues whole =
       on(*backend_, KeyValues{operands_.normal({700, 48}, dtype()), operands_.normal({700, 48}, dtype())});
@@ -114,7 +114,7 @@ TEST_P(RulesTest, SegmentsAreAsOne) {
 }
 
 // What the VAE's streams and the audio encoder stand on.
-TEST_P(RulesTest, AConvolutionFrameByFrameIsTheWhole) {
+TEST_P(RulesTest, AConvolutionFrameByFrameEqualsTheWhole) {
   constexpr int64_t kFrames = 6, kIn = 20, kOut = 17;
   Tensor x = on(*backend_, operands_.normal({kFrames, 5, 7, kIn}, dtype())),
          weight = operands_.normal({kOut, kIn, 3, 3, 3}), bias = operands_.normal({kOut});
@@ -133,7 +133,7 @@ TEST_P(RulesTest, AConvolutionFrameByFrameIsTheWhole) {
   }
 }
 
-TEST_P(RulesTest, AConvolutionOverACutOutIsTheWhole) {
+TEST_P(RulesTest, AConvolutionOverACropEqualsTheWhole) {
   Tensor x = on(*backend_, operands_.normal({1, 1, 61, 24}, dtype())), weight = operands_.normal({24, 12, 1, 1, 5});
   ConvWeight w = pack(*backend_, weight, {.out_channels = 24, .in_channels = 24, .kernel = {1, 1, 5}, .groups = 2});
   ConvGeometry g{.stride = {1, 1, 2}};

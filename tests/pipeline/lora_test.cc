@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "mini.h"
 #include "pipeline/dit_source.h"
 #include "pipeline/models.h"
+#include "support/mini.h"
 #include "support/temp_dir.h"
 
 namespace liveavatar {
@@ -73,7 +73,7 @@ TEST_F(LoraOptionsTest, AdaptersAreMergedInOrderWithTheirStrengths) {
 }
 
 // lora_alpha is of Live Avatar's own adapter, however that is given.
-TEST_F(LoraOptionsTest, AlphaIsOfLiveAvatarsOwn) {
+TEST_F(LoraOptionsTest, TheAlphaOptionAppliesToLiveAvatarsAdapterOnly) {
   const std::string goldens = kSource + "/tests/goldens/generate/";
   options_.checkpoint_dir = goldens + "ckpt";
   options_.lora_alpha = 2;

@@ -6,9 +6,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "mini.h"
 #include "pipeline/dit_source.h"
 #include "support/gguf_writer.h"
+#include "support/mini.h"
 #include "support/temp_dir.h"
 #include "weights/find_parts.h"
 
@@ -37,7 +37,7 @@ double mean_difference(const std::vector<uint8_t>& a, const std::vector<uint8_t>
   return sum / double(a.size());
 }
 
-TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
+TEST(Narrow, FramesStayNearBf16AndDoNotDependOnThreads) {
   std::vector<uint8_t> whole = frames(mini_options());
   for (auto [weights, kv, bound] :
        {std::tuple("int8", "", 1.0), {"fp8", "", 2.0}, {"q4", "", 6.0}, {"", "int8", 1.0}, {"", "fp8", 2.0}}) {
@@ -46,8 +46,7 @@ TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
     o.kv_dtype = kv;
     std::vector<uint8_t> narrow = frames(o);
     double difference = mean_difference(narrow, whole);
-    std::printf("weights %s kv %s: %.3f of 255\n", weights, kv, difference);
-    EXPECT_GT(difference, 0);
+    EXPECT_GT(difference, 0) << weights << kv;
     EXPECT_LT(difference, bound) << weights << kv;
     o.threads = 3;
     EXPECT_EQ(frames(o), narrow) << weights << kv;
@@ -60,7 +59,7 @@ TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
 }
 
 // Activations in 8 bits beside int8 weights: other bits than weights alone, near them, the same on any threads.
-TEST(Narrow, Int8ProductsAreAsked) {
+TEST(Narrow, Int8ProductsNeedInt8WeightsAndStayNear) {
   EngineOptions o = mini_options();
   o.int8_products = true;
   for (const char* weights : {"", "bf16", "fp8", "q4"}) {
@@ -121,7 +120,7 @@ class GgufModelTest : public ::testing::Test {
   const fs::path path_ = dir_ / "dit.gguf";
 };
 
-TEST_F(GgufModelTest, IsTheFoldersModel) {
+TEST_F(GgufModelTest, GivesTheFramesOfTheFoldersModel) {
   std::vector<uint8_t> want = frames(mini_options());
   EngineOptions o = mini_options();
   o.dit_path = path_.string();

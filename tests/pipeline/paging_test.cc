@@ -5,11 +5,11 @@
 #include <filesystem>
 #include <optional>
 
-#include "mini.h"
 #include "pipeline/bench.h"
 #include "pipeline/clip_loop.h"
 #include "pipeline/dit_source.h"
 #include "pipeline/job_plan.h"
+#include "support/mini.h"
 #include "support/temp_dir.h"
 
 namespace liveavatar {
@@ -94,7 +94,7 @@ TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
   EXPECT_EQ(latents(all, "auto"), want);  // without a budget
 }
 
-TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepsAreTheSameToo) {
+TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepCountsGiveTheSameBits) {
   job_.online_decode = false;
   job_.sample_steps = 3;
   job_.infer_frames = 12;  // one block before the sink is renewed, three side by side after it
@@ -108,7 +108,7 @@ TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepsAreTheSameToo) {
 }
 
 // A budget without room for all: refused without a place to page to; with one the file is made, used and used again.
-TEST_F(PagedJobTest, APagingFolderMakesItFit) {
+TEST_F(PagedJobTest, APagingFolderMakesAJobFitItsBudget) {
   const std::vector<float> want = latents(options_, "auto");
   MemoryPlan lean = *plan_memory(plan_with(2, "wavefront"));
   fs::remove(dir_ / "mini.packed");
@@ -157,7 +157,7 @@ TEST_F(PagedJobTest, AStopAndABrokenFileEndTheJobAndLeaveTheEngineWell) {
   EXPECT_EQ(Models::load(options).status().code(), ErrorCode::kCorrupt);
 }
 
-TEST_F(PagedJobTest, ALoraBelongsIntoTheFile) {
+TEST_F(PagedJobTest, RefusesALoraBesideAPackedFile) {
   EngineOptions options = options_;
   options.packed_dit = convert();
   options.lora_path = kSource + "/tests/goldens/generate/lora";
@@ -259,7 +259,7 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   EXPECT_NE(refused.message().find("--paging_dir"), std::string::npos);
 }
 
-TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndTakesItsFileAway) {
+TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
   BenchOptions o = bench_options(dir_.string());
   auto whole = run_bench(o);
   o.budget_bytes = whole->plan.peak_bytes - (size_t{4} << 20);

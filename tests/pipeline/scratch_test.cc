@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "backend/cpu/cpu_backend.h"
-#include "mini.h"
 #include "models/umt5/umt5.h"
 #include "models/wan_vae/memory.h"
 #include "ops/attention.h"
@@ -13,6 +12,7 @@
 #include "ops/linear.h"
 #include "pipeline/clip_loop.h"
 #include "plan/job_memory.h"
+#include "support/mini.h"
 #include "support/operands.h"
 #include "weights/part.h"
 
@@ -64,7 +64,7 @@ class ScratchTest : public ::testing::TestWithParam<std::tuple<const char*, DTyp
   std::unique_ptr<cpu::CpuBackend> backend_;
 };
 
-TEST_P(ScratchTest, TheVideoModels) {
+TEST_P(ScratchTest, HoldsTheVideoModels) {
   for (const char* name : {"1.3b", "14b"}) {
     const DitConfig c = named_model_shapes(name)->dit;
     ASSERT_TRUE(backend_->reserve(largest_ops(c, {8, 8, 12, 3}, dtype())).ok());
@@ -77,7 +77,7 @@ TEST_P(ScratchTest, TheVideoModels) {
   }
 }
 
-TEST_P(ScratchTest, TheVaes) {
+TEST_P(ScratchTest, HoldsTheVaes) {
   const WanVaeConfig vae = named_model_shapes("14b")->vae;
   auto decoder = allocate_decoder(vae, {16, 32, dtype()}, *backend_, budget_);
   ASSERT_TRUE(decoder.ok());
@@ -106,7 +106,7 @@ TEST_P(ScratchTest, TheVaes) {
   for (int64_t out : {3, 8, 16}) conv({1, 4, 256, 8}, cube(out, 8), padded);
 }
 
-TEST_P(ScratchTest, TheSoundsAndTheTexts) {
+TEST_P(ScratchTest, HoldsTheAudioAndTextEncoders) {
   const ModelShapes shapes = *named_model_shapes("14b");
   auto sound = Wav2Vec2Memory::allocate(shapes.audio, 150, dtype(), *backend_, budget_);
   ASSERT_TRUE(sound.ok());
@@ -123,7 +123,7 @@ TEST_P(ScratchTest, TheSoundsAndTheTexts) {
 }
 
 // Without a reservation it is seen.
-TEST_P(ScratchTest, WhatNobodyReservedForIsOutside) {
+TEST_P(ScratchTest, UnreservedOpsAreCountedOutsideTheBudget) {
   LinearWeight w{.dtype = dtype(), .n = 70, .k = 64};
   w.data =
       operands_.zeros({static_cast<int64_t>(backend_->packed_linear_bytes(70, 64, dtype()))}, DType::kU8).address();

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/memory.h"
-#include "mini.h"
+#include "support/mini.h"
 
 namespace liveavatar {
 namespace {
@@ -36,7 +36,7 @@ TEST(Solver, SequentialAndWavefrontGiveTheSameVideoOnAnyNumberOfThreads) {
   }
 }
 
-TEST(Solver, UnknownNamesAreRefused) {
+TEST(Solver, RefusesUnknownNames) {
   Job job = mini_job();
   job.sample_solver = "heun";
   auto engine = Engine::load(mini_options());
@@ -47,7 +47,7 @@ TEST(Solver, UnknownNamesAreRefused) {
 }
 
 // A whole timestep is cut off right at an integer: 900, not 899.
-TEST(Solver, WholeTimestepsAreExact) {
+TEST(Solver, IntegerTimestepsAreExact) {
   auto schedule = make_schedule(SolverKind::kDpmPlusPlus, 4, 3.0);
   ASSERT_TRUE(schedule.ok());
   EXPECT_EQ(schedule->timesteps, (std::vector<double>{1000, 900, 750, 500}));

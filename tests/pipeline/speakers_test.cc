@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "media/image.h"
-#include "mini.h"
 #include "pipeline/actor_masks.h"
+#include "support/mini.h"
 #include "support/temp_dir.h"
 
 namespace liveavatar {
@@ -93,7 +93,7 @@ TEST_F(SpeakersTest, EveryScheduleAndNumberOfThreadsGivesTheSameVideo) {
   EXPECT_EQ(video(job, 2), sequential);
 }
 
-TEST_F(SpeakersTest, EachVoiceAndEachMaskCounts) {
+TEST_F(SpeakersTest, EachVoiceAndEachMaskChangesTheVideo) {
   Job job = two_speakers();
   std::vector<uint8_t> both = video(job, 2);
   Job swapped = job;
@@ -125,7 +125,7 @@ TEST_F(SpeakersTest, TheLongestVoiceEndsTheVideoAndTheShortestTheOriginals) {
   EXPECT_EQ(frames(kLeft + "+" + kRight), left);
 }
 
-TEST_F(SpeakersTest, WhatIsMissingIsSaid) {
+TEST_F(SpeakersTest, NamesAMissingVoiceOrMask) {
   Job job = two_speakers();
   job.masks.clear();
   expect_line(refusal(job), "--mask is missing");
@@ -149,7 +149,7 @@ TEST_F(SpeakersTest, WhatIsMissingIsSaid) {
   }
 }
 
-TEST_F(SpeakersTest, OneFolderMayHoldThemAll) {
+TEST_F(SpeakersTest, OneFolderMayHoldAllMasks) {
   for (const char* folder : {"all/1", "all/2", "all/3"})
     mask(std::string(folder) + "/annotated_frame_00000.png", 8, 8, 0, 4);
   auto found = find_masks({path("all")}, 3);
@@ -161,7 +161,7 @@ TEST_F(SpeakersTest, OneFolderMayHoldThemAll) {
   EXPECT_TRUE(find_masks({path("result")}, 3).ok());
 }
 
-TEST_F(SpeakersTest, APlusInANameStaysWhereSuchAFileExists) {
+TEST_F(SpeakersTest, APlusIsPartOfANameWhereSuchAFileExists) {
   std::string plus = path("a+b.wav");
   fs::copy_file(kLeft, plus);
   EXPECT_EQ(split_voices(plus), std::vector<std::string>{plus});

@@ -116,7 +116,7 @@ TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
 }
 
 // What a solver remembers, of every block in flight.
-TEST(Plan, PredictsSolversThatRemember) {
+TEST(Plan, PredictsMultistepSolvers) {
   for (const char* solver : {"unipc", "dpm++"}) {
     for (const char* schedule : {"sequential", "wavefront"}) {
       Job job = small_job();
@@ -148,7 +148,7 @@ TEST(Plan, PredictsSpeakersAndPoses) {
 }
 
 // Masks as a HEIF portrait is stored: its turn is found by decoding it twice.
-TEST(Plan, CountsWhatFindsThePortraitsTurn) {
+TEST(Plan, CountsThePassThatFindsThePortraitsOrientation) {
   const std::string goldens = kSource + "/tests/goldens/";
   Job job = small_job();
   job.image = kSource + "/tests/cases/turned.avif";
@@ -199,7 +199,7 @@ TEST(Plan, PredictsNarrowKeysAndValues) {
 }
 
 // 14B: 15.3 billion values in matrices of layers and injectors, 0.9 billion others in bf16, the VAE's 0.3 GB.
-TEST(Plan, QuantisedFourteenBillion) {
+TEST(Plan, PlansQuantised14b) {
   PlanRequest r;
   r.shapes = *named_model_shapes("14b");
   r.height = 256;
@@ -253,7 +253,7 @@ TEST(Plan, OnlineDecodeDoesNotGrowAndOfflineGrowsByTheLatents) {
   EXPECT_EQ(plan_memory(r)->steady_bytes - few.steady_bytes, 3999 * pages);
 }
 
-TEST(Plan, FourteenBillionIsPlannedWithoutACheckpointAndInNoTime) {
+TEST(Plan, Plans14bWithoutACheckpointAtOnce) {
   PlanRequest r;
   r.shapes = *named_model_shapes("14b");
   r.height = 400 / 16 * 16;
@@ -269,7 +269,7 @@ TEST(Plan, FourteenBillionIsPlannedWithoutACheckpointAndInNoTime) {
 }
 
 // Every cure that can be had is taken: planned anew, and run.
-TEST(Plan, CuresThatAreOfferedWork) {
+TEST(Plan, SuggestionsWorkWhenTaken) {
   EngineOptions options = engine_options("f32");
   Job job = small_job("128*128");
   job.infer_frames = 48;
@@ -298,7 +298,7 @@ TEST(Plan, CuresThatAreOfferedWork) {
 }
 
 // Where loading alone is too much, narrower weights are offered; taken, they load within the budget.
-TEST(Plan, NarrowerWeightsAreACure) {
+TEST(Plan, SuggestsNarrowerWeights) {
   EngineOptions options = engine_options();
   PlanRequest request = *plan_request(options, small_job());
   request.weights_dtype = "int8";
@@ -320,7 +320,7 @@ TEST(Plan, NarrowerWeightsAreACure) {
 }
 
 // Only all changes together are enough: the cure that is found names each once and fits.
-TEST(Plan, CuresAddUp) {
+TEST(Plan, SuggestionsAddUp) {
   PlanRequest request;
   request.shapes = *named_model_shapes("14b");
   request.height = request.picture_height = 512;
@@ -354,7 +354,7 @@ TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
   EXPECT_EQ(status.message().find('\n'), std::string::npos);
 }
 
-TEST(Plan, TheOriginalsPublishedVerdictsComeOut) {
+TEST(Plan, ReproducesThePublishedResultsOfTheOriginal) {
   ModelShapes shapes = *named_model_shapes("14b");
   for (const PublishedRow& row : published_rows()) {
     OriginalPlan plan = *plan_like_original(shapes, row.job);
@@ -364,7 +364,7 @@ TEST(Plan, TheOriginalsPublishedVerdictsComeOut) {
   }
 }
 
-TEST(Plan, DevicesAreKnownByNameOrBuiltFromNumbers) {
+TEST(Plan, DeviceProfilesComeByNameOrFromNumbers) {
   EXPECT_EQ(device_profile("4xrtx4090")->count, 4);
   EXPECT_EQ(device_profile("rtx4090")->memory_bytes, kUsable24Bytes);
   DeviceProfile custom = *device_profile("2xcustom:2GiB,1e12,5e9");

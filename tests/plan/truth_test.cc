@@ -53,8 +53,8 @@ TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
     ASSERT_EQ(generate("--size '" + std::string(size) + "' --infer_frames 24"), 0) << log();
     nlohmann::json r = report();
     double predicted = r["predicted_peak_bytes"], measured = r["measured_peak_bytes"];
-    std::printf("%s: predicted %.1f MiB, measured %.1f MiB\n", size, predicted / (1 << 20), measured / (1 << 20));
-    EXPECT_LE(std::abs(measured - predicted), std::max(0.03 * predicted, double(8 << 20))) << size;
+    EXPECT_LE(std::abs(measured - predicted), std::max(0.03 * predicted, double(8 << 20)))
+        << size << ": predicted " << predicted << ", measured " << measured << " bytes";
     EXPECT_LE(r["charged_peak_bytes"].get<double>(), predicted);
     for (const char* stage : {"load", "image", "sample", "decode", "write"})
       EXPECT_GT(r["seconds"][stage].get<double>(), 0) << stage;
@@ -78,7 +78,7 @@ TEST_F(TruthTest, RepeatedJobsStayWithinThePlan) {
 }
 
 // What is too small is refused at once; the cure in the line is taken, and the job runs within its budget.
-TEST_F(TruthTest, ARefusalComesAtOnceAndItsCureWorks) {
+TEST_F(TruthTest, RefusesATooSmallBudgetAtOnceAndTheSuggestionWorks) {
   ASSERT_EQ(generate("--size '128*128' --infer_frames 12"), 0) << log();
   size_t peak = report()["predicted_peak_bytes"];
   std::string budget = "--memory_budget " + std::to_string(peak - (4 << 20)) + " ";
@@ -97,7 +97,7 @@ TEST_F(TruthTest, ARefusalComesAtOnceAndItsCureWorks) {
   EXPECT_EQ(generate("--size '128*128' --infer_frames 12 " + raised), 0) << log();
 }
 
-TEST_F(TruthTest, AReportThatCannotBeWrittenIsSaid) {
+TEST_F(TruthTest, ReportsAReportFileThatCannotBeWritten) {
   EXPECT_EQ(generate("--size '64*64' --infer_frames 12 --quiet --report /nowhere/report.json"), 1);
   EXPECT_NE(log().find("--report /nowhere/report.json"), std::string::npos) << log();
 }

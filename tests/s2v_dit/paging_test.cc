@@ -112,7 +112,7 @@ TEST_F(PagingTest, ReadingThatFailsEndsTheForwardWithTheReason) {
   EXPECT_EQ(dit->open_pages(config_.layers, budget_).status().code(), ErrorCode::kCorrupt);
 }
 
-TEST_F(PagingTest, FilesForOthersAreRefusedInALine) {
+TEST_F(PagingTest, RefusesFilesPackedForAnotherTypeOrBackend) {
   ASSERT_TRUE(pack().ok());
   Status status = PackedDit::open(path_, *backend_, DType::kF32).status();
   EXPECT_NE(status.message().find("holds BF16, F32 is wanted"), std::string::npos) << status.message();
@@ -123,7 +123,7 @@ TEST_F(PagingTest, FilesForOthersAreRefusedInALine) {
   EXPECT_FALSE(PackedDit::open(kGolden + "/weights.safetensors", *backend_, DType::kBF16).ok());
 }
 
-TEST_F(PagingTest, PackingStopsOnRequestAndForMissingTensorsAndLeavesNoFile) {
+TEST_F(PagingTest, PackingLeavesNoFileWhenStoppedOrATensorIsMissing) {
   PackJob job{path_, DType::kBF16, [](uint64_t bytes, uint64_t of_bytes) { return bytes < of_bytes / 2; }};
   EXPECT_EQ(pack_dit(config_, *source_, *backend_, budget_, job).code(), ErrorCode::kCancelled);
   DitConfig deeper = config_;
@@ -134,7 +134,7 @@ TEST_F(PagingTest, PackingStopsOnRequestAndForMissingTensorsAndLeavesNoFile) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
-TEST_F(PagingTest, AConfigSurvivesItsWayThroughAFile) {
+TEST_F(PagingTest, AConfigRoundTripsThroughAFile) {
   DitConfig back = *parse_dit_config(dit_config_json(config_), "json");
   EXPECT_EQ(dit_config_json(back), dit_config_json(config_));
   EXPECT_EQ(back.audio_inject_layers, config_.audio_inject_layers);

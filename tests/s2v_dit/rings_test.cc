@@ -60,7 +60,7 @@ class RingsTest : public ::testing::TestWithParam<DType> {
 INSTANTIATE_TEST_SUITE_P(Types, RingsTest, ::testing::Values(DType::kBF16, DType::kI8),
                          [](const auto& type) { return std::string(dtype_name(type.param)); });
 
-TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
+TEST_P(RingsTest, EveryBlockReadsTheBlocksBeforeIt) {
   for (int64_t resident : {0, 1, 3, 6}) {
     shape_.resident = resident;
     std::unique_ptr<Rings> rings;
@@ -90,7 +90,7 @@ TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
   EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
-TEST_P(RingsTest, ADiskWithoutRoomIsSaidSo) {
+TEST_P(RingsTest, ReportsADiskWithoutRoom) {
   shape_.resident = 0;
   auto rings = PagedRings::open(shape_, "/nowhere", *allocate_ring_pages(shape_, budget_), host_queue());
   ASSERT_FALSE(rings.ok());

@@ -31,7 +31,7 @@ std::unique_ptr<Wav2Vec2> load(Backend& backend, Budget& budget, DType dtype = D
 
 // Hidden state 0 hears 64 frames to each side at most, so away from the ends a cut-out of the sound gives the same
 // bits, whichever chunk of the extractor a frame fell into.
-TEST(Wav2Vec2, TheExtractorsChunksLeaveNoSeam) {
+TEST(Wav2Vec2, ChunksOfTheExtractorJoinWithoutASeam) {
   Budget budget;
   for (const char* device : {"reference", "cpu"}) {
     auto backend = *make_backend(device, {.threads = 2});
@@ -63,7 +63,7 @@ TEST(Wav2Vec2, SameBitsOnAnyNumberOfThreads) {
   }
 }
 
-TEST(Wav2Vec2, MemoryIsGivenBack) {
+TEST(Wav2Vec2, ReleasesItsMemory) {
   Budget budget;
   auto backend = *make_backend("cpu", {.threads = 2});
   {
@@ -77,7 +77,7 @@ TEST(Wav2Vec2, MemoryIsGivenBack) {
   EXPECT_EQ(budget.used_bytes(), 0u);
 }
 
-TEST(Wav2Vec2, ASoundOfNoFrameIsAnError) {
+TEST(Wav2Vec2, RefusesAudioShorterThanOneFrame) {
   Budget budget;
   auto backend = *make_backend("cpu", {.threads = 1});
   auto model = load(*backend, budget);
@@ -127,13 +127,13 @@ TEST_F(Wav2Vec2Folder, ErrorsNameTheFile) {
   EXPECT_NE(error().find("model.safetensors"), std::string::npos) << error();
 }
 
-TEST_F(Wav2Vec2Folder, AnotherWidthNamesTheTensor) {
+TEST_F(Wav2Vec2Folder, NamesTheTensorOfAnotherWidth) {
   config("\"intermediate_size\": ", "\"intermediate_size\": 1");
   std::filesystem::copy(kGolden + "/model.safetensors", dir_ / "model.safetensors");
   EXPECT_NE(error().find("feed_forward.intermediate_dense"), std::string::npos) << error();
 }
 
-TEST(Timeline, FramesAreThoseOfSevenConvolutions) {
+TEST(Timeline, FrameCountsFollowTheSevenConvolutions) {
   for (int64_t samples = 0; samples < 5000; ++samples) {
     int64_t n = samples;
     for (auto [kernel, stride] : {std::pair{10, 5}, {3, 2}, {3, 2}, {3, 2}, {3, 2}, {2, 2}, {2, 2}})

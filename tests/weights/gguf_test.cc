@@ -151,7 +151,7 @@ class GgufTest : public ::testing::Test {
 };
 
 // Several rows of blocks; the whole tensor, and every part of it that begins and ends anywhere.
-TEST_F(GgufTest, BlocksAreDecoded) {
+TEST_F(GgufTest, DecodesEveryBlockType) {
   for (const Kind& kind : kinds()) {
     std::string bytes;
     std::vector<float> want;
@@ -189,7 +189,7 @@ TEST_F(GgufTest, BlocksAreDecoded) {
   }
 }
 
-TEST_F(GgufTest, PlainElementsAndShapes) {
+TEST_F(GgufTest, ReadsPlainTypesAndShapes) {
   GgufWriter writer;
   writer.alignment = 64;
   writer.number("general.alignment", 64);
@@ -215,7 +215,7 @@ TEST_F(GgufTest, PlainElementsAndShapes) {
   EXPECT_EQ(to_f32(part[2]), 11);
 }
 
-TEST_F(GgufTest, EveryLieIsNamed) {
+TEST_F(GgufTest, NamesEveryContradictionInAHeader) {
   auto good = [](GgufWriter writer) {
     writer.tensor("a", {2, 4}, 0, std::string(32, '\0'));
     return writer;

@@ -75,7 +75,7 @@ class LoraFileTest : public LoraFixture {
   TempDir dir_;
 };
 
-TEST_F(LoraFileTest, APeftFolderIsTakenWithItsOwnAlpha) {
+TEST_F(LoraFileTest, ReadsAPeftFolderWithItsAlpha) {
   const std::string q = "blocks.0.self_attn.q", k = "blocks.11.cross_attn.k";
   const std::string file = write_pairs("peft/adapter_model.safetensors", {q, k});
   write_config("peft", json::object());
@@ -100,7 +100,7 @@ TEST_F(LoraFileTest, APeftFolderIsTakenWithItsOwnAlpha) {
   EXPECT_NE(error_of(*open_lora(file)).find("has rank 2, adapter_config.json says 16"), std::string::npos);
 }
 
-TEST_F(LoraFileTest, AConfigOfAnotherAdapterIsLeftAlone) {
+TEST_F(LoraFileTest, IgnoresTheConfigOfAnotherAdapter) {
   const std::string file = write_pairs("mixed/comfy.safetensors", {"blocks.0.self_attn.q"}, "diffusion_model.");
   write_config("mixed", {{"r", 16}});
   EXPECT_EQ(factor_of(*open_lora(file), "blocks.0.self_attn.q"), 1);
@@ -110,7 +110,7 @@ TEST_F(LoraFileTest, AConfigOfAnotherAdapterIsLeftAlone) {
   EXPECT_EQ(factor_of(*open_lora(renamed), "blocks.0.self_attn.q"), 4);
 }
 
-TEST_F(LoraFileTest, ConfigsThatAreNotUnderstoodAreNamed) {
+TEST_F(LoraFileTest, NamesConfigsItDoesNotUnderstand) {
   write_pairs("peft/adapter_model.safetensors", {"blocks.0.self_attn.q"});
   std::string many_choices;
   for (int i = 0; i < 40; ++i) many_choices += "(a|a)";
@@ -151,7 +151,7 @@ TEST_F(LoraFileTest, ConfigsThatAreNotUnderstoodAreNamed) {
   EXPECT_TRUE(open_lora(dir_.file("peft")).ok());
 }
 
-TEST_F(LoraFileTest, FilesAndFolders) {
+TEST_F(LoraFileTest, FindsTheAdapterInAFileOrAFolder) {
   EXPECT_NE(error_of_open("Someone/Some-LoRA").find("must be downloaded first"), std::string::npos);
   fs::create_directories(dir_ / "empty");
   EXPECT_NE(error_of_open(dir_.file("empty")).find("nor a folder with liveavatar.safetensors"), std::string::npos);
@@ -164,7 +164,7 @@ TEST_F(LoraFileTest, FilesAndFolders) {
   error_of_open(write("broken.safetensors", "no adapter"));
 }
 
-TEST_F(LoraFileTest, LiveAvatarsOwnIsKnownByItsNames) {
+TEST_F(LoraFileTest, RecognisesLiveAvatarsOwnAdapter) {
   const std::vector<std::string> its = {"blocks.0.self_attn.q", "audio_injector.injector.1.o"};
   auto own = [&](const std::string& path) { return is_live_avatar_lora(*open_lora(path)); };
   for (const char* infix : {"", ".default"}) {

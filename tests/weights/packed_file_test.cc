@@ -73,7 +73,7 @@ class PackedFileTest : public ::testing::Test {
   Budget budget_;
 };
 
-TEST_F(PackedFileTest, WhatIsWrittenIsRead) {
+TEST_F(PackedFileTest, ReadsBackWhatWasWritten) {
   std::string file = write_packed(40);
   auto h = read_packed_header(file);
   ASSERT_TRUE(h.ok()) << h.status().message();
@@ -91,7 +91,7 @@ TEST_F(PackedFileTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
-TEST_F(PackedFileTest, EveryDamageIsNamed) {
+TEST_F(PackedFileTest, NamesEveryKindOfDamage) {
   std::string file = write_packed(), good = contents(file);
   for (size_t length : {size_t{0}, size_t{10}, size_t{100}, good.size() - 1, good.size() - kPage}) {
     rewrite(file, good.substr(0, length));
@@ -125,7 +125,7 @@ TEST_F(PackedFileTest, EveryDamageIsNamed) {
   EXPECT_FALSE(is_packed_file(path("other")));
 }
 
-TEST_F(PackedFileTest, AnUnfinishedFileLeavesNothing) {
+TEST_F(PackedFileTest, AnUnfinishedFileIsRemoved) {
   {
     auto writer = PackedWriter::create(path("half.packed"), header(2));
     ASSERT_TRUE(writer.ok());

@@ -57,7 +57,7 @@ TEST_F(WeightsTest, ReadsTensorsOfAnyRank) {
   EXPECT_EQ((*source)->tensors().at("b").shape.rank(), 0);
 }
 
-TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
+TEST_F(WeightsTest, NamesEveryContradictionInASafetensorsHeader) {
   struct {
     const char* header;
     const char* says;
@@ -87,7 +87,7 @@ TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
   EXPECT_EQ(open_safetensors(dir_.file("nowhere")).status().code(), ErrorCode::kNotFound);
 }
 
-TEST_F(WeightsTest, ShardsAndTheirIndexAreHeldToEachOther) {
+TEST_F(WeightsTest, ChecksShardsAgainstTheirIndex) {
   write_safetensors("m-1.safetensors", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", floats({1, 2}));
   write("m.safetensors.index.json", R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
   EXPECT_NE(error_of(open_safetensors_folder(dir_.string(), "m")).find("m-2.safetensors"), std::string::npos);
@@ -99,7 +99,7 @@ TEST_F(WeightsTest, ShardsAndTheirIndexAreHeldToEachOther) {
   EXPECT_NE(error_of(open_safetensors_folder(dir_.string(), "m")).find("not a file name"), std::string::npos);
 }
 
-TEST_F(WeightsTest, TheLoaderNamesWhatIsWrong) {
+TEST_F(WeightsTest, TheLoaderNamesTheTensorInEveryError) {
   float nan = std::numeric_limits<float>::quiet_NaN();
   auto source = *open_safetensors(write_safetensors(
       "x.safetensors",

@@ -1,25 +1,27 @@
-// Several videos on one model at once: their forwards go through a layer together, and each video's bits are those of a
-// run alone, whatever runs beside it.
+// Videos of noise on loaded models, each with its own session, to be sampled alone or together.
+#pragma once
+
 #include <gtest/gtest.h>
 
-#include "mini.h"
+#include <memory>
+#include <vector>
+
 #include "ops/transfer.h"
 #include "pipeline/models.h"
 #include "pipeline/noise.h"
 #include "pipeline/sampler.h"
 
 namespace liveavatar {
-namespace {
 
 // What one video is made of: its size, how many of its blocks run side by side, how many there are.
-struct Kind {
+struct VideoKind {
   int64_t latent_height = 8, latent_width = 8, in_flight = 1, blocks = 3;
   uint64_t seed = 1;
 };
 
-class Video {
+class SessionVideo {
  public:
-  Video(Models& models, const Kind& kind) : models_(models), kind_(kind) {
+  SessionVideo(Models& models, const VideoKind& kind) : models_(models), kind_(kind) {
     geometry_ = {kind.latent_height, kind.latent_width, 12, kBlockLatents};
     SamplerOptions options;
     options.seed = kind.seed;
@@ -62,7 +64,7 @@ class Video {
   }
 
   Models& models_;
-  Kind kind_;
+  VideoKind kind_;
   DitGeometry geometry_;
   std::unique_ptr<Sampler> sampler_;
   BlockMemory memory_;
@@ -70,30 +72,26 @@ class Video {
   std::vector<float> latents_;
 };
 
-TEST(Sessions, TogetherGiveTheBitsOfEachAlone) {
-  auto models = *Models::load(mini_options());
-  auto pages = *models->dit->open_pages(models->shapes.dit.layers, *models->budget);
-  const std::vector<Kind> kinds{{8, 8, 1, 3, 1}, {8, 16, 2, 5, 2}, {8, 8, 4, 2, 3}, {16, 8, 3, 1, 4}};
-  std::vector<std::vector<float>> alone;
-  for (const Kind& kind : kinds) {
-    Video video(*models, kind);
-    video.prepare(*pages);
-    const Sampler::Run run = video.run();
-    ASSERT_TRUE(Sampler::run_together(*pages, {&run, 1}).ok());
-    alone.push_back(video.latents());
-  }
-  for (size_t count = 2; count <= kinds.size(); ++count) {
-    std::vector<std::unique_ptr<Video>> videos;
-    std::vector<Sampler::Run> runs;
-    for (size_t i = 0; i < count; ++i) {
-      videos.push_back(std::make_unique<Video>(*models, kinds[i]));
-      videos.back()->prepare(*pages);
-      runs.push_back(videos.back()->run());
-    }
-    ASSERT_TRUE(Sampler::run_together(*pages, runs).ok());
-    for (size_t i = 0; i < count; ++i) EXPECT_EQ(videos[i]->latents(), alone[i]) << i << " of " << count;
-  }
+// The kinds that tests mix.
+inline std::vector<VideoKind> video_kinds() {
+  return {{8, 8, 1, 3, 1}, {8, 16, 2, 5, 2}, {8, 8, 4, 2, 3}, {16, 8, 3, 1, 4}};
 }
 
-}  // namespace
+// The latents of videos of these kinds, sampled together on one thread.
+inline std::vector<std::vector<float>> latents_together(Models& models, DitPages& pages,
+                                                        const std::vector<VideoKind>& kinds) {
+  std::vector<std::unique_ptr<SessionVideo>> videos;
+  std::vector<Sampler::Run> runs;
+  for (const VideoKind& kind : kinds) {
+    videos.push_back(std::make_unique<SessionVideo>(models, kind));
+    videos.back()->prepare(pages);
+    runs.push_back(videos.back()->run());
+  }
+  const Status status = Sampler::run_together(pages, runs);
+  EXPECT_TRUE(status.ok()) << status.message();
+  std::vector<std::vector<float>> latents;
+  for (const auto& video : videos) latents.push_back(video->latents());
+  return latents;
+}
+
 }  // namespace liveavatar
