@@ -5,7 +5,7 @@ BIN    := $(BUILD)/bin
 OUT    ?= out
 CTEST_FLAGS ?= -LE slow
 
-.PHONY: help demo test test-all build program configure deps tools-deps fuzz format clean
+.PHONY: help demo test test-all quick build program configure deps tools-deps fuzz format tidy clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -28,6 +28,11 @@ test: build tools-deps
 ## make test-all   the suite with the long tests (label slow)
 test-all: build tools-deps
 	ctest --preset $(PRESET)
+
+## make quick      the tests of seconds (label quick), with their programs alone built; PRESET as above
+quick: configure
+	cmake --build $(BUILD) --target quick_tests
+	ctest --preset $(PRESET) -L quick
 
 ## make build      configure and build
 build: configure
@@ -59,6 +64,12 @@ fuzz: build
 ## make format     clang-format over the sources
 format:
 	find src include tests tools examples -name '*.cc' -o -name '*.c' -o -name '*.h' -o -name '*.inl' | xargs clang-format -i
+
+## make tidy       clang-tidy over src, or over FILES (.clang-tidy; needs clang-tidy 14 and a configured build)
+FILES ?= $(filter-out src/backend/cpu/kernels_%,$(shell find src -name '*.cc'))
+tidy: configure
+	@command -v clang-tidy > /dev/null || { echo "tidy: clang-tidy is missing: apt-get install clang-tidy"; exit 1; }
+	@printf '%s\n' $(FILES) | xargs -P $(shell nproc) -n 1 clang-tidy --quiet -p $(BUILD)
 
 ## make clean      remove build/ and out/
 clean:

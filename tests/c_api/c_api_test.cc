@@ -9,6 +9,7 @@
 
 #include "c_api/fields.h"
 #include "liveavatar/c.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -77,7 +78,8 @@ TEST_F(CApi, AJobBecomesAVideoFile) {
   EXPECT_EQ(info->frames, 12);
   EXPECT_EQ(info->note_count, 0u);
   Seen seen{engine_, job_};
-  std::string path = testing::TempDir() + "c_api \xc3\xa9.mp4";
+  const TempDir dir;
+  std::string path = dir.file("c_api \xc3\xa9.mp4");
   ASSERT_EQ(la_video_file_create(path.c_str(), info, nullptr, &seen.file, &message), LA_OK) << taken(message);
   la_job_info_free(info);
   auto count = [](const la_progress* progress, void* user) {
@@ -96,7 +98,7 @@ TEST_F(CApi, AJobBecomesAVideoFile) {
   EXPECT_GT(la_engine_memory_used_bytes(engine_), 0u);
 }
 
-TEST_F(CApi, AStopAndAnExceptionAreCancelled) {
+TEST_F(CApi, AStopAndAThrowingCallbackReturnCancelled) {
   Seen seen{engine_, job_};
   seen.stop_after = 4;
   char* message = nullptr;
@@ -108,7 +110,7 @@ TEST_F(CApi, AStopAndAnExceptionAreCancelled) {
   EXPECT_NE(taken(message).find("thrown"), std::string::npos);
 }
 
-TEST_F(CApi, NotesOfTheInputsAreLines) {
+TEST_F(CApi, ReportsInputNotesAsLines) {
   ASSERT_EQ(la_job_set(job_, "audio", (kSource + "/tests/cases/antiphase.wav").c_str(), nullptr), LA_OK);
   la_job_info* info = nullptr;
   ASSERT_EQ(la_describe(engine_, job_, &info, nullptr), LA_OK);
@@ -117,7 +119,7 @@ TEST_F(CApi, NotesOfTheInputsAreLines) {
   la_job_info_free(info);
 }
 
-TEST_F(CApi, WhatIsMissingIsNamed) {
+TEST_F(CApi, NamesMissingFilesAndArguments) {
   char* message = nullptr;
   la_job_info* info = nullptr;
   la_engine* none = nullptr;
@@ -150,7 +152,7 @@ TEST_F(CApi, WhatIsMissingIsNamed) {
   la_free(nullptr);
 }
 
-TEST(CApiFields, TextsBecomeValues) {
+TEST(CApiFields, ParsesTextsIntoFields) {
   EngineOptions options;
   EXPECT_TRUE(set_field(options, "memory_budget_bytes", "18446744073709551615").ok());
   EXPECT_EQ(options.memory_budget_bytes, SIZE_MAX);
@@ -171,7 +173,7 @@ TEST(CApiFields, TextsBecomeValues) {
   EXPECT_EQ(job.sample_shift, 2.5);
 }
 
-TEST(CApiFields, OddTextsAreRefusedAndChangeNothing) {
+TEST(CApiFields, RefusesMalformedTextsAndChangesNothing) {
   Job job;
   const Job fresh;
   for (auto [name, value] : {std::pair<const char*, const char*>{"seed", "-1"},
@@ -192,7 +194,7 @@ TEST(CApiFields, OddTextsAreRefusedAndChangeNothing) {
   EXPECT_NE(set_field(job, "sede", "4").message().find("seed"), std::string::npos);
 }
 
-TEST(CApiFields, TheVersionIsOne) {
+TEST(CApiFields, ReportsTheLibraryVersion) {
   std::string numbers = std::to_string(LIVEAVATAR_VERSION_MAJOR) + "." + std::to_string(LIVEAVATAR_VERSION_MINOR) +
                         "." + std::to_string(LIVEAVATAR_VERSION_PATCH);
   EXPECT_EQ(la_version(), numbers);

@@ -38,7 +38,7 @@ TEST_F(CasesTest, LorasAreMergedWithTheirOwnFactor) {
   expect_merged(plain, "--lora '" + kCases + "peft_folder/adapter_model.safetensors'", "rank 4, alpha 8 (factor 2)");
 }
 
-TEST_F(CasesTest, AVideoThatIsTheVoiceIsNotOverwritten) {
+TEST_F(CasesTest, DoesNotOverwriteTheAudioInputWithTheVideo) {
   fs::copy_file(kCases + "talk.mp4", path("talk.mp4"));
   fs::create_symlink(path("talk.mp4"), path("link.mp4"));
   fs::create_hard_link(path("talk.mp4"), path("hard.mp4"));
@@ -50,12 +50,12 @@ TEST_F(CasesTest, AVideoThatIsTheVoiceIsNotOverwritten) {
   }
 }
 
-TEST_F(CasesTest, APromptThatIsNotUtf8IsSaid) {
+TEST_F(CasesTest, RefusesAPromptThatIsNotUtf8) {
   Outcome o = job("--quiet --prompt \"$(cat '" + kCases + "gbk_prompt.txt')\"");
   expect_refusal(o, 2, "not UTF-8");
 }
 
-TEST_F(CasesTest, PicturesOfEveryKindBecomeAVideo) {
+TEST_F(CasesTest, EveryImageFormatBecomesAVideo) {
   for (const char* picture : {"50%discount.png", "pct/me%d.png", "orient6.png", "orient6.tif", "orient6.jpg",
                               "iphone.heic", "bt709.avif", "turned.avif", "anim.webp"}) {
     Outcome o = job("--quiet", kCases + picture);
@@ -63,19 +63,19 @@ TEST_F(CasesTest, PicturesOfEveryKindBecomeAVideo) {
   }
 }
 
-TEST_F(CasesTest, PicturesThatCannotBeReadAreSaid) {
+TEST_F(CasesTest, NamesAnImageThatCannotBeRead) {
   expect_refusal(job("--quiet", kCases + "cut.jpg"), 1, "cut off");
   expect_refusal(job("--quiet", kCases + "mono20000.png"), 1, "20000");
 }
 
-TEST_F(CasesTest, AVoiceThatCancelsIsHeardAndSaid) {
+TEST_F(CasesTest, AntiphaseStereoIsMixedAudiblyWithANote) {
   Outcome o = job("", kCases + "base.png", kCases + "antiphase.wav");
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_NE(o.text.find("channels cancel each other"), std::string::npos) << o.text;
 }
 
 // A scale that would be ignored makes noise of a video: info and generate say so.
-TEST_F(CasesTest, InfoNamesACompanionThatIsNotUnderstood) {
+TEST_F(CasesTest, InfoNamesAnUnknownCompanionTensor) {
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"BF16","shape":[1,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.scale_foo":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})";
   uint64_t length = header.size();

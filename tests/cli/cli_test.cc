@@ -5,14 +5,14 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "../read_mono.h"
 #include "fixture.h"
 #include "media/contact_sheet.h"
+#include "support/read_mono.h"
 
 namespace liveavatar {
 namespace {
 
-TEST_F(CliTest, HelpTeaches) {
+TEST_F(CliTest, HelpNamesTheCommandsAndAnExample) {
   Outcome top = run("--help"), generate = run("generate --help");
   EXPECT_EQ(top.code, 0);
   EXPECT_NE(top.text.find("First video"), std::string::npos);
@@ -22,13 +22,13 @@ TEST_F(CliTest, HelpTeaches) {
   EXPECT_EQ(run("").code, 2);
 }
 
-TEST_F(CliTest, UnknownFlagsAndCommandsGetTheNearestOne) {
+TEST_F(CliTest, SuggestsTheNearestFlagOrCommand) {
   expect_refusal(generate("--smaple_steps 3"), 2, "did you mean --sample_steps?");
   expect_refusal(run("generat"), 2, "did you mean generate?");
   expect_refusal(run("generate"), 2, "required");
 }
 
-TEST_F(CliTest, DashesWorkAndForeignFlagsAreTakenWithALine) {
+TEST_F(CliTest, AcceptsDashesAndNotesFlagsOfTheOriginal) {
   Outcome o =
       run("generate --ckpt-dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
           " --prompt hi --size '64*64' --num-clip 1 --infer-frames 10 --num_gpus_dit 4 --offload_model True --t5_cpu "
@@ -43,7 +43,7 @@ TEST_F(CliTest, DashesWorkAndForeignFlagsAreTakenWithALine) {
   EXPECT_TRUE(fs::exists(path("a.mp4")));
 }
 
-TEST_F(CliTest, NarrowTypesAndGgufsThatAreNone) {
+TEST_F(CliTest, RefusesUnknownTypesAndFilesThatAreNotGguf) {
   expect_refusal(generate("--weights_dtype int4"), 2, "--weights_dtype");
   expect_refusal(generate("--kv_dtype q4"), 2, "--kv_dtype");
   expect_refusal(generate("--gguf /nowhere.gguf"), 1, "no such file");
@@ -54,7 +54,7 @@ TEST_F(CliTest, NarrowTypesAndGgufsThatAreNone) {
   EXPECT_NE(info.text.find("PROBLEM"), std::string::npos) << info.text;
 }
 
-TEST_F(CliTest, Int8ProductsWantInt8Weights) {
+TEST_F(CliTest, Int8ProductsNeedInt8Weights) {
   expect_refusal(generate("--int8_products"), 2, "these are as --dtype says; add --weights_dtype int8");
   expect_refusal(generate("--int8_products --weights_dtype q4"), 2, "these are q4");
   expect_refusal(generate("--int8_products --fp8"), 2, "these are fp8");
@@ -80,7 +80,7 @@ TEST_F(CliTest, Int8ProductsWantInt8Weights) {
   EXPECT_EQ(nlohmann::json::parse(std::ifstream(path("b.json")))["blocks"][0]["latents"], plain);
 }
 
-TEST_F(CliTest, PicturesThatAreNone) {
+TEST_F(CliTest, RefusesFilesThatAreNotImages) {
   expect_refusal(generate("", "/nowhere.png"), 1, "no such file");
   expect_refusal(generate("", write("empty.png", "")), 1, "empty");
   expect_refusal(generate("", write("text.png", "this is no picture\n")), 1, "text.png");
@@ -90,7 +90,7 @@ TEST_F(CliTest, PicturesThatAreNone) {
   expect_refusal(generate("", kVoice), 1, "voice.wav");
 }
 
-TEST_F(CliTest, SoundsThatAreNone) {
+TEST_F(CliTest, RefusesFilesThatHoldNoAudio) {
   expect_refusal(generate("", kPortrait, "/nowhere.wav"), 1, "no such file");
   expect_refusal(generate("", kPortrait, write("empty.wav", "")), 1, "empty");
   expect_refusal(generate("", kPortrait, write("text.wav", "hello, I am a text file\n")), 1, "text.wav");
@@ -103,7 +103,7 @@ TEST_F(CliTest, SoundsThatAreNone) {
   }
 }
 
-TEST_F(CliTest, ATinyPictureAndSilenceAreFine) {
+TEST_F(CliTest, AcceptsATinyImageAndSilence) {
   // A 1x1 PPM, and a second of zeros.
   std::string ppm = write("dot.ppm", std::string("P6 1 1 255\n\x80\x40\x20", 14));
   std::string header(
@@ -116,7 +116,7 @@ TEST_F(CliTest, ATinyPictureAndSilenceAreFine) {
   EXPECT_TRUE(fs::exists(path("out.mp4")));
 }
 
-TEST_F(CliTest, EightHoursOfSoundAreFine) {
+TEST_F(CliTest, AcceptsEightHoursOfAudio) {
   // A sparse file: eight hours of 8-bit sound take no room on disk, and must take none in memory.
   constexpr uint32_t kBytes = 8u * 3600 * 16000;
   std::string header(
@@ -131,7 +131,7 @@ TEST_F(CliTest, EightHoursOfSoundAreFine) {
   EXPECT_EQ(o.code, 0) << o.text;
 }
 
-TEST_F(CliTest, PartsOfDifferentCheckpointsAreNamed) {
+TEST_F(CliTest, NamesPartsOfDifferentCheckpoints) {
   std::string ckpt = copy_checkpoint("mixed");
   fs::remove_all(ckpt + "/wav2vec2-large-xlsr-53-english");
   fs::copy(std::string(LA_GOLDENS) + "/wav2vec2", ckpt + "/wav2vec2-large-xlsr-53-english",
@@ -139,7 +139,7 @@ TEST_F(CliTest, PartsOfDifferentCheckpointsAreNamed) {
   expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "different checkpoints");
 }
 
-TEST_F(CliTest, SizesThatMakeNoSense) {
+TEST_F(CliTest, RefusesInvalidSizes) {
   for (const char* size : {"huge", "640", "0*0", "-3*5", "1*1", "99999*99999", "20000*20000", "64*64*64"}) {
     expect_refusal(generate(std::string("--size '") + size + "'"), 2, "--size");
   }
@@ -147,7 +147,7 @@ TEST_F(CliTest, SizesThatMakeNoSense) {
   expect_refusal(generate("--num_clip 0"), 2, "num_clip");
 }
 
-TEST_F(CliTest, CheckpointsThatAreBroken) {
+TEST_F(CliTest, RefusesBrokenCheckpointsInOneLine) {
   std::string ckpt = copy_checkpoint("a");
   fs::remove(ckpt + "/Wan2.1_VAE.pth");
   expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "Wan2.1_VAE.pth");
@@ -164,7 +164,7 @@ TEST_F(CliTest, CheckpointsThatAreBroken) {
   expect_refusal(generate("--lora_path_dmd Quark-Vision/Live-Avatar"), 1, "hf download Quark-Vision/Live-Avatar");
 }
 
-TEST_F(CliTest, ATensorOfNanIsNamed) {
+TEST_F(CliTest, NamesATensorWithNan) {
   std::string ckpt = copy_checkpoint("nan"), file = ckpt + "/diffusion_pytorch_model.safetensors";
   std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
   uint64_t header_bytes = 0;
@@ -179,13 +179,13 @@ TEST_F(CliTest, ATensorOfNanIsNamed) {
   expect_refusal(generate("", kPortrait, kVoice, ckpt), 1, "head.head.weight holds NaN");
 }
 
-TEST_F(CliTest, OutputsThatCannotBeWritten) {
+TEST_F(CliTest, RefusesOutputsThatCannotBeWritten) {
   expect_refusal(generate("--save_file /nowhere/out.mp4"), 1, "/nowhere/out.mp4");
   expect_refusal(generate("--save_file " + path("out.avi")), 2,
                  "liveavatar: --save_file " + path("out.avi") + ": the name must end in .mp4");
 }
 
-TEST_F(CliTest, AFullDiskIsSaidAndWhatWasMadeStays) {
+TEST_F(CliTest, ReportsAFullDiskAndKeepsTheFramesWritten) {
   // A limit on file size stands for the full disk: write() fails the same way.
   Outcome o;
   std::string command = "ulimit -f 40; exec " + std::string(LA_PROGRAM) + " generate --ckpt_dir " + kMini +
@@ -216,14 +216,14 @@ int interrupted(const std::string& file, int signal) {
   return status;
 }
 
-TEST_F(CliTest, CtrlCEndsTheFileProperly) {
+TEST_F(CliTest, CtrlCFinishesTheVideoFile) {
   int status = interrupted(path("stopped.mp4"), SIGINT);
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 130);
   EXPECT_TRUE(write_contact_sheet(path("stopped.mp4"), path("stopped.png"), 2, 1).ok());
 }
 
-TEST_F(CliTest, AKilledRunLeavesAFileThatPlays) {
+TEST_F(CliTest, AKilledRunLeavesAPlayableFile) {
   int status = interrupted(path("killed.mp4"), SIGKILL);
   ASSERT_TRUE(WIFSIGNALED(status));
   EXPECT_TRUE(write_contact_sheet(path("killed.mp4"), path("killed.png"), 2, 1).ok());
@@ -232,7 +232,7 @@ TEST_F(CliTest, AKilledRunLeavesAFileThatPlays) {
   EXPECT_GT(sound->size(), 8000u);
 }
 
-TEST_F(CliTest, PlanTellsPeopleAndPrograms) {
+TEST_F(CliTest, PlanPrintsATableAndJson) {
   Outcome table = run("plan --ckpt_dir " + kMini + " --size '128*128'");
   EXPECT_EQ(table.code, 0) << table.text;
   for (const char* word : {"kv_cache", "steady", "stage run", "freed after use"})
@@ -272,7 +272,7 @@ TEST_F(CliTest, KeysAndValuesOnDiskArePlannedAndMakeTheSameVideo) {
   EXPECT_EQ(bytes("disk.mp4"), bytes("memory.mp4"));
 }
 
-TEST_F(CliTest, ABudgetTooSmallIsRefusedInOneLineWithACure) {
+TEST_F(CliTest, RefusesATooSmallBudgetInOneLineWithASuggestion) {
   expect_refusal(generate("--memory_budget 30MiB"), 1, "what fits: --memory_budget");
   expect_refusal(generate("--memory_budget 1KiB"), 1, "this job takes");
 }
@@ -303,7 +303,7 @@ TEST_F(CliTest, ConvertWritesAFileThatGenerateAndInfoTake) {
 }
 
 // False keeps all layers in memory, so that a job that would page is refused; plan says what the flags come to.
-TEST_F(CliTest, TheOriginalsOffloadFlagIsObeyed) {
+TEST_F(CliTest, ObeysTheOffloadFlagOfTheOriginal) {
   std::string file = path("mini.packed");
   ASSERT_EQ(run("convert --quiet --ckpt_dir " + kMini + " --out " + file).code, 0);
   ASSERT_EQ(generate("--dit " + file + " --report " + path("r.json")).code, 0);
@@ -370,7 +370,7 @@ TEST_F(CliTest, BenchMeasuresWithoutACheckpoint) {
   expect_refusal(run(tight + "33MiB"), 1, "keys and values paged");
 }
 
-TEST_F(CliTest, BenchMeasuresTheWholeWayAndLeavesNothing) {
+TEST_F(CliTest, BenchMeasuresAWholeJobAndLeavesNoFiles) {
   fs::create_directory(path("tmp"));
   Outcome o;
   {
@@ -397,7 +397,7 @@ TEST_F(CliTest, BenchMeasuresTheWholeWayAndLeavesNothing) {
   expect_refusal(run("bench --ckpt_dir /nowhere --image " + kPortrait + " --audio " + kVoice), 1, "/nowhere");
 }
 
-TEST_F(CliTest, InfoFindsWhatIsWrong) {
+TEST_F(CliTest, InfoReportsBrokenParts) {
   Outcome good = run("info " + kMini);
   EXPECT_EQ(good.code, 0) << good.text;
   EXPECT_NE(good.text.find("every tensor is there"), std::string::npos);

@@ -45,7 +45,7 @@ class LimitsTest : public CliTest {
   }
 };
 
-TEST_F(LimitsTest, NoAddressSpaceIsOneLine) {
+TEST_F(LimitsTest, ReportsMissingAddressSpaceInOneLine) {
   for (int kib = 180'000; kib <= 300'000; kib += 30'000) {
     Outcome o = limited("ulimit -v " + std::to_string(kib), job("--threads 2"));
     EXPECT_TRUE(o.code == 0 || o.code == 1 || o.code == 127) << kib << " " << o.code << " " << o.text;
@@ -54,7 +54,7 @@ TEST_F(LimitsTest, NoAddressSpaceIsOneLine) {
   }
 }
 
-TEST_F(LimitsTest, NoThreadsAreOneLine) {
+TEST_F(LimitsTest, ReportsMissingThreadsInOneLine) {
   // A thread's stack is as large as the limit of the main one's, and there is no room for that.
   const std::string limits = "ulimit -s 8000000 && ulimit -v 6000000";
   expect_refusal(limited(limits, job("--threads 4")), 1, "--threads 4: the system gives no more than 1");
@@ -84,10 +84,10 @@ TEST_F(LimitsTest, AFullDiskLeavesNothingHalfMade) {
   Outcome loud = limited(full, "convert --ckpt_dir " + kMini + " --out " + path("a.packed"));
   EXPECT_EQ(loud.code, 1);
   EXPECT_FALSE(loud.text.starts_with("\n") || loud.text.find("\n\n") != std::string::npos) << loud.text;
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
-TEST_F(LimitsTest, ThreadsThatWouldOnlyWaitAreNotTaken) {
+TEST_F(LimitsTest, CapsTheNumberOfThreads) {
   Clock::time_point start = Clock::now();
   std::string loud = job("--threads 1024");
   loud.replace(loud.find("--quiet "), 8, "");
@@ -98,14 +98,14 @@ TEST_F(LimitsTest, ThreadsThatWouldOnlyWaitAreNotTaken) {
   EXPECT_LT(std::chrono::duration<double>(Clock::now() - start).count(), 30);
 }
 
-TEST_F(LimitsTest, BudgetsThatMakeNoSense) {
+TEST_F(LimitsTest, RefusesBudgetsThatCannotWork) {
   expect_refusal(run(job("--memory_budget 1")), 1, "memory budget 1 byte: this job takes");
   expect_refusal(run(job("--memory_budget 0")), 2, "--memory_budget: 0: nothing runs in that");
   expect_refusal(run(job("--memory_budget -8GiB")), 2, "--memory_budget: -8GiB: give a number of bytes");
   expect_refusal(run(job("--memory_budget 9999999TiB")), 2, "no machine has that much");
 }
 
-TEST_F(LimitsTest, NamesMayBeAnyBytes) {
+TEST_F(LimitsTest, AcceptsFileNamesOfAnyBytes) {
   std::string ckpt = copy_checkpoint("caf\xe8"), pages = path("pag\xe8s"), report = path("r\xe8.json");
   fs::create_directory(pages);
   EXPECT_EQ(run("convert --quiet --ckpt_dir '" + ckpt + "' --out '" + path("\xe8.packed") + "'").code, 0);
@@ -124,7 +124,7 @@ TEST_F(LimitsTest, NamesMayBeAnyBytes) {
   expect_refusal(run("convert --quiet --ckpt_dir '" + ckpt + "' --out " + path("x")), 1, "config.json");
 }
 
-TEST_F(LimitsTest, ConfigsOfAnotherTypeAreRefusedByKey) {
+TEST_F(LimitsTest, NamesTheConfigKeyOfAWrongType) {
   auto change = [&](const std::string& file, const std::string& key, const std::string& value) {
     std::string ckpt = path("config" + key + std::to_string(std::hash<std::string>()(value)));
     fs::copy(kMini, ckpt, fs::copy_options::recursive);
@@ -150,7 +150,7 @@ TEST_F(LimitsTest, ConfigsOfAnotherTypeAreRefusedByKey) {
   EXPECT_EQ(ok.code, 0) << ok.text;
 }
 
-TEST_F(LimitsTest, WrongFilesAreCalledWhatTheyAre) {
+TEST_F(LimitsTest, RecognisesWebPagesPointersAndEmptyFiles) {
   const std::string page = "\xef\xbb\xbf\n<!DOCTYPE html><html><body>Sign in</body></html>\n";
   const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n";
   for (const char* name :
@@ -167,7 +167,7 @@ TEST_F(LimitsTest, WrongFilesAreCalledWhatTheyAre) {
     expect_refusal(run(job(std::string(flag) + " " + write("page.safetensors", page))), 1, "a web page");
 }
 
-TEST_F(LimitsTest, PromptsAreText) {
+TEST_F(LimitsTest, RefusesPromptsThatAreNotUtf8AndNotesCutOnes) {
   expect_refusal(run(job("--prompt '\xc4\xe3\xba\xc3'")), 2, "byte 1 (0xC4) is not UTF-8");
   expect_refusal(run(job("--prompt 'ab\xed\xa0\x80'")), 2, "byte 3 (0xED)");
   EXPECT_EQ(run(job("--prompt '\xe4\xbd\xa0\xe5\xa5\xbd \xf0\x9f\x98\x80'")).code, 0);
@@ -181,7 +181,7 @@ TEST_F(LimitsTest, PromptsAreText) {
   EXPECT_EQ(run(loud + " --prompt short").text.find("the text encoder takes"), std::string::npos);
 }
 
-TEST_F(LimitsTest, NumbersAreWhatTheySay) {
+TEST_F(LimitsTest, ParsesNumbersExactlyOrRefusesThem) {
   auto budget = [&](const std::string& text) {
     Outcome o = run("plan --shape mini --size '64*64' --json --memory_budget '" + text + "'");
     return o.text.starts_with("{") ? nlohmann::json::parse(o.text)["budget_bytes"].get<size_t>() : 0;
@@ -218,7 +218,7 @@ TEST_F(LimitsTest, NumbersAreWhatTheySay) {
   EXPECT_EQ(steps.code, 0) << steps.text;
 }
 
-TEST_F(LimitsTest, TheLongestPlanIsCountedAtOnce) {
+TEST_F(LimitsTest, PlansTheLongestJobAtOnce) {
   const std::string plan = "plan --shape mini --size '64*64' --json --no_online_decode --infer_frames 4800 --num_clip ";
   auto bytes = [&](const std::string& clips) {
     Outcome o = limited("ulimit -v 2000000", plan + clips);
@@ -279,7 +279,7 @@ bool within(double seconds, const std::function<bool()>& there) {
   return there();
 }
 
-TEST_F(LimitsTest, CtrlCSaysAtOnceWhatHappensAndTheSecondEndsIt) {
+TEST_F(LimitsTest, CtrlCReportsAtOnceAndASecondOneExits) {
   const std::string log = path("log"), video = path("stopped.mp4");
   auto text = [&] {
     std::ifstream in(log);
@@ -322,7 +322,7 @@ TEST_F(LimitsTest, SampleListsAreReadWithinBounds) {
   EXPECT_FALSE(fs::exists(path("new")));
 }
 
-TEST_F(LimitsTest, ContradictionsAndExtrasAreRefused) {
+TEST_F(LimitsTest, RefusesContradictoryAndExtraArguments) {
   expect_refusal(run("generate --fp8 --weights_dtype int8 --image x --audio y"), 2, "contradict each other");
   expect_refusal(run("plan --fp8 --weights_dtype int8"), 2, "contradict each other");
   expect_refusal(run("generate --enable_online_decode --no_online_decode --image x --audio y"), 2,
@@ -333,7 +333,7 @@ TEST_F(LimitsTest, ContradictionsAndExtrasAreRefused) {
                  "on the CPU alone");
 }
 
-TEST_F(LimitsTest, AModelsOwnSizeIsTaken) {
+TEST_F(LimitsTest, PlansTheModelsOwnSizeByDefault) {
   const std::string inputs = " --image " + kPortrait + " --audio " + kVoice;
   EXPECT_NE(run("plan --ckpt_dir '" + kMini + "'" + inputs).text.find("128x128"), std::string::npos);
   EXPECT_NE(run("plan --shape 14b").text.find("704x384"), std::string::npos);

@@ -86,7 +86,7 @@ class OriginalScripts : public CliTest {
       "--sample_steps 4 --sample_guide_scale 0 --sample_solver euler --ckpt_dir ckpt/Wan2.2-S2V-14B/ --fp8 ";
 };
 
-TEST_F(OriginalScripts, TheSingleGpuLineRuns) {
+TEST_F(OriginalScripts, TheSingleGpuCommandRuns) {
   Outcome o = script(
       kShared + "--size \"128*128\" --offload_model True --num_clip 10000 --num_gpus_dit 1 --single_gpu" + kInputs);
   EXPECT_EQ(o.code, 0) << o.text;
@@ -95,7 +95,7 @@ TEST_F(OriginalScripts, TheSingleGpuLineRuns) {
   EXPECT_GT(bytes("smith_smith.mp4").size(), 1000u);
 }
 
-TEST_F(OriginalScripts, TheSeveralGpuLineRuns) {
+TEST_F(OriginalScripts, TheMultiGpuCommandRuns) {
   Outcome o = script(
       kShared + "--size \"128*128\" --offload_model False --num_clip 10000 --num_gpus_dit 4 --enable_vae_parallel" +
       kInputs);
@@ -104,7 +104,7 @@ TEST_F(OriginalScripts, TheSeveralGpuLineRuns) {
   EXPECT_GT(bytes("smith_smith.mp4").size(), 1000u);
 }
 
-TEST_F(OriginalScripts, TheWebPageLineMakesTheDemo) {
+TEST_F(OriginalScripts, TheWebDemoCommandMakesTheDemoVideo) {
   Outcome o = script(kShared +
                      "--size \"64*64\" --offload_model True --num_clip 1 --num_gpus_dit 1 --single_gpu "
                      "--server_port 7860 --server_name \"0.0.0.0\"");
@@ -140,7 +140,7 @@ TEST_F(OriginalScripts, ValuesOfAnotherTypeAreRefused) {
   expect_refusal(script("generate --quiet --task t2v-A14B" + kInputs), 2, "s2v-14B only");
 }
 
-TEST_F(OriginalScripts, WhatIsNotDoneHereSaysWhatToDo) {
+TEST_F(OriginalScripts, UnsupportedOptionsNameTheAlternative) {
   for (const char* flags : {"--enable_tts", "--tts_text hello", "--tts_prompt_audio a.wav", "--tts_prompt_text hello"})
     expect_refusal(script("generate --quiet " + std::string(flags)), 2, "give it as --audio FILE");
   for (const char* flags : {"--use_prompt_extend", "--prompt_extend_method local_qwen", "--prompt_extend_model x",
@@ -187,7 +187,7 @@ TEST_F(OriginalScripts, SampleListsRunOneAfterAnother) {
   EXPECT_EQ(bytes("videos/sample_0002_b.mp4"), "kept");
 }
 
-TEST_F(OriginalScripts, SampleListsThatAreNone) {
+TEST_F(OriginalScripts, RefusesFilesThatAreNotSampleLists) {
   auto refused = [&](const std::string& name, const std::string& text, const std::string& says, int code = 2) {
     if (!text.empty()) write(name, text);
     expect_refusal(script("generate --quiet --ckpt_dir ckpt/Wan2.2-S2V-14B --sample_list " + name), code, says);
@@ -256,7 +256,7 @@ TEST_F(OriginalScripts, HubNamesAreFoundInTheCache) {
   expect_refusal(incomplete, 1, "Wan2.1_VAE.pth is missing; complete it: hf download Wan-AI/Wan2.2-S2V-14B");
 }
 
-TEST_F(OriginalScripts, HubNamesThatAreNotThereNameTheDownload) {
+TEST_F(OriginalScripts, NamesTheDownloadOfAMissingHubModel) {
   expect_refusal(script("generate --quiet --ckpt_dir Wan-AI/Wan2.2-S2V-14B-Other" + kInputs), 1,
                  "hf download Wan-AI/Wan2.2-S2V-14B-Other (or hf download Wan-AI/Wan2.2-S2V-14B-Other --local-dir "
                  "ckpt/Wan2.2-S2V-14B-Other");
@@ -269,14 +269,14 @@ TEST_F(OriginalScripts, HubNamesThatAreNotThereNameTheDownload) {
                  1, "hf download Quark-Vision/Live-Avatar liveavatar.safetensors");
 }
 
-TEST_F(OriginalScripts, WithoutACheckpointTheMiniModelIsTaken) {
+TEST_F(OriginalScripts, UsesTheMiniModelWithoutACheckpoint) {
   Outcome o = script("generate --num_clip 1 --infer_frames 12" + kInputs);
   EXPECT_EQ(o.code, 0) << o.text;
   EXPECT_NE(o.text.find("note: no --ckpt_dir: the mini model"), std::string::npos) << o.text;
   EXPECT_NE(o.text.find("128x128"), std::string::npos) << o.text;
 }
 
-TEST_F(OriginalScripts, FurtherLorasWithStrengths) {
+TEST_F(OriginalScripts, AcceptsFurtherLorasWithStrengths) {
   const std::string job =
       "generate --quiet --size '64*64' --num_clip 1 --infer_frames 12 --save_file out.mp4" + kInputs;
   write("a.safetensors", lora());

@@ -52,7 +52,7 @@ class OutputsTest : public CliTest {
   }
 };
 
-TEST_F(OutputsTest, NoOutputOfGenerateIsAnInput) {
+TEST_F(OutputsTest, RefusesAnOutputThatIsAnInput) {
   std::string image = copy(kPortrait, "me.png"), audio = copy(kVoice, "talk.mp4"),
               lora = write("lora.safetensors", "x");
   fs::create_symlink(audio, path("link.mp4"));
@@ -74,7 +74,7 @@ TEST_F(OutputsTest, NoOutputOfGenerateIsAnInput) {
   expect_untouched(job(copy(kPortrait, "x.png"), path("y.wav")) + "--save_dir " + dir_.string(), named);
 }
 
-TEST_F(OutputsTest, NoOutputIsAFileOfTheCheckpoint) {
+TEST_F(OutputsTest, RefusesAnOutputThatIsAFileOfTheCheckpoint) {
   std::string ckpt = copy_checkpoint("ckpt");
   for (const auto& entry : fs::recursive_directory_iterator(ckpt)) {
     if (!entry.is_regular_file()) continue;
@@ -102,7 +102,7 @@ TEST_F(OutputsTest, NoOutputIsAFileOfTheCheckpoint) {
   }
 }
 
-TEST_F(OutputsTest, TwoOutputsAreNotOneFile) {
+TEST_F(OutputsTest, RefusesTwoOutputsInOneFile) {
   fs::create_symlink("new.mp4", path("to_new.mp4"));
   for (const std::string& report : {path("new.mp4"), path("./new.mp4"), path("to_new.mp4")}) {
     Outcome o = run(job(kPortrait, kVoice) + "--save_file " + path("new.mp4") + " --report " + report);
@@ -254,7 +254,7 @@ TEST_F(OutputsTest, ADamagedPackedFileIsRefused) {
   }
 }
 
-TEST_F(OutputsTest, ClosedOrFullStreamsHarmNoOutput) {
+TEST_F(OutputsTest, ClosedOrFullStreamsDoNotDamageTheOutput) {
   std::string video = path("v.mp4");
   std::string closed = "bash -c \"" + std::string(LA_PROGRAM) + " generate --ckpt_dir '" + kMini + "' --image '" +
                        kPortrait + "' --audio '" + kVoice +
@@ -266,7 +266,7 @@ TEST_F(OutputsTest, ClosedOrFullStreamsHarmNoOutput) {
   EXPECT_EQ(full.code, 1) << full.text;
 }
 
-TEST_F(OutputsTest, APipeIsNotWaitedFor) {
+TEST_F(OutputsTest, RefusesAPipeWithoutBlocking) {
   ASSERT_EQ(mkfifo(path("pipe").c_str(), 0600), 0);
   expect_refusal(generate("", path("pipe")), 1, "a pipe");
 }

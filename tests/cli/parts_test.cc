@@ -43,7 +43,7 @@ class Parts : public CliTest {
   }
 };
 
-TEST_F(Parts, EachPartByItsOwnFlagAndTrees) {
+TEST_F(Parts, TakesEachPartByItsOwnFlagOrFromATree) {
   std::string want = video("--ckpt_dir '" + kMini + "'"), tree = comfy_tree();
   ASSERT_FALSE(want.empty());
   EXPECT_TRUE(video("--ckpt_dir " + tree) == want);
@@ -66,7 +66,7 @@ TEST_F(Parts, EachPartByItsOwnFlagAndTrees) {
   expect_refusal(run("convert --quiet --out " + path("b.packed")), 2, "--ckpt_dir or --dit");
 }
 
-TEST_F(Parts, InfoSaysWhichFileServesAsWhat) {
+TEST_F(Parts, InfoNamesTheFileOfEachPart) {
   std::string tree = comfy_tree();
   Outcome o = run("info " + tree);
   EXPECT_EQ(o.code, 0) << o.text;
@@ -89,7 +89,7 @@ TEST_F(Parts, InfoSaysWhichFileServesAsWhat) {
   EXPECT_EQ(run("info '" + kPortrait + "'").code, 1);
 }
 
-TEST_F(Parts, WhatIsMissingIsNamedWithItsFlag) {
+TEST_F(Parts, NamesAMissingPartAndItsFlag) {
   std::string tree = comfy_tree();
   fs::remove_all(tree + "/text_encoders");
   fs::remove_all(tree + "/audio_encoders");
@@ -107,7 +107,7 @@ TEST_F(Parts, WhatIsMissingIsNamedWithItsFlag) {
   expect_refusal(job("--ckpt_dir '" + kMini + "' --vae " + path("empty")), 1, "no file in this folder is a video VAE");
 }
 
-TEST_F(Parts, OfSeveralCandidatesOneMustBeNamed) {
+TEST_F(Parts, AsksForOneOfSeveralCandidates) {
   std::string tree = comfy_tree();
   fs::copy_file(kMini + "/" + kDit, tree + "/diffusion_models/other.safetensors");
   Outcome o = job("--ckpt_dir " + tree);
@@ -125,7 +125,7 @@ TEST_F(Parts, OfSeveralCandidatesOneMustBeNamed) {
 }
 
 // A file that cannot be read may be the one that is missing.
-TEST_F(Parts, FilesThatCannotBeReadAreNamed) {
+TEST_F(Parts, NamesUnreadableFiles) {
   std::string tree = comfy_tree();
   fs::remove(tree + "/vae/wan.pth");
   write("models/vae/cut.pth", "version https://git-lfs.github.com/spec/v1\n");
@@ -133,7 +133,7 @@ TEST_F(Parts, FilesThatCannotBeReadAreNamed) {
 }
 
 // The original's names go first, whatever else lies there.
-TEST_F(Parts, TheOriginalsFolderIsTakenAsItIs) {
+TEST_F(Parts, AcceptsTheOriginalsFolder) {
   std::string folder = copy_checkpoint("original");
   fs::copy_file(kMini + "/" + kDit, folder + "/other.safetensors");
   fs::copy_file(kMini + "/" + kVae, folder + "/other.pth");

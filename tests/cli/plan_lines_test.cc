@@ -23,7 +23,7 @@ class PlanLines : public CliTest {
   }
 };
 
-TEST_F(PlanLines, AreWhatGenerateTakes) {
+TEST_F(PlanLines, PredictTheMemoryOfTheSameGenerateCommand) {
   const std::string goldens = kSource + "/tests/goldens/", two = goldens + "generate_two/";
   const std::string one = "--ckpt_dir " + kMini + " --prompt hi --image " + kPortrait + " --audio " + kVoice +
                           " --size '64*64' --infer_frames 12 ";
@@ -36,7 +36,7 @@ TEST_F(PlanLines, AreWhatGenerateTakes) {
               "right.wav --mask " + two + "image --speakers original");
 }
 
-TEST_F(PlanLines, SayWhatIsWrongAsGenerateDoes) {
+TEST_F(PlanLines, ReportErrorsAsGenerateDoes) {
   const std::string job = "plan --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice;
   expect_refusal(run(job + " --mask " + kPortrait), 2, "leave --mask out");
   expect_refusal(run(job + " --sample_solver ddim"), 2, "--sample_solver");

@@ -35,7 +35,7 @@ uint16_t nearest_by_search(float x) {
 }
 
 // Every code comes back, and every float goes to one of its two neighbours, the nearer one.
-TEST(Convert, E4m3IsTheNearest) {
+TEST(Convert, RoundsToTheNearestE4m3) {
   std::vector<float> all;  // positive values ascend with their codes
   for (uint8_t code = 0; code < 0x7f; ++code) {
     all.push_back(to_f32(f8e4m3{code}));
@@ -68,7 +68,7 @@ double q4_error(const float* values, float scale) {
 
 // scale * code of a 4-bit block fits bf16 exactly, and of the scales with four significant bits around an eighth of the
 // largest value none does better.
-TEST(Quantise, BlocksOfFourBits) {
+TEST(Quantise, FourBitBlocksHaveTheLeastError) {
   std::mt19937 random(5);
   for (float spread : {1e-20f, 3e-4f, 1.0f, 1e18f}) {
     std::normal_distribution<float> normal(0, spread);
@@ -97,7 +97,7 @@ TEST(Quantise, BlocksOfFourBits) {
   }
 }
 
-TEST(Convert, Bf16IsTheNearest) {
+TEST(Convert, RoundsToTheNearestBf16) {
   std::mt19937 random(1);
   for (int i = 0; i < 200'000; ++i) {
     float x = random_float(random);
@@ -106,7 +106,7 @@ TEST(Convert, Bf16IsTheNearest) {
   }
 }
 
-TEST(Convert, F16IsTheNearest) {
+TEST(Convert, RoundsToTheNearestF16) {
   std::mt19937 random(2);
   std::uniform_real_distribution<float> exponent(-27, 15.9f), sign(-1, 1);
   for (int i = 0; i < 200'000; ++i) {
@@ -120,7 +120,7 @@ TEST(Convert, F16IsTheNearest) {
   }
 }
 
-TEST(Convert, EveryBf16SurvivesTheWayThroughF32) {
+TEST(Convert, EveryBf16RoundTripsThroughF32) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     float wide = to_f32(bf16{static_cast<uint16_t>(bits)});
     if (std::isnan(wide)) {
@@ -145,7 +145,7 @@ void expect_wide(DType type, std::initializer_list<T> values, std::initializer_l
   EXPECT_EQ(dtype_bytes(type), sizeof(T));
 }
 
-TEST(Convert, EveryTypeToF32) {
+TEST(Convert, ConvertsEveryTypeToF32) {
   expect_wide<float>(DType::kF32, {1.5f, -2.0f}, {1.5f, -2.0f});
   expect_wide<double>(DType::kF64, {0.1, -1e300}, {0.1f, -INFINITY});
   expect_wide<uint16_t>(DType::kBF16, {0x3fc0, 0xc000}, {1.5f, -2.0f});
@@ -158,7 +158,7 @@ TEST(Convert, EveryTypeToF32) {
   expect_wide<uint8_t>(DType::kBool, {0, 1}, {0.0f, 1.0f});
 }
 
-TEST(Convert, FromF32) {
+TEST(Convert, ConvertsF32ToEveryType) {
   const float in[] = {1.5f, -2.0f};
   float wide[2];
   uint16_t narrow[2];
@@ -170,7 +170,7 @@ TEST(Convert, FromF32) {
   EXPECT_EQ(narrow[0], 0x3e00);
 }
 
-TEST(Buffer, IsZeroedMovableAndHonestAboutTheEmptyOne) {
+TEST(Buffer, IsZeroedAndMovableAndTheEmptyOneHasNoData) {
   Budget budget;
   Buffer a = *Buffer::allocate(budget, Tenant::kMedia, 100);
   EXPECT_TRUE(std::all_of(a.data(), a.data() + a.bytes(), [](std::byte b) { return b == std::byte{0}; }));
@@ -184,7 +184,7 @@ TEST(Buffer, IsZeroedMovableAndHonestAboutTheEmptyOne) {
   EXPECT_EQ(Buffer::allocate(budget, Tenant::kMedia, 0)->data(), nullptr);
 }
 
-TEST(Budget, NeverGivesMoreThanItHasToManyThreads) {
+TEST(Budget, NeverExceedsItsLimitWithManyThreads) {
   Budget budget(100 * 4096);
   std::atomic<int> refused = 0;
   std::vector<std::thread> threads;
@@ -208,7 +208,7 @@ TEST(Budget, NeverGivesMoreThanItHasToManyThreads) {
   EXPECT_LE(budget.peak_bytes(), budget.limit_bytes());
 }
 
-TEST(Budget, AHugeWishDoesNotOverflow) {
+TEST(Budget, RefusesASizeThatWouldOverflow) {
   Budget budget(1 << 20);
   EXPECT_FALSE(budget.charge(Tenant::kWeights, std::numeric_limits<size_t>::max()).ok());
   ASSERT_TRUE(budget.charge(Tenant::kWeights, 1 << 19).ok());
@@ -216,7 +216,7 @@ TEST(Budget, AHugeWishDoesNotOverflow) {
   EXPECT_EQ(budget.used_bytes(), size_t{1} << 19);
 }
 
-TEST(ThreadPool, AThreadsNumberIsItsOwn) {
+TEST(ThreadPool, GivesEachThreadItsOwnIndex) {
   ThreadPool pool(4);
   std::vector<std::atomic<int>> inside(4);
   for (int round = 0; round < 300; ++round) {
@@ -227,7 +227,7 @@ TEST(ThreadPool, AThreadsNumberIsItsOwn) {
   }
 }
 
-TEST(ThreadPool, CallersTakeTurns) {
+TEST(ThreadPool, SerializesConcurrentCallers) {
   ThreadPool pool(3);
   std::atomic<int64_t> sum = 0;
   std::vector<std::thread> callers;
@@ -242,7 +242,7 @@ TEST(ThreadPool, CallersTakeTurns) {
   EXPECT_EQ(sum, 3 * 200 * 100);
 }
 
-TEST(ThreadPool, ZeroMeansWhatTheProcessMayUse) { EXPECT_GE(ThreadPool().threads(), 1); }
+TEST(ThreadPool, ZeroThreadsMeansAllCpusOfTheProcess) { EXPECT_GE(ThreadPool().threads(), 1); }
 
 }  // namespace
 }  // namespace liveavatar

@@ -15,6 +15,7 @@
 #include "core/memory.h"
 #include "core/pending_file.h"
 #include "core/threads.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -27,7 +28,7 @@ TEST(DType, Bf16RoundsToNearestEven) {
   EXPECT_TRUE(std::isinf(to_f32(to_bf16(std::numeric_limits<float>::infinity()))));
 }
 
-TEST(DType, EveryF16SurvivesTheWayThroughF32) {
+TEST(DType, EveryF16RoundTripsThroughF32) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     float wide = to_f32(f16{static_cast<uint16_t>(bits)});
     if (std::isnan(wide)) continue;
@@ -49,7 +50,7 @@ TEST(Budget, RefusesWhatDoesNotFitAndNamesTheTenant) {
   EXPECT_TRUE(Buffer::allocate(budget, Tenant::kKvCache, 600'000).ok());
 }
 
-TEST(Budget, GivesBackWhenBuffersDieAndRemembersThePeak) {
+TEST(Budget, ReleasesBytesWithTheBufferAndRemembersThePeak) {
   Budget budget;
   {
     auto buffer = Buffer::allocate(budget, Tenant::kVae, 5000);
@@ -60,7 +61,7 @@ TEST(Budget, GivesBackWhenBuffersDieAndRemembersThePeak) {
   EXPECT_EQ(budget.peak_bytes(), 8192u);
 }
 
-TEST(Arena, MeasuresWhatItLaterTakes) {
+TEST(Arena, MeasuredSizeIsTheSizeItTakes) {
   auto lay_out = [](Arena& arena) {
     arena.tensor({3, 5}, DType::kF32);
     arena.tensor({100}, DType::kBF16);
@@ -86,7 +87,7 @@ TEST(Tensor, SlicesRowsOfTheOutermostDimension) {
   EXPECT_EQ(t.shape.str(), "[3, 2, 2]");
 }
 
-TEST(ThreadPool, TouchesEveryIndexOnce) {
+TEST(ThreadPool, RunsEveryIndexOnce) {
   for (int threads : {1, 2, 5}) {
     ThreadPool pool(threads);
     for (int64_t n : {0, 1, 7, 1000}) {
@@ -100,7 +101,7 @@ TEST(ThreadPool, TouchesEveryIndexOnce) {
   }
 }
 
-TEST(ThreadPool, WhatABodyThrowsComesBackAndThePoolGoesOn) {
+TEST(ThreadPool, RethrowsAnExceptionAndStaysUsable) {
   for (int threads : {1, 3}) {
     ThreadPool pool(threads);
     for (int64_t bad : {0, 500, 999}) {
@@ -123,14 +124,14 @@ TEST(Boundary, ExceptionsBecomeStatus) {
   EXPECT_EQ(*contained("x", []() -> Expected<int> { return 5; }), 5);
 }
 
-TEST(Json, AnyBytesAreWritten) {
+TEST(Json, WritesStringsOfAnyBytes) {
   nlohmann::ordered_json json;
   json["path"] = "/tmp/caf\xe8/\xff";
   std::string text = json_text(json);
   EXPECT_TRUE(nlohmann::json::accept(text)) << text;
 }
 
-TEST(Json, WhatIsNoJsonIsNamedWithItsPlace) {
+TEST(Json, NamesThePlaceOfASyntaxError) {
   EXPECT_EQ((*parse_json(R"({"a": 1})", "x"))["a"], 1);
   EXPECT_EQ((*parse_json<nlohmann::ordered_json>("[1, 2]", "x"))[1], 2);
   auto error = [](const std::string& text, JsonKeys keys = JsonKeys::kAny) {
@@ -146,9 +147,9 @@ TEST(Json, WhatIsNoJsonIsNamedWithItsPlace) {
   EXPECT_NE(error(deep + std::string(deep.size(), ']')).find("nested deeper than 64"), std::string::npos);
 }
 
-TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
-  const std::string dir = ::testing::TempDir() + "pending" + std::to_string(getpid()), path = dir + "/x";
-  std::filesystem::create_directory(dir);
+TEST(PendingFile, AppearsAtCommitAndHasOneWriter) {
+  const TempDir temporary;
+  const std::string dir = temporary.string(), path = dir + "/x";
   {
     auto first = PendingFile::open(path, PendingFile::Busy::kRefuse);
     ASSERT_TRUE(first.ok());
@@ -165,13 +166,12 @@ TEST(PendingFile, AppearsWhenItIsWholeAndHasOneWriter) {
   EXPECT_EQ(remove_abandoned(dir), 2);
   std::filesystem::remove(dir + "/y" + PendingFile::kEnding + ".txt");
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir), std::filesystem::directory_iterator()), 1);
-  std::filesystem::remove_all(dir);
 }
 
-TEST(PendingFile, APipeInTheWayIsRefusedAndNotWaitedFor) {
-  const std::string dir = ::testing::TempDir() + "pipe" + std::to_string(getpid()), path = dir + "/x";
+TEST(PendingFile, RefusesAPipeAtItsPathWithoutBlocking) {
+  const TempDir temporary;
+  const std::string dir = temporary.string(), path = dir + "/x";
   const std::string partial = path + PendingFile::kEnding;
-  std::filesystem::create_directory(dir);
   ASSERT_EQ(::mkfifo(partial.c_str(), 0600), 0);
   for (bool with_reader : {false, true}) {
     int reader = with_reader ? ::open(partial.c_str(), O_RDONLY | O_NONBLOCK) : -1;
@@ -181,11 +181,11 @@ TEST(PendingFile, APipeInTheWayIsRefusedAndNotWaitedFor) {
     if (reader >= 0) ::close(reader);
   }
   EXPECT_TRUE(std::filesystem::exists(partial));
-  std::filesystem::remove_all(dir);
 }
 
-TEST(Folder, EntriesComeInOrderAndNothingThrows) {
-  const std::string dir = ::testing::TempDir() + "folder" + std::to_string(getpid());
+TEST(Folder, ListsEntriesInOrderAndNeverThrows) {
+  const TempDir temporary;
+  const std::string dir = temporary.string();
   std::filesystem::create_directories(dir + "/b/c");
   std::ofstream(dir + "/a") << "1";
   std::filesystem::create_directory_symlink(dir, dir + "/d");
@@ -194,7 +194,6 @@ TEST(Folder, EntriesComeInOrderAndNothingThrows) {
   EXPECT_EQ(entries_below(dir), (Paths{dir + "/a", dir + "/b", dir + "/b/c", dir + "/d"}));
   EXPECT_TRUE(folder_entries(dir + "/a").empty());
   EXPECT_TRUE(folder_entries(dir + "/nowhere").empty());
-  std::filesystem::remove_all(dir);
 }
 
 TEST(Budget, EachTenantHasItsOwnPeakAndAChargeEndsWithItsOwner) {
@@ -226,7 +225,7 @@ TEST(Budget, AMeasuringBudgetCountsAndTakesNoMemory) {
 }
 
 // A bug of the program that uses it, said in every build: the value that is not there is never read.
-TEST(ExpectedDeathTest, TakingAValueThatIsNotThereAsserts) {
+TEST(ExpectedDeathTest, TakingTheValueOfAnErrorAsserts) {
   Expected<std::string> none = not_found("/nowhere.png is not there");
   EXPECT_DEATH(none->size(), "a value taken of an Expected that has none: /nowhere.png is not there");
   EXPECT_DEATH((void)*none, "has none");

@@ -1,7 +1,6 @@
 // The DiT on a device whose memory the host cannot touch and whose work comes late: to the bit as on the host, with
 // weights and keys and values in memory or on disk. And what that device is there to catch is caught.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -12,6 +11,7 @@
 #include "ops/elementwise.h"
 #include "ops/make_backend.h"
 #include "ops/transfer.h"
+#include "support/temp_dir.h"
 #include "test_device.h"
 
 namespace liveavatar {
@@ -21,28 +21,25 @@ namespace fs = std::filesystem;
 const std::string kGolden = std::string(LA_SOURCE_DIR) + "/tests/goldens/dit";
 constexpr int64_t kSteps = 2, kBlocks = 5;  // over more than a clip
 
+// What a run is made on.
+struct Machine {
+  explicit Machine(uint64_t seed) : device(TestDeviceOptions{.seed = seed, .most_delay_us = 150}) {
+    budget = std::make_unique<Budget>(Budget::kUnlimited, device.allocator(), host);
+    backend = std::move(*device.open({.threads = 1}));
+  }
+  TestDevice device;
+  Budget host;
+  std::unique_ptr<Budget> budget;
+  std::unique_ptr<Backend> backend;
+};
+
 class DeviceTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_devices_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
     std::ifstream file(kGolden + "/golden.json");
     config_ = *parse_dit_config(nlohmann::json::parse(file).at("config").dump(), "golden.json");
     source_ = *open_safetensors(kGolden + "/weights.safetensors");
   }
-  void TearDown() override { fs::remove_all(dir_); }
-
-  // What a run is made on.
-  struct Machine {
-    explicit Machine(uint64_t seed) : device(TestDeviceOptions{.seed = seed, .most_delay_us = 150}) {
-      budget = std::make_unique<Budget>(Budget::kUnlimited, device.allocator(), host);
-      backend = std::move(*device.open({.threads = 1}));
-    }
-    TestDevice device;
-    Budget host;
-    std::unique_ptr<Budget> budget;
-    std::unique_ptr<Backend> backend;
-  };
 
   OwnedTensor normal(Backend& backend, Budget& budget, Shape shape) {
     OwnedTensor owned = *OwnedTensor::allocate(budget, Tenant::kRuntime, shape, DType::kF32);
@@ -108,7 +105,7 @@ class DeviceTest : public ::testing::Test {
     return run(*dit, **dit->open_pages(config_.layers, budget), *backend, budget);
   }
 
-  fs::path dir_;
+  TempDir dir_;
   DitConfig config_;
   TensorSourcePtr source_;
   std::mt19937 random_;
@@ -136,7 +133,7 @@ TEST_F(DeviceTest, GivesTheHostsBits) {
 TEST_F(DeviceTest, WeightsFromDiskGiveTheHostsBits) {
   const DitTypes types = narrow();
   const std::vector<float> want = on_host(types);
-  std::string path = (dir_ / "dit.packed").string();
+  std::string path = dir_.file("dit.packed");
   Machine m(3);
   ASSERT_TRUE(pack_dit(config_, *source_, *m.backend, *m.budget, {path, types, {}}).ok());
   auto dit = *S2vDit::open(*PackedDit::open(path, *m.backend, types), *m.backend, *m.budget);
@@ -148,7 +145,7 @@ TEST_F(DeviceTest, WeightsFromDiskGiveTheHostsBits) {
 }
 
 // What the device is for. Pages that do not wait for the work on them are overwritten under it.
-TEST_F(DeviceTest, AWaitThatIsMissingIsSeen) {
+TEST_F(DeviceTest, AMissingWaitChangesTheResult) {
   const std::vector<float> want = on_host(DType::kF32);
   Machine m(4);
   auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
@@ -156,7 +153,7 @@ TEST_F(DeviceTest, AWaitThatIsMissingIsSeen) {
   EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
 }
 
-TEST_F(DeviceTest, OpsComeLate) {
+TEST_F(DeviceTest, OpsFinishAfterTheirCallsReturn) {
   TestDevice device(TestDeviceOptions{.most_delay_us = 20000});
   Budget host, budget(Budget::kUnlimited, device.allocator(), host);
   auto backend = std::move(*device.open({.threads = 1}));
@@ -171,9 +168,7 @@ TEST_F(DeviceTest, OpsComeLate) {
   EXPECT_EQ(Download(*backend, x.tensor).f32()[3], 99.0f);
 }
 
-using DeviceDeathTest = DeviceTest;
-
-TEST_F(DeviceDeathTest, TheHostMayNotTouchIt) {
+TEST(DeviceDeathTest, AHostAccessToDeviceMemoryAsserts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Machine m(5);
   OwnedTensor x = *OwnedTensor::allocate(*m.budget, Tenant::kRuntime, {4}, DType::kF32);

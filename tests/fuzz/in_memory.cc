@@ -16,18 +16,10 @@ MemoryFile::MemoryFile(const uint8_t* data, size_t bytes, const std::string& nam
     std::perror("fuzz: memfd_create");
     std::abort();
   }
-  folder_ = std::filesystem::temp_directory_path().string() + "/la_fuzz_" + std::to_string(getpid());
-  path_ = folder_ + "/" + name;
-  std::error_code ignored;
-  std::filesystem::create_directory(folder_, ignored);
-  std::filesystem::remove(path_, ignored);
+  path_ = folder_.file(name);
   std::filesystem::create_symlink("/proc/self/fd/" + std::to_string(descriptor_), path_);
 }
 
-MemoryFile::~MemoryFile() {
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
-  close(descriptor_);
-}
+MemoryFile::~MemoryFile() { close(descriptor_); }
 
 }  // namespace liveavatar::fuzz

@@ -5,21 +5,24 @@
 #include <cstdint>
 #include <string>
 
+#include "support/temp_dir.h"
+
 namespace liveavatar::fuzz {
 
 class MemoryFile {
  public:
-  // name: of the file, in a folder of this process.
+  // name: of the file, in a folder of its own.
   MemoryFile(const uint8_t* data, size_t bytes, const std::string& name);
   ~MemoryFile();
   MemoryFile(const MemoryFile&) = delete;
   MemoryFile& operator=(const MemoryFile&) = delete;
   const std::string& path() const { return path_; }
-  const std::string& folder() const { return folder_; }
+  std::string folder() const { return folder_.string(); }
 
  private:
   int descriptor_ = -1;
-  std::string folder_, path_;
+  TempDir folder_;
+  std::string path_;
 };
 
 }  // namespace liveavatar::fuzz

@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#include "../read_mono.h"
 #include "fixture.h"
+#include "support/read_mono.h"
 
 namespace liveavatar {
 namespace {
@@ -35,7 +35,7 @@ TEST_F(AudioTest, Reads24BitSamplesExactly) {
   EXPECT_EQ(*mono, (std::vector<float>{-1.0f, 0.5f, 1.0f / 8388608.0f}));
 }
 
-TEST_F(AudioTest, StoredSamplesThatAreNoSoundAreRefused) {
+TEST_F(AudioTest, RefusesSamplesThatAreNotFiniteOrTooLarge) {
   const float inf = std::numeric_limits<float>::infinity();
   for (float bad : {std::nanf(""), inf, -inf, 1e38f, -1e38f, 101.0f}) {
     const std::string file = write("a.wav", float_wave({0.25f, bad, -0.5f}));
@@ -103,7 +103,7 @@ TEST_F(AudioTest, PiecesAndRewindGiveTheSameSamples) {
   }
 }
 
-TEST_F(AudioTest, RefusesWhatIsNoSound) {
+TEST_F(AudioTest, RefusesFilesWithoutAudio) {
   std::string silent_wave = wave_header({16000, 1, 16}, 0);
   struct Case {
     std::string file;
@@ -126,14 +126,14 @@ TEST_F(AudioTest, RefusesWhatIsNoSound) {
   }
 }
 
-TEST_F(AudioTest, ATailThatIsMissingEndsTheSound) {
+TEST_F(AudioTest, ATruncatedFileEndsAtItsLastSample) {
   std::string whole = sine_wave({16000, 1, 16}, 16000, 300);
   auto mono = read_mono(write("cut.wav", whole.substr(0, 44 + 2 * 5000)), 16000);
   ASSERT_TRUE(mono.ok()) << mono.status().message();
   EXPECT_EQ(mono->size(), 5000u);
 }
 
-TEST_F(AudioTest, EightHoursTakeNoMemory) {
+TEST_F(AudioTest, EightHoursOfAudioAreStreamed) {
   // A sparse file of 8-bit silence. Read to the end it would be 8 h of floats, 922 MB at 8 kHz, 1.8 GB at 16 kHz.
   uint64_t bytes = 8ull * 3600 * 8000;
   std::string file = write("long.wav", wave_header({8000, 1, 8}, bytes));
@@ -202,7 +202,7 @@ struct LayoutCase {
 };
 
 // In every layout every channel is heard, in the model's mono and in the track; the centre as loud as it is.
-TEST_F(AudioTest, NoChannelOfALayoutIsLost) {
+TEST_F(AudioTest, MixesEveryChannelOfEveryLayout) {
   constexpr float kPeak = 16000 / 32768.0f;
   for (LayoutCase c : {LayoutCase{1, 0x4}, {2, 0x3},     {2, 0x30}, {3, 0x7},   {3, 0x103}, {4, 0x33},
                        {4, 0x107},         {5, 0x607},   {6, 0x3f}, {6, 0x60f}, {7, 0x70f}, {8, 0x63f},
@@ -223,7 +223,7 @@ TEST_F(AudioTest, NoChannelOfALayoutIsLost) {
   }
 }
 
-TEST_F(AudioTest, TheCentreStaysAsLoudAsItWas) {
+TEST_F(AudioTest, KeepsTheLevelOfTheCentreChannel) {
   auto source = read_mono(case_file("v1.wav"), 22050);
   auto audio = open_audio(case_file("lrc.wav"));
   ASSERT_TRUE(source.ok() && audio.ok());
@@ -281,7 +281,7 @@ std::string encoded_sine(AVCodecID id, AVSampleFormat format, int rate_hz, int c
   return bytes;
 }
 
-TEST_F(AudioTest, PiecesOfOtherRatesAndLayoutsAreResampled) {
+TEST_F(AudioTest, ResamplesWhenRateOrLayoutChangesInTheFile) {
   auto piece = [](int rate_hz, int channels) {
     return encoded_sine(AV_CODEC_ID_MP2, AV_SAMPLE_FMT_S16, rate_hz, channels, 2 * rate_hz);
   };
@@ -317,7 +317,7 @@ std::string stereo_wave(double right, double delay_s = 0) {
   return wave_header({16000, 2, 16}, data.size()) + data;
 }
 
-TEST_F(AudioTest, ChannelsThatCancelGiveTheLouderOne) {
+TEST_F(AudioTest, AntiphaseChannelsGiveTheLouderOne) {
   struct Case {
     double right, delay_s;
     const char* said;
@@ -344,7 +344,7 @@ TEST_F(AudioTest, ChannelsThatCancelGiveTheLouderOne) {
   EXPECT_EQ(*voice, *cancelled);
 }
 
-TEST_F(AudioTest, TheNamedFileIsRead) {
+TEST_F(AudioTest, ReadsTheFileWithExactlyThatName) {
   std::string wave = sine_wave({16000, 1, 16}, 1600, 300);
   for (const char* name : {"50%d.wav", "a:b.wav", "file:x.wav", "-v.wav", "[a]?.wav", "voice.png", "voice%03d.jpg"}) {
     auto mono = read_mono(write(name, wave), 16000);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstdint>
@@ -14,20 +13,15 @@
 
 #include "media/ffmpeg.h"
 #include "media/ffmpeg_log.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 
 // A folder of its own for every test, gone afterwards.
 class MediaTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "media_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-    silence_ffmpeg_log();
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-  std::string path(const std::string& name) const { return dir_ + "/" + name; }
+  void SetUp() override { silence_ffmpeg_log(); }
+  std::string path(const std::string& name) const { return dir_.file(name); }
 
   std::string write(const std::string& name, const std::string& bytes) const {
     std::ofstream(path(name), std::ios::binary) << bytes;
@@ -41,7 +35,7 @@ class MediaTest : public testing::Test {
   }
 
  private:
-  std::string dir_;
+  TempDir dir_;
 };
 
 inline std::string case_file(const std::string& name) { return std::string(LA_SOURCE_DIR) + "/tests/cases/" + name; }

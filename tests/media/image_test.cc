@@ -89,7 +89,7 @@ TEST_F(ImageTest, PngRoundTrip) {
   }
 }
 
-TEST_F(ImageTest, AllEightOrientations) {
+TEST_F(ImageTest, AppliesAllEightOrientations) {
   const std::vector<std::vector<int>> want = {{220, 80, 160, 20}, {80, 220, 20, 160}, {20, 160, 80, 220},
                                               {160, 20, 220, 80}, {220, 160, 80, 20}, {160, 220, 20, 80},
                                               {20, 80, 160, 220}, {80, 20, 220, 160}};
@@ -107,7 +107,7 @@ TEST_F(ImageTest, AllEightOrientations) {
   }
 }
 
-TEST_F(ImageTest, NonsenseOrientationsAreIgnored) {
+TEST_F(ImageTest, IgnoresInvalidOrientations) {
   std::string jpeg = marked_jpeg();
   for (int o : {0, 9, 255, 65535}) {
     auto image = read_image(write("o.jpg", with_orientation(jpeg, o)), true);
@@ -174,7 +174,7 @@ TEST_F(ImageTest, JpegColoursUseTheFullRange) {
   }
 }
 
-TEST_F(ImageTest, RefusesWhatIsNoPicture) {
+TEST_F(ImageTest, RefusesFilesThatAreNotImages) {
   std::string jpeg = marked_jpeg();
   std::filesystem::create_directory(path("folder.png"));
   struct Case {
@@ -199,7 +199,7 @@ int g_logged = 0;
 void count_log(void*, int level, const char*, va_list) { g_logged += level <= AV_LOG_INFO ? 1 : 0; }
 
 // The log is the process's: a program's own callback stays, and a damaged picture tells it nothing.
-TEST_F(ImageTest, LeavesFfmpegsLogToTheProgram) {
+TEST_F(ImageTest, DoesNotChangeFfmpegsLogLevel) {
   av_log_set_callback(count_log);
   g_logged = 0;
   std::string jpeg = marked_jpeg();
@@ -213,7 +213,7 @@ TEST_F(ImageTest, LeavesFfmpegsLogToTheProgram) {
   av_log_set_callback(av_log_default_callback);
 }
 
-TEST_F(ImageTest, StripsAndTinyPictures) {
+TEST_F(ImageTest, RefusesStripsAndAcceptsOnePixel) {
   EXPECT_FALSE(working_size(1, 5000, 688 * 368).ok());
   EXPECT_FALSE(working_size(5000, 1, 688 * 368).ok());
   auto size = working_size(1, 1, 688 * 368);
@@ -241,7 +241,7 @@ TEST_F(ImageTest, ParsesSizes) {
   }
 }
 
-TEST_F(ImageTest, PngIntoAMissingFolderIsAnError) {
+TEST_F(ImageTest, WritingPngIntoAMissingFolderIsAnError) {
   Status status = write_png(path("nowhere/a.png"), gradient(4, 4));
   EXPECT_EQ(status.code(), ErrorCode::kIo);
 }

@@ -149,7 +149,7 @@ TEST_F(PictureKindsTest, VideoIsTurnedUpright) {
   }
 }
 
-TEST_F(PictureKindsTest, CaseFilesAreUpright) {
+TEST_F(PictureKindsTest, TurnsTheCaseFilesUpright) {
   auto jpeg = read_image(case_file("orient6.jpg"), true);
   ASSERT_TRUE(jpeg.ok());
   for (const char* name : {"orient6.png", "orient6.tif"}) {
@@ -162,7 +162,7 @@ TEST_F(PictureKindsTest, CaseFilesAreUpright) {
   }
 }
 
-TEST_F(PictureKindsTest, TheNamedFileIsRead) {
+TEST_F(PictureKindsTest, ReadsTheFileWithExactlyThatName) {
   Image image = marked();
   std::filesystem::create_directories(path("my%20documents"));
   std::filesystem::create_directories(path("50%d"));
@@ -205,7 +205,7 @@ TEST_F(PictureKindsTest, TheNamedFileIsRead) {
 }
 
 // A list of other files is not what was named.
-TEST_F(PictureKindsTest, ListsOfFilesLeadNowhere) {
+TEST_F(PictureKindsTest, RefusesPlaylists) {
   ASSERT_TRUE(write_png(path("a.png"), marked()).ok());
   EXPECT_FALSE(read_image(write("list.png", "ffconcat version 1.0\nfile a.png\n"), true).ok());
   EXPECT_FALSE(read_image(write("list.m3u8", "#EXTM3U\n#EXTINF:1,\na.png\n#EXT-X-ENDLIST\n"), true).ok());
@@ -242,7 +242,7 @@ Image noise(int64_t height, int64_t width) {
   return image;
 }
 
-TEST_F(PictureKindsTest, WhatIsCutOffIsRefused) {
+TEST_F(PictureKindsTest, RefusesTruncatedImages) {
   Image image = noise(48, 64);
   ASSERT_TRUE(write_png(path("a.png"), image).ok());
   std::vector<std::pair<std::string, std::string>> files = {
@@ -271,7 +271,7 @@ TEST_F(PictureKindsTest, WhatIsCutOffIsRefused) {
 }
 
 // The name of a picture and something else inside.
-TEST_F(PictureKindsTest, AnEndingMakesNoPicture) {
+TEST_F(PictureKindsTest, RefusesFilesThatOnlyHaveAnImagesExtension) {
   for (const char* name : {"text.png", "text.jpg", "text.tga", "text.heic", "text.tif", "text.webp"}) {
     for (const std::string& text : {std::string("this is no picture\n"), std::string(5000, 'x'), std::string("GIF89a"),
                                     std::string("BM") + std::string(40, '\0'), std::string("RIFF\0\0\0\0WEBP", 12)}) {
@@ -284,7 +284,7 @@ TEST_F(PictureKindsTest, AnEndingMakesNoPicture) {
 }
 
 // Bytes changed in the middle: whatever is said, it is said; and a check sum that fails is an error.
-TEST_F(PictureKindsTest, DamagedPngIsRefused) {
+TEST_F(PictureKindsTest, RefusesADamagedPng) {
   ASSERT_TRUE(write_png(path("a.png"), noise(48, 64)).ok());
   std::string png = slurp(path("a.png"));
   for (size_t at = 60; at + 20 < png.size(); at += 97) {
@@ -312,7 +312,7 @@ TEST_F(PictureKindsTest, HeicAndAvifInTheirOwnColours) {
 }
 
 // Frames whose tags say matrix and range: Y, U, V of pure red in each.
-TEST_F(PictureKindsTest, TaggedMatrixAndRangeCount) {
+TEST_F(PictureKindsTest, ObeysTheTaggedMatrixAndRange) {
   struct Tag {
     AVColorSpace matrix;
     AVColorRange range;
@@ -361,7 +361,7 @@ TEST_F(PictureKindsTest, AnimatedWebpGivesItsFirstFrame) {
   for (size_t c = 0; c < 4; ++c) EXPECT_NEAR(found[c], kCorners[0][c], 10);
 }
 
-TEST_F(PictureKindsTest, TheRealLimitIsNamed) {
+TEST_F(PictureKindsTest, NamesThePixelLimit) {
   auto image = read_image(case_file("mono20000.png"), true);
   ASSERT_FALSE(image.ok());
   EXPECT_EQ(image.status().code(), ErrorCode::kUnsupported);

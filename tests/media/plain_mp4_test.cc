@@ -91,7 +91,7 @@ int luma_at(const std::string& file, double seconds) {
   return input->frame->data[0][0];
 }
 
-TEST_F(PlainMp4Test, TheIndexNamesTheSamePackets) {
+TEST_F(PlainMp4Test, TheIndexHoldsTheSamePackets) {
   for (const char* ending : {".mp4", ".mov", ".MP4", ".m4v"}) {
     SCOPED_TRACE(ending);
     std::string file = fragmented(std::string("a") + ending, 120);
@@ -160,7 +160,7 @@ TEST_F(PlainMp4Test, AFullDiskLeavesTheFragments) {
   EXPECT_EQ(slurp(file), before);
 }
 
-TEST_F(PlainMp4Test, BeyondFourGigabytes) {
+TEST_F(PlainMp4Test, IndexesFilesBeyondFourGigabytes) {
   std::string file = fragmented("a.mp4", 60);
   Packets video = packets_of(file, AVMEDIA_TYPE_VIDEO);
   size_t size = slurp(file).size();
@@ -173,7 +173,7 @@ TEST_F(PlainMp4Test, BeyondFourGigabytes) {
   EXPECT_EQ(plain.stated_frames, int64_t(video.bytes.size()));
 }
 
-TEST_F(PlainMp4Test, WhatHasNoFragmentsStays) {
+TEST_F(PlainMp4Test, LeavesAFileWithoutFragmentsUnchanged) {
   std::string file = fragmented("a.mp4", 60);
   ASSERT_TRUE(plain(file).ok());
   std::string once = slurp(file);
@@ -184,7 +184,7 @@ TEST_F(PlainMp4Test, WhatHasNoFragmentsStays) {
   EXPECT_EQ(slurp(path("text.mp4")), "no boxes here, only words");
 }
 
-TEST_F(PlainMp4Test, EndingsAreKnownInAnyCase) {
+TEST_F(PlainMp4Test, AcceptsExtensionsInAnyCase) {
   for (const char* good : {"a.mp4", "a.MP4", "a.Mov", "x/y.mkv", "a.m4v", "50%d.mp4", "a:b.mp4", "-x.mkv"})
     EXPECT_TRUE(check_video_path(good).ok()) << good;
   for (const char* bad : {"", "a", "a.avi", "a.webm", "mp4", ".mp4", "a.mp4.", "a.mp4/"}) {
@@ -205,7 +205,7 @@ TEST_F(PlainMp4Test, MatroskaPlaysWhileItGrowsAndAfterwards) {
   EXPECT_EQ(packets_of(path("b.mkv"), AVMEDIA_TYPE_VIDEO).bytes.size(), 60u);
 }
 
-TEST_F(PlainMp4Test, TheNamedFileIsWritten) {
+TEST_F(PlainMp4Test, WritesTheFileWithExactlyThatName) {
   std::vector<uint8_t> rgb(64 * 64 * 3, 99);
   for (const char* name : {"50%d.mp4", "me%03d.mp4", "a:b.mp4", "-a.mp4", "[a]?.mov", "file:x.mkv", "50%.mkv"}) {
     auto writer = VideoWriter::open(path(name), {.width = 64, .height = 64, .preset = "ultrafast"}, nullptr);

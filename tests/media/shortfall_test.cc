@@ -8,20 +8,20 @@ namespace {
 
 using ShortfallTest = MediaTest;
 
-TEST_F(ShortfallTest, AWholeSoundHasNoNote) {
+TEST_F(ShortfallTest, CompleteAudioHasNoNote) {
   const std::string bytes = slurp(std::string(LA_SOURCE_DIR) + "/assets/demo/voice.wav");
   EXPECT_EQ(shortfall_note(write("voice.wav", bytes), 9.938), "");
   EXPECT_EQ(shortfall_note(path("none.wav"), 1), "");
 }
 
-TEST_F(ShortfallTest, ACutSoundIsSaid) {
+TEST_F(ShortfallTest, NotesTruncatedAudio) {
   const std::string bytes = slurp(std::string(LA_SOURCE_DIR) + "/assets/demo/voice.wav");
   const std::string cut = shortfall_note(write("cut.wav", bytes.substr(0, 200000)), 4.5);
   EXPECT_NE(cut.find("cut.wav: the file was cut off, 4.5 s of it are left"), std::string::npos) << cut;
 }
 
 // The decoder gave up before the end that the file states.
-TEST_F(ShortfallTest, ADamagedSoundIsSaid) {
+TEST_F(ShortfallTest, NotesDamagedAudio) {
   auto big = [](uint32_t value) {
     std::string bytes = little(value, 4);
     return std::string(bytes.rbegin(), bytes.rend());
@@ -36,7 +36,7 @@ TEST_F(ShortfallTest, ADamagedSoundIsSaid) {
 }
 
 // A writer that could not seek back leaves the largest size, or none.
-TEST_F(ShortfallTest, AStreamedWaveStatesNothing) {
+TEST_F(ShortfallTest, AStreamedWaveHasNoNote) {
   std::string bytes = slurp(std::string(LA_SOURCE_DIR) + "/assets/demo/voice.wav");
   bytes.replace(4, 4, "\xff\xff\xff\xff");
   EXPECT_EQ(shortfall_note(write("stream.wav", bytes), 9.938), "");

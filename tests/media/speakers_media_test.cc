@@ -55,7 +55,7 @@ TEST_F(SpeakersMediaTest, AMixDoesNotClip) {
 }
 
 // 44.1 kHz stereo beside 16 kHz mono: nothing of the better one is lost, and lengths are exact.
-TEST_F(SpeakersMediaTest, RatesAndChannelsMeet) {
+TEST_F(SpeakersMediaTest, MixesDifferentRatesAndChannels) {
   std::string a = square("a.wav", {16000, 1}, 16000, 8192), b = square("b.wav", {44100, 2}, 44100, 8192);
   auto mix = open_mix({a, b}, MixRule::kFull);
   ASSERT_TRUE(mix.ok()) << mix.status().message();
@@ -67,7 +67,7 @@ TEST_F(SpeakersMediaTest, RatesAndChannelsMeet) {
 }
 
 // What an actor's number is on 0 in 16 bits, as the original's masks are: far below a grey of 8 bits.
-TEST_F(SpeakersMediaTest, MasksAreWhatIsNotBlack) {
+TEST_F(SpeakersMediaTest, MasksHoldEveryPixelThatIsNotBlack) {
   const std::string goldens = std::string(LA_SOURCE_DIR) + "/tests/goldens/";
   auto mask = read_mask(goldens + "generate_two/image/tracking_mask_results/1/annotated_frame_00000.png");
   ASSERT_TRUE(mask.ok()) << mask.status().message();
@@ -99,7 +99,7 @@ TEST_F(SpeakersMediaTest, AGreyJpegMaskIsCutAtHalfGrey) {
 }
 
 // As a portrait that is cut off is.
-TEST_F(SpeakersMediaTest, ACutMaskIsRefused) {
+TEST_F(SpeakersMediaTest, RefusesATruncatedMask) {
   Image noise{64, 64, std::vector<uint8_t>(64 * 64 * 3)};
   for (size_t i = 0; i < noise.rgb.size(); ++i) noise.rgb[i] = static_cast<uint8_t>(i * 2654435761u >> 13);
   ASSERT_TRUE(write_png(path("whole.png"), noise).ok());
@@ -139,7 +139,7 @@ std::string oriented_jpeg(int orientation) {
 }
 
 // A mask made from the picture as it is stored lies, turned, where the picture does.
-TEST_F(SpeakersMediaTest, MasksTurnAsPicturesDo) {
+TEST_F(SpeakersMediaTest, MasksFollowTheImageOrientation) {
   auto bright = [](const Image& image) {
     MaskPicture mask{image.height, image.width, {}};
     for (size_t i = 0; i < image.rgb.size(); i += 3) mask.set.push_back(image.rgb[i] > 100);
@@ -183,7 +183,7 @@ TEST_F(SpeakersMediaTest, PosesAreShownAt25FramesASecond) {
   EXPECT_EQ(indices(kPose + "pose50.mp4", FrameRule::kOriginal).size(), 55u);
 }
 
-TEST_F(SpeakersMediaTest, PoseVideosThatAreNoneAreRefused) {
+TEST_F(SpeakersMediaTest, RefusesFilesThatAreNotPoseVideos) {
   EXPECT_EQ(open_pose_video(path("none.mp4"), FrameRule::kResampled).status().code(), ErrorCode::kNotFound);
   std::string sound = square("a.wav", {}, 8000, 8192);
   EXPECT_EQ(open_pose_video(sound, FrameRule::kResampled).status().code(), ErrorCode::kCorrupt);
@@ -194,7 +194,7 @@ TEST_F(SpeakersMediaTest, PoseVideosThatAreNoneAreRefused) {
 }
 
 // A picture of the frame's size passes unchanged; bars are grey, and a cover has none.
-TEST_F(SpeakersMediaTest, FloatFitsKeepWhatFits) {
+TEST_F(SpeakersMediaTest, FloatFitsOfAWhiteImageStayWhite) {
   Image image{2, 4, std::vector<uint8_t>(24, 255)};
   std::vector<float> scratch, out(3 * 4 * 4);
   fit_float(image, {2, 4}, Fit::kOriginal, scratch, out.data());

@@ -144,7 +144,7 @@ TEST_F(VideoTest, SameFramesSameBytes) {
 }
 
 // The scaler reads in whole vectors; the caller's memory may end with the last pixel.
-TEST_F(VideoTest, NothingBehindAFrameIsRead) {
+TEST_F(VideoTest, ReadsNothingAfterAFrame) {
   constexpr size_t kFrame = 64 * 64 * 3, kGuard = 4096;  // a frame of whole pages, then a page that must not be touched
   auto* memory =
       static_cast<uint8_t*>(mmap(nullptr, kFrame + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
@@ -157,7 +157,7 @@ TEST_F(VideoTest, NothingBehindAFrameIsRead) {
   munmap(memory, kFrame + kGuard);
 }
 
-TEST_F(VideoTest, PlayableWhileItGrows) {
+TEST_F(VideoTest, IsPlayableWhileItGrows) {
   auto writer =
       VideoWriter::open(path("a.mp4"), small(), voice(write("v.wav", sine_wave({16000, 1, 16}, 16000 * 9, 300))));
   ASSERT_TRUE(writer.ok());
@@ -280,7 +280,7 @@ TEST_F(VideoTest, FullDiskSaysHowManyFramesAreSafe) {
   EXPECT_NE(status.message().find("first 0 frames"), std::string::npos) << status.message();
 }
 
-TEST_F(VideoTest, ADiskThatFillsUpKeepsWhatItPromises) {
+TEST_F(VideoTest, AFullDiskKeepsTheFramesReportedSafe) {
   // The file size limit stands in for the disk: writes beyond 60 kB fail as on a full one. In a child, as the limit is
   // the process's.
   std::string file = path("a.mp4"), report = path("report");
@@ -332,7 +332,7 @@ TEST_F(VideoTest, AMissingEndOfTheVoiceBecomesSilence) {
   EXPECT_NEAR(contents.audio_end, 2.0, 0.04);
 }
 
-TEST_F(VideoTest, NoFramesAtAll) {
+TEST_F(VideoTest, AcceptsAVideoWithoutFrames) {
   Status status = write_video(path("a.mp4"), 0, voice(write("v.wav", sine_wave({16000, 1, 16}, 32000, 300))));
   EXPECT_TRUE(status.ok()) << status.message();
 }

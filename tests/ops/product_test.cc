@@ -1,5 +1,5 @@
-// Linear, convolution and attention of the CPU backend against the reference, at odd sizes; and the two promises: no
-// row depends on its neighbours, no result on the number of threads.
+// Linear, convolution and attention of every device against the reference, at odd sizes; and two guarantees: no result
+// depends on the number of threads, and no row on its neighbours where the backend says so.
 #include "fixture.h"
 #include "ops/attention.h"
 #include "ops/conv.h"
@@ -9,13 +9,28 @@
 namespace liveavatar {
 namespace {
 
-class ProductTest : public BackendTest {};
+class ProductTest : public OpTest {
+ protected:
+  // op(first row, rows, out) on the backend: every row alone against all rows at once.
+  template <typename Op>
+  void expect_rows_alone(int64_t rows, int64_t width, Op&& op) {
+    Tensor all = result(*backend_, {rows, width});
+    op(0, rows, all);
+    all = host(*backend_, all);
+    for (int64_t r = 0; r < rows; ++r) {
+      Tensor alone = result(*backend_, {1, width});
+      op(r, 1, alone);
+      EXPECT_TRUE(same_bits(host(*backend_, alone), all.slice(r, 1))) << r;
+    }
+  }
+};
 
 TEST_P(ProductTest, LinearAtOddSizes) {
   for (auto [m, n, k] :
        {std::array<int64_t, 3>{1, 1, 1}, {7, 65, 33}, {13, 130, 96}, {100, 3, 257}, {6, 64, 64}, {5, 17, 31}}) {
     Tensor x = operands_.normal({m, k}, dtype()), weight = operands_.normal({n, k}), bias = operands_.normal({n});
-    compare({m, n}, dtype(), [&](Backend& b, const Tensor& out) { ops::linear(b, x, pack(b, weight, bias), out); });
+    compare({m, n}, dtype(),
+            [&](Backend& b, const Tensor& out) { ops::linear(b, on(b, x), pack(b, weight, bias), out); });
   }
 }
 
@@ -23,7 +38,8 @@ TEST_P(ProductTest, LinearAtOddSizes) {
 TEST_P(ProductTest, LinearInManyBlocks) {
   for (auto [m, n, k] : {std::array<int64_t, 3>{310, 450, 70}, {37, 900, 1090}, {1100, 35, 2001}}) {
     Tensor x = operands_.normal({m, k}, dtype()), weight = operands_.normal({n, k}, DType::kF32, 0.1f);
-    compare({m, n}, dtype(), [&](Backend& b, const Tensor& out) { ops::linear(b, x, pack(b, weight, Tensor()), out); });
+    compare({m, n}, dtype(),
+            [&](Backend& b, const Tensor& out) { ops::linear(b, on(b, x), pack(b, weight, Tensor()), out); });
   }
 }
 
@@ -33,7 +49,7 @@ TEST_P(ProductTest, LinearTakesMixedTypes) {
     for (DType out_dtype : {DType::kF32, DType::kBF16}) {
       Tensor x = operands_.normal({9, 45}, in);
       compare({9, 70}, out_dtype,
-              [&](Backend& b, const Tensor& out) { ops::linear(b, x, pack(b, weight, bias), out); });
+              [&](Backend& b, const Tensor& out) { ops::linear(b, on(b, x), pack(b, weight, bias), out); });
     }
   }
 }
@@ -45,7 +61,8 @@ TEST_P(ProductTest, LinearEpilogues) {
   for (Activation act :
        {Activation::kNone, Activation::kGeluTanh, Activation::kGeluErf, Activation::kSilu, Activation::kRelu}) {
     compare({12, 50}, DType::kF32, [&](Backend& b, const Tensor& out) {
-      ops::linear(b, x, pack(b, weight, bias), out, {.activation = act, .gate = gate, .residual = residual});
+      ops::linear(b, on(b, x), pack(b, weight, bias), out,
+                  on(b, {.activation = act, .gate = gate, .residual = residual}));
     });
   }
 }
@@ -54,21 +71,18 @@ TEST_P(ProductTest, LinearResidualMayBeTheOutput) {
   Tensor x = operands_.normal({10, 32}, dtype()), weight = operands_.normal({32, 32}),
          start = operands_.normal({10, 32});
   compare({10, 32}, DType::kF32, [&](Backend& b, const Tensor& out) {
-    std::memcpy(out.address(), start.address(), start.bytes());
-    ops::linear(b, x, pack(b, weight, Tensor()), out, {.residual = out});
+    ops::copy(b, on(b, start), out);
+    ops::linear(b, on(b, x), pack(b, weight, Tensor()), out, {.residual = out});
   });
 }
 
-TEST_P(ProductTest, ARowDoesNotDependOnItsNeighbours) {
-  Tensor x = operands_.normal({23, 77}, dtype()), weight = operands_.normal({90, 77});
-  LinearWeight w = pack(*cpu_, weight, Tensor());
-  Tensor all = operands_.zeros({23, 90});
-  ops::linear(*cpu_, x, w, all);
-  for (int64_t r = 0; r < 23; ++r) {
-    Tensor alone = operands_.zeros({1, 90});
-    ops::linear(*cpu_, x.slice(r, 1), w, alone);
-    EXPECT_EQ(std::memcmp(alone.address(), all.slice(r, 1).address(), alone.bytes()), 0) << r;
-  }
+TEST_P(ProductTest, LinearRowsAreIndependent) {
+  if (!backend_->rows_are_independent()) GTEST_SKIP() << backend_->name() << " does not guarantee it";
+  Tensor x = on(*backend_, operands_.normal({23, 77}, dtype())), weight = operands_.normal({90, 77});
+  LinearWeight w = pack(*backend_, weight, Tensor());
+  expect_rows_alone(23, 90, [&](int64_t first, int64_t count, const Tensor& out) {
+    ops::linear(*backend_, x.slice(first, count), w, out);
+  });
 }
 
 struct ConvCase {
@@ -125,7 +139,8 @@ TEST_P(ProductTest, Convolutions) {
     Shape out_shape = ops::conv_shape(c.x, shape, geometry);
     Tensor residual = c.residual ? operands_.normal(out_shape, dtype()) : Tensor();
     compare(out_shape, dtype(), [&](Backend& b, const Tensor& out) {
-      ops::conv(b, x, pack(b, weight, shape), geometry, out, {.activation = Activation::kSilu, .residual = residual});
+      ops::conv(b, on(b, x), pack(b, weight, shape), on(b, geometry), out,
+                on(b, {.activation = Activation::kSilu, .residual = residual}));
     });
   }
 }
@@ -150,13 +165,13 @@ TEST_P(ProductTest, AttentionOverSegments) {
     AttentionSpec spec{.heads = c.heads, .scale = 1.0f / std::sqrt(float(c.d))};
     if (c.bias) spec.bias = operands_.normal({c.heads, c.queries, total});
     compare({c.queries, width}, dtype(),
-            [&](Backend& b, const Tensor& out) { ops::attention(b, q, segments, spec, out); });
+            [&](Backend& b, const Tensor& out) { ops::attention(b, on(b, q), on(b, segments), on(b, spec), out); });
   }
 }
 
 // 8-bit keys and values, by themselves and beside plain ones, keys and values each as they like: the bits of attention
-// over what they stand for, which the CPU rounds to bf16 where everything else is bf16.
-TEST_P(ProductTest, AttentionOverCodes) {
+// over what they stand for, which some devices round to bf16 where everything else is bf16.
+TEST_P(ProductTest, AttentionOver8BitKeysAndValues) {
   struct {
     int64_t queries, heads, d, keys;
   } cases[] = {{1, 1, 2, 1}, {7, 3, 32, 33}, {9, 2, 24, 700}, {5, 1, 130, 515}, {3, 4, 15, 20}};
@@ -165,15 +180,16 @@ TEST_P(ProductTest, AttentionOverCodes) {
       Shape shape{c.keys, c.heads * c.d}, scales{c.keys, c.heads}, out_shape{c.queries, c.heads * c.d};
       AttentionSpec spec{.heads = c.heads, .scale = 1.0f / std::sqrt(float(c.d))};
       Tensor q = operands_.normal(out_shape, dtype());
-      KeyValues codes{operands_.zeros(shape, type), operands_.zeros(shape, type), operands_.zeros(scales),
-                      operands_.zeros(scales)};
-      ops::quantise(*reference_, operands_.normal(shape), codes.k, codes.k_scale);
-      ops::quantise(*reference_, operands_.normal(shape, DType::kBF16), codes.v, codes.v_scale);
-      const KeyValues other{operands_.normal(shape, dtype()), operands_.normal(shape, dtype())};
-      for (Backend* backend : {cpu_.get(), one_thread_.get(), reference_.get()}) {
-        bool half = backend != reference_.get() && dtype() == DType::kBF16 && c.d % 2 == 0;
+      KeyValues host_codes{operands_.zeros(shape, type), operands_.zeros(shape, type), operands_.zeros(scales),
+                           operands_.zeros(scales)};
+      ops::quantise(*reference_, operands_.normal(shape), host_codes.k, host_codes.k_scale);
+      ops::quantise(*reference_, operands_.normal(shape, DType::kBF16), host_codes.v, host_codes.v_scale);
+      const KeyValues host_other{operands_.normal(shape, dtype()), operands_.normal(shape, dtype())};
+      for (Backend* backend : {backend_.get(), one_thread_.get(), reference_.get()}) {
+        bool half = backend != reference_.get() && device().codes_as_bf16 && dtype() == DType::kBF16 && c.d % 2 == 0;
         DType plain_type = half ? DType::kBF16 : DType::kF32;
-        const KeyValues plain{operands_.zeros(shape, plain_type), operands_.zeros(shape, plain_type)};
+        const KeyValues codes = on(*backend, host_codes), other = on(*backend, host_other),
+                        plain{result(*backend, shape, plain_type), result(*backend, shape, plain_type)};
         ops::dequantise(*backend, codes.k, codes.k_scale, plain.k);
         ops::dequantise(*backend, codes.v, codes.v_scale, plain.v);
         int64_t rest = c.keys - c.keys / 2;
@@ -183,10 +199,12 @@ TEST_P(ProductTest, AttentionOverCodes) {
                                       codes.slice(c.keys / 2, rest)},
                         stand_for[] = {plain, other, {other.k, plain.v}, plain.slice(c.keys / 2, rest)};
         for (size_t count : {1u, 4u}) {
-          Tensor got = operands_.zeros(out_shape), want = operands_.zeros(out_shape);
-          ops::attention(*backend, q, {segments, count}, spec, got);
-          ops::attention(*backend, q, {stand_for, count}, spec, want);
-          EXPECT_EQ(std::memcmp(got.address(), want.address(), got.bytes()), 0) << backend->name() << " " << c.d;
+          auto attend = [&](const KeyValues* keys) {
+            return values_of(*backend, out_shape, DType::kF32, [&](Backend& b, const Tensor& out) {
+              ops::attention(b, on(b, q), {keys, count}, spec, out);
+            });
+          };
+          EXPECT_TRUE(same_bits(attend(segments), attend(stand_for))) << backend->name() << " " << c.d;
         }
       }
     }
@@ -195,14 +213,15 @@ TEST_P(ProductTest, AttentionOverCodes) {
 
 // A row and head comes back within half a step of its largest value (e4m3: a sixteenth of each value or half the
 // smallest step), scales are its own, and zeros stay zeros.
-TEST_P(ProductTest, RowsOfCodesComeBack) {
+TEST_P(ProductTest, QuantisedRowsComeBackWithinHalfAStep) {
   constexpr int64_t kRows = 9, kHeads = 3, kWidth = 3 * 20, kD = kWidth / kHeads;
   for (DType type : {DType::kI8, DType::kF8E4M3}) {
-    Tensor x = operands_.normal({kRows, kWidth}, dtype(), 3.0f), back = operands_.zeros({kRows, kWidth}),
-           codes = operands_.zeros({kRows, kWidth}, type), scale = operands_.zeros({kRows, kHeads});
+    Tensor x = operands_.normal({kRows, kWidth}, dtype(), 3.0f);
     std::memset(x.slice(4, 1).address(), 0, x.slice(4, 1).bytes());
-    ops::quantise(*cpu_, x, codes, scale);
-    ops::dequantise(*cpu_, codes, scale, back);
+    Tensor codes = result(*backend_, {kRows, kWidth}, type), scale = result(*backend_, {kRows, kHeads});
+    ops::quantise(*backend_, on(*backend_, x), codes, scale);
+    Tensor back = values_of(*backend_, {kRows, kWidth}, DType::kF32,
+                            [&](Backend& b, const Tensor& out) { ops::dequantise(b, codes, scale, out); });
     std::vector<float> values = floats(x);
     for (int64_t i = 0; i < kRows * kHeads; ++i) {
       float largest = 0;
@@ -216,20 +235,18 @@ TEST_P(ProductTest, RowsOfCodesComeBack) {
   }
 }
 
-TEST_P(ProductTest, AQueryDoesNotDependOnItsNeighbours) {
-  Tensor q = operands_.normal({19, 96}, dtype()), k = operands_.normal({600, 96}, dtype()),
-         v = operands_.normal({600, 96}, dtype());
-  const KeyValues keys{k, v};
-  Tensor all = operands_.zeros({19, 96});
-  ops::attention(*cpu_, q, {&keys, 1}, {.heads = 3, .scale = 0.2f}, all);
-  for (int64_t r = 0; r < 19; ++r) {
-    Tensor alone = operands_.zeros({1, 96});
-    ops::attention(*cpu_, q.slice(r, 1), {&keys, 1}, {.heads = 3, .scale = 0.2f}, alone);
-    EXPECT_EQ(std::memcmp(alone.address(), all.slice(r, 1).address(), alone.bytes()), 0) << r;
-  }
+TEST_P(ProductTest, AttentionQueriesAreIndependent) {
+  if (!backend_->rows_are_independent()) GTEST_SKIP() << backend_->name() << " does not guarantee it";
+  Tensor q = on(*backend_, operands_.normal({19, 96}, dtype()));
+  const KeyValues keys =
+      on(*backend_, KeyValues{operands_.normal({600, 96}, dtype()), operands_.normal({600, 96}, dtype())});
+  expect_rows_alone(19, 96, [&](int64_t first, int64_t count, const Tensor& out) {
+    ops::attention(*backend_, q.slice(first, count), {&keys, 1}, {.heads = 3, .scale = 0.2f}, out);
+  });
 }
 
-INSTANTIATE_TEST_SUITE_P(Cpu, ProductTest, ::testing::ValuesIn(all_cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Devices, ProductTest, ::testing::ValuesIn(op_cases({DType::kF32, DType::kBF16})),
+                         op_case_name);
 
 }  // namespace
 }  // namespace liveavatar

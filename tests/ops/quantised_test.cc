@@ -1,4 +1,4 @@
-// Quantised linear weights of the CPU backend against the reference, and of both against the matrix they stand for.
+// Quantised linear weights of every device against the reference, and against the matrix they stand for.
 #include "core/quantise.h"
 #include "fixture.h"
 #include "ops/linear.h"
@@ -7,19 +7,14 @@ namespace liveavatar {
 namespace {
 
 // dtype is the weights'.
-class QuantisedTest : public AnyBackendTest {
+class QuantisedTest : public OpTest {
  protected:
-  // Both backends hold equal codes and sum in f32: only the order of sums differs, and a bf16 result's last bit.
+  // Backends hold equal codes and sum in f32: only the order of sums differs, and a bf16 result's last bit.
   void compare_linear(const Tensor& x, const Tensor& weight, DType out_dtype, const Epilogue& e = {}) {
+    SCOPED_TRACE(weight.shape.str());
     Tensor bias = operands_.normal({weight.dim(0)});
-    Shape shape{x.dim(0), weight.dim(0)};
-    Tensor want = operands_.zeros(shape, out_dtype), got = operands_.zeros(shape, out_dtype),
-           single = operands_.zeros(shape, out_dtype);
-    ops::linear(*reference_, x, pack(*reference_, weight, bias), want, e);
-    ops::linear(*cpu_, x, pack(*cpu_, weight, bias), got, e);
-    ops::linear(*one_thread_, x, pack(*one_thread_, weight, bias), single, e);
-    EXPECT_LE(distance(got, want), out_dtype == DType::kF32 ? 3e-6 : 5e-3) << weight.shape.str();
-    EXPECT_EQ(std::memcmp(got.address(), single.address(), got.bytes()), 0) << "depends on the thread count";
+    compare({x.dim(0), weight.dim(0)}, out_dtype, tolerance(out_dtype, 1.5),
+            [&](Backend& b, const Tensor& out) { ops::linear(b, on(b, x), pack(b, weight, bias), out, on(b, e)); });
   }
 };
 
@@ -47,34 +42,36 @@ TEST_P(QuantisedTest, LinearEpilogues) {
     compare_linear(x, weight, DType::kF32, {.activation = act, .gate = gate, .residual = residual});
 }
 
-TEST_P(QuantisedTest, ARowDoesNotDependOnItsNeighbours) {
+TEST_P(QuantisedTest, RowsAreIndependent) {
+  if (!backend_->rows_are_independent()) GTEST_SKIP() << backend_->name() << " does not guarantee it";
   for (DType in : {DType::kF32, DType::kBF16}) {
-    Tensor x = operands_.normal({101, 577}, in), weight = operands_.normal({90, 577});
-    LinearWeight w = pack(*cpu_, weight, Tensor());
-    Tensor all = operands_.zeros({101, 90});
-    ops::linear(*cpu_, x, w, all);
+    Tensor x = on(*backend_, operands_.normal({101, 577}, in)), weight = operands_.normal({90, 577});
+    LinearWeight w = pack(*backend_, weight, Tensor());
+    Tensor all = result(*backend_, {101, 90});
+    ops::linear(*backend_, x, w, all);
+    all = host(*backend_, all);
     for (int64_t r = 0; r < 101; ++r) {
-      Tensor alone = operands_.zeros({1, 90});
-      ops::linear(*cpu_, x.slice(r, 1), w, alone);
-      EXPECT_EQ(std::memcmp(alone.address(), all.slice(r, 1).address(), alone.bytes()), 0) << r;
+      Tensor alone = result(*backend_, {1, 90});
+      ops::linear(*backend_, x.slice(r, 1), w, alone);
+      EXPECT_TRUE(same_bits(host(*backend_, alone), all.slice(r, 1))) << r;
     }
   }
 }
 
-TEST_P(QuantisedTest, PiecesOfRowsArePackedAlike) {
+TEST_P(QuantisedTest, PackingInPiecesGivesTheSameBytes) {
   constexpr int64_t kN = 150, kK = 77;
   Tensor weight = operands_.normal({kN, kK});
-  std::vector<char> whole(cpu_->packed_linear_bytes(kN, kK, dtype())), pieces(whole.size());
-  cpu_->pack_linear(weight, dtype(), whole.data());
+  std::vector<char> whole(backend_->packed_linear_bytes(kN, kK, dtype())), pieces(whole.size());
+  backend_->pack_linear(weight, dtype(), whole.data());
   for (int64_t r = 0; r < kN; r += Backend::kPackRows) {
     Tensor piece = weight.slice(r, std::min(Backend::kPackRows, kN - r));
-    cpu_->pack_linear(piece, dtype(), pieces.data() + cpu_->packed_linear_bytes(r, kK, dtype()));
+    backend_->pack_linear(piece, dtype(), pieces.data() + backend_->packed_linear_bytes(r, kK, dtype()));
   }
   EXPECT_EQ(whole, pieces);
 }
 
 // Codes that somebody else made are held as they are, in pieces too.
-TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
+TEST_P(QuantisedTest, StoredCodesArePackedUnchanged) {
   if (!is_8bit(dtype())) GTEST_SKIP() << "blocks of 4 bits are packed from values";
   constexpr int64_t kN = 150, kK = 77;
   Tensor weight = operands_.normal({kN, kK});
@@ -82,7 +79,7 @@ TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
   std::vector<float> scales(kN);
   for (int64_t n = 0; n < kN; ++n)
     scales[size_t(n)] = quantise_8bit(weight.host<float>() + n * kK, kK, dtype(), codes.data() + n * kK);
-  for (Backend* backend : {cpu_.get(), reference_.get()}) {
+  for (Backend* backend : {backend_.get(), reference_.get()}) {
     std::vector<char> want(backend->packed_linear_bytes(kN, kK, dtype())), got(want.size());
     backend->pack_linear(weight, dtype(), want.data());
     for (int64_t r = 0; r < kN; r += Backend::kPackRows) {
@@ -96,14 +93,16 @@ TEST_P(QuantisedTest, CodesArePackedAsTheyAre) {
 
 // The identity times the matrix gives it back with the format's error: so much of the rms for normal values, and never
 // more than half a step. Zeros stay zeros, whole rows of them too.
-TEST_P(QuantisedTest, TheMatrixComesBack) {
+TEST_P(QuantisedTest, TheMatrixComesBackWithTheFormatsError) {
   constexpr int64_t kN = 40, kK = 1024;
   Tensor weight = operands_.normal({kN, kK}, DType::kF32, 0.02f);
   std::fill_n(weight.slice(3, 1).host<float>(), kK, 0.0f);
   weight.host<float>()[7] = 0;
-  Tensor identity = operands_.zeros({kK, kK}), back = operands_.zeros({kK, kN});
+  Tensor identity = operands_.zeros({kK, kK});
   for (int64_t i = 0; i < kK; ++i) identity.host<float>()[i * kK + i] = 1;
-  ops::linear(*cpu_, identity, pack(*cpu_, weight, Tensor()), back);
+  Tensor back = values_of(*backend_, {kK, kN}, DType::kF32, [&](Backend& b, const Tensor& out) {
+    ops::linear(b, on(b, identity), pack(b, weight, Tensor()), out);
+  });
   double errors = 0, squares = 0;
   for (int64_t n = 0; n < kN; ++n) {
     for (int64_t k = 0; k < kK; ++k) {
@@ -119,21 +118,12 @@ TEST_P(QuantisedTest, TheMatrixComesBack) {
   double expected = dtype() == DType::kI8 ? 0.0075 : (dtype() == DType::kQ4 ? 0.083 : 0.0265);
   EXPECT_LT(rms, expected * 1.1);
   EXPECT_GT(rms, expected / 1.5);  // finer would mean that the packed form is larger than it says
-  double bits = 8.0 * double(cpu_->packed_linear_bytes(5120, 5120, dtype())) / (5120.0 * 5120);
+  double bits = 8.0 * double(backend_->packed_linear_bytes(5120, 5120, dtype())) / (5120.0 * 5120);
   EXPECT_LT(bits, dtype() == DType::kQ4 ? 4.51 : 8.01);
 }
 
-std::vector<Case> quantised_cases() {
-  std::vector<Case> cases;
-  for (const char* isa : {"avx2", "avx512", "avx512bf16", "amx", "amx-model", "reference"}) {
-    for (DType t : {DType::kI8, DType::kF8E4M3, DType::kQ4}) cases.push_back({isa, t});
-  }
-  return cases;
-}
-std::string quantised_name(const ::testing::TestParamInfo<Case>& info) {
-  return isa_name(info.param.isa) + "_" + dtype_name(info.param.dtype);
-}
-INSTANTIATE_TEST_SUITE_P(Backends, QuantisedTest, ::testing::ValuesIn(quantised_cases()), quantised_name);
+INSTANTIATE_TEST_SUITE_P(Devices, QuantisedTest,
+                         ::testing::ValuesIn(op_cases({DType::kI8, DType::kF8E4M3, DType::kQ4})), op_case_name);
 
 }  // namespace
 }  // namespace liveavatar

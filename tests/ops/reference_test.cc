@@ -1,5 +1,6 @@
 // The reference by hand: the numbers below were worked out on paper or are known constants, not taken from the engine.
-#include "fixture.h"
+#include <gtest/gtest.h>
+
 #include "ops/attention.h"
 #include "ops/conv.h"
 #include "ops/elementwise.h"
@@ -8,6 +9,7 @@
 #include "ops/make_backend.h"
 #include "ops/norm.h"
 #include "ops/rope.h"
+#include "support/operands.h"
 
 namespace liveavatar {
 namespace {
@@ -102,7 +104,7 @@ TEST_F(ReferenceByHand, ConvolutionSeesDoubledPixels) {
   expect_values(out, {1111, 2121, 2222});
 }
 
-TEST_F(ReferenceByHand, Patches) {
+TEST_F(ReferenceByHand, PatchesAndUnpatches) {
   // [C 2, F 1, H 2, W 5]: the fifth column is a remainder and falls away.
   Tensor tokens = operands_.zeros({2, 8});
   ops::patchify(*backend_, counting({2, 1, 2, 5}), {1, 2, 2}, tokens);
@@ -161,7 +163,7 @@ TEST_F(ReferenceByHand, CausalConvByHand) {
   EXPECT_EQ(floats(out), (std::vector<float>{0 + 20 + 300, 2 + 30 + 400}));
 }
 
-TEST_F(ReferenceByHand, RopeTurnsPairs) {
+TEST_F(ReferenceByHand, RopeRotatesPairs) {
   Tensor out = operands_.zeros({1, 4});
   ops::rope(*backend_, values({1, 4}, {1, 0, 0, 2}), values({1, 2, 2}, {0, 1, -1, 0}), 1, out);
   EXPECT_EQ(floats(out), (std::vector<float>{0, 1, 0, -2}));

@@ -13,6 +13,8 @@
 #include <fstream>
 #include <thread>
 
+#include "support/temp_dir.h"
+
 namespace liveavatar {
 namespace {
 
@@ -48,13 +50,7 @@ ssize_t slow_pread(int descriptor, void* target, size_t bytes, off_t offset) {
 
 class PagerTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_pager_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
-  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+  std::string path(const std::string& name) const { return dir_.file(name); }
   // Page p is filled with p + 1.
   std::string write_pages(size_t count) const {
     std::ofstream file(dir_ / "pages", std::ios::binary);
@@ -84,11 +80,11 @@ class PagerTest : public ::testing::Test {
     EXPECT_EQ(pager.held(), want);
   }
 
-  fs::path dir_;
+  TempDir dir_;
   Budget budget_;
 };
 
-TEST_F(PagerTest, APageIsHeldAgainstItsChecksumOnce) {
+TEST_F(PagerTest, ChecksEachPagesChecksumOnce) {
   std::string page(kPage, '\1');
   uint64_t sum = page_checksum(reinterpret_cast<const std::byte*>(page.data()), kPage);
   std::vector<PageSpan> spans{{0, kPage, sum}, {kPage, kPage, sum}};
@@ -101,7 +97,7 @@ TEST_F(PagerTest, APageIsHeldAgainstItsChecksumOnce) {
   EXPECT_NE(damaged.message().find("behind byte " + std::to_string(kPage)), std::string::npos) << damaged.message();
 }
 
-TEST_F(PagerTest, PagesComeRoundAfterRoundWithTheirBytes) {
+TEST_F(PagerTest, EveryRoundGivesEveryPageItsBytes) {
   auto pager = open(write_pages(7), {false, true, false, false, true, false, false});
   pager->expect({0, 1, 2, 3, 4, 5, 6});
   for (int round = 0; round < 20; ++round) {
@@ -115,7 +111,7 @@ TEST_F(PagerTest, PagesComeRoundAfterRoundWithTheirBytes) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
-TEST_F(PagerTest, PagesMayBeLeftOutAndTheOrderMayChange) {
+TEST_F(PagerTest, AcceptsSkippedPagesAndANewOrder) {
   auto pager = open(write_pages(6), std::vector<bool>(6, false));
   pager->expect({0, 1, 3, 4});
   for (int round = 0; round < 3; ++round) {
@@ -127,7 +123,7 @@ TEST_F(PagerTest, PagesMayBeLeftOutAndTheOrderMayChange) {
   }
 }
 
-TEST_F(PagerTest, ASlotIsTakenFromThePageWhoseNextUseIsFarthest) {
+TEST_F(PagerTest, EvictsThePageWithTheFarthestNextUse) {
   auto pager = open(write_pages(3), {false, false, false});
   pager->expect({0, 1, 2});
   expect_held(*pager, {0, 1});
@@ -158,7 +154,7 @@ TEST_F(PagerTest, APinnedPageIsNotOverwritten) {
   expect_held(*pager, {2, 1});
 }
 
-TEST_F(PagerTest, ShortReadsAndRefusedDirectReadsAreMadeUpFor) {
+TEST_F(PagerTest, CompletesShortReadsAndFallsBackFromDirectReads) {
   for (DirectFile::Pread pread : {short_pread, refusing_pread}) {
     auto pager = open(write_pages(5), {true, false, false, false, false}, pread);
     pager->expect({0, 1, 2, 3, 4});
@@ -172,7 +168,7 @@ TEST_F(PagerTest, ShortReadsAndRefusedDirectReadsAreMadeUpFor) {
   }
 }
 
-TEST_F(PagerTest, FailuresStickNameTheFileAndBlockNobody) {
+TEST_F(PagerTest, FailuresStickAndNameTheFileWithoutBlocking) {
   std::string file = write_pages(5);
   {
     auto pager = open(file, std::vector<bool>(5, false), failing_pread);
@@ -201,15 +197,15 @@ TEST_F(PagerTest, FailuresStickNameTheFileAndBlockNobody) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
-TEST_F(PagerTest, APipeIsRefusedAndNotWaitedFor) {
-  const std::string pipe = ::testing::TempDir() + "pager_pipe" + std::to_string(getpid());
+TEST_F(PagerTest, RefusesAPipeWithoutBlocking) {
+  const TempDir dir;
+  const std::string pipe = dir.file("pipe");
   ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
   auto file = DirectFile::open(pipe);
   EXPECT_EQ(file.status().message(), pipe + ": not a regular file; give the name of a file on a disk");
-  ::unlink(pipe.c_str());
 }
 
-TEST_F(PagerTest, AnEndComesAtAnyTime) {
+TEST_F(PagerTest, CanBeDestroyedAtAnyTime) {
   std::string file = write_pages(6);
   for (int pins = 0; pins < 4; ++pins) {
     auto pager = open(file, std::vector<bool>(6, false), slow_pread);
@@ -222,7 +218,7 @@ TEST_F(PagerTest, AnEndComesAtAnyTime) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
-TEST_F(PagerTest, ABudgetWithoutRoomIsSaidSo) {
+TEST_F(PagerTest, ReportsABudgetWithoutRoom) {
   Budget small(3 * kPage);
   std::vector<size_t> bytes(3, kPage);
   EXPECT_EQ(PageMemory::allocate(bytes, {true, true, false}, Tenant::kKvCache, small).status().code(),
@@ -278,7 +274,7 @@ class ChangingPagesTest : public PagerTest {
   }
 };
 
-TEST_F(ChangingPagesTest, WhatChangedComesBack) {
+TEST_F(ChangingPagesTest, ChangedPagesAreWrittenAndReadBack) {
   for (DirectFile::Pwrite pwrite :
        {DirectFile::Pwrite{::pwrite}, DirectFile::Pwrite{short_pwrite}, DirectFile::Pwrite{refusing_pwrite}}) {
     auto pager = open({false, true, false, false, false, true}, pwrite);
@@ -296,10 +292,10 @@ TEST_F(ChangingPagesTest, WhatChangedComesBack) {
     EXPECT_TRUE(pager->status().ok()) << pager->status().message();
     EXPECT_GE(pager->counts().bytes_written, (10 * 4 - PageMemory::kSlots) * kPage);
   }
-  EXPECT_TRUE(fs::is_empty(dir_));  // the scratch files have no name
+  EXPECT_TRUE(fs::is_empty(dir_.path()));  // the scratch files have no name
 }
 
-TEST_F(ChangingPagesTest, WhatDidNotChangeIsNotWritten) {
+TEST_F(ChangingPagesTest, UnchangedPagesAreNotWritten) {
   auto pager = open({false, false, false, false});
   pager->expect({0, 1, 2, 3});
   for (int round = 0; round < 3; ++round) {
@@ -312,7 +308,7 @@ TEST_F(ChangingPagesTest, WhatDidNotChangeIsNotWritten) {
   EXPECT_LE(pager->counts().bytes_written, 3 * kPage);
 }
 
-TEST_F(ChangingPagesTest, ADiskThatFillsUpIsSaidSoAndBlocksNobody) {
+TEST_F(ChangingPagesTest, ReportsAFullDiskWithoutBlocking) {
   auto pager = open({false, false, false}, full_pwrite);
   pager->expect({0, 1, 2});
   for (int round = 0; round < 3; ++round) {

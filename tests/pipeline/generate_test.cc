@@ -7,7 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "mini.h"
+#include "support/mini.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -58,7 +59,7 @@ TEST(Generate, DecodingAtTheEndGivesTheSameFrames) {
   EXPECT_EQ(online.rgb, offline.rgb);
 }
 
-TEST(Generate, CallbacksThatThrowOrAreEmptyAreAStatus) {
+TEST(Generate, ThrowingOrEmptyCallbacksReturnAStatus) {
   auto e = engine();
   EXPECT_EQ(e->generate(mini_job(1), {}).code(), ErrorCode::kInvalidArgument);
   Status thrown = e->generate(mini_job(1), [](const VideoBlock&) -> bool { throw std::runtime_error("disk is full"); });
@@ -109,7 +110,7 @@ TEST(Generate, EnginesOfOneProcessAreIndependent) {
   EXPECT_EQ(results[0].rgb, results[1].rgb);
 }
 
-TEST(Generate, TheFirstGoodFrameIsHeld) {
+TEST(Generate, HoldsTheFirstGoodFrame) {
   Result r = run(*engine(), mini_job());
   size_t frame = 64 * 64 * 3;
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(std::memcmp(&r.rgb[i * frame], &r.rgb[3 * frame], frame), 0);
@@ -137,7 +138,7 @@ TEST(Generate, StopIsObeyedInTheMiddleOfABlock) {
   }
 }
 
-TEST(Generate, AnEngineServesManyJobsAndKeepsNothingOfThem) {
+TEST(Generate, AnEngineRunsManyJobsIndependently) {
   auto e = engine();
   Result first = run(*e, mini_job());
   size_t used = e->memory_used_bytes();
@@ -170,7 +171,7 @@ TEST(Generate, ABudgetThatIsTooSmallIsSaidSo) {
 }
 
 // Stereo that cancels moves the mouth as the mono voice does, and is said.
-TEST(Generate, AVoiceThatCancelsIsHeardAndNoted) {
+TEST(Generate, AntiphaseStereoIsMixedAudiblyWithANote) {
   auto e = engine();
   Job job = mini_job();
   job.audio = std::string(LA_SOURCE_DIR) + "/tests/cases/v1.wav";
@@ -187,25 +188,27 @@ TEST(Generate, AVoiceThatCancelsIsHeardAndNoted) {
 }
 
 // Sizes that no memory holds are an error like others, and nothing is thrown.
-TEST(VideoFile, NothingIsThrown) {
+TEST(VideoFile, ImpossibleSizesAreAnErrorAndNothingIsThrown) {
   JobInfo info;
   info.width = info.height = int64_t{1} << 30;
   info.frames = 1;
-  std::string file = testing::TempDir() + "huge.mp4";
+  const TempDir dir;
+  std::string file = dir.file("huge.mp4");
   EXPECT_NO_THROW({
     auto video = VideoFile::create(file, info, "");
     EXPECT_FALSE(video.ok());
   });
   info.width = info.height = 64;
   EXPECT_EQ(VideoFile::create(file, info, "/nowhere.wav").status().code(), ErrorCode::kNotFound);
-  EXPECT_EQ(VideoFile::create(testing::TempDir() + "a.gif", info, "").status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(VideoFile::create(dir.file("a.gif"), info, "").status().code(), ErrorCode::kInvalidArgument);
 }
 
 // What would read beyond the frames, or wait for ever.
-TEST(VideoFile, BlocksThatDoNotFitAreRefused) {
+TEST(VideoFile, RefusesBlocksOfTheWrongSize) {
   JobInfo info;
   info.width = info.height = 64;
-  auto video = VideoFile::create(testing::TempDir() + "fit.mp4", info, "");
+  const TempDir dir;
+  auto video = VideoFile::create(dir.file("fit.mp4"), info, "");
   ASSERT_TRUE(video.ok()) << video.status().message();
   std::vector<uint8_t> rgb(64 * 64 * 3);
   const VideoBlock good{0, 1, 64, 64, rgb.data()};
@@ -219,7 +222,7 @@ TEST(VideoFile, BlocksThatDoNotFitAreRefused) {
   for (int i = 0; i < 8; ++i) EXPECT_EQ((*video)->append(good).code(), ErrorCode::kInvalidArgument);
 }
 
-TEST(Generate, OddNumbersAreRefusedOrRounded) {
+TEST(Generate, InvalidNumbersAreRefusedAndFrameCountsRounded) {
   auto e = engine();
   auto refused = [&](auto change) {
     Job job = mini_job();

@@ -1,13 +1,14 @@
 // The engine's LoRA options: which alpha counts, the order of adapters, and packed files that know their adapters.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
-#include "../support/resolved.h"
-#include "mini.h"
+#include "support/resolved.h"
+#include "support/mini.h"
 #include "ops/make_backend.h"
+#include "support/mini.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -17,12 +18,6 @@ constexpr const char* kNorm = "blocks.0.norm3.weight";
 
 class LoraOptionsTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_lora_options_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   // An adapter with one tensor for the norm: `ending` is diff or set_weight.
   std::string adapter(const std::string& name, const std::string& ending, float value) {
     const std::vector<float> values(static_cast<size_t>(width()), value);
@@ -33,7 +28,7 @@ class LoraOptionsTest : public ::testing::Test {
     std::ofstream file(dir_ / name, std::ios::binary);
     file.write(reinterpret_cast<const char*>(&length), 8) << header;
     file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size() * 4));
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   PartPaths paths() const { return *find_video_model({.folder = options_.checkpoint_dir}); }
   int64_t width() const { return (*open_part(paths().dit, Part::kVideoModel))->tensors().at(kNorm).shape[0]; }
@@ -56,7 +51,7 @@ class LoraOptionsTest : public ::testing::Test {
     return *path;
   }
 
-  fs::path dir_;
+  TempDir dir_;
   EngineOptions options_ = mini_options();
 };
 
@@ -73,14 +68,14 @@ TEST_F(LoraOptionsTest, AdaptersAreMergedInOrderWithTheirStrengths) {
   options_.lora_path.clear();
   options_.loras = {{add, 1}, {set, 1}};
   EXPECT_EQ(norm(), std::vector<float>(static_cast<size_t>(width()), 3));
-  options_.loras = {{(dir_ / "nothing").string(), 1}};
+  options_.loras = {{dir_.file("nothing"), 1}};
   EXPECT_EQ(open_dit_tensors(paths(), options_).status().code(), ErrorCode::kNotFound);
   options_.loras.clear();
   EXPECT_TRUE(open_dit_tensors(paths(), options_)->notes.empty());
 }
 
 // lora_alpha is of Live Avatar's own adapter, however that is given.
-TEST_F(LoraOptionsTest, AlphaIsOfLiveAvatarsOwn) {
+TEST_F(LoraOptionsTest, TheAlphaOptionAppliesToLiveAvatarsAdapterOnly) {
   const std::string goldens = kSource + "/tests/goldens/generate/";
   options_.checkpoint_dir = goldens + "ckpt";
   options_.lora_alpha = 2;

@@ -1,16 +1,17 @@
 // Whole jobs with narrower weights, keys and values, and with the video model out of a GGUF file.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
-#include "../weights/gguf_writer.h"
-#include "mini.h"
+#include "support/mini.h"
 #include "ops/make_backend.h"
 #include "session/checkpoint.h"
+#include "support/gguf_writer.h"
+#include "support/mini.h"
+#include "support/temp_dir.h"
 #include "weights/find_parts.h"
 
 namespace liveavatar {
@@ -38,7 +39,7 @@ double mean_difference(const std::vector<uint8_t>& a, const std::vector<uint8_t>
   return sum / double(a.size());
 }
 
-TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
+TEST(Narrow, FramesStayNearBf16AndDoNotDependOnThreads) {
   std::vector<uint8_t> whole = frames(mini_options());
   for (auto [weights, kv, bound] :
        {std::tuple("int8", "", 1.0), {"fp8", "", 2.0}, {"q4", "", 6.0}, {"", "int8", 1.0}, {"", "fp8", 2.0}}) {
@@ -47,8 +48,7 @@ TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
     o.kv_dtype = kv;
     std::vector<uint8_t> narrow = frames(o);
     double difference = mean_difference(narrow, whole);
-    std::printf("weights %s kv %s: %.3f of 255\n", weights, kv, difference);
-    EXPECT_GT(difference, 0);
+    EXPECT_GT(difference, 0) << weights << kv;
     EXPECT_LT(difference, bound) << weights << kv;
     o.threads = 3;
     EXPECT_EQ(frames(o), narrow) << weights << kv;
@@ -61,7 +61,7 @@ TEST(Narrow, FramesDifferLittleAndNotWithTheThreads) {
 }
 
 // Activations in 8 bits beside int8 weights: other bits than weights alone, near them, the same on any threads.
-TEST(Narrow, Int8ProductsAreAsked) {
+TEST(Narrow, Int8ProductsNeedInt8WeightsAndStayNear) {
   EngineOptions o = mini_options();
   o.int8_products = true;
   for (const char* weights : {"", "bf16", "fp8", "q4"}) {
@@ -86,9 +86,6 @@ TEST(Narrow, Int8ProductsAreAsked) {
 // matrices in Q8_0, made here, frames are near.
 class GgufModelTest : public ::testing::Test {
  protected:
-  void SetUp() override { path_ = fs::temp_directory_path() / ("la_narrow_" + std::to_string(getpid()) + ".gguf"); }
-  void TearDown() override { fs::remove(path_); }
-
   static std::string q8_0(const std::vector<float>& values) {
     std::string bytes;
     for (size_t first = 0; first < values.size(); first += 32) {
@@ -102,8 +99,7 @@ class GgufModelTest : public ::testing::Test {
     return bytes;
   }
   void write(const std::string& prefix, bool quantised) {
-    TensorSourcePtr source =
-        *open_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
+    TensorSourcePtr source = *open_part(find_video_model({.folder = kSource + "/models/mini"})->dit, Part::kVideoModel);
     GgufWriter writer;
     for (const auto& [name, info] : source->tensors()) {
       std::vector<uint64_t> shape;
@@ -122,10 +118,11 @@ class GgufModelTest : public ::testing::Test {
     }
     std::ofstream(path_, std::ios::binary) << writer.file();
   }
-  fs::path path_;
+  TempDir dir_;
+  const fs::path path_ = dir_ / "dit.gguf";
 };
 
-TEST_F(GgufModelTest, IsTheFoldersModel) {
+TEST_F(GgufModelTest, GivesTheFramesOfTheFoldersModel) {
   std::vector<uint8_t> want = frames(mini_options());
   EngineOptions o = mini_options();
   o.dit_path = path_.string();
@@ -136,14 +133,13 @@ TEST_F(GgufModelTest, IsTheFoldersModel) {
   EXPECT_NE(near, want);
   EXPECT_LT(mean_difference(near, want), 1);
   // Packed, and with narrow weights: as the folder's packed so.
-  fs::path file = path_.string() + ".packed";
+  fs::path file = dir_ / "dit.packed";
   o.weights_dtype = "int8";
   EXPECT_TRUE(convert_dit(o, file.string(), {}).ok());
   EngineOptions packed = mini_options();
   packed.weights_dtype = "int8";
   packed.packed_dit = file.string();
   EXPECT_EQ(frames(packed), frames(o));
-  fs::remove(file);
   std::vector<PartReport> parts = inspect_parts({.folder = o.checkpoint_dir, .dit = o.dit_path});
   EXPECT_EQ(parts[0].problem, "");
   EXPECT_NE(parts[0].dtypes.find("Q8_0"), std::string::npos) << parts[0].dtypes;

@@ -1,14 +1,15 @@
 // Whole jobs with weights in memory and on disk, block after block and as a wavefront: the same latents to the bit,
 // inside the budget, to the byte of the plan.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <optional>
 
-#include "../support/resolved.h"
-#include "mini.h"
+#include "support/resolved.h"
+#include "support/mini.h"
 #include "pipeline/bench.h"
+#include "support/mini.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -17,15 +18,12 @@ namespace fs = std::filesystem;
 class PagedJobTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_paged_job_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
     job_.prompt.clear();
     for (int i = 0; i < 100; ++i) job_.prompt += "talk ";  // all slots: the plan's prompt
   }
-  void TearDown() override { fs::remove_all(dir_); }
 
   std::string convert() {
-    std::string path = (dir_ / "mini.packed").string();
+    std::string path = dir_.file("mini.packed");
     Status status = fs::exists(path) ? Status() : convert_dit(options_, path, {});
     EXPECT_TRUE(status.ok()) << status.message();
     return path;
@@ -70,7 +68,7 @@ class PagedJobTest : public ::testing::Test {
     return all;
   }
 
-  fs::path dir_;
+  TempDir dir_;
   EngineOptions options_ = mini_options();
   Job job_ = mini_job(2);
 };
@@ -95,7 +93,7 @@ TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
   EXPECT_EQ(latents(all, "auto"), want);  // without a budget
 }
 
-TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepsAreTheSameToo) {
+TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepCountsGiveTheSameBits) {
   job_.online_decode = false;
   job_.sample_steps = 3;
   job_.infer_frames = 12;  // one block before the sink is renewed, three side by side after it
@@ -109,7 +107,7 @@ TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepsAreTheSameToo) {
 }
 
 // A budget without room for all: refused without a place to page to; with one the file is made, used and used again.
-TEST_F(PagedJobTest, APagingFolderMakesItFit) {
+TEST_F(PagedJobTest, APagingFolderMakesAJobFitItsBudget) {
   const std::vector<float> want = latents(options_, "auto");
   MemoryPlan lean = *plan_memory(plan_with(2, "wavefront"));
   fs::remove(dir_ / "mini.packed");
@@ -119,8 +117,8 @@ TEST_F(PagedJobTest, APagingFolderMakesItFit) {
   EXPECT_NE(refused.message().find("--paging_dir DIR"), std::string::npos) << refused.message();
   options_.paging_dir = dir_.string();
   EXPECT_EQ(latents(options_, "auto", &lean), want);
-  ASSERT_EQ(std::distance(fs::directory_iterator(dir_), {}), 1);
-  fs::path file = fs::directory_iterator(dir_)->path();
+  ASSERT_EQ(std::distance(fs::directory_iterator(dir_.path()), {}), 1);
+  fs::path file = fs::directory_iterator(dir_.path())->path();
   auto made = fs::last_write_time(file);
   EXPECT_EQ(latents(options_, "sequential").size(), want.size());
   EXPECT_EQ(fs::last_write_time(file), made);
@@ -159,7 +157,7 @@ TEST_F(PagedJobTest, AStopAndABrokenFileEndTheJobAndLeaveTheEngineWell) {
   EXPECT_EQ(load_models(options).status().code(), ErrorCode::kCorrupt);
 }
 
-TEST_F(PagedJobTest, ALoraBelongsIntoTheFile) {
+TEST_F(PagedJobTest, RefusesALoraBesideAPackedFile) {
   EngineOptions options = options_;
   options.packed_dit = convert();
   options.lora_path = kSource + "/tests/goldens/generate/lora";
@@ -242,7 +240,7 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   options_.paging_dir = dir_.string();
   options_.offload_kv_cache = true;
   EXPECT_EQ(latents(options_, "auto"), want);
-  EXPECT_TRUE(fs::is_empty(dir_));  // no budget: nothing is packed, and rings have no name
+  EXPECT_TRUE(fs::is_empty(dir_.path()));  // no budget: nothing is packed, and rings have no name
   options_.offload_kv_cache = false;
   JobShape lean = plan_with(0, "wavefront");
   size_t rings_in_memory = plan_memory(lean)->peak_bytes;
@@ -261,7 +259,7 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   EXPECT_NE(refused.message().find("--paging_dir"), std::string::npos);
 }
 
-TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndTakesItsFileAway) {
+TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
   BenchOptions o = bench_options(dir_.string());
   auto whole = run_bench(o);
   o.budget_bytes = whole->plan.peak_bytes - (size_t{4} << 20);
@@ -271,7 +269,7 @@ TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndTakesItsFileAway) {
   EXPECT_EQ(b->request.schedule, "wavefront");
   EXPECT_LE(b->charged_peak_bytes, o.budget_bytes);
   EXPECT_EQ(b->blocks.back().checksum, whole->blocks.back().checksum);
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
   o.paging_dir.clear();
   EXPECT_NE(run_bench(o).status().message().find("--paging_dir"), std::string::npos);
   o.budget_bytes = size_t{30} << 20;

@@ -17,7 +17,7 @@ TEST(Schedule, TheFourStepsOfTheOriginal) {
   EXPECT_EQ(schedule->sigmas.back(), 0);
 }
 
-TEST(Schedule, NonsenseIsRefused) {
+TEST(Schedule, RefusesInvalidParameters) {
   EXPECT_FALSE(make_schedule(SolverKind::kEuler, 0, 3).ok());
   EXPECT_NE(make_schedule(SolverKind::kEuler, 1001, 3).status().message().find("choose 1 to 1000"), std::string::npos);
   auto longest = make_schedule(SolverKind::kEuler, 1000, 3);
@@ -39,7 +39,7 @@ TEST(Noise, PhiloxKnownAnswers) {
             (std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-TEST(Noise, IsNormal) {
+TEST(Noise, IsNormallyDistributed) {
   std::vector<float> x(200'000);
   fill_noise(42, 7, x);
   double mean = 0, variance = 0, fourth = 0;
@@ -53,7 +53,7 @@ TEST(Noise, IsNormal) {
   EXPECT_NEAR(fourth / double(x.size()), 3, 0.06);
 }
 
-TEST(Noise, BlocksAndSeedsAreIndependentAndLengthsAgree) {
+TEST(Noise, DiffersBySeedAndBlockAndNotByLength) {
   std::vector<float> a(10'001), b(10'001), c(10'001), part(33);
   fill_noise(1, 0, a);
   fill_noise(1, 1, b);

@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "core/memory.h"
-#include "mini.h"
+#include "support/mini.h"
 #include "ops/make_backend.h"
+#include "support/mini.h"
 
 namespace liveavatar {
 namespace {
@@ -37,7 +38,7 @@ TEST(Solver, SequentialAndWavefrontGiveTheSameVideoOnAnyNumberOfThreads) {
   }
 }
 
-TEST(Solver, UnknownNamesAreRefused) {
+TEST(Solver, RefusesUnknownNames) {
   Job job = mini_job();
   job.sample_solver = "heun";
   auto engine = Engine::load(mini_options());
@@ -48,7 +49,7 @@ TEST(Solver, UnknownNamesAreRefused) {
 }
 
 // A whole timestep is cut off right at an integer: 900, not 899.
-TEST(Solver, WholeTimestepsAreExact) {
+TEST(Solver, IntegerTimestepsAreExact) {
   auto schedule = make_schedule(SolverKind::kDpmPlusPlus, 4, 3.0);
   ASSERT_TRUE(schedule.ok());
   EXPECT_EQ(schedule->timesteps, (std::vector<double>{1000, 900, 750, 500}));

@@ -3,15 +3,16 @@
 #include "session/speakers.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <vector>
 
 #include "media/image.h"
-#include "mini.h"
+#include "support/mini.h"
 #include "session/actor_masks.h"
+#include "support/mini.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -22,13 +23,6 @@ const std::string kLeft = kGoldens + "/generate_two/left.wav", kRight = kGoldens
 
 class SpeakersTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "speakers_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   // White in columns [first, last) of `width`, black elsewhere.
   std::string mask(const std::string& name, int64_t height, int64_t width, int64_t first, int64_t last) const {
     Image image{height, width, std::vector<uint8_t>(static_cast<size_t>(height * width * 3), 0)};
@@ -39,7 +33,7 @@ class SpeakersTest : public testing::Test {
     EXPECT_TRUE(write_png(path(name), image).ok());
     return path(name);
   }
-  std::string path(const std::string& name) const { return dir_ + "/" + name; }
+  std::string path(const std::string& name) const { return dir_.file(name); }
 
   // Two speakers whose masks change from block to block.
   Job two_speakers() const {
@@ -55,7 +49,7 @@ class SpeakersTest : public testing::Test {
     return job;
   }
 
-  std::string dir_;
+  TempDir dir_;
 };
 
 std::vector<uint8_t> video(const Job& job, int threads, Status* status = nullptr) {
@@ -100,7 +94,7 @@ TEST_F(SpeakersTest, EveryScheduleAndNumberOfThreadsGivesTheSameVideo) {
   EXPECT_EQ(video(job, 2), sequential);
 }
 
-TEST_F(SpeakersTest, EachVoiceAndEachMaskCounts) {
+TEST_F(SpeakersTest, EachVoiceAndEachMaskChangesTheVideo) {
   Job job = two_speakers();
   std::vector<uint8_t> both = video(job, 2);
   Job swapped = job;
@@ -132,7 +126,7 @@ TEST_F(SpeakersTest, TheLongestVoiceEndsTheVideoAndTheShortestTheOriginals) {
   EXPECT_EQ(frames(kLeft + "+" + kRight), left);
 }
 
-TEST_F(SpeakersTest, WhatIsMissingIsSaid) {
+TEST_F(SpeakersTest, NamesAMissingVoiceOrMask) {
   Job job = two_speakers();
   job.masks.clear();
   expect_line(refusal(job), "--mask is missing");
@@ -156,7 +150,7 @@ TEST_F(SpeakersTest, WhatIsMissingIsSaid) {
   }
 }
 
-TEST_F(SpeakersTest, OneFolderMayHoldThemAll) {
+TEST_F(SpeakersTest, OneFolderMayHoldAllMasks) {
   for (const char* folder : {"all/1", "all/2", "all/3"})
     mask(std::string(folder) + "/annotated_frame_00000.png", 8, 8, 0, 4);
   auto found = find_masks({path("all")}, 3);
@@ -168,7 +162,7 @@ TEST_F(SpeakersTest, OneFolderMayHoldThemAll) {
   EXPECT_TRUE(find_masks({path("result")}, 3).ok());
 }
 
-TEST_F(SpeakersTest, APlusInANameStaysWhereSuchAFileExists) {
+TEST_F(SpeakersTest, APlusIsPartOfANameWhereSuchAFileExists) {
   std::string plus = path("a+b.wav");
   fs::copy_file(kLeft, plus);
   EXPECT_EQ(split_voices(plus), std::vector<std::string>{plus});

@@ -1,12 +1,12 @@
 // The plan against what the engine really charges, byte by byte, and its parts by themselves.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include "../support/resolved.h"
+#include "support/resolved.h"
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -77,7 +77,8 @@ TEST(Plan, PredictsTheFactorsOfAdapters) {
 TEST(Plan, PredictsALargePortrait) {
   Job job = small_job();
   job.image = kSource + "/tests/cases/base.png";
-  std::string large = testing::TempDir() + "large.png";
+  const TempDir dir;
+  std::string large = dir.file("large.png");
   auto small = read_image(job.image, true);
   ASSERT_TRUE(small.ok());
   constexpr int64_t kTimes = 14;
@@ -103,7 +104,6 @@ TEST(Plan, PredictsALargePortrait) {
   auto engine = Engine::load(tight);
   ASSERT_TRUE(engine.ok());
   EXPECT_EQ((*engine)->describe(job).status().code(), ErrorCode::kOutOfMemory);
-  std::remove(large.c_str());
 }
 
 TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
@@ -116,7 +116,7 @@ TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
 }
 
 // What a solver remembers, of every block in flight.
-TEST(Plan, PredictsSolversThatRemember) {
+TEST(Plan, PredictsMultistepSolvers) {
   for (const char* solver : {"unipc", "dpm++"}) {
     for (const char* schedule : {"sequential", "wavefront"}) {
       Job job = small_job();
@@ -148,14 +148,15 @@ TEST(Plan, PredictsSpeakersAndPoses) {
 }
 
 // Masks as a HEIF portrait is stored: its turn is found by decoding it twice.
-TEST(Plan, CountsWhatFindsThePortraitsTurn) {
+TEST(Plan, CountsThePassThatFindsThePortraitsOrientation) {
   const std::string goldens = kSource + "/tests/goldens/";
   Job job = small_job();
   job.image = kSource + "/tests/cases/turned.avif";
   job.audio = goldens + "speakers/a.wav+" + goldens + "speakers/b.wav";
   PictureInfo picture = *probe_picture(job.image, true, kWholePicture);
-  auto mask = [](int64_t height, int64_t width) {
-    std::string file = testing::TempDir() + "mask" + std::to_string(height) + std::to_string(getpid()) + ".png";
+  const TempDir dir;
+  auto mask = [&dir](int64_t height, int64_t width) {
+    std::string file = dir.file("mask" + std::to_string(height) + ".png");
     Image image{height, width, std::vector<uint8_t>(static_cast<size_t>(height * width * 3), 255)};
     EXPECT_TRUE(write_png(file, image).ok());
     return file;
@@ -168,7 +169,6 @@ TEST(Plan, CountsWhatFindsThePortraitsTurn) {
   EXPECT_EQ(request.orientation_bytes, picture.image_bytes + picture.decode_bytes);
   request.orientation_bytes = size_t{1} << 30;  // as of a portrait of many megapixels
   EXPECT_EQ(plan_memory(request)->peak_by_tenant[size_t(Tenant::kMedia)], size_t{1} << 30);
-  for (const std::string& file : {upright, across}) std::remove(file.c_str());
 }
 
 TEST(Plan, PredictsQuantisedWeights) {
@@ -199,7 +199,7 @@ TEST(Plan, PredictsNarrowKeysAndValues) {
 }
 
 // 14B: 15.3 billion values in matrices of layers and injectors, 0.9 billion others in bf16, the VAE's 0.3 GB.
-TEST(Plan, QuantisedFourteenBillion) {
+TEST(Plan, PlansQuantised14b) {
   JobShape r;
   r.shapes = *named_model_shapes("14b");
   r.height = 256;
@@ -253,7 +253,7 @@ TEST(Plan, OnlineDecodeDoesNotGrowAndOfflineGrowsByTheLatents) {
   EXPECT_EQ(plan_memory(r)->steady_bytes - few.steady_bytes, 3999 * pages);
 }
 
-TEST(Plan, FourteenBillionIsPlannedWithoutACheckpointAndInNoTime) {
+TEST(Plan, Plans14bWithoutACheckpointAtOnce) {
   JobShape r;
   r.shapes = *named_model_shapes("14b");
   r.height = 400 / 16 * 16;
@@ -269,7 +269,7 @@ TEST(Plan, FourteenBillionIsPlannedWithoutACheckpointAndInNoTime) {
 }
 
 // Every cure that can be had is taken: planned anew, and run.
-TEST(Plan, CuresThatAreOfferedWork) {
+TEST(Plan, SuggestionsWorkWhenTaken) {
   EngineOptions options = engine_options("f32");
   Job job = small_job("128*128");
   job.infer_frames = 48;
@@ -298,7 +298,7 @@ TEST(Plan, CuresThatAreOfferedWork) {
 }
 
 // Where loading alone is too much, narrower weights are offered; taken, they load within the budget.
-TEST(Plan, NarrowerWeightsAreACure) {
+TEST(Plan, SuggestsNarrowerWeights) {
   EngineOptions options = engine_options();
   JobShape request = *asked_shape(options, small_job());
   request.weights_dtype = "int8";
@@ -320,7 +320,7 @@ TEST(Plan, NarrowerWeightsAreACure) {
 }
 
 // Only all changes together are enough: the cure that is found names each once and fits.
-TEST(Plan, CuresAddUp) {
+TEST(Plan, SuggestionsAddUp) {
   JobShape request;
   request.shapes = *named_model_shapes("14b");
   request.height = request.picture_height = 512;
@@ -353,7 +353,7 @@ TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
   EXPECT_EQ(status.message().find('\n'), std::string::npos);
 }
 
-TEST(Plan, TheOriginalsPublishedVerdictsComeOut) {
+TEST(Plan, ReproducesThePublishedResultsOfTheOriginal) {
   ModelShapes shapes = *named_model_shapes("14b");
   for (const PublishedRow& row : published_rows()) {
     OriginalPlan plan = *plan_like_original(shapes, row.job);
@@ -363,7 +363,7 @@ TEST(Plan, TheOriginalsPublishedVerdictsComeOut) {
   }
 }
 
-TEST(Plan, DevicesAreKnownByNameOrBuiltFromNumbers) {
+TEST(Plan, DeviceProfilesComeByNameOrFromNumbers) {
   EXPECT_EQ(device_profile("4xrtx4090")->count, 4);
   EXPECT_EQ(device_profile("rtx4090")->memory_bytes, kUsable24Bytes);
   DeviceProfile custom = *device_profile("2xcustom:2GiB,1e12,5e9");

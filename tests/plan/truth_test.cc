@@ -2,13 +2,14 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -25,19 +26,13 @@ double children_cpu_seconds() {
 
 class TruthTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_truth_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   // Exit code of `generate`; what it says is in log().
   int generate(const std::string& more) const {
     std::string command = std::string(LA_PROGRAM) + " generate --ckpt_dir " + kSource + "/models/mini --image " +
                           kSource + "/assets/demo/portrait.png --audio " + kSource +
                           "/assets/demo/voice.wav --prompt hi --num_clip 1 --threads 2 --save_file " +
-                          (dir_ / "out.mp4").string() + " --report " + (dir_ / "report.json").string() + " " + more +
-                          " > " + (dir_ / "log").string() + " 2>&1";
+                          dir_.file("out.mp4") + " --report " + dir_.file("report.json") + " " + more + " > " +
+                          dir_.file("log") + " 2>&1";
     int status = std::system(command.c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
@@ -47,7 +42,7 @@ class TruthTest : public ::testing::Test {
   }
   nlohmann::json report() const { return nlohmann::json::parse(std::ifstream(dir_ / "report.json")); }
 
-  fs::path dir_;
+  TempDir dir_;
 };
 
 TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
@@ -58,8 +53,8 @@ TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
     ASSERT_EQ(generate("--size '" + std::string(size) + "' --infer_frames 24"), 0) << log();
     nlohmann::json r = report();
     double predicted = r["predicted_peak_bytes"], measured = r["measured_peak_bytes"];
-    std::printf("%s: predicted %.1f MiB, measured %.1f MiB\n", size, predicted / (1 << 20), measured / (1 << 20));
-    EXPECT_LE(std::abs(measured - predicted), std::max(0.03 * predicted, double(8 << 20))) << size;
+    EXPECT_LE(std::abs(measured - predicted), std::max(0.03 * predicted, double(8 << 20)))
+        << size << ": predicted " << predicted << ", measured " << measured << " bytes";
     EXPECT_LE(r["charged_peak_bytes"].get<double>(), predicted);
     for (const char* stage : {"load", "image", "sample", "decode", "write"})
       EXPECT_GT(r["seconds"][stage].get<double>(), 0) << stage;
@@ -76,14 +71,14 @@ TEST_F(TruthTest, RepeatedJobsStayWithinThePlan) {
                         kSource + "/assets/demo/portrait.png --audio " + kSource +
                         "/assets/demo/voice.wav --size '64*64' --num_clip 1 --infer_frames 24 --threads 2 --repeats 4 "
                         "--json " +
-                        (dir_ / "report.json").string() + " > " + (dir_ / "log").string() + " 2>&1";
+                        dir_.file("report.json") + " > " + dir_.file("log") + " 2>&1";
   ASSERT_EQ(std::system(command.c_str()), 0) << log();
   nlohmann::json r = report();
   EXPECT_LE(r["mini.measured_peak_bytes"].get<double>(), r["mini.predicted_peak_bytes"].get<double>());
 }
 
 // What is too small is refused at once; the cure in the line is taken, and the job runs within its budget.
-TEST_F(TruthTest, ARefusalComesAtOnceAndItsCureWorks) {
+TEST_F(TruthTest, RefusesATooSmallBudgetAtOnceAndTheSuggestionWorks) {
   ASSERT_EQ(generate("--size '128*128' --infer_frames 12"), 0) << log();
   size_t peak = report()["predicted_peak_bytes"];
   std::string budget = "--memory_budget " + std::to_string(peak - (4 << 20)) + " ";
@@ -102,7 +97,7 @@ TEST_F(TruthTest, ARefusalComesAtOnceAndItsCureWorks) {
   EXPECT_EQ(generate("--size '128*128' --infer_frames 12 " + raised), 0) << log();
 }
 
-TEST_F(TruthTest, AReportThatCannotBeWrittenIsSaid) {
+TEST_F(TruthTest, ReportsAReportFileThatCannotBeWritten) {
   EXPECT_EQ(generate("--size '64*64' --infer_frames 12 --quiet --report /nowhere/report.json"), 1);
   EXPECT_NE(log().find("--report /nowhere/report.json"), std::string::npos) << log();
 }

@@ -1,6 +1,5 @@
 // The DiT from a packed file: the same bits with any number of layers in memory, and files that do not fit.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -9,6 +8,7 @@
 
 #include "models/s2v_dit/s2v_dit.h"
 #include "ops/make_backend.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -19,15 +19,12 @@ const std::string kGolden = std::string(LA_SOURCE_DIR) + "/tests/goldens/dit";
 class PagingTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_dit_paging_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
     std::ifstream file(kGolden + "/golden.json");
     config_ = *parse_dit_config(nlohmann::json::parse(file).at("config").dump(), "golden.json");
     source_ = *open_safetensors(kGolden + "/weights.safetensors");
     backend_ = *make_backend("cpu", {.threads = 2});
-    path_ = (dir_ / "dit.packed").string();
+    path_ = dir_.file("dit.packed");
   }
-  void TearDown() override { fs::remove_all(dir_); }
 
   Status pack(DType dtype = DType::kBF16) {
     return pack_dit(config_, *source_, *backend_, budget_, {path_, dtype, {}});
@@ -72,7 +69,7 @@ class PagingTest : public ::testing::Test {
     return all;
   }
 
-  fs::path dir_;
+  TempDir dir_;
   std::string path_;
   DitConfig config_;
   TensorSourcePtr source_;
@@ -116,7 +113,7 @@ TEST_F(PagingTest, ReadingThatFailsEndsTheForwardWithTheReason) {
   EXPECT_EQ(dit->open_pages(config_.layers, budget_).status().code(), ErrorCode::kCorrupt);
 }
 
-TEST_F(PagingTest, FilesForOthersAreRefusedInALine) {
+TEST_F(PagingTest, RefusesFilesPackedForAnotherTypeOrBackend) {
   ASSERT_TRUE(pack().ok());
   Status status = PackedDit::open(path_, *backend_, DType::kF32).status();
   EXPECT_NE(status.message().find("holds BF16, F32 is wanted"), std::string::npos) << status.message();
@@ -127,14 +124,14 @@ TEST_F(PagingTest, FilesForOthersAreRefusedInALine) {
   EXPECT_FALSE(PackedDit::open(kGolden + "/weights.safetensors", *backend_, DType::kBF16).ok());
 }
 
-TEST_F(PagingTest, PackingStopsOnRequestAndForMissingTensorsAndLeavesNoFile) {
+TEST_F(PagingTest, PackingLeavesNoFileWhenStoppedOrATensorIsMissing) {
   PackJob job{path_, DType::kBF16, [](uint64_t bytes, uint64_t of_bytes) { return bytes < of_bytes / 2; }};
   EXPECT_EQ(pack_dit(config_, *source_, *backend_, budget_, job).code(), ErrorCode::kCancelled);
   DitConfig deeper = config_;
   ++deeper.layers;
   Status status = pack_dit(deeper, *source_, *backend_, budget_, {path_, DType::kBF16, {}});
   EXPECT_NE(status.message().find("blocks.3."), std::string::npos) << status.message();
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
@@ -145,7 +142,7 @@ TEST(DitPinTest, APageIsNotTakenForAnotherPart) {
   EXPECT_DEATH(DitPin<DitInjectorWeights>(pages, host_queue(), 0), "broken contract");
 }
 
-TEST_F(PagingTest, AConfigSurvivesItsWayThroughAFile) {
+TEST_F(PagingTest, AConfigRoundTripsThroughAFile) {
   DitConfig back = *parse_dit_config(dit_config_json(config_), "json");
   EXPECT_EQ(dit_config_json(back), dit_config_json(config_));
   EXPECT_EQ(back.audio_inject_layers, config_.audio_inject_layers);

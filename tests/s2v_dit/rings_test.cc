@@ -2,12 +2,12 @@
 #include "models/s2v_dit/rings.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 
 #include "core/quantise.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -17,8 +17,6 @@ namespace fs = std::filesystem;
 class RingsTest : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_rings_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
     // Slots of odd sizes: nothing but pages begins where a sector does.
     shape_.config.dim = 42;
     shape_.config.heads = 3;
@@ -27,7 +25,6 @@ class RingsTest : public ::testing::TestWithParam<DType> {
     shape_.steps = 2;
     shape_.dtype = GetParam();
   }
-  void TearDown() override { fs::remove_all(dir_); }
 
   // The bytes of every part's slot are functions of ring, block and place.
   template <typename Visit>
@@ -55,7 +52,7 @@ class RingsTest : public ::testing::TestWithParam<DType> {
     return good;
   }
 
-  fs::path dir_;
+  TempDir dir_;
   RingShape shape_;
   Budget budget_;
 };
@@ -63,7 +60,7 @@ class RingsTest : public ::testing::TestWithParam<DType> {
 INSTANTIATE_TEST_SUITE_P(Types, RingsTest, ::testing::Values(DType::kBF16, DType::kI8),
                          [](const auto& type) { return std::string(dtype_name(type.param)); });
 
-TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
+TEST_P(RingsTest, EveryBlockReadsTheBlocksBeforeIt) {
   for (int64_t resident : {0, 1, 3, 6}) {
     shape_.resident = resident;
     std::unique_ptr<Rings> rings;
@@ -90,10 +87,10 @@ TEST_P(RingsTest, EveryBlockFindsThoseBeforeIt) {
     EXPECT_TRUE(rings->status().ok()) << rings->status().message();
     EXPECT_EQ(rings->counts().bytes_read == 0, !shape_.paged());
   }
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
-TEST_P(RingsTest, ADiskWithoutRoomIsSaidSo) {
+TEST_P(RingsTest, ReportsADiskWithoutRoom) {
   shape_.resident = 0;
   auto rings = PagedRings::open(shape_, "/nowhere", *allocate_ring_pages(shape_, budget_), host_queue());
   ASSERT_FALSE(rings.ok());

@@ -14,7 +14,7 @@ struct TestDeviceOptions {
   int64_t most_delay_us = 0;  // before an op, drawn for every eighth; 0: none
 };
 
-// Its memory, and one backend at a time.
+// Its memory, and backends whose ops go through one queue.
 class TestDevice : public DeviceSource {
  public:
   explicit TestDevice(const TestDeviceOptions& options = {});

@@ -20,7 +20,7 @@ TEST(CleanText, BrokenUtf8BecomesReplacementCharacters) {
   EXPECT_EQ(clean_text(std::string("a\0b", 3)), "ab");
 }
 
-TEST(CleanText, WhatPeopleType) {
+TEST(CleanText, CleansCommonInput) {
   EXPECT_EQ(clean_text("  two \t words\n"), "two words");
   EXPECT_EQ(clean_text("&lt;b&gt; &amp;amp; &#x41;&#66;"), "<b> & AB");
   EXPECT_EQ(clean_text("“quotes” ﬁne"), "\"quotes\" fine");
@@ -41,7 +41,7 @@ TEST(CleanText, LongRunsOfMarksAreSortedQuickly) {
   EXPECT_EQ(clean_text(marks), "\u1eb9" + below + above);
 }
 
-TEST(Tokenizer, LongAndOddPromptsStayInTheirSlots) {
+TEST(Tokenizer, LongAndUnusualPromptsFitTheTokenLimit) {
   auto tokenizer = Tokenizer::load(kGoldens + "tokenizer");
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
   std::string longest;
@@ -55,13 +55,13 @@ TEST(Tokenizer, LongAndOddPromptsStayInTheirSlots) {
   EXPECT_EQ((*tokenizer)->encode("many words here", 1), std::vector<int32_t>{1});
 }
 
-TEST(Tokenizer, AMissingModelIsNamed) {
+TEST(Tokenizer, NamesAMissingModelFile) {
   auto tokenizer = Tokenizer::load(kGoldens + "umt5");
   ASSERT_FALSE(tokenizer.ok());
   EXPECT_NE(tokenizer.status().message().find("spiece.model"), std::string::npos);
 }
 
-TEST(Umt5, RefusesOtherWeightsAndIdsBeyondItsTable) {
+TEST(Umt5, RefusesForeignWeightsAndIdsOutsideTheVocabulary) {
   Budget budget;
   auto backend = *make_backend("reference", {.threads = 1});
   auto vae = open_safetensors(kGoldens + "vae/weights.safetensors");
@@ -74,7 +74,7 @@ TEST(Umt5, RefusesOtherWeightsAndIdsBeyondItsTable) {
   EXPECT_FALSE((*model)->encode({}).ok());
 }
 
-TEST(Umt5, LeavesNothingBehind) {
+TEST(Umt5, ReleasesAllItsMemory) {
   Budget budget;
   auto backend = *make_backend("reference", {.threads = 1});
   {

@@ -80,7 +80,7 @@ TEST_F(WanVaeLoadTest, EveryMisshapedTensorIsNamed) {
   }
 }
 
-TEST_F(WanVaeLoadTest, OddSourcesAreRefused) {
+TEST_F(WanVaeLoadTest, RefusesInconsistentSources) {
   Altered extra;
   extra.reshape("decoder.upsamples.15.residual.0.gamma", {8, 1, 1, 1});
   expect_named(extra, "decoder.upsamples.15.residual.0.gamma");
@@ -113,7 +113,7 @@ TEST_F(WanVaeLoadTest, WeightsAreChargedAndGivenBack) {
 }
 
 // Counted by hand for the published VAE (96 channels) at 720 x 400 pixels.
-TEST(WanVaeConfigTest, CountsItsWork) {
+TEST(WanVaeConfigTest, CountsFloatingPointOperations) {
   WanVaeConfig config;
   config.dim = 96;
   EXPECT_EQ(decode_flops_per_frame(config, 50, 90), 2'439'902'016'000);

@@ -44,7 +44,7 @@ TEST_F(WanVaeTest, StreamsDoNotDisturbEachOther) {
 }
 
 // Priming leaves what steps leave, whatever the number of latents; and it does need the layers that it runs.
-TEST_F(WanVaeTest, PrimingIsStepsWhoseFramesNobodySees) {
+TEST_F(WanVaeTest, PrimingEqualsStepsWithoutFrames) {
   backend_ = backend_on("cpu", 2);
   auto vae = load(DType::kBF16);
   for (int64_t primed : {1, 3, 7}) {
@@ -93,7 +93,7 @@ TEST_F(WanVaeTest, EncoderIsCausal) {
   }
 }
 
-TEST_F(WanVaeTest, WrongNumberOfFramesIsRefusedAndTheStreamGoesOn) {
+TEST_F(WanVaeTest, RefusesAWrongFrameCountAndTheStreamContinues) {
   auto vae = load();
   auto stream = value_of(VaeEncodeStream::open(*vae, 16, 24));
   OwnedTensor pixels = wave({3, 9, 16, 24}), z = zeros({16, 1, 2, 3}), all = zeros({16, 3, 2, 3});
@@ -177,7 +177,7 @@ TEST_F(WanVaeTest, ThreadsChangeNothing) {
 }
 
 // Going on beyond the fixed latent gives the same bits; in bf16 too, because the encoder has no feedback.
-TEST_F(WanVaeTest, StillPictureReachesItsFixedLatent) {
+TEST_F(WanVaeTest, AStaticImageReachesItsFixedPoint) {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     auto vae = load(dtype);
     int64_t fixed = still_fixed_latent(vae->config());

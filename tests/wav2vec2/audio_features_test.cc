@@ -65,7 +65,7 @@ class AudioFeaturesTest : public ::testing::Test {
   std::unique_ptr<Wav2Vec2> model_;
 };
 
-TEST_F(AudioFeaturesTest, WindowsAreNearTheWhole) {
+TEST_F(AudioFeaturesTest, WindowedFeaturesAreNearThoseOfTheWholeAudio) {
   std::vector<float> voice = wandering(20);
   SampleSource a(voice), b(voice);
   auto whole = *AudioFeatures::open(*model_, a, {});
@@ -95,7 +95,7 @@ TEST_F(AudioFeaturesTest, MemoryDoesNotGrowWithTheVoice) {
   EXPECT_EQ(used[0], used[1]);
 }
 
-TEST_F(AudioFeaturesTest, ColumnsBehindTheVoiceAreZero) {
+TEST_F(AudioFeaturesTest, ColumnsAfterTheAudioAreZero) {
   SampleSource source(wandering(1));
   auto features = *AudioFeatures::open(*model_, source, {});
   std::vector<float> out(size_t(features->layers() * features->width() * 12), 1.0f);
@@ -103,7 +103,7 @@ TEST_F(AudioFeaturesTest, ColumnsBehindTheVoiceAreZero) {
   for (float v : out) EXPECT_EQ(v, 0.0f);
 }
 
-TEST_F(AudioFeaturesTest, GoingBackGivesTheSameColumns) {
+TEST_F(AudioFeaturesTest, RereadingGivesTheSameColumns) {
   SampleSource source(wandering(20));
   auto features = *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
   size_t n = size_t(features->layers() * features->width() * 12);
@@ -114,7 +114,7 @@ TEST_F(AudioFeaturesTest, GoingBackGivesTheSameColumns) {
   EXPECT_EQ(first, again);
 }
 
-TEST_F(AudioFeaturesTest, TheWayOfAskingDoesNotChangeAColumn) {
+TEST_F(AudioFeaturesTest, ColumnsDoNotDependOnTheOrderOfReads) {
   const AudioFeaturesOptions options{.full_seconds = 5, .window_seconds = 8, .context_seconds = 2};
   SampleSource a(wandering(20)), b(wandering(20));
   auto in_order = *AudioFeatures::open(*model_, a, options), jumping = *AudioFeatures::open(*model_, b, options);
@@ -126,7 +126,7 @@ TEST_F(AudioFeaturesTest, TheWayOfAskingDoesNotChangeAColumn) {
   }
 }
 
-TEST_F(AudioFeaturesTest, AVoiceThatShrinksBetweenTheReadingsIsAnError) {
+TEST_F(AudioFeaturesTest, RefusesAudioThatShrinksBetweenReads) {
   ShrinkingSource source(wandering(3));
   auto features = *AudioFeatures::open(*model_, source, {});
   source.cut(16000);
@@ -136,7 +136,7 @@ TEST_F(AudioFeaturesTest, AVoiceThatShrinksBetweenTheReadingsIsAnError) {
   EXPECT_NE(status.message().find("ended earlier"), std::string::npos) << status.message();
 }
 
-TEST_F(AudioFeaturesTest, AReadErrorTravels) {
+TEST_F(AudioFeaturesTest, ReturnsAReadErrorOfTheSource) {
   class Broken : public MonoSource {
     Expected<int64_t> read(float*, int64_t) override { return corrupt("voice.wav: broken at 1.2 s"); }
     Status rewind() override { return {}; }
@@ -160,14 +160,14 @@ TEST_F(AudioFeaturesTest, ABudgetTooSmallIsAnError) {
   EXPECT_EQ(status.code(), ErrorCode::kOutOfMemory);
 }
 
-TEST_F(AudioFeaturesTest, TooShortIsSaidInWords) {
+TEST_F(AudioFeaturesTest, NamesTheLeastLengthOfAudio) {
   SampleSource source(std::vector<float>(300, 0.1f));
   auto features = AudioFeatures::open(*model_, source, {});
   ASSERT_FALSE(features.ok());
   EXPECT_NE(features.status().message().find("18 ms"), std::string::npos) << features.status().message();
 }
 
-TEST_F(AudioFeaturesTest, SilenceIsFine) {
+TEST_F(AudioFeaturesTest, AcceptsSilence) {
   SampleSource source(std::vector<float>(16000, 0.0f));
   auto features = *AudioFeatures::open(*model_, source, {});
   for (float v : all_columns(*features, 24)) EXPECT_TRUE(std::isfinite(v));

@@ -9,6 +9,7 @@
 #include "models/wav2vec2/timeline.h"
 #include "models/wav2vec2/wav2vec2.h"
 #include "ops/make_backend.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -31,7 +32,7 @@ std::unique_ptr<Wav2Vec2> load(Backend& backend, Budget& budget, DType dtype = D
 
 // Hidden state 0 hears 64 frames to each side at most, so away from the ends a cut-out of the sound gives the same
 // bits, whichever chunk of the extractor a frame fell into.
-TEST(Wav2Vec2, TheExtractorsChunksLeaveNoSeam) {
+TEST(Wav2Vec2, ChunksOfTheExtractorJoinWithoutASeam) {
   Budget budget;
   for (const char* device : {"reference", "cpu"}) {
     auto backend = *make_backend(device, {.threads = 2});
@@ -63,7 +64,7 @@ TEST(Wav2Vec2, SameBitsOnAnyNumberOfThreads) {
   }
 }
 
-TEST(Wav2Vec2, MemoryIsGivenBack) {
+TEST(Wav2Vec2, ReleasesItsMemory) {
   Budget budget;
   auto backend = *make_backend("cpu", {.threads = 2});
   {
@@ -77,7 +78,7 @@ TEST(Wav2Vec2, MemoryIsGivenBack) {
   EXPECT_EQ(budget.used_bytes(), 0u);
 }
 
-TEST(Wav2Vec2, ASoundOfNoFrameIsAnError) {
+TEST(Wav2Vec2, RefusesAudioShorterThanOneFrame) {
   Budget budget;
   auto backend = *make_backend("cpu", {.threads = 1});
   auto model = load(*backend, budget);
@@ -89,11 +90,6 @@ TEST(Wav2Vec2, ASoundOfNoFrameIsAnError) {
 // A folder with the golden's config after one edit; no weights.
 class Wav2Vec2Folder : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = std::filesystem::path(::testing::TempDir()) / ("wav2vec2_" + std::to_string(std::random_device()()));
-    std::filesystem::create_directories(dir_);
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
   void config(const std::string& from, const std::string& to) {
     std::ifstream in(kGolden + "/config.json");
     std::string text((std::istreambuf_iterator<char>(in)), {});
@@ -107,7 +103,7 @@ class Wav2Vec2Folder : public ::testing::Test {
     auto model = Wav2Vec2::load(dir_.string(), *backend, budget, DType::kF32);
     return model.ok() ? "" : model.status().message();
   }
-  std::filesystem::path dir_;
+  TempDir dir_;
 };
 
 TEST_F(Wav2Vec2Folder, ErrorsNameTheFile) {
@@ -132,13 +128,13 @@ TEST_F(Wav2Vec2Folder, ErrorsNameTheFile) {
   EXPECT_NE(error().find("model.safetensors"), std::string::npos) << error();
 }
 
-TEST_F(Wav2Vec2Folder, AnotherWidthNamesTheTensor) {
+TEST_F(Wav2Vec2Folder, NamesTheTensorOfAnotherWidth) {
   config("\"intermediate_size\": ", "\"intermediate_size\": 1");
   std::filesystem::copy(kGolden + "/model.safetensors", dir_ / "model.safetensors");
   EXPECT_NE(error().find("feed_forward.intermediate_dense"), std::string::npos) << error();
 }
 
-TEST(Timeline, FramesAreThoseOfSevenConvolutions) {
+TEST(Timeline, FrameCountsFollowTheSevenConvolutions) {
   for (int64_t samples = 0; samples < 5000; ++samples) {
     int64_t n = samples;
     for (auto [kernel, stride] : {std::pair{10, 5}, {3, 2}, {3, 2}, {3, 2}, {3, 2}, {2, 2}, {2, 2}})

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "support/temp_dir.h"
 #include "weights/part_files.h"
 
 namespace liveavatar {
@@ -19,12 +20,7 @@ const std::string kMini = std::string(LA_SOURCE_DIR) + "/models/mini";
 
 class FindParts : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_find_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+  std::string path(const std::string& name) const { return dir_.file(name); }
 
   // A safetensors file of f32 tensors with one element each: only the names count.
   std::string write(const std::string& name, const std::vector<std::string>& tensors) const {
@@ -59,10 +55,10 @@ class FindParts : public ::testing::Test {
   const std::vector<std::string> kVae{"decoder.middle.0.residual.0.gamma"};
   const std::vector<std::string> kAudio{"feature_extractor.conv_layers.0.conv.weight",
                                         "encoder.layers.0.attention.q_proj.weight"};
-  fs::path dir_;
+  TempDir dir_;
 };
 
-TEST_F(FindParts, AllFilesInOneFolder) {
+TEST_F(FindParts, FindsAllFilesInOneFolder) {
   write_flat();
   auto paths = find_parts(folder());
   ASSERT_TRUE(paths.ok()) << paths.status().message();
@@ -85,13 +81,13 @@ TEST_F(FindParts, AConfigBelongsToThePartWhoseKeysItHas) {
   EXPECT_EQ(find_parts(folder())->audio_config_dir, "");
 }
 
-TEST_F(FindParts, BareNamesAreOfTheCurrentFolder) {
+TEST_F(FindParts, BareNamesAreRelativeToTheCurrentFolder) {
   write_flat();
   PartRequest bare{.dit = "a.safetensors", .text_encoder = "b.safetensors", .vae = "c.safetensors"};
   bare.audio_encoder = "d.safetensors";
   fs::create_directory(path("in"));
   const fs::path before = fs::current_path();
-  fs::current_path(dir_);
+  fs::current_path(dir_.path());
   std::ofstream("config.json") << R"({"ffn_dim": 13824, "num_hidden_layers": 24})";
   auto paths = find_parts(bare);
   // A tokenizer beside the folder.
@@ -113,7 +109,7 @@ TEST_F(FindParts, BareNamesAreOfTheCurrentFolder) {
 }
 
 // Files of related models are not taken for parts.
-TEST_F(FindParts, RelatedModelsAreNoParts) {
+TEST_F(FindParts, IgnoresRelatedModels) {
   write_flat();
   write("t2v.safetensors", {"blocks.0.self_attn.q.weight", "patch_embedding.weight", "text_embedding.0.weight"});
   write("t5xxl.safetensors", {"shared.weight", "encoder.block.0.layer.0.SelfAttention.q.weight",
@@ -132,7 +128,7 @@ TEST_F(FindParts, RelatedModelsAreNoParts) {
   EXPECT_EQ(inspect_file(path("lora.safetensors")).part, "LoRA");
 }
 
-TEST_F(FindParts, ATokenizerInsideTheTextEncoder) {
+TEST_F(FindParts, FindsATokenizerInsideTheTextEncoder) {
   write_flat();
   fs::remove(path("spiece.model"));
   EXPECT_NE(find_parts(folder()).status().message().find("--tokenizer FILE"), std::string::npos);
@@ -159,7 +155,7 @@ TEST_F(FindParts, ShardsAreOneCandidate) {
   EXPECT_NE(find_parts(folder()).status().message().find("x-2.safetensors"), std::string::npos);
 }
 
-TEST_F(FindParts, LinksToNothingAreNamedEach) {
+TEST_F(FindParts, NamesEachDanglingLink) {
   write_flat();
   for (const char* name : {"x.safetensors", "y.safetensors"}) {
     fs::create_symlink(path("nowhere"), path(name));
@@ -180,7 +176,7 @@ TEST_F(FindParts, LinksToNothingAreNamedEach) {
 }
 
 // A folder that cannot be read is not an empty one.
-TEST_F(FindParts, AFolderThatCannotBeReadIsNamed) {
+TEST_F(FindParts, NamesAnUnreadableFolder) {
   write_flat();
   write("shut/e.safetensors", kDit);
   fs::permissions(path("shut"), fs::perms::none);
@@ -196,7 +192,7 @@ TEST_F(FindParts, AFolderThatCannotBeReadIsNamed) {
   EXPECT_NE(files.front().problem.find("the folder cannot be read (Not a directory)"), std::string::npos);
 }
 
-TEST_F(FindParts, SeveralCandidatesAreListed) {
+TEST_F(FindParts, ListsSeveralCandidates) {
   write_flat();
   write("sub/z.safetensors", kDit);
   Status status = find_parts(folder()).status();
@@ -221,7 +217,7 @@ TEST_F(FindParts, TheSameWeightsInTwoFormatsAreOneCandidate) {
   EXPECT_EQ(find_parts(folder())->vae, path("vae/model.safetensors"));
 }
 
-TEST_F(FindParts, EveryMissingPartIsNamedAtOnce) {
+TEST_F(FindParts, NamesAllMissingPartsAtOnce) {
   std::string message = find_parts(folder()).status().message();
   for (const char* part : {"--dit FILE", "--text_encoder FILE", "--vae FILE", "--audio_encoder FILE",
                            "--tokenizer FILE", "diffusion_pytorch_model", "or one .gguf", "spiece.model"})
@@ -230,7 +226,7 @@ TEST_F(FindParts, EveryMissingPartIsNamedAtOnce) {
   EXPECT_EQ(find_parts({.folder = "/nowhere"}).status().message(), "--ckpt_dir /nowhere: no such folder");
 }
 
-TEST_F(FindParts, TheOriginalsFolder) {
+TEST_F(FindParts, FindsThePartsOfTheOriginalsFolder) {
   auto paths = find_parts({.folder = kMini});
   ASSERT_TRUE(paths.ok()) << paths.status().message();
   EXPECT_EQ(paths->dit, kMini + "/diffusion_pytorch_model.safetensors");

@@ -68,7 +68,7 @@ class GgufBlocksTest : public ::testing::Test {
   std::mt19937 random_{3};
 };
 
-TEST_F(GgufBlocksTest, Q2K) {
+TEST_F(GgufBlocksTest, DecodesQ2K) {
   for (int round = 0; round < 20; ++round) {
     Bytes tail;
     const float d = scale(tail), d_min = scale(tail);
@@ -84,7 +84,7 @@ TEST_F(GgufBlocksTest, Q2K) {
   }
 }
 
-TEST_F(GgufBlocksTest, Q3K) {
+TEST_F(GgufBlocksTest, DecodesQ3K) {
   for (int round = 0; round < 20; ++round) {
     Bytes tail, thirds(32), scales(12);
     const float d = scale(tail);
@@ -104,7 +104,7 @@ TEST_F(GgufBlocksTest, Q3K) {
 
 constexpr float kUneven[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-TEST_F(GgufBlocksTest, IQ4) {
+TEST_F(GgufBlocksTest, DecodesIq4) {
   for (int round = 0; round < 20; ++round) {
     Bytes head;
     const float d = scale(head);
@@ -127,7 +127,7 @@ TEST_F(GgufBlocksTest, IQ4) {
 
 constexpr float kE2M1[] = {0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, -3, -4, -6};
 
-TEST_F(GgufBlocksTest, MXFP4HasAnExponentForEvery32) {
+TEST_F(GgufBlocksTest, DecodesMxfp4WithAnExponentForEvery32) {
   for (int e : {0, 1, 2, 100, 127, 128, 253, 254}) {
     const std::vector<int> q = codes(32, 16);
     std::vector<float> want;
@@ -141,7 +141,7 @@ TEST_F(GgufBlocksTest, MXFP4HasAnExponentForEvery32) {
 }
 
 // Against e4m3 with its sign taken off, of which 127 is 0 here.
-TEST_F(GgufBlocksTest, NVFP4HasFourScales) {
+TEST_F(GgufBlocksTest, DecodesNvfp4WithFourScales) {
   for (int bits = 0; bits < 128; bits += 4) {
     const std::vector<int> q = codes(64, 16);
     Bytes block;
@@ -155,7 +155,7 @@ TEST_F(GgufBlocksTest, NVFP4HasFourScales) {
   }
 }
 
-TEST_F(GgufBlocksTest, Ternary) {
+TEST_F(GgufBlocksTest, DecodesTernaryBlocks) {
   for (int round = 0; round < 20; ++round) {
     Bytes tail;
     const float d = scale(tail);
@@ -179,7 +179,7 @@ TEST_F(GgufBlocksTest, Ternary) {
   }
 }
 
-TEST_F(GgufBlocksTest, TypesAreNamed) {
+TEST_F(GgufBlocksTest, NamesEveryBlockType) {
   EXPECT_EQ(gguf_type_name(12), "Q4_K");
   EXPECT_EQ(gguf_type_name(16), "IQ2_XXS");
   EXPECT_EQ(gguf_type_name(250), "250");

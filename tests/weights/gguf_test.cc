@@ -1,7 +1,6 @@
 // GGUF files made here, block by block from codes and scales, against what the reader makes of them; and files that
 // lie.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
@@ -9,7 +8,8 @@
 #include <functional>
 #include <random>
 
-#include "gguf_writer.h"
+#include "support/gguf_writer.h"
+#include "support/temp_dir.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
@@ -27,15 +27,9 @@ struct Block {
 
 class GgufTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_gguf_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   std::string write(const std::string& bytes, const std::string& name = "x.gguf") const {
     std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   std::string error_of(const std::string& bytes) const {
     auto source = open_gguf(write(bytes));
@@ -152,12 +146,12 @@ class GgufTest : public ::testing::Test {
             {14, "Q6_K", [this] { return q6_k(); }}};
   }
 
-  fs::path dir_;
+  TempDir dir_;
   std::mt19937 random_{11};
 };
 
 // Several rows of blocks; the whole tensor, and every part of it that begins and ends anywhere.
-TEST_F(GgufTest, BlocksAreDecoded) {
+TEST_F(GgufTest, DecodesEveryBlockType) {
   for (const Kind& kind : kinds()) {
     std::string bytes;
     std::vector<float> want;
@@ -195,7 +189,7 @@ TEST_F(GgufTest, BlocksAreDecoded) {
   }
 }
 
-TEST_F(GgufTest, PlainElementsAndShapes) {
+TEST_F(GgufTest, ReadsPlainTypesAndShapes) {
   GgufWriter writer;
   writer.alignment = 64;
   writer.number("general.alignment", 64);
@@ -221,7 +215,7 @@ TEST_F(GgufTest, PlainElementsAndShapes) {
   EXPECT_EQ(to_f32(part[2]), 11);
 }
 
-TEST_F(GgufTest, EveryLieIsNamed) {
+TEST_F(GgufTest, NamesEveryContradictionInAHeader) {
   auto good = [](GgufWriter writer) {
     writer.tensor("a", {2, 4}, 0, std::string(32, '\0'));
     return writer;

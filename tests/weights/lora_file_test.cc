@@ -1,11 +1,11 @@
 // Adapters on disk: files, folders, PEFT's config; and which of them is Live Avatar's own.
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "lora_fixture.h"
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -15,17 +15,12 @@ using nlohmann::json;
 
 class LoraFileTest : public LoraFixture {
  protected:
-  void SetUp() override {
-    LoraFixture::SetUp();
-    dir_ = fs::temp_directory_path() / ("la_lora_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
+  void SetUp() override { LoraFixture::SetUp(); }
 
   std::string write(const std::string& name, const std::string& bytes) {
     fs::create_directories((dir_ / name).parent_path());
     std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   // Pairs of rank 2, all ones, for modules; `names` is put around a module's name.
   std::string write_pairs(const std::string& file, const std::vector<std::string>& modules,
@@ -77,14 +72,14 @@ class LoraFileTest : public LoraFixture {
     return (read(*merge->source, name)[0] - read(*base_, name)[0]) / 2;
   }
 
-  fs::path dir_;
+  TempDir dir_;
 };
 
-TEST_F(LoraFileTest, APeftFolderIsTakenWithItsOwnAlpha) {
+TEST_F(LoraFileTest, ReadsAPeftFolderWithItsAlpha) {
   const std::string q = "blocks.0.self_attn.q", k = "blocks.11.cross_attn.k";
   const std::string file = write_pairs("peft/adapter_model.safetensors", {q, k});
   write_config("peft", json::object());
-  for (const std::string& path : {(dir_ / "peft").string(), file}) {
+  for (const std::string& path : {dir_.file("peft"), file}) {
     auto adapter = open_lora(path);
     ASSERT_TRUE(adapter.ok()) << adapter.status().message();
     adapter->alpha = 64;  // the config's goes before it
@@ -105,7 +100,7 @@ TEST_F(LoraFileTest, APeftFolderIsTakenWithItsOwnAlpha) {
   EXPECT_NE(error_of(*open_lora(file)).find("has rank 2, adapter_config.json says 16"), std::string::npos);
 }
 
-TEST_F(LoraFileTest, AConfigOfAnotherAdapterIsLeftAlone) {
+TEST_F(LoraFileTest, IgnoresTheConfigOfAnotherAdapter) {
   const std::string file = write_pairs("mixed/comfy.safetensors", {"blocks.0.self_attn.q"}, "diffusion_model.");
   write_config("mixed", {{"r", 16}});
   EXPECT_EQ(factor_of(*open_lora(file), "blocks.0.self_attn.q"), 1);
@@ -115,7 +110,7 @@ TEST_F(LoraFileTest, AConfigOfAnotherAdapterIsLeftAlone) {
   EXPECT_EQ(factor_of(*open_lora(renamed), "blocks.0.self_attn.q"), 4);
 }
 
-TEST_F(LoraFileTest, ConfigsThatAreNotUnderstoodAreNamed) {
+TEST_F(LoraFileTest, NamesConfigsItDoesNotUnderstand) {
   write_pairs("peft/adapter_model.safetensors", {"blocks.0.self_attn.q"});
   std::string many_choices;
   for (int i = 0; i < 40; ++i) many_choices += "(a|a)";
@@ -146,31 +141,30 @@ TEST_F(LoraFileTest, ConfigsThatAreNotUnderstoodAreNamed) {
   };
   for (const auto& [changes, says] : cases) {
     write_config("peft", changes);
-    const std::string message = error_of_open((dir_ / "peft").string());
+    const std::string message = error_of_open(dir_.file("peft"));
     EXPECT_NE(message.find(says), std::string::npos) << message << "; wanted " << says;
     EXPECT_NE(message.find("adapter_config.json: "), std::string::npos) << message;
   }
   write("peft/adapter_config.json", "{\"r\": 2, ");
-  EXPECT_NE(error_of_open((dir_ / "peft").string()).find("not JSON at line 1, byte 9"), std::string::npos);
+  EXPECT_NE(error_of_open(dir_.file("peft")).find("not JSON at line 1, byte 9"), std::string::npos);
   write_config("peft", {{"init_lora_weights", "gaussian"}, {"alpha_pattern", nullptr}});
-  EXPECT_TRUE(open_lora((dir_ / "peft").string()).ok());
+  EXPECT_TRUE(open_lora(dir_.file("peft")).ok());
 }
 
-TEST_F(LoraFileTest, FilesAndFolders) {
+TEST_F(LoraFileTest, FindsTheAdapterInAFileOrAFolder) {
   EXPECT_NE(error_of_open("Someone/Some-LoRA").find("must be downloaded first"), std::string::npos);
   fs::create_directories(dir_ / "empty");
-  EXPECT_NE(error_of_open((dir_ / "empty").string()).find("nor a folder with liveavatar.safetensors"),
-            std::string::npos);
+  EXPECT_NE(error_of_open(dir_.file("empty")).find("nor a folder with liveavatar.safetensors"), std::string::npos);
   const std::string one = write_pairs("style/one.safetensors", {"blocks.0.self_attn.q"});
-  EXPECT_EQ(find_lora((dir_ / "style").string())->weights, one);
+  EXPECT_EQ(find_lora(dir_.file("style"))->weights, one);
   write_pairs("style/two.safetensors", {"blocks.0.self_attn.q"});
-  EXPECT_NE(error_of_open((dir_ / "style").string()).find("(one.safetensors, two.safetensors"), std::string::npos);
+  EXPECT_NE(error_of_open(dir_.file("style")).find("(one.safetensors, two.safetensors"), std::string::npos);
   const std::string known = write_pairs("style/pytorch_lora_weights.safetensors", {"blocks.0.self_attn.q"});
-  EXPECT_EQ(find_lora((dir_ / "style").string())->weights, known);
+  EXPECT_EQ(find_lora(dir_.file("style"))->weights, known);
   error_of_open(write("broken.safetensors", "no adapter"));
 }
 
-TEST_F(LoraFileTest, LiveAvatarsOwnIsKnownByItsNames) {
+TEST_F(LoraFileTest, RecognisesLiveAvatarsOwnAdapter) {
   const std::vector<std::string> its = {"blocks.0.self_attn.q", "audio_injector.injector.1.o"};
   auto own = [&](const std::string& path) { return is_live_avatar_lora(*open_lora(path)); };
   for (const char* infix : {"", ".default"}) {

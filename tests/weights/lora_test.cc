@@ -28,7 +28,7 @@ class LoraTest : public LoraFixture {
   }
 };
 
-TEST_F(LoraTest, EverySpellingOfAPair) {
+TEST_F(LoraTest, AcceptsEverySpellingOfAPair) {
   const std::string prefixes[] = {"",      "diffusion_model.",  "model.diffusion_model.", "transformer.", "model.",
                                   "unet.", "base_model.model.", "base_model.model.model."};
   const std::pair<const char*, const char*> pairs[] = {
@@ -57,7 +57,7 @@ TEST_F(LoraTest, EverySpellingOfAPair) {
   }
 }
 
-TEST_F(LoraTest, DiffusersNames) {
+TEST_F(LoraTest, AcceptsDiffusersNames) {
   const std::pair<const char*, const char*> names[] = {
       {"blocks.0.attn1.to_q", "blocks.0.self_attn.q"},
       {"blocks.0.attn1.to_out.0", "blocks.0.self_attn.o"},
@@ -83,7 +83,7 @@ TEST_F(LoraTest, DiffusersNames) {
 }
 
 // The file's alpha goes before the caller's; strength is times both.
-TEST_F(LoraTest, AlphaAndStrength) {
+TEST_F(LoraTest, ScalesByAlphaAndStrength) {
   const std::string q = "blocks.0.self_attn.q.weight", k = "blocks.11.cross_attn.k.weight";
   const Values down = some(2 * kColumns), up = some(kRows * 2), delta = times(up, down, 2);
   for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI64}) {
@@ -104,7 +104,7 @@ TEST_F(LoraTest, AlphaAndStrength) {
   }
 }
 
-TEST_F(LoraTest, DifferencesAndReplacements) {
+TEST_F(LoraTest, AppliesDifferencesAndReplacements) {
   auto source = adapter();
   const Values norm = some(kColumns), bias = some(kRows), table = some(24), head = some(8), kernel = some(24),
                weight = some(kRows * kColumns), down = some(2 * kColumns), up = some(kRows * 2), set = some(kColumns);
@@ -147,7 +147,7 @@ TEST_F(LoraTest, DifferencesAndReplacements) {
 }
 
 // A kernel's factors come flattened, or with the kernel's own dimensions.
-TEST_F(LoraTest, KernelsAreFlattened) {
+TEST_F(LoraTest, FlattensKernels) {
   const Values down = some(2 * 8), up = some(3 * 2);
   const Values want = plus(read(*base_, "patch_embedding.weight"), 1, times(up, down, 2));
   for (Shape shape : {Shape{2, 8}, Shape{2, 2, 1, 2, 2}}) {
@@ -163,7 +163,7 @@ TEST_F(LoraTest, KernelsAreFlattened) {
   EXPECT_NE(error_of({.source = source}).find("does not fit"), std::string::npos);
 }
 
-TEST_F(LoraTest, HadamardProducts) {
+TEST_F(LoraTest, AppliesHadamardProducts) {
   const std::string m = "lycoris_blocks_11_ffn_2.", target = "blocks.11.ffn.2.weight";
   const Values a1 = some(kRows * 2), b1 = some(2 * kColumns), a2 = some(kRows * 3), b2 = some(3 * kColumns);
   auto source = adapter();
@@ -178,7 +178,7 @@ TEST_F(LoraTest, HadamardProducts) {
 }
 
 // Each factor whole or as a product. The rank that alpha is divided by is the second factor's, else the first's.
-TEST_F(LoraTest, KroneckerProducts) {
+TEST_F(LoraTest, AppliesKroneckerProducts) {
   const std::string m = "diffusion_model.blocks.11.ffn.2.", target = "blocks.11.ffn.2.weight";
   const Values a1 = some(2 * 1), b1 = some(1 * 2), a2 = some(3 * 2), b2 = some(2 * 2);
   const Values w1 = times(a1, b1, 1), w2 = times(a2, b2, 2);  // [2, 2], [3, 2]
@@ -206,7 +206,7 @@ TEST_F(LoraTest, KroneckerProducts) {
   }
 }
 
-TEST_F(LoraTest, SeveralAdaptersOneAfterTheOther) {
+TEST_F(LoraTest, MergesSeveralAdaptersInOrder) {
   const std::string target = "blocks.0.self_attn.q.weight";
   auto first = adapter("first"), second = adapter("second");
   const Values down = some(2 * kColumns), up = some(kRows * 2), set = some(kRows * kColumns);
@@ -225,7 +225,7 @@ TEST_F(LoraTest, SeveralAdaptersOneAfterTheOther) {
   expect_values(*replaced->source, target, plus(set, 1, set));
 }
 
-TEST_F(LoraTest, WhatIsNotUnderstoodIsNamed) {
+TEST_F(LoraTest, NamesTensorsItDoesNotUnderstand) {
   const std::string q = "diffusion_model.blocks.0.self_attn.q";
   using Spoil = std::function<void(MemorySource&)>;
   const std::pair<Spoil, const char*> cases[] = {
@@ -333,7 +333,7 @@ TEST_F(LoraTest, WhatIsNotUnderstoodIsNamed) {
   EXPECT_NE(error_of({.source = adapter()}).find("no tensors"), std::string::npos);
 }
 
-TEST_F(LoraTest, FactorsThatAreNotFiniteAreNamedWhenTheyAreRead) {
+TEST_F(LoraTest, NamesFactorsThatAreNotFinite) {
   for (const char* spoiled : {"lora_A", "lora_B"}) {
     auto source = adapter();
     source->add("blocks.0.self_attn.q.lora_A", {1, kColumns}, Values(kColumns, 1));
@@ -373,7 +373,7 @@ TEST_F(LoraTest, FactorsAreReadOnceForAllPartsOfATensor) {
   EXPECT_EQ(source->counts["blocks.0.self_attn.q.lora_B"], 2 * kRows);
 }
 
-TEST_F(LoraTest, WhoReadsIsChargedForTheFactors) {
+TEST_F(LoraTest, ChargesTheFactorsToTheReader) {
   EXPECT_EQ(base_->scratch_bytes(), 0u);
   auto source = adapter();
   constexpr int64_t kRank = 500;

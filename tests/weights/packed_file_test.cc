@@ -2,11 +2,12 @@
 #include "weights/packed_file.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+
+#include "support/temp_dir.h"
 
 namespace liveavatar {
 namespace {
@@ -16,12 +17,7 @@ constexpr size_t kPage = 2 * DirectFile::kAlign;
 
 class PackedFileTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_packed_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-  std::string path(const std::string& name) const { return (dir_ / name).string(); }
+  std::string path(const std::string& name) const { return dir_.file(name); }
 
   static PackedHeader header(size_t pages) {
     PackedHeader h;
@@ -73,11 +69,11 @@ class PackedFileTest : public ::testing::Test {
     return read.status().message();
   }
 
-  fs::path dir_;
+  TempDir dir_;
   Budget budget_;
 };
 
-TEST_F(PackedFileTest, WhatIsWrittenIsRead) {
+TEST_F(PackedFileTest, ReadsBackWhatWasWritten) {
   std::string file = write_packed(40);
   auto h = read_packed_header(file);
   ASSERT_TRUE(h.ok()) << h.status().message();
@@ -95,7 +91,7 @@ TEST_F(PackedFileTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
-TEST_F(PackedFileTest, EveryDamageIsNamed) {
+TEST_F(PackedFileTest, NamesEveryKindOfDamage) {
   std::string file = write_packed(), good = contents(file);
   for (size_t length : {size_t{0}, size_t{10}, size_t{100}, good.size() - 1, good.size() - kPage}) {
     rewrite(file, good.substr(0, length));
@@ -129,21 +125,21 @@ TEST_F(PackedFileTest, EveryDamageIsNamed) {
   EXPECT_FALSE(is_packed_file(path("other")));
 }
 
-TEST_F(PackedFileTest, AnUnfinishedFileLeavesNothing) {
+TEST_F(PackedFileTest, AnUnfinishedFileIsRemoved) {
   {
     auto writer = PackedWriter::create(path("half.packed"), header(2));
     ASSERT_TRUE(writer.ok());
     std::string page(kPage, 'x');
     EXPECT_TRUE((*writer)->append(reinterpret_cast<const std::byte*>(page.data())).ok());
   }
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
   EXPECT_EQ(PackedWriter::create("/nowhere/x.packed", header(1)).status().code(), ErrorCode::kIo);
   PackedHeader huge = header(1);
   huge.pages[0].span.bytes = size_t{1} << 45;
   auto writer = PackedWriter::create(path("huge.packed"), huge);
   ASSERT_FALSE(writer.ok());
   EXPECT_NE(writer.status().message().find("the disk has"), std::string::npos) << writer.status().message();
-  EXPECT_TRUE(fs::is_empty(dir_));
+  EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
 }  // namespace

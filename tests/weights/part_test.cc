@@ -2,7 +2,6 @@
 #include "weights/part.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
@@ -11,6 +10,8 @@
 
 #include "gguf_writer.h"
 #include "ops/make_backend.h"
+#include "support/gguf_writer.h"
+#include "support/temp_dir.h"
 #include "weights/layer_formats.h"
 #include "weights/loader.h"
 #include "weights/lora.h"
@@ -22,15 +23,9 @@ namespace fs = std::filesystem;
 
 class PartTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_part_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   std::string write(const std::string& name, const std::string& bytes) {
     std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   std::string write_safetensors(const std::string& name, const std::string& header, const std::string& data) {
     uint64_t length = header.size();
@@ -48,7 +43,7 @@ class PartTest : public ::testing::Test {
     return writer.file();
   }
 
-  fs::path dir_;
+  TempDir dir_;
 };
 
 TEST_F(PartTest, PartsOfASplitGgufAreReadTogether) {
@@ -71,14 +66,14 @@ TEST_F(PartTest, PartsOfASplitGgufAreReadTogether) {
   EXPECT_NE(open_part(renamed, Part::kVideoModel).status().message().find("part 2 of 2"), std::string::npos);
 }
 
-TEST_F(PartTest, ASplitIsKnownByItsNameToo) {
+TEST_F(PartTest, RecognisesASplitByItsName) {
   GgufWriter writer;
   writer.tensor("blocks.0.norm3.bias", {1}, 0, GgufWriter::bytes(1.0f));
   auto half = open_part(write("m-00001-of-00003.gguf", writer.file()), Part::kVideoModel);
   EXPECT_NE(half.status().message().find("part 1 of 3"), std::string::npos) << half.status().message();
 }
 
-TEST_F(PartTest, ScalesLeftBesideWideWeightsCount) {
+TEST_F(PartTest, AppliesScalesStoredBesideWideWeights) {
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},)"
                        R"("blocks.0.self_attn.q.scale_weight":{"dtype":"F32","shape":[],"data_offsets":[16,20]}})";
   auto part = open_part(write_safetensors("x.safetensors", header, floats({1, -2, 3, 4, 0.5f})), Part::kVideoModel);
@@ -91,7 +86,7 @@ TEST_F(PartTest, ScalesLeftBesideWideWeightsCount) {
   EXPECT_FALSE((*part)->tensors().contains("blocks.0.self_attn.q.scale_weight"));
 }
 
-TEST_F(PartTest, CodesComeOutAsTheyLieInTheFile) {
+TEST_F(PartTest, GivesStoredCodesUnchanged) {
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[2,1],"data_offsets":[4,12]}})";
   std::string codes = {1, static_cast<char>(-127), 3, 4};
@@ -112,7 +107,7 @@ TEST_F(PartTest, CodesComeOutAsTheyLieInTheFile) {
 }
 
 // Packed for the same type, codes and scales are not decoded and rounded anew: 3 is not made 127.
-TEST_F(PartTest, CodesStayInAModelOfTheirType) {
+TEST_F(PartTest, AModelOfTheSameTypeKeepsTheCodes) {
   const std::string name = "blocks.0.self_attn.q";
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},)"
@@ -137,7 +132,7 @@ TEST_F(PartTest, CodesStayInAModelOfTheirType) {
 }
 
 // An adapter over int8 weights that stay int8: what it edits is rounded anew, the rest keeps its codes.
-TEST_F(PartTest, AnAdapterOverCodesIsMerged) {
+TEST_F(PartTest, MergesAnAdapterIntoQuantisedWeights) {
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},)"
                        R"("blocks.0.self_attn.q.bias":{"dtype":"F32","shape":[2],"data_offsets":[8,16]},)"
@@ -166,7 +161,7 @@ TEST_F(PartTest, AnAdapterOverCodesIsMerged) {
   EXPECT_EQ(std::memcmp(want.data(), k.data, want.size()), 0);
 }
 
-TEST_F(PartTest, AnotherPartsFileIsNamed) {
+TEST_F(PartTest, NamesAFileOfAnotherPart) {
   std::string header = R"({"decoder.middle.0.residual.0.gamma":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
   std::string path = write_safetensors("vae.safetensors", header, floats({1}));
   EXPECT_TRUE(open_part(path, Part::kVae).ok());
@@ -177,7 +172,7 @@ TEST_F(PartTest, AnotherPartsFileIsNamed) {
 }
 
 // Layer names without the prefix that the tensors have.
-TEST_F(PartTest, SettingsNameLayersByTheEndOfTheirNames) {
+TEST_F(PartTest, MatchesLayerSettingsByNameSuffix) {
   auto message = [&](const std::string& layer) {
     const std::string settings = R"({\"layers\":{\")" + layer + R"(\":{\"format\":\"float8_e4m3fn\"}}})";
     std::string header = R"({"__metadata__":{"_quantization_metadata":")" + settings + R"("},)";
@@ -202,7 +197,7 @@ TEST_F(PartTest, SettingsNameLayersByTheEndOfTheirNames) {
 }
 
 // As many settings as tensors: looked up, not searched for.
-TEST_F(PartTest, ManyLayersWithSettingsAreQuick) {
+TEST_F(PartTest, ReadsManyLayerSettingsQuickly) {
   constexpr int kLayers = 20'000;
   std::string settings, header;
   for (int i = 0; i < kLayers; ++i) {
@@ -221,7 +216,7 @@ TEST_F(PartTest, ManyLayersWithSettingsAreQuick) {
 }
 
 // Companions of other packers: bitsandbytes' state below the weight, GPTQ's integers, DeepSeek's block scales.
-TEST_F(PartTest, CompanionsOfOtherFormatsAreRefusedByName) {
+TEST_F(PartTest, NamesCompanionTensorsOfOtherFormats) {
   const char* companions[] = {"weight.absmax", "weight.quant_state.bitsandbytes__nf4", "weight_scale_inv", "qzeros",
                               "weight_global_scale"};
   for (const char* companion : companions) {

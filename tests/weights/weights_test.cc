@@ -1,6 +1,5 @@
 // Readers against broken files, the loader's errors, the checkpoint folder.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
@@ -11,6 +10,7 @@
 #include <random>
 
 #include "ops/make_backend.h"
+#include "support/temp_dir.h"
 #include "weights/loader.h"
 
 namespace liveavatar {
@@ -20,17 +20,12 @@ namespace fs = std::filesystem;
 
 class WeightsTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::temp_directory_path() / ("la_weights_" + std::to_string(getpid()));
-    fs::create_directories(dir_);
-    backend_ = *make_backend("reference", {.threads = 1});
-  }
-  void TearDown() override { fs::remove_all(dir_); }
+  void SetUp() override { backend_ = *make_reference_backend({.threads = 1}); }
 
   std::string write(const std::string& name, const std::string& bytes) {
     fs::create_directories((dir_ / name).parent_path());
     std::ofstream(dir_ / name, std::ios::binary) << bytes;
-    return (dir_ / name).string();
+    return dir_.file(name);
   }
   // A safetensors file from a header and its data.
   std::string write_safetensors(const std::string& name, const std::string& header, const std::string& data) {
@@ -46,7 +41,7 @@ class WeightsTest : public ::testing::Test {
     return source.status().message();
   }
 
-  fs::path dir_;
+  TempDir dir_;
   Budget budget_;
   std::unique_ptr<Backend> backend_;
 };
@@ -63,7 +58,7 @@ TEST_F(WeightsTest, ReadsTensorsOfAnyRank) {
   EXPECT_EQ((*source)->tensors().at("b").shape.rank(), 0);
 }
 
-TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
+TEST_F(WeightsTest, NamesEveryContradictionInASafetensorsHeader) {
   struct {
     const char* header;
     const char* says;
@@ -90,10 +85,10 @@ TEST_F(WeightsTest, EveryLieOfASafetensorsHeaderIsNamed) {
   EXPECT_NE(error_of(open_safetensors(write("empty.safetensors", ""))).find("empty.safetensors"), std::string::npos);
   EXPECT_NE(error_of(open_safetensors(write("html.safetensors", "<html>not a model</html>"))).find("a web page"),
             std::string::npos);
-  EXPECT_EQ(open_safetensors((dir_ / "nowhere").string()).status().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(open_safetensors(dir_.file("nowhere")).status().code(), ErrorCode::kNotFound);
 }
 
-TEST_F(WeightsTest, ShardsAndTheirIndexAreHeldToEachOther) {
+TEST_F(WeightsTest, ChecksShardsAgainstTheirIndex) {
   write_safetensors("m-1.safetensors", R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", floats({1, 2}));
   write("m.safetensors.index.json", R"({"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}})");
   EXPECT_NE(error_of(open_safetensors_folder(dir_.string(), "m")).find("m-2.safetensors"), std::string::npos);
@@ -105,7 +100,7 @@ TEST_F(WeightsTest, ShardsAndTheirIndexAreHeldToEachOther) {
   EXPECT_NE(error_of(open_safetensors_folder(dir_.string(), "m")).find("not a file name"), std::string::npos);
 }
 
-TEST_F(WeightsTest, TheLoaderNamesWhatIsWrong) {
+TEST_F(WeightsTest, TheLoaderNamesTheTensorInEveryError) {
   float nan = std::numeric_limits<float>::quiet_NaN();
   auto source = *open_safetensors(write_safetensors(
       "x.safetensors",
