@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <memory>
 
-#include "session/denoiser.h"
 #include "ops/make_backend.h"
+#include "session/denoiser.h"
 #include "session/noise.h"
 
 extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Denoiser& denoiser, liveavatar::DitPages& pages,

@@ -57,8 +57,7 @@ void note_checkpoint(const Checkpoint& checkpoint, const Job& job, bool quiet) {
   for (const std::string& line : checkpoint.notes) std::fprintf(stderr, "note: %s\n", line.c_str());
 }
 
-Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls,
-                   VideoRun& run) {
+Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls, VideoRun& run) {
   // The file is made with the first frame: until then what it held before stays.
   std::unique_ptr<VideoFile> file;
   auto append = [&](const VideoBlock& block) -> Status {

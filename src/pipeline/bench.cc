@@ -1,5 +1,4 @@
 #include "pipeline/bench.h"
-#include "ops/make_backend.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -9,11 +8,12 @@
 
 #include "core/output_files.h"
 #include "models/wan_vae/still.h"
+#include "ops/make_backend.h"
 #include "ops/transfer.h"
-#include "session/noise.h"
-#include "session/denoiser.h"
 #include "plan/cures.h"
 #include "plan/report.h"
+#include "session/denoiser.h"
+#include "session/noise.h"
 
 namespace liveavatar {
 namespace {
@@ -154,8 +154,9 @@ class Bench : LatentChannel {
     constexpr uint64_t kPrompt = 1u << 20, kReference = kPrompt + 1, kMotion = kPrompt + 2;
     LA_ASSIGN_OR_RETURN(OwnedTensor prompt, random({c.text_len / 2, c.text_dim}, kPrompt, outside));
     denoiser_->set_prompt(prompt.tensor);
-    LA_ASSIGN_OR_RETURN(OwnedTensor motion,
-                        random({c.channels, kMotionLatents, geometry.latent_height, geometry.latent_width}, kMotion, outside));
+    LA_ASSIGN_OR_RETURN(
+        OwnedTensor motion,
+        random({c.channels, kMotionLatents, geometry.latent_height, geometry.latent_width}, kMotion, outside));
     fill(blocks_.reference.tensor, kReference);
     LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, motion.tensor));
     result_.prefill_seconds = lap();

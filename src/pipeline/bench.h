@@ -11,7 +11,7 @@
 namespace liveavatar {
 
 struct BenchOptions {
-  JobShape request;           // shape, size, blocks, steps, schedule, device, dtype
+  JobShape request;              // shape, size, blocks, steps, schedule, device, dtype
   size_t budget_bytes = 0;       // 0: none
   std::string paging_dir;        // where weights, keys and values go that do not fit; empty: they must fit
   bool keep = false;             // leave the paging file for the next run

@@ -103,8 +103,7 @@ Status LocalEngine::run(ResolvedJob& job, const RunCalls& calls) {
 std::vector<TenantMemory> LocalEngine::memory_by_tenant() const {
   TenantBytes used = models_->budget->used_by_tenant(), peak = models_->budget->peak_by_tenant();
   std::vector<TenantMemory> tenants;
-  for (size_t t = 0; t < kTenantCount; ++t)
-    tenants.push_back({tenant_name(static_cast<Tenant>(t)), used[t], peak[t]});
+  for (size_t t = 0; t < kTenantCount; ++t) tenants.push_back({tenant_name(static_cast<Tenant>(t)), used[t], peak[t]});
   return tenants;
 }
 

@@ -80,8 +80,8 @@ int64_t frames_of(const Job& job, const std::vector<Voice>& voices, bool past_vo
   int64_t frames = 0;
   for (const Voice& voice : voices) {
     const int64_t clip = clip_frames(job.infer_frames);
-    const int64_t one = past_voice ? voice_clips(voice.samples(), clip, kFps) * clip
-                                   : voice_frames(voice.samples(), kFps);
+    const int64_t one =
+        past_voice ? voice_clips(voice.samples(), clip, kFps) * clip : voice_frames(voice.samples(), kFps);
     const bool first = &voice == &voices.front();
     const int64_t other = job.original_speakers ? std::min(frames, one) : std::max(frames, one);
     frames = first ? one : other;

@@ -66,8 +66,8 @@ class JobRun : LatentChannel {
     options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job.fit};
     if (job.fit == Fit::kCover && !options.original) {
       options.fit.orientation = portrait.turned_by;
-      LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(options.pictures, options.fit,
-                                                                   job_.files.portrait->file, *models_.budget));
+      LA_ASSIGN_OR_RETURN(options.fit.orientation,
+                          orientation_for(options.pictures, options.fit, job_.files.portrait->file, *models_.budget));
     }
     options.clip_latents = shape().clip_latents();
     options.block_latents = kBlockLatents;
@@ -112,8 +112,7 @@ class JobRun : LatentChannel {
 
   Status open_pose() {
     if (!job_.files.pose) return {};
-    const PoseEncoder::Options options{shape().pose, shape().clip_frames, job_.job.original_pose,
-                                       stop_.get_token()};
+    const PoseEncoder::Options options{shape().pose, shape().clip_frames, job_.job.original_pose, stop_.get_token()};
     LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, *models_.budget, *job_.files.pose, options));
     return {};
   }
@@ -223,9 +222,7 @@ class JobRun : LatentChannel {
     delivery_->progress({stage, block, job_.info.blocks, frames_done_, job_.info.frames});
   }
 
-  void show(const char* name, const Tensor& value) {
-    show(name, value, *models_.backend);
-  }
+  void show(const char* name, const Tensor& value) { show(name, value, *models_.backend); }
   void show(const char* name, const Tensor& value, Backend& backend) {
     if (hooks().tensor) hooks().tensor(name, Download(backend, value).tensor());
   }
@@ -247,7 +244,7 @@ class JobRun : LatentChannel {
   BlockMemory blocks_;
   std::unique_ptr<Conditioner> conditioner_;
   BoundedQueue<DenoisedBlock> denoised_{1};  // decoded beside the next one's sampling
-  Charge writer_;  // the video file that callers write beside the job
+  Charge writer_;                            // the video file that callers write beside the job
   std::atomic<int64_t> frames_done_ = 0;
 };
 

@@ -69,7 +69,8 @@ Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   double caches = double(plan.steady_by_tenant[size_t(Tenant::kKvCache)]);
   work.bytes = double(r.steps) * weights + caches;
   work.disk_bytes =
-      double(plan.paged_bytes) * double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks()) + double(plan.ring_bytes);
+      double(plan.paged_bytes) * double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks()) +
+      double(plan.ring_bytes);
   return work;
 }
 

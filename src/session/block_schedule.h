@@ -1,5 +1,5 @@
-// The order in which blocks are denoised: one after the other, or as a wavefront: step j of a block beside step j + 1 of
-// the block before, so that the weights of a layer serve both (docs/paging.md). A step's KV cache sees its own step
+// The order in which blocks are denoised: one after the other, or as a wavefront: step j of a block beside step j + 1
+// of the block before, so that the weights of a layer serve both (docs/paging.md). A step's KV cache sees its own step
 // alone, so the bits are the same in every order.
 #pragma once
 

@@ -1,5 +1,4 @@
 #include "session/checkpoint.h"
-#include "ops/make_backend.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -8,6 +7,7 @@
 #include "core/output_files.h"
 #include "core/threads.h"
 #include "models/s2v_dit/packed.h"
+#include "ops/make_backend.h"
 #include "weights/part.h"
 #include "weights/stoppable_source.h"
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "liveavatar/liveavatar.h"
 #include "backend/backend.h"
+#include "liveavatar/liveavatar.h"
 #include "session/job_shape.h"
 #include "weights/find_parts.h"
 #include "weights/lora.h"
@@ -58,7 +58,7 @@ Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& b
 
 // `liveavatar convert`: options name folder or GGUF, adapters, device and types. `say` gets lines for the user.
 struct ConvertCalls {
-  std::function<void(const std::string& note)> say;                    // what merging does
+  std::function<void(const std::string& note)> say;                 // what merging does
   std::function<bool(uint64_t bytes, uint64_t of_bytes)> progress;  // false: stop
 };
 Status convert_dit(const EngineOptions& options, const std::string& out, const ConvertCalls& calls);

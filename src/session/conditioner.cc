@@ -15,8 +15,8 @@ const Tensor& place_of(const std::vector<OwnedTensor>& places, int64_t block) {
 Expected<std::optional<BlockStart>> Conditioner::block(int64_t block) {
   BlockStart start;
   start.features = memory_.features.tensor;
-  LA_ASSIGN_OR_RETURN(bool more, sources_.audio->columns(block * kBlockFrames, kBlockFrames,
-                                                         start.features.host<float>()));
+  LA_ASSIGN_OR_RETURN(bool more,
+                      sources_.audio->columns(block * kBlockFrames, kBlockFrames, start.features.host<float>()));
   if (!more) return std::optional<BlockStart>();
   start.latents = place_of(memory_.latents, block);
   {

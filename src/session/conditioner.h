@@ -18,9 +18,9 @@ class Conditioner {
  public:
   struct Sources {
     AudioColumns* audio = nullptr;
-    PoseEncoder* pose = nullptr;   // null: no pose video
-    ActorMasks* masks = nullptr;   // null: one speaker
-    uint64_t seed = 420;           // of the noise
+    PoseEncoder* pose = nullptr;  // null: no pose video
+    ActorMasks* masks = nullptr;  // null: one speaker
+    uint64_t seed = 420;          // of the noise
     // Instead of seeded noise [16, 3, h, w]; for tests.
     std::function<void(int64_t block, std::span<float> noise)> noise;
   };

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/stop.h"
-
 #include "session/noise.h"
 
 namespace liveavatar {

@@ -1,5 +1,5 @@
-// Denoising of blocks: the DiT, its caches and the solver's steps. A denoiser owns a range of the steps; today every job
-// has one, of all steps and all heads (docs/architecture.md).
+// Denoising of blocks: the DiT, its caches and the solver's steps. A denoiser owns a range of the steps; today every
+// job has one, of all steps and all heads (docs/architecture.md).
 #pragma once
 
 #include <memory>
@@ -37,8 +37,8 @@ struct BlockStart {
   Tensor features, latents, actor_masks, pose;
 };
 
-// Where a denoiser's blocks come from and where they go: conditioning and decoding, or denoisers of the steps before and
-// after it.
+// Where a denoiser's blocks come from and where they go: conditioning and decoding, or denoisers of the steps before
+// and after it.
 class LatentChannel {
  public:
   virtual ~LatentChannel() = default;

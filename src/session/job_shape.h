@@ -1,5 +1,5 @@
-// The numbers of a job: all that decides its memory and its order. pipeline/resolve.h makes them from files and options;
-// the run and its plan read the same ones.
+// The numbers of a job: all that decides its memory and its order. pipeline/resolve.h makes them from files and
+// options; the run and its plan read the same ones.
 #pragma once
 
 #include <cstdint>
@@ -82,9 +82,7 @@ struct JobShape {
   int64_t actors() const { return 1 + static_cast<int64_t>(more_voices.size()); }
   int64_t clip_blocks() const { return clip_frames / kBlockFrames; }
   int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }
-  DitGeometry geometry() const {
-    return {height / kVaePixels, width / kVaePixels, clip_latents(), kBlockLatents};
-  }
+  DitGeometry geometry() const { return {height / kVaePixels, width / kVaePixels, clip_latents(), kBlockLatents}; }
   DitLoad load() const { return {blocks_in_flight(), actors()}; }
 };
 

@@ -62,7 +62,8 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
 Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent_height, int64_t latent_width,
                                                 Budget& budget) {
   DecoderMemory memory;
-  Shape latent{channels, 1, latent_height, latent_width}, frames{kVaeFrames, latent_height * kVaePixels, latent_width * kVaePixels, 3};
+  Shape latent{channels, 1, latent_height, latent_width},
+      frames{kVaeFrames, latent_height * kVaePixels, latent_width * kVaePixels, 3};
   LA_ASSIGN_OR_RETURN(memory.latent, OwnedTensor::allocate(budget, Tenant::kVae, latent, DType::kF32));
   LA_ASSIGN_OR_RETURN(memory.pixels, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
   LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));

@@ -10,8 +10,8 @@
 #include "core/rounding.h"
 #include "media/image.h"
 #include "models/s2v_dit/state.h"
-#include "session/job_shape.h"
 #include "models/wan_vae/config.h"
+#include "session/job_shape.h"
 
 namespace liveavatar {
 

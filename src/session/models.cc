@@ -1,10 +1,10 @@
 #include "session/models.h"
-#include "ops/make_backend.h"
 
 #include <limits>
 
 #include "models/umt5/tokenizer.h"
 #include "models/umt5/umt5.h"
+#include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "session/memory.h"
 

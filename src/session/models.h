@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "backend/backend.h"
 #include "core/memory.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "models/wan_vae/wan_vae.h"
 #include "models/wav2vec2/wav2vec2.h"
-#include "backend/backend.h"
 #include "session/checkpoint.h"
 
 namespace liveavatar {

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "liveavatar/liveavatar.h"
 #include "core/status.h"
+#include "liveavatar/liveavatar.h"
 
 namespace liveavatar {
 

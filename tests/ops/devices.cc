@@ -1,5 +1,7 @@
 #include "devices.h"
 
+#include "ops/make_backend.h"
+
 namespace liveavatar {
 namespace {
 

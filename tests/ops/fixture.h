@@ -6,10 +6,11 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+
 #include "backend/backend.h"
 #include "core/memory.h"
-#include "ops/make_backend.h"
 #include "devices.h"
+#include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "support/operands.h"
 

@@ -1,5 +1,5 @@
-// The rules that every backend keeps (backend/backend.h): a row's result depends neither on the rows beside it nor on the
-// number of threads, streams give the bits of the whole, operands may share memory, types mix freely.
+// The rules that every backend keeps (backend/backend.h): a row's result depends neither on the rows beside it nor on
+// the number of threads, streams give the bits of the whole, operands may share memory, types mix freely.
 #include "fixture.h"
 #include "ops/attention.h"
 #include "ops/conv.h"

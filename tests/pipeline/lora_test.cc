@@ -4,10 +4,9 @@
 #include <filesystem>
 #include <fstream>
 
-#include "support/resolved.h"
-#include "support/mini.h"
 #include "ops/make_backend.h"
 #include "support/mini.h"
+#include "support/resolved.h"
 #include "support/temp_dir.h"
 
 namespace liveavatar {
@@ -63,8 +62,8 @@ TEST_F(LoraOptionsTest, AdaptersAreMergedInOrderWithTheirStrengths) {
   auto notes = open_dit_tensors(paths(), options_);
   ASSERT_TRUE(notes.ok()) << notes.status().message();
   EXPECT_EQ(notes->notes, (std::vector<std::string>{set + ": replaced 1 tensor, strength 1",
-                                              add + ": added 1 difference, strength 0.5",
-                                              add + ": added 1 difference, strength 2"}));
+                                                    add + ": added 1 difference, strength 0.5",
+                                                    add + ": added 1 difference, strength 2"}));
   options_.lora_path.clear();
   options_.loras = {{add, 1}, {set, 1}};
   EXPECT_EQ(norm(), std::vector<float>(static_cast<size_t>(width()), 3));

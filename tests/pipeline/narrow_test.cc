@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "support/mini.h"
 #include "ops/make_backend.h"
 #include "session/checkpoint.h"
 #include "support/gguf_writer.h"

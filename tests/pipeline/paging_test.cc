@@ -5,10 +5,9 @@
 #include <filesystem>
 #include <optional>
 
-#include "support/resolved.h"
-#include "support/mini.h"
 #include "pipeline/bench.h"
 #include "support/mini.h"
+#include "support/resolved.h"
 #include "support/temp_dir.h"
 
 namespace liveavatar {

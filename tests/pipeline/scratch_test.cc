@@ -5,17 +5,17 @@
 #include <algorithm>
 
 #include "backend/cpu/cpu_backend.h"
-#include "ops/make_backend.h"
-#include "support/resolved.h"
-#include "support/mini.h"
+#include "backend/reference/make_reference_backend.h"
 #include "models/umt5/umt5.h"
 #include "models/wan_vae/memory.h"
 #include "ops/attention.h"
 #include "ops/conv.h"
 #include "ops/linear.h"
+#include "ops/make_backend.h"
 #include "session/memory.h"
 #include "support/mini.h"
 #include "support/operands.h"
+#include "support/resolved.h"
 #include "weights/part.h"
 
 namespace liveavatar {
@@ -184,16 +184,13 @@ TEST_P(ScratchOfMiniTest, TheVideoModelAndTheVaeStayInTheBudget) {
 }
 
 TEST_P(ScratchOfMiniTest, TheEncodersStayInTheBudget) {
-  const PartPaths paths = *find_parts({.folder = kSource + "/models/mini"});
-  const ModelShapes shapes = *read_model_shapes(paths, "");
-  const TensorSourcePtr text_source = *open_part(paths.text_encoder, Part::kTextEncoder),
-                        audio_source = *open_part(paths.audio_encoder, Part::kAudioEncoder);
+  const std::unique_ptr<Checkpoint> checkpoint = *Checkpoint::open(mini_options());
   for (DType dtype : {DType::kBF16, DType::kF32}) {
     Budget budget;
     auto backend = open_cpu(GetParam(), {.threads = 3, .int8_products = true, .budget = &budget});
-    auto text = *Umt5::load(*text_source, *backend, budget, dtype);
+    auto text = *Umt5::load(*checkpoint->text, *backend, budget, dtype);
     ASSERT_TRUE(text->encode(std::vector<int32_t>(40, 5)).ok());
-    auto audio = *Wav2Vec2::load(shapes.audio, *audio_source, *backend, budget, dtype);
+    auto audio = *Wav2Vec2::load(checkpoint->shapes.audio, *checkpoint->audio, *backend, budget, dtype);
     ASSERT_TRUE(audio->hidden_states(std::vector<float>(48000, 0.1f)).ok());
     EXPECT_EQ(backend->unreserved_bytes(), 0u) << dtype_name(dtype);
   }

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "core/memory.h"
-#include "support/mini.h"
 #include "ops/make_backend.h"
 #include "support/mini.h"
 

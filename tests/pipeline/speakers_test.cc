@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "media/image.h"
-#include "support/mini.h"
 #include "session/actor_masks.h"
 #include "support/mini.h"
 #include "support/temp_dir.h"

@@ -1,11 +1,11 @@
 // The plan against what the engine really charges, byte by byte, and its parts by themselves.
 #include <gtest/gtest.h>
 
-#include "support/resolved.h"
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
 #include "plan/like_original.h"
 #include "plan/report.h"
+#include "support/resolved.h"
 #include "support/temp_dir.h"
 
 namespace liveavatar {

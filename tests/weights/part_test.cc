@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "gguf_writer.h"
 #include "ops/make_backend.h"
 #include "support/gguf_writer.h"
 #include "support/temp_dir.h"

@@ -9,6 +9,7 @@
 #include <limits>
 #include <random>
 
+#include "backend/reference/make_reference_backend.h"
 #include "ops/make_backend.h"
 #include "support/temp_dir.h"
 #include "weights/loader.h"

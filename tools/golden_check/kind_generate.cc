@@ -6,8 +6,8 @@
 #include "golden.h"
 #include "models/wan_vae/still.h"
 #include "ops/transfer.h"
-#include "session/actor_masks.h"
 #include "pipeline/engine.h"
+#include "session/actor_masks.h"
 #include "session/frame_decoder.h"
 #include "session/speakers.h"
 

@@ -74,7 +74,7 @@ void encode_audio(const Golden& golden, const Wav2Vec2& model, const nlohmann::j
   AudioFeaturesOptions options;
   options.fps = args.at("fps");
   auto features = must(AudioFeatures::open(model, source, options));
-  golden.exact(call.at("out").at("features").get<std::string>() + " clips", 
+  golden.exact(call.at("out").at("features").get<std::string>() + " clips",
                voice_clips(features->voice_samples(), args.at("infer_frames"), options.fps) == args.at("clips"));
   int64_t columns = args.at("columns");
   std::vector<float> out(size_t(features->layers() * features->width() * columns));

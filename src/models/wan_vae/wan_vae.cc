@@ -74,8 +74,8 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& v
   int64_t limit = kLargestSide / kVaePixels;
   if (latent_height > limit || latent_width > limit) latent_height = latent_width = limit + 1;  // refused below
   LA_RETURN_IF_ERROR(check_size(latent_height * kVaePixels, latent_width * kVaePixels));
-  std::unique_ptr<VaeDecodeStream> stream(new VaeDecodeStream(
-      vae, backend == nullptr ? vae.backend() : *backend, latent_height, latent_width));
+  std::unique_ptr<VaeDecodeStream> stream(
+      new VaeDecodeStream(vae, backend == nullptr ? vae.backend() : *backend, latent_height, latent_width));
   VaeInput in{latent_height, latent_width, vae.dtype()};
   LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, stream->backend_, vae.budget()));
   stream->memory_ = lay_out_decoder(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);

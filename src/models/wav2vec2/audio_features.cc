@@ -61,7 +61,9 @@ Status check_voice(const Loudness& loudness, const std::string& where) {
                  " ms of sound; at least 45 ms are needed; give a longer one");
 }
 
-int64_t voice_frames(int64_t voice_samples, int64_t fps) { return ceil_div(voice_samples * fps, int64_t{kModelRateHz}); }
+int64_t voice_frames(int64_t voice_samples, int64_t fps) {
+  return ceil_div(voice_samples * fps, int64_t{kModelRateHz});
+}
 
 int64_t voice_clips(int64_t voice_samples, int64_t infer_frames, int64_t fps) {
   return clip_count(interpolated_length(frame_count(voice_samples)), infer_frames, fps);
