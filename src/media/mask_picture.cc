@@ -62,9 +62,13 @@ bool readable(const AVFrame& frame) {
 
 }  // namespace
 
-Expected<MaskPicture> read_mask(const std::string& path) {
+Expected<MaskPicture> read_mask(const std::string& path, int64_t most_pixels) {
   LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a picture"));
   LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
+  if (header.height * header.width > most_pixels)
+    return invalid_argument(path + ": this mask is " + std::to_string(header.width) + "x" +
+                            std::to_string(header.height) +
+                            ", larger than the largest first mask of all speakers; save all of one size");
   if (header.kind == PictureKind::kHeif || header.animated)
     return unsupported(path + ": a mask of this kind is not taken; save it as a grey PNG");
   LA_ASSIGN_OR_RETURN(Input input, decode_picture(file, header, 0));

@@ -66,12 +66,12 @@ MaskFit mask_fit(const Job& job, const JobShape& shape, int orientation) {
 
 Status shape_masks(const Job& job, const JobFiles& files, JobShape& shape) {
   if (files.masks.empty()) return {};
-  LA_ASSIGN_OR_RETURN(shape.first_mask_pixels, largest_mask_pixels(files.masks));
+  shape.first_mask_pixels = largest_pixels(files.mask_sizes);
   shape.mask_pixels = masks_move(files.masks, job.original_speakers) ? shape.first_mask_pixels : 0;
   if (job.fit != Fit::kCover || job.original_speakers || !files.portrait) return {};
   LA_ASSIGN_OR_RETURN(PictureInfo whole, files.portrait->file.probe(true, kWholePicture));
   const MaskFit fit = mask_fit(job, shape, whole.turned_unseen ? 0 : 1);
-  LA_ASSIGN_OR_RETURN(shape.orientation_bytes, orientation_bytes(files.masks, fit, files.portrait->file));
+  LA_ASSIGN_OR_RETURN(shape.orientation_bytes, orientation_bytes(files.mask_sizes, fit, files.portrait->file));
   return {};
 }
 

@@ -67,7 +67,7 @@ class JobRun : LatentChannel {
     if (job.fit == Fit::kCover && !options.original) {
       options.fit.orientation = portrait.turned_by;
       LA_ASSIGN_OR_RETURN(options.fit.orientation,
-                          orientation_for(options.pictures, options.fit, job_.files.portrait->file, *models_.budget));
+                          orientation_for(job_.files.mask_sizes, options.fit, job_.files.portrait->file, *models_.budget));
     }
     options.clip_latents = shape().clip_latents();
     options.block_latents = kBlockLatents;

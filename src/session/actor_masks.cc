@@ -27,13 +27,7 @@ class PictureReader {
 
  private:
   Status read(int64_t index) {
-    const std::string& path = pictures_[static_cast<size_t>(index)];
-    LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(path));
-    if (size.height * size.width > most_pixels_)
-      return invalid_argument(path + ": this mask is " + std::to_string(size.width) + "x" +
-                              std::to_string(size.height) +
-                              ", larger than the largest first mask of all speakers; save all of one size");
-    LA_ASSIGN_OR_RETURN(held_, read_mask(path));
+    LA_ASSIGN_OR_RETURN(held_, read_mask(pictures_[static_cast<size_t>(index)], most_pixels_));
     held_index_ = index;
     if (lies_across(held_.height, held_.width, fit_)) held_ = turned(held_, fit_.orientation);
     return {};
@@ -204,28 +198,23 @@ std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors) {
 
 namespace {
 
-Expected<bool> any_lies_across(const std::vector<MaskPictures>& masks, const MaskFit& fit) {
-  for (const MaskPictures& pictures : masks) {
-    LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(pictures.front()));
-    if (lies_across(size.height, size.width, fit)) return true;
-  }
-  return false;
+bool any_lies_across(const std::vector<MaskSize>& masks, const MaskFit& fit) {
+  return std::any_of(masks.begin(), masks.end(),
+                     [&](const MaskSize& size) { return lies_across(size.height, size.width, fit); });
 }
 
 }  // namespace
 
-Expected<size_t> orientation_bytes(const std::vector<MaskPictures>& masks, const MaskFit& fit,
+Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit,
                                    const PictureFile& portrait) {
-  LA_ASSIGN_OR_RETURN(bool across, any_lies_across(masks, fit));
-  if (!across || fit.orientation != 0) return size_t{0};
+  if (!any_lies_across(masks, fit) || fit.orientation != 0) return size_t{0};
   LA_ASSIGN_OR_RETURN(PictureInfo info, portrait.probe(true, kWholePicture));
   return info.image_bytes + info.decode_bytes;
 }
 
-Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const PictureFile& portrait,
+Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit& fit, const PictureFile& portrait,
                               Budget& budget) {
-  LA_ASSIGN_OR_RETURN(bool across, any_lies_across(masks, fit));
-  if (!across) return 1;
+  if (!any_lies_across(masks, fit)) return 1;
   if (fit.orientation != 0) return fit.orientation;
   LA_ASSIGN_OR_RETURN(size_t bytes, orientation_bytes(masks, fit, portrait));
   LA_ASSIGN_OR_RETURN(Charge charge, Charge::take(budget, Tenant::kMedia, bytes));
@@ -234,12 +223,18 @@ Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const Mask
   return orientation_between(stored, upright);
 }
 
-Expected<int64_t> largest_mask_pixels(const std::vector<MaskPictures>& masks) {
-  int64_t largest = 0;
+Expected<std::vector<MaskSize>> first_mask_sizes(const std::vector<MaskPictures>& masks) {
+  std::vector<MaskSize> sizes;
   for (const MaskPictures& pictures : masks) {
     LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(pictures.front()));
-    largest = std::max(largest, size.height * size.width);
+    sizes.push_back(size);
   }
+  return sizes;
+}
+
+int64_t largest_pixels(const std::vector<MaskSize>& masks) {
+  int64_t largest = 0;
+  for (const MaskSize& size : masks) largest = std::max(largest, size.height * size.width);
   return largest;
 }
 

@@ -46,14 +46,15 @@ std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors);
 // MaskFit::orientation for masks of a portrait that is shown upright: some may be made from the picture as it is
 // stored. fit.orientation: the portrait's, 0 where it must be found by decoding it (HEIF), which takes
 // orientation_bytes() of the budget.
-Expected<int> orientation_for(const std::vector<MaskPictures>& masks, const MaskFit& fit, const PictureFile& portrait,
+Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit& fit, const PictureFile& portrait,
                               Budget& budget);
 // 0 where nothing has to be decoded.
-Expected<size_t> orientation_bytes(const std::vector<MaskPictures>& masks, const MaskFit& fit,
+Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit,
                                    const PictureFile& portrait);
 
-// Of the largest of each actor's first picture: the others of a folder are no larger, or reading them is an error.
-Expected<int64_t> largest_mask_pixels(const std::vector<MaskPictures>& masks);
+// Of each actor's first picture, by its header: the others of a folder are no larger, or reading them is an error.
+Expected<std::vector<MaskSize>> first_mask_sizes(const std::vector<MaskPictures>& masks);
+int64_t largest_pixels(const std::vector<MaskSize>& masks);
 // Several pictures of one actor: they are read while blocks are made.
 bool masks_move(const std::vector<MaskPictures>& masks, bool original);
 
@@ -66,7 +67,7 @@ class ActorMasks {
     MaskFit fit;
     bool original = false;
     int64_t clip_latents = 12, block_latents = 3;
-    int64_t largest_pixels = 0;  // largest_mask_pixels(); the caller charges mask_bytes() of it
+    int64_t largest_pixels = 0;  // largest_pixels(); the caller charges mask_bytes() of it
   };
   // Reads the first block's: a mask that covers nothing of the video then is kInvalidArgument (not with `original`).
   static Expected<ActorMasks> open(Options options);

@@ -42,6 +42,7 @@ Expected<JobFiles> JobFiles::open(const Job& job) {
   }
   if (job.audio.empty()) return files;
   LA_ASSIGN_OR_RETURN(files.masks, job_masks(job));
+  LA_ASSIGN_OR_RETURN(files.mask_sizes, first_mask_sizes(files.masks));
   LA_ASSIGN_OR_RETURN(std::vector<std::string> voices, job_voices(job));
   for (const std::string& path : voices) {
     LA_ASSIGN_OR_RETURN(Voice voice, Voice::open(path));

@@ -9,6 +9,7 @@
 #include "liveavatar/liveavatar.h"
 #include "media/picture_file.h"
 #include "media/pose_video.h"
+#include "session/actor_masks.h"
 #include "session/speakers.h"
 #include "session/voices.h"
 
@@ -39,7 +40,8 @@ struct PortraitFile {
 struct JobFiles {
   std::optional<PortraitFile> portrait;
   std::vector<Voice> voices;
-  std::vector<MaskPictures> masks;  // read one by one as they are needed; none with one voice
+  std::vector<MaskPictures> masks;   // read one by one as they are needed; none with one voice
+  std::vector<MaskSize> mask_sizes;  // of each one's first picture
   std::unique_ptr<PoseVideo> pose;  // null: none
 
   // A job without portrait or voice, of which only a plan can be made, has none here. job.size is an area.

@@ -221,7 +221,7 @@ TEST_F(SpeakersTest, MasksMoveWithTheVideo) {
 TEST_F(SpeakersTest, AMaskLargerThanTheFirstIsRefused) {
   MaskFit fit{64, 64, {64, 64}, Fit::kCover};
   MaskPictures pictures{mask("first.png", 64, 64, 0, 32), mask("larger.png", 128, 64, 0, 32)};
-  EXPECT_EQ(*largest_mask_pixels({pictures}), 64 * 64);
+  EXPECT_EQ(largest_pixels(*first_mask_sizes({pictures})), 64 * 64);
   auto tokens = fitted_tokens(pictures, fit, 0, {1, 4, 4}, 64 * 64);
   ASSERT_FALSE(tokens.ok());
   EXPECT_NE(tokens.status().message().find("larger.png"), std::string::npos) << tokens.status().message();
