@@ -42,7 +42,8 @@ Expected<OwnedTensor> input(const Setting& s, const TensorSource& inputs, const 
   const TensorInfo& info = it->second;
   std::vector<char> bytes(static_cast<size_t>(info.shape.elements()) * dtype_bytes(info.dtype));
   LA_RETURN_IF_ERROR(inputs.read(name, bytes.data()));
-  LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(s.budget, Tenant::kRuntime, info.shape, DType::kF32));
+  LA_ASSIGN_OR_RETURN(OwnedTensor t,
+                      OwnedTensor::allocate(s.budget, MemoryCategory::kRuntime, info.shape, DType::kF32));
   convert_to_f32(bytes.data(), info.dtype, t.tensor.host<float>(), info.shape.elements());
   return t;
 }
@@ -91,7 +92,7 @@ class DitSide : public Side {
     Arena measure;
     DitCaches(config, geometry_, 1, 1, DitTypes(s.dtype), measure);
     DitActivations(config, geometry_, s.dtype, measure);
-    LA_ASSIGN_OR_RETURN(arena_, Arena::allocate(s.budget, Tenant::kKvCache, measure.used_bytes()));
+    LA_ASSIGN_OR_RETURN(arena_, Arena::allocate(s.budget, MemoryCategory::kKvCache, measure.used_bytes()));
     DitCaches caches(config, geometry_, 1, 1, DitTypes(s.dtype), arena_);
     DitActivations activations(config, geometry_, s.dtype, arena_);
     session_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
@@ -138,7 +139,7 @@ class VaeSide : public Side {
     int64_t height = side->z_.tensor.dim(3), width = side->z_.tensor.dim(4);
     LA_ASSIGN_OR_RETURN(side->stream_, VaeDecodeStream::open(*side->vae_, height, width));
     Shape shape{(side->z_.tensor.dim(0) - 1) * kVaeFrames, height * kVaePixels, width * kVaePixels, 3};
-    LA_ASSIGN_OR_RETURN(side->frames_, OwnedTensor::allocate(s.budget, Tenant::kRuntime, shape, DType::kF32));
+    LA_ASSIGN_OR_RETURN(side->frames_, OwnedTensor::allocate(s.budget, MemoryCategory::kRuntime, shape, DType::kF32));
     LA_RETURN_IF_ERROR(side->step(0, side->frames_.tensor));
     return std::unique_ptr<Side>(std::move(side));
   }

@@ -83,7 +83,7 @@ class Operands {
 
  private:
   void* take(size_t bytes) {
-    Expected<Buffer> buffer = Buffer::allocate(budget_, Tenant::kRuntime, bytes);
+    Expected<Buffer> buffer = Buffer::allocate(budget_, MemoryCategory::kRuntime, bytes);
     if (!buffer.ok()) throw std::runtime_error(buffer.status().message());
     buffers_.push_back(std::move(*buffer));
     return buffers_.back().data();

@@ -54,7 +54,7 @@ Status run(Budget& budget) {
   LA_ASSIGN_OR_RETURN(BlockMemory memory, BlockMemory::allocate(shape, budget));
   Shape prompt_shape{config.text_len, config.text_dim};
   LA_ASSIGN_OR_RETURN(OwnedTensor prompt,
-                      OwnedTensor::allocate(budget, Tenant::kConditioning, prompt_shape, DType::kF32));
+                      OwnedTensor::allocate(budget, MemoryCategory::kConditioning, prompt_shape, DType::kF32));
   fill(memory.latents[0], 0);
   fill(memory.features, 1);
   fill(prompt, 2);

@@ -93,7 +93,7 @@ struct BackendOptions {
   // 8-bit operands, where the CPU can (AVX512-BF16 with VNNI, or AMX): up to twice as fast, an error of 1 to 2%
   // (docs/quantisation.md). Elsewhere codes are unpacked to bf16.
   bool int8_products = false;
-  Budget* budget = nullptr;  // scratch is charged here (Tenant::kRuntime); must outlive the backend
+  Budget* budget = nullptr;  // scratch is charged here (MemoryCategory::kRuntime); must outlive the backend
 };
 
 }  // namespace liveavatar

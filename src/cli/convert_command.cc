@@ -47,7 +47,7 @@ int convert(Flags& f) {
   add_engine_inputs(inputs, f.engine);
   if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);
   if (Status kind = check_replaces_packed({"--out", f.out}); !kind.ok()) return report(kind);
-  auto claim = OutputClaim::take({"--out", f.out});
+  auto claim = OutputClaim::acquire({"--out", f.out});
   if (!claim.ok()) return report(claim.status());
   LiveLine line(f.quiet);
   ConvertCalls calls;

@@ -96,7 +96,7 @@ Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& i
   std::vector<OutputClaim> claims;
   for (const NamedPath& output : outputs) {
     if (output.flag == "--report" || output.flag == "--json") LA_RETURN_IF_ERROR(check_replaces_json(output));
-    LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::take(output));
+    LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::acquire(output));
     claims.push_back(std::move(claim));
   }
   return claims;

@@ -105,7 +105,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   result.repeats = o.repeats;
   TemporaryFile file;
   LA_RETURN_IF_ERROR(file.make());
-  LA_ASSIGN_OR_RETURN(OutputClaim output, OutputClaim::take({"", file.path}));
+  LA_ASSIGN_OR_RETURN(OutputClaim output, OutputClaim::acquire({"", file.path}));
   std::vector<Figures> runs;
   for (int i = 0; i <= o.repeats; ++i) {
     LA_ASSIGN_OR_RETURN(Figures figures, run_once(o, output, result.info));

@@ -154,10 +154,10 @@ void print_table(const Verdict& v) {
               long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
               types.c_str(), r.online_decode ? "online" : "offline", r.device.c_str());
   std::printf("%-14s %12s %12s   %s\n", "tenant", "peak GiB", "steady GiB", "where it lives");
-  for (size_t t = 0; t < kTenantCount; ++t) {
-    Tenant tenant = static_cast<Tenant>(t);
-    std::printf("%-14s %12.3f %12.3f   %s\n", tenant_name(tenant), gib(v.plan.peak_by_tenant[t]),
-                gib(v.plan.steady_by_tenant[t]), placement(tenant, r).c_str());
+  for (size_t t = 0; t < kCategoryCount; ++t) {
+    MemoryCategory category = static_cast<MemoryCategory>(t);
+    std::printf("%-14s %12.3f %12.3f   %s\n", category_name(category), gib(v.plan.peak_by_category[t]),
+                gib(v.plan.steady_by_category[t]), placement(category, r).c_str());
   }
   std::printf("%-14s %12.3f %12.3f   the tenants' peaks need not meet\n\n", "all", gib(v.plan.peak_bytes),
               gib(v.plan.steady_bytes));

@@ -49,7 +49,7 @@ Truth truth_of(const Verdict& verdict, const Engine& engine, StageClock& clock, 
   truth.stage_seconds = clock.seconds();
   std::vector<TenantMemory> tenants = engine.memory_by_tenant();
   for (size_t t = 0; t < tenants.size(); ++t)
-    truth.tenants.push_back({tenants[t].name, verdict.plan.peak_by_tenant[t], tenants[t].peak_bytes});
+    truth.categories.push_back({tenants[t].name, verdict.plan.peak_by_category[t], tenants[t].peak_bytes});
   return truth;
 }
 

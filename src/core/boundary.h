@@ -1,5 +1,5 @@
-// Where exceptions end. Nearly everything travels as Status; what cannot be returned (no memory inside an op, a thread
-// that does not start, a library's own) is thrown, and becomes a Status at the border of the engine.
+// The boundary for exceptions. Most errors are a Status. Errors that cannot be returned (no memory inside an op, a
+// thread that does not start, exceptions of a library) are thrown, and become a Status at the engine's boundary.
 #pragma once
 
 #include <exception>
@@ -22,7 +22,7 @@ class Failure : public std::exception {
   Status status_;
 };
 
-// The exception that is being handled, as a Status. `where` begins the message.
+// The exception that is being handled, as a Status. The message begins with `where`.
 inline Status status_of_exception(const std::string& where) {
   try {
     throw;
@@ -42,7 +42,7 @@ inline Status status_of_exception(const std::string& where) {
   }
 }
 
-// body() returns Status or Expected; what it throws comes back as that.
+// body() returns Status or Expected. An exception that it throws is returned as one.
 template <typename Body>
 auto contained(const std::string& where, Body&& body) -> decltype(body()) {
   try {

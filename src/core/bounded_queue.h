@@ -1,4 +1,4 @@
-// A queue between two threads that holds no more than it may.
+// A queue of limited capacity between two threads.
 #pragma once
 
 #include <condition_variable>
@@ -9,13 +9,13 @@
 
 namespace liveavatar {
 
-// One thread pushes, one takes. An item counts until it is popped, also while its taker works on it.
+// One producer, one consumer. An item counts until it is popped, also while the consumer works on it.
 template <typename T>
 class BoundedQueue {
  public:
   explicit BoundedQueue(size_t capacity) : capacity_(capacity) {}
 
-  // Waits for room. false: the queue was closed, and the item is not in it.
+  // Waits for a free place. false: the queue was closed, and the item is not in it.
   bool push(T item) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return closed_ || items_.size() < capacity_; });
@@ -24,7 +24,7 @@ class BoundedQueue {
     changed_.notify_all();
     return true;
   }
-  // Waits for an item and leaves it where it is. Nothing: the queue is closed and empty.
+  // Waits for an item and returns it without popping. Empty: the queue is closed and empty.
   std::optional<T> front() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return closed_ || !items_.empty(); });
@@ -36,7 +36,7 @@ class BoundedQueue {
     items_.pop_front();
     changed_.notify_all();
   }
-  // Nothing more comes in; what is inside can be taken.
+  // No more items are accepted. Those in the queue can still be popped.
   void close() {
     std::lock_guard lock(mutex_);
     closed_ = true;

@@ -15,7 +15,7 @@ class HostAllocator : public Allocator {
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
       return out_of_memory("close other programs, raise the limit (ulimit -v) or choose a smaller memory budget");
-    madvise(memory, bytes, MADV_HUGEPAGE);  // where the system allows them: fewer faults and misses of the TLB
+    madvise(memory, bytes, MADV_HUGEPAGE);  // if the system allows it: fewer page faults and TLB misses
     return static_cast<std::byte*>(memory);
   }
 

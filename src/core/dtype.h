@@ -1,4 +1,4 @@
-// Element types; the 16-bit floats and e4m3 as plain structs that convert explicitly.
+// Element types. The 16-bit and 8-bit floats are plain structs with explicit conversions.
 #pragma once
 
 #include <bit>
@@ -8,8 +8,8 @@
 
 namespace liveavatar {
 
-// kF8E4M3: 4 bits of exponent, 3 of mantissa, no infinity. kF8E5M2: 5 and 2, as f16 cut short; only read from files.
-// kQ4: blocks of 4-bit codes (core/quantise.h), never single elements.
+// kF8E4M3: 4 exponent bits, 3 mantissa bits, no infinity. kF8E5M2: 5 and 2 bits, the upper byte of an f16; only read
+// from files. kQ4: blocks of 4-bit values (core/quantise.h), never single elements.
 enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI64, kI32, kI16, kI8, kU8, kBool, kF8E4M3, kQ4, kF8E5M2 };
 
 constexpr size_t dtype_bytes(DType t) {
@@ -31,12 +31,12 @@ constexpr size_t dtype_bytes(DType t) {
     case DType::kF8E5M2:
       return 1;
     case DType::kQ4:
-      return 0;  // half a byte and a share of its block's scale
+      return 0;  // half a byte, and a part of its block's scale
   }
   return 0;
 }
 
-// "F32", "BF16", ... as safetensors spells them.
+// "F32", "BF16", ... the names of safetensors.
 const char* dtype_name(DType t);
 
 struct bf16 {
@@ -58,14 +58,14 @@ float to_f32(f16 x);
 float to_f32(f8e4m3 x);
 inline float to_f32(f8e5m2 x) { return to_f32(f16{static_cast<uint16_t>(x.bits << 8)}); }
 
-// Round to nearest even; NaN stays NaN.
+// Rounds to nearest even. NaN stays NaN.
 inline bf16 to_bf16(float x) {
   uint32_t u = std::bit_cast<uint32_t>(x);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {static_cast<uint16_t>((u >> 16) | 0x40)};
   return {static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1)) >> 16)};
 }
 f16 to_f16(float x);
-f8e4m3 to_f8e4m3(float x);  // beyond 448: 448
+f8e4m3 to_f8e4m3(float x);  // saturates at 448
 
 template <typename T>
 struct DTypeOf;

@@ -7,7 +7,7 @@
 namespace liveavatar {
 namespace {
 
-// Within int64_t; unsigned numbers may be beyond.
+// low and high are int64_t; the value may be an unsigned number above that range.
 bool in_range(const nlohmann::json& value, int64_t low, int64_t high) {
   if (!value.is_number_integer()) return false;
   if (value.is_number_unsigned())
@@ -19,13 +19,13 @@ std::string whole_number(int64_t low, int64_t high) {
   return "a whole number from " + std::to_string(low) + " to " + std::to_string(high);
 }
 
-// Goes through a text before it is parsed. (The parser's own callback looks at all values before each that ends, and
-// its exceptions speak of its own inside.)
+// Checks a text before it is parsed. (The parser's own callback scans all earlier values at each end of a value, and
+// its exceptions describe its internals.)
 class TextCheck : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit TextCheck(JsonKeys keys) : keys_(keys) {}
   size_t bad_byte = 0;
-  std::string why;  // empty: it is no JSON from bad_byte on
+  std::string why;  // empty: not JSON at bad_byte
 
   bool null() override { return true; }
   bool boolean(bool) override { return true; }
@@ -60,7 +60,7 @@ class TextCheck : public nlohmann::json_sax<nlohmann::json> {
 
  private:
   bool deeper() {
-    constexpr int kDeepest = 64;  // what comes after goes through it by recursion
+    constexpr int kDeepest = 64;  // later code recurses into it
     if (++depth_ <= kDeepest) return true;
     why = "its JSON is nested deeper than " + std::to_string(kDeepest);
     return false;
@@ -111,7 +111,7 @@ void JsonReader::fail(Status status) {
 
 const nlohmann::json& JsonReader::at(const char* key) const {
   static const nlohmann::json kNone;
-  auto found = json_.find(key);  // of what is no object: the end
+  auto found = json_.find(key);  // end if it is not an object
   return found == json_.end() ? kNone : *found;
 }
 

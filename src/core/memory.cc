@@ -1,5 +1,7 @@
 #include "core/memory.h"
 
+#include <iterator>
+
 #include "core/rounding.h"
 
 namespace liveavatar {
@@ -18,71 +20,72 @@ void raise_to(std::atomic<size_t>& peak, size_t value) {
 
 }  // namespace
 
-const char* tenant_name(Tenant t) {
-  constexpr const char* kNames[kTenantCount] = {"weights", "kv_cache", "conditioning", "activations", "vae",
-                                                "text",    "audio",    "media",        "runtime"};
-  return kNames[static_cast<size_t>(t)];
+const char* category_name(MemoryCategory category) {
+  constexpr const char* kNames[] = {"weights", "kv_cache", "conditioning", "activations", "vae",
+                                    "text",    "audio",    "media",        "runtime"};
+  static_assert(std::size(kNames) == kCategoryCount);
+  return kNames[static_cast<size_t>(category)];
 }
 
-Status Budget::charge(Tenant tenant, size_t bytes) {
+Status Budget::charge(MemoryCategory category, size_t bytes) {
   size_t used = used_bytes_.load();
   do {
     if (bytes > limit_bytes_ || used > limit_bytes_ - bytes) {
-      return out_of_memory(std::string("memory budget: ") + tenant_name(tenant) + " wants " + mib(bytes) + ", " +
+      return out_of_memory(std::string("memory budget: ") + category_name(category) + " wants " + mib(bytes) + ", " +
                            mib(limit_bytes_ - used) + " of " + mib(limit_bytes_) +
                            " are left; raise the budget or choose a smaller --size");
     }
   } while (!used_bytes_.compare_exchange_weak(used, used + bytes));
-  size_t t = static_cast<size_t>(tenant);
-  raise_to(tenant_peaks_[t], by_tenant_[t] += bytes);
+  size_t i = static_cast<size_t>(category);
+  raise_to(category_peaks_[i], by_category_[i] += bytes);
   raise_to(peak_bytes_, used + bytes);
   raise_to(recent_peak_bytes_, used + bytes);
   return {};
 }
 
-void Budget::release(Tenant tenant, size_t bytes) {
+void Budget::release(MemoryCategory category, size_t bytes) {
   used_bytes_ -= bytes;
-  by_tenant_[static_cast<size_t>(tenant)] -= bytes;
+  by_category_[static_cast<size_t>(category)] -= bytes;
 }
 
-TenantBytes Budget::used_by_tenant() const {
-  TenantBytes bytes{};
-  for (size_t t = 0; t < kTenantCount; ++t) bytes[t] = by_tenant_[t].load();
+CategoryBytes Budget::used_by_category() const {
+  CategoryBytes bytes{};
+  for (size_t i = 0; i < kCategoryCount; ++i) bytes[i] = by_category_[i].load();
   return bytes;
 }
 
-TenantBytes Budget::peak_by_tenant() const {
-  TenantBytes bytes{};
-  for (size_t t = 0; t < kTenantCount; ++t) bytes[t] = tenant_peaks_[t].load();
+CategoryBytes Budget::peak_by_category() const {
+  CategoryBytes bytes{};
+  for (size_t i = 0; i < kCategoryCount; ++i) bytes[i] = category_peaks_[i].load();
   return bytes;
 }
 
-Expected<Charge> Charge::take(Budget& budget, Tenant tenant, size_t bytes) {
-  LA_RETURN_IF_ERROR(budget.charge(tenant, bytes));
+Expected<Charge> Charge::acquire(Budget& budget, MemoryCategory category, size_t bytes) {
+  LA_RETURN_IF_ERROR(budget.charge(category, bytes));
   Charge charge;
   charge.budget_ = &budget;
-  charge.tenant_ = tenant;
+  charge.category_ = category;
   charge.bytes_ = bytes;
   return charge;
 }
 
 void Charge::swap(Charge& other) {
   std::swap(budget_, other.budget_);
-  std::swap(tenant_, other.tenant_);
+  std::swap(category_, other.category_);
   std::swap(bytes_, other.bytes_);
 }
 
-Expected<Buffer> Buffer::allocate(Budget& budget, Tenant tenant, size_t bytes) {
+Expected<Buffer> Buffer::allocate(Budget& budget, MemoryCategory category, size_t bytes) {
   Buffer buffer;
   if (bytes == 0) return buffer;
   bytes = round_up(bytes, kPageBytes);
-  LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::take(budget, tenant, bytes));
-  if (budget.measuring()) return buffer;
+  LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::acquire(budget, category, bytes));
+  if (budget.dry_run()) return buffer;
   buffer.allocator_ = &budget.allocator();
   Expected<std::byte*> memory = buffer.allocator_->allocate(bytes);
   if (!memory.ok()) {
     return out_of_memory((buffer.device().is_host() ? "the system" : buffer.device().str()) + " has no " + mib(bytes) +
-                         " left for " + tenant_name(tenant) + "; " + memory.status().message());
+                         " left for " + category_name(category) + "; " + memory.status().message());
   }
   buffer.data_ = *memory;
   return buffer;
@@ -98,27 +101,27 @@ void Buffer::swap(Buffer& other) {
   std::swap(charge_, other.charge_);
 }
 
-Expected<Arena> Arena::allocate(Budget& budget, Tenant tenant, size_t bytes) {
-  LA_ASSIGN_OR_RETURN(Buffer buffer, Buffer::allocate(budget, tenant, bytes));
+Expected<Arena> Arena::allocate(Budget& budget, MemoryCategory category, size_t bytes) {
+  LA_ASSIGN_OR_RETURN(Buffer buffer, Buffer::allocate(budget, category, bytes));
   return Arena(std::move(buffer));
 }
 
-void* Arena::take(size_t bytes) {
+void* Arena::allocate(size_t bytes) {
   size_t begin = offset_;
   offset_ += round_up(bytes, kAlignment);
-  if (measuring_) return nullptr;
+  if (dry_run_) return nullptr;
   LA_CHECK(offset_ <= buffer_.bytes());
   return buffer_.data() + begin;
 }
 
 Tensor Arena::tensor(Shape shape, DType dtype) {
-  return {take(static_cast<size_t>(shape.elements()) * dtype_bytes(dtype)), shape, dtype, buffer_.device()};
+  return {allocate(static_cast<size_t>(shape.elements()) * dtype_bytes(dtype)), shape, dtype, buffer_.device()};
 }
 
-Expected<OwnedTensor> OwnedTensor::allocate(Budget& budget, Tenant tenant, Shape shape, DType dtype) {
+Expected<OwnedTensor> OwnedTensor::allocate(Budget& budget, MemoryCategory category, Shape shape, DType dtype) {
   OwnedTensor owned;
   size_t bytes = static_cast<size_t>(shape.elements()) * dtype_bytes(dtype);
-  LA_ASSIGN_OR_RETURN(owned.buffer, Buffer::allocate(budget, tenant, bytes));
+  LA_ASSIGN_OR_RETURN(owned.buffer, Buffer::allocate(budget, category, bytes));
   owned.tensor = {owned.buffer.data(), shape, dtype, owned.buffer.device()};
   return owned;
 }

@@ -1,5 +1,5 @@
-// Who owns bytes. Every long-lived allocation is a Buffer charged to a tenant of a Budget;
-// an Arena hands out pieces of one Buffer. Models never allocate while they run.
+// Ownership of memory. Every long-lived allocation is a Buffer, charged to a memory category of a Budget. An Arena
+// divides one Buffer into tensors. Models allocate nothing while they run.
 #pragma once
 
 #include <array>
@@ -13,83 +13,95 @@
 
 namespace liveavatar {
 
-enum class Tenant { kWeights, kKvCache, kConditioning, kActivations, kVae, kText, kAudio, kMedia, kRuntime };
-constexpr size_t kTenantCount = 9;
-const char* tenant_name(Tenant t);  // "weights", "kv_cache", ...
+// What memory is used for.
+enum class MemoryCategory {
+  kWeights,
+  kKvCache,
+  kConditioning,
+  kActivations,
+  kVae,
+  kText,
+  kAudio,
+  kMedia,
+  kRuntime,
+  kLast = kRuntime
+};
+constexpr size_t kCategoryCount = static_cast<size_t>(MemoryCategory::kLast) + 1;
+const char* category_name(MemoryCategory category);  // "weights", "kv_cache", ...
 
-using TenantBytes = std::array<size_t, kTenantCount>;
+using CategoryBytes = std::array<size_t, kCategoryCount>;
 
-// Byte limit of one device, whose memory it gives out, with usage by tenant. Thread-safe. Must outlive its Buffers.
+// Byte limit and usage by category of one device's memory. Thread-safe. Must outlive its Buffers.
 class Budget {
  public:
   static constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
   explicit Budget(size_t limit_bytes = kUnlimited) : limit_bytes_(limit_bytes) {}
-  // host: where memory is taken that the host works in beside this device. Both outlive this.
+  // host: the budget of host memory that goes with this device (staging). allocator and host outlive this object.
   Budget(size_t limit_bytes, Allocator& allocator, Budget& host)
       : limit_bytes_(limit_bytes), allocator_(&allocator), host_(&host) {}
-  // A budget that only counts: its Buffers have a size and no memory. The memory plan runs the engine's own
-  // allocations over one, so that prediction and truth come from the same lines.
-  struct Measuring {};
-  explicit Budget(Measuring) : measuring_(true) {}
+  // A dry-run budget only counts: its Buffers have a size and no memory. The memory plan runs the engine's own
+  // allocation code with one, so the plan and the run cannot differ.
+  struct DryRun {};
+  explicit Budget(DryRun) : dry_run_(true) {}
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 
-  // kOutOfMemory names tenant, wanted and left.
-  Status charge(Tenant tenant, size_t bytes);
-  void release(Tenant tenant, size_t bytes);
+  // kOutOfMemory: the message has the category, the bytes wanted and the bytes left.
+  Status charge(MemoryCategory category, size_t bytes);
+  void release(MemoryCategory category, size_t bytes);
 
-  bool measuring() const { return measuring_; }
+  bool dry_run() const { return dry_run_; }
   Allocator& allocator() const { return *allocator_; }
   Device device() const { return allocator_->device(); }
-  Budget& host() { return host_ == nullptr ? *this : *host_; }  // itself where the device is the host
+  Budget& host() { return host_ == nullptr ? *this : *host_; }  // this budget, if the device is the host
   size_t limit_bytes() const { return limit_bytes_; }
   size_t used_bytes() const { return used_bytes_.load(); }
-  size_t used_bytes(Tenant t) const { return by_tenant_[static_cast<size_t>(t)].load(); }
+  size_t used_bytes(MemoryCategory category) const { return by_category_[static_cast<size_t>(category)].load(); }
   size_t peak_bytes() const { return peak_bytes_.load(); }
-  // The peak since the last restart: of one stage of a run.
+  // The peak since the last restart, for example of one stage of a run.
   void restart_recent_peak() { recent_peak_bytes_ = used_bytes_.load(); }
   size_t recent_peak_bytes() const { return recent_peak_bytes_.load(); }
-  TenantBytes used_by_tenant() const;
-  TenantBytes peak_by_tenant() const;  // each at its own highest; they need not have been so at one time
+  CategoryBytes used_by_category() const;
+  CategoryBytes peak_by_category() const;  // of each category alone; the peaks may be at different times
 
  private:
   size_t limit_bytes_ = kUnlimited;
-  bool measuring_ = false;
+  bool dry_run_ = false;
   Allocator* allocator_ = &host_allocator();
   Budget* host_ = nullptr;
   std::atomic<size_t> used_bytes_{0}, peak_bytes_{0}, recent_peak_bytes_{0};
-  std::array<std::atomic<size_t>, kTenantCount> by_tenant_{}, tenant_peaks_{};
+  std::array<std::atomic<size_t>, kCategoryCount> by_category_{}, category_peaks_{};
 };
 
-// Charges memory that somebody else owns (a library's, a vector's) for as long as it lives. Movable.
+// Charges memory that something else owns (a library, a vector) until it is destroyed. Movable.
 class Charge {
  public:
   Charge() = default;
-  static Expected<Charge> take(Budget& budget, Tenant tenant, size_t bytes);
+  static Expected<Charge> acquire(Budget& budget, MemoryCategory category, size_t bytes);
   Charge(Charge&& other) noexcept { swap(other); }
   Charge& operator=(Charge&& other) noexcept {
     swap(other);
     return *this;
   }
   ~Charge() {
-    if (budget_ != nullptr) budget_->release(tenant_, bytes_);
+    if (budget_ != nullptr) budget_->release(category_, bytes_);
   }
   size_t bytes() const { return bytes_; }
 
  private:
   void swap(Charge& other);
   Budget* budget_ = nullptr;
-  Tenant tenant_ = Tenant::kRuntime;
+  MemoryCategory category_ = MemoryCategory::kRuntime;
   size_t bytes_ = 0;
 };
 
-// Page-aligned memory of the budget's device, charged to its tenant for as long as it lives. Movable. Host memory is
+// Page-aligned memory of the budget's device, charged to a category until it is destroyed. Movable. Host memory is
 // zeroed.
 class Buffer {
  public:
   static constexpr size_t kPageBytes = 4096;  // sizes are rounded up to this
   Buffer() = default;
-  static Expected<Buffer> allocate(Budget& budget, Tenant tenant, size_t bytes);
+  static Expected<Buffer> allocate(Budget& budget, MemoryCategory category, size_t bytes);
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     swap(other);
@@ -97,7 +109,7 @@ class Buffer {
   }
   ~Buffer();
 
-  std::byte* data() const { return data_; }  // null: empty, or charged to a measuring budget
+  std::byte* data() const { return data_; }  // null: empty, or charged to a dry-run budget
   Device device() const { return allocator_->device(); }
   size_t bytes() const { return charge_.bytes(); }
 
@@ -108,31 +120,32 @@ class Buffer {
   Charge charge_;
 };
 
-// Hands out 64-byte aligned tensors front to back. A measuring arena has no memory and only counts, so that one
-// function both sizes and lays out a model's activations:  Arena m; Activations(config, m); m.used_bytes().
+// A bump allocator of 64-byte aligned tensors. A dry-run arena has no memory and only counts. Thus one function gives
+// the size of a model's activations and allocates them:  Arena dry_run; Activations(config, dry_run);
+// dry_run.used_bytes().
 class Arena {
  public:
-  Arena() = default;  // measuring: tensors have data == nullptr
-  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)), measuring_(buffer_.data() == nullptr) {}
-  static Expected<Arena> allocate(Budget& budget, Tenant tenant, size_t bytes);
+  Arena() = default;  // dry run: tensors have no memory
+  explicit Arena(Buffer buffer) : buffer_(std::move(buffer)), dry_run_(buffer_.data() == nullptr) {}
+  static Expected<Arena> allocate(Budget& budget, MemoryCategory category, size_t bytes);
 
-  Tensor tensor(Shape shape, DType dtype);  // asserts that it fits: the size was measured by the same function
-  void* take(size_t bytes);
-  bool measuring() const { return measuring_; }
+  Tensor tensor(Shape shape, DType dtype);  // asserts that it fits: a dry run of the same function gave the size
+  void* allocate(size_t bytes);
+  bool dry_run() const { return dry_run_; }
   size_t used_bytes() const { return offset_; }
-  void restart() { offset_ = 0; }  // from the front again, over what was handed out
+  void restart() { offset_ = 0; }  // earlier tensors become invalid
 
  private:
   Buffer buffer_;
   size_t offset_ = 0;
-  bool measuring_ = true;
+  bool dry_run_ = true;
 };
 
-// A tensor with its own Buffer; for inputs and outputs that live outside any arena.
+// A tensor with its own Buffer, for inputs and outputs that are in no arena.
 struct OwnedTensor {
   Buffer buffer;
   Tensor tensor;
-  static Expected<OwnedTensor> allocate(Budget& budget, Tenant tenant, Shape shape, DType dtype);
+  static Expected<OwnedTensor> allocate(Budget& budget, MemoryCategory category, Shape shape, DType dtype);
 };
 
 }  // namespace liveavatar

@@ -1,4 +1,4 @@
-// A voice to pull samples from.
+// A stream of audio samples.
 #pragma once
 
 #include <algorithm>
@@ -10,22 +10,22 @@
 
 namespace liveavatar {
 
-constexpr int kModelRateHz = 16000;  // what the audio encoder hears
+constexpr int kModelRateHz = 16000;  // input rate of the audio encoder
 
-// Mono samples in -1..1, front to back, with a way back to the start. One thread at a time.
+// Mono samples in -1..1, in order, with rewind. One thread at a time.
 class MonoSource {
  public:
   virtual ~MonoSource() = default;
-  // Up to `count` samples; 0 means the end.
+  // Reads up to `count` samples. 0: the end.
   virtual Expected<int64_t> read(float* samples, int64_t count) = 0;
   virtual Status rewind() = 0;
-  // The file, for messages; empty: none.
+  // The file, for messages. Empty: none.
   virtual std::string where() const { return {}; }
-  // What a user should know about how it was made; empty: nothing.
+  // A note for the user about how the audio was made. Empty: none.
   virtual std::string note() const { return {}; }
 };
 
-// Samples that are already in memory.
+// Samples in memory.
 class SampleSource : public MonoSource {
  public:
   explicit SampleSource(std::vector<float> samples) : samples_(std::move(samples)) {}

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What makes two names one file. A file that is not there yet is its folder and its name in it.
+// Identity of a file behind its names. A file that does not exist yet is its folder and its name in that folder.
 struct Identity {
   dev_t device = 0;
   ino_t inode = 0;
@@ -38,7 +38,7 @@ std::optional<Identity> identity_of(const std::string& path) {
   return Identity{info.st_dev, info.st_ino, fs::path(target).filename().string()};
 }
 
-// For reading too where that is allowed: the end of a video is made from what was written.
+// Also for reading if that is allowed: the end of a video file is made from its written part.
 int open_output(const std::string& path, int flags) {
   flags |= O_CREAT | O_CLOEXEC | O_NONBLOCK;
   int descriptor = ::open(path.c_str(), O_RDWR | flags, 0666);
@@ -107,20 +107,20 @@ bool is_open_at(int descriptor, const std::string& path) {
 OutputClaim::OutputClaim() = default;
 OutputClaim::OutputClaim(OutputClaim&& other) noexcept { swap(other); }
 
-Expected<OutputClaim> OutputClaim::take(const NamedPath& output) {
+Expected<OutputClaim> OutputClaim::acquire(const NamedPath& output) {
   OutputClaim claim;
   claim.output_ = output;
   if (output.path.empty()) return invalid_argument(output.flag + ": give the name of a file");
-  // A claim that ends may remove the file between the two calls: then it is made again.
+  // A claim that ends may remove the file between the two calls. Then try again.
   constexpr int kTries = 100;
   for (int i = 0; i < kTries; ++i) {
     struct stat info {};
     bool there = ::stat(output.path.c_str(), &info) == 0;
     if (there && S_ISDIR(info.st_mode)) return io_error(shown(output) + ": is a folder; give the name of a file in it");
-    if (there && !S_ISREG(info.st_mode)) return claim;  // opening a pipe would wait for its reader
+    if (there && !S_ISREG(info.st_mode)) return claim;  // opening a pipe blocks until it has a reader
     if (!there) claim.output_.path = follow_links(output.path);
     claim.made_ = !there;
-    // A pipe may have come between: it is not waited for, and looked at again.
+    // A pipe may have replaced the file: do not block, try again.
     claim.descriptor_ = open_output(claim.output_.path, 0);
     if (claim.descriptor_ < 0 && errno == ENXIO) continue;
     if (claim.descriptor_ < 0) return write_failed(output, errno);
@@ -182,11 +182,11 @@ Expected<int> OutputClaim::begin() {
   if (pending.ok()) {
     pending_ = std::make_unique<PendingFile>(std::move(*pending));
     pending_name_ = pending_->partial().c_str();
-    // As good as it goes: a file of somebody else may keep its owner's rights to himself.
+    // Best effort: the file may belong to another user.
     [[maybe_unused]] int kept = ::fchmod(pending_->descriptor(), info.st_mode & 0777);
     return pending_->descriptor();
   }
-  // No file can be made in this folder, only this one be written.
+  // No file can be created in this folder: write to the existing one.
   if (::ftruncate(descriptor_, 0) != 0) return write_failed(output_, errno);
   return descriptor_;
 }

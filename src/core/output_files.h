@@ -1,4 +1,4 @@
-// Files that a command writes: none of them may be one that it reads, and one writer has a file at a time.
+// Files that a command writes: no output is an input, and each file has one writer at a time.
 #pragma once
 
 #include <atomic>
@@ -17,16 +17,16 @@ struct NamedPath {
   std::string flag, path;
 };
 
-// kInvalidArgument where an output is an input, or two outputs are one file; links are followed, hard links too. What
-// is no file on a disk (/dev/null, a pipe) may be named twice. Opens nothing.
+// kInvalidArgument if an output is an input, or two outputs are the same file. Symbolic and hard links are followed.
+// Devices and pipes (/dev/null) may be named twice. Opens no file.
 Status check_outputs(const std::vector<NamedPath>& inputs, const std::vector<NamedPath>& outputs);
 
-// Holds an output while a job runs: it can be written, and a second job that claims it is refused. The file is made if
-// it is not there, and removed at the end if nobody wrote to it. What it held before is not touched.
+// Claims an output for a job: the file can be written, and a claim by a second job fails. A missing file is created,
+// and removed at the end if nothing was written. An existing file is not changed by the claim.
 class OutputClaim {
  public:
   OutputClaim();
-  static Expected<OutputClaim> take(const NamedPath& output);
+  static Expected<OutputClaim> acquire(const NamedPath& output);
   OutputClaim(OutputClaim&& other) noexcept;
   OutputClaim& operator=(OutputClaim&& other) noexcept {
     swap(other);
@@ -34,44 +34,44 @@ class OutputClaim {
   }
   ~OutputClaim();
 
-  // In place of what the file held.
+  // Replaces the file's content.
   Status write(const std::string& text);
 
-  // A file that grows. The descriptor to write to: of an empty file, which is the claimed one, or one beside it where
-  // that holds something. Then it takes the name with publish(): until that moment what was there stays.
+  // For a file that grows. Returns the descriptor to write to: the claimed file if it is empty, else a new file beside
+  // it. publish() gives the new file the name: until then the old content stays.
   Expected<int> begin();
   Status publish();
-  // After the last byte: kIo where the file was moved or removed meanwhile; the message says where it is.
+  // After the last byte: kIo if the file was moved or removed in the meantime. The message says where it is.
   Status check_name() const;
 
-  // From a signal handler, at the process's end: what the destructor would remove.
+  // For a signal handler at the end of the process: removes the files that the destructor would remove.
   void remove_unused() const;
   const std::string& path() const { return output_.path; }
 
  private:
   void swap(OutputClaim& other);
-  Status hold_name();  // a file that was moved away is somebody's, and not written to
+  Status hold_name();  // creates the file again if it was moved: a moved file is not written to
   NamedPath output_;
-  int descriptor_ = -1;  // -1: no regular file, or nothing claimed
-  int device_ = -1;      // open for begin() where there is no regular file
+  int descriptor_ = -1;  // -1: not a regular file, or nothing is claimed
+  int device_ = -1;      // open for begin() if it is not a regular file
   bool made_ = false;
   std::unique_ptr<PendingFile> pending_;             // between begin() and publish()
   std::atomic<const char*> pending_name_ = nullptr;  // for a signal handler
 };
 
-// Why a file cannot be written, by errno.
+// The error for a file that cannot be written, from errno.
 Status write_failed(const NamedPath& output, int error);
 
-// kInvalidArgument for a file, kIo where no file can be made in the folder.
+// kInvalidArgument for a file, kIo if no file can be created in the folder.
 Status check_writable_folder(const NamedPath& folder);
 
-// `path`, or what it links to, also where that is not there yet.
+// `path`, or the target that it links to, which need not exist.
 std::string follow_links(const std::string& path);
 
-// Takes the lock of an open file. kBusy: somebody else has it; kNone: this file system knows no locks.
+// Locks an open file. kBusy: another process has the lock. kNone: the file system has no locks.
 enum class Lock { kTaken, kBusy, kNone };
 Lock try_lock(int descriptor);
-// Whether the open file is still what `path` names.
+// Whether `path` still names the open file.
 bool is_open_at(int descriptor, const std::string& path);
 
 }  // namespace liveavatar

@@ -23,8 +23,8 @@ namespace fs = std::filesystem;
 
 Status failed(const std::string& path) { return write_failed({"", path}, errno); }
 
-// No link of somebody else is followed and no pipe waited for: the name is known in advance. -1 with errno; EEXIST:
-// what lies there is no file.
+// Follows no link and does not block on a pipe, because others can predict the name. -1 with errno. EEXIST: not a
+// regular file.
 int open_partial(const std::string& path, int flags) {
   int descriptor = ::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0666);
   if (descriptor < 0) {
@@ -38,7 +38,7 @@ int open_partial(const std::string& path, int flags) {
   return -1;
 }
 
-// A file's name, kEnding, and maybe numbers (with_own_name()).
+// A file's name, kEnding, and optional numbers (with_own_name()).
 bool is_partial(const std::string& name) {
   size_t at = name.rfind(PendingFile::kEnding);
   if (at == std::string::npos) return false;
@@ -64,7 +64,7 @@ Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy) {
     if (file.descriptor_ < 0) return errno == EEXIST ? no_file(file.partial_) : failed(path);
     Lock lock = try_lock(file.descriptor_);
     if (lock == Lock::kNone) return file.with_own_name();
-    // Between opening and locking the other job may have finished: then the lock is on a file with another name.
+    // The other job may have finished between opening and locking: then the locked file has another name now.
     if (lock == Lock::kTaken && is_open_at(file.descriptor_, file.partial_)) break;
     ::close(std::exchange(file.descriptor_, -1));
     if (lock == Lock::kBusy && busy == Busy::kRefuse)
@@ -76,7 +76,7 @@ Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy) {
 }
 
 Expected<PendingFile> PendingFile::with_own_name() {
-  ::unlink(partial_.c_str());  // nobody can hold it
+  ::unlink(partial_.c_str());  // no job can have it locked
   ::close(std::exchange(descriptor_, -1));
   std::random_device random;
   partial_.append(".").append(std::to_string(::getpid())).append(".").append(std::to_string(random()));
@@ -87,7 +87,7 @@ Expected<PendingFile> PendingFile::with_own_name() {
 
 PendingFile::~PendingFile() {
   if (descriptor_ < 0) return;
-  ::unlink(partial_.c_str());  // before the lock goes with the descriptor
+  ::unlink(partial_.c_str());  // before closing releases the lock
   ::close(descriptor_);
 }
 

@@ -1,4 +1,4 @@
-// A file that appears under its name when it is whole.
+// A file that gets its name when it is complete.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace liveavatar {
 
-// Until then it lies beside that name, locked: one job writes it, another is refused or waits. What a killed job left
-// there is written over by the next.
+// Until then it has a temporary name beside the final one and is locked: a second job fails or waits. A temporary file
+// of a killed job is overwritten by the next job.
 class PendingFile {
  public:
   enum class Busy { kRefuse, kWait };
@@ -20,24 +20,24 @@ class PendingFile {
     swap(other);
     return *this;
   }
-  ~PendingFile();  // without commit(): it is gone
+  ~PendingFile();  // without commit(): the file is removed
 
   int descriptor() const { return descriptor_; }  // open for writing and reading, empty at first
   const std::string& path() const { return path_; }
   Status commit();
-  // As commit(), for a file that goes on growing under its name: the descriptor, still locked, is the caller's.
+  // As commit(), for a file that still grows: returns the descriptor, still locked, to the caller.
   Expected<int> publish();
-  const std::string& partial() const { return partial_; }  // the name until then
+  const std::string& partial() const { return partial_; }  // the temporary name
 
  private:
   PendingFile() = default;
   void swap(PendingFile& other);
-  Expected<PendingFile> with_own_name();  // where nothing can be locked: no other job has this name
+  Expected<PendingFile> with_own_name();  // if locks are unavailable: a name that no other job has
   std::string path_, partial_;
   int descriptor_ = -1;
 };
 
-// Removes what killed jobs left in a folder, other than what is being written. Returns how many files that were.
+// Removes temporary files that killed jobs left in a folder; those being written stay. Returns the number of files.
 int remove_abandoned(const std::string& folder);
 
 }  // namespace liveavatar

@@ -1,4 +1,4 @@
-// Whole parts of whole numbers, none of them negative.
+// Integer division and rounding for values that are not negative.
 #pragma once
 
 #include <concepts>
@@ -6,13 +6,13 @@
 
 namespace liveavatar {
 
-// How many parts of `size` hold n.
+// n / size, rounded up.
 template <std::integral T>
 constexpr T ceil_div(T n, std::type_identity_t<T> size) {
   return (n + size - 1) / size;
 }
 
-// The least multiple of `size` that is not below n.
+// n rounded up to a multiple of `size`.
 template <std::integral T>
 constexpr T round_up(T n, std::type_identity_t<T> size) {
   return ceil_div(n, size) * size;

@@ -6,7 +6,7 @@
 
 #include "liveavatar/status.h"
 
-// For programmer errors only: a broken contract inside the engine. Active in every build.
+// Only for programmer errors: a broken contract inside the engine. Active in every build.
 #define LA_CHECK(condition)                                                                 \
   do {                                                                                      \
     if (!(condition)) {                                                                     \

@@ -1,4 +1,4 @@
-// How a run is stopped: whoever loops over layers asks between two of them.
+// Cancellation: loops over layers check the stop token between two layers.
 #pragma once
 
 #include <stop_token>
@@ -7,7 +7,7 @@
 
 namespace liveavatar {
 
-// kCancelled once a stop is asked for.
+// kCancelled after a stop request.
 inline Status check_stop(const std::stop_token& stop) {
   return stop.stop_requested() ? cancelled("stopped on request") : Status();
 }

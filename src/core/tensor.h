@@ -1,4 +1,4 @@
-// Tensor: a view of contiguous row-major memory of one device. It owns nothing; Buffer and Arena do (core/memory.h).
+// Tensor: a view of contiguous row-major memory of one device. Buffer and Arena own the memory (core/memory.h).
 #pragma once
 
 #include <array>
@@ -56,28 +56,28 @@ struct Tensor {
   int64_t elements() const { return shape.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * dtype_bytes(dtype); }
 
-  // The values, which the host may touch: of host memory alone.
+  // The values, for access by the host. Asserts that the memory is host memory.
   template <typename T>
   T* host() const {
     LA_CHECK(device.is_host() && dtype == DTypeOf<T>::value);
     return static_cast<T*>(memory_);
   }
-  // For the device's own backend, and to compare places. Nobody else follows this pointer.
+  // For the device's own backend, and to compare addresses. Other code must not dereference it.
   void* address() const { return memory_; }
 
-  // Rows [begin, begin + count) of the outermost dimension; the same memory.
+  // Rows [begin, begin + count) of the outermost dimension, in the same memory.
   Tensor slice(int64_t begin, int64_t count) const;
-  // The same memory under another shape with as many elements.
+  // The same memory with another shape of equally many elements.
   Tensor reshape(Shape s) const {
     LA_CHECK(s.elements() == elements());
     return {memory_, s, dtype, device};
   }
-  // The front of the same memory as a tensor of another shape, with as many elements at most.
+  // The first elements of the same memory as a tensor of another shape, which has not more elements.
   Tensor front(Shape s) const {
     LA_CHECK(s.elements() <= elements());
     return {memory_, s, dtype, device};
   }
-  // All leading dimensions folded into one: [rows, last].
+  // All leading dimensions merged into one: [rows, last].
   Tensor rows() const { return reshape({elements() / shape[rank() - 1], shape[rank() - 1]}); }
 
  private:

@@ -1,4 +1,4 @@
-// Small things done to texts in many places.
+// Small string functions.
 #pragma once
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 
 namespace liveavatar {
 
-// ASCII letters only: file endings and words of flags, whatever the locale.
+// ASCII letters only, in any locale: for file extensions and flag values.
 inline std::string lower_case(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char c) { return static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c); });

@@ -12,7 +12,7 @@ namespace liveavatar {
 
 namespace {
 
-// A sleeping thread takes tens of microseconds to wake, as long as many an op: it stays awake that long for the next.
+// A sleeping thread needs tens of microseconds to wake, as long as many ops take. It spins that long for the next op.
 constexpr int kSpins = 4000;
 
 template <typename Done>
@@ -61,7 +61,7 @@ void ThreadPool::stop() {
 void ThreadPool::parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body) {
   if (n <= 0) return;
   grain = std::max<int64_t>(grain, 1);
-  std::lock_guard turn(turn_);
+  std::lock_guard call(call_);
   if (workers_.empty() || n <= grain) {
     body(0, n, 0);
     return;

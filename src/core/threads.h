@@ -1,5 +1,5 @@
-// One pool of worker threads; work is handed out in small pieces on demand, and a worker that comes too late is not
-// waited for, so a slow or busy core delays nobody.
+// One pool of worker threads. Each thread takes the next small chunk of work when it is free. The pool does not wait
+// for workers that did not start, so a slow or busy core delays no work.
 #pragma once
 
 #include <atomic>
@@ -12,15 +12,15 @@
 
 namespace liveavatar {
 
-// CPUs that this process may use; at least one.
+// CPUs that this process may use, at least one.
 int usable_cpus();
 
-constexpr int kMostThreads = 1024;  // of a pool
+constexpr int kMostThreads = 1024;  // in a pool
 
 class ThreadPool {
  public:
-  // threads counts the caller: ThreadPool(1) runs everything inline. 0: as many as this process may use. Throws Failure
-  // where the system gives no thread.
+  // threads includes the caller: ThreadPool(1) runs everything inline. 0: as many as this process may use. Throws
+  // Failure if the system cannot start a thread.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -29,8 +29,8 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls body(begin, end, thread) over [0, n) in chunks of at most `grain`; thread is in [0, threads()).
-  // Returns when all are done. Callers take turns; body must not call parallel_for itself. What a body throws is thrown
-  // here, and chunks that were not begun are left out.
+  // Returns when all are done. One call runs at a time: others wait. body must not call parallel_for. An exception of a
+  // body is rethrown here, and chunks that did not start are skipped.
   void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body);
 
  private:
@@ -39,17 +39,17 @@ class ThreadPool {
   void stop();
 
   std::vector<std::thread> workers_;
-  std::mutex turn_;  // one parallel_for at a time
+  std::mutex call_;  // one parallel_for at a time
   std::mutex mutex_;
   std::condition_variable start_, done_;
   const std::function<void(int64_t, int64_t, int)>* body_ = nullptr;
   int64_t n_ = 0, grain_ = 1;
   std::atomic<int64_t> next_{0};
   std::atomic<uint64_t> generation_{0};
-  bool open_ = false;           // whether workers may still join; under the lock
-  std::atomic<int> inside_{0};  // workers that joined; grows under the lock alone
+  bool open_ = false;           // whether workers may still join; guarded by mutex_
+  std::atomic<int> inside_{0};  // workers that joined; incremented only with mutex_ held
   std::atomic<bool> stop_{false};
-  std::exception_ptr failure_;  // the first that a body threw; under the lock
+  std::exception_ptr failure_;  // the first exception of a body; guarded by mutex_
 };
 
 }  // namespace liveavatar

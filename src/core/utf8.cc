@@ -7,8 +7,8 @@ namespace liveavatar {
 namespace {
 
 struct Form {
-  int bytes;             // 0: no first byte
-  uint32_t bits, least;  // of the first byte; the smallest code point that needs this form
+  int bytes;             // 0: not a first byte
+  uint32_t bits, least;  // payload of the first byte; the smallest code point that needs this form
 };
 
 Form form_of(unsigned char first) {

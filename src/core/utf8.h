@@ -1,4 +1,4 @@
-// Whether bytes are text.
+// Validation of UTF-8.
 #pragma once
 
 #include <cstddef>
@@ -6,8 +6,8 @@
 
 namespace liveavatar {
 
-// Where the first byte stands that is no part of UTF-8 (too long a form, a surrogate, beyond U+10FFFF, cut off); npos:
-// nowhere.
+// Offset of the first byte that is not valid UTF-8 (overlong form, surrogate, above U+10FFFF, truncated). npos: all
+// bytes are valid.
 size_t first_not_utf8(std::string_view text);
 
 }  // namespace liveavatar

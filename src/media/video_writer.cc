@@ -224,7 +224,7 @@ Status check_video_path(const std::string& path) {
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,
                                                          std::unique_ptr<AudioStream> audio) {
   LA_RETURN_IF_ERROR(check_video_path(path));
-  LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::take({"", path}));
+  LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::acquire({"", path}));
   auto writer = std::make_unique<FileWriter>(std::move(claim), options);
   LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
   return std::unique_ptr<VideoWriter>(std::move(writer));

@@ -41,33 +41,33 @@ Expected<uint64_t> FilePages::write(size_t, const std::byte*, const std::atomic<
 }
 
 Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays,
-                                          Tenant tenant, Budget& budget) {
+                                          MemoryCategory category, Budget& budget) {
   PageMemory memory;
   size_t largest = 0;
   for (size_t p = 0; p < bytes.size(); ++p) {
     Buffer buffer;
     if (stays[p]) {
-      LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, tenant, bytes[p]));
+      LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, category, bytes[p]));
     } else {
       largest = std::max(largest, bytes[p]);
     }
     memory.stay.push_back(std::move(buffer));
   }
   for (size_t i = 0; i < kSlots && largest > 0; ++i) {
-    LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, tenant, largest));
+    LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, category, largest));
     memory.slots.push_back(std::move(slot));
   }
   memory.allocator = &budget.allocator();
   if (memory.device().is_host() || bytes.empty()) return memory;
   size_t widest = *std::max_element(bytes.begin(), bytes.end());
-  LA_ASSIGN_OR_RETURN(memory.staging, Buffer::allocate(budget.host(), tenant, widest));
+  LA_ASSIGN_OR_RETURN(memory.staging, Buffer::allocate(budget.host(), category, widest));
   return memory;
 }
 
 Status read_into(DirectFile& file, const PageSpan& span, Buffer& memory, Budget& budget) {
   const std::atomic<bool> never{false};
   if (memory.device().is_host()) return read_page(file, span, memory.data(), never);
-  LA_ASSIGN_OR_RETURN(Buffer staging, Buffer::allocate(budget.host(), Tenant::kWeights, span.bytes));
+  LA_ASSIGN_OR_RETURN(Buffer staging, Buffer::allocate(budget.host(), MemoryCategory::kWeights, span.bytes));
   LA_RETURN_IF_ERROR(read_page(file, span, staging.data(), never));
   return budget.allocator().write(memory.data(), staging.data(), span.bytes);
 }

@@ -58,9 +58,9 @@ struct PageMemory {
   Buffer staging;  // of a device that is not the host: what is on its way between slots and store
   Allocator* allocator = &host_allocator();
   Device device() const { return allocator->device(); }
-  // bytes, stays: a page each. Over a measuring budget it is only counted.
-  static Expected<PageMemory> allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays, Tenant tenant,
-                                       Budget& budget);
+  // bytes, stays: a page each. Over a dry-run budget it is only counted.
+  static Expected<PageMemory> allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays,
+                                       MemoryCategory category, Budget& budget);
 };
 
 // Whether page i of `count` is one of the `resident` that stay, when these are spread evenly over all.

@@ -41,7 +41,7 @@ class Bench : LatentChannel {
   Expected<BenchResult> run() {
     LA_RETURN_IF_ERROR(decide());
     budget_ = std::make_unique<Budget>(o_.budget_bytes == 0 ? Budget::kUnlimited : o_.budget_bytes);
-    LA_ASSIGN_OR_RETURN(program_, Charge::take(*budget_, Tenant::kRuntime, kProgramBytes));
+    LA_ASSIGN_OR_RETURN(program_, Charge::acquire(*budget_, MemoryCategory::kRuntime, kProgramBytes));
     BackendOptions options{.threads = r().threads, .int8_products = r().int8_products, .budget = budget_.get()};
     LA_ASSIGN_OR_RETURN(backend_, make_backend(r().device, options));
     FileGuard guard;
@@ -199,7 +199,8 @@ class Bench : LatentChannel {
 
   void fill(const Tensor& t, uint64_t stream) const { fill_noise(o_.seed, stream, Upload(*backend_, t).values()); }
   Expected<OwnedTensor> random(Shape shape, uint64_t stream, Budget& budget) const {
-    LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(budget, Tenant::kConditioning, shape, DType::kF32));
+    LA_ASSIGN_OR_RETURN(OwnedTensor t,
+                        OwnedTensor::allocate(budget, MemoryCategory::kConditioning, shape, DType::kF32));
     fill(t.tensor, stream);
     return t;
   }

@@ -101,9 +101,10 @@ Status LocalEngine::run(ResolvedJob& job, const RunCalls& calls) {
 }
 
 std::vector<TenantMemory> LocalEngine::memory_by_tenant() const {
-  TenantBytes used = models_->budget->used_by_tenant(), peak = models_->budget->peak_by_tenant();
+  CategoryBytes used = models_->budget->used_by_category(), peak = models_->budget->peak_by_category();
   std::vector<TenantMemory> tenants;
-  for (size_t t = 0; t < kTenantCount; ++t) tenants.push_back({tenant_name(static_cast<Tenant>(t)), used[t], peak[t]});
+  for (size_t t = 0; t < kCategoryCount; ++t)
+    tenants.push_back({category_name(static_cast<MemoryCategory>(t)), used[t], peak[t]});
   return tenants;
 }
 

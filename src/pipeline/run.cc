@@ -36,7 +36,7 @@ class JobRun : LatentChannel {
     LA_ASSIGN_OR_RETURN(Portrait portrait, job_.files.portrait->read(*models_.budget));
     LA_RETURN_IF_ERROR(open_conditions(portrait));
     size_t writer_bytes = video_writer_bytes(shape().height, shape().width);
-    LA_ASSIGN_OR_RETURN(writer_, Charge::take(*models_.budget, Tenant::kMedia, writer_bytes));
+    LA_ASSIGN_OR_RETURN(writer_, Charge::acquire(*models_.budget, MemoryCategory::kMedia, writer_bytes));
     LA_RETURN_IF_ERROR(open_denoiser());
     LA_RETURN_IF_ERROR(encode_portrait(portrait));
     LA_RETURN_IF_ERROR(open_pose());
@@ -72,7 +72,7 @@ class JobRun : LatentChannel {
     options.clip_latents = shape().clip_latents();
     options.block_latents = kBlockLatents;
     LA_ASSIGN_OR_RETURN(Charge reading,
-                        Charge::take(*models_.budget, Tenant::kMedia, mask_bytes(options.largest_pixels)));
+                        Charge::acquire(*models_.budget, MemoryCategory::kMedia, mask_bytes(options.largest_pixels)));
     LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));
     return {};
   }
@@ -93,7 +93,7 @@ class JobRun : LatentChannel {
   Status encode_portrait(const Image& portrait) {
     progress("image", 0);
     Budget& budget = *models_.budget;
-    LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, Tenant::kConditioning,
+    LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, MemoryCategory::kConditioning,
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, Upload(*models_.backend, pixels.tensor).f32());
     LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor, stop_.get_token()));

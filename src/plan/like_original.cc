@@ -11,21 +11,21 @@ constexpr DType kBf16 = DType::kBF16;
 
 // Weights of the video model as they lie in a checkpoint: the reference backend packs nothing.
 Expected<size_t> dit_bytes(const DitConfig& config) {
-  Budget budget{Budget::Measuring()};
+  Budget budget{Budget::DryRun()};
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend("reference", {.threads = 1}));
   DitWeights weights;
   {
-    WeightSizer loader(*backend, budget, Tenant::kWeights, kBf16);
+    WeightSizer loader(*backend, budget, MemoryCategory::kWeights, kBf16);
     LA_ASSIGN_OR_RETURN(weights, load_dit_weights(config, loader));
   }
   return budget.used_bytes();
 }
 
 size_t kv_bytes(const DitConfig& config, const DitGeometry& geometry) {
-  Arena measuring;
-  LayerCache(config, geometry.ring_tokens(), kBf16, measuring);
-  LayerCache(config, geometry.cond_tokens(), kBf16, measuring);
-  return measuring.used_bytes();
+  Arena dry_run;
+  LayerCache(config, geometry.ring_tokens(), kBf16, dry_run);
+  LayerCache(config, geometry.cond_tokens(), kBf16, dry_run);
+  return dry_run.used_bytes();
 }
 
 }  // namespace

@@ -29,8 +29,8 @@ class DryRun {
     LA_RETURN_IF_ERROR(stage("run", &DryRun::blocks));
     plan_.peak_bytes = budget_.peak_bytes();
     plan_.steady_bytes = budget_.used_bytes();
-    plan_.peak_by_tenant = budget_.peak_by_tenant();
-    plan_.steady_by_tenant = budget_.used_by_tenant();
+    plan_.peak_by_category = budget_.peak_by_category();
+    plan_.steady_by_category = budget_.used_by_category();
     return plan_;
   }
 
@@ -43,7 +43,7 @@ class DryRun {
   }
 
   Status load() {
-    LA_ASSIGN_OR_RETURN(program_, Charge::take(budget_, Tenant::kRuntime, kProgramBytes));
+    LA_ASSIGN_OR_RETURN(program_, Charge::acquire(budget_, MemoryCategory::kRuntime, kProgramBytes));
     BackendOptions options;
     options.threads = r_.threads;
     options.int8_products = r_.int8_products;
@@ -57,28 +57,28 @@ class DryRun {
     LA_RETURN_IF_ERROR(load_dit());
     if (r_.video_model_only) return {};
     {
-      WeightSizer loader = loader_for(Tenant::kWeights);
+      WeightSizer loader = loader_for(MemoryCategory::kWeights);
       LA_ASSIGN_OR_RETURN(vae_, load_vae_weights(r_.shapes.vae, loader));
     }
-    WeightSizer loader = loader_for(Tenant::kAudio);
+    WeightSizer loader = loader_for(MemoryCategory::kAudio);
     LA_ASSIGN_OR_RETURN(audio_, load_wav2vec2_weights(r_.shapes.audio, loader));
     return {};
   }
 
   Status load_dit() {
     if (!r_.packed) {
-      WeightSizer loader = loader_for(Tenant::kWeights, r_.merge_bytes);
+      WeightSizer loader = loader_for(MemoryCategory::kWeights, r_.merge_bytes);
       LA_ASSIGN_OR_RETURN(dit_, load_dit_weights(r_.shapes.dit, loader));
       return {};
     }
     const std::vector<PackedPage> packed = dit_packed_pages(r_.shapes.dit, *backend_, types_);
     if (r_.pack_first) {
-      WeightSizer loader = loader_for(Tenant::kWeights, r_.merge_bytes);
+      WeightSizer loader = loader_for(MemoryCategory::kWeights, r_.merge_bytes);
       auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
       LA_RETURN_IF_ERROR(pack_dit_pages(r_.shapes.dit, packed, loader, budget_, nothing));
     }
     for (const PackedPage& page : packed) spans_.push_back(page.span);
-    LA_ASSIGN_OR_RETURN(common_, Buffer::allocate(budget_, Tenant::kWeights, spans_.front().bytes));
+    LA_ASSIGN_OR_RETURN(common_, Buffer::allocate(budget_, MemoryCategory::kWeights, spans_.front().bytes));
     spans_.erase(spans_.begin());
     return {};
   }
@@ -92,7 +92,8 @@ class DryRun {
 
   Status portrait() {
     size_t mask = mask_bytes(r_.first_mask_pixels);  // read behind the portrait, and behind what finds its turn
-    return Charge::take(budget_, Tenant::kMedia, std::max({r_.portrait_bytes, r_.orientation_bytes, mask})).status();
+    return Charge::acquire(budget_, MemoryCategory::kMedia, std::max({r_.portrait_bytes, r_.orientation_bytes, mask}))
+        .status();
   }
 
   Status text() {
@@ -101,7 +102,8 @@ class DryRun {
       LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(r_, "", *backend_, budget_));
       return {};
     }
-    LA_ASSIGN_OR_RETURN(writer_, Charge::take(budget_, Tenant::kMedia, video_writer_bytes(r_.height, r_.width)));
+    LA_ASSIGN_OR_RETURN(writer_,
+                        Charge::acquire(budget_, MemoryCategory::kMedia, video_writer_bytes(r_.height, r_.width)));
     LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt());
     LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(r_, "", *backend_, budget_));
     return {};
@@ -113,7 +115,7 @@ class DryRun {
     int64_t tokens = r_.prompt_tokens > 0 ? r_.prompt_tokens : r_.shapes.dit.text_len;
     LA_ASSIGN_OR_RETURN(Umt5Memory memory,
                         Umt5Memory::allocate(r_.shapes.text, tokens, types_.values, *backend_, budget_));
-    WeightSizer loader = loader_for(Tenant::kText);
+    WeightSizer loader = loader_for(MemoryCategory::kText);
     const int32_t any_token = 0;
     LA_RETURN_IF_ERROR(stream_umt5(r_.shapes.text, {&any_token, 1}, loader, memory.page, {}));
     return std::move(memory.rows);
@@ -124,7 +126,7 @@ class DryRun {
     Shape picture{3, r_.height, r_.width};
     OwnedTensor pixels;
     if (!r_.video_model_only) {
-      LA_ASSIGN_OR_RETURN(pixels, OwnedTensor::allocate(budget_, Tenant::kConditioning, picture, DType::kF32));
+      LA_ASSIGN_OR_RETURN(pixels, OwnedTensor::allocate(budget_, MemoryCategory::kConditioning, picture, DType::kF32));
       LA_RETURN_IF_ERROR(encode_still(picture));
     }
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r_, budget_));
@@ -171,15 +173,15 @@ class DryRun {
     return {};
   }
 
-  WeightSizer loader_for(Tenant tenant, size_t scratch_bytes = 0) {
-    return WeightSizer(*backend_, budget_, tenant, types_, scratch_bytes);
+  WeightSizer loader_for(MemoryCategory category, size_t scratch_bytes = 0) {
+    return WeightSizer(*backend_, budget_, category, types_, scratch_bytes);
   }
 
   const JobShape& r_;
   DitGeometry geometry_;
   DitTypes types_{DType::kBF16};
   MemoryPlan plan_;
-  Budget budget_{Budget::Measuring()};
+  Budget budget_{Budget::DryRun()};
   Charge program_, writer_;
   std::unique_ptr<Backend> backend_, decode_backend_;
   DitWeights dit_;

@@ -7,15 +7,15 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json tenants_json(const MemoryPlan& plan, const JobShape& request) {
-  Json tenants = Json::object();
-  for (size_t t = 0; t < kTenantCount; ++t) {
-    Tenant tenant = static_cast<Tenant>(t);
-    tenants[tenant_name(tenant)] = {{"peak_bytes", plan.peak_by_tenant[t]},
-                                    {"steady_bytes", plan.steady_by_tenant[t]},
-                                    {"placement", placement(tenant, request)}};
+Json categories_json(const MemoryPlan& plan, const JobShape& request) {
+  Json categories = Json::object();
+  for (size_t t = 0; t < kCategoryCount; ++t) {
+    MemoryCategory category = static_cast<MemoryCategory>(t);
+    categories[category_name(category)] = {{"peak_bytes", plan.peak_by_category[t]},
+                                           {"steady_bytes", plan.steady_by_category[t]},
+                                           {"placement", placement(category, request)}};
   }
-  return tenants;
+  return categories;
 }
 
 Json job_json(const JobShape& r) {
@@ -55,23 +55,23 @@ Expected<Verdict> judge_resolved(const JobShape& asked, const JobShape& shape, c
   return v;
 }
 
-std::string placement(Tenant tenant, const JobShape& r) {
-  switch (tenant) {
-    case Tenant::kWeights:
+std::string placement(MemoryCategory category, const JobShape& r) {
+  switch (category) {
+    case MemoryCategory::kWeights:
       if (!r.paged()) return "resident";
       return std::to_string(r.resident()) + " of " + std::to_string(r.shapes.dit.layers) +
              " layers resident, the others paged from disk";
-    case Tenant::kKvCache:
+    case MemoryCategory::kKvCache:
       if (!r.rings_paged()) return "resident";
       return std::to_string(r.resident_rings) + " of " + std::to_string(r.rings().count()) +
              " rings (a step in a layer) resident, the others paged";
-    case Tenant::kText:
+    case MemoryCategory::kText:
       return "a layer at a time, freed after use";
-    case Tenant::kVae:
+    case MemoryCategory::kVae:
       return "resident; the encoder freed after use";
-    case Tenant::kMedia:
+    case MemoryCategory::kMedia:
       return "resident; an estimate of the encoders";
-    case Tenant::kRuntime:
+    case MemoryCategory::kRuntime:
       return "resident; program and scratch";
     default:
       return "resident";
@@ -91,7 +91,7 @@ std::string to_json(const Verdict& v) {
   json["budget_bytes"] = v.budget_bytes;
   json["fits"] = v.fits;
   json["job"] = job_json(v.request);
-  json["tenants"] = tenants_json(v.plan, v.request);
+  json["tenants"] = categories_json(v.plan, v.request);
   json["paging"] = {{"layers", v.request.shapes.dit.layers},
                     {"resident_layers", v.request.resident()},
                     {"paged_bytes", v.plan.paged_bytes},
@@ -130,9 +130,9 @@ std::string to_json(const Truth& t) {
   json["budget_bytes"] = t.budget_bytes;
   json["frames"] = t.frames;
   json["tenants"] = Json::object();
-  for (const Truth::Tenant& tenant : t.tenants)
-    json["tenants"][tenant.name] = {{"predicted_bytes", tenant.predicted_bytes},
-                                    {"charged_bytes", tenant.charged_bytes}};
+  for (const Truth::Category& category : t.categories)
+    json["tenants"][category.name] = {{"predicted_bytes", category.predicted_bytes},
+                                      {"charged_bytes", category.charged_bytes}};
   json["seconds"] = Json::object();
   for (const auto& [stage, seconds] : t.stage_seconds) json["seconds"][stage] = seconds;
   return json_text(json, 2);

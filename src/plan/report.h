@@ -25,8 +25,8 @@ Expected<Verdict> judge(const JobShape& request, size_t budget_bytes);
 Expected<Verdict> judge_resolved(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
                                  size_t budget_bytes);
 
-// Where a tenant's bytes live and how long: "resident", "freed after use", ...
-std::string placement(Tenant tenant, const JobShape& request);
+// Where a category's bytes live and how long: "resident", "freed after use", ...
+std::string placement(MemoryCategory category, const JobShape& request);
 std::string to_json(const Verdict& verdict);
 // A line where 8-bit products were asked for and this machine has none; else empty.
 std::string products_note(const JobShape& request, const MemoryPlan& plan);
@@ -34,11 +34,11 @@ std::string products_note(const JobShape& request, const MemoryPlan& plan);
 // What a run really took, beside what was predicted.
 struct Truth {
   size_t predicted_peak_bytes = 0, measured_peak_bytes = 0, charged_peak_bytes = 0, budget_bytes = 0;
-  struct Tenant {
+  struct Category {
     std::string name;
     size_t predicted_bytes = 0, charged_bytes = 0;
   };
-  std::vector<Tenant> tenants;
+  std::vector<Category> categories;
   std::vector<std::pair<std::string, double>> stage_seconds;
   int64_t frames = 0;
 };

@@ -65,8 +65,8 @@ Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   Work work;
   work.dit_flops = double(r.steps) * dit_forward_flops(r.shapes.dit, g);
   work.vae_flops = double(kBlockFrames * decode_flops_per_frame(r.shapes.vae, g.latent_height, g.latent_width));
-  double weights = double(plan.steady_by_tenant[size_t(Tenant::kWeights)]);
-  double caches = double(plan.steady_by_tenant[size_t(Tenant::kKvCache)]);
+  double weights = double(plan.steady_by_category[size_t(MemoryCategory::kWeights)]);
+  double caches = double(plan.steady_by_category[size_t(MemoryCategory::kKvCache)]);
   work.bytes = double(r.steps) * weights + caches;
   work.disk_bytes =
       double(plan.paged_bytes) * double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks()) +

@@ -217,7 +217,7 @@ Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit&
   if (!any_lies_across(masks, fit)) return 1;
   if (fit.orientation != 0) return fit.orientation;
   LA_ASSIGN_OR_RETURN(size_t bytes, orientation_bytes(masks, fit, portrait));
-  LA_ASSIGN_OR_RETURN(Charge charge, Charge::take(budget, Tenant::kMedia, bytes));
+  LA_ASSIGN_OR_RETURN(Charge charge, Charge::acquire(budget, MemoryCategory::kMedia, bytes));
   LA_ASSIGN_OR_RETURN(Image stored, portrait.read(false));
   LA_ASSIGN_OR_RETURN(Image upright, portrait.read(true));
   return orientation_between(stored, upright);

@@ -24,7 +24,7 @@ Expected<PortraitFile> PortraitFile::open(const std::string& path, int64_t area,
 }
 
 Expected<Portrait> PortraitFile::read(Budget& budget) const {
-  auto charge = Charge::take(budget, Tenant::kMedia, bytes);
+  auto charge = Charge::acquire(budget, MemoryCategory::kMedia, bytes);
   if (!charge.ok())
     return out_of_memory(file.path() + ": " + charge.status().message() + "; take a portrait of fewer pixels");
   LA_ASSIGN_OR_RETURN(Image image, file.read(fit == Fit::kCover, area));

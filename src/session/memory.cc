@@ -36,13 +36,13 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
   std::vector<AudioTokens> measured;
   lay_out_caches(s, types, cache_size, measured);
   DitActivations(config, geometry, types.values, activation_size, s.load());
-  LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, Tenant::kKvCache, cache_size.used_bytes()));
+  LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, MemoryCategory::kKvCache, cache_size.used_bytes()));
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
-                      Arena::allocate(budget, Tenant::kActivations, activation_size.used_bytes()));
+                      Arena::allocate(budget, MemoryCategory::kActivations, activation_size.used_bytes()));
   DitCaches caches = lay_out_caches(s, types, memory.cache_arena, memory.sounds);
   if (s.rings_paged()) {
     LA_ASSIGN_OR_RETURN(memory.ring_pages, allocate_ring_pages(s.rings(), budget));
-    if (!budget.measuring()) {
+    if (!budget.dry_run()) {
       LA_ASSIGN_OR_RETURN(std::unique_ptr<PagedRings> rings,
                           PagedRings::open(s.rings(), ring_folder, std::move(memory.ring_pages), backend));
       caches.put_rings(std::move(rings), s.steps);
@@ -51,11 +51,11 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
   DitActivations activations(config, geometry, types.values, memory.activation_arena, s.load());
   memory.session = std::make_unique<DitSession>(geometry, std::move(caches), std::move(activations));
   Shape block{config.channels, kBlockLatents, geometry.latent_height, geometry.latent_width};
-  LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, Tenant::kActivations, block, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.velocity, OwnedTensor::allocate(budget, MemoryCategory::kActivations, block, DType::kF32));
   if (s.solver_tensors == 0) return memory;
   Shape kept{s.blocks_in_flight() * s.solver_tensors, block[0], block[1], block[2], block[3]};
   LA_ASSIGN_OR_RETURN(memory.solver_history,
-                      OwnedTensor::allocate(budget.host(), Tenant::kActivations, kept, DType::kF32));
+                      OwnedTensor::allocate(budget.host(), MemoryCategory::kActivations, kept, DType::kF32));
   return memory;
 }
 
@@ -64,11 +64,12 @@ Expected<DecoderMemory> DecoderMemory::allocate(int64_t channels, int64_t latent
   DecoderMemory memory;
   Shape latent{channels, 1, latent_height, latent_width},
       frames{kVaeFrames, latent_height * kVaePixels, latent_width * kVaePixels, 3};
-  LA_ASSIGN_OR_RETURN(memory.latent, OwnedTensor::allocate(budget, Tenant::kVae, latent, DType::kF32));
-  LA_ASSIGN_OR_RETURN(memory.pixels, OwnedTensor::allocate(budget, Tenant::kVae, frames, DType::kF32));
-  LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget, Tenant::kMedia, frames, DType::kU8));
+  LA_ASSIGN_OR_RETURN(memory.latent, OwnedTensor::allocate(budget, MemoryCategory::kVae, latent, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.pixels, OwnedTensor::allocate(budget, MemoryCategory::kVae, frames, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget, MemoryCategory::kMedia, frames, DType::kU8));
   if (budget.device().is_host()) return memory;
-  LA_ASSIGN_OR_RETURN(memory.host_rgb, OwnedTensor::allocate(budget.host(), Tenant::kMedia, frames, DType::kU8));
+  LA_ASSIGN_OR_RETURN(memory.host_rgb,
+                      OwnedTensor::allocate(budget.host(), MemoryCategory::kMedia, frames, DType::kU8));
   return memory;
 }
 
@@ -76,8 +77,8 @@ Expected<PoseMemory> PoseMemory::allocate(const PoseShape& s, int64_t channels, 
   PoseMemory memory;
   size_t video_bytes =
       pose_video_bytes(s.video_height, s.video_width) + fit_float_bytes(s.video_height, s.video_width, s.size, s.fit);
-  LA_ASSIGN_OR_RETURN(memory.video, Charge::take(budget.host(), Tenant::kMedia, video_bytes));
-  auto allocate = [&](Shape shape) { return OwnedTensor::allocate(budget, Tenant::kVae, shape, DType::kF32); };
+  LA_ASSIGN_OR_RETURN(memory.video, Charge::acquire(budget.host(), MemoryCategory::kMedia, video_bytes));
+  auto allocate = [&](Shape shape) { return OwnedTensor::allocate(budget, MemoryCategory::kVae, shape, DType::kF32); };
   LA_ASSIGN_OR_RETURN(memory.frame, allocate({3, s.size.height, s.size.width}));
   LA_ASSIGN_OR_RETURN(memory.pixels, allocate({3, kVaeFrames, s.size.height, s.size.width}));
   LA_ASSIGN_OR_RETURN(memory.latent, allocate({channels, 1, s.size.height / kVaePixels, s.size.width / kVaePixels}));
@@ -88,14 +89,15 @@ namespace {
 
 // A measuring budget is charged at once: a plan may be of more blocks than anyone has memory to count.
 Status keep_latents(const Shape& block, int64_t kept, Budget& budget, BlockMemory& memory) {
-  if (budget.measuring()) {
+  if (budget.dry_run()) {
     size_t bytes = round_up(static_cast<size_t>(block.elements()) * dtype_bytes(DType::kF32), Buffer::kPageBytes);
     LA_ASSIGN_OR_RETURN(memory.measured_latents,
-                        Charge::take(budget, Tenant::kConditioning, static_cast<size_t>(kept) * bytes));
+                        Charge::acquire(budget, MemoryCategory::kConditioning, static_cast<size_t>(kept) * bytes));
     return {};
   }
   for (int64_t i = 0; i < kept; ++i) {
-    LA_ASSIGN_OR_RETURN(OwnedTensor latents, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    LA_ASSIGN_OR_RETURN(OwnedTensor latents,
+                        OwnedTensor::allocate(budget, MemoryCategory::kConditioning, block, DType::kF32));
     memory.latents.push_back(std::move(latents));
   }
   return {};
@@ -110,21 +112,25 @@ Expected<BlockMemory> BlockMemory::allocate(const JobShape& s, Budget& budget) {
   const int64_t in_flight = s.blocks_in_flight(), actors = s.actors();
   Shape one{c.channels, 1, g.latent_height, g.latent_width};
   Shape block{c.channels, g.block_latents, g.latent_height, g.latent_width};
-  LA_ASSIGN_OR_RETURN(memory.reference, OwnedTensor::allocate(budget, Tenant::kConditioning, one, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.reference, OwnedTensor::allocate(budget, MemoryCategory::kConditioning, one, DType::kF32));
   LA_RETURN_IF_ERROR(keep_latents(block, s.blocks_kept(), budget, memory));
   Shape features{actors, c.audio_layers, c.audio_dim, kBlockFrames};
-  LA_ASSIGN_OR_RETURN(memory.features, OwnedTensor::allocate(budget.host(), Tenant::kAudio, features, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.features,
+                      OwnedTensor::allocate(budget.host(), MemoryCategory::kAudio, features, DType::kF32));
   for (int64_t i = 0; !s.pose.empty() && i < in_flight; ++i) {
-    LA_ASSIGN_OR_RETURN(OwnedTensor pose, OwnedTensor::allocate(budget, Tenant::kConditioning, block, DType::kF32));
+    LA_ASSIGN_OR_RETURN(OwnedTensor pose,
+                        OwnedTensor::allocate(budget, MemoryCategory::kConditioning, block, DType::kF32));
     memory.poses.push_back(std::move(pose));
   }
   if (actors == 1) return memory;
   Shape masks{actors, g.block_latents, g.rows(), g.columns()};
   for (int64_t i = 0; i < in_flight; ++i) {
-    LA_ASSIGN_OR_RETURN(OwnedTensor mask, OwnedTensor::allocate(budget, Tenant::kConditioning, masks, DType::kF32));
+    LA_ASSIGN_OR_RETURN(OwnedTensor mask,
+                        OwnedTensor::allocate(budget, MemoryCategory::kConditioning, masks, DType::kF32));
     memory.masks.push_back(std::move(mask));
   }
-  LA_ASSIGN_OR_RETURN(memory.mask_picture, Charge::take(budget.host(), Tenant::kMedia, mask_bytes(s.mask_pixels)));
+  LA_ASSIGN_OR_RETURN(memory.mask_picture,
+                      Charge::acquire(budget.host(), MemoryCategory::kMedia, mask_bytes(s.mask_pixels)));
   return memory;
 }
 

@@ -1,5 +1,5 @@
 // What a job holds, apart from weights and what the models themselves allocate: allocated here for the pipeline, and
-// over a measuring Budget for the plan.
+// over a dry-run Budget for the plan.
 #pragma once
 
 #include <memory>
@@ -16,8 +16,8 @@
 namespace liveavatar {
 
 // Code and data of the program and its libraries (28.9 MiB touched by a run without media), small objects, some 10 KiB
-// a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to Tenant::kRuntime by whoever loads an
-// engine, so that the budget speaks of the whole process (docs/plan.md: how it was measured).
+// a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to MemoryCategory::kRuntime by whoever loads
+// an engine, so that the budget speaks of the whole process (docs/plan.md: how it was measured).
 constexpr size_t kProgramBytes = size_t{32} << 20;
 
 // The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
@@ -58,7 +58,7 @@ struct PoseMemory {
 // Conditioning of the blocks.
 struct BlockMemory {
   OwnedTensor reference;             // [16, 1, h, w] f32
-  std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each; none over a measuring budget
+  std::vector<OwnedTensor> latents;  // [16, 3, h, w] f32 each; none over a dry-run budget
   Charge measured_latents;           // these, there
   OwnedTensor features;              // [actors, layers, audio_dim, 12] f32, of the host
   std::vector<OwnedTensor> masks;    // with several actors, of the blocks in flight: [actors, 3, rows, columns] f32

@@ -49,7 +49,7 @@ Status Models::open_device(DeviceSource* source) {
   BackendOptions host{.threads = o.threads, .int8_products = o.int8_products};
   if (source == nullptr) {
     budget = std::make_unique<Budget>(limit_bytes);
-    LA_ASSIGN_OR_RETURN(program, Charge::take(*budget, Tenant::kRuntime, kProgramBytes));
+    LA_ASSIGN_OR_RETURN(program, Charge::acquire(*budget, MemoryCategory::kRuntime, kProgramBytes));
     host.budget = budget.get();
     LA_ASSIGN_OR_RETURN(backend, make_backend(o.device, host));
     if (o.decode_threads == 0) return {};
@@ -59,7 +59,7 @@ Status Models::open_device(DeviceSource* source) {
   }
   host_budget = std::make_unique<Budget>();
   budget = std::make_unique<Budget>(limit_bytes, source->allocator(), *host_budget);
-  LA_ASSIGN_OR_RETURN(program, Charge::take(*host_budget, Tenant::kRuntime, kProgramBytes));
+  LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, kProgramBytes));
   host.budget = host_budget.get();
   LA_ASSIGN_OR_RETURN(host_backend, make_backend(o.device, host));
   LA_ASSIGN_OR_RETURN(backend, source->open({.threads = o.threads, .budget = budget.get()}));
@@ -85,7 +85,7 @@ Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows) {
   if (models.host_backend == nullptr) return rows;
   const Tensor& from = rows.tensor;
   LA_ASSIGN_OR_RETURN(OwnedTensor to,
-                      OwnedTensor::allocate(*models.budget, Tenant::kConditioning, from.shape, from.dtype));
+                      OwnedTensor::allocate(*models.budget, MemoryCategory::kConditioning, from.shape, from.dtype));
   ops::transfer(models.text_backend(), from, *models.backend, to.tensor);
   return to;
 }

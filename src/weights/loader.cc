@@ -73,10 +73,10 @@ std::byte* WeightViews::pack_matrix(const std::string&, const Shape& shape, Tens
 
 // ---- Memory
 
-WeightAllocator::WeightAllocator(const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types,
+WeightAllocator::WeightAllocator(const Backend& backend, Budget& budget, MemoryCategory category, WeightTypes types,
                                  size_t scratch_bytes)
-    : WeightVisitor(backend, types), budget_(budget), tenant_(tenant) {
-  auto charge = Charge::take(budget.host(), tenant, scratch_bytes);
+    : WeightVisitor(backend, types), budget_(budget), category_(category) {
+  auto charge = Charge::acquire(budget.host(), category, scratch_bytes);
   if (charge.ok()) {
     scratch_ = *std::move(charge);
   } else {
@@ -94,7 +94,7 @@ std::byte* WeightAllocator::take(size_t bytes) {
     block_used_bytes_ += bytes;
     return memory;
   }
-  auto buffer = Buffer::allocate(budget_, tenant_, own_block ? bytes : kBlockBytes);
+  auto buffer = Buffer::allocate(budget_, category_, own_block ? bytes : kBlockBytes);
   if (!buffer.ok()) {
     fail(buffer.status());
     return nullptr;
@@ -118,7 +118,7 @@ bool WeightAllocator::stage(int64_t elements, int64_t row) {
 bool WeightAllocator::grow(Buffer& memory, size_t bytes) {
   if (bytes <= memory.bytes()) return true;
   memory = Buffer();  // the old one first: both at once would be the peak
-  auto buffer = Buffer::allocate(budget_.host(), tenant_, bytes);
+  auto buffer = Buffer::allocate(budget_.host(), category_, bytes);
   if (!buffer.ok()) {
     fail(buffer.status());
     return false;

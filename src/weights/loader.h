@@ -44,7 +44,7 @@ class WeightViews final : public WeightVisitor {
   WeightPage page_;
 };
 
-// Those who give the weights memory: packed bytes are charged to `tenant`, and so is the staging memory while the
+// Those who give the weights memory: packed bytes are charged to `category`, and so is the staging memory while the
 // visitor lives. backend and budget outlive it and the weights.
 class WeightAllocator : public WeightVisitor {
  public:
@@ -55,8 +55,9 @@ class WeightAllocator : public WeightVisitor {
 
  protected:
   // scratch_bytes: what the source of the values takes beside them.
-  WeightAllocator(const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types, size_t scratch_bytes);
-  // Room for packed weights: null after an error, and over a measuring budget.
+  WeightAllocator(const Backend& backend, Budget& budget, MemoryCategory category, WeightTypes types,
+                  size_t scratch_bytes);
+  // Room for packed weights: null after an error, and over a dry-run budget.
   std::byte* take(size_t bytes);
   // Room to read this many values in rows of `row`: as f32, and behind them one piece as it lies in the file.
   bool stage(int64_t elements, int64_t row);
@@ -68,7 +69,7 @@ class WeightAllocator : public WeightVisitor {
   Buffer staging_;
 
  private:
-  Tenant tenant_;
+  MemoryCategory category_;
   Charge scratch_;
   std::optional<WeightPage> page_;
   std::vector<Buffer> buffers_;
@@ -79,8 +80,9 @@ class WeightAllocator : public WeightVisitor {
 class WeightLoader final : public WeightAllocator {
  public:
   // source may die after loading.
-  WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, Tenant tenant, WeightTypes types)
-      : WeightAllocator(backend, budget, tenant, types, source.scratch_bytes()), source_(source) {}
+  WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, MemoryCategory category,
+               WeightTypes types)
+      : WeightAllocator(backend, budget, category, types, source.scratch_bytes()), source_(source) {}
   // Names in the source that nobody asked for.
   std::vector<std::string> unused() const;
 
@@ -97,13 +99,14 @@ class WeightLoader final : public WeightAllocator {
   Buffer packing_;  // what is on its way to a device that is not the host
 };
 
-// The same memory at the same times over a measuring budget, of tensors that are all taken to be there; nothing is
+// The same memory at the same times over a dry-run budget, of tensors that are all taken to be there; nothing is
 // read or packed.
 class WeightSizer final : public WeightAllocator {
  public:
-  WeightSizer(const Backend& backend, Budget& measuring, Tenant tenant, WeightTypes types, size_t scratch_bytes = 0)
-      : WeightAllocator(backend, measuring, tenant, types, scratch_bytes) {
-    LA_CHECK(measuring.measuring());
+  WeightSizer(const Backend& backend, Budget& dry_run, MemoryCategory category, WeightTypes types,
+              size_t scratch_bytes = 0)
+      : WeightAllocator(backend, dry_run, category, types, scratch_bytes) {
+    LA_CHECK(dry_run.dry_run());
   }
 
  private:

@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kPieceElements = 1 << 16;
 
 float* floats(Arena& arena, int64_t count) {
-  return static_cast<float*>(arena.take(static_cast<size_t>(count) * sizeof(float)));
+  return static_cast<float*>(arena.allocate(static_cast<size_t>(count) * sizeof(float)));
 }
 
 }  // namespace

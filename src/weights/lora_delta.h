@@ -41,7 +41,7 @@ Status read_lora_part(const TensorSource& adapter, const std::string& name, Tens
 // The factors of one term, in f32, and rows in work.
 class LoraFactors {
  public:
-  // columns: of W. Over a measuring Arena only the size. The term outlives it.
+  // columns: of W. Over a dry-run Arena only the size. The term outlives it.
   LoraFactors(const LoraTerm& term, int64_t columns, Arena& arena);
   Status read(const TensorSource& adapter, std::byte* raw);
   // Adds the part of the term to values (part.count of them).

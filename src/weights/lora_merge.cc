@@ -12,7 +12,7 @@ namespace {
 constexpr double kMaxStrength = 1000;  // more is a mistake, and may overflow
 constexpr size_t kPageBytes = 4096;
 
-// What the merge of one tensor takes beside W; over a measuring Arena only its size.
+// What the merge of one tensor takes beside W; over a dry-run Arena only its size.
 struct MergeMemory {
   std::byte* raw;  // a piece of the base's tensor or an adapter's, as it lies in the file
   float* values;   // a piece of what replaces or is added
@@ -24,10 +24,10 @@ struct MergeMemory {
       if (!tensor->empty()) raw_bytes = std::max(raw_bytes, lora_piece_bytes(adapter.tensors().at(*tensor)));
     }
     for (const LoraTerm& term : edit.terms) raw_bytes = std::max(raw_bytes, lora_piece_bytes(adapter, term));
-    raw = static_cast<std::byte*>(arena.take(raw_bytes));
+    raw = static_cast<std::byte*>(arena.allocate(raw_bytes));
     const bool whole = !edit.values.empty() || !edit.diff.empty();
     values = static_cast<float*>(
-        arena.take(whole ? static_cast<size_t>(lora_piece(base.shape)) * sizeof(float) : size_t{0}));
+        arena.allocate(whole ? static_cast<size_t>(lora_piece(base.shape)) * sizeof(float) : size_t{0}));
     for (const LoraTerm& term : edit.terms) terms.emplace_back(term, base.shape.elements() / base.shape[0], arena);
   }
 };
@@ -77,8 +77,8 @@ class MergedSource : public TensorSource {
 Status MergedSource::begin(const std::string& name, const LoraEdit& edit) const {
   if (work_.memory.has_value() && work_.name == name) return {};
   work_.memory.reset();
-  if (work_.arena.measuring()) {
-    LA_ASSIGN_OR_RETURN(work_.arena, Arena::allocate(work_.budget, Tenant::kWeights, scratch_bytes_));
+  if (work_.arena.dry_run()) {
+    LA_ASSIGN_OR_RETURN(work_.arena, Arena::allocate(work_.budget, MemoryCategory::kWeights, scratch_bytes_));
   }
   work_.arena.restart();
   MergeMemory memory(edit, base_->tensors().at(name), *adapter_.source, work_.arena);

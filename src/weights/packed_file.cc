@@ -149,7 +149,7 @@ Status verify_packed_file(const std::string& path, Budget& budget) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(path));
   const std::atomic<bool> never{false};
   for (const PackedPage& page : header.pages) {
-    LA_ASSIGN_OR_RETURN(Buffer buffer, Buffer::allocate(budget, Tenant::kWeights, page.span.bytes));
+    LA_ASSIGN_OR_RETURN(Buffer buffer, Buffer::allocate(budget, MemoryCategory::kWeights, page.span.bytes));
     LA_RETURN_IF_ERROR(file->read(page.span.offset, buffer.data(), page.span.bytes, never));
     if (page_checksum(buffer.data(), page.span.bytes) != page.checksum)
       return broken(path, "page " + page.name + " is damaged");

@@ -40,7 +40,7 @@ struct PackedHeader {
 bool is_packed_file(const std::string& path);  // by its first bytes
 // One clear line for what is no packed file, has another version, is damaged or cut off.
 Expected<PackedHeader> read_packed_header(const std::string& path);
-// Reads every page and compares its checksum, in pieces: charged to Tenant::kWeights.
+// Reads every page and compares its checksum, in pieces: charged to MemoryCategory::kWeights.
 Status verify_packed_file(const std::string& path, Budget& budget);
 
 // Writes a file that appears when all is there.

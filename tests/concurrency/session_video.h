@@ -74,7 +74,7 @@ class SessionVideo : public LatentChannel {
   int64_t columns() const { return shape_.geometry().latent_width; }
   void fill(const Tensor& t, uint64_t stream) { fill_noise(kind_.seed, stream, Upload(*models_.backend, t).values()); }
   OwnedTensor noise(Shape shape, uint64_t stream) {
-    OwnedTensor t = *OwnedTensor::allocate(*models_.budget, Tenant::kConditioning, shape, DType::kF32);
+    OwnedTensor t = *OwnedTensor::allocate(*models_.budget, MemoryCategory::kConditioning, shape, DType::kF32);
     fill(t.tensor, stream);
     return t;
   }

@@ -172,16 +172,16 @@ TEST(Convert, ConvertsF32ToEveryType) {
 
 TEST(Buffer, IsZeroedAndMovableAndTheEmptyOneHasNoData) {
   Budget budget;
-  Buffer a = *Buffer::allocate(budget, Tenant::kMedia, 100);
+  Buffer a = *Buffer::allocate(budget, MemoryCategory::kMedia, 100);
   EXPECT_TRUE(std::all_of(a.data(), a.data() + a.bytes(), [](std::byte b) { return b == std::byte{0}; }));
   EXPECT_EQ(reinterpret_cast<uintptr_t>(a.data()) % 4096, 0u);
   std::byte* memory = a.data();
   Buffer b = std::move(a);
   EXPECT_EQ(b.data(), memory);
-  EXPECT_EQ(budget.used_bytes(Tenant::kMedia), 4096u);
+  EXPECT_EQ(budget.used_bytes(MemoryCategory::kMedia), 4096u);
   b = Buffer();
   EXPECT_EQ(budget.used_bytes(), 0u);
-  EXPECT_EQ(Buffer::allocate(budget, Tenant::kMedia, 0)->data(), nullptr);
+  EXPECT_EQ(Buffer::allocate(budget, MemoryCategory::kMedia, 0)->data(), nullptr);
 }
 
 TEST(Budget, NeverExceedsItsLimitWithManyThreads) {
@@ -193,26 +193,26 @@ TEST(Budget, NeverExceedsItsLimitWithManyThreads) {
       std::mt19937 random(static_cast<uint32_t>(t));
       for (int i = 0; i < 2000; ++i) {
         size_t bytes = (random() % 60 + 1) * 4096;
-        if (!budget.charge(Tenant::kVae, bytes).ok()) {
+        if (!budget.charge(MemoryCategory::kVae, bytes).ok()) {
           ++refused;
           continue;
         }
         EXPECT_LE(budget.used_bytes(), budget.limit_bytes());
-        budget.release(Tenant::kVae, bytes);
+        budget.release(MemoryCategory::kVae, bytes);
       }
     });
   }
   for (std::thread& t : threads) t.join();
   EXPECT_EQ(budget.used_bytes(), 0u);
-  EXPECT_EQ(budget.used_bytes(Tenant::kVae), 0u);
+  EXPECT_EQ(budget.used_bytes(MemoryCategory::kVae), 0u);
   EXPECT_LE(budget.peak_bytes(), budget.limit_bytes());
 }
 
 TEST(Budget, RefusesASizeThatWouldOverflow) {
   Budget budget(1 << 20);
-  EXPECT_FALSE(budget.charge(Tenant::kWeights, std::numeric_limits<size_t>::max()).ok());
-  ASSERT_TRUE(budget.charge(Tenant::kWeights, 1 << 19).ok());
-  EXPECT_FALSE(budget.charge(Tenant::kWeights, std::numeric_limits<size_t>::max() - 5).ok());
+  EXPECT_FALSE(budget.charge(MemoryCategory::kWeights, std::numeric_limits<size_t>::max()).ok());
+  ASSERT_TRUE(budget.charge(MemoryCategory::kWeights, 1 << 19).ok());
+  EXPECT_FALSE(budget.charge(MemoryCategory::kWeights, std::numeric_limits<size_t>::max() - 5).ok());
   EXPECT_EQ(budget.used_bytes(), size_t{1} << 19);
 }
 

@@ -38,24 +38,24 @@ TEST(DType, EveryF16RoundTripsThroughF32) {
   EXPECT_EQ(to_f16(1e-9f).bits, 0);
 }
 
-TEST(Budget, RefusesWhatDoesNotFitAndNamesTheTenant) {
+TEST(Budget, RefusesWhatDoesNotFitAndNamesTheCategory) {
   Budget budget(1 << 20);
-  auto first = Buffer::allocate(budget, Tenant::kWeights, 600'000);
+  auto first = Buffer::allocate(budget, MemoryCategory::kWeights, 600'000);
   ASSERT_TRUE(first.ok());
-  auto second = Buffer::allocate(budget, Tenant::kKvCache, 600'000);
+  auto second = Buffer::allocate(budget, MemoryCategory::kKvCache, 600'000);
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.status().code(), ErrorCode::kOutOfMemory);
   EXPECT_NE(second.status().message().find("kv_cache"), std::string::npos);
   *first = Buffer();
-  EXPECT_TRUE(Buffer::allocate(budget, Tenant::kKvCache, 600'000).ok());
+  EXPECT_TRUE(Buffer::allocate(budget, MemoryCategory::kKvCache, 600'000).ok());
 }
 
 TEST(Budget, ReleasesBytesWithTheBufferAndRemembersThePeak) {
   Budget budget;
   {
-    auto buffer = Buffer::allocate(budget, Tenant::kVae, 5000);
+    auto buffer = Buffer::allocate(budget, MemoryCategory::kVae, 5000);
     ASSERT_TRUE(buffer.ok());
-    EXPECT_EQ(budget.used_bytes(Tenant::kVae), 8192u);
+    EXPECT_EQ(budget.used_bytes(MemoryCategory::kVae), 8192u);
   }
   EXPECT_EQ(budget.used_bytes(), 0u);
   EXPECT_EQ(budget.peak_bytes(), 8192u);
@@ -70,7 +70,7 @@ TEST(Arena, MeasuredSizeIsTheSizeItTakes) {
   Arena measure;
   EXPECT_EQ(lay_out(measure).address(), nullptr);
   Budget budget;
-  auto arena = Arena::allocate(budget, Tenant::kActivations, measure.used_bytes());
+  auto arena = Arena::allocate(budget, MemoryCategory::kActivations, measure.used_bytes());
   ASSERT_TRUE(arena.ok());
   Tensor last = lay_out(*arena);
   ASSERT_NE(last.address(), nullptr);
@@ -196,32 +196,32 @@ TEST(Folder, ListsEntriesInOrderAndNeverThrows) {
   EXPECT_TRUE(folder_entries(dir + "/nowhere").empty());
 }
 
-TEST(Budget, EachTenantHasItsOwnPeakAndAChargeEndsWithItsOwner) {
+TEST(Budget, EachCategoryHasItsOwnPeakAndAChargeEndsWithItsOwner) {
   Budget budget(100 << 10);
   {
-    auto text = Buffer::allocate(budget, Tenant::kText, 40 << 10);
-    auto foreign = Charge::take(budget, Tenant::kMedia, 1000);
+    auto text = Buffer::allocate(budget, MemoryCategory::kText, 40 << 10);
+    auto foreign = Charge::acquire(budget, MemoryCategory::kMedia, 1000);
     ASSERT_TRUE(text.ok() && foreign.ok());
-    EXPECT_FALSE(Charge::take(budget, Tenant::kMedia, 90 << 10).ok());
+    EXPECT_FALSE(Charge::acquire(budget, MemoryCategory::kMedia, 90 << 10).ok());
   }
-  auto vae = Buffer::allocate(budget, Tenant::kVae, 8 << 10);
+  auto vae = Buffer::allocate(budget, MemoryCategory::kVae, 8 << 10);
   EXPECT_EQ(budget.used_bytes(), 8u << 10);
   EXPECT_EQ(budget.peak_bytes(), (40u << 10) + 1000);
-  EXPECT_EQ(budget.peak_by_tenant()[size_t(Tenant::kText)], 40u << 10);
-  EXPECT_EQ(budget.peak_by_tenant()[size_t(Tenant::kMedia)], 1000u);
-  EXPECT_EQ(budget.used_by_tenant()[size_t(Tenant::kVae)], 8u << 10);
+  EXPECT_EQ(budget.peak_by_category()[size_t(MemoryCategory::kText)], 40u << 10);
+  EXPECT_EQ(budget.peak_by_category()[size_t(MemoryCategory::kMedia)], 1000u);
+  EXPECT_EQ(budget.used_by_category()[size_t(MemoryCategory::kVae)], 8u << 10);
 }
 
-TEST(Budget, AMeasuringBudgetCountsAndTakesNoMemory) {
-  Budget counting{Budget::Measuring()};
-  auto huge = OwnedTensor::allocate(counting, Tenant::kWeights, {1 << 20, 1 << 20}, DType::kF32);
+TEST(Budget, ADryRunBudgetCountsAndAllocatesNoMemory) {
+  Budget counting{Budget::DryRun()};
+  auto huge = OwnedTensor::allocate(counting, MemoryCategory::kWeights, {1 << 20, 1 << 20}, DType::kF32);
   ASSERT_TRUE(huge.ok());
   EXPECT_TRUE(huge->tensor.empty());
   EXPECT_EQ(huge->buffer.bytes(), size_t{1} << 42);
   EXPECT_EQ(counting.used_bytes(), size_t{1} << 42);
   EXPECT_TRUE(huge->tensor.slice(5, 2).empty());
-  Arena arena = *Arena::allocate(counting, Tenant::kVae, 4096);
-  EXPECT_TRUE(arena.measuring());
+  Arena arena = *Arena::allocate(counting, MemoryCategory::kVae, 4096);
+  EXPECT_TRUE(arena.dry_run());
 }
 
 // A bug of the program that uses it, said in every build: the value that is not there is never read.

@@ -42,7 +42,7 @@ class DeviceTest : public ::testing::Test {
   }
 
   OwnedTensor normal(Backend& backend, Budget& budget, Shape shape) {
-    OwnedTensor owned = *OwnedTensor::allocate(budget, Tenant::kRuntime, shape, DType::kF32);
+    OwnedTensor owned = *OwnedTensor::allocate(budget, MemoryCategory::kRuntime, shape, DType::kF32);
     std::normal_distribution<float> draw;
     const Upload values(backend, owned.tensor);
     for (float& value : values.values()) value = draw(random_);
@@ -59,7 +59,7 @@ class DeviceTest : public ::testing::Test {
     Arena measure;
     DitCaches(config_, g, in_memory, 1, dit.types(), measure);
     DitActivations(config_, g, dit.types().values, measure);
-    Arena arena = *Arena::allocate(budget, Tenant::kKvCache, measure.used_bytes());
+    Arena arena = *Arena::allocate(budget, MemoryCategory::kKvCache, measure.used_bytes());
     DitCaches caches(config_, g, in_memory, 1, dit.types(), arena);
     DitActivations a(config_, g, dit.types().values, arena);
     if (queue != nullptr) {
@@ -157,7 +157,7 @@ TEST_F(DeviceTest, OpsFinishAfterTheirCallsReturn) {
   TestDevice device(TestDeviceOptions{.most_delay_us = 20000});
   Budget host, budget(Budget::kUnlimited, device.allocator(), host);
   auto backend = std::move(*device.open({.threads = 1}));
-  OwnedTensor x = *OwnedTensor::allocate(budget, Tenant::kRuntime, {4}, DType::kF32);
+  OwnedTensor x = *OwnedTensor::allocate(budget, MemoryCategory::kRuntime, {4}, DType::kF32);
   float before = 0;
   ASSERT_TRUE(device.allocator().read(x.buffer.data(), &before, sizeof(before)).ok());
   EXPECT_NE(before, before) << "fresh memory is NaN";
@@ -171,7 +171,7 @@ TEST_F(DeviceTest, OpsFinishAfterTheirCallsReturn) {
 TEST(DeviceDeathTest, AHostAccessToDeviceMemoryAsserts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   Machine m(5);
-  OwnedTensor x = *OwnedTensor::allocate(*m.budget, Tenant::kRuntime, {4}, DType::kF32);
+  OwnedTensor x = *OwnedTensor::allocate(*m.budget, MemoryCategory::kRuntime, {4}, DType::kF32);
   EXPECT_DEATH(x.tensor.host<float>(), "is_host");
   EXPECT_DEATH(static_cast<volatile float*>(x.tensor.address())[0] = 1, "");  // by a signal, or by a sanitizer
   float mine[4] = {};

@@ -228,7 +228,7 @@ TEST_F(VideoTest, AFileThatTookTheNameIsKept) {
     std::filesystem::remove(path("moved.mp4"));
     std::filesystem::remove(path("a.mp4"));
     if (c.old) write("a.mp4", "an older video");
-    auto claim = OutputClaim::take({"--save_file", path("a.mp4")});
+    auto claim = OutputClaim::acquire({"--save_file", path("a.mp4")});
     ASSERT_TRUE(claim.ok());
     std::unique_ptr<VideoWriter> writer;
     Status status;

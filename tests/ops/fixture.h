@@ -59,7 +59,7 @@ class OpTest : public ::testing::TestWithParam<OpCase> {
   // As on(), but always in memory of its own.
   Tensor copy_on(Backend& backend, const Tensor& t) {
     Budget& budget = backend.device().is_host() ? host_budget_ : *budget_;
-    tensors_.push_back(*OwnedTensor::allocate(budget, Tenant::kRuntime, t.shape, t.dtype));
+    tensors_.push_back(*OwnedTensor::allocate(budget, MemoryCategory::kRuntime, t.shape, t.dtype));
     const Tensor& copy = tensors_.back().tensor;
     ops::transfer(*reference_, t, backend, copy);
     return copy;

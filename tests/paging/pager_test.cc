@@ -60,7 +60,8 @@ class PagerTest : public ::testing::Test {
   std::unique_ptr<Pager> open(const std::string& file, std::vector<bool> stays, DirectFile::Pread pread = nullptr) {
     std::vector<PageSpan> spans;
     for (size_t p = 0; p < stays.size(); ++p) spans.push_back({p * kPage, kPage});
-    auto memory = PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, Tenant::kWeights, budget_);
+    auto memory =
+        PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, MemoryCategory::kWeights, budget_);
     EXPECT_TRUE(memory.ok()) << memory.status().message();
     auto store = std::make_unique<FilePages>(*DirectFile::open(file, pread), spans);
     auto pager = std::make_unique<Pager>(std::move(store), *std::move(memory), host_queue());
@@ -90,7 +91,7 @@ TEST_F(PagerTest, ChecksEachPagesChecksumOnce) {
   std::vector<PageSpan> spans{{0, kPage, sum}, {kPage, kPage, sum}};
   FilePages pages(*DirectFile::open(write_pages(2)), spans);
   std::atomic<bool> stop{false};
-  auto buffer = Buffer::allocate(budget_, Tenant::kWeights, kPage);
+  auto buffer = Buffer::allocate(budget_, MemoryCategory::kWeights, kPage);
   EXPECT_TRUE(pages.read(0, buffer->data(), stop).ok());
   Status damaged = pages.read(1, buffer->data(), stop).status();  // filled with 2
   EXPECT_EQ(damaged.code(), ErrorCode::kCorrupt);
@@ -106,7 +107,7 @@ TEST_F(PagerTest, EveryRoundGivesEveryPageItsBytes) {
   // Those that stay are not read again; of the others no more than the slots are read ahead.
   EXPECT_GE(pager->counts().bytes_read, 20 * 5 * kPage);
   EXPECT_LE(pager->counts().bytes_read, (20 * 5 + PageMemory::kSlots) * kPage);
-  EXPECT_EQ(budget_.used_bytes(Tenant::kWeights), (2 + PageMemory::kSlots) * kPage);
+  EXPECT_EQ(budget_.used_bytes(MemoryCategory::kWeights), (2 + PageMemory::kSlots) * kPage);
   pager.reset();
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
@@ -221,9 +222,9 @@ TEST_F(PagerTest, CanBeDestroyedAtAnyTime) {
 TEST_F(PagerTest, ReportsABudgetWithoutRoom) {
   Budget small(3 * kPage);
   std::vector<size_t> bytes(3, kPage);
-  EXPECT_EQ(PageMemory::allocate(bytes, {true, true, false}, Tenant::kKvCache, small).status().code(),
+  EXPECT_EQ(PageMemory::allocate(bytes, {true, true, false}, MemoryCategory::kKvCache, small).status().code(),
             ErrorCode::kOutOfMemory);
-  EXPECT_TRUE(PageMemory::allocate(bytes, {true, true, true}, Tenant::kKvCache, small).ok());
+  EXPECT_TRUE(PageMemory::allocate(bytes, {true, true, true}, MemoryCategory::kKvCache, small).ok());
   EXPECT_EQ(small.used_bytes(), 0u);
 }
 
@@ -269,7 +270,8 @@ class ChangingPagesTest : public PagerTest {
   std::unique_ptr<Pager> open(const std::vector<bool>& stays, DirectFile::Pwrite pwrite = nullptr) {
     auto file = DirectFile::scratch(dir_.string(), stays.size() * kPage, pwrite);
     EXPECT_TRUE(file.ok()) << file.status().message();
-    auto memory = PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, Tenant::kKvCache, budget_);
+    auto memory =
+        PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, MemoryCategory::kKvCache, budget_);
     return std::make_unique<Pager>(std::make_unique<ScratchPages>(*std::move(file)), *std::move(memory), host_queue());
   }
 };

@@ -50,19 +50,19 @@ class PagedJobTest : public ::testing::Test {
       EXPECT_EQ(block, next++);
       all.insert(all.end(), t.host<float>(), t.host<float>() + t.elements());
     };
-    TenantBytes used{};
+    CategoryBytes used{};
     RunCalls calls;
     calls.hooks = hooks;
     calls.on_block = [&](const VideoBlock&) {
-      used = (*models)->budget->used_by_tenant();
+      used = (*models)->budget->used_by_category();
       return true;
     };
     Status status = run_job(**models, job, calls);
     EXPECT_TRUE(status.ok()) << status.message();
     if (plan != nullptr) {
       EXPECT_EQ((*models)->budget->peak_bytes(), plan->peak_bytes);
-      EXPECT_EQ((*models)->budget->peak_by_tenant(), plan->peak_by_tenant);
-      EXPECT_EQ(used, plan->steady_by_tenant);
+      EXPECT_EQ((*models)->budget->peak_by_category(), plan->peak_by_category);
+      EXPECT_EQ(used, plan->steady_by_category);
     }
     return all;
   }

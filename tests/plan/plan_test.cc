@@ -34,7 +34,7 @@ Job small_job(const std::string& size = "64*64") {
   return job;
 }
 
-// Runs the job; every tenant's peak and what is held at the end must be the plan's.
+// Runs the job; every category's peak and what is held at the end must be the plan's.
 void expect_truth(const EngineOptions& options, const Job& job) {
   auto request = asked_shape(options, job);
   ASSERT_TRUE(request.ok()) << request.status().message();
@@ -51,12 +51,12 @@ void expect_truth(const EngineOptions& options, const Job& job) {
   ASSERT_TRUE(status.ok()) << status.message();
   EXPECT_EQ((*engine)->memory_peak_bytes(), plan->peak_bytes);
   for (size_t t = 0; t < last.size(); ++t) {
-    EXPECT_EQ(last[t].peak_bytes, plan->peak_by_tenant[t]) << last[t].name;
-    EXPECT_EQ(last[t].used_bytes, plan->steady_by_tenant[t]) << last[t].name;
+    EXPECT_EQ(last[t].peak_bytes, plan->peak_by_category[t]) << last[t].name;
+    EXPECT_EQ(last[t].used_bytes, plan->steady_by_category[t]) << last[t].name;
   }
 }
 
-TEST(Plan, PredictsEveryTenantToTheByte) {
+TEST(Plan, PredictsEveryCategoryToTheByte) {
   expect_truth(engine_options(), small_job());
   expect_truth(engine_options(), small_job("192*128"));
   expect_truth(engine_options("f32"), small_job());
@@ -168,7 +168,7 @@ TEST(Plan, CountsThePassThatFindsThePortraitsOrientation) {
   JobShape request = *asked_shape(engine_options(), job);
   EXPECT_EQ(request.orientation_bytes, picture.image_bytes + picture.decode_bytes);
   request.orientation_bytes = size_t{1} << 30;  // as of a portrait of many megapixels
-  EXPECT_EQ(plan_memory(request)->peak_by_tenant[size_t(Tenant::kMedia)], size_t{1} << 30);
+  EXPECT_EQ(plan_memory(request)->peak_by_category[size_t(MemoryCategory::kMedia)], size_t{1} << 30);
 }
 
 TEST(Plan, PredictsQuantisedWeights) {
@@ -178,7 +178,7 @@ TEST(Plan, PredictsQuantisedWeights) {
     options.weights_dtype = weights;
     if (std::string(weights) != "fp8") expect_truth(options, small_job());  // as large as int8
     JobShape request = *asked_shape(options, small_job());
-    size_t bytes = plan_memory(request)->steady_by_tenant[size_t(Tenant::kWeights)];
+    size_t bytes = plan_memory(request)->steady_by_category[size_t(MemoryCategory::kWeights)];
     if (std::string(weights) == "fp8") {
       EXPECT_EQ(bytes, before);
     } else if (before != 0) {
@@ -206,7 +206,7 @@ TEST(Plan, PlansQuantised14b) {
   r.width = 384;
   auto weights_gb = [&](const char* type) {
     r.weights_dtype = type;
-    return double(plan_memory(r)->steady_by_tenant[size_t(Tenant::kWeights)]) / 1e9;
+    return double(plan_memory(r)->steady_by_category[size_t(MemoryCategory::kWeights)]) / 1e9;
   };
   EXPECT_NEAR(weights_gb("int8"), 15.3 + 1.8 + 0.3, 0.3);
   EXPECT_NEAR(weights_gb("q4"), 15.3 * 4.5 / 8 + 1.8 + 0.3, 0.3);
@@ -214,7 +214,7 @@ TEST(Plan, PlansQuantised14b) {
   r.weights_dtype.clear();
   auto kv_bytes = [&](const char* type) {
     r.kv_dtype = type;
-    return double(plan_memory(r)->steady_by_tenant[size_t(Tenant::kKvCache)]);
+    return double(plan_memory(r)->steady_by_category[size_t(MemoryCategory::kKvCache)]);
   };
   double prompt = 40.0 * 2 * 512 * 5120 * 2, whole = kv_bytes("bf16") - prompt;
   EXPECT_NEAR((kv_bytes("fp8") - prompt) / whole, (128 + 4) / 256.0, 0.001);
@@ -260,11 +260,11 @@ TEST(Plan, Plans14bWithoutACheckpointAtOnce) {
   r.width = 720;
   MemoryPlan plan = *plan_memory(r);
   // The specification's arithmetic: ring of four steps 44.2 GB, sink 2.2 GB, prompt 0.4 GB at 720x400.
-  EXPECT_NEAR(double(plan.peak_by_tenant[size_t(Tenant::kKvCache)]) / 1e9, 44.2 + 2.2 + 0.4, 0.3);
+  EXPECT_NEAR(double(plan.peak_by_category[size_t(MemoryCategory::kKvCache)]) / 1e9, 44.2 + 2.2 + 0.4, 0.3);
   // 16.2 billion parameters in bf16 and the VAE.
-  EXPECT_NEAR(double(plan.steady_by_tenant[size_t(Tenant::kWeights)]) / 1e9, 32.4 + 0.3, 0.4);
-  EXPECT_EQ(plan.steady_by_tenant[size_t(Tenant::kText)], 0u);
-  EXPECT_LT(plan.peak_by_tenant[size_t(Tenant::kText)], size_t{1} << 30);  // a layer at a time
+  EXPECT_NEAR(double(plan.steady_by_category[size_t(MemoryCategory::kWeights)]) / 1e9, 32.4 + 0.3, 0.4);
+  EXPECT_EQ(plan.steady_by_category[size_t(MemoryCategory::kText)], 0u);
+  EXPECT_LT(plan.peak_by_category[size_t(MemoryCategory::kText)], size_t{1} << 30);  // a layer at a time
   EXPECT_FALSE(named_model_shapes("15b").ok());
 }
 

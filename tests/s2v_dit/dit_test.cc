@@ -51,12 +51,12 @@ class Session {
     geometry_.latent_width = 12;
     Arena measure;
     DitCaches(config_, geometry_, steps, 1, types, measure);
-    arena_ = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
+    arena_ = *Arena::allocate(budget_, MemoryCategory::kKvCache, measure.used_bytes());
     DitCaches caches(config_, geometry_, steps, 1, types, arena_);
     EXPECT_EQ(arena_.used_bytes(), measure.used_bytes());
     Arena measure_activations;
     DitActivations(config_, geometry_, DType::kF32, measure_activations, {.in_flight = 2});
-    activation_arena_ = *Arena::allocate(budget_, Tenant::kActivations, measure_activations.used_bytes());
+    activation_arena_ = *Arena::allocate(budget_, MemoryCategory::kActivations, measure_activations.used_bytes());
     DitActivations activations(config_, geometry_, DType::kF32, activation_arena_, {.in_flight = 2});
     state_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
     pages_ = *dit_->open_pages(config_.layers, budget_);
@@ -68,7 +68,7 @@ class Session {
   }
 
   Tensor normal(Shape shape) {
-    memory_.push_back(*OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, DType::kF32));
+    memory_.push_back(*OwnedTensor::allocate(budget_, MemoryCategory::kRuntime, shape, DType::kF32));
     std::normal_distribution<float> normal;
     for (int64_t i = 0; i < shape.elements(); ++i) memory_.back().tensor.host<float>()[i] = normal(random_);
     return memory_.back().tensor;
@@ -219,7 +219,7 @@ TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
   std::vector<Arena> arenas;
   std::vector<AudioTokens> sound;
   for (size_t b : {0u, 1u}) {
-    arenas.push_back(*Arena::allocate(budget, Tenant::kConditioning, measure.used_bytes()));
+    arenas.push_back(*Arena::allocate(budget, MemoryCategory::kConditioning, measure.used_bytes()));
     sound.emplace_back(s.config(), s.geometry(), DType::kF32, arenas[b]);
     dit.encode_audio(features[b], s.state(), sound[b]);
   }

@@ -38,14 +38,14 @@ class PagingTest : public ::testing::Test {
     Arena measure;
     DitCaches(config_, g, 2, 1, dtype, measure);
     DitActivations(config_, g, dtype, measure);
-    Arena arena = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
+    Arena arena = *Arena::allocate(budget_, MemoryCategory::kKvCache, measure.used_bytes());
     DitCaches caches(config_, g, 2, 1, dtype, arena);
     DitActivations a(config_, g, dtype, arena);
     DitSession session(g, std::move(caches), std::move(a));
     std::mt19937 random(7);
     std::vector<OwnedTensor> owned;
     auto normal = [&](Shape shape) {
-      owned.push_back(*OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, DType::kF32));
+      owned.push_back(*OwnedTensor::allocate(budget_, MemoryCategory::kRuntime, shape, DType::kF32));
       std::normal_distribution<float> values;
       for (int64_t i = 0; i < shape.elements(); ++i) owned.back().tensor.host<float>()[i] = values(random);
       return owned.back().tensor;

@@ -70,7 +70,7 @@ TEST_P(RingsTest, EveryBlockReadsTheBlocksBeforeIt) {
     } else {
       Arena measure;
       ResidentRings(shape_, measure);
-      arena = *Arena::allocate(budget_, Tenant::kKvCache, measure.used_bytes());
+      arena = *Arena::allocate(budget_, MemoryCategory::kKvCache, measure.used_bytes());
       rings = std::make_unique<ResidentRings>(shape_, arena);
     }
     std::vector<RingUse> uses;

@@ -16,7 +16,7 @@ class Operands {
  public:
   explicit Operands(uint32_t seed = 1) : random_(seed) {}
   Tensor zeros(Shape shape, DType dtype = DType::kF32) {
-    auto owned = OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, dtype);
+    auto owned = OwnedTensor::allocate(budget_, MemoryCategory::kRuntime, shape, dtype);
     tensors_.push_back(*std::move(owned));
     return tensors_.back().tensor;
   }

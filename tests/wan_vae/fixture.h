@@ -49,7 +49,7 @@ class WanVaeTest : public testing::Test {
   }
 
   OwnedTensor zeros(Shape shape, DType dtype = DType::kF32) {
-    return value_of(OwnedTensor::allocate(budget_, Tenant::kRuntime, shape, dtype));
+    return value_of(OwnedTensor::allocate(budget_, MemoryCategory::kRuntime, shape, dtype));
   }
 
   // Smooth values in [-1, 1] that differ everywhere.

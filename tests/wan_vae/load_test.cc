@@ -104,12 +104,12 @@ TEST_F(WanVaeLoadTest, RefusesInconsistentSources) {
 
 TEST_F(WanVaeLoadTest, WeightsAreChargedAndGivenBack) {
   auto vae = load(DType::kBF16);
-  size_t bf16_bytes = budget_.used_bytes(Tenant::kWeights);
+  size_t bf16_bytes = budget_.used_bytes(MemoryCategory::kWeights);
   vae = nullptr;
   EXPECT_EQ(budget_.used_bytes(), 0u);
   vae = load(DType::kF32);
   EXPECT_GT(bf16_bytes, 0u);
-  EXPECT_GT(budget_.used_bytes(Tenant::kWeights), bf16_bytes);
+  EXPECT_GT(budget_.used_bytes(MemoryCategory::kWeights), bf16_bytes);
 }
 
 // Counted by hand for the published VAE (96 channels) at 720 x 400 pixels.

@@ -9,18 +9,18 @@ size_t pages(size_t bytes) { return (bytes + 4095) / 4096 * 4096; }
 TEST_F(WanVaeTest, StreamsChargeWhatTheSizeFunctionSays) {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     auto vae = load(dtype);
-    EXPECT_EQ(budget_.used_bytes(Tenant::kVae), 0u);
+    EXPECT_EQ(budget_.used_bytes(MemoryCategory::kVae), 0u);
     const int64_t sizes[][2] = {{1, 1}, {2, 3}, {5, 4}};  // in latents
     for (auto [height, width] : sizes) {
       size_t encode_bytes = encode_stream_bytes(vae->config(), {8 * height, 8 * width, dtype});
       size_t decode_bytes = decode_stream_bytes(vae->config(), {height, width, dtype});
       auto encoder = value_of(VaeEncodeStream::open(*vae, 8 * height, 8 * width));
-      EXPECT_EQ(budget_.used_bytes(Tenant::kVae), pages(encode_bytes));
+      EXPECT_EQ(budget_.used_bytes(MemoryCategory::kVae), pages(encode_bytes));
       encoder.reset();
       auto decoder = value_of(VaeDecodeStream::open(*vae, height, width));
-      EXPECT_EQ(budget_.used_bytes(Tenant::kVae), pages(decode_bytes));
+      EXPECT_EQ(budget_.used_bytes(MemoryCategory::kVae), pages(decode_bytes));
     }
-    EXPECT_EQ(budget_.used_bytes(Tenant::kVae), 0u);
+    EXPECT_EQ(budget_.used_bytes(MemoryCategory::kVae), 0u);
   }
 }
 
@@ -58,12 +58,13 @@ TEST_F(WanVaeTest, ABudgetTooSmallIsAnError) {
   auto vae = load();
   Budget small(budget_.peak_bytes());  // loading takes more than what stays
   auto tight = value_of(WanVae::load(*golden_weights(), *backend_, small, DType::kF32));
-  Charge others = value_of(Charge::take(small, Tenant::kRuntime, small.limit_bytes() - small.used_bytes() - 4096));
+  Charge others =
+      value_of(Charge::acquire(small, MemoryCategory::kRuntime, small.limit_bytes() - small.used_bytes() - 4096));
   EXPECT_EQ(VaeDecodeStream::open(*tight, 4, 4).status().code(), ErrorCode::kOutOfMemory);
   EXPECT_EQ(VaeEncodeStream::open(*tight, 32, 32).status().code(), ErrorCode::kOutOfMemory);
   OwnedTensor picture = zeros({3, 32, 32});
   EXPECT_EQ(encode_still(*tight, picture.tensor).status().code(), ErrorCode::kOutOfMemory);
-  EXPECT_EQ(small.used_bytes(Tenant::kVae), 0u);
+  EXPECT_EQ(small.used_bytes(MemoryCategory::kVae), 0u);
   Budget none(1000);
   EXPECT_EQ(WanVae::load(*golden_weights(), *backend_, none, DType::kF32).status().code(), ErrorCode::kOutOfMemory);
   EXPECT_EQ(none.used_bytes(), 0u);

@@ -150,7 +150,8 @@ TEST_F(AudioFeaturesTest, ABudgetTooSmallIsAnError) {
   Budget small(200 << 20);
   auto model = Wav2Vec2::load(std::string(LA_SOURCE_DIR) + "/tests/goldens/wav2vec2", *backend_, small, DType::kF32);
   ASSERT_TRUE(model.ok()) << model.status().message();
-  auto ballast = Buffer::allocate(small, Tenant::kRuntime, small.limit_bytes() - small.used_bytes() - (64 << 10));
+  auto ballast =
+      Buffer::allocate(small, MemoryCategory::kRuntime, small.limit_bytes() - small.used_bytes() - (64 << 10));
   ASSERT_TRUE(ballast.ok());
   SampleSource source(wandering(3));
   auto features = *AudioFeatures::open(**model, source, {});

@@ -70,7 +70,7 @@ TEST(Wav2Vec2, ReleasesItsMemory) {
   {
     auto model = load(*backend, budget);
     ASSERT_TRUE(model);
-    EXPECT_GT(budget.used_bytes(Tenant::kAudio), 0u);
+    EXPECT_GT(budget.used_bytes(MemoryCategory::kAudio), 0u);
     size_t loaded = budget.used_bytes();
     { OwnedTensor states = *model->hidden_states(noise(8000)); }
     EXPECT_EQ(budget.used_bytes(), loaded);

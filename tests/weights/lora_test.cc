@@ -387,11 +387,11 @@ TEST_F(LoraTest, ChargesTheFactorsToTheReader) {
   auto backend = *make_backend("cpu", {.threads = 1, .budget = &unlimited});
   Budget budget;
   {
-    WeightLoader loader(*merge->source, *backend, budget, Tenant::kWeights, DType::kF32);
-    EXPECT_EQ(budget.used_bytes(Tenant::kWeights), scratch);
+    WeightLoader loader(*merge->source, *backend, budget, MemoryCategory::kWeights, DType::kF32);
+    EXPECT_EQ(budget.used_bytes(MemoryCategory::kWeights), scratch);
   }
   EXPECT_EQ(budget.used_bytes(), 0u);
-  WeightLoader refused(*merge->source, *backend, small, Tenant::kWeights, DType::kF32);
+  WeightLoader refused(*merge->source, *backend, small, MemoryCategory::kWeights, DType::kF32);
   EXPECT_EQ(refused.status().code(), ErrorCode::kOutOfMemory);
 }
 

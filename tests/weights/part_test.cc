@@ -116,7 +116,7 @@ TEST_F(PartTest, AModelOfTheSameTypeKeepsTheCodes) {
     std::string codes = {1, 3, static_cast<char>(with_low ? -128 : -5), 4};
     auto part = *open_part(write_safetensors("x.safetensors", header, codes + floats({0.5f, 0, 0})), Part::kVideoModel);
     Budget budget;
-    WeightLoader loader(*part, *backend, budget, Tenant::kWeights, {DType::kF32, DType::kI8});
+    WeightLoader loader(*part, *backend, budget, MemoryCategory::kWeights, {DType::kF32, DType::kI8});
     LinearWeight w = loader.linear(name, 2, 2, DType::kI8);
     ASSERT_TRUE(loader.status().ok()) << loader.status().message();
     std::vector<char> want(backend->packed_linear_bytes(2, 2, DType::kI8));
@@ -147,7 +147,7 @@ TEST_F(PartTest, MergesAnAdapterIntoQuantisedWeights) {
   TensorSourcePtr merged = merge_lora(base, std::move(adapter))->source;
   auto backend = *make_backend("cpu", {.threads = 1});
   Budget budget;
-  WeightLoader loader(*merged, *backend, budget, Tenant::kWeights, {DType::kF32, DType::kI8});
+  WeightLoader loader(*merged, *backend, budget, MemoryCategory::kWeights, {DType::kF32, DType::kI8});
   LinearWeight q = loader.linear("blocks.0.self_attn.q", 2, 2, DType::kI8),
                k = loader.linear("blocks.0.self_attn.k", 2, 2, DType::kI8);
   ASSERT_TRUE(loader.status().ok()) << loader.status().message();

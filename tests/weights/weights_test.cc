@@ -116,11 +116,11 @@ TEST_F(WeightsTest, TheLoaderNamesTheTensorInEveryError) {
       {[](WeightLoader& l) { l.vector("bad", {1}); }, "bad holds NaN"},
   };
   for (const auto& c : cases) {
-    WeightLoader loader(*source, *backend_, budget_, Tenant::kWeights, DType::kF32);
+    WeightLoader loader(*source, *backend_, budget_, MemoryCategory::kWeights, DType::kF32);
     c.load(loader);
     EXPECT_NE(loader.status().message().find(c.says), std::string::npos) << loader.status().message();
   }
-  WeightLoader loader(*source, *backend_, budget_, Tenant::kWeights, DType::kF32);
+  WeightLoader loader(*source, *backend_, budget_, MemoryCategory::kWeights, DType::kF32);
   loader.matrix("a.weight", 1, 2);
   EXPECT_EQ(loader.unused(), std::vector<std::string>{"bad"});
 }
@@ -128,7 +128,7 @@ TEST_F(WeightsTest, TheLoaderNamesTheTensorInEveryError) {
 TEST_F(WeightsTest, TheLoaderStaysInsideItsBudget) {
   Budget small(4096);
   auto source = *open_safetensors(write_safetensors("x.safetensors", kTwo, floats({1, 2, 3})));
-  WeightLoader loader(*source, *backend_, small, Tenant::kText, DType::kF32);
+  WeightLoader loader(*source, *backend_, small, MemoryCategory::kText, DType::kF32);
   loader.vector("a", {2});
   EXPECT_EQ(loader.status().code(), ErrorCode::kOutOfMemory);
 }
@@ -145,8 +145,8 @@ TEST_F(WeightsTest, ALargeMatrixIsPackedInPieces) {
   for (const char* device : {"cpu", "reference"}) {
     auto backend = make_backend(device, {.threads = 1});
     ASSERT_TRUE(backend.ok()) << backend.status().message();
-    Budget budget, counting{Budget::Measuring()};
-    WeightLoader loader(*source, **backend, budget, Tenant::kText, DType::kBF16);
+    Budget budget, counting{Budget::DryRun()};
+    WeightLoader loader(*source, **backend, budget, MemoryCategory::kText, DType::kBF16);
     LinearWeight matrix = loader.matrix("m", kRows, kColumns);
     ASSERT_TRUE(loader.status().ok()) << loader.status().message();
     std::vector<char> whole((*backend)->packed_linear_bytes(kRows, kColumns, DType::kBF16));
@@ -154,7 +154,7 @@ TEST_F(WeightsTest, ALargeMatrixIsPackedInPieces) {
     EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << device;
     EXPECT_LT(budget.peak_bytes(), whole.size() + (8u << 20));
 
-    WeightSizer sizer(**backend, counting, Tenant::kText, DType::kBF16);
+    WeightSizer sizer(**backend, counting, MemoryCategory::kText, DType::kBF16);
     sizer.matrix("m", kRows, kColumns);
     EXPECT_TRUE(sizer.status().ok());
     EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
@@ -173,8 +173,8 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
       write_safetensors("q.safetensors", header, raw(values.data(), values.size()) + raw(values.data(), kRows)));
   for (DType dtype : {DType::kI8, DType::kF8E4M3, DType::kQ4}) {
     auto backend = *make_backend("cpu", {.threads = 1});
-    Budget budget, counting{Budget::Measuring()};
-    WeightLoader loader(*source, *backend, budget, Tenant::kWeights, {DType::kF32, dtype});
+    Budget budget, counting{Budget::DryRun()};
+    WeightLoader loader(*source, *backend, budget, MemoryCategory::kWeights, {DType::kF32, dtype});
     LinearWeight matrix = loader.linear("m", kRows, kColumns, dtype);
     ASSERT_TRUE(loader.status().ok()) << loader.status().message();
     EXPECT_EQ(matrix.dtype, dtype);
@@ -182,7 +182,7 @@ TEST_F(WeightsTest, ALargeMatrixIsQuantisedInPieces) {
     backend->pack_linear(Tensor(values.data(), {kRows, kColumns}, DType::kF32), dtype, whole.data());
     EXPECT_EQ(std::memcmp(whole.data(), matrix.data, whole.size()), 0) << dtype_name(dtype);
     EXPECT_LT(budget.peak_bytes(), whole.size() + (8u << 20));
-    WeightSizer sizer(*backend, counting, Tenant::kWeights, {DType::kF32, dtype});
+    WeightSizer sizer(*backend, counting, MemoryCategory::kWeights, {DType::kF32, dtype});
     sizer.linear("m", kRows, kColumns, dtype);
     EXPECT_EQ(counting.peak_bytes(), budget.peak_bytes());
   }
@@ -204,8 +204,8 @@ TEST_F(WeightsTest, ViewsLieWhereTheLoaderPacked) {
   const WeightTypes types{DType::kF32, DType::kBF16};
   WeightViews sizes(*backend_, types);
   EXPECT_EQ(describe(sizes), std::vector<const void*>(3, nullptr));
-  Buffer page = *Buffer::allocate(budget_, Tenant::kWeights, sizes.bytes());
-  WeightLoader loader(*source, *backend_, budget_, Tenant::kWeights, types);
+  Buffer page = *Buffer::allocate(budget_, MemoryCategory::kWeights, sizes.bytes());
+  WeightLoader loader(*source, *backend_, budget_, MemoryCategory::kWeights, types);
   loader.place_in(WeightPage(page));
   const std::vector<const void*> packed = describe(loader);
   ASSERT_TRUE(loader.status().ok()) << loader.status().message();

@@ -103,7 +103,7 @@ Shape Golden::shape(const std::string& name) const {
 
 OwnedTensor Golden::tensor(const std::string& name) const {
   std::vector<float> values = f32(name);
-  auto owned = OwnedTensor::allocate(*budget, Tenant::kRuntime, shape(name), DType::kF32);
+  auto owned = OwnedTensor::allocate(*budget, MemoryCategory::kRuntime, shape(name), DType::kF32);
   if (!owned.ok()) throw std::runtime_error(owned.status().message());
   std::copy(values.begin(), values.end(), Upload(*backend, owned->tensor).f32());
   return *std::move(owned);

@@ -54,7 +54,7 @@ Expected<TensorSourcePtr> open_call(const Golden& golden, const json& call) {
 
 // A tensor as a model gets it: checked to be finite, in f32.
 Expected<std::vector<float>> read(const Golden& golden, const TensorSource& source, const std::string& name) {
-  WeightLoader loader(source, *golden.backend, *golden.budget, Tenant::kWeights, DType::kF32);
+  WeightLoader loader(source, *golden.backend, *golden.budget, MemoryCategory::kWeights, DType::kF32);
   Tensor values = loader.read_f32(name, source.tensors().at(name).shape);
   LA_RETURN_IF_ERROR(loader.status());
   return std::vector<float>(values.host<float>(), values.host<float>() + values.elements());
@@ -185,7 +185,7 @@ void check_derived(const Golden& golden, const std::string& file, const json& ex
   TensorSourcePtr want = must_open(golden.path(derived.at("tensors")));
   auto config = read_wav2vec2_shapes(source);
   if (!golden.ok(file + " derived", config.status())) return;
-  WeightLoader loader(source, *golden.backend, *golden.budget, Tenant::kAudio, DType::kF32);
+  WeightLoader loader(source, *golden.backend, *golden.budget, MemoryCategory::kAudio, DType::kF32);
   Tensor kernel = merged_position_kernel(*config, loader);
   if (!golden.ok(file + " derived", loader.status())) return;
   auto expected = read(golden, *want, want->tensors().begin()->first);

@@ -82,7 +82,7 @@ std::vector<float> motion_latents(Models& models, const Job& job) {
   auto portrait = file->read(unlimited);
   if (!portrait.ok()) throw std::runtime_error(portrait.status().message());
   Shape shape{3, portrait->height, portrait->width};
-  auto pixels = OwnedTensor::allocate(*models.budget, Tenant::kConditioning, shape, DType::kF32);
+  auto pixels = OwnedTensor::allocate(*models.budget, MemoryCategory::kConditioning, shape, DType::kF32);
   if (!pixels.ok()) throw std::runtime_error(pixels.status().message());
   image_to_pixels(*portrait, Upload(*models.backend, pixels->tensor).f32());
   const int64_t indices[] = {0, 1, 2, 6, 18, 45, 91};

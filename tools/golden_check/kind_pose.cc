@@ -61,7 +61,7 @@ void pose_latents(const Golden& golden, const WanVae& vae, const nlohmann::json&
     frames.emplace_back(pixels.host<float>(), pixels.host<float>() + pixels.elements());
   });
   Shape block{vae.config().z_dim, kBlockLatents, size.height / kVaePixels, size.width / kVaePixels};
-  OwnedTensor out = must(OwnedTensor::allocate(*golden.budget, Tenant::kRuntime, block, DType::kF32));
+  OwnedTensor out = must(OwnedTensor::allocate(*golden.budget, MemoryCategory::kRuntime, block, DType::kF32));
   for (int64_t clip = 0; clip <= args.at("clip").get<int64_t>(); ++clip) {
     frames.clear();
     latents.clear();

@@ -42,19 +42,19 @@ void open(Session& s) {
   Arena measure;
   DitCaches(s.config, s.geometry, kSteps, kActors, s.types, measure);
   DitActivations(s.config, s.geometry, g.dtype, measure, {.actors = kActors});
-  s.arena = must(Arena::allocate(*g.budget, Tenant::kKvCache, measure.used_bytes()));
+  s.arena = must(Arena::allocate(*g.budget, MemoryCategory::kKvCache, measure.used_bytes()));
   DitCaches caches(s.config, s.geometry, kSteps, kActors, s.types, s.arena);
   DitActivations activations(s.config, s.geometry, g.dtype, s.arena, {.actors = kActors});
   s.state = std::make_unique<DitSession>(s.geometry, std::move(caches), std::move(activations));
   s.pages = must(s.dit->open_pages(s.config.layers, *g.budget));
   Shape shape{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
-  s.velocity = must(OwnedTensor::allocate(*g.budget, Tenant::kActivations, shape, DType::kF32));
+  s.velocity = must(OwnedTensor::allocate(*g.budget, MemoryCategory::kActivations, shape, DType::kF32));
 }
 
 // Keys or values, whatever they are held in.
 void compare_cache(Session& s, const std::string& name, const Tensor& cache, const Tensor& scale) {
   if (scale.empty()) return s.golden.compare(name, cache);
-  OwnedTensor plain = must(OwnedTensor::allocate(*s.golden.budget, Tenant::kRuntime, cache.shape, DType::kF32));
+  OwnedTensor plain = must(OwnedTensor::allocate(*s.golden.budget, MemoryCategory::kRuntime, cache.shape, DType::kF32));
   ops::dequantise(*s.golden.backend, cache, scale, plain.tensor);
   s.golden.compare(name, plain.tensor);
 }

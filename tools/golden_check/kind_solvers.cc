@@ -36,7 +36,8 @@ void sample(const Golden& golden, const Solver& solver, const nlohmann::json& ca
   std::vector<OwnedTensor> kept;
   std::vector<Tensor> history;
   for (int64_t i = 0; i < solver_history_tensors(solver.kind()); ++i) {
-    kept.push_back(must(OwnedTensor::allocate(golden.budget->host(), Tenant::kRuntime, x.tensor.shape, DType::kF32)));
+    kept.push_back(
+        must(OwnedTensor::allocate(golden.budget->host(), MemoryCategory::kRuntime, x.tensor.shape, DType::kF32)));
     history.push_back(kept.back().tensor);
     std::fill_n(history.back().host<float>(), history.back().elements(), NAN);  // what step 0 must not look at
   }

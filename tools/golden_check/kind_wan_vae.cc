@@ -109,7 +109,7 @@ class Check {
   }
 
   OwnedTensor zeros(Shape shape) {
-    return value_of(OwnedTensor::allocate(*golden_.budget, Tenant::kRuntime, shape, DType::kF32));
+    return value_of(OwnedTensor::allocate(*golden_.budget, MemoryCategory::kRuntime, shape, DType::kF32));
   }
 
   void encode(const json& call, bool streamed) {

@@ -22,7 +22,7 @@ size_t place(const ScratchSizes& sizes, size_t first, size_t last, std::array<si
 Status grow(Buffer& buffer, size_t bytes, Budget& budget) {
   if (bytes <= buffer.bytes()) return {};
   buffer = Buffer();  // the old one first: both at once would be the peak
-  LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, Tenant::kRuntime, bytes));
+  LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, MemoryCategory::kRuntime, bytes));
   return {};
 }
 

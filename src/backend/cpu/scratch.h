@@ -47,7 +47,7 @@ struct ScratchSizes {
   }
 };
 
-// At least so many bytes, charged to Tenant::kRuntime; what was in it is lost when it grows.
+// At least so many bytes, charged to MemoryCategory::kRuntime; what was in it is lost when it grows.
 Status grow(Buffer& buffer, size_t bytes, Budget& budget);
 
 // One thread's pieces, or those for all.
@@ -75,7 +75,7 @@ struct ThreadScratch : PieceSet {
 class Scratch {
  public:
   explicit Scratch(int threads);
-  // Room for ops of these sizes, charged to Tenant::kRuntime of the budget.
+  // Room for ops of these sizes, charged to MemoryCategory::kRuntime of the budget.
   Status reserve(const ScratchSizes& sizes, Budget& budget);
   // An op begins: what the last one left is lost. Without room enough memory comes from `outside`; throws Failure
   // where there is none.

@@ -54,7 +54,7 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
                                      : PackedWriter::create(std::move(*job.file), std::move(header));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<PackedWriter> writer, std::move(created));
   const uint64_t all = writer->header().file_bytes();
-  WeightLoader loader(source, backend, budget.host(), Tenant::kWeights, job.types);
+  WeightLoader loader(source, backend, budget.host(), MemoryCategory::kWeights, job.types);
   auto show = [&](const PackedPage& page, const std::byte* data) -> Status {
     if (job.progress && !job.progress(page.span.offset, all)) return cancelled("stopped on request");
     return writer->append(data);
@@ -67,7 +67,7 @@ Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pa
                       Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show) {
   const std::vector<DitPage> pages = dit_pages(config);
   for (size_t p = 0; p < packed.size(); ++p) {
-    LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, Tenant::kWeights, packed[p].span.bytes));
+    LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, MemoryCategory::kWeights, packed[p].span.bytes));
     loader.place_in(WeightPage(page));
     load_page(config, p, pages, loader);
     LA_RETURN_IF_ERROR(loader.status());
@@ -111,7 +111,7 @@ Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vect
   for (const DitPage& page : dit_pages(config)) stay.push_back(stays_when_spread(page.layer, config.layers, resident));
   std::vector<size_t> bytes;
   for (const PageSpan& span : spans) bytes.push_back(span.bytes);
-  return PageMemory::allocate(bytes, stay, Tenant::kWeights, budget);
+  return PageMemory::allocate(bytes, stay, MemoryCategory::kWeights, budget);
 }
 
 uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident) {

@@ -20,7 +20,8 @@ struct PackJob {
   std::function<bool(uint64_t bytes, uint64_t of_bytes)> progress;  // optional; false: stop
   PendingFile* file = nullptr;                                      // `path`, opened by the caller; taken over
 };
-// Reads every tensor once and writes it packed, page by page: one page is in memory at a time (Tenant::kWeights).
+// Reads every tensor once and writes it packed, page by page: one page is in memory at a time
+// (MemoryCategory::kWeights).
 Status pack_dit(const DitConfig& config, const TensorSource& source, const Backend& backend, Budget& budget,
                 const PackJob& job);
 

@@ -61,7 +61,7 @@ Expected<PageMemory> allocate_ring_pages(const RingShape& shape, Budget& budget)
   std::vector<size_t> bytes(static_cast<size_t>(shape.count()), page_bytes(shape));
   std::vector<bool> stay;
   for (int64_t p = 0; p < shape.count(); ++p) stay.push_back(stays(shape, p));
-  return PageMemory::allocate(bytes, stay, Tenant::kKvCache, budget);
+  return PageMemory::allocate(bytes, stay, MemoryCategory::kKvCache, budget);
 }
 
 uint64_t ring_bytes_per_block(const RingShape& shape) {

@@ -77,7 +77,7 @@ class ResidentRings : public Rings {
   std::vector<std::vector<KeyValues>> steps_;  // a layer each
 };
 
-// Memory of the rings that stay and of the slots for the others: Tenant::kKvCache.
+// Memory of the rings that stay and of the slots for the others: MemoryCategory::kKvCache.
 Expected<PageMemory> allocate_ring_pages(const RingShape& shape, Budget& budget);
 // Bytes that a block moves when its rings are full: three of four slots are read, one is written.
 uint64_t ring_bytes_per_block(const RingShape& shape);

@@ -57,7 +57,7 @@ S2vDit::S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types)
 Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const TensorSource& source, Backend& backend,
                                                Budget& budget, DitTypes types) {
   std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, types));
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, types);
+  WeightLoader loader(source, backend, budget, MemoryCategory::kWeights, types);
   LA_ASSIGN_OR_RETURN(dit->weights_, load_dit_weights(config, loader));
   LA_RETURN_IF_ERROR(dit->read_back_shares());
   return dit;
@@ -66,7 +66,7 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const Te
 Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backend, Budget& budget) {
   std::unique_ptr<S2vDit> dit(new S2vDit(packed.config, backend, packed.types));
   PageSpan span = packed.common();
-  LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, Tenant::kWeights, span.bytes));
+  LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, MemoryCategory::kWeights, span.bytes));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
   LA_RETURN_IF_ERROR(read_into(*file, span, common, budget));
   dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common);

@@ -1,5 +1,5 @@
 // A session: what one video holds while the DiT makes it. Caches live long, activations for one forward. Each is laid
-// out by one constructor over an Arena; a measuring Arena gives its size, so the plan and the run cannot differ.
+// out by one constructor over an Arena; a dry-run Arena gives its size, so the plan and the run cannot differ.
 #pragma once
 
 #include <functional>

@@ -132,11 +132,12 @@ Expected<Umt5Memory> Umt5Memory::allocate(const Umt5Config& c, int64_t tokens, D
   LA_RETURN_IF_ERROR(backend.reserve(largest));
   Arena measure;
   Umt5Activations(c, tokens, dtype, measure);
-  LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kText, measure.used_bytes()));
+  LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, MemoryCategory::kText, measure.used_bytes()));
   WeightViews layer(backend, dtype);
   load_layer(layer, c, 0);
-  LA_ASSIGN_OR_RETURN(memory.page, Buffer::allocate(budget, Tenant::kText, layer.bytes()));
-  LA_ASSIGN_OR_RETURN(memory.rows, OwnedTensor::allocate(budget, Tenant::kConditioning, {tokens, c.dim}, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.page, Buffer::allocate(budget, MemoryCategory::kText, layer.bytes()));
+  LA_ASSIGN_OR_RETURN(memory.rows,
+                      OwnedTensor::allocate(budget, MemoryCategory::kConditioning, {tokens, c.dim}, DType::kF32));
   return memory;
 }
 
@@ -202,7 +203,7 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids, const std::stop
     backend_.wait(backend_.record());  // the next layer's weights overwrite these
   };
   visitor.norm = [&](const Tensor& w) { ops::rms_norm(backend_, a.x, kEps, w, memory.rows.tensor); };
-  WeightLoader loader(source_, backend_, budget_, Tenant::kText, dtype_);
+  WeightLoader loader(source_, backend_, budget_, MemoryCategory::kText, dtype_);
   LA_RETURN_IF_ERROR(stream_umt5(config_, ids, loader, memory.page, visitor));
   LA_RETURN_IF_ERROR(backend_.synchronize());
   return std::move(memory.rows);

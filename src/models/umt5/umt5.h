@@ -28,7 +28,7 @@ struct Umt5LayerWeights {
 
 // Sizes from the shapes of the checkpoint's tensors.
 Expected<Umt5Config> read_umt5_config(const TensorSource& source);
-// Buffers of one pass over `tokens` tokens; over a measuring Arena only their size.
+// Buffers of one pass over `tokens` tokens; over a dry-run Arena only their size.
 struct Umt5Activations {
   Tensor x;                     // f32 [T, D]
   Tensor y, q, k, v, attended;  // [T, D], [T, A] x 4

@@ -142,27 +142,27 @@ void clear(Backend& backend, const VaeHistory& history) {
 }
 
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
-  Arena measuring;
-  lay_out_encoder(config, in.height, in.width, in.dtype, measuring);
-  return measuring.used_bytes();
+  Arena dry_run;
+  lay_out_encoder(config, in.height, in.width, in.dtype, dry_run);
+  return dry_run.used_bytes();
 }
 
 size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
-  Arena measuring;
-  lay_out_decoder(config, in.height, in.width, in.dtype, measuring);
-  return measuring.used_bytes();
+  Arena dry_run;
+  lay_out_decoder(config, in.height, in.width, in.dtype, dry_run);
+  return dry_run.used_bytes();
 }
 
 Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
-  Arena measuring;
-  LA_RETURN_IF_ERROR(backend.reserve(lay_out_encoder(config, in.height, in.width, in.dtype, measuring).ops));
-  return Arena::allocate(budget, Tenant::kVae, measuring.used_bytes());
+  Arena dry_run;
+  LA_RETURN_IF_ERROR(backend.reserve(lay_out_encoder(config, in.height, in.width, in.dtype, dry_run).ops));
+  return Arena::allocate(budget, MemoryCategory::kVae, dry_run.used_bytes());
 }
 
 Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
-  Arena measuring;
-  LA_RETURN_IF_ERROR(backend.reserve(lay_out_decoder(config, in.height, in.width, in.dtype, measuring).ops));
-  return Arena::allocate(budget, Tenant::kVae, measuring.used_bytes());
+  Arena dry_run;
+  LA_RETURN_IF_ERROR(backend.reserve(lay_out_decoder(config, in.height, in.width, in.dtype, dry_run).ops));
+  return Arena::allocate(budget, MemoryCategory::kVae, dry_run.used_bytes());
 }
 
 }  // namespace liveavatar

@@ -41,7 +41,7 @@ struct VaeMemory {
   LargestOps ops;  // that a step asks for
 };
 
-// Of a stream in steady state, in this order on the arena; with a measuring arena: its size. dtype: of activations and
+// Of a stream in steady state, in this order on the arena; with a dry-run arena: its size. dtype: of activations and
 // history. height and width are of what comes in: pixels, respectively latents.
 VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena);
 VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
@@ -56,7 +56,7 @@ struct VaeInput {
 };
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
 size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
-// The memory of one stream, charged to Tenant::kVae, and the backend's scratch for it.
+// The memory of one stream, charged to MemoryCategory::kVae, and the backend's scratch for it.
 Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
 Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
 

@@ -21,7 +21,8 @@ Shape latents_shape(const WanVaeConfig& config, const Shape& image, int64_t coun
 Expected<StillLatents> StillLatents::allocate(const WanVaeConfig& config, const Shape& image, Budget& budget) {
   StillLatents still;
   auto allocate = [&](int64_t count) {
-    return OwnedTensor::allocate(budget, Tenant::kConditioning, latents_shape(config, image, count), DType::kF32);
+    return OwnedTensor::allocate(budget, MemoryCategory::kConditioning, latents_shape(config, image, count),
+                                 DType::kF32);
   };
   LA_ASSIGN_OR_RETURN(still.first, allocate(kPrimingLatents));
   LA_ASSIGN_OR_RETURN(still.last, allocate(kMotionLatents));
@@ -31,10 +32,12 @@ Expected<StillLatents> StillLatents::allocate(const WanVaeConfig& config, const 
 Expected<StillMemory> StillMemory::allocate(const WanVaeConfig& config, const Shape& image, int64_t count,
                                             Budget& budget) {
   StillMemory memory;
-  auto allocate = [&](Tenant tenant, Shape shape) { return OwnedTensor::allocate(budget, tenant, shape, DType::kF32); };
-  LA_ASSIGN_OR_RETURN(memory.result, allocate(Tenant::kConditioning, latents_shape(config, image, count)));
-  LA_ASSIGN_OR_RETURN(memory.pixels, allocate(Tenant::kVae, {3, kVaeFrames, image[1], image[2]}));
-  LA_ASSIGN_OR_RETURN(memory.latent, allocate(Tenant::kVae, latents_shape(config, image, 1)));
+  auto allocate = [&](MemoryCategory category, Shape shape) {
+    return OwnedTensor::allocate(budget, category, shape, DType::kF32);
+  };
+  LA_ASSIGN_OR_RETURN(memory.result, allocate(MemoryCategory::kConditioning, latents_shape(config, image, count)));
+  LA_ASSIGN_OR_RETURN(memory.pixels, allocate(MemoryCategory::kVae, {3, kVaeFrames, image[1], image[2]}));
+  LA_ASSIGN_OR_RETURN(memory.latent, allocate(MemoryCategory::kVae, latents_shape(config, image, 1)));
   return memory;
 }
 

@@ -14,7 +14,7 @@ constexpr int64_t kMotionLatents = 19;  // the last ones, the motion that came b
 
 // image [3, H, W] f32 in [-1, 1], repeated for ever -> the latents with these indices, [16, latents.size(), H/8, W/8]
 // f32. Those that no longer change (still_fixed_latent) cost one step together. The result is charged to
-// Tenant::kConditioning. stop is heard between layers.
+// MemoryCategory::kConditioning. stop is heard between layers.
 Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents,
                                       const std::stop_token& stop = {});
 

@@ -34,7 +34,7 @@ Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backe
                                                DType dtype) {
   std::unique_ptr<WanVae> vae(new WanVae(backend, budget, dtype));
   LA_ASSIGN_OR_RETURN(vae->config_, read_vae_config(source));
-  WeightLoader loader(source, backend, budget, Tenant::kWeights, dtype);
+  WeightLoader loader(source, backend, budget, MemoryCategory::kWeights, dtype);
   LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, loader));
   if (std::vector<std::string> extra = loader.unused(); !extra.empty()) {
     return corrupt(source.where() + ": unknown tensor " + extra.front() + " (" + std::to_string(extra.size()) +

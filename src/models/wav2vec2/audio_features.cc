@@ -49,7 +49,7 @@ Expected<AudioMemory> AudioMemory::allocate(const Wav2Vec2Config& config, const 
                                             Backend& backend, Budget& budget) {
   AudioMemory memory;
   size_t sample_bytes = static_cast<size_t>(window.samples()) * sizeof(float);
-  LA_ASSIGN_OR_RETURN(memory.samples, Charge::take(budget.host(), Tenant::kAudio, sample_bytes));
+  LA_ASSIGN_OR_RETURN(memory.samples, Charge::acquire(budget.host(), MemoryCategory::kAudio, sample_bytes));
   LA_ASSIGN_OR_RETURN(memory.model, Wav2Vec2Memory::allocate(config, window.frames, dtype, backend, budget));
   return memory;
 }

@@ -58,9 +58,9 @@ Expected<Wav2Vec2Memory> Wav2Vec2Memory::allocate(const Wav2Vec2Config& c, int64
   LA_RETURN_IF_ERROR(backend.reserve(largest_ops(c, frames, dtype)));
   Arena measure;
   Wav2Vec2Activations(c, frames, dtype, measure);
-  LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, Tenant::kAudio, measure.used_bytes()));
+  LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, MemoryCategory::kAudio, measure.used_bytes()));
   Shape states{c.layers + 1, frames, c.width};
-  LA_ASSIGN_OR_RETURN(memory.states, OwnedTensor::allocate(budget, Tenant::kAudio, states, DType::kF32));
+  LA_ASSIGN_OR_RETURN(memory.states, OwnedTensor::allocate(budget, MemoryCategory::kAudio, states, DType::kF32));
   return memory;
 }
 

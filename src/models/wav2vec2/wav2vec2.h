@@ -55,7 +55,7 @@ Tensor merged_position_kernel(const Wav2Vec2Config& config, WeightVisitor& visit
 // Takes every tensor by its name (weights/part.h).
 Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& config, WeightAllocator& loader);
 
-// Buffers of one pass over at most `frames` hidden states; over a measuring Arena only their size.
+// Buffers of one pass over at most `frames` hidden states; over a dry-run Arena only their size.
 struct Wav2Vec2Activations {
   Tensor samples;         // f32, the feature extractor's chunk
   Tensor conv_a, conv_b;  // flat f32, what its layers make of it

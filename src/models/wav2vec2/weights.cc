@@ -174,7 +174,7 @@ Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const Wav2Vec2Config& config,
                                                    Backend& backend, Budget& budget, DType dtype) {
   std::unique_ptr<Wav2Vec2> model(new Wav2Vec2(backend, budget, dtype));
   model->config_ = config;
-  WeightLoader loader(source, backend, budget, Tenant::kAudio, dtype);
+  WeightLoader loader(source, backend, budget, MemoryCategory::kAudio, dtype);
   LA_ASSIGN_OR_RETURN(model->weights_, load_wav2vec2_weights(model->config_, loader));
   return model;
 }
