@@ -79,6 +79,10 @@ void add_synthetic(CLI::App& app, Flags& f) {
                  "Page keys and values of all but so many of steps times layers")
       ->check(CLI::Range(0, 1 << 20))
       ->group(group);
+  app.add_option("--sessions", f.bench.sessions, "Videos side by side: a pass over the weights serves all")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str()
+      ->group(group);
   app.add_flag("--keep", f.bench.keep, "Leave the paging file for the next bench of this shape")->group(group);
 }
 
@@ -145,8 +149,10 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
                      {"prefill", b.prefill_seconds},
                      {"run", b.run_seconds},
                      {"waited_for_disk", b.weights.seconds_waited + b.rings.seconds_waited}};
+  json["sessions"] = f.bench.sessions;
+  json["frames_per_second"] = double(f.bench.sessions * kBlockFrames * r.blocks) / b.run_seconds;
   json["blocks"] = nlohmann::ordered_json::array();
-  for (const BenchResult::Block& block : b.blocks) {
+  for (const SyntheticVideo::Block& block : b.blocks) {
     char sum[17];
     std::snprintf(sum, sizeof(sum), "%016llx", static_cast<unsigned long long>(block.checksum));
     json["blocks"].push_back({{"at_seconds", block.at_seconds}, {"latents", sum}});
@@ -154,7 +160,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   return json_text(json, 2);
 }
 
-void print(const BenchResult& b, size_t measured_bytes) {
+void print(const BenchResult& b, int sessions, size_t measured_bytes) {
   const JobShape& r = b.request;
   double blocks = double(r.blocks), read = double(b.weights.bytes_read);
   std::printf("%ldx%ld, %ld blocks, %ld steps, %s: %ld of %ld layers in memory, %s, %ld in flight\n", long(r.width),
@@ -164,6 +170,9 @@ void print(const BenchResult& b, size_t measured_bytes) {
               double(b.plan.peak_bytes) / kGiB, double(measured_bytes) / kGiB, double(b.charged_peak_bytes) / kGiB);
   std::printf("time       pack %.1f s, load %.1f s, sink %.1f s, blocks %.1f s: %.1f s a block\n", b.pack_seconds,
               b.load_seconds, b.prefill_seconds, b.run_seconds, b.run_seconds / blocks);
+  if (sessions > 1)
+    std::printf("sessions   %d side by side: %.2f frames/s together\n", sessions,
+                double(sessions * kBlockFrames) * blocks / b.run_seconds);
   if (r.rings_paged()) {
     std::printf(
         "rings      %ld of %ld in memory, %.3f GiB of others; %.3f GiB read, %.3f GiB written a block; waited %.1f s\n",
@@ -221,13 +230,13 @@ int synthetic_bench(Flags& f) {
   auto result = run_bench(f.bench);
   if (!result.ok()) return report(result.status());
   size_t measured = peak_resident_bytes();
-  print(*result, measured);
+  print(*result, f.bench.sessions, measured);
   Status written = f.outputs.empty() ? Status() : f.outputs.front().write(to_json(f, *result, measured));
   return written.ok() ? 0 : report(written);
 }
 
 Status set_pipeline(Flags& f) {
-  LA_RETURN_IF_ERROR(refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_rings", "--keep"},
+  LA_RETURN_IF_ERROR(refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_rings", "--keep", "--sessions"},
                             " is for made-up weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
   LA_RETURN_IF_ERROR(find_local_files(p.engine));

@@ -7,13 +7,9 @@
 #include <filesystem>
 
 #include "core/output_files.h"
-#include "models/wan_vae/still.h"
 #include "ops/make_backend.h"
-#include "ops/transfer.h"
 #include "plan/cures.h"
 #include "plan/report.h"
-#include "session/denoiser.h"
-#include "session/noise.h"
 
 namespace liveavatar {
 namespace {
@@ -34,7 +30,7 @@ struct FileGuard {
   }
 };
 
-class Bench : LatentChannel {
+class Bench {
  public:
   explicit Bench(const BenchOptions& options) : o_(options) {}
 
@@ -67,6 +63,9 @@ class Bench : LatentChannel {
 
   // Everything in memory if it fits, else paged.
   Status decide() {
+    if (o_.sessions > 1 && (o_.budget_bytes > 0 || o_.resident_layers >= 0 || o_.resident_rings >= 0))
+      return invalid_argument("--sessions: several are measured in memory alone; leave --memory_budget, "
+                              "--resident_layers and --resident_rings out");
     JobShape whole = o_.request;
     whole.video_model_only = true;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
@@ -142,23 +141,16 @@ class Bench : LatentChannel {
 
   // As a job's run does: memory, prompt, sink.
   Status prepare() {
-    const DitGeometry geometry = r().geometry();
-    const Denoiser::Options options{{.seed = o_.seed}, {}, o_.paging_dir, {}};
-    LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*dit_, *backend_, *budget_, r(), options));
-    const DitConfig& c = r().shapes.dit;
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r(), *budget_));
+    const SyntheticVideo::Options options{o_.seed, o_.paging_dir};
+    for (int i = 0; i < o_.sessions; ++i) {
+      LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video,
+                          SyntheticVideo::open(*dit_, *backend_, *budget_, r(), options));
+      videos_.push_back(std::move(video));
+    }
     LA_ASSIGN_OR_RETURN(pages_, dit_->open_pages(r().resident(), *budget_));
     result_.load_seconds += lap();
     say("filling the sink");
-    Budget outside;  // gone before the blocks
-    constexpr uint64_t kPrompt = 1u << 20, kReference = kPrompt + 1, kMotion = kPrompt + 2;
-    LA_ASSIGN_OR_RETURN(OwnedTensor prompt, random({c.text_len / 2, c.text_dim}, kPrompt, outside));
-    denoiser_->set_prompt(prompt.tensor);
-    LA_ASSIGN_OR_RETURN(
-        OwnedTensor motion,
-        random({c.channels, kMotionLatents, geometry.latent_height, geometry.latent_width}, kMotion, outside));
-    fill(blocks_.reference.tensor, kReference);
-    LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, motion.tensor));
+    for (auto& video : videos_) LA_RETURN_IF_ERROR(video->prefill(*pages_));
     result_.prefill_seconds = lap();
     result_.prefill_bytes_read = weight_counts().bytes_read;
     return {};
@@ -167,42 +159,33 @@ class Bench : LatentChannel {
   Status make_blocks() {
     say("making blocks");
     const PagingCounts before = weight_counts();
-    begin_ = std::chrono::steady_clock::now();
-    LA_RETURN_IF_ERROR(denoiser_->run(*pages_, {0, r().blocks}, *this).status());
+    std::vector<Denoiser::Run> runs;
+    for (auto& video : videos_) {
+      video->start();
+      runs.push_back(video->run());
+    }
+    LA_RETURN_IF_ERROR(Denoiser::run_together(*pages_, runs));
+    for (const Denoiser::Run& run : runs) LA_RETURN_IF_ERROR(run.status);
     result_.run_seconds = lap();
     result_.weights = weight_counts();
     result_.weights.bytes_read -= before.bytes_read;
     result_.weights.seconds_waited -= before.seconds_waited;
-    result_.rings = denoiser_->cache_counts();
+    result_.rings = videos_.front()->cache_counts();
     result_.turns = BlockSchedule{r().steps, r().blocks_in_flight()}.ticks(r().blocks);
     result_.direct = pages_->direct();
+    result_.blocks = videos_.front()->blocks();
+    return check_equal();
+  }
+
+  // Sessions of one seed make the same video, whatever runs beside them.
+  Status check_equal() const {
+    for (const auto& video : videos_) {
+      for (size_t i = 0; i < result_.blocks.size(); ++i) {
+        if (video->blocks()[i].checksum != result_.blocks[i].checksum)
+          return corrupt("sessions side by side made different videos of one seed; please report this");
+      }
+    }
     return {};
-  }
-
-  Expected<std::optional<BlockStart>> receive(int64_t block) override {
-    constexpr uint64_t kSound = 1u << 21;
-    BlockStart start;
-    start.features = blocks_.features.tensor;
-    start.latents = blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
-    fill(start.latents, static_cast<uint64_t>(block));
-    fill(start.features, kSound + static_cast<uint64_t>(block));
-    return std::optional<BlockStart>(start);
-  }
-
-  Status send(int64_t, const Tensor& latents) override {
-    std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin_;
-    const Download values(*backend_, latents);
-    const auto* bytes = reinterpret_cast<const std::byte*>(values.f32());
-    result_.blocks.push_back({at.count(), page_checksum(bytes, latents.bytes())});
-    return {};
-  }
-
-  void fill(const Tensor& t, uint64_t stream) const { fill_noise(o_.seed, stream, Upload(*backend_, t).values()); }
-  Expected<OwnedTensor> random(Shape shape, uint64_t stream, Budget& budget) const {
-    LA_ASSIGN_OR_RETURN(OwnedTensor t,
-                        OwnedTensor::allocate(budget, MemoryCategory::kConditioning, shape, DType::kF32));
-    fill(t.tensor, stream);
-    return t;
   }
 
   const BenchOptions& o_;
@@ -214,9 +197,8 @@ class Bench : LatentChannel {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<S2vDit> dit_;
   std::unique_ptr<DitPages> pages_;
-  BlockMemory blocks_;
-  std::unique_ptr<Denoiser> denoiser_;
-  std::chrono::steady_clock::time_point since_, begin_;
+  std::vector<std::unique_ptr<SyntheticVideo>> videos_;  // a session each
+  std::chrono::steady_clock::time_point since_;
 };
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "pipeline/synthetic_video.h"
 #include "plan/memory_plan.h"
 
 namespace liveavatar {
@@ -18,6 +19,7 @@ struct BenchOptions {
   int64_t resident_layers = -1;  // -1: as many as fit
   int64_t resident_rings = -1;
   uint64_t seed = 420;
+  int sessions = 1;  // videos side by side: a pass over the weights serves all
   std::function<void(const std::string& line)> say;  // optional: what is being done
 };
 
@@ -30,11 +32,7 @@ struct BenchResult {
   PagingCounts weights, rings;  // what moved while blocks were made
   int64_t turns = 0;            // of the schedule: each goes through all layers once
   bool direct = true;           // past the page cache
-  struct Block {
-    double at_seconds = 0;  // when it was finished, since the first began
-    uint64_t checksum = 0;  // of its latents
-  };
-  std::vector<Block> blocks;
+  std::vector<SyntheticVideo::Block> blocks;  // of one session
 };
 
 // kOutOfMemory where the budget has no room, with what would have.
