@@ -1,5 +1,5 @@
-// stop_latency [SIZE] [THREADS]: how soon a stop is heard in each stage of a job of the 14 B model's shape, on synthetic
-// weights. Two layers stand for all: a stop is heard between layers, so that their number does not matter.
+// stop_latency [SIZE] [THREADS]: how soon a stop is heard in each stage of a job of the 14 B model's shape, on
+// synthetic weights. Two layers stand for all: a stop is heard between layers, so that their number does not matter.
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -10,7 +10,7 @@
 #include <thread>
 
 #include "models/umt5/umt5.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 #include "models/wav2vec2/audio_features.h"
 #include "ops/make_backend.h"
 #include "ops/transfer.h"
@@ -84,15 +84,15 @@ struct Bench {
     return {};
   }
   std::map<std::string, Shape> asked(const std::function<Status(WeightSizer&)>& load) {
-    WeightSizer sizer(*backend, sizes_, Tenant::kWeights, DType::kBF16);
+    WeightSizer sizer(*backend, sizes_, MemoryCategory::kWeights, DType::kBF16);
     LA_CHECK(load(sizer).ok());
     return sizer.asked();
   }
   static TensorSourcePtr synthetic(const std::map<std::string, Shape>& shapes) {
-    return made_up_tensors(shapes, kSeed);
+    return synthetic_tensors(shapes, kSeed);
   }
   Expected<Tensor> noise(Shape of) {
-    LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(budget, Tenant::kConditioning, of, DType::kF32));
+    LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(budget, MemoryCategory::kConditioning, of, DType::kF32));
     kept.push_back(std::make_unique<OwnedTensor>(std::move(t)));
     const Tensor& tensor = kept.back()->tensor;
     fill_noise(kSeed, 1, Upload(*backend, tensor).values());
@@ -100,7 +100,7 @@ struct Bench {
   }
 
  private:
-  Budget sizes_{Budget::Measuring()};
+  Budget sizes_{Budget::DryRun()};
 };
 
 class OneBlock : public LatentChannel {
@@ -125,7 +125,7 @@ Status measure_video_model(Bench& b) {
     return S2vDit::load(c, *stoppable(b.dit, stop), *b.backend, b.budget, DType::kBF16).status();
   }));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<S2vDit> dit, S2vDit::load(c, *b.dit, *b.backend, b.budget, DType::kBF16));
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitPages> pages, dit->open_pages(kLayers, b.budget));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> pages, dit->open_weight_groups(kLayers, b.budget));
   LA_ASSIGN_OR_RETURN(BlockMemory memory, BlockMemory::allocate(b.shape, b.budget));
   LA_ASSIGN_OR_RETURN(Tensor rows, b.noise({c.text_len, c.text_dim}));
   LA_ASSIGN_OR_RETURN(Tensor motion, b.noise({c.channels, kMotionLatents, g.latent_height, g.latent_width}));
@@ -136,9 +136,8 @@ Status measure_video_model(Bench& b) {
     denoiser->set_prompt(rows);
     return denoiser;
   };
-  LA_RETURN_IF_ERROR(measure("prefill", [&](std::stop_token stop) {
-    return open(stop)->prefill(*pages, memory.reference.tensor, motion);
-  }));
+  LA_RETURN_IF_ERROR(measure(
+      "prefill", [&](std::stop_token stop) { return open(stop)->prefill(*pages, memory.reference.tensor, motion); }));
   OneBlock channel(memory);
   return measure("sample", [&](std::stop_token stop) { return open(stop)->run(*pages, {0, 1}, channel).status(); });
 }
@@ -152,7 +151,7 @@ Status measure_others(Bench& b) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WanVae> vae, WanVae::load(*b.vae, *b.backend, b.budget, DType::kBF16));
   LA_ASSIGN_OR_RETURN(Tensor image, b.noise({3, b.shape.height, b.shape.width}));
   LA_RETURN_IF_ERROR(
-      measure("image", [&](std::stop_token stop) { return encode_still(*vae, image, stop).status(); }));
+      measure("image", [&](std::stop_token stop) { return encode_static_image(*vae, image, stop).status(); }));
   const int64_t z = b.shape.shapes.vae.z_dim;
   LA_ASSIGN_OR_RETURN(Tensor first, b.noise({z, 1, g.latent_height, g.latent_width}));
   LA_ASSIGN_OR_RETURN(Tensor latents, b.noise({z, kBlockLatents, g.latent_height, g.latent_width}));
@@ -168,8 +167,7 @@ Status measure_others(Bench& b) {
   return measure("audio", [&](std::stop_token stop) -> Status {
     SampleSource source(sound);
     LA_ASSIGN_OR_RETURN(Loudness loudness, measure_loudness(source, stop));
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> features,
-                        AudioFeatures::open(*model, source, loudness, {}));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> features, AudioFeatures::open(*model, source, loudness, {}));
     features->set_stop(stop);
     std::vector<float> columns(static_cast<size_t>(features->layers() * features->width() * kBlockFrames));
     return features->columns(0, kBlockFrames, columns.data());

@@ -63,20 +63,21 @@ class Bench {
 
   // Everything in memory if it fits, else paged.
   Status decide() {
-    if (o_.sessions > 1 && (o_.budget_bytes > 0 || o_.resident_layers >= 0 || o_.resident_rings >= 0))
-      return invalid_argument("--sessions: several are measured in memory alone; leave --memory_budget, "
-                              "--resident_layers and --resident_rings out");
+    if (o_.sessions > 1 && (o_.budget_bytes > 0 || o_.resident_layers >= 0 || o_.resident_kv_caches >= 0))
+      return invalid_argument(
+          "--sessions: several are measured in memory alone; leave --memory_budget, "
+          "--resident_layers and --resident_rings out");
     JobShape whole = o_.request;
     whole.video_model_only = true;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
     if (std::string note = products_note(r(), result_.plan); !note.empty()) say(note);
     bool fits = o_.budget_bytes == 0 || result_.plan.peak_bytes <= o_.budget_bytes;
-    if (fits && o_.resident_layers < 0 && o_.resident_rings < 0) return {};
+    if (fits && o_.resident_layers < 0 && o_.resident_kv_caches < 0) return {};
     size_t wanted = result_.plan.peak_bytes;
     whole.packed = true;
-    whole.disk_rings = true;
-    whole.resident_rings = o_.resident_rings;
+    whole.disk_kv_caches = true;
+    whole.resident_kv_caches = o_.resident_kv_caches;
     LA_RETURN_IF_ERROR(find_file());
     whole.pack_first = !file_is_there_;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
@@ -118,7 +119,7 @@ class Bench {
   Status load(FileGuard& guard) {
     const DitConfig& config = r().shapes.dit;
     LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(r().dtype, r().weights_dtype, r().kv_dtype));
-    TensorSourcePtr source = made_up_tensors(dit_tensors(config, *backend_), o_.seed);
+    TensorSourcePtr source = synthetic_tensors(dit_tensors(config, *backend_), o_.seed);
     lap();
     if (!r().packed) {
       say("making up the weights in memory");
@@ -147,7 +148,7 @@ class Bench {
                           SyntheticVideo::open(*dit_, *backend_, *budget_, r(), options));
       videos_.push_back(std::move(video));
     }
-    LA_ASSIGN_OR_RETURN(pages_, dit_->open_pages(r().resident(), *budget_));
+    LA_ASSIGN_OR_RETURN(pages_, dit_->open_weight_groups(r().resident(), *budget_));
     result_.load_seconds += lap();
     say("filling the sink");
     for (auto& video : videos_) LA_RETURN_IF_ERROR(video->prefill(*pages_));
@@ -170,7 +171,7 @@ class Bench {
     result_.weights = weight_counts();
     result_.weights.bytes_read -= before.bytes_read;
     result_.weights.seconds_waited -= before.seconds_waited;
-    result_.rings = videos_.front()->cache_counts();
+    result_.kv_caches = videos_.front()->cache_counts();
     result_.turns = BlockSchedule{r().steps, r().blocks_in_flight()}.ticks(r().blocks);
     result_.direct = pages_->direct();
     result_.blocks = videos_.front()->blocks();
@@ -196,7 +197,7 @@ class Bench {
   Charge program_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<S2vDit> dit_;
-  std::unique_ptr<DitPages> pages_;
+  std::unique_ptr<DitWeightGroups> pages_;
   std::vector<std::unique_ptr<SyntheticVideo>> videos_;  // a session each
   std::chrono::steady_clock::time_point since_;
 };

@@ -1,6 +1,6 @@
 #include "pipeline/synthetic_video.h"
 
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 #include "ops/transfer.h"
 #include "session/noise.h"
 #include "weights/packed_file.h"
@@ -22,7 +22,7 @@ Expected<std::unique_ptr<SyntheticVideo>> SyntheticVideo::open(const S2vDit& dit
   return video;
 }
 
-Status SyntheticVideo::prefill(DitPages& pages) {
+Status SyntheticVideo::prefill(DitWeightGroups& pages) {
   const DitConfig& c = shape_.shapes.dit;
   const DitGeometry g = shape_.geometry();
   Budget outside;  // gone before the blocks
@@ -56,8 +56,7 @@ void SyntheticVideo::fill(const Tensor& t, uint64_t stream) const {
 }
 
 Expected<OwnedTensor> SyntheticVideo::random(Shape shape, uint64_t stream, Budget& budget) const {
-  LA_ASSIGN_OR_RETURN(OwnedTensor t,
-                      OwnedTensor::allocate(budget, MemoryCategory::kConditioning, shape, DType::kF32));
+  LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(budget, MemoryCategory::kConditioning, shape, DType::kF32));
   fill(t.tensor, stream);
   return t;
 }

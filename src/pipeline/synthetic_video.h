@@ -25,7 +25,7 @@ class SyntheticVideo : public LatentChannel {
                                                         const JobShape& shape, const Options& options);
 
   // Prompt and sink.
-  Status prefill(DitPages& pages);
+  Status prefill(DitWeightGroups& pages);
   // The clock of at_seconds begins.
   void start() { begin_ = std::chrono::steady_clock::now(); }
   // All its blocks, alone or beside those of others.
