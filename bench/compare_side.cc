@@ -80,11 +80,11 @@ class DitSide : public Side {
     std::memcpy(x.address(), x_.tensor.address(), x.bytes());
   }
   Status run() override {
-    DitFlight* flight = &session_->activations.flights.front();
-    dit_->layer(0, *pages_, {&flight, 1});
+    ForwardState* forward = &session_->activations.forwards.front();
+    dit_->layer(0, *pages_, {&forward, 1});
     return pages_->status();
   }
-  Tensor output() const override { return session_->activations.flights.front().x.slice(0, geometry_.block_tokens()); }
+  Tensor output() const override { return session_->activations.forwards.front().x.slice(0, geometry_.block_tokens()); }
 
  private:
   Status allocate(const Setting& s, const DitConfig& config) {
@@ -96,22 +96,22 @@ class DitSide : public Side {
     DitCaches caches(config, geometry_, 1, 1, DitTypes(s.dtype), arena_);
     DitActivations activations(config, geometry_, s.dtype, arena_);
     session_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
-    LA_ASSIGN_OR_RETURN(pages_, dit_->open_pages(config.layers, s.budget));
+    LA_ASSIGN_OR_RETURN(pages_, dit_->open_weight_groups(config.layers, s.budget));
     return {};
   }
 
   // Everything that a layer reads, instead of the forwards that would have made it.
   Status fill(const Setting& s, const TensorSource& inputs) {
     constexpr int64_t kStart = 15;  // the second block of the second clip: a slot inside the ring, a sink that moved
-    DitFlight& flight = session_->activations.flights.front();
+    ForwardState& forward = session_->activations.forwards.front();
     DitCaches& caches = session_->caches;
-    dit_->begin({.latents = latents_.tensor, .timestep = 500, .start_latent = kStart}, flight);
+    dit_->begin({.latents = latents_.tensor, .timestep = 500, .start_latent = kStart}, forward);
     caches.filled_latents.front() = geometry_.clip_latents;
-    const RingPin pinned(*caches.rings, host_queue(), {0, 0}, 0);
-    const KeyValues kept = *pinned, cond = caches.cond.layers.front();
+    const KvCacheGuard cache(*caches.kv, host_queue(), {0, 0}, 0);
+    const KeyValues kept = *cache, sink = caches.sink.layers.front();
     const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k},        {"ring_v", kept.v},
-                                                     {"cond_k", cond.k},        {"cond_v", cond.v},
-                                                     {"prompt", caches.prompt}, {"e0", flight.time_projected}};
+                                                     {"cond_k", sink.k},        {"cond_v", sink.v},
+                                                     {"prompt", caches.prompt}, {"e0", forward.time_projection}};
     for (const auto& [name, place] : places) {
       LA_ASSIGN_OR_RETURN(OwnedTensor value, input(s, inputs, name));
       ops::copy(s.backend, value.tensor, place);
@@ -123,7 +123,7 @@ class DitSide : public Side {
   std::unique_ptr<S2vDit> dit_;
   DitGeometry geometry_;
   Arena arena_;
-  std::unique_ptr<DitPages> pages_;
+  std::unique_ptr<DitWeightGroups> pages_;
   std::unique_ptr<DitSession> session_;
   OwnedTensor latents_, x_;
 };

@@ -8,7 +8,7 @@
 #include "session/denoiser.h"
 #include "session/noise.h"
 
-extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Denoiser& denoiser, liveavatar::DitPages& pages,
+extern "C" [[gnu::noinline]] bool one_mini_block(liveavatar::Denoiser& denoiser, liveavatar::DitWeightGroups& pages,
                                                  liveavatar::LatentChannel& channel) {
   return denoiser.run(pages, {0, 1}, channel).ok();
 }
@@ -60,7 +60,7 @@ Status run(Budget& budget) {
   fill(prompt, 2);
   denoiser->set_prompt(prompt.tensor);
   OneBlock channel(memory);
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitPages> pages, dit->open_pages(config.layers, budget));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> pages, dit->open_weight_groups(config.layers, budget));
   return one_mini_block(*denoiser, *pages, channel) ? Status() : pages->status();
 }
 

@@ -75,7 +75,7 @@ void add_synthetic(CLI::App& app, Flags& f) {
   app.add_option("--resident_layers", f.bench.resident_layers, "Page all but so many layers, whatever the budget")
       ->check(CLI::Range(0, 1024))
       ->group(group);
-  app.add_option("--resident_rings", f.bench.resident_rings,
+  app.add_option("--resident_rings", f.bench.resident_kv_caches,
                  "Page keys and values of all but so many of steps times layers")
       ->check(CLI::Range(0, 1 << 20))
       ->group(group);
@@ -134,17 +134,17 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["turns"] = b.turns;
   json["paged_bytes"] = b.plan.paged_bytes;
   json["run_bytes_read"] = b.weights.bytes_read;
-  json["resident_rings"] = r.rings().in_memory();
-  json["ring_bytes_per_block"] = b.plan.ring_bytes;
-  json["ring_bytes_read"] = b.rings.bytes_read;
-  json["ring_bytes_written"] = b.rings.bytes_written;
+  json["resident_rings"] = r.kv_caches().in_memory();
+  json["ring_bytes_per_block"] = b.plan.kv_cache_bytes;
+  json["ring_bytes_read"] = b.kv_caches.bytes_read;
+  json["ring_bytes_written"] = b.kv_caches.bytes_written;
   json["prefill_bytes_read"] = b.prefill_bytes_read;
   json["direct_io"] = b.direct;
   json["seconds"] = {{"pack", b.pack_seconds},
                      {"load", b.load_seconds},
                      {"prefill", b.prefill_seconds},
                      {"run", b.run_seconds},
-                     {"waited_for_disk", b.weights.seconds_waited + b.rings.seconds_waited}};
+                     {"waited_for_disk", b.weights.seconds_waited + b.kv_caches.seconds_waited}};
   json["blocks"] = nlohmann::ordered_json::array();
   for (const BenchResult::Block& block : b.blocks) {
     char sum[17];
@@ -164,12 +164,12 @@ void print(const BenchResult& b, size_t measured_bytes) {
               double(b.plan.peak_bytes) / kGiB, double(measured_bytes) / kGiB, double(b.charged_peak_bytes) / kGiB);
   std::printf("time       pack %.1f s, load %.1f s, sink %.1f s, blocks %.1f s: %.1f s a block\n", b.pack_seconds,
               b.load_seconds, b.prefill_seconds, b.run_seconds, b.run_seconds / blocks);
-  if (r.rings_paged()) {
+  if (r.kv_caches_paged()) {
     std::printf(
         "rings      %ld of %ld in memory, %.3f GiB of others; %.3f GiB read, %.3f GiB written a block; waited %.1f s\n",
-        long(r.resident_rings), long(r.rings().count()), double(b.plan.ring_bytes) / kGiB,
-        double(b.rings.bytes_read) / kGiB / blocks, double(b.rings.bytes_written) / kGiB / blocks,
-        b.rings.seconds_waited);
+        long(r.resident_kv_caches), long(r.kv_caches().count()), double(b.plan.kv_cache_bytes) / kGiB,
+        double(b.kv_caches.bytes_read) / kGiB / blocks, double(b.kv_caches.bytes_written) / kGiB / blocks,
+        b.kv_caches.seconds_waited);
   }
   if (!r.paged()) return;
   std::printf("disk       %.3f GiB paged, %.3f GiB read a block, %.3f GiB a turn (%.3f of what is paged), %s\n",

@@ -166,9 +166,9 @@ void print_table(const Verdict& v) {
                 gib(s.after_bytes));
   std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %s moved\n", v.work.dit_flops / 1e12,
               v.work.vae_flops / 1e12, gb_text(static_cast<uint64_t>(v.work.bytes)).c_str());
-  if (r.paged() || r.rings_paged()) {
+  if (r.paged() || r.kv_caches_paged()) {
     std::printf("on disk: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n",
-                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.ring_bytes).c_str(), r.schedule.c_str(),
+                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.kv_cache_bytes).c_str(), r.schedule.c_str(),
                 long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(v.work.disk_bytes)).c_str());
   }
   print_device(v);

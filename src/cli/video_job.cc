@@ -28,9 +28,9 @@ void note_paging(const JobShape& shape, const EngineOptions& options) {
                  long(shape.resident()), long(shape.shapes.dit.layers),
                  options.packed_dit.empty() ? options.paging_dir.c_str() : options.packed_dit.c_str());
   }
-  if (shape.rings_paged()) {
+  if (shape.kv_caches_paged()) {
     std::fprintf(stderr, "note: keys and values of %ld of %ld steps and layers stay in memory, the others go to %s\n",
-                 long(shape.resident_rings), long(shape.rings().count()), options.paging_dir.c_str());
+                 long(shape.resident_kv_caches), long(shape.kv_caches().count()), options.paging_dir.c_str());
   }
 }
 

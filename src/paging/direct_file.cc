@@ -38,7 +38,7 @@ Expected<uint64_t> disk_left_bytes(const std::string& folder) {
 Expected<std::unique_ptr<DirectFile>> DirectFile::open(const std::string& path, Pread pread) {
   std::unique_ptr<DirectFile> file(new DirectFile(path));
   file->pread_ = pread ? pread : ::pread;
-  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // a pipe is refused, not waited for
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // do not block on a pipe
   file->descriptor_ = ::open(path.c_str(), kFlags | O_DIRECT);
   if (file->descriptor_ < 0 && errno == EINVAL) {
     file->direct_ = false;
@@ -67,14 +67,14 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::scratch(const std::string& fol
   file->pwrite_ = pwrite ? pwrite : ::pwrite;
   file->descriptor_ = descriptor;
   file->bytes_ = bytes;
-  LA_RETURN_IF_ERROR(file->take_room(folder));
+  LA_RETURN_IF_ERROR(file->allocate_space(folder));
   int flags = ::fcntl(descriptor, F_GETFL);
   file->direct_ = ::fcntl(descriptor, F_SETFL, flags | O_DIRECT) == 0;
   return file;
 }
 
-// Where room cannot be set aside it is at least looked for.
-Status DirectFile::take_room(const std::string& folder) {
+// If space cannot be allocated, at least check that it is free.
+Status DirectFile::allocate_space(const std::string& folder) {
   if (bytes_ == 0) return {};
   if (::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0) return {};
   bool full = errno == ENOSPC || errno == EFBIG;
@@ -101,12 +101,12 @@ Status DirectFile::give_up_direct() {
 }
 
 template <typename Move>
-Status DirectFile::in_pieces(uint64_t offset, size_t bytes, const std::atomic<bool>& stop, const Move& move) {
+Status DirectFile::in_chunks(uint64_t offset, size_t bytes, const std::atomic<bool>& stop, const Move& move) {
   for (size_t done = 0; done < bytes;) {
     if (stop) return cancelled(path_ + ": stopped");
     ssize_t moved = move(done, std::min(bytes - done, kPieceBytes), static_cast<off_t>(offset + done));
     if (moved < 0 && errno == EINTR) continue;
-    // Refused here, or after a piece that ended in the middle of a sector.
+    // Refused here, or after a chunk that ended in the middle of a sector.
     if (moved < 0 && errno == EINVAL && direct_) {
       LA_RETURN_IF_ERROR(give_up_direct());
       continue;
@@ -121,10 +121,10 @@ Status DirectFile::in_pieces(uint64_t offset, size_t bytes, const std::atomic<bo
 
 Status DirectFile::read(uint64_t offset, void* target, size_t bytes, const std::atomic<bool>& stop) {
   LA_CHECK(offset % kAlign == 0 && bytes % kAlign == 0 && reinterpret_cast<uintptr_t>(target) % kAlign == 0);
-  auto move = [&](size_t done, size_t piece, off_t at) {
-    return pread_(descriptor_, static_cast<char*>(target) + done, piece, at);
+  auto move = [&](size_t done, size_t chunk, off_t at) {
+    return pread_(descriptor_, static_cast<char*>(target) + done, chunk, at);
   };
-  LA_RETURN_IF_ERROR(in_pieces(offset, bytes, stop, move));
+  LA_RETURN_IF_ERROR(in_chunks(offset, bytes, stop, move));
   if (!direct_) posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_DONTNEED);
   return {};
 }
@@ -132,12 +132,12 @@ Status DirectFile::read(uint64_t offset, void* target, size_t bytes, const std::
 Status DirectFile::write(uint64_t offset, const void* from, size_t bytes, const std::atomic<bool>& stop) {
   LA_CHECK(offset % kAlign == 0 && bytes % kAlign == 0 && reinterpret_cast<uintptr_t>(from) % kAlign == 0);
   LA_CHECK(offset + bytes <= bytes_);
-  auto move = [&](size_t done, size_t piece, off_t at) {
-    return pwrite_(descriptor_, static_cast<const char*>(from) + done, piece, at);
+  auto move = [&](size_t done, size_t chunk, off_t at) {
+    return pwrite_(descriptor_, static_cast<const char*>(from) + done, chunk, at);
   };
-  LA_RETURN_IF_ERROR(in_pieces(offset, bytes, stop, move));
+  LA_RETURN_IF_ERROR(in_chunks(offset, bytes, stop, move));
   if (direct_) return {};
-  // What is not on the disk yet cannot be dropped.
+  // Pages that are not on the disk yet cannot be dropped.
   off_t at = static_cast<off_t>(offset);
   off_t length = static_cast<off_t>(bytes);
   ::sync_file_range(descriptor_, at, length,

@@ -1,4 +1,4 @@
-// A file read and written past the page cache: large aligned pieces, straight into and out of the caller's memory.
+// A file with direct I/O (O_DIRECT): large aligned chunks, directly into and out of the caller's memory.
 #pragma once
 
 #include <sys/types.h>
@@ -20,17 +20,17 @@ class DirectFile {
   using Pread = ssize_t (*)(int, void*, size_t, off_t);         // ::pread, or a test's
   using Pwrite = ssize_t (*)(int, const void*, size_t, off_t);  // ::pwrite, or a test's
 
-  // To read. Where the file system refuses O_DIRECT, the page cache is used after all, and told to keep nothing.
+  // For reading. If the file system does not support O_DIRECT, the page cache is used, and its pages are dropped.
   static Expected<std::unique_ptr<DirectFile>> open(const std::string& path, Pread pread = nullptr);
-  // To write and read back: `bytes` of a nameless file in `folder`, gone with this object or with the process. Its room
-  // on the disk is taken now: kIo with what is wanted and what is free if there is none.
+  // For writing and reading back: an unnamed file of `bytes` in `folder`, which ends with this object or the process.
+  // The disk space is allocated here: kIo with the bytes wanted and free if there is not enough.
   static Expected<std::unique_ptr<DirectFile>> scratch(const std::string& folder, uint64_t bytes,
                                                        Pwrite pwrite = nullptr);
   ~DirectFile();
   DirectFile(const DirectFile&) = delete;
   DirectFile& operator=(const DirectFile&) = delete;
 
-  // Exactly `bytes` from `offset`. All three aligned. kCancelled as soon as `stop` is set, between two pieces.
+  // Exactly `bytes` from `offset`. All three are aligned. kCancelled if `stop` is set, checked between two chunks.
   Status read(uint64_t offset, void* target, size_t bytes, const std::atomic<bool>& stop);
   Status write(uint64_t offset, const void* from, size_t bytes, const std::atomic<bool>& stop);
   bool direct() const { return direct_; }
@@ -39,11 +39,11 @@ class DirectFile {
 
  private:
   explicit DirectFile(std::string path) : path_(std::move(path)) {}
-  // Calls `move(begun, left)` until all bytes went through; it returns what a pread does.
+  // Calls `move(done, left)` until all bytes are transferred. move returns what pread returns.
   template <typename Move>
-  Status in_pieces(uint64_t offset, size_t bytes, const std::atomic<bool>& stop, const Move& move);
+  Status in_chunks(uint64_t offset, size_t bytes, const std::atomic<bool>& stop, const Move& move);
   Status give_up_direct();
-  Status take_room(const std::string& folder);
+  Status allocate_space(const std::string& folder);
 
   std::string path_;
   Pread pread_ = nullptr;
@@ -53,7 +53,7 @@ class DirectFile {
   bool direct_ = true;
 };
 
-// "123.4 GB", or in the unit below that shows it ("12.3 MB", "512 bytes"); and the bytes that `folder`'s disk has left.
+// "123.4 GB", or a smaller unit ("12.3 MB", "512 bytes"); and the free bytes of the disk of `folder`.
 std::string gb_text(uint64_t bytes);
 Expected<uint64_t> disk_left_bytes(const std::string& folder);
 

@@ -10,7 +10,7 @@
 
 namespace liveavatar {
 
-// Four chains side by side, so that it is as fast as memory.
+// Four independent chains, so that memory bandwidth is the limit.
 uint64_t page_checksum(const std::byte* data, size_t bytes) {
   LA_CHECK(bytes % 32 == 0);
   uint64_t sums[4] = {1, 2, 3, 4};
@@ -51,7 +51,7 @@ Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, cons
     } else {
       largest = std::max(largest, bytes[p]);
     }
-    memory.stay.push_back(std::move(buffer));
+    memory.resident.push_back(std::move(buffer));
   }
   for (size_t i = 0; i < kSlots && largest > 0; ++i) {
     LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, category, largest));
@@ -86,9 +86,9 @@ Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& que
 
 Status Pager::read_resident() {
   LA_RETURN_IF_ERROR(status());
-  for (size_t p = 0; p < memory_.stay.size(); ++p) {
-    const Buffer& stay = memory_.stay[p];
-    if (stay.data() != nullptr) LA_RETURN_IF_ERROR(bring(p, stay.data(), stay.bytes()).status());
+  for (size_t p = 0; p < memory_.resident.size(); ++p) {
+    const Buffer& resident = memory_.resident[p];
+    if (resident.data() != nullptr) LA_RETURN_IF_ERROR(fetch(p, resident.data(), resident.bytes()).status());
   }
   return {};
 }
@@ -122,22 +122,22 @@ size_t Pager::next_use(int64_t page) const {
   return ahead;
 }
 
-// The next page that is on disk alone, and the slot that it is worth reading into; null: nothing to do.
+// The next page that is not in memory, and the slot to read it into. Null: nothing to do.
 Pager::Slot* Pager::choose(size_t& page) {
   for (size_t ahead = 0; ahead < order_.size(); ++ahead) {
     page = order_[(cursor_ + ahead) % order_.size()];
-    if (memory_.stay[page].data() != nullptr || slot_of(page) != nullptr) continue;
+    if (memory_.resident[page].data() != nullptr || slot_of(page) != nullptr) continue;
     Slot* farthest = nullptr;
     size_t distance = ahead;
     for (Slot& slot : slots_) {
-      if (slot.pins > 0) continue;
+      if (slot.users > 0) continue;
       size_t next = slot.page == kNone ? order_.size() + 1 : next_use(slot.page);
       if (next > distance) {
         farthest = &slot;
         distance = next;
       }
     }
-    return farthest;  // pages farther ahead are worth even less
+    return farthest;  // pages farther ahead are needed even later
   }
   return nullptr;
 }
@@ -169,35 +169,35 @@ void Pager::move_pages() {
 Status Pager::exchange(Slot& slot, int64_t old_page, size_t page, PagingCounts& moved) {
   queue_.wait(slot.used);
   if (slot.changed) {
-    LA_ASSIGN_OR_RETURN(moved.bytes_written, put_away(static_cast<size_t>(old_page), slot.data));
+    LA_ASSIGN_OR_RETURN(moved.bytes_written, write_back(static_cast<size_t>(old_page), slot.data));
   }
-  LA_ASSIGN_OR_RETURN(moved.bytes_read, bring(page, slot.data, memory_.slots.front().bytes()));
+  LA_ASSIGN_OR_RETURN(moved.bytes_read, fetch(page, slot.data, memory_.slots.front().bytes()));
   return {};
 }
 
-Expected<uint64_t> Pager::bring(size_t page, std::byte* target, size_t bytes) {
+Expected<uint64_t> Pager::fetch(size_t page, std::byte* target, size_t bytes) {
   if (memory_.device().is_host()) return store_->read(page, target, stop_);
   LA_ASSIGN_OR_RETURN(uint64_t moved, store_->read(page, memory_.staging.data(), stop_));
   LA_RETURN_IF_ERROR(memory_.allocator->write(target, memory_.staging.data(), bytes));
   return moved;
 }
 
-Expected<uint64_t> Pager::put_away(size_t page, const std::byte* data) {
+Expected<uint64_t> Pager::write_back(size_t page, const std::byte* data) {
   if (memory_.device().is_host()) return store_->write(page, data, stop_);
   LA_RETURN_IF_ERROR(memory_.allocator->read(data, memory_.staging.data(), memory_.slots.front().bytes()));
   return store_->write(page, memory_.staging.data(), stop_);
 }
 
-std::byte* Pager::pin(size_t page) {
+std::byte* Pager::acquire(size_t page) {
   std::unique_lock lock(mutex_);
   size_t ahead = next_use(static_cast<int64_t>(page));
   LA_CHECK(ahead < order_.size());
-  std::byte* stays = memory_.stay[page].data();
+  std::byte* stays = memory_.resident[page].data();
   if (stays != nullptr) {
     cursor_ = (cursor_ + ahead + 1) % order_.size();
     return stays;
   }
-  // The cursor waits on this page, so that the thread brings it first, and passes it once it is there.
+  // The cursor stays at this page until it is in memory, so that the thread reads it first.
   cursor_ = (cursor_ + ahead) % order_.size();
   work_.notify_all();
   auto since = std::chrono::steady_clock::now();
@@ -209,7 +209,7 @@ std::byte* Pager::pin(size_t page) {
   counts_.seconds_waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - since).count();
   cursor_ = (cursor_ + 1) % order_.size();
   if (!status_.ok()) return slots_.front().data;
-  ++slot->pins;
+  ++slot->users;
   return slot->data;
 }
 
@@ -217,7 +217,7 @@ void Pager::release(size_t page, const Use& use) {
   {
     std::lock_guard lock(mutex_);
     Slot* slot = slot_of(page);
-    if (slot != nullptr && slot->pins > 0) --slot->pins;
+    if (slot != nullptr && slot->users > 0) --slot->users;
     if (slot != nullptr) slot->used = use.done;
     if (slot != nullptr && use.changed) slot->changed = true;
   }

@@ -1,7 +1,6 @@
-// Weights and caches in pages: some stay in memory, the others are brought from a store into a few slots, ahead of
-// their use, by a thread of its own, and what changed in them is put away again. The order of use is known, so a slot
-// goes to the page that is needed next and is taken from the one whose next use is farthest (Belady's rule, which no
-// other order of eviction beats).
+// Paging of weights and caches. Some pages are resident in memory. A thread prefetches the others from a store into a
+// few slots, and writes changed pages back. The access order is known: a slot gets the page that is needed next, and
+// the page with the farthest next use is evicted (Belady's optimal rule).
 #pragma once
 
 #include <condition_variable>
@@ -16,13 +15,13 @@
 
 namespace liveavatar {
 
-// Where pages are when they are not in memory. One thread calls it at a time; returned are the bytes that were moved.
+// Storage of pages that are not in memory. One thread calls it at a time. Functions return the bytes they moved.
 class PageStore {
  public:
   virtual ~PageStore() = default;
   // kCancelled soon after `stop` is set.
   virtual Expected<uint64_t> read(size_t page, std::byte* target, const std::atomic<bool>& stop) = 0;
-  // Puts away what changed. Called for pages alone that were let go as changed.
+  // Writes changes back. Called only for pages that were released as changed.
   virtual Expected<uint64_t> write(size_t page, const std::byte* data, const std::atomic<bool>& stop) = 0;
 };
 
@@ -33,10 +32,10 @@ struct PageSpan {
 };
 
 uint64_t page_checksum(const std::byte* data, size_t bytes);
-// A page of a file; kCorrupt where it is not what its checksum says.
+// Reads a page of a file. kCorrupt if the checksum does not match.
 Status read_page(DirectFile& file, const PageSpan& span, std::byte* target, const std::atomic<bool>& stop);
 
-// Pages of a file that never change. Each is held against its checksum when it is read for the first time.
+// Read-only pages of a file. The first read of each page verifies its checksum.
 class FilePages : public PageStore {
  public:
   FilePages(std::unique_ptr<DirectFile> file, std::vector<PageSpan> spans)
@@ -50,60 +49,60 @@ class FilePages : public PageStore {
   std::vector<PageSpan> spans_;
 };
 
-// Memory of the pages: a buffer for each that stays, and slots that fit the largest of the others.
+// Memory of the pages: a buffer for each resident page, and slots for the largest of the others.
 struct PageMemory {
-  static constexpr size_t kSlots = 2;  // one is computed with while the other is read
-  std::vector<Buffer> stay;            // a page each; empty: it has none
+  static constexpr size_t kSlots = 2;  // one is in use while the other is read
+  std::vector<Buffer> resident;        // for each page; empty: not resident
   std::vector<Buffer> slots;
-  Buffer staging;  // of a device that is not the host: what is on its way between slots and store
+  Buffer staging;  // host memory between store and slots, if the slots are in device memory
   Allocator* allocator = &host_allocator();
   Device device() const { return allocator->device(); }
-  // bytes, stays: a page each. Over a dry-run budget it is only counted.
+  // bytes, stays: for each page its size, and whether it is resident.
   static Expected<PageMemory> allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays,
                                        MemoryCategory category, Budget& budget);
 };
 
-// Whether page i of `count` is one of the `resident` that stay, when these are spread evenly over all.
-constexpr bool stays_when_spread(int64_t i, int64_t count, int64_t resident) {
+// Whether page i of `count` is resident, if `resident` pages are spread evenly over all.
+constexpr bool resident_when_spread(int64_t i, int64_t count, int64_t resident) {
   return (i + 1) * resident / count > i * resident / count;
 }
 
-// A page of a file -> the front of a buffer, over a second one of the host where it is not the host's memory.
+// Reads a page of a file into the front of a buffer, through host staging memory if the buffer is in device memory.
 Status read_into(DirectFile& file, const PageSpan& span, Buffer& memory, Budget& budget);
 
-// Counts of what moved between memory and store.
+// Transfers between memory and store.
 struct PagingCounts {
-  uint64_t bytes_read = 0;  // also ahead of a use that never came
+  uint64_t bytes_read = 0;  // includes prefetched pages that were never used
   uint64_t bytes_written = 0;
-  double seconds_waited = 0;  // pin() for the store
+  double seconds_waited = 0;  // of acquire() for the store
 };
 
 class Pager {
  public:
-  // Starts the thread, if there are slots; where none can be had status() says so. The budget that memory is charged to
-  // outlives the pager. The store is owned. queue: of the work that pages are used in.
+  // Starts the thread if there are slots. If the thread cannot start, status() has the error. The budget of `memory`
+  // outlives the pager. queue: the queue of the work that uses the pages.
   Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& queue);
-  ~Pager();  // stops reading at once; what changed is not put away
+  ~Pager();  // stops transfers at once; changes are not written back
 
-  // Fills the pages that stay; others begin with what the store has.
+  // Reads the resident pages from the store.
   Status read_resident();
 
-  // From now on pages are used in this order, again and again. Pages may be left out.
+  // From now on pages are used in this order, again and again. Not all pages must be in it.
   void expect(std::vector<size_t> order);
 
-  // Waits until the page is there, and holds it until release(). Pages are pinned one at a time, in the expected order
-  // (some may be skipped). After a failure (status()) it returns at once, and the memory holds anything.
-  std::byte* pin(size_t page);
+  // Waits until the page is in memory, and keeps it there until release(). One page is acquired at a time, in the
+  // expected order (some may be skipped). After a failure (status()) it returns at once, with undefined content.
+  std::byte* acquire(size_t page);
   struct Use {
     bool changed = false;
-    Event done;  // behind the work that used the page
+    Event done;  // after the work that used the page
   };
   void release(size_t page, const Use& use);
 
   Status status() const;
   PagingCounts counts() const;
   const PageStore& store() const { return *store_; }
-  // For tests: the pages that the slots hold (or are being filled with), -1: none.
+  // For tests: the page in each slot (or being read into it), -1: none.
   std::vector<int64_t> held() const;
 
  private:
@@ -112,18 +111,18 @@ class Pager {
     std::byte* data = nullptr;
     int64_t page = kNone;
     bool ready = false, changed = false;
-    int pins = 0;
+    int users = 0;
     Event used;
   };
   void move_pages();
-  // Without the lock: puts away what the slot held, if it changed, and brings the page.
+  // Without the lock: writes the slot's old page back if it changed, and reads the new page.
   Status exchange(Slot& slot, int64_t old_page, size_t page, PagingCounts& moved);
-  // Both under the lock. How far ahead the next use is; the order's length and more: never.
+  // Both with the lock held. Distance to the next use in the order; the order's length or more: never.
   size_t next_use(int64_t page) const;
   Slot* choose(size_t& page);
-  // Between a slot or a page that stays and the store, which works in host memory.
-  Expected<uint64_t> bring(size_t page, std::byte* target, size_t bytes);
-  Expected<uint64_t> put_away(size_t page, const std::byte* data);
+  // Transfers between the store, which uses host memory, and a slot or a resident page.
+  Expected<uint64_t> fetch(size_t page, std::byte* target, size_t bytes);
+  Expected<uint64_t> write_back(size_t page, const std::byte* data);
   Slot* slot_of(size_t page);
 
   std::unique_ptr<PageStore> store_;
@@ -134,7 +133,7 @@ class Pager {
   mutable std::mutex mutex_;
   std::condition_variable work_, arrived_;
   std::vector<size_t> order_;
-  size_t cursor_ = 0;  // place in the order of the next pin
+  size_t cursor_ = 0;  // index in order_ of the next acquire()
   Status status_;
   std::atomic<bool> stop_{false};
   PagingCounts counts_;

@@ -73,11 +73,11 @@ class Bench : LatentChannel {
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
     if (std::string note = products_note(r(), result_.plan); !note.empty()) say(note);
     bool fits = o_.budget_bytes == 0 || result_.plan.peak_bytes <= o_.budget_bytes;
-    if (fits && o_.resident_layers < 0 && o_.resident_rings < 0) return {};
+    if (fits && o_.resident_layers < 0 && o_.resident_kv_caches < 0) return {};
     size_t wanted = result_.plan.peak_bytes;
     whole.packed = true;
-    whole.disk_rings = true;
-    whole.resident_rings = o_.resident_rings;
+    whole.disk_kv_caches = true;
+    whole.resident_kv_caches = o_.resident_kv_caches;
     LA_RETURN_IF_ERROR(find_file());
     whole.pack_first = !file_is_there_;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
@@ -147,7 +147,7 @@ class Bench : LatentChannel {
     LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*dit_, *backend_, *budget_, r(), options));
     const DitConfig& c = r().shapes.dit;
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r(), *budget_));
-    LA_ASSIGN_OR_RETURN(pages_, dit_->open_pages(r().resident(), *budget_));
+    LA_ASSIGN_OR_RETURN(pages_, dit_->open_weight_groups(r().resident(), *budget_));
     result_.load_seconds += lap();
     say("filling the sink");
     Budget outside;  // gone before the blocks
@@ -173,7 +173,7 @@ class Bench : LatentChannel {
     result_.weights = weight_counts();
     result_.weights.bytes_read -= before.bytes_read;
     result_.weights.seconds_waited -= before.seconds_waited;
-    result_.rings = denoiser_->cache_counts();
+    result_.kv_caches = denoiser_->cache_counts();
     result_.turns = BlockSchedule{r().steps, r().blocks_in_flight()}.ticks(r().blocks);
     result_.direct = pages_->direct();
     return {};
@@ -213,7 +213,7 @@ class Bench : LatentChannel {
   Charge program_;
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<S2vDit> dit_;
-  std::unique_ptr<DitPages> pages_;
+  std::unique_ptr<DitWeightGroups> pages_;
   BlockMemory blocks_;
   std::unique_ptr<Denoiser> denoiser_;
   std::chrono::steady_clock::time_point since_, begin_;

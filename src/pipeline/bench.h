@@ -16,7 +16,7 @@ struct BenchOptions {
   std::string paging_dir;        // where weights, keys and values go that do not fit; empty: they must fit
   bool keep = false;             // leave the paging file for the next run
   int64_t resident_layers = -1;  // -1: as many as fit
-  int64_t resident_rings = -1;
+  int64_t resident_kv_caches = -1;
   uint64_t seed = 420;
   std::function<void(const std::string& line)> say;  // optional: what is being done
 };
@@ -27,9 +27,9 @@ struct BenchResult {
   size_t charged_peak_bytes = 0;
   double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;
   uint64_t prefill_bytes_read = 0;
-  PagingCounts weights, rings;  // what moved while blocks were made
-  int64_t turns = 0;            // of the schedule: each goes through all layers once
-  bool direct = true;           // past the page cache
+  PagingCounts weights, kv_caches;  // what moved while blocks were made
+  int64_t turns = 0;                // of the schedule: each goes through all layers once
+  bool direct = true;               // past the page cache
   struct Block {
     double at_seconds = 0;  // when it was finished, since the first began
     uint64_t checksum = 0;  // of its latents

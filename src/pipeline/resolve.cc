@@ -192,7 +192,7 @@ Status hear(ResolvedJob& job, const HearOptions& options) {
 Status drop_idle_paging(EngineOptions& options, ResolvedJob& job) {
   if (options.paging_dir.empty() || !options.packed_dit.empty() || !job.asked.packed) return {};
   JobShape whole = job.asked;
-  whole.packed = whole.pack_first = whole.disk_rings = false;
+  whole.packed = whole.pack_first = whole.disk_kv_caches = false;
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(whole));
   if (job.budget_bytes != 0 && plan.peak_bytes > job.budget_bytes) return {};
   options.page_weights = false;

@@ -101,7 +101,7 @@ class JobRun : LatentChannel {
     // latent 1 of five equal frames
     ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
     show("ref_latent", blocks_.reference.tensor);
-    LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_pages(shape().resident(), budget));
+    LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_weight_groups(shape().resident(), budget));
     progress("prefill", 0);
     LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
     Backend* decoding = shape().decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
@@ -237,7 +237,7 @@ class JobRun : LatentChannel {
   AudioColumns* audio_ = nullptr;
   std::optional<ActorMasks> masks_;  // of several voices
   std::unique_ptr<Denoiser> denoiser_;
-  std::unique_ptr<DitPages> pages_;  // the layers' weights
+  std::unique_ptr<DitWeightGroups> pages_;  // the layers' weights
   std::unique_ptr<FrameDecoder> decoder_;
   std::unique_ptr<PoseEncoder> pose_;  // null: no pose video
   StillLatents still_;

@@ -55,10 +55,10 @@ class Search {
       list.push_back({"--enable_online_decode", "nothing: the frames are equal", from});
       list.back().request.online_decode = true;
     }
-    if (!from.disk_rings || !from.packed) {
+    if (!from.disk_kv_caches || !from.packed) {
       list.push_back(
           {"--paging_dir DIR", "time: what does not fit is read from disk; DIR takes the packed weights", from});
-      list.back().request.disk_rings = true;
+      list.back().request.disk_kv_caches = true;
       list.back().request.pack_first |= !from.packed;
       list.back().request.packed = true;
     }

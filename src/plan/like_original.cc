@@ -23,8 +23,8 @@ Expected<size_t> dit_bytes(const DitConfig& config) {
 
 size_t kv_bytes(const DitConfig& config, const DitGeometry& geometry) {
   Arena dry_run;
-  LayerCache(config, geometry.ring_tokens(), kBf16, dry_run);
-  LayerCache(config, geometry.cond_tokens(), kBf16, dry_run);
+  LayerCache(config, geometry.kv_cache_tokens(), kBf16, dry_run);
+  LayerCache(config, geometry.sink_tokens(), kBf16, dry_run);
   return dry_run.used_bytes();
 }
 

@@ -97,7 +97,7 @@ class DryRun {
   }
 
   Status text() {
-    plan_.ring_bytes = ring_bytes_per_block(r_.rings());
+    plan_.kv_cache_bytes = kv_cache_bytes_per_block(r_.kv_caches());
     if (r_.video_model_only) {
       LA_ASSIGN_OR_RETURN(sampler_, SamplerMemory::allocate(r_, "", *backend_, budget_));
       return {};
@@ -220,13 +220,15 @@ Expected<int64_t> most_that_fit(int64_t count, const Fits& fits) {
 class Settling {
  public:
   Settling(const JobShape& request, size_t budget_bytes)
-      : r_(request), budget_bytes_(budget_bytes), rings_open_(request.disk_rings && request.resident_rings < 0) {}
+      : r_(request),
+        budget_bytes_(budget_bytes),
+        kv_caches_open_(request.disk_kv_caches && request.resident_kv_caches < 0) {}
 
   Expected<JobShape> run() {
     bool open = r_.schedule == "auto";
     const std::string asked = r_.schedule;
     if (open) r_.schedule = "sequential";
-    if (budget_bytes_ == 0 || (!r_.packed && !rings_open_)) return r_;
+    if (budget_bytes_ == 0 || (!r_.packed && !kv_caches_open_)) return r_;
     LA_ASSIGN_OR_RETURN(bool all_fit, fits());
     if (all_fit) return r_;
     for (const char* schedule : {"wavefront", "sequential"}) {
@@ -250,14 +252,14 @@ class Settling {
 
   // Weights leave memory before keys and values do: those are written too, and disks wear.
   Expected<bool> page() {
-    if (rings_open_) r_.resident_rings = -1;
+    if (kv_caches_open_) r_.resident_kv_caches = -1;
     if (r_.packed) {
       LA_ASSIGN_OR_RETURN(bool any, fits_with(&JobShape::resident_layers, 0));
       if (any) return fill(&JobShape::resident_layers, r_.shapes.dit.layers);
     }
-    if (!rings_open_) return false;
-    LA_ASSIGN_OR_RETURN(bool any, fits_with(&JobShape::resident_rings, 0));
-    return any ? fill(&JobShape::resident_rings, r_.rings().count()) : Expected<bool>(false);
+    if (!kv_caches_open_) return false;
+    LA_ASSIGN_OR_RETURN(bool any, fits_with(&JobShape::resident_kv_caches, 0));
+    return any ? fill(&JobShape::resident_kv_caches, r_.kv_caches().count()) : Expected<bool>(false);
   }
 
   Expected<bool> fill(int64_t JobShape::*field, int64_t count) {
@@ -269,7 +271,7 @@ class Settling {
 
   JobShape r_;
   size_t budget_bytes_;
-  bool rings_open_;
+  bool kv_caches_open_;
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ struct MemoryPlan {
   size_t load_peak_bytes = 0;
   size_t paged_bytes = 0;  // of weights, read from disk whenever forwards go through the layers
   // Of keys and values on disk: so much a block moves once rings are full, three of four slots in and one out.
-  size_t ring_bytes = 0;
+  size_t kv_cache_bytes = 0;
   CategoryBytes peak_by_category{}, steady_by_category{};
   bool int8_products = false;  // asked for, and this machine can
   std::vector<PlanStage> stages;

@@ -62,8 +62,8 @@ std::string placement(MemoryCategory category, const JobShape& r) {
       return std::to_string(r.resident()) + " of " + std::to_string(r.shapes.dit.layers) +
              " layers resident, the others paged from disk";
     case MemoryCategory::kKvCache:
-      if (!r.rings_paged()) return "resident";
-      return std::to_string(r.resident_rings) + " of " + std::to_string(r.rings().count()) +
+      if (!r.kv_caches_paged()) return "resident";
+      return std::to_string(r.resident_kv_caches) + " of " + std::to_string(r.kv_caches().count()) +
              " rings (a step in a layer) resident, the others paged";
     case MemoryCategory::kText:
       return "a layer at a time, freed after use";
@@ -95,9 +95,9 @@ std::string to_json(const Verdict& v) {
   json["paging"] = {{"layers", v.request.shapes.dit.layers},
                     {"resident_layers", v.request.resident()},
                     {"paged_bytes", v.plan.paged_bytes},
-                    {"rings", v.request.rings().count()},
-                    {"resident_rings", v.request.rings().in_memory()},
-                    {"ring_bytes_per_block", v.plan.ring_bytes},
+                    {"rings", v.request.kv_caches().count()},
+                    {"resident_rings", v.request.kv_caches().in_memory()},
+                    {"ring_bytes_per_block", v.plan.kv_cache_bytes},
                     {"schedule", v.request.schedule},
                     {"blocks_in_flight", v.request.blocks_in_flight()}};
   json["stages"] = Json::array();

@@ -26,7 +26,7 @@ constexpr Card kCards[] = {{"rtx3060", 12, 51, 360},
 // Products of one DiT forward over a block of tokens.
 double dit_forward_flops(const DitConfig& c, const DitGeometry& g) {
   double d = double(c.dim), tokens = double(g.block_tokens());
-  double keys = double(g.ring_tokens() + g.cond_tokens() + c.text_len);
+  double keys = double(g.kv_cache_tokens() + g.sink_tokens() + c.text_len);
   double matrices = 6 * d * d + 2 * d * double(c.ffn_dim);  // q k v o of self, q o of cross (its k, v are cached), ffn
   double layer = 2 * tokens * matrices + 4 * tokens * keys * d;
   double injector = 2 * tokens * 2 * d * d;
@@ -70,7 +70,7 @@ Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   work.bytes = double(r.steps) * weights + caches;
   work.disk_bytes =
       double(plan.paged_bytes) * double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks()) +
-      double(plan.ring_bytes);
+      double(plan.kv_cache_bytes);
   return work;
 }
 

@@ -115,8 +115,8 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   shape.decode_threads = options.decode_threads;
   shape.packed = from_packed_file(options);
   shape.pack_first = shape.packed && options.packed_dit.empty();  // or it was made by an earlier run
-  shape.disk_rings = !options.paging_dir.empty();
-  if (options.offload_kv_cache) shape.resident_rings = 0;
+  shape.disk_kv_caches = !options.paging_dir.empty();
+  if (options.offload_kv_cache) shape.resident_kv_caches = 0;
   return shape;
 }
 

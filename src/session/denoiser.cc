@@ -31,7 +31,7 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
 
 void Denoiser::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.session); }
 
-Status Denoiser::prefill(DitPages& pages, const Tensor& reference, const Tensor& motion) {
+Status Denoiser::prefill(DitWeightGroups& pages, const Tensor& reference, const Tensor& motion) {
   dit_.prefill(reference, motion, pages, *memory_.session);
   LA_RETURN_IF_ERROR(check_stop(options_.stop));
   return pages.status();
@@ -68,13 +68,13 @@ Expected<bool> Denoiser::begin(const Forward& f, LatentChannel& channel) {
   inputs.step = f.step;
   inputs.start_latent = f.block * session.geometry.block_latents;
   inputs.relative_dist = relative_dist(f.block, step);
-  inputs.sound = sounds;
-  dit_.begin(inputs, session.activations.flights[f.slot]);
+  inputs.audio = sounds;
+  dit_.begin(inputs, session.activations.forwards[f.slot]);
   return true;
 }
 
 void Denoiser::end(const Forward& f) {
-  dit_.end(memory_.session->activations.flights[f.slot], memory_.velocity.tensor);
+  dit_.end(memory_.session->activations.forwards[f.slot], memory_.velocity.tensor);
   size_t kept = static_cast<size_t>(solver_history_tensors(solver_.kind()));
   std::span<const Tensor> history = std::span(history_).subspan(f.slot * kept, kept);
   const size_t step = static_cast<size_t>(steps_.first + f.step);
@@ -83,13 +83,13 @@ void Denoiser::end(const Forward& f) {
 
 // What this tick and the next will look at: a layer's caches one after the other.
 void Denoiser::expect_caches(const BlockRange& blocks, int64_t tick) {
-  std::vector<RingUse> uses;
+  std::vector<KvCacheKey> uses;
   for (int64_t t : {tick, tick + 1}) {
     const std::vector<Forward> forwards = schedule_.forwards(blocks, t);
     for (int64_t layer = 0; layer < dit_.config().layers; ++layer)
       for (const Forward& f : forwards) uses.push_back({f.step, layer});
   }
-  memory_.session->caches.rings->expect(uses);
+  memory_.session->caches.kv->expect(uses);
 }
 
 Status Denoiser::begin_tick(Run& run, int64_t tick) {
@@ -103,34 +103,34 @@ Status Denoiser::begin_tick(Run& run, int64_t tick) {
   return {};
 }
 
-void Denoiser::collect(Run& run, int64_t tick, std::vector<DitFlight*>& flights) {
+void Denoiser::collect(Run& run, int64_t tick, std::vector<ForwardState*>& flights) {
   if (!run.status.ok()) return;
   run.status = check_stop(options_.stop);
   if (!run.status.ok()) return;
   for (const Forward& f : schedule_.forwards(run.blocks, tick))
-    flights.push_back(&memory_.session->activations.flights[f.slot]);
+    flights.push_back(&memory_.session->activations.forwards[f.slot]);
 }
 
 Status Denoiser::end_tick(const Run& run, int64_t tick) {
   const std::vector<Forward> forwards = schedule_.forwards(run.blocks, tick);
   if (forwards.empty()) return {};
-  LA_RETURN_IF_ERROR(memory_.session->caches.rings->status());
+  LA_RETURN_IF_ERROR(memory_.session->caches.kv->status());
   for (const Forward& f : forwards) end(f);
   const Forward& oldest = forwards.front();
   if (oldest.step < steps_.count - 1) return {};
   return run.channel->send(oldest.block, blocks_[oldest.slot].latents);
 }
 
-Expected<int64_t> Denoiser::run(DitPages& pages, const BlockRange& blocks, LatentChannel& channel) {
+Expected<int64_t> Denoiser::run(DitWeightGroups& pages, const BlockRange& blocks, LatentChannel& channel) {
   Run alone{this, blocks, &channel, {}};
   LA_RETURN_IF_ERROR(run_together(pages, {&alone, 1}));
   LA_RETURN_IF_ERROR(alone.status);
   return alone.blocks.count;
 }
 
-Status Denoiser::run_together(DitPages& pages, std::span<Run> runs) {
+Status Denoiser::run_together(DitWeightGroups& pages, std::span<Run> runs) {
   const S2vDit& dit = runs.front().denoiser->dit_;
-  std::vector<DitFlight*> flights;
+  std::vector<ForwardState*> flights;
   auto collect_all = [&](int64_t tick) {
     flights.clear();
     for (Run& run : runs) run.denoiser->collect(run, tick, flights);

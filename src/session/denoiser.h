@@ -64,10 +64,10 @@ class Denoiser {
   // rows [tokens, text_dim] f32 of the prompt.
   void set_prompt(const Tensor& rows);
   // (Re)fills the sink: reference [16, 1, h, w], motion [16, 19, h, w], f32. The KV caches of blocks stay.
-  Status prefill(DitPages& pages, const Tensor& reference, const Tensor& motion);
+  Status prefill(DitWeightGroups& pages, const Tensor& reference, const Tensor& motion);
   // Denoises blocks, until the range or the channel ends. Between two calls nothing is in flight: the time to renew the
   // sink. Returns how many blocks were sent.
-  Expected<int64_t> run(DitPages& pages, const BlockRange& blocks, LatentChannel& channel);
+  Expected<int64_t> run(DitWeightGroups& pages, const BlockRange& blocks, LatentChannel& channel);
 
   // Of several videos side by side, each by a denoiser of its own on one model: a layer's weights serve the forwards of
   // all. Each video's bits are those of a run alone. A video whose channel ends, fails or is stopped leaves the others
@@ -79,10 +79,10 @@ class Denoiser {
     Status status;
   };
   // An error of what all share: the weights' pages.
-  static Status run_together(DitPages& pages, std::span<Run> runs);
+  static Status run_together(DitWeightGroups& pages, std::span<Run> runs);
 
   // Of keys and values that are not all in memory.
-  PagingCounts cache_counts() const { return memory_.session->caches.rings->counts(); }
+  PagingCounts cache_counts() const { return memory_.session->caches.kv->counts(); }
 
  private:
   Denoiser(const S2vDit& dit, Backend& backend, const Options& options)
@@ -91,7 +91,7 @@ class Denoiser {
   // The forwards of one tick begin, and after all layers end.
   Status begin_tick(Run& run, int64_t tick);
   // Adds the flights of this tick to those that go through the next layer; a video that is stopped goes no further.
-  void collect(Run& run, int64_t tick, std::vector<DitFlight*>& flights);
+  void collect(Run& run, int64_t tick, std::vector<ForwardState*>& flights);
   Status end_tick(const Run& run, int64_t tick);
   int64_t relative_dist(int64_t block, int64_t step) const;
   // false: the channel ends before this block.

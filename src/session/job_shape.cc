@@ -12,9 +12,9 @@ int64_t JobShape::blocks_in_flight() const {
 
 Expected<DitTypes> JobShape::types() const { return parse_type_flags(dtype, weights_dtype, kv_dtype); }
 
-RingShape JobShape::rings() const {
+KvCacheShape JobShape::kv_caches() const {
   const Expected<DitTypes> all = types();
-  return {shapes.dit, geometry(), steps, all.ok() ? all->kv : DType::kBF16, resident_rings};
+  return {shapes.dit, geometry(), steps, all.ok() ? all->kv : DType::kBF16, resident_kv_caches};
 }
 
 Expected<DType> parse_dtype_flag(const std::string& dtype) {

@@ -8,7 +8,7 @@
 
 #include "core/rounding.h"
 #include "media/image.h"
-#include "models/s2v_dit/rings.h"
+#include "models/s2v_dit/kv_cache.h"
 #include "models/s2v_dit/state.h"
 #include "session/model_shapes.h"
 
@@ -60,16 +60,16 @@ struct JobShape {
   std::string schedule = "auto";  // "sequential", "wavefront", "auto"
 
   // Where weights, keys and values stay.
-  int64_t resident_layers = -1;   // of a packed model, in memory; -1: all
-  bool disk_rings = false;        // keys and values of steps that are not running may be on disk
-  int64_t resident_rings = -1;    // of steps times layers, in memory; -1: all, or open where disk_rings
-  bool video_model_only = false;  // no VAE, text, sound or video file: `bench`
+  int64_t resident_layers = -1;     // of a packed model, in memory; -1: all
+  bool disk_kv_caches = false;      // keys and values of steps that are not running may be on disk
+  int64_t resident_kv_caches = -1;  // of steps times layers, in memory; -1: all, or open where disk_kv_caches
+  bool video_model_only = false;    // no VAE, text, sound or video file: `bench`
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }
   bool paged() const { return resident() < shapes.dit.layers; }
   Expected<DitTypes> types() const;  // error: a dtype is unknown
-  RingShape rings() const;           // in the type of --kv_dtype
-  bool rings_paged() const { return rings().paged(); }
+  KvCacheShape kv_caches() const;    // in the type of --kv_dtype
+  bool kv_caches_paged() const { return kv_caches().paged(); }
 
   // Blocks that are denoised side by side. The first clip ends before the sink is renewed, so blocks of two sides of
   // that moment never meet.

@@ -13,11 +13,11 @@ size_t video_writer_bytes(int64_t height, int64_t width) {
 
 namespace {
 
-// The caches and the sounds in flight, in this order on the arena. Rings that are paged have memory of their own.
+// The caches and the sounds in flight, in this order on the arena. KV caches that are paged have memory of their own.
 DitCaches lay_out_caches(const JobShape& s, const DitTypes& types, Arena& arena, std::vector<AudioTokens>& sounds) {
   const DitConfig& config = s.shapes.dit;
   const DitGeometry geometry = s.geometry();
-  DitCaches caches(config, geometry, s.rings_paged() ? 0 : s.steps, 0, types, arena);
+  DitCaches caches(config, geometry, s.kv_caches_paged() ? 0 : s.steps, 0, types, arena);
   for (int64_t i = 0; i < s.blocks_in_flight() * s.actors(); ++i)
     sounds.emplace_back(config, geometry, types.values, arena);
   return caches;
@@ -25,7 +25,7 @@ DitCaches lay_out_caches(const JobShape& s, const DitTypes& types, Arena& arena,
 
 }  // namespace
 
-Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::string& ring_folder, Backend& backend,
+Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::string& kv_cache_folder, Backend& backend,
                                                 Budget& budget) {
   SamplerMemory memory;
   const DitConfig& config = s.shapes.dit;
@@ -40,12 +40,13 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
                       Arena::allocate(budget, MemoryCategory::kActivations, activation_size.used_bytes()));
   DitCaches caches = lay_out_caches(s, types, memory.cache_arena, memory.sounds);
-  if (s.rings_paged()) {
-    LA_ASSIGN_OR_RETURN(memory.ring_pages, allocate_ring_pages(s.rings(), budget));
+  if (s.kv_caches_paged()) {
+    LA_ASSIGN_OR_RETURN(memory.kv_cache_pages, allocate_kv_cache_pages(s.kv_caches(), budget));
     if (!budget.dry_run()) {
-      LA_ASSIGN_OR_RETURN(std::unique_ptr<PagedRings> rings,
-                          PagedRings::open(s.rings(), ring_folder, std::move(memory.ring_pages), backend));
-      caches.put_rings(std::move(rings), s.steps);
+      LA_ASSIGN_OR_RETURN(
+          std::unique_ptr<PagedKvCaches> rings,
+          PagedKvCaches::open(s.kv_caches(), kv_cache_folder, std::move(memory.kv_cache_pages), backend));
+      caches.set_kv_caches(std::move(rings), s.steps);
     }
   }
   DitActivations activations(config, geometry, types.values, memory.activation_arena, s.load());

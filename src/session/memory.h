@@ -26,13 +26,13 @@ size_t video_writer_bytes(int64_t height, int64_t width);
 // Denoising: scratch of the largest attention, caches, activations of the forwards in flight.
 struct SamplerMemory {
   Arena cache_arena, activation_arena;
-  PageMemory ring_pages;  // measured; else the rings have it
+  PageMemory kv_cache_pages;  // measured; else the rings have it
   std::unique_ptr<DitSession> session;
   std::vector<AudioTokens> sounds;  // of the blocks in flight, an actor each
   OwnedTensor velocity;             // [16, 3, h, w] f32
   OwnedTensor
       solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other; of the host
-  static Expected<SamplerMemory> allocate(const JobShape& shape, const std::string& ring_folder, Backend& backend,
+  static Expected<SamplerMemory> allocate(const JobShape& shape, const std::string& kv_cache_folder, Backend& backend,
                                           Budget& budget);
 };
 

@@ -43,7 +43,7 @@ class SessionVideo : public LatentChannel {
   }
 
   // Prompt and sink.
-  void prepare(DitPages& pages) {
+  void prepare(DitWeightGroups& pages) {
     const DitConfig& c = models_.dit->config();
     OwnedTensor prompt = noise({9, c.text_dim}, 1000), motion = noise({c.channels, 19, rows(), columns()}, 1001);
     fill(memory_.reference.tensor, 1002);
@@ -96,7 +96,7 @@ inline std::vector<VideoKind> video_kinds() {
 }
 
 // The latents of videos of these kinds, sampled together on one thread.
-inline std::vector<std::vector<float>> latents_together(Models& models, DitPages& pages,
+inline std::vector<std::vector<float>> latents_together(Models& models, DitWeightGroups& pages,
                                                         const std::vector<VideoKind>& kinds) {
   std::vector<std::unique_ptr<SessionVideo>> videos;
   std::vector<Denoiser::Run> runs;

@@ -18,7 +18,8 @@ class Sessions : public ::testing::Test {
   }
 
   std::unique_ptr<Models> models_ = *load_models(mini_options());
-  std::unique_ptr<DitPages> pages_ = *models_->dit->open_pages(models_->shapes().dit.layers, *models_->budget);
+  std::unique_ptr<DitWeightGroups> pages_ =
+      *models_->dit->open_weight_groups(models_->shapes().dit.layers, *models_->budget);
 };
 
 TEST_F(Sessions, TogetherGiveTheBitsOfEachAlone) {
@@ -79,7 +80,7 @@ TEST_F(Sessions, AStopEndsOneVideoAndLeavesTheOthersAlone) {
 // The first steps of a video: each of its blocks goes on to the denoiser of the others.
 class FirstSteps : public SessionVideo {
  public:
-  FirstSteps(Models& models, const VideoKind& kind, DitPages& pages, SessionVideo& rest)
+  FirstSteps(Models& models, const VideoKind& kind, DitWeightGroups& pages, SessionVideo& rest)
       : SessionVideo(models, kind, {.steps = StepRange{0, 3}}), pages_(pages), rest_(rest) {}
   Status send(int64_t block, const Tensor& latents) override {
     Handover handover(rest_, latents);
@@ -102,7 +103,7 @@ class FirstSteps : public SessionVideo {
     Tensor latents_;
   };
 
-  DitPages& pages_;
+  DitWeightGroups& pages_;
   SessionVideo& rest_;
 };
 

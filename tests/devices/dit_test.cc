@@ -51,7 +51,7 @@ class DeviceTest : public ::testing::Test {
 
   // Prompt, sink, then all steps of all blocks: all velocities in one row. queue: what pages of keys and values wait
   // for; null: they stay in memory.
-  std::vector<float> run(const S2vDit& dit, DitPages& pages, Backend& backend, Budget& budget,
+  std::vector<float> run(const S2vDit& dit, DitWeightGroups& pages, Backend& backend, Budget& budget,
                          WorkQueue* queue = nullptr) {
     random_.seed(7);
     DitGeometry g{.latent_height = 8, .latent_width = 12};
@@ -63,8 +63,9 @@ class DeviceTest : public ::testing::Test {
     DitCaches caches(config_, g, in_memory, 1, dit.types(), arena);
     DitActivations a(config_, g, dit.types().values, arena);
     if (queue != nullptr) {
-      RingShape shape{config_, g, kSteps, dit.types().kv, 0};
-      caches.put_rings(*PagedRings::open(shape, dir_.string(), *allocate_ring_pages(shape, budget), *queue), kSteps);
+      KvCacheShape shape{config_, g, kSteps, dit.types().kv, 0};
+      caches.set_kv_caches(*PagedKvCaches::open(shape, dir_.string(), *allocate_kv_cache_pages(shape, budget), *queue),
+                           kSteps);
     }
     DitSession session(g, std::move(caches), std::move(a));
     OwnedTensor text = normal(backend, budget, {9, config_.text_dim}), ref = normal(backend, budget, {16, 1, 8, 12}),
@@ -79,19 +80,19 @@ class DeviceTest : public ::testing::Test {
       for (int64_t step = 0; step < kSteps; ++step) {
         BlockInputs in{.latents = latents.tensor, .timestep = 900 - 400 * double(step), .step = step};
         in.start_latent = g.block_latents * block;
-        session.caches.rings->expect(uses_of(step));
+        session.caches.kv->expect(uses_of(step));
         dit.forward(in, pages, session, velocity.tensor);
         const Download values(backend, velocity.tensor);
         all.insert(all.end(), values.values().begin(), values.values().end());
       }
     }
     EXPECT_TRUE(backend.synchronize().ok());
-    EXPECT_TRUE(session.caches.rings->status().ok());
+    EXPECT_TRUE(session.caches.kv->status().ok());
     return all;
   }
 
-  std::vector<RingUse> uses_of(int64_t step) const {
-    std::vector<RingUse> uses;
+  std::vector<KvCacheKey> uses_of(int64_t step) const {
+    std::vector<KvCacheKey> uses;
     for (int64_t s : {step, (step + 1) % kSteps}) {
       for (int64_t layer = 0; layer < config_.layers; ++layer) uses.push_back({s, layer});
     }
@@ -102,7 +103,7 @@ class DeviceTest : public ::testing::Test {
     Budget budget;
     auto backend = std::move(*make_backend("reference", {.threads = 1}));
     auto dit = *S2vDit::load(config_, *source_, *backend, budget, types);
-    return run(*dit, **dit->open_pages(config_.layers, budget), *backend, budget);
+    return run(*dit, **dit->open_weight_groups(config_.layers, budget), *backend, budget);
   }
 
   TempDir dir_;
@@ -123,7 +124,7 @@ TEST_F(DeviceTest, GivesTheHostsBits) {
     for (uint64_t seed : {1, 2}) {
       Machine m(seed);
       auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, types);
-      auto pages = *dit->open_pages(config_.layers, *m.budget);
+      auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
       EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget), want);
       EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << "keys and values on disk";
     }
@@ -138,7 +139,7 @@ TEST_F(DeviceTest, WeightsFromDiskGiveTheHostsBits) {
   ASSERT_TRUE(pack_dit(config_, *source_, *m.backend, *m.budget, {path, types, {}}).ok());
   auto dit = *S2vDit::open(*PackedDit::open(path, *m.backend, types), *m.backend, *m.budget);
   for (int64_t resident = 0; resident <= config_.layers; ++resident) {
-    auto pages = *dit->open_pages(resident, *m.budget);
+    auto pages = *dit->open_weight_groups(resident, *m.budget);
     EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << resident << " layers in memory";
     EXPECT_TRUE(pages->status().ok());
   }
@@ -149,7 +150,7 @@ TEST_F(DeviceTest, AMissingWaitChangesTheResult) {
   const std::vector<float> want = on_host(DType::kF32);
   Machine m(4);
   auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
-  auto pages = *dit->open_pages(config_.layers, *m.budget);
+  auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
   EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
 }
 

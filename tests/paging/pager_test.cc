@@ -70,7 +70,7 @@ class PagerTest : public ::testing::Test {
     return pager;
   }
   static void expect_page(Pager& pager, size_t page) {
-    const std::byte* data = pager.pin(page);
+    const std::byte* data = pager.acquire(page);
     std::string want(kPage, static_cast<char>(page + 1));
     EXPECT_EQ(std::memcmp(data, want.data(), kPage), 0) << "page " << page;
     pager.release(page, {});
@@ -146,7 +146,7 @@ TEST_F(PagerTest, EvictsThePageWithTheFarthestNextUse) {
 TEST_F(PagerTest, APinnedPageIsNotOverwritten) {
   auto pager = open(write_pages(4), std::vector<bool>(4, false));
   pager->expect({0, 1, 2, 3});
-  const std::byte* data = pager->pin(0);
+  const std::byte* data = pager->acquire(0);
   expect_held(*pager, {0, 1});
   std::this_thread::sleep_for(std::chrono::milliseconds(30));
   EXPECT_EQ(data[0], std::byte{1});
@@ -176,7 +176,7 @@ TEST_F(PagerTest, FailuresStickAndNameTheFileWithoutBlocking) {
     pager->expect({0, 1, 2, 3, 4});
     for (int round = 0; round < 2; ++round) {
       for (size_t p = 0; p < 5; ++p) {
-        EXPECT_NE(pager->pin(p), nullptr);
+        EXPECT_NE(pager->acquire(p), nullptr);
         pager->release(p, {});
       }
     }
@@ -188,7 +188,7 @@ TEST_F(PagerTest, FailuresStickAndNameTheFileWithoutBlocking) {
     fs::resize_file(file, 3 * kPage);  // somebody cuts it off under our hands
     pager->expect({0, 1, 2, 3, 4});
     for (size_t p = 0; p < 5; ++p) {
-      pager->pin(p);
+      pager->acquire(p);
       pager->release(p, {});
     }
     EXPECT_EQ(pager->status().code(), ErrorCode::kCorrupt);
@@ -212,7 +212,7 @@ TEST_F(PagerTest, CanBeDestroyedAtAnyTime) {
     auto pager = open(file, std::vector<bool>(6, false), slow_pread);
     pager->expect({0, 1, 2, 3, 4, 5});
     for (size_t p = 0; p < size_t(pins); ++p) {
-      pager->pin(p);
+      pager->acquire(p);
       pager->release(p, {});
     }
   }
@@ -283,7 +283,7 @@ TEST_F(ChangingPagesTest, ChangedPagesAreWrittenAndReadBack) {
     pager->expect({0, 1, 2, 3, 4, 5});
     for (int round = 0; round < 10; ++round) {
       for (size_t p = 0; p < 6; ++p) {
-        auto* values = reinterpret_cast<uint32_t*>(pager->pin(p));
+        auto* values = reinterpret_cast<uint32_t*>(pager->acquire(p));
         for (size_t i = 0; i < kPage / 4; ++i) {
           ASSERT_EQ(values[i], round == 0 ? 0 : 100 * p + i + size_t(round) - 1) << "page " << p << " round " << round;
           values[i] = uint32_t(100 * p + i + size_t(round));
@@ -302,7 +302,7 @@ TEST_F(ChangingPagesTest, UnchangedPagesAreNotWritten) {
   pager->expect({0, 1, 2, 3});
   for (int round = 0; round < 3; ++round) {
     for (size_t p = 0; p < 4; ++p) {
-      pager->pin(p);
+      pager->acquire(p);
       pager->release(p, {.changed = p == 2});
     }
   }
@@ -315,7 +315,7 @@ TEST_F(ChangingPagesTest, ReportsAFullDiskWithoutBlocking) {
   pager->expect({0, 1, 2});
   for (int round = 0; round < 3; ++round) {
     for (size_t p = 0; p < 3; ++p) {
-      EXPECT_NE(pager->pin(p), nullptr);
+      EXPECT_NE(pager->acquire(p), nullptr);
       pager->release(p, {.changed = true});
     }
   }

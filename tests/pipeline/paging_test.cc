@@ -213,7 +213,7 @@ TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
                         Case{"int8", -1, "auto"}, Case{"int8", 3, "wavefront"}}) {
     o.request.kv_dtype = c.type;
     o.request.schedule = c.schedule;
-    o.resident_rings = c.rings;
+    o.resident_kv_caches = c.rings;
     o.resident_layers = c.rings < 0 ? -1 : 6;
     auto b = run_bench(o);
     ASSERT_TRUE(b.ok()) << b.status().message();
@@ -225,8 +225,9 @@ TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
     for (size_t i = 0; i < 8; ++i) EXPECT_EQ(b->blocks[i].checksum, whole->blocks[i].checksum) << c.schedule << i;
     // Each of 8 blocks writes its quarter; blocks 1, 2, 3 read one, two, three quarters, later ones three. Parts of
     // this small a ring are widened to whole sectors.
-    double paged = double(b->plan.ring_bytes), sectors = double(b->request.rings().count() - c.rings) * 8 * 4 * 4096;
-    double written = double(b->rings.bytes_written), read = double(b->rings.bytes_read);
+    double paged = double(b->plan.kv_cache_bytes),
+           sectors = double(b->request.kv_caches().count() - c.rings) * 8 * 4 * 4096;
+    double written = double(b->kv_caches.bytes_written), read = double(b->kv_caches.bytes_read);
     EXPECT_GE(written, 0.9 * paged * 8 / 4);
     EXPECT_LE(written, paged * 8 / 4 + sectors);
     EXPECT_GE(read, 0.9 * paged * (1 + 2 + 5 * 3) / 4);
@@ -242,13 +243,13 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   EXPECT_TRUE(fs::is_empty(dir_.path()));  // no budget: nothing is packed, and rings have no name
   options_.offload_kv_cache = false;
   JobShape lean = plan_with(0, "wavefront");
-  size_t rings_in_memory = plan_memory(lean)->peak_bytes;
-  lean.resident_rings = 0;
+  size_t kv_caches_in_memory = plan_memory(lean)->peak_bytes;
+  lean.resident_kv_caches = 0;
   lean.pack_first = true;
   options_.memory_budget_bytes = plan_memory(lean)->peak_bytes + (size_t{1} << 18);
-  ASSERT_LT(options_.memory_budget_bytes, rings_in_memory);
+  ASSERT_LT(options_.memory_budget_bytes, kv_caches_in_memory);
   JobShape settled = *settle(*asked_shape(options_, job_), options_.memory_budget_bytes);
-  EXPECT_TRUE(settled.rings_paged());
+  EXPECT_TRUE(settled.kv_caches_paged());
   EXPECT_EQ(settled.resident(), 0);
   EXPECT_EQ(latents(options_, "auto"), want);
   options_.paging_dir.clear();

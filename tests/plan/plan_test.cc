@@ -210,7 +210,7 @@ TEST(Plan, PlansQuantised14b) {
   };
   EXPECT_NEAR(weights_gb("int8"), 15.3 + 1.8 + 0.3, 0.3);
   EXPECT_NEAR(weights_gb("q4"), 15.3 * 4.5 / 8 + 1.8 + 0.3, 0.3);
-  // Rings and sink in a byte a value and four bytes for the 128 of a head; the prompt's stay.
+  // KvCaches and sink in a byte a value and four bytes for the 128 of a head; the prompt's stay.
   r.weights_dtype.clear();
   auto kv_bytes = [&](const char* type) {
     r.kv_dtype = type;

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "models/s2v_dit/positions.h"
+#include "models/s2v_dit/rope_tables.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "ops/make_backend.h"
 
@@ -59,7 +59,7 @@ class Session {
     activation_arena_ = *Arena::allocate(budget_, MemoryCategory::kActivations, measure_activations.used_bytes());
     DitActivations activations(config_, geometry_, DType::kF32, activation_arena_, {.in_flight = 2});
     state_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
-    pages_ = *dit_->open_pages(config_.layers, budget_);
+    pages_ = *dit_->open_weight_groups(config_.layers, budget_);
     EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
     dit_->encode_text(text, *state_);
@@ -83,9 +83,9 @@ class Session {
   }
   void hear(const Tensor& features) { dit_->encode_audio(features, *state_, state_->caches.actors.front()); }
   void forward(const BlockInputs& in, const Tensor& out) { dit_->forward(in, *pages_, *state_, out); }
-  DitFlight& flight(size_t i) { return state_->activations.flights[i]; }
+  ForwardState& forward_state(size_t i) { return state_->activations.forwards[i]; }
   const S2vDit& dit() { return *dit_; }
-  DitPages& pages() { return *pages_; }
+  DitWeightGroups& pages() { return *pages_; }
   DitSession& state() { return *state_; }
   const DitGeometry& geometry() const { return geometry_; }
   const DitConfig& config() const { return config_; }
@@ -99,7 +99,7 @@ class Session {
   DitGeometry geometry_;
   Arena arena_;
   Arena activation_arena_;
-  std::unique_ptr<DitPages> pages_;
+  std::unique_ptr<DitWeightGroups> pages_;
   std::unique_ptr<DitSession> state_;
   std::mt19937 random_{5};
   std::vector<OwnedTensor> memory_;
@@ -107,8 +107,8 @@ class Session {
 
 std::vector<float> copy(const Tensor& t) { return {t.host<float>(), t.host<float>() + t.elements()}; }
 
-// The turns of one token of the golden's head (32 wide: 6, 5 and 5 pairs), computed one by one.
-void expect_turns(const std::array<double, 3>& position, const float*& here) {
+// The rope of one token of the golden's head (32 wide: 6, 5 and 5 pairs), computed one by one.
+void expect_rope(const std::array<double, 3>& position, const float*& here) {
   const std::array<int, 3> pairs{6, 5, 5};
   for (size_t axis = 0; axis < 3; ++axis) {
     for (int k = 0; k < pairs[axis]; ++k, here += 2) {
@@ -123,35 +123,35 @@ void expect_turns(const std::array<double, 3>& position, const float*& here) {
 TEST(Positions, StayExactAtTenMillionFrames) {
   DitConfig config = golden_config();
   DitGeometry g{.latent_height = 4, .latent_width = 4};
-  std::vector<float> turns(static_cast<size_t>(g.block_tokens() * config.head_dim()));
+  std::vector<float> rope(static_cast<size_t>(g.block_tokens() * config.head_dim()));
   const int64_t far = 10'000'000;
-  fill_block_positions(config, g, far, turns);
-  for (float v : turns) ASSERT_LE(std::fabs(v), 1.0f);
-  const float* here = turns.data();
+  fill_block_rope(config, g, far, rope);
+  for (float v : rope) ASSERT_LE(std::fabs(v), 1.0f);
+  const float* here = rope.data();
   for (int64_t f = 0; f < 3; ++f) {
     for (int64_t token = 0; token < 4; ++token)
-      expect_turns({double(far + f), double(token / 2), double(token % 2)}, here);
+      expect_rope({double(far + f), double(token / 2), double(token % 2)}, here);
   }
 }
 
-// Every cond token of a grid whose coarser buckets leave remainders: reference, newest motion, two, sixteen.
+// Every sink token of a grid whose coarser buckets leave remainders: reference, newest motion, two, sixteen.
 TEST(Positions, TheSinkHasThreeGridsOfPositions) {
   DitConfig config = golden_config();
   DitGeometry g{.latent_height = 22, .latent_width = 16};  // 11 x 8 patches; 5 x 4; 2 x 2
-  std::vector<float> turns(static_cast<size_t>(g.cond_tokens() * config.head_dim()));
-  fill_cond_positions(config, g, 7, turns);
+  std::vector<float> rope(static_cast<size_t>(g.sink_tokens() * config.head_dim()));
+  fill_sink_rope(config, g, 7, rope);
   const std::vector<double> rows{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, columns{0, 1, 2, 3, 4, 5, 6, 7};
-  const float* here = turns.data();
+  const float* here = rope.data();
   auto expect_grid = [&](double frame, const std::vector<double>& ys, const std::vector<double>& xs) {
     for (double y : ys) {
-      for (double x : xs) expect_turns({frame, y, x}, here);
+      for (double x : xs) expect_rope({frame, y, x}, here);
     }
   };
   expect_grid(37, rows, columns);
   expect_grid(-1, rows, columns);
   expect_grid(-3, {0, 2, 5, 7, 10}, {0, 2, 4, 7});
   for (double frame : {-19, -14, -9, -4}) expect_grid(frame, {0, 10}, {0, 7});
-  EXPECT_EQ(here, turns.data() + turns.size());
+  EXPECT_EQ(here, rope.data() + rope.size());
 }
 
 TEST(Positions, TheSinkShiftFollowsTheLastBlock) {
@@ -164,7 +164,7 @@ TEST(Positions, TheSinkShiftFollowsTheLastBlock) {
 TEST(Geometry, IsDerivedFromTheRequestedSize) {
   DitGeometry g{.latent_height = 10, .latent_width = 14};
   EXPECT_EQ(g.latent_tokens(), 35);
-  EXPECT_EQ(g.cond_tokens(), 80);  // 35 + 35 + 2 * 3 + 4 * 1 * 1: remainders are dropped
+  EXPECT_EQ(g.sink_tokens(), 80);  // 35 + 35 + 2 * 3 + 4 * 1 * 1: remainders are dropped
   DitGeometry wide{.latent_height = 50, .latent_width = 90};
   EXPECT_EQ(wide.block_tokens(), 3375);
 }
@@ -183,28 +183,28 @@ TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
       s->forward(b, out);
       want.push_back(copy(out));
     } else {  // (block 0, step 1) and (block 1, step 0) side by side, layer by layer
-      dit.begin(a, s->flight(0));
-      dit.begin(b, s->flight(1));
-      DitFlight* const flights[] = {&s->flight(1), &s->flight(0)};
-      for (int64_t i = 0; i < s->config().layers; ++i) dit.layer(i, s->pages(), flights);
-      dit.end(s->flight(0), out);
+      dit.begin(a, s->forward_state(0));
+      dit.begin(b, s->forward_state(1));
+      ForwardState* const forwards[] = {&s->forward_state(1), &s->forward_state(0)};
+      for (int64_t i = 0; i < s->config().layers; ++i) dit.layer(i, s->pages(), forwards);
+      dit.end(s->forward_state(0), out);
       got.push_back(copy(out));
-      dit.end(s->flight(1), out);
+      dit.end(s->forward_state(1), out);
       got.push_back(copy(out));
     }
   }
   EXPECT_EQ(want, got);
 }
 
-// Two blocks in flight, each with its own sound and pose, equal the same two one after the other.
+// Two blocks in flight, each with its own audio and pose, equal the same two one after the other.
 TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
   Session s(2, 2);
   const S2vDit& dit = s.dit();
-  const Shape audio{s.config().audio_layers, s.config().audio_dim, 12}, block{16, 3, 8, 12};
-  Tensor features[] = {s.normal(audio), s.normal(audio)}, out = s.normal(block);
+  const Shape shape{s.config().audio_layers, s.config().audio_dim, 12}, block{16, 3, 8, 12};
+  Tensor features[] = {s.normal(shape), s.normal(shape)}, out = s.normal(block);
   BlockInputs in[] = {s.inputs(s.normal(block), 1, 0), s.inputs(s.normal(block), 0, 3)};
   in[1].pose = s.normal(block);
-  s.forward(s.inputs(in[1].latents, 0, 0), out);  // fills ring 0's first slot
+  s.forward(s.inputs(in[1].latents, 0, 0), out);  // fills the first slot of KV cache 0
   std::vector<float> want[2];
   for (size_t b : {0u, 1u}) {
     s.hear(features[b]);
@@ -217,20 +217,20 @@ TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
   AudioTokens(s.config(), s.geometry(), DType::kF32, measure);
   Budget budget;
   std::vector<Arena> arenas;
-  std::vector<AudioTokens> sound;
+  std::vector<AudioTokens> audio;
   for (size_t b : {0u, 1u}) {
     arenas.push_back(*Arena::allocate(budget, MemoryCategory::kConditioning, measure.used_bytes()));
-    sound.emplace_back(s.config(), s.geometry(), DType::kF32, arenas[b]);
-    dit.encode_audio(features[b], s.state(), sound[b]);
+    audio.emplace_back(s.config(), s.geometry(), DType::kF32, arenas[b]);
+    dit.encode_audio(features[b], s.state(), audio[b]);
   }
   for (size_t b : {0u, 1u}) {
-    in[b].sound = {&sound[b], 1};
-    dit.begin(in[b], s.flight(b));
+    in[b].audio = {&audio[b], 1};
+    dit.begin(in[b], s.forward_state(b));
   }
-  DitFlight* const flights[] = {&s.flight(1), &s.flight(0)};
-  for (int64_t i = 0; i < s.config().layers; ++i) dit.layer(i, s.pages(), flights);
+  ForwardState* const forwards[] = {&s.forward_state(1), &s.forward_state(0)};
+  for (int64_t i = 0; i < s.config().layers; ++i) dit.layer(i, s.pages(), forwards);
   for (size_t b : {0u, 1u}) {
-    dit.end(s.flight(b), out);
+    dit.end(s.forward_state(b), out);
     EXPECT_EQ(copy(out), want[b]);
   }
 }
@@ -265,7 +265,7 @@ TEST(S2vDit, ThreadsDoNotChangeABit) {
   EXPECT_EQ(results[0], results[1]);
 }
 
-// The velocity after a whole clip and a block, through a full ring.
+// The velocity after a whole clip and a block, with a full KV cache.
 std::vector<float> velocity_with(const DitTypes& types) {
   Session s(2, 1, types);
   Tensor latents = s.normal({16, 3, 8, 12}), out = s.normal({16, 3, 8, 12});

@@ -31,7 +31,7 @@ class PagingTest : public ::testing::Test {
   }
 
   // Prompt, sink, then two steps of two blocks: all velocities in one row.
-  std::vector<float> run(const S2vDit& dit, DitPages& pages, DType dtype) {
+  std::vector<float> run(const S2vDit& dit, DitWeightGroups& pages, DType dtype) {
     DitGeometry g;
     g.latent_height = 8;
     g.latent_width = 12;
@@ -81,13 +81,13 @@ TEST_F(PagingTest, AnyNumberOfLayersInMemoryGivesTheSameBits) {
   for (DType dtype : {DType::kBF16, DType::kF32}) {
     auto whole = S2vDit::load(config_, *source_, *backend_, budget_, dtype);
     ASSERT_TRUE(whole.ok()) << whole.status().message();
-    std::vector<float> want = run(**whole, **(*whole)->open_pages(config_.layers, budget_), dtype);
+    std::vector<float> want = run(**whole, **(*whole)->open_weight_groups(config_.layers, budget_), dtype);
     ASSERT_TRUE(pack(dtype).ok());
     auto packed = PackedDit::open(path_, *backend_, dtype);
     ASSERT_TRUE(packed.ok()) << packed.status().message();
     auto paged = *S2vDit::open(*packed, *backend_, budget_);
     for (int64_t resident = 0; resident <= config_.layers; ++resident) {
-      auto pages = paged->open_pages(resident, budget_);
+      auto pages = paged->open_weight_groups(resident, budget_);
       ASSERT_TRUE(pages.ok());
       EXPECT_EQ(run(*paged, **pages, dtype), want) << resident << " layers in memory";
       EXPECT_TRUE((*pages)->status().ok());
@@ -104,13 +104,13 @@ TEST_F(PagingTest, ReadingThatFailsEndsTheForwardWithTheReason) {
   PackedDit packed = *PackedDit::open(path_, *backend_, DType::kBF16);
   auto dit = *S2vDit::open(packed, *backend_, budget_);
   fs::resize_file(path_, packed.header.pages[4].span.offset);
-  auto pages = dit->open_pages(0, budget_);
+  auto pages = dit->open_weight_groups(0, budget_);
   ASSERT_TRUE(pages.ok());
   run(*dit, **pages, DType::kBF16);
   EXPECT_EQ((*pages)->status().code(), ErrorCode::kCorrupt);
   EXPECT_NE((*pages)->status().message().find(path_), std::string::npos);
   // With everything in memory it is said when the pages come.
-  EXPECT_EQ(dit->open_pages(config_.layers, budget_).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(dit->open_weight_groups(config_.layers, budget_).status().code(), ErrorCode::kCorrupt);
 }
 
 TEST_F(PagingTest, RefusesFilesPackedForAnotherTypeOrBackend) {
@@ -136,10 +136,10 @@ TEST_F(PagingTest, PackingLeavesNoFileWhenStoppedOrATensorIsMissing) {
 }
 
 TEST(DitPinTest, APageIsNotTakenForAnotherPart) {
-  const std::vector<DitPageWeights> ffn{DitFfnWeights{}};
-  ResidentPages pages(ffn);
-  EXPECT_EQ(&*DitPin<DitFfnWeights>(pages, host_queue(), 0), std::get_if<DitFfnWeights>(&ffn.front()));
-  EXPECT_DEATH(DitPin<DitInjectorWeights>(pages, host_queue(), 0), "broken contract");
+  const std::vector<DitGroupWeights> ffn{DitFfnWeights{}};
+  ResidentWeightGroups pages(ffn);
+  EXPECT_EQ(&*DitWeightGuard<DitFfnWeights>(pages, host_queue(), 0), std::get_if<DitFfnWeights>(&ffn.front()));
+  EXPECT_DEATH(DitWeightGuard<DitAudioAttentionWeights>(pages, host_queue(), 0), "broken contract");
 }
 
 TEST_F(PagingTest, AConfigRoundTripsThroughAFile) {

@@ -235,7 +235,7 @@ void check_inferred(const Golden& golden, const json& call) {
                     {"cond_dim", shapes->pose_channels},
                     {"num_audio_token", c.audio_tokens},
                     {"enable_adain", shapes->adain},
-                    {"injectors", shapes->injectors},
+                    {"injectors", shapes->audio_attentions},
                     {"audio_states", c.audio_layers}};
   golden.exact(file + " config", got == call.at("expect").at("config"), got.dump());
 }

@@ -1,4 +1,4 @@
-// The DiT: prefill, noisy forwards over more than a clip, pose, two actors; cond caches and rings.
+// The DiT: prefill, noisy forwards over more than a clip, pose, two actors; sinks and KV caches.
 #include <map>
 #include <stdexcept>
 
@@ -17,7 +17,7 @@ struct Session {
   DitGeometry geometry;
   std::unique_ptr<S2vDit> dit;
   Arena arena;
-  std::unique_ptr<DitPages> pages;
+  std::unique_ptr<DitWeightGroups> pages;
   std::unique_ptr<DitSession> state;
   OwnedTensor velocity;
   std::map<std::string, std::vector<float>> seen;  // by the model's observer, during one forward
@@ -46,7 +46,7 @@ void open(Session& s) {
   DitCaches caches(s.config, s.geometry, kSteps, kActors, s.types, s.arena);
   DitActivations activations(s.config, s.geometry, g.dtype, s.arena, {.actors = kActors});
   s.state = std::make_unique<DitSession>(s.geometry, std::move(caches), std::move(activations));
-  s.pages = must(s.dit->open_pages(s.config.layers, *g.budget));
+  s.pages = must(s.dit->open_weight_groups(s.config.layers, *g.budget));
   Shape shape{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   s.velocity = must(OwnedTensor::allocate(*g.budget, MemoryCategory::kActivations, shape, DType::kF32));
 }
@@ -66,7 +66,7 @@ void prefill(Session& s, const nlohmann::json& call) {
   s.dit->encode_text(text.tensor, *s.state);
   s.dit->prefill(ref.tensor, motion.tensor, *s.pages, *s.state);
   for (const auto& [what, name] : call.at("out").items()) {  // "cond_k layer 2 ..."
-    const KeyValues& cache = s.state->caches.cond.layers[std::stoul(what.substr(what.find("layer ") + 6))];
+    const KeyValues& cache = s.state->caches.sink.layers[std::stoul(what.substr(what.find("layer ") + 6))];
     bool keys = what.starts_with("cond_k");
     compare_cache(s, name, keys ? cache.k : cache.v, keys ? cache.k_scale : cache.v_scale);
   }
@@ -127,10 +127,10 @@ void forward(Session& s, const nlohmann::json& call) {
   s.state->caches.actors = all;
 }
 
-void ring(Session& s, const nlohmann::json& call) {
+void kv_cache(Session& s, const nlohmann::json& call) {
   for (const auto& [step, name] : call.at("out").items()) {
-    const KeyValues ring = s.state->caches.rings->pin({std::stol(step), 0});
-    compare_cache(s, name, ring.k, ring.k_scale);
+    const KeyValues cache = s.state->caches.kv->acquire({std::stol(step), 0});
+    compare_cache(s, name, cache.k, cache.k_scale);
   }
 }
 
@@ -146,7 +146,7 @@ void check_s2v_dit(const Golden& golden) {
     } else if (op == "forward") {
       forward(session, call);
     } else if (op == "ring") {
-      ring(session, call);
+      kv_cache(session, call);
     } else {
       throw std::runtime_error("unknown op '" + op + "'");
     }

@@ -1,5 +1,5 @@
-// The causal audio encoder: 12 feature columns of a block -> 3 x (1 global + 4 local + 1 padding) tokens, and what the
-// injectors make of them. The block's first column stands in for the 73 motion frames before it.
+// The causal audio encoder: 12 feature columns of a block -> 3 x (1 global + 4 local + 1 padding) tokens, and their
+// keys and values for the audio cross-attention. The block's first column replaces the 73 motion frames before it.
 #include <algorithm>
 
 #include "models/s2v_dit/s2v_dit.h"
@@ -12,19 +12,19 @@
 namespace liveavatar {
 namespace {
 
-// Rows [kAudioPad, rows) of t were just written: copy the first of them to the rows before.
+// Replicate padding: copies row kAudioPad of t to the kAudioPad rows before it.
 void replicate_front(Backend& backend, const Tensor& t) {
   for (int64_t i = 0; i < kAudioPad; ++i) ops::copy(backend, t.slice(kAudioPad, 1), t.slice(i, 1));
 }
 
-// [T, heads, C] as the one-frame picture [1, T, heads, C] that ops::conv takes.
-Tensor picture(const Tensor& t) { return t.reshape({1, t.dim(0), t.dim(1), t.dim(2)}); }
+// [T, heads, C] as the image [1, T, heads, C] for ops::conv.
+Tensor as_image(const Tensor& t) { return t.reshape({1, t.dim(0), t.dim(1), t.dim(2)}); }
 
-// A [rows, heads, C] tensor in the front of a larger buffer.
+// The first part of a larger buffer as a tensor [rows, heads, C].
 Tensor front(const Tensor& buffer, int64_t rows, int64_t heads) { return buffer.front({rows, heads, buffer.dim(2)}); }
 
-// Weighted mean over the hidden states [layers, C, 12], transposed to [columns, C]: two pad rows and the motion frames
-// repeat the first column, then come the 12.
+// Weighted mean over the hidden states [layers, C, 12], transposed to [columns, C]: the first column repeated for two
+// padding rows and the motion frames, then the 12 columns.
 void mix_states(std::span<const float> shares, std::span<const float> states, std::span<float> mix, int64_t width) {
   const int64_t lead = kAudioPad + kMotionFrames, layers = static_cast<int64_t>(shares.size());
   for (int64_t t = 0; t < kBlockColumns; ++t) {
@@ -57,11 +57,11 @@ void S2vDit::audio_branch(const ConvWeight& first, int64_t heads, DitActivations
   stage(mix, first, 1, one_body.reshape({1, kAudioColumns, 1, first.out_channels}));
   norm_silu(one_body);
   replicate_front(backend_, one);
-  stage(picture(one), weights_.common.audio.conv2, 2, picture(two_body));
+  stage(as_image(one), weights_.common.audio.conv2, 2, as_image(two_body));
   norm_silu(two_body);
   replicate_front(backend_, two);
   out = front(a.audio_3, kAudioLatents, heads);
-  stage(picture(two), weights_.common.audio.conv3, 2, picture(out));
+  stage(as_image(two), weights_.common.audio.conv3, 2, as_image(out));
   norm_silu(out);
 }
 
@@ -86,19 +86,19 @@ void S2vDit::encode_audio(const Tensor& features, DitSession& session, AudioToke
   std::fill(tokens.ready.begin(), tokens.ready.end(), false);
 }
 
-// What this layer's injector makes of a sound, once a block.
-void S2vDit::project_sound(int64_t layer, const DitInjectorWeights& w, AudioTokens& tokens) const {
-  size_t j = static_cast<size_t>(config_.injector_of(layer));
+// Keys, values and AdaIN of the block's audio for this layer, computed once for each block.
+void S2vDit::project_audio(int64_t layer, const DitAudioAttentionWeights& w, AudioTokens& tokens) const {
+  size_t j = static_cast<size_t>(config_.audio_attention_of(layer));
   if (tokens.ready[j]) return;
   ops::linear(backend_, tokens.global, w.adain_shift, tokens.adain[j].shift);
   ops::linear(backend_, tokens.global, w.adain_scale, tokens.adain[j].scale);
-  ops::linear(backend_, tokens.local, w.attention.k, tokens.injected[j].k);
-  ops::rms_norm(backend_, tokens.injected[j].k, config_.eps, w.attention.norm_k, tokens.injected[j].k);
-  ops::linear(backend_, tokens.local, w.attention.v, tokens.injected[j].v);
+  ops::linear(backend_, tokens.local, w.attention.k, tokens.kv[j].k);
+  ops::rms_norm(backend_, tokens.kv[j].k, config_.eps, w.attention.norm_k, tokens.kv[j].k);
+  ops::linear(backend_, tokens.local, w.attention.v, tokens.kv[j].v);
   tokens.ready[j] = true;
 }
 
-// An actor's mask, one value a token, as a gate of whole rows.
+// An actor's mask, one value for each token, as a gate [tokens, D].
 Tensor S2vDit::actor_gate(const Tensor& mask, DitActivations& a) const {
   ops::repeat_columns(backend_, mask, a.actor_gate);
   return a.actor_gate;

@@ -7,7 +7,7 @@
 
 namespace liveavatar {
 
-int64_t DitConfig::injector_of(int64_t layer) const {
+int64_t DitConfig::audio_attention_of(int64_t layer) const {
   auto it = std::find(audio_inject_layers.begin(), audio_inject_layers.end(), layer);
   return it == audio_inject_layers.end() ? -1 : it - audio_inject_layers.begin();
 }

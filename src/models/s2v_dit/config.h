@@ -1,4 +1,4 @@
-// Hyper-parameters of the causal S2V DiT and the token counts that follow from a picture's size.
+// Hyper-parameters of the causal S2V DiT, and the token counts that follow from the image size.
 #pragma once
 
 #include <array>
@@ -12,11 +12,11 @@
 
 namespace liveavatar {
 
-// What values are held in: one type for all, or a narrower one for what is large.
+// Types of values: one type for all, or a smaller one for large tensors.
 struct DitTypes {
   DType values = DType::kBF16;   // activations and small weights: kF32 or kBF16
-  DType weights = DType::kBF16;  // matrices of layers and injectors: also kI8, kF8E4M3, kQ4
-  DType kv = DType::kBF16;       // keys and values of rings and sink: as values, kI8 or kF8E4M3
+  DType weights = DType::kBF16;  // matrices of the layers: also kI8, kF8E4M3, kQ4
+  DType kv = DType::kBF16;       // KV caches and sink: as values, kI8 or kF8E4M3
   DitTypes(DType all) : values(all), weights(all), kv(all) {}
   operator WeightTypes() const { return {values, weights}; }
 };
@@ -28,31 +28,31 @@ struct DitConfig {
   int64_t text_dim = 4096, text_len = 512;
   int64_t audio_dim = 1024;   // width of a wav2vec2 hidden state
   int64_t audio_layers = 25;  // hidden states; read from the tensors
-  int64_t audio_tokens = 4;   // local tokens a latent frame, one padding token comes on top
+  int64_t audio_tokens = 4;   // local tokens for each latent frame, without the padding token
   int64_t channels = 16;      // of a latent
   float eps = 1e-6f;
   std::vector<int64_t> audio_inject_layers;
-  std::string video_size;  // "liveavatar_size": of the videos it was trained at, as "704*384"; empty: not said
+  std::string video_size;  // "liveavatar_size": size of the training videos, as "704*384"; empty: unknown
 
   int64_t head_dim() const { return dim / heads; }
-  // Which injector serves this layer; -1: none.
-  int64_t injector_of(int64_t layer) const;
+  // Index of the audio cross-attention behind this layer; -1: none.
+  int64_t audio_attention_of(int64_t layer) const;
 };
 
 // Errors name the file, the key and what it should be.
 Expected<DitConfig> read_dit_config(const std::string& json_path);
 Expected<DitConfig> parse_dit_config(const std::string& json_text, const std::string& where);
-// What the shapes of a model's tensors tell when there is no config.json. Of config: all but heads,
-// audio_inject_layers, text_len and eps.
+// What the shapes of a model's tensors tell when there is no config.json: config without heads, audio_inject_layers,
+// text_len and eps.
 struct DitShapes {
   DitConfig config;
   int64_t out_channels = 0, pose_channels = 0;  // latent channels of the head and of cond_encoder
-  int64_t injectors = 0;                        // audio cross-attentions
+  int64_t audio_attentions = 0;                 // audio cross-attentions
   bool adain = false;
 };
 Expected<DitShapes> read_dit_shapes(const TensorSource& source);
-// json_path if that file is there, else from the shapes: heads 128 wide and audio after the layers of the released 14B
-// model. Error where shapes do not tell and the model is not the released one: put its config.json beside it.
+// Reads json_path if it exists. Otherwise from the shapes, with heads of width 128 and audio after the layers of the
+// released 14B model. Error if the shapes do not match that model: it needs its config.json.
 Expected<DitConfig> find_dit_config(const TensorSource& source, const std::string& json_path);
 std::string dit_config_json(const DitConfig& config);  // what parse_dit_config reads
 
@@ -61,27 +61,27 @@ constexpr int64_t kMotionFrames = 73;                // video frames before the 
 constexpr std::array<int64_t, 3> kPatch{1, 2, 2};    // frames, rows, columns of a token
 constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};  // frame packer, second bucket
 constexpr std::array<int64_t, 3> kPatch4x{4, 8, 8};  // third bucket
-// The motion's latents, one for its first frame and one for four more each, by the bucket that packs them: the newest,
-// the two before it, and the oldest sixteen.
+// The motion latents (one for the first frame, then one for every four frames) by the bucket that packs them: the
+// newest, the two before it, and the oldest sixteen.
 constexpr int64_t kMotion1x = 1, kMotion2x = 2, kMotion4x = 16;
 constexpr int64_t kPackedLatents = kMotion4x + kMotion2x + kMotion1x;
 static_assert(kPackedLatents == 1 + (kMotionFrames - 1) / 4);
 
 constexpr int64_t patch_volume(const std::array<int64_t, 3>& patch) { return patch[0] * patch[1] * patch[2]; }
 
-// The audio encoder hears a block's feature columns, one a video frame, behind those of the motion frames. Two of its
-// three convolutions halve their number, down to one a latent. Each looks two rows back: kAudioPad in front of the
-// first.
+// The input of the audio encoder: the feature columns of the motion frames, then those of the block, one for each video
+// frame. Two of its three convolutions halve the count, down to one for each latent. Each convolution is causal with a
+// reach of two rows: kAudioPad rows of padding in front.
 constexpr int64_t kBlockColumns = 12;
 constexpr int64_t kAudioColumns = kMotionFrames + kBlockColumns;   // 85
 constexpr int64_t kAudioHalfColumns = ceil_div(kAudioColumns, 2);  // 43
 constexpr int64_t kAudioLatents = ceil_div(kAudioHalfColumns, 2);  // 22
 constexpr int64_t kAudioPad = 2;
 
-// Sizes that follow from the latent's height and width (pixels / 8). Remainders of the coarser patches are dropped.
+// Sizes that follow from the latent's height and width (pixels / 8). Larger patches drop the remainder.
 struct DitGeometry {
   int64_t latent_height = 0, latent_width = 0;
-  int64_t clip_latents = 12;  // room of a ring: by default the original's clip of 48 frames
+  int64_t clip_latents = 12;  // capacity of a KV cache; default: the original's clip of 48 frames
   int64_t block_latents = 3;
 
   int64_t rows() const { return latent_height / kPatch[1]; }
@@ -92,10 +92,10 @@ struct DitGeometry {
   int64_t columns_4x() const { return latent_width / kPatch4x[2]; }
   int64_t latent_tokens() const { return rows() * columns(); }
   int64_t block_tokens() const { return block_latents * latent_tokens(); }
-  int64_t ring_tokens() const { return clip_latents * latent_tokens(); }
+  int64_t kv_cache_tokens() const { return clip_latents * latent_tokens(); }
   int64_t tokens_2x() const { return kMotion2x / kPatch2x[0] * rows_2x() * columns_2x(); }
   int64_t tokens_4x() const { return kMotion4x / kPatch4x[0] * rows_4x() * columns_4x(); }
-  int64_t cond_tokens() const { return 2 * latent_tokens() + tokens_2x() + tokens_4x(); }
+  int64_t sink_tokens() const { return 2 * latent_tokens() + tokens_2x() + tokens_4x(); }
 };
 
 }  // namespace liveavatar

@@ -6,9 +6,9 @@
 namespace liveavatar {
 namespace {
 
-constexpr int64_t kHeadWidth = 128;  // of every released Wan model
+constexpr int64_t kHeadWidth = 128;  // in every released Wan model
 constexpr int64_t kReleasedLayers = 40;
-const std::vector<int64_t> kReleasedInjectors{0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39};
+const std::vector<int64_t> kReleasedAudioLayers{0, 4, 8, 12, 16, 20, 24, 27, 30, 33, 36, 39};
 
 int64_t dim_of(const TensorSource& source, const std::string& name, int axis) {
   auto it = source.tensors().find(name);
@@ -49,7 +49,7 @@ Expected<DitShapes> read_dit_shapes(const TensorSource& source) {
   c.audio_layers = states == source.tensors().end() ? 0 : states->second.shape.elements();
   s.out_channels = dim_of(source, "head.head.weight", 0) / kPatchValues;
   s.pose_channels = kernel_inputs(source, "cond_encoder.weight", c.dim);
-  s.injectors = count_of(source, "audio_injector.injector.", ".q.weight");
+  s.audio_attentions = count_of(source, "audio_injector.injector.", ".q.weight");
   s.adain = count_of(source, "audio_injector.injector_adain_layers.", ".linear.weight") > 0;
   if (c.audio_dim == 0 || c.audio_layers == 0) {
     return corrupt(source.where() +
@@ -67,7 +67,7 @@ Expected<DitConfig> find_dit_config(const TensorSource& source, const std::strin
   if (!json_path.empty() && std::filesystem::exists(json_path, ignored)) return read_dit_config(json_path);
   LA_ASSIGN_OR_RETURN(DitShapes shapes, read_dit_shapes(source));
   DitConfig c = shapes.config;
-  bool released = c.layers == kReleasedLayers && shapes.injectors == int64_t(kReleasedInjectors.size());
+  bool released = c.layers == kReleasedLayers && shapes.audio_attentions == int64_t(kReleasedAudioLayers.size());
   if (c.dim % kHeadWidth != 0 || !released) {
     return invalid_argument(source.where() + ": its shapes do not tell its heads and audio layers (" +
                             std::to_string(c.layers) + " layers of width " + std::to_string(c.dim) +
@@ -75,7 +75,7 @@ Expected<DitConfig> find_dit_config(const TensorSource& source, const std::strin
                             "model's config.json beside it");
   }
   c.heads = c.dim / kHeadWidth;
-  c.audio_inject_layers = kReleasedInjectors;
+  c.audio_inject_layers = kReleasedAudioLayers;
   return c;
 }
 

@@ -7,21 +7,21 @@ namespace {
 
 constexpr const char* kModel = "s2v_dit";
 
-std::string page_name(const DitPage& page) {
+std::string page_name(const DitWeightGroup& group) {
   constexpr const char* kParts[] = {"self attention", "cross attention", "ffn", "audio injector"};
-  return "layer " + std::to_string(page.layer) + " " + kParts[static_cast<size_t>(page.part)];
+  return "layer " + std::to_string(group.layer) + " " + kParts[static_cast<size_t>(group.part)];
 }
 
-// Page 0 is the common one.
-void load_page(const DitConfig& config, size_t page, const std::vector<DitPage>& pages, WeightVisitor& visitor) {
+// Page 0 has the common weights.
+void load_page(const DitConfig& config, size_t page, const std::vector<DitWeightGroup>& pages, WeightVisitor& visitor) {
   if (page == 0) {
     load_dit_common(config, visitor);
   } else {
-    load_dit_page(config, pages[page - 1], visitor);
+    load_dit_group(config, pages[page - 1], visitor);
   }
 }
 
-// As a header and a person name it: BF16, or BF16 with I8.
+// The name in the header and in messages: BF16, or BF16 with I8.
 std::string name_of(const DitTypes& types) {
   std::string values = dtype_name(types.values);
   return types.weights == types.values ? values : values + " with " + dtype_name(types.weights);
@@ -30,7 +30,7 @@ std::string name_of(const DitTypes& types) {
 }  // namespace
 
 std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, const DitTypes& types) {
-  const std::vector<DitPage> pages = dit_pages(config);
+  const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
   std::vector<PackedPage> packed;
   for (size_t p = 0; p <= pages.size(); ++p) {
     WeightViews views(backend, types);
@@ -65,7 +65,7 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
 
 Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& packed, WeightAllocator& loader,
                       Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show) {
-  const std::vector<DitPage> pages = dit_pages(config);
+  const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
   for (size_t p = 0; p < packed.size(); ++p) {
     LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, MemoryCategory::kWeights, packed[p].span.bytes));
     loader.place_in(WeightPage(page));
@@ -107,18 +107,19 @@ Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& back
 
 Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident,
                                         Budget& budget) {
-  std::vector<bool> stay;
-  for (const DitPage& page : dit_pages(config)) stay.push_back(stays_when_spread(page.layer, config.layers, resident));
+  std::vector<bool> stays;
+  for (const DitWeightGroup& group : dit_weight_groups(config))
+    stays.push_back(resident_when_spread(group.layer, config.layers, resident));
   std::vector<size_t> bytes;
   for (const PageSpan& span : spans) bytes.push_back(span.bytes);
-  return PageMemory::allocate(bytes, stay, MemoryCategory::kWeights, budget);
+  return PageMemory::allocate(bytes, stays, MemoryCategory::kWeights, budget);
 }
 
 uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident) {
   uint64_t bytes = 0;
-  const std::vector<DitPage> pages = dit_pages(config);
+  const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
   for (size_t p = 0; p < pages.size(); ++p)
-    bytes += stays_when_spread(pages[p].layer, config.layers, resident) ? 0 : spans[p].bytes;
+    bytes += resident_when_spread(pages[p].layer, config.layers, resident) ? 0 : spans[p].bytes;
   return bytes;
 }
 
@@ -128,19 +129,19 @@ DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend
   return load_dit_common(config, views);
 }
 
-Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, int64_t resident, Backend& backend,
-                                                       Budget& budget) {
-  std::unique_ptr<PagedPages> paged(new PagedPages);
-  paged->pages_ = dit_pages(packed.config);
+Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const PackedDit& packed, int64_t resident,
+                                                                     Backend& backend, Budget& budget) {
+  std::unique_ptr<PagedWeightGroups> paged(new PagedWeightGroups);
+  paged->groups_ = dit_weight_groups(packed.config);
   LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
-  for (size_t p = 0; p < paged->pages_.size(); ++p) {
+  for (size_t p = 0; p < paged->groups_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {
       WeightViews page(backend, packed.types, WeightPage(data, memory.device()));
-      views.push_back({data, load_dit_page(packed.config, paged->pages_[p], page)});
+      views.push_back({data, load_dit_group(packed.config, paged->groups_[p], page)});
     };
-    if (memory.stay[p].data() != nullptr) {
-      add(memory.stay[p].data());
+    if (memory.resident[p].data() != nullptr) {
+      add(memory.resident[p].data());
     } else {
       for (const Buffer& slot : memory.slots) add(slot.data());
     }
@@ -153,23 +154,23 @@ Expected<std::unique_ptr<PagedPages>> PagedPages::open(const PackedDit& packed, 
   return paged;
 }
 
-const DitPageWeights& PagedPages::pin(size_t page) {
-  const std::byte* data = pager_->pin(page);
-  const std::vector<View>& views = views_[page];
+const DitGroupWeights& PagedWeightGroups::acquire(size_t group) {
+  const std::byte* data = pager_->acquire(group);
+  const std::vector<View>& views = views_[group];
   auto view = std::find_if(views.begin(), views.end(), [&](const View& v) { return v.data == data; });
   LA_CHECK(view != views.end());
   return view->weights;
 }
 
-void PagedPages::expect(Way way) {
-  if (expecting_ && way == way_) return;
+void PagedWeightGroups::expect(AccessOrder order) {
+  if (expecting_ && order == order_) return;
   expecting_ = true;
-  way_ = way;
-  std::vector<size_t> order;
-  for (size_t p = 0; p < pages_.size(); ++p) {
-    if (way == Way::kAll || pages_[p].part != DitPart::kInjector) order.push_back(p);
+  order_ = order;
+  std::vector<size_t> pages;
+  for (size_t p = 0; p < groups_.size(); ++p) {
+    if (order == AccessOrder::kAll || groups_[p].part != DitPart::kAudioAttention) pages.push_back(p);
   }
-  pager_->expect(std::move(order));
+  pager_->expect(std::move(pages));
 }
 
 }  // namespace liveavatar

@@ -26,54 +26,54 @@ AudioTokens::AudioTokens(const DitConfig& c, const DitGeometry& g, DType dtype, 
     Tensor shift = arena.tensor({g.block_latents, c.dim}, DType::kF32);
     adain.push_back({shift, arena.tensor({g.block_latents, c.dim}, DType::kF32)});
     Tensor k = arena.tensor({tokens, c.dim}, dtype);
-    injected.push_back({k, arena.tensor({tokens, c.dim}, dtype)});
+    kv.push_back({k, arena.tensor({tokens, c.dim}, dtype)});
   }
 }
 
 DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, int64_t actor_count,
                      const DitTypes& types, Arena& arena)
-    : cond(c, g.cond_tokens(), types.kv, arena),
+    : sink(c, g.sink_tokens(), types.kv, arena),
       prompt(arena.tensor({c.text_len, c.dim}, types.values)),
       text(c, c.text_len, types.values, arena),
       text_ready(static_cast<size_t>(c.layers), false) {
-  put_rings(std::make_unique<ResidentRings>(RingShape{c, g, steps, types.kv}, arena), steps);
+  set_kv_caches(std::make_unique<ResidentKvCaches>(KvCacheShape{c, g, steps, types.kv}, arena), steps);
   for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, types.values, arena);
 }
 
-void DitCaches::put_rings(std::unique_ptr<Rings> others, int64_t steps) {
-  rings = std::move(others);
+void DitCaches::set_kv_caches(std::unique_ptr<KvCaches> caches, int64_t steps) {
+  kv = std::move(caches);
   filled_latents.assign(static_cast<size_t>(steps), 0);
 }
 
 DitSession::DitSession(const DitGeometry& g, DitCaches c, DitActivations a)
     : geometry(g), caches(std::move(c)), activations(std::move(a)) {
-  for (DitFlight& flight : activations.flights) flight.session = this;
+  for (ForwardState& forward : activations.forwards) forward.session = this;
 }
 
 LargestOps largest_ops(const DitConfig& c, const DitGeometry& g, DType dtype) {
-  int64_t tokens = std::max(g.block_tokens(), g.cond_tokens());
+  int64_t tokens = std::max(g.block_tokens(), g.sink_tokens());
   LargestOps ops;
-  ops.attention = {c.heads, c.dim, std::max(g.ring_tokens() + g.cond_tokens(), c.text_len), dtype};
+  ops.attention = {c.heads, c.dim, std::max(g.kv_cache_tokens() + g.sink_tokens(), c.text_len), dtype};
   ops.linear_elements = std::max(tokens * c.ffn_dim, c.text_len * c.dim);
   int64_t widest_patch = c.channels * patch_volume(kPatch4x);
   ops.linear_k = std::max({c.dim, c.ffn_dim, c.text_dim, c.freq_dim, widest_patch});
-  for (int64_t in : {c.audio_dim, c.dim / 4, c.dim / 2})  // the audio encoder's; every head is a column
+  for (int64_t in : {c.audio_dim, c.dim / 4, c.dim / 2})  // of the audio encoder; every head is a column
     ops.convs.push_back({in, c.dim, {1, 3, 1}, 1, c.audio_tokens});
   return ops;
 }
 
-DitFlight::DitFlight(const DitConfig& c, const DitGeometry& g, Arena& arena) {
+ForwardState::ForwardState(const DitConfig& c, const DitGeometry& g, Arena& arena) {
   int64_t pairs = c.head_dim() / 2;
-  x = arena.tensor({std::max(g.block_tokens(), g.cond_tokens()), c.dim}, DType::kF32);
-  block_turns = arena.tensor({g.block_tokens(), pairs, 2}, DType::kF32);
-  cond_turns = arena.tensor({g.cond_tokens(), pairs, 2}, DType::kF32);
-  time = arena.tensor({1, c.dim}, DType::kF32);
-  time_projected = arena.tensor({6, c.dim}, DType::kF32);
+  x = arena.tensor({std::max(g.block_tokens(), g.sink_tokens()), c.dim}, DType::kF32);
+  block_rope = arena.tensor({g.block_tokens(), pairs, 2}, DType::kF32);
+  sink_rope = arena.tensor({g.sink_tokens(), pairs, 2}, DType::kF32);
+  time_embedding = arena.tensor({1, c.dim}, DType::kF32);
+  time_projection = arena.tensor({6, c.dim}, DType::kF32);
 }
 
 DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena, DitLoad load) {
-  for (int64_t i = 0; i < load.in_flight; ++i) flights.emplace_back(c, g, arena);
-  int64_t tokens = std::max(g.block_tokens(), g.cond_tokens()), block = g.block_tokens();
+  for (int64_t i = 0; i < load.in_flight; ++i) forwards.emplace_back(c, g, arena);
+  int64_t tokens = std::max(g.block_tokens(), g.sink_tokens()), block = g.block_tokens();
   y = arena.tensor({tokens, c.dim}, dtype);
   q = arena.tensor({tokens, c.dim}, dtype);
   k = arena.tensor({tokens, c.dim}, dtype);
@@ -84,8 +84,8 @@ DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType d
   int64_t widest = std::max(
       {block * patch_volume(kPatch), g.tokens_2x() * patch_volume(kPatch2x), g.tokens_4x() * patch_volume(kPatch4x)});
   patches = arena.tensor({widest, c.channels}, DType::kF32);
-  cond_k = arena.tensor({g.cond_tokens(), c.dim}, dtype);
-  injected = arena.tensor({block, c.dim}, DType::kF32);
+  sink_k = arena.tensor({g.sink_tokens(), c.dim}, dtype);
+  audio_sum = arena.tensor({block, c.dim}, DType::kF32);
   if (load.actors > 1) actor_gate = arena.tensor({block, c.dim}, DType::kF32);
   zero_pose = arena.tensor({c.channels, g.block_latents, g.latent_height, g.latent_width}, DType::kF32);
   sinusoid = arena.tensor({1, c.freq_dim}, DType::kF32);

@@ -1,5 +1,6 @@
-// A session: what one video holds while the DiT makes it. Caches live long, activations for one forward. Each is laid
-// out by one constructor over an Arena; a dry-run Arena gives its size, so the plan and the run cannot differ.
+// A session: the state of one video while the DiT makes it. Caches last for the video, activations for one forward.
+// Each struct has one constructor that allocates from an Arena. A dry-run Arena gives its size, so the plan and the run
+// cannot differ.
 #pragma once
 
 #include <functional>
@@ -11,84 +12,85 @@
 #include "backend/types.h"
 #include "core/memory.h"
 #include "models/s2v_dit/config.h"
-#include "models/s2v_dit/rings.h"
+#include "models/s2v_dit/kv_cache.h"
 
 namespace liveavatar {
 
-// Keys and values of every layer, [tokens, D] in dtype; 8-bit ones with a scale for each row and head.
+// Keys and values of every layer, [tokens, D] in dtype. 8-bit values have a scale for each row and head.
 struct LayerCache {
   std::vector<KeyValues> layers;
   LayerCache() = default;
   LayerCache(const DitConfig& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
-// What the sound of one block becomes, for one actor: the same for every denoising step.
+// The audio of one block for one actor: the same for every denoising step.
 struct AudioTokens {
-  Tensor global, local;             // f32 [3, D] after SiLU, [3 * 5, D]: the audio encoder's
-  std::vector<Modulation> adain;    // an injector each: shift, scale f32 [3, D]
-  std::vector<KeyValues> injected;  // an injector each: K, V [3 * 5, D]
-  std::vector<char> ready;          // an injector each: made by the first forward that comes by its weights
+  Tensor global, local;  // outputs of the audio encoder: f32 [3, D] after SiLU, [3 * 5, D]
+  // For each audio cross-attention. The first forward that runs it fills them.
+  std::vector<Modulation> adain;  // shift, scale f32 [3, D]
+  std::vector<KeyValues> kv;      // K, V [3 * 5, D]
+  std::vector<char> ready;
   AudioTokens(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
 };
 
-// Everything that stays from block to block.
+// State that lasts from block to block.
 struct DitCaches {
-  LayerCache cond;                      // reference + motion, K before RoPE; one for all steps
+  LayerCache sink;                      // attention sink: reference and motion, K before RoPE; one for all steps
   Tensor prompt;                        // [text_len, D], embedded
   LayerCache text;                      // cross-attention K, V of the prompt [text_len, D]
-  std::vector<char> text_ready;         // a layer each: made by the first forward that comes by its weights
-  std::unique_ptr<Rings> rings;         // noisy tokens of every denoising step
-  std::vector<int64_t> filled_latents;  // a step each: its rings are valid from the first latent's place to here
+  std::vector<char> text_ready;         // for each layer: whether the prompt's K, V are computed
+  std::unique_ptr<KvCaches> kv;         // self-attention K, V of noisy tokens, for every denoising step
+  std::vector<int64_t> filled_latents;  // for each step: the number of valid latents in its KV caches
   std::vector<AudioTokens> actors;
-  // With rings in memory; steps = 0: somebody puts others there.
+  // With KV caches in memory. steps = 0: the caller sets other caches.
   DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count,
             const DitTypes& types, Arena& arena);
-  void put_rings(std::unique_ptr<Rings> others, int64_t steps);
+  void set_kv_caches(std::unique_ptr<KvCaches> caches, int64_t steps);
 };
 
 // One noisy forward. All f32, valid until its end.
 struct BlockInputs {
   Tensor latents;            // [16, 3, H, W]
   double timestep = 0;       // 0..1000
-  int64_t step = 0;          // which ring
+  int64_t step = 0;          // denoising step: selects the KV cache
   int64_t start_latent = 0;  // absolute, a multiple of block_latents
   int64_t relative_dist = 30;
   Tensor pose;  // optional [16, 3, H, W]
-  // The block's sound, an actor each; empty: that of the caches. Blocks in flight together bring their own.
-  std::span<AudioTokens> sound;
-  // With several actors: [actors, 3, h, w], one value a token, the share of each actor's sound; empty: all of it.
+  // The block's audio for each actor. Empty: that of the caches. Blocks in flight at the same time have their own.
+  std::span<AudioTokens> audio;
+  // With several actors: [actors, 3, h, w], one value for each token: the weight of each actor's audio. Empty: 1.
   Tensor actor_masks;
 };
 
-// What runs together: forwards in flight, and actors in each.
+// How many forwards are in flight, and how many actors each has.
 struct DitLoad {
   int64_t in_flight = 1, actors = 1;
 };
 
 struct DitSession;
 
-// What a forward keeps from layer to layer. T = the larger of block and cond tokens.
-struct DitFlight {
-  DitSession* session = nullptr;  // whose forward it is
+// The state of one forward in flight, from layer to layer. T = max(block_tokens, sink_tokens).
+struct ForwardState {
+  DitSession* session = nullptr;  // the video of this forward
   BlockInputs in;
-  Tensor x;                        // f32 [T, D], the residual stream
-  Tensor block_turns, cond_turns;  // f32 [block tokens, d / 2, 2], [cond tokens, d / 2, 2]
-  Tensor time, time_projected;     // f32 [1, D], [6, D]
-  DitFlight(const DitConfig& config, const DitGeometry& geometry, Arena& arena);
+  Tensor x;                                // f32 [T, D], the residual stream
+  Tensor block_rope, sink_rope;            // f32 [block_tokens, d / 2, 2], [sink_tokens, d / 2, 2]
+  Tensor time_embedding, time_projection;  // f32 [1, D], [6, D]
+  ForwardState(const DitConfig& config, const DitGeometry& geometry, Arena& arena);
 };
 
-// Buffers of the forwards in flight: what each keeps, and scratch that they use in turn.
+// Buffers of the forwards in flight: the state of each, and scratch that they share.
 struct DitActivations {
-  std::vector<DitFlight> flights;
+  std::vector<ForwardState> forwards;
   Tensor y;                                // [T, D], a norm's output: the next matrix's input
   Tensor q, k, v;                          // [T, D]
   Tensor attended;                         // [T, D]
   Tensor hidden;                           // [T, ffn]
   Tensor motion_part;                      // f32 [16, 16, H, W]
   Tensor patches;                          // f32 [T, widest patch]
-  Tensor cond_k;                           // [cond tokens, D], cond keys after RoPE
-  Tensor injected;                         // f32 [block tokens, D], sum over actors
-  Tensor actor_gate;                       // f32 [block tokens, D], an actor's mask; with several actors
+  Tensor sink_k;                           // [sink_tokens, D], the sink's keys after RoPE
+  Tensor audio_sum;                        // f32 [block tokens, D], sum over actors
+  Tensor actor_gate;                       // f32 [block tokens, D], an actor's mask; only with several actors
   Tensor zero_pose;                        // f32 [C, 3, H, W]
   Tensor sinusoid, time_hidden, time_act;  // f32 [1, freq], [1, D] x 2
   Tensor modulation;                       // f32 [6, D]
@@ -101,25 +103,25 @@ struct DitActivations {
   DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena, DitLoad load = {});
 };
 
-// Sees intermediate tensors by name, in host memory, valid during the call.
+// Receives intermediate tensors by name, in host memory, valid during the call.
 using DitObserver = std::function<void(std::string_view name, const Tensor& value)>;
 
-// One video. The model itself is constant: any number of sessions may share it, and forwards of several may go through
-// a layer together. One thread at a time.
+// One video. The model is constant: any number of sessions may share it, and forwards of several sessions may run a
+// layer together. One thread at a time.
 struct DitSession {
   DitGeometry geometry;
   DitCaches caches;
   DitActivations activations;
   // Of encode_text, encode_audio and noisy forwards: "text_embedding", "block.2", "block.2.ffn", "adain.0", "head", ...
-  // For finding faults: it costs products. Empty in production.
+  // For debugging: it costs extra matrix products. Empty in production.
   DitObserver observer;
-  std::stop_token stop;  // heard between layers: what a prefill leaves then is nothing
+  std::stop_token stop;  // checked between layers; a stopped prefill leaves no valid result
   DitSession(const DitGeometry& g, DitCaches c, DitActivations a);
   DitSession(const DitSession&) = delete;
   DitSession& operator=(const DitSession&) = delete;
 };
 
-// The largest of a forward: attention over all of a ring and the sink, or over the prompt; the FFN.
+// The largest ops of a forward: attention over a full KV cache and the sink, or over the prompt; the FFN.
 LargestOps largest_ops(const DitConfig& config, const DitGeometry& geometry, DType dtype);
 
 }  // namespace liveavatar

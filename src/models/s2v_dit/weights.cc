@@ -32,10 +32,10 @@ DitFfnWeights load_ffn(WeightVisitor& visitor, const std::string& name, const Di
   return w;
 }
 
-DitInjectorWeights load_injector(WeightVisitor& visitor, int64_t injector, int64_t dim) {
-  const std::string j = std::to_string(injector), adain = "audio_injector.injector_adain_layers." + j + ".linear";
+DitAudioAttentionWeights load_audio_attention(WeightVisitor& visitor, int64_t index, int64_t dim) {
+  const std::string j = std::to_string(index), adain = "audio_injector.injector_adain_layers." + j + ".linear";
   const Shape both{2 * dim, dim};  // first half: shift
-  DitInjectorWeights w;
+  DitAudioAttentionWeights w;
   w.attention = load_attention(visitor, "audio_injector.injector." + j, dim);
   w.adain_shift = visitor.linear_rows(adain, both, 0, dim);
   w.adain_scale = visitor.linear_rows(adain, both, dim, dim);
@@ -57,10 +57,10 @@ Tensor load_layer_shares(WeightVisitor& visitor, const DitConfig& c) {
 }
 
 AudioEncoderWeights load_audio_encoder(WeightVisitor& visitor, const DitConfig& c) {
-  const std::string name = "casual_audio_encoder.encoder.";  // the checkpoint's own spelling
+  const std::string name = "casual_audio_encoder.encoder.";  // the spelling of the checkpoint
   AudioEncoderWeights w;
   w.layer_shares = load_layer_shares(visitor, c);
-  const std::array<int64_t, 3> kernel{1, 3, 1};  // time runs along rows, the local heads along columns
+  const std::array<int64_t, 3> kernel{1, 3, 1};  // rows are time, columns are the local heads
   int64_t quarter = c.dim / 4, half = c.dim / 2;
   w.conv1_local = visitor.conv(name + "conv1_local.conv", quarter * c.audio_tokens, c.audio_dim, kernel);
   w.conv1_global = visitor.conv(name + "conv1_global.conv", quarter, c.audio_dim, kernel);
@@ -73,26 +73,26 @@ AudioEncoderWeights load_audio_encoder(WeightVisitor& visitor, const DitConfig& 
 
 }  // namespace
 
-std::vector<DitPage> dit_pages(const DitConfig& c) {
-  std::vector<DitPage> pages;
+std::vector<DitWeightGroup> dit_weight_groups(const DitConfig& c) {
+  std::vector<DitWeightGroup> groups;
   for (int64_t i = 0; i < c.layers; ++i) {
-    for (DitPart part : {DitPart::kSelfAttention, DitPart::kCrossAttention, DitPart::kFfn}) pages.push_back({part, i});
-    if (c.injector_of(i) >= 0) pages.push_back({DitPart::kInjector, i});
+    for (DitPart part : {DitPart::kSelfAttention, DitPart::kCrossAttention, DitPart::kFfn}) groups.push_back({part, i});
+    if (c.audio_attention_of(i) >= 0) groups.push_back({DitPart::kAudioAttention, i});
   }
-  return pages;
+  return groups;
 }
 
-DitPageWeights load_dit_page(const DitConfig& c, const DitPage& page, WeightVisitor& visitor) {
-  const std::string layer = "blocks." + std::to_string(page.layer);
-  switch (page.part) {
+DitGroupWeights load_dit_group(const DitConfig& c, const DitWeightGroup& group, WeightVisitor& visitor) {
+  const std::string layer = "blocks." + std::to_string(group.layer);
+  switch (group.part) {
     case DitPart::kSelfAttention:
       return DitSelfAttentionWeights{load_attention(visitor, layer + ".self_attn", c.dim)};
     case DitPart::kCrossAttention:
       return load_cross_attention(visitor, layer, c.dim);
     case DitPart::kFfn:
       return load_ffn(visitor, layer + ".ffn", c);
-    case DitPart::kInjector:
-      return load_injector(visitor, c.injector_of(page.layer), c.dim);
+    case DitPart::kAudioAttention:
+      return load_audio_attention(visitor, c.audio_attention_of(group.layer), c.dim);
   }
   LA_CHECK(false);
 }
@@ -109,7 +109,7 @@ DitCommonWeights load_dit_common(const DitConfig& c, WeightVisitor& visitor) {
   w.time_in = visitor.linear("time_embedding.0", c.dim, c.freq_dim);
   w.time_out = visitor.linear("time_embedding.2", c.dim, c.dim);
   w.time_project = visitor.linear("time_projection.1", 6 * c.dim, c.dim);
-  w.kind = visitor.vector("trainable_cond_mask.weight", {3, c.dim});
+  w.token_type = visitor.vector("trainable_cond_mask.weight", {3, c.dim});
   for (int64_t i = 0; i < c.layers && visitor.status().ok(); ++i)
     w.modulation.push_back(visitor.vector("blocks." + std::to_string(i) + ".modulation", {6, c.dim}));
   w.audio = load_audio_encoder(visitor, c);
@@ -121,15 +121,15 @@ DitCommonWeights load_dit_common(const DitConfig& c, WeightVisitor& visitor) {
 std::map<std::string, Shape> dit_tensors(const DitConfig& c, const Backend& backend) {
   WeightViews views(backend, DType::kBF16);
   load_dit_common(c, views);
-  for (const DitPage& page : dit_pages(c)) load_dit_page(c, page, views);
+  for (const DitWeightGroup& group : dit_weight_groups(c)) load_dit_group(c, group, views);
   return views.asked();
 }
 
 Expected<DitWeights> load_dit_weights(const DitConfig& c, WeightAllocator& loader) {
   DitWeights w;
   w.common = load_dit_common(c, loader);
-  for (const DitPage& page : dit_pages(c)) {
-    if (loader.status().ok()) w.pages.push_back(load_dit_page(c, page, loader));
+  for (const DitWeightGroup& group : dit_weight_groups(c)) {
+    if (loader.status().ok()) w.groups.push_back(load_dit_group(c, group, loader));
   }
   LA_RETURN_IF_ERROR(loader.status());
   w.buffers = loader.take_buffers();

@@ -1,4 +1,4 @@
-// The DiT's weights as named views, packed for one backend; the bytes belong to somebody else.
+// The DiT's weights as named views, packed for one backend. Buffers elsewhere own the memory.
 #pragma once
 
 #include <map>
@@ -18,11 +18,11 @@ struct DitAttentionWeights {
   Tensor norm_q, norm_k;    // f32 [D]
 };
 
-// The layers' weights come in pages: what is loaded, used and let go as a whole.
-enum class DitPart { kSelfAttention, kCrossAttention, kFfn, kInjector };
-struct DitPage {
+// A weight group: weights of a layer that are loaded, acquired and evicted as a whole.
+enum class DitPart { kSelfAttention, kCrossAttention, kFfn, kAudioAttention };
+struct DitWeightGroup {
   DitPart part = DitPart::kSelfAttention;
-  int64_t layer = 0;  // of an injector: the layer it follows
+  int64_t layer = 0;  // of an audio cross-attention: the layer it follows
 };
 
 struct DitSelfAttentionWeights {
@@ -38,14 +38,15 @@ struct DitFfnWeights {
   static constexpr DitPart kPart = DitPart::kFfn;
   LinearWeight in, out;  // [ffn, D], [D, ffn]
 };
-struct DitInjectorWeights {
-  static constexpr DitPart kPart = DitPart::kInjector;
+// Audio cross-attention behind a layer. The checkpoint calls it audio_injector.
+struct DitAudioAttentionWeights {
+  static constexpr DitPart kPart = DitPart::kAudioAttention;
   DitAttentionWeights attention;
   LinearWeight adain_shift, adain_scale;  // [D, D], the two halves of injector_adain_layers.j.linear
 };
-// The weights of one page.
-using DitPageWeights =
-    std::variant<DitSelfAttentionWeights, DitCrossAttentionWeights, DitFfnWeights, DitInjectorWeights>;
+// The weights of one group.
+using DitGroupWeights =
+    std::variant<DitSelfAttentionWeights, DitCrossAttentionWeights, DitFfnWeights, DitAudioAttentionWeights>;
 
 struct AudioEncoderWeights {
   Tensor layer_shares;  // f32 [layers], SiLU(w) / sum SiLU(w)
@@ -54,17 +55,17 @@ struct AudioEncoderWeights {
   Tensor padding_token;       // f32 [1, D]
 };
 
-// Rows of DitCommonWeights::kind.
+// Rows of DitCommonWeights::token_type.
 enum class TokenType { kNoisy, kReference, kMotion };
 
-// All but the pages.
+// All weights that are in no group.
 struct DitCommonWeights {
   LinearWeight patch, pose_patch;                // [D, 16 * 4]
   LinearWeight pack_1x, pack_2x, pack_4x;        // frame packer
   LinearWeight text_in, text_out;                // [D, text_dim], [D, D]
   LinearWeight time_in, time_out, time_project;  // [D, 256], [D, D], [6 D, D]
-  Tensor kind;                                   // f32 [3, D]: an embedding a TokenType
-  std::vector<Tensor> modulation;                // a layer each: f32 [6, D]
+  Tensor token_type;                             // f32 [3, D]: an embedding for each TokenType
+  std::vector<Tensor> modulation;                // for each layer: f32 [6, D]
   AudioEncoderWeights audio;
   LinearWeight head;       // [16 * 4, D]
   Tensor head_modulation;  // f32 [2, D]
@@ -72,18 +73,18 @@ struct DitCommonWeights {
 
 struct DitWeights {
   DitCommonWeights common;
-  std::vector<DitPageWeights> pages;  // in the order of dit_pages()
+  std::vector<DitGroupWeights> groups;  // in the order of dit_weight_groups()
   std::vector<Buffer> buffers;
 };
 
-// In the order in which a noisy forward uses them; a prefill leaves out the injectors.
-std::vector<DitPage> dit_pages(const DitConfig& config);
-DitPageWeights load_dit_page(const DitConfig& config, const DitPage& page, WeightVisitor& visitor);
+// In the order in which a noisy forward uses them. A prefill skips the audio cross-attention.
+std::vector<DitWeightGroup> dit_weight_groups(const DitConfig& config);
+DitGroupWeights load_dit_group(const DitConfig& config, const DitWeightGroup& group, WeightVisitor& visitor);
 DitCommonWeights load_dit_common(const DitConfig& config, WeightVisitor& visitor);
-// Every tensor by the original's name, in the shape that loading asks for.
+// Every tensor by its name in the checkpoint, with the shape that loading requires.
 std::map<std::string, Shape> dit_tensors(const DitConfig& config, const Backend& backend);
 
-// Takes every tensor by the original's name; errors name the first tensor that is missing or has another shape.
+// Loads every tensor by its name in the checkpoint. Errors name the first tensor that is missing or has another shape.
 Expected<DitWeights> load_dit_weights(const DitConfig& config, WeightAllocator& loader);
 
 }  // namespace liveavatar

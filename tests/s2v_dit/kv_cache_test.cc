@@ -1,5 +1,5 @@
-// Rings on disk: what other blocks wrote is there, whatever the parts' sizes, and full disks are named.
-#include "models/s2v_dit/rings.h"
+// KvCaches on disk: what other blocks wrote is there, whatever the parts' sizes, and full disks are named.
+#include "models/s2v_dit/kv_cache.h"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class RingsTest : public ::testing::TestWithParam<DType> {
+class KvCachesTest : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
     // Slots of odd sizes: nothing but pages begins where a sector does.
@@ -35,15 +35,15 @@ class RingsTest : public ::testing::TestWithParam<DType> {
       if (!t.empty()) visit(t.slice(slot * rows, rows), ++part);
     }
   }
-  static uint8_t value(const RingUse& ring, int64_t block, int part, size_t i) {
+  static uint8_t value(const KvCacheKey& ring, int64_t block, int part, size_t i) {
     return uint8_t(size_t(ring.step * 91 + ring.layer * 37 + block * 11 + part * 5) + i * 7);
   }
-  void write(const KeyValues& kv, const RingUse& ring, int64_t block) const {
+  void write(const KeyValues& kv, const KvCacheKey& ring, int64_t block) const {
     each_part(kv, block % 3, [&](const Tensor& t, int part) {
       for (size_t i = 0; i < t.bytes(); ++i) static_cast<uint8_t*>(t.address())[i] = value(ring, block, part, i);
     });
   }
-  bool holds(const KeyValues& kv, const RingUse& ring, int64_t block) const {
+  bool holds(const KeyValues& kv, const KvCacheKey& ring, int64_t block) const {
     bool good = true;
     each_part(kv, block % 3, [&](const Tensor& t, int part) {
       for (size_t i = 0; i < t.bytes(); ++i)
@@ -53,32 +53,32 @@ class RingsTest : public ::testing::TestWithParam<DType> {
   }
 
   TempDir dir_;
-  RingShape shape_;
+  KvCacheShape shape_;
   Budget budget_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Types, RingsTest, ::testing::Values(DType::kBF16, DType::kI8),
+INSTANTIATE_TEST_SUITE_P(Types, KvCachesTest, ::testing::Values(DType::kBF16, DType::kI8),
                          [](const auto& type) { return std::string(dtype_name(type.param)); });
 
-TEST_P(RingsTest, EveryBlockReadsTheBlocksBeforeIt) {
+TEST_P(KvCachesTest, EveryBlockReadsTheBlocksBeforeIt) {
   for (int64_t resident : {0, 1, 3, 6}) {
     shape_.resident = resident;
-    std::unique_ptr<Rings> rings;
+    std::unique_ptr<KvCaches> rings;
     Arena arena;
     if (shape_.paged()) {
-      rings = *PagedRings::open(shape_, dir_.string(), *allocate_ring_pages(shape_, budget_), host_queue());
+      rings = *PagedKvCaches::open(shape_, dir_.string(), *allocate_kv_cache_pages(shape_, budget_), host_queue());
     } else {
       Arena measure;
-      ResidentRings(shape_, measure);
+      ResidentKvCaches(shape_, measure);
       arena = *Arena::allocate(budget_, MemoryCategory::kKvCache, measure.used_bytes());
-      rings = std::make_unique<ResidentRings>(shape_, arena);
+      rings = std::make_unique<ResidentKvCaches>(shape_, arena);
     }
-    std::vector<RingUse> uses;
+    std::vector<KvCacheKey> uses;
     for (int64_t i = 0; i < 6; ++i) uses.push_back({i % 2, i / 2});
     rings->expect(uses);
     for (int64_t block = 0; block < 11; ++block) {
-      for (const RingUse& use : uses) {
-        RingPin ring(*rings, host_queue(), use, block % 3);
+      for (const KvCacheKey& use : uses) {
+        KvCacheGuard ring(*rings, host_queue(), use, block % 3);
         for (int64_t before = std::max<int64_t>(0, block - 2); before < block; ++before)
           EXPECT_TRUE(holds(*ring, use, before)) << block << " sees " << before << ", " << resident << " resident";
         write(*ring, use, block);
@@ -90,9 +90,9 @@ TEST_P(RingsTest, EveryBlockReadsTheBlocksBeforeIt) {
   EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
-TEST_P(RingsTest, ReportsADiskWithoutRoom) {
+TEST_P(KvCachesTest, ReportsADiskWithoutRoom) {
   shape_.resident = 0;
-  auto rings = PagedRings::open(shape_, "/nowhere", *allocate_ring_pages(shape_, budget_), host_queue());
+  auto rings = PagedKvCaches::open(shape_, "/nowhere", *allocate_kv_cache_pages(shape_, budget_), host_queue());
   ASSERT_FALSE(rings.ok());
   EXPECT_NE(rings.status().message().find("/nowhere"), std::string::npos);
   EXPECT_EQ(budget_.used_bytes(), 0u);
