@@ -47,7 +47,7 @@ Status run(Budget& budget) {
   DitConfig& config = shape.shapes.dit;
   config.layers = 1;
   config.audio_inject_layers = {0};
-  TensorSourcePtr source = made_up_tensors(dit_tensors(config, *backend), kSeed);
+  TensorSourcePtr source = synthetic_tensors(dit_tensors(config, *backend), kSeed);
   LA_ASSIGN_OR_RETURN(std::unique_ptr<S2vDit> dit,
                       S2vDit::load(config, *source, *backend, budget, DitTypes{DType::kBF16}));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Denoiser> denoiser, Denoiser::open(*dit, *backend, budget, shape, {}));

@@ -1,10 +1,11 @@
-// A backend computes the op set on one device. Callers use the free functions of ops/*.h, which check shapes and then
-// come here. Rules every backend keeps:
-//  * ops are done in the order in which they were called; a call may return before the op is done, and its operands'
-//    memory stays in use until then (docs/devices.md);
-//  * equal shapes and equal operands give equal bits, whatever ran before and on however many threads;
+// A backend computes the op set on one device. Callers use the free functions of ops/*.h, which check shapes and call
+// the backend. Guarantees of every backend:
+//  * ops are done in the order of the calls; a call may return before the op is done, and its operands' memory is in
+//  use
+//    until then (docs/devices.md);
+//  * equal shapes and equal operands give equal bits, on any number of threads and after any other ops;
 //  * products are summed in f32; f32 and bf16 operands mix freely; out may be f32 or bf16;
-//  * nothing is allocated during an op: models reserve scratch for their largest ops before they run.
+//  * ops allocate nothing: models reserve scratch for their largest ops before they run.
 // Not thread-safe: one op at a time per backend object. wait() alone may be called by any thread.
 #pragma once
 
@@ -22,39 +23,39 @@ class Budget;
 class Backend : public WorkQueue {
  public:
   virtual std::string name() const = 0;
-  virtual std::string describe() const = 0;  // what was chosen on this machine and why; for `doctor`
+  virtual std::string describe() const = 0;  // the choices for this machine and the reasons; for `doctor`
   virtual int threads() const = 0;
   // Whether a row's bits never depend on the rows beside it: the same row among others gives the same result.
   virtual bool rows_are_independent() const = 0;
-  virtual bool int8_products() const = 0;  // asked for (BackendOptions), and possible here
+  virtual bool int8_products() const = 0;  // requested (BackendOptions), and supported here
 
-  // The memory that tensors of these ops lie in; packed weights and scratch too.
+  // Allocates the memory of operands, packed weights and scratch.
   virtual Allocator& allocator() const { return host_allocator(); }
   Device device() const { return allocator().device(); }
   // All values of a tensor, in order with the ops. `host` may be reused on return.
   virtual void upload(const void* host, const Tensor& to) = 0;
   // Waits for the ops before it.
   virtual void download(const Tensor& from, void* host) = 0;
-  // Waits for all ops. The device's first failure, which sticks: what ops gave since then is nothing.
+  // Waits for all ops. Returns the device's first failure: results after it are undefined.
   virtual Status synchronize() = 0;
 
-  // Makes scratch for ops up to these sizes, charged to the budget; it stays. An op that nobody reserved for still
+  // Allocates scratch for ops up to these sizes, charged to the budget, for the life of the backend. A larger op still
   // works, with memory outside the budget.
   virtual Status reserve(const LargestOps& largest) = 0;
 
   // Names the packed form of weights: backends that give the same name read each other's packed bytes.
   virtual std::string packing() const = 0;
 
-  // Packed weights. `weight` and `target` are host memory, for the loader to move; row-major [N, K] or [O, I / groups,
-  // frames, rows, columns], f32 or bf16; `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to `dtype` once:
-  // kF32 or kBF16, a linear weight also to kI8, kF8E4M3 or kQ4 (core/quantise.h). A linear weight may be packed in
-  // pieces of whole multiples of kPackRows rows: rows from r on go to target + packed_linear_bytes(r, k).
+  // Packed weights. `weight` and `target` are host memory; the loader copies it to the device. Row-major [N, K] or [O,
+  // I / groups, frames, rows, columns], f32 or bf16; `target` has packed_*_bytes bytes, 64-byte aligned. Rounds to
+  // `dtype` once: kF32 or kBF16, a linear weight also to kI8, kF8E4M3 or kQ4 (core/quantise.h). A linear weight may be
+  // packed in parts of whole multiples of kPackRows rows: rows from r on go to target + packed_linear_bytes(r, k).
   static constexpr int64_t kPackRows = 64;
   virtual size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const = 0;
   virtual void pack_linear(const Tensor& weight, DType dtype, void* target) const = 0;
-  // Rows that are codes already, [n, k] kI8 (-127..127) or kF8E4M3, and their scales: the packed form that pack_linear
-  // gives values with these codes and scales.
-  virtual void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const = 0;
+  // Rows that are already quantised, [n, k] kI8 (-127..127) or kF8E4M3, and their scales. The same packed form as
+  // pack_linear gives for these values.
+  virtual void pack_prequantised(const Tensor& quantised, std::span<const float> scales, void* target) const = 0;
   virtual size_t packed_conv_bytes(const ConvWeight& shape) const = 0;
   virtual void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const = 0;
 
@@ -89,9 +90,9 @@ class Backend : public WorkQueue {
 struct BackendOptions {
   int threads = 0;  // 0: all this process may use
   std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16|amx (env LIVEAVATAR_ISA when empty)
-  // int8 weights multiply activations rounded to 8 bits row by row, and attention that allows it (AttentionSpec) is of
-  // 8-bit operands, where the CPU can (AVX512-BF16 with VNNI, or AMX): up to twice as fast, an error of 1 to 2%
-  // (docs/quantisation.md). Elsewhere codes are unpacked to bf16.
+  // W8A8: products with int8 weights quantise activations to 8 bits row by row, and attention that allows it
+  // (AttentionSpec) has 8-bit operands, if the CPU supports it (AVX512-BF16 with VNNI, or AMX). Up to twice as fast,
+  // with an error of 1 to 2% (docs/quantisation.md). Otherwise int8 values are unpacked to bf16.
   bool int8_products = false;
   Budget* budget = nullptr;  // scratch is charged here (MemoryCategory::kRuntime); must outlive the backend
 };

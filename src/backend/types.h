@@ -17,10 +17,10 @@ struct Epilogue {
   Tensor residual;  // optional, shape of out; may be the same memory as out
 };
 
-// A matrix in the backend's own packed form (Backend::pack_linear); the bytes belong to somebody else.
+// A matrix in the backend's packed form (Backend::pack_linear). Does not own the memory.
 struct LinearWeight {
   const void* data = nullptr;
-  DType dtype = DType::kF32;  // kF32 or kBF16; kI8, kF8E4M3 (a scale an output) or kQ4 (a scale 32 inputs)
+  DType dtype = DType::kF32;  // kF32 or kBF16; kI8, kF8E4M3 (a scale for each output) or kQ4 (a scale for 32 inputs)
   int64_t n = 0, k = 0;       // output and input width
   Tensor bias;                // optional f32 [n]
 };
@@ -29,22 +29,22 @@ struct LinearWeight {
 struct ConvWeight {
   const void* data = nullptr;
   DType dtype = DType::kF32;
-  int64_t out_channels = 0, in_channels = 0;  // of all groups together
+  int64_t out_channels = 0, in_channels = 0;  // of all groups
   std::array<int64_t, 3> kernel{1, 1, 1};     // frames, rows, columns
   int64_t groups = 1;
   Tensor bias;  // optional f32 [out_channels]
 };
 
-// Frames, rows and columns of a convolution. Frames before the first are `history`, and before that zeros.
+// Frames, rows and columns of a convolution. `history` is in front of the first frame, and zeros are in front of that.
 struct ConvGeometry {
   std::array<int64_t, 3> stride{1, 1, 1};
   int64_t pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;  // zeros
   int64_t zero_frames = 0;                                           // zero frames in front of history
-  bool upsample2x = false;  // rows and columns doubled (nearest) before the kernel sees them
-  Tensor history;           // optional [P, H, W, C] as x, the frames just before x[0]
+  bool upsample2x = false;  // doubles rows and columns (nearest) before the convolution
+  Tensor history;           // causal cache: optional [P, H, W, C] as x, the frames before x[0]
 };
 
-// One stretch of keys and values, [L, heads * d]; attention runs over several as if they were one. Either may be kI8 or
+// A segment of keys and values, [L, heads * d]. Attention concatenates several segments. Each of the two may be kI8 or
 // kF8E4M3 with a scale for each row and head: f32 [L, heads].
 struct KeyValues {
   Tensor k, v;
@@ -61,10 +61,10 @@ struct AttentionSpec {
   int64_t heads = 1;
   float scale = 1.0f;
   Tensor bias;           // optional f32 [heads, Lq, Lk of all segments], added to scale * q.k
-  bool in_8bit = false;  // operands in bf16 may be rounded to 8 bits, where Backend::int8_products()
+  bool in_8bit = false;  // bf16 operands may be quantised to 8 bits, if Backend::int8_products()
 };
 
-// The largest ops that somebody will ask for: what a backend makes its scratch by.
+// The largest ops that a model will call: the sizes for Backend::reserve.
 struct AttentionSize {
   int64_t heads = 1, width = 0, keys = 0;  // width: heads * d; keys: of all segments
   DType dtype = DType::kF32;               // of queries and keys
@@ -76,12 +76,13 @@ struct ConvSize {
 };
 struct LargestOps {
   AttentionSize attention;
-  int64_t linear_elements = 0;  // rows * k of a linear layer's input; above them it may take longer
+  int64_t linear_elements = 0;  // rows * k of a linear layer's input; larger ones work but are slower
   int64_t linear_k = 0;         // the widest input row of a linear layer, or of a convolution of single pixels
   std::vector<ConvSize> convs;  // the others
 };
 
-// Rows of equally many elements in a tensor: the first begins at element `first`, the next ones `stride` behind.
+// Rows of equally many elements in a tensor: the first begins at element `first`, each next one `stride` elements
+// later.
 struct StridedRows {
   Tensor tensor;
   int64_t first = 0, stride = 0;

@@ -6,7 +6,7 @@
 namespace liveavatar::ops {
 
 namespace {
-// Plain values, or codes with a scale for each row and head.
+// f32 or bf16 values, or 8-bit values with a scale for each row and head.
 bool is_keys(const Tensor& t, const Tensor& scale, int64_t heads) {
   if (is_float(t)) return scale.empty();
   return is_8bit(t.dtype) && scale.dtype == DType::kF32 && scale.shape == Shape({t.dim(0), heads});

@@ -1,9 +1,9 @@
-// Contracts that the dispatchers share. A violation is a bug of the caller.
+// Checks of the callers' contracts. A violation is a bug of the caller.
 #pragma once
 #include "backend/backend.h"
 namespace liveavatar::ops {
 inline bool is_float(const Tensor& t) { return t.dtype == DType::kF32 || t.dtype == DType::kBF16; }
-// Absent operands lie anywhere.
+// Absent operands match any device.
 template <typename... Tensors>
 bool on_device(const Backend& backend, const Tensors&... tensors) {
   return ((tensors.empty() || tensors.device == backend.device()) && ...);

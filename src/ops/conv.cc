@@ -22,9 +22,9 @@ void conv(Backend& backend, const Tensor& x, const ConvWeight& w, const ConvGeom
   LA_CHECK(is_float(x) && is_float(out) && x.rank() == 4 && x.dim(3) == w.in_channels && w.data != nullptr);
   LA_CHECK(w.in_channels % w.groups == 0 && w.out_channels % w.groups == 0);
   LA_CHECK(out.shape == conv_shape(x.shape, w, geometry) && is_vector(w.bias, w.out_channels));
-  const Tensor& past = geometry.history;
-  LA_CHECK(past.empty() || (past.rank() == 4 && past.dtype == x.dtype && past.dim(1) == x.dim(1) &&
-                            past.dim(2) == x.dim(2) && past.dim(3) == x.dim(3)));
+  const Tensor& history = geometry.history;
+  LA_CHECK(history.empty() || (history.rank() == 4 && history.dtype == x.dtype && history.dim(1) == x.dim(1) &&
+                               history.dim(2) == x.dim(2) && history.dim(3) == x.dim(3)));
   LA_CHECK(epilogue.gate.empty());
   LA_CHECK(epilogue.residual.empty() || (is_float(epilogue.residual) && epilogue.residual.shape == out.shape));
   backend.conv(x, w, geometry, out, epilogue);

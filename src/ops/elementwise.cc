@@ -6,10 +6,10 @@
 namespace liveavatar::ops {
 
 namespace {
-void check_codes(const Tensor& codes, const Tensor& scale, const Tensor& values) {
-  LA_CHECK(is_8bit(codes.dtype) && is_float(values) && codes.rank() == 2 && codes.shape == values.shape);
-  LA_CHECK(scale.dtype == DType::kF32 && scale.rank() == 2 && scale.dim(0) == codes.dim(0) &&
-           codes.dim(1) % scale.dim(1) == 0);
+void check_quantised(const Tensor& quantised, const Tensor& scale, const Tensor& values) {
+  LA_CHECK(is_8bit(quantised.dtype) && is_float(values) && quantised.rank() == 2 && quantised.shape == values.shape);
+  LA_CHECK(scale.dtype == DType::kF32 && scale.rank() == 2 && scale.dim(0) == quantised.dim(0) &&
+           quantised.dim(1) % scale.dim(1) == 0);
 }
 void check_pair(const Tensor& x, const Tensor& y, const Tensor& out) {
   LA_CHECK(is_float(x) && is_float(y) && is_float(out) && x.elements() == out.elements());
@@ -43,13 +43,13 @@ void copy(Backend& backend, const Tensor& x, const Tensor& out) {
 
 void quantise(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale) {
   LA_CHECK(on_device(backend, x, out, scale));
-  check_codes(out, scale, x);
+  check_quantised(out, scale, x);
   backend.quantise(x, out, scale);
 }
 
 void dequantise(Backend& backend, const Tensor& x, const Tensor& scale, const Tensor& out) {
   LA_CHECK(on_device(backend, x, scale, out));
-  check_codes(x, scale, out);
+  check_quantised(x, scale, out);
   backend.dequantise(x, scale, out);
 }
 

@@ -12,7 +12,7 @@ void copy(Backend& backend, const Tensor& x, const Tensor& out);
 // back.
 void quantise(Backend& backend, const Tensor& x, const Tensor& out, const Tensor& scale);
 void dequantise(Backend& backend, const Tensor& x, const Tensor& scale, const Tensor& out);
-// out = value everywhere.
+// out = value for all elements.
 void fill(Backend& backend, const Tensor& out, float value);
 // f32; NaN stays NaN.
 void clamp(Backend& backend, const Tensor& x, float low, float high, const Tensor& out);

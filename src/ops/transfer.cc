@@ -3,7 +3,7 @@
 namespace liveavatar {
 namespace {
 
-// The tensor itself in host memory, else one of that shape in `staging`, which is made for it.
+// The tensor itself if it is in host memory, else a tensor of its shape in `staging`.
 Tensor host_side(const Tensor& tensor, std::unique_ptr<std::byte[]>& staging) {
   if (tensor.device.is_host()) return tensor;
   staging.reset(new std::byte[tensor.bytes()]);

@@ -1,4 +1,4 @@
-// Values on their way between the host and a device. Where the device is the host nothing is copied.
+// Transfers between the host and a device. If the device is the host, nothing is copied.
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 
 namespace liveavatar {
 
-// Host memory to be filled with all values of a tensor, which go to it, in order with the ops, when this dies.
+// Host memory for all values of a tensor. The destructor uploads them, in order with the ops.
 class Upload {
  public:
   Upload(Backend& backend, const Tensor& to);
@@ -24,7 +24,8 @@ class Upload {
   Tensor to_, host_;
 };
 
-// A tensor's values in host memory, once the ops before are done. Of another device: a copy that lives as long as this.
+// A tensor's values in host memory, after the ops before it. If the tensor is on another device: a copy with the
+// lifetime of this object.
 class Download {
  public:
   Download(Backend& backend, const Tensor& from);
@@ -38,7 +39,7 @@ class Download {
 };
 
 namespace ops {
-// x of one backend -> out of another (or the same): one shape and type.
+// x of one backend -> out of another (or the same). Shapes and types are equal.
 void transfer(Backend& from, const Tensor& x, Backend& to, const Tensor& out);
 }  // namespace ops
 

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "core/output_files.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 #include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "plan/cures.h"
@@ -119,7 +119,7 @@ class Bench : LatentChannel {
   Status load(FileGuard& guard) {
     const DitConfig& config = r().shapes.dit;
     LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(r().dtype, r().weights_dtype, r().kv_dtype));
-    TensorSourcePtr source = made_up_tensors(dit_tensors(config, *backend_), o_.seed);
+    TensorSourcePtr source = synthetic_tensors(dit_tensors(config, *backend_), o_.seed);
     lap();
     if (!r().packed) {
       say("making up the weights in memory");

@@ -7,7 +7,7 @@
 
 #include "core/boundary.h"
 #include "core/bounded_queue.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
 #include "pipeline/delivery.h"
@@ -96,7 +96,7 @@ class JobRun : LatentChannel {
     LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, MemoryCategory::kConditioning,
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
     image_to_pixels(portrait, Upload(*models_.backend, pixels.tensor).f32());
-    LA_ASSIGN_OR_RETURN(still_, encode_still(*models_.vae, pixels.tensor, stop_.get_token()));
+    LA_ASSIGN_OR_RETURN(still_, encode_static_image(*models_.vae, pixels.tensor, stop_.get_token()));
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape(), budget));
     // latent 1 of five equal frames
     ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
@@ -240,7 +240,7 @@ class JobRun : LatentChannel {
   std::unique_ptr<DitWeightGroups> pages_;  // the layers' weights
   std::unique_ptr<FrameDecoder> decoder_;
   std::unique_ptr<PoseEncoder> pose_;  // null: no pose video
-  StillLatents still_;
+  StaticImageLatents still_;
   BlockMemory blocks_;
   std::unique_ptr<Conditioner> conditioner_;
   BoundedQueue<DenoisedBlock> denoised_{1};  // decoded beside the next one's sampling

@@ -4,7 +4,7 @@
 
 #include "media/mask_picture.h"
 #include "models/s2v_dit/packed.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 #include "models/wan_vae/weights.h"
 #include "models/wav2vec2/audio_features.h"
 #include "ops/make_backend.h"
@@ -127,7 +127,7 @@ class DryRun {
     OwnedTensor pixels;
     if (!r_.video_model_only) {
       LA_ASSIGN_OR_RETURN(pixels, OwnedTensor::allocate(budget_, MemoryCategory::kConditioning, picture, DType::kF32));
-      LA_RETURN_IF_ERROR(encode_still(picture));
+      LA_RETURN_IF_ERROR(encode_static_image(picture));
     }
     LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(r_, budget_));
     LA_RETURN_IF_ERROR(page_in());
@@ -144,17 +144,17 @@ class DryRun {
     return {};
   }
 
-  Status encode_still(const Shape& picture) {
+  Status encode_static_image(const Shape& picture) {
     const WanVaeConfig& vae = r_.shapes.vae;
     OwnedTensor both;
     {
       LA_ASSIGN_OR_RETURN(Arena stream,
                           allocate_encoder(vae, {r_.height, r_.width, types_.values}, *backend_, budget_));
-      LA_ASSIGN_OR_RETURN(StillMemory memory,
-                          StillMemory::allocate(vae, picture, kPrimingLatents + kMotionLatents, budget_));
+      LA_ASSIGN_OR_RETURN(StaticImageMemory memory,
+                          StaticImageMemory::allocate(vae, picture, kPrimingLatents + kMotionLatents, budget_));
       both = std::move(memory.result);
     }
-    LA_ASSIGN_OR_RETURN(still_, StillLatents::allocate(vae, picture, budget_));
+    LA_ASSIGN_OR_RETURN(still_, StaticImageLatents::allocate(vae, picture, budget_));
     return {};
   }
 
@@ -191,7 +191,7 @@ class DryRun {
   WanVaeWeights vae_;
   Wav2Vec2Weights audio_;
   SamplerMemory sampler_;
-  StillLatents still_;
+  StaticImageLatents still_;
   BlockMemory blocks_;
   Arena decode_stream_;
   DecoderMemory decoder_;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kBlockBytes = 1 << 20;  // small tensors share blocks; large ones get their own
 constexpr size_t kAlignBytes = 64;       // of packed weights
-// What passes through staging memory at a time: f32 values of a matrix, and of those as they lie in the file.
+// Sizes of staging memory: f32 values of a matrix, and of a chunk in the file's type.
 constexpr int64_t kStagedElements = 1 << 20, kPieceElements = 1 << 18;
 constexpr size_t kWidestElementBytes = 8;
 
@@ -21,17 +21,17 @@ bool fits(const TensorInfo& info, const Shape& wanted) {
   return squeezed(info.shape) == squeezed(wanted);
 }
 
-// Whether the kernel of a convolution can be used as this matrix: its inner dimensions are then one.
+// Whether this convolution kernel can be used as this matrix: its inner dimensions are then one.
 bool is_kernel_of(const TensorInfo& info, const Shape& matrix) {
   return info.shape.rank() > 2 && info.shape[0] == matrix[0] && info.shape.elements() == matrix.elements();
 }
 
-// How much of so many elements, in whole rows, is read at a time.
+// Elements of a chunk of whole rows that is read at a time.
 int64_t piece_elements(int64_t elements, int64_t row) {
   return std::min(elements, std::max<int64_t>(1, kPieceElements / row) * row);
 }
 
-// How many rows of a matrix are packed at a time, so that it is never in memory twice.
+// Rows of a matrix that are packed at a time, so that it is never in memory twice.
 int64_t rows_at_once(int64_t k) {
   return std::max<int64_t>(1, kStagedElements / k / Backend::kPackRows) * Backend::kPackRows;
 }
@@ -45,7 +45,7 @@ Shape rows_of(const Shape& shape, int64_t rows) {
   return part;
 }
 
-// Without a branch a value, so that the compiler can use vectors.
+// No branch for each value, so that the compiler can use vectors.
 bool all_finite(const float* values, int64_t n) {
   constexpr uint32_t kExponent = 0x7f800000;
   uint32_t bad = 0;
@@ -55,7 +55,7 @@ bool all_finite(const float* values, int64_t n) {
 
 }  // namespace
 
-std::byte* WeightPage::take(size_t bytes) {
+std::byte* PackedMemory::allocate(size_t bytes) {
   size_t offset = used_bytes_;
   used_bytes_ += round_up(bytes, kAlignBytes);
   return data_ == nullptr ? nullptr : data_ + offset;
@@ -68,7 +68,7 @@ Tensor WeightViews::read(const std::string&, const Shape& shape, TensorPart rows
 }
 
 std::byte* WeightViews::pack_matrix(const std::string&, const Shape& shape, TensorPart rows, DType dtype) {
-  return page_.take(backend_.packed_linear_bytes(rows.count, row_elements(shape), dtype));
+  return packed_.allocate(backend_.packed_linear_bytes(rows.count, row_elements(shape), dtype));
 }
 
 // ---- Memory
@@ -84,8 +84,8 @@ WeightAllocator::WeightAllocator(const Backend& backend, Budget& budget, MemoryC
   }
 }
 
-std::byte* WeightAllocator::take(size_t bytes) {
-  if (page_) return page_->take(bytes);
+std::byte* WeightAllocator::allocate(size_t bytes) {
+  if (packed_) return packed_->allocate(bytes);
   bytes = round_up(bytes, kAlignBytes);
   auto at = [](const Buffer& buffer, size_t offset) { return buffer.data() ? buffer.data() + offset : nullptr; };
   bool own_block = bytes > kBlockBytes / 4;
@@ -117,7 +117,7 @@ bool WeightAllocator::stage(int64_t elements, int64_t row) {
 
 bool WeightAllocator::grow(Buffer& memory, size_t bytes) {
   if (bytes <= memory.bytes()) return true;
-  memory = Buffer();  // the old one first: both at once would be the peak
+  memory = Buffer();  // free the old one first: both together would raise the peak
   auto buffer = Buffer::allocate(budget_.host(), category_, bytes);
   if (!buffer.ok()) {
     fail(buffer.status());
@@ -137,14 +137,14 @@ Tensor WeightSizer::read(const std::string&, const Shape& shape, TensorPart rows
 
 std::byte* WeightSizer::pack_matrix(const std::string&, const Shape& shape, TensorPart rows, DType dtype) {
   int64_t k = row_elements(shape);
-  std::byte* nowhere = take(backend_.packed_linear_bytes(rows.count, k, dtype));
+  std::byte* no_memory = allocate(backend_.packed_linear_bytes(rows.count, k, dtype));
   stage(std::min(rows.count, rows_at_once(k)) * k, k);  // the first piece is the largest
-  return nowhere;
+  return no_memory;
 }
 
 // ---- Values
 
-// Whether the tensor is there in this shape.
+// Whether the source has the tensor with this shape.
 bool WeightLoader::check(const std::string& name, const Shape& shape) {
   if (!status().ok()) return false;
   auto it = source_.tensors().find(name);
@@ -188,24 +188,25 @@ void WeightLoader::write(std::byte* memory, size_t bytes, const Fill& fill) {
 }
 
 std::byte* WeightLoader::pack(size_t bytes, const Fill& fill) {
-  std::byte* memory = take(bytes);
+  std::byte* memory = allocate(bytes);
   if (memory != nullptr) write(memory, bytes, fill);
   return memory;
 }
 
-// Rows that the file holds as codes of the wanted type, packed as they are: no decoding, no new rounding. False: codes
-// that the kernels do not take (-128, NaN) or that cannot be read; then they come as values.
-bool WeightLoader::pack_stored_codes(const std::string& name, TensorPart rows, int64_t k, std::byte* target) {
-  // Codes and scales in the room of f32 values, which is the same as when they are read.
-  bool room = k > 1 && stage(rows.count * k, k);
-  if (!room) return false;
-  DType type = source_.tensors().at(name).codes;
+// Packs rows that the file stores as quantised values of the wanted type, without decoding and rounding again. False:
+// values that the kernels do not support (-128, NaN), or a read error. Then they are read as f32.
+bool WeightLoader::pack_stored_quantised(const std::string& name, TensorPart rows, int64_t k, std::byte* target) {
+  // Quantised values and scales fit into the staging memory for f32 values.
+  bool staged = k > 1 && stage(rows.count * k, k);
+  if (!staged) return false;
+  DType type = source_.tensors().at(name).quantised;
   auto* scales = reinterpret_cast<float*>(staging_.data());
-  auto* codes = reinterpret_cast<uint8_t*>(scales + rows.count);
-  if (!source_.read_codes(name, rows, codes, scales).ok()) return false;
+  auto* quantised = reinterpret_cast<uint8_t*>(scales + rows.count);
+  if (!source_.read_quantised(name, rows, quantised, scales).ok()) return false;
   auto foreign = [type](uint8_t c) { return type == DType::kI8 ? c == 0x80 : (c & 0x7f) == 0x7f; };
-  if (std::any_of(codes, codes + rows.count * k, foreign)) return false;
-  backend_.pack_codes(Tensor(codes, {rows.count, k}, type), {scales, static_cast<size_t>(rows.count)}, target);
+  if (std::any_of(quantised, quantised + rows.count * k, foreign)) return false;
+  backend_.pack_prequantised(Tensor(quantised, {rows.count, k}, type), {scales, static_cast<size_t>(rows.count)},
+                             target);
   return true;
 }
 
@@ -215,13 +216,13 @@ std::byte* WeightLoader::pack_matrix(const std::string& name, const Shape& shape
   const Shape own = there && is_kernel_of(info->second, shape) ? info->second.shape : shape;
   if (!check(name, own)) return nullptr;
   const int64_t k = row_elements(own), at_once = rows_at_once(k);
-  std::byte* memory = take(backend_.packed_linear_bytes(rows.count, k, dtype));
+  std::byte* memory = allocate(backend_.packed_linear_bytes(rows.count, k, dtype));
   if (memory == nullptr) return nullptr;
-  bool coded = is_8bit(dtype) && dtype == info->second.codes;
+  bool stored = is_8bit(dtype) && dtype == info->second.quantised;
   for (int64_t r = 0; r < rows.count && status().ok(); r += at_once) {
     TensorPart piece{rows.first + r, std::min(at_once, rows.count - r)};
     auto fill = [&](std::byte* host) {
-      if (coded && pack_stored_codes(name, piece, k, host)) return;
+      if (stored && pack_stored_quantised(name, piece, k, host)) return;
       Tensor values = read(name, own, piece);
       if (!values.empty()) backend_.pack_linear(values.reshape({piece.count, k}), dtype, host);
     };

@@ -1,5 +1,5 @@
-// Who visits a model's weights (weights/visitor.h): WeightLoader reads and packs them, WeightSizer counts the memory of
-// that to the byte, WeightViews looks at packed ones again.
+// Visitors of a model's weights (weights/visitor.h): WeightLoader reads and packs them, WeightSizer counts the memory
+// of that to the byte, WeightViews makes views of packed weights.
 #pragma once
 
 #include <optional>
@@ -11,13 +11,13 @@
 
 namespace liveavatar {
 
-// Memory of somebody else that packed weights lie in, piece behind piece. Without an address only their size is known.
-class WeightPage {
+// A bump allocator for packed weights in memory that it does not own. Without memory it only counts.
+class PackedMemory {
  public:
-  WeightPage() = default;
-  WeightPage(std::byte* data, Device device) : data_(data), device_(device) {}
-  explicit WeightPage(const Buffer& page) : WeightPage(page.data(), page.device()) {}
-  std::byte* take(size_t bytes);
+  PackedMemory() = default;
+  PackedMemory(std::byte* data, Device device) : data_(data), device_(device) {}
+  explicit PackedMemory(const Buffer& page) : PackedMemory(page.data(), page.device()) {}
+  std::byte* allocate(size_t bytes);
   size_t used_bytes() const { return used_bytes_; }
   Device device() const { return device_; }
 
@@ -27,43 +27,43 @@ class WeightPage {
   size_t used_bytes_ = 0;
 };
 
-// Shapes of the weights, and where each lies in a page that was packed before.
+// Views of weights in a page that was packed before.
 class WeightViews final : public WeightVisitor {
  public:
-  // Without a page nothing has an address: for what is asked(), and the bytes() that a page will need.
-  WeightViews(const Backend& backend, WeightTypes types, WeightPage page = WeightPage())
-      : WeightVisitor(backend, types), page_(page) {}
-  size_t bytes() const { return page_.used_bytes(); }
+  // Without memory the views have no address: for asked(), and for the bytes() that a page needs.
+  WeightViews(const Backend& backend, WeightTypes types, PackedMemory packed = PackedMemory())
+      : WeightVisitor(backend, types), packed_(packed) {}
+  size_t bytes() const { return packed_.used_bytes(); }
 
  private:
   Tensor read(const std::string& name, const Shape& shape, TensorPart rows) override;
   std::byte* pack_matrix(const std::string& name, const Shape& shape, TensorPart rows, DType dtype) override;
-  std::byte* pack(size_t bytes, const Fill&) override { return page_.take(bytes); }
-  Device device() const override { return page_.device(); }
+  std::byte* pack(size_t bytes, const Fill&) override { return packed_.allocate(bytes); }
+  Device device() const override { return packed_.device(); }
 
-  WeightPage page_;
+  PackedMemory packed_;
 };
 
-// Those who give the weights memory: packed bytes are charged to `category`, and so is the staging memory while the
-// visitor lives. backend and budget outlive it and the weights.
+// Base of the visitors that allocate memory for weights. Packed bytes are charged to `category`, and so is the staging
+// memory until the visitor is destroyed. backend and budget outlive it and the weights.
 class WeightAllocator : public WeightVisitor {
  public:
-  // From here on packed bytes lie in `page`, from its front on, instead of in memory of their own.
-  void place_in(const WeightPage& page) { page_ = page; }
-  // The memory of everything handed out that has its own; move it into the model.
+  // From here on packed weights are placed in `packed`, not in new buffers.
+  void place_in(const PackedMemory& packed) { packed_ = packed; }
+  // The buffers of the weights; move them into the model.
   std::vector<Buffer> take_buffers() { return std::move(buffers_); }
 
  protected:
-  // scratch_bytes: what the source of the values takes beside them.
+  // scratch_bytes: memory of the tensor source while it reads.
   WeightAllocator(const Backend& backend, Budget& budget, MemoryCategory category, WeightTypes types,
                   size_t scratch_bytes);
-  // Room for packed weights: null after an error, and over a dry-run budget.
-  std::byte* take(size_t bytes);
-  // Room to read this many values in rows of `row`: as f32, and behind them one piece as it lies in the file.
+  // Memory for packed weights: null after an error, and over a dry-run budget.
+  std::byte* allocate(size_t bytes);
+  // Staging memory to read `elements` values in rows of `row`: as f32, then one chunk in the file's type.
   bool stage(int64_t elements, int64_t row);
-  // Host memory of so many bytes, with anything in it. False: there is none.
+  // Grows host memory to `bytes`; the content is lost. False: out of memory.
   bool grow(Buffer& memory, size_t bytes);
-  Device device() const override { return page_ ? page_->device() : budget_.device(); }
+  Device device() const override { return packed_ ? packed_->device() : budget_.device(); }
 
   Budget& budget_;
   Buffer staging_;
@@ -71,7 +71,7 @@ class WeightAllocator : public WeightVisitor {
  private:
   MemoryCategory category_;
   Charge scratch_;
-  std::optional<WeightPage> page_;
+  std::optional<PackedMemory> packed_;
   std::vector<Buffer> buffers_;
   size_t block_used_bytes_ = 0;
 };
@@ -79,11 +79,11 @@ class WeightAllocator : public WeightVisitor {
 // Reads every tensor out of a source, checks it and packs it.
 class WeightLoader final : public WeightAllocator {
  public:
-  // source may die after loading.
+  // source may be destroyed after loading.
   WeightLoader(const TensorSource& source, const Backend& backend, Budget& budget, MemoryCategory category,
                WeightTypes types)
       : WeightAllocator(backend, budget, category, types, source.scratch_bytes()), source_(source) {}
-  // Names in the source that nobody asked for.
+  // Names in the source that were not requested.
   std::vector<std::string> unused() const;
 
  private:
@@ -91,12 +91,12 @@ class WeightLoader final : public WeightAllocator {
   std::byte* pack_matrix(const std::string& name, const Shape& shape, TensorPart rows, DType dtype) override;
   std::byte* pack(size_t bytes, const Fill& fill) override;
   bool check(const std::string& name, const Shape& shape);
-  bool pack_stored_codes(const std::string& name, TensorPart rows, int64_t k, std::byte* target);
-  // fill(host) makes `bytes` that are to lie at `memory`: there, or in host memory from where they are written.
+  bool pack_stored_quantised(const std::string& name, TensorPart rows, int64_t k, std::byte* target);
+  // fill(host) makes `bytes` for `memory`: in place if that is host memory, else in staging memory that is then copied.
   void write(std::byte* memory, size_t bytes, const Fill& fill);
 
   const TensorSource& source_;
-  Buffer packing_;  // what is on its way to a device that is not the host
+  Buffer packing_;  // staging for a device that is not the host
 };
 
 // The same memory at the same times over a dry-run budget, of tensors that are all taken to be there; nothing is
@@ -112,7 +112,7 @@ class WeightSizer final : public WeightAllocator {
  private:
   Tensor read(const std::string& name, const Shape& shape, TensorPart rows) override;
   std::byte* pack_matrix(const std::string& name, const Shape& shape, TensorPart rows, DType dtype) override;
-  std::byte* pack(size_t bytes, const Fill&) override { return take(bytes); }
+  std::byte* pack(size_t bytes, const Fill&) override { return allocate(bytes); }
 };
 
 }  // namespace liveavatar

@@ -41,8 +41,8 @@ class MergedSource : public TensorSource {
   std::string where() const override { return base_->where() + " with " + adapter_.source->where(); }
   std::string metadata(const std::string& key) const override { return base_->metadata(key); }
   Status read_part(const std::string& name, TensorPart part, void* target) const override;
-  Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override {
-    return base_->read_codes(name, rows, codes, scales);
+  Status read_quantised(const std::string& name, TensorPart rows, uint8_t* quantised, float* scales) const override {
+    return base_->read_quantised(name, rows, quantised, scales);
   }
   size_t scratch_bytes() const override { return scratch_bytes_ + base_->scratch_bytes(); }
 
@@ -153,7 +153,7 @@ Status MergedSource::match(LoraReport& report) {
     TensorInfo& info = tensors_.at(name);
     LA_ASSIGN_OR_RETURN(LoraEdit edit, make_lora_edit(adapter_, name, info.shape, parts, report));
     info.dtype = replaces(edit) ? adapter_.source->tensors().at(edit.values).dtype : DType::kF32;
-    info.codes = DType::kF32;  // what is edited is no longer the base's codes
+    info.quantised = DType::kF32;  // edited tensors are not the base's quantised values
     info.stored = nullptr;
     if (!replaces(edit)) {
       Arena size;

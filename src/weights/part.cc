@@ -24,8 +24,8 @@ class RenamedSource : public TensorSource {
   Status read_part(const std::string& name, TensorPart part, void* target) const override {
     return source_->read_part(names_.at(name), part, target);
   }
-  Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override {
-    return source_->read_codes(names_.at(name), rows, codes, scales);
+  Status read_quantised(const std::string& name, TensorPart rows, uint8_t* quantised, float* scales) const override {
+    return source_->read_quantised(names_.at(name), rows, quantised, scales);
   }
 
   Status rename(const Spelling& spelling) {

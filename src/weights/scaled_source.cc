@@ -24,7 +24,7 @@ class ScaledSource : public TensorSource {
   std::string metadata(const std::string& key) const override { return file_->metadata(key); }
   size_t scratch_bytes() const override { return file_->scratch_bytes(); }
   Status read_part(const std::string& name, TensorPart part, void* target) const override;
-  Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override;
+  Status read_quantised(const std::string& name, TensorPart rows, uint8_t* quantised, float* scales) const override;
 
   Status open();
 
@@ -58,7 +58,7 @@ Status ScaledSource::open() {
       continue;
     }
     TensorInfo& plain = tensors_[name] = info;
-    if (info.dtype == DType::kF8E4M3 && info.shape.rank() == 2) plain.codes = DType::kF8E4M3;
+    if (info.dtype == DType::kF8E4M3 && info.shape.rank() == 2) plain.quantised = DType::kF8E4M3;
   }
   return {};
 }
@@ -78,7 +78,7 @@ Status ScaledSource::add_weight(const std::string& name, const LayerFormat& laye
     case WeightFormat::kScaled:
       LA_RETURN_IF_ERROR(check_row_scale(name, layer.scale));
       if (as_is && info.shape.rank() == 2 && (info.dtype == DType::kI8 || info.dtype == DType::kF8E4M3))
-        info.codes = info.dtype;
+        info.quantised = info.dtype;
       break;
     case WeightFormat::kMxfp8:
       info.stored = "MXFP8";
@@ -228,9 +228,9 @@ Status ScaledSource::read_part(const std::string& name, TensorPart part, void* t
   return {};
 }
 
-Status ScaledSource::read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const {
+Status ScaledSource::read_quantised(const std::string& name, TensorPart rows, uint8_t* quantised, float* scales) const {
   int64_t columns = tensors_.at(name).shape[1];
-  LA_RETURN_IF_ERROR(file_->read_part(name, {rows.first * columns, rows.count * columns}, codes));
+  LA_RETURN_IF_ERROR(file_->read_part(name, {rows.first * columns, rows.count * columns}, quantised));
   auto layer = layers_.find(name);
   if (layer != layers_.end()) return read_row_scales(layer->second, rows, scales);
   std::fill_n(scales, rows.count, 1.0f);

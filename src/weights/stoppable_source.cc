@@ -16,9 +16,9 @@ class StoppableSource : public TensorSource {
     LA_RETURN_IF_ERROR(check_stop(stop_));
     return source_->read_part(name, part, target);
   }
-  Status read_codes(const std::string& name, TensorPart rows, uint8_t* codes, float* scales) const override {
+  Status read_quantised(const std::string& name, TensorPart rows, uint8_t* quantised, float* scales) const override {
     LA_RETURN_IF_ERROR(check_stop(stop_));
-    return source_->read_codes(name, rows, codes, scales);
+    return source_->read_quantised(name, rows, quantised, scales);
   }
   std::string metadata(const std::string& key) const override { return source_->metadata(key); }
   size_t scratch_bytes() const override { return source_->scratch_bytes(); }

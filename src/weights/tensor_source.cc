@@ -2,8 +2,8 @@
 
 namespace liveavatar {
 
-Status TensorSource::read_codes(const std::string& name, TensorPart, uint8_t*, float*) const {
-  return unsupported(where() + ": " + name + " holds no 8-bit codes");
+Status TensorSource::read_quantised(const std::string& name, TensorPart, uint8_t*, float*) const {
+  return unsupported(where() + ": " + name + " has no 8-bit values");
 }
 
 std::string TensorSource::metadata(const std::string&) const { return {}; }

@@ -1,6 +1,6 @@
-// A model describes its weights once: its weights.cc asks a visitor for each by name, in plain lines. The visitor reads
-// and packs them, counts the memory of that, or looks at packed ones again (weights/loader.h). Errors stick: the model
-// asks for all it wants and looks at status() once at the end.
+// A model describes its weights once: its weights.cc requests each by name from a visitor. The visitor reads and packs
+// them, counts the memory of that, or makes views of packed weights (weights/loader.h). The first error is kept: the
+// model requests all weights and checks status() once at the end.
 #pragma once
 
 #include <functional>
@@ -19,10 +19,10 @@ class WeightVisitor {
   WeightVisitor(const WeightVisitor&) = delete;
   WeightVisitor& operator=(const WeightVisitor&) = delete;
 
-  // What matrices are packed in. A model says which of its own are large.
+  // Types of packed matrices. The model says which of its matrices are large.
   const WeightTypes& types() const { return types_; }
 
-  // <name>.weight [n, k] and <name>.bias [n]; a convolution's kernel [n, ...] of as many elements will do.
+  // <name>.weight [n, k] and <name>.bias [n]; a convolution's kernel [n, ...] of equally many elements is accepted.
   LinearWeight linear(const std::string& name, int64_t n, int64_t k) { return linear(name, n, k, types_.values); }
   LinearWeight linear(const std::string& name, int64_t n, int64_t k, DType dtype);
   // The same for the tensor `name` (full name), no bias.
@@ -33,24 +33,24 @@ class WeightVisitor {
   ConvWeight conv(const std::string& name, int64_t out_channels, int64_t in_channels, std::array<int64_t, 3> kernel);
   // The tensor `name` (full name) as f32 with exactly this shape. 1-sized dims are ignored in the check.
   Tensor vector(const std::string& name, Shape shape) { return keep(read_f32(name, shape)); }
-  // The same in host memory, not packed and not charged: for the few that the host computes with. Zeros where nothing
-  // is read.
+  // The same in host memory, not packed and not charged: for the few that the host computes with. Zeros if the visitor
+  // reads nothing.
   std::vector<float> host_vector(const std::string& name, Shape shape);
 
   // Building blocks for weights that are computed rather than read (weight norm).
   // The tensor, or its rows [first, first + count), as f32 in staging memory: valid until the next call that reads.
-  // Where nothing is read, or after an error, it is empty.
+  // Empty if the visitor reads nothing, or after an error.
   Tensor read_f32(const std::string& name, Shape shape) { return read_rows(name, shape, 0, shape[0]); }
   Tensor read_rows(const std::string& name, Shape shape, int64_t first, int64_t count);
   ConvWeight pack_conv(const Tensor& weight_f32, const ConvWeight& shape, const Tensor& bias);
   Tensor keep(const Tensor& values_f32);
   Tensor keep(const std::vector<float>& values, Shape shape);
 
-  void fail(Status status);  // first one wins
-  // ok, or the first thing that was missing, misshaped, not finite (NaN or infinity) or unreadable: tensor, file,
-  // suggestion.
+  void fail(Status status);  // keeps the first
+  // ok, or the first error: a tensor is missing, misshaped, not finite (NaN or infinity) or unreadable. The message has
+  // the tensor, the file and a suggestion.
   const Status& status() const { return status_; }
-  // What was asked for so far, in the shapes that were asked for.
+  // Names and shapes that were requested so far.
   const std::map<std::string, Shape>& asked() const { return asked_; }
 
  protected:
@@ -58,13 +58,12 @@ class WeightVisitor {
 
   // Rows of the tensor `name`, which is [shape], as f32.
   virtual Tensor read(const std::string& name, const Shape& shape, TensorPart rows) = 0;
-  // Rows of the tensor `name`, a matrix [shape], packed as dtype. Returns where they lie: null where they cannot be
-  // looked at.
+  // Rows of the tensor `name`, a matrix [shape], packed as dtype. Returns their address, or null if they have none.
   virtual std::byte* pack_matrix(const std::string& name, const Shape& shape, TensorPart rows, DType dtype) = 0;
-  // What fill(host memory) makes of so many bytes. Returns where they lie.
+  // `bytes` that fill(host memory) writes. Returns their address.
   using Fill = std::function<void(std::byte* host)>;
   virtual std::byte* pack(size_t bytes, const Fill& fill) = 0;
-  // Of what the last two return.
+  // The device of these addresses.
   virtual Device device() const = 0;
 
   const Backend& backend_;

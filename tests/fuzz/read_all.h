@@ -19,7 +19,7 @@ inline void read_all(const TensorSource& source) {
     int64_t rows = info.shape[0];
     std::vector<uint8_t> codes(static_cast<size_t>(elements));
     std::vector<float> scales(static_cast<size_t>(rows));
-    Status read = source.read_codes(name, {0, rows}, codes.data(), scales.data());
+    Status read = source.read_quantised(name, {0, rows}, codes.data(), scales.data());
     static_cast<void>(read.ok());
   }
 }

@@ -84,8 +84,8 @@ TEST_P(QuantisedTest, StoredCodesArePackedUnchanged) {
     backend->pack_linear(weight, dtype(), want.data());
     for (int64_t r = 0; r < kN; r += Backend::kPackRows) {
       int64_t rows = std::min(Backend::kPackRows, kN - r);
-      backend->pack_codes(Tensor(codes.data() + r * kK, {rows, kK}, dtype()), {scales.data() + r, size_t(rows)},
-                          got.data() + backend->packed_linear_bytes(r, kK, dtype()));
+      backend->pack_prequantised(Tensor(codes.data() + r * kK, {rows, kK}, dtype()), {scales.data() + r, size_t(rows)},
+                                 got.data() + backend->packed_linear_bytes(r, kK, dtype()));
     }
     EXPECT_EQ(got, want) << backend->name();
   }

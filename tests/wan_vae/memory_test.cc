@@ -1,5 +1,5 @@
 #include "fixture.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 
 namespace liveavatar {
 namespace {
@@ -63,7 +63,7 @@ TEST_F(WanVaeTest, ABudgetTooSmallIsAnError) {
   EXPECT_EQ(VaeDecodeStream::open(*tight, 4, 4).status().code(), ErrorCode::kOutOfMemory);
   EXPECT_EQ(VaeEncodeStream::open(*tight, 32, 32).status().code(), ErrorCode::kOutOfMemory);
   OwnedTensor picture = zeros({3, 32, 32});
-  EXPECT_EQ(encode_still(*tight, picture.tensor).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(encode_static_image(*tight, picture.tensor).status().code(), ErrorCode::kOutOfMemory);
   EXPECT_EQ(small.used_bytes(MemoryCategory::kVae), 0u);
   Budget none(1000);
   EXPECT_EQ(WanVae::load(*golden_weights(), *backend_, none, DType::kF32).status().code(), ErrorCode::kOutOfMemory);

@@ -1,5 +1,5 @@
 #include "fixture.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 
 namespace liveavatar {
 namespace {
@@ -144,8 +144,8 @@ TEST_F(WanVaeTest, ImpossibleSizesAreRefused) {
     EXPECT_EQ(VaeDecodeStream::open(*vae, side, 2).status().code(), ErrorCode::kInvalidArgument) << side;
   }
   OwnedTensor picture = zeros({3, 20, 16});
-  EXPECT_EQ(encode_still(*vae, picture.tensor).status().code(), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(encode_still(*vae, zeros({1, 16, 16}).tensor).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(encode_static_image(*vae, picture.tensor).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(encode_static_image(*vae, zeros({1, 16, 16}).tensor).status().code(), ErrorCode::kInvalidArgument);
 }
 
 TEST_F(WanVaeTest, FramesAreClamped) {
@@ -180,14 +180,14 @@ TEST_F(WanVaeTest, ThreadsChangeNothing) {
 TEST_F(WanVaeTest, AStaticImageReachesItsFixedPoint) {
   for (DType dtype : {DType::kF32, DType::kBF16}) {
     auto vae = load(dtype);
-    int64_t fixed = still_fixed_latent(vae->config());
+    int64_t fixed = fixed_point_latent(vae->config());
     EXPECT_EQ(fixed, 28);
     OwnedTensor picture = wave({3, 1, 16, 8});
     int64_t frames = 1 + 4 * (fixed + 2);
     OwnedTensor video = zeros({3, frames, 16, 8});
     for (int64_t f = 0; f < frames; ++f) put_planes(picture.tensor, video.tensor, f);
     OwnedTensor z = encode(*vae, video.tensor, {frames});  // [16, fixed + 3, 2, 1]
-    StillLatents still = value_of(encode_still(*vae, picture.tensor.reshape({3, 16, 8})));
+    StaticImageLatents still = value_of(encode_static_image(*vae, picture.tensor.reshape({3, 16, 8})));
     ASSERT_EQ(still.first.tensor.shape, Shape({16, kPrimingLatents, 2, 1}));
     ASSERT_EQ(still.last.tensor.shape, Shape({16, kMotionLatents, 2, 1}));
     OwnedTensor first = zeros(still.first.tensor.shape), latent = zeros({16, 1, 2, 1}), wanted = zeros({16, 1, 2, 1});

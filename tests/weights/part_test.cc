@@ -92,10 +92,10 @@ TEST_F(PartTest, GivesStoredCodesUnchanged) {
   auto part = open_part(write_safetensors("x.safetensors", header, codes + floats({0.5f, 2})), Part::kVideoModel);
   ASSERT_TRUE(part.ok()) << part.status().message();
   const std::string name = "blocks.0.self_attn.q.weight";
-  EXPECT_EQ((*part)->tensors().at(name).codes, DType::kI8);
+  EXPECT_EQ((*part)->tensors().at(name).quantised, DType::kI8);
   uint8_t got[4] = {};
   float scales[2] = {};
-  ASSERT_TRUE((*part)->read_codes(name, {0, 2}, got, scales).ok());
+  ASSERT_TRUE((*part)->read_quantised(name, {0, 2}, got, scales).ok());
   EXPECT_EQ(std::string(got, got + 4), codes);
   EXPECT_EQ(scales[0], 0.5f);
   EXPECT_EQ(scales[1], 2.0f);
@@ -124,7 +124,7 @@ TEST_F(PartTest, AModelOfTheSameTypeKeepsTheCodes) {
     if (with_low) {
       backend->pack_linear(Tensor(values.data(), {2, 2}, DType::kF32), DType::kI8, want.data());
     } else {
-      backend->pack_codes(Tensor(codes.data(), {2, 2}, DType::kI8), scales, want.data());
+      backend->pack_prequantised(Tensor(codes.data(), {2, 2}, DType::kI8), scales, want.data());
     }
     EXPECT_EQ(std::memcmp(want.data(), w.data, want.size()), 0) << with_low;
   }
@@ -156,7 +156,7 @@ TEST_F(PartTest, MergesAnAdapterIntoQuantisedWeights) {
   backend->pack_linear(Tensor(values.data(), {2, 2}, DType::kF32), DType::kI8, want.data());
   EXPECT_EQ(std::memcmp(want.data(), q.data, want.size()), 0);
   uint8_t codes[4] = {1, 3, 5, 4};
-  backend->pack_codes(Tensor(codes, {2, 2}, DType::kI8), scales, want.data());
+  backend->pack_prequantised(Tensor(codes, {2, 2}, DType::kI8), scales, want.data());
   EXPECT_EQ(std::memcmp(want.data(), k.data, want.size()), 0);
 }
 

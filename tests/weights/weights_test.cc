@@ -206,11 +206,11 @@ TEST_F(WeightsTest, ViewsLieWhereTheLoaderPacked) {
   EXPECT_EQ(describe(sizes), std::vector<const void*>(3, nullptr));
   Buffer page = *Buffer::allocate(budget_, MemoryCategory::kWeights, sizes.bytes());
   WeightLoader loader(*source, *backend_, budget_, MemoryCategory::kWeights, types);
-  loader.place_in(WeightPage(page));
+  loader.place_in(PackedMemory(page));
   const std::vector<const void*> packed = describe(loader);
   ASSERT_TRUE(loader.status().ok()) << loader.status().message();
   EXPECT_EQ(packed.front(), page.data());
-  WeightViews views(*backend_, types, WeightPage(page));
+  WeightViews views(*backend_, types, PackedMemory(page));
   EXPECT_EQ(describe(views), packed);
   EXPECT_EQ(views.bytes(), sizes.bytes());
   EXPECT_EQ(views.asked(), loader.asked());

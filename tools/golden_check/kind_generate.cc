@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include "golden.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 #include "ops/transfer.h"
 #include "pipeline/engine.h"
 #include "session/actor_masks.h"

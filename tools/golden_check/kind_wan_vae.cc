@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "golden.h"
-#include "models/wan_vae/still.h"
+#include "models/wan_vae/static_image.h"
 #include "models/wan_vae/video.h"
 #include "models/wan_vae/wan_vae.h"
 #include "ops/transfer.h"

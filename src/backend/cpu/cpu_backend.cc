@@ -37,9 +37,9 @@ void CpuBackend::pack_linear(const Tensor& weight, DType dtype, void* target) co
   const PanelShape shape = linear_shape(weight.dim(0), weight.dim(1), dtype, isa_.kernels->columns);
   cpu::pack_linear(*isa_.kernels, context_.pool(), weight, shape, target);
 }
-void CpuBackend::pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const {
+void CpuBackend::pack_prequantised(const Tensor& codes, std::span<const float> scales, void* target) const {
   const PanelShape shape = linear_shape(codes.dim(0), codes.dim(1), codes.dtype, isa_.kernels->columns);
-  cpu::pack_codes(context_.pool(), codes, scales, shape, target);
+  cpu::pack_prequantised(context_.pool(), codes, scales, shape, target);
 }
 size_t CpuBackend::packed_conv_bytes(const ConvWeight& shape) const {
   return panel_shape(shape, isa_.kernels->columns).bytes();

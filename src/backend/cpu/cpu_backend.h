@@ -32,7 +32,7 @@ class CpuBackend : public Backend {
   std::string packing() const override;
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override;
-  void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const override;
+  void pack_prequantised(const Tensor& codes, std::span<const float> scales, void* target) const override;
   size_t packed_conv_bytes(const ConvWeight& shape) const override;
   void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override;
 

@@ -120,8 +120,8 @@ void pack_linear(const Kernels& kernels, ThreadPool& pool, const Tensor& weight,
   each_panel(pool, s, target, [&](int64_t i, std::byte* to) { pack_panel(kernels, weight, s, i, to); });
 }
 
-void pack_codes(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& s,
-                void* target) {
+void pack_prequantised(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& s,
+                       void* target) {
   each_panel(pool, s, target, [&](int64_t i, std::byte* to) { pack_panel_codes(codes, scales, s, i, to); });
 }
 

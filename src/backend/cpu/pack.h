@@ -50,7 +50,7 @@ void pack_conv(const Tensor& weight, const PanelShape& shape, void* target);
 // A linear weight, [n][k], f32 or bf16.
 void pack_linear(const Kernels& kernels, ThreadPool& pool, const Tensor& weight, const PanelShape& shape, void* target);
 // Rows that are 8-bit codes already, [n][k], with a scale for each row.
-void pack_codes(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& shape,
-                void* target);
+void pack_prequantised(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& shape,
+                       void* target);
 
 }  // namespace liveavatar::cpu

@@ -1,4 +1,4 @@
-// Elements of tensors as the reference backend's loops read and write them: one f32 at a time.
+// Loads and stores of single elements as f32, for the reference backend.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Plain f32 loops, which the other backends are tested against.
+// Plain f32 loops: the reference for tests of the other backends.
 #pragma once
 
 #include <memory>

@@ -12,11 +12,12 @@ constexpr size_t kQ4BlockBytes = 2 + kQ4Block / 2;
 
 void pack_row_q4(const float* values, int64_t k, std::byte* row) {
   for (int64_t first = 0; first < k; first += kQ4Block, row += kQ4BlockBytes) {
-    uint8_t codes[kQ4Block];
-    std::fill_n(codes, kQ4Block, kQ4Zero);
-    bf16 scale = quantise_q4(values + first, std::min(kQ4Block, k - first), codes);
+    uint8_t quantised[kQ4Block];
+    std::fill_n(quantised, kQ4Block, kQ4Zero);
+    bf16 scale = quantise_q4(values + first, std::min(kQ4Block, k - first), quantised);
     std::memcpy(row, &scale, 2);
-    for (int64_t i = 0; i < kQ4Block; i += 2) row[2 + i / 2] = static_cast<std::byte>(codes[i] | (codes[i + 1] << 4));
+    for (int64_t i = 0; i < kQ4Block; i += 2)
+      row[2 + i / 2] = static_cast<std::byte>(quantised[i] | (quantised[i + 1] << 4));
   }
 }
 
@@ -42,12 +43,13 @@ void pack_quantised(const Tensor& weight, DType dtype, void* target) {
   }
 }
 
-void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) {
-  int64_t k = codes.dim(1);
-  for (int64_t n = 0; n < codes.dim(0); ++n) {
-    std::byte* row = static_cast<std::byte*>(target) + static_cast<size_t>(n) * quantised_row_bytes(k, codes.dtype);
+void pack_prequantised(const Tensor& quantised, std::span<const float> scales, void* target) {
+  int64_t k = quantised.dim(1);
+  for (int64_t n = 0; n < quantised.dim(0); ++n) {
+    std::byte* row = static_cast<std::byte*>(target) + static_cast<size_t>(n) * quantised_row_bytes(k, quantised.dtype);
     std::memcpy(row, &scales[static_cast<size_t>(n)], sizeof(float));
-    std::memcpy(row + sizeof(float), static_cast<const std::byte*>(codes.address()) + n * k, static_cast<size_t>(k));
+    std::memcpy(row + sizeof(float), static_cast<const std::byte*>(quantised.address()) + n * k,
+                static_cast<size_t>(k));
   }
 }
 
@@ -62,8 +64,8 @@ float quantised_value(const void* packed, DType dtype, int64_t row, int64_t k, i
   at += static_cast<size_t>(k / kQ4Block) * kQ4BlockBytes;
   bf16 scale;
   std::memcpy(&scale, at, sizeof(scale));
-  int code = static_cast<int>(at[2 + k % kQ4Block / 2]) >> (k % 2 * 4) & 15;
-  return to_f32(scale) * static_cast<float>(code - kQ4Zero);
+  int value = static_cast<int>(at[2 + k % kQ4Block / 2]) >> (k % 2 * 4) & 15;
+  return to_f32(scale) * static_cast<float>(value - kQ4Zero);
 }
 
 }  // namespace liveavatar::reference

@@ -1,5 +1,5 @@
-// The truth: every op as plain loops in f32, one row after the other, sums in ascending order in double where it is
-// cheap to be exact. Slow on purpose; the other backends are tested against it.
+// The reference: every op as plain f32 loops, row by row, with sums in ascending order, in double if that is cheap. The
+// other backends are tested against it, so it is simple and slow.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -22,7 +22,7 @@ using reference::load;
 using reference::store;
 using reference::weight_at;
 
-// Keys or values: row, head, and the place in the head's d.
+// An element of keys or values: row, head, and index in the head's d.
 float key_at(const Tensor& t, const Tensor& scale, int64_t row, std::array<int64_t, 3> head_d_at) {
   auto [head, d, at] = head_d_at;
   int64_t i = row * t.dim(1) + head * d + at;
@@ -31,7 +31,7 @@ float key_at(const Tensor& t, const Tensor& scale, int64_t row, std::array<int64
          decode_8bit(t.dtype, static_cast<const uint8_t*>(t.address())[i]);
 }
 
-// Row r of `rows` rows lies in which of the groups of t [G, D].
+// Offset in t [G, D] of the group that row r of `rows` rows belongs to.
 int64_t group_offset(const Tensor& t, int64_t r, int64_t rows) { return r / (rows / t.dim(0)) * t.dim(1); }
 
 class ReferenceBackend : public Backend {
@@ -51,7 +51,7 @@ class ReferenceBackend : public Backend {
   void upload(const void* host, const Tensor& to) override { std::memcpy(to.address(), host, to.bytes()); }
   void download(const Tensor& from, void* host) override { std::memcpy(host, from.address(), from.bytes()); }
 
-  Status reserve(const LargestOps&) override { return {}; }  // a row of scores a thread: not worth counting
+  Status reserve(const LargestOps&) override { return {}; }  // a row of scores for each thread: too small to count
 
   std::string packing() const override { return "reference.1"; }
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {
@@ -62,8 +62,8 @@ class ReferenceBackend : public Backend {
     if (is_quantised(dtype)) return reference::pack_quantised(weight, dtype, target);
     pack(weight, dtype, target);
   }
-  void pack_codes(const Tensor& codes, std::span<const float> scales, void* target) const override {
-    reference::pack_codes(codes, scales, target);
+  void pack_prequantised(const Tensor& quantised, std::span<const float> scales, void* target) const override {
+    reference::pack_prequantised(quantised, scales, target);
   }
   size_t packed_conv_bytes(const ConvWeight& s) const override {
     return static_cast<size_t>(s.out_channels * (s.in_channels / s.groups) * s.kernel[0] * s.kernel[1] * s.kernel[2]) *
@@ -184,11 +184,11 @@ class ReferenceBackend : public Backend {
     int64_t pairs = x.dim(1) / heads / 2;
     each_row(x.dim(0), [&](int64_t r) {
       for (int64_t i = 0; i < heads * pairs; ++i) {
-        const float* turn = cos_sin.host<float>() + (r * pairs + i % pairs) * 2;
+        const float* rotation = cos_sin.host<float>() + (r * pairs + i % pairs) * 2;
         int64_t at = r * x.dim(1) + 2 * i;
         float a = load(x, at), b = load(x, at + 1);
-        store(out, at, a * turn[0] - b * turn[1]);
-        store(out, at + 1, a * turn[1] + b * turn[0]);
+        store(out, at, a * rotation[0] - b * rotation[1]);
+        store(out, at + 1, a * rotation[1] + b * rotation[0]);
       }
     });
   }
@@ -311,7 +311,7 @@ class ReferenceBackend : public Backend {
       for (int64_t r = begin; r < end; ++r) body(r);
     });
   }
-  // body(row, scratch): `length` floats of the thread's own, which grow to the longest row met and stay.
+  // body(row, scratch): `length` floats for each thread. The memory grows to the longest row and is kept.
   template <typename F>
   void each_row_with_scratch(int64_t rows, int64_t length, F&& body) {
     for (std::vector<float>& scratch : scratch_) scratch.resize(std::max(scratch.size(), static_cast<size_t>(length)));
@@ -327,7 +327,7 @@ class ReferenceBackend : public Backend {
     });
   }
 
-  // Where a token's patch begins in a video [channels, frames, rows, columns]: frame, row, column.
+  // The first element of a token's patch in a video [channels, frames, rows, columns]: frame, row, column.
   static std::array<int64_t, 3> corner_of(const Tensor& video, const std::array<int64_t, 3>& patch, int64_t token) {
     int64_t rows = video.dim(2) / patch[1];
     int64_t columns = video.dim(3) / patch[2];

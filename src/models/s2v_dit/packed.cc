@@ -68,7 +68,7 @@ Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pa
   const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
   for (size_t p = 0; p < packed.size(); ++p) {
     LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, MemoryCategory::kWeights, packed[p].span.bytes));
-    loader.place_in(WeightPage(page));
+    loader.place_in(PackedMemory(page));
     load_page(config, p, pages, loader);
     LA_RETURN_IF_ERROR(loader.status());
     LA_RETURN_IF_ERROR(show(packed[p], page.data()));
@@ -125,7 +125,7 @@ uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans
 
 DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
                                  const Buffer& page) {
-  WeightViews views(backend, types, WeightPage(page));
+  WeightViews views(backend, types, PackedMemory(page));
   return load_dit_common(config, views);
 }
 
@@ -137,7 +137,7 @@ Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const Packe
   for (size_t p = 0; p < paged->groups_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {
-      WeightViews page(backend, packed.types, WeightPage(data, memory.device()));
+      WeightViews page(backend, packed.types, PackedMemory(data, memory.device()));
       views.push_back({data, load_dit_group(packed.config, paged->groups_[p], page)});
     };
     if (memory.resident[p].data() != nullptr) {

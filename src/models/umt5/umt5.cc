@@ -39,7 +39,7 @@ Umt5LayerWeights load_layer(WeightVisitor& visitor, const Umt5Config& c, int64_t
   return w;
 }
 
-// The weights are read by encode(), long after loading: what is missing is said at once.
+// encode() reads the weights, long after loading. Report missing tensors at once.
 Status check_layers(const TensorSource& source, int64_t layers) {
   auto missing = [&source](const std::string& name) {
     return not_found(source.where() + ": tensor " + name + " is missing; download the file again");
@@ -86,12 +86,12 @@ Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightAllo
   }
   for (int64_t i = 0; i < c.layers; ++i) {
     LA_RETURN_IF_ERROR(check_stop(visitor.stop));
-    loader.place_in(WeightPage(page));
+    loader.place_in(PackedMemory(page));
     Umt5LayerWeights w = load_layer(loader, c, i);
     LA_RETURN_IF_ERROR(loader.status());
     if (visitor.layer) visitor.layer(w);
   }
-  loader.place_in(WeightPage(page));
+  loader.place_in(PackedMemory(page));
   Tensor norm = loader.vector("norm.weight", {c.dim});
   LA_RETURN_IF_ERROR(loader.status());
   if (visitor.norm) visitor.norm(norm);
@@ -101,7 +101,7 @@ Status stream_umt5(const Umt5Config& c, std::span<const int32_t> ids, WeightAllo
 int64_t position_bucket(int64_t distance, int64_t buckets) {
   int64_t half = buckets / 2, exact = half / 2, far = std::abs(distance);
   int64_t bucket = far;
-  if (far >= exact) {  // logarithmic beyond, in f32 as the original has it
+  if (far >= exact) {  // logarithmic above, in f32 as in the original
     float position = std::log(static_cast<float>(far) / static_cast<float>(exact)) /
                      static_cast<float>(std::log(double(kMaxDistance) / double(exact))) *
                      static_cast<float>(half - exact);
@@ -147,7 +147,7 @@ Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& 
   return model;
 }
 
-// A row of the bias is a window of one line over all distances, so a bucket is looked up once a distance and head.
+// Each row of the bias is a window of one line over all distances, so each distance and head needs one lookup.
 void Umt5::fill_bias(std::span<const float> positions, Umt5Activations& a) {
   const int64_t tokens = a.bias.dim(1);
   {
@@ -195,7 +195,7 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids, const std::stop
   visitor.embedding = [&](int64_t token, const Tensor& row) {
     const Tensor x = a.x.slice(token, 1), y = a.y.slice(token, 1);
     std::copy_n(row.host<float>(), row.elements(), Upload(backend_, x).f32());
-    ops::copy(backend_, x, y);  // as rounded as a packed table is
+    ops::copy(backend_, x, y);  // rounds as a packed table does
     ops::copy(backend_, y, x);
   };
   visitor.layer = [&](const Umt5LayerWeights& w) {

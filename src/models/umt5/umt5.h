@@ -1,5 +1,5 @@
-// UMT5 encoder: the prompt's rows for the video model. Source: UMT5 (arXiv 2304.09151), a T5 with a position table a
-// layer. A prompt is encoded once, so the weights pass through: a layer is read, run and overwritten by the next.
+// UMT5 encoder: the prompt's embedding for the video model. Source: UMT5 (arXiv 2304.09151), a T5 with a position table
+// in each layer. A prompt is encoded once, so weights are streamed: a layer is read, run and overwritten by the next.
 #pragma once
 
 #include <functional>
@@ -38,8 +38,8 @@ struct Umt5Activations {
   Umt5Activations(const Umt5Config& config, int64_t tokens, DType dtype, Arena& arena);
 };
 
-// Memory of one pass over `tokens` tokens: scratch, activations and one layer's weights (text), and the rows that come
-// out (conditioning).
+// Memory of one pass over `tokens` tokens: scratch, activations and one layer's weights (text), and the output rows
+// (conditioning).
 struct Umt5Memory {
   Arena arena;
   Buffer page;
@@ -48,14 +48,14 @@ struct Umt5Memory {
                                        Budget& budget);
 };
 
-// Where the weights go on their way through `page`: each is valid during its call. All optional.
+// Called for each group of weights in `page`, which is valid during the call. All optional.
 struct Umt5Visitor {
   std::function<void(int64_t token, const Tensor& row)> embedding;  // f32 [1, D]
   std::function<void(const Umt5LayerWeights&)> layer;
   std::function<void(const Tensor& weight)> norm;  // f32 [D]
-  std::stop_token stop;                            // heard between layers
+  std::stop_token stop;                            // checked between layers
 };
-// Takes every tensor by the original's name, in the order of a pass.
+// Loads every tensor by its name in the checkpoint, in the order of a pass.
 Status stream_umt5(const Umt5Config& config, std::span<const int32_t> ids, WeightAllocator& loader, const Buffer& page,
                    const Umt5Visitor& visitor);
 
@@ -64,14 +64,14 @@ int64_t position_bucket(int64_t distance, int64_t buckets);
 
 class Umt5 {
  public:
-  // Reads sizes; the weights are read by encode(). All three outlive the model.
+  // Reads only sizes: encode() reads the weights. All three outlive the model.
   static Expected<std::unique_ptr<Umt5>> load(const TensorSource& weights, Backend& backend, Budget& budget,
                                               DType dtype);
   int64_t dim() const { return config_.dim; }
   const Umt5Config& config() const { return config_; }
 
   // ids of the real tokens (EOS included) -> [tokens, D] f32. Padding is never computed: masked keys change nothing.
-  // Error: no ids, an id beyond the table, or what reading the weights says. stop is heard between layers.
+  // Error: no ids, an id outside the table, or a read error. stop is checked between layers.
   Expected<OwnedTensor> encode(std::span<const int32_t> ids, const std::stop_token& stop = {});
 
  private:

@@ -1,4 +1,4 @@
-// The parts that encoder and decoder share. Values are [F, H, W, C] in the activations' dtype.
+// Blocks that the encoder and the decoder share. Values are [F, H, W, C] in the activations' dtype.
 #pragma once
 
 #include <functional>
@@ -11,35 +11,36 @@
 
 namespace liveavatar {
 
-// Shown every module's output, under the module's name without its half: "conv1", "downsamples.3", "middle.1", "head".
-// [F, H, W, C] in host memory, valid during the call only.
+// Receives every module's output with the module's name in its half: "conv1", "downsamples.3", "middle.1", "head".
+// [F, H, W, C] in host memory, valid only during the call.
 using VaeObserver = std::function<void(const char* name, const Tensor& value)>;
 
-// One step of one stream: what it works with.
+// The inputs of one step of one stream.
 struct VaeStep {
   Backend& backend;
   const WanVaeWeights& weights;
   const VaeMemory& memory;
-  bool first;    // of its video: one frame, and time is not resampled
-  bool settled;  // all frames are one picture, and so was the past: it is taken from the step's own first frame
+  bool first;           // the first step of a video: one frame, time is not resampled
+  bool at_fixed_point;  // all frames, also the earlier ones, are one static image: caches are filled from x's first
+                        // frame
   const VaeObserver& observer;
-  const std::stop_token& stop;  // heard between layers: what the step leaves then is nothing
+  const std::stop_token& stop;  // checked between layers; a stopped step leaves no valid result
 };
 
-// The value that runs through the layers, in one piece of scratch, and the two pieces beside it.
-class VaeFlow {
+// The current value x in one of three scratch buffers; the other two are free.
+class VaeContext {
  public:
-  explicit VaeFlow(const VaeStep& step) : step_(step), scratch_(step.memory.scratch) {}
+  explicit VaeContext(const VaeStep& step) : step_(step), scratch_(step.memory.scratch) {}
 
   Backend& backend() const { return step_.backend; }
   const Tensor& x() const { return x_; }
-  // A tensor in free piece `which` (0 or 1), over whatever was there. Fits: the layout saw the same shapes.
-  Tensor side(int which, const Shape& shape) const { return side(which, shape, scratch_.dtype); }
-  Tensor side(int which, const Shape& shape, DType dtype) const;
-  // x becomes a tensor got from side(which, ...); the piece of the old x is free.
-  void become(int which, const Tensor& value);
-  // What a convolution remembers in front of x: in a settled step, x's first frame.
-  void settle(const Tensor& x, const Tensor& history) const;
+  // A tensor in free buffer `which` (0 or 1). Its old content is lost. It fits: the allocation saw the same shapes.
+  Tensor scratch(int which, const Shape& shape) const { return scratch(which, shape, scratch_.dtype); }
+  Tensor scratch(int which, const Shape& shape, DType dtype) const;
+  // x becomes a tensor from scratch(which, ...). The buffer of the old x becomes free.
+  void swap_in(int which, const Tensor& value);
+  // At the fixed point: fills a convolution's cache with x's first frame.
+  void fixed_point(const Tensor& x, const Tensor& cache) const;
   void show(const char* name) const { show(name, x_); }
   void show(const char* name, const Tensor& value) const {
     if (step_.observer) step_.observer(name, Download(step_.backend, value).tensor());
@@ -55,22 +56,22 @@ class VaeFlow {
   int at_ = 0;
 };
 
-// history <- its own and x's last frames.
-void remember(Backend& backend, const Tensor& x, const Tensor& history);
+// Pushes x's frames into the causal cache, which keeps the last frames.
+void push_cache(Backend& backend, const Tensor& x, const Tensor& cache);
 
-// Same-size convolution that looks back in time: x [F, H, W, I] -> out [F, H, W, O]; history moves on behind x.
-void causal_conv(VaeFlow& flow, const Tensor& x, const ConvWeight& w, const Tensor& history, const Tensor& out,
+// Causal same-size convolution: x [F, H, W, I] -> out [F, H, W, O]. Pushes x into the cache.
+void causal_conv(VaeContext& context, const Tensor& x, const ConvWeight& w, const Tensor& cache, const Tensor& out,
                  const Tensor& residual = {});
 
 // x <- causal_conv(x).
-void conv_step(VaeFlow& flow, const ConvWeight& w, const Tensor& history);
+void conv_step(VaeContext& context, const ConvWeight& w, const Tensor& cache);
 // x <- shortcut(x) + conv2(silu(norm(conv1(silu(norm(x)))))).
-void residual_block(VaeFlow& flow, const ResidualWeights& w, const ResidualHistory& history);
+void residual_block(VaeContext& context, const ResidualWeights& w, const ResidualCache& cache);
 // Two residual blocks with one head of attention over the H * W tokens of each frame between them.
-void middle_blocks(VaeFlow& flow, const VaeHalfWeights& w, const VaeHistory& history);
-// conv(silu(norm(x))) -> out [F, H, W, O]. x stays. Overwrites free piece 0.
-void head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history, const Tensor& out);
-// Only what head() would remember.
-void remember_head(VaeFlow& flow, const VaeHalfWeights& w, const Tensor& history);
+void middle_blocks(VaeContext& context, const VaeHalfWeights& w, const VaeCausalCache& cache);
+// conv(silu(norm(x))) -> out [F, H, W, O]. x is not changed. Overwrites free buffer 0.
+void head(VaeContext& context, const VaeHalfWeights& w, const Tensor& cache, const Tensor& out);
+// Only the cache push of head().
+void push_head_cache(VaeContext& context, const VaeHalfWeights& w, const Tensor& cache);
 
 }  // namespace liveavatar

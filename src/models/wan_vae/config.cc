@@ -151,8 +151,8 @@ std::vector<VaeLayer> decoder_layers(const WanVaeConfig& config) {
   return layers;
 }
 
-int64_t still_fixed_latent(const WanVaeConfig& config) {
-  int64_t constant_from = 2;  // frame from which the output of conv1 is constant: a 3-frame kernel looks 2 back
+int64_t fixed_point_latent(const WanVaeConfig& config) {
+  int64_t constant_from = 2;  // frame from which the output of conv1 is constant: a 3-frame kernel has a reach of 2
   for (const VaeLayer& layer : encoder_layers(config)) {
     if (layer.kind == VaeLayer::Kind::kResidual) {
       constant_from += 4;
@@ -165,12 +165,12 @@ int64_t still_fixed_latent(const WanVaeConfig& config) {
 
 size_t priming_layers(const WanVaeConfig& config, int64_t left) {
   std::vector<VaeLayer> layers = decoder_layers(config);
-  int64_t reach = 2;  // frames before the end that must be right: behind the last layer those that the head remembers
+  int64_t reach = 2;  // frames before the end that must be correct; after the last layer: those in the head's cache
   size_t count = layers.size();
   for (; count > 0; --count) {
     const VaeLayer& layer = layers[count - 1];
-    if (layer.kind == VaeLayer::Kind::kResidual) reach += 4;  // two convolutions, each looks two frames back
-    if (layer.temporal || left * kVaeFrames < reach) break;   // in front of it frames are fewer, and all matter
+    if (layer.kind == VaeLayer::Kind::kResidual) reach += 4;  // two convolutions with a reach of two frames each
+    if (layer.temporal || left * kVaeFrames < reach) break;  // earlier layers have fewer frames, and all of them matter
   }
   return count;
 }

@@ -1,4 +1,4 @@
-// Shape of a Wan 2.1 VAE, and what follows from it: layers in running order, sums, the reach in time.
+// Configuration of a Wan 2.1 VAE, and what follows from it: layers in execution order, FLOPs, the reach in time.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace liveavatar {
 
-constexpr int64_t kVaePixels = 8;  // rows and columns of pixels a latent
-constexpr int64_t kVaeFrames = 4;  // frames a latent, after the first, which is one frame
+constexpr int64_t kVaePixels = 8;  // rows and columns of pixels for each latent
+constexpr int64_t kVaeFrames = 4;  // frames for each latent; the first latent is one frame
 
 struct WanVaeConfig {
   int64_t dim = 0;                                           // channels at full resolution
@@ -21,7 +21,7 @@ struct WanVaeConfig {
   std::vector<float> mean, std;                              // [z_dim] of raw latents; constants of Wan 2.1
 };
 
-// From the shapes of the checkpoint's tensors. kCorrupt or kNotFound names the tensor that does not fit.
+// From the shapes of the checkpoint's tensors. kCorrupt or kNotFound names the tensor that does not match.
 Expected<WanVaeConfig> read_vae_config(const TensorSource& source);
 
 // One numbered module of encoder.downsamples or decoder.upsamples.
@@ -37,18 +37,17 @@ struct VaeLayer {
 std::vector<VaeLayer> encoder_layers(const WanVaeConfig& config);
 std::vector<VaeLayer> decoder_layers(const WanVaeConfig& config);
 
-// Latents of a picture repeated for ever are bit-equal from this index on: every convolution sees a finite past, so
-// the encoder forgets its zero history after finitely many frames. 28 with two residual blocks a stage.
-int64_t still_fixed_latent(const WanVaeConfig& config);
+// Latents of a static image are bit-equal from this index on: the reach of every convolution is finite, so the initial
+// zeros of the causal caches have no effect after finitely many frames. 28 with two residual blocks for each stage.
+int64_t fixed_point_latent(const WanVaeConfig& config);
 
-// A decoder that is primed throws its frames away; what stays is what its convolutions remember of them. `left` latents
-// before the last one, only this many of decoder_layers() matter to that: the later ones look back less far.
+// Priming fills the decoder's causal caches and computes no frames. With `left` latents before the last one, only this
+// many of decoder_layers() have an effect, because later layers have a shorter reach.
 size_t priming_layers(const WanVaeConfig& config, int64_t left);
 
-// Multiplications and additions that the decoder spends on one frame of latent_height x latent_width latents, in the
-// steady state.
+// FLOPs of the decoder for one frame of latent_height x latent_width latents, after the first step.
 int64_t decode_flops_per_frame(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width);
-// The encoder's for one step: 4 frames of height x width pixels into one latent.
+// FLOPs of the encoder for one step: 4 frames of height x width pixels to one latent.
 int64_t encode_flops_per_latent(const WanVaeConfig& config, int64_t height, int64_t width);
 
 }  // namespace liveavatar

@@ -9,28 +9,28 @@ namespace liveavatar {
 
 namespace {
 
-// Walks the layers with x, the shape that flows, and takes every history and the size of the largest value on the way.
+// Iterates over the layers with x, the current shape. Allocates every cache, and finds the size of the largest value.
 class Layout {
  public:
   Layout(Arena& arena, DType dtype, const Shape& input) : arena_(arena), dtype_(dtype), x_(input) { visit(x_, dtype_); }
 
   // A (3, 3, 3) convolution to `channels`.
   Tensor causal_conv(int64_t channels) {
-    Tensor history = past(2);
+    Tensor cache = cache_frames(2);
     convolve({x_[3], channels, {3, 3, 3}, 1, x_[2]});
     move_on({x_[0], x_[1], x_[2], channels});
-    return history;
+    return cache;
   }
 
-  ResidualHistory residual(int64_t channels) {
-    ResidualHistory h;
+  ResidualCache residual(int64_t channels) {
+    ResidualCache h;
     h.conv1 = causal_conv(channels);
     h.conv2 = causal_conv(channels);
     return h;
   }
 
-  VaeLayerHistory layer(const VaeLayer& layer) {
-    VaeLayerHistory h;
+  VaeLayerCache layer(const VaeLayer& layer) {
+    VaeLayerCache h;
     if (layer.kind == VaeLayer::Kind::kResidual) {
       pointwise(layer.in_channels);
       h.residual = residual(layer.out_channels);
@@ -42,16 +42,16 @@ class Layout {
     convolve({layer.in_channels, layer.out_channels, {1, 3, 3}, down ? 2 : 1, out[2]});
     if (layer.temporal) convolve({in_time, in_time, {3, 1, 1}, 1, down ? out[2] : x_[2]});
     if (down) {
-      move_on({x_[0], out[1], out[2], out[3]});  // rows and columns first, then time
-      if (layer.temporal) h.time = past(1);
+      move_on({x_[0], out[1], out[2], out[3]});  // first rows and columns, then time
+      if (layer.temporal) h.time = cache_frames(1);
     } else if (layer.temporal) {
-      h.time = past(2);
+      h.time = cache_frames(2);
     }
     move_on(out);
     return h;
   }
 
-  // Over the pixels of a frame; queries, keys and values are convolutions of single pixels.
+  // Over the pixels of a frame. Queries, keys and values are 1x1 convolutions.
   void attention() {
     visit({3, x_[0], x_[1], x_[2], x_[3]}, dtype_);
     ops_.attention = {1, x_[3], x_[1] * x_[2], dtype_};
@@ -59,53 +59,53 @@ class Layout {
   }
   void pointwise(int64_t channels) { ops_.linear_k = std::max(ops_.linear_k, channels); }
 
-  // What the encoder's head and the decoder's latents need: f32 whatever the activations are.
+  // The encoder's head and the decoder's latents are always f32.
   void visit_f32(int64_t channels) { visit({x_[0], x_[1], x_[2], channels}, DType::kF32); }
 
   LargestOps ops() const { return ops_; }
 
   VaeScratch scratch() {
     VaeScratch s;
-    s.piece_bytes = piece_bytes_;
+    s.buffer_bytes = buffer_bytes_;
     s.dtype = dtype_;
-    for (Tensor& piece : s.pieces) piece = arena_.tensor({static_cast<int64_t>(piece_bytes_)}, DType::kU8);
+    for (Tensor& buffer : s.buffers) buffer = arena_.tensor({static_cast<int64_t>(buffer_bytes_)}, DType::kU8);
     return s;
   }
 
  private:
   void visit(const Shape& shape, DType dtype) {
-    piece_bytes_ = std::max(piece_bytes_, static_cast<size_t>(shape.elements()) * dtype_bytes(dtype));
+    buffer_bytes_ = std::max(buffer_bytes_, static_cast<size_t>(shape.elements()) * dtype_bytes(dtype));
   }
   void move_on(const Shape& next) {
     x_ = next;
     visit(x_, dtype_);
   }
   void convolve(const ConvSize& size) { ops_.convs.push_back(size); }
-  Tensor past(int64_t frames) { return arena_.tensor({frames, x_[1], x_[2], x_[3]}, dtype_); }
+  Tensor cache_frames(int64_t frames) { return arena_.tensor({frames, x_[1], x_[2], x_[3]}, dtype_); }
 
   Arena& arena_;
   DType dtype_;
   Shape x_;
-  size_t piece_bytes_ = 0;
+  size_t buffer_bytes_ = 0;
   LargestOps ops_;
 };
 
-void lay_out_middle(Layout& layout, int64_t channels, VaeHistory& history) {
-  history.middle0 = layout.residual(channels);
+void allocate_middle(Layout& layout, int64_t channels, VaeCausalCache& cache) {
+  cache.middle0 = layout.residual(channels);
   layout.attention();
-  history.middle2 = layout.residual(channels);
+  cache.middle2 = layout.residual(channels);
 }
 
 }  // namespace
 
-VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena) {
+VaeMemory encoder_memory(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena) {
   VaeMemory memory;
-  VaeHistory& history = memory.history;
+  VaeCausalCache& cache = memory.cache;
   Layout layout(arena, dtype, {kVaeFrames, height, width, 3});
-  history.conv1 = layout.causal_conv(config.dim);
-  for (const VaeLayer& layer : encoder_layers(config)) history.layers.push_back(layout.layer(layer));
-  lay_out_middle(layout, config.dim * config.dim_mult.back(), history);
-  history.head = layout.causal_conv(2 * config.z_dim);
+  cache.conv1 = layout.causal_conv(config.dim);
+  for (const VaeLayer& layer : encoder_layers(config)) cache.layers.push_back(layout.layer(layer));
+  allocate_middle(layout, config.dim * config.dim_mult.back(), cache);
+  cache.head = layout.causal_conv(2 * config.z_dim);
   layout.visit_f32(2 * config.z_dim);
   layout.pointwise(2 * config.z_dim);
   memory.scratch = layout.scratch();
@@ -113,55 +113,54 @@ VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t wi
   return memory;
 }
 
-VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
-                          Arena& arena) {
+VaeMemory decoder_memory(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
+                         Arena& arena) {
   VaeMemory memory;
-  VaeHistory& history = memory.history;
+  VaeCausalCache& cache = memory.cache;
   Layout layout(arena, dtype, {1, latent_height, latent_width, config.z_dim});
   layout.visit_f32(config.z_dim);
   layout.pointwise(config.z_dim);
   int64_t channels = config.dim * config.dim_mult.back();
-  history.conv1 = layout.causal_conv(channels);
-  lay_out_middle(layout, channels, history);
-  for (const VaeLayer& layer : decoder_layers(config)) history.layers.push_back(layout.layer(layer));
-  history.head = layout.causal_conv(3);
+  cache.conv1 = layout.causal_conv(channels);
+  allocate_middle(layout, channels, cache);
+  for (const VaeLayer& layer : decoder_layers(config)) cache.layers.push_back(layout.layer(layer));
+  cache.head = layout.causal_conv(3);
   memory.scratch = layout.scratch();
   memory.ops = layout.ops();
   return memory;
 }
 
-void clear(Backend& backend, const VaeHistory& history) {
+void clear(Backend& backend, const VaeCausalCache& cache) {
   auto zero = [&backend](std::initializer_list<Tensor> frames) {
     for (const Tensor& t : frames) {
       if (!t.empty()) ops::fill(backend, t, 0);
     }
   };
-  zero({history.conv1, history.middle0.conv1, history.middle0.conv2, history.middle2.conv1, history.middle2.conv2,
-        history.head});
-  for (const VaeLayerHistory& layer : history.layers) zero({layer.residual.conv1, layer.residual.conv2, layer.time});
+  zero({cache.conv1, cache.middle0.conv1, cache.middle0.conv2, cache.middle2.conv1, cache.middle2.conv2, cache.head});
+  for (const VaeLayerCache& layer : cache.layers) zero({layer.residual.conv1, layer.residual.conv2, layer.time});
 }
 
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
   Arena dry_run;
-  lay_out_encoder(config, in.height, in.width, in.dtype, dry_run);
+  encoder_memory(config, in.height, in.width, in.dtype, dry_run);
   return dry_run.used_bytes();
 }
 
 size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
   Arena dry_run;
-  lay_out_decoder(config, in.height, in.width, in.dtype, dry_run);
+  decoder_memory(config, in.height, in.width, in.dtype, dry_run);
   return dry_run.used_bytes();
 }
 
 Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
   Arena dry_run;
-  LA_RETURN_IF_ERROR(backend.reserve(lay_out_encoder(config, in.height, in.width, in.dtype, dry_run).ops));
+  LA_RETURN_IF_ERROR(backend.reserve(encoder_memory(config, in.height, in.width, in.dtype, dry_run).ops));
   return Arena::allocate(budget, MemoryCategory::kVae, dry_run.used_bytes());
 }
 
 Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
   Arena dry_run;
-  LA_RETURN_IF_ERROR(backend.reserve(lay_out_decoder(config, in.height, in.width, in.dtype, dry_run).ops));
+  LA_RETURN_IF_ERROR(backend.reserve(decoder_memory(config, in.height, in.width, in.dtype, dry_run).ops));
   return Arena::allocate(budget, MemoryCategory::kVae, dry_run.used_bytes());
 }
 

@@ -1,4 +1,4 @@
-// What one stream holds: the past that every causal convolution carries, and scratch for one step.
+// The memory of one stream: the causal caches of its convolutions, and scratch for one step.
 #pragma once
 
 #include <array>
@@ -10,48 +10,48 @@
 
 namespace liveavatar {
 
-// The last input frames of convolutions, [2, H, W, C] ([1, H, W, C] of a time convolution that downsamples). Zeros at
-// the start of a video are the same as the original's zero padding.
-struct ResidualHistory {
+// Causal conv caches (feat_cache in the original): the last input frames of a convolution, [2, H, W, C] ([1, H, W, C]
+// for a downsampling time convolution). Zeros at the start of a video equal the original's zero padding.
+struct ResidualCache {
   Tensor conv1, conv2;
 };
 
-struct VaeLayerHistory {
-  ResidualHistory residual;
+struct VaeLayerCache {
+  ResidualCache residual;
   Tensor time;
 };
 
-struct VaeHistory {
+struct VaeCausalCache {
   Tensor conv1;
-  std::vector<VaeLayerHistory> layers;
-  ResidualHistory middle0, middle2;
+  std::vector<VaeLayerCache> layers;
+  ResidualCache middle0, middle2;
   Tensor head;
 };
 
-// Three equal pieces: a layer reads one, writes another and has the third for what lies between.
+// Three buffers of equal size: a layer reads one, writes another and uses the third for intermediate values.
 struct VaeScratch {
-  std::array<Tensor, 3> pieces;  // u8, flat
-  size_t piece_bytes = 0;
+  std::array<Tensor, 3> buffers;  // u8, flat
+  size_t buffer_bytes = 0;
   DType dtype = DType::kF32;  // of activations
 };
 
 struct VaeMemory {
-  VaeHistory history;
+  VaeCausalCache cache;
   VaeScratch scratch;
-  LargestOps ops;  // that a step asks for
+  LargestOps ops;  // of a step
 };
 
-// Of a stream in steady state, in this order on the arena; with a dry-run arena: its size. dtype: of activations and
-// history. height and width are of what comes in: pixels, respectively latents.
-VaeMemory lay_out_encoder(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena);
-VaeMemory lay_out_decoder(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
-                          Arena& arena);
+// Allocates the memory of a stream after its first step from the arena. dtype: of activations and caches. height and
+// width are of the input: pixels for the encoder, latents for the decoder.
+VaeMemory encoder_memory(const WanVaeConfig& config, int64_t height, int64_t width, DType dtype, Arena& arena);
+VaeMemory decoder_memory(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
+                         Arena& arena);
 
-// The past of a video that begins.
-void clear(Backend& backend, const VaeHistory& history);
+// Clears the caches for a new video.
+void clear(Backend& backend, const VaeCausalCache& cache);
 
 struct VaeInput {
-  int64_t height = 0, width = 0;  // of what comes in: pixels, respectively latents
+  int64_t height = 0, width = 0;  // of the input: pixels for the encoder, latents for the decoder
   DType dtype = DType::kF32;
 };
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);

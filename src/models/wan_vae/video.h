@@ -1,14 +1,13 @@
-// Stretches of video through a stream, many steps a call.
+// Encodes and decodes several steps of a stream in one call.
 #pragma once
 
 #include "models/wan_vae/wan_vae.h"
 
 namespace liveavatar {
 
-// Latents that `frames` further frames of this stream make; frames that do not fill a step are dropped, as the original
-// does.
+// Latents of the next `frames` frames of this stream. Frames that do not fill a step are dropped, as in the original.
 int64_t latents_of(const VaeEncodeStream& stream, int64_t frames);
-// Frames that `latents` further latents of this stream make.
+// Frames of the next `latents` latents of this stream.
 int64_t frames_of(const VaeDecodeStream& stream, int64_t latents);
 
 // pixels [3, F, H, W] f32 -> z [16, latents_of(F), H/8, W/8] f32.

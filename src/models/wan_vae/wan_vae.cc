@@ -48,23 +48,23 @@ Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(const WanVae& v
   std::unique_ptr<VaeEncodeStream> stream(new VaeEncodeStream(vae, height, width));
   LA_ASSIGN_OR_RETURN(stream->arena_,
                       allocate_encoder(vae.config(), {height, width, vae.dtype()}, vae.backend(), vae.budget()));
-  stream->memory_ = lay_out_encoder(vae.config(), height, width, vae.dtype(), stream->arena_);
-  clear(vae.backend(), stream->memory_.history);
+  stream->memory_ = encoder_memory(vae.config(), height, width, vae.dtype(), stream->arena_);
+  clear(vae.backend(), stream->memory_.cache);
   return stream;
 }
 
 Status VaeEncodeStream::step(const Tensor& pixels, const Tensor& z) { return run(pixels, z, false); }
 
-Status VaeEncodeStream::settle(const Tensor& pixels, const Tensor& z) {
+Status VaeEncodeStream::fixed_point(const Tensor& pixels, const Tensor& z) {
   first_ = false;
   return run(pixels, z, true);
 }
 
-Status VaeEncodeStream::run(const Tensor& pixels, const Tensor& z, bool settled) {
+Status VaeEncodeStream::run(const Tensor& pixels, const Tensor& z, bool at_fixed_point) {
   LA_RETURN_IF_ERROR(check_f32("pixels", pixels, {3, next_frames(), height_, width_}));
   Shape latent{vae_.config().z_dim, 1, height_ / kVaePixels, width_ / kVaePixels};
   LA_RETURN_IF_ERROR(check_f32("latents", z, latent));
-  encode_step({vae_.backend(), vae_.weights(), memory_, first_, settled, observer_, stop_}, pixels, z);
+  encode_step({vae_.backend(), vae_.weights(), memory_, first_, at_fixed_point, observer_, stop_}, pixels, z);
   first_ = false;
   return check_stop(stop_);
 }
@@ -78,8 +78,8 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& v
       new VaeDecodeStream(vae, backend == nullptr ? vae.backend() : *backend, latent_height, latent_width));
   VaeInput in{latent_height, latent_width, vae.dtype()};
   LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, stream->backend_, vae.budget()));
-  stream->memory_ = lay_out_decoder(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
-  clear(vae.backend(), stream->memory_.history);
+  stream->memory_ = decoder_memory(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
+  clear(vae.backend(), stream->memory_.cache);
   return stream;
 }
 
@@ -93,8 +93,8 @@ Status VaeDecodeStream::prime(const Tensor& z, int64_t left) {
 
 Expected<int64_t> VaeDecodeStream::step(const Tensor& z, const Tensor& frames) {
   LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
-  int64_t count = next_frames(), room = frames.rank() == 4 ? std::max(count, frames.dim(0)) : count;
-  LA_RETURN_IF_ERROR(check_f32("frames", frames, {room, height_ * kVaePixels, width_ * kVaePixels, 3}));
+  int64_t count = next_frames(), rows = frames.rank() == 4 ? std::max(count, frames.dim(0)) : count;
+  LA_RETURN_IF_ERROR(check_f32("frames", frames, {rows, height_ * kVaePixels, width_ * kVaePixels, 3}));
   decode_step({backend_, vae_.weights(), memory_, first_, false, observer_, stop_}, z, frames.slice(0, count));
   first_ = false;
   LA_RETURN_IF_ERROR(check_stop(stop_));

@@ -1,5 +1,5 @@
-// The Wan 2.1 video VAE: pixels to latents and back, as streams that carry their own past. One latent is 8 x 8 pixels
-// and 4 frames; the first latent of a video is one frame. Memory is that of one step, whatever the length of the video.
+// The Wan 2.1 video VAE: pixels to latents and back, as streams with causal caches. One latent is 8 x 8 pixels and 4
+// frames; the first latent of a video is one frame. Memory does not grow with the length of the video.
 #pragma once
 
 #include <memory>
@@ -16,12 +16,12 @@
 
 namespace liveavatar {
 
-// The weights, constant once they are loaded. Streams refer to it; it must outlive them, backend and budget must
-// outlive it. Streams of one WanVae take turns: a backend runs one op at a time.
+// The weights, constant after loading. It outlives its streams; backend and budget outlive it. Streams of one WanVae
+// must not run at the same time: a backend runs one op at a time.
 class WanVae {
  public:
-  // dtype kF32, or kBF16: packed kernels, activations and carried frames in bf16, sums and norms in f32.
-  // A missing, misshaped or extra tensor is named in the error. source may die after loading.
+  // dtype kF32, or kBF16: packed kernels, activations and caches in bf16, accumulation and norms in f32.
+  // Errors name the missing, misshaped or extra tensor. source may be destroyed after loading.
   static Expected<std::unique_ptr<WanVae>> load(const TensorSource& source, Backend& backend, Budget& budget,
                                                 DType dtype);
 
@@ -44,25 +44,25 @@ class WanVae {
 // One video being encoded. Not thread-safe.
 class VaeEncodeStream {
  public:
-  // In pixels, multiples of 8; anything else is kInvalidArgument. kOutOfMemory where the budget has no room.
+  // In pixels, multiples of 8, else kInvalidArgument. kOutOfMemory if the budget has not enough left.
   static Expected<std::unique_ptr<VaeEncodeStream>> open(const WanVae& vae, int64_t height, int64_t width);
 
   // pixels [3, frames, H, W] f32 in [-1, 1] -> z [16, 1, H/8, W/8] f32, normalised. The first call takes one frame,
   // every later call four; kInvalidArgument otherwise, and the stream is as before.
   Status step(const Tensor& pixels, const Tensor& z);
-  // pixels [3, 4, H, W] of four equal frames -> z, the latent in which that picture, repeated for ever, ends: bit for
-  // bit what step gives from still_fixed_latent on, for the price of one. The stream goes on from there.
-  Status settle(const Tensor& pixels, const Tensor& z);
+  // pixels [3, 4, H, W] of four equal frames -> z, the fixed point of that image repeated without end: the same bits as
+  // step() from fixed_point_latent on, for the cost of one step. The stream continues from there.
+  Status fixed_point(const Tensor& pixels, const Tensor& z);
 
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
   Backend& backend() const { return vae_.backend(); }
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
-  // Heard between layers: kCancelled, and the stream is of no more use.
+  // Checked between layers: kCancelled, and the stream cannot be used any more.
   void set_stop(std::stop_token stop) { stop_ = std::move(stop); }
 
  private:
   VaeEncodeStream(const WanVae& vae, int64_t height, int64_t width) : vae_(vae), height_(height), width_(width) {}
-  Status run(const Tensor& pixels, const Tensor& z, bool settled);
+  Status run(const Tensor& pixels, const Tensor& z, bool at_fixed_point);
 
   const WanVae& vae_;
   int64_t height_, width_;
@@ -76,23 +76,23 @@ class VaeEncodeStream {
 // One video being decoded. Not thread-safe.
 class VaeDecodeStream {
  public:
-  // In latents. Errors as VaeEncodeStream::open. backend: instead of the VAE's, of the same device and packing, so that
-  // it may decode beside the work of that one.
+  // In latents. Errors as VaeEncodeStream::open. backend: replaces the VAE's, with the same device and packing, so that
+  // decoding can run at the same time as the VAE's backend.
   static Expected<std::unique_ptr<VaeDecodeStream>> open(const WanVae& vae, int64_t latent_height, int64_t latent_width,
                                                          Backend* backend = nullptr);
 
-  // z [16, 1, h, w] f32 -> the first rows of frames [4, 8h, 8w, 3] f32 (room for next_frames() is enough), clamped to
-  // [-1, 1]. Returns how many frames were written: one by the first call, then four. kInvalidArgument for other shapes,
-  // and the stream is as before.
+  // z [16, 1, h, w] f32 -> the first rows of frames [4, 8h, 8w, 3] f32 (next_frames() rows are sufficient), clamped to
+  // [-1, 1]. Returns the number of frames written: one by the first call, then four. kInvalidArgument for other shapes;
+  // the stream is not changed then.
   Expected<int64_t> step(const Tensor& z, const Tensor& frames);
 
-  // As step, of a latent whose frames nobody wants to see, nor those of the `left` ones that come before the first that
-  // count. Frames after that are the same bits, for some two thirds of the work.
+  // As step, for a latent whose frames are not needed. `left` more such latents follow. Later frames have the same bits
+  // as with step, for about two thirds of the work.
   Status prime(const Tensor& z, int64_t left);
 
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
   Backend& backend() const { return backend_; }
-  // "head" is shown before the clamp.
+  // "head" is observed before the clamp.
   void set_observer(VaeObserver observer) { observer_ = std::move(observer); }
   // As VaeEncodeStream's.
   void set_stop(std::stop_token stop) { stop_ = std::move(stop); }

@@ -13,7 +13,7 @@ namespace liveavatar {
 float Loudness::normalise(float x) const { return static_cast<float>((x - mean) / std::sqrt(variance + 1e-7)); }
 
 Expected<Loudness> measure_loudness(MonoSource& mono, const std::stop_token& stop) {
-  // Sums of a few seconds each, joined by their own means: exact enough for eight hours.
+  // Statistics of a few seconds each, merged by their means: accurate enough for eight hours.
   Loudness total;
   std::vector<float> chunk(1 << 16);
   double squares = 0;  // around the running mean
@@ -81,7 +81,7 @@ Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(const Wav2Vec2& mod
   return features;
 }
 
-// samples_ becomes normalised samples [first, first + count), keeping what it already has of them.
+// Fills samples_ with normalised samples [first, first + count). Keeps those that it already has.
 Status AudioFeatures::read_samples(int64_t first, int64_t count) {
   if (first < samples_first_) {
     LA_RETURN_IF_ERROR(mono_.rewind());
@@ -128,8 +128,8 @@ Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
   return {};
 }
 
-// Makes hidden states `frame` and the one behind it available. Windows lie on a fixed grid, so that a column is the
-// same however the columns are asked for.
+// Makes hidden states `frame` and `frame + 1` available. Windows are on a fixed grid, so that a column does not depend
+// on the order of requests.
 Status AudioFeatures::need_frame(int64_t frame) {
   int64_t stride = window_.frames - 2 * window_.context_frames;
   int64_t step = std::max<int64_t>(frame - window_.context_frames, 0) / stride;

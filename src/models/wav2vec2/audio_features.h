@@ -1,4 +1,4 @@
-// What the video model hears: all hidden states of wav2vec2 at 25 columns a second, for a voice of any length.
+// Audio input of the video model: all hidden states of wav2vec2 at 25 columns per second, for audio of any length.
 #pragma once
 
 #include <memory>
@@ -15,23 +15,23 @@ namespace liveavatar {
 
 struct AudioFeaturesOptions {
   int64_t fps = 25;
-  double full_seconds = 60;    // up to here one pass over everything, exactly as the original
-  double window_seconds = 24;  // beyond: windows of this length ...
-  double context_seconds = 3;  // ... of which this much at each end is heard but not used; above 0, below half a window
+  double full_seconds = 60;    // up to this length one pass over all, exactly as the original
+  double window_seconds = 24;  // longer: windows of this length ...
+  double context_seconds = 3;  // ... of which this much at each end is only context; above 0, below half a window
 };
 
-// How a voice is heard: hidden states at a time, and how many of them at each end are context. All of a short one at
-// once.
+// How audio is processed: hidden states in a window, and how many of them at each end are context. Short audio is one
+// window.
 struct AudioWindow {
   int64_t frames = 0, context_frames = 0;
   int64_t samples() const;
 };
 AudioWindow audio_window(int64_t voice_samples, const AudioFeaturesOptions& options);
 
-// All that AudioFeatures holds while it runs.
+// Memory of AudioFeatures while it runs.
 struct AudioMemory {
   Wav2Vec2Memory model;
-  Charge samples;  // a window of the voice, f32; of the host
+  Charge samples;  // a window of audio, f32, in host memory
   static Expected<AudioMemory> allocate(const Wav2Vec2Config& config, const AudioWindow& window, DType dtype,
                                         Backend& backend, Budget& budget);
 };
@@ -42,17 +42,17 @@ struct Loudness {
   int64_t samples = 0;
   float normalise(float x) const;
 };
-// Reads the source to its end and rewinds it; stop is heard on the way.
+// Reads the source to its end and rewinds it. Checks stop.
 Expected<Loudness> measure_loudness(MonoSource& mono, const std::stop_token& stop = {});
-// Error: a voice without two hidden states (45 ms).
+// Error: audio of less than two hidden states (45 ms).
 Status check_voice(const Loudness& loudness, const std::string& where);
-// Video frames that cover a voice.
+// Video frames that cover the audio.
 int64_t voice_frames(int64_t voice_samples, int64_t fps);
-// Clips of infer_frames frames, by the original's rule.
+// Clips of infer_frames frames, by the rule of the original.
 int64_t voice_clips(int64_t voice_samples, int64_t infer_frames, int64_t fps);
 
-// Reads a voice, whose loudness was measured, as columns are asked for. Holds one window. Not thread-safe; model and
-// mono outlive it.
+// Reads audio of known loudness when columns are requested. Holds one window. Not thread-safe. model and mono outlive
+// it.
 class AudioFeatures {
  public:
   // Error: as check_voice.
@@ -65,14 +65,14 @@ class AudioFeatures {
     return open(model, mono, loudness, options);
   }
 
-  // Heard between layers and pieces of sound: columns() is kCancelled then.
+  // Checked between layers and chunks of audio: columns() is kCancelled then.
   void set_stop(std::stop_token stop) { stop_ = std::move(stop); }
   int64_t voice_samples() const { return loudness_.samples; }
   int64_t layers() const { return model_.config().layers + 1; }
   int64_t width() const { return model_.config().width; }
 
-  // Columns [first, first + count) -> out f32 [layers, width, count]; zeros past the voice's end. Asking forwards is
-  // cheap.
+  // Columns [first, first + count) -> out f32 [layers, width, count], with zeros after the end of the audio. Increasing
+  // `first` is cheap.
   Status columns(int64_t first, int64_t count, float* out);
 
  private:
@@ -92,9 +92,9 @@ class AudioFeatures {
   AudioMemory memory_;
   std::unique_ptr<Wav2Vec2Activations> activations_;
   std::optional<Download> states_;                // of the window
-  int64_t window_first_ = 0, window_count_ = 0;   // hidden states that memory_ holds
+  int64_t window_first_ = 0, window_count_ = 0;   // hidden states in memory_
   std::vector<float> samples_;                    // normalised, of the window
-  int64_t samples_first_ = 0, samples_read_ = 0;  // where samples_ begins; how far mono_ has been read
+  int64_t samples_first_ = 0, samples_read_ = 0;  // first sample in samples_; samples read from mono_
 };
 
 }  // namespace liveavatar

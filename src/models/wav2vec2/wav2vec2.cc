@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kChunkFrames =
     200;  // the extractor is local in time: chunks of 4 s give the same numbers in little memory
 
-// Columns behind the extractor's first layer.
+// Columns after the extractor's first layer.
 int64_t first_columns(int64_t frames) {
   constexpr int64_t kKernel = kExtractorKernels[0], kStride = kExtractorStrides[0];
   return (std::min(frames, kChunkFrames) - 1) * kHopSamples / kStride + (kReachSamples - kKernel) / kStride + 1;

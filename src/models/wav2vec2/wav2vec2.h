@@ -1,4 +1,4 @@
-// wav2vec2-large (XLSR): layer-norm feature extractor, stable-layer-norm transformer; every hidden state is handed out.
+// wav2vec2-large (XLSR): layer-norm feature extractor, stable-layer-norm transformer; all hidden states are outputs.
 // Source: wav2vec 2.0 (arXiv 2006.11477), XLSR (arXiv 2006.13979).
 #pragma once
 
@@ -24,9 +24,10 @@ struct Wav2Vec2Config {
 // The feature extractor's seven convolutions.
 constexpr std::array<int64_t, 7> kExtractorKernels{10, 3, 3, 3, 3, 2, 2}, kExtractorStrides{5, 2, 2, 2, 2, 2, 2};
 Expected<Wav2Vec2Config> read_wav2vec2_config(const std::string& dir);
-// Sizes from the shapes of an open part's tensors; heads, which they do not tell, is 0. Error: another model's shapes.
+// Sizes from the shapes of an open part's tensors; heads is 0, since shapes do not tell it. Error: another model's
+// shapes.
 Expected<Wav2Vec2Config> read_wav2vec2_shapes(const TensorSource& source);
-// dir/config.json if it is there, else from the shapes, heads 64 wide.
+// From dir/config.json if it exists, else from the shapes, with heads of width 64.
 Expected<Wav2Vec2Config> find_wav2vec2_config(const TensorSource& source, const std::string& dir);
 
 struct Wav2Vec2ConvLayer {
@@ -58,14 +59,14 @@ Expected<Wav2Vec2Weights> load_wav2vec2_weights(const Wav2Vec2Config& config, We
 // Buffers of one pass over at most `frames` hidden states; over a dry-run Arena only their size.
 struct Wav2Vec2Activations {
   Tensor samples;         // f32, the feature extractor's chunk
-  Tensor conv_a, conv_b;  // flat f32, what its layers make of it
+  Tensor conv_a, conv_b;  // flat f32, outputs of its layers
   Tensor features;        // f32 [T, conv_dim]
   Tensor x;               // f32 [T, width]
   Tensor y, q, k, v, attended, hidden;
   Wav2Vec2Activations(const Wav2Vec2Config& config, int64_t frames, DType dtype, Arena& arena);
 };
 
-// Memory of passes over at most `frames` hidden states: scratch, activations and the states that come out.
+// Memory of passes over at most `frames` hidden states: scratch, activations and the output states.
 struct Wav2Vec2Memory {
   Arena arena;
   OwnedTensor states;  // f32 [layers + 1, frames, width]
@@ -73,7 +74,7 @@ struct Wav2Vec2Memory {
                                            Budget& budget);
 };
 
-// Constant once it is loaded; what a pass needs is with its caller.
+// Constant after loading. The caller owns the memory of a pass.
 class Wav2Vec2 {
  public:
   // dir: config.json and model.safetensors or pytorch_model.bin. backend and budget outlive the model.
@@ -91,7 +92,7 @@ class Wav2Vec2 {
   DType dtype() const { return dtype_; }
 
   // input_values: 16 kHz, normalised; at least 400 samples. out f32 [layers + 1, frames, width], frames =
-  // frame_count(samples), no more than activations were laid out for. The last state is after the encoder's norm.
+  // frame_count(samples), no more than the activations were allocated for. The last state is after the encoder's norm.
   void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out,
                      const std::stop_token& stop = {}) const;
   // The same with memory of its own.

@@ -1,4 +1,4 @@
-// A checkpoint that nobody has: values from a counter and a seed.
+// Synthetic weights: values from a counter and a seed.
 #include <algorithm>
 #include <cmath>
 
@@ -17,9 +17,9 @@ struct Range {
   float center = 0, half_width = 0;
 };
 
-// Such that a product keeps the size of what it is given and a norm hardly scales: values stay small through any depth.
+// Matrix products keep the magnitude of their input and norms scale little, so values stay small at any depth.
 Range range_of(const std::string& name, const Shape& shape) {
-  if (name.ends_with(".weights")) return {1, 0.5f};  // shares of the audio layers
+  if (name.ends_with(".weights")) return {1, 0.5f};  // weights of the audio encoder's hidden states
   if (name.ends_with("bias")) return {0, 0.02f};
   if (name.ends_with("modulation")) return {0, 0.1f};
   int wide = 0;
@@ -28,20 +28,20 @@ Range range_of(const std::string& name, const Shape& shape) {
   return {0, std::sqrt(3.0f * static_cast<float>(shape[0]) / static_cast<float>(shape.elements()))};
 }
 
-class MadeUpSource : public TensorSource {
+class SyntheticSource : public TensorSource {
  public:
-  MadeUpSource(const std::map<std::string, Shape>& shapes, uint64_t seed) : seed_(seed) {
+  SyntheticSource(const std::map<std::string, Shape>& shapes, uint64_t seed) : seed_(seed) {
     for (const auto& [name, shape] : shapes) tensors_[name] = {shape, DType::kBF16};
   }
   const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
-  std::string where() const override { return "made-up tensors"; }
+  std::string where() const override { return "synthetic tensors"; }
 
   Status read_part(const std::string& name, TensorPart part, void* target) const override {
     Range range = range_of(name, tensors_.at(name).shape);
     uint64_t stream = seed_;
     for (char c : name) stream = mix(stream * 31 + static_cast<unsigned char>(c));
     auto* out = static_cast<bf16*>(target);
-    constexpr int64_t kLanes = 4;  // values of 16 bits that one draw gives
+    constexpr int64_t kLanes = 4;  // 16-bit values from one 64-bit random number
     uint64_t bits = 0;
     for (int64_t n = 0; n < part.count; ++n) {
       int64_t i = part.first + n, lane = i % kLanes;
@@ -59,8 +59,8 @@ class MadeUpSource : public TensorSource {
 
 }  // namespace
 
-TensorSourcePtr made_up_tensors(const std::map<std::string, Shape>& shapes, uint64_t seed) {
-  return std::make_shared<MadeUpSource>(shapes, seed);
+TensorSourcePtr synthetic_tensors(const std::map<std::string, Shape>& shapes, uint64_t seed) {
+  return std::make_shared<SyntheticSource>(shapes, seed);
 }
 
 }  // namespace liveavatar
