@@ -1,9 +1,9 @@
-# The library for other programs, liveavatar::liveavatar: one archive, or one shared object, of the objects of all rooms.
-# Our own program links the rooms instead, so that nothing about it depends on the kind of library.
+# The library for other programs, liveavatar::liveavatar: one archive, or one shared object, of the objects of all modules.
+# Our own program links the modules instead, so that nothing about it depends on the kind of library.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-# What the rooms need from outside, by pkg-config's names; the link of the tests in tests/library says what is missing.
+# What the modules need from outside, by pkg-config's names; the link of the tests in tests/library says what is missing.
 set(LIVEAVATAR_NEEDS libavformat libavcodec libavutil libswscale libswresample soxr libheif libwebpdemux libwebp
                      sentencepiece libutf8proc)
 
@@ -17,19 +17,19 @@ function(liveavatar_library)
     set(kind shared)
     set(other static)
   endif()
-  add_library_of_rooms(${kind})
+  add_library_of_modules(${kind})
   install_library(${kind} COMPONENT liveavatar_${kind})
   add_library(liveavatar::liveavatar ALIAS liveavatar_${kind})
   if(LIVEAVATAR_TESTS)
-    add_library_of_rooms(${other})
+    add_library_of_modules(${other})
     install_library(${other} COMPONENT liveavatar_${other} EXCLUDE_FROM_ALL)
   endif()
 endfunction()
 
 # The target liveavatar_static or liveavatar_shared.
-function(add_library_of_rooms kind)
-  get_property(rooms GLOBAL PROPERTY LIVEAVATAR_ROOMS)
-  list(TRANSFORM rooms REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>" OUTPUT_VARIABLE objects)
+function(add_library_of_modules kind)
+  get_property(modules GLOBAL PROPERTY LIVEAVATAR_MODULES)
+  list(TRANSFORM modules REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>" OUTPUT_VARIABLE objects)
   string(TOUPPER ${kind} KIND)
   set(library liveavatar_${kind})
   add_library(${library} ${KIND} ${objects})

@@ -6,8 +6,8 @@
 
 namespace liveavatar {
 
-// Block scales lie in tiles of 128 rows x 4 columns, rows and columns padded with zeros; inside a tile 32 rows of 16
-// bytes, four rows of scales beside each other (the layout that NVIDIA's matrix units read).
+// Block scales are in tiles of 128 rows x 4 columns, with rows and columns padded with zeros. A tile has 32 rows of 16
+// bytes, with four rows of scales side by side (the layout of NVIDIA's matrix units).
 constexpr int64_t kScaleTileRows = 128, kScaleTileColumns = 4;
 struct ScaleTiles {
   int64_t rows = 0, columns = 0;  // of scales, without padding
@@ -16,7 +16,7 @@ struct ScaleTiles {
   int64_t tiles_across() const { return (columns + kScaleTileColumns - 1) / kScaleTileColumns; }
   int64_t band_bytes() const { return tiles_across() * kScaleTileRows * kScaleTileColumns; }  // 128 rows
   int64_t bytes() const { return tiles_down() * band_bytes(); }
-  // Of the scale (row % 128, column) inside its band of 128 rows.
+  // Offset of the scale (row % 128, column) inside its band of 128 rows.
   int64_t offset_in_band(int64_t row, int64_t column) const;
 };
 

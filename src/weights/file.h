@@ -1,4 +1,4 @@
-// A file that stays open and is read in place, from any thread.
+// A file that stays open and is read at offsets, from any thread.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ class File {
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
-  // Exactly `bytes` bytes from `offset`; fewer there are an error.
+  // Exactly `bytes` bytes from `offset`. Fewer bytes in the file are an error.
   Status read(uint64_t offset, void* target, size_t bytes) const;
   uint64_t bytes() const { return bytes_; }
   const std::string& path() const { return path_; }

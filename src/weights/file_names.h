@@ -1,4 +1,4 @@
-// What the names of files of weights say.
+// Information from the names of weight files.
 #pragma once
 
 #include <filesystem>
@@ -8,9 +8,9 @@
 
 namespace liveavatar {
 
-constexpr std::string_view kShardIndex = ".safetensors.index.json";  // how the index of a model in shards ends
+constexpr std::string_view kShardIndex = ".safetensors.index.json";  // suffix of the index of a sharded model
 
-// By the ending of its name.
+// From the extension.
 bool is_weights_file(const std::filesystem::path& path);
 
 // One file of a split GGUF: <stem>-00001-of-00002.gguf, counted from 1.

@@ -1,4 +1,4 @@
-// The front of a GGUF file: numbers, texts and key-value pairs, read one after another.
+// Reads the header of a GGUF file sequentially: numbers, strings and key-value pairs.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,7 @@ enum class GgufValue : uint32_t {
   kFloat64
 };
 
-// The first thing that is wrong sticks, and zeros come after it.
+// Keeps the first error; all reads after it give zeros.
 class GgufReader {
  public:
   explicit GgufReader(std::shared_ptr<const File> file) : file_(std::move(file)) {}
@@ -67,9 +67,9 @@ struct GgufKey {
 struct GgufCounts {
   uint64_t tensors = 0, pairs = 0;
 };
-// Magic, version and counts; leaves the reader in front of the first pair.
+// Reads magic, version and counts. The reader is then at the first pair.
 Expected<GgufCounts> read_gguf_start(GgufReader& reader);
-// All pairs. visit reads the value and returns true, or reads nothing and returns false; then it is skipped.
+// Reads all pairs. visit reads the value and returns true, or returns false to skip the value.
 Status read_gguf_pairs(GgufReader& reader, uint64_t pairs, const std::function<bool(const GgufKey&)>& visit);
 
 }  // namespace liveavatar

@@ -1,4 +1,4 @@
-// The tokenizer that a GGUF file of a T5 encoder carries, as arrays of its header.
+// The tokenizer in a GGUF file of a T5 encoder: arrays of its header.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct GgufVocabulary {
   bool add_space_prefix = true, remove_extra_whitespaces = true;
 };
 
-// Error: not a GGUF file, no tokenizer in it (kNotFound), or arrays of different lengths.
+// Error: not a GGUF file, no tokenizer (kNotFound), or arrays of different lengths.
 Expected<GgufVocabulary> read_gguf_vocabulary(const std::string& path);
 
 }  // namespace liveavatar

@@ -1,4 +1,4 @@
-// Which layer of a file is stored in which format, and which tensors beside its weight say so.
+// The storage format of each layer of a file, from the tensors beside its weight.
 #pragma once
 
 #include <map>
@@ -15,14 +15,14 @@ enum class WeightFormat {
   kNvfp4,   // e2m1, two a byte, an e4m3 scale for 16 columns and one for the tensor
 };
 
-// How the weight <layer>.weight of a file becomes values. Names are the file's; empty: not there.
+// How to decode the weight <layer>.weight of a file. Tensor names are those of the file; empty: absent.
 struct LayerFormat {
   WeightFormat format = WeightFormat::kPlain;
   std::string scale, scale_2, pre_quant_scale;
-  int64_t rotation_group = 0;  // columns that were rotated together; 0: none
+  int64_t rotation_group = 0;  // columns that were rotated together; 0: no rotation
 };
 
-// Of every weight that has companions, by the weight's name. Errors name the tensor that is not understood.
+// Formats of all weights with companion tensors, by weight name. Errors name unknown tensors.
 Expected<std::map<std::string, LayerFormat>> read_layer_formats(const TensorSource& file);
 // Whether a tensor of the file is a companion or a marker, not a tensor of the model.
 bool is_companion(const TensorSource& file, const std::string& name);

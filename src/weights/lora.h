@@ -1,4 +1,4 @@
-// LoRA adapters, in every spelling in use, merged as tensors are read.
+// LoRA adapters in all common spellings, merged while tensors are read.
 #pragma once
 
 #include <optional>
@@ -10,8 +10,8 @@
 
 namespace liveavatar {
 
-// What PEFT's adapter_config.json says of the scale. The patterns are regular expressions over the end of a module's
-// name, as in PEFT; the first that fits counts.
+// The scale settings of PEFT's adapter_config.json. The patterns are regular expressions for the end of a module's
+// name, as in PEFT. The first match counts.
 struct PeftConfig {
   int64_t rank = 0;
   double alpha = 0;
@@ -21,10 +21,10 @@ struct PeftConfig {
   double alpha_of(const std::string& module) const;
   double rank_of(const std::string& module) const;
 };
-// A variant that is not merged (DoRA, ...) is refused by its name.
+// Unsupported variants (DoRA, ...) are errors that name the variant.
 Expected<PeftConfig> read_peft_config(const std::string& path);
 
-// Where an adapter's parts lie. config is empty where there is none.
+// The files of an adapter. config is empty if there is none.
 struct LoraFiles {
   std::string weights, config;
 };
@@ -34,7 +34,7 @@ Expected<LoraFiles> find_lora(const std::string& path);
 
 struct LoraAdapter {
   TensorSourcePtr source;
-  double strength = 1;               // times all that the adapter changes
+  double strength = 1;               // factor of all changes of the adapter
   std::optional<double> alpha = {};  // of matrices for which neither the file nor the config has one; absent: factor 1
   std::optional<PeftConfig> peft = {};
 };
@@ -45,7 +45,7 @@ Expected<LoraAdapter> open_lora(const std::string& path);
 // the training.
 bool is_live_avatar_lora(const LoraAdapter& adapter);
 
-// What a merge did, in base tensors.
+// Counts of a merge, in base tensors.
 struct LoraReport {
   template <typename T>
   struct Range {
@@ -66,8 +66,8 @@ struct LoraReport {
 
 // base with adapters merged one after the other, each with its strength s: W + s * factor * up down for every pair, the
 // factor alpha / rank; LoHa and LoKr products likewise; differences times s; what replaces a tensor V: W + s * (V - W).
-// Merged tensors read as f32 (not rounded), a few rows at a time. An adapter tensor that is not understood or fits
-// nothing is an error that names it.
+// Merged tensors read as f32 (not rounded), a few rows at a time. Unknown adapter
+// tensors, or ones that match no base tensor, are errors that name them.
 struct LoraMerge {
   TensorSourcePtr source;
   LoraReport report;

@@ -14,19 +14,19 @@ float* floats(Arena& arena, int64_t count) {
 
 }  // namespace
 
-int64_t lora_piece(const Shape& shape) {
+int64_t lora_chunk(const Shape& shape) {
   const int64_t elements = shape.elements(), row = shape.rank() == 0 || shape[0] == 0 ? 1 : elements / shape[0];
   return std::min(elements, std::max<int64_t>(1, kPieceElements / std::max<int64_t>(row, 1)) * row);
 }
 
-size_t lora_piece_bytes(const TensorInfo& info) {
-  return static_cast<size_t>(lora_piece(info.shape)) * dtype_bytes(info.dtype);
+size_t lora_chunk_bytes(const TensorInfo& info) {
+  return static_cast<size_t>(lora_chunk(info.shape)) * dtype_bytes(info.dtype);
 }
 
-size_t lora_piece_bytes(const TensorSource& adapter, const LoraTerm& term) {
+size_t lora_chunk_bytes(const TensorSource& adapter, const LoraTerm& term) {
   size_t bytes = 0;
   for (const std::string& name : {term.first.left, term.first.right, term.second.left, term.second.right}) {
-    if (!name.empty()) bytes = std::max(bytes, lora_piece_bytes(adapter.tensors().at(name)));
+    if (!name.empty()) bytes = std::max(bytes, lora_chunk_bytes(adapter.tensors().at(name)));
   }
   return bytes;
 }
@@ -34,7 +34,7 @@ size_t lora_piece_bytes(const TensorSource& adapter, const LoraTerm& term) {
 Status read_lora_part(const TensorSource& adapter, const std::string& name, TensorPart part, std::byte* raw,
                       float* values) {
   const TensorInfo& info = adapter.tensors().at(name);
-  const int64_t piece = lora_piece(info.shape);
+  const int64_t piece = lora_chunk(info.shape);
   for (int64_t at = 0; at < part.count; at += piece) {
     const int64_t count = std::min(piece, part.count - at);
     LA_RETURN_IF_ERROR(adapter.read_part(name, {part.first + at, count}, raw));

@@ -1,4 +1,4 @@
-// What a low-rank adapter adds to a matrix: factors that are read once, their product row by row.
+// The update of a matrix by a low-rank adapter: factors are read once, their product is computed row by row.
 #pragma once
 
 #include <string>
@@ -27,14 +27,14 @@ struct LoraTerm {
   float scale = 1;
 };
 
-// Tensors are read some whole rows at a time: so many elements.
-int64_t lora_piece(const Shape& shape);
-// Bytes of such a piece as it lies in the file.
-size_t lora_piece_bytes(const TensorInfo& info);
-// The largest of those of a term's tensors.
-size_t lora_piece_bytes(const TensorSource& adapter, const LoraTerm& term);
+// Elements of a chunk: tensors are read in chunks of whole rows.
+int64_t lora_chunk(const Shape& shape);
+// Bytes of such a chunk in the file.
+size_t lora_chunk_bytes(const TensorInfo& info);
+// The largest chunk of a term's tensors.
+size_t lora_chunk_bytes(const TensorSource& adapter, const LoraTerm& term);
 
-// Reads a part of an adapter tensor as f32 through `raw` (lora_piece_bytes); a value that is not finite is an error.
+// Reads a part of an adapter tensor as f32 through `raw` (lora_chunk_bytes); a value that is not finite is an error.
 Status read_lora_part(const TensorSource& adapter, const std::string& name, TensorPart part, std::byte* raw,
                       float* values);
 

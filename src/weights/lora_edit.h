@@ -1,4 +1,4 @@
-// What an adapter's tensors come to for one tensor of the base.
+// All changes of an adapter to one base tensor.
 #pragma once
 
 #include <map>
@@ -11,9 +11,9 @@
 
 namespace liveavatar {
 
-// What an adapter does to one base tensor, in this order.
+// Changes to one base tensor, in this order.
 struct LoraEdit {
-  std::string values;           // adapter tensor in W's place, or empty
+  std::string values;           // adapter tensor that replaces W, or empty
   std::vector<LoraTerm> terms;  // low-rank terms
   std::string diff;             // adapter tensor to add, or empty
 };
@@ -21,7 +21,7 @@ struct LoraEdit {
 // The adapter's tensors that belong to one base tensor.
 using LoraParts = std::map<LoraRole, std::string>;
 
-// Of the base tensor `name`. Parts that do not fit it or each other are an error; what is merged goes into the report.
+// Changes to the base tensor `name`. Parts that do not match it or each other are an error. Updates the report.
 Expected<LoraEdit> make_lora_edit(const LoraAdapter& adapter, const std::string& name, const Shape& shape,
                                   const LoraParts& parts, LoraReport& report);
 

@@ -12,22 +12,22 @@ namespace {
 constexpr double kMaxStrength = 1000;  // more is a mistake, and may overflow
 constexpr size_t kPageBytes = 4096;
 
-// What the merge of one tensor takes beside W; over a dry-run Arena only its size.
+// Memory for the merge of one tensor, in addition to W. With a dry-run Arena only its size.
 struct MergeMemory {
-  std::byte* raw;  // a piece of the base's tensor or an adapter's, as it lies in the file
-  float* values;   // a piece of what replaces or is added
+  std::byte* raw;  // a chunk of the base's or an adapter's tensor, in the file's type
+  float* values;   // a chunk of replacement or added values
   std::vector<LoraFactors> terms;
 
   MergeMemory(const LoraEdit& edit, const TensorInfo& base, const TensorSource& adapter, Arena& arena) {
-    size_t raw_bytes = lora_piece_bytes(base);
+    size_t raw_bytes = lora_chunk_bytes(base);
     for (const std::string* tensor : {&edit.values, &edit.diff}) {
-      if (!tensor->empty()) raw_bytes = std::max(raw_bytes, lora_piece_bytes(adapter.tensors().at(*tensor)));
+      if (!tensor->empty()) raw_bytes = std::max(raw_bytes, lora_chunk_bytes(adapter.tensors().at(*tensor)));
     }
-    for (const LoraTerm& term : edit.terms) raw_bytes = std::max(raw_bytes, lora_piece_bytes(adapter, term));
+    for (const LoraTerm& term : edit.terms) raw_bytes = std::max(raw_bytes, lora_chunk_bytes(adapter, term));
     raw = static_cast<std::byte*>(arena.allocate(raw_bytes));
     const bool whole = !edit.values.empty() || !edit.diff.empty();
     values = static_cast<float*>(
-        arena.allocate(whole ? static_cast<size_t>(lora_piece(base.shape)) * sizeof(float) : size_t{0}));
+        arena.allocate(whole ? static_cast<size_t>(lora_chunk(base.shape)) * sizeof(float) : size_t{0}));
     for (const LoraTerm& term : edit.terms) terms.emplace_back(term, base.shape.elements() / base.shape[0], arena);
   }
 };
@@ -50,7 +50,7 @@ class MergedSource : public TensorSource {
 
  private:
   Expected<std::map<std::string, LoraParts>> sort_tensors() const;
-  // Replaced as a whole and nothing added: read as it is in the adapter.
+  // Replaced completely with nothing added: read directly from the adapter.
   bool replaces(const LoraEdit& edit) const {
     return !edit.values.empty() && edit.terms.empty() && edit.diff.empty() && adapter_.strength == 1;
   }
@@ -62,8 +62,8 @@ class MergedSource : public TensorSource {
   std::map<std::string, TensorInfo> tensors_;
   std::map<std::string, LoraEdit> edits_;
   size_t scratch_bytes_ = 0;  // of the largest merge
-  // Of the tensor that was read last, so that its factors are read once for all of its parts. Who reads has charged
-  // it (scratch_bytes), so its own budget has no limit.
+  // State of the tensor that was read last, so that its factors are read once. The reader has charged its memory
+  // (scratch_bytes), so its own budget has no limit.
   struct Work {
     std::mutex mutex;
     Budget budget;
@@ -114,7 +114,7 @@ Status MergedSource::read_part(const std::string& name, TensorPart part, void* t
   if (replaces(edit)) return adapter_.source->read_part(edit.values, part, target);
   std::lock_guard<std::mutex> lock(work_.mutex);
   LA_RETURN_IF_ERROR(begin(name, edit));
-  const int64_t piece = lora_piece(base_->tensors().at(name).shape);
+  const int64_t piece = lora_chunk(base_->tensors().at(name).shape);
   for (int64_t at = 0; at < part.count; at += piece) {
     const TensorPart some{part.first + at, std::min(piece, part.count - at)};
     LA_RETURN_IF_ERROR(merge_piece(name, edit, some, static_cast<float*>(target) + at));

@@ -1,4 +1,4 @@
-// The spellings of adapter tensors: which base tensor one belongs to, and as what.
+// Parses names of adapter tensors: the base tensor, and the role.
 #pragma once
 
 #include <map>
@@ -8,7 +8,7 @@
 
 namespace liveavatar {
 
-// What an adapter tensor is to its base tensor W.
+// The role of an adapter tensor for its base tensor W.
 enum class LoraRole {
   kDown,  // [rank, in] of a pair
   kUp,    // [out, rank]
@@ -29,18 +29,17 @@ enum class LoraRole {
 
 struct LoraName {
   LoraRole role = LoraRole::kValues;
-  std::string module;      // what stands before the role, as it is spelled
-  const char* field = "";  // which of the module's tensors: "weight", "bias", "modulation"; empty: module is all of it
-  const char* refused = nullptr;  // why such a tensor is not merged
+  std::string module;      // the part of the name before the role
+  const char* field = "";  // the module's tensor: "weight", "bias", "modulation"; empty: module is the whole name
+  const char* refused = nullptr;  // the reason if such tensors are not supported
 };
 LoraName parse_lora_name(const std::string& name);
 
-// A base's tensors by every name that adapters have for them: the original's and Diffusers', each with dots and with
-// underscores in place of dots.
+// A base's tensors by every name that adapters use: the original's and Diffusers', each with dots or with underscores.
 class LoraTargets {
  public:
   explicit LoraTargets(const std::map<std::string, TensorInfo>& base);
-  // The base tensor's name, known prefixes taken off; empty: none.
+  // The base tensor's name, without known prefixes. Empty: none.
   std::string find(const LoraName& name) const;
 
  private:
@@ -50,7 +49,7 @@ class LoraTargets {
 };
 
 constexpr const char* kPeftPrefix = "base_model.model.";
-// Whether a known prefix stands before a name.
+// Whether a name has a known prefix.
 bool has_lora_prefix(const std::string& name);
 
 }  // namespace liveavatar

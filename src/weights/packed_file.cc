@@ -23,7 +23,7 @@ struct Prefix {
   uint64_t header_bytes, header_checksum;
 };
 
-// As long for every checksum, so that they can be filled in at the end.
+// Fixed width, so that checksums can be filled in at the end.
 std::string hex(uint64_t value) {
   char text[17];
   std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));
@@ -160,7 +160,7 @@ Status verify_packed_file(const std::string& path, Budget& budget) {
 Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(PendingFile file, PackedHeader header) {
   std::unique_ptr<PackedWriter> writer(new PackedWriter(std::move(file), std::move(header)));
   PackedHeader& h = writer->header_;
-  // Offsets have as many digits as they need: widen the header's room until they fit.
+  // Offsets have a variable number of digits: grow the header until they fit.
   for (uint64_t begin = DirectFile::kAlign;; begin += DirectFile::kAlign) {
     uint64_t at = begin;
     for (PackedPage& page : h.pages) {

@@ -1,5 +1,5 @@
-// A model in one file, laid out for paging: pages in the order of their use, aligned for direct reads, in a backend's
-// own packed form. A JSON header says what it is (docs/paging.md).
+// A model in one file for paging: pages in the order of their use, aligned for direct reads, in a backend's packed
+// form. A JSON header describes it (docs/paging.md).
 #pragma once
 
 #include <functional>
@@ -25,31 +25,30 @@ struct PackedHeader {
   std::string packing;  // Backend::packing()
   std::string dtype;    // of matrices, as in dtype_name()
   std::string config;   // the model's, JSON
-  std::string source;   // what it was made of, for people
+  std::string source;   // the source files, for messages
   std::vector<PackedPage> pages;
   struct Tensor {
     std::string name;
     Shape shape;
   };
-  std::vector<Tensor> tensors;  // what it was made of, in the checkpoint's names and shapes
+  std::vector<Tensor> tensors;  // the source tensors, with the checkpoint's names and shapes
 
   uint64_t file_bytes() const;
   uint64_t parameters() const;
 };
 
 bool is_packed_file(const std::string& path);  // by its first bytes
-// One clear line for what is no packed file, has another version, is damaged or cut off.
+// Errors: not a packed file, another version, damaged or truncated.
 Expected<PackedHeader> read_packed_header(const std::string& path);
-// Reads every page and compares its checksum, in pieces: charged to MemoryCategory::kWeights.
+// Reads every page in chunks and verifies its checksum. The memory is charged to MemoryCategory::kWeights.
 Status verify_packed_file(const std::string& path, Budget& budget);
 
-// Writes a file that appears when all is there.
+// Writes a packed file. The file gets its name when it is complete.
 class PackedWriter {
  public:
-  // header: all but the pages' offsets and checksums. kIo with what is wanted and what is free where the disk has no
-  // room.
+  // header: without the pages' offsets and checksums. kIo with the bytes wanted and free if the disk is full.
   static Expected<std::unique_ptr<PackedWriter>> create(PendingFile file, PackedHeader header);
-  // A second writer of `path` is refused.
+  // A second writer of `path` fails.
   static Expected<std::unique_ptr<PackedWriter>> create(const std::string& path, PackedHeader header);
   PackedWriter(const PackedWriter&) = delete;
   PackedWriter& operator=(const PackedWriter&) = delete;

@@ -1,4 +1,4 @@
-// Spellings of tensor names, turned into the original's.
+// Converts tensor names to the original's.
 #pragma once
 
 #include <string>
@@ -7,9 +7,9 @@
 
 namespace liveavatar {
 
-// How one file spells a part's names.
+// The naming scheme of a part in a file.
 struct Spelling {
-  std::string prefix;                                          // taken off first; names without it are other models'
+  std::string prefix;                                          // removed first; names without it belong to other models
   std::string (*original)(const std::string& name) = nullptr;  // "" : not a tensor of this part
 };
 

@@ -4,7 +4,7 @@
 
 namespace liveavatar {
 
-// From dimension `from` on without those of size 1, which carry no information: a kernel of 1x1 may be stored as
+// The dimensions from `from` on, without those of size 1: a kernel of 1x1 may be stored as
 // [O, I], [O, I, 1] or [O, I, 1, 1].
 inline Shape squeezed(const Shape& shape, int from = 0) {
   Shape out;

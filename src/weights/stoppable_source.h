@@ -1,4 +1,4 @@
-// A source that stops reading when it is asked to.
+// A source whose reads can be cancelled.
 #pragma once
 
 #include <stop_token>
@@ -7,7 +7,7 @@
 
 namespace liveavatar {
 
-// Reads as `source` does until a stop is asked for; then every read is kCancelled.
+// Reads from `source` until a stop is requested. Then every read is kCancelled.
 TensorSourcePtr stoppable(TensorSourcePtr source, std::stop_token stop);
 
 }  // namespace liveavatar

@@ -13,7 +13,7 @@ struct ZipEntry {
   uint64_t offset = 0, bytes = 0;  // of the data, inside the file
 };
 
-// Entry names to places. Errors name the file: no archive, cut off, a compressed entry, an entry outside the file.
+// Entries by name. Errors name the file: not an archive, truncated, a compressed entry, an entry outside the file.
 Expected<std::map<std::string, ZipEntry>> read_zip_directory(const File& file);
 
 }  // namespace liveavatar

@@ -13,7 +13,7 @@ FILES = {
     "src/high/high.cc": '#include "high/high.h"\n#include "low/inner/inner.h"\n',
     "include/liveavatar/api.h": '#include "liveavatar/status.h"\n',
 }
-ARROWS = ["room low low", "room inner low/inner", "room high high",
+ARROWS = ["module low low", "module inner low/inner", "module high high",
           "DEPS inner low", "DEPS high low", "PRIVATE_DEPS high inner"]
 
 
@@ -59,9 +59,9 @@ class Arrows(unittest.TestCase):
                    arrows=[*ARROWS, "DEPS low high"])
         self.fails("a cycle: high -> inner -> low -> high", arrows=[*ARROWS, "LINKS low high"])
 
-    def test_no_room(self):
-        self.fails("belongs to no room", files={"src/lost/lost.h": ""})
-        self.fails('"low.h" is in no room', files={"src/low/low.cc": '#include "low.h"\n'})
+    def test_no_module(self):
+        self.fails("belongs to no module", files={"src/lost/lost.h": ""})
+        self.fails('"low.h" is in no module', files={"src/low/low.cc": '#include "low.h"\n'})
 
     def test_public_headers_stand_alone(self):
         self.fails('a public header includes "low/low.h"', files={"include/liveavatar/api.h": '#include "low/low.h"\n'})

@@ -1,5 +1,5 @@
-// Attention in one pass over the keys with online softmax (Milakov and Gimelshein 2018; Dao et al. 2022): both products
-// run on the matrix tiles.
+// Attention in one pass over the keys with online softmax (Milakov and Gimelshein 2018; Dao et al. 2022). Both products
+// use the micro-kernels.
 #include "backend/cpu/attention.h"
 
 #include <algorithm>
@@ -13,20 +13,20 @@
 namespace liveavatar::cpu {
 namespace {
 
-constexpr int64_t kWeightStride = kKeyBlock + 32;  // elements between rows of weights: as kScoreStride
+constexpr int64_t kWeightStride = kKeyBlock + 32;  // elements between rows of weights; see kScoreStride
 
 }  // namespace
 
 int64_t Attention::queries_bytes(const Kernels& kernels, const HeadLayout& layout) {
   bool unit = on_unit(kernels, layout);
-  if (!unit && !layout.codes) return 0;  // read in place
-  return tile_rows(kernels, layout) * (unit ? round_up(layout.row_bytes(), kPieceBytes) : layout.row_bytes());
+  if (!unit && !layout.int8) return 0;  // read in place
+  return tile_rows(kernels, layout) * (unit ? round_up(layout.row_bytes(), kChunkBytes) : layout.row_bytes());
 }
 
 ScratchSizes Attention::scratch(const Kernels& kernels, const HeadLayout& layout) {
   ScratchSizes s = layout.scratch();
-  s.want(Piece::kOutput, kMostTiles * tile_rows(kernels, layout) * layout.width(), sizeof(float));
-  s.want(Piece::kQueries, kMostTiles * queries_bytes(kernels, layout), 1);
+  s.want(ScratchBuffer::kOutput, kMostTiles * tile_rows(kernels, layout) * layout.width(), sizeof(float));
+  s.want(ScratchBuffer::kQueries, kMostTiles * queries_bytes(kernels, layout), 1);
   return s;
 }
 
@@ -36,8 +36,8 @@ void Attention::run(int64_t head, int64_t first, int64_t last, const std::byte* 
   int64_t rows = tile_rows(kernels_, layout_);
   int64_t tile_outputs = rows * layout_.width();
   int64_t bytes = queries_bytes(kernels_, layout_);
-  float* outputs = t.at<float>(Piece::kOutput, kMostTiles * tile_outputs);
-  std::byte* laid_out = t.at<std::byte>(Piece::kQueries, kMostTiles * bytes);
+  float* outputs = t.at<float>(ScratchBuffer::kOutput, kMostTiles * tile_outputs);
+  std::byte* packed_queries = t.at<std::byte>(ScratchBuffer::kQueries, kMostTiles * bytes);
   for (int64_t row = first; row < last; row += rows, ++count) {
     Rows& r = tiles[static_cast<size_t>(count)];
     r.head = head;
@@ -45,7 +45,7 @@ void Attention::run(int64_t head, int64_t first, int64_t last, const std::byte* 
     r.count = static_cast<int>(std::min(rows, last - row));
     std::fill_n(r.largest, r.count, -std::numeric_limits<float>::infinity());
     for (int i = 0; i < r.count; ++i) r.queries[i] = at(q_, row + i, head);
-    lay_out(r, laid_out + count * bytes, t);
+    pack_queries(r, packed_queries + count * bytes, t);
   }
   for (int64_t block = 0; block < layout_.blocks(); ++block) {
     for (int64_t i = 0; i < count; ++i)
@@ -58,15 +58,16 @@ void Attention::run(int64_t head, int64_t first, int64_t last, const std::byte* 
 void Attention::finish(const Rows& r, float* output) const {
   for (int i = 0; i < r.count; ++i, output += layout_.width()) {
     kernels_.rescale(output, 1.0f / r.total[i], layout_.d);
-    kernels_.activate({output, Type::kF32}, layout_.d, Act::kNone, at(out_, r.first + i, r.head), type_of(out_.dtype));
+    kernels_.activate({output, Type::kF32}, layout_.d, Activation::kNone, at(out_, r.first + i, r.head),
+                      type_of(out_.dtype));
   }
 }
 
 ScratchSizes PlainAttention::scratch(const Kernels& kernels, const HeadLayout& layout) {
   int64_t rows = tile_rows(kernels, layout);
   ScratchSizes s = Attention::scratch(kernels, layout);
-  s.want(Piece::kScores, rows * kScoreStride, sizeof(float));
-  s.want(Piece::kWeights, rows * kWeightStride, dtype_bytes(layout.dtype));
+  s.want(ScratchBuffer::kScores, rows * kScoreStride, sizeof(float));
+  s.want(ScratchBuffer::kWeights, rows * kWeightStride, dtype_bytes(layout.dtype));
   return s;
 }
 
@@ -74,17 +75,17 @@ int64_t PlainAttention::weight_row_bytes() const {
   return kWeightStride * static_cast<int64_t>(dtype_bytes(layout_.dtype));
 }
 
-void PlainAttention::lay_out(Rows& r, std::byte* target, ThreadScratch&) const {
+void PlainAttention::pack_queries(Rows& r, std::byte* target, ThreadScratch&) const {
   if (!unit()) return;
   for (int i = 0; i < r.count; ++i)
-    lay_out_pieces(r.queries[i], layout_.row_bytes(), target + i * kPieceBytes, r.count * kPieceBytes);
-  r.laid_out = target;
+    pack_chunks(r.queries[i], layout_.row_bytes(), target + i * kChunkBytes, r.count * kChunkBytes);
+  r.packed_queries = target;
 }
 
 void PlainAttention::attend(Rows& r, int64_t block, const std::byte* packed, float* output, ThreadScratch& t) const {
   int64_t rows = tile_rows(kernels_, layout_);
-  float* scores = t.at<float>(Piece::kScores, rows * kScoreStride);
-  std::byte* weights = t.at<std::byte>(Piece::kWeights, rows * weight_row_bytes());
+  float* scores = t.at<float>(ScratchBuffer::kScores, rows * kScoreStride);
+  std::byte* weights = t.at<std::byte>(ScratchBuffer::kWeights, rows * weight_row_bytes());
   score(r, block, packed, scores);
   weigh(r, block, scores, output, weights);
   gather(r, block, packed + layout_.values_at(), weights, output);
@@ -94,7 +95,8 @@ void PlainAttention::attend(Rows& r, int64_t block, const std::byte* packed, flo
 void PlainAttention::score(const Rows& r, int64_t block, const std::byte* packed, float* scores) const {
   int64_t keys = layout_.block_keys(block);
   if (unit()) {
-    MatrixArgs args{.a = &r.laid_out, .row_bytes = kPieceBytes, .piece_bytes = r.count * kPieceBytes, .rows = r.count};
+    MatrixArgs args{
+        .a = &r.packed_queries, .row_bytes = kChunkBytes, .chunk_bytes = r.count * kChunkBytes, .rows = r.count};
     args.items = layout_.items(layout_.d);
     args.stride = kScoreStride;
     return multiply(kernels_.matrix, args, layout_.d, keys, packed, scores);
@@ -103,7 +105,7 @@ void PlainAttention::score(const Rows& r, int64_t block, const std::byte* packed
   multiply(kernels_.tile[q_.dtype == DType::kBF16][in_bf16()], args, layout_.d, keys, packed, scores);
 }
 
-// weights = exp(scores - largest so far); what came before, in output and total, shrinks accordingly.
+// weights = exp(scores - largest so far). Rescales output and total to the new largest score.
 void PlainAttention::weigh(Rows& r, int64_t block, float* scores, float* output, std::byte* weights) const {
   int64_t keys = layout_.block_keys(block);
   Type type = type_of(layout_.dtype);
@@ -125,33 +127,33 @@ void PlainAttention::gather(const Rows& r, int64_t block, const std::byte* value
   int64_t row_bytes = weight_row_bytes();
   if (unit()) {
     const void* a = weights;
-    MatrixArgs args{.a = &a, .row_bytes = row_bytes, .piece_bytes = kPieceBytes, .rows = r.count};
+    MatrixArgs args{.a = &a, .row_bytes = row_bytes, .chunk_bytes = kChunkBytes, .rows = r.count};
     args.items = layout_.items(keys);
     args.stride = layout_.width();
-    args.more = block > 0;
+    args.accumulate = block > 0;
     return multiply(kernels_.matrix, args, keys, layout_.d, values, output);
   }
   const void* a[kRows];
   for (int i = 0; i < r.count; ++i) a[i] = weights + i * row_bytes;
   TileArgs args{.a = a, .rows = r.count, .k = in_bf16() ? round_up(keys, 2) : keys};
   args.stride = static_cast<int>(layout_.width());
-  args.more = block > 0;
+  args.accumulate = block > 0;
   multiply(kernels_.tile[in_bf16()][in_bf16()], args, keys, layout_.d, values, output);
 }
 
 namespace {
 
-// Whole tiles, many for the caches' sake, few enough that every thread has some pieces of work.
+// Whole tiles: many, to use the caches, but few enough that every thread has several jobs.
 int64_t queries_at_once(int64_t queries, int64_t rows, int64_t heads, int threads) {
   int64_t tiles = ceil_div(queries, rows);
   return std::clamp<int64_t>(tiles * heads / (threads * kJobsPerThread), 1, Attention::kMostTiles) * rows;
 }
 
 ScratchSizes scratch_of(const Kernels& kernels, const HeadLayout& layout) {
-  return layout.codes ? CodeAttention::scratch(kernels, layout) : PlainAttention::scratch(kernels, layout);
+  return layout.int8 ? Int8Attention::scratch(kernels, layout) : PlainAttention::scratch(kernels, layout);
 }
 
-// Some heads at a time: enough to keep every thread busy, few enough to stay small.
+// Heads that are packed at a time: enough for all threads, few enough to need little memory.
 int64_t heads_at_once(int64_t heads, int threads) { return std::min<int64_t>(heads, std::max(threads, 4)); }
 
 HeadLayout head_layout(const CpuContext& context, const Tensor& q, std::span<const KeyValues> segments,
@@ -160,17 +162,17 @@ HeadLayout head_layout(const CpuContext& context, const Tensor& q, std::span<con
   bool in_bf16 = q.dtype == DType::kBF16 && layout.d % 2 == 0;
   for (const KeyValues& s : segments) {
     layout.keys += s.k.dim(0);
-    in_bf16 = in_bf16 && s.k.dtype != DType::kF32 && s.v.dtype != DType::kF32;  // 8 bits are unpacked to bf16
+    in_bf16 = in_bf16 && s.k.dtype != DType::kF32 && s.v.dtype != DType::kF32;  // 8-bit values are unpacked to bf16
   }
   if (in_bf16) layout.dtype = DType::kBF16;
-  layout.codes = in_bf16 && context.int8_products() && spec.in_8bit;
+  layout.int8 = in_bf16 && context.int8_products() && spec.in_8bit;
   return layout;
 }
 
-// Heads [first, first + count) of one call: packed, then multiplied with.
+// Heads [first, first + count) of one call, which are packed together.
 struct HeadGroup {
   int64_t first = 0, count = 0;
-  std::byte* packed = nullptr;  // head after head
+  std::byte* packed = nullptr;  // head by head
 };
 
 void pack_heads(CpuContext& context, const KeyPanels& keys, const HeadLayout& layout, const HeadGroup& group) {
@@ -204,12 +206,12 @@ Status reserve_attention(CpuContext& context, const AttentionSize& size) {
   const Kernels& kernels = context.kernels();
   HeadLayout layout{.keys = size.keys, .d = size.width / size.heads, .columns = kernels.columns, .dtype = size.dtype};
   if (layout.d % 2 != 0) layout.dtype = DType::kF32;
-  HeadLayout coarse = layout;
-  coarse.codes = context.int8_products() && layout.dtype == DType::kBF16;
+  HeadLayout int8 = layout;
+  int8.int8 = context.int8_products() && layout.dtype == DType::kBF16;
   size_t heads = static_cast<size_t>(heads_at_once(size.heads, context.threads()));
-  LA_RETURN_IF_ERROR(context.reserve_shared(heads * std::max(layout.head_bytes(), coarse.head_bytes())));
+  LA_RETURN_IF_ERROR(context.reserve_shared(heads * std::max(layout.head_bytes(), int8.head_bytes())));
   LA_RETURN_IF_ERROR(context.reserve(scratch_of(kernels, layout)));
-  return context.reserve(scratch_of(kernels, coarse));
+  return context.reserve(scratch_of(kernels, int8));
 }
 
 void run_attention(CpuContext& context, const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
@@ -218,8 +220,8 @@ void run_attention(CpuContext& context, const Tensor& q, std::span<const KeyValu
   const HeadLayout layout = head_layout(context, q, segments, spec);
   const KeyPanels keys(kernels, segments, layout);
   const PlainAttention plain(kernels, layout, q, spec, out);
-  const CodeAttention coarse(kernels, layout, q, spec, out);
-  const Attention& attention = layout.codes ? static_cast<const Attention&>(coarse) : plain;
+  const Int8Attention int8(kernels, layout, q, spec, out);
+  const Attention& attention = layout.int8 ? static_cast<const Attention&>(int8) : plain;
   int64_t at_once = heads_at_once(spec.heads, context.threads());
   context.begin(scratch_of(kernels, layout));
   HeadGroup group;

@@ -8,10 +8,10 @@
 namespace liveavatar::cpu {
 namespace {
 
-constexpr int64_t kSampledKeys = 32;  // whose mean is taken for that of all
-constexpr int kAhead = 6;             // keys that are on their way from memory while one is rounded
+constexpr int64_t kSampledKeys = 32;  // their mean approximates the mean of all keys
+constexpr int kAhead = 6;             // prefetch distance in keys while one is quantised
 
-// Where one row and head of keys or values lies; f32 and bf16 only.
+// One row and head of keys or values; only f32 and bf16.
 Row row_at(const Tensor& t, int64_t element) {
   return {static_cast<const char*>(t.address()) + static_cast<size_t>(element) * dtype_bytes(t.dtype),
           type_of(t.dtype)};
@@ -21,13 +21,14 @@ Row row_at(const Tensor& t, int64_t element) {
 
 ScratchSizes HeadLayout::scratch() const {
   ScratchSizes s;
-  s.want(Piece::kPointers, columns, sizeof(void*));
-  s.want(Piece::kMorePointers, columns, sizeof(void*));
-  for (Piece copies : {Piece::kRowCopies, Piece::kMoreRowCopies}) s.want(copies, columns * d, dtype_bytes(dtype));
-  if (!codes) return s;
-  s.want(Piece::kCodes, columns * row_bytes(), 1);
-  s.want(Piece::kMiddle, d, sizeof(float));
-  s.want(Piece::kFactors, d, sizeof(float));
+  s.want(ScratchBuffer::kPointers, columns, sizeof(void*));
+  s.want(ScratchBuffer::kMorePointers, columns, sizeof(void*));
+  for (ScratchBuffer copies : {ScratchBuffer::kRowCopies, ScratchBuffer::kMoreRowCopies})
+    s.want(copies, columns * d, dtype_bytes(dtype));
+  if (!int8) return s;
+  s.want(ScratchBuffer::kQuantised, columns * row_bytes(), 1);
+  s.want(ScratchBuffer::kMiddle, d, sizeof(float));
+  s.want(ScratchBuffer::kFactors, d, sizeof(float));
   return s;
 }
 
@@ -37,7 +38,7 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
   std::byte* values = target + layout_.values_at();
   const float* mean = nullptr;
   const float* factors = nullptr;
-  if (layout_.codes) {
+  if (layout_.int8) {
     mean = middle(head, t);
     factors = scale_values(head, block, reinterpret_cast<float*>(target + layout_.value_scales_at()), t);
   }
@@ -45,9 +46,9 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
     int count = static_cast<int>(std::min(columns, keys - first));
     const void** k = find_rows(Side::kKeys, head, block * kKeyBlock + first, count, t);
     const void** v = find_rows(Side::kValues, head, block * kKeyBlock + first, count, t);
-    if (layout_.codes) {
+    if (layout_.int8) {
       quantise_keys(k, count, mean, first, target, t);
-      pack_value_codes(v, count, first, block, factors, values);
+      pack_quantised_values(v, count, first, block, factors, values);
     } else {
       pack_values(v, count, first, block, values);
     }
@@ -57,15 +58,17 @@ void KeyPanels::pack(int64_t head, int64_t block, std::byte* target, ThreadScrat
   }
 }
 
-// Pointers to the rows of `count` keys, or of their values, from `first`; those that are held in another type than the
-// panels' are copied. There is room for a panel's.
+// Pointers to the rows of `count` keys, or of their values, from `first`. Rows in another type than the panels' are
+// converted to copies. The array has space for a panel's columns.
 const void** KeyPanels::find_rows(Side side, int64_t head, int64_t first, int count, ThreadScratch& t) const {
   int64_t d = layout_.d;
   int64_t row_bytes = d * static_cast<int64_t>(dtype_bytes(layout_.dtype));
   int64_t before = 0;  // keys of the segments before this one
   bool values = side == Side::kValues;
-  std::byte* copies = t.at<std::byte>(values ? Piece::kMoreRowCopies : Piece::kRowCopies, count * row_bytes);
-  const void** rows = t.at<const void*>(values ? Piece::kMorePointers : Piece::kPointers, layout_.columns);
+  std::byte* copies =
+      t.at<std::byte>(values ? ScratchBuffer::kMoreRowCopies : ScratchBuffer::kRowCopies, count * row_bytes);
+  const void** rows =
+      t.at<const void*>(values ? ScratchBuffer::kMorePointers : ScratchBuffer::kPointers, layout_.columns);
   for (const KeyValues& s : segments_) {
     const Tensor& x = values ? s.v : s.k;
     const Tensor& scale = values ? s.v_scale : s.k_scale;
@@ -88,16 +91,16 @@ const void* KeyPanels::as_packed(const Tensor& x, const Tensor& scale, int64_t e
     auto decode = x.dtype == DType::kI8 ? kernels_.decode_i8 : kernels_.decode_f8;
     decode(static_cast<const uint8_t*>(x.address()) + element, layout_.d, scale.host<float>()[scale_at], copy, type);
   } else {
-    kernels_.activate(row_at(x, element), layout_.d, Act::kNone, copy, type);
+    kernels_.activate(row_at(x, element), layout_.d, Activation::kNone, copy, type);
   }
   return copy;
 }
 
-// What keys have in common adds the same to all of a query's scores, which softmax does not see, but would cost every
-// key bits of its codes: it is taken off (Zhang et al. 2024, SageAttention, "smooth matrix K"). Any row would do; this
-// is the mean of some keys, the same for all blocks.
+// A vector that is common to all keys adds a constant to a query's scores. Softmax ignores it, but it would cost
+// precision when keys are quantised, so it is subtracted (Zhang et al. 2024, SageAttention, "smooth matrix K"). Any
+// vector is valid; this is the mean of some keys, the same for all blocks.
 const float* KeyPanels::middle(int64_t head, ThreadScratch& t) const {
-  float* mean = t.at<float>(Piece::kMiddle, layout_.d);
+  float* mean = t.at<float>(ScratchBuffer::kMiddle, layout_.d);
   std::fill_n(mean, layout_.d, 0.0f);
   int64_t count = std::min(layout_.keys, kSampledKeys);
   for (int64_t i = 0; i < count; ++i) {
@@ -108,24 +111,24 @@ const float* KeyPanels::middle(int64_t head, ThreadScratch& t) const {
   return mean;
 }
 
-// Keys from `first` of a block to codes, which the pointers point to then.
+// Quantises keys from `first` of a block, and points the pointers to the quantised rows.
 void KeyPanels::quantise_keys(const void** keys, int count, const float* middle, int64_t first, std::byte* block,
                               ThreadScratch& t) const {
   int64_t bytes = layout_.row_bytes();
-  signed char* codes = t.at<signed char>(Piece::kCodes, count * bytes);
+  signed char* quantised = t.at<signed char>(ScratchBuffer::kQuantised, count * bytes);
   int* offsets = reinterpret_cast<int*>(block + layout_.offsets_at()) + first;
   float* scales = reinterpret_cast<float*>(block + layout_.scales_at()) + first;
-  for (int i = 0; i < count; ++i, codes += bytes) {
-    const char* soon = static_cast<const char*>(keys[std::min(i + kAhead, count - 1)]);
-    for (int64_t at = 0; at < layout_.d * 2; at += 64) __builtin_prefetch(soon + at);
-    kernels_.quantise_key({keys[i], type_of(layout_.dtype)}, middle, layout_.d, codes, scales + i, offsets + i);
-    keys[i] = codes;
+  for (int i = 0; i < count; ++i, quantised += bytes) {
+    const char* prefetch = static_cast<const char*>(keys[std::min(i + kAhead, count - 1)]);
+    for (int64_t at = 0; at < layout_.d * 2; at += 64) __builtin_prefetch(prefetch + at);
+    kernels_.quantise_key({keys[i], type_of(layout_.dtype)}, middle, layout_.d, quantised, scales + i, offsets + i);
+    keys[i] = quantised;
   }
 }
 
-// Scales of a block's columns of values; returns what they are multiplied by.
+// Scales of a block's columns of values. Returns the factors for quantisation.
 const float* KeyPanels::scale_values(int64_t head, int64_t block, float* scales, ThreadScratch& t) const {
-  float* factors = t.at<float>(Piece::kFactors, layout_.d);
+  float* factors = t.at<float>(ScratchBuffer::kFactors, layout_.d);
   std::fill_n(scales, layout_.width(), 0.0f);
   int64_t keys = layout_.block_keys(block);
   for (int64_t first = 0; first < keys; first += layout_.columns) {
@@ -140,7 +143,7 @@ const float* KeyPanels::scale_values(int64_t head, int64_t block, float* scales,
   return factors;
 }
 
-// `count` keys' values as depth `first` and on of a block's V panels; `first` is even, of codes a multiple of four.
+// The values of `count` keys, at depth `first` of a block's V panels. `first` is even, in 8 bits a multiple of four.
 void KeyPanels::pack_values(const void* const* rows, int count, int64_t first, int64_t block, std::byte* target) const {
   bool in_bf16 = layout_.dtype == DType::kBF16;
   int64_t columns = layout_.columns;
@@ -163,8 +166,8 @@ void KeyPanels::pack_values(const void* const* rows, int count, int64_t first, i
   }
 }
 
-void KeyPanels::pack_value_codes(const void* const* rows, int count, int64_t first, int64_t block, const float* factors,
-                                 std::byte* target) const {
+void KeyPanels::pack_quantised_values(const void* const* rows, int count, int64_t first, int64_t block,
+                                      const float* factors, std::byte* target) const {
   int64_t columns = layout_.columns;
   size_t panel_bytes = layout_.panel_bytes(layout_.block_keys(block));
   for (int64_t column = 0; column < layout_.d; column += columns, target += panel_bytes) {

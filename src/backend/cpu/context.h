@@ -1,4 +1,4 @@
-// What the CPU backend's ops share: kernels, threads, and the memory that they work in.
+// Shared state of the CPU backend's ops: kernels, threads and scratch memory.
 #pragma once
 
 #include "backend/backend.h"
@@ -12,7 +12,7 @@ class CpuContext {
   CpuContext(const Kernels& kernels, const BackendOptions& options);
 
   const Kernels& kernels() const { return kernels_; }
-  // Asked for, and possible here.
+  // Requested, and supported here.
   bool int8_products() const { return int8_products_; }
   ThreadPool& pool() const { return pool_; }
   int threads() const { return pool_.threads(); }
@@ -25,9 +25,9 @@ class CpuContext {
 
   // An op begins: what the last one left in its scratch is lost. Memory that nobody reserved is taken now; throws
   // Failure where there is none.
-  void begin(const ScratchSizes& sizes) { scratch_.lay_out(sizes, unreserved_); }
+  void begin(const ScratchSizes& sizes) { scratch_.allocate(sizes, unreserved_); }
   ThreadScratch& scratch(int thread) { return scratch_.of(thread); }
-  const PieceSet& common_scratch() const { return scratch_.common(); }
+  const ScratchBuffers& common_scratch() const { return scratch_.common(); }
 
   // One block of memory that all threads read, at least so many bytes: attention's packed keys and values, or the
   // packed rows of a linear layer. Taken as begin() takes it.

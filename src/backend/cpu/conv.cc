@@ -1,6 +1,6 @@
-// Convolution, a stretch of an output line at a time. The input lines that it looks at are laid side by side in
-// scratch, zeros and doubled pixels in place, so that the tiles' operands lie on a regular grid. They are f32, which
-// the tiles multiply fastest, or bf16 where the CPU has a dot product for it.
+// Convolution, one segment of an output line at a time. Its input lines are staged in scratch, with zeros and doubled
+// pixels in place, so that the micro-kernel's operands are on a regular grid. They are f32, which is fastest, or bf16
+// if the CPU has a dot product for it.
 #include "backend/cpu/conv.h"
 
 #include <algorithm>
@@ -15,10 +15,10 @@ namespace liveavatar::cpu {
 
 namespace {
 
-constexpr int64_t kFewest = 4 * kRows, kMost = 16 * kRows;  // output pixels of a stretch
+constexpr int64_t kFewest = 4 * kRows, kMost = 16 * kRows;  // output pixels of a segment
 constexpr int64_t kMatrixMost = 4 * kMatrixRows, kMostLines = 4;
 
-// Every pixel on its own: rows of a linear product.
+// A 1x1 convolution: a linear product of rows.
 bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
   auto is_one = [](const std::array<int64_t, 3>& v) { return v[0] == 1 && v[1] == 1 && v[2] == 1; };
   bool padded = g.pad_top + g.pad_bottom + g.pad_left + g.pad_right + g.zero_frames > 0;
@@ -30,7 +30,7 @@ bool is_pointwise(const ConvWeight& w, const ConvGeometry& g) {
 Staging::Staging(const ConvSize& size, bool on_unit, bool in_bf16)
     : kernel(size.kernel), unit(on_unit), is_bf16(in_bf16) {
   k = is_bf16 ? round_up(size.in_channels, 2) : size.in_channels;
-  // As many output pixels as fit the stage with the input that each adds to it, in whole tiles.
+  // As many output pixels, in whole tiles, as their input fits into the stage.
   int64_t pixel_stage = lines() * static_cast<int64_t>(pixel_bytes()) * size.column_stride;
   int64_t fitting = 0;
   if (unit) {
@@ -40,16 +40,16 @@ Staging::Staging(const ConvSize& size, bool on_unit, bool in_bf16)
     fitting = kStageBytes / pixel_stage / kRows * kRows;
     fitting = std::clamp(fitting, kFewest, kMost);
   }
-  stretch = std::min(size.columns, fitting);
-  line_pixels = (stretch - 1) * size.column_stride + kernel[2];
+  segment = std::min(size.columns, fitting);
+  line_pixels = (segment - 1) * size.column_stride + kernel[2];
   if (unit) at_once = std::clamp<int64_t>(kMatrixStageBytes / stage_bytes(), 1, kMostLines);
 }
 
 ScratchSizes Staging::scratch(int64_t columns) const {
   ScratchSizes s;
-  s.want(Piece::kPointers, taps() * (unit ? 1 : kRows), sizeof(void*));
-  s.want(Piece::kStage, at_once * stage_bytes(), 1);
-  if (unit) s.want(Piece::kSums, stretch * columns, sizeof(float));
+  s.want(ScratchBuffer::kPointers, taps() * (unit ? 1 : kRows), sizeof(void*));
+  s.want(ScratchBuffer::kStage, at_once * stage_bytes(), 1);
+  if (unit) s.want(ScratchBuffer::kAcc, segment * columns, sizeof(float));
   return s;
 }
 
@@ -81,7 +81,7 @@ void Convolution::stage_line(const char* line, int64_t first, int64_t group, std
   int64_t up = c_.geometry.upsample2x ? 1 : 0;
   int64_t channels = c_.product.shape.k;
   int64_t width = x.dim(2) << up;
-  // Pixels [begin, end) of the stage are there; those around them are zeros.
+  // Pixels [begin, end) of the stage exist; the others are zeros.
   int64_t begin = 0;
   int64_t end = 0;
   if (line != nullptr) {
@@ -111,8 +111,8 @@ void Convolution::stage_line(const char* line, int64_t first, int64_t group, std
   }
 }
 
-// What output pixels from `first` of output line `line` (frame * rows + row) look at.
-void Convolution::stage_stretch(int64_t line, int64_t first, int64_t group, std::byte* stage) const {
+// Stages the input of output pixels from `first` of output line `line` (frame * rows + row).
+void Convolution::stage_segment(int64_t line, int64_t first, int64_t group, std::byte* stage) const {
   const ConvGeometry& g = c_.geometry;
   int64_t height = c_.product.out->dim(1);
   int64_t front = line / height * g.stride[0] - g.zero_frames;
@@ -125,17 +125,17 @@ void Convolution::stage_stretch(int64_t line, int64_t first, int64_t group, std:
 }
 
 // All groups and panels.
-void Convolution::run_stretch(const Stretch& s, ThreadScratch& scratch) const {
+void Convolution::run_segment(const Segment& s, ThreadScratch& scratch) const {
   int64_t panels = c_.product.shape.panels();
-  std::byte* stage = scratch.at<std::byte>(Piece::kStage, s.lines * c_.stage_bytes());
+  std::byte* stage = scratch.at<std::byte>(ScratchBuffer::kStage, s.lines * c_.stage_bytes());
   for (int64_t group = 0; group < c_.product.shape.groups; ++group) {
     for (int64_t i = 0; i < s.lines; ++i)
-      stage_stretch(s.line + i, s.first, group, stage + static_cast<size_t>(i * c_.stage_bytes()));
+      stage_segment(s.line + i, s.first, group, stage + static_cast<size_t>(i * c_.stage_bytes()));
     for (int64_t i = 0; i < panels; ++i) run_panel(s, group * panels + i, scratch);
   }
 }
 
-void Convolution::run_panel(const Stretch& s, int64_t panel, ThreadScratch& scratch) const {
+void Convolution::run_panel(const Segment& s, int64_t panel, ThreadScratch& scratch) const {
   int64_t width = c_.product.out->dim(2);
   if (c_.unit) {
     for (int64_t i = 0; i < s.lines; ++i)
@@ -148,19 +148,20 @@ void Convolution::run_panel(const Stretch& s, int64_t panel, ThreadScratch& scra
   }
 }
 
-// A tile whose first output pixel is the stretch's pixel `at`.
+// A tile whose first output pixel is the segment's pixel `at`.
 void Convolution::run_tile(const Tile& t, int64_t at, ThreadScratch& scratch) const {
   const Product& p = c_.product;
-  const void** pointers = scratch.at<const void*>(Piece::kPointers, c_.taps() * kRows);
+  const void** pointers = scratch.at<const void*>(ScratchBuffer::kPointers, c_.taps() * kRows);
   const void** pointer = pointers;
-  // In variables of their own: the compiler must else read them again behind every pointer that is stored.
+  // Local copies: otherwise the compiler reads them again after every store of a pointer.
   const int64_t lines = c_.lines();
   const int64_t columns = c_.kernel[2];
   const size_t pixel_bytes = c_.pixel_bytes();
   const size_t line_bytes = c_.line_bytes();
   const size_t step = static_cast<size_t>(c_.geometry.stride[2]) * pixel_bytes;
   const int rows = t.rows;
-  const std::byte* line = scratch.at<std::byte>(Piece::kStage, c_.stage_bytes()) + static_cast<size_t>(at) * step;
+  const std::byte* line =
+      scratch.at<std::byte>(ScratchBuffer::kStage, c_.stage_bytes()) + static_cast<size_t>(at) * step;
   for (int64_t i = 0; i < lines; ++i, line += line_bytes) {
     for (int64_t column = 0; column < columns; ++column) {
       const std::byte* tap = line + static_cast<size_t>(column) * pixel_bytes;
@@ -173,58 +174,58 @@ void Convolution::run_tile(const Tile& t, int64_t at, ThreadScratch& scratch) co
   args.taps = p.shape.taps;
   args.k = c_.k;
   args.b = p.panel(t.panel);
-  args.sums = scratch.sums;
+  args.acc = scratch.acc;
   args.columns = p.wanted_columns(t.panel);
   kernels_.tile[c_.is_bf16][p.shape.dtype == DType::kBF16](args);
-  store_tile(kernels_, p, t, scratch.sums);
+  store_tile(kernels_, p, t, scratch.acc);
 }
 
-// All of the stretch in one line, the `staged`th: its pixels are rows at even distances.
+// The whole segment in the staged line `staged`: its pixels are rows with a constant stride.
 void Convolution::run_matrix(const Tile& t, int64_t staged, ThreadScratch& scratch) const {
   const Product& p = c_.product;
-  const void** pointers = scratch.at<const void*>(Piece::kPointers, c_.taps());
+  const void** pointers = scratch.at<const void*>(ScratchBuffer::kPointers, c_.taps());
   const void** tap = pointers;
-  const std::byte* line = scratch.at<std::byte>(Piece::kStage, (staged + 1) * c_.stage_bytes()) +
+  const std::byte* line = scratch.at<std::byte>(ScratchBuffer::kStage, (staged + 1) * c_.stage_bytes()) +
                           static_cast<size_t>(staged * c_.stage_bytes());
   for (int64_t i = 0; i < c_.lines(); ++i, line += c_.line_bytes()) {
     for (int64_t column = 0; column < c_.kernel[2]; ++column)
       *tap++ = line + static_cast<size_t>(column) * c_.pixel_bytes();
   }
-  float* sums = scratch.at<float>(Piece::kSums, t.rows * p.shape.columns);
+  float* acc = scratch.at<float>(ScratchBuffer::kAcc, t.rows * p.shape.columns);
   MatrixArgs args;
   args.a = pointers;
   args.row_bytes = c_.geometry.stride[2] * static_cast<int64_t>(c_.pixel_bytes());
-  args.piece_bytes = kPieceBytes;
+  args.chunk_bytes = kChunkBytes;
   args.rows = t.rows;
   args.columns = p.wanted_columns(t.panel);
   args.taps = p.shape.taps;
   args.items = c_.k / 2;
   args.b = p.panel(t.panel);
-  args.sums = sums;
+  args.acc = acc;
   if (staged == 0 && t.panel + 1 < p.shape.groups * p.shape.panels()) {
-    args.soon[0] = p.panel(t.panel + 1);
-    args.soon_bytes[0] = static_cast<int64_t>(p.shape.panel_bytes());
+    args.prefetch[0] = p.panel(t.panel + 1);
+    args.prefetch_bytes[0] = static_cast<int64_t>(p.shape.panel_bytes());
   }
   kernels_.matrix(args);
-  store_rows(kernels_, p, t, sums);
+  store_rows(kernels_, p, t, acc);
 }
 
 void Convolution::run() const {
   const Tensor& out = *c_.product.out;
   int64_t width = out.dim(2);
   int64_t lines = out.dim(0) * out.dim(1);
-  int64_t stretches = ceil_div(width, c_.stretch);  // of a line
+  int64_t segments = ceil_div(width, c_.segment);  // of a line
   int64_t jobs_wanted = context_.threads() * kJobsPerThread;
-  int64_t at_once = std::clamp<int64_t>(lines * stretches / jobs_wanted, 1, c_.at_once);
+  int64_t at_once = std::clamp<int64_t>(lines * segments / jobs_wanted, 1, c_.at_once);
   context_.begin(c_.scratch(kernels_.columns));
-  context_.pool().parallel_for(ceil_div(lines, at_once) * stretches, 1, [&](int64_t begin, int64_t end, int thread) {
+  context_.pool().parallel_for(ceil_div(lines, at_once) * segments, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
-      Stretch s;
-      s.line = job / stretches * at_once;
+      Segment s;
+      s.line = job / segments * at_once;
       s.lines = std::min(at_once, lines - s.line);
-      s.first = job % stretches * c_.stretch;
-      s.count = std::min(c_.stretch, width - s.first);
-      run_stretch(s, context_.scratch(thread));
+      s.first = job % segments * c_.segment;
+      s.count = std::min(c_.segment, width - s.first);
+      run_segment(s, context_.scratch(thread));
     }
   });
 }

@@ -1,4 +1,4 @@
-// Convolution, and what its two ways share.
+// Convolution, and the common parts of its two implementations.
 #pragma once
 
 #include "backend/cpu/context.h"
@@ -6,22 +6,23 @@
 
 namespace liveavatar::cpu {
 
-constexpr int64_t kStageBytes = 256 << 10;        // of staged input lines, aimed at: half of a usual L2 cache,
-constexpr int64_t kMatrixStageBytes = 768 << 10;  // beside a matrix unit, whose CPUs have 2 MiB
+constexpr int64_t kStageBytes = 256 << 10;        // target size of staged input lines: half of a usual L2 cache
+constexpr int64_t kMatrixStageBytes = 768 << 10;  // with a matrix unit, whose CPUs have 2 MiB of L2
 
-// In every type that such a convolution may come in.
+// Reserves scratch for all types of such a convolution.
 Status reserve_conv(CpuContext& context, const ConvSize& size);
 void run_conv(CpuContext& context, const Product& p, const ConvWeight& w, const ConvGeometry& g);
 
-// How an output line is cut and what is staged for a stretch of it: decided by the convolution's size and the kernels.
+// The segments of an output line and the input that is staged for a segment: follows from the convolution's size and
+// the kernels.
 struct Staging {
   std::array<int64_t, 3> kernel;
   bool unit = false;        // on the matrix unit
   bool is_bf16 = false;     // staged as bf16
   int64_t k = 0;            // channels of a staged pixel: even in bf16
-  int64_t stretch = 0;      // output pixels at most
+  int64_t segment = 0;      // output pixels of a segment, at most
   int64_t at_once = 1;      // output lines that share a panel while it is in L2
-  int64_t line_pixels = 0;  // staged for them
+  int64_t line_pixels = 0;  // staged for a segment
 
   Staging(const ConvSize& size, bool on_unit, bool in_bf16);
   int64_t lines() const { return kernel[0] * kernel[1]; }
@@ -32,7 +33,7 @@ struct Staging {
   ScratchSizes scratch(int64_t columns) const;
 };
 
-// One call; all that is the same for every stretch.
+// One call: the parts that are the same for every segment.
 struct ConvCall : Staging {
   Product product;
   const ConvGeometry& geometry;
@@ -40,26 +41,25 @@ struct ConvCall : Staging {
 
   ConvCall(const Staging& staging, const Product& p, const ConvGeometry& g, const ConvSize& s)
       : Staging(staging), product(p), geometry(g), size(s) {}
-  // First channel of input pixel (line, 0): line counts rows of x, or of the history that lies in front of it. Null:
-  // a line of zeros.
+  // The first channel of pixel 0 of an input row of x, or of the history in front of it. Null: a line of zeros.
   const char* source_line(int64_t frame, int64_t row) const;
 };
 
-// Rows of pixels times panels, on tiles or on a matrix unit.
+// Rows of pixels times micro-panels, with the micro-kernel or on a matrix unit.
 class Convolution {
  public:
   Convolution(CpuContext& context, const ConvCall& call) : context_(context), kernels_(context.kernels()), c_(call) {}
   void run() const;
 
  private:
-  struct Stretch {  // output pixels [first, first + count) of some output lines
+  struct Segment {  // output pixels [first, first + count) of some output lines
     int64_t line = 0, lines = 1, first = 0, count = 0;
   };
   void copy_channels(const char* from, int64_t count, std::byte* to) const;
   void stage_line(const char* line, int64_t first, int64_t group, std::byte* target) const;
-  void stage_stretch(int64_t line, int64_t first, int64_t group, std::byte* stage) const;
-  void run_stretch(const Stretch& stretch, ThreadScratch& scratch) const;
-  void run_panel(const Stretch& stretch, int64_t panel, ThreadScratch& scratch) const;
+  void stage_segment(int64_t line, int64_t first, int64_t group, std::byte* stage) const;
+  void run_segment(const Segment& segment, ThreadScratch& scratch) const;
+  void run_panel(const Segment& segment, int64_t panel, ThreadScratch& scratch) const;
   void run_tile(const Tile& tile, int64_t at, ThreadScratch& scratch) const;
   void run_matrix(const Tile& tile, int64_t staged, ThreadScratch& scratch) const;
 

@@ -37,9 +37,9 @@ void CpuBackend::pack_linear(const Tensor& weight, DType dtype, void* target) co
   const PanelShape shape = linear_shape(weight.dim(0), weight.dim(1), dtype, isa_.kernels->columns);
   cpu::pack_linear(*isa_.kernels, context_.pool(), weight, shape, target);
 }
-void CpuBackend::pack_prequantised(const Tensor& codes, std::span<const float> scales, void* target) const {
-  const PanelShape shape = linear_shape(codes.dim(0), codes.dim(1), codes.dtype, isa_.kernels->columns);
-  cpu::pack_prequantised(context_.pool(), codes, scales, shape, target);
+void CpuBackend::pack_prequantised(const Tensor& quantised, std::span<const float> scales, void* target) const {
+  const PanelShape shape = linear_shape(quantised.dim(0), quantised.dim(1), quantised.dtype, isa_.kernels->columns);
+  cpu::pack_prequantised(context_.pool(), quantised, scales, shape, target);
 }
 size_t CpuBackend::packed_conv_bytes(const ConvWeight& shape) const {
   return panel_shape(shape, isa_.kernels->columns).bytes();
@@ -109,10 +109,11 @@ void CpuBackend::rms_norm(const Tensor& x, float eps, const Tensor& gain, const 
   });
 }
 
-void CpuBackend::channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) {
+void CpuBackend::channel_norm(const Tensor& x, const Tensor& gain, liveavatar::Activation activation,
+                              const Tensor& out) {
   int64_t n = x.dim(1);
   each_chunk(context_.pool(), x.dim(0), n, [&](int64_t begin, int64_t end) {
-    isa_.kernels->channel_norm(row_of(x, begin, n), end - begin, n, gain.host<float>(), act_of(activation),
+    isa_.kernels->channel_norm(row_of(x, begin, n), end - begin, n, gain.host<float>(), kernel_activation(activation),
                                out_row(out, begin, n), type_of(out.dtype));
   });
 }
@@ -143,11 +144,11 @@ void CpuBackend::multiply(const Tensor& x, const Tensor& y, const Tensor& out) {
   });
 }
 
-void CpuBackend::activate(const Tensor& x, Activation activation, const Tensor& out) {
+void CpuBackend::activate(const Tensor& x, liveavatar::Activation activation, const Tensor& out) {
   constexpr int64_t kChunk = 16384;
   int64_t n = x.elements();
   context_.pool().parallel_for(n, kChunk, [&](int64_t begin, int64_t end, int) {
-    isa_.kernels->activate(row_of(x, begin, 1), end - begin, act_of(activation), out_row(out, begin, 1),
+    isa_.kernels->activate(row_of(x, begin, 1), end - begin, kernel_activation(activation), out_row(out, begin, 1),
                            type_of(out.dtype));
   });
 }
@@ -157,7 +158,7 @@ void CpuBackend::copy(const Tensor& x, const Tensor& out) {
     std::memmove(out.address(), x.address(), x.bytes());
     return;
   }
-  activate(x, Activation::kNone, out);
+  activate(x, liveavatar::Activation::kNone, out);
 }
 
 }  // namespace liveavatar::cpu

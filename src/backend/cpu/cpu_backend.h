@@ -32,7 +32,7 @@ class CpuBackend : public Backend {
   std::string packing() const override;
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override;
-  void pack_prequantised(const Tensor& codes, std::span<const float> scales, void* target) const override;
+  void pack_prequantised(const Tensor& quantised, std::span<const float> scales, void* target) const override;
   size_t packed_conv_bytes(const ConvWeight& shape) const override;
   void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override;
 
@@ -43,11 +43,11 @@ class CpuBackend : public Backend {
   void layer_norm(const Tensor& x, float eps, const Tensor& weight, const Tensor& bias, const Modulation& m,
                   const Tensor& out) override;
   void rms_norm(const Tensor& x, float eps, const Tensor& gain, const Tensor& out) override;
-  void channel_norm(const Tensor& x, const Tensor& gain, Activation activation, const Tensor& out) override;
+  void channel_norm(const Tensor& x, const Tensor& gain, liveavatar::Activation activation, const Tensor& out) override;
   void rope(const Tensor& x, const Tensor& cos_sin, int64_t heads, const Tensor& out) override;
   void add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) override;
   void multiply(const Tensor& x, const Tensor& y, const Tensor& out) override;
-  void activate(const Tensor& x, Activation activation, const Tensor& out) override;
+  void activate(const Tensor& x, liveavatar::Activation activation, const Tensor& out) override;
   void copy(const Tensor& x, const Tensor& out) override;
 
   void quantise(const Tensor& x, const Tensor& out, const Tensor& scale) override { plain_->quantise(x, out, scale); }

@@ -16,14 +16,13 @@ struct Candidate {
   bool only_forced = false;
 };
 
-// Linux lets a process use tile registers only once it has asked: their state makes its threads' save areas 8 KiB
-// larger.
+// Linux allows tile registers only after a request, because they make the threads' save areas 8 KiB larger.
 bool may_use_tiles() {
   constexpr long kAskForFeature = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, kAskForFeature, kTileData) == 0;
 }
 
-// Tiles of bf16 and int8, by cpuid's own bits: not every compiler knows their names.
+// Tiles of bf16 and int8, from the bits of cpuid: not every compiler has names for them.
 bool has_tiles() {
   constexpr unsigned kFeatures = 7, kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25, kAll = kBf16 | kTile | kInt8;
   unsigned a = 0, b = 0, c = 0, d = 0;
@@ -44,10 +43,10 @@ std::vector<Candidate> candidates() {
   Candidate amx{"amx", amx_kernels, tiles};
   Candidate bf16{"avx512bf16", avx512bf16_kernels, dot};
   Candidate wide{"avx512", avx512_kernels, avx512};
-  Candidate narrow{"avx2", avx2_kernels, avx2};
-  Candidate model{"amx-model", amx_model_kernels, bytes, true};
-  if (__builtin_cpu_is("intel")) return {amx, wide, bf16, narrow, model};
-  return {amx, bf16, wide, narrow, model};
+  Candidate small_output{"avx2", avx2_kernels, avx2};
+  Candidate model{"amx-model", amx_emulated_kernels, bytes, true};
+  if (__builtin_cpu_is("intel")) return {amx, wide, bf16, small_output, model};
+  return {amx, bf16, wide, small_output, model};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Which instruction set runs here.
+// Selects the instruction set.
 #pragma once
 
 #include <string>
@@ -14,8 +14,8 @@ struct IsaChoice {
   std::string why;
 };
 
-// forced: a name, or empty for LIVEAVATAR_ISA and then the best. An unknown name, or one that this CPU lacks, is an
-// error that lists what it has.
+// forced: a name; empty: LIVEAVATAR_ISA, or else the best. An unknown or unsupported name is an error that lists the
+// supported ones.
 Expected<IsaChoice> choose_isa(const std::string& forced);
 
 }  // namespace liveavatar::cpu

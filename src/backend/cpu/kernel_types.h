@@ -1,4 +1,4 @@
-// The op set's types in the words of kernels.h.
+// Converts the op set's types to those of kernels.h.
 #pragma once
 
 #include "backend/cpu/kernels.h"
@@ -7,26 +7,26 @@
 
 namespace liveavatar::cpu {
 
-// Of a row that kernels read or write: f32 or bf16.
+// The type of a row that kernels read or write: f32 or bf16.
 inline Type type_of(DType t) {
   LA_CHECK(t == DType::kF32 || t == DType::kBF16);
   return t == DType::kF32 ? Type::kF32 : Type::kBF16;
 }
 
-constexpr Act act_of(Activation a) {
+constexpr Activation kernel_activation(liveavatar::Activation a) {
   switch (a) {
-    case Activation::kNone:
-      return Act::kNone;
-    case Activation::kGeluTanh:
-      return Act::kGeluTanh;
-    case Activation::kGeluErf:
-      return Act::kGeluErf;
-    case Activation::kSilu:
-      return Act::kSilu;
-    case Activation::kRelu:
-      return Act::kRelu;
+    case liveavatar::Activation::kNone:
+      return Activation::kNone;
+    case liveavatar::Activation::kGeluTanh:
+      return Activation::kGeluTanh;
+    case liveavatar::Activation::kGeluErf:
+      return Activation::kGeluErf;
+    case liveavatar::Activation::kSilu:
+      return Activation::kSilu;
+    case liveavatar::Activation::kRelu:
+      return Activation::kRelu;
   }
-  return Act::kNone;
+  return Activation::kNone;
 }
 
 }  // namespace liveavatar::cpu

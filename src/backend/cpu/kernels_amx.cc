@@ -1,10 +1,10 @@
-// AMX: products of bf16 and of 8-bit codes on tiles, the rest in AVX-512. AMX CPUs multiply pairs of bf16 in vectors at
-// half the rate of f32, so what does not go to the tiles is summed in f32.
+// AMX: products of bf16 and of 8-bit values on tiles, all other kernels with AVX-512. AMX CPUs multiply pairs of bf16
+// in vectors at half the rate of f32, so products that do not use tiles are in f32.
 #include <immintrin.h>
 
 #include "backend/cpu/kernels.h"
 
-#define LA_TILE_COLUMNS 32  // two tiles: a stretch of a panel 512 deep fills an L1 cache
+#define LA_TILE_COLUMNS 32  // two tiles: 512 k of a panel fill an L1 cache
 
 namespace liveavatar::cpu {
 
@@ -17,26 +17,26 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/unpack.inl"
 //
-#include "backend/cpu/narrow.inl"
+#include "backend/cpu/small_output.inl"
 //
 #include "backend/cpu/rows.inl"
 //
-#include "backend/cpu/codes.inl"
+#include "backend/cpu/int8.inl"
 //
 #include "backend/cpu/tiles_amx.inl"
 //
-#include "backend/cpu/tiles_model.inl"
+#include "backend/cpu/tiles_emulated.inl"
 //
 #include "backend/cpu/matrix.inl"
 
 namespace {
 
-static_assert(LA_TILE_COLUMNS == 32, "two vectors of columns, two tiles of sums side by side");
+static_assert(LA_TILE_COLUMNS == 32, "two vectors of columns, two tiles of accumulators");
 
-// As kernels.h: two rows of codes fill a vector, and bytes of two vectors make sixteen columns of four.
-void quads_i8(const void* codes, int64_t k, void* quads, int* offsets) {
-  const char* from = static_cast<const char*>(codes);
-  char* to = static_cast<char*>(quads);
+// As in kernels.h: a vector has two rows of int8 values; two vectors give sixteen columns of groups of four.
+void groups_i8(const void* quantised, int64_t k, void* groups_of_4, int* offsets) {
+  const char* from = static_cast<const char*>(quantised);
+  char* to = static_cast<char*>(groups_of_4);
   alignas(64) unsigned char order[64];
   for (int i = 0; i < 64; ++i) order[i] = static_cast<unsigned char>(i % 4 * 32 + i / 4);
   const __m512i low = _mm512_load_si512(order), high = _mm512_add_epi8(low, _mm512_set1_epi8(16));
@@ -61,12 +61,12 @@ Kernels tile_kernels(const char* name) {
   k.matrix_i8 = matrix<Tiles, true>;
   k.quantise_row = quantise_row;
   k.quantise_key = quantise_key;
-  k.quads_i8 = quads_i8;
-  k.scale_quads = scale_quads;
-  k.code_weights = code_weights;
+  k.groups_i8 = groups_i8;
+  k.scale_i8 = scale_i8;
+  k.softmax_weights_i8 = softmax_weights_i8;
   k.largest_of = largest_of;
   k.quantise_values = quantise_values;
-  k.add_codes = add_codes;
+  k.add_i8 = add_i8;
   return k;
 }
 
@@ -77,8 +77,8 @@ const Kernels* amx_kernels() {
   return &kernels;
 }
 
-const Kernels* amx_model_kernels() {
-  static const Kernels kernels = tile_kernels<ModelTiles>("amx-model");
+const Kernels* amx_emulated_kernels() {
+  static const Kernels kernels = tile_kernels<EmulatedTiles>("amx-model");
   return &kernels;
 }
 

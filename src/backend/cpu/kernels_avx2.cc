@@ -16,7 +16,7 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/unpack.inl"
 //
-#include "backend/cpu/narrow.inl"
+#include "backend/cpu/small_output.inl"
 //
 #include "backend/cpu/rows.inl"
 

@@ -1,4 +1,4 @@
-// AVX-512 with the dot products of bf16 pairs and of four bytes (VNNI, which every CPU with the first has).
+// AVX-512 with the dot products of bf16 pairs and of four bytes (VNNI, which every CPU with AVX512-BF16 has).
 #include <immintrin.h>
 
 #include "backend/cpu/kernels.h"
@@ -16,17 +16,17 @@ namespace liveavatar::cpu {
 //
 #include "backend/cpu/unpack.inl"
 //
-#include "backend/cpu/narrow.inl"
+#include "backend/cpu/small_output.inl"
 //
 #include "backend/cpu/rows.inl"
 //
-#include "backend/cpu/codes.inl"
+#include "backend/cpu/int8.inl"
 //
 #include "backend/cpu/vnni.inl"
 
 namespace {
 
-// Pairs of a row's k and k + 1 against pairs of the panel; k is even (odd rows are padded by the caller).
+// Pairs (k, k + 1) of a row times pairs of the panel. k is even (the caller pads odd rows).
 template <int R, int V = kVectors>
 void dot_rows(const TileArgs& t) {
   const long stride = stride_of(t);
@@ -35,7 +35,7 @@ void dot_rows(const TileArgs& t) {
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v)
-      sum[r][v] = t.more ? _mm512_loadu_ps(t.sums + r * stride + v * 16) : _mm512_setzero_ps();
+      sum[r][v] = t.accumulate ? _mm512_loadu_ps(t.acc + r * stride + v * 16) : _mm512_setzero_ps();
   }
   const char* b = static_cast<const char*>(t.b);
   for (long tap = 0; tap < t.taps; ++tap) {
@@ -59,7 +59,7 @@ void dot_rows(const TileArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) _mm512_storeu_ps(t.sums + r * stride + v * 16, sum[r][v]);
+    for (int v = 0; v < V; ++v) _mm512_storeu_ps(t.acc + r * stride + v * 16, sum[r][v]);
   }
 }
 
@@ -91,17 +91,17 @@ const Kernels* avx512bf16_kernels() {
   static const Kernels kernels = [] {
     Kernels k = fma_kernels("avx512bf16");
     k.tile[1][1] = dot_tile;
-    k.narrow[1] = narrow<dot_pairs>;
+    k.small_output[1] = small_output<dot_pairs>;
     k.multiplies_bf16 = true;
     k.quantise_row = quantise_row;
     k.quantise_key = quantise_key;
-    k.quads_i8 = quads_i8;
-    k.quad_tile = quad_tile;
-    k.scale_quads = scale_quads;
-    k.code_weights = code_weights;
+    k.groups_i8 = groups_i8;
+    k.int8_tile = int8_tile;
+    k.scale_i8 = scale_i8;
+    k.softmax_weights_i8 = softmax_weights_i8;
     k.largest_of = largest_of;
     k.quantise_values = quantise_values;
-    k.add_codes = add_codes;
+    k.add_i8 = add_i8;
     return k;
   }();
   return &kernels;

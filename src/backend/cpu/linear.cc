@@ -8,14 +8,14 @@ namespace liveavatar::cpu {
 
 namespace {
 
-// int8 products without a matrix unit for them.
-bool uses_quads(const CpuContext& context) { return context.int8_products() && !context.kernels().matrix_i8; }
+// int8 products without a matrix unit.
+bool uses_int8_tiles(const CpuContext& context) { return context.int8_products() && !context.kernels().matrix_i8; }
 
-// Of layers with k inputs or fewer.
+// Scratch of layers with at most k inputs.
 ScratchSizes linear_scratch(const CpuContext& context, int64_t k) {
   ScratchSizes s = TileProduct::scratch(context.kernels(), k);
   if (context.kernels().matrix) s.want(MatrixProduct::scratch(context, k));
-  if (uses_quads(context)) s.want(Int8Product::scratch(context.kernels()));
+  if (uses_int8_tiles(context)) s.want(Int8Product::scratch(context.kernels()));
   return s;
 }
 
@@ -24,7 +24,7 @@ ScratchSizes linear_scratch(const CpuContext& context, int64_t k) {
 Status reserve_linear(CpuContext& context, int64_t elements, int64_t k) {
   if (context.kernels().matrix) {
     LA_RETURN_IF_ERROR(context.reserve_shared(MatrixProduct::shared_bytes(elements)));
-  } else if (uses_quads(context)) {
+  } else if (uses_int8_tiles(context)) {
     LA_RETURN_IF_ERROR(context.reserve_shared(Int8Product::shared_bytes(elements)));
   }
   return context.reserve(linear_scratch(context, k));

@@ -1,4 +1,4 @@
-// Elements in and out in either type, and the functions that activations and softmax are made of.
+// Loads and stores in both types, and the functions for activations and softmax.
 namespace {
 
 using U16 = unsigned short;
@@ -70,40 +70,40 @@ inline Vec erf(Vec x) {
   return Vec::with_sign(Vec::max(y, Vec::zero()), Vec::sign_of(x));
 }
 constexpr float kLog2E = 1.44269504088896341f;
-template <Act kAct>
+template <Activation kActivation>
 inline Vec activated(Vec x) {
-  if constexpr (kAct == Act::kGeluTanh) {  // 0.5 x (1 + tanh u) = x sigmoid(2 u)
+  if constexpr (kActivation == Activation::kGeluTanh) {  // 0.5 x (1 + tanh u) = x sigmoid(2 u)
     constexpr float kTwice = 2 * 0.7978845608028654f * kLog2E;
     return x * logistic2(x * Vec::fma(Vec::set(0.044715f * kTwice), x * x, Vec::set(kTwice)));
-  } else if constexpr (kAct == Act::kGeluErf) {
+  } else if constexpr (kActivation == Activation::kGeluErf) {
     return Vec::set(0.5f) * x * (Vec::set(1.0f) + erf(x * Vec::set(0.7071067811865476f)));
-  } else if constexpr (kAct == Act::kSilu) {
+  } else if constexpr (kActivation == Activation::kSilu) {
     return x * logistic2(x * Vec::set(kLog2E));
-  } else if constexpr (kAct == Act::kRelu) {
+  } else if constexpr (kActivation == Activation::kRelu) {
     return Vec::max(Vec::zero(), x);  // in this order NaN stays NaN
   } else {
     return x;
   }
 }
 
-// What is chosen while compiling: loops keep an activation's constants in registers.
-template <Act kAct>
+// Selects the activation at compile time, so that loops keep its constants in registers.
+template <Activation kActivation>
 struct ActTag {
-  static constexpr Act value = kAct;
+  static constexpr Activation value = kActivation;
 };
 template <typename Body>
-inline void with_act(Act act, Body&& body) {
+inline void with_activation(Activation act, Body&& body) {
   switch (act) {
-    case Act::kGeluTanh:
-      return body(ActTag<Act::kGeluTanh>());
-    case Act::kGeluErf:
-      return body(ActTag<Act::kGeluErf>());
-    case Act::kSilu:
-      return body(ActTag<Act::kSilu>());
-    case Act::kRelu:
-      return body(ActTag<Act::kRelu>());
+    case Activation::kGeluTanh:
+      return body(ActTag<Activation::kGeluTanh>());
+    case Activation::kGeluErf:
+      return body(ActTag<Activation::kGeluErf>());
+    case Activation::kSilu:
+      return body(ActTag<Activation::kSilu>());
+    case Activation::kRelu:
+      return body(ActTag<Activation::kRelu>());
     default:
-      return body(ActTag<Act::kNone>());
+      return body(ActTag<Activation::kNone>());
   }
 }
 

@@ -9,28 +9,29 @@
 namespace liveavatar::cpu {
 namespace {
 
-// One row of a panel; `column` is its place in it.
-void place_codes(const PanelShape& s, const uint8_t* row, float scale, int64_t column, std::byte* panel) {
-  std::byte* codes = panel + s.scale_bytes() + column;
+// One output channel of a panel, at `column`.
+void place_quantised(const PanelShape& s, const uint8_t* row, float scale, int64_t column, std::byte* panel) {
+  std::byte* quantised = panel + s.scale_bytes() + column;
   std::memcpy(panel + static_cast<size_t>(column) * sizeof(float), &scale, sizeof(scale));
-  for (int64_t k = 0; k < s.k; ++k) codes[k * s.columns] = static_cast<std::byte>(row[k]);
+  for (int64_t k = 0; k < s.k; ++k) quantised[k * s.columns] = static_cast<std::byte>(row[k]);
 }
 
 void pack_row_8bit(const PanelShape& s, const float* values, int64_t column, std::byte* panel) {
   std::vector<uint8_t> row(static_cast<size_t>(s.k));
   float scale = quantise_8bit(values, s.k, s.dtype, row.data());
-  place_codes(s, row.data(), scale, column, panel);
+  place_quantised(s, row.data(), scale, column, panel);
 }
 
 void pack_row_q4(const PanelShape& s, const float* values, int64_t column, std::byte* panel) {
   for (int64_t first = 0; first < s.k; first += kQ4Block) {
-    uint8_t codes[kQ4Block];
-    std::fill_n(codes, kQ4Block, kQ4Zero);
-    bf16 scale = quantise_q4(values + first, std::min(kQ4Block, s.k - first), codes);
-    std::byte* block = panel + s.codes_bytes(first);
+    uint8_t quantised[kQ4Block];
+    std::fill_n(quantised, kQ4Block, kQ4Zero);
+    bf16 scale = quantise_q4(values + first, std::min(kQ4Block, s.k - first), quantised);
+    std::byte* block = panel + s.quantised_bytes(first);
     std::memcpy(block + 2 * column, &scale, sizeof(scale));
     for (int64_t i = 0; i < kQ4Block; i += 2)
-      block[2 * s.columns + i / 2 * s.columns + column] = static_cast<std::byte>(codes[i] | (codes[i + 1] << 4));
+      block[2 * s.columns + i / 2 * s.columns + column] =
+          static_cast<std::byte>(quantised[i] | (quantised[i + 1] << 4));
   }
 }
 
@@ -46,7 +47,7 @@ void pack_quantised(const Tensor& rows, const PanelShape& s, std::byte* panel) {
   }
 }
 
-// Some k of all rows at a time, converted, then turned as vectors.
+// Converts some k of all rows at a time, then transposes them with vectors.
 void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s, std::byte* panel) {
   constexpr int64_t kDepth = 128;
   alignas(64) std::byte staged[kMostColumns][kDepth * sizeof(float)];
@@ -55,7 +56,7 @@ void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s
   Type to = type_of(s.dtype);
   int64_t of_item = to == Type::kF32 ? 1 : 2;  // k of an item of 32 bits
   int64_t bytes = 4 / of_item;
-  std::memset(staged, 0, sizeof(staged));  // columns that are not there
+  std::memset(staged, 0, sizeof(staged));  // padding columns
   for (int64_t i = 0; i < s.columns; ++i) pointers[i] = staged[i];
   for (int64_t k = 0; k < s.k; k += kDepth) {
     int64_t depth = std::min(kDepth, s.k - k);
@@ -63,8 +64,9 @@ void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s
     for (int64_t i = 0; i < rows.dim(0); ++i) {
       const char* row =
           static_cast<const char*>(rows.address()) + static_cast<size_t>(i * s.k + k) * dtype_bytes(rows.dtype);
-      kernels.activate({row, from}, depth, Act::kNone, staged[i], to);
-      std::memset(staged[i] + depth * bytes, 0, static_cast<size_t>(items * 4 - depth * bytes));  // the odd one's pair
+      kernels.activate({row, from}, depth, Activation::kNone, staged[i], to);
+      std::memset(staged[i] + depth * bytes, 0,
+                  static_cast<size_t>(items * 4 - depth * bytes));  // pairs the last odd k
     }
     kernels.transpose(pointers, s.columns, items, panel, s.columns);
     panel += items * s.columns * 4;
@@ -75,22 +77,22 @@ void pack_floats(const Kernels& kernels, const Tensor& rows, const PanelShape& s
 void pack_panel(const Kernels& kernels, const Tensor& weight, const PanelShape& s, int64_t panel, std::byte* to) {
   const Tensor rows = weight.slice(panel * s.columns, std::min<int64_t>(s.columns, s.n - panel * s.columns));
   if (!is_quantised(s.dtype)) return pack_floats(kernels, rows, s, to);
-  std::memset(to, 0, s.panel_bytes());  // of columns behind the last all scales are zero
+  std::memset(to, 0, s.panel_bytes());  // padding columns have scale zero
   pack_quantised(rows, s, to);
 }
 
-void pack_panel_codes(const Tensor& codes, std::span<const float> scales, const PanelShape& s, int64_t panel,
-                      std::byte* to) {
+void pack_panel_prequantised(const Tensor& quantised, std::span<const float> scales, const PanelShape& s, int64_t panel,
+                             std::byte* to) {
   int64_t first = panel * s.columns;
   int64_t rows = std::min<int64_t>(s.columns, s.n - first);
   std::memset(to, 0, s.panel_bytes());
   for (int64_t i = 0; i < rows; ++i) {
-    const auto* row = static_cast<const uint8_t*>(codes.address()) + (first + i) * s.k;
-    place_codes(s, row, scales[static_cast<size_t>(first + i)], i, to);
+    const auto* row = static_cast<const uint8_t*>(quantised.address()) + (first + i) * s.k;
+    place_quantised(s, row, scales[static_cast<size_t>(first + i)], i, to);
   }
 }
 
-// pack(panel, where it goes), on all threads.
+// pack(panel, target) on all threads.
 template <typename Pack>
 void each_panel(ThreadPool& pool, const PanelShape& s, void* target, Pack&& pack) {
   pool.parallel_for(s.panels(), 1, [&](int64_t begin, int64_t end, int) {
@@ -120,9 +122,9 @@ void pack_linear(const Kernels& kernels, ThreadPool& pool, const Tensor& weight,
   each_panel(pool, s, target, [&](int64_t i, std::byte* to) { pack_panel(kernels, weight, s, i, to); });
 }
 
-void pack_prequantised(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& s,
+void pack_prequantised(ThreadPool& pool, const Tensor& quantised, std::span<const float> scales, const PanelShape& s,
                        void* target) {
-  each_panel(pool, s, target, [&](int64_t i, std::byte* to) { pack_panel_codes(codes, scales, s, i, to); });
+  each_panel(pool, s, target, [&](int64_t i, std::byte* to) { pack_panel_prequantised(quantised, scales, s, i, to); });
 }
 
 void pack_conv(const Tensor& weight, const PanelShape& s, void* target) {

@@ -1,10 +1,10 @@
-// Weights as the tiles read them: panels of `columns` output channels, zero-filled at the edge. Inside a panel, tap
-// after tap:
+// Packed weights: micro-panels of `columns` (NR) output channels, zero-filled at the edge. Inside a panel, for each
+// tap:
 //   f32:  [k][columns]
-//   bf16: [k / 2 rounded up][columns][2], pairs of k, the odd one out paired with zero
-// A linear weight has one tap; a convolution one per kernel position, and each group its own panels.
-// Quantised linear weights (core/quantise.h) are unpacked to a bf16 panel, exactly, some k at a time:
-//   i8, f8: scales f32 [columns], then codes [k rounded up to even][columns]
+//   bf16: [k / 2 rounded up][columns][2], pairs of k, the last odd k paired with zero
+// A linear weight has one tap; a convolution has one for each kernel position, and panels for each group.
+// Quantised linear weights (core/quantise.h) are unpacked to a bf16 panel, exactly, one KC block at a time:
+//   i8, f8: scales f32 [columns], then values [k rounded up to even][columns]
 //   q4:     for 32 k: scales bf16 [columns], then [16][columns] bytes, the even k in the low half
 #pragma once
 
@@ -26,14 +26,13 @@ struct PanelShape {
 
   int64_t panels() const { return ceil_div(n, columns); }
   size_t panel_bytes() const {
-    if (is_quantised(dtype)) return scale_bytes() + codes_bytes(k);
+    if (is_quantised(dtype)) return scale_bytes() + quantised_bytes(k);
     int64_t depth = dtype == DType::kF32 ? k : ceil_div(k, 2);
     return static_cast<size_t>(taps * depth * columns) * 4;
   }
-  // Of a quantised panel: what stands in front of the codes, and what the codes of so many k take (whole blocks or
-  // all).
+  // Of a quantised panel: bytes of the scales in front, and bytes of the values of `depth` k (whole blocks or all).
   size_t scale_bytes() const { return dtype == DType::kQ4 ? 0 : static_cast<size_t>(columns) * sizeof(float); }
-  size_t codes_bytes(int64_t depth) const {
+  size_t quantised_bytes(int64_t depth) const {
     if (dtype == DType::kQ4) return static_cast<size_t>(ceil_div(depth, kQ4Block) * columns) * (2 + kQ4Block / 2);
     return static_cast<size_t>(round_up(depth, 2) * columns);
   }
@@ -49,8 +48,8 @@ void pack_conv(const Tensor& weight, const PanelShape& shape, void* target);
 
 // A linear weight, [n][k], f32 or bf16.
 void pack_linear(const Kernels& kernels, ThreadPool& pool, const Tensor& weight, const PanelShape& shape, void* target);
-// Rows that are 8-bit codes already, [n][k], with a scale for each row.
-void pack_prequantised(ThreadPool& pool, const Tensor& codes, std::span<const float> scales, const PanelShape& shape,
-                       void* target);
+// Rows that are already 8-bit values, [n][k], with a scale for each row.
+void pack_prequantised(ThreadPool& pool, const Tensor& quantised, std::span<const float> scales,
+                       const PanelShape& shape, void* target);
 
 }  // namespace liveavatar::cpu

@@ -8,7 +8,7 @@ namespace liveavatar::cpu {
 
 namespace {
 
-// gates[r]: the gate of row t.first + r at `channel`. Rows of out fall into equal groups, a row of the gate each.
+// gates[r]: the gate of row t.first + r at `channel`. Rows of out are in equal groups, with a row of the gate for each.
 void find_gates(const Product& p, const Tile& t, int64_t channel, const float** gates) {
   const Tensor& gate = p.epilogue->gate;
   int64_t group_rows = p.rows / gate.dim(0);
@@ -25,14 +25,14 @@ void find_gates(const Product& p, const Tile& t, int64_t channel, const float** 
 
 }  // namespace
 
-Unpack unpack_of(const Kernels& kernels, DType codes) {
-  LA_CHECK(is_quantised(codes));
-  if (codes == DType::kI8) return kernels.unpack_i8;
-  if (codes == DType::kQ4) return kernels.unpack_q4;
+Unpack unpack_of(const Kernels& kernels, DType quantised) {
+  LA_CHECK(is_quantised(quantised));
+  if (quantised == DType::kI8) return kernels.unpack_i8;
+  if (quantised == DType::kQ4) return kernels.unpack_q4;
   return kernels.unpack_f8;
 }
 
-void store_tile(const Kernels& kernels, const Product& p, const Tile& t, const float* sums) {
+void store_tile(const Kernels& kernels, const Product& p, const Tile& t, const float* acc) {
   const PanelShape& s = p.shape;
   int64_t group = t.panel / s.panels();
   int64_t channel = group * s.n + t.panel % s.panels() * s.columns;
@@ -40,12 +40,12 @@ void store_tile(const Kernels& kernels, const Product& p, const Tile& t, const f
   const Tensor& residual = p.epilogue->residual;
   const float* gates[kMatrixRows];
   StoreArgs store;
-  store.sums = sums;
+  store.acc = acc;
   store.rows = t.rows;
   store.columns = p.wanted_columns(t.panel);
   if (is_8bit(s.dtype)) store.scale = static_cast<const float*>(p.panel(t.panel));
   if (p.bias) store.bias = p.bias + channel;
-  store.act = act_of(p.epilogue->activation);
+  store.activation = kernel_activation(p.epilogue->activation);
   if (!p.epilogue->gate.empty()) {
     find_gates(p, t, channel, gates);
     store.gate = gates;
@@ -61,10 +61,10 @@ void store_tile(const Kernels& kernels, const Product& p, const Tile& t, const f
   kernels.store(store);
 }
 
-void store_rows(const Kernels& kernels, const Product& p, const Tile& t, const float* sums) {
+void store_rows(const Kernels& kernels, const Product& p, const Tile& t, const float* acc) {
   for (int row = 0; row < t.rows; row += kMatrixRows) {
-    store_tile(kernels, p, {t.first + row, t.panel, std::min(kMatrixRows, t.rows - row)}, sums);
-    sums += kMatrixRows * p.shape.columns;
+    store_tile(kernels, p, {t.first + row, t.panel, std::min(kMatrixRows, t.rows - row)}, acc);
+    acc += kMatrixRows * p.shape.columns;
   }
 }
 

@@ -1,4 +1,4 @@
-// What linear and convolution have in common: rows (tokens or output pixels) times packed panels of columns.
+// Common parts of linear and convolution: rows (tokens or output pixels) times packed micro-panels.
 #pragma once
 
 #include <algorithm>
@@ -26,13 +26,13 @@ struct Product {
   const void* panel(int64_t i) const {
     return static_cast<const char*>(weight) + static_cast<size_t>(i) * shape.panel_bytes();
   }
-  // Output channels of a panel that are there.
+  // Output channels of a panel without padding.
   int wanted_columns(int64_t panel) const {
     return static_cast<int>(std::min<int64_t>(shape.columns, shape.n - panel % shape.panels() * shape.columns));
   }
 };
 
-// Fills it from an op's arguments; Weight: LinearWeight or ConvWeight.
+// From an op's arguments. Weight: LinearWeight or ConvWeight.
 template <typename Weight>
 Product product_of(const Tensor& x, const Weight& w, const Kernels& kernels, const Tensor& out, const Epilogue& e) {
   Product p;
@@ -48,25 +48,25 @@ Product product_of(const Tensor& x, const Weight& w, const Kernels& kernels, con
   return p;
 }
 
-// Pieces of work that a thread should find at least, so that a slow one delays nobody.
+// The least number of jobs for each thread, so that a slow thread delays no other.
 constexpr int64_t kJobsPerThread = 4;
 
-// A row as a matrix unit reads it: pieces of 64 bytes, `apart` bytes from one to the next, zeros behind its end.
-inline void lay_out_pieces(const void* row, int64_t bytes, std::byte* to, int64_t apart) {
+// Packs a row for a matrix unit: chunks of 64 bytes, `apart` bytes from one to the next, zeros after the row's end.
+inline void pack_chunks(const void* row, int64_t bytes, std::byte* to, int64_t apart) {
   const std::byte* from = static_cast<const std::byte*>(row);
-  for (; bytes >= kPieceBytes; bytes -= kPieceBytes) {
-    std::memcpy(to, from, kPieceBytes);
-    from += kPieceBytes;
+  for (; bytes >= kChunkBytes; bytes -= kChunkBytes) {
+    std::memcpy(to, from, kChunkBytes);
+    from += kChunkBytes;
     to += apart;
   }
   if (bytes == 0) return;
   std::memcpy(to, from, static_cast<size_t>(bytes));
-  std::memset(to + bytes, 0, static_cast<size_t>(kPieceBytes - bytes));
+  std::memset(to + bytes, 0, static_cast<size_t>(kChunkBytes - bytes));
 }
 
-// Of a quantised panel's codes to bf16: Kernels::unpack_*.
-using Unpack = void (*)(const void* codes, int64_t k, void* panel);
-Unpack unpack_of(const Kernels& kernels, DType codes);
+// A quantised panel's values to bf16: Kernels::unpack_*.
+using Unpack = void (*)(const void* quantised, int64_t k, void* panel);
+Unpack unpack_of(const Kernels& kernels, DType quantised);
 
 // `rows` rows of out from `first`, panel `panel`.
 struct Tile {
@@ -74,9 +74,9 @@ struct Tile {
   int rows = 0;
 };
 
-// The tile's sums, [rows][Kernels::columns], through the epilogue to out.
-void store_tile(const Kernels& kernels, const Product& p, const Tile& tile, const float* sums);
-// The same for any number of rows, whose sums lie one behind the other.
-void store_rows(const Kernels& kernels, const Product& p, const Tile& rows, const float* sums);
+// Applies the epilogue to the tile's accumulators, [rows][Kernels::columns], and stores them to out.
+void store_tile(const Kernels& kernels, const Product& p, const Tile& tile, const float* acc);
+// The same for any number of consecutive rows.
+void store_rows(const Kernels& kernels, const Product& p, const Tile& rows, const float* acc);
 
 }  // namespace liveavatar::cpu

@@ -1,9 +1,8 @@
-// Everything that works row by row: the tile's store, norms, rotary, softmax. Sums run over lanes in a fixed order that
-// depends on the row's length alone.
+// Row kernels: the tile's store, norms, RoPE, softmax. The order of sums over lanes depends only on the row's length.
 namespace {
 
-// Copies of the arguments, which the compiler must else read again behind every store.
-template <Act kAct, bool kWhole, Type kOut>
+// Copies of the arguments; otherwise the compiler reads them again after every store.
+template <Activation kActivation, bool kWhole, Type kOut>
 void store_rows(const StoreArgs& s) {
   const float* scale = s.scale;
   const float* bias = s.bias;
@@ -17,12 +16,12 @@ void store_rows(const StoreArgs& s) {
     const long left = kWhole ? Vec::kLanes : s.columns - c;
     const Vec factor = scale ? load_f32(scale, c, left) : Vec::zero();
     const Vec offset = bias ? load_f32(bias, c, left) : Vec::zero();
-    const float* sums = s.sums + c;
-    for (long r = 0, at = c; r < rows; ++r, at += stride, sums += LA_TILE_COLUMNS) {
-      Vec x = Vec::load(sums);
+    const float* acc = s.acc + c;
+    for (long r = 0, at = c; r < rows; ++r, at += stride, acc += LA_TILE_COLUMNS) {
+      Vec x = Vec::load(acc);
       if (scale) x = x * factor;
       if (bias) x = x + offset;
-      x = activated<kAct>(x);
+      x = activated<kActivation>(x);
       if (gate) x = x * load_f32(gate[r], c, left);
       if (residual) x = x + load_vec(residual, residual_type, at, left);
       store_vec(x, out, kOut, at, left);
@@ -31,14 +30,14 @@ void store_rows(const StoreArgs& s) {
 }
 
 void store(const StoreArgs& s) {
-  with_act(s.act, [&](auto act) {
-    constexpr Act kAct = act.value;
+  with_activation(s.activation, [&](auto act) {
+    constexpr Activation kActivation = act.value;
     bool whole = s.columns % Vec::kLanes == 0;
     bool as_f32 = s.out_type == Type::kF32;
-    if (whole && as_f32) return store_rows<kAct, true, Type::kF32>(s);
-    if (as_f32) return store_rows<kAct, false, Type::kF32>(s);
-    if (whole) return store_rows<kAct, true, Type::kBF16>(s);
-    store_rows<kAct, false, Type::kBF16>(s);
+    if (whole && as_f32) return store_rows<kActivation, true, Type::kF32>(s);
+    if (as_f32) return store_rows<kActivation, false, Type::kF32>(s);
+    if (whole) return store_rows<kActivation, true, Type::kBF16>(s);
+    store_rows<kActivation, false, Type::kBF16>(s);
   });
 }
 
@@ -55,7 +54,7 @@ inline Vec squares_of(Row x, long n) {
   }
   return sum;
 }
-// Around the mean; lanes behind the row's end count nothing.
+// Squared differences from the mean. Lanes after the row's end add nothing.
 inline float deviations_of(Row x, long n, float mean) {
   Vec sum = Vec::zero(), m = Vec::set(mean);
   for (long i = 0; i < n; i += Vec::kLanes) {
@@ -86,20 +85,21 @@ void rms_norm(Row x, int64_t n, float eps, const float* gain, void* out, Type ou
     store_vec(load_vec(x.data, x.type, i, n - i) * factor * load_f32(gain, i, n - i), out, out_type, i, n - i);
 }
 
-// Rows of a narrow VAE are a vector or two, and there are millions of them: all that can be is known to the compiler.
-template <Type kIn, Type kOut, Act kAct>
+// Rows of a small VAE are one or two vectors, and there are millions of them: sizes are compile-time constants if
+// possible.
+template <Type kIn, Type kOut, Activation kActivation>
 void channel_norm_rows(const char* x, int64_t rows, int64_t n, const float* gain, char* out) {
   const Vec root = Vec::set(__builtin_sqrtf(static_cast<float>(n))), tiny = Vec::set(1e-24f);
   for (long r = 0; r < rows; ++r, x += n * (kIn == Type::kF32 ? 4 : 2), out += n * (kOut == Type::kF32 ? 4 : 2)) {
-    Vec factor = root * Vec::reciprocal_root(Vec::max(tiny, squares_of({x, kIn}, n).sums()));
+    Vec factor = root * Vec::reciprocal_root(Vec::max(tiny, squares_of({x, kIn}, n).acc()));
     for (long i = 0; i < n; i += Vec::kLanes) {
       Vec y = load_vec(x, kIn, i, n - i) * factor * load_f32(gain, i, n - i);
-      store_vec(activated<kAct>(y), out, kOut, i, n - i);
+      store_vec(activated<kActivation>(y), out, kOut, i, n - i);
     }
   }
 }
-// Of one vector, or half of one: then two rows at once.
-template <Type kIn, Type kOut, Act kAct, bool kHalf>
+// Rows of one vector, or half of one: then two rows at once.
+template <Type kIn, Type kOut, Activation kActivation, bool kHalf>
 void channel_norm_vectors(const char* x, int64_t rows, const float* gain, char* out) {
   constexpr long kWidth = kHalf ? Vec::kLanes / 2 : Vec::kLanes;
   const Vec root = Vec::set(__builtin_sqrtf(static_cast<float>(kWidth))), tiny = Vec::set(1e-24f);
@@ -108,25 +108,25 @@ void channel_norm_vectors(const char* x, int64_t rows, const float* gain, char* 
   const Vec gains = Vec::load(twice);
   for (long i = 0; i < rows * kWidth; i += Vec::kLanes) {
     Vec v = load_vec(x, kIn, i, rows * kWidth - i), squares = v * v;
-    Vec factor = root * Vec::reciprocal_root(Vec::max(tiny, kHalf ? squares.half_sums() : squares.sums()));
-    store_vec(activated<kAct>(v * factor * gains), out, kOut, i, rows * kWidth - i);
+    Vec factor = root * Vec::reciprocal_root(Vec::max(tiny, kHalf ? squares.half_sums() : squares.acc()));
+    store_vec(activated<kActivation>(v * factor * gains), out, kOut, i, rows * kWidth - i);
   }
 }
 template <Type kIn, Type kOut>
-void channel_norm_of(const void* x, int64_t rows, int64_t n, const float* gain, Act act, void* out) {
+void channel_norm_of(const void* x, int64_t rows, int64_t n, const float* gain, Activation act, void* out) {
   const char* from = static_cast<const char*>(x);
   char* to = static_cast<char*>(out);
-  with_act(act, [&](auto a) {
+  with_activation(act, [&](auto a) {
     if (n == Vec::kLanes / 2) return channel_norm_vectors<kIn, kOut, a.value, true>(from, rows, gain, to);
     if (n == Vec::kLanes) return channel_norm_vectors<kIn, kOut, a.value, false>(from, rows, gain, to);
     channel_norm_rows<kIn, kOut, a.value>(from, rows, n, gain, to);
   });
 }
 
-void channel_norm(Row x, int64_t rows, int64_t n, const float* gain, Act act, void* out, Type out_type) {
+void channel_norm(Row x, int64_t rows, int64_t n, const float* gain, Activation act, void* out, Type out_type) {
   constexpr Type kF32 = Type::kF32;
   constexpr Type kBF16 = Type::kBF16;
-  using Norm = void (*)(const void*, int64_t, int64_t, const float*, Act, void*);
+  using Norm = void (*)(const void*, int64_t, int64_t, const float*, Activation, void*);
   static_assert(static_cast<int>(kF32) == 0 && static_cast<int>(kBF16) == 1);
   constexpr Norm kByTypes[2][2] = {{channel_norm_of<kF32, kF32>, channel_norm_of<kF32, kBF16>},
                                    {channel_norm_of<kBF16, kF32>, channel_norm_of<kBF16, kBF16>}};
@@ -159,7 +159,7 @@ inline float max_of(Row x, long n) {
   return best;
 }
 
-// exp(x - m) into out; returns the sum of what was stored.
+// out = exp(x - m). Returns the sum of the stored values.
 inline float exp_row(Row x, long n, float m, void* out, Type out_type) {
   Vec sum = Vec::zero();
   for (long i = 0; i < n; i += Vec::kLanes) {
@@ -190,8 +190,8 @@ void widen(const void* bf16s, int64_t n, float* out) {
   for (; i < n; ++i) out[i] = BF16::at(x, i);
 }
 
-void activate(Row x, int64_t n, Act act, void* out, Type out_type) {
-  with_act(act, [&](auto a) {
+void activate(Row x, int64_t n, Activation act, void* out, Type out_type) {
+  with_activation(act, [&](auto a) {
     for (long i = 0; i < n; i += Vec::kLanes)
       store_vec(activated<a.value>(load_vec(x.data, x.type, i, n - i)), out, out_type, i, n - i);
   });
@@ -206,7 +206,7 @@ inline void scale_scores(float* s, int64_t n, float scale, const float* bias) {
   }
 }
 
-// 2^t for t <= 0, as good as bf16 needs: a polynomial of the fourth degree (minimax, 3e-6).
+// 2^t for t <= 0, accurate enough for bf16: a polynomial of the fourth degree (minimax, 3e-6).
 inline Vec coarse_exp2(Vec t) {
   t = Vec::max(Vec::set(-125.0f), t);  // in this order NaN stays NaN
   Vec n = Vec::round(t), f = t - n;
@@ -218,7 +218,7 @@ inline Vec coarse_exp2(Vec t) {
   return Vec::scale2_normal(p, n);
 }
 
-// exp(x * factor - m) as bf16 into out, returns the sum of what was stored.
+// out = exp(x * factor - m) as bf16. Returns the sum of the stored values.
 inline float coarse_exp_row(const float* x, long n, float factor, float m, U16* out) {
   Vec scale = Vec::set(factor * kLog2E), shift = Vec::set(-m * kLog2E), sum = Vec::zero();
   long i = 0;
@@ -236,7 +236,7 @@ inline float coarse_exp_row(const float* x, long n, float factor, float m, U16* 
 
 float online_softmax(float* s, int64_t n, float scale, const float* bias, float old_max, float* new_max, void* p,
                      Type p_type) {
-  bool as_they_are = p_type == Type::kBF16 && !bias && scale > 0;  // the largest is the same scaled or not
+  bool as_they_are = p_type == Type::kBF16 && !bias && scale > 0;  // scaling does not change which score is largest
   if (!as_they_are) scale_scores(s, n, scale, bias);
   float factor = as_they_are ? scale : 1.0f;
   float m = max_of({s, Type::kF32}, n) * factor;
@@ -250,7 +250,7 @@ void rescale(float* o, float factor, int64_t n) {
     store_vec(load_f32(o, i, n - i) * Vec::set(factor), o, Type::kF32, i, n - i);
 }
 
-// The whole table in f32 multiply-adds.
+// All kernels with f32 multiply-adds.
 Kernels fma_kernels(const char* name) {
   Kernels k;
   k.name = name;
@@ -260,7 +260,7 @@ Kernels fma_kernels(const char* name) {
   k.tile[0][1] = tile<F32, true>;
   k.tile[1][0] = tile<BF16, false>;
   k.tile[1][1] = tile<BF16, true>;
-  k.narrow[0] = narrow<Vec::fma>;
+  k.small_output[0] = small_output<Vec::fma>;
   k.store = store;
   k.unpack_i8 = unpack_i8;
   k.unpack_f8 = unpack_f8;

@@ -7,27 +7,27 @@ namespace liveavatar::cpu {
 
 namespace {
 
-// Pieces [first, last) one behind the other: their offsets and the end.
-size_t place(const ScratchSizes& sizes, size_t first, size_t last, std::array<size_t, kPieces>& offsets) {
+// Buffers [first, last) in order: their offsets and the end.
+size_t place(const ScratchSizes& sizes, size_t first, size_t last, std::array<size_t, kScratchBuffers>& offsets) {
   size_t at = 0;
   for (size_t i = first; i < last; ++i) {
     offsets[i] = at;
     at += round_up(sizes.bytes[i], 64);
   }
-  return round_up(at, 4096);  // a page belongs to one thread
+  return round_up(at, 4096);  // no page is shared by two threads
 }
 
 }  // namespace
 
 Status grow(Buffer& buffer, size_t bytes, Budget& budget) {
   if (bytes <= buffer.bytes()) return {};
-  buffer = Buffer();  // the old one first: both at once would be the peak
+  buffer = Buffer();  // free the old one first: both together would raise the peak
   LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, MemoryCategory::kRuntime, bytes));
   return {};
 }
 
 Scratch::Scratch(int threads) : threads_(static_cast<size_t>(threads)) {
-  auto point = [&](PieceSet& set) {
+  auto point = [&](ScratchBuffers& set) {
     set.sizes_ = &sizes_;
     set.offsets_ = &offsets_;
   };
@@ -36,17 +36,17 @@ Scratch::Scratch(int threads) : threads_(static_cast<size_t>(threads)) {
 }
 
 Status Scratch::reserve(const ScratchSizes& sizes, Budget& budget) {
-  std::array<size_t, kPieces> offsets{};
+  std::array<size_t, kScratchBuffers> offsets{};
   size_t bytes =
-      place(sizes, kFirstCommon, kPieces, offsets) + threads_.size() * place(sizes, 0, kFirstCommon, offsets);
+      place(sizes, kFirstCommon, kScratchBuffers, offsets) + threads_.size() * place(sizes, 0, kFirstCommon, offsets);
   return grow(memory_, bytes, budget);
 }
 
-void Scratch::lay_out(const ScratchSizes& sizes, Budget& outside) {
+void Scratch::allocate(const ScratchSizes& sizes, Budget& outside) {
   if (Status grown = reserve(sizes, outside); !grown.ok()) throw Failure(grown);
   sizes_ = sizes;
   common_.base_ = memory_.data();
-  std::byte* at = memory_.data() + place(sizes, kFirstCommon, kPieces, offsets_);
+  std::byte* at = memory_.data() + place(sizes, kFirstCommon, kScratchBuffers, offsets_);
   size_t thread_bytes = place(sizes, 0, kFirstCommon, offsets_);
   for (ThreadScratch& thread : threads_) {
     thread.base_ = at;

@@ -1,5 +1,5 @@
-// What ops work in beside their operands: one block of memory, that every op lays out anew for itself. Made when models
-// reserve, so that ops allocate nothing and the budget knows of every byte.
+// Scratch memory of ops: one block of memory, which every op divides into its own buffers. Allocated when models
+// reserve, so that ops allocate nothing and the budget has every byte.
 #pragma once
 
 #include <algorithm>
@@ -11,52 +11,52 @@
 
 namespace liveavatar::cpu {
 
-enum class Piece : size_t {
-  kPointers,       // of a convolution's operands; of a panel's keys
-  kMorePointers,   // of staged lines; of a panel's values
-  kStage,          // a convolution's input lines
-  kRowCopies,      // padded or converted rows
-  kMoreRowCopies,  // of values
-  kSums,           // of a block of rows through some panels
-  kPanel,          // some k of a quantised panel, unpacked
-  kCodes,          // int8 products: a row in 8 bits; a panel's keys
-  kOffsets,        // and what codes around 128 add to sums
-  kMiddle,         // attention in 8 bits: what a head's keys have in common
-  kFactors,        // from a block's values to their codes
-  kValueSums,      // of a tile of queries' weights with a block's values
-  kScores,         // of a tile of queries with a block of keys
-  kOutput,         // of some tiles of queries
-  kWeights,        // softmax's result, the second product's operand
-  kQueries,        // laid out for a matrix unit, or in 8 bits
-  kNarrowWeights,  // of a narrow convolution, one for all threads as what follows
-  kNarrowBias,     // the last: kPieces counts up to it
+enum class ScratchBuffer : size_t {
+  kPointers,            // to a convolution's operands; to a panel's keys
+  kMorePointers,        // to staged lines; to a panel's values
+  kStage,               // a convolution's input lines
+  kRowCopies,           // padded or converted rows
+  kMoreRowCopies,       // of values
+  kAcc,                 // accumulators of a block of rows times some panels
+  kPanel,               // a KC block of a quantised panel, unpacked
+  kQuantised,           // int8 products: a quantised row; a panel's keys
+  kOffsets,             // int8 products: what the zero point 128 adds to sums
+  kMiddle,              // 8-bit attention: the mean of a head's keys
+  kFactors,             // from a block's values to their quantised values
+  kValueAcc,            // accumulators of a tile of weights times a block's values
+  kScores,              // of a tile of queries times a block of keys
+  kOutput,              // of several tiles of queries
+  kWeights,             // softmax results, operand of the second product
+  kQueries,             // packed for a matrix unit, or quantised
+  kSmallOutputWeights,  // of a small-output convolution; from here on shared by all threads
+  kSmallOutputBias,     // the last one: kScratchBuffers is counted from it
 };
-constexpr size_t kPieces = static_cast<size_t>(Piece::kNarrowBias) + 1;
-constexpr size_t kFirstCommon = static_cast<size_t>(Piece::kNarrowWeights);
+constexpr size_t kScratchBuffers = static_cast<size_t>(ScratchBuffer::kSmallOutputBias) + 1;
+constexpr size_t kFirstCommon = static_cast<size_t>(ScratchBuffer::kSmallOutputWeights);
 
-// Bytes of each piece.
+// Bytes of each buffer.
 struct ScratchSizes {
-  std::array<size_t, kPieces> bytes{};
+  std::array<size_t, kScratchBuffers> bytes{};
 
-  void want(Piece piece, int64_t count, size_t item_bytes) {
-    size_t& size = bytes[static_cast<size_t>(piece)];
+  void want(ScratchBuffer buffer, int64_t count, size_t item_bytes) {
+    size_t& size = bytes[static_cast<size_t>(buffer)];
     size = std::max(size, static_cast<size_t>(count) * item_bytes);
   }
   void want(const ScratchSizes& other) {
-    for (size_t i = 0; i < kPieces; ++i) bytes[i] = std::max(bytes[i], other.bytes[i]);
+    for (size_t i = 0; i < kScratchBuffers; ++i) bytes[i] = std::max(bytes[i], other.bytes[i]);
   }
 };
 
-// At least so many bytes, charged to MemoryCategory::kRuntime; what was in it is lost when it grows.
+// Grows the buffer to `bytes`, charged to MemoryCategory::kRuntime. Its content is lost if it grows.
 Status grow(Buffer& buffer, size_t bytes, Budget& budget);
 
-// One thread's pieces, or those for all.
-class PieceSet {
+// The buffers of one thread, or those shared by all.
+class ScratchBuffers {
  public:
-  // The piece, which has room for `count` of them.
+  // The buffer, which has space for `count` elements.
   template <typename T>
-  T* at(Piece piece, int64_t count) const {
-    size_t i = static_cast<size_t>(piece);
+  T* at(ScratchBuffer buffer, int64_t count) const {
+    size_t i = static_cast<size_t>(buffer);
     LA_CHECK(static_cast<size_t>(count) * sizeof(T) <= sizes_->bytes[i]);
     return reinterpret_cast<T*>(base_ + (*offsets_)[i]);
   }
@@ -65,30 +65,30 @@ class PieceSet {
   friend class Scratch;
   std::byte* base_ = nullptr;
   const ScratchSizes* sizes_ = nullptr;
-  const std::array<size_t, kPieces>* offsets_ = nullptr;
+  const std::array<size_t, kScratchBuffers>* offsets_ = nullptr;
 };
 
-struct ThreadScratch : PieceSet {
-  alignas(64) float sums[kRows * kMostColumns];  // of a tile
+struct ThreadScratch : ScratchBuffers {
+  alignas(64) float acc[kRows * kMostColumns];  // of a tile
 };
 
 class Scratch {
  public:
   explicit Scratch(int threads);
-  // Room for ops of these sizes, charged to MemoryCategory::kRuntime of the budget.
+  // Allocates memory for ops of these sizes, charged to MemoryCategory::kRuntime of the budget.
   Status reserve(const ScratchSizes& sizes, Budget& budget);
-  // An op begins: what the last one left is lost. Without room enough memory comes from `outside`; throws Failure
-  // where there is none.
-  void lay_out(const ScratchSizes& sizes, Budget& outside);
+  // Divides the memory for a new op. Old content is lost. If it is too small, memory is allocated from `outside`;
+  // throws Failure if that fails.
+  void allocate(const ScratchSizes& sizes, Budget& outside);
   ThreadScratch& of(int thread) { return threads_[static_cast<size_t>(thread)]; }
-  const PieceSet& common() const { return common_; }
+  const ScratchBuffers& common() const { return common_; }
 
  private:
   Buffer memory_;
   ScratchSizes sizes_;
-  std::array<size_t, kPieces> offsets_{};
+  std::array<size_t, kScratchBuffers> offsets_{};
   std::vector<ThreadScratch> threads_;
-  PieceSet common_;
+  ScratchBuffers common_;
 };
 
 }  // namespace liveavatar::cpu

@@ -31,11 +31,11 @@ struct Vec {
   void store_bf16(unsigned short* p) const {
     __m256i u = _mm256_castps_si256(v);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+    __m256i stored = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
     __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(0x40));
     __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-    rounded = _mm256_blendv_epi8(rounded, quiet, nan);
-    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0x08);
+    stored = _mm256_blendv_epi8(stored, quiet, nan);
+    __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(stored, stored), 0x08);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
   }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
@@ -107,7 +107,7 @@ struct Vec {
     __m256 s = _mm256_add_ps(v, _mm256_permute_ps(v, 0x4e));
     return {_mm256_add_ps(s, _mm256_permute_ps(s, 0xb1))};
   }
-  Vec sums() const {
+  Vec acc() const {
     __m256 s = half_sums().v;
     return {_mm256_add_ps(s, _mm256_permute2f128_ps(s, s, 1))};
   }
@@ -145,17 +145,17 @@ struct Vec {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))))};
   }
   static Vec from_e4m3(const void* p) {
-    __m256i code = bytes(p), size = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
+    __m256i stored = bytes(p), size = _mm256_and_si256(stored, _mm256_set1_epi32(0x7f));
     __m256i large = _mm256_add_epi32(_mm256_slli_epi32(size, 20), _mm256_set1_epi32(120 << 23));
     __m256 small = _mm256_mul_ps(_mm256_cvtepi32_ps(size), _mm256_set1_ps(0x1p-9f));
     __m256 is_large = _mm256_castsi256_ps(_mm256_cmpgt_epi32(size, _mm256_set1_epi32(7)));
-    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(code, _mm256_set1_epi32(0x80)), 24);
+    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(stored, _mm256_set1_epi32(0x80)), 24);
     return {_mm256_or_ps(_mm256_blendv_ps(small, _mm256_castsi256_ps(large), is_large), _mm256_castsi256_ps(sign))};
   }
   // The lower and the upper halves of eight bytes, less eight.
   static Vec from_low_half(const void* p) { return signed4(_mm256_and_si256(bytes(p), _mm256_set1_epi32(15))); }
   static Vec from_high_half(const void* p) { return signed4(_mm256_srli_epi32(bytes(p), 4)); }
-  static Vec signed4(__m256i code) { return {_mm256_cvtepi32_ps(_mm256_sub_epi32(code, _mm256_set1_epi32(8)))}; }
+  static Vec signed4(__m256i stored) { return {_mm256_cvtepi32_ps(_mm256_sub_epi32(stored, _mm256_set1_epi32(8)))}; }
   // Pairs for a bf16 panel, of values that are exact in bf16.
   static void store_pairs(Vec even, Vec odd, void* p) {
     __m256i low = _mm256_srli_epi32(_mm256_castps_si256(even.v), 16);

@@ -28,10 +28,10 @@ struct Vec {
 #else
     __m512i u = _mm512_castps_si512(v);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
+    __m512i stored = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
     __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(0x40));
-    rounded = _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), quiet);
-    return _mm512_cvtepi32_epi16(rounded);
+    stored = _mm512_mask_mov_epi32(stored, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), quiet);
+    return _mm512_cvtepi32_epi16(stored);
 #endif
   }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
@@ -154,7 +154,7 @@ struct Vec {
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
     return {_mm512_add_ps(s, _mm512_permute_ps(s, 0xb1))};
   }
-  Vec sums() const {
+  Vec acc() const {
     __m512 s = half_sums().v;
     return {_mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0x4e))};
   }
@@ -181,18 +181,18 @@ struct Vec {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))))};
   }
   static Vec from_e4m3(const void* p) {
-    __m512i code = bytes(p), size = _mm512_and_si512(code, _mm512_set1_epi32(0x7f));
+    __m512i stored = bytes(p), size = _mm512_and_si512(stored, _mm512_set1_epi32(0x7f));
     __m512i large = _mm512_add_epi32(_mm512_slli_epi32(size, 20), _mm512_set1_epi32(120 << 23));
     __m512 small = _mm512_mul_ps(_mm512_cvtepi32_ps(size), _mm512_set1_ps(0x1p-9f));
     __m512i chosen =
         _mm512_mask_mov_epi32(_mm512_castps_si512(small), _mm512_cmpgt_epi32_mask(size, _mm512_set1_epi32(7)), large);
-    __m512i sign = _mm512_slli_epi32(_mm512_and_si512(code, _mm512_set1_epi32(0x80)), 24);
+    __m512i sign = _mm512_slli_epi32(_mm512_and_si512(stored, _mm512_set1_epi32(0x80)), 24);
     return {_mm512_castsi512_ps(_mm512_or_si512(chosen, sign))};
   }
   // The lower and the upper halves of sixteen bytes, less eight.
   static Vec from_low_half(const void* p) { return signed4(_mm512_and_si512(bytes(p), _mm512_set1_epi32(15))); }
   static Vec from_high_half(const void* p) { return signed4(_mm512_srli_epi32(bytes(p), 4)); }
-  static Vec signed4(__m512i code) { return {_mm512_cvtepi32_ps(_mm512_sub_epi32(code, _mm512_set1_epi32(8)))}; }
+  static Vec signed4(__m512i stored) { return {_mm512_cvtepi32_ps(_mm512_sub_epi32(stored, _mm512_set1_epi32(8)))}; }
   // Pairs for a bf16 panel, of values that are exact in bf16.
   static void store_pairs(Vec even, Vec odd, void* p) {
     __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even.v), 16);

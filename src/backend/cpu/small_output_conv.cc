@@ -10,33 +10,33 @@ namespace liveavatar::cpu {
 
 namespace {
 
-constexpr int64_t kRowsAtOnce = 8;      // output lines of a piece of work
-constexpr int64_t kFewestPixels = 512;  // below, laying out the weights costs too much
+constexpr int64_t kRowsAtOnce = 8;      // output lines of a job
+constexpr int64_t kFewestPixels = 512;  // with fewer pixels, packing the weights costs too much
 
 }  // namespace
 
 SmallOutputStaging::SmallOutputStaging(const Staging& staging, const ConvSize& size, int64_t lanes_of_a_vector)
     : lanes(lanes_of_a_vector),
       n(size.out_channels),
-      channels(n <= kNarrowFew ? kNarrowFew : static_cast<int>(round_up(n, lanes / 2))),
+      channels(n <= kSmallOutputFew ? kSmallOutputFew : static_cast<int>(round_up(n, lanes / 2))),
       items(staging.is_bf16 ? staging.k / 2 : staging.k),
       lines(staging.lines()),
       kernel_columns(staging.kernel[2]),
-      tile_pixels(kNarrowVectors * lanes * std::max<int64_t>(1, lanes / 2 / channels)) {
+      tile_pixels(kSmallOutputVectors * lanes * std::max<int64_t>(1, lanes / 2 / channels)) {
   int64_t fitting = kStageBytes / (lines * items * static_cast<int64_t>(sizeof(float)));
-  stretch = std::min(size.columns, std::max<int64_t>(fitting / tile_pixels, 1) * tile_pixels);
-  pitch = round_up(round_up(stretch, lanes) + kernel_columns - 1, lanes);
+  segment = std::min(size.columns, std::max<int64_t>(fitting / tile_pixels, 1) * tile_pixels);
+  pitch = round_up(round_up(segment, lanes) + kernel_columns - 1, lanes);
 }
 
 ScratchSizes SmallOutputStaging::scratch() const {
   ScratchSizes s;
-  s.want(Piece::kPointers, pitch, sizeof(void*));
-  s.want(Piece::kMorePointers, lines, sizeof(void*));
-  s.want(Piece::kRowCopies, (pitch + 1) * items, sizeof(float));
-  s.want(Piece::kStage, lines * line_items(), sizeof(float));
-  s.want(Piece::kSums, tile_pixels * n + lanes, sizeof(float));
-  s.want(Piece::kNarrowWeights, weight_count(), sizeof(float));
-  s.want(Piece::kNarrowBias, tile_pixels * n, sizeof(float));
+  s.want(ScratchBuffer::kPointers, pitch, sizeof(void*));
+  s.want(ScratchBuffer::kMorePointers, lines, sizeof(void*));
+  s.want(ScratchBuffer::kRowCopies, (pitch + 1) * items, sizeof(float));
+  s.want(ScratchBuffer::kStage, lines * line_items(), sizeof(float));
+  s.want(ScratchBuffer::kAcc, tile_pixels * n + lanes, sizeof(float));
+  s.want(ScratchBuffer::kSmallOutputWeights, weight_count(), sizeof(float));
+  s.want(ScratchBuffer::kSmallOutputBias, tile_pixels * n, sizeof(float));
   return s;
 }
 
@@ -49,7 +49,7 @@ bool SmallOutputConvolution::fits(const Kernels& kernels, const ConvSize& size) 
 bool SmallOutputConvolution::fits(const Kernels& kernels, const ConvCall& c) {
   const Product& p = c.product;
   bool plain = p.shape.groups == 1 && c.geometry.stride[1] == 1;
-  bool whole = !c.is_bf16 || p.shape.k % 2 == 0;  // no channel without its pair
+  bool whole = !c.is_bf16 || p.shape.k % 2 == 0;  // every channel has its pair
   return fits(kernels, c.size) && plain && whole && p.epilogue->gate.empty() && p.rows >= kFewestPixels;
 }
 
@@ -67,7 +67,7 @@ void SmallOutputConvolution::set_weights() {
   bool split = pairs && !c_.is_bf16;  // an item is one channel of a pair
   int64_t panel_items = split ? ceil_div(s_.items, 2) : s_.items;
   const float* panel = static_cast<const float*>(c_.product.panel(0));
-  float* to = context_.common_scratch().at<float>(Piece::kNarrowWeights, s_.weight_count());
+  float* to = context_.common_scratch().at<float>(ScratchBuffer::kSmallOutputWeights, s_.weight_count());
   weights_ = to;
   std::fill_n(to, s_.weight_count(), 0.0f);
   for (int64_t tap = 0; tap < shape.taps; ++tap) {
@@ -87,13 +87,12 @@ void SmallOutputConvolution::set_weights() {
 // Once for every pixel of a tile.
 void SmallOutputConvolution::set_bias() {
   if (c_.product.bias == nullptr) return;
-  float* to = context_.common_scratch().at<float>(Piece::kNarrowBias, s_.tile_pixels * s_.n);
+  float* to = context_.common_scratch().at<float>(ScratchBuffer::kSmallOutputBias, s_.tile_pixels * s_.n);
   bias_ = to;
   for (int64_t pixel = 0; pixel < s_.tile_pixels; ++pixel) to = std::copy_n(c_.product.bias, s_.n, to);
 }
 
-// Pointers to those input pixels [first, first + pitch) of a line that are there, and to them in f32 where they have to
-// be widened.
+// Pointers to the existing input pixels [first, first + pitch) of a line, converted to f32 if necessary.
 void SmallOutputConvolution::point_to_pixels(const char* line, int64_t first, std::byte* copies,
                                              const void** pointers) const {
   int64_t up = c_.geometry.upsample2x ? 1 : 0;
@@ -120,25 +119,25 @@ void SmallOutputConvolution::point_to_pixels(const char* line, int64_t first, st
 
 // Input pixels [first, first + pitch) of a line (null: zeros) -> the stage's line `slot`.
 void SmallOutputConvolution::stage_pixels(const char* line, int64_t first, int64_t slot, ThreadScratch& scratch) const {
-  std::byte* zeros = scratch.at<std::byte>(Piece::kRowCopies, (s_.pitch + 1) * s_.items * 4);
+  std::byte* zeros = scratch.at<std::byte>(ScratchBuffer::kRowCopies, (s_.pitch + 1) * s_.items * 4);
   std::memset(zeros, 0, c_.pixel_bytes());
-  const void** pointers = scratch.at<const void*>(Piece::kPointers, s_.pitch);
+  const void** pointers = scratch.at<const void*>(ScratchBuffer::kPointers, s_.pitch);
   std::fill_n(pointers, s_.pitch, zeros);
   if (line != nullptr) point_to_pixels(line, first, zeros + c_.pixel_bytes(), pointers);
-  float* target = scratch.at<float>(Piece::kStage, (slot + 1) * s_.line_items()) + slot * s_.line_items();
+  float* target = scratch.at<float>(ScratchBuffer::kStage, (slot + 1) * s_.line_items()) + slot * s_.line_items();
   kernels_.transpose(pointers, static_cast<int>(s_.pitch), s_.items, target, s_.pitch);
 }
 
-// A tile's sums to out, from `element` on. Its pixels lie side by side: they are one row.
-void SmallOutputConvolution::store(int64_t element, const NarrowArgs& tile) const {
+// Stores a tile to out from `element` on. Its pixels are contiguous: they are one row.
+void SmallOutputConvolution::store(int64_t element, const SmallOutputArgs& tile) const {
   const Product& p = c_.product;
   const Tensor& residual = p.epilogue->residual;
   StoreArgs store;
-  store.sums = tile.sums;
+  store.acc = tile.acc;
   store.rows = 1;
   store.columns = tile.pixels * tile.n;
   store.bias = bias_;
-  store.act = act_of(p.epilogue->activation);
+  store.activation = kernel_activation(p.epilogue->activation);
   if (!residual.empty()) {
     store.residual =
         static_cast<const char*>(residual.address()) + static_cast<size_t>(element) * dtype_bytes(residual.dtype);
@@ -149,11 +148,11 @@ void SmallOutputConvolution::store(int64_t element, const NarrowArgs& tile) cons
   kernels_.store(store);
 }
 
-// One output line from staged input lines, `stretch` pixels from `column`.
+// One output line from staged input lines, `segment` pixels from `column`.
 void SmallOutputConvolution::run_line(int64_t line, int64_t column, ThreadScratch& scratch) const {
   int64_t width = c_.product.out->dim(2);
-  NarrowArgs args;
-  args.lines = scratch.at<const float*>(Piece::kMorePointers, c_.lines());
+  SmallOutputArgs args;
+  args.lines = scratch.at<const float*>(ScratchBuffer::kMorePointers, c_.lines());
   args.line_count = c_.lines();
   args.columns = c_.kernel[2];
   args.items = s_.items;
@@ -161,27 +160,27 @@ void SmallOutputConvolution::run_line(int64_t line, int64_t column, ThreadScratc
   args.weights = weights_;
   args.channels = s_.channels;
   args.n = static_cast<int>(s_.n);
-  args.sums = scratch.at<float>(Piece::kSums, s_.tile_pixels * s_.n + s_.lanes);
-  int64_t end = std::min(column + s_.stretch, width);
+  args.acc = scratch.at<float>(ScratchBuffer::kAcc, s_.tile_pixels * s_.n + s_.lanes);
+  int64_t end = std::min(column + s_.segment, width);
   for (int64_t at = column; at < end; at += s_.tile_pixels) {
     args.first = at - column;
     args.pixels = static_cast<int>(std::min(s_.tile_pixels, end - at));
-    kernels_.narrow[c_.is_bf16](args);
+    kernels_.small_output[c_.is_bf16](args);
     store((line * width + at) * s_.n, args);
   }
 }
 
-// An input row stays staged while output rows look at it.
+// An input row stays staged while output rows need it.
 void SmallOutputConvolution::run_area(const Area& area, ThreadScratch& scratch) const {
   const ConvGeometry& g = c_.geometry;
   int64_t height = c_.product.out->dim(1);
   int64_t kernel_rows = c_.kernel[1];
   int64_t front = area.line / height * g.stride[0] - g.zero_frames;
-  const float* stage = scratch.at<float>(Piece::kStage, c_.lines() * s_.line_items());
-  const float** staged_lines = scratch.at<const float*>(Piece::kMorePointers, c_.lines());
+  const float* stage = scratch.at<float>(ScratchBuffer::kStage, c_.lines() * s_.line_items());
+  const float** staged_lines = scratch.at<const float*>(ScratchBuffer::kMorePointers, c_.lines());
   for (int64_t line = area.line; line < area.line + area.rows; ++line) {
     int64_t row = line % height;
-    int64_t staged = line == area.line ? 0 : kernel_rows - 1;  // rows of the kernel whose input is there already
+    int64_t staged = line == area.line ? 0 : kernel_rows - 1;  // kernel rows whose input is already staged
     for (int64_t i = 0; i < c_.lines(); ++i) {
       int64_t frame = i / kernel_rows;
       int64_t at = i % kernel_rows;
@@ -203,11 +202,11 @@ void SmallOutputConvolution::run() {
   context_.begin(s_.scratch());
   set_weights();
   set_bias();
-  int64_t across = ceil_div(out.dim(2), s_.stretch);  // areas side by side
+  int64_t across = ceil_div(out.dim(2), s_.segment);  // areas of a frame, horizontally
   int64_t jobs_wanted = context_.threads() * kJobsPerThread;
   int64_t rows = frames * height * across / jobs_wanted;
   rows = std::clamp<int64_t>(rows, 1, std::min(kRowsAtOnce, height));
-  int64_t down = ceil_div(height, rows);  // areas of a frame one below the other
+  int64_t down = ceil_div(height, rows);  // areas of a frame, vertically
   context_.pool().parallel_for(frames * down * across, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t job = begin; job < end; ++job) {
       int64_t frame = job / across / down;
@@ -215,7 +214,7 @@ void SmallOutputConvolution::run() {
       Area area;
       area.line = frame * height + row;
       area.rows = std::min(rows, height - row);
-      area.column = job % across * s_.stretch;
+      area.column = job % across * s_.segment;
       run_area(area, context_.scratch(thread));
     }
   });

@@ -1,6 +1,6 @@
-// The matrix tile in f32 multiply-adds: kRows x (kVectors * lanes) sums in registers. Operands f32 or bf16; a bf16
-// panel holds pairs (k, k + 1) in 32-bit lanes, [k / 2][columns], which the bf16 dot product reads as it is and this
-// one splits.
+// The micro-kernel in f32 multiply-adds: kRows x (kVectors * lanes) accumulators in registers. Operands are f32 or
+// bf16. A bf16 panel has pairs (k, k + 1) in 32-bit lanes, [k / 2][columns]. The bf16 dot product reads them directly,
+// this kernel splits them.
 namespace {
 
 constexpr int kVectors = LA_TILE_COLUMNS / Vec::kLanes;
@@ -20,8 +20,8 @@ struct BF16 {
   }
 };
 
-// One k of a pair. Where operands come in pairs too, one load brings two of them to every lane and each is split off
-// there: far cheaper than widening them one by one.
+// One k of a pair. If the other operand has pairs too, one load broadcasts a pair to every lane, where it is split:
+// much cheaper than converting single values.
 template <typename A, bool kPairs, bool kOdd, int R, int V>
 inline void step(const void* const* a, long k, const Vec (&b)[V], Vec (&sum)[R][V]) {
 #pragma GCC unroll 6
@@ -47,7 +47,8 @@ void tile_rows(const TileArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v] = t.more ? Vec::load(t.sums + r * stride + v * Vec::kLanes) : Vec::zero();
+    for (int v = 0; v < V; ++v)
+      sum[r][v] = t.accumulate ? Vec::load(t.acc + r * stride + v * Vec::kLanes) : Vec::zero();
   }
   const char* b = static_cast<const char*>(t.b);
   constexpr long kBytes = LA_TILE_COLUMNS * 4;  // of one k in f32, of a pair in bf16
@@ -64,7 +65,7 @@ void tile_rows(const TileArgs& t) {
       }
       step<A, kPairs, false>(a, k, w, sum);
       if (!kPairs || k + 1 == t.k) continue;
-      asm volatile("" ::: "memory");  // load again: the sums need every register, and kept operands would be spilled
+      asm volatile("" ::: "memory");  // load again: accumulators need all registers, and operands would be spilled
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) w[v] = Vec::odd_bf16(b + v * Vec::kLanes * 4);
       step<A, kPairs, true>(a, k + 1, w, sum);
@@ -73,7 +74,7 @@ void tile_rows(const TileArgs& t) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[r][v].store(t.sums + r * stride + v * Vec::kLanes);
+    for (int v = 0; v < V; ++v) sum[r][v].store(t.acc + r * stride + v * Vec::kLanes);
   }
 }
 
@@ -90,7 +91,7 @@ void tile(const TileArgs& t) {
       return tile_rows<A, kPairs, 4>(t);
     case 5:
       return tile_rows<A, kPairs, 5>(t);
-    default:  // narrow edges are worth their own code only here; a column's sum is the same in each
+    default:  // special cases for few columns pay off only here; a column's sum is the same in each
       if (t.columns <= Vec::kLanes) return tile_rows<A, kPairs, 6, 1>(t);
       if (t.columns <= 2 * Vec::kLanes) return tile_rows < A, kPairs, 6, 2 < kVectors ? 2 : kVectors > (t);
       if (t.columns <= 3 * Vec::kLanes) return tile_rows < A, kPairs, 6, 3 < kVectors ? 3 : kVectors > (t);

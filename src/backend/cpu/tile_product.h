@@ -1,4 +1,5 @@
-// A matrix product of tiles: rows of f32 or bf16 times panels of f32, bf16, or codes that are unpacked to bf16.
+// A matrix product with the micro-kernel: rows in f32 or bf16 times micro-panels in f32 or bf16, or quantised and
+// unpacked to bf16.
 #pragma once
 
 #include "backend/cpu/context.h"

@@ -1,13 +1,13 @@
-// Eight tile registers of up to 16 rows of 64 bytes (AMX). By assembler, since g++ 12 miscompiles its own
-// _tile_loadconfig and takes no template argument for a register.
+// Eight tile registers of up to 16 rows of 64 bytes (AMX). In assembler, because g++ 12 miscompiles its own
+// _tile_loadconfig and does not accept a template argument for a register.
 namespace {
 
 struct TileShape {
-  int rows[2];  // of the two tiles of rows that are multiplied at once
+  int rows[2];  // of the two row tiles that are multiplied together
   int items;    // of a row: 1..16
 };
 
-// Registers: sums 0 to 3, rows 4 and 5, panel 6 and 7.
+// Registers: accumulators 0 to 3, rows 4 and 5, panel 6 and 7.
 struct alignas(64) TileConfig {
   unsigned char palette = 1, start_row = 0, reserved[14] = {};
   unsigned short row_bytes[16] = {};
@@ -19,7 +19,7 @@ struct alignas(64) TileConfig {
     for (int i = 0; i < 2; ++i) set(6 + i, s.items, 64);
   }
   void set(int tile, int count, int bytes) {
-    rows[tile] = static_cast<unsigned char>(count > 0 ? count : 1);  // none is not allowed
+    rows[tile] = static_cast<unsigned char>(count > 0 ? count : 1);  // zero is not allowed
     row_bytes[tile] = static_cast<unsigned short>(bytes);
   }
 };
@@ -38,7 +38,7 @@ struct AmxTiles {
   static void load(const void* p, long stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(T) : "memory");
   }
-  // Of what the L1 cache need not keep.
+  // A load of data that need not stay in the L1 cache.
   template <int T>
   static void load_passing(const void* p, long stride) {
     asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(T) : "memory");

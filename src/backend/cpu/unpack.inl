@@ -1,11 +1,11 @@
-// Codes of quantised weights (pack.h) to a bf16 panel. All values are exact in bf16: nothing is rounded here.
+// Quantised weights (pack.h) to a bf16 panel. All values are exact in bf16: no rounding.
 namespace {
 
 constexpr long kPairBytes = LA_TILE_COLUMNS * 4;  // of a bf16 panel
 
 template <Vec (*kDecode)(const void*)>
-void unpack_8bit(const void* codes, int64_t k, void* panel) {
-  const char* p = static_cast<const char*>(codes);
+void unpack_8bit(const void* quantised, int64_t k, void* panel) {
+  const char* p = static_cast<const char*>(quantised);
   char* out = static_cast<char*>(panel);
   for (long pair = 0; pair < (k + 1) / 2; ++pair, p += 2 * LA_TILE_COLUMNS, out += kPairBytes) {
     for (long c = 0; c < LA_TILE_COLUMNS; c += Vec::kLanes)
@@ -13,12 +13,12 @@ void unpack_8bit(const void* codes, int64_t k, void* panel) {
   }
 }
 
-void unpack_i8(const void* codes, int64_t k, void* panel) { unpack_8bit<Vec::from_i8>(codes, k, panel); }
-void unpack_f8(const void* codes, int64_t k, void* panel) { unpack_8bit<Vec::from_e4m3>(codes, k, panel); }
+void unpack_i8(const void* quantised, int64_t k, void* panel) { unpack_8bit<Vec::from_i8>(quantised, k, panel); }
+void unpack_f8(const void* quantised, int64_t k, void* panel) { unpack_8bit<Vec::from_e4m3>(quantised, k, panel); }
 
-void unpack_q4(const void* codes, int64_t k, void* panel) {
+void unpack_q4(const void* quantised, int64_t k, void* panel) {
   constexpr long kBlock = 32;
-  const char* p = static_cast<const char*>(codes);
+  const char* p = static_cast<const char*>(quantised);
   char* out = static_cast<char*>(panel);
   for (long first = 0; first < k; first += kBlock) {
     const unsigned short* scales = reinterpret_cast<const unsigned short*>(p);
@@ -37,10 +37,10 @@ void unpack_q4(const void* codes, int64_t k, void* panel) {
   }
 }
 
-// Codes of one row times its scale.
+// Quantised values of one row times its scale.
 template <Vec (*kDecode)(const void*)>
-void decode(const void* codes, int64_t n, float scale, void* out, Type out_type) {
-  const char* p = static_cast<const char*>(codes);
+void decode(const void* quantised, int64_t n, float scale, void* out, Type out_type) {
+  const char* p = static_cast<const char*>(quantised);
   for (long i = 0; i < n; i += Vec::kLanes) {
     char part[Vec::kLanes] = {};
     if (n - i < Vec::kLanes) __builtin_memcpy(part, p + i, static_cast<unsigned long>(n - i));
@@ -48,7 +48,7 @@ void decode(const void* codes, int64_t n, float scale, void* out, Type out_type)
   }
 }
 
-// A vector's worth of rows.
+// As many rows as a vector has lanes.
 inline void transpose_rows(const float* const* rows, long n, float* out, long stride) {
   Vec m[Vec::kLanes];
   if (Vec::transpose_short(rows, n, m)) {
@@ -71,7 +71,7 @@ void transpose(const void* const* rows, int count, int64_t n, void* out, int64_t
     transpose_rows(reinterpret_cast<const float* const*>(rows + first), n, static_cast<float*>(out) + first, stride);
 }
 
-// n columns of rows k and k + 1 as a bf16 panel's pairs, zeros for a row that is null and behind column n.
+// n columns of rows k and k + 1 as a bf16 panel's pairs; zeros for a null row and after column n.
 void zip(const void* even, const void* odd, int64_t n, void* pairs) {
   for (long c = 0; c < LA_TILE_COLUMNS; c += Vec::kLanes) {
     Vec low = c < n ? load_vec(even, Type::kBF16, c, n - c) : Vec::zero();

@@ -1,9 +1,9 @@
-// The tile registers of tiles_amx.inl played by AVX-512, instruction by instruction, so that everything around them can
-// be tested without AMX. Sums of bf16 as the processor's manual gives them: even and odd k apart within a product,
-// added to the sum at its end; only that denormal numbers are not flushed.
+// Emulates the AMX tiles of tiles_amx.inl with AVX-512, instruction by instruction, so that the code around them can be
+// tested without AMX. bf16 sums are as in the processor's manual: even and odd k are summed separately within a product
+// and added to the accumulator at its end. Unlike AMX, denormals are not flushed.
 namespace {
 
-struct ModelTiles {
+struct EmulatedTiles {
   struct Tile {
     int rows = 0, bytes = 0;
     alignas(64) char data[16][64] = {};

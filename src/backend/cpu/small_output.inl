@@ -1,10 +1,10 @@
-// Convolution with few output channels: a vector holds one item of neighbouring pixels, a weight goes to all lanes.
+// Convolution with a small number of output channels: lanes are neighbouring pixels, weights are broadcast.
 namespace {
 
-constexpr int kNarrowChannels = Vec::kLanes / 2;
+constexpr int kSmallOutputChannels = Vec::kLanes / 2;
 
 template <Vec (*kMultiplyAdd)(Vec, Vec, Vec), int C, int V>
-void narrow_tile(const NarrowArgs& t, int channel) {
+void small_output_tile(const SmallOutputArgs& t, int channel) {
   Vec sum[C][V];
 #pragma GCC unroll 8
   for (int c = 0; c < C; ++c) {
@@ -28,7 +28,7 @@ void narrow_tile(const NarrowArgs& t, int channel) {
       }
     }
   }
-  float* to = t.sums + channel;  // where n is less than a half, the next pixel covers what is too much
+  float* to = t.acc + channel;  // if n is less than half a vector, the next pixel overwrites the excess
 #pragma GCC unroll 6
   for (int v = 0; v < V; ++v) {
     Vec m[Vec::kLanes];
@@ -41,20 +41,20 @@ void narrow_tile(const NarrowArgs& t, int channel) {
 }
 
 template <Vec (*kMultiplyAdd)(Vec, Vec, Vec)>
-void narrow(const NarrowArgs& t) {
-  if (t.channels < kNarrowChannels) {
-    constexpr int kFew = kNarrowFew < kNarrowChannels ? kNarrowFew : kNarrowChannels;
-    constexpr int kMore = kNarrowVectors * kNarrowChannels / kFew;
-    if (t.pixels > kNarrowVectors * Vec::kLanes) return narrow_tile<kMultiplyAdd, kFew, kMore>(t, 0);
-    return narrow_tile<kMultiplyAdd, kFew, kNarrowVectors>(t, 0);
+void small_output(const SmallOutputArgs& t) {
+  if (t.channels < kSmallOutputChannels) {
+    constexpr int kFew = kSmallOutputFew < kSmallOutputChannels ? kSmallOutputFew : kSmallOutputChannels;
+    constexpr int kMore = kSmallOutputVectors * kSmallOutputChannels / kFew;
+    if (t.pixels > kSmallOutputVectors * Vec::kLanes) return small_output_tile<kMultiplyAdd, kFew, kMore>(t, 0);
+    return small_output_tile<kMultiplyAdd, kFew, kSmallOutputVectors>(t, 0);
   }
-  for (int channel = 0; channel < t.n; channel += kNarrowChannels) {
+  for (int channel = 0; channel < t.n; channel += kSmallOutputChannels) {
     if (t.pixels > 2 * Vec::kLanes) {
-      narrow_tile<kMultiplyAdd, kNarrowChannels, 3>(t, channel);
+      small_output_tile<kMultiplyAdd, kSmallOutputChannels, 3>(t, channel);
     } else if (t.pixels > Vec::kLanes) {
-      narrow_tile<kMultiplyAdd, kNarrowChannels, 2>(t, channel);
+      small_output_tile<kMultiplyAdd, kSmallOutputChannels, 2>(t, channel);
     } else {
-      narrow_tile<kMultiplyAdd, kNarrowChannels, 1>(t, channel);
+      small_output_tile<kMultiplyAdd, kSmallOutputChannels, 1>(t, channel);
     }
   }
 }
