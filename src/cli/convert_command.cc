@@ -75,9 +75,7 @@ Command add_convert(CLI::App& app) {
   add_model_flags(*command, engine, "OPTIONS");
   command->add_option("--out", flags->out, "The file to write")->required();
   command->add_option("--device", engine.device, "cpu or reference: who will read it")->capture_default_str();
-  command->add_option("--dtype", engine.dtype, "bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+  add_dtype(*command, engine.dtype);
   add_weights_dtype(*command, engine.weights_dtype);
   command->add_flag("--quiet", flags->quiet, "Print errors only");
   return [flags] { return convert(*flags); };

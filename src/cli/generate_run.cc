@@ -35,7 +35,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   }
   ProgressLine line(quiet);
   auto on_progress = [&](const Progress& p) {
-    clock.begin(p.stage);
+    clock.begin(stage_name(p.stage));
     line.update(p, info.fps);
   };
   VideoRun video;

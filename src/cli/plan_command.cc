@@ -62,10 +62,7 @@ void add_ignored(CLI::App& app, Flags& f) {
 
 void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--device", f.engine.device, "cpu or reference")->capture_default_str()->group("Machine");
-  app.add_option("--dtype", f.engine.dtype, "bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str()
-      ->group("Machine");
+  add_dtype(app, f.engine.dtype)->group("Machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Machine");
@@ -146,9 +143,9 @@ void print_device(const Verdict& v) {
 
 void print_table(const Verdict& v) {
   const JobShape& r = v.request;
-  std::string types = r.dtype;
-  if (!r.weights_dtype.empty()) types += ", weights in " + r.weights_dtype;
-  if (!r.kv_dtype.empty()) types += ", keys and values in " + r.kv_dtype;
+  std::string types = compute_type_name(r.dtype);
+  if (r.weights_dtype != WeightsType::kSameAsDtype) types += std::string(", weights in ") + r.weights_name();
+  if (r.kv_dtype != KvType::kSameAsDtype) types += std::string(", keys and values in ") + r.kv_name();
   if (r.int8_products) types += ", products in 8 bits";
   std::printf("%ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, --device %s\n\n", long(r.width),
               long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
@@ -168,7 +165,7 @@ void print_table(const Verdict& v) {
               v.work.vae_flops / 1e12, gb_text(static_cast<uint64_t>(v.work.bytes)).c_str());
   if (r.paged() || r.rings_paged()) {
     std::printf("on disk: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n",
-                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.ring_bytes).c_str(), r.schedule.c_str(),
+                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.ring_bytes).c_str(), schedule_name(r.schedule),
                 long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(v.work.disk_bytes)).c_str());
   }
   print_device(v);

@@ -36,7 +36,8 @@ void note_paging(const JobShape& shape, const EngineOptions& options) {
 
 }  // namespace
 
-Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const Job& job, bool quiet) {
+Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const GenerateRequest& job,
+                                  bool quiet) {
   PreparedJob prepared;
   LA_ASSIGN_OR_RETURN(prepared.job, resolve(resolve_options(checkpoint), job));
   LA_RETURN_IF_ERROR(drop_idle_paging(options, prepared.job));
@@ -50,7 +51,7 @@ Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& o
   return prepared;
 }
 
-void note_checkpoint(const Checkpoint& checkpoint, const Job& job, bool quiet) {
+void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, bool quiet) {
   if (quiet) return;
   if (job.size.empty())
     std::fprintf(stderr, "note: no --size: \"%s\", the model's own\n", one_line(checkpoint.video_size()).c_str());
@@ -59,8 +60,8 @@ void note_checkpoint(const Checkpoint& checkpoint, const Job& job, bool quiet) {
 
 Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls, VideoRun& run) {
   // The file is made with the first frame: until then what it held before stays.
-  std::unique_ptr<VideoFile> file;
-  auto append = [&](const VideoBlock& block) -> Status {
+  std::unique_ptr<ThreadedFile> file;
+  auto append = [&](const VideoChunk& block) -> Status {
     if (file == nullptr) {
       run.first_frame_at = std::chrono::steady_clock::now();
       LA_ASSIGN_OR_RETURN(file, create_video(output, job.info, job.job));
@@ -73,7 +74,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, c
   RunCalls run_calls;
   run_calls.on_progress = calls.on_progress;
   run_calls.stop = calls.stop;
-  run_calls.on_block = [&](const VideoBlock& block) {
+  run_calls.on_chunk = [&](const VideoChunk& block) {
     written = append(block);
     return written.ok() && !StopSignal::requested();
   };

@@ -35,16 +35,18 @@ class Search {
   // Weights that take less than those of the request, the larger first.
   static std::vector<Change> narrower_weights(const JobShape& from) {
     std::vector<Change> list;
-    auto add = [&](const char* type, const char* costs) {
+    auto add = [&](WeightsType type, const char* costs) {
       // Where 8-bit products were asked for, weights are int8, and narrower ones go without.
-      list.push_back(
-          {"--weights_dtype " + std::string(type) + (from.int8_products ? " --int8_products=false" : ""), costs, from});
+      list.push_back({std::string("--weights_dtype ") + weights_type_name(type) +
+                          (from.int8_products ? " --int8_products=false" : ""),
+                      costs, from});
       list.back().request.weights_dtype = type;
       list.back().request.int8_products = false;
     };
-    bool whole = from.weights_dtype.empty() || from.weights_dtype == "bf16";
-    if (whole) add("int8", "8-bit weights: frames differ little (docs/quantisation.md)");
-    if (from.weights_dtype != "q4") add("q4", "4-bit weights: frames differ (docs/quantisation.md)");
+    const bool whole = from.weights_dtype == WeightsType::kSameAsDtype || from.weights_dtype == WeightsType::kBf16;
+    if (whole) add(WeightsType::kInt8, "8-bit weights: frames differ little (docs/quantisation.md)");
+    if (from.weights_dtype != WeightsType::kQ4)
+      add(WeightsType::kQ4, "4-bit weights: frames differ (docs/quantisation.md)");
     return list;
   }
 
@@ -62,15 +64,15 @@ class Search {
       list.back().request.pack_first |= !from.packed;
       list.back().request.packed = true;
     }
-    if (from.dtype == "f32") {
+    if (from.dtype == ComputeType::kF32) {
       list.push_back({"--dtype bf16", "values rounded to bf16, as the original has them", from});
-      list.back().request.dtype = "bf16";
+      list.back().request.dtype = ComputeType::kBf16;
     }
     std::vector<Change> weights = narrower_weights(from);
     list.insert(list.end(), weights.begin(), weights.end());
-    if (from.kv_dtype.empty() || from.kv_dtype == "bf16") {
+    if (from.kv_dtype == KvType::kSameAsDtype || from.kv_dtype == KvType::kBf16) {
       list.push_back({"--kv_dtype int8", "8-bit keys and values: frames differ little (docs/quantisation.md)", from});
-      list.back().request.kv_dtype = "int8";
+      list.back().request.kv_dtype = KvType::kInt8;
     }
     if (from.clip_frames > 24) {
       list.push_back(

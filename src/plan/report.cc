@@ -19,15 +19,14 @@ Json tenants_json(const MemoryPlan& plan, const JobShape& request) {
 }
 
 Json job_json(const JobShape& r) {
-  auto or_dtype = [&](const std::string& type) { return type.empty() ? r.dtype : type; };
   return {{"width", r.width},
           {"height", r.height},
           {"clip_frames", r.clip_frames},
           {"blocks", r.blocks},
           {"steps", r.steps},
-          {"dtype", r.dtype},
-          {"weights_dtype", or_dtype(r.weights_dtype)},
-          {"kv_dtype", or_dtype(r.kv_dtype)},
+          {"dtype", compute_type_name(r.dtype)},
+          {"weights_dtype", r.weights_name()},
+          {"kv_dtype", r.kv_name()},
           {"int8_products", r.int8_products},
           {"online_decode", r.online_decode},
           {"device", r.device}};
@@ -98,7 +97,7 @@ std::string to_json(const Verdict& v) {
                     {"rings", v.request.rings().count()},
                     {"resident_rings", v.request.rings().in_memory()},
                     {"ring_bytes_per_block", v.plan.ring_bytes},
-                    {"schedule", v.request.schedule},
+                    {"schedule", schedule_name(v.request.schedule)},
                     {"blocks_in_flight", v.request.blocks_in_flight()}};
   json["stages"] = Json::array();
   for (const PlanStage& s : v.plan.stages)

@@ -54,7 +54,7 @@ std::vector<std::string> split_voices(const std::string& audio) {
   return voices;
 }
 
-Expected<std::vector<std::string>> job_voices(const Job& job) {
+Expected<std::vector<std::string>> job_voices(const GenerateRequest& job) {
   std::vector<std::string> names = split_voices(job.audio);
   if (names.size() > 1 && std::find(names.begin(), names.end(), "") != names.end()) {
     return invalid_argument("--audio " + job.audio +
@@ -86,7 +86,7 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
   return all;
 }
 
-Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
+Expected<std::vector<MaskPictures>> job_masks(const GenerateRequest& job) {
   LA_ASSIGN_OR_RETURN(std::vector<std::string> names, job_voices(job));
   if (names.size() == 1 && !job.masks.empty()) {
     return invalid_argument(
