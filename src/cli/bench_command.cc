@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/embedded.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/job_files.h"
 #include "cli/model_flags.h"
@@ -215,7 +216,7 @@ int synthetic_bench(Flags& f) {
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, {.paging_dir = f.bench.paging_dir});
   if (Status status = claim(f, inputs); !status.ok()) return report(status);
-  if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", in_flags(line).c_str()); };
   auto result = run_bench(f.bench);
   if (!result.ok()) return report(result.status());
   size_t measured = peak_resident_bytes();

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/job_files.h"
 #include "cli/model_flags.h"
@@ -52,7 +53,7 @@ int convert(Flags& f) {
   LiveLine line(f.quiet);
   ConvertCalls calls;
   calls.say = [&](const std::string& note) {
-    if (!f.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", in_flags(note).c_str());
   };
   calls.progress = [&](uint64_t bytes, uint64_t of_bytes) {
     if (!line.is_fresh()) line.show(f.out + ": " + gb_text(bytes) + " of " + gb_text(of_bytes));

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/job_flags.h"
 #include "cli/model_flags.h"
@@ -172,7 +173,7 @@ void print_table(const Verdict& v) {
   if (v.budget_bytes > 0)
     std::printf("\nbudget %s: %s\n", budget_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
   for (const Cure& c : v.cures)
-    std::printf("  %-28s %10.3f GiB   %s\n", c.flags.c_str(), gib(c.peak_bytes), c.costs.c_str());
+    std::printf("  %-28s %10.3f GiB   %s\n", c.settings.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
 
 // Published figures, our model of them, and what our engine needs for the same job on one device.
@@ -234,6 +235,10 @@ Expected<Verdict> judge_flags(Flags& f) {
   LA_RETURN_IF_ERROR(job.status());
   LA_ASSIGN_OR_RETURN(Verdict verdict, judge_resolved(job->asked, job->shape, job->plan, job->budget_bytes));
   verdict.device = device;
+  for (Cure& cure : verdict.cures) {
+    cure.settings = in_flags(cure.settings);
+    cure.costs = in_flags(cure.costs);
+  }
   return verdict;
 }
 
@@ -246,7 +251,7 @@ int plan(Flags& f) {
   auto verdict = judge_flags(f);
   if (!verdict.ok()) return report(verdict.status());
   for (const std::string& note : {threads_note(f.engine.threads), products_note(verdict->request, verdict->plan)})
-    if (!note.empty() && !f.of_generate.quiet) std::fprintf(stderr, "%s\n", note.c_str());
+    if (!note.empty() && !f.of_generate.quiet) std::fprintf(stderr, "%s\n", in_flags(note).c_str());
   if (f.json) {
     std::printf("%s\n", to_json(*verdict).c_str());
   } else {

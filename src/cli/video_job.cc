@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
 #include "pipeline/video_file.h"
@@ -47,7 +48,8 @@ Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& o
   if (quiet) return prepared;
   LA_RETURN_IF_ERROR(note_cut_prompt(checkpoint, job.prompt));
   note_paging(j.shape, options);
-  if (std::string note = products_note(j.shape, j.plan); !note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
+  if (std::string note = products_note(j.shape, j.plan); !note.empty())
+    std::fprintf(stderr, "%s\n", in_flags(note).c_str());
   return prepared;
 }
 
@@ -55,7 +57,7 @@ void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, b
   if (quiet) return;
   if (job.size.empty())
     std::fprintf(stderr, "note: no --size: \"%s\", the model's own\n", one_line(checkpoint.video_size()).c_str());
-  for (const std::string& line : checkpoint.notes) std::fprintf(stderr, "note: %s\n", line.c_str());
+  for (const std::string& line : checkpoint.notes) std::fprintf(stderr, "note: %s\n", in_flags(line).c_str());
 }
 
 Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls, VideoRun& run) {

@@ -30,7 +30,7 @@ Status Budget::charge(Tenant tenant, size_t bytes) {
     if (bytes > limit_bytes_ || used > limit_bytes_ - bytes) {
       return out_of_memory(std::string("memory budget: ") + tenant_name(tenant) + " wants " + mib(bytes) + ", " +
                            mib(limit_bytes_ - used) + " of " + mib(limit_bytes_) +
-                           " are left; raise the budget or choose a smaller --size");
+                           " are left; raise the budget or choose a smaller `size`");
     }
   } while (!used_bytes_.compare_exchange_weak(used, used + bytes));
   size_t t = static_cast<size_t>(tenant);

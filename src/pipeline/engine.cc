@@ -55,8 +55,8 @@ Expected<std::unique_ptr<LocalEngine>> LocalEngine::load(std::unique_ptr<Checkpo
 }
 
 Expected<ResolvedJob> LocalEngine::resolve_and_hear(const GenerateRequest& request, const std::stop_token& stop) {
-  if (request.image.empty()) return not_found("image: none is given; name the portrait, any picture FFmpeg reads");
-  if (request.audio.empty()) return not_found("audio: none is given; name the voice, any sound FFmpeg reads");
+  if (request.image.empty()) return not_found("`image`: none is given; name the portrait, any picture FFmpeg reads");
+  if (request.audio.empty()) return not_found("`audio`: none is given; name the voice, any sound FFmpeg reads");
   LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve(resolve_options(*models_->checkpoint), request));
   LA_RETURN_IF_ERROR(hear(resolved, {.stop = stop}));
   return resolved;

@@ -16,7 +16,7 @@ Status check_utf8(const std::string& prompt) {
   if (bad == std::string::npos) return {};
   char byte[8];
   std::snprintf(byte, sizeof(byte), "0x%02X", static_cast<unsigned char>(prompt[bad]));
-  return invalid_argument("--prompt: byte " + std::to_string(bad + 1) + " (" + byte +
+  return invalid_argument("`prompt`: byte " + std::to_string(bad + 1) + " (" + byte +
                           ") is not UTF-8; save the text as UTF-8 (iconv -f GBK -t UTF-8 for a Chinese one)");
 }
 
@@ -25,11 +25,11 @@ Status check_utf8(const std::string& prompt) {
 Status check_job(const GenerateRequest& job) {
   LA_RETURN_IF_ERROR(make_schedule(job.sample_solver, job.sample_steps, job.sample_shift).status());
   if (job.infer_frames < 1 || job.infer_frames > 4800) {
-    return invalid_argument("--infer_frames " + std::to_string(job.infer_frames) +
+    return invalid_argument("`infer_frames` " + std::to_string(job.infer_frames) +
                             ": choose 12 to 4800, a multiple of 12");
   }
   if (job.num_clip < 0 || job.num_clip > kMostClips) {
-    return invalid_argument("--num_clip " + std::to_string(job.num_clip) + ": choose 1 to " +
+    return invalid_argument("`num_clip` " + std::to_string(job.num_clip) + ": choose 1 to " +
                             std::to_string(kMostClips) + ", or leave it out for the whole voice");
   }
   LA_RETURN_IF_ERROR(check_utf8(job.prompt));
@@ -155,7 +155,7 @@ std::string size_note(const ResolvedJob& job) {
   const JobInfo& info = job.info;
   auto area = parse_size(job.job.size);
   if (!area.ok() || double(info.width * info.height) >= kMuchLess * double(*area)) return "";
-  return "--size \"" + job.job.size + "\": the video is " + std::to_string(info.width) + "x" +
+  return "`size` \"" + job.job.size + "\": the video is " + std::to_string(info.width) + "x" +
          std::to_string(info.height) + ", as its sides are multiples of 64 and the portrait is not enlarged";
 }
 
@@ -209,8 +209,8 @@ Status check_load(const Checkpoint& checkpoint) {
     smallest.int8_products = false;
     LA_ASSIGN_OR_RETURN(MemoryPlan less, plan_memory(smallest));
     if (less.load_peak_bytes <= options.memory_budget_bytes)
-      cure = std::string("raise the budget, or take --weights_dtype ") + weights_type_name(narrower) +
-             (options.int8_products ? " --int8_products=false" : "");
+      cure = std::string("raise the budget, or take `weights_dtype` ") + weights_type_name(narrower) +
+             (options.int8_products ? " + `int8_products` false" : "");
   }
   return out_of_memory("memory budget " + budget_text(options.memory_budget_bytes) +
                        ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + cure);
@@ -224,7 +224,7 @@ Status check_fits(const ResolvedJob& job) {
   LA_ASSIGN_OR_RETURN(std::vector<Cure> cures, find_cures(job.shape, job.budget_bytes));
   std::string fits;
   for (const Cure& cure : cures)
-    fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
+    fits += (fits.empty() ? "" : ", or ") + cure.settings + " (" + mib_text(cure.peak_bytes) + ")";
   if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
   return out_of_memory("memory budget " + budget_text(job.budget_bytes) + ": this job takes " +
                        mib_text(plan.peak_bytes) + " (stage " + highest.name + "); what fits: " + fits);

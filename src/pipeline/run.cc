@@ -184,7 +184,7 @@ class JobRun : LatentChannel {
     const Download host(*models_.backend, latents);
     LA_RETURN_IF_ERROR(models_.backend->synchronize());
     if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
-      return corrupt("the model gave values that are not finite; its weights are damaged, or --dtype f32 is needed");
+      return corrupt("the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
     }
     if (block == 0) ops::copy_frames(*models_.backend, latents, blocks_.reference.tensor, {0, 0, 1});
     if (hooks().latents) hooks().latents(block, host.tensor());

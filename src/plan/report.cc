@@ -79,7 +79,7 @@ std::string placement(Tenant tenant, const JobShape& r) {
 
 std::string products_note(const JobShape& request, const MemoryPlan& plan) {
   if (!request.int8_products || plan.int8_products) return "";
-  return "note: --int8_products: the kernels that run here have none (AVX512-BF16 with VNNI and AMX have them); int8 "
+  return "note: `int8_products`: the kernels that run here have none (AVX512-BF16 with VNNI and AMX have them); int8 "
          "weights are unpacked to bf16";
 }
 
@@ -105,7 +105,7 @@ std::string to_json(const Verdict& v) {
   json["cures"] = Json::array();
   for (const Cure& c : v.cures) {  // "available": a promise of docs/plan.md; every cure can be had today
     json["cures"].push_back(
-        {{"flags", c.flags}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
+        {{"flags", c.settings}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
   }
   json["work_per_block"] = {{"dit_flops", v.work.dit_flops},
                             {"vae_flops", v.work.vae_flops},

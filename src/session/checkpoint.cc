@@ -94,11 +94,11 @@ Expected<DitTensors> open_dit_tensors(const PartPaths& paths, const EngineOption
 
 Status check_options(const EngineOptions& options) {
   if (options.offload_kv_cache && options.paging_dir.empty())
-    return invalid_argument("--offload_kv_cache: give --paging_dir DIR too, a folder on disk for keys and values");
+    return invalid_argument("`offload_kv_cache`: give `paging_dir` DIR too, a folder on disk for keys and values");
   if (!options.packed_dit.empty() && !all_loras(options).empty())
-    return invalid_argument("a LoRA with --dit: it is merged in by `liveavatar convert`");
+    return invalid_argument("a LoRA with `packed_dit`: it is merged in by `liveavatar convert`");
   if (options.decode_threads < 0 || options.decode_threads > kMostThreads)
-    return invalid_argument("--decode_threads " + std::to_string(options.decode_threads) + ": choose 0 to " +
+    return invalid_argument("`decode_threads` " + std::to_string(options.decode_threads) + ": choose 0 to " +
                             std::to_string(kMostThreads));
   return check_int8_products(options.int8_products, options.weights_dtype);
 }
@@ -160,7 +160,7 @@ std::string Checkpoint::video_size() const {
 Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& backend, Budget& budget) {
   const EngineOptions& options = checkpoint.options;
   std::error_code ignored;
-  LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", options.paging_dir}));
+  LA_RETURN_IF_ERROR(check_writable_folder({"`paging_dir`", options.paging_dir}));
   LA_ASSIGN_OR_RETURN(std::string key, fingerprint(options, checkpoint.paths, backend.packing()));
   const DitTypes types = dit_types(options.dtype, options.weights_dtype);
   std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";

@@ -68,9 +68,9 @@ DitTypes dit_types(ComputeType dtype, WeightsType weights_dtype, KvType kv_dtype
 Status check_int8_products(bool int8_products, WeightsType weights_dtype) {
   if (!int8_products || weights_dtype == WeightsType::kInt8) return {};
   const bool same = weights_dtype == WeightsType::kSameAsDtype;
-  return invalid_argument(std::string("--int8_products: only int8 weights are multiplied in 8 bits, and these are ") +
-                          (same ? "as --dtype says" : weights_type_name(weights_dtype)) +
-                          "; add --weights_dtype int8, or leave --int8_products out");
+  return invalid_argument(std::string("`int8_products`: only int8 weights are multiplied in 8 bits, and these are ") +
+                          (same ? "as `dtype` says" : weights_type_name(weights_dtype)) +
+                          "; add `weights_dtype` int8, or leave `int8_products` out");
 }
 
 }  // namespace liveavatar

@@ -38,9 +38,9 @@ double log_snr(double sigma) { return std::log(1 - sigma) - std::log(sigma); }
 
 Expected<NoiseSchedule> make_schedule(SampleSolver kind, int steps, double shift) {
   if (steps < 1 || steps > kMostSteps) {
-    return invalid_argument("--sample_steps " + std::to_string(steps) + ": choose 1 to " + std::to_string(kMostSteps));
+    return invalid_argument("`sample_steps` " + std::to_string(steps) + ": choose 1 to " + std::to_string(kMostSteps));
   }
-  if (!std::isfinite(shift) || shift <= 0) return invalid_argument("--sample_shift must be positive");
+  if (!std::isfinite(shift) || shift <= 0) return invalid_argument("`sample_shift` must be positive");
   NoiseSchedule schedule;
   if (kind == SampleSolver::kEuler) {
     euler_schedule(steps, shift, schedule);

@@ -34,12 +34,13 @@ std::string choices(const Names<n>& names) {
   return list;
 }
 
+// field: in backquotes.
 template <typename Enum, size_t n>
 Expected<Enum> parse(const char* field, const Names<n>& names, const std::string& text) {
   for (size_t i = 0; i < n; ++i) {
     if (text == names[i]) return static_cast<Enum>(i);
   }
-  return invalid_argument(std::string("`") + field + "` " + text + ": choose " + choices(names));
+  return invalid_argument(std::string(field) + " " + text + ": choose " + choices(names));
 }
 
 }  // namespace
@@ -53,16 +54,16 @@ const char* fit_name(Fit fit) { return name_of(kFits, fit); }
 const char* stage_name(Stage stage) { return name_of(kStages, stage); }
 
 Expected<ComputeType> parse_compute_type(const std::string& text) {
-  return parse<ComputeType>("dtype", kComputeTypes, text);
+  return parse<ComputeType>("`dtype`", kComputeTypes, text);
 }
 Expected<WeightsType> parse_weights_type(const std::string& text) {
-  return parse<WeightsType>("weights_dtype", kWeightsTypes, text);
+  return parse<WeightsType>("`weights_dtype`", kWeightsTypes, text);
 }
-Expected<KvType> parse_kv_type(const std::string& text) { return parse<KvType>("kv_dtype", kKvTypes, text); }
-Expected<Schedule> parse_schedule(const std::string& text) { return parse<Schedule>("schedule", kSchedules, text); }
+Expected<KvType> parse_kv_type(const std::string& text) { return parse<KvType>("`kv_dtype`", kKvTypes, text); }
+Expected<Schedule> parse_schedule(const std::string& text) { return parse<Schedule>("`schedule`", kSchedules, text); }
 Expected<SampleSolver> parse_sample_solver(const std::string& text) {
-  return parse<SampleSolver>("sample_solver", kSolvers, text);
+  return parse<SampleSolver>("`sample_solver`", kSolvers, text);
 }
-Expected<Fit> parse_fit(const std::string& text) { return parse<Fit>("fit", kFits, text); }
+Expected<Fit> parse_fit(const std::string& text) { return parse<Fit>("`fit`", kFits, text); }
 
 }  // namespace liveavatar

@@ -113,7 +113,7 @@ TEST_F(PagedJobTest, APagingFolderMakesAJobFitItsBudget) {
   options_.memory_budget_bytes = lean.peak_bytes;
   Status refused = check_fits(*resolve_job(options_, job_));
   EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
-  EXPECT_NE(refused.message().find("--paging_dir DIR"), std::string::npos) << refused.message();
+  EXPECT_NE(refused.message().find("`paging_dir` DIR"), std::string::npos) << refused.message();
   options_.paging_dir = dir_.string();
   EXPECT_EQ(latents(options_, Schedule::kAuto, &lean), want);
   ASSERT_EQ(std::distance(fs::directory_iterator(dir_.path()), {}), 1);
@@ -257,7 +257,7 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   options_.offload_kv_cache = true;
   Status refused = load_models(options_).status();
   EXPECT_EQ(refused.code(), ErrorCode::kInvalidArgument);
-  EXPECT_NE(refused.message().find("--paging_dir"), std::string::npos);
+  EXPECT_NE(refused.message().find("`paging_dir`"), std::string::npos);
 }
 
 TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
@@ -272,7 +272,7 @@ TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
   EXPECT_EQ(b->blocks.back().checksum, whole->blocks.back().checksum);
   EXPECT_TRUE(fs::is_empty(dir_.path()));
   o.paging_dir.clear();
-  EXPECT_NE(run_bench(o).status().message().find("--paging_dir"), std::string::npos);
+  EXPECT_NE(run_bench(o).status().message().find("`paging_dir`"), std::string::npos);
   o.budget_bytes = size_t{30} << 20;
   EXPECT_EQ(run_bench(o).status().code(), ErrorCode::kOutOfMemory);
 }

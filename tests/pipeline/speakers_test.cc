@@ -128,24 +128,24 @@ TEST_F(SpeakersTest, TheLongestVoiceEndsTheVideoAndTheShortestTheOriginals) {
 TEST_F(SpeakersTest, NamesAMissingVoiceOrMask) {
   GenerateRequest job = two_speakers();
   job.masks.clear();
-  expect_line(refusal(job), "--mask is missing");
+  expect_line(refusal(job), "`masks` is missing");
   job.masks = {path("two")};
-  expect_line(refusal(job), "--mask gives 1 and --audio 2");
+  expect_line(refusal(job), "`masks` gives 1 and `audio` 2");
   job.masks = {path("one"), path("two"), path("two")};
-  expect_line(refusal(job), "--mask gives 3 and --audio 2");
+  expect_line(refusal(job), "`masks` gives 3 and `audio` 2");
   job.masks = {path("one"), mask("black.png", 64, 64, 0, 0)};
   expect_line(refusal(job), "speaker 2 is nowhere in the video");
   job.masks = {path("one"), path("nowhere.png")};
   EXPECT_EQ(refusal(job).code(), ErrorCode::kNotFound);
   job.audio = kLeft;
   job.masks = {path("one"), path("two")};
-  expect_line(refusal(job), "--audio names one voice; leave --mask out");
+  expect_line(refusal(job), "`audio` names one voice; leave `masks` out");
   job.masks = {path("one")};
-  expect_line(refusal(job), "leave --mask out");
+  expect_line(refusal(job), "leave `masks` out");
   job.masks.clear();
   for (const std::string& audio : {kLeft + "+", "+" + kLeft, kLeft + "++" + kRight}) {
     job.audio = audio;
-    expect_line(refusal(job), "--audio " + audio + ": a voice beside a '+' has no name");
+    expect_line(refusal(job), "`audio` " + audio + ": a voice beside a '+' has no name");
   }
 }
 

@@ -223,7 +223,8 @@ TEST(Plan, PlansQuantised14b) {
   EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
   r.weights_dtype = WeightsType::kInt8;
   // A narrower type goes without them, and the flags say so.
-  EXPECT_EQ(find_cures(r, plan_memory(r)->peak_bytes - 1)->at(1).flags, "--weights_dtype q4 --int8_products=false");
+  EXPECT_EQ(find_cures(r, plan_memory(r)->peak_bytes - 1)->at(1).settings,
+            "`weights_dtype` q4 + `int8_products` false");
 }
 
 // The reference backend packs and pads nothing.
@@ -279,10 +280,10 @@ TEST(Plan, SuggestionsWorkWhenTaken) {
   ASSERT_FALSE(cures.empty());
   bool smaller = false, half = false;
   for (const Cure& cure : cures) {
-    smaller = smaller || cure.flags.starts_with("--size");
-    half = half || cure.flags == "--dtype bf16";
-    if (!cure.flags.starts_with("--memory_budget")) {
-      EXPECT_LE(cure.peak_bytes, budget) << cure.flags;
+    smaller = smaller || cure.settings.starts_with("`size`");
+    half = half || cure.settings == "`dtype` bf16";
+    if (!cure.settings.starts_with("`memory_budget_bytes`")) {
+      EXPECT_LE(cure.peak_bytes, budget) << cure.settings;
     }
   }
   EXPECT_TRUE(smaller && half);
@@ -305,12 +306,12 @@ TEST(Plan, SuggestsNarrowerWeights) {
   bool offered = false;
   const std::vector<Cure> cures = *find_cures(request, narrow.peak_bytes);
   for (const Cure& cure : cures) {
-    offered = offered || (cure.flags == "--weights_dtype int8" && cure.peak_bytes == narrow.peak_bytes);
+    offered = offered || (cure.settings == "`weights_dtype` int8" && cure.peak_bytes == narrow.peak_bytes);
   }
   EXPECT_TRUE(offered);
   options.memory_budget_bytes = narrow.load_peak_bytes;
   std::string line = Engine::load(options).status().message();
-  EXPECT_NE(line.find("--weights_dtype int8"), std::string::npos) << line;
+  EXPECT_NE(line.find("`weights_dtype` int8"), std::string::npos) << line;
   options.weights_dtype = WeightsType::kInt8;
   auto engine = Engine::load(options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
@@ -323,11 +324,11 @@ TEST(Plan, SuggestionsAddUp) {
   request.height = request.picture_height = 512;
   request.width = request.picture_width = 768;
   request.dtype = ComputeType::kF32;
-  EXPECT_EQ(find_cures(request, size_t{10} << 30)->front().flags, "--paging_dir DIR --dtype bf16");
+  EXPECT_EQ(find_cures(request, size_t{10} << 30)->front().settings, "`paging_dir` DIR + `dtype` bf16");
   size_t budget = size_t{7} << 30;
   std::vector<Cure> cures = *find_cures(request, budget);
-  const std::string& flags = cures.front().flags;
-  for (const char* part : {"--weights_dtype", "--dtype bf16", "--infer_frames 24", "--kv_dtype"}) {
+  const std::string& flags = cures.front().settings;
+  for (const char* part : {"`weights_dtype`", "`dtype` bf16", "`infer_frames` 24", "`kv_dtype`"}) {
     EXPECT_NE(flags.find(part), std::string::npos) << flags;
     EXPECT_EQ(flags.find(part), flags.rfind(part)) << flags;
   }
@@ -336,7 +337,7 @@ TEST(Plan, SuggestionsAddUp) {
   request.dtype = ComputeType::kBf16;
   request.height = request.picture_height = 256;
   request.width = request.picture_width = 384;
-  EXPECT_EQ(find_cures(request, size_t{24} << 30)->front().flags, "--paging_dir DIR");
+  EXPECT_EQ(find_cures(request, size_t{24} << 30)->front().settings, "`paging_dir` DIR");
 }
 
 TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
@@ -346,7 +347,7 @@ TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
   ASSERT_EQ(engine.status().code(), ErrorCode::kOutOfMemory);
   EXPECT_NE(engine.status().message().find("loading this checkpoint takes"), std::string::npos);
   Status status = check_fits(*resolve_job(options, small_job()));
-  EXPECT_NE(status.message().find("--memory_budget"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("`memory_budget_bytes`"), std::string::npos) << status.message();
   EXPECT_EQ(status.message().find('\n'), std::string::npos);
 }
 
