@@ -43,7 +43,7 @@ function(add_library_of_modules kind)
   target_include_directories(${library} INTERFACE
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}/include>
     $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_compile_features(${library} INTERFACE cxx_std_17)  # of the headers
+  target_compile_features(${library} INTERFACE cxx_std_20)  # of the headers
   target_link_libraries(${library} PRIVATE Threads::Threads PkgConfig::liveavatar_needs)
   if(kind STREQUAL "shared" AND NOT LIVEAVATAR_SANITIZE)
     target_link_options(${library} PRIVATE -Wl,--no-undefined)

@@ -9,7 +9,7 @@
 typedef struct run {
   la_engine_options* options;
   la_engine* engine;
-  la_job* job;
+  la_request* request;
   la_job_info* info;
   la_video_file* file;
   double seconds;
@@ -20,17 +20,17 @@ typedef struct run {
 static void free_run(run* r) {
   la_video_file_free(r->file);
   la_job_info_free(r->info);
-  la_job_free(r->job);
+  la_request_free(r->request);
   la_engine_free(r->engine);
   la_engine_options_free(r->options);
   la_free(r->message);
 }
 
-static int on_block(const la_block* block, void* user) {
+static int on_chunk(const la_chunk* chunk, void* user) {
   run* r = user;
-  int64_t done = block->first_frame + block->frames;
-  printf("frames %ld..%ld of %ld\n", (long)block->first_frame, (long)done, (long)r->info->frames);
-  r->written = la_video_file_append(r->file, block, &r->message);
+  int64_t done = chunk->first_frame + chunk->frames;
+  printf("frames %ld..%ld of %ld\n", (long)chunk->first_frame, (long)done, (long)r->info->frames);
+  r->written = la_video_file_append(r->file, chunk, &r->message);
   return r->written != LA_OK || (double)done >= r->seconds * (double)r->info->fps;
 }
 
@@ -45,12 +45,12 @@ static la_code describe(run* r, const char* portrait, const char* voice) {
   const char* fields[4][2] = {
       {"image", portrait}, {"audio", voice}, {"prompt", "a person talks to the camera"}, {"size", "64*64"}};
   int i;
-  r->job = la_job_new();
+  r->request = la_request_new();
   for (i = 0; i < 4; ++i) {
-    la_code code = la_job_set(r->job, fields[i][0], fields[i][1], &r->message);
+    la_code code = la_request_set(r->request, fields[i][0], fields[i][1], &r->message);
     if (code != LA_OK) return code;
   }
-  return la_describe(r->engine, r->job, &r->info, &r->message);
+  return la_describe(r->engine, r->request, &r->info, &r->message);
 }
 
 static la_code make_video(run* r, const char* voice, const char* out) {
@@ -58,9 +58,9 @@ static la_code make_video(run* r, const char* voice, const char* out) {
   la_code code = la_video_file_create(out, r->info, voice, &r->file, &r->message);
   if (code != LA_OK) return code;
   char* stopped = NULL;
-  made = la_generate(r->engine, r->job, on_block, r, &stopped);
+  made = la_generate(r->engine, r->request, on_chunk, r, &stopped);
   if (r->written != LA_OK || made == LA_CANCELLED) {
-    la_free(stopped); /* on_block said stop, and r->message why if it was an error */
+    la_free(stopped); /* on_chunk said stop, and r->message why if it was an error */
     made = r->written;
   } else {
     r->message = stopped;

@@ -23,21 +23,21 @@ int main(int argc, char** argv) {
   auto engine = liveavatar::Engine::load({.checkpoint_dir = argv[1]});
   if (!engine) return fail(engine.status());
 
-  liveavatar::Job job;
-  job.image = argv[2];
-  job.audio = argv[3];
-  job.prompt = "a person talks to the camera";
-  job.size = "64*64";
-  auto info = (*engine)->describe(job);
+  liveavatar::GenerateRequest request;
+  request.image = argv[2];
+  request.audio = argv[3];
+  request.prompt = "a person talks to the camera";
+  request.size = "64*64";
+  auto info = (*engine)->describe(request);
   if (!info) return fail(info.status());
-  auto file = liveavatar::VideoFile::create(argv[4], *info, job.audio);
+  auto file = liveavatar::VideoFile::create(argv[4], *info, request.audio);
   if (!file) return fail(file.status());
 
   liveavatar::Status written;
-  auto status = (*engine)->generate(job, [&](const liveavatar::VideoBlock& block) {
-    written = (*file)->append(block);
-    const int64_t done = block.first_frame + block.frames;
-    std::printf("frames %ld..%ld of %ld\n", long(block.first_frame), long(done), long(info->frames));
+  auto status = (*engine)->generate(request, [&](const liveavatar::VideoChunk& chunk) {
+    written = (*file)->append(chunk);
+    const int64_t done = chunk.first_frame + chunk.frames;
+    std::printf("frames %ld..%ld of %ld\n", long(chunk.first_frame), long(done), long(info->frames));
     return written.ok() && double(done) < seconds * double(info->fps);
   });
   auto finished = (*file)->finish();

@@ -18,7 +18,7 @@
    Threads   Any function may be called from any thread. One object is used by one thread at a time, except an engine:
              see there.
    Growth    Functions and codes are added, and names that *_set knows, and fields at the end of structs that the
-             library makes (la_job_info, la_progress); la_block stays as it is. */
+             library makes (la_job_info, la_progress); la_chunk stays as it is. */
 #ifndef LIVEAVATAR_C_H_
 #define LIVEAVATAR_C_H_
 
@@ -46,7 +46,7 @@ typedef enum la_code {
 
 typedef struct la_engine_options la_engine_options;
 typedef struct la_engine la_engine;
-typedef struct la_job la_job;
+typedef struct la_request la_request;
 typedef struct la_video_file la_video_file;
 
 /* Of the library that is linked, "1.2.3"; static. LIVEAVATAR_VERSION_STRING is that of the headers. */
@@ -65,13 +65,14 @@ LIVEAVATAR_EXPORT void la_engine_options_free(la_engine_options* options);
 LIVEAVATAR_EXPORT la_code la_engine_options_set(la_engine_options* options, const char* name, const char* value,
                                                 char** message);
 
-/* --- a job, with its defaults; NULL: no memory. It may be used for several runs, one after another. --- */
-LIVEAVATAR_EXPORT la_job* la_job_new(void);
-LIVEAVATAR_EXPORT void la_job_free(la_job* job);
+/* --- a request: the job that is wanted, with its defaults; NULL: no memory. It may be used for several runs, one after
+   another. --- */
+LIVEAVATAR_EXPORT la_request* la_request_new(void);
+LIVEAVATAR_EXPORT void la_request_free(la_request* request);
 
-/* Sets a field of Job in liveavatar.h by its name, as above: "image", "audio", "prompt", "size", "seed", ... "fit" is
-   "cover" or "original". "mask" adds one to `masks`. Not while la_generate runs the job. */
-LIVEAVATAR_EXPORT la_code la_job_set(la_job* job, const char* name, const char* value, char** message);
+/* Sets a field of GenerateRequest in liveavatar.h by its name, as above: "image", "audio", "prompt", "size", "seed",
+   ... "fit" is "cover" or "original". "mask" adds one to `masks`. Not while la_generate runs it. */
+LIVEAVATAR_EXPORT la_code la_request_set(la_request* request, const char* name, const char* value, char** message);
 
 /* Where a running job stands, as Progress in liveavatar.h; valid during the callback. */
 typedef struct la_progress {
@@ -82,7 +83,8 @@ typedef struct la_progress {
 
 /* Called by la_generate on its own thread; NULL: none. user is passed on and never touched. */
 typedef void (*la_progress_callback)(const la_progress* progress, void* user);
-LIVEAVATAR_EXPORT la_code la_job_set_progress(la_job* job, la_progress_callback callback, void* user, char** message);
+LIVEAVATAR_EXPORT la_code la_request_set_progress(la_request* request, la_progress_callback callback, void* user,
+                                                  char** message);
 
 /* --- an engine: loaded models on one device. --- */
 
@@ -105,29 +107,35 @@ typedef struct la_job_info {
   const char* const* notes;
 } la_job_info;
 
-/* Checks the job's inputs and says what it will make. Any thread, also during la_generate on the same engine. */
-LIVEAVATAR_EXPORT la_code la_describe(la_engine* engine, const la_job* job, la_job_info** info, char** message);
+/* Checks the request's inputs and says what the job will make. Any thread, also during la_generate on the same engine.
+ */
+LIVEAVATAR_EXPORT la_code la_describe(la_engine* engine, const la_request* request, la_job_info** info, char** message);
 LIVEAVATAR_EXPORT void la_job_info_free(la_job_info* info);
 
-/* Consecutive frames, ready to show; as VideoBlock in liveavatar.h. */
-typedef struct la_block {
-  int64_t first_frame; /* position in the video; blocks arrive in order without gaps */
+/* Consecutive frames, ready to show; as VideoChunk in liveavatar.h. */
+typedef struct la_chunk {
+  int64_t first_frame; /* position in the video; chunks arrive in order without gaps */
   int64_t frames;
   int64_t width, height;
   const uint8_t* rgb; /* [frames, height, width, 3] */
-} la_block;
+} la_chunk;
 
-/* 0 to go on; anything else stops the job, which then returns LA_CANCELLED. The block and its pixels are the engine's
+/* 0 to go on; anything else stops the job, which then returns LA_CANCELLED. The chunk and its pixels are the engine's
    and valid during the callback only. user is passed on and never touched. It must return: an exception of C++ ends the
    job as LA_CANCELLED, longjmp out of it is not allowed. */
-typedef int (*la_block_callback)(const la_block* block, void* user);
+typedef int (*la_chunk_callback)(const la_chunk* chunk, void* user);
 
 /* Runs the job on the calling thread, on which alone the callbacks are called, and returns when it has ended. From a
    callback la_describe, la_engine_memory_* and everything of other objects may be called. One job at a time per engine:
    a second la_generate, from a callback or another thread, is LA_UNSUPPORTED at once and disturbs nothing. After any
    error the engine is ready for the next job. */
-LIVEAVATAR_EXPORT la_code la_generate(la_engine* engine, const la_job* job, la_block_callback on_block, void* user,
-                                      char** message);
+LIVEAVATAR_EXPORT la_code la_generate(la_engine* engine, const la_request* request, la_chunk_callback on_chunk,
+                                      void* user, char** message);
+
+/* Stops the la_generate that is running on the engine, which then returns LA_CANCELLED, within a layer of the model;
+   frames that were delivered are the caller's. Any thread, also from a callback. Nothing is running, or NULL: nothing
+   happens, and the next la_generate runs. */
+LIVEAVATAR_EXPORT void la_engine_stop(la_engine* engine);
 
 /* --- a video file with the voice beside the frames: .mp4, .m4v, .mov, .mkv. --- */
 
@@ -135,7 +143,7 @@ LIVEAVATAR_EXPORT la_code la_generate(la_engine* engine, const la_job* job, la_b
 LIVEAVATAR_EXPORT la_code la_video_file_create(const char* path, const la_job_info* info, const char* audio,
                                                la_video_file** file, char** message);
 /* Copies the frames, and may wait until there is room for them. */
-LIVEAVATAR_EXPORT la_code la_video_file_append(la_video_file* file, const la_block* block, char** message);
+LIVEAVATAR_EXPORT la_code la_video_file_append(la_video_file* file, const la_chunk* chunk, char** message);
 /* Ends the file properly; to be called also after a stop or an error, and before la_video_file_free. */
 LIVEAVATAR_EXPORT la_code la_video_file_finish(la_video_file* file, char** message);
 /* Without la_video_file_finish the file plays up to its last second. */

@@ -1,22 +1,24 @@
-// liveavatar: one portrait, a voice and a sentence become a talking video, block by block.
+// liveavatar: one portrait, a voice and a sentence become a talking video, chunk by chunk.
 //
 //   auto engine = liveavatar::Engine::load({.checkpoint_dir = "models/mini"});
-//   (*engine)->generate({.image = "me.png", .audio = "voice.wav", .prompt = "a woman talks"}, on_block);
+//   (*engine)->generate({.image = "me.png", .audio = "voice.wav", .prompt = "a woman talks"}, on_chunk);
 //
 // Every call that can fail for a reason outside the program returns Status or Expected: one line that says what, where
 // and what to do. The library never prints, exits or throws. Paths and texts are UTF-8; a path goes to the system byte
-// for byte. docs/library.md shows how to install and link it.
+// for byte. C++20. docs/library.md shows how to install and link it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
 #include "liveavatar/export.h"
 #include "liveavatar/status.h"
+#include "liveavatar/types.h"
 #include "liveavatar/version.h"
 
 namespace liveavatar {
@@ -43,12 +45,14 @@ struct EngineOptions {
   // Of Live Avatar's own adapter (docs/checkpoint.md), whose file has no alpha; the merge scale is alpha / rank.
   double lora_alpha = 64;
   std::vector<LoraOptions> loras;  // further adapters, merged after lora_path in this order
-  std::string device = "cpu";      // "cpu", or "reference" (slow plain loops, for checking)
-  std::string dtype = "bf16";      // "bf16" or "f32"
-  std::string weights_dtype;       // of the video model's large matrices: "bf16", "int8", "fp8", "q4"; empty: dtype
-  std::string kv_dtype;            // of its keys and values: "bf16", "int8", "fp8"; empty: dtype
-  bool int8_products = false;      // with int8 weights: both operands of products in 8 bits, where the CPU can
-  int threads = 0;                 // 0: as many as this process may use
+  // "cpu", or "reference" (slow plain loops, for checking). A text: devices come with a number ("cuda:1") and with the
+  // machine, so that no list of them is complete.
+  std::string device = "cpu";
+  ComputeType dtype = ComputeType::kBf16;
+  WeightsType weights_dtype = WeightsType::kSameAsDtype;
+  KvType kv_dtype = KvType::kSameAsDtype;
+  bool int8_products = false;  // with int8 weights: both operands of products in 8 bits, where the CPU can
+  int threads = 0;             // 0: as many as this process may use
   // Frames are decoded on so many threads of their own, while the next block is sampled; 0: on the same threads, in
   // turns. Takes more memory (`plan` says how much); the video is the same to the bit.
   int decode_threads = 0;
@@ -63,19 +67,16 @@ struct EngineOptions {
   bool offload_kv_cache = false;  // keys and values always go there, with or without a budget
 };
 
-enum class Fit {
-  kCover,     // scaled until it covers the frame, centre-cropped; EXIF rotation respected
-  kOriginal,  // the Python original's rule: may leave black bars, ignores EXIF rotation
-};
-
-// Where a running job stands. Counts start at 0; blocks is the whole job's number of blocks.
+// Where a running job stands. Counts start at 0. A block is what is sampled at a time, 12 frames; blocks is the whole
+// job's number of them.
 struct Progress {
-  std::string stage;  // what begins: "text", "image", "prefill", "sample", "decode", "write" (your callback)
+  Stage stage = Stage::kText;  // what begins
   int64_t block = 0, blocks = 0;
   int64_t frames_done = 0, frames = 0;
 };
 
-struct Job {
+// The job that is wanted.
+struct GenerateRequest {
   std::string image;  // any still picture FFmpeg or libheif reads
   std::string audio;  // any sound FFmpeg reads; 8 hours are fine. Several speakers: "left.wav+right.wav"
   // Where each of several speakers is, in the voices' order: a PNG each (not black where the speaker is; scaled and
@@ -90,22 +91,18 @@ struct Job {
   std::string pose_video;
   bool original_pose = false;  // the Python original's way: no resampling, black frames behind the end
   std::string prompt;          // one sentence, UTF-8; may be empty
-  // An area, as "704*384": the picture's aspect decides the shape, sides are multiples of 64. Empty: the model's own,
-  // "liveavatar_size" of its config.json, or 704*384.
+  // An area, as "704*384", and a text because that is how people and scripts write it: the picture's aspect decides the
+  // shape, sides are multiples of 64. Empty: the model's own, "liveavatar_size" of its config.json, or 704*384.
   std::string size;
   Fit fit = Fit::kCover;
   int64_t num_clip = 0;       // at most this many clips; 0: as long as the voice. Never longer than the voice
   int64_t infer_frames = 48;  // frames a clip; rounded up to a multiple of 12
   int sample_steps = 4;       // 1..1000
   double sample_shift = 3.0;
-  std::string sample_solver =
-      "euler";                // "euler", "unipc", "dpm++"; what a solver remembers begins anew with each block
+  SampleSolver sample_solver = SampleSolver::kEuler;
   uint64_t seed = 420;        // same seed, same video, on any number of threads
   bool online_decode = true;  // false: keep all latents, decode at the end
-  // "sequential": block after block. "wavefront": several blocks side by side, each a step behind the one before, so
-  // that weights are read less often; a block comes out later, the video is the same to the bit. "auto": wavefront
-  // where weights are paged.
-  std::string schedule = "auto";
+  Schedule schedule = Schedule::kAuto;
   std::function<void(const Progress&)> on_progress;  // optional; called on the generating thread
 };
 
@@ -118,7 +115,7 @@ struct JobInfo {
 };
 
 // Consecutive frames, ready to show. The memory is the engine's, valid during the callback only.
-struct VideoBlock {
+struct VideoChunk {
   int64_t first_frame = 0;  // position in the video; they arrive in order without gaps
   int64_t frames = 0;       // 4: what the decoder makes at a time; fewer at the end
   int64_t width = 0, height = 0;
@@ -126,56 +123,75 @@ struct VideoBlock {
 };
 
 // Return false to stop: generate() then returns kCancelled and everything delivered so far is yours.
-using BlockCallback = std::function<bool(const VideoBlock&)>;
+using ChunkCallback = std::function<bool(const VideoChunk&)>;
 
-// Who holds memory: "weights", "kv_cache", "conditioning", "activations", "vae", "text", "audio", "media", "runtime".
-struct TenantMemory {
+// Memory by what it is for: "weights", "kv_cache", "conditioning", "activations", "vae", "text", "audio", "media",
+// "runtime".
+struct CategoryMemory {
   std::string name;
   size_t used_bytes = 0, peak_bytes = 0;
 };
 
+class LocalEngine;   // what is behind an Engine
+class ThreadedFile;  // and behind a VideoFile
+
 // Loaded models on one device. Different engines are independent: each may be used by its own thread at the same time.
 // Of one engine: generate() runs one job at a time; all else may be called from any thread at any time, also while
 // generate() runs and from within its callbacks. The threads that an engine works with are its own and never call back.
-class LIVEAVATAR_EXPORT Engine {
+class LIVEAVATAR_EXPORT Engine final {
  public:
-  // Not while a call is running, thus not from a callback. It may be another thread than the one that loaded it.
-  virtual ~Engine() = default;
   // Any thread, several at once. The options are copied.
   static Expected<std::unique_ptr<Engine>> load(const EngineOptions& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  // Not while a call is running, thus not from a callback. It may be another thread than the one that loaded it.
+  ~Engine();
 
-  // Checks the job's picture, sound and numbers and says what it will make. Any thread, also beside generate(): reading
-  // the portrait is charged to memory_budget_bytes then too, so that either may be refused under a tight one.
-  virtual Expected<JobInfo> describe(const Job& job) = 0;
-  // Runs the job on the calling thread and returns when it has ended; on_block gets frames as soon as they are decoded,
+  // Checks the request's picture, sound and numbers and says what the job will make. Any thread, also beside
+  // generate(): reading the portrait is charged to memory_budget_bytes then too, so that either may be refused under a
+  // tight one.
+  Expected<JobInfo> describe(const GenerateRequest& request);
+  // Runs the job on the calling thread and returns when it has ended; on_chunk gets frames as soon as they are decoded,
   // and the job waits for it. Both callbacks are called on the calling thread, never two at a time, never afterwards.
-  // The job and the callbacks must not change meanwhile. A second generate() on the same engine, from another thread or
-  // from a callback, is refused at once with kUnsupported and disturbs nothing. An empty on_block is kInvalidArgument.
-  // What on_block or on_progress throws ends the job as kCancelled, with its message. After any error the engine is
-  // ready for the next job.
-  virtual Status generate(const Job& job, const BlockCallback& on_block) = 0;
+  // The request and the callbacks must not change meanwhile. stop: asked for on any thread, also in a callback, it ends
+  // the job as kCancelled, within a layer of the model that is running; frames that were delivered are yours. A second
+  // generate() on the same engine, from another thread or from a callback, is refused at once with kUnsupported and
+  // disturbs nothing. An empty on_chunk is kInvalidArgument. What on_chunk or on_progress throws ends the job as
+  // kCancelled, with its message. After any error the engine is ready for the next job.
+  Status generate(const GenerateRequest& request, const ChunkCallback& on_chunk, std::stop_token stop = {});
   // Any thread, at any time; while a job runs the numbers are of a moment in it.
-  virtual size_t memory_used_bytes() const = 0;
-  virtual size_t memory_peak_bytes() const = 0;  // since load()
-  virtual std::vector<TenantMemory> memory_by_tenant() const = 0;
+  size_t memory_used_bytes() const;
+  size_t memory_peak_bytes() const;  // since load()
+  std::vector<CategoryMemory> memory_by_category() const;
+
+ private:
+  explicit Engine(std::unique_ptr<LocalEngine> impl);
+  std::unique_ptr<LocalEngine> impl_;
 };
 
 // A video file with the voice beside the frames (H.264 + AAC; .mp4, .m4v, .mov, .mkv). It plays while it grows.
 // One thread at a time, but it need not be the same one. It needs no engine and may outlive the one whose frames it
 // gets.
-class LIVEAVATAR_EXPORT VideoFile {
+class LIVEAVATAR_EXPORT VideoFile final {
  public:
-  virtual ~VideoFile() = default;  // without finish(): the file plays up to its last second
-  // audio as in Job; may be empty: a silent video. Several voices are mixed; original_mix: as the Python original does,
-  // their mean in 16 bit, as long as the shortest.
+  // audio as in GenerateRequest; may be empty: a silent video. Several voices are mixed; original_mix: as the Python
+  // original does, their mean in 16 bit, as long as the shortest.
   static Expected<std::unique_ptr<VideoFile>> create(const std::string& path, const JobInfo& info,
                                                      const std::string& audio, bool original_mix = false);
+  VideoFile(const VideoFile&) = delete;
+  VideoFile& operator=(const VideoFile&) = delete;
+  ~VideoFile();  // without finish(): the file plays up to its last second
+
   // Copies the frames and may wait until there is room for them; they are encoded on the file's own thread. What goes
   // wrong there is said by the next call. Frames of another size than the file's, or after finish(): kInvalidArgument.
-  virtual Status append(const VideoBlock& block) = 0;
+  Status append(const VideoChunk& chunk);
   // To be called also after a stop or an error, so that the file ends properly: an MP4 gets its index here. A second
   // call does nothing.
-  virtual Status finish() = 0;
+  Status finish();
+
+ private:
+  explicit VideoFile(std::unique_ptr<ThreadedFile> impl);
+  std::unique_ptr<ThreadedFile> impl_;
 };
 
 }  // namespace liveavatar

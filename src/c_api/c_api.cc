@@ -2,6 +2,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,11 +19,13 @@ using liveavatar::Status;
 struct la_engine_options {
   liveavatar::EngineOptions options;
 };
-struct la_job {
-  liveavatar::Job job;
+struct la_request {
+  liveavatar::GenerateRequest request;
 };
 struct la_engine {
   std::unique_ptr<liveavatar::Engine> engine;
+  std::mutex mutex;
+  std::vector<std::stop_source> running;  // of each la_generate, one that will be refused too; behind the mutex
 };
 struct la_video_file {
   std::unique_ptr<liveavatar::VideoFile> file;
@@ -61,6 +65,26 @@ Status not_null(const void* pointer, const char* what) {
   return liveavatar::invalid_argument(std::string(what) + " is NULL");
 }
 
+// A la_generate for as long as it runs: la_engine_stop reaches it.
+class Stoppable {
+ public:
+  explicit Stoppable(la_engine& engine) : engine_(engine) {
+    const std::lock_guard lock(engine_.mutex);
+    engine_.running.push_back(source_);
+  }
+  Stoppable(const Stoppable&) = delete;
+  Stoppable& operator=(const Stoppable&) = delete;
+  ~Stoppable() {
+    const std::lock_guard lock(engine_.mutex);
+    std::erase(engine_.running, source_);
+  }
+  std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  la_engine& engine_;
+  std::stop_source source_;
+};
+
 template <typename Object>
 Object* make() noexcept {
   try {
@@ -97,25 +121,25 @@ la_code la_engine_options_set(la_engine_options* options, const char* name, cons
   });
 }
 
-la_job* la_job_new(void) { return make<la_job>(); }
-void la_job_free(la_job* job) { delete job; }
+la_request* la_request_new(void) { return make<la_request>(); }
+void la_request_free(la_request* request) { delete request; }
 
-la_code la_job_set(la_job* job, const char* name, const char* value, char** message) {
-  return call("la_job_set", message, [&]() -> Status {
-    LA_RETURN_IF_ERROR(not_null(job, "la_job_set: job"));
-    LA_RETURN_IF_ERROR(not_null(name, "la_job_set: name"));
+la_code la_request_set(la_request* request, const char* name, const char* value, char** message) {
+  return call("la_request_set", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(request, "la_request_set: request"));
+    LA_RETURN_IF_ERROR(not_null(name, "la_request_set: name"));
     LA_RETURN_IF_ERROR(not_null(value, name));
-    return set_field(job->job, name, value);
+    return set_field(request->request, name, value);
   });
 }
 
-la_code la_job_set_progress(la_job* job, la_progress_callback callback, void* user, char** message) {
-  return call("la_job_set_progress", message, [&]() -> Status {
-    LA_RETURN_IF_ERROR(not_null(job, "la_job_set_progress: job"));
-    job->job.on_progress = nullptr;
+la_code la_request_set_progress(la_request* request, la_progress_callback callback, void* user, char** message) {
+  return call("la_request_set_progress", message, [&]() -> Status {
+    LA_RETURN_IF_ERROR(not_null(request, "la_request_set_progress: request"));
+    request->request.on_progress = nullptr;
     if (callback == nullptr) return {};
-    job->job.on_progress = [callback, user](const liveavatar::Progress& p) {
-      const la_progress progress{p.stage.c_str(), p.block, p.blocks, p.frames_done, p.frames};
+    request->request.on_progress = [callback, user](const liveavatar::Progress& p) {
+      const la_progress progress{liveavatar::stage_name(p.stage), p.block, p.blocks, p.frames_done, p.frames};
       callback(&progress, user);
     };
     return {};
@@ -128,7 +152,7 @@ la_code la_engine_load(const la_engine_options* options, la_engine** engine, cha
     *engine = nullptr;
     LA_RETURN_IF_ERROR(not_null(options, "la_engine_load: options"));
     LA_ASSIGN_OR_RETURN(auto loaded, liveavatar::Engine::load(options->options));
-    *engine = new la_engine{std::move(loaded)};
+    *engine = new la_engine{std::move(loaded), {}, {}};
     return {};
   });
 }
@@ -143,13 +167,13 @@ size_t la_engine_memory_peak_bytes(const la_engine* engine) {
   return engine == nullptr ? 0 : engine->engine->memory_peak_bytes();
 }
 
-la_code la_describe(la_engine* engine, const la_job* job, la_job_info** info, char** message) {
+la_code la_describe(la_engine* engine, const la_request* request, la_job_info** info, char** message) {
   return call("la_describe", message, [&]() -> Status {
     LA_RETURN_IF_ERROR(not_null(info, "la_describe: info"));
     *info = nullptr;
     LA_RETURN_IF_ERROR(not_null(engine, "la_describe: engine"));
-    LA_RETURN_IF_ERROR(not_null(job, "la_describe: job"));
-    LA_ASSIGN_OR_RETURN(liveavatar::JobInfo described, engine->engine->describe(job->job));
+    LA_RETURN_IF_ERROR(not_null(request, "la_describe: request"));
+    LA_ASSIGN_OR_RETURN(liveavatar::JobInfo described, engine->engine->describe(request->request));
     *info = owned_info(described);
     return {};
   });
@@ -157,16 +181,25 @@ la_code la_describe(la_engine* engine, const la_job* job, la_job_info** info, ch
 
 void la_job_info_free(la_job_info* info) { delete static_cast<OwnedInfo*>(info); }
 
-la_code la_generate(la_engine* engine, const la_job* job, la_block_callback on_block, void* user, char** message) {
+la_code la_generate(la_engine* engine, const la_request* request, la_chunk_callback on_chunk, void* user,
+                    char** message) {
   return call("la_generate", message, [&]() -> Status {
     LA_RETURN_IF_ERROR(not_null(engine, "la_generate: engine"));
-    LA_RETURN_IF_ERROR(not_null(job, "la_generate: job"));
-    if (on_block == nullptr) return liveavatar::invalid_argument("la_generate: on_block is NULL");
-    return engine->engine->generate(job->job, [on_block, user](const liveavatar::VideoBlock& b) {
-      const la_block block{b.first_frame, b.frames, b.width, b.height, b.rgb};
-      return on_block(&block, user) == 0;
-    });
+    LA_RETURN_IF_ERROR(not_null(request, "la_generate: request"));
+    if (on_chunk == nullptr) return liveavatar::invalid_argument("la_generate: on_chunk is NULL");
+    auto take = [on_chunk, user](const liveavatar::VideoChunk& c) {
+      const la_chunk chunk{c.first_frame, c.frames, c.width, c.height, c.rgb};
+      return on_chunk(&chunk, user) == 0;
+    };
+    const Stoppable stoppable(*engine);
+    return engine->engine->generate(request->request, take, stoppable.token());
   });
+}
+
+void la_engine_stop(la_engine* engine) {
+  if (engine == nullptr) return;
+  const std::lock_guard lock(engine->mutex);
+  for (std::stop_source& source : engine->running) source.request_stop();
 }
 
 la_code la_video_file_create(const char* path, const la_job_info* info, const char* audio, la_video_file** file,
@@ -183,11 +216,11 @@ la_code la_video_file_create(const char* path, const la_job_info* info, const ch
   });
 }
 
-la_code la_video_file_append(la_video_file* file, const la_block* block, char** message) {
+la_code la_video_file_append(la_video_file* file, const la_chunk* chunk, char** message) {
   return call("la_video_file_append", message, [&]() -> Status {
     LA_RETURN_IF_ERROR(not_null(file, "la_video_file_append: file"));
-    LA_RETURN_IF_ERROR(not_null(block, "la_video_file_append: block"));
-    return file->file->append({block->first_frame, block->frames, block->width, block->height, block->rgb});
+    LA_RETURN_IF_ERROR(not_null(chunk, "la_video_file_append: chunk"));
+    return file->file->append({chunk->first_frame, chunk->frames, chunk->width, chunk->height, chunk->rgb});
   });
 }
 

@@ -13,7 +13,9 @@ static_assert(std::is_same_v<size_t, uint64_t>, "a size is set as an unsigned nu
 template <typename T>
 struct Field {
   const char* name;
-  std::variant<std::string T::*, bool T::*, int T::*, int64_t T::*, uint64_t T::*, double T::*> member;
+  std::variant<std::string T::*, bool T::*, int T::*, int64_t T::*, uint64_t T::*, double T::*, ComputeType T::*,
+               WeightsType T::*, KvType T::*, Schedule T::*, SampleSolver T::*, Fit T::*>
+      member;
 };
 
 constexpr Field<EngineOptions> kEngineFields[] = {
@@ -31,6 +33,7 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"kv_dtype", &EngineOptions::kv_dtype},
     {"int8_products", &EngineOptions::int8_products},
     {"threads", &EngineOptions::threads},
+    {"decode_threads", &EngineOptions::decode_threads},
     {"memory_budget_bytes", &EngineOptions::memory_budget_bytes},
     {"packed_dit", &EngineOptions::packed_dit},
     {"paging_dir", &EngineOptions::paging_dir},
@@ -38,62 +41,80 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"offload_kv_cache", &EngineOptions::offload_kv_cache},
 };
 
-constexpr Field<Job> kJobFields[] = {
-    {"image", &Job::image},
-    {"audio", &Job::audio},
-    {"original_speakers", &Job::original_speakers},
-    {"pose_video", &Job::pose_video},
-    {"original_pose", &Job::original_pose},
-    {"prompt", &Job::prompt},
-    {"size", &Job::size},
-    {"num_clip", &Job::num_clip},
-    {"infer_frames", &Job::infer_frames},
-    {"sample_steps", &Job::sample_steps},
-    {"sample_shift", &Job::sample_shift},
-    {"sample_solver", &Job::sample_solver},
-    {"seed", &Job::seed},
-    {"online_decode", &Job::online_decode},
-    {"schedule", &Job::schedule},
+constexpr Field<GenerateRequest> kRequestFields[] = {
+    {"image", &GenerateRequest::image},
+    {"audio", &GenerateRequest::audio},
+    {"original_speakers", &GenerateRequest::original_speakers},
+    {"pose_video", &GenerateRequest::pose_video},
+    {"original_pose", &GenerateRequest::original_pose},
+    {"prompt", &GenerateRequest::prompt},
+    {"size", &GenerateRequest::size},
+    {"num_clip", &GenerateRequest::num_clip},
+    {"infer_frames", &GenerateRequest::infer_frames},
+    {"sample_steps", &GenerateRequest::sample_steps},
+    {"sample_shift", &GenerateRequest::sample_shift},
+    {"sample_solver", &GenerateRequest::sample_solver},
+    {"seed", &GenerateRequest::seed},
+    {"online_decode", &GenerateRequest::online_decode},
+    {"schedule", &GenerateRequest::schedule},
+    {"fit", &GenerateRequest::fit},
 };
 
-// Each says what it expected, or nothing.
-const char* parse(const std::string& text, std::string& out) {
-  out = text;
-  return nullptr;
+Status expected(const char* what, const std::string& name, const std::string& value) {
+  return invalid_argument(name + ": \"" + value + "\" is not " + what);
 }
 
-const char* parse(const std::string& text, bool& out) {
-  if (text != "true" && text != "false") return "true or false";
+Status parse(const std::string&, const std::string& text, std::string& out) {
+  out = text;
+  return {};
+}
+
+Status parse(const std::string& name, const std::string& text, bool& out) {
+  if (text != "true" && text != "false") return expected("true or false", name, text);
   out = text == "true";
-  return nullptr;
+  return {};
 }
 
 template <typename Number>
-const char* parse(const std::string& text, Number& out) {
+requires std::is_arithmetic_v<Number> Status parse(const std::string& name, const std::string& text, Number& out) {
   Number number{};
   const char* end = text.data() + text.size();
   auto [stop, error] = std::from_chars(text.data(), end, number);
   if (error != std::errc() || stop != end) {
-    if (std::is_floating_point_v<Number>) return "a number in range";
-    return std::is_signed_v<Number> ? "a whole number in range" : "a whole number in range, 0 or more";
+    if (std::is_floating_point_v<Number>) return expected("a number in range", name, text);
+    return expected(std::is_signed_v<Number> ? "a whole number in range" : "a whole number in range, 0 or more", name,
+                    text);
   }
   out = number;
-  return nullptr;
+  return {};
 }
 
-Status expected(const char* what, const std::string& name, const std::string& value) {
-  if (what == nullptr) return {};
-  return invalid_argument(name + ": \"" + value + "\" is not " + what);
+// Of an enum, by one of its texts.
+template <typename Enum>
+Status choose(Expected<Enum> chosen, Enum& out) {
+  LA_ASSIGN_OR_RETURN(out, chosen);
+  return {};
 }
+Status parse(const std::string&, const std::string& text, ComputeType& out) {
+  return choose(parse_compute_type(text), out);
+}
+Status parse(const std::string&, const std::string& text, WeightsType& out) {
+  return choose(parse_weights_type(text), out);
+}
+Status parse(const std::string&, const std::string& text, KvType& out) { return choose(parse_kv_type(text), out); }
+Status parse(const std::string&, const std::string& text, Schedule& out) { return choose(parse_schedule(text), out); }
+Status parse(const std::string&, const std::string& text, SampleSolver& out) {
+  return choose(parse_sample_solver(text), out);
+}
+Status parse(const std::string&, const std::string& text, Fit& out) { return choose(parse_fit(text), out); }
 
 template <typename T>
 Status set_by_name(std::span<const Field<T>> fields, T& object, const std::string& name, const std::string& value) {
-  std::string known = std::is_same_v<T, Job> ? "fit, mask" : "lora, lora_strength";  // set below
+  std::string known = std::is_same_v<T, GenerateRequest> ? "mask" : "lora, lora_strength";  // set below
   for (const Field<T>& field : fields) {
     known += std::string(", ") + field.name;
     if (name != field.name) continue;
-    const char* wanted = std::visit([&](auto member) { return parse(value, object.*member); }, field.member);
-    return expected(wanted, name, value);
+    return std::visit([&](auto member) { return parse(name, value, object.*member); }, field.member);
   }
   return invalid_argument("\"" + name + "\" is no name that can be set here; there are " + known);
 }
@@ -107,22 +128,17 @@ Status set_field(EngineOptions& options, const std::string& name, const std::str
   }
   if (name == "lora_strength") {
     if (options.loras.empty()) return invalid_argument("lora_strength: set the lora first that it belongs to");
-    return expected(parse(value, options.loras.back().strength), name, value);
+    return parse(name, value, options.loras.back().strength);
   }
   return set_by_name<EngineOptions>(kEngineFields, options, name, value);
 }
 
-Status set_field(Job& job, const std::string& name, const std::string& value) {
+Status set_field(GenerateRequest& request, const std::string& name, const std::string& value) {
   if (name == "mask") {
-    job.masks.push_back(value);
+    request.masks.push_back(value);
     return {};
   }
-  if (name == "fit") {
-    if (value != "cover" && value != "original") return expected("cover or original", name, value);
-    job.fit = value == "cover" ? Fit::kCover : Fit::kOriginal;
-    return {};
-  }
-  return set_by_name<Job>(kJobFields, job, name, value);
+  return set_by_name<GenerateRequest>(kRequestFields, request, name, value);
 }
 
 }  // namespace liveavatar

@@ -9,6 +9,6 @@
 namespace liveavatar {
 
 Status set_field(EngineOptions& options, const std::string& name, const std::string& value);
-Status set_field(Job& job, const std::string& name, const std::string& value);
+Status set_field(GenerateRequest& request, const std::string& name, const std::string& value);
 
 }  // namespace liveavatar

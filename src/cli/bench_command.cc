@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/embedded.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/job_files.h"
 #include "cli/model_flags.h"
@@ -95,13 +96,11 @@ void add_both(CLI::App& app, Flags& f) {
   app.add_option("--sample_steps", r.steps, "Denoising steps a block")
       ->check(CLI::Range(1, kMostSteps))
       ->capture_default_str();
-  app.add_option("--schedule", r.schedule, "auto, sequential or wavefront")
-      ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
-      ->capture_default_str();
+  add_schedule(app, r.schedule, "auto, sequential or wavefront");
   add_memory(app, "--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB");
   app.add_option("--paging_dir", f.bench.paging_dir, "Where weights, keys and values go that do not fit");
   app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
-  app.add_option("--dtype", r.dtype, "bf16 or f32")->check(CLI::IsMember({"bf16", "f32"}))->capture_default_str();
+  add_dtype(app, r.dtype);
   add_weights_dtype(app, r.weights_dtype);
   add_kv_dtype(app, r.kv_dtype);
   add_int8_products(app, r.int8_products);
@@ -122,9 +121,9 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
                  {"clip_frames", r.clip_frames},
                  {"blocks", r.blocks},
                  {"steps", r.steps},
-                 {"dtype", r.dtype},
-                 {"weights_dtype", r.weights_dtype.empty() ? r.dtype : r.weights_dtype},
-                 {"kv_dtype", r.kv_dtype.empty() ? r.dtype : r.kv_dtype},
+                 {"dtype", compute_type_name(r.dtype)},
+                 {"weights_dtype", r.weights_name()},
+                 {"kv_dtype", r.kv_name()},
                  {"int8_products", r.int8_products},
                  {"device", r.device}};
   json["budget_bytes"] = f.bench.budget_bytes;
@@ -133,7 +132,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["charged_peak_bytes"] = b.charged_peak_bytes;
   json["layers"] = r.shapes.dit.layers;
   json["resident_layers"] = r.resident();
-  json["schedule"] = r.schedule;
+  json["schedule"] = schedule_name(r.schedule);
   json["in_flight"] = r.blocks_in_flight();
   json["turns"] = b.turns;
   json["paged_bytes"] = b.plan.paged_bytes;
@@ -164,8 +163,8 @@ void print(const BenchResult& b, int sessions, size_t measured_bytes) {
   const JobShape& r = b.request;
   double blocks = double(r.blocks), read = double(b.weights.bytes_read);
   std::printf("%ldx%ld, %ld blocks, %ld steps, %s: %ld of %ld layers in memory, %s, %ld in flight\n", long(r.width),
-              long(r.height), long(r.blocks), long(r.steps), r.dtype.c_str(), long(r.resident()),
-              long(r.shapes.dit.layers), r.schedule.c_str(), long(r.blocks_in_flight()));
+              long(r.height), long(r.blocks), long(r.steps), compute_type_name(r.dtype), long(r.resident()),
+              long(r.shapes.dit.layers), schedule_name(r.schedule), long(r.blocks_in_flight()));
   std::printf("memory     %.3f GiB planned, %.3f GiB measured (VmHWM), %.3f GiB charged\n",
               double(b.plan.peak_bytes) / kGiB, double(measured_bytes) / kGiB, double(b.charged_peak_bytes) / kGiB);
   std::printf("time       pack %.1f s, load %.1f s, sink %.1f s, blocks %.1f s: %.1f s a block\n", b.pack_seconds,
@@ -226,7 +225,7 @@ int synthetic_bench(Flags& f) {
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, {.paging_dir = f.bench.paging_dir});
   if (Status status = claim(f, inputs); !status.ok()) return report(status);
-  if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", in_flags(line).c_str()); };
   auto result = run_bench(f.bench);
   if (!result.ok()) return report(result.status());
   size_t measured = peak_resident_bytes();

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/job_files.h"
 #include "cli/model_flags.h"
@@ -52,7 +53,7 @@ int convert(Flags& f) {
   LiveLine line(f.quiet);
   ConvertCalls calls;
   calls.say = [&](const std::string& note) {
-    if (!f.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", in_flags(note).c_str());
   };
   calls.progress = [&](uint64_t bytes, uint64_t of_bytes) {
     if (!line.is_fresh()) line.show(f.out + ": " + gb_text(bytes) + " of " + gb_text(of_bytes));
@@ -75,9 +76,7 @@ Command add_convert(CLI::App& app) {
   add_model_flags(*command, engine, "OPTIONS");
   command->add_option("--out", flags->out, "The file to write")->required();
   command->add_option("--device", engine.device, "cpu or reference: who will read it")->capture_default_str();
-  command->add_option("--dtype", engine.dtype, "bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+  add_dtype(*command, engine.dtype);
   add_weights_dtype(*command, engine.weights_dtype);
   command->add_flag("--quiet", flags->quiet, "Print errors only");
   return [flags] { return convert(*flags); };

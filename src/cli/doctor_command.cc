@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "core/memory.h"
 #include "ops/make_backend.h"
 
@@ -25,7 +26,7 @@ int doctor() {
     auto backend = make_backend(device, options);
     working += backend.ok();
     std::printf("--device %s: %s\n", device,
-                backend.ok() ? (*backend)->describe().c_str() : backend.status().message().c_str());
+                in_flags(backend.ok() ? (*backend)->describe() : backend.status().message()).c_str());
     if (backend.ok() && std::string(device) == "cpu")
       std::printf("--int8_products: %s\n",
                   (*backend)->int8_products()

@@ -64,18 +64,46 @@ std::string nearest(const std::string& word, const std::vector<std::string>& kno
   return best;
 }
 
-CLI::Option* add_weights_dtype(CLI::App& app, std::string& value) {
-  return app
-      .add_option("--weights_dtype", value,
-                  "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype);\n"
-                  "a half or a quarter of the memory, see docs/quantisation.md")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4"}));
+namespace {
+
+// An option that takes one of the texts of an enum; parse reads them all.
+template <typename Enum>
+CLI::Option* add_choice(CLI::App& app, const char* flag, Enum& value, Expected<Enum> (*parse)(const std::string&),
+                        const std::vector<std::string>& texts) {
+  auto set = [&value, parse](const std::string& text) { value = *parse(text); };
+  return app.add_option_function<std::string>(flag, set)->check(CLI::IsMember(texts));
 }
 
-CLI::Option* add_kv_dtype(CLI::App& app, std::string& value) {
-  return app
-      .add_option("--kv_dtype", value, "The video model's keys and values: bf16, int8 or fp8 (default: as --dtype)")
-      ->check(CLI::IsMember({"bf16", "int8", "fp8"}));
+}  // namespace
+
+CLI::Option* add_dtype(CLI::App& app, ComputeType& value) {
+  return add_choice(app, "--dtype", value, parse_compute_type, {"bf16", "f32"})
+      ->default_str(compute_type_name(value))
+      ->description("bf16 or f32");
+}
+
+CLI::Option* add_weights_dtype(CLI::App& app, WeightsType& value) {
+  return add_choice(app, "--weights_dtype", value, parse_weights_type, {"bf16", "int8", "fp8", "q4"})
+      ->description(
+          "The video model's large matrices: bf16, int8, fp8 or q4 (default: as --dtype);\n"
+          "a half or a quarter of the memory, see docs/quantisation.md");
+}
+
+CLI::Option* add_kv_dtype(CLI::App& app, KvType& value) {
+  return add_choice(app, "--kv_dtype", value, parse_kv_type, {"bf16", "int8", "fp8"})
+      ->description("The video model's keys and values: bf16, int8 or fp8 (default: as --dtype)");
+}
+
+CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help) {
+  return add_choice(app, "--schedule", value, parse_schedule, {"auto", "sequential", "wavefront"})
+      ->default_str(schedule_name(value))
+      ->description(help);
+}
+
+CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value) {
+  return add_choice(app, "--sample_solver", value, parse_sample_solver, {"euler", "unipc", "dpm++"})
+      ->default_str(sample_solver_name(value))
+      ->description("euler, unipc or dpm++; the last two begin anew with each block");
 }
 
 CLI::Option* add_int8_products(CLI::App& app, bool& value) {
@@ -160,11 +188,12 @@ CLI::Option* add_decode_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, kMostThreads));
 }
 
-Status settle_fp8(bool fp8, std::string& weights_dtype) {
+Status settle_fp8(bool fp8, WeightsType& weights_dtype) {
   if (!fp8) return {};
-  if (!weights_dtype.empty() && weights_dtype != "fp8")
-    return invalid_argument("--fp8 and --weights_dtype " + weights_dtype + " contradict each other; leave one out");
-  weights_dtype = "fp8";
+  if (weights_dtype != WeightsType::kSameAsDtype && weights_dtype != WeightsType::kFp8)
+    return invalid_argument(std::string("--fp8 and --weights_dtype ") + weights_type_name(weights_dtype) +
+                            " contradict each other; leave one out");
+  weights_dtype = WeightsType::kFp8;
   return {};
 }
 

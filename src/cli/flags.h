@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/status.h"
+#include "liveavatar/types.h"
 
 namespace liveavatar::cli {
 
@@ -16,16 +17,20 @@ std::vector<std::string> normalise_flags(int argc, char** argv);
 // The known word that is most like `word`, or "" when none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& known);
 
-// --weights_dtype, --kv_dtype and --int8_products, of the video model.
-CLI::Option* add_weights_dtype(CLI::App& app, std::string& value);
-CLI::Option* add_kv_dtype(CLI::App& app, std::string& value);
+// --dtype; then --weights_dtype, --kv_dtype and --int8_products, of the video model.
+CLI::Option* add_dtype(CLI::App& app, ComputeType& value);
+CLI::Option* add_weights_dtype(CLI::App& app, WeightsType& value);
+CLI::Option* add_kv_dtype(CLI::App& app, KvType& value);
 CLI::Option* add_int8_products(CLI::App& app, bool& value);
 
 // A number of bytes with a unit: 8GiB, 1.5g, 1536MiB (all of 1024). The option's value is a size_t.
 CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help);
 
 // --fp8, the original's name for a --weights_dtype. kInvalidArgument where that says something else.
-Status settle_fp8(bool fp8, std::string& weights_dtype);
+Status settle_fp8(bool fp8, WeightsType& weights_dtype);
+
+CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help);
+CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value);
 
 // --threads.
 CLI::Option* add_threads(CLI::App& app, int& threads);

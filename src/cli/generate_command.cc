@@ -51,10 +51,7 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--device", f.engine.device, "cpu, or reference (slow plain loops)")
       ->capture_default_str()
       ->group("Model and machine");
-  app.add_option("--dtype", f.engine.dtype, "bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str()
-      ->group("Model and machine");
+  add_dtype(app, f.engine.dtype)->group("Model and machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
   add_int8_products(app, f.engine.int8_products)->group("Model and machine");

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"
 #include "cli/video_job.h"
@@ -31,11 +32,11 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   LA_RETURN_IF_ERROR(hear(prepared.job, {.stop = StopSignal::token()}));
   const JobInfo& info = prepared.job.info;
   for (const std::string& note : info.notes) {
-    if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
+    if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(in_flags(note)).c_str());
   }
   ProgressLine line(quiet);
   auto on_progress = [&](const Progress& p) {
-    clock.begin(p.stage);
+    clock.begin(stage_name(p.stage));
     line.update(p, info.fps);
   };
   VideoRun video;

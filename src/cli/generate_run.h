@@ -12,7 +12,7 @@ namespace liveavatar::cli {
 
 struct VideoTask {
   std::string sample;  // its name in --sample_list; empty: the only one
-  Job job;
+  GenerateRequest job;
   NamedPath video;  // the file to write, and the flag that decided its name
 };
 

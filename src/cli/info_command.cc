@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/model_flags.h"
 #include "pipeline/engine.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 void print_part(const PartReport& part) {
   if (!part.problem.empty()) {
-    std::printf("%-14s PROBLEM  %s\n", part.part.c_str(), part.problem.c_str());
+    std::printf("%-14s PROBLEM  %s\n", part.part.c_str(), in_flags(part.problem).c_str());
   } else if (part.tensors == 0) {
     std::printf("%-14s ok       %s\n", part.part.c_str(), part.path.c_str());
   } else {

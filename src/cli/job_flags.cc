@@ -71,11 +71,7 @@ void add_sampling(CLI::App& app, JobFlags& f) {
       ->check(CLI::Range(0.01, 100.0))
       ->capture_default_str()
       ->group("Sampling");
-  app.add_option("--sample_solver", f.job.sample_solver,
-                 "euler, unipc or dpm++; the last two begin anew with each block")
-      ->check(CLI::IsMember({"euler", "unipc", "dpm++"}))
-      ->capture_default_str()
-      ->group("Sampling");
+  add_sample_solver(app, f.job.sample_solver)->group("Sampling");
   add_seed(app, f.job.seed)->group("Sampling");
   app.add_flag("--enable_online_decode", f.online_decode,
                "Decode, encode and forget each block as it is ready (the default)")
@@ -92,11 +88,9 @@ void add_job_flags(CLI::App& app, JobFlags& flags) {
   add_movement(app, flags);
   add_video(app, flags);
   add_sampling(app, flags);
-  app.add_option("--schedule", flags.job.schedule,
-                 "wavefront: several blocks side by side, weights read less often, the same video; sequential;\n"
-                 "auto: wavefront where weights are paged")
-      ->check(CLI::IsMember({"auto", "sequential", "wavefront"}))
-      ->capture_default_str()
+  add_schedule(app, flags.job.schedule,
+               "wavefront: several blocks side by side, weights read less often, the same video; sequential;\n"
+               "auto: wavefront where weights are paged")
       ->group("Model and machine");
 }
 

@@ -10,7 +10,7 @@
 namespace liveavatar::cli {
 
 struct JobFlags {
-  Job job;
+  GenerateRequest job;
   std::string fit = "cover", speakers = "fitted", pose_frames = "resampled";
   bool online_decode = false, no_online_decode = false;
 };

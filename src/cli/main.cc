@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/stack.h"
 #include "core/boundary.h"
@@ -23,7 +24,7 @@ std::string one_line(std::string text) {
 }
 
 int report(const Status& status) {
-  std::fprintf(stderr, "liveavatar: %s\n", one_line(status.message()).c_str());
+  std::fprintf(stderr, "liveavatar: %s\n", one_line(in_flags(status.message())).c_str());
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.code() == ErrorCode::kInvalidArgument ? 2 : 1;
 }

@@ -65,7 +65,7 @@ Expected<Figures> run_once(const PipelineBenchOptions& o, OutputClaim& output, J
   LA_RETURN_IF_ERROR(hear(job, {.stop = StopSignal::token()}));
   info = job.info;
   VideoRun video;
-  auto on_progress = [&](const Progress& p) { stages.begin(p.stage); };
+  auto on_progress = [&](const Progress& p) { stages.begin(stage_name(p.stage)); };
   LA_RETURN_IF_ERROR(write_video(*engine, job, output, {on_progress, StopSignal::token()}, video));
   double job_s = seconds_between(loaded, Clock::now());
   Figures figures{{"frames_per_second", double(video.frames) / job_s},
@@ -131,7 +131,7 @@ void print_table(const PipelineBenchResult& r) {
   const JobShape& request = r.verdict.request;
   std::printf("%s: %ldx%ld, %ld frames in %ld blocks, %ld steps, %s, %s decode; median of %d\n\n", r.model.c_str(),
               long(r.info.width), long(r.info.height), long(r.info.frames), long(r.info.blocks), long(request.steps),
-              request.dtype.c_str(), request.online_decode ? "online" : "offline", r.repeats);
+              compute_type_name(request.dtype), request.online_decode ? "online" : "offline", r.repeats);
   std::printf("%-24s %10s %10s %10s\n", "", "median", "lowest", "highest");
   for (const auto& [key, s] : r.figures)
     std::printf("%-24s %10.3f %10.3f %10.3f\n", key.c_str(), s.median, s.lowest, s.highest);

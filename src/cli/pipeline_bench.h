@@ -12,7 +12,7 @@ namespace liveavatar::cli {
 
 struct PipelineBenchOptions {
   EngineOptions engine;
-  Job job;
+  GenerateRequest job;
   int repeats = 3;  // measured; one before them warms up
   bool quiet = false;
 };

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/job_flags.h"
 #include "cli/model_flags.h"
@@ -62,10 +63,7 @@ void add_ignored(CLI::App& app, Flags& f) {
 
 void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--device", f.engine.device, "cpu or reference")->capture_default_str()->group("Machine");
-  app.add_option("--dtype", f.engine.dtype, "bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str()
-      ->group("Machine");
+  add_dtype(app, f.engine.dtype)->group("Machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Machine");
@@ -146,9 +144,9 @@ void print_device(const Verdict& v) {
 
 void print_table(const Verdict& v) {
   const JobShape& r = v.request;
-  std::string types = r.dtype;
-  if (!r.weights_dtype.empty()) types += ", weights in " + r.weights_dtype;
-  if (!r.kv_dtype.empty()) types += ", keys and values in " + r.kv_dtype;
+  std::string types = compute_type_name(r.dtype);
+  if (r.weights_dtype != WeightsType::kSameAsDtype) types += std::string(", weights in ") + r.weights_name();
+  if (r.kv_dtype != KvType::kSameAsDtype) types += std::string(", keys and values in ") + r.kv_name();
   if (r.int8_products) types += ", products in 8 bits";
   std::printf("%ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, --device %s\n\n", long(r.width),
               long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
@@ -168,14 +166,14 @@ void print_table(const Verdict& v) {
               v.work.vae_flops / 1e12, gb_text(static_cast<uint64_t>(v.work.bytes)).c_str());
   if (r.paged() || r.kv_caches_paged()) {
     std::printf("on disk: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n",
-                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.kv_cache_bytes).c_str(), r.schedule.c_str(),
+                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.kv_cache_bytes).c_str(), schedule_name(r.schedule),
                 long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(v.work.disk_bytes)).c_str());
   }
   print_device(v);
   if (v.budget_bytes > 0)
     std::printf("\nbudget %s: %s\n", budget_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
   for (const Cure& c : v.cures)
-    std::printf("  %-28s %10.3f GiB   %s\n", c.flags.c_str(), gib(c.peak_bytes), c.costs.c_str());
+    std::printf("  %-28s %10.3f GiB   %s\n", c.settings.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
 
 // Published figures, our model of them, and what our engine needs for the same job on one device.
@@ -237,6 +235,10 @@ Expected<Verdict> judge_flags(Flags& f) {
   LA_RETURN_IF_ERROR(job.status());
   LA_ASSIGN_OR_RETURN(Verdict verdict, judge_resolved(job->asked, job->shape, job->plan, job->budget_bytes));
   verdict.device = device;
+  for (Cure& cure : verdict.cures) {
+    cure.settings = in_flags(cure.settings);
+    cure.costs = in_flags(cure.costs);
+  }
   return verdict;
 }
 
@@ -249,7 +251,7 @@ int plan(Flags& f) {
   auto verdict = judge_flags(f);
   if (!verdict.ok()) return report(verdict.status());
   for (const std::string& note : {threads_note(f.engine.threads), products_note(verdict->request, verdict->plan)})
-    if (!note.empty() && !f.of_generate.quiet) std::fprintf(stderr, "%s\n", note.c_str());
+    if (!note.empty() && !f.of_generate.quiet) std::fprintf(stderr, "%s\n", in_flags(note).c_str());
   if (f.json) {
     std::printf("%s\n", to_json(*verdict).c_str());
   } else {

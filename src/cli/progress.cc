@@ -64,8 +64,9 @@ void ProgressLine::update(const Progress& p, int64_t fps) {
 void ProgressLine::show_stage(const Progress& p) {
   if (p.stage == stage_ && line_.is_fresh()) return;
   stage_ = p.stage;
-  bool counting = p.stage == "sample" && p.blocks > 0;
-  line_.show(p.stage + (counting ? " block " + std::to_string(p.block + 1) + "/" + std::to_string(p.blocks) : " ..."));
+  const bool counting = p.stage == Stage::kSample && p.blocks > 0;
+  line_.show(std::string(stage_name(p.stage)) +
+             (counting ? " block " + std::to_string(p.block + 1) + "/" + std::to_string(p.blocks) : " ..."));
 }
 
 std::string ProgressLine::frames_text(const Progress& p, int64_t fps, bool last) const {

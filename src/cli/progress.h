@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "liveavatar/liveavatar.h"
@@ -43,7 +44,7 @@ class ProgressLine {
   Clock::time_point start_ = Clock::now(), first_frame_{};
   bool sampling_ = false;
   int64_t frames_at_first_ = 0;
-  std::string stage_;
+  std::optional<Stage> stage_;
 };
 
 // Resident memory of this process, from /proc.

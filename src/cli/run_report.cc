@@ -39,7 +39,7 @@ size_t peak_resident_bytes() {
   return 0;
 }
 
-Truth truth_of(const Verdict& verdict, const Engine& engine, StageClock& clock, int64_t frames) {
+Truth truth_of(const Verdict& verdict, const LocalEngine& engine, StageClock& clock, int64_t frames) {
   Truth truth;
   truth.predicted_peak_bytes = verdict.plan.peak_bytes;
   truth.measured_peak_bytes = peak_resident_bytes();
@@ -47,7 +47,7 @@ Truth truth_of(const Verdict& verdict, const Engine& engine, StageClock& clock, 
   truth.budget_bytes = verdict.budget_bytes;
   truth.frames = frames;
   truth.stage_seconds = clock.seconds();
-  std::vector<TenantMemory> tenants = engine.memory_by_tenant();
+  std::vector<CategoryMemory> tenants = engine.memory_by_category();
   for (size_t t = 0; t < tenants.size(); ++t)
     truth.categories.push_back({tenants[t].name, verdict.plan.peak_by_category[t], tenants[t].peak_bytes});
   return truth;

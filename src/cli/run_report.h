@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "liveavatar/liveavatar.h"
+#include "pipeline/engine.h"
 #include "plan/report.h"
 
 namespace liveavatar::cli {
@@ -27,7 +27,7 @@ class StageClock {
 // Highest resident set of this process so far (VmHWM): memory and the mapped program, without the page cache.
 size_t peak_resident_bytes();
 
-Truth truth_of(const Verdict& verdict, const Engine& engine, StageClock& clock, int64_t frames);
+Truth truth_of(const Verdict& verdict, const LocalEngine& engine, StageClock& clock, int64_t frames);
 // A few lines for people.
 void print_truth(const Truth& truth);
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "cli/commands.h"
+#include "cli/field_flags.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
 #include "pipeline/video_file.h"
@@ -36,7 +37,8 @@ void note_paging(const JobShape& shape, const EngineOptions& options) {
 
 }  // namespace
 
-Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const Job& job, bool quiet) {
+Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const GenerateRequest& job,
+                                  bool quiet) {
   PreparedJob prepared;
   LA_ASSIGN_OR_RETURN(prepared.job, resolve(resolve_options(checkpoint), job));
   LA_RETURN_IF_ERROR(drop_idle_paging(options, prepared.job));
@@ -46,21 +48,22 @@ Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& o
   if (quiet) return prepared;
   LA_RETURN_IF_ERROR(note_cut_prompt(checkpoint, job.prompt));
   note_paging(j.shape, options);
-  if (std::string note = products_note(j.shape, j.plan); !note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
+  if (std::string note = products_note(j.shape, j.plan); !note.empty())
+    std::fprintf(stderr, "%s\n", in_flags(note).c_str());
   return prepared;
 }
 
-void note_checkpoint(const Checkpoint& checkpoint, const Job& job, bool quiet) {
+void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, bool quiet) {
   if (quiet) return;
   if (job.size.empty())
     std::fprintf(stderr, "note: no --size: \"%s\", the model's own\n", one_line(checkpoint.video_size()).c_str());
-  for (const std::string& line : checkpoint.notes) std::fprintf(stderr, "note: %s\n", line.c_str());
+  for (const std::string& line : checkpoint.notes) std::fprintf(stderr, "note: %s\n", in_flags(line).c_str());
 }
 
 Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls, VideoRun& run) {
   // The file is made with the first frame: until then what it held before stays.
-  std::unique_ptr<VideoFile> file;
-  auto append = [&](const VideoBlock& block) -> Status {
+  std::unique_ptr<ThreadedFile> file;
+  auto append = [&](const VideoChunk& block) -> Status {
     if (file == nullptr) {
       run.first_frame_at = std::chrono::steady_clock::now();
       LA_ASSIGN_OR_RETURN(file, create_video(output, job.info, job.job));
@@ -73,7 +76,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, c
   RunCalls run_calls;
   run_calls.on_progress = calls.on_progress;
   run_calls.stop = calls.stop;
-  run_calls.on_block = [&](const VideoBlock& block) {
+  run_calls.on_chunk = [&](const VideoChunk& block) {
     written = append(block);
     return written.ok() && !StopSignal::requested();
   };

@@ -19,9 +19,10 @@ struct PreparedJob {
 };
 // What cannot fit is refused here, before a weight is read. options: page_weights is cleared where the weights fit.
 // Says where layers are paged from.
-Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const Job& job, bool quiet);
+Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const GenerateRequest& job,
+                                  bool quiet);
 // A line each for people: the adapters, and the size of a job that names none.
-void note_checkpoint(const Checkpoint& checkpoint, const Job& job, bool quiet);
+void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, bool quiet);
 
 struct VideoRun {
   int64_t frames = 0;                                      // handed to the file

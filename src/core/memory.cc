@@ -33,7 +33,7 @@ Status Budget::charge(MemoryCategory category, size_t bytes) {
     if (bytes > limit_bytes_ || used > limit_bytes_ - bytes) {
       return out_of_memory(std::string("memory budget: ") + category_name(category) + " wants " + mib(bytes) + ", " +
                            mib(limit_bytes_ - used) + " of " + mib(limit_bytes_) +
-                           " are left; raise the budget or choose a smaller --size");
+                           " are left; raise the budget or choose a smaller `size`");
     }
   } while (!used_bytes_.compare_exchange_weak(used, used + bytes));
   size_t i = static_cast<size_t>(category);

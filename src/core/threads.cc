@@ -41,9 +41,9 @@ ThreadPool::ThreadPool(int threads) {
   } catch (const std::exception& e) {
     const int have = this->threads();
     stop();
-    throw Failure(out_of_memory("--threads " + std::to_string(threads) + ": the system gives no more than " +
+    throw Failure(out_of_memory("`threads` " + std::to_string(threads) + ": the system gives no more than " +
                                 std::to_string(have) + " (" + e.what() +
-                                "); give --threads 1, or raise the limit of processes or memory (ulimit -u, -v)"));
+                                "); give `threads` 1, or raise the limit of processes or memory (ulimit -u, -v)"));
   }
 }
 

@@ -20,7 +20,7 @@ constexpr int64_t kLargestSide = 20000;
 
 Expected<Sides> parse_sides(const std::string& size) {
   auto wrong = [&size] {
-    return invalid_argument("--size \"" + size + "\": write it as width*height, for example \"688*368\"");
+    return invalid_argument("`size` \"" + size + "\": write it as width*height, for example \"688*368\"");
   };
   size_t cross = size.find_first_of("*xX");
   if (cross == std::string::npos) return wrong();
@@ -31,12 +31,12 @@ Expected<Sides> parse_sides(const std::string& size) {
     auto [end, error] = std::from_chars(begins[i], ends[i], sides[i]);
     if (error != std::errc() || end != ends[i]) return wrong();
     if (sides[i] < 1 || sides[i] > kLargestSide)
-      return invalid_argument("--size \"" + size + "\": each side must be from 1 to 20000");
+      return invalid_argument("`size` \"" + size + "\": each side must be from 1 to 20000");
   }
   if (sides[0] * sides[1] < 64 * 64)
-    return invalid_argument("--size \"" + size + "\": the area must hold at least 64*64 pixels");
+    return invalid_argument("`size` \"" + size + "\": the area must hold at least 64*64 pixels");
   if (sides[0] * sides[1] > (int64_t{1} << 26))
-    return invalid_argument("--size \"" + size + "\": that is more than 67 million pixels");
+    return invalid_argument("`size` \"" + size + "\": that is more than 67 million pixels");
   return Sides{sides[0], sides[1]};
 }
 
@@ -67,7 +67,7 @@ Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, in
   }
   return corrupt("a picture of " + std::to_string(image_width) + "x" + std::to_string(image_height) +
                  " cannot be fitted into " + std::to_string(area) +
-                 " pixels with sides of 64 or more; crop it to a portrait, or raise --size");
+                 " pixels with sides of 64 or more; crop it to a portrait, or raise `size`");
 }
 
 void image_to_pixels(const Image& image, float* pixels) {

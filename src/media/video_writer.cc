@@ -78,7 +78,7 @@ class FileWriter : public VideoWriter {
 
   Status write_frame(const uint8_t* rgb) override {
     if (av_frame_make_writable(frame_.get()) < 0)
-      return out_of_memory("no memory for a video frame; take a smaller --size, or close other programs");
+      return out_of_memory("no memory for a video frame; take a smaller `size`, or close other programs");
     // swscale reads whole vectors, beyond the end of the last row: give it a copy with room behind.
     std::memcpy(staging_.data(), rgb, static_cast<size_t>(options_.width * options_.height * 3));
     const uint8_t* source[4] = {staging_.data()};
@@ -142,7 +142,7 @@ class FileWriter : public VideoWriter {
     av_opt_set(encoder_->priv_data, "tune", "zerolatency", 0);  // no look-ahead: a frame that went in is in the file
     av_opt_set_int(encoder_->priv_data, "crf", options_.crf, 0);
     if (int code = avcodec_open2(encoder_.get(), codec, nullptr); code < 0)
-      return unsupported("the H.264 encoder refuses the video (" + ffmpeg_error(code) + "); take another --size");
+      return unsupported("the H.264 encoder refuses the video (" + ffmpeg_error(code) + "); take another `size`");
     AVStream* stream = avformat_new_stream(format_.get(), nullptr);
     stream->time_base = encoder_->time_base;
     stream->avg_frame_rate = encoder_->framerate;
@@ -157,7 +157,7 @@ class FileWriter : public VideoWriter {
                                  AV_PIX_FMT_YUV420P, SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr,
                                  nullptr, nullptr));
     if (av_frame_get_buffer(frame_.get(), 0) < 0 || !scaler_)
-      return out_of_memory("no memory for the video encoder; take a smaller --size, or close other programs");
+      return out_of_memory("no memory for the video encoder; take a smaller `size`, or close other programs");
     const int* matrix = sws_getCoefficients(SWS_CS_ITU709);
     sws_setColorspaceDetails(scaler_.get(), matrix, 1, matrix, 0, 0, 1 << 16, 1 << 16);
     return {};
@@ -166,7 +166,7 @@ class FileWriter : public VideoWriter {
   Status encode(const AVFrame* frame) {
     if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
       return io_error(path_ + ": the H.264 encoder failed (" + ffmpeg_error(code) +
-                      "); take another --size, or close other programs");
+                      "); take another `size`, or close other programs");
     while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0)
       LA_RETURN_IF_ERROR(put(*packet_, 0, encoder_->time_base));
     return {};

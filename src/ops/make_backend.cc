@@ -17,9 +17,9 @@ int most_threads() {
 Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const BackendOptions& asked) {
   BackendOptions options = asked;
   options.threads = std::min(options.threads, most_threads());
-  if (device == "reference") return contained("--device reference", [&] { return make_reference_backend(options); });
-  if (device == "cpu") return contained("--device cpu", [&] { return make_cpu_backend(options); });
-  return invalid_argument("--device " + device +
+  if (device == "reference") return contained("`device` reference", [&] { return make_reference_backend(options); });
+  if (device == "cpu") return contained("`device` cpu", [&] { return make_cpu_backend(options); });
+  return invalid_argument("`device` " + device +
                           ": no such device in this version, which computes on the CPU alone; choose cpu or reference");
 }
 

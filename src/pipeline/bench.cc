@@ -83,20 +83,20 @@ class Bench {
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
     if (o_.resident_layers >= 0) {
       result_.request.resident_layers = std::min(o_.resident_layers, whole.shapes.dit.layers);
-      if (whole.schedule == "auto" && r().paged()) result_.request.schedule = "wavefront";
+      if (whole.schedule == Schedule::kAuto && r().paged()) result_.request.schedule = Schedule::kWavefront;
     }
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
     if (o_.budget_bytes != 0 && result_.plan.peak_bytes > o_.budget_bytes) {
       return out_of_memory(
           "memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) + ", and " +
           mib_text(result_.plan.peak_bytes) +
-          " with all layers, keys and values paged; choose a smaller --size, --infer_frames or --sample_steps");
+          " with all layers, keys and values paged; choose a smaller `size`, `infer_frames` or `sample_steps`");
     }
     if (o_.paging_dir.empty() && fits)
-      return invalid_argument("--resident_layers and --resident_rings want --paging_dir DIR");
+      return invalid_argument("`resident_layers` and `resident_rings` want `paging_dir` DIR");
     if (o_.paging_dir.empty()) {
       return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
-                           "; give --paging_dir DIR, and it fits with " + std::to_string(r().resident()) + " of " +
+                           "; give `paging_dir` DIR, and it fits with " + std::to_string(r().resident()) + " of " +
                            std::to_string(r().shapes.dit.layers) + " layers in memory");
     }
     return {};
@@ -105,11 +105,11 @@ class Bench {
   // The weights' file, and whether an earlier bench left it. One that will not be kept is this bench's alone.
   Status find_file() {
     const DitConfig& config = o_.request.shapes.dit;
-    LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(r().dtype, r().weights_dtype, r().kv_dtype));
+    const DitTypes types = r().types();
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(o_.request.device, {.threads = 1}));
     path_ = o_.paging_dir + "/bench-" + std::to_string(config.dim) + "x" + std::to_string(config.layers) + "-" +
-            o_.request.dtype + o_.request.weights_dtype + "-" + backend->packing() + "-" + std::to_string(o_.seed) +
-            ".packed";
+            compute_type_name(o_.request.dtype) + weights_type_name(o_.request.weights_dtype) + "-" +
+            backend->packing() + "-" + std::to_string(o_.seed) + ".packed";
     auto packed = PackedDit::open(path_, *backend, types);
     file_is_there_ = packed.ok() && dit_config_json(packed->config) == dit_config_json(config);
     if (!file_is_there_ && !o_.keep) path_.append(".").append(std::to_string(::getpid())).append(PendingFile::kEnding);
@@ -118,7 +118,7 @@ class Bench {
 
   Status load(FileGuard& guard) {
     const DitConfig& config = r().shapes.dit;
-    LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(r().dtype, r().weights_dtype, r().kv_dtype));
+    const DitTypes types = r().types();
     TensorSourcePtr source = synthetic_tensors(dit_tensors(config, *backend_), o_.seed);
     lap();
     if (!r().packed) {

@@ -4,8 +4,8 @@
 
 namespace liveavatar {
 
-Status DirectDelivery::frames(const VideoBlock& block) {
-  const bool go_on = on_block_(block);
+Status DirectDelivery::frames(const VideoChunk& block) {
+  const bool go_on = on_chunk_(block);
   return go_on ? Status() : cancelled("stopped on request");
 }
 
@@ -13,7 +13,7 @@ void DirectDelivery::progress(const Progress& progress) {
   if (on_progress_) on_progress_(progress);
 }
 
-Status RelayedDelivery::frames(const VideoBlock& block) {
+Status RelayedDelivery::frames(const VideoChunk& block) {
   std::unique_lock lock(mutex_);
   if (!refused_) {
     events_.push_back({{}, &block});

@@ -15,27 +15,27 @@ class Delivery {
  public:
   virtual ~Delivery() = default;
   // Returns when they were used. kCancelled: the caller wants no more.
-  virtual Status frames(const VideoBlock& block) = 0;
+  virtual Status frames(const VideoChunk& block) = 0;
   virtual void progress(const Progress& progress) = 0;
 };
 
 // On the thread that makes them.
 class DirectDelivery : public Delivery {
  public:
-  DirectDelivery(const BlockCallback& on_block, const std::function<void(const Progress&)>& on_progress)
-      : on_block_(on_block), on_progress_(on_progress) {}
-  Status frames(const VideoBlock& block) override;
+  DirectDelivery(const ChunkCallback& on_chunk, const std::function<void(const Progress&)>& on_progress)
+      : on_chunk_(on_chunk), on_progress_(on_progress) {}
+  Status frames(const VideoChunk& block) override;
   void progress(const Progress& progress) override;
 
  private:
-  const BlockCallback& on_block_;
+  const ChunkCallback& on_chunk_;
   const std::function<void(const Progress&)>& on_progress_;
 };
 
 // From other threads to the one that calls serve().
 class RelayedDelivery : public Delivery {
  public:
-  Status frames(const VideoBlock& block) override;
+  Status frames(const VideoChunk& block) override;
   void progress(const Progress& progress) override;  // does not wait
 
   // Hands everything on until close() and all is handed on. What a callback throws passes through; before that, and
@@ -47,7 +47,7 @@ class RelayedDelivery : public Delivery {
  private:
   struct Event {
     Progress progress;
-    const VideoBlock* block = nullptr;  // null: progress
+    const VideoChunk* block = nullptr;  // null: progress
   };
   Status serve_events(Delivery& to);
   void refuse();

@@ -3,6 +3,7 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "core/boundary.h"
 
@@ -53,59 +54,79 @@ Expected<std::unique_ptr<LocalEngine>> LocalEngine::load(std::unique_ptr<Checkpo
   });
 }
 
-Expected<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
-  return contained("load", [&]() -> Expected<std::unique_ptr<Engine>> {
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options));
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
-    return std::unique_ptr<Engine>(std::move(engine));
-  });
-}
-
-Expected<ResolvedJob> LocalEngine::resolve_and_hear(const Job& job) {
-  if (job.image.empty()) return not_found("image: none is given; name the portrait, any picture FFmpeg reads");
-  if (job.audio.empty()) return not_found("audio: none is given; name the voice, any sound FFmpeg reads");
-  LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve(resolve_options(*models_->checkpoint), job));
-  LA_RETURN_IF_ERROR(hear(resolved));
+Expected<ResolvedJob> LocalEngine::resolve_and_hear(const GenerateRequest& request, const std::stop_token& stop) {
+  if (request.image.empty()) return not_found("`image`: none is given; name the portrait, any picture FFmpeg reads");
+  if (request.audio.empty()) return not_found("`audio`: none is given; name the voice, any sound FFmpeg reads");
+  LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve(resolve_options(*models_->checkpoint), request));
+  LA_RETURN_IF_ERROR(hear(resolved, {.stop = stop}));
   return resolved;
 }
 
-Expected<JobInfo> LocalEngine::describe(const Job& job) {
+Expected<JobInfo> LocalEngine::describe(const GenerateRequest& request) {
   return contained("describe", [&]() -> Expected<JobInfo> {
-    LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve_and_hear(job));
+    LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve_and_hear(request, {}));
     LA_RETURN_IF_ERROR(resolved.files.portrait->read(*models_->budget).status());
     return resolved.info;
   });
 }
 
-Status LocalEngine::generate(const Job& job, const BlockCallback& on_block) {
-  if (!on_block) return invalid_argument("generate: on_block is empty; give a function that takes the frames");
-  return contained("generate", [&]() -> Status {
-    LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve_and_hear(job));
-    return run(resolved, {on_block, job.on_progress, {}, {}});
+Status LocalEngine::generate(const GenerateRequest& request, const ChunkCallback& on_chunk,
+                             const std::stop_token& stop) {
+  if (!on_chunk) return invalid_argument("generate: on_chunk is empty; give a function that takes the frames");
+  return run_alone([&]() -> Status {
+    LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve_and_hear(request, stop));
+    return run_guarded(resolved, {on_chunk, request.on_progress, stop, {}});
   });
 }
 
 Status LocalEngine::run(ResolvedJob& job, const RunCalls& calls) {
+  return run_alone([&] { return run_guarded(job, calls); });
+}
+
+Status LocalEngine::run_alone(const std::function<Status()>& body) {
   // Refused rather than kept waiting: from a callback it would wait for itself.
   OneAtATime job_place(running_);
   if (!job_place.mine())
     return unsupported(
         "generate: this engine is running a job already; wait until that generate() has returned, or load a second "
         "engine");
-  return contained("generate", [&] {
-    RunCalls inner = calls;
-    inner.on_block = guarded("on_block", calls.on_block);
-    if (calls.on_progress) inner.on_progress = guarded("on_progress", calls.on_progress);
-    return run_job(*models_, job, inner);
+  return contained("generate", body);
+}
+
+Status LocalEngine::run_guarded(ResolvedJob& job, const RunCalls& calls) {
+  RunCalls inner = calls;
+  inner.on_chunk = guarded("on_chunk", calls.on_chunk);
+  if (calls.on_progress) inner.on_progress = guarded("on_progress", calls.on_progress);
+  return run_job(*models_, job, inner);
+}
+
+std::vector<CategoryMemory> LocalEngine::memory_by_category() const {
+  CategoryBytes used = models_->budget->used_by_category(), peak = models_->budget->peak_by_category();
+  std::vector<CategoryMemory> categories;
+  for (size_t t = 0; t < kCategoryCount; ++t)
+    categories.push_back({category_name(static_cast<Tenant>(t)), used[t], peak[t]});
+  return categories;
+}
+
+Engine::Engine(std::unique_ptr<LocalEngine> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+Expected<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
+  return contained("load", [&]() -> Expected<std::unique_ptr<Engine>> {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
+    return std::unique_ptr<Engine>(new Engine(std::move(engine)));
   });
 }
 
-std::vector<TenantMemory> LocalEngine::memory_by_tenant() const {
-  CategoryBytes used = models_->budget->used_by_category(), peak = models_->budget->peak_by_category();
-  std::vector<TenantMemory> tenants;
-  for (size_t t = 0; t < kCategoryCount; ++t)
-    tenants.push_back({category_name(static_cast<MemoryCategory>(t)), used[t], peak[t]});
-  return tenants;
+Expected<JobInfo> Engine::describe(const GenerateRequest& request) { return impl_->describe(request); }
+
+Status Engine::generate(const GenerateRequest& request, const ChunkCallback& on_chunk, std::stop_token stop) {
+  return impl_->generate(request, on_chunk, stop);
 }
+
+size_t Engine::memory_used_bytes() const { return impl_->memory_used_bytes(); }
+size_t Engine::memory_peak_bytes() const { return impl_->memory_peak_bytes(); }
+std::vector<CategoryMemory> Engine::memory_by_category() const { return impl_->memory_by_category(); }
 
 }  // namespace liveavatar

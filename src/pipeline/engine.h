@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <vector>
@@ -15,23 +16,27 @@ namespace liveavatar {
 // kOutOfMemory before a weight is read where the budget is too small for the models alone.
 Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);
 
-class LocalEngine : public Engine {
+class LocalEngine {
  public:
   static Expected<std::unique_ptr<LocalEngine>> load(std::unique_ptr<Checkpoint> checkpoint);
 
-  Expected<JobInfo> describe(const Job& job) override;
-  Status generate(const Job& job, const BlockCallback& on_block) override;
+  // As Engine's.
+  Expected<JobInfo> describe(const GenerateRequest& request);
+  Status generate(const GenerateRequest& request, const ChunkCallback& on_chunk, const std::stop_token& stop);
   // A job that was resolved with this engine's checkpoint. What the callbacks throw is contained, as in generate().
   Status run(ResolvedJob& job, const RunCalls& calls);
 
   const Checkpoint& checkpoint() const { return *models_->checkpoint; }
-  size_t memory_used_bytes() const override { return models_->budget->used_bytes(); }
-  size_t memory_peak_bytes() const override { return models_->budget->peak_bytes(); }
-  std::vector<TenantMemory> memory_by_tenant() const override;
+  size_t memory_used_bytes() const { return models_->budget->used_bytes(); }
+  size_t memory_peak_bytes() const { return models_->budget->peak_bytes(); }
+  std::vector<CategoryMemory> memory_by_category() const;
 
  private:
   explicit LocalEngine(std::unique_ptr<Models> models) : models_(std::move(models)) {}
-  Expected<ResolvedJob> resolve_and_hear(const Job& job);
+  Expected<ResolvedJob> resolve_and_hear(const GenerateRequest& request, const std::stop_token& stop);
+  // Refused where a job is running.
+  Status run_alone(const std::function<Status()>& body);
+  Status run_guarded(ResolvedJob& job, const RunCalls& calls);
 
   std::unique_ptr<Models> models_;
   std::atomic<bool> running_ = false;  // a job

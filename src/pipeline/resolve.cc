@@ -16,23 +16,20 @@ Status check_utf8(const std::string& prompt) {
   if (bad == std::string::npos) return {};
   char byte[8];
   std::snprintf(byte, sizeof(byte), "0x%02X", static_cast<unsigned char>(prompt[bad]));
-  return invalid_argument("--prompt: byte " + std::to_string(bad + 1) + " (" + byte +
+  return invalid_argument("`prompt`: byte " + std::to_string(bad + 1) + " (" + byte +
                           ") is not UTF-8; save the text as UTF-8 (iconv -f GBK -t UTF-8 for a Chinese one)");
 }
 
 }  // namespace
 
-Status check_job(const Job& job) {
-  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
-  LA_RETURN_IF_ERROR(make_schedule(solver, job.sample_steps, job.sample_shift).status());
+Status check_job(const GenerateRequest& job) {
+  LA_RETURN_IF_ERROR(make_schedule(job.sample_solver, job.sample_steps, job.sample_shift).status());
   if (job.infer_frames < 1 || job.infer_frames > 4800) {
-    return invalid_argument("--infer_frames " + std::to_string(job.infer_frames) +
+    return invalid_argument("`infer_frames` " + std::to_string(job.infer_frames) +
                             ": choose 12 to 4800, a multiple of 12");
   }
-  if (job.schedule != "auto" && job.schedule != "sequential" && job.schedule != "wavefront")
-    return invalid_argument("--schedule " + job.schedule + ": choose auto, sequential or wavefront");
   if (job.num_clip < 0 || job.num_clip > kMostClips) {
-    return invalid_argument("--num_clip " + std::to_string(job.num_clip) + ": choose 1 to " +
+    return invalid_argument("`num_clip` " + std::to_string(job.num_clip) + ": choose 1 to " +
                             std::to_string(kMostClips) + ", or leave it out for the whole voice");
   }
   LA_RETURN_IF_ERROR(check_utf8(job.prompt));
@@ -42,7 +39,7 @@ Status check_job(const Job& job) {
 namespace {
 
 // The portrait's shape at the job's size, or that of the size itself.
-Status shape_picture(const Job& job, const JobFiles& files, JobShape& shape) {
+Status shape_picture(const GenerateRequest& job, const JobFiles& files, JobShape& shape) {
   if (files.portrait) {
     shape.picture_height = files.portrait->picture.height;
     shape.picture_width = files.portrait->picture.width;
@@ -60,11 +57,11 @@ Status shape_picture(const Job& job, const JobFiles& files, JobShape& shape) {
   return {};
 }
 
-MaskFit mask_fit(const Job& job, const JobShape& shape, int orientation) {
+MaskFit mask_fit(const GenerateRequest& job, const JobShape& shape, int orientation) {
   return {shape.picture_height, shape.picture_width, {shape.height, shape.width}, job.fit, orientation};
 }
 
-Status shape_masks(const Job& job, const JobFiles& files, JobShape& shape) {
+Status shape_masks(const GenerateRequest& job, const JobFiles& files, JobShape& shape) {
   if (files.masks.empty()) return {};
   shape.first_mask_pixels = largest_pixels(files.mask_sizes);
   shape.mask_pixels = masks_move(files.masks, job.original_speakers) ? shape.first_mask_pixels : 0;
@@ -75,8 +72,8 @@ Status shape_masks(const Job& job, const JobFiles& files, JobShape& shape) {
   return {};
 }
 
-// Frames of the longest voice; of the shortest with Job::original_speakers. 0: there is no voice.
-int64_t frames_of(const Job& job, const std::vector<Voice>& voices, bool past_voice) {
+// Frames of the longest voice; of the shortest with GenerateRequest::original_speakers. 0: there is no voice.
+int64_t frames_of(const GenerateRequest& job, const std::vector<Voice>& voices, bool past_voice) {
   int64_t frames = 0;
   for (const Voice& voice : voices) {
     const int64_t clip = clip_frames(job.infer_frames);
@@ -123,14 +120,13 @@ ResolveOptions resolve_options(const Checkpoint& checkpoint) {
   return {checkpoint.shape(), checkpoint.video_size(), checkpoint.options.memory_budget_bytes};
 }
 
-Expected<ResolvedJob> resolve(const ResolveOptions& options, const Job& job) {
+Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateRequest& job) {
   ResolvedJob resolved;
   resolved.job = job;
   if (job.size.empty()) resolved.job.size = options.video_size;
   LA_RETURN_IF_ERROR(check_job(resolved.job));
   LA_ASSIGN_OR_RETURN(resolved.files, JobFiles::open(resolved.job));
-  LA_ASSIGN_OR_RETURN(SolverKind solver, parse_solver(job.sample_solver));
-  resolved.sampling = {.solver = solver, .shift = job.sample_shift, .seed = job.seed};
+  resolved.sampling = {.solver = job.sample_solver, .shift = job.sample_shift, .seed = job.seed};
   resolved.budget_bytes = options.budget_bytes;
   JobShape& shape = resolved.asked;
   shape = options.models;
@@ -141,7 +137,7 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const Job& job) {
   }
   LA_RETURN_IF_ERROR(shape_masks(job, resolved.files, shape));
   shape.steps = job.sample_steps;
-  shape.solver_tensors = solver_history_tensors(solver);
+  shape.solver_tensors = solver_history_tensors(job.sample_solver);
   shape.online_decode = job.online_decode;
   shape.schedule = job.schedule;
   resolved.info.width = shape.width;
@@ -159,7 +155,7 @@ std::string size_note(const ResolvedJob& job) {
   const JobInfo& info = job.info;
   auto area = parse_size(job.job.size);
   if (!area.ok() || double(info.width * info.height) >= kMuchLess * double(*area)) return "";
-  return "--size \"" + job.job.size + "\": the video is " + std::to_string(info.width) + "x" +
+  return "`size` \"" + job.job.size + "\": the video is " + std::to_string(info.width) + "x" +
          std::to_string(info.height) + ", as its sides are multiples of 64 and the portrait is not enlarged";
 }
 
@@ -208,13 +204,13 @@ Status check_load(const Checkpoint& checkpoint) {
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
   if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
   std::string cure = "raise the budget";
-  for (const char* narrower : {"q4", "int8"}) {  // the one that loses less is named
+  for (WeightsType narrower : {WeightsType::kQ4, WeightsType::kInt8}) {  // the one that loses less is named
     smallest.weights_dtype = narrower;
     smallest.int8_products = false;
     LA_ASSIGN_OR_RETURN(MemoryPlan less, plan_memory(smallest));
     if (less.load_peak_bytes <= options.memory_budget_bytes)
-      cure = "raise the budget, or take --weights_dtype " + smallest.weights_dtype +
-             (options.int8_products ? " --int8_products=false" : "");
+      cure = std::string("raise the budget, or take `weights_dtype` ") + weights_type_name(narrower) +
+             (options.int8_products ? " + `int8_products` false" : "");
   }
   return out_of_memory("memory budget " + budget_text(options.memory_budget_bytes) +
                        ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + cure);
@@ -228,7 +224,7 @@ Status check_fits(const ResolvedJob& job) {
   LA_ASSIGN_OR_RETURN(std::vector<Cure> cures, find_cures(job.shape, job.budget_bytes));
   std::string fits;
   for (const Cure& cure : cures)
-    fits += (fits.empty() ? "" : ", or ") + cure.flags + " (" + mib_text(cure.peak_bytes) + ")";
+    fits += (fits.empty() ? "" : ", or ") + cure.settings + " (" + mib_text(cure.peak_bytes) + ")";
   if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
   return out_of_memory("memory budget " + budget_text(job.budget_bytes) + ": this job takes " +
                        mib_text(plan.peak_bytes) + " (stage " + highest.name + "); what fits: " + fits);

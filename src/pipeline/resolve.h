@@ -17,7 +17,7 @@ namespace liveavatar {
 constexpr int64_t kMostClips = int64_t{1} << 24;
 
 struct ResolvedJob {
-  Job job;  // with its size
+  GenerateRequest job;  // with its size
   JobFiles files;
   Sampling sampling;
   JobInfo info;
@@ -37,7 +37,7 @@ ResolveOptions resolve_options(const Checkpoint& checkpoint);
 
 // Opens the job's files; reads headers only. A voice is as long as its file says. Without a portrait the video has the
 // sides of job.size, without a voice it is num_clip clips long, or one. Whether it fits: check_fits().
-Expected<ResolvedJob> resolve(const ResolveOptions& options, const Job& job);
+Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateRequest& job);
 
 // Reads the voices to their end, once: the numbers are exact then, and info.notes are there.
 struct HearOptions {
@@ -47,7 +47,7 @@ struct HearOptions {
 Status hear(ResolvedJob& job, const HearOptions& options = {});
 
 // Numbers that make no sense: kInvalidArgument, before any file is opened.
-Status check_job(const Job& job);
+Status check_job(const GenerateRequest& job);
 
 // kOutOfMemory if the job goes beyond the budget; the line says which stage, how much and the cheapest cure.
 Status check_fits(const ResolvedJob& job);

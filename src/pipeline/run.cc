@@ -58,7 +58,7 @@ class JobRun : LatentChannel {
       audio_ = voices_.get();
     }
     if (job_.files.masks.empty()) return {};
-    const Job& job = job_.job;
+    const GenerateRequest& job = job_.job;
     ActorMasks::Options options;
     options.pictures = job_.files.masks;
     options.original = job.original_speakers;
@@ -78,7 +78,7 @@ class JobRun : LatentChannel {
   }
 
   Status open_denoiser() {
-    progress("text", 0);
+    progress(Stage::kText, 0);
     LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
     if (hooks().token_ids) hooks().token_ids(prompt.ids);
     LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt(models_, prompt.ids, stop_.get_token()));
@@ -91,7 +91,7 @@ class JobRun : LatentChannel {
   }
 
   Status encode_portrait(const Image& portrait) {
-    progress("image", 0);
+    progress(Stage::kImage, 0);
     Budget& budget = *models_.budget;
     LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, MemoryCategory::kConditioning,
                                                                   {3, portrait.height, portrait.width}, DType::kF32));
@@ -102,7 +102,7 @@ class JobRun : LatentChannel {
     ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
     show("ref_latent", blocks_.reference.tensor);
     LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_weight_groups(shape().resident(), budget));
-    progress("prefill", 0);
+    progress(Stage::kPrefill, 0);
     LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
     Backend* decoding = shape().decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
     const DecodeOptions options{decoding, stop_.get_token()};
@@ -171,7 +171,7 @@ class JobRun : LatentChannel {
   }
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override {
-    progress("sample", block);
+    progress(Stage::kSample, block);
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
     if (!start || !hooks().tensor) return start;
     hooks().tensor("audio_features", start->features);
@@ -184,7 +184,7 @@ class JobRun : LatentChannel {
     const Download host(*models_.backend, latents);
     LA_RETURN_IF_ERROR(models_.backend->synchronize());
     if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
-      return corrupt("the model gave values that are not finite; its weights are damaged, or --dtype f32 is needed");
+      return corrupt("the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
     }
     if (block == 0) ops::copy_frames(*models_.backend, latents, blocks_.reference.tensor, {0, 0, 1});
     if (hooks().latents) hooks().latents(block, host.tensor());
@@ -202,23 +202,23 @@ class JobRun : LatentChannel {
   }
 
   Status decode_latent(int64_t block, const Tensor& latents, int64_t latent) {
-    progress("decode", block);
+    progress(Stage::kDecode, block);
     LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents, latent));
     show("frames", decoder_->pixels(), decoder_->backend());
-    VideoBlock out;
+    VideoChunk out;
     out.first_frame = frames_done_;
     out.frames = std::min(kVaeFrames, job_.info.frames - out.first_frame);
     out.width = shape().width;
     out.height = shape().height;
     out.rgb = rgb;
-    progress("write", block);
+    progress(Stage::kWrite, block);
     LA_RETURN_IF_ERROR(delivery_->frames(out));
     frames_done_ = out.first_frame + out.frames;
-    if (frames_done_ == job_.info.frames) progress("write", block);
+    if (frames_done_ == job_.info.frames) progress(Stage::kWrite, block);
     return {};
   }
 
-  void progress(const char* stage, int64_t block) {
+  void progress(Stage stage, int64_t block) {
     delivery_->progress({stage, block, job_.info.blocks, frames_done_, job_.info.frames});
   }
 
@@ -251,7 +251,7 @@ class JobRun : LatentChannel {
 }  // namespace
 
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls) {
-  DirectDelivery caller(calls.on_block, calls.on_progress);
+  DirectDelivery caller(calls.on_chunk, calls.on_progress);
   return JobRun(models, job, calls, caller).run();
 }
 

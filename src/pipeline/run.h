@@ -23,7 +23,7 @@ struct RunHooks {
 };
 
 struct RunCalls {
-  BlockCallback on_block;                            // false: stop; kCancelled
+  ChunkCallback on_chunk;                            // false: stop; kCancelled
   std::function<void(const Progress&)> on_progress;  // optional
   std::stop_token stop;                              // heard within a layer: kCancelled
   RunHooks hooks;

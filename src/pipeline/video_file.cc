@@ -1,13 +1,10 @@
 // The public VideoFile: media/video_writer with the voice opened beside it, on a thread of its own.
 #include "pipeline/video_file.h"
 
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
 #include <new>
 #include <string>
-#include <thread>
-#include <vector>
+#include <utility>
 
 #include "core/boundary.h"
 #include "core/status.h"
@@ -23,95 +20,85 @@ namespace {
 // As many as the decoder makes at a time: they are encoded while it makes the next ones. In video_writer_bytes().
 constexpr size_t kWaitingFrames = 4;
 
-class ThreadedFile : public VideoFile {
- public:
-  ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
-      : writer_(std::move(writer)),
-        width_(info.width),
-        height_(info.height),
-        frame_bytes_(static_cast<size_t>(info.height * info.width * 3)),
-        ring_(kWaitingFrames * frame_bytes_),
-        encoder_([this] { encode(); }) {}
-  ~ThreadedFile() override { join(); }
+}  // namespace
 
-  Status append(const VideoBlock& block) override {
-    return contained("the video file", [&] { return add(block); });
-  }
+ThreadedFile::ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
+    : writer_(std::move(writer)),
+      width_(info.width),
+      height_(info.height),
+      frame_bytes_(static_cast<size_t>(info.height * info.width * 3)),
+      ring_(kWaitingFrames * frame_bytes_),
+      encoder_([this] { encode(); }) {}
 
-  Status finish() override {
-    join();
-    Status finished = contained("the video file", [this] { return writer_->finish(); });
-    return status_.ok() ? finished : status_;
-  }
+ThreadedFile::~ThreadedFile() { join(); }
 
- private:
-  // What would read beyond the caller's frames, or wait for a thread that has ended.
-  Status check(const VideoBlock& block) const {
-    if (ended_) return invalid_argument("the video file: frames after finish(); append them before it");
-    if (block.frames < 0 || (block.rgb == nullptr && block.frames > 0))
-      return invalid_argument("the video file: a block without frames; rgb and frames must be set");
-    if (block.width == width_ && block.height == height_) return {};
-    auto size = [](int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); };
-    return invalid_argument("the video file: frames of " + size(block.width, block.height) + " for a video of " +
-                            size(width_, height_) + "; create it with the JobInfo of the job that makes them");
-  }
+Status ThreadedFile::append(const VideoChunk& chunk) {
+  return contained("the video file", [&] { return add(chunk); });
+}
 
-  Status add(const VideoBlock& block) {
-    LA_RETURN_IF_ERROR(check(block));
-    for (int64_t f = 0; f < block.frames; ++f) {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return waiting_ < kWaitingFrames || !status_.ok(); });
-      LA_RETURN_IF_ERROR(status_);
-      uint8_t* place = ring_.data() + (first_ + waiting_) % kWaitingFrames * frame_bytes_;
-      std::memcpy(place, block.rgb + static_cast<size_t>(f) * frame_bytes_, frame_bytes_);
-      ++waiting_;
-      changed_.notify_all();
-    }
-    return {};
-  }
+Status ThreadedFile::finish() {
+  join();
+  Status finished = contained("the video file", [this] { return writer_->finish(); });
+  return status_.ok() ? finished : status_;
+}
 
-  void encode() {
+// What would read beyond the caller's frames, or wait for a thread that has ended.
+Status ThreadedFile::check(const VideoChunk& chunk) const {
+  if (ended_) return invalid_argument("the video file: frames after finish(); append them before it");
+  if (chunk.frames < 0 || (chunk.rgb == nullptr && chunk.frames > 0))
+    return invalid_argument("the video file: a chunk without frames; rgb and frames must be set");
+  if (chunk.width == width_ && chunk.height == height_) return {};
+  auto size = [](int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); };
+  return invalid_argument("the video file: frames of " + size(chunk.width, chunk.height) + " for a video of " +
+                          size(width_, height_) + "; create it with the JobInfo of the job that makes them");
+}
+
+Status ThreadedFile::add(const VideoChunk& chunk) {
+  LA_RETURN_IF_ERROR(check(chunk));
+  for (int64_t f = 0; f < chunk.frames; ++f) {
     std::unique_lock lock(mutex_);
-    while (true) {
-      changed_.wait(lock, [this] { return waiting_ > 0 || ended_; });
-      if (waiting_ == 0 || !status_.ok()) return;
-      const uint8_t* frame = ring_.data() + first_ * frame_bytes_;
-      lock.unlock();
-      Status written = contained("the video file", [&] { return writer_->write_frame(frame); });
-      lock.lock();
-      status_ = written;
-      first_ = (first_ + 1) % kWaitingFrames;
-      --waiting_;
-      changed_.notify_all();
-    }
-  }
-
-  // Encodes what waits and ends the thread.
-  void join() {
-    {
-      std::lock_guard lock(mutex_);
-      ended_ = true;
-    }
+    changed_.wait(lock, [this] { return waiting_ < kWaitingFrames || !status_.ok(); });
+    LA_RETURN_IF_ERROR(status_);
+    uint8_t* place = ring_.data() + (first_ + waiting_) % kWaitingFrames * frame_bytes_;
+    std::memcpy(place, chunk.rgb + static_cast<size_t>(f) * frame_bytes_, frame_bytes_);
+    ++waiting_;
     changed_.notify_all();
-    if (encoder_.joinable()) encoder_.join();
   }
+  return {};
+}
 
-  std::unique_ptr<VideoWriter> writer_;
-  int64_t width_, height_;
-  size_t frame_bytes_;
-  std::vector<uint8_t> ring_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  size_t first_ = 0, waiting_ = 0;  // in the ring
-  bool ended_ = false;              // changed by the caller's thread alone
-  Status status_;                   // of encoding
-  std::thread encoder_;             // last: it uses all of the above
-};
+void ThreadedFile::encode() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [this] { return waiting_ > 0 || ended_; });
+    if (waiting_ == 0 || !status_.ok()) return;
+    const uint8_t* frame = ring_.data() + first_ * frame_bytes_;
+    lock.unlock();
+    Status written = contained("the video file", [&] { return writer_->write_frame(frame); });
+    lock.lock();
+    status_ = written;
+    first_ = (first_ + 1) % kWaitingFrames;
+    --waiting_;
+    changed_.notify_all();
+  }
+}
+
+// Encodes what waits and ends the thread.
+void ThreadedFile::join() {
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  changed_.notify_all();
+  if (encoder_.joinable()) encoder_.join();
+}
+
+namespace {
 
 // Output: a path, or a claim on one.
 template <typename Output>
-Expected<std::unique_ptr<VideoFile>> open_file(Output& output, const JobInfo& info, const std::string& audio,
-                                               bool original_mix) {
+Expected<std::unique_ptr<ThreadedFile>> open_file(Output& output, const JobInfo& info, const std::string& audio,
+                                                  bool original_mix) {
   std::unique_ptr<AudioStream> voice;
   if (!audio.empty()) {
     LA_ASSIGN_OR_RETURN(voice, open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull));
@@ -121,18 +108,28 @@ Expected<std::unique_ptr<VideoFile>> open_file(Output& output, const JobInfo& in
   options.height = info.height;
   options.fps = static_cast<int>(info.fps);
   LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer, VideoWriter::open(output, options, std::move(voice)));
-  return std::unique_ptr<VideoFile>(new ThreadedFile(std::move(writer), info));
+  return std::make_unique<ThreadedFile>(std::move(writer), info);
 }
 
 }  // namespace
 
-Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
-                                                       const std::string& audio, bool original_mix) {
-  return contained("the video file", [&] { return open_file(path, info, audio, original_mix); });
+Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
+                                                     const GenerateRequest& request) {
+  return contained("the video file", [&] { return open_file(output, info, request.audio, request.original_speakers); });
 }
 
-Expected<std::unique_ptr<VideoFile>> create_video(OutputClaim& output, const JobInfo& info, const Job& job) {
-  return contained("the video file", [&] { return open_file(output, info, job.audio, job.original_speakers); });
+VideoFile::VideoFile(std::unique_ptr<ThreadedFile> impl) : impl_(std::move(impl)) {}
+VideoFile::~VideoFile() = default;
+
+Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
+                                                       const std::string& audio, bool original_mix) {
+  return contained("the video file", [&]() -> Expected<std::unique_ptr<VideoFile>> {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<ThreadedFile> file, open_file(path, info, audio, original_mix));
+    return std::unique_ptr<VideoFile>(new VideoFile(std::move(file)));
+  });
 }
+
+Status VideoFile::append(const VideoChunk& chunk) { return impl_->append(chunk); }
+Status VideoFile::finish() { return impl_->finish(); }
 
 }  // namespace liveavatar

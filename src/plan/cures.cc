@@ -12,7 +12,7 @@ constexpr const char* kSizes[] = {"1280*704", "1024*704", "832*480", "704*384", 
                                   "384*256",  "256*256",  "192*128", "128*128", "64*64"};
 
 struct Change {
-  std::string flags, costs;
+  std::string settings, costs;
   JobShape request;
 };
 
@@ -27,7 +27,7 @@ class Search {
     for (const Change& change : all) LA_RETURN_IF_ERROR(take_if_fits(change));
     LA_RETURN_IF_ERROR(try_smaller(request_, "", "a smaller picture"));
     if (cures_.empty() && !all.empty()) LA_RETURN_IF_ERROR(try_together());
-    cures_.push_back({"--memory_budget " + mib_text(now.peak_bytes), "more memory", now.peak_bytes});
+    cures_.push_back({"`memory_budget_bytes` " + mib_text(now.peak_bytes), "more memory", now.peak_bytes});
     return cures_;
   }
 
@@ -35,16 +35,18 @@ class Search {
   // Weights that take less than those of the request, the larger first.
   static std::vector<Change> narrower_weights(const JobShape& from) {
     std::vector<Change> list;
-    auto add = [&](const char* type, const char* costs) {
+    auto add = [&](WeightsType type, const char* costs) {
       // Where 8-bit products were asked for, weights are int8, and narrower ones go without.
-      list.push_back(
-          {"--weights_dtype " + std::string(type) + (from.int8_products ? " --int8_products=false" : ""), costs, from});
+      list.push_back({std::string("`weights_dtype` ") + weights_type_name(type) +
+                          (from.int8_products ? " + `int8_products` false" : ""),
+                      costs, from});
       list.back().request.weights_dtype = type;
       list.back().request.int8_products = false;
     };
-    bool whole = from.weights_dtype.empty() || from.weights_dtype == "bf16";
-    if (whole) add("int8", "8-bit weights: frames differ little (docs/quantisation.md)");
-    if (from.weights_dtype != "q4") add("q4", "4-bit weights: frames differ (docs/quantisation.md)");
+    const bool whole = from.weights_dtype == WeightsType::kSameAsDtype || from.weights_dtype == WeightsType::kBf16;
+    if (whole) add(WeightsType::kInt8, "8-bit weights: frames differ little (docs/quantisation.md)");
+    if (from.weights_dtype != WeightsType::kQ4)
+      add(WeightsType::kQ4, "4-bit weights: frames differ (docs/quantisation.md)");
     return list;
   }
 
@@ -52,29 +54,29 @@ class Search {
   static std::vector<Change> changes(const JobShape& from) {
     std::vector<Change> list;
     if (!from.online_decode && from.blocks > 1) {
-      list.push_back({"--enable_online_decode", "nothing: the frames are equal", from});
+      list.push_back({"`online_decode` true", "nothing: the frames are equal", from});
       list.back().request.online_decode = true;
     }
     if (!from.disk_kv_caches || !from.packed) {
       list.push_back(
-          {"--paging_dir DIR", "time: what does not fit is read from disk; DIR takes the packed weights", from});
+          {"`paging_dir` DIR", "time: what does not fit is read from disk; DIR takes the packed weights", from});
       list.back().request.disk_kv_caches = true;
       list.back().request.pack_first |= !from.packed;
       list.back().request.packed = true;
     }
-    if (from.dtype == "f32") {
-      list.push_back({"--dtype bf16", "values rounded to bf16, as the original has them", from});
-      list.back().request.dtype = "bf16";
+    if (from.dtype == ComputeType::kF32) {
+      list.push_back({"`dtype` bf16", "values rounded to bf16, as the original has them", from});
+      list.back().request.dtype = ComputeType::kBf16;
     }
     std::vector<Change> weights = narrower_weights(from);
     list.insert(list.end(), weights.begin(), weights.end());
-    if (from.kv_dtype.empty() || from.kv_dtype == "bf16") {
-      list.push_back({"--kv_dtype int8", "8-bit keys and values: frames differ little (docs/quantisation.md)", from});
-      list.back().request.kv_dtype = "int8";
+    if (from.kv_dtype == KvType::kSameAsDtype || from.kv_dtype == KvType::kBf16) {
+      list.push_back({"`kv_dtype` int8", "8-bit keys and values: frames differ little (docs/quantisation.md)", from});
+      list.back().request.kv_dtype = KvType::kInt8;
     }
     if (from.clip_frames > 24) {
       list.push_back(
-          {"--infer_frames 24", "the model sees one second of its past; --num_clip counts shorter clips", from});
+          {"`infer_frames` 24", "the model sees one second of its past; `num_clip` counts shorter clips", from});
       list.back().request.clip_frames = 24;
     }
     return list;
@@ -94,7 +96,7 @@ class Search {
       }
     }
     const Change& most = ways.back();
-    return try_smaller(most.request, most.flags, most.costs + ", a smaller picture");
+    return try_smaller(most.request, most.settings, most.costs + ", a smaller picture");
   }
 
   // The cheapest change that is left and leaves the weights as they are; false: none.
@@ -103,7 +105,7 @@ class Search {
     auto next = std::find_if(left.begin(), left.end(),
                              [&](const Change& c) { return c.request.weights_dtype == sum.request.weights_dtype; });
     if (next == left.end()) return false;
-    sum = {sum.flags + (sum.flags.empty() ? "" : " ") + next->flags,
+    sum = {sum.settings + (sum.settings.empty() ? "" : " + ") + next->settings,
            sum.costs + (sum.costs.empty() ? "" : ", ") + next->costs, next->request};
     return true;
   }
@@ -111,19 +113,19 @@ class Search {
   Status take_if_fits(const Change& change) {
     LA_ASSIGN_OR_RETURN(JobShape settled, settle(change.request, budget_bytes_));
     LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(settled));
-    if (plan.peak_bytes <= budget_bytes_) cures_.push_back({change.flags, change.costs, plan.peak_bytes});
+    if (plan.peak_bytes <= budget_bytes_) cures_.push_back({change.settings, change.costs, plan.peak_bytes});
     return {};
   }
 
   // The largest smaller picture that fits.
-  Status try_smaller(const JobShape& from, const std::string& flags, const std::string& costs) {
+  Status try_smaller(const JobShape& from, const std::string& settings, const std::string& costs) {
     size_t before = cures_.size();
     for (const char* size : kSizes) {
       LA_ASSIGN_OR_RETURN(int64_t area, parse_size(size));
       if (area >= from.height * from.width) continue;
       auto sides = working_size(from.picture_height, from.picture_width, area);
       if (!sides.ok()) break;  // this portrait has no smaller shape
-      Change change{flags + (flags.empty() ? "" : " ") + "--size \"" + size + "\"", costs, from};
+      Change change{settings + (settings.empty() ? "" : " + ") + "`size` \"" + size + "\"", costs, from};
       change.request.height = sides->height;
       change.request.width = sides->width;
       LA_RETURN_IF_ERROR(take_if_fits(change));

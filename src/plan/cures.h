@@ -9,7 +9,7 @@
 namespace liveavatar {
 
 struct Cure {
-  std::string flags;      // to add to the command line
+  std::string settings;   // "`weights_dtype` int8 + `size` \"64*64\"": public fields and what they become
   std::string costs;      // what is given up
   size_t peak_bytes = 0;  // with it
 };
@@ -18,7 +18,7 @@ struct Cure {
 // where the job fits.
 Expected<std::vector<Cure>> find_cures(const JobShape& request, size_t budget_bytes);
 
-std::string mib_text(size_t bytes);     // "1234MiB", rounded up; what --memory_budget takes
+std::string mib_text(size_t bytes);     // "1234MiB", rounded up
 std::string budget_text(size_t bytes);  // "1234MiB", rounded down; below 1 MiB "512 bytes"
 
 }  // namespace liveavatar

@@ -20,7 +20,7 @@ class DryRun {
 
   Expected<MemoryPlan> run() {
     LA_RETURN_IF_ERROR(check_int8_products(r_.int8_products, r_.weights_dtype));
-    LA_ASSIGN_OR_RETURN(types_, r_.types());
+    types_ = r_.types();
     LA_RETURN_IF_ERROR(stage("load", &DryRun::load));
     plan_.load_peak_bytes = budget_.peak_bytes();
     LA_RETURN_IF_ERROR(stage("portrait", &DryRun::portrait));
@@ -225,15 +225,16 @@ class Settling {
         kv_caches_open_(request.disk_kv_caches && request.resident_kv_caches < 0) {}
 
   Expected<JobShape> run() {
-    bool open = r_.schedule == "auto";
-    const std::string asked = r_.schedule;
-    if (open) r_.schedule = "sequential";
+    bool open = r_.schedule == Schedule::kAuto;
+    const Schedule asked = r_.schedule;
+    if (open) r_.schedule = Schedule::kSequential;
     if (budget_bytes_ == 0 || (!r_.packed && !kv_caches_open_)) return r_;
     LA_ASSIGN_OR_RETURN(bool all_fit, fits());
     if (all_fit) return r_;
-    for (const char* schedule : {"wavefront", "sequential"}) {
+    for (Schedule schedule : {Schedule::kWavefront, Schedule::kSequential}) {
       r_.schedule = open ? schedule : asked;
-      if (open && r_.schedule == "wavefront" && (!r_.packed || r_.blocks_in_flight() == 1)) continue;  // of no use
+      if (open && r_.schedule == Schedule::kWavefront && (!r_.packed || r_.blocks_in_flight() == 1))
+        continue;  // of no use
       LA_ASSIGN_OR_RETURN(bool found, page());
       if (found || !open) return r_;
     }

@@ -29,7 +29,7 @@ struct MemoryPlan {
   std::vector<PlanStage> stages;
 };
 
-// Error: the device or dtype is unknown.
+// Error: the device is unknown.
 Expected<MemoryPlan> plan_memory(const JobShape& request);
 
 // Decides what a request leaves open: the schedule, and how many layers of a packed model and how many rings stay in

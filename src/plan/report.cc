@@ -19,15 +19,14 @@ Json categories_json(const MemoryPlan& plan, const JobShape& request) {
 }
 
 Json job_json(const JobShape& r) {
-  auto or_dtype = [&](const std::string& type) { return type.empty() ? r.dtype : type; };
   return {{"width", r.width},
           {"height", r.height},
           {"clip_frames", r.clip_frames},
           {"blocks", r.blocks},
           {"steps", r.steps},
-          {"dtype", r.dtype},
-          {"weights_dtype", or_dtype(r.weights_dtype)},
-          {"kv_dtype", or_dtype(r.kv_dtype)},
+          {"dtype", compute_type_name(r.dtype)},
+          {"weights_dtype", r.weights_name()},
+          {"kv_dtype", r.kv_name()},
           {"int8_products", r.int8_products},
           {"online_decode", r.online_decode},
           {"device", r.device}};
@@ -80,7 +79,7 @@ std::string placement(MemoryCategory category, const JobShape& r) {
 
 std::string products_note(const JobShape& request, const MemoryPlan& plan) {
   if (!request.int8_products || plan.int8_products) return "";
-  return "note: --int8_products: the kernels that run here have none (AVX512-BF16 with VNNI and AMX have them); int8 "
+  return "note: `int8_products`: the kernels that run here have none (AVX512-BF16 with VNNI and AMX have them); int8 "
          "weights are unpacked to bf16";
 }
 
@@ -98,7 +97,7 @@ std::string to_json(const Verdict& v) {
                     {"rings", v.request.kv_caches().count()},
                     {"resident_rings", v.request.kv_caches().in_memory()},
                     {"ring_bytes_per_block", v.plan.kv_cache_bytes},
-                    {"schedule", v.request.schedule},
+                    {"schedule", schedule_name(v.request.schedule)},
                     {"blocks_in_flight", v.request.blocks_in_flight()}};
   json["stages"] = Json::array();
   for (const PlanStage& s : v.plan.stages)
@@ -106,7 +105,7 @@ std::string to_json(const Verdict& v) {
   json["cures"] = Json::array();
   for (const Cure& c : v.cures) {  // "available": a promise of docs/plan.md; every cure can be had today
     json["cures"].push_back(
-        {{"flags", c.flags}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
+        {{"flags", c.settings}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
   }
   json["work_per_block"] = {{"dit_flops", v.work.dit_flops},
                             {"vae_flops", v.work.vae_flops},

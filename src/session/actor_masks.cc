@@ -273,7 +273,7 @@ Status ActorMasks::read(int64_t block) {
 Status ActorMasks::check_covered(const std::vector<TokenMask>& actors) const {
   for (size_t a = 0; a < actors.size(); ++a) {
     if (std::any_of(actors[a].begin(), actors[a].end(), [](uint8_t set) { return set != 0; })) continue;
-    return invalid_argument("--mask " + options_.pictures[a].front() + ": speaker " + std::to_string(a + 1) +
+    return invalid_argument("`masks` " + options_.pictures[a].front() + ": speaker " + std::to_string(a + 1) +
                             " is nowhere in the video; the mask is black, covers less than half of every square of 16 "
                             "pixels, or lies where the portrait is cropped");
   }

@@ -61,7 +61,7 @@ Expected<std::string> fingerprint(const EngineOptions& options, const PartPaths&
     for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
   };
   for (const std::string& file : files) add(file);
-  add(options.dtype + options.weights_dtype + packing);
+  add(std::string(compute_type_name(options.dtype)) + weights_type_name(options.weights_dtype) + packing);
   char text[17];
   std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
   return std::string(text);
@@ -94,11 +94,11 @@ Expected<DitTensors> open_dit_tensors(const PartPaths& paths, const EngineOption
 
 Status check_options(const EngineOptions& options) {
   if (options.offload_kv_cache && options.paging_dir.empty())
-    return invalid_argument("--offload_kv_cache: give --paging_dir DIR too, a folder on disk for keys and values");
+    return invalid_argument("`offload_kv_cache`: give `paging_dir` DIR too, a folder on disk for keys and values");
   if (!options.packed_dit.empty() && !all_loras(options).empty())
-    return invalid_argument("a LoRA with --dit: it is merged in by `liveavatar convert`");
+    return invalid_argument("a LoRA with `packed_dit`: it is merged in by `liveavatar convert`");
   if (options.decode_threads < 0 || options.decode_threads > kMostThreads)
-    return invalid_argument("--decode_threads " + std::to_string(options.decode_threads) + ": choose 0 to " +
+    return invalid_argument("`decode_threads` " + std::to_string(options.decode_threads) + ": choose 0 to " +
                             std::to_string(kMostThreads));
   return check_int8_products(options.int8_products, options.weights_dtype);
 }
@@ -122,7 +122,6 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
 
 Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& options, const std::stop_token& stop) {
   LA_RETURN_IF_ERROR(check_options(options));
-  LA_RETURN_IF_ERROR(parse_type_flags(options.dtype, options.weights_dtype, options.kv_dtype).status());
   auto c = std::make_unique<Checkpoint>();
   c->options = options;
   LA_ASSIGN_OR_RETURN(c->paths, find_parts(part_request(options)));
@@ -161,9 +160,9 @@ std::string Checkpoint::video_size() const {
 Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& backend, Budget& budget) {
   const EngineOptions& options = checkpoint.options;
   std::error_code ignored;
-  LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", options.paging_dir}));
+  LA_RETURN_IF_ERROR(check_writable_folder({"`paging_dir`", options.paging_dir}));
   LA_ASSIGN_OR_RETURN(std::string key, fingerprint(options, checkpoint.paths, backend.packing()));
-  LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
+  const DitTypes types = dit_types(options.dtype, options.weights_dtype);
   std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";
   auto is_there = [&] { return fs::exists(path, ignored) && PackedDit::open(path, backend, types).ok(); };
   if (is_there()) return path;
@@ -176,7 +175,7 @@ Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& b
 
 Status convert_dit(const EngineOptions& options, const std::string& out, const ConvertCalls& calls) {
   LA_ASSIGN_OR_RETURN(PartPaths paths, find_video_model(part_request(options)));
-  LA_ASSIGN_OR_RETURN(DitTypes types, parse_type_flags(options.dtype, options.weights_dtype, ""));
+  const DitTypes types = dit_types(options.dtype, options.weights_dtype);
   LA_ASSIGN_OR_RETURN(DitTensors tensors, open_dit_tensors(paths, options));
   LA_ASSIGN_OR_RETURN(DitConfig config, find_dit_config(*tensors.source, paths.dit_config));
   for (const std::string& note : tensors.notes) calls.say(note);

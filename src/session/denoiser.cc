@@ -15,7 +15,7 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
   LA_CHECK(denoiser->steps_.first + denoiser->steps_.count <= shape.steps);
   const bool all = denoiser->steps_.count == shape.steps;
   if (!all && solver_history_tensors(options.sampling.solver) > 0)
-    return unsupported("sample_solver: only euler can be split over several denoisers; the others remember steps");
+    return unsupported("`sample_solver`: only euler can be split over several denoisers; the others remember steps");
   const int steps = static_cast<int>(shape.steps);
   LA_ASSIGN_OR_RETURN(denoiser->solver_, Solver::make(options.sampling.solver, steps, options.sampling.shift));
   JobShape own = shape;

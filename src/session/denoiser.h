@@ -19,7 +19,7 @@ namespace liveavatar {
 
 // How a job is sampled. It decides no memory; JobShape has what does.
 struct Sampling {
-  SolverKind solver = SolverKind::kEuler;
+  SampleSolver solver = SampleSolver::kEuler;
   double shift = 3.0;
   uint64_t seed = 420;
   int64_t relative_dist = 0;  // 0: drawn for every forward from seed, block and step; else 4..30

@@ -31,7 +31,7 @@ Expected<Portrait> PortraitFile::read(Budget& budget) const {
   return Portrait{fit_image(image, size, fit), picture.height, picture.width, image.orientation};
 }
 
-Expected<JobFiles> JobFiles::open(const Job& job) {
+Expected<JobFiles> JobFiles::open(const GenerateRequest& job) {
   JobFiles files;
   LA_ASSIGN_OR_RETURN(int64_t area, parse_size(job.size));
   if (!job.image.empty()) {

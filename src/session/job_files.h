@@ -15,7 +15,9 @@
 
 namespace liveavatar {
 
-inline FrameRule pose_rule(const Job& job) { return job.original_pose ? FrameRule::kOriginal : FrameRule::kResampled; }
+inline FrameRule pose_rule(const GenerateRequest& job) {
+  return job.original_pose ? FrameRule::kOriginal : FrameRule::kResampled;
+}
 
 // The picture as the model sees it, whose size is the video's.
 struct Portrait : Image {
@@ -45,7 +47,7 @@ struct JobFiles {
   std::unique_ptr<PoseVideo> pose;  // null: none
 
   // A job without portrait or voice, of which only a plan can be made, has none here. job.size is an area.
-  static Expected<JobFiles> open(const Job& job);
+  static Expected<JobFiles> open(const GenerateRequest& job);
 };
 
 }  // namespace liveavatar

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/rounding.h"
+#include "liveavatar/types.h"
 #include "media/image.h"
 #include "models/s2v_dit/kv_cache.h"
 #include "models/s2v_dit/state.h"
@@ -32,7 +33,10 @@ struct PoseShape {
 struct JobShape {
   // The models, and how they are loaded.
   ModelShapes shapes;
-  std::string device = "cpu", dtype = "bf16", weights_dtype, kv_dtype;  // as in EngineOptions
+  std::string device = "cpu";  // these as in EngineOptions
+  ComputeType dtype = ComputeType::kBf16;
+  WeightsType weights_dtype = WeightsType::kSameAsDtype;
+  KvType kv_dtype = KvType::kSameAsDtype;
   bool int8_products = false;
   int threads = 0;          // 0: as the engine would take
   int decode_threads = 0;   // decoding beside sampling, on so many of its own; 0: in turns, on the same
@@ -57,7 +61,7 @@ struct JobShape {
   int64_t steps = 4;           // denoising steps
   int64_t solver_tensors = 0;  // that a block's solver keeps, of a block's size
   bool online_decode = true;
-  std::string schedule = "auto";  // "sequential", "wavefront", "auto"
+  Schedule schedule = Schedule::kAuto;
 
   // Where weights, keys and values stay.
   int64_t resident_layers = -1;     // of a packed model, in memory; -1: all
@@ -67,8 +71,11 @@ struct JobShape {
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }
   bool paged() const { return resident() < shapes.dit.layers; }
-  Expected<DitTypes> types() const;  // error: a dtype is unknown
-  KvCacheShape kv_caches() const;    // in the type of --kv_dtype
+  DitTypes types() const;
+  // Of the weights, and of keys and values: the texts of what kSameAsDtype comes to.
+  const char* weights_name() const;
+  const char* kv_name() const;
+  KvCacheShape kv_caches() const;  // in the type of kv_dtype
   bool kv_caches_paged() const { return kv_caches().paged(); }
 
   // Blocks that are denoised side by side. The first clip ends before the sink is renewed, so blocks of two sides of
@@ -86,11 +93,9 @@ struct JobShape {
   DitLoad load() const { return {blocks_in_flight(), actors()}; }
 };
 
-Expected<DType> parse_dtype_flag(const std::string& dtype);  // "bf16", "f32"
-// What the flags of the types say together; empty ones follow dtype.
-Expected<DitTypes> parse_type_flags(const std::string& dtype, const std::string& weights_dtype,
-                                    const std::string& kv_dtype);
+// What the types say together; kSameAsDtype follows dtype.
+DitTypes dit_types(ComputeType dtype, WeightsType weights_dtype, KvType kv_dtype = KvType::kSameAsDtype);
 // 8-bit products want 8-bit weights.
-Status check_int8_products(bool int8_products, const std::string& weights_dtype);
+Status check_int8_products(bool int8_products, WeightsType weights_dtype);
 
 }  // namespace liveavatar

@@ -30,7 +30,7 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
   SamplerMemory memory;
   const DitConfig& config = s.shapes.dit;
   const DitGeometry geometry = s.geometry();
-  LA_ASSIGN_OR_RETURN(const DitTypes types, s.types());
+  const DitTypes types = s.types();
   LA_RETURN_IF_ERROR(backend.reserve(largest_ops(config, geometry, types.values)));
   Arena cache_size, activation_size;
   std::vector<AudioTokens> measured;

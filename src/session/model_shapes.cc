@@ -56,7 +56,7 @@ Expected<ModelShapes> named_model_shapes(const std::string& name) {
   if (name == "14b") return shapes_14b();
   if (name == "1.3b") return shapes_1_3b();
   if (name == "mini") return shapes_mini();
-  return invalid_argument("--shape " + name + ": choose 14b, 1.3b or mini, or give --ckpt_dir");
+  return invalid_argument("`shape` " + name + ": choose 14b, 1.3b or mini, or give `checkpoint_dir`");
 }
 
 }  // namespace liveavatar

@@ -28,7 +28,7 @@ Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> check
   models->checkpoint = std::move(checkpoint);
   Checkpoint& c = *models->checkpoint;
   LA_RETURN_IF_ERROR(check_audio(c));
-  LA_ASSIGN_OR_RETURN(models->types, c.shape().types());
+  models->types = c.shape().types();
   LA_RETURN_IF_ERROR(models->open_device(device));
   LA_RETURN_IF_ERROR(models->load_dit());
   c.dit.reset();

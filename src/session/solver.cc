@@ -36,35 +36,28 @@ double log_snr(double sigma) { return std::log(1 - sigma) - std::log(sigma); }
 
 }  // namespace
 
-Expected<SolverKind> parse_solver(const std::string& name) {
-  if (name == "euler") return SolverKind::kEuler;
-  if (name == "unipc") return SolverKind::kUniPc;
-  if (name == "dpm++") return SolverKind::kDpmPlusPlus;
-  return invalid_argument("--sample_solver " + name + ": choose euler, unipc or dpm++");
-}
-
-Expected<NoiseSchedule> make_schedule(SolverKind kind, int steps, double shift) {
+Expected<NoiseSchedule> make_schedule(SampleSolver kind, int steps, double shift) {
   if (steps < 1 || steps > kMostSteps) {
-    return invalid_argument("--sample_steps " + std::to_string(steps) + ": choose 1 to " + std::to_string(kMostSteps));
+    return invalid_argument("`sample_steps` " + std::to_string(steps) + ": choose 1 to " + std::to_string(kMostSteps));
   }
-  if (!std::isfinite(shift) || shift <= 0) return invalid_argument("--sample_shift must be positive");
+  if (!std::isfinite(shift) || shift <= 0) return invalid_argument("`sample_shift` must be positive");
   NoiseSchedule schedule;
-  if (kind == SolverKind::kEuler) {
+  if (kind == SampleSolver::kEuler) {
     euler_schedule(steps, shift, schedule);
   } else {
-    double first = kind == SolverKind::kUniPc ? double(0.999f) : 1.0;
+    double first = kind == SampleSolver::kUniPc ? double(0.999f) : 1.0;
     multistep_schedule(first, steps, shift, schedule);
   }
   schedule.sigmas.push_back(0.0);
   return schedule;
 }
 
-Expected<Solver> Solver::make(SolverKind kind, int steps, double shift) {
+Expected<Solver> Solver::make(SampleSolver kind, int steps, double shift) {
   Solver solver;
   solver.kind_ = kind;
   LA_ASSIGN_OR_RETURN(solver.schedule_, make_schedule(kind, steps, shift));
-  for (size_t i = 0; i < static_cast<size_t>(steps) && kind != SolverKind::kEuler; ++i)
-    solver.coefficients_.push_back(kind == SolverKind::kUniPc ? solver.unipc(i) : solver.dpm_plus_plus(i));
+  for (size_t i = 0; i < static_cast<size_t>(steps) && kind != SampleSolver::kEuler; ++i)
+    solver.coefficients_.push_back(kind == SampleSolver::kUniPc ? solver.unipc(i) : solver.dpm_plus_plus(i));
   return solver;
 }
 
@@ -123,7 +116,7 @@ Solver::Coefficients Solver::dpm_plus_plus(size_t i) const {
 void Solver::step(Backend& backend, size_t step, const Tensor& velocity, std::span<const Tensor> history,
                   const Tensor& x) const {
   LA_CHECK(static_cast<int64_t>(history.size()) == solver_history_tensors(kind_));
-  if (kind_ != SolverKind::kEuler) return multistep(backend, step, velocity, history, x);
+  if (kind_ != SampleSolver::kEuler) return multistep(backend, step, velocity, history, x);
   float delta = static_cast<float>(schedule_.sigmas[step + 1] - schedule_.sigmas[step]);
   ops::add(backend, x, velocity, x, delta);
 }

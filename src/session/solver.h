@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "core/status.h"
 #include "core/tensor.h"
+#include "liveavatar/types.h"
 
 namespace liveavatar {
 
@@ -16,12 +17,9 @@ struct NoiseSchedule {
   std::vector<double> sigmas;     // [steps + 1], noise levels; the last is 0
 };
 
-enum class SolverKind { kEuler, kUniPc, kDpmPlusPlus };
-Expected<SolverKind> parse_solver(const std::string& name);  // "euler", "unipc", "dpm++"
-
 // Tensors of a block's size that a solver keeps from step to step.
-constexpr int64_t solver_history_tensors(SolverKind kind) {
-  return kind == SolverKind::kEuler ? 0 : kind == SolverKind::kUniPc ? 3 : 1;
+constexpr int64_t solver_history_tensors(SampleSolver kind) {
+  return kind == SampleSolver::kEuler ? 0 : kind == SampleSolver::kUniPc ? 3 : 1;
 }
 
 constexpr int kMostSteps = 1000;  // as many as the model was trained with
@@ -30,14 +28,14 @@ constexpr int kMostSteps = 1000;  // as many as the model was trained with
 // and on the `steps` points spread evenly between them; for 4 steps and shift 3: 1000, 857.69, 602.15, 8.93. UniPC and
 // DPM++: f acts once on even points from 0.999 (f32), respectively 1, down to 0; the model is told whole timesteps, cut
 // off.
-Expected<NoiseSchedule> make_schedule(SolverKind kind, int steps, double shift);
+Expected<NoiseSchedule> make_schedule(SampleSolver kind, int steps, double shift);
 
 // One schedule and the coefficients of its steps. Immutable: what a block remembers is with its history, and step 0
 // does not read that, so a block begins anew by itself.
 class Solver {
  public:
-  static Expected<Solver> make(SolverKind kind, int steps, double shift);
-  SolverKind kind() const { return kind_; }
+  static Expected<Solver> make(SampleSolver kind, int steps, double shift);
+  SampleSolver kind() const { return kind_; }
   const NoiseSchedule& schedule() const { return schedule_; }
 
   // x, the sample that the model saw at `step`, becomes that of the next step. velocity: the model's output. history:
@@ -57,7 +55,7 @@ class Solver {
   void multistep(Backend& backend, size_t step, const Tensor& velocity, std::span<const Tensor> history,
                  const Tensor& x) const;
 
-  SolverKind kind_ = SolverKind::kEuler;
+  SampleSolver kind_ = SampleSolver::kEuler;
   NoiseSchedule schedule_;
   std::vector<Coefficients> coefficients_;
 };

@@ -20,11 +20,11 @@ Expected<MaskPictures> pictures_of(const std::string& mask) {
   if (!is_folder(mask)) return MaskPictures{mask};
   MaskPictures pictures;
   auto entries = list_folder(mask);
-  if (!entries.ok()) return Status(entries.status().code(), "--mask " + entries.status().message());
+  if (!entries.ok()) return Status(entries.status().code(), "`masks` " + entries.status().message());
   for (const fs::path& entry : *entries) {
     if (lower_case(entry.extension().string()) == ".png") pictures.push_back(entry.string());
   }
-  if (pictures.empty()) return not_found("--mask " + mask + ": there is no .png in this folder");
+  if (pictures.empty()) return not_found("`masks` " + mask + ": there is no .png in this folder");
   return pictures;
 }
 
@@ -54,10 +54,10 @@ std::vector<std::string> split_voices(const std::string& audio) {
   return voices;
 }
 
-Expected<std::vector<std::string>> job_voices(const Job& job) {
+Expected<std::vector<std::string>> job_voices(const GenerateRequest& job) {
   std::vector<std::string> names = split_voices(job.audio);
   if (names.size() > 1 && std::find(names.begin(), names.end(), "") != names.end()) {
-    return invalid_argument("--audio " + job.audio +
+    return invalid_argument("`audio` " + job.audio +
                             ": a voice beside a '+' has no name; give one voice, or left.wav+right.wav");
   }
   return names;
@@ -70,12 +70,12 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
     if (!numbered.empty()) folders = numbered;
   }
   if (folders.empty() && voices > 1) {
-    return invalid_argument("--audio names " + std::to_string(voices) +
-                            " voices: --mask is missing, which says where "
+    return invalid_argument("`audio` names " + std::to_string(voices) +
+                            " voices: `masks` is missing, which says where "
                             "each speaker is; give a PNG each (not black where the speaker is), in the voices' order");
   }
   if (!folders.empty() && folders.size() != voices) {
-    return invalid_argument("--mask gives " + std::to_string(folders.size()) + " and --audio " +
+    return invalid_argument("`masks` gives " + std::to_string(folders.size()) + " and `audio` " +
                             std::to_string(voices) + "; there must be one mask for each voice, in the same order");
   }
   std::vector<MaskPictures> all;
@@ -86,12 +86,12 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
   return all;
 }
 
-Expected<std::vector<MaskPictures>> job_masks(const Job& job) {
+Expected<std::vector<MaskPictures>> job_masks(const GenerateRequest& job) {
   LA_ASSIGN_OR_RETURN(std::vector<std::string> names, job_voices(job));
   if (names.size() == 1 && !job.masks.empty()) {
     return invalid_argument(
-        "--mask: it tells several speakers apart, and --audio names one voice; leave --mask out, or give "
-        "--audio left.wav+right.wav and a mask for each");
+        "`masks`: it tells several speakers apart, and `audio` names one voice; leave `masks` out, or give "
+        "`audio` left.wav+right.wav and a mask for each");
   }
   return find_masks(job.masks, names.size());
 }

@@ -20,8 +20,8 @@ using MaskPictures = std::vector<std::string>;
 Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices);
 
 // The voices of a job: as split_voices, but each has a name.
-Expected<std::vector<std::string>> job_voices(const Job& job);
+Expected<std::vector<std::string>> job_voices(const GenerateRequest& job);
 // The masks of a job; none for one voice, to which a mask is an error.
-Expected<std::vector<MaskPictures>> job_masks(const Job& job);
+Expected<std::vector<MaskPictures>> job_masks(const GenerateRequest& job);
 
 }  // namespace liveavatar

@@ -39,25 +39,25 @@ struct PartRule {
 const std::vector<PartRule>& rules() {
   static const std::vector<PartRule> all{
       {Part::kVideoModel,
-       "--dit",
+       "`dit_path`",
        &PartRequest::dit,
        &PartPaths::dit,
        {std::string(kDitStem) + ".safetensors.index.json", std::string(kDitStem) + ".safetensors"},
        "diffusion_pytorch_model*.safetensors, or one .gguf"},
       {Part::kTextEncoder,
-       "--text_encoder",
+       "`text_encoder`",
        &PartRequest::text_encoder,
        &PartPaths::text_encoder,
        {"models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.safetensors"},
        "models_t5_umt5-xxl-enc-bf16.pth"},
       {Part::kVae,
-       "--vae",
+       "`vae`",
        &PartRequest::vae,
        &PartPaths::vae,
        {"Wan2.1_VAE.pth", "Wan2.1_VAE.safetensors"},
        "Wan2.1_VAE.pth"},
       {Part::kAudioEncoder,
-       "--audio_encoder",
+       "`audio_encoder`",
        &PartRequest::audio_encoder,
        &PartPaths::audio_encoder,
        {"wav2vec2-large-xlsr-53-english/model.safetensors", "wav2vec2-large-xlsr-53-english/pytorch_model.bin"},
@@ -120,7 +120,7 @@ Expected<std::string> find_part(const PartRule& rule, const PartRequest& request
   const std::string& given = request.*rule.given;
   if (given.empty()) {
     if (request.folder.empty()) return std::string();
-    return find_in_folder(rule, request.folder, "--ckpt_dir", search);
+    return find_in_folder(rule, request.folder, "`checkpoint_dir`", search);
   }
   if (!is_there(given)) return not_found(std::string(rule.flag) + " " + given + ": no such file or folder");
   if (!is_folder(given)) return given;
@@ -164,10 +164,10 @@ std::string find_tokenizer(const PartRequest& request, const std::string& text_e
 Expected<std::string> settle_tokenizer(const PartRequest& request, const std::string& text_encoder) {
   if (request.tokenizer.empty()) return find_tokenizer(request, text_encoder);
   const std::string& given = request.tokenizer;
-  if (!is_there(given)) return not_found("--tokenizer " + given + ": no such file or folder");
+  if (!is_there(given)) return not_found("`tokenizer` " + given + ": no such file or folder");
   if (!is_folder(given) || is_there(given + "/spiece.model")) return given;
   if (is_there(given + "/" + kTokenizerDir + "/spiece.model")) return given + "/" + kTokenizerDir;
-  return not_found("--tokenizer " + given + ": this folder holds no spiece.model");
+  return not_found("`tokenizer` " + given + ": this folder holds no spiece.model");
 }
 
 // config.json in a folder if it is there and has this key, or cannot be read: then whoever reads it says why.
@@ -192,8 +192,8 @@ std::string audio_config_dir(const std::string& audio_encoder) {
 Status check_folder(const PartRequest& request) {
   if (request.folder.empty() || is_folder(request.folder)) return {};
   if (is_there(request.folder))
-    return invalid_argument("--ckpt_dir " + request.folder + ": is a file; give the folder that holds it");
-  return not_found("--ckpt_dir " + request.folder + ": no such folder");
+    return invalid_argument("`checkpoint_dir` " + request.folder + ": is a file; give the folder that holds it");
+  return not_found("`checkpoint_dir` " + request.folder + ": no such folder");
 }
 
 // Files that might be what is missing and cannot be read.
@@ -208,7 +208,7 @@ std::string unreadable(const PartRequest& request, Search& search) {
 
 Status missing_parts(const PartRequest& request, const std::vector<std::string>& missing, Search& search) {
   std::string command = download_command(request.folder);
-  std::string where = request.folder.empty() ? "missing: " : "--ckpt_dir " + request.folder + " lacks ";
+  std::string where = request.folder.empty() ? "missing: " : "`checkpoint_dir` " + request.folder + " lacks ";
   return not_found(where + join(missing) + (command.empty() ? "" : "; complete the download: " + command) +
                    unreadable(request, search));
 }
@@ -227,7 +227,7 @@ Expected<PartPaths> find(const PartRequest& request, Search& search, bool all) {
   }
   if (all) {
     LA_ASSIGN_OR_RETURN(paths.tokenizer, settle_tokenizer(request, paths.text_encoder));
-    if (paths.tokenizer.empty()) missing.push_back("the tokenizer (google/umt5-xxl/spiece.model; or --tokenizer FILE)");
+    if (paths.tokenizer.empty()) missing.push_back("the tokenizer (google/umt5-xxl/spiece.model; or `tokenizer` FILE)");
   }
   if (!missing.empty()) return missing_parts(request, missing, search);
   paths.dit_config = dit_config(request, paths.dit);
@@ -298,7 +298,7 @@ std::vector<PartReport> inspect_parts(const PartRequest& request) {
   if (found.ok()) tokenizer.path = *found;
   if (!found.ok()) tokenizer.problem = found.status().message();
   if (found.ok() && found->empty())
-    tokenizer.problem = "missing: google/umt5-xxl/spiece.model; or give --tokenizer FILE";
+    tokenizer.problem = "missing: google/umt5-xxl/spiece.model; or give `tokenizer` FILE";
   parts.push_back(tokenizer);
   return parts;
 }

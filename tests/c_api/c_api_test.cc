@@ -2,9 +2,11 @@
 // tests/library.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "c_api/fields.h"
@@ -33,39 +35,39 @@ class CApi : public testing::Test {
     char* message = nullptr;
     ASSERT_EQ(la_engine_load(options, &engine_, &message), LA_OK) << taken(message);
     la_engine_options_free(options);
-    job_ = la_job_new();
+    request_ = la_request_new();
     for (auto [name, value] : {std::pair<const char*, std::string>{"image", kSource + "/assets/demo/portrait.png"},
                                {"audio", kSource + "/assets/demo/voice.wav"},
                                {"prompt", "a test"},
                                {"size", "64*64"},
                                {"num_clip", "1"},
                                {"infer_frames", "12"}})
-      ASSERT_EQ(la_job_set(job_, name, value.c_str(), nullptr), LA_OK);
+      ASSERT_EQ(la_request_set(request_, name, value.c_str(), nullptr), LA_OK);
   }
   void TearDown() override {
-    la_job_free(job_);
+    la_request_free(request_);
     la_engine_free(engine_);
   }
 
   la_engine* engine_ = nullptr;
-  la_job* job_ = nullptr;
+  la_request* request_ = nullptr;
 };
 
 struct Seen {
   la_engine* engine = nullptr;
-  la_job* job = nullptr;
+  la_request* request = nullptr;
   la_video_file* file = nullptr;
   int64_t frames = 0, stop_after = 1000, steps = 0;
   la_code nested = LA_OK;
 };
 
-int take_block(const la_block* block, void* user) {
+int take_chunk(const la_chunk* chunk, void* user) {
   Seen& seen = *static_cast<Seen*>(user);
-  EXPECT_EQ(block->first_frame, seen.frames);
-  seen.frames += block->frames;
-  seen.nested = la_generate(seen.engine, seen.job, take_block, user, nullptr);
+  EXPECT_EQ(chunk->first_frame, seen.frames);
+  seen.frames += chunk->frames;
+  seen.nested = la_generate(seen.engine, seen.request, take_chunk, user, nullptr);
   if (seen.file != nullptr) {
-    EXPECT_EQ(la_video_file_append(seen.file, block, nullptr), LA_OK);
+    EXPECT_EQ(la_video_file_append(seen.file, chunk, nullptr), LA_OK);
   }
   return seen.frames >= seen.stop_after;
 }
@@ -73,11 +75,11 @@ int take_block(const la_block* block, void* user) {
 TEST_F(CApi, AJobBecomesAVideoFile) {
   la_job_info* info = nullptr;
   char* message = nullptr;
-  ASSERT_EQ(la_describe(engine_, job_, &info, &message), LA_OK) << taken(message);
+  ASSERT_EQ(la_describe(engine_, request_, &info, &message), LA_OK) << taken(message);
   EXPECT_EQ(message, nullptr);
   EXPECT_EQ(info->frames, 12);
   EXPECT_EQ(info->note_count, 0u);
-  Seen seen{engine_, job_};
+  Seen seen{engine_, request_};
   const TempDir dir;
   std::string path = dir.file("c_api \xc3\xa9.mp4");
   ASSERT_EQ(la_video_file_create(path.c_str(), info, nullptr, &seen.file, &message), LA_OK) << taken(message);
@@ -86,8 +88,8 @@ TEST_F(CApi, AJobBecomesAVideoFile) {
     EXPECT_EQ(progress->frames, 12);
     ++*static_cast<int64_t*>(user);
   };
-  ASSERT_EQ(la_job_set_progress(job_, count, &seen.steps, nullptr), LA_OK);
-  EXPECT_EQ(la_generate(engine_, job_, take_block, &seen, &message), LA_OK) << taken(message);
+  ASSERT_EQ(la_request_set_progress(request_, count, &seen.steps, nullptr), LA_OK);
+  EXPECT_EQ(la_generate(engine_, request_, take_chunk, &seen, &message), LA_OK) << taken(message);
   EXPECT_EQ(la_video_file_finish(seen.file, nullptr), LA_OK);
   la_video_file_free(seen.file);
   EXPECT_EQ(seen.frames, 12);
@@ -99,21 +101,74 @@ TEST_F(CApi, AJobBecomesAVideoFile) {
 }
 
 TEST_F(CApi, AStopAndAThrowingCallbackReturnCancelled) {
-  Seen seen{engine_, job_};
+  Seen seen{engine_, request_};
   seen.stop_after = 4;
   char* message = nullptr;
-  EXPECT_EQ(la_generate(engine_, job_, take_block, &seen, &message), LA_CANCELLED);
+  EXPECT_EQ(la_generate(engine_, request_, take_chunk, &seen, &message), LA_CANCELLED);
   EXPECT_EQ(taken(message), "stopped on request");
   EXPECT_EQ(seen.frames, 4);
-  la_block_callback thrower = [](const la_block*, void*) -> int { throw std::runtime_error("thrown"); };
-  EXPECT_EQ(la_generate(engine_, job_, thrower, nullptr, &message), LA_CANCELLED);
+  la_chunk_callback thrower = [](const la_chunk*, void*) -> int { throw std::runtime_error("thrown"); };
+  EXPECT_EQ(la_generate(engine_, request_, thrower, nullptr, &message), LA_CANCELLED);
   EXPECT_NE(taken(message).find("thrown"), std::string::npos);
 }
 
+// The thread that stops the run of a job, as soon as that has begun.
+struct Stopper {
+  la_engine* engine = nullptr;
+  std::atomic<bool> begun = false, asked = false;
+  std::string last_stage;
+};
+
+TEST_F(CApi, AnotherThreadStopsTheFirstStages) {
+  Stopper stopper{engine_, {}, {}, {}};
+  auto wait_for_stop = [](const la_progress* progress, void* user) {
+    auto& s = *static_cast<Stopper*>(user);
+    s.last_stage = progress->stage;
+    s.begun = true;
+    s.begun.notify_one();
+    s.asked.wait(false);
+  };
+  ASSERT_EQ(la_request_set_progress(request_, wait_for_stop, &stopper, nullptr), LA_OK);
+  std::thread thread([&stopper] {
+    stopper.begun.wait(false);
+    la_engine_stop(stopper.engine);
+    stopper.asked = true;
+    stopper.asked.notify_one();
+  });
+  Seen seen{engine_, request_};
+  char* message = nullptr;
+  EXPECT_EQ(la_generate(engine_, request_, take_chunk, &seen, &message), LA_CANCELLED);
+  thread.join();
+  EXPECT_EQ(taken(message), "stopped on request");
+  EXPECT_EQ(stopper.last_stage, "text");
+  EXPECT_EQ(seen.frames, 0);
+  // It is over with that run: the next one runs to its end.
+  ASSERT_EQ(la_request_set_progress(request_, nullptr, nullptr, nullptr), LA_OK);
+  EXPECT_EQ(la_generate(engine_, request_, take_chunk, &seen, nullptr), LA_OK);
+  EXPECT_EQ(seen.frames, 12);
+}
+
+TEST_F(CApi, ACallbackStopsItsRunAndAStopWithoutARunDoesNothing) {
+  la_engine_stop(nullptr);
+  la_engine_stop(engine_);
+  struct Run {
+    la_engine* engine;
+    int64_t frames;
+  } run{engine_, 0};
+  auto stop = [](const la_chunk* chunk, void* user) {
+    auto& r = *static_cast<Run*>(user);
+    r.frames += chunk->frames;
+    la_engine_stop(r.engine);
+    return 0;
+  };
+  EXPECT_EQ(la_generate(engine_, request_, stop, &run, nullptr), LA_CANCELLED);
+  EXPECT_EQ(run.frames, 4);
+}
+
 TEST_F(CApi, ReportsInputNotesAsLines) {
-  ASSERT_EQ(la_job_set(job_, "audio", (kSource + "/tests/cases/antiphase.wav").c_str(), nullptr), LA_OK);
+  ASSERT_EQ(la_request_set(request_, "audio", (kSource + "/tests/cases/antiphase.wav").c_str(), nullptr), LA_OK);
   la_job_info* info = nullptr;
-  ASSERT_EQ(la_describe(engine_, job_, &info, nullptr), LA_OK);
+  ASSERT_EQ(la_describe(engine_, request_, &info, nullptr), LA_OK);
   ASSERT_EQ(info->note_count, 1u);
   EXPECT_NE(std::string(info->notes[0]).find("left"), std::string::npos);
   la_job_info_free(info);
@@ -124,16 +179,16 @@ TEST_F(CApi, NamesMissingFilesAndArguments) {
   la_job_info* info = nullptr;
   la_engine* none = nullptr;
   la_video_file* file = nullptr;
-  EXPECT_EQ(la_job_set(job_, "image", "/nowhere.png", nullptr), LA_OK);
-  EXPECT_EQ(la_describe(engine_, job_, &info, &message), LA_NOT_FOUND);
+  EXPECT_EQ(la_request_set(request_, "image", "/nowhere.png", nullptr), LA_OK);
+  EXPECT_EQ(la_describe(engine_, request_, &info, &message), LA_NOT_FOUND);
   EXPECT_EQ(info, nullptr);
   EXPECT_NE(taken(message).find("/nowhere.png"), std::string::npos);
   EXPECT_EQ(la_engine_load(nullptr, &none, &message), LA_INVALID_ARGUMENT);
   EXPECT_EQ(taken(message), "la_engine_load: options is NULL");
   EXPECT_EQ(la_engine_load(nullptr, nullptr, nullptr), LA_INVALID_ARGUMENT);
-  EXPECT_EQ(la_describe(nullptr, job_, &info, nullptr), LA_INVALID_ARGUMENT);
+  EXPECT_EQ(la_describe(nullptr, request_, &info, nullptr), LA_INVALID_ARGUMENT);
   EXPECT_EQ(la_describe(engine_, nullptr, &info, nullptr), LA_INVALID_ARGUMENT);
-  EXPECT_EQ(la_generate(engine_, job_, nullptr, nullptr, nullptr), LA_INVALID_ARGUMENT);
+  EXPECT_EQ(la_generate(engine_, request_, nullptr, nullptr, nullptr), LA_INVALID_ARGUMENT);
   EXPECT_EQ(la_video_file_create(nullptr, nullptr, nullptr, &file, nullptr), LA_INVALID_ARGUMENT);
   EXPECT_EQ(la_video_file_create("a.mp4", nullptr, nullptr, &file, nullptr), LA_INVALID_ARGUMENT);
   EXPECT_EQ(la_video_file_append(nullptr, nullptr, nullptr), LA_INVALID_ARGUMENT);
@@ -146,7 +201,7 @@ TEST_F(CApi, NamesMissingFilesAndArguments) {
   la_engine_options_free(options);
   la_engine_options_free(nullptr);
   la_engine_free(nullptr);
-  la_job_free(nullptr);
+  la_request_free(nullptr);
   la_job_info_free(nullptr);
   la_video_file_free(nullptr);
   la_free(nullptr);
@@ -163,19 +218,37 @@ TEST(CApiFields, ParsesTextsIntoFields) {
   EXPECT_TRUE(set_field(options, "lora_strength", "0.5").ok());
   EXPECT_EQ(options.loras.at(0).path, "a.safetensors");
   EXPECT_EQ(options.loras.at(0).strength, 0.5);
-  Job job;
-  EXPECT_TRUE(set_field(job, "fit", "original").ok());
-  EXPECT_EQ(job.fit, Fit::kOriginal);
-  EXPECT_TRUE(set_field(job, "mask", "left.png").ok());
-  EXPECT_TRUE(set_field(job, "mask", "right.png").ok());
-  EXPECT_EQ(job.masks, (std::vector<std::string>{"left.png", "right.png"}));
-  EXPECT_TRUE(set_field(job, "sample_shift", "2.5").ok());
-  EXPECT_EQ(job.sample_shift, 2.5);
+  GenerateRequest request;
+  EXPECT_TRUE(set_field(request, "fit", "original").ok());
+  EXPECT_EQ(request.fit, Fit::kOriginal);
+  EXPECT_TRUE(set_field(request, "mask", "left.png").ok());
+  EXPECT_TRUE(set_field(request, "mask", "right.png").ok());
+  EXPECT_EQ(request.masks, (std::vector<std::string>{"left.png", "right.png"}));
+  EXPECT_TRUE(set_field(request, "sample_shift", "2.5").ok());
+  EXPECT_EQ(request.sample_shift, 2.5);
+}
+
+TEST(CApiFields, EnumsAreSetByTheirTexts) {
+  EngineOptions options;
+  EXPECT_TRUE(set_field(options, "dtype", "f32").ok());
+  EXPECT_TRUE(set_field(options, "weights_dtype", "int8").ok());
+  EXPECT_TRUE(set_field(options, "kv_dtype", "fp8").ok());
+  EXPECT_EQ(options.dtype, ComputeType::kF32);
+  EXPECT_EQ(options.weights_dtype, WeightsType::kInt8);
+  EXPECT_EQ(options.kv_dtype, KvType::kFp8);
+  EXPECT_TRUE(set_field(options, "weights_dtype", "").ok());
+  EXPECT_EQ(options.weights_dtype, WeightsType::kSameAsDtype);
+  EXPECT_EQ(set_field(options, "kv_dtype", "q4").message(), "`kv_dtype` q4: choose bf16, int8 or fp8");
+  GenerateRequest request;
+  EXPECT_TRUE(set_field(request, "schedule", "wavefront").ok());
+  EXPECT_TRUE(set_field(request, "sample_solver", "dpm++").ok());
+  EXPECT_EQ(request.schedule, Schedule::kWavefront);
+  EXPECT_EQ(request.sample_solver, SampleSolver::kDpmPlusPlus);
 }
 
 TEST(CApiFields, RefusesMalformedTextsAndChangesNothing) {
-  Job job;
-  const Job fresh;
+  GenerateRequest request;
+  const GenerateRequest fresh;
   for (auto [name, value] : {std::pair<const char*, const char*>{"seed", "-1"},
                              {"seed", "1x"},
                              {"seed", ""},
@@ -184,14 +257,15 @@ TEST(CApiFields, RefusesMalformedTextsAndChangesNothing) {
                              {"sample_shift", "2,5"},
                              {"online_decode", "yes"},
                              {"fit", "wide"},
+                             {"schedule", "fast"},
                              {"sede", "4"}}) {
-    Status status = set_field(job, name, value);
+    Status status = set_field(request, name, value);
     EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument) << name;
     EXPECT_NE(status.message().find(name), std::string::npos) << status.message();
   }
-  EXPECT_EQ(job.seed, fresh.seed);
-  EXPECT_EQ(job.sample_steps, fresh.sample_steps);
-  EXPECT_NE(set_field(job, "sede", "4").message().find("seed"), std::string::npos);
+  EXPECT_EQ(request.seed, fresh.seed);
+  EXPECT_EQ(request.sample_steps, fresh.sample_steps);
+  EXPECT_NE(set_field(request, "sede", "4").message().find("seed"), std::string::npos);
 }
 
 TEST(CApiFields, ReportsTheLibraryVersion) {

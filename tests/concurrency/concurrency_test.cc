@@ -39,16 +39,16 @@ struct Made {
 
 struct EngineCase {
   EngineOptions options;
-  Job job;
+  GenerateRequest job;
 };
 
-Made make_video(Engine& engine, const Job& job, const std::string& path) {
+Made make_video(Engine& engine, const GenerateRequest& job, const std::string& path) {
   Made made;
   auto info = engine.describe(job);
   EXPECT_TRUE(info.ok()) << info.status().message();
   auto video = VideoFile::create(path, *info, job.audio);
   EXPECT_TRUE(video.ok()) << video.status().message();
-  Status status = engine.generate(job, [&](const VideoBlock& block) {
+  Status status = engine.generate(job, [&](const VideoChunk& block) {
     made.rgb.insert(made.rgb.end(), block.rgb, block.rgb + block.frames * block.height * block.width * 3);
     return (*video)->append(block).ok();
   });
@@ -60,8 +60,8 @@ Made make_video(Engine& engine, const Job& job, const std::string& path) {
 }
 
 // As little as goes through every stage: a sanitizer runs it in a minute.
-Job small_job() {
-  Job job = mini_job(1);
+GenerateRequest small_job() {
+  GenerateRequest job = mini_job(1);
   job.infer_frames = 12;
   job.sample_steps = 2;
   return job;
@@ -71,13 +71,13 @@ Job small_job() {
 std::vector<EngineCase> engine_cases(const std::string& paging_dir) {
   std::vector<EngineCase> cases(3, {mini_options(2), small_job()});
   cases[0].options.threads = 1;
-  cases[1].options.weights_dtype = "int8";
-  cases[1].options.kv_dtype = "fp8";
+  cases[1].options.weights_dtype = WeightsType::kInt8;
+  cases[1].options.kv_dtype = KvType::kFp8;
   cases[1].job.seed = 7;
   cases[2].options.offload_kv_cache = true;
   cases[2].options.paging_dir = paging_dir;
   cases[2].job.infer_frames = 24;  // two blocks side by side
-  cases[2].job.schedule = "wavefront";
+  cases[2].job.schedule = Schedule::kWavefront;
   cases[2].job.seed = 8;
   return cases;
 }
@@ -115,7 +115,7 @@ TEST(Concurrency, QuestionsToAnEngineDoNotDisturbItsJob) {
     while (!done || questions == 0) {
       EXPECT_TRUE(engine->describe(small_job()).ok());
       EXPECT_GE(engine->memory_peak_bytes(), engine->memory_used_bytes());
-      EXPECT_FALSE(engine->memory_by_tenant().empty());
+      EXPECT_FALSE(engine->memory_by_category().empty());
       ++questions;
     }
   };
@@ -129,7 +129,7 @@ TEST(Concurrency, QuestionsToAnEngineDoNotDisturbItsJob) {
 
 // Two models with their backends, a thread each; on each several sessions that share a pass over the weights.
 TEST(Concurrency, SessionsOfSeveralModelsGiveTheBitsOfEachAlone) {
-  const std::vector<VideoKind> kinds{{64, 64, 2, "sequential", 1}, {64, 64, 2, "wavefront", 2}};
+  const std::vector<VideoKind> kinds{{64, 64, 2, Schedule::kSequential, 1}, {64, 64, 2, Schedule::kWavefront, 2}};
   std::vector<std::vector<float>> alone;
   {
     auto models = *load_models(mini_options(1));

@@ -17,7 +17,7 @@ namespace liveavatar {
 // in flight as it has steps or blocks.
 struct VideoKind {
   int64_t height = 64, width = 64, blocks = 3;
-  std::string schedule = "sequential";
+  Schedule schedule = Schedule::kSequential;
   uint64_t seed = 1;
   int64_t ends_after = -1;  // blocks, which the denoiser does not know before; -1: at `blocks`
 };
@@ -89,10 +89,10 @@ class SessionVideo : public LatentChannel {
 
 // The kinds that tests mix.
 inline std::vector<VideoKind> video_kinds() {
-  return {{64, 64, 3, "sequential", 1},
-          {64, 128, 5, "wavefront", 2},
-          {64, 64, 2, "wavefront", 3},
-          {128, 64, 3, "wavefront", 4}};
+  return {{64, 64, 3, Schedule::kSequential, 1},
+          {64, 128, 5, Schedule::kWavefront, 2},
+          {64, 64, 2, Schedule::kWavefront, 3},
+          {128, 64, 3, Schedule::kWavefront, 4}};
 }
 
 // The latents of videos of these kinds, sampled together on one thread.

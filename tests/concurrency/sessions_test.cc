@@ -35,7 +35,7 @@ TEST_F(Sessions, TogetherGiveTheBitsOfEachAlone) {
 
 // A microphone does not say when it will be switched off.
 TEST_F(Sessions, AVideoWhoseEndIsNotKnownBeforeGivesTheSameBits) {
-  for (const char* schedule : {"sequential", "wavefront"}) {
+  for (Schedule schedule : {Schedule::kSequential, Schedule::kWavefront}) {
     const std::vector<float> want = alone({64, 64, 3, schedule, 7});
     VideoKind open{64, 64, 100, schedule, 7};
     open.ends_after = 3;
@@ -44,13 +44,13 @@ TEST_F(Sessions, AVideoWhoseEndIsNotKnownBeforeGivesTheSameBits) {
     auto made = video.denoiser().run(*pages_, {0, open.blocks}, video);
     ASSERT_TRUE(made.ok());
     EXPECT_EQ(*made, 3);
-    EXPECT_EQ(video.latents(), want) << schedule;
+    EXPECT_EQ(video.latents(), want) << schedule_name(schedule);
   }
 }
 
 // One of two is stopped in its second block: it says so, and the other does not notice.
 TEST_F(Sessions, AStopEndsOneVideoAndLeavesTheOthersAlone) {
-  const VideoKind kind{64, 64, 3, "sequential", 1};
+  const VideoKind kind{64, 64, 3, Schedule::kSequential, 1};
   const std::vector<float> want = alone(kind);
   std::stop_source stop;
   class StoppingVideo : public SessionVideo {
@@ -109,7 +109,7 @@ class FirstSteps : public SessionVideo {
 
 // A pipeline of two denoisers, three steps and one: latents travel, keys and values do not.
 TEST_F(Sessions, StepsSharedByTwoDenoisersGiveTheBitsOfOne) {
-  const VideoKind kind{64, 64, 5, "sequential", 11};
+  const VideoKind kind{64, 64, 5, Schedule::kSequential, 11};
   const std::vector<float> want = alone(kind);
   SessionVideo last(*models_, kind, {.steps = StepRange{3, 1}});
   FirstSteps first(*models_, kind, *pages_, last);
@@ -121,7 +121,7 @@ TEST_F(Sessions, StepsSharedByTwoDenoisersGiveTheBitsOfOne) {
 
 TEST_F(Sessions, ASolverThatRemembersIsNotShared) {
   const JobShape shape = shape_of(*models_, {});
-  const Denoiser::Options options{{.solver = SolverKind::kUniPc}, StepRange{0, 2}, {}, {}};
+  const Denoiser::Options options{{.solver = SampleSolver::kUniPc}, StepRange{0, 2}, {}, {}};
   EXPECT_EQ(Denoiser::open(*models_->dit, *models_->backend, *models_->budget, shape, options).status().code(),
             ErrorCode::kUnsupported);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -19,9 +20,9 @@ struct Result {
   int64_t frames = 0;
 };
 
-Result run(Engine& engine, const Job& job, int64_t stop_after_frames = 1 << 30) {
+Result run(Engine& engine, const GenerateRequest& job, int64_t stop_after_frames = 1 << 30) {
   Result result;
-  result.status = engine.generate(job, [&](const VideoBlock& block) {
+  result.status = engine.generate(job, [&](const VideoChunk& block) {
     EXPECT_EQ(block.first_frame, result.frames);
     result.rgb.insert(result.rgb.end(), block.rgb, block.rgb + block.frames * block.height * block.width * 3);
     result.frames += block.frames;
@@ -44,14 +45,14 @@ TEST(Generate, SameSeedSameVideoOnAnyNumberOfThreadsAndAtAnyLength) {
   Result longer = run(*engine(), mini_job(4));
   EXPECT_EQ(longer.frames, 96);
   EXPECT_TRUE(std::equal(one.rgb.begin(), one.rgb.end(), longer.rgb.begin()));
-  Job other = mini_job(2);
+  GenerateRequest other = mini_job(2);
   other.seed = 421;
   EXPECT_NE(run(*engine(), other).rgb, one.rgb);
 }
 
 TEST(Generate, DecodingAtTheEndGivesTheSameFrames) {
   auto e = engine();
-  Job job = mini_job(2);
+  GenerateRequest job = mini_job(2);
   Result online = run(*e, job);
   job.online_decode = false;
   Result offline = run(*e, job);
@@ -62,14 +63,14 @@ TEST(Generate, DecodingAtTheEndGivesTheSameFrames) {
 TEST(Generate, ThrowingOrEmptyCallbacksReturnAStatus) {
   auto e = engine();
   EXPECT_EQ(e->generate(mini_job(1), {}).code(), ErrorCode::kInvalidArgument);
-  Status thrown = e->generate(mini_job(1), [](const VideoBlock&) -> bool { throw std::runtime_error("disk is full"); });
+  Status thrown = e->generate(mini_job(1), [](const VideoChunk&) -> bool { throw std::runtime_error("disk is full"); });
   EXPECT_EQ(thrown.code(), ErrorCode::kCancelled);
-  EXPECT_NE(thrown.message().find("on_block threw an exception: disk is full"), std::string::npos) << thrown.message();
-  Job job = mini_job(1);
+  EXPECT_NE(thrown.message().find("on_chunk threw an exception: disk is full"), std::string::npos) << thrown.message();
+  GenerateRequest job = mini_job(1);
   job.on_progress = [](const Progress&) { throw 5; };
-  Status progress = e->generate(job, [](const VideoBlock&) { return true; });
+  Status progress = e->generate(job, [](const VideoChunk&) { return true; });
   EXPECT_NE(progress.message().find("on_progress threw"), std::string::npos) << progress.message();
-  Job odd = mini_job(1);
+  GenerateRequest odd = mini_job(1);
   odd.prompt = "caf\xe8";
   EXPECT_NE(run(*e, odd).status.message().find("UTF-8"), std::string::npos);
   EXPECT_TRUE(run(*e, mini_job(1)).status.ok());  // the engine goes on
@@ -80,8 +81,8 @@ TEST(Generate, ASecondJobAtTheSameTimeIsRefusedAndDescribeIsNot) {
   auto e = engine();
   std::vector<uint8_t> alone = run(*e, mini_job(1)).rgb, disturbed;
   Status nested, beside, described;
-  Status whole = e->generate(mini_job(1), [&](const VideoBlock& block) {
-    nested = e->generate(mini_job(1), [](const VideoBlock&) { return true; });
+  Status whole = e->generate(mini_job(1), [&](const VideoChunk& block) {
+    nested = e->generate(mini_job(1), [](const VideoChunk&) { return true; });
     std::thread other([&] {
       beside = run(*e, mini_job(1)).status;
       described = e->describe(mini_job(1)).status();
@@ -119,7 +120,7 @@ TEST(Generate, HoldsTheFirstGoodFrame) {
 
 TEST(Generate, AVideoIsAsLongAsItsVoice) {
   auto e = engine();
-  Job job = mini_job(0);
+  GenerateRequest job = mini_job(0);
   auto info = e->describe(job);
   ASSERT_TRUE(info.ok()) << info.status().message();
   EXPECT_EQ(info->frames, 249);  // 9.94 s
@@ -147,10 +148,34 @@ TEST(Generate, AnEngineRunsManyJobsIndependently) {
   EXPECT_EQ(e->memory_used_bytes(), used);
 }
 
+// From another thread, while the prompt is encoded: nothing is sampled, and the engine takes the next job.
+TEST(Generate, AnotherThreadStopsTheFirstStages) {
+  auto e = engine();
+  std::stop_source source;
+  std::vector<Stage> stages;
+  GenerateRequest request = mini_job(1);
+  request.on_progress = [&](const Progress& progress) {
+    stages.push_back(progress.stage);
+    std::jthread([&source] { source.request_stop(); }).join();
+  };
+  int64_t chunks = 0;
+  auto count = [&](const VideoChunk&) {
+    ++chunks;
+    return true;
+  };
+  EXPECT_EQ(e->generate(request, count, source.get_token()).code(), ErrorCode::kCancelled);
+  EXPECT_EQ(stages, std::vector<Stage>{Stage::kText});
+  EXPECT_EQ(e->generate(request, count, source.get_token()).code(), ErrorCode::kCancelled);  // asked for before
+  EXPECT_EQ(chunks, 0);
+  request.on_progress = nullptr;
+  EXPECT_TRUE(e->generate(request, count).ok());
+  EXPECT_EQ(chunks, 6);
+}
+
 TEST(Generate, MemoryDoesNotGrowWithTheVideo) {
   auto e = engine();
   std::vector<size_t> used;
-  Status status = e->generate(mini_job(5), [&](const VideoBlock&) {
+  Status status = e->generate(mini_job(5), [&](const VideoChunk&) {
     used.push_back(e->memory_used_bytes());
     return true;
   });
@@ -173,7 +198,7 @@ TEST(Generate, ABudgetThatIsTooSmallIsSaidSo) {
 // Stereo that cancels moves the mouth as the mono voice does, and is said.
 TEST(Generate, AntiphaseStereoIsMixedAudiblyWithANote) {
   auto e = engine();
-  Job job = mini_job();
+  GenerateRequest job = mini_job();
   job.audio = std::string(LA_SOURCE_DIR) + "/tests/cases/v1.wav";
   EXPECT_TRUE(e->describe(job)->notes.empty());
   Result plain = run(*e, job);
@@ -211,7 +236,7 @@ TEST(VideoFile, RefusesBlocksOfTheWrongSize) {
   auto video = VideoFile::create(dir.file("fit.mp4"), info, "");
   ASSERT_TRUE(video.ok()) << video.status().message();
   std::vector<uint8_t> rgb(64 * 64 * 3);
-  const VideoBlock good{0, 1, 64, 64, rgb.data()};
+  const VideoChunk good{0, 1, 64, 64, rgb.data()};
   EXPECT_TRUE((*video)->append(good).ok());
   EXPECT_EQ((*video)->append({1, 1, 128, 64, rgb.data()}).code(), ErrorCode::kInvalidArgument);
   EXPECT_EQ((*video)->append({1, 1, 64, 64, nullptr}).code(), ErrorCode::kInvalidArgument);
@@ -225,19 +250,19 @@ TEST(VideoFile, RefusesBlocksOfTheWrongSize) {
 TEST(Generate, InvalidNumbersAreRefusedAndFrameCountsRounded) {
   auto e = engine();
   auto refused = [&](auto change) {
-    Job job = mini_job();
+    GenerateRequest job = mini_job();
     change(job);
     auto info = e->describe(job);
     EXPECT_FALSE(info.ok());
     return info.status().code();
   };
-  EXPECT_EQ(refused([](Job& j) { j.size = "big"; }), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(refused([](Job& j) { j.size = "0*400"; }), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(refused([](Job& j) { j.sample_steps = 0; }), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(refused([](Job& j) { j.infer_frames = -4; }), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(refused([](Job& j) { j.image = "/nowhere.png"; }), ErrorCode::kNotFound);
-  EXPECT_EQ(refused([](Job& j) { j.audio = kSource + "/README.md"; }), ErrorCode::kCorrupt);
-  Job job = mini_job(1);
+  EXPECT_EQ(refused([](GenerateRequest& j) { j.size = "big"; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](GenerateRequest& j) { j.size = "0*400"; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](GenerateRequest& j) { j.sample_steps = 0; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](GenerateRequest& j) { j.infer_frames = -4; }), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused([](GenerateRequest& j) { j.image = "/nowhere.png"; }), ErrorCode::kNotFound);
+  EXPECT_EQ(refused([](GenerateRequest& j) { j.audio = kSource + "/README.md"; }), ErrorCode::kCorrupt);
+  GenerateRequest job = mini_job(1);
   job.infer_frames = 32;
   EXPECT_EQ(e->describe(job)->frames, 36);
 }

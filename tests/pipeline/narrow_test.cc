@@ -23,7 +23,7 @@ std::vector<uint8_t> frames(const EngineOptions& options) {
   auto engine = Engine::load(options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   if (!engine.ok()) return rgb;
-  Status status = (*engine)->generate(mini_job(), [&](const VideoBlock& b) {
+  Status status = (*engine)->generate(mini_job(), [&](const VideoChunk& b) {
     rgb.insert(rgb.end(), b.rgb, b.rgb + b.frames * b.height * b.width * 3);
     return true;
   });
@@ -43,8 +43,8 @@ TEST(Narrow, FramesStayNearBf16AndDoNotDependOnThreads) {
   for (auto [weights, kv, bound] :
        {std::tuple("int8", "", 1.0), {"fp8", "", 2.0}, {"q4", "", 6.0}, {"", "int8", 1.0}, {"", "fp8", 2.0}}) {
     EngineOptions o = mini_options();
-    o.weights_dtype = weights;
-    o.kv_dtype = kv;
+    o.weights_dtype = *parse_weights_type(weights);
+    o.kv_dtype = *parse_kv_type(kv);
     std::vector<uint8_t> narrow = frames(o);
     double difference = mean_difference(narrow, whole);
     EXPECT_GT(difference, 0) << weights << kv;
@@ -53,10 +53,10 @@ TEST(Narrow, FramesStayNearBf16AndDoNotDependOnThreads) {
     EXPECT_EQ(frames(o), narrow) << weights << kv;
   }
   EngineOptions o = mini_options();
-  o.weights_dtype = o.kv_dtype = "bf16";
+  o.weights_dtype = WeightsType::kBf16;
+  o.kv_dtype = KvType::kBf16;
   EXPECT_EQ(frames(o), whole);
-  o.kv_dtype = "q4";
-  EXPECT_EQ(Engine::load(o).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(parse_kv_type("q4").status().code(), ErrorCode::kInvalidArgument);
 }
 
 // Activations in 8 bits beside int8 weights: other bits than weights alone, near them, the same on any threads.
@@ -64,10 +64,10 @@ TEST(Narrow, Int8ProductsNeedInt8WeightsAndStayNear) {
   EngineOptions o = mini_options();
   o.int8_products = true;
   for (const char* weights : {"", "bf16", "fp8", "q4"}) {
-    o.weights_dtype = weights;
+    o.weights_dtype = *parse_weights_type(weights);
     EXPECT_EQ(Engine::load(o).status().code(), ErrorCode::kInvalidArgument) << weights;
   }
-  o.weights_dtype = "int8";
+  o.weights_dtype = WeightsType::kInt8;
   std::vector<uint8_t> fast = frames(o);
   o.threads = 3;
   EXPECT_EQ(frames(o), fast);
@@ -133,10 +133,10 @@ TEST_F(GgufModelTest, GivesTheFramesOfTheFoldersModel) {
   EXPECT_LT(mean_difference(near, want), 1);
   // Packed, and with narrow weights: as the folder's packed so.
   fs::path file = dir_ / "dit.packed";
-  o.weights_dtype = "int8";
+  o.weights_dtype = WeightsType::kInt8;
   EXPECT_TRUE(convert_dit(o, file.string(), {}).ok());
   EngineOptions packed = mini_options();
-  packed.weights_dtype = "int8";
+  packed.weights_dtype = WeightsType::kInt8;
   packed.packed_dit = file.string();
   EXPECT_EQ(frames(packed), frames(o));
   std::vector<PartReport> parts = inspect_parts({.folder = o.checkpoint_dir, .dit = o.dit_path});

@@ -28,7 +28,7 @@ class PagedJobTest : public ::testing::Test {
     return path;
   }
   // The plan with so many layers in memory; its peak as a budget leaves just those.
-  JobShape plan_with(int64_t resident, const std::string& schedule) {
+  JobShape plan_with(int64_t resident, Schedule schedule) {
     EngineOptions options = options_;
     options.packed_dit = convert();
     JobShape request = *asked_shape(options, job_);
@@ -37,11 +37,11 @@ class PagedJobTest : public ::testing::Test {
     return request;
   }
   // Runs the job: latents of all blocks, in order.
-  std::vector<float> latents(const EngineOptions& options, const std::string& schedule, MemoryPlan* plan = nullptr) {
+  std::vector<float> latents(const EngineOptions& options, Schedule schedule, MemoryPlan* plan = nullptr) {
     auto models = load_models(options);
     EXPECT_TRUE(models.ok()) << models.status().message();
     if (!models.ok()) return {};
-    Job job = job_;
+    GenerateRequest job = job_;
     job.schedule = schedule;
     std::vector<float> all;
     int64_t next = 0;
@@ -53,7 +53,7 @@ class PagedJobTest : public ::testing::Test {
     CategoryBytes used{};
     RunCalls calls;
     calls.hooks = hooks;
-    calls.on_block = [&](const VideoBlock&) {
+    calls.on_chunk = [&](const VideoChunk&) {
       used = (*models)->budget->used_by_category();
       return true;
     };
@@ -69,14 +69,14 @@ class PagedJobTest : public ::testing::Test {
 
   TempDir dir_;
   EngineOptions options_ = mini_options();
-  Job job_ = mini_job(2);
+  GenerateRequest job_ = mini_job(2);
 };
 
 TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
-  const std::vector<float> want = latents(options_, "sequential");
+  const std::vector<float> want = latents(options_, Schedule::kSequential);
   ASSERT_EQ(want.size(), size_t(4 * 16 * 3 * 8 * 8));
-  EXPECT_EQ(latents(options_, "wavefront"), want);
-  for (const char* schedule : {"sequential", "wavefront"}) {
+  EXPECT_EQ(latents(options_, Schedule::kWavefront), want);
+  for (Schedule schedule : {Schedule::kSequential, Schedule::kWavefront}) {
     for (int64_t resident : {0, 4}) {
       JobShape request = plan_with(resident, schedule);
       MemoryPlan plan = *plan_memory(request);
@@ -84,12 +84,12 @@ TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
       options.packed_dit = convert();
       options.memory_budget_bytes = plan.peak_bytes;
       EXPECT_EQ(settle(request, plan.peak_bytes)->resident(), resident);
-      EXPECT_EQ(latents(options, schedule, &plan), want) << schedule << ", " << resident << " in memory";
+      EXPECT_EQ(latents(options, schedule, &plan), want) << schedule_name(schedule) << ", " << resident << " in memory";
     }
   }
   EngineOptions all = options_;
   all.packed_dit = convert();
-  EXPECT_EQ(latents(all, "auto"), want);  // without a budget
+  EXPECT_EQ(latents(all, Schedule::kAuto), want);  // without a budget
 }
 
 TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepCountsGiveTheSameBits) {
@@ -97,29 +97,29 @@ TEST_F(PagedJobTest, DecodingAtTheEndAndOtherStepCountsGiveTheSameBits) {
   job_.sample_steps = 3;
   job_.infer_frames = 12;  // one block before the sink is renewed, three side by side after it
   job_.num_clip = 4;
-  const std::vector<float> want = latents(options_, "sequential");
-  MemoryPlan plan = *plan_memory(plan_with(1, "wavefront"));
+  const std::vector<float> want = latents(options_, Schedule::kSequential);
+  MemoryPlan plan = *plan_memory(plan_with(1, Schedule::kWavefront));
   EngineOptions options = options_;
   options.packed_dit = convert();
   options.memory_budget_bytes = plan.peak_bytes;
-  EXPECT_EQ(latents(options, "auto", &plan), want);
+  EXPECT_EQ(latents(options, Schedule::kAuto, &plan), want);
 }
 
 // A budget without room for all: refused without a place to page to; with one the file is made, used and used again.
 TEST_F(PagedJobTest, APagingFolderMakesAJobFitItsBudget) {
-  const std::vector<float> want = latents(options_, "auto");
-  MemoryPlan lean = *plan_memory(plan_with(2, "wavefront"));
+  const std::vector<float> want = latents(options_, Schedule::kAuto);
+  MemoryPlan lean = *plan_memory(plan_with(2, Schedule::kWavefront));
   fs::remove(dir_ / "mini.packed");
   options_.memory_budget_bytes = lean.peak_bytes;
   Status refused = check_fits(*resolve_job(options_, job_));
   EXPECT_EQ(refused.code(), ErrorCode::kOutOfMemory);
-  EXPECT_NE(refused.message().find("--paging_dir DIR"), std::string::npos) << refused.message();
+  EXPECT_NE(refused.message().find("`paging_dir` DIR"), std::string::npos) << refused.message();
   options_.paging_dir = dir_.string();
-  EXPECT_EQ(latents(options_, "auto", &lean), want);
+  EXPECT_EQ(latents(options_, Schedule::kAuto, &lean), want);
   ASSERT_EQ(std::distance(fs::directory_iterator(dir_.path()), {}), 1);
   fs::path file = fs::directory_iterator(dir_.path())->path();
   auto made = fs::last_write_time(file);
-  EXPECT_EQ(latents(options_, "sequential").size(), want.size());
+  EXPECT_EQ(latents(options_, Schedule::kSequential).size(), want.size());
   EXPECT_EQ(fs::last_write_time(file), made);
   // Not needed: forgotten before anything is packed.
   options_.memory_budget_bytes = size_t{4} << 30;
@@ -134,22 +134,22 @@ TEST_F(PagedJobTest, APagingFolderMakesAJobFitItsBudget) {
 }
 
 TEST_F(PagedJobTest, AStopAndABrokenFileEndTheJobAndLeaveTheEngineWell) {
-  MemoryPlan plan = *plan_memory(plan_with(1, "wavefront"));
+  MemoryPlan plan = *plan_memory(plan_with(1, Schedule::kWavefront));
   EngineOptions options = options_;
   options.packed_dit = convert();
   options.memory_budget_bytes = plan.peak_bytes;
   auto engine = *Engine::load(options);
   size_t used = engine->memory_used_bytes();
   int64_t pieces = 0;  // three a block: the stop comes in the middle of the second
-  EXPECT_EQ(engine->generate(job_, [&](const VideoBlock&) { return ++pieces < 5; }).code(), ErrorCode::kCancelled);
+  EXPECT_EQ(engine->generate(job_, [&](const VideoChunk&) { return ++pieces < 5; }).code(), ErrorCode::kCancelled);
   EXPECT_EQ(pieces, 5);
   size_t again = engine->memory_used_bytes();
-  EXPECT_TRUE(engine->generate(job_, [](const VideoBlock&) { return true; }).ok());
+  EXPECT_TRUE(engine->generate(job_, [](const VideoChunk&) { return true; }).ok());
   EXPECT_EQ(engine->memory_used_bytes(), again);
   EXPECT_LE(engine->memory_peak_bytes(), plan.peak_bytes);
   EXPECT_GE(again, used);  // scratch of attention stays
   fs::resize_file(options.packed_dit, fs::file_size(options.packed_dit) / 2);
-  Status status = engine->generate(job_, [](const VideoBlock&) { return true; });
+  Status status = engine->generate(job_, [](const VideoChunk&) { return true; });
   EXPECT_EQ(status.code(), ErrorCode::kCorrupt);
   EXPECT_NE(status.message().find("mini.packed"), std::string::npos) << status.message();
   EXPECT_EQ(engine->memory_used_bytes(), again);
@@ -186,13 +186,13 @@ TEST_F(PagedJobTest, AWavefrontReadsAPageOnceForAllBlocksInFlight) {
   o.keep = true;
   for (int64_t resident : {0, 3}) {
     o.resident_layers = resident;
-    for (const char* schedule : {"auto", "sequential"}) {
+    for (Schedule schedule : {Schedule::kAuto, Schedule::kSequential}) {
       o.request.schedule = schedule;
       auto b = run_bench(o);
       ASSERT_TRUE(b.ok()) << b.status().message();
       same_latents(*b);
       EXPECT_EQ(b->charged_peak_bytes, b->plan.peak_bytes);
-      EXPECT_EQ(b->turns, b->request.schedule == "wavefront" ? 8 + 3 : 8 * 4);
+      EXPECT_EQ(b->turns, b->request.schedule == Schedule::kWavefront ? 8 + 3 : 8 * 4);
       EXPECT_LE(double(b->weights.bytes_read), 1.1 * double(b->turns) * double(b->plan.paged_bytes));
       EXPECT_GE(double(b->weights.bytes_read), 0.9 * double(b->turns) * double(b->plan.paged_bytes));
     }
@@ -204,13 +204,14 @@ TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
   o.request.clip_frames = 48;  // rings of four blocks
   o.keep = true;
   struct Case {
-    const char* type;
+    KvType type;
     int64_t rings;
-    const char* schedule;
+    Schedule schedule;
   };
   std::optional<BenchResult> whole;
-  for (const Case& c : {Case{"bf16", -1, "auto"}, Case{"bf16", 0, "wavefront"}, Case{"bf16", 11, "sequential"},
-                        Case{"int8", -1, "auto"}, Case{"int8", 3, "wavefront"}}) {
+  for (const Case& c : {Case{KvType::kBf16, -1, Schedule::kAuto}, Case{KvType::kBf16, 0, Schedule::kWavefront},
+                        Case{KvType::kBf16, 11, Schedule::kSequential}, Case{KvType::kInt8, -1, Schedule::kAuto},
+                        Case{KvType::kInt8, 3, Schedule::kWavefront}}) {
     o.request.kv_dtype = c.type;
     o.request.schedule = c.schedule;
     o.resident_kv_caches = c.rings;
@@ -222,7 +223,8 @@ TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
       whole = *b;
       continue;
     }
-    for (size_t i = 0; i < 8; ++i) EXPECT_EQ(b->blocks[i].checksum, whole->blocks[i].checksum) << c.schedule << i;
+    for (size_t i = 0; i < 8; ++i)
+      EXPECT_EQ(b->blocks[i].checksum, whole->blocks[i].checksum) << schedule_name(c.schedule) << i;
     // Each of 8 blocks writes its quarter; blocks 1, 2, 3 read one, two, three quarters, later ones three. Parts of
     // this small a ring are widened to whole sectors.
     double paged = double(b->plan.kv_cache_bytes),
@@ -236,13 +238,13 @@ TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
 }
 
 TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequest) {
-  const std::vector<float> want = latents(options_, "auto");
+  const std::vector<float> want = latents(options_, Schedule::kAuto);
   options_.paging_dir = dir_.string();
   options_.offload_kv_cache = true;
-  EXPECT_EQ(latents(options_, "auto"), want);
+  EXPECT_EQ(latents(options_, Schedule::kAuto), want);
   EXPECT_TRUE(fs::is_empty(dir_.path()));  // no budget: nothing is packed, and rings have no name
   options_.offload_kv_cache = false;
-  JobShape lean = plan_with(0, "wavefront");
+  JobShape lean = plan_with(0, Schedule::kWavefront);
   size_t kv_caches_in_memory = plan_memory(lean)->peak_bytes;
   lean.resident_kv_caches = 0;
   lean.pack_first = true;
@@ -251,12 +253,12 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   JobShape settled = *settle(*asked_shape(options_, job_), options_.memory_budget_bytes);
   EXPECT_TRUE(settled.kv_caches_paged());
   EXPECT_EQ(settled.resident(), 0);
-  EXPECT_EQ(latents(options_, "auto"), want);
+  EXPECT_EQ(latents(options_, Schedule::kAuto), want);
   options_.paging_dir.clear();
   options_.offload_kv_cache = true;
   Status refused = load_models(options_).status();
   EXPECT_EQ(refused.code(), ErrorCode::kInvalidArgument);
-  EXPECT_NE(refused.message().find("--paging_dir"), std::string::npos);
+  EXPECT_NE(refused.message().find("`paging_dir`"), std::string::npos);
 }
 
 TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
@@ -266,12 +268,12 @@ TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
   auto b = run_bench(o);
   ASSERT_TRUE(b.ok()) << b.status().message();
   EXPECT_TRUE(b->request.paged());
-  EXPECT_EQ(b->request.schedule, "wavefront");
+  EXPECT_EQ(b->request.schedule, Schedule::kWavefront);
   EXPECT_LE(b->charged_peak_bytes, o.budget_bytes);
   EXPECT_EQ(b->blocks.back().checksum, whole->blocks.back().checksum);
   EXPECT_TRUE(fs::is_empty(dir_.path()));
   o.paging_dir.clear();
-  EXPECT_NE(run_bench(o).status().message().find("--paging_dir"), std::string::npos);
+  EXPECT_NE(run_bench(o).status().message().find("`paging_dir`"), std::string::npos);
   o.budget_bytes = size_t{30} << 20;
   EXPECT_EQ(run_bench(o).status().code(), ErrorCode::kOutOfMemory);
 }

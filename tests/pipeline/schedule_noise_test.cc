@@ -10,7 +10,7 @@ namespace liveavatar {
 namespace {
 
 TEST(Schedule, TheFourStepsOfTheOriginal) {
-  auto schedule = make_schedule(SolverKind::kEuler, 4, 3.0);
+  auto schedule = make_schedule(SampleSolver::kEuler, 4, 3.0);
   ASSERT_TRUE(schedule.ok());
   const double want[] = {1000, 857.692, 602.151, 8.92857};
   for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(schedule->timesteps[i], want[i], 1e-3);
@@ -18,14 +18,15 @@ TEST(Schedule, TheFourStepsOfTheOriginal) {
 }
 
 TEST(Schedule, RefusesInvalidParameters) {
-  EXPECT_FALSE(make_schedule(SolverKind::kEuler, 0, 3).ok());
-  EXPECT_NE(make_schedule(SolverKind::kEuler, 1001, 3).status().message().find("choose 1 to 1000"), std::string::npos);
-  auto longest = make_schedule(SolverKind::kEuler, 1000, 3);
+  EXPECT_FALSE(make_schedule(SampleSolver::kEuler, 0, 3).ok());
+  EXPECT_NE(make_schedule(SampleSolver::kEuler, 1001, 3).status().message().find("choose 1 to 1000"),
+            std::string::npos);
+  auto longest = make_schedule(SampleSolver::kEuler, 1000, 3);
   ASSERT_TRUE(longest.ok());
   ASSERT_EQ(longest->timesteps.size(), 1000u);
   for (size_t i = 0; i < 1000; ++i) EXPECT_GT(longest->sigmas[i], longest->sigmas[i + 1]) << i;
-  EXPECT_FALSE(make_schedule(SolverKind::kEuler, 4, 0).ok());
-  EXPECT_FALSE(make_schedule(SolverKind::kEuler, 4, NAN).ok());
+  EXPECT_FALSE(make_schedule(SampleSolver::kEuler, 4, 0).ok());
+  EXPECT_FALSE(make_schedule(SampleSolver::kEuler, 4, NAN).ok());
 }
 
 // Known answers of the authors' Random123 distribution.

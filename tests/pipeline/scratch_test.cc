@@ -173,11 +173,11 @@ class ScratchOfMiniTest : public ::testing::TestWithParam<const char*> {
 TEST_P(ScratchOfMiniTest, TheVideoModelAndTheVaeStayInTheBudget) {
   for (bool int8_products : {false, true}) {
     EngineOptions options = mini_options(3);
-    options.weights_dtype = int8_products ? "int8" : "";
+    options.weights_dtype = int8_products ? WeightsType::kInt8 : WeightsType::kSameAsDtype;
     CpuSource source(GetParam(), int8_products);
     auto models = load_models(options, &source);
     ASSERT_TRUE(models.ok()) << models.status().message();
-    Status status = run_job(**models, mini_job(), {.on_block = [](const VideoBlock&) { return true; }});
+    Status status = run_job(**models, mini_job(), {.on_chunk = [](const VideoChunk&) { return true; }});
     ASSERT_TRUE(status.ok()) << status.message();
     EXPECT_EQ(source.opened().unreserved_bytes(), 0u);
   }

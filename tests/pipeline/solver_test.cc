@@ -12,11 +12,11 @@
 namespace liveavatar {
 namespace {
 
-std::vector<uint8_t> video(const Job& job, int threads) {
+std::vector<uint8_t> video(const GenerateRequest& job, int threads) {
   auto engine = Engine::load(mini_options(threads));
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   std::vector<uint8_t> rgb;
-  Status status = (*engine)->generate(job, [&](const VideoBlock& block) {
+  Status status = (*engine)->generate(job, [&](const VideoChunk& block) {
     rgb.insert(rgb.end(), block.rgb, block.rgb + block.frames * block.height * block.width * 3);
     return true;
   });
@@ -26,30 +26,28 @@ std::vector<uint8_t> video(const Job& job, int threads) {
 
 TEST(Solver, SequentialAndWavefrontGiveTheSameVideoOnAnyNumberOfThreads) {
   std::vector<uint8_t> euler = video(mini_job(3), 2);
-  for (const char* solver : {"unipc", "dpm++"}) {
-    Job job = mini_job(3);
+  for (SampleSolver solver : {SampleSolver::kUniPc, SampleSolver::kDpmPlusPlus}) {
+    GenerateRequest job = mini_job(3);
     job.sample_solver = solver;
-    job.schedule = "sequential";
+    job.schedule = Schedule::kSequential;
     std::vector<uint8_t> sequential = video(job, 1);
-    EXPECT_NE(sequential, euler) << solver;
-    job.schedule = "wavefront";
-    EXPECT_EQ(video(job, 3), sequential) << solver;
+    EXPECT_NE(sequential, euler) << sample_solver_name(solver);
+    job.schedule = Schedule::kWavefront;
+    EXPECT_EQ(video(job, 3), sequential) << sample_solver_name(solver);
   }
 }
 
 TEST(Solver, RefusesUnknownNames) {
-  Job job = mini_job();
-  job.sample_solver = "heun";
-  auto engine = Engine::load(mini_options());
-  ASSERT_TRUE(engine.ok());
-  Status status = (*engine)->describe(job).status();
+  Status status = parse_sample_solver("heun").status();
   EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
-  EXPECT_NE(status.message().find("--sample_solver heun"), std::string::npos) << status.message();
+  EXPECT_EQ(status.message(), "`sample_solver` heun: choose euler, unipc or dpm++");
+  for (SampleSolver solver : {SampleSolver::kEuler, SampleSolver::kUniPc, SampleSolver::kDpmPlusPlus})
+    EXPECT_EQ(*parse_sample_solver(sample_solver_name(solver)), solver);
 }
 
 // A whole timestep is cut off right at an integer: 900, not 899.
 TEST(Solver, IntegerTimestepsAreExact) {
-  auto schedule = make_schedule(SolverKind::kDpmPlusPlus, 4, 3.0);
+  auto schedule = make_schedule(SampleSolver::kDpmPlusPlus, 4, 3.0);
   ASSERT_TRUE(schedule.ok());
   EXPECT_EQ(schedule->timesteps, (std::vector<double>{1000, 900, 750, 500}));
 }
@@ -59,7 +57,7 @@ TEST(Solver, EveryNumberOfStepsEndsOnTheCleanSample) {
   Budget budget;
   auto backend = make_backend("reference", {.threads = 1, .budget = &budget});
   ASSERT_TRUE(backend.ok());
-  for (SolverKind kind : {SolverKind::kUniPc, SolverKind::kDpmPlusPlus}) {
+  for (SampleSolver kind : {SampleSolver::kUniPc, SampleSolver::kDpmPlusPlus}) {
     for (int steps = 1; steps <= 50; ++steps) {
       auto solver = Solver::make(kind, steps, 5.0);
       ASSERT_TRUE(solver.ok());

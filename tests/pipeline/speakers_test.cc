@@ -35,8 +35,8 @@ class SpeakersTest : public testing::Test {
   std::string path(const std::string& name) const { return dir_.file(name); }
 
   // Two speakers whose masks change from block to block.
-  Job two_speakers() const {
-    Job job = mini_job(2);
+  GenerateRequest two_speakers() const {
+    GenerateRequest job = mini_job(2);
     job.audio = kLeft + "+" + kRight;
     job.infer_frames = 24;
     for (int64_t i = 0; i < 30; ++i) {
@@ -51,11 +51,11 @@ class SpeakersTest : public testing::Test {
   TempDir dir_;
 };
 
-std::vector<uint8_t> video(const Job& job, int threads, Status* status = nullptr) {
+std::vector<uint8_t> video(const GenerateRequest& job, int threads, Status* status = nullptr) {
   auto engine = Engine::load(mini_options(threads));
   EXPECT_TRUE(engine.ok()) << engine.status().message();
   std::vector<uint8_t> rgb;
-  Status made = (*engine)->generate(job, [&](const VideoBlock& block) {
+  Status made = (*engine)->generate(job, [&](const VideoChunk& block) {
     rgb.insert(rgb.end(), block.rgb, block.rgb + block.frames * block.height * block.width * 3);
     return true;
   });
@@ -67,7 +67,7 @@ std::vector<uint8_t> video(const Job& job, int threads, Status* status = nullptr
   return rgb;
 }
 
-Status refusal(const Job& job) {
+Status refusal(const GenerateRequest& job) {
   Status status;
   EXPECT_TRUE(video(job, 2, &status).empty());
   auto engine = Engine::load(mini_options());
@@ -81,25 +81,25 @@ void expect_line(const Status& status, const std::string& part) {
 }
 
 TEST_F(SpeakersTest, EveryScheduleAndNumberOfThreadsGivesTheSameVideo) {
-  Job job = two_speakers();
+  GenerateRequest job = two_speakers();
   job.pose_video = kGoldens + "/pose/pose30.mp4";
-  job.sample_solver = "unipc";
-  job.schedule = "sequential";
+  job.sample_solver = SampleSolver::kUniPc;
+  job.schedule = Schedule::kSequential;
   std::vector<uint8_t> sequential = video(job, 1);
   EXPECT_EQ(sequential.size(), 48u * 64 * 64 * 3);
-  job.schedule = "wavefront";
+  job.schedule = Schedule::kWavefront;
   EXPECT_EQ(video(job, 3), sequential);
   job.online_decode = false;
   EXPECT_EQ(video(job, 2), sequential);
 }
 
 TEST_F(SpeakersTest, EachVoiceAndEachMaskChangesTheVideo) {
-  Job job = two_speakers();
+  GenerateRequest job = two_speakers();
   std::vector<uint8_t> both = video(job, 2);
-  Job swapped = job;
+  GenerateRequest swapped = job;
   std::swap(swapped.masks[0], swapped.masks[1]);
   EXPECT_NE(video(swapped, 2), both);
-  Job still = job;  // the first picture for ever: the first block is the same, the second is not
+  GenerateRequest still = job;  // the first picture for ever: the first block is the same, the second is not
   still.masks[0] = path("one/100.png");
   std::vector<uint8_t> other = video(still, 2);
   size_t block = 12 * 64 * 64 * 3;
@@ -110,10 +110,10 @@ TEST_F(SpeakersTest, EachVoiceAndEachMaskChangesTheVideo) {
 TEST_F(SpeakersTest, TheLongestVoiceEndsTheVideoAndTheShortestTheOriginals) {
   auto engine = Engine::load(mini_options());
   ASSERT_TRUE(engine.ok());
-  Job job = two_speakers();
+  GenerateRequest job = two_speakers();
   job.num_clip = 0;
   auto frames = [&](const std::string& audio) {
-    Job one = job;
+    GenerateRequest one = job;
     one.audio = audio;
     if (audio.find('+') == std::string::npos) one.masks.clear();
     return (*engine)->describe(one)->frames;
@@ -126,26 +126,26 @@ TEST_F(SpeakersTest, TheLongestVoiceEndsTheVideoAndTheShortestTheOriginals) {
 }
 
 TEST_F(SpeakersTest, NamesAMissingVoiceOrMask) {
-  Job job = two_speakers();
+  GenerateRequest job = two_speakers();
   job.masks.clear();
-  expect_line(refusal(job), "--mask is missing");
+  expect_line(refusal(job), "`masks` is missing");
   job.masks = {path("two")};
-  expect_line(refusal(job), "--mask gives 1 and --audio 2");
+  expect_line(refusal(job), "`masks` gives 1 and `audio` 2");
   job.masks = {path("one"), path("two"), path("two")};
-  expect_line(refusal(job), "--mask gives 3 and --audio 2");
+  expect_line(refusal(job), "`masks` gives 3 and `audio` 2");
   job.masks = {path("one"), mask("black.png", 64, 64, 0, 0)};
   expect_line(refusal(job), "speaker 2 is nowhere in the video");
   job.masks = {path("one"), path("nowhere.png")};
   EXPECT_EQ(refusal(job).code(), ErrorCode::kNotFound);
   job.audio = kLeft;
   job.masks = {path("one"), path("two")};
-  expect_line(refusal(job), "--audio names one voice; leave --mask out");
+  expect_line(refusal(job), "`audio` names one voice; leave `masks` out");
   job.masks = {path("one")};
-  expect_line(refusal(job), "leave --mask out");
+  expect_line(refusal(job), "leave `masks` out");
   job.masks.clear();
   for (const std::string& audio : {kLeft + "+", "+" + kLeft, kLeft + "++" + kRight}) {
     job.audio = audio;
-    expect_line(refusal(job), "--audio " + audio + ": a voice beside a '+' has no name");
+    expect_line(refusal(job), "`audio` " + audio + ": a voice beside a '+' has no name");
   }
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 const std::string kSource = LA_SOURCE_DIR;
 
-EngineOptions engine_options(const std::string& dtype = "bf16", const std::string& device = "cpu") {
+EngineOptions engine_options(ComputeType dtype = ComputeType::kBf16, const std::string& device = "cpu") {
   EngineOptions o;
   o.checkpoint_dir = kSource + "/models/mini";
   o.dtype = dtype;
@@ -22,8 +22,8 @@ EngineOptions engine_options(const std::string& dtype = "bf16", const std::strin
   return o;
 }
 
-Job small_job(const std::string& size = "64*64") {
-  Job job;
+GenerateRequest small_job(const std::string& size = "64*64") {
+  GenerateRequest job;
   job.image = kSource + "/assets/demo/portrait.png";
   job.audio = kSource + "/assets/demo/voice.wav";
   // Longer than any text_len here, so that the plan's full prompt is the real one.
@@ -34,8 +34,8 @@ Job small_job(const std::string& size = "64*64") {
   return job;
 }
 
-// Runs the job; every category's peak and what is held at the end must be the plan's.
-void expect_truth(const EngineOptions& options, const Job& job) {
+// Runs the job; every tenant's peak and what is held at the end must be the plan's.
+void expect_truth(const EngineOptions& options, const GenerateRequest& job) {
   auto request = asked_shape(options, job);
   ASSERT_TRUE(request.ok()) << request.status().message();
   auto plan = plan_memory(*request);
@@ -43,9 +43,9 @@ void expect_truth(const EngineOptions& options, const Job& job) {
   auto engine = Engine::load(options);
   ASSERT_TRUE(engine.ok()) << engine.status().message();
   EXPECT_EQ((*engine)->memory_peak_bytes(), plan->load_peak_bytes);
-  std::vector<TenantMemory> last;
-  Status status = (*engine)->generate(job, [&](const VideoBlock&) {
-    last = (*engine)->memory_by_tenant();
+  std::vector<CategoryMemory> last;
+  Status status = (*engine)->generate(job, [&](const VideoChunk&) {
+    last = (*engine)->memory_by_category();
     return true;
   });
   ASSERT_TRUE(status.ok()) << status.message();
@@ -59,7 +59,7 @@ void expect_truth(const EngineOptions& options, const Job& job) {
 TEST(Plan, PredictsEveryCategoryToTheByte) {
   expect_truth(engine_options(), small_job());
   expect_truth(engine_options(), small_job("192*128"));
-  expect_truth(engine_options("f32"), small_job());
+  expect_truth(engine_options(ComputeType::kF32), small_job());
 }
 
 // Adapters that are merged one into the other hold their factors beside the weights while these are read.
@@ -75,7 +75,7 @@ TEST(Plan, PredictsTheFactorsOfAdapters) {
 
 // A portrait so large that reading it is the run's peak.
 TEST(Plan, PredictsALargePortrait) {
-  Job job = small_job();
+  GenerateRequest job = small_job();
   job.image = kSource + "/tests/cases/base.png";
   const TempDir dir;
   std::string large = dir.file("large.png");
@@ -107,7 +107,7 @@ TEST(Plan, PredictsALargePortrait) {
 }
 
 TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
-  Job job = small_job();
+  GenerateRequest job = small_job();
   job.num_clip = 3;
   job.infer_frames = 24;
   job.sample_steps = 2;
@@ -117,9 +117,9 @@ TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
 
 // What a solver remembers, of every block in flight.
 TEST(Plan, PredictsMultistepSolvers) {
-  for (const char* solver : {"unipc", "dpm++"}) {
-    for (const char* schedule : {"sequential", "wavefront"}) {
-      Job job = small_job();
+  for (SampleSolver solver : {SampleSolver::kUniPc, SampleSolver::kDpmPlusPlus}) {
+    for (Schedule schedule : {Schedule::kSequential, Schedule::kWavefront}) {
+      GenerateRequest job = small_job();
       job.infer_frames = 24;
       job.sample_solver = solver;
       job.schedule = schedule;
@@ -131,8 +131,8 @@ TEST(Plan, PredictsMultistepSolvers) {
 // Several voices with masks that move, and a pose video.
 TEST(Plan, PredictsSpeakersAndPoses) {
   const std::string goldens = kSource + "/tests/goldens/";
-  for (const char* schedule : {"sequential", "wavefront"}) {
-    Job job = small_job();
+  for (Schedule schedule : {Schedule::kSequential, Schedule::kWavefront}) {
+    GenerateRequest job = small_job();
     job.infer_frames = 24;
     job.num_clip = 2;
     job.schedule = schedule;
@@ -143,14 +143,14 @@ TEST(Plan, PredictsSpeakersAndPoses) {
     expect_truth(engine_options(), job);
     job.audio = goldens + "speakers/b.wav";
     job.masks.clear();
-    expect_truth(engine_options("f32"), job);
+    expect_truth(engine_options(ComputeType::kF32), job);
   }
 }
 
 // Masks as a HEIF portrait is stored: its turn is found by decoding it twice.
 TEST(Plan, CountsThePassThatFindsThePortraitsOrientation) {
   const std::string goldens = kSource + "/tests/goldens/";
-  Job job = small_job();
+  GenerateRequest job = small_job();
   job.image = kSource + "/tests/cases/turned.avif";
   job.audio = goldens + "speakers/a.wav+" + goldens + "speakers/b.wav";
   PictureInfo picture = *probe_picture(job.image, true, kWholePicture);
@@ -173,13 +173,13 @@ TEST(Plan, CountsThePassThatFindsThePortraitsOrientation) {
 
 TEST(Plan, PredictsQuantisedWeights) {
   size_t before = 0;
-  for (const char* weights : {"bf16", "int8", "fp8", "q4"}) {
-    EngineOptions options = engine_options("f32");
+  for (WeightsType weights : {WeightsType::kBf16, WeightsType::kInt8, WeightsType::kFp8, WeightsType::kQ4}) {
+    EngineOptions options = engine_options(ComputeType::kF32);
     options.weights_dtype = weights;
-    if (std::string(weights) != "fp8") expect_truth(options, small_job());  // as large as int8
+    if (weights != WeightsType::kFp8) expect_truth(options, small_job());  // as large as int8
     JobShape request = *asked_shape(options, small_job());
     size_t bytes = plan_memory(request)->steady_by_category[size_t(MemoryCategory::kWeights)];
-    if (std::string(weights) == "fp8") {
+    if (weights == WeightsType::kFp8) {
       EXPECT_EQ(bytes, before);
     } else if (before != 0) {
       EXPECT_LT(bytes, before);
@@ -190,11 +190,11 @@ TEST(Plan, PredictsQuantisedWeights) {
 
 TEST(Plan, PredictsNarrowKeysAndValues) {
   EngineOptions options = engine_options();
-  options.kv_dtype = "int8";
+  options.kv_dtype = KvType::kInt8;
   expect_truth(options, small_job());
-  options.dtype = "f32";
-  options.kv_dtype = "fp8";
-  options.weights_dtype = "fp8";
+  options.dtype = ComputeType::kF32;
+  options.kv_dtype = KvType::kFp8;
+  options.weights_dtype = WeightsType::kFp8;
   expect_truth(options, small_job("128*64"));
 }
 
@@ -204,35 +204,33 @@ TEST(Plan, PlansQuantised14b) {
   r.shapes = *named_model_shapes("14b");
   r.height = 256;
   r.width = 384;
-  auto weights_gb = [&](const char* type) {
+  auto weights_gb = [&](WeightsType type) {
     r.weights_dtype = type;
     return double(plan_memory(r)->steady_by_category[size_t(MemoryCategory::kWeights)]) / 1e9;
   };
-  EXPECT_NEAR(weights_gb("int8"), 15.3 + 1.8 + 0.3, 0.3);
-  EXPECT_NEAR(weights_gb("q4"), 15.3 * 4.5 / 8 + 1.8 + 0.3, 0.3);
-  // KvCaches and sink in a byte a value and four bytes for the 128 of a head; the prompt's stay.
-  r.weights_dtype.clear();
-  auto kv_bytes = [&](const char* type) {
+  EXPECT_NEAR(weights_gb(WeightsType::kInt8), 15.3 + 1.8 + 0.3, 0.3);
+  EXPECT_NEAR(weights_gb(WeightsType::kQ4), 15.3 * 4.5 / 8 + 1.8 + 0.3, 0.3);
+  // Rings and sink in a byte a value and four bytes for the 128 of a head; the prompt's stay.
+  r.weights_dtype = WeightsType::kSameAsDtype;
+  auto kv_bytes = [&](KvType type) {
     r.kv_dtype = type;
     return double(plan_memory(r)->steady_by_category[size_t(MemoryCategory::kKvCache)]);
   };
-  double prompt = 40.0 * 2 * 512 * 5120 * 2, whole = kv_bytes("bf16") - prompt;
-  EXPECT_NEAR((kv_bytes("fp8") - prompt) / whole, (128 + 4) / 256.0, 0.001);
-  EXPECT_EQ(kv_bytes("int8"), kv_bytes("fp8"));
+  double prompt = 40.0 * 2 * 512 * 5120 * 2, whole = kv_bytes(KvType::kBf16) - prompt;
+  EXPECT_NEAR((kv_bytes(KvType::kFp8) - prompt) / whole, (128 + 4) / 256.0, 0.001);
+  EXPECT_EQ(kv_bytes(KvType::kInt8), kv_bytes(KvType::kFp8));
   r.int8_products = true;
   EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
-  r.weights_dtype = "int8";
+  r.weights_dtype = WeightsType::kInt8;
   // A narrower type goes without them, and the flags say so.
-  EXPECT_EQ(find_cures(r, plan_memory(r)->peak_bytes - 1)->at(1).flags, "--weights_dtype q4 --int8_products=false");
-  r.int8_products = false;
-  r.weights_dtype = "int4";
-  EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(find_cures(r, plan_memory(r)->peak_bytes - 1)->at(1).settings,
+            "`weights_dtype` q4 + `int8_products` false");
 }
 
 // The reference backend packs and pads nothing.
 TEST(Plan, PredictsLoadingOnTheReferenceBackend) {
-  EngineOptions options = engine_options("bf16", "reference");
-  options.weights_dtype = "q4";
+  EngineOptions options = engine_options(ComputeType::kBf16, "reference");
+  options.weights_dtype = WeightsType::kQ4;
   MemoryPlan plan = *plan_memory(*asked_shape(options, small_job()));
   auto engine = Engine::load(options);
   ASSERT_TRUE(engine.ok()) << engine.status().message();
@@ -270,8 +268,8 @@ TEST(Plan, Plans14bWithoutACheckpointAtOnce) {
 
 // Every cure that can be had is taken: planned anew, and run.
 TEST(Plan, SuggestionsWorkWhenTaken) {
-  EngineOptions options = engine_options("f32");
-  Job job = small_job("128*128");
+  EngineOptions options = engine_options(ComputeType::kF32);
+  GenerateRequest job = small_job("128*128");
   job.infer_frames = 48;
   job.online_decode = false;
   JobShape request = *asked_shape(options, job);
@@ -282,18 +280,18 @@ TEST(Plan, SuggestionsWorkWhenTaken) {
   ASSERT_FALSE(cures.empty());
   bool smaller = false, half = false;
   for (const Cure& cure : cures) {
-    smaller = smaller || cure.flags.starts_with("--size");
-    half = half || cure.flags == "--dtype bf16";
-    if (!cure.flags.starts_with("--memory_budget")) {
-      EXPECT_LE(cure.peak_bytes, budget) << cure.flags;
+    smaller = smaller || cure.settings.starts_with("`size`");
+    half = half || cure.settings == "`dtype` bf16";
+    if (!cure.settings.starts_with("`memory_budget_bytes`")) {
+      EXPECT_LE(cure.peak_bytes, budget) << cure.settings;
     }
   }
   EXPECT_TRUE(smaller && half);
   options.memory_budget_bytes = budget;
-  options.dtype = "bf16";
+  options.dtype = ComputeType::kBf16;
   auto engine = Engine::load(options);
   ASSERT_TRUE(engine.ok()) << engine.status().message();
-  EXPECT_TRUE((*engine)->generate(job, [](const VideoBlock&) { return true; }).ok());
+  EXPECT_TRUE((*engine)->generate(job, [](const VideoChunk&) { return true; }).ok());
   EXPECT_LE((*engine)->memory_peak_bytes(), budget);
 }
 
@@ -301,20 +299,20 @@ TEST(Plan, SuggestionsWorkWhenTaken) {
 TEST(Plan, SuggestsNarrowerWeights) {
   EngineOptions options = engine_options();
   JobShape request = *asked_shape(options, small_job());
-  request.weights_dtype = "int8";
+  request.weights_dtype = WeightsType::kInt8;
   MemoryPlan narrow = *plan_memory(request);
-  request.weights_dtype.clear();
+  request.weights_dtype = WeightsType::kSameAsDtype;
   ASSERT_LT(narrow.peak_bytes, plan_memory(request)->peak_bytes);
   bool offered = false;
   const std::vector<Cure> cures = *find_cures(request, narrow.peak_bytes);
   for (const Cure& cure : cures) {
-    offered = offered || (cure.flags == "--weights_dtype int8" && cure.peak_bytes == narrow.peak_bytes);
+    offered = offered || (cure.settings == "`weights_dtype` int8" && cure.peak_bytes == narrow.peak_bytes);
   }
   EXPECT_TRUE(offered);
   options.memory_budget_bytes = narrow.load_peak_bytes;
   std::string line = Engine::load(options).status().message();
-  EXPECT_NE(line.find("--weights_dtype int8"), std::string::npos) << line;
-  options.weights_dtype = "int8";
+  EXPECT_NE(line.find("`weights_dtype` int8"), std::string::npos) << line;
+  options.weights_dtype = WeightsType::kInt8;
   auto engine = Engine::load(options);
   EXPECT_TRUE(engine.ok()) << engine.status().message();
 }
@@ -325,21 +323,21 @@ TEST(Plan, SuggestionsAddUp) {
   request.shapes = *named_model_shapes("14b");
   request.height = request.picture_height = 512;
   request.width = request.picture_width = 768;
-  request.dtype = "f32";
-  EXPECT_EQ(find_cures(request, size_t{10} << 30)->front().flags, "--paging_dir DIR --dtype bf16");
+  request.dtype = ComputeType::kF32;
+  EXPECT_EQ(find_cures(request, size_t{10} << 30)->front().settings, "`paging_dir` DIR + `dtype` bf16");
   size_t budget = size_t{7} << 30;
   std::vector<Cure> cures = *find_cures(request, budget);
-  const std::string& flags = cures.front().flags;
-  for (const char* part : {"--weights_dtype", "--dtype bf16", "--infer_frames 24", "--kv_dtype"}) {
+  const std::string& flags = cures.front().settings;
+  for (const char* part : {"`weights_dtype`", "`dtype` bf16", "`infer_frames` 24", "`kv_dtype`"}) {
     EXPECT_NE(flags.find(part), std::string::npos) << flags;
     EXPECT_EQ(flags.find(part), flags.rfind(part)) << flags;
   }
   EXPECT_LE(cures.front().peak_bytes, budget);
   // No more than it takes: layers on disk, which leave the frames equal.
-  request.dtype = "bf16";
+  request.dtype = ComputeType::kBf16;
   request.height = request.picture_height = 256;
   request.width = request.picture_width = 384;
-  EXPECT_EQ(find_cures(request, size_t{24} << 30)->front().flags, "--paging_dir DIR");
+  EXPECT_EQ(find_cures(request, size_t{24} << 30)->front().settings, "`paging_dir` DIR");
 }
 
 TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
@@ -349,7 +347,7 @@ TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
   ASSERT_EQ(engine.status().code(), ErrorCode::kOutOfMemory);
   EXPECT_NE(engine.status().message().find("loading this checkpoint takes"), std::string::npos);
   Status status = check_fits(*resolve_job(options, small_job()));
-  EXPECT_NE(status.message().find("--memory_budget"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("`memory_budget_bytes`"), std::string::npos) << status.message();
   EXPECT_EQ(status.message().find('\n'), std::string::npos);
 }
 

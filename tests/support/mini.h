@@ -17,8 +17,8 @@ inline EngineOptions mini_options(int threads = 2) {
 }
 
 // Clips of two blocks, 64x64.
-inline Job mini_job(int64_t clips = 1) {
-  Job job;
+inline GenerateRequest mini_job(int64_t clips = 1) {
+  GenerateRequest job;
   job.image = kSource + "/assets/demo/portrait.png";
   job.audio = kSource + "/assets/demo/voice.wav";
   job.prompt = "a test";

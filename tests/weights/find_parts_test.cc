@@ -131,7 +131,7 @@ TEST_F(FindParts, IgnoresRelatedModels) {
 TEST_F(FindParts, FindsATokenizerInsideTheTextEncoder) {
   write_flat();
   fs::remove(path("spiece.model"));
-  EXPECT_NE(find_parts(folder()).status().message().find("--tokenizer FILE"), std::string::npos);
+  EXPECT_NE(find_parts(folder()).status().message().find("`tokenizer` FILE"), std::string::npos);
   std::vector<std::string> names = kHfText;
   names.push_back("spiece_model");
   write("b.safetensors", names);
@@ -197,7 +197,8 @@ TEST_F(FindParts, ListsSeveralCandidates) {
   write("sub/z.safetensors", kDit);
   Status status = find_parts(folder()).status();
   EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument);
-  EXPECT_NE(status.message().find("(a.safetensors, sub/z.safetensors); choose one with --dit FILE"), std::string::npos)
+  EXPECT_NE(status.message().find("(a.safetensors, sub/z.safetensors); choose one with `dit_path` FILE"),
+            std::string::npos)
       << status.message();
   PartRequest one = folder();
   one.dit = path("sub");
@@ -219,11 +220,11 @@ TEST_F(FindParts, TheSameWeightsInTwoFormatsAreOneCandidate) {
 
 TEST_F(FindParts, NamesAllMissingPartsAtOnce) {
   std::string message = find_parts(folder()).status().message();
-  for (const char* part : {"--dit FILE", "--text_encoder FILE", "--vae FILE", "--audio_encoder FILE",
-                           "--tokenizer FILE", "diffusion_pytorch_model", "or one .gguf", "spiece.model"})
+  for (const char* part : {"`dit_path` FILE", "`text_encoder` FILE", "`vae` FILE", "`audio_encoder` FILE",
+                           "`tokenizer` FILE", "diffusion_pytorch_model", "or one .gguf", "spiece.model"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
-  EXPECT_NE(find_parts({}).status().message().find("--dit FILE"), std::string::npos);
-  EXPECT_EQ(find_parts({.folder = "/nowhere"}).status().message(), "--ckpt_dir /nowhere: no such folder");
+  EXPECT_NE(find_parts({}).status().message().find("`dit_path` FILE"), std::string::npos);
+  EXPECT_EQ(find_parts({.folder = "/nowhere"}).status().message(), "`checkpoint_dir` /nowhere: no such folder");
 }
 
 TEST_F(FindParts, FindsThePartsOfTheOriginalsFolder) {

@@ -47,7 +47,7 @@ struct Golden {
   const nlohmann::json& config() const { return json.at("config"); }
   std::string path(const std::string& file) const { return dir + "/" + file; }
 
-  // "a.wav+b.wav" of this folder, as Job::audio.
+  // "a.wav+b.wav" of this folder, as GenerateRequest::audio.
   std::string voices(const std::string& audio) const;
 
   // Inputs from io.safetensors. Missing names end the folder with a failure (they throw std::runtime_error, caught by

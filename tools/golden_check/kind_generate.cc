@@ -75,7 +75,7 @@ RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen,
 }
 
 // Latents 0, 1, 2, 6, 18, 45, 91 of the portrait held for ever.
-std::vector<float> motion_latents(Models& models, const Job& job) {
+std::vector<float> motion_latents(Models& models, const GenerateRequest& job) {
   Budget unlimited;
   auto file = PortraitFile::open(job.image, *parse_size(job.size), job.fit);
   if (!file.ok()) throw std::runtime_error(file.status().message());
@@ -92,7 +92,7 @@ std::vector<float> motion_latents(Models& models, const Job& job) {
 }
 
 // [actors, 12, rows, columns] of a clip; every block was given the first three of the twelve.
-void check_actor_masks(const Golden& golden, const Job& job, const std::string& name, Seen& seen) {
+void check_actor_masks(const Golden& golden, const GenerateRequest& job, const std::string& name, Seen& seen) {
   Shape shape = golden.shape(name);
   TokenGrid grid{shape[1], shape[2], shape[3]};
   auto pictures = find_masks(job.masks, static_cast<size_t>(shape[0]));
@@ -121,16 +121,16 @@ EngineOptions options_of(const Golden& golden, const nlohmann::json& args) {
   options.lora_path = golden.path(args.at("lora"));
   options.lora_alpha = args.at("lora_alpha");
   options.device = golden.device;
-  options.dtype = golden.dtype == DType::kBF16 ? "bf16" : "f32";
-  options.weights_dtype = golden.weights_dtype;
-  options.kv_dtype = golden.kv_dtype;
+  options.dtype = golden.dtype == DType::kBF16 ? ComputeType::kBf16 : ComputeType::kF32;
+  options.weights_dtype = *parse_weights_type(golden.weights_dtype);
+  options.kv_dtype = *parse_kv_type(golden.kv_dtype);
   options.int8_products = golden.int8_products;
   options.threads = golden.backend->threads();
   return options;
 }
 
-Job job_of(const Golden& golden, const nlohmann::json& args) {
-  Job job;
+GenerateRequest job_of(const Golden& golden, const nlohmann::json& args) {
+  GenerateRequest job;
   job.image = golden.path(args.at("image"));
   job.audio = golden.voices(args.at("audio"));
   for (const std::string mask : args.value("masks", nlohmann::json::array())) job.masks.push_back(golden.path(mask));
@@ -143,7 +143,7 @@ Job job_of(const Golden& golden, const nlohmann::json& args) {
   job.num_clip = args.at("num_clip");
   job.infer_frames = args.at("infer_frames");
   job.sample_steps = args.at("sample_steps");
-  job.sample_solver = args.value("sample_solver", job.sample_solver);
+  if (args.contains("sample_solver")) job.sample_solver = *parse_sample_solver(args.at("sample_solver"));
   job.sample_shift = args.value("sample_shift", job.sample_shift);
   return job;
 }
@@ -155,13 +155,13 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   if (!golden.ok("open", checkpoint.status())) return;
   auto models = Models::load(*std::move(checkpoint), golden.source);
   if (!golden.ok("load", models.status())) return;
-  const Job job = job_of(golden, args);
+  const GenerateRequest job = job_of(golden, args);
   Seen seen;
   std::vector<float> noise;
   int64_t pixels = 0;
   RunCalls calls;
   calls.hooks = hooks_for(golden, call, seen, noise);
-  calls.on_block = [&](const VideoBlock& block) {
+  calls.on_chunk = [&](const VideoChunk& block) {
     pixels = block.height * block.width;
     return true;
   };

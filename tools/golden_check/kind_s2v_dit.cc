@@ -35,7 +35,8 @@ void open(Session& s) {
   const Golden& g = s.golden;
   s.config = must(parse_dit_config(g.config().dump(), g.path("golden.json")));
   auto weights = must(open_safetensors(g.path(g.json.at("weights"))));
-  s.types = must(parse_type_flags(g.dtype == DType::kBF16 ? "bf16" : "f32", g.weights_dtype, g.kv_dtype));
+  s.types = dit_types(g.dtype == DType::kBF16 ? ComputeType::kBf16 : ComputeType::kF32,
+                      must(parse_weights_type(g.weights_dtype)), must(parse_kv_type(g.kv_dtype)));
   s.dit = must(S2vDit::load(s.config, *weights, *g.backend, *g.budget, s.types));
   s.geometry.latent_height = g.json.at("latent_size")[0];
   s.geometry.latent_width = g.json.at("latent_size")[1];

@@ -24,7 +24,7 @@ void check_schedule(const Golden& golden) {
   for (const auto& call : golden.calls()) {
     const auto& args = call.at("args");
     int steps = args.at("steps");
-    auto schedule = make_schedule(SolverKind::kEuler, steps, args.at("shift"));
+    auto schedule = make_schedule(SampleSolver::kEuler, steps, args.at("shift"));
     if (!golden.ok("schedule", schedule.status())) continue;
     if (call.at("op") == "schedule") {
       golden.exact(std::to_string(steps) + " steps, timesteps",

@@ -24,7 +24,7 @@ void schedule(const Golden& golden, const Solver& solver, const nlohmann::json& 
   const NoiseSchedule& s = solver.schedule();
   std::string timesteps = call.at("out").at("timesteps"), sigmas = call.at("out").at("sigmas");
   // Whole timesteps to the integer; Euler's are not rounded.
-  bool whole = solver.kind() != SolverKind::kEuler;
+  bool whole = solver.kind() != SampleSolver::kEuler;
   std::vector<int32_t> integers(s.timesteps.begin(), s.timesteps.end());
   if (whole) golden.exact(timesteps + " whole", integers == golden.i32(timesteps));
   golden.exact(timesteps, close(s.timesteps, call.at("f64").at("timesteps")));
@@ -51,7 +51,7 @@ void sample(const Golden& golden, const Solver& solver, const nlohmann::json& ca
     Tensor velocity = outputs.tensor.slice(i, 1).reshape(x.tensor.shape).rows();
     solver.step(*golden.backend, static_cast<size_t>(i), velocity, history, rows);
     append(samples, x.tensor);
-    if (solver.kind() == SolverKind::kUniPc) append(corrected, history.back());
+    if (solver.kind() == SampleSolver::kUniPc) append(corrected, history.back());
   }
   golden.compare(call.at("out").at("samples"), samples);
   if (call.at("out").contains("corrected")) golden.compare(call.at("out").at("corrected"), corrected);
@@ -62,7 +62,8 @@ void sample(const Golden& golden, const Solver& solver, const nlohmann::json& ca
 void check_solvers(const Golden& golden) {
   for (const auto& call : golden.calls()) {
     const auto& args = call.at("args");
-    Solver solver = must(Solver::make(must(parse_solver(args.at("solver"))), args.at("steps"), args.at("shift")));
+    Solver solver =
+        must(Solver::make(must(parse_sample_solver(args.at("solver"))), args.at("steps"), args.at("shift")));
     std::string op = call.at("op");
     if (op == "schedule") {
       schedule(golden, solver, call);

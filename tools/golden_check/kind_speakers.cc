@@ -26,7 +26,7 @@ T must(Expected<T> value) {
 
 void audio_features(const Golden& golden, const Wav2Vec2& model, const nlohmann::json& call) {
   const auto& args = call.at("args");
-  Job job;
+  GenerateRequest job;
   job.audio = golden.voices(args.at("audio"));
   const int64_t infer_frames = args.at("infer_frames");
   std::vector<Voice> voices;

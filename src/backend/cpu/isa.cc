@@ -65,7 +65,7 @@ Expected<IsaChoice> choose_isa(const std::string& forced) {
     if (wanted.empty() && !c.only_forced) return IsaChoice{c.kernels(), "the fastest this CPU has"};
     if (wanted == c.name) return IsaChoice{c.kernels(), origin};
   }
-  if (have.empty()) return unsupported("--device cpu: this CPU has no AVX2 with FMA; use --device reference (slow)");
+  if (have.empty()) return unsupported("`device` cpu: this CPU has no AVX2 with FMA; use `device` reference (slow)");
   return invalid_argument("LIVEAVATAR_ISA=" + wanted + ": this CPU has " + have);
 }
 

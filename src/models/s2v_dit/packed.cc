@@ -91,11 +91,11 @@ Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& back
   if (h.model != kModel) return corrupt(path + ": holds " + h.model + ", not a video model");
   if (h.dtype != name_of(types)) {
     return invalid_argument(path + ": holds " + h.dtype + ", " + name_of(types) +
-                            " is wanted; give the --dtype and --weights_dtype it was converted with, or convert again");
+                            " is wanted; give the `dtype` and `weights_dtype` it was converted with, or convert again");
   }
   if (h.packing != backend.packing()) {
     return unsupported(path + ": is packed as " + h.packing + ", the kernels chosen here read " + backend.packing() +
-                       "; run `liveavatar convert` on this machine, with this --device");
+                       "; run `liveavatar convert` on this machine, with this `device`");
   }
   LA_ASSIGN_OR_RETURN(packed.config, parse_dit_config(h.config, path));
   std::vector<PackedPage> want = dit_packed_pages(packed.config, backend, types);

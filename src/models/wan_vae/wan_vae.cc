@@ -16,7 +16,7 @@ Status check_size(int64_t height, int64_t width) {
   for (int64_t side : {height, width}) {
     if (side <= 0 || side > kLargestSide || side % kVaePixels != 0) {
       return invalid_argument("video of " + std::to_string(width) + "x" + std::to_string(height) +
-                              " pixels: both sides must be multiples of 8 from 8 to 65536; choose another --size");
+                              " pixels: both sides must be multiples of 8 from 8 to 65536; choose another `size`");
     }
   }
   return {};

@@ -1,0 +1,61 @@
+// What can be chosen by name. Each enum has its texts: <type>_name() gives one, parse_<type>() reads it and answers
+// another text with kInvalidArgument and the texts that there are. Any thread.
+#pragma once
+
+#include <string>
+
+#include "liveavatar/export.h"
+#include "liveavatar/status.h"
+
+namespace liveavatar {
+
+// Of values, and of weights where nothing else is said: "bf16", "f32".
+enum class ComputeType { kBf16, kF32 };
+LIVEAVATAR_EXPORT const char* compute_type_name(ComputeType type);
+LIVEAVATAR_EXPORT Expected<ComputeType> parse_compute_type(const std::string& text);
+
+// Of the video model's large matrices: "" (as dtype says), "bf16", "int8", "fp8", "q4".
+enum class WeightsType { kSameAsDtype, kBf16, kInt8, kFp8, kQ4 };
+LIVEAVATAR_EXPORT const char* weights_type_name(WeightsType type);
+LIVEAVATAR_EXPORT Expected<WeightsType> parse_weights_type(const std::string& text);
+
+// Of the video model's keys and values: "" (as dtype says), "bf16", "int8", "fp8".
+enum class KvType { kSameAsDtype, kBf16, kInt8, kFp8 };
+LIVEAVATAR_EXPORT const char* kv_type_name(KvType type);
+LIVEAVATAR_EXPORT Expected<KvType> parse_kv_type(const std::string& text);
+
+// The order in which blocks are denoised: "auto", "sequential", "wavefront". The video is the same to the bit.
+enum class Schedule {
+  kAuto,        // wavefront where weights are paged
+  kSequential,  // block after block
+  kWavefront,   // several side by side, each a step behind the one before: weights are read less often, and a block
+                // comes out later
+};
+LIVEAVATAR_EXPORT const char* schedule_name(Schedule schedule);
+LIVEAVATAR_EXPORT Expected<Schedule> parse_schedule(const std::string& text);
+
+// Of the flow-matching ODE: "euler", "unipc", "dpm++". What a solver remembers begins anew with each block.
+enum class SampleSolver { kEuler, kUniPc, kDpmPlusPlus };
+LIVEAVATAR_EXPORT const char* sample_solver_name(SampleSolver solver);
+LIVEAVATAR_EXPORT Expected<SampleSolver> parse_sample_solver(const std::string& text);
+
+// How the portrait is brought into the frame: "cover", "original".
+enum class Fit {
+  kCover,     // scaled until it covers the frame, centre-cropped; EXIF rotation respected
+  kOriginal,  // the Python original's rule: may leave black bars, ignores EXIF rotation
+};
+LIVEAVATAR_EXPORT const char* fit_name(Fit fit);
+LIVEAVATAR_EXPORT Expected<Fit> parse_fit(const std::string& text);
+
+// What a running job begins to do; a newer library may have more of them.
+enum class Stage {
+  kText,     // "text": the prompt
+  kImage,    // "image": the portrait
+  kPrefill,  // "prefill": what the video model always looks at
+  kSample,   // "sample": a block's latents
+  kDecode,   // "decode": a chunk's frames
+  kWrite,    // "write": your on_chunk
+};
+LIVEAVATAR_EXPORT const char* stage_name(Stage stage);
+
+}  // namespace liveavatar
