@@ -104,7 +104,7 @@ std::vector<CategoryMemory> LocalEngine::memory_by_category() const {
   CategoryBytes used = models_->budget->used_by_category(), peak = models_->budget->peak_by_category();
   std::vector<CategoryMemory> categories;
   for (size_t t = 0; t < kCategoryCount; ++t)
-    categories.push_back({category_name(static_cast<Tenant>(t)), used[t], peak[t]});
+    categories.push_back({category_name(static_cast<MemoryCategory>(t)), used[t], peak[t]});
   return categories;
 }
 
