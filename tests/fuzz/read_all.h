@@ -15,7 +15,7 @@ inline void read_all(const TensorSource& source) {
     std::vector<std::byte> raw(static_cast<size_t>(elements) * dtype_bytes(info.dtype));
     std::vector<float> values(static_cast<size_t>(elements));
     if (source.read(name, raw.data()).ok()) convert_to_f32(raw.data(), info.dtype, values.data(), elements);
-    if (info.codes == DType::kF32) continue;
+    if (info.quantised == DType::kF32) continue;
     int64_t rows = info.shape[0];
     std::vector<uint8_t> codes(static_cast<size_t>(elements));
     std::vector<float> scales(static_cast<size_t>(rows));
