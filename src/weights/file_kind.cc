@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kHeadBytes = 512, kMaxJsonBytes = 64u << 20;
 
-// The first bytes in lower case, without what may stand before a page.
+// The first bytes in lower case, without a prefix that a web page may have.
 std::string head_of(const File& file) {
   std::string head(std::min(file.bytes(), kHeadBytes), '\0');
   if (!file.read(0, head.data(), head.size()).ok()) return "";

@@ -196,7 +196,7 @@ Status check_folder(const PartRequest& request) {
   return not_found("`checkpoint_dir` " + request.folder + ": no such folder");
 }
 
-// Files that might be what is missing and cannot be read.
+// Unreadable files that might be the missing part.
 std::string unreadable(const PartRequest& request, Search& search) {
   std::string text;
   if (request.folder.empty()) return text;

@@ -223,7 +223,7 @@ class JoinedSource : public TensorSource {
   std::map<std::string, TensorSourcePtr> owners_;
 };
 
-// What the name says where the header says nothing.
+// From the name, if the header does not say it.
 GgufSplit split_of(const std::string& path, const GgufSplit& header) {
   auto named = SplitName::parse(path);
   if (header.count > 1 || !named) return header;

@@ -17,7 +17,7 @@ using nlohmann::json;
 constexpr std::string_view kWeight = ".weight", kScaleOld = ".scale_weight", kScaleNew = ".weight_scale",
                            kScale2 = ".weight_scale_2", kPreQuantScale = ".pre_quant_scale",
                            kComfyQuant = ".comfy_quant";
-// What a companion's name may end with; the last two are hints for activations.
+// Suffixes of companions; the last two are hints for activations.
 constexpr std::array kCompanions{kScaleOld,
                                  kScaleNew,
                                  kScale2,
@@ -82,7 +82,7 @@ FormatReader::FormatReader(const TensorSource& file) : file_(file) {
   std::sort(weights_from_end_.begin(), weights_from_end_.end());
 }
 
-// A tensor that stands beside a weight must be known: a scale that is ignored makes noise of a video without a word.
+// All tensors beside a weight must be known: ignoring a scale would silently turn the video into noise.
 Status FormatReader::sort_tensor(const std::string& name) {
   if (is_named(name, kTokenizer)) return {};
   if (is_named(name, kMarker)) return check_marker(name);

@@ -50,7 +50,7 @@ constexpr double kLargestAlpha = 1e9;
 constexpr int64_t kLargestRank = 1 << 20;
 using Patterns = std::vector<std::pair<std::string, double>>;
 
-// The fields of a config; the first thing that is wrong sticks.
+// Reads the fields of a config. Keeps the first error.
 class ConfigReader {
  public:
   ConfigReader(const json& fields, std::string path) : fields_(fields), path_(std::move(path)), read_(fields, path_) {}
@@ -91,7 +91,7 @@ Patterns ConfigReader::patterns(const char* name, bool ranks) {
   return result;
 }
 
-// What makes more of an adapter than alpha / rank times a product.
+// Options with which an adapter is more than alpha / rank times a product.
 void ConfigReader::refuse_variants() {
   if (!read_.has("peft_type")) read_.expected("peft_type", "a text");
   if (std::string type = read_.text("peft_type", ""); type != "LORA") refuse("peft_type " + type);
@@ -134,7 +134,7 @@ double PeftConfig::rank_of(const std::string& module) const {
   return by_pattern(rank_pattern, module, static_cast<double>(rank));
 }
 
-// PEFT writes null for what is not set.
+// PEFT writes null for options that are not set.
 Expected<PeftConfig> read_peft_config(const std::string& path) {
   LA_ASSIGN_OR_RETURN(json fields, read_json_file(path));
   if (fields.is_object())

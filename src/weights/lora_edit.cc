@@ -17,7 +17,7 @@ bool is_float(DType dtype) {
          dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2;
 }
 
-// Turns the parts of one base tensor into an LoraEdit; the first thing that is wrong sticks.
+// Converts the parts of one base tensor to a LoraEdit. Keeps the first error.
 class EditBuilder {
  public:
   EditBuilder(const LoraAdapter& adapter, std::string name, Shape shape, const LoraParts& parts, LoraReport& report)
@@ -191,7 +191,7 @@ Expected<double> EditBuilder::alpha_value() const {
   return double{value};
 }
 
-// An alpha without factors, as some trainers write beside a difference, must be right too.
+// An alpha without factors, which some trainers write with a difference, is checked too.
 Status EditBuilder::check_alpha() const {
   if (!has(LoraRole::kAlpha)) return {};
   const std::string& alpha = part(LoraRole::kAlpha);

@@ -1,4 +1,4 @@
-// Adapters on disk: which file, whose alpha, and what a merge of one did in words.
+// Adapter files: finding the file, its alpha, and the text report of a merge.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>

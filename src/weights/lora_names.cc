@@ -131,7 +131,7 @@ std::string renamed(std::string_view name, const Rename (&renames)[kCount]) {
   return std::string(name);
 }
 
-// What Diffusers calls a tensor of the original's.
+// The name in Diffusers of a tensor of the original.
 std::string diffusers_name(const std::string& name) {
   constexpr std::string_view kBlocks = "blocks.";
   if (!name.starts_with(kBlocks)) return renamed(name, kOutsideBlocks);
@@ -190,7 +190,7 @@ std::string LoraTargets::find(const LoraName& name) const {
     std::string found;
     if (!field.empty()) found = look_up(spelled + "." + field);
     if (found.empty() && !field.empty()) found = look_up(spelled + "_" + field);
-    // A tensor that is no module's weight goes by its whole name.
+    // A tensor that is not a module's weight has its whole name.
     if (found.empty() && (field.empty() || field == "weight")) found = look_up(spelled);
     if (!found.empty()) return found;
     auto prefix = std::find_if(std::begin(kPrefixes), std::end(kPrefixes),

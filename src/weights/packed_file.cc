@@ -60,7 +60,7 @@ Status broken(const std::string& path, const std::string& why) {
   return corrupt(path + ": " + why + "; run `liveavatar convert` again, or copy the file again");
 }
 
-// The header checked itself by its checksum: what is missing here was never written, but nothing is taken on trust.
+// The header passed its checksum, so these errors should not occur, but nothing is assumed.
 Expected<PackedHeader> parse(const std::string& path, const std::string& text) {
   LA_ASSIGN_OR_RETURN(Json json, parse_json<Json>(text, path + ": its header"));
   if (!json.is_object() || !json.contains("version") || !json["version"].is_number_integer())

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A source under other names; what has none is left out.
+// A source with other names. Tensors without a name are omitted.
 class RenamedSource : public TensorSource {
  public:
   explicit RenamedSource(TensorSourcePtr source) : source_(std::move(source)) {}

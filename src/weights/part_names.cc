@@ -123,7 +123,7 @@ constexpr std::array kVaeResidual{Pair{"norm1.", "residual.0."}, Pair{"conv1.", 
                                   Pair{"norm2.", "residual.3."}, Pair{"conv2.", "residual.6."},
                                   Pair{"conv_shortcut.", "shortcut."}};
 
-// What stands behind a layer's index in Diffusers' names; resamplers keep their own.
+// The part after a layer's index in Diffusers' names; resamplers keep their own.
 std::string vae_layer(const std::string& rest) {
   std::string residual = replace_start(rest, kVaeResidual);
   return residual.empty() ? rest : residual;

@@ -9,12 +9,12 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-// Thrown inside this file only; read_pickle turns it into a Status.
+// Thrown only inside this file; read_pickle converts it to a Status.
 struct Refused : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-constexpr size_t kMaxValues = 20'000'000;  // a pickle bomb ends here instead of in swap
+constexpr size_t kMaxValues = 20'000'000;  // limits the memory of a pickle bomb
 constexpr const char* kRebuildTensor = "torch._utils._rebuild_tensor_v2";
 constexpr const char* kRebuildTyped = "torch._utils._rebuild_tensor_v3";  // of types without a storage class: fp8
 constexpr const char* kUntypedStorage = "torch.storage.UntypedStorage";

@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint64_t kMaxPickleBytes = 256u << 20;
 constexpr int kMaxDepth = 64;
-constexpr int64_t kMaxVisited = 50'000'000;  // a list that holds itself twice would be walked for ever
+constexpr int64_t kMaxVisited = 50'000'000;  // a list that contains itself twice would be visited without end
 
 struct Placed {
   PickledTensor tensor;
@@ -77,7 +77,7 @@ class TorchSource : public TensorSource {
     folder_ = std::move(folder);
   }
 
-  // {"state_dict": {...}} and the like: where every name starts with the same wrapper, the wrapper goes.
+  // {"state_dict": {...}} and similar: a wrapper that all names start with is removed.
   void unwrap() {
     size_t slash = tensors_.empty() ? std::string::npos : tensors_.begin()->first.find('/');
     if (slash == std::string::npos) return;
@@ -114,7 +114,7 @@ class TorchSource : public TensorSource {
 
   Status refuse(const std::string& why) const { return corrupt(file_->path() + ": refused: " + why); }
 
-  // Every number in the pickle is somebody's claim: all are checked against the storage that is really there.
+  // Numbers in the pickle are untrusted: all are checked against the actual storage.
   Status place(const PickledTensor& t, const std::string& name) {
     const std::string what = "tensor " + name + ": ";
     if (t.storage_key.empty() || t.storage_key.find('/') != std::string::npos ||

@@ -23,7 +23,7 @@ class CpuContext {
   // The most that ops took without a reservation; of a backend without a budget, all.
   size_t unreserved_bytes() const { return unreserved_.peak_bytes(); }
 
-  // An op begins: what the last one left in its scratch is lost. Memory that nobody reserved is taken now; throws
+  // Begins an op: the last op's scratch is lost. Memory that was not reserved is allocated now; throws
   // Failure where there is none.
   void begin(const ScratchSizes& sizes) { scratch_.allocate(sizes, unreserved_); }
   ThreadScratch& scratch(int thread) { return scratch_.of(thread); }

@@ -136,8 +136,8 @@ void channel_norm(Row x, int64_t rows, int64_t n, const float* gain, Activation 
 void rope(Row x, const float* cos_sin, int64_t heads, int64_t pairs, void* out, Type out_type) {
   for (long h = 0; h < heads; ++h) {
     for (long i = 0, n = 2 * pairs; i < n; i += Vec::kLanes) {
-      Vec turned = Vec::turned(load_vec(x.data, x.type, h * n + i, n - i), load_f32(cos_sin, i, n - i));
-      store_vec(turned, out, out_type, h * n + i, n - i);
+      Vec rotated = Vec::rotated(load_vec(x.data, x.type, h * n + i, n - i), load_f32(cos_sin, i, n - i));
+      store_vec(rotated, out, out_type, h * n + i, n - i);
     }
   }
 }
@@ -165,7 +165,7 @@ inline float exp_row(Row x, long n, float m, void* out, Type out_type) {
   for (long i = 0; i < n; i += Vec::kLanes) {
     Vec p = exp(load_vec(x.data, x.type, i, n - i) - Vec::set(m));
     store_vec(p, out, out_type, i, n - i);
-    sum = sum + load_vec(out, out_type, i, n - i);  // zeros behind the end
+    sum = sum + load_vec(out, out_type, i, n - i);  // zeros after the end
   }
   return sum.sum();
 }
@@ -229,7 +229,7 @@ inline float coarse_exp_row(const float* x, long n, float factor, float m, U16* 
   }
   for (; i < n; i += Vec::kLanes) {
     store_vec(coarse_exp2(Vec::fma(load_f32(x, i, n - i), scale, shift)), out, Type::kBF16, i, n - i);
-    sum = sum + load_vec(out, Type::kBF16, i, n - i);  // zeros behind the end
+    sum = sum + load_vec(out, Type::kBF16, i, n - i);  // zeros after the end
   }
   return sum.sum();
 }

@@ -10,7 +10,7 @@ struct Vec {
     return {_mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16))};
   }
-  // The first n of them, zeros behind.
+  // The first n of them, then zeros.
   static Vec load_part(const float* p, long n) { return {_mm256_maskload_ps(p, first(n))}; }
   static Vec load_bf16_part(const unsigned short* p, long n) {
     unsigned short part[kLanes] = {};
@@ -67,12 +67,12 @@ struct Vec {
     __m256 r = _mm256_rsqrt_ps(a.v), rest = _mm256_fnmadd_ps(_mm256_mul_ps(a.v, r), r, _mm256_set1_ps(1.0f));
     return {_mm256_fmadd_ps(_mm256_mul_ps(r, _mm256_set1_ps(0.5f)), rest, r)};
   }
-  // Pairs (a, b) turned by pairs (c, s): (a c - b s, b c + a s).
-  static Vec turned(Vec x, Vec cs) {
+  // Pairs (a, b) rotated by pairs (c, s): (a c - b s, b c + a s).
+  static Vec rotated(Vec x, Vec cs) {
     return {_mm256_fmaddsub_ps(x.v, _mm256_moveldup_ps(cs.v),
                                _mm256_mul_ps(_mm256_permute_ps(x.v, 0xb1), _mm256_movehdup_ps(cs.v)))};
   }
-  // Two vectors as bf16, one behind the other; sum += what was stored.
+  // Two vectors as bf16, one after the other; sum += what was stored.
   static void store_and_sum(Vec a, Vec b, unsigned short* p, Vec& sum) {
     a.store_bf16(p);
     b.store_bf16(p + kLanes);

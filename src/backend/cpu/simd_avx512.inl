@@ -10,7 +10,7 @@ struct Vec {
     return {_mm512_castsi512_ps(
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16))};
   }
-  // The first n of them, zeros behind.
+  // The first n of them, then zeros.
   static Vec load_part(const float* p, long n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
   static Vec load_bf16_part(const unsigned short* p, long n) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first(n), p)), 16))};
@@ -52,12 +52,12 @@ struct Vec {
     __m512 r = _mm512_rsqrt14_ps(a.v), rest = _mm512_fnmadd_ps(_mm512_mul_ps(a.v, r), r, _mm512_set1_ps(1.0f));
     return {_mm512_fmadd_ps(_mm512_mul_ps(r, _mm512_set1_ps(0.5f)), rest, r)};
   }
-  // Pairs (a, b) turned by pairs (c, s): (a c - b s, b c + a s).
-  static Vec turned(Vec x, Vec cs) {
+  // Pairs (a, b) rotated by pairs (c, s): (a c - b s, b c + a s).
+  static Vec rotated(Vec x, Vec cs) {
     return {_mm512_fmaddsub_ps(x.v, _mm512_moveldup_ps(cs.v),
                                _mm512_mul_ps(_mm512_permute_ps(x.v, 0xb1), _mm512_movehdup_ps(cs.v)))};
   }
-  // Two vectors as bf16, one behind the other; sum += what was stored.
+  // Two vectors as bf16, one after the other; sum += what was stored.
   static void store_and_sum(Vec a, Vec b, unsigned short* p, Vec& sum) {
 #ifdef __AVX512BF16__
     __m512bh both = _mm512_cvtne2ps_pbh(b.v, a.v);

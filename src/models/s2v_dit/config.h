@@ -35,7 +35,7 @@ struct DitConfig {
   std::string video_size;  // "liveavatar_size": size of the training videos, as "704*384"; empty: unknown
 
   int64_t head_dim() const { return dim / heads; }
-  // Index of the audio cross-attention behind this layer; -1: none.
+  // Index of the audio cross-attention after this layer; -1: none.
   int64_t audio_attention_of(int64_t layer) const;
 };
 

@@ -75,24 +75,24 @@ class S2vDit {
     return {weights, backend_, first_group_[static_cast<size_t>(layer)] + static_cast<size_t>(Weights::kPart)};
   }
 
-  void encode_time(double timestep, ForwardState& flight) const;
+  void encode_time(double timestep, ForwardState& f) const;
   void embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, TokenType type,
              const Tensor& tokens, DitActivations& a) const;
   void project(const DitAttentionWeights& w, const Tensor& y, const Tensor& q, const Tensor& k, const Tensor& v) const;
   void write_cache(const Tensor& x, const Tensor& cache, const Tensor& scale) const;
   void write_keys(const Tensor& k, const Tensor& rope, const KeyValues& cache) const;
-  KeyValues rope_sink(int64_t layer, const ForwardState& flight) const;
+  KeyValues rope_sink(int64_t layer, const ForwardState& f) const;
   // Adaptive layer norm: shift and scale of the norm, and the gate of the branch's output.
   struct AdaLn {
     Modulation norm;
     Tensor gate;
   };
-  AdaLn ada_ln(int64_t layer, int64_t first_row, const ForwardState& flight) const;
-  void self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& flight, const Tensor& x) const;
-  void prefill_self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& flight, const Tensor& x) const;
-  void cross_attention(int64_t layer, const DitCrossAttentionWeights& w, ForwardState& flight, const Tensor& x) const;
-  void feed_forward(int64_t layer, const DitFfnWeights& w, ForwardState& flight, const Tensor& x) const;
-  void audio_cross_attention(int64_t layer, const DitAudioAttentionWeights& w, ForwardState& flight) const;
+  AdaLn ada_ln(int64_t layer, int64_t first_row, const ForwardState& f) const;
+  void self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f, const Tensor& x) const;
+  void prefill_self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f, const Tensor& x) const;
+  void cross_attention(int64_t layer, const DitCrossAttentionWeights& w, ForwardState& f, const Tensor& x) const;
+  void feed_forward(int64_t layer, const DitFfnWeights& w, ForwardState& f, const Tensor& x) const;
+  void audio_cross_attention(int64_t layer, const DitAudioAttentionWeights& w, ForwardState& f) const;
   void project_text(int64_t layer, const DitAttentionWeights& w, DitSession& session) const;
   Tensor actor_gate(const Tensor& mask, DitActivations& a) const;
   void project_audio(int64_t layer, const DitAudioAttentionWeights& w, AudioTokens& tokens) const;

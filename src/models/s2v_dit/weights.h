@@ -38,7 +38,7 @@ struct DitFfnWeights {
   static constexpr DitPart kPart = DitPart::kFfn;
   LinearWeight in, out;  // [ffn, D], [D, ffn]
 };
-// Audio cross-attention behind a layer. The checkpoint calls it audio_injector.
+// Audio cross-attention after a layer. The checkpoint calls it audio_injector.
 struct DitAudioAttentionWeights {
   static constexpr DitPart kPart = DitPart::kAudioAttention;
   DitAttentionWeights attention;

@@ -40,7 +40,7 @@ class Message {
   std::string bytes_;
 };
 
-// Fillers behind the last token, up to the rows of the embedding.
+// Filler tokens after the last token, up to the rows of the embedding.
 size_t tokens_without_padding(const GgufVocabulary& v) {
   size_t count = v.tokens.size();
   while (count > 0 && v.types[count - 1] == kUnused && v.tokens[count - 1].starts_with("[PAD")) --count;

@@ -1,4 +1,4 @@
-// The SentencePiece model of a tokenizer, wherever it lies.
+// Finds the SentencePiece model of a tokenizer.
 #pragma once
 
 #include <string>

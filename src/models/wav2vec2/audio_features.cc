@@ -58,7 +58,7 @@ Status check_voice(const Loudness& loudness, const std::string& where) {
   if (frame_count(loudness.samples) >= 2) return {};
   return corrupt((where.empty() ? "" : where + ": ") + "the voice holds " +
                  std::to_string(loudness.samples * 1000 / kModelRateHz) +
-                 " ms of sound; at least 45 ms are needed; give a longer one");
+                 " ms of audio; at least 45 ms are needed; give a longer one");
 }
 
 int64_t voice_frames(int64_t voice_samples, int64_t fps) {
