@@ -221,6 +221,11 @@ int synthetic_bench(Flags& f) {
                                  "--audio", "--prompt", "--num_clip", "--repeats"},
                                 ": with --synthetic all is made up; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
+  if (f.bench.sessions > 1) {
+    Status in_memory = refuse(f, {"--memory_budget", "--resident_layers", "--resident_rings"},
+                              ": several --sessions are measured in memory alone; leave one of them out");
+    if (!in_memory.ok()) return report(in_memory);
+  }
   if (Status status = set_job(f); !status.ok()) return report(status);
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, {.paging_dir = f.bench.paging_dir});

@@ -63,10 +63,7 @@ class Bench {
 
   // Everything in memory if it fits, else paged.
   Status decide() {
-    if (o_.sessions > 1 && (o_.budget_bytes > 0 || o_.resident_layers >= 0 || o_.resident_kv_caches >= 0))
-      return invalid_argument(
-          "--sessions: several are measured in memory alone; leave --memory_budget, "
-          "--resident_layers and --resident_rings out");
+    LA_CHECK(o_.sessions == 1 || o_.budget_bytes == 0);
     JobShape whole = o_.request;
     whole.video_model_only = true;
     LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
