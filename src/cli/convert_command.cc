@@ -30,7 +30,7 @@ constexpr const char* kFooter =
     "A file with --weights_dtype is read with the same flag.\n"
     "The file fits the kernels of the machine that made it; another kind of CPU says so and wants its own.";
 
-Status settle(EngineOptions& engine) {
+Status resolve_flags(EngineOptions& engine) {
   LA_RETURN_IF_ERROR(find_local_files(engine));
   if (!engine.packed_dit.empty())
     return invalid_argument(
@@ -43,7 +43,7 @@ Status settle(EngineOptions& engine) {
 
 int convert(Flags& f) {
   StopSignal stop("nothing is kept of the file");
-  if (Status settled = settle(f.engine); !settled.ok()) return report(settled);
+  if (Status settled = resolve_flags(f.engine); !settled.ok()) return report(settled);
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, f.engine);
   if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);

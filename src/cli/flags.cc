@@ -188,7 +188,7 @@ CLI::Option* add_decode_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, kMostThreads));
 }
 
-Status settle_fp8(bool fp8, WeightsType& weights_dtype) {
+Status resolve_fp8(bool fp8, WeightsType& weights_dtype) {
   if (!fp8) return {};
   if (weights_dtype != WeightsType::kSameAsDtype && weights_dtype != WeightsType::kFp8)
     return invalid_argument(std::string("--fp8 and --weights_dtype ") + weights_type_name(weights_dtype) +

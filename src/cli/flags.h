@@ -27,7 +27,7 @@ CLI::Option* add_int8_products(CLI::App& app, bool& value);
 CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help);
 
 // --fp8, the original's name for a --weights_dtype. kInvalidArgument where that says something else.
-Status settle_fp8(bool fp8, WeightsType& weights_dtype);
+Status resolve_fp8(bool fp8, WeightsType& weights_dtype);
 
 CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help);
 CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value);

@@ -140,7 +140,7 @@ Status make_save_dir(const Flags& f) {
 }
 
 // Portrait and voice: given, of the samples, or, where a web page would ask for them, the demo's.
-Status settle_inputs(Flags& f) {
+Status resolve_inputs(Flags& f) {
   if (!f.sample_list.empty()) return {};
   const bool demo = is_web_page_script(*f.app) && f.job.image.empty() && f.job.audio.empty();
   if (demo) {
@@ -155,7 +155,7 @@ Status settle_inputs(Flags& f) {
 }
 
 // The model's files as they lie on this machine; without any the model that comes with the program.
-Status settle_model(Flags& f) {
+Status resolve_model(Flags& f) {
   LA_RETURN_IF_ERROR(find_local_files(f.engine));
   if (names_model(f.engine)) return {};
   LA_RETURN_IF_ERROR(use_embedded_model(f.engine));
@@ -164,12 +164,12 @@ Status settle_model(Flags& f) {
   return {};
 }
 
-Status settle(Flags& f) {
+Status resolve_flags(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
-  LA_RETURN_IF_ERROR(settle_inputs(f));
+  LA_RETURN_IF_ERROR(resolve_inputs(f));
   LA_RETURN_IF_ERROR(check_sample_flags(f));
-  LA_RETURN_IF_ERROR(settle_job(f));
-  LA_RETURN_IF_ERROR(settle_fp8(f.fp8, f.engine.weights_dtype));
+  LA_RETURN_IF_ERROR(resolve_job(f));
+  LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.engine.weights_dtype));
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
     if (!f.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
@@ -183,12 +183,12 @@ Status settle(Flags& f) {
                  "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
                  long(f.job.infer_frames), long(rounded));
   }
-  return settle_model(f);
+  return resolve_model(f);
 }
 
 int generate(Flags& f) {
   StopSignal stop("the video up to here is kept");
-  if (Status settled = settle(f); !settled.ok()) return report(settled);
+  if (Status settled = resolve_flags(f); !settled.ok()) return report(settled);
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
   if (Status made = make_save_dir(f); !made.ok()) return report(made);

@@ -16,10 +16,10 @@ namespace liveavatar::cli {
 namespace {
 
 // What is said at the end.
-void print_result(const VideoTask& task, const JobInfo& info, const Truth& truth) {
+void print_result(const VideoTask& task, const JobInfo& info, const RunReport& run_report) {
   std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", one_line(task.video.path).c_str(), long(info.width),
-               long(info.height), clock_text(double(truth.frames) / double(info.fps)).c_str(), long(info.fps));
-  print_truth(truth);
+               long(info.height), clock_text(double(run_report.frames) / double(info.fps)).c_str(), long(info.fps));
+  print_run_report(run_report);
 }
 
 // report_claim: where the figures are written as JSON; null: nowhere.
@@ -29,7 +29,6 @@ struct VideoOutputs {
 };
 Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepared, bool quiet, StageClock& clock,
                   const VideoOutputs& outputs) {
-  LA_RETURN_IF_ERROR(hear(prepared.job, {.stop = StopSignal::token()}));
   const JobInfo& info = prepared.job.info;
   for (const std::string& note : info.notes) {
     if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(in_flags(note)).c_str());
@@ -42,10 +41,10 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   VideoRun video;
   Status status = write_video(engine, prepared.job, outputs.video, {on_progress, StopSignal::token()}, video);
   line.finish();
-  Truth truth = truth_of(prepared.verdict, engine, clock, video.frames);
-  if (truth.frames > 0 && !quiet) print_result(task, info, truth);
+  RunReport run_report = run_report_of(prepared.plan_report, engine, clock, video.frames);
+  if (run_report.frames > 0 && !quiet) print_result(task, info, run_report);
   OutputClaim* report_claim = outputs.report_claim;
-  Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(truth));
+  Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));
   if (status.code() == ErrorCode::kCancelled && !quiet) {
     bool some = video.frames > 0;
     std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
@@ -58,7 +57,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
 Expected<PreparedJob> check_task(const Checkpoint& checkpoint, EngineOptions& engine, const RunOptions& options,
                                  const VideoTask& task) {
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, engine, task.job, options.quiet));
-  LA_RETURN_IF_ERROR(check_original_flags(options.original, prepared.verdict.request));
+  LA_RETURN_IF_ERROR(check_original_flags(options.original, prepared.plan_report.request));
   return prepared;
 }
 

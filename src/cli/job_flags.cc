@@ -94,7 +94,7 @@ void add_job_flags(CLI::App& app, JobFlags& flags) {
       ->group("Model and machine");
 }
 
-Status settle_job(JobFlags& f) {
+Status resolve_job(JobFlags& f) {
   if (f.online_decode && f.no_online_decode)
     return invalid_argument("--enable_online_decode and --no_online_decode contradict each other; leave one out");
   f.job.online_decode = !f.no_online_decode;

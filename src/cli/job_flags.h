@@ -19,6 +19,6 @@ void add_job_flags(CLI::App& app, JobFlags& flags);
 
 // What the flags that are not the job's own come to in it.
 // kInvalidArgument where two contradict each other.
-Status settle_job(JobFlags& flags);
+Status resolve_job(JobFlags& flags);
 
 }  // namespace liveavatar::cli

@@ -99,7 +99,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
     note_checkpoint(*checkpoint, o.job, o.quiet);
     LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(*checkpoint, o.engine, o.job, o.quiet));
-    result.verdict = prepared.verdict;
+    result.plan_report = prepared.plan_report;
   }
   result.model = folder_name(o.engine.checkpoint_dir);
   result.repeats = o.repeats;
@@ -128,18 +128,18 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
 }
 
 void print_table(const PipelineBenchResult& r) {
-  const JobShape& request = r.verdict.request;
+  const JobShape& request = r.plan_report.request;
   std::printf("%s: %ldx%ld, %ld frames in %ld blocks, %ld steps, %s, %s decode; median of %d\n\n", r.model.c_str(),
               long(r.info.width), long(r.info.height), long(r.info.frames), long(r.info.blocks), long(request.steps),
               compute_type_name(request.dtype), request.online_decode ? "online" : "offline", r.repeats);
   std::printf("%-24s %10s %10s %10s\n", "", "median", "lowest", "highest");
   for (const auto& [key, s] : r.figures)
     std::printf("%-24s %10.3f %10.3f %10.3f\n", key.c_str(), s.median, s.lowest, s.highest);
-  const Work& work = r.verdict.work;
+  const Work& work = r.plan_report.work;
   std::printf("\na block: %.1f Gflop in the video model, %.1f in the VAE, %.1f MiB of weights, keys and values moved\n",
               work.dit_flops / 1e9, work.vae_flops / 1e9, work.bytes / double(1 << 20));
   std::printf("memory: %.1f MiB at the peak, planned %.1f MiB; the file: %.1f KiB\n", mib(r.measured_peak_bytes),
-              mib(r.verdict.plan.peak_bytes), double(r.file_bytes) / 1024);
+              mib(r.plan_report.plan.peak_bytes), double(r.file_bytes) / 1024);
 }
 
 std::string to_json(const PipelineBenchResult& r) {
@@ -155,12 +155,12 @@ std::string to_json(const PipelineBenchResult& r) {
   put("height", r.info.height);
   put("frames", r.info.frames);
   put("blocks", r.info.blocks);
-  put("bytes_moved_per_block", r.verdict.work.bytes);
-  put("disk_bytes_per_block", r.verdict.work.disk_bytes);
-  put("dit_flops_per_block", r.verdict.work.dit_flops);
-  put("vae_flops_per_block", r.verdict.work.vae_flops);
+  put("bytes_moved_per_block", r.plan_report.work.bytes);
+  put("disk_bytes_per_block", r.plan_report.work.disk_bytes);
+  put("dit_flops_per_block", r.plan_report.work.dit_flops);
+  put("vae_flops_per_block", r.plan_report.work.vae_flops);
   put("file_bytes", r.file_bytes);
-  put("predicted_peak_bytes", r.verdict.plan.peak_bytes);
+  put("predicted_peak_bytes", r.plan_report.plan.peak_bytes);
   put("measured_peak_bytes", r.measured_peak_bytes);
   return json_text(json, 2);
 }

@@ -24,7 +24,7 @@ struct Spread {
 struct PipelineBenchResult {
   std::string model;  // the checkpoint folder's name
   JobInfo info;
-  Verdict verdict;
+  PlanReport plan_report;
   int repeats = 0;
   size_t measured_peak_bytes = 0, file_bytes = 0;
   std::vector<std::pair<std::string, Spread>> figures;  // keys of docs/performance.md, without the model

@@ -133,7 +133,7 @@ Expected<ResolvedJob> resolve_whole(const Flags& f) {
 
 double gib(size_t bytes) { return double(bytes) / double(size_t{1} << 30); }
 
-void print_device(const Verdict& v) {
+void print_device(const PlanReport& v) {
   if (!v.device) return;
   const DeviceProfile& d = *v.device;
   std::printf("\n%d x %s, %.2f GiB usable each: not yet in this version (it computes on the CPU, on one device).\n",
@@ -142,7 +142,7 @@ void print_device(const Verdict& v) {
               seconds_per_block(v.work, d), double(kBlockFrames) / double(kFps));
 }
 
-void print_table(const Verdict& v) {
+void print_table(const PlanReport& v) {
   const JobShape& r = v.request;
   std::string types = compute_type_name(r.dtype);
   if (r.weights_dtype != WeightsType::kSameAsDtype) types += std::string(", weights in ") + r.weights_name();
@@ -172,7 +172,7 @@ void print_table(const Verdict& v) {
   print_device(v);
   if (v.budget_bytes > 0)
     std::printf("\nbudget %s: %s\n", budget_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
-  for (const Cure& c : v.cures)
+  for (const Suggestion& c : v.suggestions)
     std::printf("  %-28s %10.3f GiB   %s\n", c.settings.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
 
@@ -195,7 +195,7 @@ Status print_like_original(const Flags& f) {
     LA_ASSIGN_OR_RETURN(MemoryPlan ours, plan_memory(r));
     std::string size = std::to_string(row.job.width) + "x" + std::to_string(row.job.height);
     std::printf("%-9s %6ld %-8s %10.1f %-9s %9.1f %-9s %12.1f\n", size.c_str(), long(row.job.clips),
-                row.job.online_decode ? "online" : "at end", row.peak_gb, verdict_name(row.verdict),
+                row.job.online_decode ? "online" : "at end", row.peak_gb, verdict_name(row.plan_report),
                 double(theirs.peak_bytes()) / 1e9, verdict_name(judge_original(theirs.peak_bytes(), kUsable24Bytes)),
                 double(ours.peak_bytes) / 1e9);
   }
@@ -203,7 +203,7 @@ Status print_like_original(const Flags& f) {
 }
 
 // The least of all budgets is the engine's.
-Expected<std::optional<DeviceProfile>> settle_budget(Flags& f) {
+Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
   size_t& budget_bytes = f.engine.memory_budget_bytes;
   auto limit = [&](size_t bytes) {
     if (bytes > 0) budget_bytes = budget_bytes == 0 ? bytes : std::min(budget_bytes, bytes);
@@ -216,12 +216,12 @@ Expected<std::optional<DeviceProfile>> settle_budget(Flags& f) {
   return std::optional<DeviceProfile>(device);
 }
 
-Status settle(Flags& f) {
+Status resolve_flags(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   if (!f.of_generate.sample_list.empty())
     return invalid_argument("--sample_list: one video is planned at a time; give its --image and --audio instead");
-  LA_RETURN_IF_ERROR(settle_job(f));
-  LA_RETURN_IF_ERROR(settle_fp8(f.fp8, f.engine.weights_dtype));
+  LA_RETURN_IF_ERROR(resolve_job(f));
+  LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.engine.weights_dtype));
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
     if (!f.of_generate.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
@@ -229,36 +229,37 @@ Status settle(Flags& f) {
   return find_local_files(f.engine);
 }
 
-Expected<Verdict> judge_flags(Flags& f) {
-  LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, settle_budget(f));
+Expected<PlanReport> judge_flags(Flags& f) {
+  LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, resolve_budget(f));
   Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_supposed(f);
   LA_RETURN_IF_ERROR(job.status());
-  LA_ASSIGN_OR_RETURN(Verdict verdict, judge_resolved(job->asked, job->shape, job->plan, job->budget_bytes));
-  verdict.device = device;
-  for (Cure& cure : verdict.cures) {
-    cure.settings = in_flags(cure.settings);
-    cure.costs = in_flags(cure.costs);
+  LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->budget_bytes));
+  plan_report.device = device;
+  for (Suggestion& suggestion : plan_report.suggestions) {
+    suggestion.settings = in_flags(suggestion.settings);
+    suggestion.costs = in_flags(suggestion.costs);
   }
-  return verdict;
+  return plan_report;
 }
 
 int plan(Flags& f) {
-  if (Status settled = settle(f); !settled.ok()) return report(settled);
+  if (Status settled = resolve_flags(f); !settled.ok()) return report(settled);
   if (f.like_original) {
     Status status = print_like_original(f);
     return status.ok() ? 0 : report(status);
   }
-  auto verdict = judge_flags(f);
-  if (!verdict.ok()) return report(verdict.status());
-  for (const std::string& note : {threads_note(f.engine.threads), products_note(verdict->request, verdict->plan)})
+  auto plan_report = judge_flags(f);
+  if (!plan_report.ok()) return report(plan_report.status());
+  for (const std::string& note :
+       {threads_note(f.engine.threads), products_note(plan_report->request, plan_report->plan)})
     if (!note.empty() && !f.of_generate.quiet) std::fprintf(stderr, "%s\n", in_flags(note).c_str());
   if (f.json) {
-    std::printf("%s\n", to_json(*verdict).c_str());
+    std::printf("%s\n", to_json(*plan_report).c_str());
   } else {
-    print_table(*verdict);
+    print_table(*plan_report);
     for (const std::string& line : explain(f.original)) std::printf("%s\n", line.c_str());
   }
-  return verdict->fits ? 0 : 1;
+  return plan_report->fits ? 0 : 1;
 }
 
 }  // namespace

@@ -39,26 +39,26 @@ size_t peak_resident_bytes() {
   return 0;
 }
 
-Truth truth_of(const Verdict& verdict, const LocalEngine& engine, StageClock& clock, int64_t frames) {
-  Truth truth;
-  truth.predicted_peak_bytes = verdict.plan.peak_bytes;
-  truth.measured_peak_bytes = peak_resident_bytes();
-  truth.charged_peak_bytes = engine.memory_peak_bytes();
-  truth.budget_bytes = verdict.budget_bytes;
-  truth.frames = frames;
-  truth.stage_seconds = clock.seconds();
+RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine, StageClock& clock, int64_t frames) {
+  RunReport run_report;
+  run_report.predicted_peak_bytes = plan_report.plan.peak_bytes;
+  run_report.measured_peak_bytes = peak_resident_bytes();
+  run_report.charged_peak_bytes = engine.memory_peak_bytes();
+  run_report.budget_bytes = plan_report.budget_bytes;
+  run_report.frames = frames;
+  run_report.stage_seconds = clock.seconds();
   std::vector<CategoryMemory> tenants = engine.memory_by_category();
   for (size_t t = 0; t < tenants.size(); ++t)
-    truth.categories.push_back({tenants[t].name, verdict.plan.peak_by_category[t], tenants[t].peak_bytes});
-  return truth;
+    run_report.categories.push_back({tenants[t].name, plan_report.plan.peak_by_category[t], tenants[t].peak_bytes});
+  return run_report;
 }
 
-void print_truth(const Truth& truth) {
+void print_run_report(const RunReport& run_report) {
   auto mib = [](size_t bytes) { return double(bytes) / double(1 << 20); };
-  std::fprintf(stderr, "memory: %.1f MiB at the peak, planned %.1f MiB\n", mib(truth.measured_peak_bytes),
-               mib(truth.predicted_peak_bytes));
+  std::fprintf(stderr, "memory: %.1f MiB at the peak, planned %.1f MiB\n", mib(run_report.measured_peak_bytes),
+               mib(run_report.predicted_peak_bytes));
   std::string line;
-  for (const auto& [stage, seconds] : truth.stage_seconds) {
+  for (const auto& [stage, seconds] : run_report.stage_seconds) {
     char part[64];
     std::snprintf(part, sizeof(part), "%s%s %.1f s", line.empty() ? "" : ", ", stage.c_str(), seconds);
     line += part;

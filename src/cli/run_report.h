@@ -1,4 +1,4 @@
-// Plan and truth of a run: how long each stage took, what was predicted and what was held.
+// Plan and run_report of a run: how long each stage took, what was predicted and what was held.
 #pragma once
 
 #include <chrono>
@@ -27,8 +27,8 @@ class StageClock {
 // Highest resident set of this process so far (VmHWM): memory and the mapped program, without the page cache.
 size_t peak_resident_bytes();
 
-Truth truth_of(const Verdict& verdict, const LocalEngine& engine, StageClock& clock, int64_t frames);
+RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine, StageClock& clock, int64_t frames);
 // A few lines for people.
-void print_truth(const Truth& truth);
+void print_run_report(const RunReport& run_report);
 
 }  // namespace liveavatar::cli

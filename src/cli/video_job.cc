@@ -41,10 +41,11 @@ Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& o
                                   bool quiet) {
   PreparedJob prepared;
   LA_ASSIGN_OR_RETURN(prepared.job, resolve(resolve_options(checkpoint), job));
+  LA_RETURN_IF_ERROR(hear(prepared.job, {.stop = StopSignal::token()}));
   LA_RETURN_IF_ERROR(drop_idle_paging(options, prepared.job));
   LA_RETURN_IF_ERROR(check_fits(prepared.job));
   const ResolvedJob& j = prepared.job;
-  LA_ASSIGN_OR_RETURN(prepared.verdict, judge_resolved(j.asked, j.shape, j.plan, j.budget_bytes));
+  LA_ASSIGN_OR_RETURN(prepared.plan_report, plan_report_of(j.asked, j.shape, j.plan, j.budget_bytes));
   if (quiet) return prepared;
   LA_RETURN_IF_ERROR(note_cut_prompt(checkpoint, job.prompt));
   note_paging(j.shape, options);
@@ -83,6 +84,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, c
   Status made = engine.run(job, run_calls);
   Status finished = file == nullptr ? Status() : file->finish();
   LA_RETURN_IF_ERROR(written);
+  if (made.code() == ErrorCode::kCancelled && !finished.ok()) return finished;
   LA_RETURN_IF_ERROR(made);
   return finished;
 }

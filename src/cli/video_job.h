@@ -15,7 +15,7 @@ namespace liveavatar::cli {
 // A job that will fit, and its plan.
 struct PreparedJob {
   ResolvedJob job;
-  Verdict verdict;
+  PlanReport plan_report;
 };
 // What cannot fit is refused here, before a weight is read. options: page_weights is cleared where the weights fit.
 // Says where layers are paged from.

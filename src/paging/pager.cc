@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/boundary.h"
+#include "core/stop.h"
 
 namespace liveavatar {
 
@@ -84,10 +85,11 @@ Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& que
   }
 }
 
-Status Pager::read_resident() {
+Status Pager::read_resident(const std::stop_token& stop) {
   LA_RETURN_IF_ERROR(status());
   for (size_t p = 0; p < memory_.resident.size(); ++p) {
     const Buffer& resident = memory_.resident[p];
+    LA_RETURN_IF_ERROR(check_stop(stop));
     if (resident.data() != nullptr) LA_RETURN_IF_ERROR(fetch(p, resident.data(), resident.bytes()).status());
   }
   return {};

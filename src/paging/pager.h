@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <thread>
 #include <vector>
 
@@ -85,7 +86,7 @@ class Pager {
   ~Pager();  // stops transfers at once; changes are not written back
 
   // Reads the resident pages from the store.
-  Status read_resident();
+  Status read_resident(const std::stop_token& stop = {});
 
   // From now on pages are used in this order, again and again. Not all pages must be in it.
   void expect(std::vector<size_t> order);

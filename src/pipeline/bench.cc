@@ -8,8 +8,8 @@
 
 #include "core/output_files.h"
 #include "ops/make_backend.h"
-#include "plan/cures.h"
 #include "plan/report.h"
+#include "plan/suggestions.h"
 
 namespace liveavatar {
 namespace {
@@ -66,7 +66,7 @@ class Bench {
     LA_CHECK(o_.sessions == 1 || o_.budget_bytes == 0);
     JobShape whole = o_.request;
     whole.video_model_only = true;
-    LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
+    LA_ASSIGN_OR_RETURN(result_.request, resolve_shape(whole, o_.budget_bytes));
     LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
     if (std::string note = products_note(r(), result_.plan); !note.empty()) say(note);
     bool fits = o_.budget_bytes == 0 || result_.plan.peak_bytes <= o_.budget_bytes;
@@ -77,7 +77,7 @@ class Bench {
     whole.resident_kv_caches = o_.resident_kv_caches;
     LA_RETURN_IF_ERROR(find_file());
     whole.pack_first = !file_is_there_;
-    LA_ASSIGN_OR_RETURN(result_.request, settle(whole, o_.budget_bytes));
+    LA_ASSIGN_OR_RETURN(result_.request, resolve_shape(whole, o_.budget_bytes));
     if (o_.resident_layers >= 0) {
       result_.request.resident_layers = std::min(o_.resident_layers, whole.shapes.dit.layers);
       if (whole.schedule == Schedule::kAuto && r().paged()) result_.request.schedule = Schedule::kWavefront;

@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "core/utf8.h"
-#include "plan/cures.h"
+#include "plan/suggestions.h"
 #include "session/actor_masks.h"
 #include "session/solver.h"
 
@@ -109,7 +109,7 @@ void shape_length(const ResolvedJob& job, bool past_voice, JobShape& shape, JobI
 // The numbers that follow from the voices, and what the planner makes of them.
 Status decide(ResolvedJob& job, bool past_voice) {
   shape_length(job, past_voice, job.asked, job.info);
-  LA_ASSIGN_OR_RETURN(job.shape, settle(job.asked, job.budget_bytes));
+  LA_ASSIGN_OR_RETURN(job.shape, resolve_shape(job.asked, job.budget_bytes));
   LA_ASSIGN_OR_RETURN(job.plan, plan_memory(job.shape));
   return {};
 }
@@ -203,17 +203,17 @@ Status check_load(const Checkpoint& checkpoint) {
   smallest.height = smallest.width = 64;
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
   if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
-  std::string cure = "raise the budget";
+  std::string suggestion = "raise the budget";
   for (WeightsType narrower : {WeightsType::kQ4, WeightsType::kInt8}) {  // the one that loses less is named
     smallest.weights_dtype = narrower;
     smallest.int8_products = false;
     LA_ASSIGN_OR_RETURN(MemoryPlan less, plan_memory(smallest));
     if (less.load_peak_bytes <= options.memory_budget_bytes)
-      cure = std::string("raise the budget, or take `weights_dtype` ") + weights_type_name(narrower) +
-             (options.int8_products ? " + `int8_products` false" : "");
+      suggestion = std::string("raise the budget, or take `weights_dtype` ") + weights_type_name(narrower) +
+                   (options.int8_products ? " + `int8_products` false" : "");
   }
   return out_of_memory("memory budget " + budget_text(options.memory_budget_bytes) +
-                       ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + cure);
+                       ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + suggestion);
 }
 
 Status check_fits(const ResolvedJob& job) {
@@ -221,10 +221,10 @@ Status check_fits(const ResolvedJob& job) {
   if (job.budget_bytes == 0 || plan.peak_bytes <= job.budget_bytes) return {};
   const PlanStage& highest = *std::max_element(plan.stages.begin(), plan.stages.end(),
                                                [](auto& a, auto& b) { return a.peak_bytes < b.peak_bytes; });
-  LA_ASSIGN_OR_RETURN(std::vector<Cure> cures, find_cures(job.shape, job.budget_bytes));
+  LA_ASSIGN_OR_RETURN(std::vector<Suggestion> suggestions, find_suggestions(job.shape, job.budget_bytes));
   std::string fits;
-  for (const Cure& cure : cures)
-    fits += (fits.empty() ? "" : ", or ") + cure.settings + " (" + mib_text(cure.peak_bytes) + ")";
+  for (const Suggestion& suggestion : suggestions)
+    fits += (fits.empty() ? "" : ", or ") + suggestion.settings + " (" + mib_text(suggestion.peak_bytes) + ")";
   if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
   return out_of_memory("memory budget " + budget_text(job.budget_bytes) + ": this job takes " +
                        mib_text(plan.peak_bytes) + " (stage " + highest.name + "); what fits: " + fits);

@@ -49,7 +49,7 @@ Status hear(ResolvedJob& job, const HearOptions& options = {});
 // Numbers that make no sense: kInvalidArgument, before any file is opened.
 Status check_job(const GenerateRequest& job);
 
-// kOutOfMemory if the job goes beyond the budget; the line says which stage, how much and the cheapest cure.
+// kOutOfMemory if the job goes beyond the budget; the line says which stage, how much and the cheapest suggestion.
 Status check_fits(const ResolvedJob& job);
 // kOutOfMemory if loading alone goes beyond the options' budget: before a weight is read.
 Status check_load(const Checkpoint& checkpoint);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <thread>
+#include <utility>
 
 #include "core/boundary.h"
 #include "core/bounded_queue.h"
@@ -33,12 +34,7 @@ class JobRun : LatentChannel {
 
   Status run() {
     LA_RETURN_IF_ERROR(check_fits(job_));
-    LA_ASSIGN_OR_RETURN(Portrait portrait, job_.files.portrait->read(*models_.budget));
-    LA_RETURN_IF_ERROR(open_conditions(portrait));
-    size_t writer_bytes = video_writer_bytes(shape().height, shape().width);
-    LA_ASSIGN_OR_RETURN(writer_, Charge::acquire(*models_.budget, MemoryCategory::kMedia, writer_bytes));
-    LA_RETURN_IF_ERROR(open_denoiser());
-    LA_RETURN_IF_ERROR(encode_portrait(portrait));
+    LA_RETURN_IF_ERROR(prepare());
     LA_RETURN_IF_ERROR(open_pose());
     const Conditioner::Sources sources{audio_, pose_.get(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
                                        hooks().noise};
@@ -47,6 +43,16 @@ class JobRun : LatentChannel {
   }
 
  private:
+  // All that comes before the first block.
+  Status prepare() {
+    LA_ASSIGN_OR_RETURN(Portrait portrait, job_.files.portrait->read(*models_.budget));
+    LA_RETURN_IF_ERROR(open_conditions(portrait));
+    size_t writer_bytes = video_writer_bytes(shape().height, shape().width);
+    LA_ASSIGN_OR_RETURN(writer_, Charge::acquire(*models_.budget, MemoryCategory::kMedia, writer_bytes));
+    LA_RETURN_IF_ERROR(open_denoiser());
+    return encode_portrait(portrait);
+  }
+
   const JobShape& shape() const { return job_.shape; }
   const RunHooks& hooks() const { return calls_.hooks; }
 
@@ -66,8 +72,8 @@ class JobRun : LatentChannel {
     options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job.fit};
     if (job.fit == Fit::kCover && !options.original) {
       options.fit.orientation = portrait.turned_by;
-      LA_ASSIGN_OR_RETURN(options.fit.orientation,
-                          orientation_for(job_.files.mask_sizes, options.fit, job_.files.portrait->file, *models_.budget));
+      LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(job_.files.mask_sizes, options.fit,
+                                                                   job_.files.portrait->file, *models_.budget));
     }
     options.clip_latents = shape().clip_latents();
     options.block_latents = kBlockLatents;
@@ -101,7 +107,7 @@ class JobRun : LatentChannel {
     // latent 1 of five equal frames
     ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
     show("ref_latent", blocks_.reference.tensor);
-    LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_weight_groups(shape().resident(), budget));
+    LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_weight_groups(shape().resident(), budget, stop_.get_token()));
     progress(Stage::kPrefill, 0);
     LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
     Backend* decoding = shape().decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
@@ -119,34 +125,44 @@ class JobRun : LatentChannel {
 
   Status make_video() {
     if (shape().decodes_beside()) return make_video_on_two_threads();
-    LA_RETURN_IF_ERROR(denoise());
-    for (int64_t b = 0; b < job_.info.blocks && !shape().online_decode; ++b)
-      LA_RETURN_IF_ERROR(decode(b, latents_of(b)));
+    LA_ASSIGN_OR_RETURN(int64_t made, denoise());
+    for (int64_t b = 0; b < made && !shape().online_decode; ++b) LA_RETURN_IF_ERROR(decode(b, latents_of(b)));
     return {};
   }
 
-  // The caller's thread delivers, one samples, one decodes; whichever fails stops the others.
+  // The caller's thread delivers, one samples, one decodes; whichever fails stops the others. The threads join at the
+  // end of the block, also where a callback threw or the second thread did not start.
   Status make_video_on_two_threads() {
     RelayedDelivery relay;
-    Delivery& caller = *delivery_;
-    delivery_ = &relay;
+    Delivery& caller = *std::exchange(delivery_, &relay);
     Status denoised, decoded, delivered;
     {
       std::jthread sampling([&] {
-        denoised = contained("generate", [&] { return denoise(); });
+        denoised = contained("generate", [&] { return denoise().status(); });
         denoised_.close();
       });
-      std::jthread decoding([&] {
-        decoded = contained("generate", [&] { return decode_as_they_come(); });
-        if (!decoded.ok()) stop_.request_stop();
-        denoised_.close();
-        relay.close();
-      });
-      delivered = relay.serve(caller);
+      try {
+        std::jthread decoding([&] {
+          decoded = contained("generate", [&] { return decode_as_they_come(); });
+          if (!decoded.ok()) end_threads();
+          relay.close();
+        });
+        delivered = contained("generate", [&] { return relay.serve(caller); });
+        if (!delivered.ok()) end_threads();
+      } catch (...) {  // no second thread
+        end_threads();
+        throw;
+      }
     }
+    delivery_ = &caller;
     LA_RETURN_IF_ERROR(delivered);
     LA_RETURN_IF_ERROR(decoded);
     return denoised;
+  }
+
+  void end_threads() {
+    stop_.request_stop();
+    denoised_.close();
   }
 
   Status decode_as_they_come() {
@@ -158,12 +174,14 @@ class JobRun : LatentChannel {
   }
 
   // Adaptive attention sink: from the second clip on the model looks at a latent of its own instead of the portrait's.
-  Status denoise() {
+  // Returns how many blocks were made.
+  Expected<int64_t> denoise() {
     const int64_t first_clip = std::min(job_.info.blocks, shape().clip_blocks());
     LA_ASSIGN_OR_RETURN(int64_t made, denoiser_->run(*pages_, {0, first_clip}, *this));
-    if (made < shape().clip_blocks() || made == job_.info.blocks) return {};
+    if (made < shape().clip_blocks() || made == job_.info.blocks) return made;
     LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
-    return denoiser_->run(*pages_, {first_clip, job_.info.blocks - first_clip}, *this).status();
+    LA_ASSIGN_OR_RETURN(int64_t more, denoiser_->run(*pages_, {first_clip, job_.info.blocks - first_clip}, *this));
+    return made + more;
   }
 
   const Tensor& latents_of(int64_t block) const {

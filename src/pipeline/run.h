@@ -29,7 +29,8 @@ struct RunCalls {
   RunHooks hooks;
 };
 
-// Runs a whole job, which was heard; its models are these. The callbacks are called on this thread. An error after some
+// Runs a whole job once, which was heard; its models are these. The callbacks are called on this thread; hooks, with
+// decode_threads, on the threads that sample and decode. An error after some
 // blocks leaves those with the caller.
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls);
 

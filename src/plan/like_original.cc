@@ -30,9 +30,9 @@ size_t kv_bytes(const DitConfig& config, const DitGeometry& geometry) {
 
 }  // namespace
 
-const char* verdict_name(OriginalVerdict verdict) {
+const char* verdict_name(OriginalVerdict plan_report) {
   constexpr const char* kNames[] = {"fits", "marginal", "OOM"};
-  return kNames[static_cast<size_t>(verdict)];
+  return kNames[static_cast<size_t>(plan_report)];
 }
 
 size_t OriginalPlan::peak_bytes() const {

@@ -17,7 +17,7 @@ struct OriginalJob {
 };
 
 enum class OriginalVerdict { kFits, kMarginal, kOutOfMemory };
-const char* verdict_name(OriginalVerdict verdict);  // "fits", "marginal", "OOM"
+const char* verdict_name(OriginalVerdict plan_report);  // "fits", "marginal", "OOM"
 
 // Bytes of the fullest card.
 struct OriginalPlan {
@@ -37,7 +37,7 @@ OriginalVerdict judge_original(size_t peak_bytes, size_t usable_bytes);
 struct PublishedRow {
   OriginalJob job;
   double peak_gb = 0;
-  OriginalVerdict verdict = OriginalVerdict::kFits;
+  OriginalVerdict plan_report = OriginalVerdict::kFits;
 };
 constexpr size_t kUsable24Bytes = 22'150'000'000;
 std::vector<PublishedRow> published_rows();

@@ -217,9 +217,9 @@ Expected<int64_t> most_that_fit(int64_t count, const Fits& fits) {
   return most;
 }
 
-class Settling {
+class ShapeResolver {
  public:
-  Settling(const JobShape& request, size_t budget_bytes)
+  ShapeResolver(const JobShape& request, size_t budget_bytes)
       : r_(request),
         budget_bytes_(budget_bytes),
         kv_caches_open_(request.disk_kv_caches && request.resident_kv_caches < 0) {}
@@ -277,8 +277,8 @@ class Settling {
 
 }  // namespace
 
-Expected<JobShape> settle(const JobShape& request, size_t budget_bytes) {
-  return Settling(request, budget_bytes).run();
+Expected<JobShape> resolve_shape(const JobShape& request, size_t budget_bytes) {
+  return ShapeResolver(request, budget_bytes).run();
 }
 
 }  // namespace liveavatar

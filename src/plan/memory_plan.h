@@ -34,6 +34,6 @@ Expected<MemoryPlan> plan_memory(const JobShape& request);
 
 // Decides what a request leaves open: the schedule, and how many layers of a packed model and how many rings stay in
 // memory: as many as the budget (0: none) has room for. What fits in no way comes back at its leanest.
-Expected<JobShape> settle(const JobShape& request, size_t budget_bytes);
+Expected<JobShape> resolve_shape(const JobShape& request, size_t budget_bytes);
 
 }  // namespace liveavatar

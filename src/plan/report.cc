@@ -34,22 +34,22 @@ Json job_json(const JobShape& r) {
 
 }  // namespace
 
-Expected<Verdict> judge(const JobShape& request, size_t budget_bytes) {
-  LA_ASSIGN_OR_RETURN(JobShape shape, settle(request, budget_bytes));
+Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_bytes) {
+  LA_ASSIGN_OR_RETURN(JobShape shape, resolve_shape(request, budget_bytes));
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(shape));
-  return judge_resolved(request, shape, plan, budget_bytes);
+  return plan_report_of(request, shape, plan, budget_bytes);
 }
 
-Expected<Verdict> judge_resolved(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
-                                 size_t budget_bytes) {
-  Verdict v;
+Expected<PlanReport> plan_report_of(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
+                                    size_t budget_bytes) {
+  PlanReport v;
   v.request = shape;
   v.plan = plan;
   v.work = work_per_block(shape, plan);
   v.budget_bytes = budget_bytes;
   v.fits = budget_bytes == 0 || plan.peak_bytes <= budget_bytes;
   if (!v.fits) {
-    LA_ASSIGN_OR_RETURN(v.cures, find_cures(asked, budget_bytes));
+    LA_ASSIGN_OR_RETURN(v.suggestions, find_suggestions(asked, budget_bytes));
   }
   return v;
 }
@@ -83,7 +83,7 @@ std::string products_note(const JobShape& request, const MemoryPlan& plan) {
          "weights are unpacked to bf16";
 }
 
-std::string to_json(const Verdict& v) {
+std::string to_json(const PlanReport& v) {
   Json json;
   json["peak_bytes"] = v.plan.peak_bytes;
   json["steady_bytes"] = v.plan.steady_bytes;
@@ -103,7 +103,8 @@ std::string to_json(const Verdict& v) {
   for (const PlanStage& s : v.plan.stages)
     json["stages"].push_back({{"name", s.name}, {"peak_bytes", s.peak_bytes}, {"after_bytes", s.after_bytes}});
   json["cures"] = Json::array();
-  for (const Cure& c : v.cures) {  // "available": a promise of docs/plan.md; every cure can be had today
+  for (const Suggestion& c :
+       v.suggestions) {  // "available": a promise of docs/plan.md; every suggestion can be had today
     json["cures"].push_back(
         {{"flags", c.settings}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
   }
@@ -121,7 +122,7 @@ std::string to_json(const Verdict& v) {
   return json_text(json, 2);
 }
 
-std::string to_json(const Truth& t) {
+std::string to_json(const RunReport& t) {
   Json json;
   json["predicted_peak_bytes"] = t.predicted_peak_bytes;
   json["measured_peak_bytes"] = t.measured_peak_bytes;
@@ -129,7 +130,7 @@ std::string to_json(const Truth& t) {
   json["budget_bytes"] = t.budget_bytes;
   json["frames"] = t.frames;
   json["tenants"] = Json::object();
-  for (const Truth::Category& category : t.categories)
+  for (const RunReport::Category& category : t.categories)
     json["tenants"][category.name] = {{"predicted_bytes", category.predicted_bytes},
                                       {"charged_bytes", category.charged_bytes}};
   json["seconds"] = Json::object();

@@ -5,34 +5,34 @@
 #include <string>
 #include <vector>
 
-#include "plan/cures.h"
+#include "plan/suggestions.h"
 #include "plan/work.h"
 
 namespace liveavatar {
 
 // A plan held against a budget.
-struct Verdict {
+struct PlanReport {
   JobShape request;
   MemoryPlan plan;
   Work work;
   size_t budget_bytes = 0;  // 0: none
   bool fits = true;
-  std::vector<Cure> cures;
+  std::vector<Suggestion> suggestions;
   std::optional<DeviceProfile> device;
 };
-Expected<Verdict> judge(const JobShape& request, size_t budget_bytes);
+Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_bytes);
 // Of a job that was resolved for this budget.
-Expected<Verdict> judge_resolved(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
-                                 size_t budget_bytes);
+Expected<PlanReport> plan_report_of(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
+                                    size_t budget_bytes);
 
 // Where a category's bytes live and how long: "resident", "freed after use", ...
 std::string placement(MemoryCategory category, const JobShape& request);
-std::string to_json(const Verdict& verdict);
+std::string to_json(const PlanReport& plan_report);
 // A line where 8-bit products were asked for and this machine has none; else empty.
 std::string products_note(const JobShape& request, const MemoryPlan& plan);
 
 // What a run really took, beside what was predicted.
-struct Truth {
+struct RunReport {
   size_t predicted_peak_bytes = 0, measured_peak_bytes = 0, charged_peak_bytes = 0, budget_bytes = 0;
   struct Category {
     std::string name;
@@ -42,6 +42,6 @@ struct Truth {
   std::vector<std::pair<std::string, double>> stage_seconds;
   int64_t frames = 0;
 };
-std::string to_json(const Truth& truth);
+std::string to_json(const RunReport& run_report);
 
 }  // namespace liveavatar

@@ -57,6 +57,8 @@ Status Models::open_device(DeviceSource* source) {
     LA_ASSIGN_OR_RETURN(decode_backend, make_backend(o.device, host));
     return {};
   }
+  if (o.decode_threads > 0)
+    return unsupported("`decode_threads`: decoding has no queue of its own on this device yet; leave it 0");
   host_budget = std::make_unique<Budget>();
   budget = std::make_unique<Budget>(limit_bytes, source->allocator(), *host_budget);
   LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, kProgramBytes));

@@ -83,7 +83,7 @@ TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
       EngineOptions options = options_;
       options.packed_dit = convert();
       options.memory_budget_bytes = plan.peak_bytes;
-      EXPECT_EQ(settle(request, plan.peak_bytes)->resident(), resident);
+      EXPECT_EQ(resolve_shape(request, plan.peak_bytes)->resident(), resident);
       EXPECT_EQ(latents(options, schedule, &plan), want) << schedule_name(schedule) << ", " << resident << " in memory";
     }
   }
@@ -250,7 +250,7 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   lean.pack_first = true;
   options_.memory_budget_bytes = plan_memory(lean)->peak_bytes + (size_t{1} << 18);
   ASSERT_LT(options_.memory_budget_bytes, kv_caches_in_memory);
-  JobShape settled = *settle(*asked_shape(options_, job_), options_.memory_budget_bytes);
+  JobShape settled = *resolve_shape(*asked_shape(options_, job_), options_.memory_budget_bytes);
   EXPECT_TRUE(settled.kv_caches_paged());
   EXPECT_EQ(settled.resident(), 0);
   EXPECT_EQ(latents(options_, Schedule::kAuto), want);

@@ -223,7 +223,7 @@ TEST(Plan, PlansQuantised14b) {
   EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
   r.weights_dtype = WeightsType::kInt8;
   // A narrower type goes without them, and the flags say so.
-  EXPECT_EQ(find_cures(r, plan_memory(r)->peak_bytes - 1)->at(1).settings,
+  EXPECT_EQ(find_suggestions(r, plan_memory(r)->peak_bytes - 1)->at(1).settings,
             "`weights_dtype` q4 + `int8_products` false");
 }
 
@@ -266,7 +266,7 @@ TEST(Plan, Plans14bWithoutACheckpointAtOnce) {
   EXPECT_FALSE(named_model_shapes("15b").ok());
 }
 
-// Every cure that can be had is taken: planned anew, and run.
+// Every suggestion that can be had is taken: planned anew, and run.
 TEST(Plan, SuggestionsWorkWhenTaken) {
   EngineOptions options = engine_options(ComputeType::kF32);
   GenerateRequest job = small_job("128*128");
@@ -274,16 +274,16 @@ TEST(Plan, SuggestionsWorkWhenTaken) {
   job.online_decode = false;
   JobShape request = *asked_shape(options, job);
   MemoryPlan plan = *plan_memory(request);
-  EXPECT_TRUE(find_cures(request, plan.peak_bytes)->empty());
+  EXPECT_TRUE(find_suggestions(request, plan.peak_bytes)->empty());
   size_t budget = plan.peak_bytes - (size_t{3} << 20);
-  std::vector<Cure> cures = *find_cures(request, budget);
-  ASSERT_FALSE(cures.empty());
+  std::vector<Suggestion> suggestions = *find_suggestions(request, budget);
+  ASSERT_FALSE(suggestions.empty());
   bool smaller = false, half = false;
-  for (const Cure& cure : cures) {
-    smaller = smaller || cure.settings.starts_with("`size`");
-    half = half || cure.settings == "`dtype` bf16";
-    if (!cure.settings.starts_with("`memory_budget_bytes`")) {
-      EXPECT_LE(cure.peak_bytes, budget) << cure.settings;
+  for (const Suggestion& suggestion : suggestions) {
+    smaller = smaller || suggestion.settings.starts_with("`size`");
+    half = half || suggestion.settings == "`dtype` bf16";
+    if (!suggestion.settings.starts_with("`memory_budget_bytes`")) {
+      EXPECT_LE(suggestion.peak_bytes, budget) << suggestion.settings;
     }
   }
   EXPECT_TRUE(smaller && half);
@@ -304,9 +304,9 @@ TEST(Plan, SuggestsNarrowerWeights) {
   request.weights_dtype = WeightsType::kSameAsDtype;
   ASSERT_LT(narrow.peak_bytes, plan_memory(request)->peak_bytes);
   bool offered = false;
-  const std::vector<Cure> cures = *find_cures(request, narrow.peak_bytes);
-  for (const Cure& cure : cures) {
-    offered = offered || (cure.settings == "`weights_dtype` int8" && cure.peak_bytes == narrow.peak_bytes);
+  const std::vector<Suggestion> suggestions = *find_suggestions(request, narrow.peak_bytes);
+  for (const Suggestion& suggestion : suggestions) {
+    offered = offered || (suggestion.settings == "`weights_dtype` int8" && suggestion.peak_bytes == narrow.peak_bytes);
   }
   EXPECT_TRUE(offered);
   options.memory_budget_bytes = narrow.load_peak_bytes;
@@ -317,27 +317,27 @@ TEST(Plan, SuggestsNarrowerWeights) {
   EXPECT_TRUE(engine.ok()) << engine.status().message();
 }
 
-// Only all changes together are enough: the cure that is found names each once and fits.
+// Only all changes together are enough: the suggestion that is found names each once and fits.
 TEST(Plan, SuggestionsAddUp) {
   JobShape request;
   request.shapes = *named_model_shapes("14b");
   request.height = request.picture_height = 512;
   request.width = request.picture_width = 768;
   request.dtype = ComputeType::kF32;
-  EXPECT_EQ(find_cures(request, size_t{10} << 30)->front().settings, "`paging_dir` DIR + `dtype` bf16");
+  EXPECT_EQ(find_suggestions(request, size_t{10} << 30)->front().settings, "`paging_dir` DIR + `dtype` bf16");
   size_t budget = size_t{7} << 30;
-  std::vector<Cure> cures = *find_cures(request, budget);
-  const std::string& flags = cures.front().settings;
+  std::vector<Suggestion> suggestions = *find_suggestions(request, budget);
+  const std::string& flags = suggestions.front().settings;
   for (const char* part : {"`weights_dtype`", "`dtype` bf16", "`infer_frames` 24", "`kv_dtype`"}) {
     EXPECT_NE(flags.find(part), std::string::npos) << flags;
     EXPECT_EQ(flags.find(part), flags.rfind(part)) << flags;
   }
-  EXPECT_LE(cures.front().peak_bytes, budget);
+  EXPECT_LE(suggestions.front().peak_bytes, budget);
   // No more than it takes: layers on disk, which leave the frames equal.
   request.dtype = ComputeType::kBf16;
   request.height = request.picture_height = 256;
   request.width = request.picture_width = 384;
-  EXPECT_EQ(find_cures(request, size_t{24} << 30)->front().settings, "`paging_dir` DIR");
+  EXPECT_EQ(find_suggestions(request, size_t{24} << 30)->front().settings, "`paging_dir` DIR");
 }
 
 TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
@@ -356,7 +356,7 @@ TEST(Plan, ReproducesThePublishedResultsOfTheOriginal) {
   for (const PublishedRow& row : published_rows()) {
     OriginalPlan plan = *plan_like_original(shapes, row.job);
     double gb = double(plan.peak_bytes()) / 1e9;
-    EXPECT_EQ(judge_original(plan.peak_bytes(), kUsable24Bytes), row.verdict) << row.job.width << " " << gb;
+    EXPECT_EQ(judge_original(plan.peak_bytes(), kUsable24Bytes), row.plan_report) << row.job.width << " " << gb;
     EXPECT_NEAR(gb, row.peak_gb, 0.7) << row.job.width;
   }
 }

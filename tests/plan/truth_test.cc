@@ -77,7 +77,7 @@ TEST_F(TruthTest, RepeatedJobsStayWithinThePlan) {
   EXPECT_LE(r["mini.measured_peak_bytes"].get<double>(), r["mini.predicted_peak_bytes"].get<double>());
 }
 
-// What is too small is refused at once; the cure in the line is taken, and the job runs within its budget.
+// What is too small is refused at once; the suggestion in the line is taken, and the job runs within its budget.
 TEST_F(TruthTest, RefusesATooSmallBudgetAtOnceAndTheSuggestionWorks) {
   ASSERT_EQ(generate("--size '128*128' --infer_frames 12"), 0) << log();
   size_t peak = report()["predicted_peak_bytes"];
@@ -87,9 +87,9 @@ TEST_F(TruthTest, RefusesATooSmallBudgetAtOnceAndTheSuggestionWorks) {
   EXPECT_LT(children_cpu_seconds() - before, 1);
   std::string line = log();
   EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1) << line;
-  size_t cure = line.find("--size \""), end = line.find('"', cure + 8);
-  ASSERT_NE(cure, std::string::npos) << line;
-  ASSERT_EQ(generate("--infer_frames 12 " + budget + line.substr(cure, end + 1 - cure)), 0) << log();
+  size_t suggestion = line.find("--size \""), end = line.find('"', suggestion + 8);
+  ASSERT_NE(suggestion, std::string::npos) << line;
+  ASSERT_EQ(generate("--infer_frames 12 " + budget + line.substr(suggestion, end + 1 - suggestion)), 0) << log();
   EXPECT_LE(report()["charged_peak_bytes"], peak - (4 << 20));
   size_t more = line.find("--memory_budget ");
   ASSERT_NE(more, std::string::npos) << line;

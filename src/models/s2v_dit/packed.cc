@@ -130,7 +130,8 @@ DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend
 }
 
 Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const PackedDit& packed, int64_t resident,
-                                                                     Backend& backend, Budget& budget) {
+                                                                     Backend& backend, Budget& budget,
+                                                                     const std::stop_token& stop) {
   std::unique_ptr<PagedWeightGroups> paged(new PagedWeightGroups);
   paged->groups_ = dit_weight_groups(packed.config);
   LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
@@ -150,7 +151,7 @@ Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const Packe
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
   paged->pager_ =
       std::make_unique<Pager>(std::make_unique<FilePages>(std::move(file), packed.spans()), std::move(memory), backend);
-  LA_RETURN_IF_ERROR(paged->pager_->read_resident());
+  LA_RETURN_IF_ERROR(paged->pager_->read_resident(stop));
   return paged;
 }
 

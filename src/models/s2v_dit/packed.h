@@ -54,8 +54,9 @@ DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend
 // Weight groups that are read from disk ahead of their use.
 class PagedWeightGroups : public DitWeightGroups {
  public:
+  // stop: heard between the pages that are read now.
   static Expected<std::unique_ptr<PagedWeightGroups>> open(const PackedDit& packed, int64_t resident, Backend& backend,
-                                                           Budget& budget);
+                                                           Budget& budget, const std::stop_token& stop = {});
   const DitGroupWeights& acquire(size_t group) override;
   void release(size_t group, Event used) override { pager_->release(group, {false, used}); }
   void expect(AccessOrder order) override;

@@ -84,10 +84,11 @@ Status S2vDit::read_back_shares() {
                                    shares.bytes());
 }
 
-Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(int64_t resident, Budget& budget) const {
+Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(int64_t resident, Budget& budget,
+                                                                      const std::stop_token& stop) const {
   if (!packed_) return std::unique_ptr<DitWeightGroups>(new ResidentWeightGroups(weights_.groups));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> groups,
-                      PagedWeightGroups::open(*packed_, resident, backend_, budget));
+                      PagedWeightGroups::open(*packed_, resident, backend_, budget, stop));
   return groups;
 }
 

@@ -29,7 +29,8 @@ class S2vDit {
 
   // The layers' weights for forwards. From a packed file, `resident` layers are read here, the others when a forward
   // needs them, into memory of the budget. Otherwise all are in memory already. The model outlives the result.
-  Expected<std::unique_ptr<DitWeightGroups>> open_weight_groups(int64_t resident, Budget& budget) const;
+  Expected<std::unique_ptr<DitWeightGroups>> open_weight_groups(int64_t resident, Budget& budget,
+                                                                const std::stop_token& stop = {}) const;
 
   const DitConfig& config() const { return config_; }
   const DitTypes& types() const { return types_; }

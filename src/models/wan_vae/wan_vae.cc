@@ -79,7 +79,7 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& v
   VaeInput in{latent_height, latent_width, vae.dtype()};
   LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, stream->backend_, vae.budget()));
   stream->memory_ = decoder_memory(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
-  clear(vae.backend(), stream->memory_.cache);
+  clear(stream->backend_, stream->memory_.cache);
   return stream;
 }
 

@@ -73,6 +73,7 @@ Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(const Wav2Vec2& mod
                                                              const Loudness& loudness,
                                                              const AudioFeaturesOptions& options) {
   LA_RETURN_IF_ERROR(check_voice(loudness, mono.where()));
+  LA_RETURN_IF_ERROR(mono.rewind());
   std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
   features->loudness_ = loudness;
   features->frames_50hz_ = frame_count(loudness.samples);

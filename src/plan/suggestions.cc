@@ -1,4 +1,4 @@
-#include "plan/cures.h"
+#include "plan/suggestions.h"
 
 #include <algorithm>
 
@@ -20,7 +20,7 @@ class Search {
  public:
   Search(const JobShape& request, size_t budget_bytes) : request_(request), budget_bytes_(budget_bytes) {}
 
-  Expected<std::vector<Cure>> run() {
+  Expected<std::vector<Suggestion>> run() {
     LA_ASSIGN_OR_RETURN(MemoryPlan now, plan_memory(request_));
     if (now.peak_bytes <= budget_bytes_) return cures_;
     std::vector<Change> all = changes(request_);
@@ -111,7 +111,7 @@ class Search {
   }
 
   Status take_if_fits(const Change& change) {
-    LA_ASSIGN_OR_RETURN(JobShape settled, settle(change.request, budget_bytes_));
+    LA_ASSIGN_OR_RETURN(JobShape settled, resolve_shape(change.request, budget_bytes_));
     LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(settled));
     if (plan.peak_bytes <= budget_bytes_) cures_.push_back({change.settings, change.costs, plan.peak_bytes});
     return {};
@@ -136,7 +136,7 @@ class Search {
 
   const JobShape& request_;
   size_t budget_bytes_;
-  std::vector<Cure> cures_;
+  std::vector<Suggestion> cures_;
 };
 
 }  // namespace
@@ -148,7 +148,7 @@ std::string budget_text(size_t bytes) {
   return shows ? std::to_string(bytes >> 20) + "MiB" : std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes");
 }
 
-Expected<std::vector<Cure>> find_cures(const JobShape& request, size_t budget_bytes) {
+Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, size_t budget_bytes) {
   return Search(request, budget_bytes).run();
 }
 

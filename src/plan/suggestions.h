@@ -8,7 +8,7 @@
 
 namespace liveavatar {
 
-struct Cure {
+struct Suggestion {
   std::string settings;   // "`weights_dtype` int8 + `size` \"64*64\"": public fields and what they become
   std::string costs;      // what is given up
   size_t peak_bytes = 0;  // with it
@@ -16,7 +16,7 @@ struct Cure {
 
 // Changes with which the job's peak is at most budget_bytes, each planned anew. The last one is a larger budget. Empty
 // where the job fits.
-Expected<std::vector<Cure>> find_cures(const JobShape& request, size_t budget_bytes);
+Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, size_t budget_bytes);
 
 std::string mib_text(size_t bytes);     // "1234MiB", rounded up
 std::string budget_text(size_t bytes);  // "1234MiB", rounded down; below 1 MiB "512 bytes"
