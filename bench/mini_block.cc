@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "one_block.h"
 #include "ops/make_backend.h"
 #include "session/denoiser.h"
 #include "session/noise.h"
@@ -21,22 +22,6 @@ constexpr uint64_t kSeed = 420;
 void fill(const OwnedTensor& t, uint64_t stream) {
   fill_noise(kSeed, stream, {t.tensor.host<float>(), static_cast<size_t>(t.tensor.elements())});
 }
-
-// One block, whose places in the memory are filled before.
-class OneBlock : public LatentChannel {
- public:
-  explicit OneBlock(const BlockMemory& memory) : memory_(memory) {}
-  Expected<std::optional<BlockStart>> receive(int64_t) override {
-    BlockStart start;
-    start.features = memory_.features.tensor;
-    start.latents = memory_.latents[0].tensor;
-    return std::optional<BlockStart>(start);
-  }
-  Status send(int64_t, const Tensor&) override { return {}; }
-
- private:
-  const BlockMemory& memory_;
-};
 
 Status run(Budget& budget) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend("cpu", {.threads = 1, .budget = &budget}));

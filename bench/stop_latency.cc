@@ -12,6 +12,7 @@
 #include "models/umt5/umt5.h"
 #include "models/wan_vae/static_image.h"
 #include "models/wav2vec2/audio_features.h"
+#include "one_block.h"
 #include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "session/denoiser.h"
@@ -101,21 +102,6 @@ struct Bench {
 
  private:
   Budget sizes_{Budget::DryRun()};
-};
-
-class OneBlock : public LatentChannel {
- public:
-  explicit OneBlock(const BlockMemory& memory) : memory_(memory) {}
-  Expected<std::optional<BlockStart>> receive(int64_t) override {
-    BlockStart start;
-    start.features = memory_.features.tensor;
-    start.latents = memory_.latents[0].tensor;
-    return std::optional<BlockStart>(start);
-  }
-  Status send(int64_t, const Tensor&) override { return {}; }
-
- private:
-  const BlockMemory& memory_;
 };
 
 Status measure_video_model(Bench& b) {

@@ -170,7 +170,7 @@ void print(const BenchResult& b, int sessions, size_t measured_bytes) {
   std::printf("time       pack %.1f s, load %.1f s, sink %.1f s, blocks %.1f s: %.1f s a block\n", b.pack_seconds,
               b.load_seconds, b.prefill_seconds, b.run_seconds, b.run_seconds / blocks);
   if (sessions > 1)
-    std::printf("sessions   %d side by side: %.2f frames/s together\n", sessions,
+    std::printf("sessions   %d side by side: %.2f frames/s together; memory is planned for one\n", sessions,
                 double(sessions * kBlockFrames) * blocks / b.run_seconds);
   if (r.kv_caches_paged()) {
     std::printf(
