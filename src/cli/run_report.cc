@@ -47,9 +47,10 @@ RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine
   run_report.budget_bytes = plan_report.budget_bytes;
   run_report.frames = frames;
   run_report.stage_seconds = clock.seconds();
-  std::vector<CategoryMemory> tenants = engine.memory_by_category();
-  for (size_t t = 0; t < tenants.size(); ++t)
-    run_report.categories.push_back({tenants[t].name, plan_report.plan.peak_by_category[t], tenants[t].peak_bytes});
+  std::vector<CategoryMemory> categories_held = engine.memory_by_category();
+  for (size_t t = 0; t < categories_held.size(); ++t)
+    run_report.categories.push_back(
+        {categories_held[t].name, plan_report.plan.peak_by_category[t], categories_held[t].peak_bytes});
   return run_report;
 }
 

@@ -138,11 +138,6 @@ Expected<std::unique_ptr<PoseVideo>> open_pose_video(const std::string& path, Fr
   return std::unique_ptr<PoseVideo>(std::move(video));
 }
 
-Expected<PoseVideoInfo> pose_video_info(const std::string& path, FrameRule rule) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<PoseVideo> video, open_pose_video(path, rule));
-  return video->info();
-}
-
 size_t pose_video_bytes(int64_t height, int64_t width) {
   constexpr size_t kFixedBytes = size_t{2} << 20;
   constexpr size_t kDecodedFrames = 20,

@@ -36,9 +36,6 @@ class PoseVideo {
 // large, no frames in it.
 Expected<std::unique_ptr<PoseVideo>> open_pose_video(const std::string& path, FrameRule rule);
 
-// PoseVideo::info() of a file that is opened for this alone.
-Expected<PoseVideoInfo> pose_video_info(const std::string& path, FrameRule rule);
-
 // Of a decoder of frames of this size, its reference frames and the two pictures that are held: a bound for H.264.
 size_t pose_video_bytes(int64_t height, int64_t width);
 

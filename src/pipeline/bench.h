@@ -19,12 +19,12 @@ struct BenchOptions {
   int64_t resident_layers = -1;  // -1: as many as fit
   int64_t resident_kv_caches = -1;
   uint64_t seed = 420;
-  int sessions = 1;                                  // videos side by side, without a budget: a pass over the weights serves all
+  int sessions = 1;  // videos side by side, without a budget: a pass over the weights serves all
   std::function<void(const std::string& line)> say;  // optional: what is being done
 };
 
 struct BenchResult {
-  JobShape request;  // as settled
+  JobShape request;  // as resolved
   MemoryPlan plan;
   size_t charged_peak_bytes = 0;
   double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;

@@ -22,7 +22,7 @@ struct MemoryPlan {
   size_t steady_bytes = 0;  // while blocks are made
   size_t load_peak_bytes = 0;
   size_t paged_bytes = 0;  // of weights, read from disk whenever forwards go through the layers
-  // Of keys and values on disk: so much a block moves once rings are full, three of four slots in and one out.
+  // Of keys and values on disk: so much a block moves once KV caches are full, three of four slots in and one out.
   size_t kv_cache_bytes = 0;
   CategoryBytes peak_by_category{}, steady_by_category{};
   bool int8_products = false;  // asked for, and this machine can
@@ -32,8 +32,8 @@ struct MemoryPlan {
 // Error: the device is unknown.
 Expected<MemoryPlan> plan_memory(const JobShape& request);
 
-// Decides what a request leaves open: the schedule, and how many layers of a packed model and how many rings stay in
-// memory: as many as the budget (0: none) has room for. What fits in no way comes back at its leanest.
+// Decides what a request leaves open: the schedule, and how many layers of a packed model and how many KV caches stay
+// in memory: as many as the budget (0: none) has room for. What fits in no way comes back at its leanest.
 Expected<JobShape> resolve_shape(const JobShape& request, size_t budget_bytes);
 
 }  // namespace liveavatar

@@ -111,8 +111,8 @@ class Search {
   }
 
   Status take_if_fits(const Change& change) {
-    LA_ASSIGN_OR_RETURN(JobShape settled, resolve_shape(change.request, budget_bytes_));
-    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(settled));
+    LA_ASSIGN_OR_RETURN(JobShape resolved, resolve_shape(change.request, budget_bytes_));
+    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(resolved));
     if (plan.peak_bytes <= budget_bytes_) cures_.push_back({change.settings, change.costs, plan.peak_bytes});
     return {};
   }

@@ -11,7 +11,7 @@ struct Work {
   double vae_flops = 0;
   // From memory: the weights and the keys and values of a full ring once a step, the decoder's weights once a latent.
   double bytes = 0;
-  // Paged weights once a step, or once for all blocks in flight; rings once, a quarter of them out.
+  // Paged weights once a step, or once for all blocks in flight; KV caches once, a quarter of them out.
   double disk_bytes = 0;
 };
 Work work_per_block(const JobShape& request, const MemoryPlan& plan);

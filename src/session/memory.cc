@@ -44,9 +44,9 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
     LA_ASSIGN_OR_RETURN(memory.kv_cache_pages, allocate_kv_cache_pages(s.kv_caches(), budget));
     if (!budget.dry_run()) {
       LA_ASSIGN_OR_RETURN(
-          std::unique_ptr<PagedKvCaches> rings,
+          std::unique_ptr<PagedKvCaches> kv_caches,
           PagedKvCaches::open(s.kv_caches(), kv_cache_folder, std::move(memory.kv_cache_pages), backend));
-      caches.set_kv_caches(std::move(rings), s.steps);
+      caches.set_kv_caches(std::move(kv_caches), s.steps);
     }
   }
   DitActivations activations(config, geometry, types.values, memory.activation_arena, s.load());

@@ -26,7 +26,7 @@ size_t video_writer_bytes(int64_t height, int64_t width);
 // Denoising: scratch of the largest attention, caches, activations of the forwards in flight.
 struct SamplerMemory {
   Arena cache_arena, activation_arena;
-  PageMemory kv_cache_pages;  // measured; else the rings have it
+  PageMemory kv_cache_pages;  // of a dry run; else the KV caches have it
   std::unique_ptr<DitSession> session;
   std::vector<AudioTokens> sounds;  // of the blocks in flight, an actor each
   OwnedTensor velocity;             // [16, 3, h, w] f32

@@ -187,10 +187,10 @@ TEST_F(SpeakersMediaTest, RefusesFilesThatAreNotPoseVideos) {
   EXPECT_EQ(open_pose_video(path("none.mp4"), FrameRule::kResampled).status().code(), ErrorCode::kNotFound);
   std::string sound = square("a.wav", {}, 8000, 8192);
   EXPECT_EQ(open_pose_video(sound, FrameRule::kResampled).status().code(), ErrorCode::kCorrupt);
-  auto info = pose_video_info(kPose + "pose30.mp4", FrameRule::kResampled);
-  ASSERT_TRUE(info.ok());
-  EXPECT_EQ(info->height, 80);
-  EXPECT_NEAR(info->seconds, 40.0 / 30, 0.01);
+  auto video = open_pose_video(kPose + "pose30.mp4", FrameRule::kResampled);
+  ASSERT_TRUE(video.ok());
+  EXPECT_EQ((*video)->info().height, 80);
+  EXPECT_NEAR((*video)->info().seconds, 40.0 / 30, 0.01);
 }
 
 // A picture of the frame's size passes unchanged; bars are grey, and a cover has none.
