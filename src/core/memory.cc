@@ -27,25 +27,71 @@ const char* category_name(MemoryCategory category) {
   return kNames[static_cast<size_t>(category)];
 }
 
-Status Budget::charge(MemoryCategory category, size_t bytes) {
-  size_t used = used_bytes_.load();
+Budget::Budget(Budget& parent, size_t limit_bytes)
+    : limit_bytes_(limit_bytes),
+      dry_run_(parent.dry_run_),
+      allocator_(parent.allocator_),
+      host_(parent.host_),
+      parent_(&parent) {}
+
+Expected<std::unique_ptr<Budget>> Budget::open_within(Budget& parent, size_t limit_bytes) {
+  LA_CHECK(parent.parent_ == nullptr);
+  std::unique_ptr<Budget> budget(new Budget(parent, limit_bytes));
+  if (!budget->reserves() || parent.commit(limit_bytes)) return budget;
+  budget->parent_ = nullptr;  // reserved nothing
+  return out_of_memory("memory budget: " + mib(limit_bytes) + " are wanted, " + mib(parent.left_bytes()) + " of " +
+                       mib(parent.limit_bytes_) + " are left");
+}
+
+Budget::~Budget() {
+  if (reserves()) parent_->committed_bytes_ -= limit_bytes_;
+}
+
+bool Budget::commit(size_t bytes) {
+  size_t committed = committed_bytes_.load();
   do {
-    if (bytes > limit_bytes_ || used > limit_bytes_ - bytes) {
-      return out_of_memory(std::string("memory budget: ") + category_name(category) + " wants " + mib(bytes) + ", " +
-                           mib(limit_bytes_ - used) + " of " + mib(limit_bytes_) +
-                           " are left; raise the budget or choose a smaller `size`");
-    }
-  } while (!used_bytes_.compare_exchange_weak(used, used + bytes));
-  size_t i = static_cast<size_t>(category);
+    if (bytes > limit_bytes_ || committed > limit_bytes_ - bytes) return false;
+  } while (!committed_bytes_.compare_exchange_weak(committed, committed + bytes));
+  return true;
+}
+
+void Budget::count(MemoryCategory category, size_t bytes) {
+  const size_t used = used_bytes_ += bytes;
+  const size_t i = static_cast<size_t>(category);
   raise_to(category_peaks_[i], by_category_[i] += bytes);
-  raise_to(peak_bytes_, used + bytes);
-  raise_to(recent_peak_bytes_, used + bytes);
+  raise_to(peak_bytes_, used);
+  raise_to(recent_peak_bytes_, used);
+}
+
+void Budget::discount(MemoryCategory category, size_t bytes) {
+  used_bytes_ -= bytes;
+  by_category_[static_cast<size_t>(category)] -= bytes;
+}
+
+Status Budget::charge(MemoryCategory category, size_t bytes) {
+  if (!commit(bytes)) {
+    return out_of_memory(std::string("memory budget: ") + category_name(category) + " wants " + mib(bytes) + ", " +
+                         mib(left_bytes()) + " of " + mib(limit_bytes_) +
+                         " are left; raise the budget or choose a smaller `size`");
+  }
+  if (parent_ != nullptr && !reserves()) {
+    Status status = parent_->charge(category, bytes);
+    if (!status.ok()) {
+      committed_bytes_ -= bytes;
+      return status;
+    }
+  }
+  if (reserves()) parent_->count(category, bytes);
+  count(category, bytes);
   return {};
 }
 
 void Budget::release(MemoryCategory category, size_t bytes) {
-  used_bytes_ -= bytes;
-  by_category_[static_cast<size_t>(category)] -= bytes;
+  discount(category, bytes);
+  committed_bytes_ -= bytes;
+  if (parent_ == nullptr) return;
+  if (reserves()) return parent_->discount(category, bytes);
+  parent_->release(category, bytes);
 }
 
 CategoryBytes Budget::used_by_category() const {

@@ -32,10 +32,17 @@ const char* category_name(MemoryCategory category);  // "weights", "kv_cache", .
 using CategoryBytes = std::array<size_t, kCategoryCount>;
 
 // Byte limit and usage by category of one device's memory. Thread-safe. Must outlive its Buffers.
+//
+// Budgets nest. A budget with a limit inside another reserves that limit there when it is opened: what it was admitted
+// for it can have, whatever the others do. What is charged to it is in the usage of both.
 class Budget {
  public:
   static constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
   explicit Budget(size_t limit_bytes = kUnlimited) : limit_bytes_(limit_bytes) {}
+  // Inside `parent`, which outlives it. kOutOfMemory if the parent has not so much left. kUnlimited reserves nothing:
+  // every charge is one to the parent. Nested once: the parent has no parent.
+  static Expected<std::unique_ptr<Budget>> open_within(Budget& parent, size_t limit_bytes);
+  ~Budget();
   // host: the budget of host memory that goes with this device (staging). allocator and host outlive this object.
   Budget(size_t limit_bytes, Allocator& allocator, Budget& host)
       : limit_bytes_(limit_bytes), allocator_(&allocator), host_(&host) {}
@@ -55,6 +62,8 @@ class Budget {
   Device device() const { return allocator_->device(); }
   Budget& host() { return host_ == nullptr ? *this : *host_; }  // this budget, if the device is the host
   size_t limit_bytes() const { return limit_bytes_; }
+  // What is neither charged nor reserved by a budget inside.
+  size_t left_bytes() const { return limit_bytes_ - committed_bytes_.load(); }
   size_t used_bytes() const { return used_bytes_.load(); }
   size_t used_bytes(MemoryCategory category) const { return by_category_[static_cast<size_t>(category)].load(); }
   size_t peak_bytes() const { return peak_bytes_.load(); }
@@ -65,10 +74,18 @@ class Budget {
   CategoryBytes peak_by_category() const;  // of each category alone; the peaks may be at different times
 
  private:
+  Budget(Budget& parent, size_t limit_bytes);
+  bool commit(size_t bytes);  // false: beyond the limit
+  void count(MemoryCategory category, size_t bytes);
+  void discount(MemoryCategory category, size_t bytes);
+  bool reserves() const { return parent_ != nullptr && limit_bytes_ != kUnlimited; }
+
   size_t limit_bytes_ = kUnlimited;
   bool dry_run_ = false;
   Allocator* allocator_ = &host_allocator();
   Budget* host_ = nullptr;
+  Budget* parent_ = nullptr;
+  std::atomic<size_t> committed_bytes_{0};  // charged here or reserved by budgets inside
   std::atomic<size_t> used_bytes_{0}, peak_bytes_{0}, recent_peak_bytes_{0};
   std::array<std::atomic<size_t>, kCategoryCount> by_category_{}, category_peaks_{};
 };
