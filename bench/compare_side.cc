@@ -137,7 +137,7 @@ class VaeSide : public Side {
     LA_ASSIGN_OR_RETURN(side->vae_, WanVae::load(*weights, s.backend, s.budget, s.dtype));
     LA_ASSIGN_OR_RETURN(side->z_, input(s, inputs, "z"));  // [latents, 16, 1, h, w]
     int64_t height = side->z_.tensor.dim(3), width = side->z_.tensor.dim(4);
-    LA_ASSIGN_OR_RETURN(side->stream_, VaeDecodeStream::open(*side->vae_, height, width));
+    LA_ASSIGN_OR_RETURN(side->stream_, VaeDecodeStream::open(*side->vae_, s.budget, height, width));
     Shape shape{(side->z_.tensor.dim(0) - 1) * kVaeFrames, height * kVaePixels, width * kVaePixels, 3};
     LA_ASSIGN_OR_RETURN(side->frames_, OwnedTensor::allocate(s.budget, MemoryCategory::kRuntime, shape, DType::kF32));
     LA_RETURN_IF_ERROR(side->step(0, side->frames_.tensor));
@@ -170,7 +170,7 @@ class AudioSide : public Side {
     LA_ASSIGN_OR_RETURN(side->model_,
                         Wav2Vec2::load_file(s.folder, s.folder + "/weights.safetensors", s.backend, s.budget, s.dtype));
     LA_ASSIGN_OR_RETURN(side->samples_, input(s, inputs, "samples"));
-    LA_ASSIGN_OR_RETURN(OwnedTensor once, side->model_->hidden_states(side->samples()));
+    LA_ASSIGN_OR_RETURN(OwnedTensor once, side->model_->hidden_states(side->samples(), s.budget));
     int64_t frames = once.tensor.dim(1);
     const Wav2Vec2Config& config = side->model_->config();
     LA_ASSIGN_OR_RETURN(side->memory_, Wav2Vec2Memory::allocate(config, frames, s.dtype, s.backend, s.budget));
@@ -197,10 +197,11 @@ class AudioSide : public Side {
 
 class TextSide : public Side {
  public:
+  explicit TextSide(Budget& budget) : budget_(budget) {}
   static Expected<std::unique_ptr<Side>> open(const Setting& s, const TensorSource& inputs) {
-    auto side = std::make_unique<TextSide>();
+    auto side = std::make_unique<TextSide>(s.budget);
     LA_ASSIGN_OR_RETURN(side->weights_, open_tensors(s.folder + "/weights.safetensors"));
-    LA_ASSIGN_OR_RETURN(side->model_, Umt5::load(*side->weights_, s.backend, s.budget, s.dtype));
+    LA_ASSIGN_OR_RETURN(side->model_, Umt5::load(*side->weights_, s.backend, s.dtype));
     LA_ASSIGN_OR_RETURN(OwnedTensor ids, input(s, inputs, "ids"));
     for (int64_t i = 0; i < ids.tensor.elements(); ++i)
       side->ids_.push_back(static_cast<int32_t>(ids.tensor.host<float>()[i]));
@@ -213,10 +214,11 @@ class TextSide : public Side {
 
  private:
   Status encode(std::span<const int32_t> ids) {
-    LA_ASSIGN_OR_RETURN(rows_, model_->encode(ids));
+    LA_ASSIGN_OR_RETURN(rows_, model_->encode(ids, budget_));
     return {};
   }
 
+  Budget& budget_;
   TensorSourcePtr weights_;
   std::unique_ptr<Umt5> model_;
   std::vector<int32_t> ids_;

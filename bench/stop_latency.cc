@@ -131,13 +131,13 @@ Status measure_video_model(Bench& b) {
 Status measure_others(Bench& b) {
   const DitGeometry g = b.shape.geometry();
   LA_RETURN_IF_ERROR(measure("text", [&](std::stop_token stop) -> Status {
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> text, Umt5::load(*b.text, *b.backend, b.budget, DType::kBF16));
-    return text->encode(std::vector<int32_t>(128, 7), stop).status();
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> text, Umt5::load(*b.text, *b.backend, DType::kBF16));
+    return text->encode(std::vector<int32_t>(128, 7), b.budget, stop).status();
   }));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WanVae> vae, WanVae::load(*b.vae, *b.backend, b.budget, DType::kBF16));
   LA_ASSIGN_OR_RETURN(Tensor image, b.noise({3, b.shape.height, b.shape.width}));
-  LA_RETURN_IF_ERROR(
-      measure("image", [&](std::stop_token stop) { return encode_static_image(*vae, image, stop).status(); }));
+  LA_RETURN_IF_ERROR(measure(
+      "image", [&](std::stop_token stop) { return encode_static_image(*vae, b.budget, image, stop).status(); }));
   const int64_t z = b.shape.shapes.vae.z_dim;
   LA_ASSIGN_OR_RETURN(Tensor first, b.noise({z, 1, g.latent_height, g.latent_width}));
   LA_ASSIGN_OR_RETURN(Tensor latents, b.noise({z, kBlockLatents, g.latent_height, g.latent_width}));
@@ -153,7 +153,8 @@ Status measure_others(Bench& b) {
   return measure("audio", [&](std::stop_token stop) -> Status {
     SampleSource source(sound);
     LA_ASSIGN_OR_RETURN(Loudness loudness, measure_loudness(source, stop));
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> features, AudioFeatures::open(*model, source, loudness, {}));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> features,
+                        AudioFeatures::open(*model, b.budget, source, loudness));
     features->set_stop(stop);
     std::vector<float> columns(static_cast<size_t>(features->layers() * features->width() * kBlockFrames));
     return features->columns(0, kBlockFrames, columns.data());

@@ -39,6 +39,7 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"paging_dir", &EngineOptions::paging_dir},
     {"page_weights", &EngineOptions::page_weights},
     {"offload_kv_cache", &EngineOptions::offload_kv_cache},
+    {"cache_bytes", &EngineOptions::cache_bytes},
 };
 
 constexpr Field<GenerateRequest> kRequestFields[] = {

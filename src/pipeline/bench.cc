@@ -36,15 +36,18 @@ class Bench {
 
   Expected<BenchResult> run() {
     LA_RETURN_IF_ERROR(decide());
-    budget_ = std::make_unique<Budget>(o_.budget_bytes == 0 ? Budget::kUnlimited : o_.budget_bytes);
-    LA_ASSIGN_OR_RETURN(program_, Charge::acquire(*budget_, MemoryCategory::kRuntime, kProgramBytes));
-    BackendOptions options{.threads = r().threads, .int8_products = r().int8_products, .budget = budget_.get()};
-    LA_ASSIGN_OR_RETURN(backend_, make_backend(r().device, options));
+    EngineOptions options;
+    options.device = r().device;
+    options.threads = r().threads;
+    options.int8_products = r().int8_products;
+    options.memory_budget_bytes = o_.budget_bytes;
+    LA_ASSIGN_OR_RETURN(models_, Models::without_weights(options));
     FileGuard guard;
     LA_RETURN_IF_ERROR(load(guard));
     LA_RETURN_IF_ERROR(prepare());
     LA_RETURN_IF_ERROR(make_blocks());
-    result_.charged_peak_bytes = budget_->peak_bytes();
+    result_.charged_peak_bytes = models_->budget->peak_bytes();
+    result_.predicted_peak_bytes = peak_of_all();
     return std::move(result_);
   }
 
@@ -59,37 +62,35 @@ class Bench {
     since_ = now;
     return seconds;
   }
-  PagingCounts weight_counts() const { return pages_->counts(); }
+  PagingCounts weight_counts() const { return videos_.front()->layers().counts(); }
 
   // Everything in memory if it fits, else paged.
   Status decide() {
-    LA_CHECK(o_.sessions == 1 || o_.budget_bytes == 0);
     JobShape whole = o_.request;
     whole.video_model_only = true;
-    LA_ASSIGN_OR_RETURN(result_.request, resolve_shape(whole, o_.budget_bytes));
-    LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
+    LA_RETURN_IF_ERROR(resolve_for_all(whole));
     if (std::string note = products_note(r(), result_.plan); !note.empty()) say(note);
-    bool fits = o_.budget_bytes == 0 || result_.plan.peak_bytes <= o_.budget_bytes;
-    if (fits && o_.resident_layers < 0 && o_.resident_kv_caches < 0) return {};
-    size_t wanted = result_.plan.peak_bytes;
+    const bool all_fit = fits();
+    if (all_fit && o_.resident_layers < 0 && o_.resident_kv_caches < 0) return {};
+    const size_t wanted = peak_of_all();
     whole.packed = true;
     whole.disk_kv_caches = true;
     whole.resident_kv_caches = o_.resident_kv_caches;
     LA_RETURN_IF_ERROR(find_file());
     whole.pack_first = !file_is_there_;
-    LA_ASSIGN_OR_RETURN(result_.request, resolve_shape(whole, o_.budget_bytes));
+    LA_RETURN_IF_ERROR(resolve_for_all(whole));
     if (o_.resident_layers >= 0) {
       result_.request.resident_layers = std::min(o_.resident_layers, whole.shapes.dit.layers);
       if (whole.schedule == Schedule::kAuto && r().paged()) result_.request.schedule = Schedule::kWavefront;
+      LA_RETURN_IF_ERROR(plan());
     }
-    LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
-    if (o_.budget_bytes != 0 && result_.plan.peak_bytes > o_.budget_bytes) {
+    if (!fits()) {
       return out_of_memory(
           "memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) + ", and " +
-          mib_text(result_.plan.peak_bytes) +
+          mib_text(peak_of_all()) +
           " with all layers, keys and values paged; choose a smaller `size`, `infer_frames` or `sample_steps`");
     }
-    if (o_.paging_dir.empty() && fits)
+    if (o_.paging_dir.empty() && all_fit)
       return invalid_argument("`resident_layers` and `resident_rings` want `paging_dir` DIR");
     if (o_.paging_dir.empty()) {
       return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
@@ -98,6 +99,32 @@ class Bench {
     }
     return {};
   }
+
+  // The shape of each session. What the others add to the first is kept free for them.
+  Status resolve_for_all(const JobShape& whole) {
+    result_.request = whole;
+    LA_RETURN_IF_ERROR(plan());
+    size_t left = o_.budget_bytes;
+    if (left != 0) left = std::max<size_t>(1, left - std::min(left, bytes_of_others()));
+    LA_ASSIGN_OR_RETURN(result_.request, resolve_shape(whole, left));
+    return plan();
+  }
+
+  Status plan() {
+    LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
+    if (o_.sessions == 1) return {};
+    LA_ASSIGN_OR_RETURN(other_plan_, plan_memory(other_shape()));
+    return {};
+  }
+  // Of a session that goes through the first one's layers.
+  JobShape other_shape() const {
+    JobShape other = r();
+    other.shares_layers = true;
+    return other;
+  }
+  size_t bytes_of_others() const { return static_cast<size_t>(o_.sessions - 1) * other_plan_.session_bytes; }
+  size_t peak_of_all() const { return result_.plan.peak_bytes + bytes_of_others(); }
+  bool fits() const { return o_.budget_bytes == 0 || peak_of_all() <= o_.budget_bytes; }
 
   // The weights' file, and whether an earlier bench left it. One that will not be kept is this bench's alone.
   Status find_file() {
@@ -116,11 +143,13 @@ class Bench {
   Status load(FileGuard& guard) {
     const DitConfig& config = r().shapes.dit;
     const DitTypes types = r().types();
-    TensorSourcePtr source = synthetic_tensors(dit_tensors(config, *backend_), o_.seed);
+    Backend& backend = *models_->backend;
+    Budget& budget = *models_->budget;
+    TensorSourcePtr source = synthetic_tensors(dit_tensors(config, backend), o_.seed);
     lap();
     if (!r().packed) {
       say("making up the weights in memory");
-      LA_ASSIGN_OR_RETURN(dit_, S2vDit::load(config, *source, *backend_, *budget_, types));
+      LA_ASSIGN_OR_RETURN(models_->dit, S2vDit::load(config, *source, backend, budget, types));
       result_.load_seconds = lap();
       return {};
     }
@@ -128,29 +157,36 @@ class Bench {
       say("making up the weights in " + path_);
       remove_abandoned(o_.paging_dir);
       LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path_, PendingFile::Busy::kWait));
-      LA_RETURN_IF_ERROR(pack_dit(config, *source, *backend_, *budget_, {path_, types, {}, &file}));
+      LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path_, types, {}, &file}));
       result_.pack_seconds = lap();
     }
     if (!o_.keep && !file_is_there_) guard.hold(path_);
-    LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path_, *backend_, types));
-    LA_ASSIGN_OR_RETURN(dit_, S2vDit::open(std::move(packed), *backend_, *budget_));
+    LA_ASSIGN_OR_RETURN(PackedDit packed, PackedDit::open(path_, backend, types));
+    LA_ASSIGN_OR_RETURN(models_->dit, S2vDit::open(std::move(packed), backend, budget));
     return {};
   }
 
   // As a job's run does: memory, prompt, sink.
   Status prepare() {
-    const SyntheticVideo::Options options{o_.seed, o_.paging_dir};
-    for (int i = 0; i < o_.sessions; ++i) {
-      LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video,
-                          SyntheticVideo::open(*dit_, *backend_, *budget_, r(), options));
-      videos_.push_back(std::move(video));
-    }
-    LA_ASSIGN_OR_RETURN(pages_, dit_->open_weight_groups(r().resident(), *budget_));
+    for (int i = 0; i < o_.sessions; ++i) LA_RETURN_IF_ERROR(admit(i == 0));
     result_.load_seconds += lap();
     say("filling the sink");
-    for (auto& video : videos_) LA_RETURN_IF_ERROR(video->prefill(*pages_));
+    for (auto& video : videos_) LA_RETURN_IF_ERROR(video->prefill());
     result_.prefill_seconds = lap();
     result_.prefill_bytes_read = weight_counts().bytes_read;
+    return {};
+  }
+
+  // A session inside the limit that its plan gives, whatever the others do.
+  Status admit(bool first) {
+    const MemoryPlan& plan = first ? result_.plan : other_plan_;
+    SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr};
+    if (!first) options.layers = &videos_.front()->layers();
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Budget> limit, Budget::open_within(*models_->budget, plan.session_bytes));
+    const JobShape shape = first ? r() : other_shape();
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video, SyntheticVideo::open(*models_, *limit, shape, options));
+    limits_.push_back(std::move(limit));
+    videos_.push_back(std::move(video));
     return {};
   }
 
@@ -162,7 +198,7 @@ class Bench {
       video->start();
       runs.push_back(video->run());
     }
-    LA_RETURN_IF_ERROR(Denoiser::run_together(*pages_, runs));
+    LA_RETURN_IF_ERROR(Denoiser::run_together(videos_.front()->layers(), runs));
     for (const Denoiser::Run& run : runs) LA_RETURN_IF_ERROR(run.status);
     result_.run_seconds = lap();
     result_.weights = weight_counts();
@@ -170,7 +206,7 @@ class Bench {
     result_.weights.seconds_waited -= before.seconds_waited;
     result_.kv_caches = videos_.front()->cache_counts();
     result_.turns = BlockSchedule{r().steps, r().blocks_in_flight()}.ticks(r().blocks);
-    result_.direct = pages_->direct();
+    result_.direct = videos_.front()->layers().direct();
     result_.blocks = videos_.front()->blocks();
     return check_equal();
   }
@@ -190,12 +226,10 @@ class Bench {
   BenchResult result_;
   std::string path_;
   bool file_is_there_ = false;
-  std::unique_ptr<Budget> budget_;
-  Charge program_;
-  std::unique_ptr<Backend> backend_;
-  std::unique_ptr<S2vDit> dit_;
-  std::unique_ptr<DitWeightGroups> pages_;
-  std::vector<std::unique_ptr<SyntheticVideo>> videos_;  // a session each
+  MemoryPlan other_plan_;  // of the second session and those after it
+  std::unique_ptr<Models> models_;
+  std::vector<std::unique_ptr<Budget>> limits_;          // a session each
+  std::vector<std::unique_ptr<SyntheticVideo>> videos_;  // the first has the layers of all
   std::chrono::steady_clock::time_point since_;
 };
 

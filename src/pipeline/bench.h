@@ -19,13 +19,14 @@ struct BenchOptions {
   int64_t resident_layers = -1;  // -1: as many as fit
   int64_t resident_kv_caches = -1;
   uint64_t seed = 420;
-  int sessions = 1;  // videos side by side, without a budget: a pass over the weights serves all
+  int sessions = 1;  // videos side by side: a pass over the weights serves all, and each has a limit of its own
   std::function<void(const std::string& line)> say;  // optional: what is being done
 };
 
 struct BenchResult {
-  JobShape request;  // as resolved
-  MemoryPlan plan;
+  JobShape request;                 // as resolved
+  MemoryPlan plan;                  // of one session
+  size_t predicted_peak_bytes = 0;  // of all
   size_t charged_peak_bytes = 0;
   double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;
   uint64_t prefill_bytes_read = 0;

@@ -8,12 +8,11 @@
 
 #include "core/boundary.h"
 #include "core/bounded_queue.h"
-#include "models/wan_vae/static_image.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
 #include "pipeline/delivery.h"
 #include "session/conditioner.h"
-#include "session/frame_decoder.h"
+#include "session/video_session.h"
 
 namespace liveavatar {
 
@@ -35,32 +34,31 @@ class JobRun : LatentChannel {
   Status run() {
     LA_RETURN_IF_ERROR(check_fits(job_));
     LA_RETURN_IF_ERROR(prepare());
-    LA_RETURN_IF_ERROR(open_pose());
-    const Conditioner::Sources sources{audio_, pose_.get(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
+    const Conditioner::Sources sources{audio_, session_.pose(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
                                        hooks().noise};
-    conditioner_ = std::make_unique<Conditioner>(*models_.backend, blocks_, sources);
+    conditioner_ = std::make_unique<Conditioner>(*models_.backend, session_.blocks(), sources);
     return make_video();
   }
 
  private:
   // All that comes before the first block.
   Status prepare() {
-    LA_ASSIGN_OR_RETURN(Portrait portrait, job_.files.portrait->read(*models_.budget));
+    LA_ASSIGN_OR_RETURN(Portrait portrait, job_.files.portrait->read(host_budget()));
     LA_RETURN_IF_ERROR(open_conditions(portrait));
-    size_t writer_bytes = video_writer_bytes(shape().height, shape().width);
-    LA_ASSIGN_OR_RETURN(writer_, Charge::acquire(*models_.budget, MemoryCategory::kMedia, writer_bytes));
-    LA_RETURN_IF_ERROR(open_denoiser());
-    return encode_portrait(portrait);
+    LA_RETURN_IF_ERROR(encode_text());
+    return encode_image(portrait);
   }
 
   const JobShape& shape() const { return job_.shape; }
   const RunHooks& hooks() const { return calls_.hooks; }
+  Budget& host_budget() { return models_.budget->host(); }
 
   // Voices and masks: small, and wrong ones are found before anything large is done.
   Status open_conditions(const Portrait& portrait) {
     audio_ = hooks().audio;
     if (audio_ == nullptr) {
-      LA_ASSIGN_OR_RETURN(voices_, FileColumns::open(*models_.audio, job_.files.voices, stop_.get_token()));
+      LA_ASSIGN_OR_RETURN(voices_,
+                          FileColumns::open(*models_.audio, host_budget(), job_.files.voices, stop_.get_token()));
       audio_ = voices_.get();
     }
     if (job_.files.masks.empty()) return {};
@@ -73,54 +71,36 @@ class JobRun : LatentChannel {
     if (job.fit == Fit::kCover && !options.original) {
       options.fit.orientation = portrait.turned_by;
       LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(job_.files.mask_sizes, options.fit,
-                                                                   job_.files.portrait->file, *models_.budget));
+                                                                   job_.files.portrait->file, host_budget()));
     }
     options.clip_latents = shape().clip_latents();
     options.block_latents = kBlockLatents;
     LA_ASSIGN_OR_RETURN(Charge reading,
-                        Charge::acquire(*models_.budget, MemoryCategory::kMedia, mask_bytes(options.largest_pixels)));
+                        Charge::acquire(host_budget(), MemoryCategory::kMedia, mask_bytes(options.largest_pixels)));
     LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));
     return {};
   }
 
-  Status open_denoiser() {
+  Status encode_text() {
     progress(Stage::kText, 0);
+    LA_RETURN_IF_ERROR(session_.open_writer());
     LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
     if (hooks().token_ids) hooks().token_ids(prompt.ids);
-    LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt(models_, prompt.ids, stop_.get_token()));
-    if (hooks().tensor) hooks().tensor("context", Download(models_.text_backend(), rows.tensor).tensor());
-    const Denoiser::Options options{job_.sampling, {}, models_.options().paging_dir, stop_.get_token()};
-    LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, *models_.budget, shape(), options));
-    LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(rows)));
-    denoiser_->set_prompt(moved.tensor);
-    return {};
+    LA_ASSIGN_OR_RETURN(OwnedTensor rows, session_.encode_prompt(prompt.ids));
+    show("context", rows.tensor, models_.text_backend());
+    LA_RETURN_IF_ERROR(session_.open_denoiser());
+    return session_.set_prompt(std::move(rows));
   }
 
-  Status encode_portrait(const Image& portrait) {
+  Status encode_image(const Image& portrait) {
     progress(Stage::kImage, 0);
-    Budget& budget = *models_.budget;
-    LA_ASSIGN_OR_RETURN(OwnedTensor pixels, OwnedTensor::allocate(budget, MemoryCategory::kConditioning,
-                                                                  {3, portrait.height, portrait.width}, DType::kF32));
-    image_to_pixels(portrait, Upload(*models_.backend, pixels.tensor).f32());
-    LA_ASSIGN_OR_RETURN(still_, encode_static_image(*models_.vae, pixels.tensor, stop_.get_token()));
-    LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape(), budget));
-    // latent 1 of five equal frames
-    ops::copy_frames(*models_.backend, still_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
-    show("ref_latent", blocks_.reference.tensor);
-    LA_ASSIGN_OR_RETURN(pages_, models_.dit->open_weight_groups(shape().resident(), budget, stop_.get_token()));
+    LA_RETURN_IF_ERROR(session_.encode_portrait(portrait));
+    show("ref_latent", session_.blocks().reference.tensor);
     progress(Stage::kPrefill, 0);
-    LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
-    Backend* decoding = shape().decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
-    const DecodeOptions options{decoding, stop_.get_token()};
-    LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, still_.first.tensor, budget, options));
-    return {};
-  }
-
-  Status open_pose() {
+    LA_RETURN_IF_ERROR(session_.prefill());
+    LA_RETURN_IF_ERROR(session_.open_decoder());
     if (!job_.files.pose) return {};
-    const PoseEncoder::Options options{shape().pose, shape().clip_frames, job_.job.original_pose, stop_.get_token()};
-    LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, *models_.budget, *job_.files.pose, options));
-    return {};
+    return session_.open_pose(job_.files.pose.get(), job_.job.original_pose);
   }
 
   Status make_video() {
@@ -177,15 +157,17 @@ class JobRun : LatentChannel {
   // Returns how many blocks were made.
   Expected<int64_t> denoise() {
     const int64_t first_clip = std::min(job_.info.blocks, shape().clip_blocks());
-    LA_ASSIGN_OR_RETURN(int64_t made, denoiser_->run(*pages_, {0, first_clip}, *this));
+    LA_ASSIGN_OR_RETURN(int64_t made, session_.denoiser().run(session_.layers(), {0, first_clip}, *this));
     if (made < shape().clip_blocks() || made == job_.info.blocks) return made;
-    LA_RETURN_IF_ERROR(denoiser_->prefill(*pages_, blocks_.reference.tensor, still_.last.tensor));
-    LA_ASSIGN_OR_RETURN(int64_t more, denoiser_->run(*pages_, {first_clip, job_.info.blocks - first_clip}, *this));
+    LA_RETURN_IF_ERROR(session_.prefill());
+    const BlockRange rest{first_clip, job_.info.blocks - first_clip};
+    LA_ASSIGN_OR_RETURN(int64_t more, session_.denoiser().run(session_.layers(), rest, *this));
     return made + more;
   }
 
-  const Tensor& latents_of(int64_t block) const {
-    return blocks_.latents[static_cast<size_t>(block) % blocks_.latents.size()].tensor;
+  const Tensor& latents_of(int64_t block) {
+    const std::vector<OwnedTensor>& latents = session_.blocks().latents;
+    return latents[static_cast<size_t>(block) % latents.size()].tensor;
   }
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override {
@@ -193,7 +175,7 @@ class JobRun : LatentChannel {
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
     if (!start || !hooks().tensor) return start;
     hooks().tensor("audio_features", start->features);
-    if (pose_) show("pose_latents", start->pose);
+    if (session_.pose() != nullptr) show("pose_latents", start->pose);
     if (masks_) show("actor_masks", start->actor_masks);
     return start;
   }
@@ -204,7 +186,7 @@ class JobRun : LatentChannel {
     if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
       return corrupt("the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
     }
-    if (block == 0) ops::copy_frames(*models_.backend, latents, blocks_.reference.tensor, {0, 0, 1});
+    if (block == 0) ops::copy_frames(*models_.backend, latents, session_.blocks().reference.tensor, {0, 0, 1});
     if (hooks().latents) hooks().latents(block, host.tensor());
     if (!shape().online_decode) return {};
     if (!shape().decodes_beside()) return decode(block, latents);
@@ -221,8 +203,9 @@ class JobRun : LatentChannel {
 
   Status decode_latent(int64_t block, const Tensor& latents, int64_t latent) {
     progress(Stage::kDecode, block);
-    LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder_->decode(latents, latent));
-    show("frames", decoder_->pixels(), decoder_->backend());
+    FrameDecoder& decoder = session_.decoder();
+    LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder.decode(latents, latent));
+    show("frames", decoder.pixels(), decoder.backend());
     VideoChunk out;
     out.first_frame = frames_done_;
     out.frames = std::min(kVaeFrames, job_.info.frames - out.first_frame);
@@ -254,15 +237,10 @@ class JobRun : LatentChannel {
   std::unique_ptr<FileColumns> voices_;
   AudioColumns* audio_ = nullptr;
   std::optional<ActorMasks> masks_;  // of several voices
-  std::unique_ptr<Denoiser> denoiser_;
-  std::unique_ptr<DitWeightGroups> pages_;  // the layers' weights
-  std::unique_ptr<FrameDecoder> decoder_;
-  std::unique_ptr<PoseEncoder> pose_;  // null: no pose video
-  StaticImageLatents still_;
-  BlockMemory blocks_;
+  VideoSession session_{
+      models_, *models_.budget, job_.shape, {job_.sampling, models_.options().paging_dir, stop_.get_token(), nullptr}};
   std::unique_ptr<Conditioner> conditioner_;
   BoundedQueue<DenoisedBlock> denoised_{1};  // decoded beside the next one's sampling
-  Charge writer_;                            // the video file that callers write beside the job
   std::atomic<int64_t> frames_done_ = 0;
 };
 

@@ -13,31 +13,32 @@ constexpr uint64_t kPrompt = 1u << 20, kReference = kPrompt + 1, kMotion = kProm
 
 }  // namespace
 
-Expected<std::unique_ptr<SyntheticVideo>> SyntheticVideo::open(const S2vDit& dit, Backend& backend, Budget& budget,
-                                                               const JobShape& shape, const Options& options) {
-  std::unique_ptr<SyntheticVideo> video(new SyntheticVideo(backend, shape, options));
-  const Denoiser::Options denoising{{.seed = options.seed}, {}, options.cache_folder, {}};
-  LA_ASSIGN_OR_RETURN(video->denoiser_, Denoiser::open(dit, backend, budget, shape, denoising));
-  LA_ASSIGN_OR_RETURN(video->memory_, BlockMemory::allocate(shape, budget));
+Expected<std::unique_ptr<SyntheticVideo>> SyntheticVideo::open(Models& models, Budget& budget, const JobShape& shape,
+                                                               const Options& options) {
+  std::unique_ptr<SyntheticVideo> video(new SyntheticVideo(models, budget, shape, options));
+  LA_RETURN_IF_ERROR(video->session_.open_denoiser());
+  LA_RETURN_IF_ERROR(video->session_.open_blocks());
   return video;
 }
 
-Status SyntheticVideo::prefill(DitWeightGroups& pages) {
-  const DitConfig& c = shape_.shapes.dit;
-  const DitGeometry g = shape_.geometry();
+Status SyntheticVideo::prefill() {
+  const DitConfig& c = session_.shape().shapes.dit;
+  const DitGeometry g = session_.shape().geometry();
+  const Tensor& reference = session_.blocks().reference.tensor;
   Budget outside;  // gone before the blocks
   LA_ASSIGN_OR_RETURN(OwnedTensor prompt, random({c.text_len / 2, c.text_dim}, kPrompt, outside));
-  denoiser_->set_prompt(prompt.tensor);
+  session_.denoiser().set_prompt(prompt.tensor);
   LA_ASSIGN_OR_RETURN(OwnedTensor motion,
                       random({c.channels, kMotionLatents, g.latent_height, g.latent_width}, kMotion, outside));
-  fill(memory_.reference.tensor, kReference);
-  return denoiser_->prefill(pages, memory_.reference.tensor, motion.tensor);
+  fill(reference, kReference);
+  return session_.denoiser().prefill(session_.layers(), reference, motion.tensor);
 }
 
 Expected<std::optional<BlockStart>> SyntheticVideo::receive(int64_t block) {
+  const BlockMemory& memory = session_.blocks();
   BlockStart start;
-  start.features = memory_.features.tensor;
-  start.latents = memory_.latents[static_cast<size_t>(block) % memory_.latents.size()].tensor;
+  start.features = memory.features.tensor;
+  start.latents = memory.latents[static_cast<size_t>(block) % memory.latents.size()].tensor;
   fill(start.latents, static_cast<uint64_t>(block));
   fill(start.features, kAudio + static_cast<uint64_t>(block));
   return std::optional<BlockStart>(start);
@@ -52,7 +53,7 @@ Status SyntheticVideo::send(int64_t, const Tensor& latents) {
 }
 
 void SyntheticVideo::fill(const Tensor& t, uint64_t stream) const {
-  fill_noise(options_.seed, stream, Upload(backend_, t).values());
+  fill_noise(seed_, stream, Upload(backend_, t).values());
 }
 
 Expected<OwnedTensor> SyntheticVideo::random(Shape shape, uint64_t stream, Budget& budget) const {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "session/denoiser.h"
+#include "session/video_session.h"
 
 namespace liveavatar {
 
@@ -18,36 +18,38 @@ class SyntheticVideo : public LatentChannel {
   };
   struct Options {
     uint64_t seed = 420;
-    std::string cache_folder;  // where keys and values go that do not stay in memory
+    std::string cache_folder;           // where keys and values go that do not stay in memory
+    DitWeightGroups* layers = nullptr;  // of the video whose layers this one shares
   };
-  // All memory of a video of this shape; model and backend outlive it.
-  static Expected<std::unique_ptr<SyntheticVideo>> open(const S2vDit& dit, Backend& backend, Budget& budget,
-                                                        const JobShape& shape, const Options& options);
+  // All memory of a video of this shape, in the budget. models and budget outlive it.
+  static Expected<std::unique_ptr<SyntheticVideo>> open(Models& models, Budget& budget, const JobShape& shape,
+                                                        const Options& options);
 
   // Prompt and sink.
-  Status prefill(DitWeightGroups& pages);
+  Status prefill();
+  DitWeightGroups& layers() { return session_.layers(); }
   // The clock of at_seconds begins.
   void start() { begin_ = std::chrono::steady_clock::now(); }
   // All its blocks, alone or beside those of others.
-  Denoiser::Run run() { return {denoiser_.get(), {0, shape_.blocks}, this, {}}; }
+  Denoiser::Run run() { return {&session_.denoiser(), {0, session_.shape().blocks}, this, {}}; }
 
   const std::vector<Block>& blocks() const { return blocks_; }
-  PagingCounts cache_counts() const { return denoiser_->cache_counts(); }
+  PagingCounts cache_counts() { return session_.denoiser().cache_counts(); }
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override;
   Status send(int64_t block, const Tensor& latents) override;
 
  private:
-  SyntheticVideo(Backend& backend, const JobShape& shape, const Options& options)
-      : backend_(backend), shape_(shape), options_(options) {}
+  SyntheticVideo(Models& models, Budget& budget, const JobShape& shape, const Options& options)
+      : backend_(*models.backend),
+        seed_(options.seed),
+        session_(models, budget, shape, {{.seed = options.seed}, options.cache_folder, {}, options.layers}) {}
   void fill(const Tensor& t, uint64_t stream) const;
   Expected<OwnedTensor> random(Shape shape, uint64_t stream, Budget& budget) const;
 
   Backend& backend_;
-  JobShape shape_;
-  Options options_;
-  BlockMemory memory_;
-  std::unique_ptr<Denoiser> denoiser_;
+  uint64_t seed_;
+  VideoSession session_;
   std::chrono::steady_clock::time_point begin_;
   std::vector<Block> blocks_;
 };

@@ -21,6 +21,9 @@ struct MemoryPlan {
   size_t peak_bytes = 0;    // highest of the whole run
   size_t steady_bytes = 0;  // while blocks are made
   size_t load_peak_bytes = 0;
+  // Of a video beside others on the same models, which are held already: the most in a budget of its own, and how much
+  // the backends' scratch grows for it (by nothing, if a video of this size is there).
+  size_t session_bytes = 0, scratch_bytes = 0;
   size_t paged_bytes = 0;  // of weights, read from disk whenever forwards go through the layers
   // Of keys and values on disk: so much a block moves once KV caches are full, three of four slots in and one out.
   size_t kv_cache_bytes = 0;
@@ -30,10 +33,10 @@ struct MemoryPlan {
 };
 
 // Error: the device is unknown.
-Expected<MemoryPlan> plan_memory(const JobShape& request);
+Expected<MemoryPlan> plan_memory(const JobShape& shape);
 
-// Decides what a request leaves open: the schedule, and how many layers of a packed model and how many KV caches stay
-// in memory: as many as the budget (0: none) has room for. What fits in no way comes back at its leanest.
-Expected<JobShape> resolve_shape(const JobShape& request, size_t budget_bytes);
+// Decides what a shape leaves open: the schedule, and how many layers of a packed model and how many KV caches stay in
+// memory: as many as fit in the budget (0: none). If nothing fits, the smallest configuration is returned.
+Expected<JobShape> resolve_shape(const JobShape& shape, size_t budget_bytes);
 
 }  // namespace liveavatar

@@ -113,6 +113,7 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   shape.int8_products = options.int8_products;
   shape.threads = options.threads;
   shape.decode_threads = options.decode_threads;
+  shape.cache_bytes = options.cache_bytes;
   shape.packed = from_packed_file(options);
   shape.pack_first = shape.packed && options.packed_dit.empty();  // or it was made by an earlier run
   shape.disk_kv_caches = !options.paging_dir.empty();

@@ -11,11 +11,12 @@ Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(const WanVae& vae, co
                                                            Budget& budget, const DecodeOptions& options) {
   std::unique_ptr<FrameDecoder> decoder(new FrameDecoder);
   int64_t height = first_latents.dim(2), width = first_latents.dim(3);
-  LA_ASSIGN_OR_RETURN(decoder->stream_, VaeDecodeStream::open(vae, height, width, options.backend));
+  LA_ASSIGN_OR_RETURN(decoder->stream_, VaeDecodeStream::open(vae, budget, height, width, options.backend));
   decoder->stream_->set_stop(options.stop);
   Backend& backend = decoder->stream_->backend();
   decoder->backend_ = &backend;
   LA_ASSIGN_OR_RETURN(decoder->memory_, DecoderMemory::allocate(first_latents.dim(0), height, width, budget));
+  if (budget.dry_run()) return decoder;
   for (int64_t f = 0; f < first_latents.dim(1); ++f) {
     ops::copy_frames(backend, first_latents, decoder->memory_.latent.tensor, {f, 0, 1});
     LA_RETURN_IF_ERROR(decoder->stream_->prime(decoder->memory_.latent.tensor, first_latents.dim(1) - 1 - f));

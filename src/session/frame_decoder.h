@@ -22,7 +22,8 @@ struct DecodeOptions {
 // One video. Latents in order; state is carried. Not thread-safe.
 class FrameDecoder {
  public:
-  // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away.
+  // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away. Over a
+  // dry-run budget nothing is decoded.
   static Expected<std::unique_ptr<FrameDecoder>> open(const WanVae& vae, const Tensor& first_latents, Budget& budget,
                                                       const DecodeOptions& options = {});
 

@@ -42,6 +42,7 @@ struct JobShape {
   int decode_threads = 0;   // decoding beside sampling, on so many of its own; 0: in turns, on the same
   bool packed = false;      // the video model comes from a packed file: its layers may stay on disk
   bool pack_first = false;  // that file is made before
+  size_t cache_bytes = 0;   // for prompts and portraits of earlier videos (ConditionCache)
   size_t merge_bytes = 0;   // in which adapters are merged while the video model's tensors are read
 
   // The video.
@@ -67,6 +68,7 @@ struct JobShape {
   int64_t resident_layers = -1;     // of a packed model, in memory; -1: all
   bool disk_kv_caches = false;      // keys and values of steps that are not running may be on disk
   int64_t resident_kv_caches = -1;  // of steps times layers, in memory; -1: all, or open where disk_kv_caches
+  bool shares_layers = false;       // the layers' weights in memory are another video's
   bool video_model_only = false;    // no VAE, text, sound or video file: `bench`
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }

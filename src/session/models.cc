@@ -39,6 +39,51 @@ Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> check
   LA_ASSIGN_OR_RETURN(models->audio,
                       Wav2Vec2::load(c.shapes.audio, *c.audio, models->text_backend(), budget.host(), values));
   c.audio.reset();
+  if (c.options.cache_bytes == 0) return models;
+  LA_ASSIGN_OR_RETURN(models->cache, ConditionCache::open(budget.host(), c.options.cache_bytes));
+  return models;
+}
+
+Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
+  auto models = std::make_unique<Models>();
+  models->checkpoint = std::make_unique<Checkpoint>();
+  models->checkpoint->shapes = s.shapes;
+  models->types = s.types();
+  models->budget = std::make_unique<Budget>(Budget::DryRun());
+  EngineOptions& options = models->checkpoint->options;
+  options.device = s.device;
+  options.decode_threads = s.decode_threads;
+  LA_RETURN_IF_ERROR(models->open_host({.threads = s.threads, .int8_products = s.int8_products}));
+  LA_RETURN_IF_ERROR(models->dry_run_dit(s));
+  if (s.video_model_only) return models;
+  Budget& budget = *models->budget;
+  const DType values = models->types.values;
+  LA_ASSIGN_OR_RETURN(models->vae, WanVae::dry_run(s.shapes.vae, *models->backend, budget, values));
+  LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::dry_run(s.shapes.audio, *models->backend, budget, values));
+  LA_ASSIGN_OR_RETURN(models->planned_cache, Charge::acquire(budget, MemoryCategory::kConditioning, s.cache_bytes));
+  return models;
+}
+
+Status Models::dry_run_dit(const JobShape& s) {
+  if (!s.packed) {
+    LA_ASSIGN_OR_RETURN(dit, S2vDit::dry_run(s.shapes.dit, *backend, *budget, types, s.merge_bytes));
+    return {};
+  }
+  PackedDit packed = PackedDit::planned(s.shapes.dit, *backend, types);
+  if (s.pack_first) {
+    WeightSizer sizer(*backend, *budget, MemoryCategory::kWeights, types, s.merge_bytes);
+    auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
+    LA_RETURN_IF_ERROR(pack_dit_pages(s.shapes.dit, packed.header.pages, sizer, *budget, nothing));
+  }
+  LA_ASSIGN_OR_RETURN(dit, S2vDit::open(std::move(packed), *backend, *budget));
+  return {};
+}
+
+Expected<std::unique_ptr<Models>> Models::without_weights(const EngineOptions& options) {
+  auto models = std::make_unique<Models>();
+  models->checkpoint = std::make_unique<Checkpoint>();
+  models->checkpoint->options = options;
+  LA_RETURN_IF_ERROR(models->open_device(nullptr));
   return models;
 }
 
@@ -49,13 +94,7 @@ Status Models::open_device(DeviceSource* source) {
   BackendOptions host{.threads = o.threads, .int8_products = o.int8_products};
   if (source == nullptr) {
     budget = std::make_unique<Budget>(limit_bytes);
-    LA_ASSIGN_OR_RETURN(program, Charge::acquire(*budget, MemoryCategory::kRuntime, kProgramBytes));
-    host.budget = budget.get();
-    LA_ASSIGN_OR_RETURN(backend, make_backend(o.device, host));
-    if (o.decode_threads == 0) return {};
-    host.threads = o.decode_threads;
-    LA_ASSIGN_OR_RETURN(decode_backend, make_backend(o.device, host));
-    return {};
+    return open_host(host);
   }
   if (o.decode_threads > 0)
     return unsupported("`decode_threads`: decoding has no queue of its own on this device yet; leave it 0");
@@ -65,6 +104,17 @@ Status Models::open_device(DeviceSource* source) {
   host.budget = host_budget.get();
   LA_ASSIGN_OR_RETURN(host_backend, make_backend(o.device, host));
   LA_ASSIGN_OR_RETURN(backend, source->open({.threads = o.threads, .budget = budget.get()}));
+  return {};
+}
+
+// All on the host.
+Status Models::open_host(BackendOptions o) {
+  LA_ASSIGN_OR_RETURN(program, Charge::acquire(*budget, MemoryCategory::kRuntime, kProgramBytes));
+  o.budget = budget.get();
+  LA_ASSIGN_OR_RETURN(backend, make_backend(options().device, o));
+  o.threads = options().decode_threads;
+  if (o.threads == 0) return {};
+  LA_ASSIGN_OR_RETURN(decode_backend, make_backend(options().device, o));
   return {};
 }
 
@@ -83,11 +133,11 @@ Status Models::load_dit() {
   return {};
 }
 
-Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows) {
+Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows, Budget& budget) {
   if (models.host_backend == nullptr) return rows;
   const Tensor& from = rows.tensor;
   LA_ASSIGN_OR_RETURN(OwnedTensor to,
-                      OwnedTensor::allocate(*models.budget, MemoryCategory::kConditioning, from.shape, from.dtype));
+                      OwnedTensor::allocate(budget, MemoryCategory::kConditioning, from.shape, from.dtype));
   ops::transfer(models.text_backend(), from, *models.backend, to.tensor);
   return to;
 }
@@ -101,16 +151,18 @@ Expected<PromptIds> prompt_ids(const Checkpoint& checkpoint, const std::string& 
   return result;
 }
 
-Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, const std::stop_token& stop) {
+Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, Budget& budget,
+                                    const std::stop_token& stop) {
   const Checkpoint& c = *models.checkpoint;
+  const DType values = models.types.values;
+  if (budget.dry_run()) return Umt5::dry_run(c.shapes.text, models.text_backend(), values)->encode(ids, budget);
   if (c.shapes.text.dim != c.shapes.dit.text_dim) {
     return corrupt(c.paths.text_encoder + ": rows are " + std::to_string(c.shapes.text.dim) +
                    " wide, the video model takes " + std::to_string(c.shapes.dit.text_dim) +
                    "; these files belong to different checkpoints");
   }
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder,
-                      Umt5::load(*c.text, models.text_backend(), models.budget->host(), models.types.values));
-  return encoder->encode(ids, stop);
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Umt5> encoder, Umt5::load(*c.text, models.text_backend(), values));
+  return encoder->encode(ids, budget.host(), stop);
 }
 
 }  // namespace liveavatar

@@ -13,6 +13,7 @@
 #include "models/wan_vae/wan_vae.h"
 #include "models/wav2vec2/wav2vec2.h"
 #include "session/checkpoint.h"
+#include "session/condition_cache.h"
 
 namespace liveavatar {
 
@@ -42,18 +43,27 @@ struct Models {
   std::unique_ptr<S2vDit> dit;
   std::unique_ptr<WanVae> vae;
   std::unique_ptr<Wav2Vec2> audio;
+  std::unique_ptr<ConditionCache> cache;  // null: none was asked for
+  Charge planned_cache;                   // of a dry run: the cache, full
 
   // Everything but the text encoder, which is needed once a prompt (encode_prompt).
   // device: instead of the one that options names; the text and the audio encoder stay on the host.
   static Expected<std::unique_ptr<Models>> load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);
+  // The same without a file or a weight, over a dry-run budget: what load() charges is charged, and what a video does
+  // on them (VideoSession). With video_model_only the other models are null.
+  static Expected<std::unique_ptr<Models>> dry_run(const JobShape& shape);
+  // Backends and budget of these options, and no model yet.
+  static Expected<std::unique_ptr<Models>> without_weights(const EngineOptions& options);
 
  private:
   Status open_device(DeviceSource* source);
+  Status open_host(BackendOptions options);
   Status load_dit();
+  Status dry_run_dit(const JobShape& shape);
 };
 
 // Rows of the text encoder on the video model's device.
-Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows);
+Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows, Budget& budget);
 
 // A prompt's ids with its end, cut to what the video model takes; and how many there were.
 struct PromptIds {
@@ -64,6 +74,7 @@ Expected<PromptIds> prompt_ids(const Checkpoint& checkpoint, const std::string& 
 
 // Rows [tokens, text_dim] f32. Loads the text encoder, runs it and frees it: it is the largest part after the DiT and
 // used once.
-Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, const std::stop_token& stop = {});
+Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, Budget& budget,
+                                    const std::stop_token& stop = {});
 
 }  // namespace liveavatar

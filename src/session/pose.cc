@@ -8,9 +8,9 @@
 
 namespace liveavatar {
 
-Expected<std::unique_ptr<PoseEncoder>> PoseEncoder::open(const WanVae& vae, Budget& budget, PoseVideo& video,
+Expected<std::unique_ptr<PoseEncoder>> PoseEncoder::open(const WanVae& vae, Budget& budget, PoseVideo* video,
                                                          const Options& options) {
-  std::unique_ptr<PoseEncoder> pose(new PoseEncoder(vae, video, options));
+  std::unique_ptr<PoseEncoder> pose(new PoseEncoder(vae, budget, video, options));
   LA_CHECK(options.clip_frames % kBlockFrames == 0);
   LA_ASSIGN_OR_RETURN(pose->memory_, PoseMemory::allocate(options.shape, vae.config().z_dim, budget));
   LA_RETURN_IF_ERROR(pose->begin_clip());
@@ -20,7 +20,8 @@ Expected<std::unique_ptr<PoseEncoder>> PoseEncoder::open(const WanVae& vae, Budg
 // The encoder's state goes before a fresh one comes, so that only one is held.
 Status PoseEncoder::begin_clip() {
   stream_.reset();
-  LA_ASSIGN_OR_RETURN(stream_, VaeEncodeStream::open(vae_, options_.shape.size.height, options_.shape.size.width));
+  LA_ASSIGN_OR_RETURN(stream_,
+                      VaeEncodeStream::open(vae_, budget_, options_.shape.size.height, options_.shape.size.width));
   stream_->set_stop(options_.stop);
   return {};
 }
@@ -29,7 +30,7 @@ Status PoseEncoder::begin_clip() {
 Status PoseEncoder::read_frame() {
   const Tensor& frame = memory_.frame.tensor;
   if (video_ended_) return {};
-  LA_ASSIGN_OR_RETURN(const Image* image, video_.next());
+  LA_ASSIGN_OR_RETURN(const Image* image, video_->next());
   if (image != nullptr) {
     fit_float(*image, options_.shape.size, options_.shape.fit, scratch_, Upload(vae_.backend(), frame).f32());
     return {};

@@ -13,7 +13,7 @@
 namespace liveavatar {
 
 // Each clip is encoded from a fresh state, with its first frame once more in front, whose latent is dropped; behind the
-// video's end its last frame is held. Not thread-safe; VAE and video outlive it.
+// video's end its last frame is held. Not thread-safe; VAE, budget and video outlive it.
 class PoseEncoder {
  public:
   struct Options {
@@ -22,7 +22,8 @@ class PoseEncoder {
     bool black_end = false;  // the original's way behind the video's end
     std::stop_token stop;    // heard between layers
   };
-  static Expected<std::unique_ptr<PoseEncoder>> open(const WanVae& vae, Budget& budget, PoseVideo& video,
+  // video: null over a dry-run budget.
+  static Expected<std::unique_ptr<PoseEncoder>> open(const WanVae& vae, Budget& budget, PoseVideo* video,
                                                      const Options& options);
 
   // Latents of the next block of 12 frames: [16, 3, h, w] f32.
@@ -32,15 +33,16 @@ class PoseEncoder {
   void set_observer(std::function<void(const Tensor& pixels)> observer) { observer_ = std::move(observer); }
 
  private:
-  PoseEncoder(const WanVae& vae, PoseVideo& video, const Options& options)
-      : vae_(vae), video_(video), options_(options) {}
+  PoseEncoder(const WanVae& vae, Budget& budget, PoseVideo* video, const Options& options)
+      : vae_(vae), budget_(budget), video_(video), options_(options) {}
   Status begin_clip();
   Status encode(int64_t frames);
   Status read_frame();
   void put_frame(int64_t place, int64_t frames);
 
   const WanVae& vae_;
-  PoseVideo& video_;
+  Budget& budget_;
+  PoseVideo* video_;
   Options options_;
   PoseMemory memory_;
   std::unique_ptr<VaeEncodeStream> stream_;  // of this clip

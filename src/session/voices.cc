@@ -35,7 +35,8 @@ std::vector<std::string> Voice::notes() const {
   return notes;
 }
 
-Expected<std::unique_ptr<FileColumns>> FileColumns::open(const Wav2Vec2& model, const std::vector<Voice>& voices,
+Expected<std::unique_ptr<FileColumns>> FileColumns::open(const Wav2Vec2& model, Budget& budget,
+                                                         const std::vector<Voice>& voices,
                                                          const std::stop_token& stop) {
   auto columns = std::make_unique<FileColumns>();
   AudioFeaturesOptions options;
@@ -43,7 +44,7 @@ Expected<std::unique_ptr<FileColumns>> FileColumns::open(const Wav2Vec2& model, 
   for (const Voice& voice : voices) {
     LA_CHECK(voice.heard.has_value());
     LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFeatures> one,
-                        AudioFeatures::open(model, *voice.mono, *voice.heard, options));
+                        AudioFeatures::open(model, budget, *voice.mono, *voice.heard, options));
     one->set_stop(stop);
     columns->features_.push_back(std::move(one));
   }

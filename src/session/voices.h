@@ -38,10 +38,11 @@ struct Voice {
   std::vector<std::string> notes() const;
 };
 
-// Files of one job, one a speaker; heard. Voices and model outlive it.
+// Files of one job, one a speaker; heard. Voices, model and budget outlive it.
 class FileColumns : public AudioColumns {
  public:
-  static Expected<std::unique_ptr<FileColumns>> open(const Wav2Vec2& model, const std::vector<Voice>& voices,
+  static Expected<std::unique_ptr<FileColumns>> open(const Wav2Vec2& model, Budget& budget,
+                                                     const std::vector<Voice>& voices,
                                                      const std::stop_token& stop = {});
   int64_t count() const override { return static_cast<int64_t>(features_.size()); }
   Expected<bool> columns(int64_t first, int64_t count, float* out) override;

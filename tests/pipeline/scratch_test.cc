@@ -188,10 +188,10 @@ TEST_P(ScratchOfMiniTest, TheEncodersStayInTheBudget) {
   for (DType dtype : {DType::kBF16, DType::kF32}) {
     Budget budget;
     auto backend = open_cpu(GetParam(), {.threads = 3, .int8_products = true, .budget = &budget});
-    auto text = *Umt5::load(*checkpoint->text, *backend, budget, dtype);
-    ASSERT_TRUE(text->encode(std::vector<int32_t>(40, 5)).ok());
+    auto text = *Umt5::load(*checkpoint->text, *backend, dtype);
+    ASSERT_TRUE(text->encode(std::vector<int32_t>(40, 5), budget).ok());
     auto audio = *Wav2Vec2::load(checkpoint->shapes.audio, *checkpoint->audio, *backend, budget, dtype);
-    ASSERT_TRUE(audio->hidden_states(std::vector<float>(48000, 0.1f)).ok());
+    ASSERT_TRUE(audio->hidden_states(std::vector<float>(48000, 0.1f), budget).ok());
     EXPECT_EQ(backend->unreserved_bytes(), 0u) << dtype_name(dtype);
   }
 }

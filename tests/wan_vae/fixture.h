@@ -63,7 +63,7 @@ class WanVaeTest : public testing::Test {
   // pixels [3, F, H, W] in calls of these numbers of frames -> z [16, L, h, w].
   OwnedTensor encode(const WanVae& vae, const Tensor& pixels, const std::vector<int64_t>& calls) {
     int64_t height = pixels.dim(2), width = pixels.dim(3), frame = 0, latent = 0;
-    auto stream = value_of(VaeEncodeStream::open(vae, height, width));
+    auto stream = value_of(VaeEncodeStream::open(vae, budget_, height, width));
     OwnedTensor z = zeros({16, 1 + (pixels.dim(1) - 1) / 4, height / 8, width / 8});
     for (int64_t frames : calls) {
       OwnedTensor part = zeros({3, frames, height, width});
@@ -80,7 +80,7 @@ class WanVaeTest : public testing::Test {
 
   // z [16, L, h, w] -> frames [4L - 3, 8h, 8w, 3].
   OwnedTensor decode(const WanVae& vae, const Tensor& z) {
-    auto stream = value_of(VaeDecodeStream::open(vae, z.dim(2), z.dim(3)));
+    auto stream = value_of(VaeDecodeStream::open(vae, budget_, z.dim(2), z.dim(3)));
     OwnedTensor frames = zeros({frames_of(*stream, z.dim(1)), z.dim(2) * 8, z.dim(3) * 8, 3});
     Status status = decode_latents(*stream, z, frames.tensor, budget_);
     EXPECT_TRUE(status.ok()) << status.message();

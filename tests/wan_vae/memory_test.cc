@@ -14,10 +14,10 @@ TEST_F(WanVaeTest, StreamsChargeWhatTheSizeFunctionSays) {
     for (auto [height, width] : sizes) {
       size_t encode_bytes = encode_stream_bytes(vae->config(), {8 * height, 8 * width, dtype});
       size_t decode_bytes = decode_stream_bytes(vae->config(), {height, width, dtype});
-      auto encoder = value_of(VaeEncodeStream::open(*vae, 8 * height, 8 * width));
+      auto encoder = value_of(VaeEncodeStream::open(*vae, budget_, 8 * height, 8 * width));
       EXPECT_EQ(budget_.used_bytes(MemoryCategory::kVae), pages(encode_bytes));
       encoder.reset();
-      auto decoder = value_of(VaeDecodeStream::open(*vae, height, width));
+      auto decoder = value_of(VaeDecodeStream::open(*vae, budget_, height, width));
       EXPECT_EQ(budget_.used_bytes(MemoryCategory::kVae), pages(decode_bytes));
     }
     EXPECT_EQ(budget_.used_bytes(MemoryCategory::kVae), 0u);
@@ -40,8 +40,8 @@ TEST_F(WanVaeTest, DecoderSizeIsWhatItsLayersNeed) {
 
 TEST_F(WanVaeTest, LongVideosNeedNoMoreMemory) {
   auto vae = load(DType::kBF16);
-  auto decoder = value_of(VaeDecodeStream::open(*vae, 2, 2));
-  auto encoder = value_of(VaeEncodeStream::open(*vae, 16, 16));
+  auto decoder = value_of(VaeDecodeStream::open(*vae, budget_, 2, 2));
+  auto encoder = value_of(VaeEncodeStream::open(*vae, budget_, 16, 16));
   OwnedTensor z = wave({16, 1, 2, 2}), frames = zeros({4, 16, 16, 3}), pixels = wave({3, 4, 16, 16});
   size_t used = budget_.used_bytes(), peak = budget_.peak_bytes();
   ASSERT_TRUE(encoder->step(zeros({3, 1, 16, 16}).tensor, z.tensor).ok());
@@ -60,10 +60,10 @@ TEST_F(WanVaeTest, ABudgetTooSmallIsAnError) {
   auto tight = value_of(WanVae::load(*golden_weights(), *backend_, small, DType::kF32));
   Charge others =
       value_of(Charge::acquire(small, MemoryCategory::kRuntime, small.limit_bytes() - small.used_bytes() - 4096));
-  EXPECT_EQ(VaeDecodeStream::open(*tight, 4, 4).status().code(), ErrorCode::kOutOfMemory);
-  EXPECT_EQ(VaeEncodeStream::open(*tight, 32, 32).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(VaeDecodeStream::open(*tight, small, 4, 4).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(VaeEncodeStream::open(*tight, small, 32, 32).status().code(), ErrorCode::kOutOfMemory);
   OwnedTensor picture = zeros({3, 32, 32});
-  EXPECT_EQ(encode_static_image(*tight, picture.tensor).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_EQ(encode_static_image(*tight, small, picture.tensor).status().code(), ErrorCode::kOutOfMemory);
   EXPECT_EQ(small.used_bytes(MemoryCategory::kVae), 0u);
   Budget none(1000);
   EXPECT_EQ(WanVae::load(*golden_weights(), *backend_, none, DType::kF32).status().code(), ErrorCode::kOutOfMemory);

@@ -29,7 +29,7 @@ TEST_F(WanVaeTest, StreamsDoNotDisturbEachOther) {
   EXPECT_FALSE(same_bits(alone[0].tensor, alone[1].tensor));
   OwnedTensor frames[2] = {zeros({9, 16, 24, 3}), zeros({9, 16, 24, 3})}, latent = zeros({16, 1, 2, 3});
   std::unique_ptr<VaeDecodeStream> streams[2];
-  for (auto& stream : streams) stream = value_of(VaeDecodeStream::open(*vae, 2, 3));
+  for (auto& stream : streams) stream = value_of(VaeDecodeStream::open(*vae, budget_, 2, 3));
   for (int64_t i = 0, done = 0; i < 3; ++i) {
     int64_t written = 0;
     for (size_t s : {0u, 1u}) {
@@ -51,7 +51,7 @@ TEST_F(WanVaeTest, PrimingEqualsStepsWithoutFrames) {
     OwnedTensor z = wave({16, primed + 3, 2, 3}), latent = zeros({16, 1, 2, 3}), frames = zeros({4, 16, 24, 3});
     OwnedTensor all = decode(*vae, z.tensor);
     for (int64_t too_early : {0, 2}) {
-      auto stream = value_of(VaeDecodeStream::open(*vae, 2, 3));
+      auto stream = value_of(VaeDecodeStream::open(*vae, budget_, 2, 3));
       bool same = true;
       for (int64_t i = 0; i < primed + 3; ++i) {
         get_planes(z.tensor, i, latent.tensor);
@@ -95,7 +95,7 @@ TEST_F(WanVaeTest, EncoderIsCausal) {
 
 TEST_F(WanVaeTest, RefusesAWrongFrameCountAndTheStreamContinues) {
   auto vae = load();
-  auto stream = value_of(VaeEncodeStream::open(*vae, 16, 24));
+  auto stream = value_of(VaeEncodeStream::open(*vae, budget_, 16, 24));
   OwnedTensor pixels = wave({3, 9, 16, 24}), z = zeros({16, 1, 2, 3}), all = zeros({16, 3, 2, 3});
   auto step = [&](int64_t begin, int64_t frames) {
     OwnedTensor part = zeros({3, frames, 16, 24});
@@ -118,8 +118,8 @@ TEST_F(WanVaeTest, RefusesAWrongFrameCountAndTheStreamContinues) {
 
 TEST_F(WanVaeTest, WrongShapesAreRefused) {
   auto vae = load();
-  auto encoder = value_of(VaeEncodeStream::open(*vae, 16, 24));
-  auto decoder = value_of(VaeDecodeStream::open(*vae, 2, 3));
+  auto encoder = value_of(VaeEncodeStream::open(*vae, budget_, 16, 24));
+  auto decoder = value_of(VaeDecodeStream::open(*vae, budget_, 2, 3));
   OwnedTensor z = zeros({16, 1, 2, 3}), frames = zeros({4, 16, 24, 3});
   EXPECT_EQ(encoder->step(zeros({3, 1, 24, 16}).tensor, z.tensor).code(), ErrorCode::kInvalidArgument);
   EXPECT_EQ(encoder->step(zeros({3, 1, 16, 24}, DType::kBF16).tensor, z.tensor).code(), ErrorCode::kInvalidArgument);
@@ -137,15 +137,15 @@ TEST_F(WanVaeTest, WrongShapesAreRefused) {
 TEST_F(WanVaeTest, ImpossibleSizesAreRefused) {
   auto vae = load();
   for (int64_t side : {int64_t{-8}, int64_t{0}, int64_t{4}, int64_t{20}, int64_t{1} << 40}) {
-    EXPECT_EQ(VaeEncodeStream::open(*vae, side, 16).status().code(), ErrorCode::kInvalidArgument) << side;
-    EXPECT_EQ(VaeEncodeStream::open(*vae, 16, side).status().code(), ErrorCode::kInvalidArgument) << side;
+    EXPECT_EQ(VaeEncodeStream::open(*vae, budget_, side, 16).status().code(), ErrorCode::kInvalidArgument) << side;
+    EXPECT_EQ(VaeEncodeStream::open(*vae, budget_, 16, side).status().code(), ErrorCode::kInvalidArgument) << side;
   }
   for (int64_t side : {int64_t{-1}, int64_t{0}, int64_t{1} << 62}) {
-    EXPECT_EQ(VaeDecodeStream::open(*vae, side, 2).status().code(), ErrorCode::kInvalidArgument) << side;
+    EXPECT_EQ(VaeDecodeStream::open(*vae, budget_, side, 2).status().code(), ErrorCode::kInvalidArgument) << side;
   }
   OwnedTensor picture = zeros({3, 20, 16});
-  EXPECT_EQ(encode_static_image(*vae, picture.tensor).status().code(), ErrorCode::kInvalidArgument);
-  EXPECT_EQ(encode_static_image(*vae, zeros({1, 16, 16}).tensor).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(encode_static_image(*vae, budget_, picture.tensor).status().code(), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(encode_static_image(*vae, budget_, zeros({1, 16, 16}).tensor).status().code(), ErrorCode::kInvalidArgument);
 }
 
 TEST_F(WanVaeTest, FramesAreClamped) {
@@ -187,7 +187,7 @@ TEST_F(WanVaeTest, AStaticImageReachesItsFixedPoint) {
     OwnedTensor video = zeros({3, frames, 16, 8});
     for (int64_t f = 0; f < frames; ++f) put_planes(picture.tensor, video.tensor, f);
     OwnedTensor z = encode(*vae, video.tensor, {frames});  // [16, fixed + 3, 2, 1]
-    StaticImageLatents still = value_of(encode_static_image(*vae, picture.tensor.reshape({3, 16, 8})));
+    StaticImageLatents still = value_of(encode_static_image(*vae, budget_, picture.tensor.reshape({3, 16, 8})));
     ASSERT_EQ(still.first.tensor.shape, Shape({16, kPrimingLatents, 2, 1}));
     ASSERT_EQ(still.last.tensor.shape, Shape({16, kMotionLatents, 2, 1}));
     OwnedTensor first = zeros(still.first.tensor.shape), latent = zeros({16, 1, 2, 1}), wanted = zeros({16, 1, 2, 1});
@@ -207,7 +207,7 @@ TEST_F(WanVaeTest, AStaticImageReachesItsFixedPoint) {
 
 TEST_F(WanVaeTest, ObserverSeesModulesInRunningOrder) {
   auto vae = load();
-  auto stream = value_of(VaeDecodeStream::open(*vae, 2, 2));
+  auto stream = value_of(VaeDecodeStream::open(*vae, budget_, 2, 2));
   OwnedTensor z = wave({16, 1, 2, 2}), frames = zeros({4, 16, 16, 3});
   std::vector<std::string> names;
   Shape head;

@@ -50,6 +50,10 @@ class AudioFeaturesTest : public ::testing::Test {
     ASSERT_TRUE(model.ok()) << model.status().message();
     model_ = *std::move(model);
   }
+  Expected<std::unique_ptr<AudioFeatures>> open_features(MonoSource& source, const AudioFeaturesOptions& options) {
+    LA_ASSIGN_OR_RETURN(Loudness loudness, measure_loudness(source));
+    return AudioFeatures::open(*model_, budget_, source, loudness, options);
+  }
   std::vector<float> all_columns(AudioFeatures& features, int64_t count) {
     std::vector<float> out(size_t(features.layers() * features.width() * count)),
         block(size_t(features.layers() * features.width() * 12));
@@ -68,8 +72,8 @@ class AudioFeaturesTest : public ::testing::Test {
 TEST_F(AudioFeaturesTest, WindowedFeaturesAreNearThoseOfTheWholeAudio) {
   std::vector<float> voice = wandering(20);
   SampleSource a(voice), b(voice);
-  auto whole = *AudioFeatures::open(*model_, a, {});
-  auto windows = *AudioFeatures::open(*model_, b, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
+  auto whole = *open_features(a, {});
+  auto windows = *open_features(b, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
   EXPECT_EQ(voice_frames(whole->voice_samples(), 25), 500);
   std::vector<float> want = all_columns(*whole, 480), got = all_columns(*windows, 480);
   double error = 0, size = 0;
@@ -87,8 +91,7 @@ TEST_F(AudioFeaturesTest, MemoryDoesNotGrowWithTheVoice) {
   size_t used[2];
   for (int i = 0; i < 2; ++i) {
     SampleSource source(wandering(i == 0 ? 12 : 40));
-    auto features =
-        *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
+    auto features = *open_features(source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
     all_columns(*features, i == 0 ? 240 : 960);
     used[i] = budget_.used_bytes();
   }
@@ -97,7 +100,7 @@ TEST_F(AudioFeaturesTest, MemoryDoesNotGrowWithTheVoice) {
 
 TEST_F(AudioFeaturesTest, ColumnsAfterTheAudioAreZero) {
   SampleSource source(wandering(1));
-  auto features = *AudioFeatures::open(*model_, source, {});
+  auto features = *open_features(source, {});
   std::vector<float> out(size_t(features->layers() * features->width() * 12), 1.0f);
   ASSERT_TRUE(features->columns(1000, 12, out.data()).ok());
   for (float v : out) EXPECT_EQ(v, 0.0f);
@@ -105,7 +108,7 @@ TEST_F(AudioFeaturesTest, ColumnsAfterTheAudioAreZero) {
 
 TEST_F(AudioFeaturesTest, RereadingGivesTheSameColumns) {
   SampleSource source(wandering(20));
-  auto features = *AudioFeatures::open(*model_, source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
+  auto features = *open_features(source, {.full_seconds = 5, .window_seconds = 8, .context_seconds = 2});
   size_t n = size_t(features->layers() * features->width() * 12);
   std::vector<float> first(n), later(n), again(n);
   ASSERT_TRUE(features->columns(0, 12, first.data()).ok());
@@ -117,7 +120,7 @@ TEST_F(AudioFeaturesTest, RereadingGivesTheSameColumns) {
 TEST_F(AudioFeaturesTest, ColumnsDoNotDependOnTheOrderOfReads) {
   const AudioFeaturesOptions options{.full_seconds = 5, .window_seconds = 8, .context_seconds = 2};
   SampleSource a(wandering(20)), b(wandering(20));
-  auto in_order = *AudioFeatures::open(*model_, a, options), jumping = *AudioFeatures::open(*model_, b, options);
+  auto in_order = *open_features(a, options), jumping = *open_features(b, options);
   int64_t rows = in_order->layers() * in_order->width();
   std::vector<float> want = all_columns(*in_order, 480), one(static_cast<size_t>(rows));
   for (int64_t column : {int64_t{137}, int64_t{301}, int64_t{479}, int64_t{99}}) {
@@ -128,7 +131,7 @@ TEST_F(AudioFeaturesTest, ColumnsDoNotDependOnTheOrderOfReads) {
 
 TEST_F(AudioFeaturesTest, RefusesAudioThatShrinksBetweenReads) {
   ShrinkingSource source(wandering(3));
-  auto features = *AudioFeatures::open(*model_, source, {});
+  auto features = *open_features(source, {});
   source.cut(16000);
   std::vector<float> out(size_t(features->layers() * features->width()));
   Status status = features->columns(0, 1, out.data());
@@ -141,7 +144,7 @@ TEST_F(AudioFeaturesTest, ReturnsAReadErrorOfTheSource) {
     Expected<int64_t> read(float*, int64_t) override { return corrupt("voice.wav: broken at 1.2 s"); }
     Status rewind() override { return {}; }
   } source;
-  auto features = AudioFeatures::open(*model_, source, {});
+  auto features = open_features(source, {});
   ASSERT_FALSE(features.ok());
   EXPECT_EQ(features.status().message(), "voice.wav: broken at 1.2 s");
 }
@@ -154,7 +157,7 @@ TEST_F(AudioFeaturesTest, ABudgetTooSmallIsAnError) {
       Buffer::allocate(small, MemoryCategory::kRuntime, small.limit_bytes() - small.used_bytes() - (64 << 10));
   ASSERT_TRUE(ballast.ok());
   SampleSource source(wandering(3));
-  auto features = *AudioFeatures::open(**model, source, {});
+  auto features = *AudioFeatures::open(**model, small, source, *measure_loudness(source));
   std::vector<float> out(size_t(features->layers() * features->width()));
   Status status = features->columns(0, 1, out.data());
   ASSERT_FALSE(status.ok());
@@ -163,14 +166,14 @@ TEST_F(AudioFeaturesTest, ABudgetTooSmallIsAnError) {
 
 TEST_F(AudioFeaturesTest, NamesTheLeastLengthOfAudio) {
   SampleSource source(std::vector<float>(300, 0.1f));
-  auto features = AudioFeatures::open(*model_, source, {});
+  auto features = open_features(source, {});
   ASSERT_FALSE(features.ok());
   EXPECT_NE(features.status().message().find("18 ms"), std::string::npos) << features.status().message();
 }
 
 TEST_F(AudioFeaturesTest, AcceptsSilence) {
   SampleSource source(std::vector<float>(16000, 0.0f));
-  auto features = *AudioFeatures::open(*model_, source, {});
+  auto features = *open_features(source, {});
   for (float v : all_columns(*features, 24)) EXPECT_TRUE(std::isfinite(v));
 }
 

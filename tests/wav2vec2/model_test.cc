@@ -40,9 +40,10 @@ TEST(Wav2Vec2, ChunksOfTheExtractorJoinWithoutASeam) {
     ASSERT_TRUE(model);
     int64_t frames = 430, first = 110, count = 190, width = model->config().width;
     std::vector<float> sound = noise((frames - 1) * kHopSamples + kReachSamples);
-    OwnedTensor whole = *model->hidden_states(sound);
+    OwnedTensor whole = *model->hidden_states(sound, budget);
     OwnedTensor part = *model->hidden_states(
-        std::span(sound).subspan(size_t(first * kHopSamples), size_t((count - 1) * kHopSamples + kReachSamples)));
+        std::span(sound).subspan(size_t(first * kHopSamples), size_t((count - 1) * kHopSamples + kReachSamples)),
+        budget);
     for (int64_t f = 64; f < count - 64; ++f) {
       EXPECT_EQ(std::memcmp(whole.tensor.host<float>() + (first + f) * width, part.tensor.host<float>() + f * width,
                             size_t(width) * 4),
@@ -59,7 +60,7 @@ TEST(Wav2Vec2, SameBitsOnAnyNumberOfThreads) {
     auto a = load(*one, budget, dtype), b = load(*three, budget, dtype);
     ASSERT_TRUE(a && b);
     std::vector<float> sound = noise(16000);
-    OwnedTensor x = *a->hidden_states(sound), y = *b->hidden_states(sound);
+    OwnedTensor x = *a->hidden_states(sound, budget), y = *b->hidden_states(sound, budget);
     EXPECT_EQ(std::memcmp(x.tensor.address(), y.tensor.address(), x.tensor.bytes()), 0);
   }
 }
@@ -72,7 +73,7 @@ TEST(Wav2Vec2, ReleasesItsMemory) {
     ASSERT_TRUE(model);
     EXPECT_GT(budget.used_bytes(MemoryCategory::kAudio), 0u);
     size_t loaded = budget.used_bytes();
-    { OwnedTensor states = *model->hidden_states(noise(8000)); }
+    { OwnedTensor states = *model->hidden_states(noise(8000), budget); }
     EXPECT_EQ(budget.used_bytes(), loaded);
   }
   EXPECT_EQ(budget.used_bytes(), 0u);
@@ -83,8 +84,8 @@ TEST(Wav2Vec2, RefusesAudioShorterThanOneFrame) {
   auto backend = *make_backend("cpu", {.threads = 1});
   auto model = load(*backend, budget);
   ASSERT_TRUE(model);
-  EXPECT_FALSE(model->hidden_states(noise(399)).ok());
-  EXPECT_TRUE(model->hidden_states(noise(400)).ok());
+  EXPECT_FALSE(model->hidden_states(noise(399), budget).ok());
+  EXPECT_TRUE(model->hidden_states(noise(400), budget).ok());
 }
 
 // A folder with the golden's config after one edit; no weights.

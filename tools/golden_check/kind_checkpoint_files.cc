@@ -149,7 +149,7 @@ Status load_model(const Golden& golden, const json& call, const TensorSource& so
     case Part::kVideoModel:
       return S2vDit::load(dit_config(golden, call), source, backend, budget, golden.dtype).status();
     case Part::kTextEncoder:
-      return Umt5::load(source, backend, budget, golden.dtype).status();
+      return Umt5::load(source, backend, golden.dtype).status();
     case Part::kVae:
       return WanVae::load(source, backend, budget, golden.dtype).status();
     case Part::kAudioEncoder: {

@@ -86,7 +86,7 @@ std::vector<float> motion_latents(Models& models, const GenerateRequest& job) {
   if (!pixels.ok()) throw std::runtime_error(pixels.status().message());
   image_to_pixels(*portrait, Upload(*models.backend, pixels->tensor).f32());
   const int64_t indices[] = {0, 1, 2, 6, 18, 45, 91};
-  auto latents = encode_repeated(*models.vae, pixels->tensor, indices);
+  auto latents = encode_repeated(*models.vae, *models.budget, pixels->tensor, indices);
   if (!latents.ok()) throw std::runtime_error(latents.status().message());
   return copy(Download(*models.backend, latents->tensor).tensor());
 }

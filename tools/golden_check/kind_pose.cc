@@ -55,7 +55,7 @@ void pose_latents(const Golden& golden, const WanVae& vae, const nlohmann::json&
   const WorkingSize size{args.at("height"), args.at("width")};
   const PoseShape shape{video->info().height, video->info().width, size, Fit::kOriginal};
   const PoseEncoder::Options options{shape, args.at("infer_frames"), true};
-  auto pose = must(PoseEncoder::open(vae, *golden.budget, *video, options));
+  auto pose = must(PoseEncoder::open(vae, *golden.budget, video.get(), options));
   std::vector<std::vector<float>> frames, latents;  // of the clip: a frame each, a block each
   pose->set_observer([&](const Tensor& pixels) {
     frames.emplace_back(pixels.host<float>(), pixels.host<float>() + pixels.elements());

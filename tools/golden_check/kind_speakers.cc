@@ -36,7 +36,7 @@ void audio_features(const Golden& golden, const Wav2Vec2& model, const nlohmann:
     must(voices.back().hear());
     clips.push_back(voice_clips(voices.back().samples(), infer_frames, kFps));
   }
-  auto columns = must(FileColumns::open(model, voices));
+  auto columns = must(FileColumns::open(model, *golden.budget, voices));
   std::string name = call.at("out").at("features");
   golden.exact(name + " clips_of_each", nlohmann::json(clips) == args.at("clips_of_each"));
   const int64_t shortest = *std::min_element(clips.begin(), clips.end());

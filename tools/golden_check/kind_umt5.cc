@@ -11,7 +11,7 @@ namespace liveavatar::golden {
 void check_umt5(const Golden& golden) {
   auto weights = open_safetensors(golden.path("weights.safetensors"));
   if (!weights.ok()) throw std::runtime_error(weights.status().message());
-  auto model = Umt5::load(**weights, *golden.backend, *golden.budget, golden.dtype);
+  auto model = Umt5::load(**weights, *golden.backend, golden.dtype);
   if (!model.ok()) throw std::runtime_error(model.status().message());
   auto tokenizer = Tokenizer::load(golden.path(golden.config().at("tokenizer")));
   if (!tokenizer.ok()) throw std::runtime_error(tokenizer.status().message());
@@ -33,7 +33,7 @@ void check_umt5(const Golden& golden) {
     } else {
       throw std::runtime_error("unknown op '" + op + "'");
     }
-    auto rows = (*model)->encode(ids);
+    auto rows = (*model)->encode(ids, *golden.budget);
     if (golden.ok(call.at("out").at("rows"), rows.status())) golden.compare(call.at("out").at("rows"), rows->tensor);
   }
 }

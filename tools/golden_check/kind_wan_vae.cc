@@ -117,7 +117,8 @@ class Check {
     int64_t height = pixels.tensor.dim(2), width = pixels.tensor.dim(3);
     std::unique_ptr<VaeEncodeStream>& stream =
         encoders_[streamed ? call.at("args").at("stream").get<std::string>() : ""];
-    if (!streamed || call.at("args").at("first")) stream = value_of(VaeEncodeStream::open(*vae_, height, width));
+    if (!streamed || call.at("args").at("first"))
+      stream = value_of(VaeEncodeStream::open(*vae_, *golden_.budget, height, width));
     Seen seen;
     stream->set_observer(call.at("out").contains("debug") ? seen.observer() : VaeObserver());
     int64_t latents = latents_of(*stream, pixels.tensor.dim(1));
@@ -134,7 +135,8 @@ class Check {
     if (call.at("args").at("clamp") != json::array({-1, 1})) throw std::runtime_error("unknown clamp");
     std::unique_ptr<VaeDecodeStream>& stream =
         decoders_[streamed ? call.at("args").at("stream").get<std::string>() : ""];
-    if (!streamed || call.at("args").at("first")) stream = value_of(VaeDecodeStream::open(*vae_, height, width));
+    if (!streamed || call.at("args").at("first"))
+      stream = value_of(VaeDecodeStream::open(*vae_, *golden_.budget, height, width));
     Seen seen;
     stream->set_observer(call.at("out").contains("debug") ? seen.observer() : VaeObserver());
     int64_t frames = frames_of(*stream, z.tensor.dim(1));
@@ -175,7 +177,7 @@ class Check {
     for (int64_t i : wanted) {
       if (i >= latents) throw std::runtime_error("latent " + std::to_string(i) + " of " + std::to_string(latents));
     }
-    OwnedTensor z = value_of(encode_repeated(*vae_, picture, wanted));
+    OwnedTensor z = value_of(encode_repeated(*vae_, *golden_.budget, picture, wanted));
     golden_.compare(call.at("out").at("z"), z.tensor);
   }
 

@@ -41,7 +41,7 @@ std::vector<float> pick(const Tensor& states, const nlohmann::json& layers, cons
 }
 
 void hidden_states(const Golden& golden, const Wav2Vec2& model, const nlohmann::json& call) {
-  OwnedTensor states = must(model.hidden_states(golden.f32(call.at("in").at("input_values"))));
+  OwnedTensor states = must(model.hidden_states(golden.f32(call.at("in").at("input_values")), *golden.budget));
   const Download host(*golden.backend, states.tensor);
   const auto& out = call.at("out");
   if (out.contains("hidden_states")) golden.compare(out.at("hidden_states"), states.tensor);
@@ -56,7 +56,7 @@ void interpolated(const Golden& golden, const Wav2Vec2& model, const nlohmann::j
   SampleSource source(golden.f32(call.at("in").at("audio")));
   AudioFeaturesOptions options;
   options.fps = 30;
-  auto features = must(AudioFeatures::open(model, source, options));
+  auto features = must(AudioFeatures::open(model, *golden.budget, source, must(measure_loudness(source)), options));
   int64_t frames = call.at("args").at("frames_30hz"), layers = features->layers(), width = features->width();
   std::vector<float> columns(size_t(layers * width * frames)), rows;
   if (!golden.ok("interpolated", features->columns(0, frames, columns.data()))) return;
@@ -73,7 +73,7 @@ void encode_audio(const Golden& golden, const Wav2Vec2& model, const nlohmann::j
   SampleSource source(golden.f32(call.at("in").at("audio")));
   AudioFeaturesOptions options;
   options.fps = args.at("fps");
-  auto features = must(AudioFeatures::open(model, source, options));
+  auto features = must(AudioFeatures::open(model, *golden.budget, source, must(measure_loudness(source)), options));
   golden.exact(call.at("out").at("features").get<std::string>() + " clips",
                voice_clips(features->voice_samples(), args.at("infer_frames"), options.fps) == args.at("clips"));
   int64_t columns = args.at("columns");

@@ -105,6 +105,14 @@ Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& back
   return packed;
 }
 
+PackedDit PackedDit::planned(const DitConfig& config, const Backend& backend, const DitTypes& types) {
+  PackedDit packed;
+  packed.header.pages = dit_packed_pages(config, backend, types);
+  packed.config = config;
+  packed.types = types;
+  return packed;
+}
+
 Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident,
                                         Budget& budget) {
   std::vector<bool> stays;
@@ -135,6 +143,10 @@ Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const Packe
   std::unique_ptr<PagedWeightGroups> paged(new PagedWeightGroups);
   paged->groups_ = dit_weight_groups(packed.config);
   LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
+  if (budget.dry_run()) {
+    paged->dry_run_memory_ = std::move(memory);
+    return paged;
+  }
   for (size_t p = 0; p < paged->groups_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {

@@ -39,6 +39,8 @@ struct PackedDit {
   std::vector<PageSpan> spans() const;  // of dit_weight_groups()
   PageSpan common() const { return header.pages.front().span; }
   static Expected<PackedDit> open(const std::string& path, const Backend& backend, const DitTypes& types);
+  // As open() of a file that is not there yet. For dry runs.
+  static PackedDit planned(const DitConfig& config, const Backend& backend, const DitTypes& types);
 };
 
 // Memory for the pages of `resident` layers and the slots for the others. The resident layers are spread evenly, so
@@ -54,7 +56,7 @@ DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend
 // Weight groups that are read from disk ahead of their use.
 class PagedWeightGroups : public DitWeightGroups {
  public:
-  // stop: heard between the pages that are read now.
+  // stop: heard between the pages that are read now. Over a dry-run budget only the memory is counted.
   static Expected<std::unique_ptr<PagedWeightGroups>> open(const PackedDit& packed, int64_t resident, Backend& backend,
                                                            Budget& budget, const std::stop_token& stop = {});
   const DitGroupWeights& acquire(size_t group) override;
@@ -70,6 +72,7 @@ class PagedWeightGroups : public DitWeightGroups {
     const std::byte* data = nullptr;
     DitGroupWeights weights;
   };
+  PageMemory dry_run_memory_;
   std::unique_ptr<Pager> pager_;
   std::vector<std::vector<View>> views_;  // [group]: one view for each buffer that the group can be in
   std::vector<DitWeightGroup> groups_;

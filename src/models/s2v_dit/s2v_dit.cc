@@ -63,15 +63,25 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::load(const DitConfig& config, const Te
   return dit;
 }
 
+Expected<std::unique_ptr<S2vDit>> S2vDit::dry_run(const DitConfig& config, Backend& backend, Budget& budget,
+                                                  DitTypes types, size_t scratch_bytes) {
+  std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, types));
+  WeightSizer sizer(backend, budget, MemoryCategory::kWeights, types, scratch_bytes);
+  LA_ASSIGN_OR_RETURN(dit->weights_, load_dit_weights(config, sizer));
+  return dit;
+}
+
 Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backend, Budget& budget) {
   std::unique_ptr<S2vDit> dit(new S2vDit(packed.config, backend, packed.types));
   PageSpan span = packed.common();
   LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, MemoryCategory::kWeights, span.bytes));
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
-  LA_RETURN_IF_ERROR(read_into(*file, span, common, budget));
-  dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common);
+  if (!budget.dry_run()) {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
+    LA_RETURN_IF_ERROR(read_into(*file, span, common, budget));
+    dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common);
+    LA_RETURN_IF_ERROR(dit->read_back_shares());
+  }
   dit->weights_.buffers.push_back(std::move(common));
-  LA_RETURN_IF_ERROR(dit->read_back_shares());
   dit->packed_ = std::move(packed);
   return dit;
 }
@@ -90,6 +100,10 @@ Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(int64_t re
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> groups,
                       PagedWeightGroups::open(*packed_, resident, backend_, budget, stop));
   return groups;
+}
+
+uint64_t S2vDit::paged_bytes(int64_t resident) const {
+  return packed_ ? liveavatar::paged_bytes(config_, packed_->spans(), resident) : 0;
 }
 
 void S2vDit::observe_product(const DitSession& s, const Product& name, const Tensor& x, const LinearWeight& w,

@@ -24,13 +24,20 @@ class S2vDit {
   // Loads and packs every weight. backend and budget outlive the model.
   static Expected<std::unique_ptr<S2vDit>> load(const DitConfig& config, const TensorSource& source, Backend& backend,
                                                 Budget& budget, DitTypes types);
-  // From a packed file. open_weight_groups() reads the layers; all other weights are read here.
+  // The memory of load() in a dry-run budget, while the source takes scratch_bytes. Without weights.
+  static Expected<std::unique_ptr<S2vDit>> dry_run(const DitConfig& config, Backend& backend, Budget& budget,
+                                                   DitTypes types, size_t scratch_bytes = 0);
+  // From a packed file. open_weight_groups() reads the layers; all other weights are read here. Over a dry-run budget
+  // nothing is read.
   static Expected<std::unique_ptr<S2vDit>> open(PackedDit packed, Backend& backend, Budget& budget);
 
   // The layers' weights for forwards. From a packed file, `resident` layers are read here, the others when a forward
   // needs them, into memory of the budget. Otherwise all are in memory already. The model outlives the result.
   Expected<std::unique_ptr<DitWeightGroups>> open_weight_groups(int64_t resident, Budget& budget,
                                                                 const std::stop_token& stop = {}) const;
+
+  // Bytes that a pass over the layers then reads from disk.
+  uint64_t paged_bytes(int64_t resident) const;
 
   const DitConfig& config() const { return config_; }
   const DitTypes& types() const { return types_; }

@@ -141,9 +141,15 @@ Expected<Umt5Memory> Umt5Memory::allocate(const Umt5Config& c, int64_t tokens, D
   return memory;
 }
 
-Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& backend, Budget& budget, DType dtype) {
-  std::unique_ptr<Umt5> model(new Umt5(source, backend, budget, dtype));
+Expected<std::unique_ptr<Umt5>> Umt5::load(const TensorSource& source, Backend& backend, DType dtype) {
+  std::unique_ptr<Umt5> model(new Umt5(&source, backend, dtype));
   LA_ASSIGN_OR_RETURN(model->config_, read_umt5_config(source));
+  return model;
+}
+
+std::unique_ptr<Umt5> Umt5::dry_run(const Umt5Config& config, Backend& backend, DType dtype) {
+  std::unique_ptr<Umt5> model(new Umt5(nullptr, backend, dtype));
+  model->config_ = config;
   return model;
 }
 
@@ -179,7 +185,7 @@ void Umt5::layer(const Umt5LayerWeights& w, Umt5Activations& a) {
   ops::linear(backend_, a.up, w.down, a.x, {.residual = a.x});
 }
 
-Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids, const std::stop_token& stop) {
+Status Umt5::check_ids(std::span<const int32_t> ids) const {
   if (ids.empty()) return invalid_argument("the prompt has no tokens");
   for (int32_t id : ids) {
     if (id < 0 || id >= config_.vocabulary) {
@@ -187,8 +193,18 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids, const std::stop
                      std::to_string(config_.vocabulary) + "; these files belong to different checkpoints");
     }
   }
+  return {};
+}
+
+Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids, Budget& budget, const std::stop_token& stop) {
+  LA_RETURN_IF_ERROR(check_ids(ids));
   int64_t tokens = static_cast<int64_t>(ids.size());
-  LA_ASSIGN_OR_RETURN(Umt5Memory memory, Umt5Memory::allocate(config_, tokens, dtype_, backend_, budget_));
+  LA_ASSIGN_OR_RETURN(Umt5Memory memory, Umt5Memory::allocate(config_, tokens, dtype_, backend_, budget));
+  if (budget.dry_run()) {
+    WeightSizer sizer(backend_, budget, MemoryCategory::kText, dtype_);
+    LA_RETURN_IF_ERROR(stream_umt5(config_, ids.first(1), sizer, memory.page, {}));
+    return std::move(memory.rows);
+  }
   Umt5Activations a(config_, tokens, dtype_, memory.arena);
   Umt5Visitor visitor;
   visitor.stop = stop;
@@ -203,7 +219,7 @@ Expected<OwnedTensor> Umt5::encode(std::span<const int32_t> ids, const std::stop
     backend_.wait(backend_.record());  // the next layer's weights overwrite these
   };
   visitor.norm = [&](const Tensor& w) { ops::rms_norm(backend_, a.x, kEps, w, memory.rows.tensor); };
-  WeightLoader loader(source_, backend_, budget_, MemoryCategory::kText, dtype_);
+  WeightLoader loader(*source_, backend_, budget, MemoryCategory::kText, dtype_);
   LA_RETURN_IF_ERROR(stream_umt5(config_, ids, loader, memory.page, visitor));
   LA_RETURN_IF_ERROR(backend_.synchronize());
   return std::move(memory.rows);

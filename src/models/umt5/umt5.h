@@ -64,25 +64,26 @@ int64_t position_bucket(int64_t distance, int64_t buckets);
 
 class Umt5 {
  public:
-  // Reads only sizes: encode() reads the weights. All three outlive the model.
-  static Expected<std::unique_ptr<Umt5>> load(const TensorSource& weights, Backend& backend, Budget& budget,
-                                              DType dtype);
+  // Reads only sizes: encode() reads the weights. Source and backend outlive the model.
+  static Expected<std::unique_ptr<Umt5>> load(const TensorSource& weights, Backend& backend, DType dtype);
+  // Of this config and without weights, to count the memory of encode().
+  static std::unique_ptr<Umt5> dry_run(const Umt5Config& config, Backend& backend, DType dtype);
   int64_t dim() const { return config_.dim; }
   const Umt5Config& config() const { return config_; }
 
   // ids of the real tokens (EOS included) -> [tokens, D] f32. Padding is never computed: masked keys change nothing.
-  // Error: no ids, an id outside the table, or a read error. stop is checked between layers.
-  Expected<OwnedTensor> encode(std::span<const int32_t> ids, const std::stop_token& stop = {});
+  // Error: no ids, an id outside the table, or a read error. stop is checked between layers. Over a dry-run budget
+  // nothing is read or computed.
+  Expected<OwnedTensor> encode(std::span<const int32_t> ids, Budget& budget, const std::stop_token& stop = {});
 
  private:
-  Umt5(const TensorSource& source, Backend& backend, Budget& budget, DType dtype)
-      : source_(source), backend_(backend), budget_(budget), dtype_(dtype) {}
+  Umt5(const TensorSource* source, Backend& backend, DType dtype) : source_(source), backend_(backend), dtype_(dtype) {}
+  Status check_ids(std::span<const int32_t> ids) const;
   void layer(const Umt5LayerWeights& w, Umt5Activations& a);
   void fill_bias(std::span<const float> positions, Umt5Activations& a);
 
-  const TensorSource& source_;
+  const TensorSource* source_;  // null: a dry run
   Backend& backend_;
-  Budget& budget_;
   DType dtype_;
   Umt5Config config_;
 };

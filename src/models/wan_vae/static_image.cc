@@ -42,15 +42,15 @@ Expected<StaticImageMemory> StaticImageMemory::allocate(const WanVaeConfig& conf
   return memory;
 }
 
-Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents,
-                                      const std::stop_token& stop) {
+Expected<OwnedTensor> encode_repeated(const WanVae& vae, Budget& budget, const Tensor& image,
+                                      std::span<const int64_t> latents, const std::stop_token& stop) {
   if (image.rank() != 3 || image.dim(0) != 3)
     return invalid_argument("image is " + image.shape.str() + ", not [3, H, W]");
   int64_t height = image.dim(1), width = image.dim(2), count = static_cast<int64_t>(latents.size());
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VaeEncodeStream> stream, VaeEncodeStream::open(vae, height, width));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<VaeEncodeStream> stream, VaeEncodeStream::open(vae, budget, height, width));
   stream->set_stop(stop);
-  LA_ASSIGN_OR_RETURN(StaticImageMemory memory,
-                      StaticImageMemory::allocate(vae.config(), image.shape, count, vae.budget()));
+  LA_ASSIGN_OR_RETURN(StaticImageMemory memory, StaticImageMemory::allocate(vae.config(), image.shape, count, budget));
+  if (budget.dry_run()) return std::move(memory.result);
   const Tensor &pixels = memory.pixels.tensor, &latent = memory.latent.tensor;
   Tensor frame = image.reshape({3, 1, height, width});
   for (int64_t f = 0; f < kVaeFrames; ++f) ops::copy_frames(vae.backend(), frame, pixels, {0, f, 1});
@@ -73,13 +73,15 @@ Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, st
   return std::move(memory.result);
 }
 
-Expected<StaticImageLatents> encode_static_image(const WanVae& vae, const Tensor& image, const std::stop_token& stop) {
+Expected<StaticImageLatents> encode_static_image(const WanVae& vae, Budget& budget, const Tensor& image,
+                                                 const std::stop_token& stop) {
   std::vector<int64_t> wanted;
   for (int64_t i = 0; i < kPrimingLatents; ++i) wanted.push_back(i);
   for (int64_t i = 0; i < kMotionLatents; ++i) wanted.push_back(kStaticImageLatents - kMotionLatents + i);
-  LA_ASSIGN_OR_RETURN(OwnedTensor both, encode_repeated(vae, image, wanted, stop));
+  LA_ASSIGN_OR_RETURN(OwnedTensor both, encode_repeated(vae, budget, image, wanted, stop));
   const Tensor& all = both.tensor;
-  LA_ASSIGN_OR_RETURN(StaticImageLatents result, StaticImageLatents::allocate(vae.config(), image.shape, vae.budget()));
+  LA_ASSIGN_OR_RETURN(StaticImageLatents result, StaticImageLatents::allocate(vae.config(), image.shape, budget));
+  if (budget.dry_run()) return result;
   ops::copy_frames(vae.backend(), all, result.first.tensor, {0, 0, kPrimingLatents});
   ops::copy_frames(vae.backend(), all, result.last.tensor, {kPrimingLatents, 0, kMotionLatents});
   return result;

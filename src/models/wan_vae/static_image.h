@@ -14,9 +14,9 @@ constexpr int64_t kMotionLatents = 19;       // the last ones, the motion before
 
 // image [3, H, W] f32 in [-1, 1], repeated without end -> the latents with these indices, [16, latents.size(), H/8,
 // W/8] f32. All latents from fixed_point_latent on are equal and cost one step. The result is charged to
-// MemoryCategory::kConditioning. stop is checked between layers.
-Expected<OwnedTensor> encode_repeated(const WanVae& vae, const Tensor& image, std::span<const int64_t> latents,
-                                      const std::stop_token& stop = {});
+// MemoryCategory::kConditioning. stop is checked between layers. Over a dry-run budget nothing is computed.
+Expected<OwnedTensor> encode_repeated(const WanVae& vae, Budget& budget, const Tensor& image,
+                                      std::span<const int64_t> latents, const std::stop_token& stop = {});
 
 struct StaticImageLatents {
   OwnedTensor first;  // [16, 7, h, w] f32; index 1 is the reference latent (of five repeats)
@@ -33,7 +33,7 @@ struct StaticImageMemory {
                                               Budget& budget);
 };
 // The first 7 and the last 19 of the original's 92 latents. image [3, H, W] f32 in [-1, 1], sides multiples of 8.
-Expected<StaticImageLatents> encode_static_image(const WanVae& vae, const Tensor& image,
+Expected<StaticImageLatents> encode_static_image(const WanVae& vae, Budget& budget, const Tensor& image,
                                                  const std::stop_token& stop = {});
 
 }  // namespace liveavatar

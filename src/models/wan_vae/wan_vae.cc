@@ -32,7 +32,7 @@ Status check_f32(const char* what, const Tensor& got, const Shape& wanted) {
 
 Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backend& backend, Budget& budget,
                                                DType dtype) {
-  std::unique_ptr<WanVae> vae(new WanVae(backend, budget, dtype));
+  std::unique_ptr<WanVae> vae(new WanVae(backend, dtype));
   LA_ASSIGN_OR_RETURN(vae->config_, read_vae_config(source));
   WeightLoader loader(source, backend, budget, MemoryCategory::kWeights, dtype);
   LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(vae->config_, loader));
@@ -43,11 +43,22 @@ Expected<std::unique_ptr<WanVae>> WanVae::load(const TensorSource& source, Backe
   return vae;
 }
 
-Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(const WanVae& vae, int64_t height, int64_t width) {
+Expected<std::unique_ptr<WanVae>> WanVae::dry_run(const WanVaeConfig& config, Backend& backend, Budget& budget,
+                                                  DType dtype) {
+  std::unique_ptr<WanVae> vae(new WanVae(backend, dtype));
+  vae->config_ = config;
+  WeightSizer sizer(backend, budget, MemoryCategory::kWeights, dtype);
+  LA_ASSIGN_OR_RETURN(vae->weights_, load_vae_weights(config, sizer));
+  return vae;
+}
+
+Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(const WanVae& vae, Budget& budget, int64_t height,
+                                                                 int64_t width) {
   LA_RETURN_IF_ERROR(check_size(height, width));
   std::unique_ptr<VaeEncodeStream> stream(new VaeEncodeStream(vae, height, width));
   LA_ASSIGN_OR_RETURN(stream->arena_,
-                      allocate_encoder(vae.config(), {height, width, vae.dtype()}, vae.backend(), vae.budget()));
+                      allocate_encoder(vae.config(), {height, width, vae.dtype()}, vae.backend(), budget));
+  if (budget.dry_run()) return stream;
   stream->memory_ = encoder_memory(vae.config(), height, width, vae.dtype(), stream->arena_);
   clear(vae.backend(), stream->memory_.cache);
   return stream;
@@ -69,15 +80,17 @@ Status VaeEncodeStream::run(const Tensor& pixels, const Tensor& z, bool at_fixed
   return check_stop(stop_);
 }
 
-Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& vae, int64_t latent_height,
-                                                                 int64_t latent_width, Backend* backend) {
+Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& vae, Budget& budget,
+                                                                 int64_t latent_height, int64_t latent_width,
+                                                                 Backend* backend) {
   int64_t limit = kLargestSide / kVaePixels;
   if (latent_height > limit || latent_width > limit) latent_height = latent_width = limit + 1;  // refused below
   LA_RETURN_IF_ERROR(check_size(latent_height * kVaePixels, latent_width * kVaePixels));
   std::unique_ptr<VaeDecodeStream> stream(
       new VaeDecodeStream(vae, backend == nullptr ? vae.backend() : *backend, latent_height, latent_width));
   VaeInput in{latent_height, latent_width, vae.dtype()};
-  LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, stream->backend_, vae.budget()));
+  LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, stream->backend_, budget));
+  if (budget.dry_run()) return stream;
   stream->memory_ = decoder_memory(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
   clear(stream->backend_, stream->memory_.cache);
   return stream;

@@ -17,25 +17,26 @@
 namespace liveavatar {
 
 // The weights, constant after loading. It outlives its streams; backend and budget outlive it. Streams of one WanVae
-// must not run at the same time: a backend runs one op at a time.
+// must not run at the same time on one backend, which runs one op at a time. A stream's memory is in its own budget.
 class WanVae {
  public:
   // dtype kF32, or kBF16: packed kernels, activations and caches in bf16, accumulation and norms in f32.
   // Errors name the missing, misshaped or extra tensor. source may be destroyed after loading.
   static Expected<std::unique_ptr<WanVae>> load(const TensorSource& source, Backend& backend, Budget& budget,
                                                 DType dtype);
+  // The memory of load() in a dry-run budget. Without weights: its streams only count memory too.
+  static Expected<std::unique_ptr<WanVae>> dry_run(const WanVaeConfig& config, Backend& backend, Budget& budget,
+                                                   DType dtype);
 
   const WanVaeConfig& config() const { return config_; }
   const WanVaeWeights& weights() const { return weights_; }
   Backend& backend() const { return backend_; }
-  Budget& budget() const { return budget_; }
   DType dtype() const { return dtype_; }
 
  private:
-  WanVae(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
+  WanVae(Backend& backend, DType dtype) : backend_(backend), dtype_(dtype) {}
 
   Backend& backend_;
-  Budget& budget_;
   DType dtype_;
   WanVaeConfig config_;
   WanVaeWeights weights_;
@@ -45,7 +46,8 @@ class WanVae {
 class VaeEncodeStream {
  public:
   // In pixels, multiples of 8, else kInvalidArgument. kOutOfMemory if the budget has not enough left.
-  static Expected<std::unique_ptr<VaeEncodeStream>> open(const WanVae& vae, int64_t height, int64_t width);
+  static Expected<std::unique_ptr<VaeEncodeStream>> open(const WanVae& vae, Budget& budget, int64_t height,
+                                                         int64_t width);
 
   // pixels [3, frames, H, W] f32 in [-1, 1] -> z [16, 1, H/8, W/8] f32, normalised. The first call takes one frame,
   // every later call four; kInvalidArgument otherwise, and the stream is as before.
@@ -78,8 +80,8 @@ class VaeDecodeStream {
  public:
   // In latents. Errors as VaeEncodeStream::open. backend: replaces the VAE's, with the same device and packing, so that
   // decoding can run at the same time as the VAE's backend.
-  static Expected<std::unique_ptr<VaeDecodeStream>> open(const WanVae& vae, int64_t latent_height, int64_t latent_width,
-                                                         Backend* backend = nullptr);
+  static Expected<std::unique_ptr<VaeDecodeStream>> open(const WanVae& vae, Budget& budget, int64_t latent_height,
+                                                         int64_t latent_width, Backend* backend = nullptr);
 
   // z [16, 1, h, w] f32 -> the first rows of frames [4, 8h, 8w, 3] f32 (next_frames() rows are sufficient), clamped to
   // [-1, 1]. Returns the number of frames written: one by the first call, then four. kInvalidArgument for other shapes;

@@ -69,12 +69,12 @@ int64_t voice_clips(int64_t voice_samples, int64_t infer_frames, int64_t fps) {
   return clip_count(interpolated_length(frame_count(voice_samples)), infer_frames, fps);
 }
 
-Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(const Wav2Vec2& model, MonoSource& mono,
+Expected<std::unique_ptr<AudioFeatures>> AudioFeatures::open(const Wav2Vec2& model, Budget& budget, MonoSource& mono,
                                                              const Loudness& loudness,
                                                              const AudioFeaturesOptions& options) {
   LA_RETURN_IF_ERROR(check_voice(loudness, mono.where()));
   LA_RETURN_IF_ERROR(mono.rewind());
-  std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, mono, options));
+  std::unique_ptr<AudioFeatures> features(new AudioFeatures(model, budget, mono, options));
   features->loudness_ = loudness;
   features->frames_50hz_ = frame_count(loudness.samples);
   features->frames_30hz_ = interpolated_length(features->frames_50hz_);
@@ -112,8 +112,8 @@ Status AudioFeatures::read_samples(int64_t first, int64_t count) {
 
 Status AudioFeatures::load_window(int64_t first_frame, int64_t frames) {
   if (!activations_) {
-    LA_ASSIGN_OR_RETURN(
-        memory_, AudioMemory::allocate(model_.config(), window_, model_.dtype(), model_.backend(), model_.budget()));
+    LA_ASSIGN_OR_RETURN(memory_,
+                        AudioMemory::allocate(model_.config(), window_, model_.dtype(), model_.backend(), budget_));
     activations_ =
         std::make_unique<Wav2Vec2Activations>(model_.config(), window_.frames, model_.dtype(), memory_.model.arena);
     samples_.reserve(static_cast<size_t>(window_.samples()));

@@ -51,19 +51,14 @@ int64_t voice_frames(int64_t voice_samples, int64_t fps);
 // Clips of infer_frames frames, by the rule of the original.
 int64_t voice_clips(int64_t voice_samples, int64_t infer_frames, int64_t fps);
 
-// Reads audio of known loudness when columns are requested. Holds one window. Not thread-safe. model and mono outlive
-// it.
+// Reads audio of known loudness when columns are requested. Holds one window. Not thread-safe. model, budget and mono
+// outlive it.
 class AudioFeatures {
  public:
-  // Error: as check_voice.
-  static Expected<std::unique_ptr<AudioFeatures>> open(const Wav2Vec2& model, MonoSource& mono,
-                                                       const Loudness& loudness, const AudioFeaturesOptions& options);
-  // Measures the loudness first.
-  static Expected<std::unique_ptr<AudioFeatures>> open(const Wav2Vec2& model, MonoSource& mono,
-                                                       const AudioFeaturesOptions& options) {
-    LA_ASSIGN_OR_RETURN(Loudness loudness, measure_loudness(mono));
-    return open(model, mono, loudness, options);
-  }
+  // The window's memory is charged to the budget by the first columns(). Error: as check_voice.
+  static Expected<std::unique_ptr<AudioFeatures>> open(const Wav2Vec2& model, Budget& budget, MonoSource& mono,
+                                                       const Loudness& loudness,
+                                                       const AudioFeaturesOptions& options = {});
 
   // Checked between layers and chunks of audio: columns() is kCancelled then.
   void set_stop(std::stop_token stop) { stop_ = std::move(stop); }
@@ -76,13 +71,14 @@ class AudioFeatures {
   Status columns(int64_t first, int64_t count, float* out);
 
  private:
-  AudioFeatures(const Wav2Vec2& model, MonoSource& mono, const AudioFeaturesOptions& options)
-      : model_(model), mono_(mono), options_(options) {}
+  AudioFeatures(const Wav2Vec2& model, Budget& budget, MonoSource& mono, const AudioFeaturesOptions& options)
+      : model_(model), budget_(budget), mono_(mono), options_(options) {}
   Status need_frame(int64_t frame);
   Status load_window(int64_t first_frame, int64_t frames);
   Status read_samples(int64_t first, int64_t count);
 
   const Wav2Vec2& model_;
+  Budget& budget_;
   MonoSource& mono_;
   AudioFeaturesOptions options_;
   std::stop_token stop_;

@@ -131,10 +131,10 @@ void Wav2Vec2::hidden_states(std::span<const float> input_values, Wav2Vec2Activa
   }
 }
 
-Expected<OwnedTensor> Wav2Vec2::hidden_states(std::span<const float> input_values) const {
+Expected<OwnedTensor> Wav2Vec2::hidden_states(std::span<const float> input_values, Budget& budget) const {
   int64_t frames = frame_count(static_cast<int64_t>(input_values.size()));
   if (frames < 1) return invalid_argument("the audio is shorter than 25 ms");
-  LA_ASSIGN_OR_RETURN(Wav2Vec2Memory memory, Wav2Vec2Memory::allocate(config_, frames, dtype_, backend_, budget_));
+  LA_ASSIGN_OR_RETURN(Wav2Vec2Memory memory, Wav2Vec2Memory::allocate(config_, frames, dtype_, backend_, budget));
   Wav2Vec2Activations a(config_, frames, dtype_, memory.arena);
   hidden_states(input_values, a, memory.states.tensor);
   return std::move(memory.states);

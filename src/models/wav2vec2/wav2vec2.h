@@ -86,25 +86,26 @@ class Wav2Vec2 {
   // From an open part (weights/part.h).
   static Expected<std::unique_ptr<Wav2Vec2>> load(const Wav2Vec2Config& config, const TensorSource& source,
                                                   Backend& backend, Budget& budget, DType dtype);
+  // The memory of load() in a dry-run budget. Without weights.
+  static Expected<std::unique_ptr<Wav2Vec2>> dry_run(const Wav2Vec2Config& config, Backend& backend, Budget& budget,
+                                                     DType dtype);
   const Wav2Vec2Config& config() const { return config_; }
   Backend& backend() const { return backend_; }
-  Budget& budget() const { return budget_; }
   DType dtype() const { return dtype_; }
 
   // input_values: 16 kHz, normalised; at least 400 samples. out f32 [layers + 1, frames, width], frames =
   // frame_count(samples), no more than the activations were allocated for. The last state is after the encoder's norm.
   void hidden_states(std::span<const float> input_values, Wav2Vec2Activations& a, const Tensor& out,
                      const std::stop_token& stop = {}) const;
-  // The same with memory of its own.
-  Expected<OwnedTensor> hidden_states(std::span<const float> input_values) const;
+  // The same with memory from the budget.
+  Expected<OwnedTensor> hidden_states(std::span<const float> input_values, Budget& budget) const;
 
  private:
-  Wav2Vec2(Backend& backend, Budget& budget, DType dtype) : backend_(backend), budget_(budget), dtype_(dtype) {}
+  Wav2Vec2(Backend& backend, DType dtype) : backend_(backend), dtype_(dtype) {}
   void extract(std::span<const float> samples, Wav2Vec2Activations& a, const Tensor& features) const;
   void layer(const Wav2Vec2LayerWeights& w, const Tensor& x, Wav2Vec2Activations& a) const;
 
   Backend& backend_;
-  Budget& budget_;
   DType dtype_;
   Wav2Vec2Config config_;
   Wav2Vec2Weights weights_;

@@ -172,10 +172,19 @@ Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load_file(const std::string& dir, 
 
 Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const Wav2Vec2Config& config, const TensorSource& source,
                                                    Backend& backend, Budget& budget, DType dtype) {
-  std::unique_ptr<Wav2Vec2> model(new Wav2Vec2(backend, budget, dtype));
+  std::unique_ptr<Wav2Vec2> model(new Wav2Vec2(backend, dtype));
   model->config_ = config;
   WeightLoader loader(source, backend, budget, MemoryCategory::kAudio, dtype);
   LA_ASSIGN_OR_RETURN(model->weights_, load_wav2vec2_weights(model->config_, loader));
+  return model;
+}
+
+Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::dry_run(const Wav2Vec2Config& config, Backend& backend, Budget& budget,
+                                                      DType dtype) {
+  std::unique_ptr<Wav2Vec2> model(new Wav2Vec2(backend, dtype));
+  model->config_ = config;
+  WeightSizer sizer(backend, budget, MemoryCategory::kAudio, dtype);
+  LA_ASSIGN_OR_RETURN(model->weights_, load_wav2vec2_weights(config, sizer));
   return model;
 }
 

@@ -1,0 +1,115 @@
+#include "session/video_session.h"
+
+#include <utility>
+
+#include "ops/layout.h"
+#include "ops/transfer.h"
+
+namespace liveavatar {
+namespace {
+
+// A copy in the backend's memory of a tensor in host memory.
+Expected<OwnedTensor> copy_to(Backend& backend, const Tensor& host, Budget& budget) {
+  LA_ASSIGN_OR_RETURN(OwnedTensor copy,
+                      OwnedTensor::allocate(budget, MemoryCategory::kConditioning, host.shape, host.dtype));
+  backend.upload(host.address(), copy.tensor);
+  return copy;
+}
+
+}  // namespace
+
+Status VideoSession::open_writer() {
+  const size_t bytes = video_writer_bytes(shape_.height, shape_.width);
+  LA_ASSIGN_OR_RETURN(writer_, Charge::acquire(budget_.host(), MemoryCategory::kMedia, bytes));
+  return {};
+}
+
+Expected<OwnedTensor> VideoSession::encode_prompt(std::span<const int32_t> ids) {
+  ConditionCache* cache = models_.cache.get();
+  if (cache == nullptr) return liveavatar::encode_prompt(models_, ids, budget_, options_.stop);
+  Backend& backend = models_.text_backend();
+  const std::string key = ConditionCache::prompt_key(ids);
+  if (const std::vector<OwnedTensor>* kept = cache->find(key))
+    return copy_to(backend, kept->front().tensor, budget_.host());
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows, liveavatar::encode_prompt(models_, ids, budget_, options_.stop));
+  cache->keep(key, {Download(backend, rows.tensor).tensor()});
+  return rows;
+}
+
+Status VideoSession::open_denoiser() {
+  const Denoiser::Options options{options_.sampling, {}, options_.cache_folder, options_.stop};
+  LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, budget_, shape_, options));
+  return {};
+}
+
+Status VideoSession::set_prompt(OwnedTensor rows) {
+  if (budget_.dry_run()) return {};
+  LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(rows), budget_));
+  denoiser_->set_prompt(moved.tensor);
+  return {};
+}
+
+Expected<StaticImageLatents> VideoSession::encode_image(const Image& portrait) {
+  const Shape shape{3, shape_.height, shape_.width};
+  LA_ASSIGN_OR_RETURN(OwnedTensor pixels,
+                      OwnedTensor::allocate(budget_, MemoryCategory::kConditioning, shape, DType::kF32));
+  if (!budget_.dry_run()) image_to_pixels(portrait, Upload(*models_.backend, pixels.tensor).f32());
+  return encode_static_image(*models_.vae, budget_, pixels.tensor, options_.stop);
+}
+
+Expected<StaticImageLatents> VideoSession::find_latents(const std::string& key) {
+  StaticImageLatents latents;
+  const std::vector<OwnedTensor>* kept = models_.cache->find(key);
+  if (kept == nullptr) return latents;
+  LA_ASSIGN_OR_RETURN(latents.first, copy_to(*models_.backend, kept->at(0).tensor, budget_));
+  LA_ASSIGN_OR_RETURN(latents.last, copy_to(*models_.backend, kept->at(1).tensor, budget_));
+  return latents;
+}
+
+Status VideoSession::encode_portrait(const Image& portrait) {
+  std::string key;
+  if (models_.cache) {
+    key = ConditionCache::portrait_key(portrait.rgb, portrait.height, portrait.width);
+    LA_ASSIGN_OR_RETURN(static_image_, find_latents(key));
+  }
+  if (static_image_.first.tensor.empty()) {
+    LA_ASSIGN_OR_RETURN(static_image_, encode_image(portrait));
+    if (models_.cache) {
+      const Download first(*models_.backend, static_image_.first.tensor),
+          last(*models_.backend, static_image_.last.tensor);
+      models_.cache->keep(key, {first.tensor(), last.tensor()});
+    }
+  }
+  LA_RETURN_IF_ERROR(open_blocks());
+  if (budget_.dry_run()) return {};
+  // latent 1 of five equal frames
+  ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
+  return {};
+}
+
+Status VideoSession::open_blocks() {
+  LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape_, budget_));
+  if (shape_.shares_layers) return {};
+  LA_ASSIGN_OR_RETURN(layers_, models_.dit->open_weight_groups(shape_.resident(), budget_, options_.stop));
+  return {};
+}
+
+Status VideoSession::prefill() {
+  return denoiser_->prefill(layers(), blocks_.reference.tensor, static_image_.last.tensor);
+}
+
+Status VideoSession::open_decoder() {
+  Backend* decoding = shape_.decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
+  LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, static_image_.first.tensor, budget_,
+                                                   {.backend = decoding, .stop = options_.stop}));
+  return {};
+}
+
+Status VideoSession::open_pose(PoseVideo* video, bool black_end) {
+  PoseEncoder::Options options{shape_.pose, shape_.clip_frames, black_end, options_.stop};
+  options.shape.size = {shape_.height, shape_.width};  // a smaller video may be planned than was asked for
+  LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, budget_, video, options));
+  return {};
+}
+
+}  // namespace liveavatar
