@@ -24,7 +24,7 @@ BEGIN, END = "<!-- table: written by tools/quantisation_table.py -->", "<!-- end
 TYPES = {
     "bf16": [],
     "weights int8": ["--weights_dtype", "int8"],
-    "weights int8, products int8": ["--weights_dtype", "int8", "--int8_products"],  # without VNNI or AMX the row equals the one above
+    "weights int8, activations int8": ["--weights_dtype", "int8", "--activations_dtype", "int8"],  # without VNNI or AMX the row equals the one above
     "weights fp8": ["--weights_dtype", "fp8"],
     "weights q4": ["--weights_dtype", "q4"],
     "keys and values int8": ["--kv_dtype", "int8"],

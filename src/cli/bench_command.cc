@@ -17,6 +17,7 @@
 #include "media/image.h"
 #include "pipeline/bench.h"
 #include "pipeline/resolve.h"
+#include "plan/renamed_keys.h"
 #include "session/solver.h"
 
 namespace liveavatar::cli {
@@ -76,7 +77,7 @@ void add_synthetic(CLI::App& app, Flags& f) {
   app.add_option("--resident_layers", f.bench.resident_layers, "Page all but so many layers, whatever the budget")
       ->check(CLI::Range(0, 1024))
       ->group(group);
-  app.add_option("--resident_rings", f.bench.resident_kv_caches,
+  app.add_option("--resident_kv_caches", f.bench.resident_kv_caches,
                  "Page keys and values of all but so many of steps times layers")
       ->check(CLI::Range(0, 1 << 20))
       ->group(group);
@@ -103,7 +104,7 @@ void add_both(CLI::App& app, Flags& f) {
   add_dtype(app, r.dtype);
   add_weights_dtype(app, r.weights_dtype);
   add_kv_dtype(app, r.kv_dtype);
-  add_int8_products(app, r.int8_products);
+  add_activations_dtype(app, r.int8_products);
   add_threads(app, r.threads);
   add_decode_threads(app, r.decode_threads);
   app.add_option("--json", f.json_file, "Write the figures as JSON");
@@ -124,7 +125,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
                  {"dtype", compute_type_name(r.dtype)},
                  {"weights_dtype", r.weights_name()},
                  {"kv_dtype", r.kv_name()},
-                 {"int8_products", r.int8_products},
+                 {"activations_dtype", activations_name(r)},
                  {"device", r.device}};
   json["budget_bytes"] = f.bench.budget_bytes;
   json["predicted_peak_bytes"] = b.plan.peak_bytes;
@@ -133,14 +134,14 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["layers"] = r.shapes.dit.layers;
   json["resident_layers"] = r.resident();
   json["schedule"] = schedule_name(r.schedule);
-  json["in_flight"] = r.blocks_in_flight();
-  json["turns"] = b.turns;
+  json["blocks_in_flight"] = r.blocks_in_flight();
+  json["ticks"] = b.turns;
   json["paged_bytes"] = b.plan.paged_bytes;
   json["run_bytes_read"] = b.weights.bytes_read;
-  json["resident_rings"] = r.kv_caches().in_memory();
-  json["ring_bytes_per_block"] = b.plan.kv_cache_bytes;
-  json["ring_bytes_read"] = b.kv_caches.bytes_read;
-  json["ring_bytes_written"] = b.kv_caches.bytes_written;
+  json["resident_kv_caches"] = r.kv_caches().in_memory();
+  json["kv_cache_bytes_per_block"] = b.plan.kv_cache_bytes;
+  json["kv_cache_bytes_read"] = b.kv_caches.bytes_read;
+  json["kv_cache_bytes_written"] = b.kv_caches.bytes_written;
   json["prefill_bytes_read"] = b.prefill_bytes_read;
   json["direct_io"] = b.direct;
   json["seconds"] = {{"pack", b.pack_seconds},
@@ -156,6 +157,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
     std::snprintf(sum, sizeof(sum), "%016llx", static_cast<unsigned long long>(block.checksum));
     json["blocks"].push_back({{"at_seconds", block.at_seconds}, {"latents", sum}});
   }
+  add_renamed_keys(json);
   return json_text(json, 2);
 }
 
@@ -222,7 +224,7 @@ int synthetic_bench(Flags& f) {
                                 ": with --synthetic all is made up; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (f.bench.sessions > 1) {
-    Status in_memory = refuse(f, {"--memory_budget", "--resident_layers", "--resident_rings"},
+    Status in_memory = refuse(f, {"--memory_budget", "--resident_layers", "--resident_kv_caches"},
                               ": several --sessions are measured in memory alone; leave one of them out");
     if (!in_memory.ok()) return report(in_memory);
   }
@@ -240,8 +242,9 @@ int synthetic_bench(Flags& f) {
 }
 
 Status set_pipeline(Flags& f) {
-  LA_RETURN_IF_ERROR(refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_rings", "--keep", "--sessions"},
-                            " is for made-up weights; add --synthetic"));
+  LA_RETURN_IF_ERROR(
+      refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_kv_caches", "--keep", "--sessions"},
+             " is for made-up weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
   LA_RETURN_IF_ERROR(find_local_files(p.engine));
   if (!names_model(p.engine)) LA_RETURN_IF_ERROR(use_embedded_model(p.engine));

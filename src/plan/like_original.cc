@@ -30,9 +30,9 @@ size_t kv_bytes(const DitConfig& config, const DitGeometry& geometry) {
 
 }  // namespace
 
-const char* verdict_name(OriginalVerdict plan_report) {
+const char* original_fit_name(OriginalFit fit) {
   constexpr const char* kNames[] = {"fits", "marginal", "OOM"};
-  return kNames[static_cast<size_t>(plan_report)];
+  return kNames[static_cast<size_t>(fit)];
 }
 
 size_t OriginalPlan::peak_bytes() const {
@@ -68,19 +68,19 @@ Expected<OriginalPlan> plan_like_original(const ModelShapes& shapes, const Origi
   return plan;
 }
 
-OriginalVerdict judge_original(size_t peak_bytes, size_t usable_bytes) {
-  constexpr double kFails = 0.95, kRisky = 0.9;  // fitted to the published verdicts
+OriginalFit judge_original(size_t peak_bytes, size_t usable_bytes) {
+  constexpr double kFails = 0.95, kRisky = 0.9;  // fitted to the published results
   double share = double(peak_bytes) / double(usable_bytes);
-  if (share > kFails) return OriginalVerdict::kOutOfMemory;
-  return share > kRisky ? OriginalVerdict::kMarginal : OriginalVerdict::kFits;
+  if (share > kFails) return OriginalFit::kOutOfMemory;
+  return share > kRisky ? OriginalFit::kMarginal : OriginalFit::kFits;
 }
 
 std::vector<PublishedRow> published_rows() {
-  return {{{688, 368, 100, false}, 21.8, OriginalVerdict::kOutOfMemory},
-          {{688, 368, 100, true}, 19.2, OriginalVerdict::kFits},
-          {{704, 384, 50, false}, 20.5, OriginalVerdict::kMarginal},
-          {{704, 384, 50, true}, 18.7, OriginalVerdict::kFits},
-          {{384, 256, 1000, true}, 14.3, OriginalVerdict::kFits}};
+  return {{{688, 368, 100, false}, 21.8, OriginalFit::kOutOfMemory},
+          {{688, 368, 100, true}, 19.2, OriginalFit::kFits},
+          {{704, 384, 50, false}, 20.5, OriginalFit::kMarginal},
+          {{704, 384, 50, true}, 18.7, OriginalFit::kFits},
+          {{384, 256, 1000, true}, 14.3, OriginalFit::kFits}};
 }
 
 }  // namespace liveavatar

@@ -16,8 +16,8 @@ struct OriginalJob {
   int64_t cards = 4;
 };
 
-enum class OriginalVerdict { kFits, kMarginal, kOutOfMemory };
-const char* verdict_name(OriginalVerdict plan_report);  // "fits", "marginal", "OOM"
+enum class OriginalFit { kFits, kMarginal, kOutOfMemory };
+const char* original_fit_name(OriginalFit fit);  // "fits", "marginal", "OOM"
 
 // Bytes of the fullest card.
 struct OriginalPlan {
@@ -31,13 +31,13 @@ struct OriginalPlan {
 Expected<OriginalPlan> plan_like_original(const ModelShapes& shapes, const OriginalJob& job);
 
 // Its allocator needs some room to itself: close to the limit a run may or may not end.
-OriginalVerdict judge_original(size_t peak_bytes, size_t usable_bytes);
+OriginalFit judge_original(size_t peak_bytes, size_t usable_bytes);
 
 // The published rows, 4 cards of 24 GB with 22.15 GB usable.
 struct PublishedRow {
   OriginalJob job;
   double peak_gb = 0;
-  OriginalVerdict plan_report = OriginalVerdict::kFits;
+  OriginalFit plan_report = OriginalFit::kFits;
 };
 constexpr size_t kUsable24Bytes = 22'150'000'000;
 std::vector<PublishedRow> published_rows();

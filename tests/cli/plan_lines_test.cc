@@ -18,8 +18,9 @@ class PlanLines : public CliTest {
     ASSERT_EQ(made.code, 0) << line << "\n" << made.text;
     auto plan = nlohmann::json::parse(planned.text), report = nlohmann::json::parse(std::ifstream(path("report.json")));
     EXPECT_EQ(plan["peak_bytes"], report["predicted_peak_bytes"]) << line;
-    for (const auto& [tenant, bytes] : report["tenants"].items())
-      EXPECT_EQ(plan["tenants"][tenant]["peak_bytes"], bytes["predicted_bytes"]) << line << " " << tenant;
+    for (const auto& [category, bytes] : report["memory_by_category"].items())
+      EXPECT_EQ(plan["memory_by_category"][category]["peak_bytes"], bytes["predicted_bytes"])
+          << line << " " << category;
   }
 };
 
@@ -73,7 +74,7 @@ TEST_F(PlanLines, SupposedJobsCountTheMergeOfAdapters) {
   auto weights = [](const std::string& more) {
     Outcome o = run("plan --json --size '64*64' --quiet " + more);
     EXPECT_TRUE(o.text.starts_with("{")) << o.text;  // and no note
-    return nlohmann::json::parse(o.text)["tenants"]["weights"]["peak_bytes"].get<size_t>();
+    return nlohmann::json::parse(o.text)["memory_by_category"]["weights"]["peak_bytes"].get<size_t>();
   };
   EXPECT_GT(weights("--ckpt_dir " + kMini + lora), weights("--ckpt_dir " + kMini) + bytes);
   EXPECT_EQ(weights("--shape mini" + lora), weights("--shape mini --offload_kv_cache"));
