@@ -1,4 +1,4 @@
-// `liveavatar plan`: what a job will hold, before anything is loaded.
+// `liveavatar plan`: the memory of a job, before anything is loaded.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -28,10 +28,10 @@ struct Flags : JobFlags {
   struct {
     std::string save_file, save_dir, report_file, sample_list;
     bool quiet = false;
-  } of_generate;  // taken so that its lines are; they change no memory
+  } of_generate;  // accepted, without effect on memory
   CLI::App* app = nullptr;
 
-  // A line of `generate`: the plan is of that run, to the byte.
+  // All flags of a `generate`: the plan is exact for that run.
   bool is_whole_job() const { return !job.image.empty() && !job.audio.empty() && app->count("--shape") == 0; }
 };
 
@@ -82,7 +82,7 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
       ->group("Machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
-                 "As for generate: weights, keys and values that do not fit stay there")
+                 "As for generate: folder on disk for weights and KV caches that do not fit")
       ->group("Machine");
   app.add_flag("--offload_kv_cache", f.engine.offload_kv_cache,
                "Keys and values of steps that are not running always go there")
@@ -94,7 +94,7 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group("Machine");
 }
 
-// The model of the flags: a checkpoint's headers, or a shape by its name.
+// From a checkpoint's headers, or a shape by its name.
 Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
   if (names_model(engine)) {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(engine));
@@ -108,8 +108,8 @@ Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
   return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, engine.memory_budget_bytes};
 }
 
-// A job of which some parts are only supposed.
-Expected<ResolvedJob> resolve_supposed(const Flags& f) {
+// A job with assumed parts: no portrait, no voice, or a model shape alone.
+Expected<ResolvedJob> resolve_assumed(const Flags& f) {
   if (!f.job.masks.empty() && f.job.audio.empty())
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
   EngineOptions engine = f.engine;
@@ -202,7 +202,7 @@ Status print_reference_cost(const Flags& f) {
   return {};
 }
 
-// The least of all budgets is the engine's.
+// The smallest budget is the engine's.
 Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
   size_t& budget_bytes = f.engine.memory_budget_bytes;
   auto limit = [&](size_t bytes) {
@@ -229,9 +229,9 @@ Status resolve_flags(Flags& f) {
   return find_local_files(f.engine);
 }
 
-Expected<PlanReport> judge_flags(Flags& f) {
+Expected<PlanReport> make_report(Flags& f) {
   LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, resolve_budget(f));
-  Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_supposed(f);
+  Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_assumed(f);
   LA_RETURN_IF_ERROR(job.status());
   LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->budget_bytes));
   plan_report.device = device;
@@ -243,12 +243,12 @@ Expected<PlanReport> judge_flags(Flags& f) {
 }
 
 int plan(Flags& f) {
-  if (Status settled = resolve_flags(f); !settled.ok()) return report(settled);
+  if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
   if (f.reference_cost) {
     Status status = print_reference_cost(f);
     return status.ok() ? 0 : report(status);
   }
-  auto plan_report = judge_flags(f);
+  auto plan_report = make_report(f);
   if (!plan_report.ok()) return report(plan_report.status());
   for (const std::string& note :
        {threads_note(f.engine.threads), products_note(plan_report->request, plan_report->plan)})

@@ -9,7 +9,7 @@
 
 namespace liveavatar {
 
-// Interleaved samples of a sound file, front to back, at one rate; mono or stereo, other layouts are mixed down
+// Interleaved samples of an audio file, front to back, at one rate; mono or stereo, other layouts are mixed down
 // (media/downmix.h). What changes inside the file is converted to what it begins with. One thread at a time.
 class AudioStream {
  public:
@@ -23,8 +23,8 @@ class AudioStream {
   virtual std::string where() const = 0;  // the file or files, for messages
 };
 
-// Any sound FFmpeg reads, of a file that is opened for this alone. Errors in one line: missing, empty, not a sound, no
-// samples in it. A damaged tail ends the sound.
+// Any audio FFmpeg reads, of a file that is opened for this alone. Errors in one line: missing, empty, not audio, no
+// samples in it. A damaged tail ends the audio.
 Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
 
 // SoundFile::mono() and seconds() of a file that is opened for this alone (media/sound_file.h).

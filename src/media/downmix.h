@@ -21,7 +21,7 @@ struct FreeLayout {
 class Downmix {
  public:
   explicit Downmix(int channels) : channels_(channels) {}  // 1 or 2
-  static constexpr float kLoudest = 100;                   // full scale is 1; beyond this it is no sound
+  static constexpr float kLoudest = 100;                   // full scale is 1; beyond this it is no audio
   // Appends the frame's samples, interleaved; those beyond kLoudest become that, NaN and infinity 0.
   void append(const AVFrame& frame, std::vector<float>& out);
   float loudest() const { return loudest_; }  // of the samples so far; infinity: one was no number

@@ -37,7 +37,7 @@ std::string ffmpeg_error(int code);
 // Beyond every level and below 256, where a colour begins.
 constexpr int kQuiet = 100;
 
-// FFmpeg counts the bytes of a picture in an int, at 8 a pixel.
+// FFmpeg counts the bytes of an image in an int, at 8 a pixel.
 constexpr int64_t kMostPixels = INT_MAX / 8;
 
 // A reader of an open file, from its start, with the decoder of its best stream of one kind. Several of one file do not
@@ -52,7 +52,7 @@ struct Input {
   bool drained = false;
   int error = 0;  // of the last packet that the decoder refused; 0: none
 
-  // what: "a picture", "a sound". max_pixels: of a frame; larger ones are not decoded. Errors: unreadable, no
+  // what: "an image", "audio". max_pixels: of a frame; larger ones are not decoded. Errors: unreadable, no
   // such stream.
   static Expected<Input> open(const SharedFile& file, AVMediaType kind, const std::string& what,
                               int64_t max_pixels = kMostPixels);

@@ -1,4 +1,4 @@
-// An open sound file, decoded by FFmpeg.
+// An open audio file, decoded by FFmpeg.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@ struct OpenedAudio {
   double seconds = 0;                   // by the file's own word; 0: it does not say
   bool guessed = false;                 // by FFmpeg, from the bit rate
 };
-// Errors: not a sound, no samples in it.
+// Errors: not audio, no samples in it.
 Expected<OpenedAudio> open_audio(const SharedFile& file);
 
 }  // namespace liveavatar

@@ -1,4 +1,4 @@
-// Pictures in: decode with FFmpeg, turn upright, resize and crop by the original's rules.
+// Images in: decode with FFmpeg, turn upright, resize and crop by the original's rules.
 #pragma once
 
 #include <string>
@@ -17,9 +17,9 @@ struct Image {
 
 constexpr int64_t kWholePicture = int64_t{1} << 60;
 
-// What a file says about its picture, before a pixel is decoded.
+// What a file says about its image, before a pixel is decoded.
 struct PictureInfo {
-  int64_t height = 0, width = 0;  // of the whole picture, as PictureFile::read() would turn it
+  int64_t height = 0, width = 0;  // of the whole image, as PictureFile::read() would turn it
   int reduction = 0;              // it is decoded at sides / 2^reduction
   size_t decode_bytes = 0;        // while PictureFile::read() runs, its result included
   size_t image_bytes = 0;         // of its result
@@ -32,7 +32,7 @@ Expected<Image> read_image(const std::string& path, bool upright, int64_t area =
 struct WorkingSize {
   int64_t height = 0, width = 0;  // multiples of 64
 };
-// The original's size rule: the picture's aspect, at most `area` pixels, sides rounded up to multiples of 64.
+// The original's size rule: the image's aspect, at most `area` pixels, sides rounded up to multiples of 64.
 // Error when a side would be zero (a strip) or the area too small.
 Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, int64_t area);
 struct Sides {
@@ -44,9 +44,9 @@ Expected<Sides> parse_sides(const std::string& size);
 Expected<int64_t> parse_size(const std::string& size);  // -> area
 
 // -> rgb [height, width, 3]: antialiased bilinear resize (bit-equal to PIL's) then centre crop. kOriginal: short side
-// to min(height, width), black where the picture is too short; kCover: scaled until it covers, no bars.
+// to min(height, width), black where the image is too short; kCover: scaled until it covers, no bars.
 Image fit_image(const Image& image, WorkingSize size, Fit fit);
-// What fit_image() holds beside the picture, its result included.
+// What fit_image() holds beside the image, its result included.
 size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit);
 
 // value / 255 * 2 - 1 -> [3, height, width].

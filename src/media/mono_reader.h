@@ -1,4 +1,4 @@
-// One channel at one rate, of any stream of sound.
+// One channel at one rate, of any stream of audio.
 #pragma once
 
 #include <memory>

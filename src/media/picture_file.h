@@ -1,4 +1,4 @@
-// A picture file that is opened once, whatever is asked about it afterwards.
+// An image file that is opened once, whatever is asked about it afterwards.
 #pragma once
 
 #include <string>
@@ -10,11 +10,11 @@
 
 namespace liveavatar {
 
-// Any still picture FFmpeg or libheif reads; the first frame of an animation or a video. It holds the open file: one
+// Any static image FFmpeg or libheif reads; the first frame of an animation or a video. It holds the open file: one
 // that is replaced or deleted afterwards is still the one that was opened. Copies share it, on any thread.
 class PictureFile {
  public:
-  // Reads the header. Errors: missing, a folder, empty, cut off, no picture, more pixels than can be decoded; a pipe
+  // Reads the header. Errors: missing, a folder, empty, cut off, no image, more pixels than can be decoded; a pipe
   // (`<(command)`, a piped /dev/stdin), which is refused at once and never waited for: a decoder goes back in its file.
   static Expected<PictureFile> open(const std::string& path);
 
@@ -28,7 +28,7 @@ class PictureFile {
 
  private:
   PictureFile(SharedFile file, const PictureHeader& header) : file_(std::move(file)), header_(header) {}
-  // Of the picture as it will be read.
+  // Of the image as it will be read.
   Expected<PictureHeader> header_for(bool upright) const;
 
   SharedFile file_;

@@ -1,4 +1,4 @@
-// What a picture file says about itself before a pixel is decoded: its kind, its size, which way is up.
+// What an image file says about itself before a pixel is decoded: its kind, its size, which way is up.
 #pragma once
 
 #include <string>
@@ -9,7 +9,7 @@
 namespace liveavatar {
 
 enum class PictureKind { kOther, kJpeg, kPng, kTiff, kWebp, kGif, kBmp, kHeif };
-const char* picture_kind_name(PictureKind kind);  // "JPEG", ...; kOther: "picture"
+const char* picture_kind_name(PictureKind kind);  // "JPEG", ...; kOther: "image"
 
 struct PictureHeader {
   PictureKind kind = PictureKind::kOther;
@@ -18,7 +18,7 @@ struct PictureHeader {
   int orientation = 1;                            // EXIF 1..8
   bool progressive = false;                       // JPEG: the decoder holds all coefficients
   bool animated = false;                          // WebP
-  bool complete = true;                           // false: the file ends before the picture does
+  bool complete = true;                           // false: the file ends before the image does
   double sample_bytes = 4;                        // of a decoded pixel in the decoder's own format, at most
 };
 

@@ -32,11 +32,11 @@ class PoseVideo {
   virtual int64_t index() const = 0;
 };
 
-// Anything FFmpeg reads as a video; a still picture is one frame. Errors: missing, a pipe, empty, not a video, absurdly
+// Anything FFmpeg reads as a video; a static image is one frame. Errors: missing, a pipe, empty, not a video, absurdly
 // large, no frames in it.
 Expected<std::unique_ptr<PoseVideo>> open_pose_video(const std::string& path, FrameRule rule);
 
-// Of a decoder of frames of this size, its reference frames and the two pictures that are held: a bound for H.264.
+// Of a decoder of frames of this size, its reference frames and the two images that are held: a bound for H.264.
 size_t pose_video_bytes(int64_t height, int64_t width);
 
 }  // namespace liveavatar

@@ -1,4 +1,4 @@
-// Sounds that hold less than their files say.
+// Audio files that hold less than their files say.
 #pragma once
 
 #include <string>

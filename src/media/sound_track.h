@@ -19,7 +19,7 @@ class SoundTrack {
   static Expected<std::unique_ptr<SoundTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
   AVCodecContext& encoder() { return *encoder_; }
 
-  // Encodes up to `seconds` of sound in all; where the voice is over, silence. Packets are in the encoder's time base.
+  // Encodes up to `seconds` of audio in all; where the voice is over, silence. Packets are in the encoder's time base.
   Status advance(double seconds, const PacketSink& sink);
   // The rest that was asked for and the encoder's own.
   Status finish(const PacketSink& sink);

@@ -36,7 +36,7 @@ class VideoWriter {
                                                      std::unique_ptr<AudioStream> audio);
   // rgb [height, width, 3].
   virtual Status write_frame(const uint8_t* rgb) = 0;
-  // Encodes the rest of the sound up to the last frame's end (silence if it is shorter), writes the index, closes.
+  // Encodes the rest of the audio up to the last frame's end (silence if it is shorter), writes the index, closes.
   virtual Status finish() = 0;
 };
 

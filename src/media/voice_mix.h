@@ -1,4 +1,4 @@
-// Several voices as one sound track.
+// Several voices as one audio track.
 #pragma once
 
 #include <memory>

@@ -9,7 +9,7 @@ namespace {
 
 constexpr DType kBf16 = DType::kBF16;
 
-// Weights of the video model as they lie in a checkpoint: the reference backend packs nothing.
+// Weights of the video model as in a checkpoint: the reference backend packs nothing.
 Expected<size_t> dit_bytes(const DitConfig& config) {
   Budget budget{Budget::DryRun()};
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend("reference", {.threads = 1}));
@@ -40,11 +40,11 @@ size_t OriginalPlan::peak_bytes() const {
 }
 
 Expected<OriginalPlan> plan_like_original(const ModelShapes& shapes, const OriginalJob& job) {
-  // Its clip: (N + 3 + 73) / 4 - 19 latents, of which whole blocks of 3 are made.
+  // Its clip: (N + 3 + 73) / 4 - 19 latents, of which whole blocks of 3 are sampled.
   int64_t clip_latents = (job.infer_frames + 3 + kMotionFrames) / 4 - 19, made = clip_latents / 3 * 3;
   DitGeometry geometry{job.height / 8, job.width / 8, clip_latents, kBlockLatents};
   OriginalPlan plan;
-  DitConfig bare = shapes.dit;  // a layer without its injector
+  DitConfig bare = shapes.dit;  // a layer without its audio cross-attention
   bare.audio_inject_layers.clear();
   DitConfig one_less = bare;
   --one_less.layers;
@@ -58,8 +58,8 @@ Expected<OriginalPlan> plan_like_original(const ModelShapes& shapes, const Origi
   DitActivations(shapes.dit, geometry, kBf16, activations);
   plan.activations_bytes = activations.used_bytes();
   const DitConfig& c = shapes.dit;
-  constexpr int64_t kHalf = 2;  // bytes of a bf16
-  int64_t kept = job.clips * job.infer_frames * c.audio_layers * c.audio_dim * kHalf;
+  constexpr int64_t kBf16Bytes = 2;
+  int64_t kept = job.clips * job.infer_frames * c.audio_layers * c.audio_dim * kBf16Bytes;
   if (!job.online_decode) {
     kept += job.clips * made * c.channels * geometry.latent_height * geometry.latent_width * 4;
     kept += job.clips * made * kVaeFrames * 3 * job.height * job.width * 3 / 2;  // frames, 1.5 bytes a value: fitted

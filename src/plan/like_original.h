@@ -1,5 +1,5 @@
-// How the Python original spends a card's memory when several share the work, beside what our engine needs: a model of
-// published figures (docs/plan.md says what is known and what is fitted).
+// The reference cost model: memory of a card when the Python original splits a job over several. docs/plan.md says what
+// is published and what is fitted.
 #pragma once
 
 #include <string>
@@ -12,7 +12,7 @@ namespace liveavatar {
 struct OriginalJob {
   int64_t width = 0, height = 0, clips = 0;
   bool online_decode = false;
-  int64_t infer_frames = 32;  // what the scripts of its users say
+  int64_t infer_frames = 32;  // as in its users' scripts
   int64_t cards = 4;
 };
 
@@ -21,16 +21,16 @@ const char* original_fit_name(OriginalFit fit);  // "fits", "marginal", "OOM"
 
 // Bytes of the fullest card.
 struct OriginalPlan {
-  size_t shard_bytes = 0;    // its part of the video model
-  size_t unshard_bytes = 0;  // whole copies of the layer that runs and of the next
-  size_t kv_bytes = 0;       // ring of the one step it runs, and the sink
+  size_t shard_bytes = 0;    // its shard of the video model
+  size_t unshard_bytes = 0;  // unsharded copies of the layer that runs and of the next
+  size_t kv_bytes = 0;       // KV caches of the one step it runs, and the sink
   size_t activations_bytes = 0;
-  size_t kept_bytes = 0;  // the whole voice's features; without online decode latents and frames of the whole job
+  size_t kept_bytes = 0;  // audio features of the job; without online decode all latents and frames too
   size_t peak_bytes() const;
 };
 Expected<OriginalPlan> plan_like_original(const ModelShapes& shapes, const OriginalJob& job);
 
-// Its allocator needs some room to itself: close to the limit a run may or may not end.
+// Its allocator has overhead: close to the limit a run may or may not succeed.
 OriginalFit judge_original(size_t peak_bytes, size_t usable_bytes);
 
 // The published rows, 4 cards of 24 GB with 22.15 GB usable.

@@ -10,7 +10,7 @@
 
 namespace liveavatar {
 
-// A plan held against a budget.
+// A plan compared with a budget.
 struct PlanReport {
   JobShape request;
   MemoryPlan plan;
@@ -25,7 +25,7 @@ Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_byt
 Expected<PlanReport> plan_report_of(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
                                     size_t budget_bytes);
 
-// Where a category's bytes live and how long: "resident", "freed after use", ...
+// Where a category's bytes are and how long: "resident", "freed after use", ...
 std::string placement(MemoryCategory category, const JobShape& request);
 // "int8", or the type of `dtype`.
 std::string activations_name(const JobShape& request);

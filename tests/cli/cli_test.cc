@@ -271,7 +271,7 @@ TEST_F(CliTest, PlanPrintsATableAndJson) {
   expect_refusal(run("plan --ckpt_dir /nowhere"), 1, "no such folder");
 }
 
-TEST_F(CliTest, KeysAndValuesOnDiskArePlannedAndMakeTheSameVideo) {
+TEST_F(CliTest, KvCachesOnDiskArePlannedAndMakeTheSameVideo) {
   std::string plan = run("plan --shape 14b --size '384*256' --offload_kv_cache --paging_dir /tmp").text;
   EXPECT_NE(plan.find("0 of 160 KV caches (a step in a layer) resident, the others paged"), std::string::npos) << plan;
   auto video = [&](const std::string& name, const std::string& more) {
@@ -282,7 +282,7 @@ TEST_F(CliTest, KeysAndValuesOnDiskArePlannedAndMakeTheSameVideo) {
     return o.text;
   };
   EXPECT_NE(video("memory.mp4", "").find("keys and values are in host memory"), std::string::npos);
-  EXPECT_NE(video("disk.mp4", " --paging_dir " + path("")).find("note: keys and values of 0 of 24"), std::string::npos);
+  EXPECT_NE(video("disk.mp4", " --paging_dir " + path("")).find("note: 0 of 24 KV caches"), std::string::npos);
   auto bytes = [&](const std::string& name) {
     std::ifstream in(path(name), std::ios::binary);
     return std::string((std::istreambuf_iterator<char>(in)), {});
