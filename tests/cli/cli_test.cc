@@ -136,7 +136,7 @@ TEST_F(CliTest, AcceptsATinyImageAndSilence) {
 }
 
 TEST_F(CliTest, AcceptsEightHoursOfAudio) {
-  // A sparse file: eight hours of 8-bit sound take no room on disk, and must take none in memory.
+  // A sparse file: eight hours of 8-bit audio take no space on disk, and must take none in memory.
   constexpr uint32_t kBytes = 8u * 3600 * 16000;
   std::string header(
       "RIFF....WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x80\x3e\x00\x00\x01\x00\x08\x00"

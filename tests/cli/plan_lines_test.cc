@@ -1,4 +1,4 @@
-// Every line of `generate` can be planned: the word is replaced by `plan`, and the plan is what the run takes.
+// Every command line of `generate` can be planned with `plan` instead, and the plan equals the run.
 #include <nlohmann/json.hpp>
 
 #include "fixture.h"
@@ -46,7 +46,7 @@ TEST_F(PlanLines, ReportErrorsAsGenerateDoes) {
   expect_refusal(run("plan --enable_tts"), 2, "--enable_tts");
 }
 
-TEST_F(PlanLines, SupposedJobsTakeSolversPosesAndVoices) {
+TEST_F(PlanLines, AssumedJobsTakeSolversPosesAndVoices) {
   auto peak = [](const std::string& more) {
     Outcome o = run("plan --json --shape 14b --size '384*256' " + more);
     return o.text.starts_with("{") ? nlohmann::json::parse(o.text)["peak_bytes"].get<size_t>() : 0;
@@ -59,7 +59,7 @@ TEST_F(PlanLines, SupposedJobsTakeSolversPosesAndVoices) {
   EXPECT_GT(peak("--audio " + two + "left.wav+" + two + "right.wav --mask " + two + "image"), plain);
 }
 
-TEST_F(PlanLines, SupposedJobsCountTheMergeOfAdapters) {
+TEST_F(PlanLines, AssumedJobsCountTheMergeOfAdapters) {
   // One pair of the largest rank: its factors are more than all that is loaded behind the video model.
   const size_t rank = 16384, bytes = rank * 192 * 4;
   const std::string module = "diffusion_model.blocks.0.self_attn.q.";

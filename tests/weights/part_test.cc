@@ -85,7 +85,7 @@ TEST_F(PartTest, AppliesScalesStoredBesideWideWeights) {
   EXPECT_FALSE((*part)->tensors().contains("blocks.0.self_attn.q.scale_weight"));
 }
 
-TEST_F(PartTest, GivesStoredCodesUnchanged) {
+TEST_F(PartTest, ReadsStoredInt8ValuesUnchanged) {
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[2,1],"data_offsets":[4,12]}})";
   std::string int8_values = {1, static_cast<char>(-127), 3, 4};
@@ -106,7 +106,7 @@ TEST_F(PartTest, GivesStoredCodesUnchanged) {
 }
 
 // Packed for the same type, int8 values and scales are not decoded and quantised again: 3 does not become 127.
-TEST_F(PartTest, AModelOfTheSameTypeKeepsTheCodes) {
+TEST_F(PartTest, PackingForTheSameTypeKeepsTheInt8Values) {
   const std::string name = "blocks.0.self_attn.q";
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},)"
@@ -114,7 +114,8 @@ TEST_F(PartTest, AModelOfTheSameTypeKeepsTheCodes) {
   auto backend = *make_backend("cpu", {.threads = 1});
   for (bool with_low : {false, true}) {  // -128 is beyond the range of the kernels: those rows are quantised again
     std::string int8_values = {1, 3, static_cast<char>(with_low ? -128 : -5), 4};
-    auto part = *open_part(write_safetensors("x.safetensors", header, int8_values + floats({0.5f, 0, 0})), Part::kVideoModel);
+    auto part =
+        *open_part(write_safetensors("x.safetensors", header, int8_values + floats({0.5f, 0, 0})), Part::kVideoModel);
     Budget budget;
     WeightLoader loader(*part, *backend, budget, MemoryCategory::kWeights, {DType::kF32, DType::kI8});
     LinearWeight w = loader.linear(name, 2, 2, DType::kI8);
