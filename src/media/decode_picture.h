@@ -1,4 +1,4 @@
-// The one way from an image's file to a decoded frame, for portraits and masks alike.
+// Decodes an image's file to a frame, for portraits and masks.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@
 
 namespace liveavatar {
 
-// What the file says about its image; of a kind that only FFmpeg knows, after a first frame was decoded. Errors: cut
-// off, no image, more pixels than can be decoded.
+// The image's header; for a format that only FFmpeg knows, a first frame is decoded. Errors: truncated, no image, more
+// pixels than can be decoded.
 Expected<PictureHeader> checked_header(const SharedFile& file);
 
 // Of the image as it will be read. Error: more pixels than can be decoded, or none.

@@ -10,8 +10,8 @@
 namespace liveavatar {
 
 struct OpenedAudio {
-  std::unique_ptr<AudioStream> stream;  // holds the file, at a position of its own
-  double seconds = 0;                   // by the file's own word; 0: it does not say
+  std::unique_ptr<AudioStream> stream;  // owns the file, with its own read position
+  double seconds = 0;                   // as the file states; 0: not stated
   bool guessed = false;                 // by FFmpeg, from the bit rate
 };
 // Errors: not audio, no samples in it.

@@ -1,4 +1,4 @@
-// Images that say where somebody is.
+// Masks of persons in an image.
 #pragma once
 
 #include <string>
@@ -21,7 +21,7 @@ Expected<MaskPicture> read_mask(const std::string& path, int64_t most_pixels = k
 
 // The EXIF orientation that makes `upright` of `stored`, two readings of one image; 1: none does, or it is the same.
 int orientation_between(const Image& stored, const Image& upright);
-// As read_image turns an image of this orientation.
+// Rotated as read_image rotates an image of this orientation.
 MaskPicture turned(const MaskPicture& mask, int orientation);
 
 // From the file's header.

@@ -60,7 +60,7 @@ class MonoReader : public MonoSource {
 
   Expected<int64_t> read(float* samples, int64_t count) override {
     if (!resampler_) return read_mixed(samples, count);
-    // A resampler ends a sample early or late; the length is a promise: ceil(in * rate / own rate).
+    // A resampler ends a sample early or late; the length is guaranteed: ceil(in * rate / own rate).
     while (true) {
       size_t used = 0, made = 0;
       if (!ended_ && mixed_at_ == mixed_.size()) {

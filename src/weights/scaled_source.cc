@@ -160,7 +160,7 @@ Status ScaledSource::decode_values(const std::string& name, const LayerFormat& l
       convert_to_f32(raw.data(), dtype, values + at, count);
       continue;
     }
-    for (int64_t i = 0; i < count; i += 2) {  // the even column lies in the high half
+    for (int64_t i = 0; i < count; i += 2) {  // the even column is the high nibble
       auto pair = static_cast<uint8_t>(raw[static_cast<size_t>(i / 2)]);
       values[at + i] = decode_e2m1(pair >> 4);
       values[at + i + 1] = decode_e2m1(pair & 15);
