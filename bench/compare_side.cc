@@ -1,4 +1,4 @@
-// The engine's half of compare_pytorch.py: loads what that script made, runs when told to.
+// The engine's side of compare_pytorch.py: loads the files of that script, runs on its commands.
 //   compare_side dit|vae|audio|text FOLDER [--threads N] [--dtype bf16|f32|int8]
 // int8 (dit only): weights in int8, products in 8 bits, the rest in bf16.
 // Commands on stdin, each answered by one line:
@@ -109,7 +109,7 @@ class DitSide : public Side {
     caches.filled_latents.front() = geometry_.clip_latents;
     const KvCacheGuard cache(*caches.kv, host_queue(), {0, 0}, 0);
     const KeyValues own = *cache, sink = caches.sink.layers.front();
-    const std::pair<const char*, Tensor> places[] = {{"cache_k", own.k},       {"cache_v", own.v},
+    const std::pair<const char*, Tensor> places[] = {{"cache_k", own.k},        {"cache_v", own.v},
                                                      {"sink_k", sink.k},        {"sink_v", sink.v},
                                                      {"prompt", caches.prompt}, {"e0", forward.time_projection}};
     for (const auto& [name, place] : places) {
