@@ -32,7 +32,7 @@ struct RenamedFlag {
   std::string_view old_text, text;
 };
 
-// Accepted for one version, 0.1. A flag with its value comes before the flag alone.
+// Accepted in version 0.1; remove in the next version. A flag with its value comes before the flag alone.
 constexpr RenamedFlag kRenamedFlags[] = {
     {"--int8_products=false", "--activations_dtype=same"}, {"--int8_products=true", "--activations_dtype=int8"},
     {"--int8_products", "--activations_dtype=int8"},       {"--like_original", "--reference_cost"},

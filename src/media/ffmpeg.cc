@@ -21,7 +21,8 @@ namespace {
 
 constexpr const char* kAdvice = "; export it again, or give another file";
 
-// Some raw formats are told by the ending alone: all that FFmpeg sees of a name. Empty: one that could be a pattern.
+// The ending is all that FFmpeg sees of a name: some raw formats are recognised by it alone. Empty: it could be a
+// pattern.
 std::string harmless_name(const std::string& path) {
   std::string ending = std::filesystem::path(path).extension().string();
   bool plain = ending.size() > 1 &&
@@ -50,7 +51,7 @@ Demuxer find_demuxer(AVIOContext* io, const std::string& name, bool image) {
   return found;
 }
 
-// Lists of other files lead nowhere: the file that was named is the one that is read.
+// Playlists are not followed: only the named file is read.
 int open_no_other(AVFormatContext*, AVIOContext**, const char*, int, AVDictionary**) { return AVERROR(EACCES); }
 
 Status open_format(Input& input, const SharedFile& file, const std::string& what) {

@@ -80,7 +80,7 @@ Expected<Image> PictureFile::read(bool upright, int64_t area) const {
   }
   Image image;
   int orientation = 1;
-  {  // the decoder with all that it holds goes before the image is turned (count_bytes)
+  {  // the decoder and its memory are freed before the image is rotated (count_bytes)
     LA_ASSIGN_OR_RETURN(Input input, decode_picture(file_, header, reduction_of(header, area)));
     orientation = frame_orientation(*input.frame, *input.format->streams[input.stream], header.orientation);
     LA_ASSIGN_OR_RETURN(image, frame_to_rgb(path(), *input.frame));

@@ -8,7 +8,7 @@
 namespace liveavatar {
 namespace {
 
-constexpr int64_t kLongestBlock = 1 << 16;  // of EXIF that is looked at
+constexpr int64_t kLongestBlock = 1 << 16;  // of EXIF that is read
 
 uint32_t big(const std::string& b, size_t at, int size) {
   uint32_t value = 0;

@@ -1,4 +1,4 @@
-// Antialiased bilinear resizing in exact integers, as PIL does it, and the crop behind it.
+// Antialiased bilinear resizing in exact integers, as PIL does it, and the crop after it.
 #include <algorithm>
 #include <cmath>
 

@@ -53,7 +53,7 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   return track;
 }
 
-// Converted samples until made_ reaches `until`; silence behind the voice.
+// Converted samples until made_ reaches `until`; silence after the voice.
 Status SoundTrack::pull(int64_t until) {
   size_t channels = waiting_.size();
   interleaved_.resize(static_cast<size_t>(kChunkFrames * audio_->channels()));

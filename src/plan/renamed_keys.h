@@ -1,4 +1,4 @@
-// JSON keys that were renamed. Documents hold the old name beside the new one for one version, 0.1; then this file goes.
+// Renamed JSON keys. Version 0.1 writes the old name beside the new one; remove this file in the next version.
 #pragma once
 
 #include <nlohmann/json.hpp>

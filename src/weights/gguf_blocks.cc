@@ -16,8 +16,8 @@ float half_at(const uint8_t* p) {
 int low(uint8_t byte) { return byte & 15; }
 int high(uint8_t byte) { return byte >> 4; }
 
-// Blocks of 32. Byte j of the quants holds value j in its low and value j + 16 in its high nibble; a fifth bit of value i
-// is bit i of a word. value = scale * quant + minimum.
+// Blocks of 32. Byte j of the quants holds value j in its low and value j + 16 in its high nibble; a fifth bit of value
+// i is bit i of a word. value = scale * quant + minimum.
 struct Block32 {
   float scale = 0, minimum = 0;
   const uint8_t* quants = nullptr;
@@ -123,7 +123,8 @@ void decode_q3_k(const uint8_t* b, float* values) {
   }
 }
 
-// Quants that stand for the values of a table: `half` in the low nibbles of as many bytes, then `half` in the high ones.
+// Quants that stand for the values of a table: `half` in the low nibbles of as many bytes, then `half` in the high
+// ones.
 void write_from_table(const int8_t* table, float scale, const uint8_t* quants, int half, float* values) {
   for (int i = 0; i < half; ++i) {
     values[i] = scale * static_cast<float>(table[low(quants[i])]);
