@@ -2,7 +2,7 @@
 
 A target's outputs are compared before anything is timed. The rival is the quickest of PyTorch's variants (eager or
 compiled; for the VAE also bf16 or f32, either memory layout, one or three latents at a time), found by a short trial.
-Then both sides run in turns, of which those count that other programs disturbed least. --ggml and --int8 add rivals.
+Then both sides run alternately in rounds; the rounds least disturbed by other programs count. --ggml and --int8 add rivals.
 """
 
 import argparse
@@ -21,14 +21,14 @@ import torch
 import targets
 
 TARGETS = ("dit_1.3b", "dit_14b", "vae", "vae_mini", "wav2vec2", "umt5")
-SAMPLE_MS = 300  # a sample of something quicker is the median of as many runs as fill this
-SLOW_MS = 2000  # what takes longer is tried once
-DISTURBED = 0.1  # other programs' share of all CPUs, from which on a turn does not count
+SAMPLE_MS = 300  # a sample of a faster run is the median of as many runs as fill this
+SLOW_MS = 2000  # a slower variant is tried once
+DISTURBED = 0.1  # a round with a larger share of other programs on all CPUs does not count
 TOLERANCE = {"bf16": 0.03, "f32": 1e-5, "int8": 0.05}  # int8: against bf16, weights and activations
 
 
 class Engine:
-    """compare_side, which waits for commands."""
+    """The process compare_side, controlled by commands."""
 
     def __init__(self, target, args, dtype):
         program = pathlib.Path(args.build) / "bin/compare_side"
@@ -40,7 +40,7 @@ class Engine:
     def answer(self):
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("compare_pytorch: the engine's half ended early; its message is above")
+            sys.exit("compare_pytorch: compare_side ended early; its message is above")
         return line.strip()
 
     def ask(self, command):
@@ -111,7 +111,7 @@ def try_variants(target, ours, args, variants, tolerance):
             print(f"  {name}: error {error:.1e}")
             good.add(name, rival, 0.0)
             continue
-        if not name.startswith("eager"):  # what it is given the second time can be of another layout, and is compiled for anew; ggml touches its memory first
+        if not name.startswith("eager"):  # the second call can have another layout and compile again; ggml's first call touches its memory
             rival.call()
             first = rival.run(1)[0]
         ms = first if first > min(SLOW_MS, 3 * good.quickest) else min(rival.run(3))
@@ -121,14 +121,14 @@ def try_variants(target, ours, args, variants, tolerance):
 
 
 class Crowd:
-    """What other programs take of the CPUs while something runs."""
+    """The CPU share of other programs during a run."""
 
     def __init__(self, sides):
         engines = [side.process.pid for side in sides if isinstance(side, Engine)]
         self.pids, self.since = (os.getpid(), *engines), None
 
     def read(self):
-        """Ticks of everybody, of us, and those that were there to be had."""
+        """Ticks used by all, used by us, and available."""
         all_cpus = [int(x) for x in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         own = 0
         for pid in self.pids:
@@ -146,31 +146,31 @@ class Crowd:
 
 
 def versus(sides, trial_ms, target, args):
-    """Both in turns -> their samples, and what others took of the CPUs. A turn that was disturbed is taken again, while patience lasts.
+    """Both alternately -> their samples, and the CPU share of others. A disturbed round is repeated, up to a limit.
     sides: name -> engine or rival."""
     fill_ms = 0 if args.tiny else SAMPLE_MS
     counts = [max(1, round(fill_ms / ms)) for ms in trial_ms]
-    turns, crowd = [], Crowd(sides.values())
+    rounds, crowd = [], Crowd(sides.values())
     for _ in range(2 * args.repeats):
         crowd.start()
         times = [sample(side, count, target.has_base) for side, count in zip(sides.values(), counts)]
-        turns.append((crowd.share(), *times))
-        print("  " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in zip(sides, times)) + f", others {turns[-1][0]:.0%}", flush=True)
-        if sum(share < DISTURBED for share, *_ in turns) == args.repeats:
+        rounds.append((crowd.share(), *times))
+        print("  " + ", ".join(f"{name} {ms:.1f} ms" for name, ms in zip(sides, times)) + f", others {rounds[-1][0]:.0%}", flush=True)
+        if sum(share < DISTURBED for share, *_ in rounds) == args.repeats:
             break
-    quiet = sorted(turns, key=lambda turn: turn[0])[:args.repeats]
-    return [turn[1] for turn in quiet], [turn[2] for turn in quiet], max(turn[0] for turn in quiet)
+    quiet = sorted(rounds, key=lambda round_: round_[0])[:args.repeats]
+    return [r[1] for r in quiet], [r[2] for r in quiet], max(r[0] for r in quiet)
 
 
 def against(label, engine, good, target, args, rivals_name):
-    """-> a result: the engine and the quickest of `good`, in turns."""
+    """-> a result: the engine and the quickest of `good`, alternately."""
     ours_ms, theirs_ms, others = versus({"ours": engine, rivals_name: good.rival}, [engine.run(1)[0], good.quickest], target, args)
     return dict(target=label, what=target.what, engine=engine.description, best=good.best, trials_ms=good.ms, ours_ms=ours_ms, theirs_ms=theirs_ms,
                 others=others)
 
 
 def int8_results(target, engine, ours, args):
-    """The engine with int8 weights and products, in turns with itself in bf16 and, with --ggml, with q8_0 of ggml."""
+    """The engine with int8 weights and activations, compared with itself in bf16 and, with --ggml, with q8_0 of ggml."""
     narrow = Engine(target, args, "int8")
     output = narrow.output()
     error = check_agrees(target, "int8", output, ours, TOLERANCE["int8"])
@@ -185,7 +185,7 @@ def int8_results(target, engine, ours, args):
 
 
 def compare(name, args):
-    """-> results: against PyTorch, and what else was asked for."""
+    """-> results: against PyTorch, and the other rivals that were asked for."""
     with tempfile.TemporaryDirectory(prefix="compare_") as folder:
         target = targets.make(name, pathlib.Path(folder), args)
         print(f"{name}: {target.what}", flush=True)
@@ -239,11 +239,11 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=("bf16", "f32"), default="bf16", help="of both sides")
-    parser.add_argument("--int8", action="store_true", help="of dit_1.3b and dit_14b also the engine with int8 weights and products against itself in bf16")
+    parser.add_argument("--int8", action="store_true", help="of dit_1.3b and dit_14b also the engine with int8 weights and activations against itself in bf16")
     parser.add_argument("--ggml", action="store_true", help="of dit_1.3b and dit_14b also ggml, by the Python package llama-cpp-python; with --int8 its q8_0 too")
     parser.add_argument("--variants", default="", help="only those of PyTorch's variants whose name has one of these words in it")
     parser.add_argument("--json", help="file for all samples")
-    parser.add_argument("--tiny", action="store_true", help="small shapes, to see whether all of this works")
+    parser.add_argument("--tiny", action="store_true", help="small shapes, to test the script")
     parser.add_argument("--check_only", action="store_true", help="compare the outputs, time nothing")
     parser.add_argument("--profile", action="store_true", help="where PyTorch's time goes")
     parser.add_argument("--latents", type=int, default=3, help="of a VAE's timed run, four frames each")
@@ -255,7 +255,7 @@ def main():
     if not (pathlib.Path(args.build) / "bin/compare_side").exists():
         sys.exit(f"compare_pytorch: {args.build}/bin/compare_side is not there; build the target compare_side, or give --build DIR")
     if (args.int8 or args.ggml) and args.dtype != "bf16":
-        sys.exit("compare_pytorch: --int8 and --ggml are held against bf16: leave --dtype out")
+        sys.exit("compare_pytorch: --int8 and --ggml are compared with bf16: leave --dtype out")
     torch.set_num_threads(args.threads)
     print(f"{cpu_kind()}; {args.threads} threads, {args.dtype}, PyTorch {torch.__version__}")
     with torch.no_grad():

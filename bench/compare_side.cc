@@ -1,4 +1,4 @@
-// The engine's half of compare_pytorch.py: loads what that script made, runs when told to.
+// The engine's side of compare_pytorch.py: loads the files of that script, runs on its commands.
 //   compare_side dit|vae|audio|text FOLDER [--threads N] [--dtype bf16|f32|int8]
 // int8 (dit only): weights in int8, products in 8 bits, the rest in bf16.
 // Commands on stdin, each answered by one line:
@@ -57,7 +57,7 @@ class Side {
   virtual Tensor output() const = 0;  // f32, of the last run
 };
 
-// One transformer layer of a noisy forward: a full ring, the sink, the prompt.
+// One transformer layer of a noisy forward: a full KV cache, the sink, the prompt.
 class DitSide : public Side {
  public:
   static Expected<std::unique_ptr<Side>> open(const Setting& s, const TensorSource& inputs) {
@@ -81,8 +81,8 @@ class DitSide : public Side {
   }
   Status run() override {
     ForwardState* forward = &session_->activations.forwards.front();
-    dit_->layer(0, *pages_, {&forward, 1});
-    return pages_->status();
+    dit_->layer(0, *weight_groups_, {&forward, 1});
+    return weight_groups_->status();
   }
   Tensor output() const override { return session_->activations.forwards.front().x.slice(0, geometry_.block_tokens()); }
 
@@ -96,21 +96,21 @@ class DitSide : public Side {
     DitCaches caches(config, geometry_, 1, 1, DitTypes(s.dtype), arena_);
     DitActivations activations(config, geometry_, s.dtype, arena_);
     session_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
-    LA_ASSIGN_OR_RETURN(pages_, dit_->open_weight_groups(config.layers, s.budget));
+    LA_ASSIGN_OR_RETURN(weight_groups_, dit_->open_weight_groups(config.layers, s.budget));
     return {};
   }
 
-  // Everything that a layer reads, instead of the forwards that would have made it.
+  // The operands of a layer, without the forwards that normally write them.
   Status fill(const Setting& s, const TensorSource& inputs) {
-    constexpr int64_t kStart = 15;  // the second block of the second clip: a slot inside the ring, a sink that moved
+    constexpr int64_t kStart = 15;  // the second block of the second clip: a slot inside the KV cache, a shifted sink
     ForwardState& forward = session_->activations.forwards.front();
     DitCaches& caches = session_->caches;
     dit_->begin({.latents = latents_.tensor, .timestep = 500, .start_latent = kStart}, forward);
     caches.filled_latents.front() = geometry_.clip_latents;
     const KvCacheGuard cache(*caches.kv, host_queue(), {0, 0}, 0);
-    const KeyValues kept = *cache, sink = caches.sink.layers.front();
-    const std::pair<const char*, Tensor> places[] = {{"ring_k", kept.k},        {"ring_v", kept.v},
-                                                     {"cond_k", sink.k},        {"cond_v", sink.v},
+    const KeyValues own = *cache, sink = caches.sink.layers.front();
+    const std::pair<const char*, Tensor> places[] = {{"cache_k", own.k},        {"cache_v", own.v},
+                                                     {"sink_k", sink.k},        {"sink_v", sink.v},
                                                      {"prompt", caches.prompt}, {"e0", forward.time_projection}};
     for (const auto& [name, place] : places) {
       LA_ASSIGN_OR_RETURN(OwnedTensor value, input(s, inputs, name));
@@ -123,7 +123,7 @@ class DitSide : public Side {
   std::unique_ptr<S2vDit> dit_;
   DitGeometry geometry_;
   Arena arena_;
-  std::unique_ptr<DitWeightGroups> pages_;
+  std::unique_ptr<DitWeightGroups> weight_groups_;
   std::unique_ptr<DitSession> session_;
   OwnedTensor latents_, x_;
 };

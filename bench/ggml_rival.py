@@ -1,7 +1,7 @@
 """The DiT layer of rivals.py in ggml, by the shared libraries that the PyPI package llama-cpp-python builds.
 
-Written to be fast there: pairs that turn together lie in halves of a head (weights permuted once), so that turning needs
-no copies; turned keys stay in the cache; one graph, planned once.
+Written to be fast there: RoPE pairs are in the two halves of a head (weights permuted once), so that RoPE needs no copies;
+keys after RoPE stay in the cache; one graph, planned once.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ class InitParams(ctypes.Structure):
     _fields_ = [("mem_size", SIZE), ("mem_buffer", VOID), ("no_alloc", ctypes.c_bool)]
 
 
-class Plan(ctypes.Structure):  # ggml_cplan, and room for what newer versions add
+class Plan(ctypes.Structure):  # ggml_cplan, and space for the fields of newer versions
     _fields_ = [("work_size", SIZE), ("work_data", VOID), ("n_threads", ctypes.c_int), ("threadpool", VOID), ("abort_callback", VOID),
                 ("abort_callback_data", VOID), ("more", ctypes.c_uint8 * 64)]
 
@@ -39,7 +39,7 @@ class Context:
     def __init__(self, bytes_):
         spec = importlib.util.find_spec("llama_cpp")
         if spec is None:
-            raise RuntimeError("the Python package llama-cpp-python is not there")
+            raise RuntimeError("the Python package llama-cpp-python is not installed")
         folder = pathlib.Path(spec.submodule_search_locations[0]) / "lib"
         self.libraries = [ctypes.CDLL(str(folder / name), ctypes.RTLD_GLOBAL) for name in ("libggml-base.so", "libggml-cpu.so")]
         self.at = self.call("ggml_init", InitParams(bytes_, None, False), returns=VOID)
@@ -88,7 +88,7 @@ class Context:
         return self.op("mul", x, y, ne=x.ne)
 
     def permute(self, x):
-        """Second and third size change places."""
+        """Swaps the second and third size."""
         return self.op("permute", x, 0, 2, 1, 3, ne=(x.ne[0], x.ne[2], x.ne[1]))
 
 
@@ -119,10 +119,10 @@ class DitLayer:
         self.heads, self.dim = config["num_heads"], config["dim"]
         self.d, self.tokens = self.dim // self.heads, len(inputs["x"])
         self.weights_type, self.cache_type = weights_type, cache_type
-        self.plain = rivals.DitLayer(weights, config, inputs, torch.bfloat16)  # its caches, text and turns
+        self.plain = rivals.DitLayer(weights, config, inputs, torch.bfloat16)  # its caches, text and RoPE tables
         self.keys = self.plain.k.shape[2]
         self.w = {k[len("blocks.0."):]: v for k, v in weights.items() if k.startswith("blocks.0.")}
-        # Nothing is shared: each of the graph's nodes has its own memory, some fifty of them a row of the width.
+        # No memory is shared: each node of the graph has its own, some fifty of them a row of the width.
         rows = self.tokens * (50 * self.dim + 4 * config["ffn_dim"]) + 4 * self.keys * self.dim
         self.c = Context((64 << 20) + 4 * rows + sum(2 * v.numel() for v in self.w.values()))
         self.graph = Graph(self.c, self.build(inputs), threads)
@@ -141,19 +141,19 @@ class DitLayer:
     def layer_norm(self, x, scale, shift):
         return self.c.add(self.c.mul(self.c.op("norm", x, rivals.EPS, ne=x.ne), self.c.tensor(scale)), self.c.tensor(shift))
 
-    def turn(self, x, turns):
+    def apply_rope(self, x, table):
         """x [d, heads, tokens] in halves."""
         c, (d, heads, tokens) = self.c, x.ne
         half, strides = (d // 2, heads, tokens), (4 * d, 4 * d * heads)
         a, b = c.view(x, half, 0, strides), c.view(x, half, 2 * d, strides)
-        cos, sin = (c.tensor(t) for t in turns)  # [tokens, 1, d / 2]
+        cos, sin = (c.tensor(t) for t in table)  # [tokens, 1, d / 2]
         minus = self.c.op("sub", c.mul(a, cos), c.mul(b, sin), ne=half)
         return c.op("concat", minus, c.add(c.mul(a, sin), c.mul(b, cos)), ctypes.c_int(0), ne=x.ne)
 
     def split(self, x):
         return self.c.op("reshape_3d", x, self.d, self.heads, x.ne[1], ne=(self.d, self.heads, x.ne[1]))
 
-    def keep(self, x, cache, first):
+    def write_kv(self, x, cache, first):
         """x [d, heads, tokens] into the cache [d, keys, heads] from key `first` on; the cache after that."""
         c, item = self.c, {"f32": 4}.get(self.cache_type, 2)
         slot = c.view(cache, (self.d, x.ne[2], self.heads), first * self.d * item, (self.d * item, self.keys * self.d * item))
@@ -166,7 +166,7 @@ class DitLayer:
         return c.op("reshape_2d", out, self.dim, q.ne[2], ne=(self.dim, q.ne[2]))
 
     def build(self, inputs):
-        """-> what has to be computed, in this order: the caches before they are read, the layer's output last."""
+        """-> the outputs in their order: the caches before they are read, the layer's output last."""
         c, p = self.c, self.plain
         shift1, scale1, gate1, shift2, scale2, gate2 = p.modulation + inputs["e0"]
         x = c.tensor(inputs["x"])
@@ -174,10 +174,11 @@ class DitLayer:
         y = self.layer_norm(x, 1 + scale1, shift1)
         q = self.rms_norm(self.linear("self_attn.q", y, True), in_halves(p.self_attn_norm_q, self.heads))
         k = self.rms_norm(self.linear("self_attn.k", y, True), in_halves(p.self_attn_norm_k, self.heads))
-        sink = c.tensor(in_halves(p.cond_k.float(), 1))
-        kept = [self.keep(self.turn(self.split(k), p.turns), keys, p.slot), self.keep(self.turn(sink, p.sink_turns), keys, p.ring),
-                self.keep(self.split(self.linear("self_attn.v", y)), values, p.slot)]
-        attended = self.attend(self.turn(self.split(q), p.turns), keys, values)
+        sink = c.tensor(in_halves(p.sink_k.float(), 1))
+        written = [self.write_kv(self.apply_rope(self.split(k), p.rope_table), keys, p.slot),
+                   self.write_kv(self.apply_rope(sink, p.sink_rope_table), keys, p.cache_tokens),
+                   self.write_kv(self.split(self.linear("self_attn.v", y)), values, p.slot)]
+        attended = self.attend(self.apply_rope(self.split(q), p.rope_table), keys, values)
         x = c.add(x, c.mul(self.linear("self_attn.o", attended), c.tensor(gate1)))
         q = self.rms_norm(self.linear("cross_attn.q", self.layer_norm(x, p.norm3_weight, p.norm3_bias)), p.cross_attn_norm_q)
         text = [c.tensor(t[0], self.cache_type) for t in p.text]
@@ -185,7 +186,7 @@ class DitLayer:
         hidden = self.linear("ffn.0", self.layer_norm(x, 1 + scale2, shift2))
         down = self.linear("ffn.2", c.op("gelu", hidden, ne=hidden.ne))
         self.output = c.add(x, c.mul(down, c.tensor(gate2)))
-        return [*kept, self.output]
+        return [*written, self.output]
 
     def __call__(self):
         self.graph.run()

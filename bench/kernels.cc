@@ -17,7 +17,7 @@ namespace liveavatar::bench {
 
 namespace {
 
-// A video model at 384x256 (mini: 128x128): a block of three latents, a full ring, the sink.
+// A video model at 384x256 (mini: 128x128): a block of three latents, a full KV cache, the sink.
 struct DitShape {
   const char* name;
   int64_t dim, heads, ffn, tokens, keys;
@@ -141,7 +141,7 @@ Prepare linear_of(int64_t rows, int64_t n, int64_t k, const Epilogue& epilogue, 
   };
 }
 
-Prepare ring_of(const DitShape& s) {
+Prepare attention_of(const DitShape& s) {
   return [s](Operands& o) {
     Tensor q = o.tensor({s.tokens, s.dim}, DType::kBF16), out = o.tensor({s.tokens, s.dim}, DType::kBF16);
     KeyValues kv{o.tensor({s.keys, s.dim}, DType::kBF16), o.tensor({s.keys, s.dim}, DType::kBF16)};
@@ -168,10 +168,10 @@ void add_dit(Registry& registry, const DitShape& s) {
   double square = 2.0 * static_cast<double>(s.tokens * s.dim * s.dim);
   Prepare int8 = linear_of(s.tokens, s.dim, s.dim, {}, DType::kI8);
   registry.add(name + "/linear_qkvo_i8", {square, 0}, int8);
-  registry.add(name + "/linear_qkvo_i8_products", {square, 0}, int8, true);
+  registry.add(name + "/linear_qkvo_w8a8", {square, 0}, int8, true);
   double attention = 4.0 * static_cast<double>(s.tokens * s.keys * s.dim);
-  registry.add(name + "/attention_ring", {attention, 0}, ring_of(s));
-  registry.add(name + "/attention_ring_i8_products", {attention, 0}, ring_of(s), true);
+  registry.add(name + "/attention_kv_cache", {attention, 0}, attention_of(s));
+  registry.add(name + "/attention_kv_cache_w8a8", {attention, 0}, attention_of(s), true);
   // Loading: f32 in, the packed form out.
   registry.add(name + "/pack_qkvo", {0, 6.0 * static_cast<double>(s.dim * s.dim)}, [s](Operands& o) {
     Tensor weight = o.tensor({s.dim, s.dim}, DType::kF32);

@@ -1,5 +1,5 @@
-// mini_block: one denoising step of one block through one layer of the mini model, with embedding, sound and head, on
-// made-up weights: small enough to run under callgrind (callgrind.sh), which counts one_mini_block().
+// mini_block: one denoising step of one block through one layer of the mini model, with embedding, audio and head, on
+// synthetic weights: small enough to run under callgrind (callgrind.sh), which counts one_mini_block().
 #include <cstdio>
 #include <cstdlib>
 #include <memory>

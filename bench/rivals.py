@@ -1,8 +1,7 @@
-"""The engine's models in PyTorch, written to be fast: what compare_pytorch.py measures against.
+"""The engine's models in PyTorch, written to be fast: what compare_pytorch.py compares with.
 
-Weights are those of a checkpoint, in its names; where a form is quicker that the checkpoint has not (one matrix for q, k
-and v, a folded weight norm), it is made once, outside the clock. Nothing here needs more than PyTorch 1.13, so that the
-numbers can be checked with it; the times want a new one.
+Weights have a checkpoint's names. Where another form is faster (one matrix for q, k and v, a folded weight norm), it is
+made once and not timed. PyTorch 1.13 is enough to check the numbers; the times need a new version.
 """
 
 import math
@@ -20,7 +19,7 @@ import dit  # noqa: E402
 import vae  # noqa: E402
 
 EPS = 1e-6
-START = 15  # the block of latents 15..17 in a ring of 12, as in compare_side.cc
+START = 15  # the block of latents 15..17, with a KV cache of 12, as in compare_side.cc
 
 
 def plain_attention(q, k, v, attn_mask=None, scale=None):
@@ -37,9 +36,9 @@ def rms_norm(x, gain, eps=EPS):
 
 
 def rope_complex(x, cos, sin):
-    """x [T, N, d]. Three passes over the memory; the compiler knows no complex numbers."""
-    turned = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * torch.complex(cos, sin)
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    """x [T, N, d]. Three passes over memory; the compiler does not support complex numbers."""
+    rotated = torch.view_as_complex(x.float().unflatten(-1, (-1, 2))) * torch.complex(cos, sin)
+    return torch.view_as_real(rotated).flatten(-2).to(x.dtype)
 
 
 def rope_real(x, cos, sin):
@@ -47,7 +46,7 @@ def rope_real(x, cos, sin):
 
 
 def linear(weights, *names, dtype):
-    """One layer that gives the outputs of all that are named, in order."""
+    """One layer with the outputs of all named layers, in order."""
     weight = torch.cat([weights[name + ".weight"] for name in names])
     m = nn.Linear(weight.shape[1], weight.shape[0], names[0] + ".bias" in weights, dtype=dtype)
     m.weight.data = weight.to(dtype)
@@ -57,10 +56,10 @@ def linear(weights, *names, dtype):
 
 
 class DitLayer(nn.Module):
-    """Self-attention to a full ring and the sink, cross-attention to the prompt, FFN, modulation, rounded as in the
-    original: matrices and what they are given in `dtype`, the residual stream and modulation in f32.
+    """Self-attention to a full KV cache and the sink, cross-attention to the prompt, FFN, modulation, rounded as in the
+    original: matrices and their inputs in `dtype`, the residual stream and modulation in f32.
 
-    The ring's keys lie turned in one memory with the sink's, which turn with the video and so afresh in every forward."""
+    Keys after RoPE of KV cache and sink are in one tensor. RoPE is applied to the sink in every forward: its position moves."""
 
     rope = staticmethod(rope_complex)
 
@@ -84,11 +83,11 @@ class DitLayer(nn.Module):
     def make_cache(self, inputs):
         height, width = inputs["latents"].shape[-2:]
         positions = dit.Positions(self.qkv.in_features // self.heads, height, width)
-        self.turns, self.sink_turns = positions.noisy(START, 3), positions.sink(START, 30)
-        self.cond_k = inputs["cond_k"].to(self.dtype).unflatten(-1, (self.heads, -1))
-        together = lambda name: self.split(torch.cat([inputs["ring_" + name], inputs["cond_" + name]]).to(self.dtype)).contiguous()
+        self.rope_table, self.sink_rope_table = positions.noisy(START, 3), positions.sink(START, 30)
+        self.sink_k = inputs["sink_k"].to(self.dtype).unflatten(-1, (self.heads, -1))
+        together = lambda name: self.split(torch.cat([inputs["cache_" + name], inputs["sink_" + name]]).to(self.dtype)).contiguous()
         self.k, self.v = together("k"), together("v")
-        self.tokens, self.ring = len(inputs["x"]), len(inputs["ring_k"])
+        self.tokens, self.cache_tokens = len(inputs["x"]), len(inputs["cache_k"])
         self.slot = START % 12 * (self.tokens // 3)
 
     def split(self, x):  # [T, D] -> [1, N, T, d]
@@ -100,18 +99,18 @@ class DitLayer(nn.Module):
     def layer_norm(self, x, scale, shift):
         return F.layer_norm(x, x.shape[-1:], scale, shift, EPS).to(self.dtype)
 
-    def turned(self, x, gain, turns):
-        return self.rope(rms_norm(x, gain).unflatten(-1, (self.heads, -1)), *turns).transpose(0, 1)
+    def normed_rope(self, x, gain, table):
+        return self.rope(rms_norm(x, gain).unflatten(-1, (self.heads, -1)), *table).transpose(0, 1)
 
-    def forward(self, x, e0, cond_k, keys, values):
-        """x [T, D] f32, e0 [6, D]; keys and values [1, N, ring + sink, d] are written to; cond_k before its turn."""
+    def forward(self, x, e0, sink_k, keys, values):
+        """x [T, D] f32, e0 [6, D]; keys and values [1, N, cache + sink, d] are written to; sink_k before RoPE."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + e0).unbind(0)
         q, k, v = self.qkv(self.layer_norm(x, 1 + scale1, shift1)).chunk(3, -1)
         own = slice(self.slot, self.slot + self.tokens)
-        keys[0, :, own] = self.turned(k, self.self_attn_norm_k, self.turns)
+        keys[0, :, own] = self.normed_rope(k, self.self_attn_norm_k, self.rope_table)
         values[0, :, own] = v.unflatten(-1, (self.heads, -1)).transpose(0, 1)
-        keys[0, :, self.ring:] = self.rope(cond_k, *self.sink_turns).transpose(0, 1)
-        q = self.turned(q, self.self_attn_norm_q, self.turns)[None]
+        keys[0, :, self.cache_tokens:] = self.rope(sink_k, *self.sink_rope_table).transpose(0, 1)
+        q = self.normed_rope(q, self.self_attn_norm_q, self.rope_table)[None]
         x = x + gate1 * self.o(self.attend(q, keys, values))
         q = rms_norm(self.cross_q(self.layer_norm(x, self.norm3_weight, self.norm3_bias)), self.cross_attn_norm_q)
         x = x + self.cross_o(self.attend(self.split(q), *self.text))
@@ -120,8 +119,8 @@ class DitLayer(nn.Module):
 
 
 class VaeDecoder(nn.Module):
-    """The Wan decoder as a stream, some latents at a time: each causal convolution is given its last two input frames
-    again. The past goes in and comes out as a list of tensors, so that a compiler can take a whole step."""
+    """The Wan decoder as a stream, some latents at a time. Each causal convolution has a cache of its last two input frames.
+    The caches are passed in and returned as a list of tensors, so that a step can be compiled as a whole."""
 
     def __init__(self, weights, dim, dtype, channels_last):
         super().__init__()
@@ -167,7 +166,7 @@ class VaeDecoder(nn.Module):
         return x + F.conv2d(y, m.proj.weight, m.proj.bias).unflatten(0, (b, t)).transpose(1, 2)
 
     def upsample(self, m, x, first):
-        """The first latent of all does not enter the time convolution, and is no past to the second."""
+        """The very first latent does not enter the time convolution, and is not in its cache for the second."""
         b, c, t, h, w = x.shape
         if hasattr(m, "time_conv") and first:
             self.after.append(x.new_zeros(b, c, 2, h, w))
@@ -179,7 +178,7 @@ class VaeDecoder(nn.Module):
         return F.conv2d(frames, conv.weight, conv.bias, padding=1).unflatten(0, (b, -1)).transpose(1, 2)
 
     def forward(self, z, before, first):
-        """z [1, 16, L, h, w] -> frames [4 L, H, W, 3] (of the very first latent: one) and what the next step is given."""
+        """z [1, 16, L, h, w] -> frames [4 L, H, W, 3] (of the very first latent: one) and the caches for the next step."""
         self.before, self.after = list(before), []
         z = (z * self.std + self.mean).to(self.dtype).contiguous(memory_format=self.format)
         d = self.model.decoder
@@ -222,7 +221,7 @@ class AudioEncoder(audio_encoder.AudioEncoder):
 
 
 def position_buckets(tokens, buckets, far=128):
-    """[T, T], bucket of key minus query: exact when near, logarithmic beyond."""
+    """[T, T], bucket of key minus query: exact if near, else logarithmic."""
     distance = torch.arange(tokens)[None] - torch.arange(tokens)[:, None]
     half, exact = buckets // 2, buckets // 4
     log = exact + (torch.log(distance.abs().clamp(min=1) / exact) / math.log(far / exact) * (half - exact)).long()

@@ -1,4 +1,4 @@
-"""What compare_pytorch.py compares: shapes, weights made up from a seed, inputs, and PyTorch's variants."""
+"""The targets of compare_pytorch.py: shapes, synthetic weights from a seed, inputs, and PyTorch's variants."""
 
 import itertools
 import json
@@ -23,8 +23,8 @@ TEXT = dict(dim=4096, heads=64, ffn=10240, layers=1, buckets=32, vocabulary=1000
 TEXT_TINY = dict(dim=64, heads=4, ffn=96, layers=2, buckets=32, vocabulary=100, tokens=150)
 
 
-def made_up(shapes, generator):
-    """bf16 values of a size that survives any depth: products keep the size of what they are given, norms hardly scale."""
+def synthetic(shapes, generator):
+    """bf16 values that keep their magnitude at any depth: products keep the magnitude of their inputs, norms hardly scale."""
     out = {}
     for name, shape in shapes.items():
         draw = torch.randn(shape, generator=generator)
@@ -56,7 +56,7 @@ def compiled(module, tune=False):
 
 
 class Rival:
-    """One variant of PyTorch's side: a function without arguments, and what of its time is no computing."""
+    """One variant of PyTorch's side: a function without arguments, and the part of its time that is not compute."""
 
     def __init__(self, run, base=None):
         self.call, self.call_base = run, base
@@ -78,9 +78,9 @@ class Rival:
 
 
 class Target:
-    """A folder with a checkpoint and inputs, and what PyTorch does with them."""
+    """A folder with a checkpoint and inputs, and the PyTorch variants of it."""
 
-    has_base = False  # whether some of the time is no computing, on the engine's side
+    has_base = False  # whether a part of the engine's time is not compute
 
     def __init__(self, name, folder, args):
         self.name, self.folder, self.dtype = name, folder, DTYPES[args.dtype]
@@ -103,7 +103,7 @@ class Target:
         return {name: make for name, make in every.items() if not words or any(w in name for w in words)}
 
     def visible(self, out):
-        """What the comparison looks at."""
+        """The part that is compared."""
         return out
 
 
@@ -114,18 +114,18 @@ class Dit(Target):
         self.config = c = dict(DIT_REST, in_dim=16, **(DIT_TINY if tiny else DIT[self.name]))
         height, width = (8, 16) if tiny else (32, 48)
         self.write_config(c)
-        self.weights = made_up(shapes_of(lambda: rivals.dit.DiT(c)), self.random)
+        self.weights = synthetic(shapes_of(lambda: rivals.dit.DiT(c)), self.random)
         for name, value in self.weights.items():
             if "norm_q" in name or "norm_k" in name:
                 value *= 1.6  # attention that tells keys apart: its output is as large as what the FFN adds
         tokens, dim = height * width // 4, c["dim"]
-        cond = 2 * tokens + (height // 4) * (width // 4) + 4 * (height // 8) * (width // 8)
+        sink = 2 * tokens + (height // 4) * (width // 4) + 4 * (height // 8) * (width // 8)
         rounded = lambda *shape: self.noise(*shape).bfloat16()
         self.inputs = dict(x=self.noise(3 * tokens, dim), e0=0.5 * self.noise(6, dim), latents=self.noise(16, 3, height, width),
-                           prompt=rounded(512, dim), ring_k=1.6 * rounded(12 * tokens, dim), ring_v=rounded(12 * tokens, dim),
-                           cond_k=1.6 * rounded(cond, dim), cond_v=rounded(cond, dim))
+                           prompt=rounded(512, dim), cache_k=1.6 * rounded(12 * tokens, dim), cache_v=rounded(12 * tokens, dim),
+                           sink_k=1.6 * rounded(sink, dim), sink_v=rounded(sink, dim))
         self.output_shape = self.inputs["x"].shape
-        self.what = f"a layer, width {dim}: {3 * tokens} tokens see {12 * tokens + cond} keys and a prompt of 512"
+        self.what = f"a layer, width {dim}: {3 * tokens} tokens see {12 * tokens + sink} keys and a prompt of 512"
 
     def visible(self, out):
         return out - self.inputs["x"]  # what the layer adds
@@ -136,7 +136,7 @@ class Dit(Target):
         if compiler:
             m.rope = rivals.rope_real
             f = compiler(m)
-        return Rival(lambda: f(i["x"], i["e0"], m.cond_k, m.k, m.v))
+        return Rival(lambda: f(i["x"], i["e0"], m.sink_k, m.k, m.v))
 
     def every_variant(self):
         return {"eager": self.rival, "compiled": lambda: self.rival(compiled), "tuned": lambda: self.rival(lambda m: compiled(m, True))}
@@ -145,7 +145,7 @@ class Dit(Target):
         """name -> function that makes a Rival, weights in one of `types`."""
 
         def rival(weights, cache):
-            import ggml_rival  # its library is looked for only by those who ask
+            import ggml_rival  # its library is loaded only on request
 
             return Rival(ggml_rival.DitLayer(self.weights, self.config, self.inputs, self.args.threads, weights, cache))
 
@@ -159,7 +159,7 @@ class Vae(Target):
     def build(self, tiny):
         self.dim = 96 if self.name == "vae" and not tiny else 8
         height, width = (4, 6) if tiny else (32, 48)
-        self.weights = made_up(shapes_of(lambda: rivals.vae.VAE(self.dim)), self.random)
+        self.weights = synthetic(shapes_of(lambda: rivals.vae.VAE(self.dim)), self.random)
         self.weights["decoder.head.2.weight"] *= 0.3  # hardly anything is clamped
         self.latents = self.args.latents
         self.inputs = dict(z=self.noise(1 + self.latents, 16, 1, height, width))
@@ -169,8 +169,8 @@ class Vae(Target):
     def rival(self, dtype, channels_last, compiler, latents):
         m = rivals.VaeDecoder(self.weights, self.dim, dtype, channels_last)
         z = self.inputs["z"].permute(2, 1, 0, 3, 4)  # [1, 16, 1 + latents, h, w]
-        _, past = m(z[:, :, :1], [], True)
-        f, state = compiler(m) if compiler else m, [past]
+        _, caches = m(z[:, :, :1], [], True)
+        f, state = compiler(m) if compiler else m, [caches]
 
         def run():
             out = []
@@ -185,8 +185,8 @@ class Vae(Target):
         out = {}
         dtypes = {"bf16": torch.bfloat16, "f32": torch.float32} if self.dtype == torch.bfloat16 else {"f32": torch.float32}
         layouts = {"channels last": True, "channels first": False}
-        ways = itertools.product(dtypes, layouts, {"eager": None, "compiled": compiled}.items(), sorted({1, self.latents}))
-        for dtype, layout, (how, compiler), latents in ways:
+        choices = itertools.product(dtypes, layouts, {"eager": None, "compiled": compiled}.items(), sorted({1, self.latents}))
+        for dtype, layout, (how, compiler), latents in choices:
             choice = dtypes[dtype], layouts[layout], compiler, latents
             out[f"{how} {dtype} {layout} x{latents}"] = lambda choice=choice: self.rival(*choice)
         return out
@@ -200,11 +200,11 @@ class Audio(Target):
         samples = 8000 if tiny else 80000
         frames = (samples - 400) // 320 + 1
         self.write_config(rivals.audio_encoder.hf_config(self.config))
-        self.weights = made_up(shapes_of(lambda: rivals.audio_encoder.AudioEncoder(self.config)), self.random)
+        self.weights = synthetic(shapes_of(lambda: rivals.audio_encoder.AudioEncoder(self.config)), self.random)
         self.inputs = dict(samples=self.noise(samples))
         self.output_shape = (self.config["num_hidden_layers"] + 1, frames, self.config["hidden_size"])
         layers, width = self.config["num_hidden_layers"], self.config["hidden_size"]
-        self.what = f"{layers} layers of width {width} and the extractor, {samples / 16000:g} s of sound"
+        self.what = f"{layers} layers of width {width} and the extractor, {samples / 16000:g} s of audio"
 
     def rival(self, compiler=None):
         m = rivals.AudioEncoder(self.weights, self.config, self.dtype)
@@ -216,7 +216,7 @@ class Audio(Target):
 
 
 class Text(Target):
-    model, has_base = "text", True  # the engine passes weights through, a layer after the other, for each prompt
+    model, has_base = "text", True  # the engine loads the weights layer by layer for each prompt
 
     def build(self, tiny):
         self.config = c = TEXT_TINY if tiny else TEXT
@@ -227,7 +227,7 @@ class Text(Target):
                      "ffn.gate.0": (inner, dim), "ffn.fc1": (inner, dim), "ffn.fc2": (dim, inner)}
             layer.update({f"attn.{part}": (dim, dim) for part in "qkvo"})
             shapes.update({f"blocks.{i}.{k}.weight": v for k, v in layer.items()})
-        self.weights = made_up(shapes, self.random)
+        self.weights = synthetic(shapes, self.random)
         for name, value in self.weights.items():
             if name.endswith("attn.q.weight"):
                 value *= 2.5 * (dim // c["heads"]) ** -0.5  # QK is not scaled
@@ -235,7 +235,7 @@ class Text(Target):
                 value *= value.shape[1] ** 0.5
         self.inputs = dict(ids=torch.randint(0, c["vocabulary"], (c["tokens"],), generator=self.random))
         self.output_shape = (c["tokens"], dim)
-        self.what = f"{c['layers']} layers of width {dim}, {c['tokens']} tokens, without the passing of weights"
+        self.what = f"{c['layers']} layers of width {dim}, {c['tokens']} tokens, without the loading of weights"
 
     def rival(self, compiler=None):
         m = rivals.TextEncoder(self.weights, self.config, self.dtype)

@@ -57,7 +57,7 @@ function(install_library kind)
   install(TARGETS liveavatar_${kind} EXPORT liveavatar_${kind}_targets ${ARGN})
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/liveavatar ${PROJECT_BINARY_DIR}/include/liveavatar
           DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} ${ARGN} FILES_MATCHING PATTERN *.h)
-  # A name of its own: CMake makes both kinds' files in one folder.
+  # Different names: CMake makes the files of both kinds in one folder.
   install(EXPORT liveavatar_${kind}_targets NAMESPACE liveavatar:: FILE liveavatarTargets-${kind}.cmake
           DESTINATION ${package_dir} ${ARGN})
 

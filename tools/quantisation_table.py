@@ -20,11 +20,11 @@ import repack
 import world
 
 BEGIN, END = "<!-- table: written by tools/quantisation_table.py -->", "<!-- end of table -->"
-# Flags of generate and golden_check; the first row is what the others are held against.
+# Flags of generate and golden_check; the others are compared with the first row.
 TYPES = {
     "bf16": [],
     "weights int8": ["--weights_dtype", "int8"],
-    "weights int8, products int8": ["--weights_dtype", "int8", "--int8_products"],  # without VNNI or AMX the row equals the one above
+    "weights int8, activations int8": ["--weights_dtype", "int8", "--activations_dtype", "int8"],  # without VNNI or AMX the row equals the one above
     "weights fp8": ["--weights_dtype", "fp8"],
     "weights q4": ["--weights_dtype", "q4"],
     "keys and values int8": ["--kv_dtype", "int8"],
@@ -34,7 +34,7 @@ TYPES = {
 }
 
 
-# The mini model's file in conventions that are in use (repack.py), and the type that its matrices are held in.
+# The mini model's file in conventions that are in use (repack.py), and the type of its matrices.
 FILES = {"fp8_scaled": "bf16", "fp8_rows": "fp8", "int8_tensorwise": "bf16", "int8_rows": "int8", "mxfp8": "bf16", "nvfp4": "bf16"}
 
 

@@ -1,8 +1,8 @@
-"""Writes a video model's file again with its large matrices in 8 or 4 bits, in a convention that is in use.
+"""Writes a copy of a video model's file with its large matrices in 8 or 4 bits, in a convention that is in use.
 
     python3 tools/repack.py models/mini/diffusion_pytorch_model.safetensors out.safetensors --convention fp8_scaled
 
-The conventions are those of docs/checkpoint.md. Codes with a scale for each row (*_rows) are the ones that the engine makes
+The conventions are those of docs/checkpoint.md. Values with a scale for each row (*_rows) equal those that the engine makes
 itself for --weights_dtype int8 and fp8, so that both give the same video to the bit. Needs NumPy.
 """
 
@@ -59,15 +59,15 @@ def to_e4m3(x):
     size = magnitude.view(np.float32)
     rounded = (magnitude + 0x7FFFF + ((magnitude >> 20) & 1) - (120 << 23)) >> 20
     small = np.rint(size * np.float32(512)).astype(np.uint32)
-    codes = np.where(size >= 448, 0x7E, np.where(size < 2**-6, small, rounded))
-    return (codes | sign).astype(np.uint8)
+    fp8 = np.where(size >= 448, 0x7E, np.where(size < 2**-6, small, rounded))
+    return (fp8 | sign).astype(np.uint8)
 
 
-def from_e4m3(codes):
-    codes = codes.astype(np.int32)
-    exponent, mantissa = (codes >> 3) & 15, codes & 7
+def from_e4m3(fp8):
+    fp8 = fp8.astype(np.int32)
+    exponent, mantissa = (fp8 >> 3) & 15, fp8 & 7
     size = np.where(exponent == 0, mantissa * 2.0**-9, (8 + mantissa) * 2.0**(exponent - 10.0))
-    return np.where(codes & 128, -size, size).astype(np.float32)
+    return np.where(fp8 & 128, -size, size).astype(np.float32)
 
 
 def scale_of(w, top, axis):
@@ -103,8 +103,8 @@ def mxfp8(w):
     blocks = w.reshape(w.shape[0], -1, 32)
     largest = np.maximum(np.abs(blocks).max(axis=2), 2.0**-100)
     exponent = np.clip(np.ceil(np.log2(largest / 448)) + 127, 0, 254).astype(np.int32)
-    codes = to_e4m3(blocks * np.exp2(127.0 - exponent)[:, :, None].astype(np.float32))
-    return ("F8_E4M3", codes.reshape(w.shape)), ("U8", tiles(exponent.astype(np.uint8)))
+    quantised = to_e4m3(blocks * np.exp2(127.0 - exponent)[:, :, None].astype(np.float32))
+    return ("F8_E4M3", quantised.reshape(w.shape)), ("U8", tiles(exponent.astype(np.uint8)))
 
 
 def nvfp4(w):
@@ -113,9 +113,9 @@ def nvfp4(w):
     scales = to_e4m3(np.abs(blocks).max(axis=2) / 6 / whole)
     steps = from_e4m3(scales) * whole
     values = np.abs(blocks) / np.maximum(steps, 1e-30)[:, :, None]
-    codes = np.abs(values[..., None] - E2M1).argmin(axis=-1) | np.where(blocks < 0, 8, 0)
-    codes = codes.reshape(w.shape).astype(np.uint8)
-    return ("U8", codes[:, 0::2] << 4 | codes[:, 1::2]), ("F8_E4M3", tiles(scales)), ("F32", np.float32(whole).reshape(()))
+    quantised = np.abs(values[..., None] - E2M1).argmin(axis=-1) | np.where(blocks < 0, 8, 0)
+    quantised = quantised.reshape(w.shape).astype(np.uint8)
+    return ("U8", quantised[:, 0::2] << 4 | quantised[:, 1::2]), ("F8_E4M3", tiles(scales)), ("F32", np.float32(whole).reshape(()))
 
 
 def repack(tensors, convention):

@@ -60,12 +60,12 @@ LIVEAVATAR_EXPORT la_engine_options* la_engine_options_new(void);
 LIVEAVATAR_EXPORT void la_engine_options_free(la_engine_options* options);
 
 /* Sets a field of EngineOptions in liveavatar.h by its name: "checkpoint_dir", "threads", "memory_budget_bytes", ...
-   Numbers are decimal, as "4" or "2.5"; truth is "true" or "false". "lora" adds an adapter to `loras`; "lora_strength"
+   Numbers are decimal, as "4" or "2.5"; a bool is "true" or "false". "lora" adds an adapter to `loras`; "lora_strength"
    sets that of the last one added. An unknown name, or a text that is no such value, is LA_INVALID_ARGUMENT. */
 LIVEAVATAR_EXPORT la_code la_engine_options_set(la_engine_options* options, const char* name, const char* value,
                                                 char** message);
 
-/* --- a request: the job that is wanted, with its defaults; NULL: no memory. It may be used for several runs, one after
+/* --- a request: the requested job, with its defaults; NULL: no memory. It may be used for several runs, one after
    another. --- */
 LIVEAVATAR_EXPORT la_request* la_request_new(void);
 LIVEAVATAR_EXPORT void la_request_free(la_request* request);
@@ -142,7 +142,7 @@ LIVEAVATAR_EXPORT void la_engine_stop(la_engine* engine);
 /* info: of the job whose frames will come; it may be freed afterwards. audio: as the job's; NULL: a silent video. */
 LIVEAVATAR_EXPORT la_code la_video_file_create(const char* path, const la_job_info* info, const char* audio,
                                                la_video_file** file, char** message);
-/* Copies the frames, and may wait until there is room for them. */
+/* Copies the frames, and may wait for space in the queue. */
 LIVEAVATAR_EXPORT la_code la_video_file_append(la_video_file* file, const la_chunk* chunk, char** message);
 /* Ends the file properly; to be called also after a stop or an error, and before la_video_file_free. */
 LIVEAVATAR_EXPORT la_code la_video_file_finish(la_video_file* file, char** message);

@@ -23,7 +23,7 @@
 
 namespace liveavatar {
 
-// Of the library that is linked, "1.2.3"; LIVEAVATAR_VERSION_STRING is that of the headers. Any thread.
+// Version of the linked library, "1.2.3"; LIVEAVATAR_VERSION_STRING is that of the headers. Any thread.
 LIVEAVATAR_EXPORT const char* version();
 
 // A LoRA adapter to merge into the video model: a file, a folder of PEFT's, or one that holds liveavatar.safetensors.
@@ -34,8 +34,8 @@ struct LoraOptions {
 
 struct EngineOptions {
   std::string checkpoint_dir;  // folder in the original's layout (docs/checkpoint.md)
-  // Parts from elsewhere, in place of the folder's: a file, or a folder in which the part is looked for. With all of
-  // them checkpoint_dir may be empty.
+  // Parts that replace the folder's: a file, or a folder that is searched for the part. With all of them checkpoint_dir
+  // may be empty.
   std::string dit_path;      // the video model: safetensors, GGUF
   std::string text_encoder;  // UMT5; may hold the tokenizer
   std::string vae;
@@ -45,58 +45,58 @@ struct EngineOptions {
   // Of Live Avatar's own adapter (docs/checkpoint.md), whose file has no alpha; the merge scale is alpha / rank.
   double lora_alpha = 64;
   std::vector<LoraOptions> loras;  // further adapters, merged after lora_path in this order
-  // "cpu", or "reference" (slow plain loops, for checking). A text: devices come with a number ("cuda:1") and with the
-  // machine, so that no list of them is complete.
+  // "cpu", or "reference" (slow plain loops, for checking). A text, since devices have numbers
+  // ("cuda:1") and depend on the machine: no list is complete.
   std::string device = "cpu";
   ComputeType dtype = ComputeType::kBf16;
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
   KvType kv_dtype = KvType::kSameAsDtype;
-  bool int8_products = false;  // with int8 weights: both operands of products in 8 bits, where the CPU can
+  bool int8_products = false;  // W8A8: with int8 weights, activations in 8 bits too, if the CPU can
   int threads = 0;             // 0: as many as this process may use
-  // Frames are decoded on so many threads of their own, while the next block is sampled; 0: on the same threads, in
-  // turns. Takes more memory (`plan` says how much); the video is the same to the bit.
+  // Number of extra threads that decode frames while the next block is sampled; 0: the same threads do both, one after
+  // the other. Takes more memory (`plan` says how much); the video is the same to the bit.
   int decode_threads = 0;
-  size_t memory_budget_bytes = 0;  // 0: no limit. What would not fit is kOutOfMemory before a weight is read
+  size_t memory_budget_bytes = 0;  // 0: no limit. A job that does not fit is kOutOfMemory before a weight is read
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget
-  // its layers stay on disk as far as they must.
+  // as many of its layers as needed stay on disk.
   std::string packed_dit;
   // With a budget: a folder on disk for what does not fit. Without packed_dit such a file is made there once, so that
-  // layers can stay on disk; where that is not enough, keys and values of steps that are not running go there too.
+  // layers can stay on disk; if that is not enough, KV caches of other steps go there too.
   std::string paging_dir;
-  bool page_weights = true;       // false: paging_dir is for keys and values alone
-  bool offload_kv_cache = false;  // keys and values always go there, with or without a budget
-  // Memory in which the engine keeps what it made of prompts and portraits, for the next job with the same ones: it
-  // starts sooner, and its video is the same to the bit. Part of the budget. A prompt of the 14B model takes up to
-  // 8 MiB, a portrait about 8 MiB at 704*384. 0: nothing is kept.
+  bool page_weights = true;       // false: paging_dir is for KV caches only
+  bool offload_kv_cache = false;  // KV caches are always there, with or without a budget
+  // Memory for what the engine computed from prompts and portraits, kept for the next job with the same ones. That job
+  // starts sooner; its video is the same to the bit. Part of the budget. A prompt of the 14B model takes up to 8 MiB, a
+  // portrait about 8 MiB at 704*384. 0: nothing is kept.
   size_t cache_bytes = 0;
 };
 
-// Where a running job stands. Counts start at 0. A block is what is sampled at a time, 12 frames; blocks is the whole
-// job's number of them.
+// Where a running job stands. Counts start at 0. A block is sampled at once, 12 frames; blocks is the job's
+// number of them.
 struct Progress {
   Stage stage = Stage::kText;  // what begins
   int64_t block = 0, blocks = 0;
   int64_t frames_done = 0, frames = 0;
 };
 
-// The job that is wanted.
+// The requested job.
 struct GenerateRequest {
-  std::string image;  // any still picture FFmpeg or libheif reads
-  std::string audio;  // any sound FFmpeg reads; 8 hours are fine. Several speakers: "left.wav+right.wav"
+  std::string image;  // any static image that FFmpeg or libheif reads
+  std::string audio;  // any audio file FFmpeg reads; 8 hours are fine. Several speakers: "left.wav+right.wav"
   // Where each of several speakers is, in the voices' order: a PNG each (not black where the speaker is; scaled and
-  // cropped as the portrait is), or a folder of PNGs each, one a frame of video, the last held; or one folder with
+  // cropped as the portrait is), or a folder of PNGs each, one a frame of video, the last repeated; or one folder with
   // subfolders 1, 2, ...
   std::vector<std::string> masks;
-  // The Python original's way with them: masks stretched over the frame, those of the first block for all blocks, the
-  // shortest voice ends the video. Else the longest does.
+  // The Python original's rule: masks resized to the frame, those of the first block for all blocks, the shortest voice
+  // ends the video. Else the longest does.
   bool original_speakers = false;
   // A video whose frames steer the movement (poses drawn on black); empty: none. Read as the video is made, at 25
-  // frames a second, scaled and cropped as `fit` says; its last frame is held where it ends before the voice.
+  // frames a second, scaled and cropped as `fit` says; its last frame is repeated if it ends before the voice.
   std::string pose_video;
-  bool original_pose = false;  // the Python original's way: no resampling, black frames behind the end
+  bool original_pose = false;  // the Python original's rule: no resampling, black frames after the end
   std::string prompt;          // one sentence, UTF-8; may be empty
-  // An area, as "704*384", and a text because that is how people and scripts write it: the picture's aspect decides the
-  // shape, sides are multiples of 64. Empty: the model's own, "liveavatar_size" of its config.json, or 704*384.
+  // An area, as "704*384", and a text because that is how people and scripts write it: the portrait's aspect decides
+  // the shape, sides are multiples of 64. Empty: the model's own, "liveavatar_size" of its config.json, or 704*384.
   std::string size;
   Fit fit = Fit::kCover;
   int64_t num_clip = 0;       // at most this many clips; 0: as long as the voice. Never longer than the voice
@@ -121,7 +121,7 @@ struct JobInfo {
 // Consecutive frames, ready to show. The memory is the engine's, valid during the callback only.
 struct VideoChunk {
   int64_t first_frame = 0;  // position in the video; they arrive in order without gaps
-  int64_t frames = 0;       // 4: what the decoder makes at a time; fewer at the end
+  int64_t frames = 0;       // 4, one latent; fewer at the end
   int64_t width = 0, height = 0;
   const uint8_t* rgb = nullptr;  // [frames, height, width, 3]
 };
@@ -129,7 +129,7 @@ struct VideoChunk {
 // Return false to stop: generate() then returns kCancelled and everything delivered so far is yours.
 using ChunkCallback = std::function<bool(const VideoChunk&)>;
 
-// Memory by what it is for: "weights", "kv_cache", "conditioning", "activations", "vae", "text", "audio", "media",
+// Memory by category: "weights", "kv_cache", "conditioning", "activations", "vae", "text", "audio", "media",
 // "runtime".
 struct CategoryMemory {
   std::string name;
@@ -151,7 +151,7 @@ class LIVEAVATAR_EXPORT Engine final {
   // Not while a call is running, thus not from a callback. It may be another thread than the one that loaded it.
   ~Engine();
 
-  // Checks the request's picture, sound and numbers and says what the job will make. Any thread, also beside
+  // Checks the request's image, audio and numbers and returns what the job will make. Any thread, also beside
   // generate(): reading the portrait is charged to memory_budget_bytes then too, so that either may be refused under a
   // tight one.
   Expected<JobInfo> describe(const GenerateRequest& request);

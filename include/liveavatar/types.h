@@ -1,5 +1,5 @@
-// What can be chosen by name. Each enum has its texts: <type>_name() gives one, parse_<type>() reads it and answers
-// another text with kInvalidArgument and the texts that there are. Any thread.
+// What can be chosen by name. Each enum has its texts: <type>_name() gives one, parse_<type>() reads it and returns
+// kInvalidArgument with the valid texts for another text. Any thread.
 #pragma once
 
 #include <string>
@@ -28,13 +28,13 @@ LIVEAVATAR_EXPORT Expected<KvType> parse_kv_type(const std::string& text);
 enum class Schedule {
   kAuto,        // wavefront where weights are paged
   kSequential,  // block after block
-  kWavefront,   // several side by side, each a step behind the one before: weights are read less often, and a block
-                // comes out later
+  kWavefront,   // several in flight, each a step behind the one before: weights are read less often, and a block
+                // is finished later
 };
 LIVEAVATAR_EXPORT const char* schedule_name(Schedule schedule);
 LIVEAVATAR_EXPORT Expected<Schedule> parse_schedule(const std::string& text);
 
-// Of the flow-matching ODE: "euler", "unipc", "dpm++". What a solver remembers begins anew with each block.
+// Of the flow-matching ODE: "euler", "unipc", "dpm++". A solver's history restarts with each block.
 enum class SampleSolver { kEuler, kUniPc, kDpmPlusPlus };
 LIVEAVATAR_EXPORT const char* sample_solver_name(SampleSolver solver);
 LIVEAVATAR_EXPORT Expected<SampleSolver> parse_sample_solver(const std::string& text);
@@ -51,7 +51,7 @@ LIVEAVATAR_EXPORT Expected<Fit> parse_fit(const std::string& text);
 enum class Stage {
   kText,     // "text": the prompt
   kImage,    // "image": the portrait
-  kPrefill,  // "prefill": what the video model always looks at
+  kPrefill,  // "prefill": the attention sink
   kSample,   // "sample": a block's latents
   kDecode,   // "decode": a chunk's frames
   kWrite,    // "write": your on_chunk

@@ -1,5 +1,5 @@
-// `liveavatar bench`: a checkpoint's whole way from portrait and voice to a video file; or the video model of any shape
-// at work on made-up weights, inside a budget.
+// `liveavatar bench`: benchmarks a checkpoint from portrait and voice to a video file, or the video model of any shape
+// on synthetic weights, inside a budget.
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -17,6 +17,7 @@
 #include "media/image.h"
 #include "pipeline/bench.h"
 #include "pipeline/resolve.h"
+#include "plan/renamed_keys.h"
 #include "session/solver.h"
 
 namespace liveavatar::cli {
@@ -24,7 +25,7 @@ namespace {
 
 struct Flags {
   BenchOptions bench;             // with --synthetic
-  PipelineBenchOptions pipeline;  // without; what both know is in bench.request
+  PipelineBenchOptions pipeline;  // without; bench.request has the flags of both
   std::string shape = "mini", size = "128*128", json_file;
   int64_t infer_frames = 48;
   bool synthetic = false, quiet = false, no_online_decode = false;
@@ -40,8 +41,9 @@ constexpr const char* kFooter =
     "    --memory_budget 8GiB --paging_dir /var/tmp\n"
     "Of a checkpoint: loading, conditioning, sampling, decoding, encoding and muxing, as `generate` does; the video "
     "goes\n"
-    "into a temporary file. --synthetic: weights, sound, prompt and portrait are made up: the pictures mean nothing,\n"
-    "memory, reading and time are real. Keys of --json: docs/performance.md, of --synthetic: docs/paging.md.";
+    "into a temporary file. --synthetic: weights, audio, prompt and portrait are synthetic: the frames mean\n"
+    "nothing, memory, disk reads and time are real. Keys of --json: docs/performance.md, of --synthetic: "
+    "docs/paging.md.";
 
 void add_checkpoint(CLI::App& app, Flags& f) {
   PipelineBenchOptions& p = f.pipeline;
@@ -63,8 +65,8 @@ void add_checkpoint(CLI::App& app, Flags& f) {
 
 void add_synthetic(CLI::App& app, Flags& f) {
   JobShape& r = f.bench.request;
-  const char* group = "Made-up weights";
-  app.add_flag("--synthetic", f.synthetic, "Make the weights up, of --shape")->group(group);
+  const char* group = "Synthetic weights";
+  app.add_flag("--synthetic", f.synthetic, "Benchmark a model shape (--shape) without a checkpoint")->group(group);
   app.add_option("--shape", f.shape, "14b, 1.3b or mini")
       ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
       ->capture_default_str()
@@ -73,14 +75,15 @@ void add_synthetic(CLI::App& app, Flags& f) {
       ->check(CLI::Range(1, 100000))
       ->capture_default_str()
       ->group(group);
-  app.add_option("--resident_layers", f.bench.resident_layers, "Page all but so many layers, whatever the budget")
+  app.add_option("--resident_layers", f.bench.resident_layers,
+                 "Keep this many layers in memory and page the others, whatever the budget")
       ->check(CLI::Range(0, 1024))
       ->group(group);
-  app.add_option("--resident_rings", f.bench.resident_kv_caches,
-                 "Page keys and values of all but so many of steps times layers")
+  app.add_option("--resident_kv_caches", f.bench.resident_kv_caches,
+                 "Keep this many KV caches in memory, of steps times layers, and page the others")
       ->check(CLI::Range(0, 1 << 20))
       ->group(group);
-  app.add_option("--sessions", f.bench.sessions, "Videos side by side: a pass over the weights serves all")
+  app.add_option("--sessions", f.bench.sessions, "Videos at once: one pass over the weights serves all")
       ->check(CLI::Range(1, 64))
       ->capture_default_str()
       ->group(group);
@@ -90,7 +93,7 @@ void add_synthetic(CLI::App& app, Flags& f) {
 void add_both(CLI::App& app, Flags& f) {
   JobShape& r = f.bench.request;
   app.add_option("--size", f.size, "As for generate: an area, as \"width*height\"")->capture_default_str();
-  app.add_option("--infer_frames", f.infer_frames, "Frames a clip: how much past the model holds")
+  app.add_option("--infer_frames", f.infer_frames, "Frames a clip: the length of the KV caches")
       ->check(CLI::Range(1, 4800))
       ->capture_default_str();
   app.add_option("--sample_steps", r.steps, "Denoising steps a block")
@@ -98,12 +101,12 @@ void add_both(CLI::App& app, Flags& f) {
       ->capture_default_str();
   add_schedule(app, r.schedule, "auto, sequential or wavefront");
   add_memory(app, "--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB");
-  app.add_option("--paging_dir", f.bench.paging_dir, "Where weights, keys and values go that do not fit");
+  app.add_option("--paging_dir", f.bench.paging_dir, "Folder on disk for weights and KV caches that do not fit");
   app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
   add_dtype(app, r.dtype);
   add_weights_dtype(app, r.weights_dtype);
   add_kv_dtype(app, r.kv_dtype);
-  add_int8_products(app, r.int8_products);
+  add_activations_dtype(app, r.int8_products);
   add_threads(app, r.threads);
   add_decode_threads(app, r.decode_threads);
   app.add_option("--json", f.json_file, "Write the figures as JSON");
@@ -124,7 +127,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
                  {"dtype", compute_type_name(r.dtype)},
                  {"weights_dtype", r.weights_name()},
                  {"kv_dtype", r.kv_name()},
-                 {"int8_products", r.int8_products},
+                 {"activations_dtype", activations_name(r)},
                  {"device", r.device}};
   json["budget_bytes"] = f.bench.budget_bytes;
   json["predicted_peak_bytes"] = b.predicted_peak_bytes;
@@ -133,14 +136,14 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["layers"] = r.shapes.dit.layers;
   json["resident_layers"] = r.resident();
   json["schedule"] = schedule_name(r.schedule);
-  json["in_flight"] = r.blocks_in_flight();
-  json["turns"] = b.turns;
+  json["blocks_in_flight"] = r.blocks_in_flight();
+  json["ticks"] = b.turns;
   json["paged_bytes"] = b.plan.paged_bytes;
   json["run_bytes_read"] = b.weights.bytes_read;
-  json["resident_rings"] = r.kv_caches().in_memory();
-  json["ring_bytes_per_block"] = b.plan.kv_cache_bytes;
-  json["ring_bytes_read"] = b.kv_caches.bytes_read;
-  json["ring_bytes_written"] = b.kv_caches.bytes_written;
+  json["resident_kv_caches"] = r.kv_caches().in_memory();
+  json["kv_cache_bytes_per_block"] = b.plan.kv_cache_bytes;
+  json["kv_cache_bytes_read"] = b.kv_caches.bytes_read;
+  json["kv_cache_bytes_written"] = b.kv_caches.bytes_written;
   json["prefill_bytes_read"] = b.prefill_bytes_read;
   json["direct_io"] = b.direct;
   json["seconds"] = {{"pack", b.pack_seconds},
@@ -156,6 +159,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
     std::snprintf(sum, sizeof(sum), "%016llx", static_cast<unsigned long long>(block.checksum));
     json["blocks"].push_back({{"at_seconds", block.at_seconds}, {"latents", sum}});
   }
+  add_renamed_keys(json);
   return json_text(json, 2);
 }
 
@@ -171,17 +175,17 @@ void print(const BenchResult& b, int sessions, size_t measured_bytes) {
   std::printf("time       pack %.1f s, load %.1f s, sink %.1f s, blocks %.1f s: %.1f s a block\n", b.pack_seconds,
               b.load_seconds, b.prefill_seconds, b.run_seconds, b.run_seconds / blocks);
   if (sessions > 1)
-    std::printf("sessions   %d side by side: %.2f frames/s together\n", sessions,
+    std::printf("sessions   %d at once: %.2f frames/s together\n", sessions,
                 double(sessions * kBlockFrames) * blocks / b.run_seconds);
   if (r.kv_caches_paged()) {
     std::printf(
-        "rings      %ld of %ld in memory, %.3f GiB of others; %.3f GiB read, %.3f GiB written a block; waited %.1f s\n",
+        "KV caches  %ld of %ld in memory, %.3f GiB of others; %.3f GiB read, %.3f GiB written a block; waited %.1f s\n",
         long(r.resident_kv_caches), long(r.kv_caches().count()), double(b.plan.kv_cache_bytes) / kGiB,
         double(b.kv_caches.bytes_read) / kGiB / blocks, double(b.kv_caches.bytes_written) / kGiB / blocks,
         b.kv_caches.seconds_waited);
   }
   if (!r.paged()) return;
-  std::printf("disk       %.3f GiB paged, %.3f GiB read a block, %.3f GiB a turn (%.3f of what is paged), %s\n",
+  std::printf("disk       %.3f GiB paged, %.3f GiB read a block, %.3f GiB a tick (%.3f of what is paged), %s\n",
               double(b.plan.paged_bytes) / kGiB, read / kGiB / blocks, read / kGiB / double(b.turns),
               read / double(b.turns) / double(b.plan.paged_bytes), b.direct ? "O_DIRECT" : "through the page cache");
   std::printf("           %.3f GiB/s while blocks were made, of %.1f s they waited %.1f s for the disk\n",
@@ -199,14 +203,14 @@ Status set_job(Flags& f) {
   return {};
 }
 
-// Flags of the other kind of bench mean a misunderstanding.
+// Flags of the other kind of benchmark are refused.
 Status refuse(const Flags& f, std::initializer_list<const char*> flags, const std::string& why) {
   for (const char* flag : flags)
     if (f.app->count(flag) > 0) return invalid_argument(std::string(flag) + why);
   return {};
 }
 
-// As for generate: outputs destroy no input and can be written.
+// As for generate: no output is an input, and each can be written.
 Status claim(Flags& f, const std::vector<NamedPath>& inputs) {
   const std::string& folder = f.bench.paging_dir;
   if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", folder}));
@@ -220,7 +224,7 @@ int synthetic_bench(Flags& f) {
   Status of_checkpoint = refuse(f,
                                 {"--ckpt_dir", "--dit", "--text_encoder", "--vae", "--audio_encoder", "--image",
                                  "--audio", "--prompt", "--num_clip", "--repeats"},
-                                ": with --synthetic all is made up; leave one of them out");
+                                ": --synthetic reads no checkpoint, image or audio; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
   std::vector<NamedPath> inputs;
@@ -236,8 +240,9 @@ int synthetic_bench(Flags& f) {
 }
 
 Status set_pipeline(Flags& f) {
-  LA_RETURN_IF_ERROR(refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_rings", "--keep", "--sessions"},
-                            " is for made-up weights; add --synthetic"));
+  LA_RETURN_IF_ERROR(
+      refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_kv_caches", "--keep", "--sessions"},
+             " is for synthetic weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
   LA_RETURN_IF_ERROR(find_local_files(p.engine));
   if (!names_model(p.engine)) LA_RETURN_IF_ERROR(use_embedded_model(p.engine));
@@ -284,8 +289,8 @@ int pipeline_bench(Flags& f) {
 
 Command add_bench(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command =
-      app.add_subcommand("bench", "Measure a checkpoint from portrait to video file, or a model that you have not got");
+  CLI::App* command = app.add_subcommand(
+      "bench", "Benchmark a checkpoint from portrait to video file, or a model shape without a checkpoint");
   flags->app = command;
   command->footer(kFooter);
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);

@@ -19,9 +19,9 @@ Command add_sheet(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_convert(CLI::App& app);
 
-// Prints "liveavatar: <message>" to stderr and gives the exit code that fits the error.
-// Control characters, which names of files may hold, as "?".
+// Control characters, which file names may hold, become "?".
 std::string one_line(std::string text);
+// Prints "liveavatar: <message>" to stderr. Returns the error's exit code.
 int report(const Status& status);
 // Says on stderr what --offload_kv_cache does without --paging_dir: nothing.
 void note_host_cache();

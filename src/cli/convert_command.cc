@@ -1,4 +1,4 @@
-// `liveavatar convert`: the video model of a checkpoint folder in one file, laid out for paging.
+// `liveavatar convert`: the video model of a checkpoint folder in one file, packed for paging.
 #include <cstdio>
 #include <memory>
 
@@ -28,7 +28,7 @@ constexpr const char* kFooter =
     "  liveavatar generate --ckpt_dir ckpt/Wan2.2-S2V-14B --dit s2v.packed --memory_budget 16GiB ...\n"
     "  liveavatar convert --ckpt_dir ckpt/Wan2.2-S2V-14B --gguf s2v-Q8_0.gguf --weights_dtype int8 --out s2v.packed\n"
     "A file with --weights_dtype is read with the same flag.\n"
-    "The file fits the kernels of the machine that made it; another kind of CPU says so and wants its own.";
+    "The file fits the kernels of the machine that made it; another kind of CPU refuses it and needs its own.";
 
 Status resolve_flags(EngineOptions& engine) {
   LA_RETURN_IF_ERROR(find_local_files(engine));
@@ -43,7 +43,7 @@ Status resolve_flags(EngineOptions& engine) {
 
 int convert(Flags& f) {
   StopSignal stop("nothing is kept of the file");
-  if (Status settled = resolve_flags(f.engine); !settled.ok()) return report(settled);
+  if (Status resolved = resolve_flags(f.engine); !resolved.ok()) return report(resolved);
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, f.engine);
   if (Status files = check_outputs(inputs, {{"--out", f.out}}); !files.ok()) return report(files);
@@ -75,7 +75,8 @@ Command add_convert(CLI::App& app) {
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   add_model_flags(*command, engine, "OPTIONS");
   command->add_option("--out", flags->out, "The file to write")->required();
-  command->add_option("--device", engine.device, "cpu or reference: who will read it")->capture_default_str();
+  command->add_option("--device", engine.device, "cpu or reference: the backend that will read it")
+      ->capture_default_str();
   add_dtype(*command, engine.dtype);
   add_weights_dtype(*command, engine.weights_dtype);
   command->add_flag("--quiet", flags->quiet, "Print errors only");

@@ -28,9 +28,9 @@ int doctor() {
     std::printf("--device %s: %s\n", device,
                 in_flags(backend.ok() ? (*backend)->describe() : backend.status().message()).c_str());
     if (backend.ok() && std::string(device) == "cpu")
-      std::printf("--int8_products: %s\n",
+      std::printf("--activations_dtype int8: %s\n",
                   (*backend)->int8_products()
-                      ? "these kernels have them; off unless asked for"
+                      ? "these kernels multiply in 8 bits; off unless asked for"
                       : "not with these kernels (they need AVX512-BF16 with VNNI, or AMX; where the CPU "
                         "has them, LIVEAVATAR_ISA=avx512bf16 chooses them); int8 weights are unpacked to bf16");
   }

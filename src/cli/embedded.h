@@ -7,7 +7,7 @@
 
 namespace liveavatar::cli {
 
-// Where `name` ("models/mini", "assets/demo/voice.wav") lies: beside the installed program, or in the source tree that
+// The path of `name` ("models/mini", "assets/demo/voice.wav"): beside the installed program, or in the source tree that
 // it was built from.
 Expected<std::string> embedded_path(const std::string& name);
 

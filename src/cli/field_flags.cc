@@ -11,7 +11,7 @@ struct FieldFlag {
 
 // A field with its value comes before the field alone. tests/messages reads this table.
 constexpr FieldFlag kFieldFlags[] = {
-    {"`int8_products` false", "--int8_products=false"},
+    {"`int8_products` false", "--activations_dtype same"},
     {"`online_decode` true", "--enable_online_decode"},
     {"`audio_encoder`", "--audio_encoder"},
     {"`audio`", "--audio"},
@@ -23,7 +23,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`fit`", "--fit"},
     {"`image`", "--image"},
     {"`infer_frames`", "--infer_frames"},
-    {"`int8_products`", "--int8_products"},
+    {"`int8_products`", "--activations_dtype int8"},
     {"`kv_dtype`", "--kv_dtype"},
     {"`lora_path`", "--lora_path_dmd"},
     {"`loras`", "--lora"},
@@ -36,7 +36,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`pose_video`", "--pose_video"},
     {"`prompt`", "--prompt"},
     {"`resident_layers`", "--resident_layers"},
-    {"`resident_rings`", "--resident_rings"},
+    {"`resident_kv_caches`", "--resident_kv_caches"},
     {"`sample_shift`", "--sample_shift"},
     {"`sample_solver`", "--sample_solver"},
     {"`sample_steps`", "--sample_steps"},

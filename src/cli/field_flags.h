@@ -1,4 +1,4 @@
-// The library speaks of its public fields, this program of its flags: the two, side by side.
+// Messages of the library name public fields; the program shows its flags instead.
 #pragma once
 
 #include <string>

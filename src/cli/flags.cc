@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
+#include <string_view>
 
 #include "core/text.h"
 #include "core/threads.h"
@@ -23,6 +24,35 @@ std::vector<std::string> normalise_flags(int argc, char** argv) {
     args.push_back(arg);
   }
   return args;
+}
+
+namespace {
+
+struct RenamedFlag {
+  std::string_view old_text, text;
+};
+
+// Accepted in version 0.1; remove in the next version. A flag with its value comes before the flag alone.
+constexpr RenamedFlag kRenamedFlags[] = {
+    {"--int8_products=false", "--activations_dtype=same"}, {"--int8_products=true", "--activations_dtype=int8"},
+    {"--int8_products", "--activations_dtype=int8"},       {"--like_original", "--reference_cost"},
+    {"--resident_rings", "--resident_kv_caches"},
+};
+
+}  // namespace
+
+std::vector<std::string> replace_renamed_flags(std::vector<std::string>& args) {
+  std::vector<std::string> notes;
+  for (std::string& arg : args) {
+    for (const RenamedFlag& flag : kRenamedFlags) {
+      const std::string_view behind = std::string_view(arg).substr(std::min(flag.old_text.size(), arg.size()));
+      if (!arg.starts_with(flag.old_text) || (!behind.empty() && behind.front() != '=')) continue;
+      notes.push_back("note: " + std::string(flag.old_text) + " is now " + std::string(flag.text));
+      arg = std::string(flag.text) + std::string(behind);
+      break;
+    }
+  }
+  return notes;
 }
 
 namespace {
@@ -106,11 +136,14 @@ CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value) {
       ->description("euler, unipc or dpm++; the last two begin anew with each block");
 }
 
-CLI::Option* add_int8_products(CLI::App& app, bool& value) {
-  return app.add_flag(
-      "--int8_products", value,
-      "With --weights_dtype int8: activations and attention in 8 bits too where the CPU multiplies bytes\n"
-      "(AVX512-BF16 with VNNI, or AMX); faster, see docs/quantisation.md");
+CLI::Option* add_activations_dtype(CLI::App& app, bool& int8_products) {
+  auto set = [&int8_products](const std::string& text) { int8_products = text == "int8"; };
+  return app.add_option_function<std::string>("--activations_dtype", set)
+      ->check(CLI::IsMember({"same", "int8"}))
+      ->default_str("same")
+      ->description(
+          "same: as --dtype; int8, with --weights_dtype int8 (W8A8): matrix products and attention in 8 bits where\n"
+          "the CPU has them (AVX512-BF16 with VNNI, or AMX); faster, see docs/quantisation.md");
 }
 
 namespace {

@@ -14,14 +14,17 @@ namespace liveavatar::cli {
 // Long flags with dashes inside become underscores ("--num-clip=3" -> "--num_clip=3"); values stay untouched.
 std::vector<std::string> normalise_flags(int argc, char** argv);
 
+// Flags that were renamed become today's. Returns a line for each.
+std::vector<std::string> replace_renamed_flags(std::vector<std::string>& args);
+
 // The known word that is most like `word`, or "" when none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& known);
 
-// --dtype; then --weights_dtype, --kv_dtype and --int8_products, of the video model.
+// --dtype; then --weights_dtype, --kv_dtype and --activations_dtype, of the video model.
 CLI::Option* add_dtype(CLI::App& app, ComputeType& value);
 CLI::Option* add_weights_dtype(CLI::App& app, WeightsType& value);
 CLI::Option* add_kv_dtype(CLI::App& app, KvType& value);
-CLI::Option* add_int8_products(CLI::App& app, bool& value);
+CLI::Option* add_activations_dtype(CLI::App& app, bool& int8_products);
 
 // A number of bytes with a unit: 8GiB, 1.5g, 1536MiB (all of 1024). The option's value is a size_t.
 CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help);

@@ -40,7 +40,7 @@ void add_outputs(CLI::App& app, Flags& f) {
   app.add_option("--save_dir", f.save_dir, "Folder for the default name")->group("What to make");
   app.add_option(
          "--sample_list", f.sample_list,
-         "Several videos, one after another: a JSON or YAML file with prompt, image, audio and num_clip by name;\n"
+         "Several videos, one after the other: a JSON or YAML file with prompt, image, audio and num_clip by name;\n"
          "they are written as sample_0001_<name>.mp4 into --save_dir, as in\n"
          "{\"hello\": {\"prompt\": \"a woman talks\", \"image\": \"me.png\", \"audio\": \"hi.wav\", \"num_clip\": 1}}")
       ->group("What to make");
@@ -54,7 +54,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_dtype(app, f.engine.dtype)->group("Model and machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
-  add_int8_products(app, f.engine.int8_products)->group("Model and machine");
+  add_activations_dtype(app, f.engine.int8_products)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
   add_threads(app, f.engine.threads)->group("Model and machine");
   add_decode_threads(app, f.engine.decode_threads)->group("Model and machine");
@@ -66,10 +66,11 @@ void add_machine(CLI::App& app, Flags& f) {
                  "once, and keys and values of steps that are not running")
       ->group("Model and machine");
   app.add_flag("--offload_kv_cache", f.engine.offload_kv_cache,
-               "Keys and values of steps that are not running always go there; without --paging_dir they are in\n"
-               "host memory, where the original takes them")
+               "Keys and values of steps that are not running always go there; without --paging_dir they stay\n"
+               "in host memory, where the original moves them")
       ->group("Model and machine");
-  app.add_option("--report", f.report_file, "Write plan and truth as JSON: peak memory by tenant, seconds by stage")
+  app.add_option("--report", f.report_file,
+                 "Write plan and measurements as JSON: peak memory by category, seconds by stage")
       ->group("Model and machine");
   app.add_flag("--quiet", f.quiet, "Print errors only")->group("Model and machine");
   add_original_flags(app, f.original, "Model and machine");
@@ -112,7 +113,7 @@ Expected<std::vector<VideoTask>> tasks_of(const Flags& f) {
   return tasks;
 }
 
-// Flags that say what the samples say too, and would be lost.
+// Flags that the samples replace.
 Status check_sample_flags(const Flags& f) {
   if (f.sample_list.empty()) return {};
   for (const char* flag : {"--save_file", "--report"}) {
@@ -128,7 +129,7 @@ Status check_sample_flags(const Flags& f) {
   return {};
 }
 
-// When the list is known to be good.
+// Only after the list was read without errors.
 Status make_save_dir(const Flags& f) {
   if (f.sample_list.empty() || f.save_dir.empty()) return {};
   std::error_code error;
@@ -149,8 +150,8 @@ Status resolve_inputs(Flags& f) {
     if (f.job.prompt.empty()) f.job.prompt = "A friendly cartoon character talks to the camera.";
     if (!f.quiet) std::fprintf(stderr, "note: no --image and --audio: the demo's portrait and voice\n");
   }
-  if (f.job.image.empty()) return invalid_argument("--image is required: the portrait, any picture FFmpeg reads");
-  if (f.job.audio.empty()) return invalid_argument("--audio is required: the voice, any sound FFmpeg reads");
+  if (f.job.image.empty()) return invalid_argument("--image is required: the portrait, any image file FFmpeg reads");
+  if (f.job.audio.empty()) return invalid_argument("--audio is required: the voice, any audio file FFmpeg reads");
   return {};
 }
 
@@ -180,7 +181,7 @@ Status resolve_flags(Flags& f) {
   int64_t rounded = clip_frames(f.job.infer_frames);
   if (rounded != f.job.infer_frames && !f.quiet) {
     std::fprintf(stderr,
-                 "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that sound and picture stay together\n",
+                 "note: --infer_frames %ld becomes %ld, whole blocks of 12, so that audio and video stay in sync\n",
                  long(f.job.infer_frames), long(rounded));
   }
   return resolve_model(f);
@@ -188,7 +189,7 @@ Status resolve_flags(Flags& f) {
 
 int generate(Flags& f) {
   StopSignal stop("the video up to here is kept");
-  if (Status settled = resolve_flags(f); !settled.ok()) return report(settled);
+  if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
   if (Status made = make_save_dir(f); !made.ok()) return report(made);

@@ -15,7 +15,7 @@
 namespace liveavatar::cli {
 namespace {
 
-// What is said at the end.
+// The summary at the end.
 void print_result(const VideoTask& task, const JobInfo& info, const RunReport& run_report) {
   std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", one_line(task.video.path).c_str(), long(info.width),
                long(info.height), clock_text(double(run_report.frames) / double(info.fps)).c_str(), long(info.fps));
@@ -78,7 +78,7 @@ std::vector<NamedPath> inputs_of(const RunOptions& options, const std::vector<Vi
   return inputs;
 }
 
-// Before anything is read: what is written can be written, and destroys none of the inputs.
+// Before anything is read: each output can be written, and none is an input.
 Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const VideoTask& task,
                                               const std::vector<NamedPath>& inputs) {
   LA_RETURN_IF_ERROR(check_video_path(task.video));
@@ -89,8 +89,8 @@ Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const V
   return claim_outputs(inputs, outputs);
 }
 
-// The inputs that each task's output must still be held against: none where one look at all of them finds all apart.
-// Task by task a long list would be looked at as often as it is long.
+// The inputs that each task's output is compared with. Empty if one check of all tasks finds no conflict: a check for
+// each task would be quadratic in the length of the list.
 std::vector<NamedPath> inputs_to_check(const RunOptions& options, const std::vector<VideoTask>& tasks) {
   std::vector<NamedPath> inputs = inputs_of(options, tasks), outputs;
   for (const VideoTask& task : tasks) outputs.push_back(task.video);
@@ -102,7 +102,7 @@ Status named(const VideoTask& task, const Status& status) {
   return {status.code(), "sample \"" + task.sample + "\": " + status.message()};
 }
 
-// Takes the outputs and lets them go again: a list may be longer than a process may have files open.
+// Claims the outputs and releases them: a list may be longer than the limit of open files.
 Status check_outputs_of(const RunOptions& options, const VideoTask& task, const std::vector<NamedPath>& inputs) {
   LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, task, inputs));
   StopSignal::Cleaning cleaning(claims);
@@ -111,8 +111,8 @@ Status check_outputs_of(const RunOptions& options, const VideoTask& task, const 
 
 Status stopped_before(const VideoTask& task) { return cancelled("stopped before sample \"" + task.sample + "\""); }
 
-// Which tasks can run; the others are named. Layers stay in memory only if every task's fit. An error: stopped. Their
-// files are closed again: a list may be longer than a process may have files open.
+// Which tasks can run; the others are named. Layers stay in memory only if every task's fit. An error: stopped.
+// Their files are closed again: a list may be longer than the limit of open files.
 Expected<std::vector<const VideoTask*>> check_tasks(const RunOptions& options, Checkpoint& checkpoint,
                                                     const std::vector<VideoTask>& tasks,
                                                     std::vector<std::string>& failed) {
@@ -142,7 +142,7 @@ Expected<std::vector<const VideoTask*>> check_tasks(const RunOptions& options, C
   return ready;
 }
 
-// One of several, whose inputs were held against its output before.
+// One of several; its output was compared with the inputs before.
 Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask& task) {
   LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, task, {}));
   StopSignal::Cleaning cleaning(claims);

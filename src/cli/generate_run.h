@@ -23,7 +23,7 @@ struct RunOptions {
   bool quiet = false;
 };
 
-// Each returns the exit code. What goes wrong is said.
+// Each returns the exit code and reports errors on stderr.
 int run_task(const RunOptions& options, const VideoTask& task);
 // A task that fails is named and the others go on.
 int run_tasks(const RunOptions& options, const std::vector<VideoTask>& tasks);

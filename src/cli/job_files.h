@@ -9,7 +9,7 @@
 
 namespace liveavatar::cli {
 
-// A file, or what a checkpoint consists of in a folder and in the folders inside it.
+// A file, or the files of a checkpoint in a folder and its subfolders.
 void add_input(std::vector<NamedPath>& inputs, const std::string& flag, const std::string& path);
 // What an engine with these options reads.
 void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& options);
@@ -19,12 +19,12 @@ void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& opti
 Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& inputs,
                                                  const std::vector<NamedPath>& outputs);
 
-// kInvalidArgument where what lies under the output's name is no file of the kind that replaces it: a portrait or a
-// voice that was named by mistake.
+// kInvalidArgument if the existing file is of another kind than the output: a portrait or a voice that was named by
+// mistake.
 Status check_replaces_json(const NamedPath& output);
 Status check_replaces_packed(const NamedPath& output);
 
-// kInvalidArgument where the name's ending is none that a video can be written as.
+// kInvalidArgument if no video format has the name's ending.
 Status check_video_path(const NamedPath& video);
 
 }  // namespace liveavatar::cli

@@ -9,9 +9,9 @@ namespace {
 
 // Who speaks, and where they are.
 void add_speakers(CLI::App& app, JobFlags& f) {
-  app.add_option("--image", f.job.image, "The portrait: any picture FFmpeg or libheif reads")->group("What to make");
+  app.add_option("--image", f.job.image, "The portrait: any image file FFmpeg or libheif reads")->group("What to make");
   app.add_option("--audio", f.job.audio,
-                 "The voice: any sound FFmpeg reads, of any length; several speakers: left.wav+right.wav")
+                 "The voice: any audio file FFmpeg reads, of any length; several speakers: left.wav+right.wav")
       ->group("What to make");
   app.add_option(
          "--mask", f.job.masks,
@@ -22,7 +22,7 @@ void add_speakers(CLI::App& app, JobFlags& f) {
       ->group("What to make");
   app.add_option("--speakers", f.speakers,
                  "fitted: masks are cropped with the portrait and move, the longest voice ends the video; original:\n"
-                 "the Python original's rule: masks stretched, the first ones for ever, the shortest voice ends it")
+                 "the Python original's rule: masks resized, the first ones always, the shortest voice ends it")
       ->check(CLI::IsMember({"fitted", "original"}))
       ->capture_default_str()
       ->group("What to make");
@@ -74,7 +74,7 @@ void add_sampling(CLI::App& app, JobFlags& f) {
   add_sample_solver(app, f.job.sample_solver)->group("Sampling");
   add_seed(app, f.job.seed)->group("Sampling");
   app.add_flag("--enable_online_decode", f.online_decode,
-               "Decode, encode and forget each block as it is ready (the default)")
+               "Decode, encode and release each block as it is ready (the default)")
       ->group("Sampling");
   app.add_flag("--no_online_decode", f.no_online_decode,
                "Keep all latents and decode at the end, as the original does without its flag")
@@ -89,7 +89,7 @@ void add_job_flags(CLI::App& app, JobFlags& flags) {
   add_video(app, flags);
   add_sampling(app, flags);
   add_schedule(app, flags.job.schedule,
-               "wavefront: several blocks side by side, weights read less often, the same video; sequential;\n"
+               "wavefront: several blocks in flight, weights read less often, the same video; sequential;\n"
                "auto: wavefront where weights are paged")
       ->group("Model and machine");
 }

@@ -17,8 +17,7 @@ struct JobFlags {
 
 void add_job_flags(CLI::App& app, JobFlags& flags);
 
-// What the flags that are not the job's own come to in it.
-// kInvalidArgument where two contradict each other.
+// Applies the flags that are not fields of the job. kInvalidArgument if two contradict each other.
 Status resolve_job(JobFlags& flags);
 
 }  // namespace liveavatar::cli

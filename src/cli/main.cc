@@ -78,6 +78,10 @@ int run(int argc, char** argv) {
   }
   app.allow_extras();
   std::vector<std::string> args = normalise_flags(argc, argv);
+  const std::vector<std::string> notes = replace_renamed_flags(args);
+  const bool quiet = std::find(args.begin(), args.end(), "--quiet") != args.end();
+  for (const std::string& note : notes)
+    if (!quiet) std::fprintf(stderr, "%s\n", note.c_str());
   if (args.empty()) {
     std::fputs(app.help().c_str(), stderr);
     return 2;

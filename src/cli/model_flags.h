@@ -1,4 +1,4 @@
-// The flags that say where a model's files lie.
+// The flags of a model's files.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -16,7 +16,7 @@ void add_part_flags(CLI::App& app, EngineOptions& options, const std::string& gr
 // Whether --ckpt_dir or a part was given.
 bool names_model(const EngineOptions& options);
 
-// Names of the hub become folders of its local cache, and a video model made by `convert` is told apart by its content.
+// Names on the hub become folders of its local cache. A video model made by `convert` is recognised by its content.
 Status find_local_files(EngineOptions& options);
 
 // The mini model that comes with the program.

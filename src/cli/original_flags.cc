@@ -27,8 +27,8 @@ bool OriginalFlags::all_in_memory() const { return is_one_of(offload_model, kFal
 
 void add_original_flags(CLI::App& app, OriginalFlags& flags, const std::string& group) {
   app.add_option("--offload_model", flags.offload_model,
-                 "The original's. True: what does not run gives its memory back, as it always does here, and\n"
-                 "layers page to disk where --memory_budget asks for it. False: no layer may be paged")
+                 "The original's. True: models that do not run release their memory, as always here, and layers\n"
+                 "are paged from disk where --memory_budget needs it. False: no layer may be paged")
       ->check(CLI::Validator(check_bool, "True|False"))
       ->group(group);
   app.add_flag("--t5_cpu", flags.t5_cpu, "The original's: the text encoder on the CPU, where it always runs here")
@@ -49,11 +49,11 @@ std::vector<std::string> explain(const OriginalFlags& flags) {
   return lines;
 }
 
-Status check_original_flags(const OriginalFlags& flags, const JobShape& settled) {
-  if (!flags.all_in_memory() || !settled.paged()) return {};
-  return invalid_argument("--offload_model False: only " + std::to_string(settled.resident()) + " of " +
-                          std::to_string(settled.shapes.dit.layers) +
-                          " layers fit into --memory_budget; raise it, or leave --offload_model away");
+Status check_original_flags(const OriginalFlags& flags, const JobShape& resolved) {
+  if (!flags.all_in_memory() || !resolved.paged()) return {};
+  return invalid_argument("--offload_model False: only " + std::to_string(resolved.resident()) + " of " +
+                          std::to_string(resolved.shapes.dit.layers) +
+                          " layers fit into --memory_budget; raise it, or leave --offload_model out");
 }
 
 }  // namespace liveavatar::cli

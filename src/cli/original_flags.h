@@ -1,4 +1,4 @@
-// Flags of the Python original that say where models live, and what they come to here.
+// Flags of the Python original for the placement of models, and their effect here.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -19,10 +19,10 @@ struct OriginalFlags {
 
 void add_original_flags(CLI::App& app, OriginalFlags& flags, const std::string& group);
 
-// A line for each flag that was given: what it comes to.
+// A line for each flag that was given: its effect.
 std::vector<std::string> explain(const OriginalFlags& flags);
 
 // kInvalidArgument where layers would be paged and must not.
-Status check_original_flags(const OriginalFlags& flags, const JobShape& settled);
+Status check_original_flags(const OriginalFlags& flags, const JobShape& resolved);
 
 }  // namespace liveavatar::cli

@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// A place for the video, emptied however the run ends.
+// The video's file, removed however the run ends.
 struct TemporaryFile {
   std::string path;
   Status make() {
@@ -53,7 +53,7 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-// Loads, makes the video, closes it. The job begins when the engine is loaded: opening picture and sound counts.
+// Loads, makes the video, closes it. The job begins when the engine is loaded: opening image and audio counts.
 Expected<Figures> run_once(const PipelineBenchOptions& o, OutputClaim& output, JobInfo& info) {
   Clock::time_point begin = Clock::now();
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
@@ -93,7 +93,7 @@ double mib(size_t bytes) { return double(bytes) / double(1 << 20); }
 }  // namespace
 
 Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
-  StopSignal stop("all is thrown away");
+  StopSignal stop("nothing is written");
   PipelineBenchResult result;
   {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
@@ -109,7 +109,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   std::vector<Figures> runs;
   for (int i = 0; i <= o.repeats; ++i) {
     LA_ASSIGN_OR_RETURN(Figures figures, run_once(o, output, result.info));
-    malloc_trim(0);  // the plan is of one run: pages that this one's libraries left go back before the next
+    malloc_trim(0);  // the plan is of one run: memory that libraries freed returns to the system before the next
     if (!o.quiet) {
       std::fprintf(stderr, "%s: %.1f frames/s, first frame after %.3f s\n",
                    i == 0 ? "warm-up" : ("run " + std::to_string(i) + " of " + std::to_string(o.repeats)).c_str(),

@@ -1,4 +1,4 @@
-// The benchmark of the whole way: a job as `generate` runs it, several times over, into a file that is thrown away.
+// Benchmarks a whole job as `generate` runs it, several times, into a temporary file.
 #pragma once
 
 #include <string>
@@ -13,7 +13,7 @@ namespace liveavatar::cli {
 struct PipelineBenchOptions {
   EngineOptions engine;
   GenerateRequest job;
-  int repeats = 3;  // measured; one before them warms up
+  int repeats = 3;  // measured, after one warm-up run
   bool quiet = false;
 };
 

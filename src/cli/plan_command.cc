@@ -1,4 +1,4 @@
-// `liveavatar plan`: what a job will hold, before anything is loaded.
+// `liveavatar plan`: the memory of a job, before anything is loaded.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -13,7 +13,7 @@
 #include "media/image.h"
 #include "paging/direct_file.h"
 #include "pipeline/resolve.h"
-#include "plan/like_original.h"
+#include "plan/reference_cost.h"
 #include "plan/report.h"
 
 namespace liveavatar::cli {
@@ -24,14 +24,14 @@ struct Flags : JobFlags {
   std::string shape = "14b", device_profile, devices;
   OriginalFlags original;
   size_t host_budget_bytes = 0;
-  bool fp8 = false, json = false, like_original = false;
+  bool fp8 = false, json = false, reference_cost = false;
   struct {
     std::string save_file, save_dir, report_file, sample_list;
     bool quiet = false;
-  } of_generate;  // taken so that its lines are; they change no memory
+  } of_generate;  // accepted, without effect on memory
   CLI::App* app = nullptr;
 
-  // A line of `generate`: the plan is of that run, to the byte.
+  // All flags of a `generate`: the plan is exact for that run.
   bool is_whole_job() const { return !job.image.empty() && !job.audio.empty() && app->count("--shape") == 0; }
 };
 
@@ -67,7 +67,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_weights_dtype(app, f.engine.weights_dtype)->group("Machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Machine");
-  add_int8_products(app, f.engine.int8_products)->group("Machine");
+  add_activations_dtype(app, f.engine.int8_products)->group("Machine");
   add_threads(app, f.engine.threads)->group("Machine");
   add_decode_threads(app, f.engine.decode_threads)->group("Machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
@@ -82,19 +82,19 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
       ->group("Machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
-                 "As for generate: weights, keys and values that do not fit stay there")
+                 "As for generate: folder on disk for weights and KV caches that do not fit")
       ->group("Machine");
   app.add_flag("--offload_kv_cache", f.engine.offload_kv_cache,
                "Keys and values of steps that are not running always go there")
       ->group("Machine");
   add_original_flags(app, f.original, "Machine");
   app.add_flag("--json", f.json, "For programs")->group("Machine");
-  app.add_flag("--like_original", f.like_original,
-               "The Python original's way on 4 cards of 24 GB, beside ours: published rows and the model of them")
+  app.add_flag("--reference_cost", f.reference_cost,
+               "The memory of the Python original on 4 cards of 24 GB, published and modelled, beside ours")
       ->group("Machine");
 }
 
-// The model of the flags: a checkpoint's headers, or a shape by its name.
+// From a checkpoint's headers, or a shape by its name.
 Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
   if (names_model(engine)) {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(engine));
@@ -108,8 +108,8 @@ Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
   return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, engine.memory_budget_bytes};
 }
 
-// A job of which some parts are only supposed.
-Expected<ResolvedJob> resolve_supposed(const Flags& f) {
+// A job with assumed parts: no portrait, no voice, or a model shape alone.
+Expected<ResolvedJob> resolve_assumed(const Flags& f) {
   if (!f.job.masks.empty() && f.job.audio.empty())
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
   EngineOptions engine = f.engine;
@@ -147,17 +147,17 @@ void print_table(const PlanReport& v) {
   std::string types = compute_type_name(r.dtype);
   if (r.weights_dtype != WeightsType::kSameAsDtype) types += std::string(", weights in ") + r.weights_name();
   if (r.kv_dtype != KvType::kSameAsDtype) types += std::string(", keys and values in ") + r.kv_name();
-  if (r.int8_products) types += ", products in 8 bits";
+  if (r.int8_products) types += ", activations in int8";
   std::printf("%ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, --device %s\n\n", long(r.width),
               long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
               types.c_str(), r.online_decode ? "online" : "offline", r.device.c_str());
-  std::printf("%-14s %12s %12s   %s\n", "tenant", "peak GiB", "steady GiB", "where it lives");
+  std::printf("%-14s %12s %12s   %s\n", "category", "peak GiB", "steady GiB", "placement");
   for (size_t t = 0; t < kCategoryCount; ++t) {
     MemoryCategory category = static_cast<MemoryCategory>(t);
     std::printf("%-14s %12.3f %12.3f   %s\n", category_name(category), gib(v.plan.peak_by_category[t]),
                 gib(v.plan.steady_by_category[t]), placement(category, r).c_str());
   }
-  std::printf("%-14s %12.3f %12.3f   the tenants' peaks need not meet\n\n", "all", gib(v.plan.peak_bytes),
+  std::printf("%-14s %12.3f %12.3f   categories peak at different times\n\n", "all", gib(v.plan.peak_bytes),
               gib(v.plan.steady_bytes));
   for (const PlanStage& s : v.plan.stages)
     std::printf("stage %-8s %12.3f %12.3f   peak, and what stays\n", s.name.c_str(), gib(s.peak_bytes),
@@ -177,15 +177,15 @@ void print_table(const PlanReport& v) {
 }
 
 // Published figures, our model of them, and what our engine needs for the same job on one device.
-Status print_like_original(const Flags& f) {
+Status print_reference_cost(const Flags& f) {
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes("14b"));
   std::printf(
       "The original on 4 cards of 24 GB (%.2f GB usable); GB a card. Ours: one device, everything resident.\n\n",
       double(kUsable24Bytes) / 1e9);
-  std::printf("%-9s %6s %-8s %10s %-9s %9s %-9s %12s\n", "size", "clips", "decode", "published", "verdict", "modelled",
-              "verdict", "ours, GB");
+  std::printf("%-9s %6s %-8s %10s %-9s %9s %-9s %12s\n", "size", "clips", "decode", "published", "result", "modelled",
+              "result", "ours, GB");
   for (const PublishedRow& row : published_rows()) {
-    LA_ASSIGN_OR_RETURN(OriginalPlan theirs, plan_like_original(shapes, row.job));
+    LA_ASSIGN_OR_RETURN(ReferencePlan theirs, plan_reference_cost(shapes, row.job));
     JobShape r = model_shape(f.engine, shapes);
     r.steps = f.job.sample_steps;
     r.height = row.job.height;
@@ -195,14 +195,15 @@ Status print_like_original(const Flags& f) {
     LA_ASSIGN_OR_RETURN(MemoryPlan ours, plan_memory(r));
     std::string size = std::to_string(row.job.width) + "x" + std::to_string(row.job.height);
     std::printf("%-9s %6ld %-8s %10.1f %-9s %9.1f %-9s %12.1f\n", size.c_str(), long(row.job.clips),
-                row.job.online_decode ? "online" : "at end", row.peak_gb, verdict_name(row.plan_report),
-                double(theirs.peak_bytes()) / 1e9, verdict_name(judge_original(theirs.peak_bytes(), kUsable24Bytes)),
+                row.job.online_decode ? "online" : "at end", row.peak_gb, reference_fit_name(row.fit),
+                double(theirs.peak_bytes()) / 1e9,
+                reference_fit_name(fit_of_reference(theirs.peak_bytes(), kUsable24Bytes)),
                 double(ours.peak_bytes) / 1e9);
   }
   return {};
 }
 
-// The least of all budgets is the engine's.
+// The smallest budget is the engine's.
 Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
   size_t& budget_bytes = f.engine.memory_budget_bytes;
   auto limit = [&](size_t bytes) {
@@ -229,9 +230,9 @@ Status resolve_flags(Flags& f) {
   return find_local_files(f.engine);
 }
 
-Expected<PlanReport> judge_flags(Flags& f) {
+Expected<PlanReport> make_report(Flags& f) {
   LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, resolve_budget(f));
-  Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_supposed(f);
+  Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_assumed(f);
   LA_RETURN_IF_ERROR(job.status());
   LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->budget_bytes));
   plan_report.device = device;
@@ -243,12 +244,12 @@ Expected<PlanReport> judge_flags(Flags& f) {
 }
 
 int plan(Flags& f) {
-  if (Status settled = resolve_flags(f); !settled.ok()) return report(settled);
-  if (f.like_original) {
-    Status status = print_like_original(f);
+  if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
+  if (f.reference_cost) {
+    Status status = print_reference_cost(f);
     return status.ok() ? 0 : report(status);
   }
-  auto plan_report = judge_flags(f);
+  auto plan_report = make_report(f);
   if (!plan_report.ok()) return report(plan_report.status());
   for (const std::string& note :
        {threads_note(f.engine.threads), products_note(plan_report->request, plan_report->plan)})

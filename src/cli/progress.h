@@ -1,4 +1,4 @@
-// What a person watches while a video is made: one line that renews itself on a terminal, plain lines elsewhere.
+// Progress of a video: one updated line on a terminal, plain lines elsewhere.
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// Plan and run_report of a run: how long each stage took, what was predicted and what was held.
+// The report of a run: seconds by stage, planned and measured memory.
 #pragma once
 
 #include <chrono>

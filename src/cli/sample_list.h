@@ -16,7 +16,7 @@ struct Sample {
 
 struct SampleList {
   std::vector<Sample> samples;     // in the file's order
-  std::vector<std::string> notes;  // what was in the file and is not used, a line each
+  std::vector<std::string> notes;  // fields that are not used, a line each
 };
 
 // path ends in .json, .yaml or .yml. Errors name the file, the sample and the field; no file of a sample is opened.

@@ -34,7 +34,7 @@ const std::vector<Meaning>& accepted() {
       {"this file is not read; the LoRA's alpha is --lora_alpha (64, as in the original's file)",
        {{"training_config", Takes::kText}}},
       {"--lora_path_dmd names the LoRA, and is all that it takes", {{"load_lora"}}},
-      {"a LoRA that is in the checkpoint already needs no flag; leave --lora_path_dmd away", {{"using_merged_ckpt"}}},
+      {"a LoRA that is in the checkpoint already needs no flag; leave --lora_path_dmd out", {{"using_merged_ckpt"}}},
       {"the model is distilled to run without guidance; the original does not use it either",
        {{"sample_guide_scale", Takes::kNumber}}},
       {"no effect, in the original neither",

@@ -1,5 +1,5 @@
-// Flags of the Python original that change nothing here, or that this program does not do: so that its scripts run as
-// they are, and say what each flag comes to.
+// Flags of the Python original that have no effect here or are not supported: its scripts run unchanged, and a note
+// says the effect of each flag.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -1,4 +1,4 @@
-// `liveavatar sheet`: a video as one picture.
+// `liveavatar sheet`: a video as one image.
 #include <filesystem>
 #include <memory>
 
@@ -16,7 +16,7 @@ struct Flags {
   int columns = 6, rows = 4;
 };
 
-// What has another ending is hardly meant to be replaced by a picture.
+// What has another ending is hardly meant to be replaced by an image.
 Status check_png_path(const std::string& path) {
   std::string ending = lower_case(std::filesystem::path(path).extension().string());
   return ending == ".png" ? Status() : invalid_argument("PNG " + path + ": the name must end in .png");
@@ -34,7 +34,7 @@ Command add_sheet(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   CLI::App* sheet = app.add_subcommand("sheet", "Write a contact sheet (PNG) of a video");
   sheet->add_option("VIDEO", flags->video, "The video to read")->required();
-  sheet->add_option("PNG", flags->png, "The picture to write")->required();
+  sheet->add_option("PNG", flags->png, "The image to write")->required();
   sheet->add_option("--columns", flags->columns, "Frames side by side")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();

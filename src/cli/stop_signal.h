@@ -9,16 +9,16 @@
 
 namespace liveavatar::cli {
 
-// For as long as it lives SIGINT, SIGTERM and SIGHUP set requested() and say so at once; the second one ends the
+// While it lives, SIGINT, SIGTERM and SIGHUP set requested() and print a line at once; the second one ends the
 // process with exit code 130. One at a time.
 class StopSignal {
  public:
-  // what: what happens now, for people; a literal.
+  // what: printed, says what happens now; a literal.
   explicit StopSignal(const char* what);
   ~StopSignal();
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
-  // For as long as it lives, these outputs are removed at a sudden end if nothing was written. They do not move.
+  // While it lives, the second signal removes these outputs if nothing was written to them. They do not move.
   class Cleaning {
    public:
     explicit Cleaning(const std::vector<OutputClaim>& outputs);

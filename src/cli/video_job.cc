@@ -30,7 +30,7 @@ void note_paging(const JobShape& shape, const EngineOptions& options) {
                  options.packed_dit.empty() ? options.paging_dir.c_str() : options.packed_dit.c_str());
   }
   if (shape.kv_caches_paged()) {
-    std::fprintf(stderr, "note: keys and values of %ld of %ld steps and layers stay in memory, the others go to %s\n",
+    std::fprintf(stderr, "note: %ld of %ld KV caches (a step in a layer) stay in memory, the others go to %s\n",
                  long(shape.resident_kv_caches), long(shape.kv_caches().count()), options.paging_dir.c_str());
   }
 }

@@ -12,7 +12,7 @@
 
 namespace liveavatar::cli {
 
-// A job that will fit, and its plan.
+// A job that fits, and its plan.
 struct PreparedJob {
   ResolvedJob job;
   PlanReport plan_report;
@@ -29,8 +29,7 @@ struct VideoRun {
   std::chrono::steady_clock::time_point first_frame_at{};  // when the first of them was
 };
 
-// Writes the job's video to `output`. The video never keeps a half-written file that nobody can open: nothing made yet
-// means no file.
+// Writes the job's video to `output`. A file that cannot be opened never stays: without a frame there is no file.
 struct VideoCalls {
   std::function<void(const Progress&)> on_progress;
   std::stop_token stop;

@@ -1,4 +1,5 @@
-// Voices in: decoded with FFmpeg as they are read, mixed down, resampled with libsoxr. Nothing holds a whole file.
+// Audio input: decoded with FFmpeg as it is read, mixed down, resampled with libsoxr. No file is ever in memory as a
+// whole.
 #pragma once
 
 #include <memory>
@@ -9,8 +10,8 @@
 
 namespace liveavatar {
 
-// Interleaved samples of a sound file, front to back, at one rate; mono or stereo, other layouts are mixed down
-// (media/downmix.h). What changes inside the file is converted to what it begins with. One thread at a time.
+// Interleaved samples of an audio file, front to back, at one rate; mono or stereo, other layouts are mixed down
+// (media/downmix.h). A file that changes its format is converted to its first format. One thread at a time.
 class AudioStream {
  public:
   virtual ~AudioStream() = default;
@@ -23,11 +24,11 @@ class AudioStream {
   virtual std::string where() const = 0;  // the file or files, for messages
 };
 
-// Any sound FFmpeg reads, of a file that is opened for this alone. Errors in one line: missing, empty, not a sound, no
-// samples in it. A damaged tail ends the sound.
+// Any audio FFmpeg reads, of a file that is opened for this call only. Errors in one line: missing, empty, not audio,
+// no samples in it. Audio ends at a damaged tail.
 Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
 
-// SoundFile::mono() and seconds() of a file that is opened for this alone (media/sound_file.h).
+// SoundFile::mono() and seconds() of a file that is opened for this call only (media/sound_file.h).
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz);
 Expected<double> sound_seconds(const std::string& path);
 

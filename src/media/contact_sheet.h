@@ -1,4 +1,4 @@
-// A video as one picture: frames spread over its length in a grid.
+// A video as one image: frames spread over its length in a grid.
 #pragma once
 
 #include <string>

@@ -9,11 +9,10 @@ namespace {
 // Whether a file is damaged or of a kind that FFmpeg lacks cannot always be told.
 Status damaged(const std::string& path, PictureKind kind) {
   if (kind == PictureKind::kOther)
-    return corrupt(path + ": this is no picture that we can read, or it is damaged or cut off; save it as PNG or JPEG");
-  return corrupt(
-      path + ": the " + picture_kind_name(kind) +
-      " picture cannot be decoded; it is damaged or cut off, or of a rare kind (TIFF in f32, LAB); save it as "
-      "PNG");
+    return corrupt(path + ": this is no image that we can read, or it is damaged or cut off; save it as PNG or JPEG");
+  return corrupt(path + ": the " + picture_kind_name(kind) +
+                 " image cannot be decoded; it is damaged or cut off, or of a rare kind (TIFF in f32, LAB); save it as "
+                 "PNG");
 }
 
 }  // namespace
@@ -25,7 +24,7 @@ Status check_size(const std::string& path, const PictureHeader& header) {
   bool fits =
       header.width < kMost && header.height < kMost && (header.width + kMargin) * (header.height + kMargin) < kMost;
   if (fits) return {};
-  return unsupported(path + ": the picture is " + std::to_string(header.width) + "x" + std::to_string(header.height) +
+  return unsupported(path + ": the image is " + std::to_string(header.width) + "x" + std::to_string(header.height) +
                      "; at most 268 megapixels (16256x16256) can be decoded; save it smaller");
 }
 
@@ -33,7 +32,7 @@ Expected<PictureHeader> checked_header(const SharedFile& file) {
   PictureHeader header = read_picture_header(*file);
   if (!header.complete) {
     return corrupt(file->path() + ": the " + picture_kind_name(header.kind) +
-                   " picture is cut off: the file ends before it does; copy it again");
+                   " image is cut off: the file ends before it does; copy it again");
   }
   if (header.kind == PictureKind::kHeif) {
     LA_ASSIGN_OR_RETURN(HeifSize size, read_heif_size(file));

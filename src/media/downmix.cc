@@ -94,7 +94,7 @@ void Downmix::set_layout(const AVChannelLayout& layout) {
     sides.push_back(average ? Sides{1, 1} : sides_of(channel));
     most = std::max({most, sides.back().left, sides.back().right});
   }
-  // The front may be missing: what there is becomes the front.
+  // Without front channels the others become the front.
   float scale = average || most == 0 ? 1.0f / static_cast<float>(count) : 1.0f / most;
   weights_.assign(static_cast<size_t>(channels_ * count), 0.0f);
   for (int c = 0; c < count; ++c) {

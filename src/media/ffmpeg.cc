@@ -19,9 +19,10 @@ std::string ffmpeg_error(int code) {
 
 namespace {
 
-constexpr const char* kCure = "; export it again, or give another file";
+constexpr const char* kAdvice = "; export it again, or give another file";
 
-// Some raw formats are told by the ending alone: all that FFmpeg sees of a name. Empty: one that could be a pattern.
+// The ending is all that FFmpeg sees of a name: some raw formats are recognised by it alone. Empty: it could be a
+// pattern.
 std::string harmless_name(const std::string& path) {
   std::string ending = std::filesystem::path(path).extension().string();
   bool plain = ending.size() > 1 &&
@@ -34,9 +35,9 @@ struct Demuxer {
   AVCodecID codec = AV_CODEC_ID_NONE;  // where the demuxer does not know it
 };
 
-// A demuxer that would open files by their name (sequences of pictures) is no choice. Pictures without a mark of their
+// A demuxer that would open files by their name (sequences of images) is no choice. Images without a mark of their
 // own (TGA) are known by their ending.
-Demuxer find_demuxer(AVIOContext* io, const std::string& name, bool picture) {
+Demuxer find_demuxer(AVIOContext* io, const std::string& name, bool image) {
   Demuxer found;
   for (const std::string& known_as : {name, std::string()}) {
     if (av_probe_input_buffer2(io, &found.format, known_as.c_str(), nullptr, 0, 0) < 0) break;
@@ -44,29 +45,29 @@ Demuxer find_demuxer(AVIOContext* io, const std::string& name, bool picture) {
     found.format = nullptr;
   }
   const AVOutputFormat* pictures = av_guess_format("image2", nullptr, nullptr);
-  bool guess = picture && pictures && !name.empty();
+  bool guess = image && pictures && !name.empty();
   found.codec = guess ? av_guess_codec(pictures, nullptr, name.c_str(), nullptr, AVMEDIA_TYPE_VIDEO) : AV_CODEC_ID_NONE;
   found.format = found.codec == AV_CODEC_ID_NONE ? nullptr : av_find_input_format("image2pipe");
   return found;
 }
 
-// Lists of other files lead nowhere: the file that was named is the one that is read.
+// Playlists are not followed: only the named file is read.
 int open_no_other(AVFormatContext*, AVIOContext**, const char*, int, AVDictionary**) { return AVERROR(EACCES); }
 
 Status open_format(Input& input, const SharedFile& file, const std::string& what) {
   const std::string& path = file->path();
-  bool picture = what == "a picture";
+  bool image = what == "an image";
   input.io = io_of(file);
   AVFormatContext* format = avformat_alloc_context();
   if (!input.io || format == nullptr) return out_of_memory("no memory to read " + path);
-  Demuxer demuxer = find_demuxer(input.io.get(), harmless_name(path), picture);
+  Demuxer demuxer = find_demuxer(input.io.get(), harmless_name(path), image);
   format->video_codec_id = demuxer.codec;
   format->pb = input.io.get();
   format->io_open = open_no_other;
   // On failure FFmpeg frees the context.
   int code = demuxer.format ? avformat_open_input(&format, "", demuxer.format, nullptr) : AVERROR_INVALIDDATA;
   if (demuxer.format == nullptr) avformat_free_context(format);
-  if (code < 0) return corrupt(path + ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")" + kCure);
+  if (code < 0) return corrupt(path + ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")" + kAdvice);
   input.format.reset(format);
   return {};
 }
@@ -86,7 +87,7 @@ Status open_decoder(Input& input, const std::string& path, AVMediaType kind, con
   AVFormatContext* format = input.format.get();
   input.stream = av_find_best_stream(format, kind, -1, -1, &codec, 0);
   if (input.stream < 0 || codec == nullptr)
-    return corrupt(path + ": there is no " + what.substr(2) + " in this file; give one that has it");
+    return corrupt(path + ": there is no " + what.substr(what.find(" ") + 1) + " in this file; give one that has it");
   input.decoder.reset(avcodec_alloc_context3(codec));
   input.packet.reset(av_packet_alloc());
   input.frame.reset(av_frame_alloc());
@@ -98,7 +99,7 @@ Status open_decoder(Input& input, const std::string& path, AVMediaType kind, con
   input.decoder->max_pixels = options.max_pixels;
   input.decoder->lowres = std::min(options.reduction, int(codec->max_lowres));
   if (int code = avcodec_open2(input.decoder.get(), codec, nullptr); code < 0)
-    return corrupt(path + ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")" + kCure);
+    return corrupt(path + ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")" + kAdvice);
   return {};
 }
 
@@ -109,7 +110,7 @@ Status probe_streams(Input& input, const std::string& path, const std::string& w
   for (AVDictionary*& one : options) av_dict_set_int(&one, "max_pixels", max_pixels, 0);
   int code = avformat_find_stream_info(input.format.get(), options.data());
   for (AVDictionary*& one : options) av_dict_free(&one);
-  if (code < 0) return corrupt(path + ": cannot be read as " + what + kCure);
+  if (code < 0) return corrupt(path + ": cannot be read as " + what + kAdvice);
   return {};
 }
 
@@ -124,7 +125,7 @@ Expected<Input> Input::open(const SharedFile& file, AVMediaType kind, const std:
 }
 
 Expected<Input> Input::open_picture(const SharedFile& file, PictureOptions options) {
-  const std::string what = "a picture";
+  const std::string what = "an image";
   Input input;
   LA_RETURN_IF_ERROR(open_format(input, file, what));
   if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, file->path(), what, kMostPixels));

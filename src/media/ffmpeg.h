@@ -1,4 +1,4 @@
-// Owners for FFmpeg's objects, and its errors as words.
+// Owners of FFmpeg's objects, and its errors as text.
 #pragma once
 
 extern "C" {
@@ -37,11 +37,11 @@ std::string ffmpeg_error(int code);
 // Beyond every level and below 256, where a colour begins.
 constexpr int kQuiet = 100;
 
-// FFmpeg counts the bytes of a picture in an int, at 8 a pixel.
+// FFmpeg counts the bytes of an image in an int, at 8 a pixel.
 constexpr int64_t kMostPixels = INT_MAX / 8;
 
-// A reader of an open file, from its start, with the decoder of its best stream of one kind. Several of one file do not
-// disturb each other.
+// A reader of an open file, from its start, with the decoder of its best stream of one kind. Several readers of one
+// file are independent.
 struct Input {
   ReadIo io;
   Owned<AVFormatContext> format;  // before `io`, which it reads through
@@ -52,17 +52,17 @@ struct Input {
   bool drained = false;
   int error = 0;  // of the last packet that the decoder refused; 0: none
 
-  // what: "a picture", "a sound". max_pixels: of a frame; larger ones are not decoded. Errors: unreadable, no
+  // what: "an image", "audio". max_pixels: of a frame; larger ones are not decoded. Errors: unreadable, no
   // such stream.
   static Expected<Input> open(const SharedFile& file, AVMediaType kind, const std::string& what,
                               int64_t max_pixels = kMostPixels);
   struct PictureOptions {
     bool probe = true;   // false: the header was read elsewhere, and nothing is decoded before next()
-    bool strict = true;  // damage that the decoder would paint over is an error
+    bool strict = true;  // damage that the decoder would conceal is an error
     int reduction = 0;   // sides divided by 2^reduction (JPEG)
   };
   static Expected<Input> open_picture(const SharedFile& file, PictureOptions options);
-  // The next decoded frame in `frame`; false at the end, or where the rest is damaged. A packet that the decoder
+  // The next decoded frame in `frame`; false at the end, or if the rest is damaged. A packet that the decoder
   // refuses is skipped and noted in `error`.
   bool next();
 };

@@ -10,7 +10,7 @@
 namespace liveavatar {
 namespace {
 
-Expected<Input> open_sound(const SharedFile& file) { return Input::open(file, AVMEDIA_TYPE_AUDIO, "a sound"); }
+Expected<Input> open_sound(const SharedFile& file) { return Input::open(file, AVMEDIA_TYPE_AUDIO, "audio"); }
 
 // Frames of any rate, format and layout as one stream: the rate of the first, mono or stereo.
 class FfmpegAudio : public AudioStream {
@@ -22,12 +22,12 @@ class FfmpegAudio : public AudioStream {
 
   // Decodes the first frame, which decides.
   Status begin() {
-    if (!next_frame()) return corrupt(file_->path() + ": there are no samples in this sound; give one that plays");
+    if (!next_frame()) return corrupt(file_->path() + ": there are no samples in this audio; give one that plays");
     rate_ = input_.frame->sample_rate;
     channels_ = std::min(2, input_.frame->ch_layout.nb_channels);
     if (!sensible())
       return corrupt(file_->path() +
-                     ": the sample rate or the number of channels is absurd; export the sound again, as 16-bit WAV");
+                     ": the sample rate or the number of channels is absurd; export the audio again, as 16-bit WAV");
     mix_.emplace(channels_);
     return convert();
   }
@@ -101,14 +101,14 @@ class FfmpegAudio : public AudioStream {
   // A decoder's wild samples are damage, as a missing piece is. Samples that were stored so are a mistake of whoever
   // wrote the file, and a voice of zeros or of full-scale noise would not say so.
   Status check_samples() const {
-    constexpr const char* kCure = "; export the sound again, as 16-bit WAV";
+    constexpr const char* kAdvice = "; export the audio again, as 16-bit WAV";
     const AVCodecID codec = input_.decoder->codec_id;
     const bool stored = codec == AV_CODEC_ID_PCM_F32LE || codec == AV_CODEC_ID_PCM_F32BE ||
                         codec == AV_CODEC_ID_PCM_F64LE || codec == AV_CODEC_ID_PCM_F64BE;
     if (!stored || mix_->loudest() <= Downmix::kLoudest) return {};
-    if (std::isinf(mix_->loudest())) return corrupt(file_->path() + ": a sample is NaN or infinite" + kCure);
+    if (std::isinf(mix_->loudest())) return corrupt(file_->path() + ": a sample is NaN or infinite" + kAdvice);
     return corrupt(file_->path() + ": samples of more than " + std::to_string(int(Downmix::kLoudest)) +
-                   " times full scale, which is 1" + kCure);
+                   " times full scale, which is 1" + kAdvice);
   }
 
   Status open_resampler(int rate) {
@@ -120,7 +120,7 @@ class FfmpegAudio : public AudioStream {
     resampler_.reset(resampler);
     if (code < 0 || swr_init(resampler) < 0)
       return unsupported(file_->path() + ": a piece at " + std::to_string(rate) +
-                         " Hz cannot be resampled; convert the sound to one rate");
+                         " Hz cannot be resampled; convert the audio to one rate");
     resampled_rate_ = rate;
     return {};
   }
@@ -133,7 +133,7 @@ class FfmpegAudio : public AudioStream {
     auto* in = reinterpret_cast<const uint8_t*>(samples);
     int made = swr_convert(resampler_.get(), &out, room, samples ? &in : nullptr, count);
     ready_.resize(before + static_cast<size_t>(std::max(0, made) * channels_));
-    return made < 0 ? io_error(file_->path() + ": the sound could not be resampled (" + ffmpeg_error(made) +
+    return made < 0 ? io_error(file_->path() + ": the audio could not be resampled (" + ffmpeg_error(made) +
                                "); convert it to a 16-bit WAV")
                     : Status();
   }

@@ -1,4 +1,4 @@
-// An open sound file, decoded by FFmpeg.
+// An open audio file, decoded by FFmpeg.
 #pragma once
 
 #include <memory>
@@ -10,11 +10,11 @@
 namespace liveavatar {
 
 struct OpenedAudio {
-  std::unique_ptr<AudioStream> stream;  // holds the file, at a position of its own
-  double seconds = 0;                   // by the file's own word; 0: it does not say
+  std::unique_ptr<AudioStream> stream;  // owns the file, with its own read position
+  double seconds = 0;                   // as the file states; 0: not stated
   bool guessed = false;                 // by FFmpeg, from the bit rate
 };
-// Errors: not a sound, no samples in it.
+// Errors: not audio, no samples in it.
 Expected<OpenedAudio> open_audio(const SharedFile& file);
 
 }  // namespace liveavatar

@@ -22,7 +22,7 @@ std::string read_bytes_at(int descriptor, int64_t offset, int64_t count);
 // of readers share it, on any thread. Closed with the last of them.
 class ReadFile {
  public:
-  // what: "a picture", "a sound". Errors: missing, a folder, a pipe, empty, not readable.
+  // what: "an image", "audio". Errors: missing, a folder, a pipe, empty, not readable.
   static Expected<std::shared_ptr<const ReadFile>> open(const std::string& path, const std::string& what);
   ReadFile(const ReadFile&) = delete;
   ReadFile& operator=(const ReadFile&) = delete;

@@ -1,4 +1,4 @@
-// How a picture is laid into the video's frame: scaled, then cropped about its centre.
+// How an image is laid into the video's frame: scaled, then cropped about its centre.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace liveavatar {
 
 struct FittedSides {
   int64_t height = 0, width = 0;  // scaled
-  int64_t top = 0, left = 0;      // where the frame begins in it; negative: bars, the picture is too small
+  int64_t top = 0, left = 0;      // where the frame begins in it; negative: bars, the image is too small
 };
 
 // kOriginal: short side to min(size.height, size.width); kCover: scaled until it covers. Odd surplus rounds half to

@@ -1,4 +1,4 @@
-// Antialiased bilinear resizing in floating point, as PyTorch does it to a float picture.
+// Antialiased bilinear resizing in floating point, as PyTorch does it to a float image.
 #include <algorithm>
 #include <cmath>
 
@@ -32,7 +32,7 @@ std::vector<Taps> float_taps(int64_t in, int64_t out, int64_t begin, int64_t end
   return all;
 }
 
-// The part of the frame that the picture covers, along one side.
+// The part of the frame that the image covers, along one side.
 struct Span {
   int64_t begin = 0, end = 0;  // in the frame
   Span(int64_t frame, int64_t scaled, int64_t offset)

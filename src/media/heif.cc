@@ -65,10 +65,10 @@ Status refusal(const std::string& path, const std::string& kind, const heif_erro
   std::replace(why.begin(), why.end(), '\n', ' ');
   if (error.code == heif_error_Unsupported_feature || error.code == heif_error_Unsupported_filetype ||
       error.code == heif_error_Plugin_loading_error) {
-    return unsupported(path + ": libheif cannot decode this " + kind + " picture here (" + why +
+    return unsupported(path + ": libheif cannot decode this " + kind + " image here (" + why +
                        "); save it as PNG or JPEG");
   }
-  return corrupt(path + ": the " + kind + " picture is damaged or cut off (" + why +
+  return corrupt(path + ": the " + kind + " image is damaged or cut off (" + why +
                  "); copy it again, or save it as PNG or JPEG");
 }
 

@@ -18,7 +18,7 @@ struct HeifSize {
 };
 // Errors name the kind (HEIC, AVIF) and what to do.
 Expected<HeifSize> read_heif_size(const SharedFile& file);
-// The primary picture, by the matrix and range that it is tagged with. upright: turned and mirrored as it says.
+// The primary image, by the matrix and range that it is tagged with. upright: turned and mirrored as it says.
 Expected<Image> read_heif(const SharedFile& file, bool upright);
 
 }  // namespace liveavatar

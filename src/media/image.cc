@@ -65,7 +65,7 @@ Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, in
     if (size.height > 0 && size.width > 0) return size;
     break;
   }
-  return corrupt("a picture of " + std::to_string(image_width) + "x" + std::to_string(image_height) +
+  return corrupt("an image of " + std::to_string(image_width) + "x" + std::to_string(image_height) +
                  " cannot be fitted into " + std::to_string(area) +
                  " pixels with sides of 64 or more; crop it to a portrait, or raise `size`");
 }
@@ -89,13 +89,13 @@ Status write_png(const std::string& path, const Image& image) {
   frame->format = AV_PIX_FMT_RGB24;
   encoder->time_base = {1, 25};
   if (avcodec_open2(encoder.get(), codec, nullptr) < 0 || av_frame_get_buffer(frame.get(), 0) < 0)
-    return unsupported("the PNG encoder cannot take this picture");
+    return unsupported("the PNG encoder cannot take this image");
   for (int64_t y = 0; y < image.height; ++y) {
     std::memcpy(frame->data[0] + y * frame->linesize[0], image.rgb.data() + y * image.width * 3,
                 static_cast<size_t>(image.width) * 3);
   }
   if (avcodec_send_frame(encoder.get(), frame.get()) < 0 || avcodec_receive_packet(encoder.get(), packet.get()) < 0) {
-    return io_error(path + ": the picture could not be encoded");
+    return io_error(path + ": the image could not be encoded");
   }
   LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kRefuse));
   for (int64_t done = 0; done < packet->size;) {

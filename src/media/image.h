@@ -1,4 +1,4 @@
-// Pictures in: decode with FFmpeg, turn upright, resize and crop by the original's rules.
+// Image input: decode with FFmpeg, turn upright, resize and crop by the original's rules.
 #pragma once
 
 #include <string>
@@ -12,27 +12,27 @@ namespace liveavatar {
 struct Image {
   int64_t height = 0, width = 0;
   std::vector<uint8_t> rgb;  // [height, width, 3]
-  int orientation = 1;       // EXIF's, by which it was turned upright; 0: libheif turned it and does not say how
+  int orientation = 1;       // EXIF's, already applied; 0: libheif rotated it by an unknown orientation
 };
 
 constexpr int64_t kWholePicture = int64_t{1} << 60;
 
-// What a file says about its picture, before a pixel is decoded.
+// An image's header, before a pixel is decoded.
 struct PictureInfo {
-  int64_t height = 0, width = 0;  // of the whole picture, as PictureFile::read() would turn it
+  int64_t height = 0, width = 0;  // of the whole image, as PictureFile::read() returns it
   int reduction = 0;              // it is decoded at sides / 2^reduction
   size_t decode_bytes = 0;        // while PictureFile::read() runs, its result included
   size_t image_bytes = 0;         // of its result
   bool turned_unseen = false;     // Image::orientation will be 0
 };
-// PictureFile::probe() and read() of a file that is opened for this alone (media/picture_file.h).
+// PictureFile::probe() and read() of a file that is opened for this call only (media/picture_file.h).
 Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area);
 Expected<Image> read_image(const std::string& path, bool upright, int64_t area = kWholePicture);
 
 struct WorkingSize {
   int64_t height = 0, width = 0;  // multiples of 64
 };
-// The original's size rule: the picture's aspect, at most `area` pixels, sides rounded up to multiples of 64.
+// The original's size rule: the image's aspect, at most `area` pixels, sides rounded up to multiples of 64.
 // Error when a side would be zero (a strip) or the area too small.
 Expected<WorkingSize> working_size(int64_t image_height, int64_t image_width, int64_t area);
 struct Sides {
@@ -44,15 +44,15 @@ Expected<Sides> parse_sides(const std::string& size);
 Expected<int64_t> parse_size(const std::string& size);  // -> area
 
 // -> rgb [height, width, 3]: antialiased bilinear resize (bit-equal to PIL's) then centre crop. kOriginal: short side
-// to min(height, width), black where the picture is too short; kCover: scaled until it covers, no bars.
+// to min(height, width), black where the image is too short; kCover: scaled until it covers, no bars.
 Image fit_image(const Image& image, WorkingSize size, Fit fit);
-// What fit_image() holds beside the picture, its result included.
+// Memory of fit_image() without its input, with its result.
 size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit);
 
 // value / 255 * 2 - 1 -> [3, height, width].
 void image_to_pixels(const Image& image, float* pixels);
 
-// The file appears when it is whole.
+// The file appears when it is complete.
 Status write_png(const std::string& path, const Image& image);
 
 }  // namespace liveavatar

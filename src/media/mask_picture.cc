@@ -63,7 +63,7 @@ bool readable(const AVFrame& frame) {
 }  // namespace
 
 Expected<MaskPicture> read_mask(const std::string& path, int64_t most_pixels) {
-  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a picture"));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "an image"));
   LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
   if (header.height * header.width > most_pixels)
     return invalid_argument(path + ": this mask is " + std::to_string(header.width) + "x" +
@@ -108,7 +108,7 @@ MaskPicture turned(const MaskPicture& mask, int orientation) {
 }
 
 Expected<MaskSize> mask_size(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a picture"));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "an image"));
   LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
   return MaskSize{header.height, header.width};
 }

@@ -1,4 +1,4 @@
-// Pictures that say where somebody is.
+// Masks of persons in an image.
 #pragma once
 
 #include <string>
@@ -15,13 +15,13 @@ struct MaskPicture {
 };
 
 // A pixel is set where it is not 0: any grey value of 1 to 16 bits, any palette index but 0, any colour but black;
-// transparent pixels are not. Of pictures that were compressed with losses (YUV): where it is brighter than half.
+// transparent pixels are not. Of images that were compressed with losses (YUV): where it is brighter than half.
 // Errors as those of read_image; kInvalidArgument for one of more than most_pixels, before it is decoded.
 Expected<MaskPicture> read_mask(const std::string& path, int64_t most_pixels = kWholePicture);
 
-// The EXIF orientation that makes `upright` of `stored`, two readings of one picture; 1: none does, or it is the same.
+// The EXIF orientation that makes `upright` of `stored`, two readings of one image; 1: none does, or it is the same.
 int orientation_between(const Image& stored, const Image& upright);
-// As read_image turns a picture of this orientation.
+// Rotated as read_image rotates an image of this orientation.
 MaskPicture turned(const MaskPicture& mask, int orientation);
 
 // From the file's header.

@@ -60,7 +60,7 @@ class MonoReader : public MonoSource {
 
   Expected<int64_t> read(float* samples, int64_t count) override {
     if (!resampler_) return read_mixed(samples, count);
-    // A resampler ends a sample early or late; the length is a promise: ceil(in * rate / own rate).
+    // A resampler ends a sample early or late; the length is guaranteed: ceil(in * rate / own rate).
     while (true) {
       size_t used = 0, made = 0;
       if (!ended_ && mixed_at_ == mixed_.size()) {
@@ -104,7 +104,7 @@ class MonoReader : public MonoSource {
   static constexpr int64_t kHeardSeconds = 20, kSeenSeconds = 600;
   static constexpr double kSilence = 1e-7, kCancelled = 0.05;
 
-  // Channels averaged, or the one that was chosen, at the sound's own rate.
+  // Channels averaged, or the one that was chosen, at the audio's own rate.
   Expected<int64_t> read_mixed(float* samples, int64_t count) {
     int64_t channels = audio_->channels();
     count = std::min(count, kChunk);
@@ -121,7 +121,7 @@ class MonoReader : public MonoSource {
   }
 
   Status not_resampled(const std::string& error) const {
-    return io_error(where() + ": the sound cannot be resampled (" + error + "); convert it to a WAV of 16 kHz");
+    return io_error(where() + ": the audio cannot be resampled (" + error + "); convert it to a WAV of 16 kHz");
   }
 
   std::unique_ptr<AudioStream> audio_;

@@ -1,4 +1,4 @@
-// One channel at one rate, of any stream of sound.
+// One channel at one rate, of any stream of audio.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace liveavatar {
 
-// Channels averaged (where that cancels them, the louder one; note() says so), then resampled (soxr, high quality) to
+// Channels averaged (if they cancel each other, the louder one; note() says so), then resampled (soxr, high quality) to
 // rate_hz: ceil(samples * rate_hz / own rate) samples. audio: at its start.
 Expected<std::unique_ptr<MonoSource>> mono_of(std::unique_ptr<AudioStream> audio, int rate_hz);
 

@@ -16,10 +16,10 @@ struct Mp4Box {
   int64_t offset = 0, size = 0;  // in the file, or in the parent's bytes; header included
   int64_t header = 8;
 };
-// False: no whole box begins there.
+// False: no complete box begins there.
 bool read_box(const std::function<std::string(int64_t offset, int64_t count)>& reader, int64_t offset, int64_t end,
               Mp4Box& box);
-// Boxes side by side in `bytes` from `from` on.
+// Consecutive boxes in `bytes` from `from` on.
 std::vector<Mp4Box> boxes_in(const std::string& bytes, size_t from);
 // The whole of the named child of a box that has only children; empty: there is none.
 std::string child_of(const std::string& box, const std::string& name);
@@ -28,7 +28,7 @@ struct Mp4Sample {
   uint32_t duration = 0, size = 0;
   bool key = true;
 };
-// A track's samples of one fragment; they lie one behind the other.
+// A track's samples of one fragment; they are consecutive.
 struct Mp4Run {
   uint32_t track = 0;
   int64_t offset = 0;  // of the first, in the file
@@ -40,7 +40,7 @@ struct Mp4Defaults {
 };
 std::vector<Mp4Defaults> defaults_of(const std::string& moov);  // from its mvex
 
-// The runs of a `moof` that lies at `offset` in the file.
+// The runs of a `moof` at `offset` in the file.
 std::vector<Mp4Run> runs_of(const std::string& moof, int64_t offset, const std::vector<Mp4Defaults>& defaults);
 
 }  // namespace liveavatar

@@ -9,7 +9,7 @@ namespace liveavatar {
 
 constexpr bool swaps_sides(int orientation) { return orientation >= 5; }
 
-// Where a pixel of the upright picture lies in the stored one, [height, width].
+// Where a pixel of the upright image lies in the stored one, [height, width].
 struct StoredPlace {
   int64_t y = 0, x = 0;
   StoredPlace(int64_t row, int64_t column, int orientation, int64_t height, int64_t width) {

@@ -1,4 +1,4 @@
-// From a picture file to pixels: its header, the decoder for its kind, upright.
+// From an image file to pixels: its header, the decoder for its kind, upright.
 #include "media/picture_file.h"
 
 #include <algorithm>
@@ -24,7 +24,7 @@ int reduction_of(const PictureHeader& header, int64_t area) {
   return reduction;
 }
 
-// The file in the reader and the parser, the decoder's picture (and all coefficients of a progressive JPEG), RGB and
+// The file in the reader and the parser, the decoder's image (and all coefficients of a progressive JPEG), RGB and
 // turned RGB.
 void count_bytes(const PictureHeader& header, int64_t file_bytes, bool upright, PictureInfo& info) {
   double whole = double(header.width) * double(header.height);
@@ -51,7 +51,7 @@ PictureInfo info_of(const PictureHeader& header, int64_t file_bytes, bool uprigh
 }  // namespace
 
 Expected<PictureFile> PictureFile::open(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a picture"));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "an image"));
   LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
   return PictureFile(std::move(file), header);
 }
@@ -80,7 +80,7 @@ Expected<Image> PictureFile::read(bool upright, int64_t area) const {
   }
   Image image;
   int orientation = 1;
-  {  // the decoder with all that it holds goes before the picture is turned (count_bytes)
+  {  // the decoder and its memory are freed before the image is rotated (count_bytes)
     LA_ASSIGN_OR_RETURN(Input input, decode_picture(file_, header, reduction_of(header, area)));
     orientation = frame_orientation(*input.frame, *input.format->streams[input.stream], header.orientation);
     LA_ASSIGN_OR_RETURN(image, frame_to_rgb(path(), *input.frame));

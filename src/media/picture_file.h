@@ -1,4 +1,4 @@
-// A picture file that is opened once, whatever is asked about it afterwards.
+// An image file that is opened once for all later calls.
 #pragma once
 
 #include <string>
@@ -10,17 +10,17 @@
 
 namespace liveavatar {
 
-// Any still picture FFmpeg or libheif reads; the first frame of an animation or a video. It holds the open file: one
-// that is replaced or deleted afterwards is still the one that was opened. Copies share it, on any thread.
+// Any static image FFmpeg or libheif reads; the first frame of an animation or a video. It keeps the
+// file open, so replacing or deleting it later has no effect. Copies share it, on any thread.
 class PictureFile {
  public:
-  // Reads the header. Errors: missing, a folder, empty, cut off, no picture, more pixels than can be decoded; a pipe
-  // (`<(command)`, a piped /dev/stdin), which is refused at once and never waited for: a decoder goes back in its file.
+  // Reads the header. Errors: missing, a folder, empty, cut off, no image, more pixels than can be decoded; a pipe
+  // (`<(command)`, a piped /dev/stdin), is refused at once without blocking: a decoder needs to seek.
   static Expected<PictureFile> open(const std::string& path);
 
   const std::string& path() const { return file_->path(); }
   // Before a pixel is decoded. area: of the video. A JPEG of more than 8 megapixels is decoded reduced, to no less than
-  // twice the video's sides. Error: nothing is left of a HEIF when it is cropped as it says.
+  // twice the video's sides. Error: a HEIF whose crop is empty.
   Expected<PictureInfo> probe(bool upright, int64_t area) const;
   // Alpha is dropped, grey repeated, palette looked up (as PIL's convert("RGB")). upright: apply the orientation 1..8
   // if there is one; other values are ignored. Errors: those of probe(), damaged. Any number of times.
@@ -28,7 +28,7 @@ class PictureFile {
 
  private:
   PictureFile(SharedFile file, const PictureHeader& header) : file_(std::move(file)), header_(header) {}
-  // Of the picture as it will be read.
+  // Of the image as it will be read.
   Expected<PictureHeader> header_for(bool upright) const;
 
   SharedFile file_;

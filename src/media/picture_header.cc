@@ -8,7 +8,7 @@
 namespace liveavatar {
 namespace {
 
-constexpr int64_t kLongestBlock = 1 << 16;  // of EXIF that is looked at
+constexpr int64_t kLongestBlock = 1 << 16;  // of EXIF that is read
 
 uint32_t big(const std::string& b, size_t at, int size) {
   uint32_t value = 0;
@@ -133,7 +133,7 @@ void read_webp(const ReadFile& file, PictureHeader& header) {
     std::string name = head.substr(0, 4);
     if (name == "VP8X") {
       header.animated = (head[8] & 2) != 0;
-      if (header.animated) header.sample_bytes = 8;  // the decoder holds two pictures
+      if (header.animated) header.sample_bytes = 8;  // the decoder holds two images
       header.width = 1 + little(head, 12, 3);
       header.height = 1 + little(head, 15, 3);
     } else if (name == "VP8 " && header.width == 0) {
@@ -161,7 +161,7 @@ int exif_orientation(const std::string& tiff) {
 }
 
 const char* picture_kind_name(PictureKind kind) {
-  constexpr const char* kNames[] = {"picture", "JPEG", "PNG", "TIFF", "WebP", "GIF", "BMP", "HEIF"};
+  constexpr const char* kNames[] = {"image", "JPEG", "PNG", "TIFF", "WebP", "GIF", "BMP", "HEIF"};
   return kNames[static_cast<size_t>(kind)];
 }
 

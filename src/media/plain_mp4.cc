@@ -86,7 +86,7 @@ class PlainMp4 {
     find_tracks();
     visit([this](const Mp4Run& run) { count(run); });
     Status written = write_moov();
-    // From here on the file has both: a player takes the first. The next write is the change.
+    // From here on the file has both indexes: a player uses the first. The next write switches to the new one.
     if (written.ok()) written = write_all(head_.offset, media_header());
     if (written.ok()) return written;
     int cut = ftruncate(fd_, end_);

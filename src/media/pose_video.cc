@@ -64,7 +64,7 @@ class FfmpegPose : public PoseVideo {
     turn_pixels<3>(image_.rgb.data(), image_.height, image_.width, orientation_, upright_.rgb.data());
   }
 
-  // Decodes the frame behind the current one into ahead_.
+  // Decodes the frame after the current one into ahead_.
   bool decode() {
     if (!input_.next()) {
       ended_ = true;

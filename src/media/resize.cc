@@ -1,4 +1,4 @@
-// Antialiased bilinear resizing in exact integers, as PIL does it, and the crop behind it.
+// Antialiased bilinear resizing in exact integers, as PIL does it, and the crop after it.
 #include <algorithm>
 #include <cmath>
 
@@ -66,7 +66,7 @@ Image resize(const Image& image, int64_t height, int64_t width) {
   return out;
 }
 
-// Black where the picture is too small.
+// Black where the image is too small.
 Image crop(const Image& image, WorkingSize size, int64_t top, int64_t left) {
   Image out;
   out.height = size.height;

@@ -1,4 +1,4 @@
-// Sounds that hold less than their files say.
+// Audio files with less audio than they state.
 #pragma once
 
 #include <string>

@@ -35,7 +35,7 @@ double seconds_to_read(AudioStream& stream) {
 }  // namespace
 
 Expected<std::unique_ptr<SoundFile>> SoundFile::open(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a sound"));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "audio"));
   LA_ASSIGN_OR_RETURN(OpenedAudio opened, open_audio(file));
   return std::unique_ptr<SoundFile>(new SoundFile(std::move(file), std::move(opened)));
 }
@@ -83,7 +83,7 @@ std::string SoundFile::shortfall(double read_seconds) const {
 }
 
 Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "a sound"));
+  LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "audio"));
   LA_ASSIGN_OR_RETURN(OpenedAudio opened, open_audio(file));
   return std::move(opened.stream);
 }

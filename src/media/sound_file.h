@@ -1,4 +1,4 @@
-// A sound file that is opened once, whatever is asked about it afterwards.
+// An audio file that is opened once for all later calls.
 #pragma once
 
 #include <memory>
@@ -10,24 +10,24 @@
 
 namespace liveavatar {
 
-// It holds the open file: one that is replaced or deleted afterwards is still the one that was opened. One thread at a
-// time; the readers that it makes are on their own.
+// Keeps the file open, so replacing or deleting it later has no effect. One thread at a time; its readers are
+// independent.
 class SoundFile {
  public:
-  // Any sound FFmpeg reads; the first samples are decoded. Errors in one line: missing, a folder, a pipe (refused at
-  // once, never waited for: it is read more than once), empty, not a sound, no samples in it.
+  // Any audio FFmpeg reads; the first samples are decoded. Errors in one line: missing, a folder, a pipe (refused at
+  // once without blocking: the file is read more than once), empty, not audio, no samples in it.
   static Expected<std::unique_ptr<SoundFile>> open(const std::string& path);
 
   const std::string& path() const { return file_->path(); }
-  // How long the sound is by the file's own word. Of a file that does not say: what can be read, which is read once, at
-  // the first call; an error on the way is told by the readers.
+  // The length that the file states. Without one, the file is read to its end at the first call; the readers report an
+  // error.
   double seconds();
-  // One channel at rate_hz, from the start (media/mono_reader.h). The first reader goes on with what open() decoded, a
-  // later one opens the decoder again, not the file. A reader holds the file by itself and has a position of its own:
-  // it may outlive the SoundFile, and another may read beside it.
+  // One channel at rate_hz, from the start (media/mono_reader.h). The first reader uses the decoder of open(), a later
+  // one opens the decoder again, not the file. A reader shares the file with its own read position: it may outlive the
+  // SoundFile, and several may read at the same time.
   Expected<std::unique_ptr<MonoSource>> mono(int rate_hz);
-  // For the user, where `read_seconds` of the sound could be read and its file promises more: it was cut off, or the
-  // decoder gave up on a damaged part. Empty: all is there, or the file does not say.
+  // A note for the user if only `read_seconds` could be read and the file states more: it was truncated, or a part is
+  // damaged. Empty: complete, or no length is stated.
   std::string shortfall(double read_seconds) const;
 
  private:
@@ -36,7 +36,7 @@ class SoundFile {
 
   SharedFile file_;
   std::unique_ptr<AudioStream> unread_;  // that open() made; null: a reader has it
-  double stated_seconds_ = 0;            // 0: the file does not say
+  double stated_seconds_ = 0;            // 0: not stated
   bool guessed_ = false;                 // stated_seconds_, from the bit rate
   double seconds_ = 0;                   // 0: not known yet
 };

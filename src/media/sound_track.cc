@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kChunkFrames = 4096;
 
-// The sound's own rate, or the nearest that AAC has, doubled until an AAC frame (1024 samples) is shorter than a frame
+// The audio's own rate, or the nearest that AAC has, doubled until an AAC frame (1024 samples) is shorter than a frame
 // of video (40 ms): the lead-in and the last frame's padding count as length in some readers.
 int aac_rate(int rate) {
   constexpr int kRates[] = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000};
@@ -53,7 +53,7 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
   return track;
 }
 
-// Converted samples until made_ reaches `until`; silence behind the voice.
+// Converted samples until made_ reaches `until`; silence after the voice.
 Status SoundTrack::pull(int64_t until) {
   size_t channels = waiting_.size();
   interleaved_.resize(static_cast<size_t>(kChunkFrames * audio_->channels()));
@@ -61,7 +61,7 @@ Status SoundTrack::pull(int64_t until) {
     int64_t got = 0;
     if (!ended_) {
       auto read = audio_->read(interleaved_.data(), kChunkFrames);
-      got = read.ok() ? *read : 0;  // a damaged tail ends the sound, not the video
+      got = read.ok() ? *read : 0;  // a damaged tail ends the audio, not the video
       ended_ = got == 0;
     }
     int64_t room = swr_get_out_samples(resampler_.get(), static_cast<int>(got));
@@ -92,7 +92,7 @@ Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
   frame.sample_rate = encoder_->sample_rate;
   frame.pts = encoded_;
   if (av_channel_layout_copy(&frame.ch_layout, &encoder_->ch_layout) < 0 || av_frame_get_buffer(&frame, 0) < 0) {
-    return out_of_memory("no memory for a frame of sound; close other programs");
+    return out_of_memory("no memory for a frame of audio; close other programs");
   }
   for (size_t c = 0; c < waiting_.size(); ++c) {
     std::copy_n(waiting_[c].begin(), samples, reinterpret_cast<float*>(frame.data[c]));

@@ -1,4 +1,4 @@
-// The voice beside the frames: pulled from its file as the video grows, converted to what AAC takes, encoded in step.
+// The audio track of a video: read from its file as the video grows, converted for AAC, encoded in sync.
 #pragma once
 
 #include <functional>
@@ -19,9 +19,10 @@ class SoundTrack {
   static Expected<std::unique_ptr<SoundTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
   AVCodecContext& encoder() { return *encoder_; }
 
-  // Encodes up to `seconds` of sound in all; where the voice is over, silence. Packets are in the encoder's time base.
+  // Encodes up to `seconds` of audio in all; after the end of the voice, silence. Packets are in the encoder's time
+  // base.
   Status advance(double seconds, const PacketSink& sink);
-  // The rest that was asked for and the encoder's own.
+  // The rest of the requested audio and the encoder's own.
   Status finish(const PacketSink& sink);
 
  private:

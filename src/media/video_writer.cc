@@ -79,7 +79,7 @@ class FileWriter : public VideoWriter {
   Status write_frame(const uint8_t* rgb) override {
     if (av_frame_make_writable(frame_.get()) < 0)
       return out_of_memory("no memory for a video frame; take a smaller `size`, or close other programs");
-    // swscale reads whole vectors, beyond the end of the last row: give it a copy with room behind.
+    // swscale reads whole vectors, beyond the end of the last row: give it a padded copy.
     std::memcpy(staging_.data(), rgb, static_cast<size_t>(options_.width * options_.height * 3));
     const uint8_t* source[4] = {staging_.data()};
     const int stride[4] = {static_cast<int>(options_.width) * 3};

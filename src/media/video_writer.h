@@ -19,24 +19,23 @@ struct VideoWriterOptions {
   int threads = 0;  // encoder threads; 0: the library's choice
 };
 
-// kInvalidArgument where the name's ending (in any case) is none that can be written; the message is the path and those
-// that can.
+// kInvalidArgument if no format has the name's ending (in any case); the message is the path and the valid endings.
 Status check_video_path(const std::string& path);
 
-// One thread at a time. Frames and audio go out interleaved; a fragment is closed twice a second and flushed. A video
-// that was there before stays until the first of them is in a file.
+// One thread at a time. Frames and audio go out interleaved; a fragment is closed twice a second and flushed. An
+// existing video stays until the first frame is in a file.
 class VideoWriter {
  public:
   virtual ~VideoWriter() = default;  // without finish(): the file ends at the last fragment
   // audio may be null (silent video). It is read alongside the frames, up to the end of the last frame.
   static Expected<std::unique_ptr<VideoWriter>> open(const std::string& path, const VideoWriterOptions& options,
                                                      std::unique_ptr<AudioStream> audio);
-  // Into an output that is held already, and outlives the writer.
+  // Into an output that is claimed already, and outlives the writer.
   static Expected<std::unique_ptr<VideoWriter>> open(OutputClaim& claim, const VideoWriterOptions& options,
                                                      std::unique_ptr<AudioStream> audio);
   // rgb [height, width, 3].
   virtual Status write_frame(const uint8_t* rgb) = 0;
-  // Encodes the rest of the sound up to the last frame's end (silence if it is shorter), writes the index, closes.
+  // Encodes the rest of the audio up to the last frame's end (silence if it is shorter), writes the index, closes.
   virtual Status finish() = 0;
 };
 

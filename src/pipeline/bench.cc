@@ -91,7 +91,7 @@ class Bench {
           " with all layers, keys and values paged; choose a smaller `size`, `infer_frames` or `sample_steps`");
     }
     if (o_.paging_dir.empty() && all_fit)
-      return invalid_argument("`resident_layers` and `resident_rings` want `paging_dir` DIR");
+      return invalid_argument("`resident_layers` and `resident_kv_caches` want `paging_dir` DIR");
     if (o_.paging_dir.empty()) {
       return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
                            "; give `paging_dir` DIR, and it fits with " + std::to_string(r().resident()) + " of " +

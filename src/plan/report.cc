@@ -1,6 +1,7 @@
 #include "plan/report.h"
 
 #include "core/json.h"
+#include "plan/renamed_keys.h"
 
 namespace liveavatar {
 namespace {
@@ -27,12 +28,14 @@ Json job_json(const JobShape& r) {
           {"dtype", compute_type_name(r.dtype)},
           {"weights_dtype", r.weights_name()},
           {"kv_dtype", r.kv_name()},
-          {"int8_products", r.int8_products},
+          {"activations_dtype", activations_name(r)},
           {"online_decode", r.online_decode},
           {"device", r.device}};
 }
 
 }  // namespace
+
+std::string activations_name(const JobShape& r) { return r.int8_products ? "int8" : compute_type_name(r.dtype); }
 
 Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_bytes) {
   LA_ASSIGN_OR_RETURN(JobShape shape, resolve_shape(request, budget_bytes));
@@ -63,7 +66,7 @@ std::string placement(MemoryCategory category, const JobShape& r) {
     case MemoryCategory::kKvCache:
       if (!r.kv_caches_paged()) return "resident";
       return std::to_string(r.resident_kv_caches) + " of " + std::to_string(r.kv_caches().count()) +
-             " rings (a step in a layer) resident, the others paged";
+             " KV caches (a step in a layer) resident, the others paged";
     case MemoryCategory::kText:
       return "a layer at a time, freed after use";
     case MemoryCategory::kVae:
@@ -90,22 +93,21 @@ std::string to_json(const PlanReport& v) {
   json["budget_bytes"] = v.budget_bytes;
   json["fits"] = v.fits;
   json["job"] = job_json(v.request);
-  json["tenants"] = categories_json(v.plan, v.request);
+  json["memory_by_category"] = categories_json(v.plan, v.request);
   json["paging"] = {{"layers", v.request.shapes.dit.layers},
                     {"resident_layers", v.request.resident()},
                     {"paged_bytes", v.plan.paged_bytes},
-                    {"rings", v.request.kv_caches().count()},
-                    {"resident_rings", v.request.kv_caches().in_memory()},
-                    {"ring_bytes_per_block", v.plan.kv_cache_bytes},
+                    {"kv_caches", v.request.kv_caches().count()},
+                    {"resident_kv_caches", v.request.kv_caches().in_memory()},
+                    {"kv_cache_bytes_per_block", v.plan.kv_cache_bytes},
                     {"schedule", schedule_name(v.request.schedule)},
                     {"blocks_in_flight", v.request.blocks_in_flight()}};
   json["stages"] = Json::array();
   for (const PlanStage& s : v.plan.stages)
     json["stages"].push_back({{"name", s.name}, {"peak_bytes", s.peak_bytes}, {"after_bytes", s.after_bytes}});
-  json["cures"] = Json::array();
-  for (const Suggestion& c :
-       v.suggestions) {  // "available": a promise of docs/plan.md; every suggestion can be had today
-    json["cures"].push_back(
+  json["suggestions"] = Json::array();
+  for (const Suggestion& c : v.suggestions) {
+    json["suggestions"].push_back(  // all are available in this version
         {{"flags", c.settings}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
   }
   json["work_per_block"] = {{"dit_flops", v.work.dit_flops},
@@ -119,6 +121,7 @@ std::string to_json(const PlanReport& v) {
                       {"seconds_per_block_at_least", seconds_per_block(v.work, *v.device)},
                       {"supported", false}};
   }
+  add_renamed_keys(json);
   return json_text(json, 2);
 }
 
@@ -129,12 +132,13 @@ std::string to_json(const RunReport& t) {
   json["charged_peak_bytes"] = t.charged_peak_bytes;
   json["budget_bytes"] = t.budget_bytes;
   json["frames"] = t.frames;
-  json["tenants"] = Json::object();
+  json["memory_by_category"] = Json::object();
   for (const RunReport::Category& category : t.categories)
-    json["tenants"][category.name] = {{"predicted_bytes", category.predicted_bytes},
-                                      {"charged_bytes", category.charged_bytes}};
+    json["memory_by_category"][category.name] = {{"predicted_bytes", category.predicted_bytes},
+                                                 {"charged_bytes", category.charged_bytes}};
   json["seconds"] = Json::object();
   for (const auto& [stage, seconds] : t.stage_seconds) json["seconds"][stage] = seconds;
+  add_renamed_keys(json);
   return json_text(json, 2);
 }
 

@@ -1,4 +1,4 @@
-// A plan in words that programs read: docs/plan.md lists the keys.
+// Plans and runs as JSON: docs/plan.md lists the keys.
 #pragma once
 
 #include <optional>
@@ -10,7 +10,7 @@
 
 namespace liveavatar {
 
-// A plan held against a budget.
+// A plan compared with a budget.
 struct PlanReport {
   JobShape request;
   MemoryPlan plan;
@@ -25,13 +25,15 @@ Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_byt
 Expected<PlanReport> plan_report_of(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
                                     size_t budget_bytes);
 
-// Where a category's bytes live and how long: "resident", "freed after use", ...
+// Where a category's bytes are and how long: "resident", "freed after use", ...
 std::string placement(MemoryCategory category, const JobShape& request);
+// "int8", or the type of `dtype`.
+std::string activations_name(const JobShape& request);
 std::string to_json(const PlanReport& plan_report);
-// A line where 8-bit products were asked for and this machine has none; else empty.
+// A line where W8A8 was asked for and this machine has no 8-bit products; else empty.
 std::string products_note(const JobShape& request, const MemoryPlan& plan);
 
-// What a run really took, beside what was predicted.
+// The measured memory and time of a run, beside the plan.
 struct RunReport {
   size_t predicted_peak_bytes = 0, measured_peak_bytes = 0, charged_peak_bytes = 0, budget_bytes = 0;
   struct Category {

@@ -7,7 +7,7 @@
 namespace liveavatar {
 namespace {
 
-// Areas to try, from large to small.
+// Areas to try, largest first.
 constexpr const char* kSizes[] = {"1280*704", "1024*704", "832*480", "704*384", "640*384", "512*384",
                                   "384*256",  "256*256",  "192*128", "128*128", "64*64"};
 
@@ -22,21 +22,21 @@ class Search {
 
   Expected<std::vector<Suggestion>> run() {
     LA_ASSIGN_OR_RETURN(MemoryPlan now, plan_memory(request_));
-    if (now.peak_bytes <= budget_bytes_) return cures_;
+    if (now.peak_bytes <= budget_bytes_) return suggestions_;
     std::vector<Change> all = changes(request_);
-    for (const Change& change : all) LA_RETURN_IF_ERROR(take_if_fits(change));
-    LA_RETURN_IF_ERROR(try_smaller(request_, "", "a smaller picture"));
-    if (cures_.empty() && !all.empty()) LA_RETURN_IF_ERROR(try_together());
-    cures_.push_back({"`memory_budget_bytes` " + mib_text(now.peak_bytes), "more memory", now.peak_bytes});
-    return cures_;
+    for (const Change& change : all) LA_RETURN_IF_ERROR(add_if_fits(change));
+    LA_RETURN_IF_ERROR(try_smaller(request_, "", "a smaller image"));
+    if (suggestions_.empty() && !all.empty()) LA_RETURN_IF_ERROR(try_together());
+    suggestions_.push_back({"`memory_budget_bytes` " + mib_text(now.peak_bytes), "more memory", now.peak_bytes});
+    return suggestions_;
   }
 
  private:
-  // Weights that take less than those of the request, the larger first.
+  // Narrower weights than the request's, the widest first.
   static std::vector<Change> narrower_weights(const JobShape& from) {
     std::vector<Change> list;
     auto add = [&](WeightsType type, const char* costs) {
-      // Where 8-bit products were asked for, weights are int8, and narrower ones go without.
+      // int8 activations need int8 weights: narrower weights turn them off.
       list.push_back({std::string("`weights_dtype` ") + weights_type_name(type) +
                           (from.int8_products ? " + `int8_products` false" : ""),
                       costs, from});
@@ -50,7 +50,7 @@ class Search {
     return list;
   }
 
-  // Cheapest first: equal frames, then less exact ones, then a shorter past.
+  // Cheapest first: equal frames, then less exact ones, then shorter KV caches.
   static std::vector<Change> changes(const JobShape& from) {
     std::vector<Change> list;
     if (!from.online_decode && from.blocks > 1) {
@@ -75,31 +75,31 @@ class Search {
       list.back().request.kv_dtype = KvType::kInt8;
     }
     if (from.clip_frames > 24) {
-      list.push_back(
-          {"`infer_frames` 24", "the model sees one second of its past; `num_clip` counts shorter clips", from});
+      list.push_back({"`infer_frames` 24",
+                      "shorter KV caches: the model attends to one second; `num_clip` counts shorter clips", from});
       list.back().request.clip_frames = 24;
     }
     return list;
   }
 
-  // No single change is enough: one after the other until it fits, first those that leave weights and past as they are;
-  // then on top of narrower weights; then of the narrowest; then a smaller picture on top.
+  // No single change is enough: adds one after the other until the job fits. First those that keep weights and clip
+  // length; then with narrower weights; then with the narrowest; then with a smaller image too.
   Status try_together() {
-    std::vector<Change> ways = narrower_weights(request_);
-    ways.insert(ways.begin(), {"", "", request_});
-    for (Change& way : ways) {
-      while (add_next(way)) {
-        bool gentle = way.request.clip_frames == request_.clip_frames;
-        if (&way == &ways.front() && ways.size() > 1 && !gentle) break;
-        LA_RETURN_IF_ERROR(take_if_fits(way));
-        if (!cures_.empty()) return {};
+    std::vector<Change> bases = narrower_weights(request_);
+    bases.insert(bases.begin(), {"", "", request_});
+    for (Change& base : bases) {
+      while (add_next(base)) {
+        bool keeps_length = base.request.clip_frames == request_.clip_frames;
+        if (&base == &bases.front() && bases.size() > 1 && !keeps_length) break;
+        LA_RETURN_IF_ERROR(add_if_fits(base));
+        if (!suggestions_.empty()) return {};
       }
     }
-    const Change& most = ways.back();
-    return try_smaller(most.request, most.settings, most.costs + ", a smaller picture");
+    const Change& most = bases.back();
+    return try_smaller(most.request, most.settings, most.costs + ", a smaller image");
   }
 
-  // The cheapest change that is left and leaves the weights as they are; false: none.
+  // Adds the cheapest change that is left and keeps the weights; false: none.
   static bool add_next(Change& sum) {
     std::vector<Change> left = changes(sum.request);
     auto next = std::find_if(left.begin(), left.end(),
@@ -110,16 +110,16 @@ class Search {
     return true;
   }
 
-  Status take_if_fits(const Change& change) {
+  Status add_if_fits(const Change& change) {
     LA_ASSIGN_OR_RETURN(JobShape resolved, resolve_shape(change.request, budget_bytes_));
     LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(resolved));
-    if (plan.peak_bytes <= budget_bytes_) cures_.push_back({change.settings, change.costs, plan.peak_bytes});
+    if (plan.peak_bytes <= budget_bytes_) suggestions_.push_back({change.settings, change.costs, plan.peak_bytes});
     return {};
   }
 
-  // The largest smaller picture that fits.
+  // The largest smaller image that fits.
   Status try_smaller(const JobShape& from, const std::string& settings, const std::string& costs) {
-    size_t before = cures_.size();
+    size_t before = suggestions_.size();
     for (const char* size : kSizes) {
       LA_ASSIGN_OR_RETURN(int64_t area, parse_size(size));
       if (area >= from.height * from.width) continue;
@@ -128,15 +128,15 @@ class Search {
       Change change{settings + (settings.empty() ? "" : " + ") + "`size` \"" + size + "\"", costs, from};
       change.request.height = sides->height;
       change.request.width = sides->width;
-      LA_RETURN_IF_ERROR(take_if_fits(change));
-      if (cures_.size() > before) break;
+      LA_RETURN_IF_ERROR(add_if_fits(change));
+      if (suggestions_.size() > before) break;
     }
     return {};
   }
 
   const JobShape& request_;
   size_t budget_bytes_;
-  std::vector<Suggestion> cures_;
+  std::vector<Suggestion> suggestions_;
 };
 
 }  // namespace

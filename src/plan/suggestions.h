@@ -1,4 +1,4 @@
-// What to change so that a job fits: the cheapest first.
+// Changes that make a job fit, the cheapest first.
 #pragma once
 
 #include <string>
@@ -10,12 +10,12 @@ namespace liveavatar {
 
 struct Suggestion {
   std::string settings;   // "`weights_dtype` int8 + `size` \"64*64\"": public fields and what they become
-  std::string costs;      // what is given up
+  std::string costs;      // what is lost
   size_t peak_bytes = 0;  // with it
 };
 
-// Changes with which the job's peak is at most budget_bytes, each planned anew. The last one is a larger budget. Empty
-// where the job fits.
+// Changes with which the job's peak is at most budget_bytes; each was planned. The last one is a larger budget. Empty
+// if the job fits.
 Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, size_t budget_bytes);
 
 std::string mib_text(size_t bytes);     // "1234MiB", rounded up

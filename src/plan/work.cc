@@ -29,8 +29,8 @@ double dit_forward_flops(const DitConfig& c, const DitGeometry& g) {
   double keys = double(g.kv_cache_tokens() + g.sink_tokens() + c.text_len);
   double matrices = 6 * d * d + 2 * d * double(c.ffn_dim);  // q k v o of self, q o of cross (its k, v are cached), ffn
   double layer = 2 * tokens * matrices + 4 * tokens * keys * d;
-  double injector = 2 * tokens * 2 * d * d;
-  return double(c.layers) * layer + double(c.audio_inject_layers.size()) * injector;
+  double audio_attention = 2 * tokens * 2 * d * d;
+  return double(c.layers) * layer + double(c.audio_inject_layers.size()) * audio_attention;
 }
 
 Status wrong(const std::string& text) {

@@ -1,4 +1,4 @@
-// How much a job computes and moves: a simple model, stated in docs/plan.md.
+// The work of a job in flops and bytes: a simple model, stated in docs/plan.md.
 #pragma once
 
 #include "plan/memory_plan.h"
@@ -7,16 +7,16 @@ namespace liveavatar {
 
 // Multiplications and additions count one each. Per block of 12 frames.
 struct Work {
-  double dit_flops = 0;  // all denoising steps, with a full ring
+  double dit_flops = 0;  // all denoising steps, with full KV caches
   double vae_flops = 0;
-  // From memory: the weights and the keys and values of a full ring once a step, the decoder's weights once a latent.
+  // From memory: the weights and full KV caches once a step, the decoder's weights once a latent.
   double bytes = 0;
   // Paged weights once a step, or once for all blocks in flight; KV caches once, a quarter of them out.
   double disk_bytes = 0;
 };
 Work work_per_block(const JobShape& request, const MemoryPlan& plan);
 
-// A machine that one may not have. Rates are of its data sheet (dense bf16), so that times are lower bounds.
+// A device that need not be present. Rates are from its data sheet (dense bf16), so that times are lower bounds.
 struct DeviceProfile {
   std::string name;
   size_t memory_bytes = 0;  // that a job can use

@@ -47,16 +47,16 @@ int64_t Denoiser::relative_dist(int64_t block, int64_t step) const {
 
 Expected<bool> Denoiser::begin(const Forward& f, LatentChannel& channel) {
   DitSession& session = *memory_.session;
-  const size_t actors = memory_.sounds.size() / blocks_.size();
-  std::span<AudioTokens> sounds = std::span(memory_.sounds).subspan(f.slot * actors, actors);
+  const size_t actors = memory_.audio_tokens.size() / blocks_.size();
+  std::span<AudioTokens> audio_tokens = std::span(memory_.audio_tokens).subspan(f.slot * actors, actors);
   if (f.step == 0) {
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, channel.receive(f.block));
     if (!start) return false;
     blocks_[f.slot] = *start;
     const Tensor& features = start->features;
     Shape one{features.dim(1), features.dim(2), features.dim(3)};
-    for (size_t a = 0; a < sounds.size(); ++a)
-      dit_.encode_audio(features.slice(int64_t(a), 1).reshape(one), session, sounds[a]);
+    for (size_t a = 0; a < audio_tokens.size(); ++a)
+      dit_.encode_audio(features.slice(int64_t(a), 1).reshape(one), session, audio_tokens[a]);
   }
   const int64_t step = steps_.first + f.step;
   const BlockStart& block = blocks_[f.slot];
@@ -68,7 +68,7 @@ Expected<bool> Denoiser::begin(const Forward& f, LatentChannel& channel) {
   inputs.step = f.step;
   inputs.start_latent = f.block * session.geometry.block_latents;
   inputs.relative_dist = relative_dist(f.block, step);
-  inputs.audio = sounds;
+  inputs.audio = audio_tokens;
   dit_.begin(inputs, session.activations.forwards[f.slot]);
   return true;
 }
@@ -103,12 +103,12 @@ Status Denoiser::begin_tick(Run& run, int64_t tick) {
   return {};
 }
 
-void Denoiser::collect(Run& run, int64_t tick, std::vector<ForwardState*>& flights) {
+void Denoiser::collect(Run& run, int64_t tick, std::vector<ForwardState*>& forwards) {
   if (!run.status.ok()) return;
   run.status = check_stop(options_.stop);
   if (!run.status.ok()) return;
   for (const Forward& f : schedule_.forwards(run.blocks, tick))
-    flights.push_back(&memory_.session->activations.forwards[f.slot]);
+    forwards.push_back(&memory_.session->activations.forwards[f.slot]);
 }
 
 Status Denoiser::end_tick(const Run& run, int64_t tick) {
@@ -130,10 +130,10 @@ Expected<int64_t> Denoiser::run(DitWeightGroups& pages, const BlockRange& blocks
 
 Status Denoiser::run_together(DitWeightGroups& pages, std::span<Run> runs) {
   const S2vDit& dit = runs.front().denoiser->dit_;
-  std::vector<ForwardState*> flights;
+  std::vector<ForwardState*> forwards;
   auto collect_all = [&](int64_t tick) {
-    flights.clear();
-    for (Run& run : runs) run.denoiser->collect(run, tick, flights);
+    forwards.clear();
+    for (Run& run : runs) run.denoiser->collect(run, tick, forwards);
   };
   for (int64_t tick = 0;; ++tick) {
     for (Run& run : runs) {
@@ -142,10 +142,10 @@ Status Denoiser::run_together(DitWeightGroups& pages, std::span<Run> runs) {
     }
     for (int64_t i = 0; i < dit.config().layers; ++i) {
       collect_all(tick);
-      if (flights.empty()) break;
-      dit.layer(i, pages, flights);
+      if (forwards.empty()) break;
+      dit.layer(i, pages, forwards);
     }
-    if (flights.empty()) return {};
+    if (forwards.empty()) return {};
     LA_RETURN_IF_ERROR(pages.status());
     for (Run& run : runs) {
       if (run.status.ok()) run.status = run.denoiser->end_tick(run, tick);

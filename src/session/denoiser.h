@@ -90,8 +90,8 @@ class Denoiser {
   void expect_caches(const BlockRange& blocks, int64_t tick);
   // The forwards of one tick begin, and after all layers end.
   Status begin_tick(Run& run, int64_t tick);
-  // Adds the flights of this tick to those that go through the next layer; a video that is stopped goes no further.
-  void collect(Run& run, int64_t tick, std::vector<ForwardState*>& flights);
+  // Adds the forwards of this tick to those that go through the next layer; a video that is stopped goes no further.
+  void collect(Run& run, int64_t tick, std::vector<ForwardState*>& forwards);
   Status end_tick(const Run& run, int64_t tick);
   int64_t relative_dist(int64_t block, int64_t step) const;
   // false: the channel ends before this block.

@@ -13,13 +13,14 @@ size_t video_writer_bytes(int64_t height, int64_t width) {
 
 namespace {
 
-// The caches and the sounds in flight, in this order on the arena. KV caches that are paged have memory of their own.
-DitCaches lay_out_caches(const JobShape& s, const DitTypes& types, Arena& arena, std::vector<AudioTokens>& sounds) {
+// The caches, and the audio tokens of the blocks in flight, in this order. Paged KV caches have memory of their own.
+DitCaches allocate_caches(const JobShape& s, const DitTypes& types, Arena& arena,
+                          std::vector<AudioTokens>& audio_tokens) {
   const DitConfig& config = s.shapes.dit;
   const DitGeometry geometry = s.geometry();
   DitCaches caches(config, geometry, s.kv_caches_paged() ? 0 : s.steps, 0, types, arena);
   for (int64_t i = 0; i < s.blocks_in_flight() * s.actors(); ++i)
-    sounds.emplace_back(config, geometry, types.values, arena);
+    audio_tokens.emplace_back(config, geometry, types.values, arena);
   return caches;
 }
 
@@ -34,12 +35,12 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
   LA_RETURN_IF_ERROR(backend.reserve(largest_ops(config, geometry, types.values)));
   Arena cache_size, activation_size;
   std::vector<AudioTokens> measured;
-  lay_out_caches(s, types, cache_size, measured);
+  allocate_caches(s, types, cache_size, measured);
   DitActivations(config, geometry, types.values, activation_size, s.load());
   LA_ASSIGN_OR_RETURN(memory.cache_arena, Arena::allocate(budget, MemoryCategory::kKvCache, cache_size.used_bytes()));
   LA_ASSIGN_OR_RETURN(memory.activation_arena,
                       Arena::allocate(budget, MemoryCategory::kActivations, activation_size.used_bytes()));
-  DitCaches caches = lay_out_caches(s, types, memory.cache_arena, memory.sounds);
+  DitCaches caches = allocate_caches(s, types, memory.cache_arena, memory.audio_tokens);
   if (s.kv_caches_paged()) {
     LA_ASSIGN_OR_RETURN(memory.kv_cache_pages, allocate_kv_cache_pages(s.kv_caches(), budget));
     if (!budget.dry_run()) {

@@ -28,8 +28,8 @@ struct SamplerMemory {
   Arena cache_arena, activation_arena;
   PageMemory kv_cache_pages;  // of a dry run; else the KV caches have it
   std::unique_ptr<DitSession> session;
-  std::vector<AudioTokens> sounds;  // of the blocks in flight, an actor each
-  OwnedTensor velocity;             // [16, 3, h, w] f32
+  std::vector<AudioTokens> audio_tokens;  // of the blocks in flight, an actor each
+  OwnedTensor velocity;                   // [16, 3, h, w] f32
   OwnedTensor
       solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other; of the host
   static Expected<SamplerMemory> allocate(const JobShape& shape, const std::string& kv_cache_folder, Backend& backend,

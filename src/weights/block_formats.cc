@@ -16,10 +16,10 @@ float decode_e8m0(uint8_t exponent) {
   return std::ldexp(1.0f, exponent - 127);
 }
 
-float decode_e2m1(uint8_t code) {
+float decode_e2m1(uint8_t bits) {
   constexpr float kSizes[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
-  float size = kSizes[code & 7];
-  return (code & 8) != 0 ? -size : size;
+  float size = kSizes[bits & 7];
+  return (bits & 8) != 0 ? -size : size;
 }
 
 bool is_power_of_4(int64_t n) {

@@ -161,7 +161,7 @@ std::string find_tokenizer(const PartRequest& request, const std::string& text_e
   return "";
 }
 
-Expected<std::string> settle_tokenizer(const PartRequest& request, const std::string& text_encoder) {
+Expected<std::string> resolve_tokenizer(const PartRequest& request, const std::string& text_encoder) {
   if (request.tokenizer.empty()) return find_tokenizer(request, text_encoder);
   const std::string& given = request.tokenizer;
   if (!is_there(given)) return not_found("`tokenizer` " + given + ": no such file or folder");
@@ -226,7 +226,7 @@ Expected<PartPaths> find(const PartRequest& request, Search& search, bool all) {
                         " FILE)");
   }
   if (all) {
-    LA_ASSIGN_OR_RETURN(paths.tokenizer, settle_tokenizer(request, paths.text_encoder));
+    LA_ASSIGN_OR_RETURN(paths.tokenizer, resolve_tokenizer(request, paths.text_encoder));
     if (paths.tokenizer.empty()) missing.push_back("the tokenizer (google/umt5-xxl/spiece.model; or `tokenizer` FILE)");
   }
   if (!missing.empty()) return missing_parts(request, missing, search);
@@ -294,7 +294,7 @@ std::vector<PartReport> inspect_parts(const PartRequest& request) {
     parts.push_back(report);
   }
   PartReport tokenizer{"tokenizer"};
-  auto found = settle_tokenizer(request, text_encoder);
+  auto found = resolve_tokenizer(request, text_encoder);
   if (found.ok()) tokenizer.path = *found;
   if (!found.ok()) tokenizer.problem = found.status().message();
   if (found.ok() && found->empty())

@@ -16,17 +16,17 @@ float half_at(const uint8_t* p) {
 int low(uint8_t byte) { return byte & 15; }
 int high(uint8_t byte) { return byte >> 4; }
 
-// Blocks of 32. Byte j of the codes holds value j in its low and value j + 16 in its high half; a fifth bit of value i
-// is bit i of a word. value = scale * code + minimum.
+// Blocks of 32. Byte j of the quants holds value j in its low and value j + 16 in its high nibble; a fifth bit of value
+// i is bit i of a word. value = scale * quant + minimum.
 struct Block32 {
   float scale = 0, minimum = 0;
-  const uint8_t* codes = nullptr;
+  const uint8_t* quants = nullptr;
   uint32_t fifth_bits = 0;
 
   void write(float* values) const {
     for (int i = 0; i < 32; ++i) {
-      int code = i < 16 ? low(codes[i]) : high(codes[i - 16]);
-      values[i] = scale * static_cast<float>(code | static_cast<int>((fifth_bits >> i & 1) << 4)) + minimum;
+      int quant = i < 16 ? low(quants[i]) : high(quants[i - 16]);
+      values[i] = scale * static_cast<float>(quant | static_cast<int>((fifth_bits >> i & 1) << 4)) + minimum;
     }
   }
 };
@@ -49,7 +49,7 @@ void decode_q8_0(const uint8_t* b, float* values) {
   for (int i = 0; i < 32; ++i) values[i] = half_at(b) * static_cast<float>(static_cast<int8_t>(b[2 + i]));
 }
 
-// Super-blocks of 256, eight parts of 32: value = d * scale * code - d_min * minimum, scale and minimum of a part in
+// Super-blocks of 256, eight parts of 32: value = d * scale * quant - d_min * minimum, scale and minimum of a part in
 // six bits. Parts 0..3 have both in a byte's low six bits; parts 4..7 four bits in bytes 8..11 and the two upper ones
 // on top of the first eight bytes.
 struct SuperBlock {
@@ -67,16 +67,16 @@ struct SuperBlock {
   }
 };
 
-// 32 bytes of codes serve two parts, the low halves the even one; bit `part` of byte i of fifth_bits (or null) is the
+// 32 bytes of quants serve two parts, the low nibbles the even one; bit `part` of byte i of fifth_bits (or null) is the
 // fifth bit of value i of the part.
-void decode_k45(const SuperBlock& block, const uint8_t* fifth_bits, const uint8_t* codes, float* values) {
+void decode_k45(const SuperBlock& block, const uint8_t* fifth_bits, const uint8_t* quants, float* values) {
   for (int part = 0; part < 8; ++part) {
     float scale = block.scale(part), minimum = block.minimum(part);
     for (int i = 0; i < 32; ++i) {
-      uint8_t byte = codes[part / 2 * 32 + i];
-      int code = part % 2 == 0 ? low(byte) : high(byte);
-      if (fifth_bits != nullptr) code |= (fifth_bits[i] >> part & 1) << 4;
-      *values++ = scale * static_cast<float>(code) - minimum;
+      uint8_t byte = quants[part / 2 * 32 + i];
+      int quant = part % 2 == 0 ? low(byte) : high(byte);
+      if (fifth_bits != nullptr) quant |= (fifth_bits[i] >> part & 1) << 4;
+      *values++ = scale * static_cast<float>(quant) - minimum;
     }
   }
 }
@@ -85,22 +85,22 @@ void decode_q4_k(const uint8_t* b, float* values) { decode_k45(SuperBlock(b), nu
 void decode_q5_k(const uint8_t* b, float* values) { decode_k45(SuperBlock(b), b + 16, b + 48, values); }
 
 // Two halves of 128, four rows of 32 each: the low four bits of rows 0, 1 in the low and of rows 2, 3 in the high
-// halves of 64 bytes, two upper bits a row in 32 bytes; a scale for 16 values; d behind all.
+// nibbles of 64 bytes, two upper bits a row in 32 bytes; a scale for 16 values; d behind all.
 void decode_q6_k(const uint8_t* b, float* values) {
   const uint8_t* scales = b + 192;
   float d = half_at(b + 208);
   for (int at = 0; at < 256; ++at) {
     int half = at / 128, row = at % 128 / 32, i = at % 32;
     uint8_t byte = b[half * 64 + row % 2 * 32 + i];
-    int upper = b[128 + half * 32 + i] >> (2 * row) & 3, code = (row < 2 ? low(byte) : high(byte)) | upper << 4;
-    values[at] = d * static_cast<float>(static_cast<int8_t>(scales[at / 16])) * static_cast<float>(code - 32);
+    int upper = b[128 + half * 32 + i] >> (2 * row) & 3, quant = (row < 2 ? low(byte) : high(byte)) | upper << 4;
+    values[at] = d * static_cast<float>(static_cast<int8_t>(scales[at / 16])) * static_cast<float>(quant - 32);
   }
 }
 
 // Two bits a value: two halves of 128, four rows of 32 each; row r of a half is bits 2 r, 2 r + 1 of 32 bytes.
-int two_bits(const uint8_t* codes, int at) { return codes[at / 128 * 32 + at % 32] >> (at % 128 / 32 * 2) & 3; }
+int two_bits(const uint8_t* quants, int at) { return quants[at / 128 * 32 + at % 32] >> (at % 128 / 32 * 2) & 3; }
 
-// A scale and a minimum of four bits for 16 values, then the codes, then d and d_min.
+// A scale and a minimum of four bits for 16 values, then the quants, then d and d_min.
 void decode_q2_k(const uint8_t* b, float* values) {
   float d = half_at(b + 80), d_min = half_at(b + 82);
   for (int at = 0; at < 256; ++at) {
@@ -110,7 +110,7 @@ void decode_q2_k(const uint8_t* b, float* values) {
 }
 
 // The third bits (row r is bit r of 32 bytes; 0 takes 4 away), the lower two, twelve bytes of six-bit scales for 16
-// values each, d. The low four bits of scales 0..7 and 8..15 are the halves of the first eight bytes; the upper two of
+// values each, d. The low four bits of scales 0..7 and 8..15 are the nibbles of the first eight bytes; the upper two of
 // scale j are bits 2 (j / 4) and the next of byte 8 + j % 4.
 void decode_q3_k(const uint8_t* b, float* values) {
   const uint8_t* packed = b + 96;
@@ -123,11 +123,12 @@ void decode_q3_k(const uint8_t* b, float* values) {
   }
 }
 
-// Codes that stand for the values of a table: `half` in the low halves of as many bytes, then `half` in the high ones.
-void write_from_table(const int8_t* table, float scale, const uint8_t* codes, int half, float* values) {
+// Quants that stand for the values of a table: `half` in the low nibbles of as many bytes, then `half` in the high
+// ones.
+void write_from_table(const int8_t* table, float scale, const uint8_t* quants, int half, float* values) {
   for (int i = 0; i < half; ++i) {
-    values[i] = scale * static_cast<float>(table[low(codes[i])]);
-    values[i + half] = scale * static_cast<float>(table[high(codes[i])]);
+    values[i] = scale * static_cast<float>(table[low(quants[i])]);
+    values[i + half] = scale * static_cast<float>(table[high(quants[i])]);
   }
 }
 

@@ -160,7 +160,7 @@ Status ScaledSource::decode_values(const std::string& name, const LayerFormat& l
       convert_to_f32(raw.data(), dtype, values + at, count);
       continue;
     }
-    for (int64_t i = 0; i < count; i += 2) {  // the even column lies in the high half
+    for (int64_t i = 0; i < count; i += 2) {  // the even column is the high nibble
       auto pair = static_cast<uint8_t>(raw[static_cast<size_t>(i / 2)]);
       values[at + i] = decode_e2m1(pair >> 4);
       values[at + i + 1] = decode_e2m1(pair & 15);
@@ -195,8 +195,8 @@ Status ScaledSource::multiply_blocks(const std::string& name, const LayerFormat&
       LA_RETURN_IF_ERROR(file_->read_part(layer.scale, {wanted * tiles.band_bytes(), tiles.band_bytes()}, band.data()));
     loaded = wanted;
     for (int64_t c = 0; c < columns / block; ++c) {
-      uint8_t code = band[static_cast<size_t>(tiles.offset_in_band(row, c))];
-      float scale = nvfp4 ? whole * to_f32(f8e4m3{code}) : decode_e8m0(code);
+      uint8_t bits = band[static_cast<size_t>(tiles.offset_in_band(row, c))];
+      float scale = nvfp4 ? whole * to_f32(f8e4m3{bits}) : decode_e8m0(bits);
       if (!std::isfinite(scale)) return wrong(layer.scale, "has a block scale that is NaN");
       for (int64_t k = 0; k < block; ++k) values[i * columns + c * block + k] *= scale;
     }

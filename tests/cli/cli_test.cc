@@ -54,12 +54,12 @@ TEST_F(CliTest, RefusesUnknownTypesAndFilesThatAreNotGguf) {
   EXPECT_NE(info.text.find("PROBLEM"), std::string::npos) << info.text;
 }
 
-TEST_F(CliTest, Int8ProductsNeedInt8Weights) {
-  expect_refusal(generate("--int8_products"), 2, "these are as --dtype says; add --weights_dtype int8");
-  expect_refusal(generate("--int8_products --weights_dtype q4"), 2, "these are q4");
-  expect_refusal(generate("--int8_products --fp8"), 2, "these are fp8");
-  expect_refusal(run("plan --shape mini --int8_products"), 2, "--weights_dtype int8");
-  expect_refusal(run("bench --shape mini --synthetic --quiet --int8_products"), 2, "--weights_dtype int8");
+TEST_F(CliTest, Int8ActivationsNeedInt8Weights) {
+  expect_refusal(generate("--activations_dtype int8"), 2, "these are as --dtype says; add --weights_dtype int8");
+  expect_refusal(generate("--activations_dtype int8 --weights_dtype q4"), 2, "these are q4");
+  expect_refusal(generate("--activations_dtype int8 --fp8"), 2, "these are fp8");
+  expect_refusal(run("plan --shape mini --activations_dtype int8"), 2, "--weights_dtype int8");
+  expect_refusal(run("bench --shape mini --synthetic --quiet --activations_dtype int8"), 2, "--weights_dtype int8");
   const std::string bench =
       "bench --shape mini --synthetic --size '64*64' --blocks 1 --sample_steps 1 --weights_dtype int8 --json " +
       path("b.json");
@@ -67,17 +67,36 @@ TEST_F(CliTest, Int8ProductsNeedInt8Weights) {
     Outcome o = run(bench + more);
     EXPECT_EQ(o.code, 0) << o.text;
     nlohmann::json json = nlohmann::json::parse(std::ifstream(path("b.json")));
-    EXPECT_EQ(json["job"]["int8_products"], on);
+    EXPECT_EQ(json["job"]["activations_dtype"], on ? "int8" : "bf16");
     // On a machine that has none it is said, and nothing changes.
-    bool has_them = run("doctor").text.find("--int8_products: these kernels have them") != std::string::npos;
-    EXPECT_EQ(o.text.find("note: --int8_products") != std::string::npos, on && !has_them) << o.text;
+    bool has_them =
+        run("doctor").text.find("--activations_dtype int8: these kernels multiply in 8 bits") != std::string::npos;
+    EXPECT_EQ(o.text.find("note: --activations_dtype") != std::string::npos, on && !has_them) << o.text;
     return json["blocks"][0]["latents"].get<std::string>() + (on && !has_them ? " without" : "");
   };
-  EXPECT_NE(latents(" --int8_products", true), latents("", false));
+  EXPECT_NE(latents(" --activations_dtype int8", true), latents(" --activations_dtype same", false));
   const std::string plain = latents(" --device reference", false);
-  Outcome said = run(bench + " --device reference --int8_products");
-  EXPECT_NE(said.text.find("note: --int8_products: the kernels that run here have none"), std::string::npos);
+  Outcome said = run(bench + " --device reference --activations_dtype int8");
+  EXPECT_NE(said.text.find("note: --activations_dtype int8: the kernels that run here have none"), std::string::npos);
   EXPECT_EQ(nlohmann::json::parse(std::ifstream(path("b.json")))["blocks"][0]["latents"], plain);
+}
+
+TEST_F(CliTest, TakesRenamedFlagsAndWritesRenamedKeysOfTheVersionBefore) {
+  Outcome o = run("plan --shape mini --weights_dtype int8 --int8-products --quiet --json");
+  ASSERT_TRUE(o.text.starts_with("{")) << o.text;
+  nlohmann::json json = nlohmann::json::parse(o.text);
+  EXPECT_EQ(json["job"]["activations_dtype"], "int8");
+  EXPECT_EQ(json["job"]["int8_products"], true);
+  EXPECT_EQ(json["tenants"], json["memory_by_category"]);
+  EXPECT_EQ(json["cures"], json["suggestions"]);
+  EXPECT_EQ(json["paging"]["resident_rings"], json["paging"]["resident_kv_caches"]);
+  EXPECT_FALSE(json.contains("in_flight"));
+  Outcome off = run("plan --shape mini --int8_products=false --json");
+  EXPECT_NE(off.text.find("note: --int8_products=false is now --activations_dtype=same\n"), std::string::npos)
+      << off.text;
+  Outcome rings = run("bench --synthetic --resident_rings=-1");
+  EXPECT_EQ(rings.code, 2);
+  EXPECT_NE(rings.text.find("liveavatar: --resident_kv_caches: "), std::string::npos) << rings.text;
 }
 
 TEST_F(CliTest, RefusesFilesThatAreNotImages) {
@@ -117,7 +136,7 @@ TEST_F(CliTest, AcceptsATinyImageAndSilence) {
 }
 
 TEST_F(CliTest, AcceptsEightHoursOfAudio) {
-  // A sparse file: eight hours of 8-bit sound take no room on disk, and must take none in memory.
+  // A sparse file: eight hours of 8-bit audio take no space on disk, and must take none in memory.
   constexpr uint32_t kBytes = 8u * 3600 * 16000;
   std::string header(
       "RIFF....WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x80\x3e\x00\x00\x01\x00\x08\x00"
@@ -238,23 +257,23 @@ TEST_F(CliTest, PlanPrintsATableAndJson) {
   for (const char* word : {"kv_cache", "steady", "stage run", "freed after use"})
     EXPECT_NE(table.text.find(word), std::string::npos) << word;
   Outcome json = run("plan --shape 1.3b --size '384*256' --devices 4xrtx4090 --json");
-  for (const char* key :
-       {"\"peak_bytes\"", "\"steady_bytes\"", "\"tenants\"", "\"fits\"", "\"cures\"", "\"supported\": false"})
+  for (const char* key : {"\"peak_bytes\"", "\"steady_bytes\"", "\"memory_by_category\"", "\"fits\"", "\"suggestions\"",
+                          "\"supported\": false"})
     EXPECT_NE(json.text.find(key), std::string::npos) << key;
   Outcome tight = run("plan --shape 14b --memory-budget 64GiB --host-budget 40GiB");
   EXPECT_EQ(tight.code, 1);
   EXPECT_NE(tight.text.find("does not fit"), std::string::npos) << tight.text;
   EXPECT_NE(tight.text.find("--memory_budget"), std::string::npos) << tight.text;
-  EXPECT_NE(run("plan --like-original").text.find("marginal"), std::string::npos);
+  EXPECT_NE(run("plan --reference-cost").text.find("marginal"), std::string::npos);
   expect_refusal(run("plan --device_profile rtx1"), 2, "choose rtx3060");
   expect_refusal(run("plan --shape 15b"), 2, "15b");
   expect_refusal(run("plan --size big"), 2, "--size");
   expect_refusal(run("plan --ckpt_dir /nowhere"), 1, "no such folder");
 }
 
-TEST_F(CliTest, KeysAndValuesOnDiskArePlannedAndMakeTheSameVideo) {
+TEST_F(CliTest, KvCachesOnDiskArePlannedAndMakeTheSameVideo) {
   std::string plan = run("plan --shape 14b --size '384*256' --offload_kv_cache --paging_dir /tmp").text;
-  EXPECT_NE(plan.find("0 of 160 rings (a step in a layer) resident, the others paged"), std::string::npos) << plan;
+  EXPECT_NE(plan.find("0 of 160 KV caches (a step in a layer) resident, the others paged"), std::string::npos) << plan;
   auto video = [&](const std::string& name, const std::string& more) {
     Outcome o = run("generate --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice +
                     " --prompt hi --size '64*64' --num_clip 1 --infer_frames 24 --offload_kv_cache --save_file " +
@@ -263,7 +282,7 @@ TEST_F(CliTest, KeysAndValuesOnDiskArePlannedAndMakeTheSameVideo) {
     return o.text;
   };
   EXPECT_NE(video("memory.mp4", "").find("keys and values are in host memory"), std::string::npos);
-  EXPECT_NE(video("disk.mp4", " --paging_dir " + path("")).find("note: keys and values of 0 of 24"), std::string::npos);
+  EXPECT_NE(video("disk.mp4", " --paging_dir " + path("")).find("note: 0 of 24 KV caches"), std::string::npos);
   auto bytes = [&](const std::string& name) {
     std::ifstream in(path(name), std::ios::binary);
     return std::string((std::istreambuf_iterator<char>(in)), {});

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What `cmake --install` puts down runs from there, away from the sources: install.sh CMAKE BUILD_DIR
+# The installed program runs without the source tree: install.sh CMAKE BUILD_DIR
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -10,6 +10,6 @@ installed/bin/liveavatar --version
 for file in models/mini assets/demo/portrait.png assets/demo/voice.wav; do
   test -e "installed/share/liveavatar/$file" || { echo "$file was not installed"; exit 1; }
 done
-# Its own model and demo: none is named.
+# Without --ckpt_dir: the installed model and demo.
 installed/bin/liveavatar generate --quiet --server_port 1 --size "64*64" --num_clip 1 --infer_frames 12 --save_file a.mp4
 test -s a.mp4

@@ -32,7 +32,7 @@ class LimitsTest : public CliTest {
     return "generate --quiet --ckpt_dir " + kMini + " --size '64*64' --infer_frames 12 --sample_steps 1 --save_dir " +
            path("videos") + " --sample_list " + write("list.json", list + "}");
   }
-  // With limits of the shell. 127: the program's libraries found no room, nothing of ours has run.
+  // With limits of the shell. 127: not enough memory for the program's libraries, nothing of ours has run.
   static Outcome limited(const std::string& limits, const std::string& arguments) {
     Outcome outcome;
     std::string command = "ulimit -c 0; " + limits + "; exec " + std::string(LA_PROGRAM) + " " + arguments;
@@ -55,7 +55,7 @@ TEST_F(LimitsTest, ReportsMissingAddressSpaceInOneLine) {
 }
 
 TEST_F(LimitsTest, ReportsMissingThreadsInOneLine) {
-  // A thread's stack is as large as the limit of the main one's, and there is no room for that.
+  // A thread's stack is as large as the limit of the main one's, and there is no memory for that.
   const std::string limits = "ulimit -s 8000000 && ulimit -v 6000000";
   expect_refusal(limited(limits, job("--threads 4")), 1, "--threads 4: the system gives no more than 1");
   Outcome convert = limited(limits, "convert --quiet --ckpt_dir " + kMini + " --out " + path("x.packed"));

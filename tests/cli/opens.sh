@@ -1,6 +1,6 @@
 #!/bin/sh
-# opens.sh PROGRAM SOURCE_DIR: how often one `generate` opens each of its inputs, by strace. A picture or a pose video
-# once; a voice twice: to hear it, and for the video's sound track; a checkpoint's file twice: to see what it is, and to
+# opens.sh PROGRAM SOURCE_DIR: how often one `generate` opens each of its inputs, by strace. An image or a pose video
+# once; a voice twice: for the model, and for the video's audio track; a checkpoint's file twice: to see what it is, and to
 # read it; a config.json once more, so that no output replaces it.
 set -eu
 program=$1 source=$2

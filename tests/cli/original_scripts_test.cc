@@ -10,8 +10,8 @@ namespace {
 
 class OriginalScripts : public CliTest {
  protected:
-  // A working folder as the scripts expect it, with the mini model in place of the original's, a short sound, and the
-  // LoRA where the hub's tools would put it.
+  // A working folder as the scripts expect it, with the mini model in place of the original's, a short audio file, and
+  // the LoRA where the hub's tools would put it.
   void SetUp() override {
     CliTest::SetUp();
     fs::create_directories(path("ckpt"));

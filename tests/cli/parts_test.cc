@@ -1,4 +1,4 @@
-// Parts of a model from wherever they lie.
+// Parts of a model from different folders and files.
 #include "fixture.h"
 
 namespace liveavatar {
@@ -132,7 +132,7 @@ TEST_F(Parts, NamesUnreadableFiles) {
   expect_refusal(job("--ckpt_dir " + tree), 1, "cut.pth");
 }
 
-// The original's names go first, whatever else lies there.
+// Files with the original's names are preferred, whatever else is in the folder.
 TEST_F(Parts, AcceptsTheOriginalsFolder) {
   std::string folder = copy_checkpoint("original");
   fs::copy_file(kMini + "/" + kDit, folder + "/other.safetensors");

@@ -1,4 +1,4 @@
-// Every line of `generate` can be planned: the word is replaced by `plan`, and the plan is what the run takes.
+// Every command line of `generate` can be planned with `plan` instead, and the plan equals the run.
 #include <nlohmann/json.hpp>
 
 #include "fixture.h"
@@ -18,8 +18,9 @@ class PlanLines : public CliTest {
     ASSERT_EQ(made.code, 0) << line << "\n" << made.text;
     auto plan = nlohmann::json::parse(planned.text), report = nlohmann::json::parse(std::ifstream(path("report.json")));
     EXPECT_EQ(plan["peak_bytes"], report["predicted_peak_bytes"]) << line;
-    for (const auto& [tenant, bytes] : report["tenants"].items())
-      EXPECT_EQ(plan["tenants"][tenant]["peak_bytes"], bytes["predicted_bytes"]) << line << " " << tenant;
+    for (const auto& [category, bytes] : report["memory_by_category"].items())
+      EXPECT_EQ(plan["memory_by_category"][category]["peak_bytes"], bytes["predicted_bytes"])
+          << line << " " << category;
   }
 };
 
@@ -45,7 +46,7 @@ TEST_F(PlanLines, ReportErrorsAsGenerateDoes) {
   expect_refusal(run("plan --enable_tts"), 2, "--enable_tts");
 }
 
-TEST_F(PlanLines, SupposedJobsTakeSolversPosesAndVoices) {
+TEST_F(PlanLines, AssumedJobsTakeSolversPosesAndVoices) {
   auto peak = [](const std::string& more) {
     Outcome o = run("plan --json --shape 14b --size '384*256' " + more);
     return o.text.starts_with("{") ? nlohmann::json::parse(o.text)["peak_bytes"].get<size_t>() : 0;
@@ -58,7 +59,7 @@ TEST_F(PlanLines, SupposedJobsTakeSolversPosesAndVoices) {
   EXPECT_GT(peak("--audio " + two + "left.wav+" + two + "right.wav --mask " + two + "image"), plain);
 }
 
-TEST_F(PlanLines, SupposedJobsCountTheMergeOfAdapters) {
+TEST_F(PlanLines, AssumedJobsCountTheMergeOfAdapters) {
   // One pair of the largest rank: its factors are more than all that is loaded behind the video model.
   const size_t rank = 16384, bytes = rank * 192 * 4;
   const std::string module = "diffusion_model.blocks.0.self_attn.q.";
@@ -73,7 +74,7 @@ TEST_F(PlanLines, SupposedJobsCountTheMergeOfAdapters) {
   auto weights = [](const std::string& more) {
     Outcome o = run("plan --json --size '64*64' --quiet " + more);
     EXPECT_TRUE(o.text.starts_with("{")) << o.text;  // and no note
-    return nlohmann::json::parse(o.text)["tenants"]["weights"]["peak_bytes"].get<size_t>();
+    return nlohmann::json::parse(o.text)["memory_by_category"]["weights"]["peak_bytes"].get<size_t>();
   };
   EXPECT_GT(weights("--ckpt_dir " + kMini + lora), weights("--ckpt_dir " + kMini) + bytes);
   EXPECT_EQ(weights("--shape mini" + lora), weights("--shape mini --offload_kv_cache"));

@@ -36,7 +36,7 @@ uint16_t nearest_by_search(float x) {
 
 // Every code comes back, and every float goes to one of its two neighbours, the nearer one.
 TEST(Convert, RoundsToTheNearestE4m3) {
-  std::vector<float> all;  // positive values ascend with their codes
+  std::vector<float> all;  // positive values ascend with their bits
   for (uint8_t code = 0; code < 0x7f; ++code) {
     all.push_back(to_f32(f8e4m3{code}));
     EXPECT_EQ(to_f8e4m3(all.back()).bits, code);

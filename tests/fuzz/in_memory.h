@@ -1,4 +1,4 @@
-// A file that lies in memory, under a path that the readers can open.
+// A file in memory, under a path that the readers can open.
 #pragma once
 
 #include <cstddef>

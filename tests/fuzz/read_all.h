@@ -1,4 +1,4 @@
-// Reads every tensor of a source, whole, as f32 and as codes where it has them.
+// Reads every tensor of a source, whole, as f32 and as stored quantised values.
 #pragma once
 
 #include <vector>

@@ -26,7 +26,7 @@ void add_seed(const fs::path& path, std::vector<Bytes>& seeds) {
   seeds.emplace_back(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
-// A few bytes set, a stretch removed or repeated, or the end cut off; mostly near the front, where headers are.
+// A few bytes set, a range removed or repeated, or the end cut off; mostly near the front, where headers are.
 void mutate(Bytes& bytes, std::mt19937& random) {
   auto below = [&random](size_t n) { return n == 0 ? 0 : random() % n; };
   size_t reach = random() % 4 == 0 ? bytes.size() : std::min<size_t>(bytes.size(), 4096);

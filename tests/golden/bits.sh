@@ -1,5 +1,5 @@
 #!/bin/sh
-# bits.sh GOLDEN_CHECK DTYPE FOLDER...: every tensor on the test device is that of the reference backend, to the bit.
+# bits.sh GOLDEN_CHECK DTYPE FOLDER...: every tensor on the test device is bit-identical to the reference backend.
 set -eu
 check=$1 dtype=$2
 shift 2

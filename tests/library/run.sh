@@ -1,5 +1,5 @@
 #!/bin/sh
-# Programs outside the tree, against what is installed: run.sh static|shared CMAKE SOURCE_DIR BUILD_DIR
+# Programs outside the tree, linked with the installed library: run.sh static|shared CMAKE SOURCE_DIR BUILD_DIR
 # CC, CXX, CFLAGS, CXXFLAGS and LDFLAGS are those of the build.
 set -eu
 kind=$1 cmake=$2 source=$3 build=$4

@@ -42,7 +42,7 @@ TEST_F(AudioTest, RefusesSamplesThatAreNotFiniteOrTooLarge) {
     auto mono = read_mono(file, 16000);
     ASSERT_FALSE(mono.ok()) << bad;
     EXPECT_TRUE(mono.status().message().starts_with(file + ": ")) << mono.status().message();
-    EXPECT_TRUE(mono.status().message().ends_with("; export the sound again, as 16-bit WAV"));
+    EXPECT_TRUE(mono.status().message().ends_with("; export the audio again, as 16-bit WAV"));
   }
   auto loud = read_mono(write("a.wav", float_wave({0.25f, 99.0f, -2.0f})), 16000);
   ASSERT_TRUE(loud.ok()) << loud.status().message();

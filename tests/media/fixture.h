@@ -1,4 +1,4 @@
-// Files made on the spot: waves, pictures, videos read back with FFmpeg.
+// Files made on the spot: waves, images, videos read back with FFmpeg.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Pictures in: every kind of file becomes RGB or one line of refusal; orientation; sizes.
+// Images in: every kind of file becomes RGB or one line of refusal; orientation; sizes.
 #include "media/image.h"
 
 #include <algorithm>
@@ -198,7 +198,7 @@ TEST_F(ImageTest, RefusesFilesThatAreNotImages) {
 int g_logged = 0;
 void count_log(void*, int level, const char*, va_list) { g_logged += level <= AV_LOG_INFO ? 1 : 0; }
 
-// The log is the process's: a program's own callback stays, and a damaged picture tells it nothing.
+// The log is the process's: a program's own callback stays, and a damaged image logs nothing.
 TEST_F(ImageTest, DoesNotChangeFfmpegsLogLevel) {
   av_log_set_callback(count_log);
   g_logged = 0;

@@ -91,7 +91,7 @@ std::string tga() {
   return head + pixels;
 }
 
-TEST_F(OpenOnceTest, APictureOfEveryKind) {
+TEST_F(OpenOnceTest, ReadsImagesOfEveryFormat) {
   std::vector<std::string> files = {write("a.tga", tga())};
   for (const char* name : {"base.png", "orient6.png", "orient6.jpg", "orient6.tif", "anim.webp", "bt709.avif",
                            "turned.avif", "iphone.heic", "talk.mp4"})
@@ -154,7 +154,7 @@ std::string streamed_flac(int64_t frames) {
   return bytes;
 }
 
-TEST_F(OpenOnceTest, ASoundOfEveryKind) {
+TEST_F(OpenOnceTest, ReadsAudioOfEveryFormat) {
   const std::vector<std::string> files = {write("mono.wav", sine_wave({16000, 1, 16}, 16000, 440)),
                                           write("stereo.wav", sine_wave({44100, 2, 16}, 44100, 440)),
                                           write("streamed.flac", streamed_flac(24000)), case_file("antiphase.wav"),
@@ -196,13 +196,13 @@ TEST_F(OpenOnceTest, ASoundOfEveryKind) {
   }
 }
 
-TEST_F(OpenOnceTest, ASoundThatDoesNotSayIsReadToItsEnd) {
+TEST_F(OpenOnceTest, AudioWithoutAStatedLengthIsReadToItsEnd) {
   auto sound = SoundFile::open(write("streamed.flac", streamed_flac(24000)));
   ASSERT_TRUE(sound.ok()) << sound.status().message();
   EXPECT_EQ((*sound)->seconds(), 1.5);
 }
 
-TEST_F(OpenOnceTest, AShortSoundIsSaid) {
+TEST_F(OpenOnceTest, ReportsTruncatedAudio) {
   const std::string bytes = sine_wave({16000, 1, 16}, 160000, 440);
   const std::string file = write("cut.wav", bytes.substr(0, 100000));
   const std::string expected = shortfall_note(file, 3.1);
@@ -227,7 +227,7 @@ TEST_F(OpenOnceTest, ReadersDoNotDisturbEachOther) {
   EXPECT_EQ(one, other);
 }
 
-TEST_F(OpenOnceTest, APoseVideoKnowsItsSize) {
+TEST_F(OpenOnceTest, APoseVideoReportsItsSize) {
   const std::string copy = copy_of(std::string(LA_SOURCE_DIR) + "/tests/goldens/pose/pose30.mp4");
   OpenCount opens(copy);
   auto video = open_pose_video(copy, FrameRule::kResampled);
@@ -252,7 +252,7 @@ void expect_pipe_refused(const Status& status, const std::string& file) {
 }
 
 // With no writer at its other end, with one that is silent, and through /proc as a shell's <(command).
-TEST_F(OpenOnceTest, APipeIsRefusedAndNotWaitedFor) {
+TEST_F(OpenOnceTest, RefusesAPipeWithoutBlocking) {
   const std::string named = path("voice.wav");
   ASSERT_EQ(mkfifo(named.c_str(), 0600), 0);
   int ends[2];
@@ -267,7 +267,7 @@ TEST_F(OpenOnceTest, APipeIsRefusedAndNotWaitedFor) {
 }
 
 // A file by way of /dev/stdin or a shell's redirection is a file.
-TEST_F(OpenOnceTest, AFileByItsDescriptorIsRead) {
+TEST_F(OpenOnceTest, ReadsAFileByItsDescriptor) {
   const int fd = open(case_file("base.png").c_str(), O_RDONLY);
   ASSERT_GE(fd, 0);
   auto picture = PictureFile::open("/proc/self/fd/" + std::to_string(fd));
@@ -278,7 +278,7 @@ TEST_F(OpenOnceTest, AFileByItsDescriptorIsRead) {
   expect_same(*image, *expected);
 }
 
-TEST_F(OpenOnceTest, WhatIsNoneIsRefusedWhenItIsOpened) {
+TEST_F(OpenOnceTest, RefusesFilesOfOtherKindsWhenOpened) {
   EXPECT_EQ(PictureFile::open(path("none.png")).status().code(), ErrorCode::kNotFound);
   EXPECT_EQ(SoundFile::open(path("none.wav")).status().code(), ErrorCode::kNotFound);
   const std::string text = write("text.png", "this is no picture\n");

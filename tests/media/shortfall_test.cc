@@ -1,4 +1,4 @@
-// Notes on sounds that hold less than their files say.
+// Notes on audio files that hold less than their files say.
 #include "media/shortfall.h"
 
 #include "fixture.h"

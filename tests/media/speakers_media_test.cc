@@ -1,4 +1,4 @@
-// Mixed voices, mask pictures of every kind, pose videos at 25 frames a second.
+// Mixed voices, mask images of every kind, pose videos at 25 frames a second.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -138,7 +138,7 @@ std::string oriented_jpeg(int orientation) {
   return jpeg.substr(0, 2) + "\xff\xe1" + std::string{0, static_cast<char>(exif.size() + 2)} + exif + jpeg.substr(2);
 }
 
-// A mask made from the picture as it is stored lies, turned, where the picture does.
+// A mask of the stored image is rotated with the image.
 TEST_F(SpeakersMediaTest, MasksFollowTheImageOrientation) {
   auto bright = [](const Image& image) {
     MaskPicture mask{image.height, image.width, {}};
@@ -193,7 +193,7 @@ TEST_F(SpeakersMediaTest, RefusesFilesThatAreNotPoseVideos) {
   EXPECT_NEAR((*video)->info().seconds, 40.0 / 30, 0.01);
 }
 
-// A picture of the frame's size passes unchanged; bars are grey, and a cover has none.
+// An image of the frame's size passes unchanged; bars are grey, and a cover has none.
 TEST_F(SpeakersMediaTest, FloatFitsOfAWhiteImageStayWhite) {
   Image image{2, 4, std::vector<uint8_t>(24, 255)};
   std::vector<float> scratch, out(3 * 4 * 4);

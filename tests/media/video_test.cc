@@ -1,4 +1,4 @@
-// Video out: what is written can be read back, while it grows, after a crash, and to the last frame of its sound.
+// Video out: what is written can be read back, while it grows, after a crash, and to the last frame of its audio.
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -90,7 +90,7 @@ struct VoiceCase {
   int aac_rate_hz;
 };
 
-TEST_F(VideoTest, SoundEndsWithTheLastFrame) {
+TEST_F(VideoTest, AudioEndsWithTheLastFrame) {
   for (VoiceCase c : {VoiceCase{16000, 1, 10, 50, 32000},
                       {22050, 1, 1, 75, 44100},
                       {44100, 2, 2, 50, 44100},
@@ -115,7 +115,7 @@ TEST_F(VideoTest, SoundEndsWithTheLastFrame) {
   }
 }
 
-TEST_F(VideoTest, SoundIsInStepWithThePicture) {
+TEST_F(VideoTest, AudioIsInSyncWithTheFrames) {
   // A click at exactly one second; AAC's lead-in must not shift it.
   std::string data(2 * 32000 * 2, '\0');
   for (int i = 0; i < 100; ++i) data[size_t(2 * 32000 * 1 + 2 * i + 1)] = (i / 8) % 2 ? 0x60 : char(0xa0);

@@ -128,7 +128,7 @@ class OpTest : public ::testing::TestWithParam<OpCase> {
     compare(shape, out_dtype, GetParam().tolerance, run);
   }
 
-  // Devices before what lies on them, and that before the backends whose ops use it.
+  // Destroyed in reverse order: backends, then memory on the devices, then the devices.
   std::unique_ptr<DeviceSource> source_;
   Budget host_budget_;
   std::unique_ptr<Budget> budget_;

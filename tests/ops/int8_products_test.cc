@@ -1,5 +1,5 @@
 // Products of operands rounded to 8 bits, where a CPU has them and they are asked for: near those of bf16, the same for
-// any number of threads, and of every row whatever lies beside it.
+// any number of threads, and of every row whatever the rows beside it are.
 #include "core/quantise.h"
 #include "fixture.h"
 #include "ops/attention.h"
@@ -101,7 +101,7 @@ TEST_P(Int8ProductsTest, Attention) {
   }
 }
 
-// Eight-bit rings, and operands that have no products in 8 bits.
+// 8-bit KV caches, and operands that have no products in 8 bits.
 TEST_P(Int8ProductsTest, AttentionToOtherTypes) {
   const Shape shape{90, 2 * 32}, scales{90, 2};
   const AttentionSpec spec{.heads = 2, .scale = 0.2f, .in_8bit = true};

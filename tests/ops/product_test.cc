@@ -34,7 +34,7 @@ TEST_P(ProductTest, LinearAtOddSizes) {
   }
 }
 
-// More rows, columns and inputs than go through a cache at once; the last also more rows than are laid out at once.
+// More rows, columns and inputs than one MC, NC and KC block; the last also has more rows than are packed at once.
 TEST_P(ProductTest, LinearInManyBlocks) {
   for (auto [m, n, k] : {std::array<int64_t, 3>{310, 450, 70}, {37, 900, 1090}, {1100, 35, 2001}}) {
     Tensor x = operands_.normal({m, k}, dtype()), weight = operands_.normal({n, k}, DType::kF32, 0.1f);
@@ -110,7 +110,7 @@ TEST_P(ProductTest, Convolutions) {
       {{1, 1, 50, 1}, 9, {1, 1, 10}, {.stride = {1, 1, 5}}},
       {{1, 1, 37, 24}, 24, {1, 1, 16}, {.pad_left = 8, .pad_right = 7}, 4, 0, true},
       {{1, 20, 4, 7}, 10, {1, 3, 1}, {.stride = {1, 2, 1}}},
-      // wide: several stretches of a line
+      // wide: several segments of a line
       {{1, 3, 150, 40}, 37, {1, 3, 3}, {.pad_top = 1, .pad_bottom = 1, .pad_left = 1, .pad_right = 1}},
       {{1, 5, 330, 5}, 33, {1, 1, 3}, {.stride = {1, 1, 2}, .pad_left = 1, .pad_right = 1}},
       // few output channels and many pixels
@@ -213,7 +213,7 @@ TEST_P(ProductTest, AttentionOver8BitKeysAndValues) {
 
 // A row and head comes back within half a step of its largest value (e4m3: a sixteenth of each value or half the
 // smallest step), scales are its own, and zeros stay zeros.
-TEST_P(ProductTest, QuantisedRowsComeBackWithinHalfAStep) {
+TEST_P(ProductTest, DequantisedRowsAreWithinHalfAStep) {
   constexpr int64_t kRows = 9, kHeads = 3, kWidth = 3 * 20, kD = kWidth / kHeads;
   for (DType type : {DType::kI8, DType::kF8E4M3}) {
     Tensor x = operands_.normal({kRows, kWidth}, dtype(), 3.0f);

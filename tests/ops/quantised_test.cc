@@ -9,7 +9,8 @@ namespace {
 // dtype is the weights'.
 class QuantisedTest : public OpTest {
  protected:
-  // Backends hold equal codes and sum in f32: only the order of sums differs, and a bf16 result's last bit.
+  // Backends hold equal quantised values and accumulate in f32: only the order of sums differs, and a bf16 result's
+  // last bit.
   void compare_linear(const Tensor& x, const Tensor& weight, DType out_dtype, const Epilogue& e = {}) {
     SCOPED_TRACE(weight.shape.str());
     Tensor bias = operands_.normal({weight.dim(0)});
@@ -70,8 +71,8 @@ TEST_P(QuantisedTest, PackingInPiecesGivesTheSameBytes) {
   EXPECT_EQ(whole, pieces);
 }
 
-// Codes that somebody else made are held as they are, in pieces too.
-TEST_P(QuantisedTest, StoredCodesArePackedUnchanged) {
+// Quantised values of a file are packed unchanged, in parts too.
+TEST_P(QuantisedTest, StoredQuantisedValuesArePackedUnchanged) {
   if (!is_8bit(dtype())) GTEST_SKIP() << "blocks of 4 bits are packed from values";
   constexpr int64_t kN = 150, kK = 77;
   Tensor weight = operands_.normal({kN, kK});
@@ -93,7 +94,7 @@ TEST_P(QuantisedTest, StoredCodesArePackedUnchanged) {
 
 // The identity times the matrix gives it back with the format's error: so much of the rms for normal values, and never
 // more than half a step. Zeros stay zeros, whole rows of them too.
-TEST_P(QuantisedTest, TheMatrixComesBackWithTheFormatsError) {
+TEST_P(QuantisedTest, ADequantisedMatrixHasTheErrorOfItsFormat) {
   constexpr int64_t kN = 40, kK = 1024;
   Tensor weight = operands_.normal({kN, kK}, DType::kF32, 0.02f);
   std::fill_n(weight.slice(3, 1).host<float>(), kK, 0.0f);

@@ -143,7 +143,7 @@ TEST_F(PagerTest, EvictsThePageWithTheFarthestNextUse) {
   expect_held(*pager, {0, 2});
 }
 
-TEST_F(PagerTest, APinnedPageIsNotOverwritten) {
+TEST_F(PagerTest, AnAcquiredPageIsNotOverwritten) {
   auto pager = open(write_pages(4), std::vector<bool>(4, false));
   pager->expect({0, 1, 2, 3});
   const std::byte* data = pager->acquire(0);
@@ -185,7 +185,7 @@ TEST_F(PagerTest, FailuresStickAndNameTheFileWithoutBlocking) {
   }
   {
     auto pager = open(file, std::vector<bool>(5, false));
-    fs::resize_file(file, 3 * kPage);  // somebody cuts it off under our hands
+    fs::resize_file(file, 3 * kPage);  // truncated while it is open
     pager->expect({0, 1, 2, 3, 4});
     for (size_t p = 0; p < 5; ++p) {
       pager->acquire(p);

@@ -3,7 +3,7 @@
 
 #include "liveavatar/liveavatar.h"
 #include "media/image.h"
-#include "plan/like_original.h"
+#include "plan/reference_cost.h"
 #include "plan/report.h"
 #include "support/resolved.h"
 #include "support/temp_dir.h"
@@ -354,9 +354,9 @@ TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {
 TEST(Plan, ReproducesThePublishedResultsOfTheOriginal) {
   ModelShapes shapes = *named_model_shapes("14b");
   for (const PublishedRow& row : published_rows()) {
-    OriginalPlan plan = *plan_like_original(shapes, row.job);
+    ReferencePlan plan = *plan_reference_cost(shapes, row.job);
     double gb = double(plan.peak_bytes()) / 1e9;
-    EXPECT_EQ(judge_original(plan.peak_bytes(), kUsable24Bytes), row.plan_report) << row.job.width << " " << gb;
+    EXPECT_EQ(fit_of_reference(plan.peak_bytes(), kUsable24Bytes), row.fit) << row.job.width << " " << gb;
     EXPECT_NEAR(gb, row.peak_gb, 0.7) << row.job.width;
   }
 }

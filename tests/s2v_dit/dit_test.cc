@@ -59,11 +59,11 @@ class Session {
     activation_arena_ = *Arena::allocate(budget_, MemoryCategory::kActivations, measure_activations.used_bytes());
     DitActivations activations(config_, geometry_, DType::kF32, activation_arena_, {.in_flight = 2});
     state_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
-    pages_ = *dit_->open_weight_groups(config_.layers, budget_);
+    weight_groups_ = *dit_->open_weight_groups(config_.layers, budget_);
     EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
     dit_->encode_text(text, *state_);
-    dit_->prefill(reference, motion, *pages_, *state_);
+    dit_->prefill(reference, motion, *weight_groups_, *state_);
     hear(normal({config_.audio_layers, config_.audio_dim, 12}));
   }
 
@@ -82,10 +82,10 @@ class Session {
     return in;
   }
   void hear(const Tensor& features) { dit_->encode_audio(features, *state_, state_->caches.actors.front()); }
-  void forward(const BlockInputs& in, const Tensor& out) { dit_->forward(in, *pages_, *state_, out); }
+  void forward(const BlockInputs& in, const Tensor& out) { dit_->forward(in, *weight_groups_, *state_, out); }
   ForwardState& forward_state(size_t i) { return state_->activations.forwards[i]; }
   const S2vDit& dit() { return *dit_; }
-  DitWeightGroups& pages() { return *pages_; }
+  DitWeightGroups& weight_groups() { return *weight_groups_; }
   DitSession& state() { return *state_; }
   const DitGeometry& geometry() const { return geometry_; }
   const DitConfig& config() const { return config_; }
@@ -99,7 +99,7 @@ class Session {
   DitGeometry geometry_;
   Arena arena_;
   Arena activation_arena_;
-  std::unique_ptr<DitWeightGroups> pages_;
+  std::unique_ptr<DitWeightGroups> weight_groups_;
   std::unique_ptr<DitSession> state_;
   std::mt19937 random_{5};
   std::vector<OwnedTensor> memory_;
@@ -186,7 +186,7 @@ TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
       dit.begin(a, s->forward_state(0));
       dit.begin(b, s->forward_state(1));
       ForwardState* const forwards[] = {&s->forward_state(1), &s->forward_state(0)};
-      for (int64_t i = 0; i < s->config().layers; ++i) dit.layer(i, s->pages(), forwards);
+      for (int64_t i = 0; i < s->config().layers; ++i) dit.layer(i, s->weight_groups(), forwards);
       dit.end(s->forward_state(0), out);
       got.push_back(copy(out));
       dit.end(s->forward_state(1), out);
@@ -197,7 +197,7 @@ TEST(S2vDit, OrderOfLayersDoesNotChangeABit) {
 }
 
 // Two blocks in flight, each with its own audio and pose, equal the same two one after the other.
-TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
+TEST(S2vDit, BlocksInFlightUseTheirOwnAudio) {
   Session s(2, 2);
   const S2vDit& dit = s.dit();
   const Shape shape{s.config().audio_layers, s.config().audio_dim, 12}, block{16, 3, 8, 12};
@@ -228,7 +228,7 @@ TEST(S2vDit, BlocksInFlightBringTheirOwnSound) {
     dit.begin(in[b], s.forward_state(b));
   }
   ForwardState* const forwards[] = {&s.forward_state(1), &s.forward_state(0)};
-  for (int64_t i = 0; i < s.config().layers; ++i) dit.layer(i, s.pages(), forwards);
+  for (int64_t i = 0; i < s.config().layers; ++i) dit.layer(i, s.weight_groups(), forwards);
   for (size_t b : {0u, 1u}) {
     dit.end(s.forward_state(b), out);
     EXPECT_EQ(copy(out), want[b]);

@@ -26,7 +26,7 @@ class KvCachesTest : public ::testing::TestWithParam<DType> {
     shape_.dtype = GetParam();
   }
 
-  // The bytes of every part's slot are functions of ring, block and place.
+  // The bytes of every part's slot are functions of cache, block and position.
   template <typename Visit>
   void each_part(const KeyValues& kv, int64_t slot, const Visit& visit) const {
     int64_t rows = shape_.geometry.block_tokens();
@@ -35,19 +35,19 @@ class KvCachesTest : public ::testing::TestWithParam<DType> {
       if (!t.empty()) visit(t.slice(slot * rows, rows), ++part);
     }
   }
-  static uint8_t value(const KvCacheKey& ring, int64_t block, int part, size_t i) {
-    return uint8_t(size_t(ring.step * 91 + ring.layer * 37 + block * 11 + part * 5) + i * 7);
+  static uint8_t value(const KvCacheKey& key, int64_t block, int part, size_t i) {
+    return uint8_t(size_t(key.step * 91 + key.layer * 37 + block * 11 + part * 5) + i * 7);
   }
-  void write(const KeyValues& kv, const KvCacheKey& ring, int64_t block) const {
+  void write(const KeyValues& kv, const KvCacheKey& key, int64_t block) const {
     each_part(kv, block % 3, [&](const Tensor& t, int part) {
-      for (size_t i = 0; i < t.bytes(); ++i) static_cast<uint8_t*>(t.address())[i] = value(ring, block, part, i);
+      for (size_t i = 0; i < t.bytes(); ++i) static_cast<uint8_t*>(t.address())[i] = value(key, block, part, i);
     });
   }
-  bool holds(const KeyValues& kv, const KvCacheKey& ring, int64_t block) const {
+  bool holds(const KeyValues& kv, const KvCacheKey& key, int64_t block) const {
     bool good = true;
     each_part(kv, block % 3, [&](const Tensor& t, int part) {
       for (size_t i = 0; i < t.bytes(); ++i)
-        good &= static_cast<uint8_t*>(t.address())[i] == value(ring, block, part, i);
+        good &= static_cast<uint8_t*>(t.address())[i] == value(key, block, part, i);
     });
     return good;
   }
@@ -63,38 +63,38 @@ INSTANTIATE_TEST_SUITE_P(Types, KvCachesTest, ::testing::Values(DType::kBF16, DT
 TEST_P(KvCachesTest, EveryBlockReadsTheBlocksBeforeIt) {
   for (int64_t resident : {0, 1, 3, 6}) {
     shape_.resident = resident;
-    std::unique_ptr<KvCaches> rings;
+    std::unique_ptr<KvCaches> caches;
     Arena arena;
     if (shape_.paged()) {
-      rings = *PagedKvCaches::open(shape_, dir_.string(), *allocate_kv_cache_pages(shape_, budget_), host_queue());
+      caches = *PagedKvCaches::open(shape_, dir_.string(), *allocate_kv_cache_pages(shape_, budget_), host_queue());
     } else {
       Arena measure;
       ResidentKvCaches(shape_, measure);
       arena = *Arena::allocate(budget_, MemoryCategory::kKvCache, measure.used_bytes());
-      rings = std::make_unique<ResidentKvCaches>(shape_, arena);
+      caches = std::make_unique<ResidentKvCaches>(shape_, arena);
     }
     std::vector<KvCacheKey> uses;
     for (int64_t i = 0; i < 6; ++i) uses.push_back({i % 2, i / 2});
-    rings->expect(uses);
+    caches->expect(uses);
     for (int64_t block = 0; block < 11; ++block) {
       for (const KvCacheKey& use : uses) {
-        KvCacheGuard ring(*rings, host_queue(), use, block % 3);
+        KvCacheGuard cache(*caches, host_queue(), use, block % 3);
         for (int64_t before = std::max<int64_t>(0, block - 2); before < block; ++before)
-          EXPECT_TRUE(holds(*ring, use, before)) << block << " sees " << before << ", " << resident << " resident";
-        write(*ring, use, block);
+          EXPECT_TRUE(holds(*cache, use, before)) << block << " sees " << before << ", " << resident << " resident";
+        write(*cache, use, block);
       }
     }
-    EXPECT_TRUE(rings->status().ok()) << rings->status().message();
-    EXPECT_EQ(rings->counts().bytes_read == 0, !shape_.paged());
+    EXPECT_TRUE(caches->status().ok()) << caches->status().message();
+    EXPECT_EQ(caches->counts().bytes_read == 0, !shape_.paged());
   }
   EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
 TEST_P(KvCachesTest, ReportsADiskWithoutRoom) {
   shape_.resident = 0;
-  auto rings = PagedKvCaches::open(shape_, "/nowhere", *allocate_kv_cache_pages(shape_, budget_), host_queue());
-  ASSERT_FALSE(rings.ok());
-  EXPECT_NE(rings.status().message().find("/nowhere"), std::string::npos);
+  auto caches = PagedKvCaches::open(shape_, "/nowhere", *allocate_kv_cache_pages(shape_, budget_), host_queue());
+  ASSERT_FALSE(caches.ok());
+  EXPECT_NE(caches.status().message().find("/nowhere"), std::string::npos);
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 

@@ -135,7 +135,7 @@ TEST_F(PagingTest, PackingLeavesNoFileWhenStoppedOrATensorIsMissing) {
   EXPECT_EQ(budget_.used_bytes(), 0u);
 }
 
-TEST(DitPinTest, APageIsNotTakenForAnotherPart) {
+TEST(DitWeightGroupTest, APageIsNotTakenForAnotherPart) {
   const std::vector<DitGroupWeights> ffn{DitFfnWeights{}};
   ResidentWeightGroups pages(ffn);
   EXPECT_EQ(&*DitWeightGuard<DitFfnWeights>(pages, host_queue(), 0), std::get_if<DitFfnWeights>(&ffn.front()));

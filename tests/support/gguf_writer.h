@@ -31,7 +31,7 @@ class GgufWriter {
     tensor_at(name, shape, type, data_.size());
     data_ += data;
   }
-  // Described, wherever it is said to lie.
+  // Described at any offset.
   void tensor_at(const std::string& name, const std::vector<uint64_t>& shape, uint32_t type, uint64_t offset) {
     infos_ += string(name) + bytes(static_cast<uint32_t>(shape.size()));
     for (size_t i = shape.size(); i-- > 0;) infos_ += bytes(shape[i]);

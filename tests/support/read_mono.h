@@ -1,4 +1,4 @@
-// A whole sound at once; for short ones.
+// Reads a whole audio file at once; for short ones.
 #pragma once
 
 #include <string>

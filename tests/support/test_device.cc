@@ -130,7 +130,7 @@ class TestDevice::Memory : public Allocator {
     return {};
   }
 
-  // Where the ops find what lies at an address. Of no piece: a bug.
+  // The storage behind an address. An address outside all allocations is a bug.
   std::byte* inside(const void* address, size_t bytes) const {
     const auto* at = static_cast<const std::byte*>(address);
     std::lock_guard lock(mutex_);

@@ -5,7 +5,7 @@
 namespace liveavatar {
 namespace {
 
-// The golden weights with single tensors taken away, added, reshaped or spoilt.
+// The golden weights with single tensors removed, added, reshaped or damaged.
 class Altered : public TensorSource {
  public:
   Altered() : base_(golden_weights()), tensors_(base_->tensors()) {}
@@ -102,7 +102,7 @@ TEST_F(WanVaeLoadTest, RefusesInconsistentSources) {
   expect_named(none, "encoder.conv1.weight");
 }
 
-TEST_F(WanVaeLoadTest, WeightsAreChargedAndGivenBack) {
+TEST_F(WanVaeLoadTest, WeightsAreChargedAndReleased) {
   auto vae = load(DType::kBF16);
   size_t bf16_bytes = budget_.used_bytes(MemoryCategory::kWeights);
   vae = nullptr;

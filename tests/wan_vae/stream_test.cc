@@ -21,7 +21,7 @@ TEST_F(WanVaeTest, FramesThatFillNoLatentAreDropped) {
   EXPECT_TRUE(same_bits(encode(*vae, pixels.tensor, {8}).tensor, encode(*vae, five.tensor, {5}).tensor));
 }
 
-// Two videos at once, step by step in turns, are as if each were alone.
+// Two videos at once, one step each alternately, give the same as each alone.
 TEST_F(WanVaeTest, StreamsDoNotDisturbEachOther) {
   auto vae = load();
   OwnedTensor z[2] = {wave({16, 3, 2, 3}), wave({16, 3, 2, 3}, 1.0f)};

@@ -30,7 +30,7 @@ std::unique_ptr<Wav2Vec2> load(Backend& backend, Budget& budget, DType dtype = D
   return model.ok() ? *std::move(model) : nullptr;
 }
 
-// Hidden state 0 hears 64 frames to each side at most, so away from the ends a cut-out of the sound gives the same
+// Hidden state 0 hears 64 frames to each side at most, so away from the ends a cut-out of the audio gives the same
 // bits, whichever chunk of the extractor a frame fell into.
 TEST(Wav2Vec2, ChunksOfTheExtractorJoinWithoutASeam) {
   Budget budget;

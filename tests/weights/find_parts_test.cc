@@ -1,4 +1,4 @@
-// Files of every naming, found and told apart by their tensors.
+// Files with any names, recognised by their tensors.
 #include "weights/find_parts.h"
 
 #include <gtest/gtest.h>

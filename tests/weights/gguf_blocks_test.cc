@@ -1,4 +1,4 @@
-// Blocks packed here from scales and codes, as llama.cpp packs them, against what the decoders make of them.
+// Blocks packed here from scales and quants, as llama.cpp packs them, against what the decoders make of them.
 #include "weights/gguf_blocks.h"
 
 #include <gtest/gtest.h>
@@ -15,15 +15,15 @@ using Bytes = std::vector<uint8_t>;
 
 class GgufBlocksTest : public ::testing::Test {
  protected:
-  int code(int count) { return static_cast<int>(random_() % static_cast<unsigned>(count)); }
-  std::vector<int> codes(size_t number, int count) {
+  int quant(int count) { return static_cast<int>(random_() % static_cast<unsigned>(count)); }
+  std::vector<int> quants(size_t number, int count) {
     std::vector<int> all(number);
-    for (int& c : all) c = code(count);
+    for (int& c : all) c = quant(count);
     return all;
   }
   // A scale that a half holds exactly, and its bytes.
   float scale(Bytes& bytes) {
-    const f16 half = to_f16((static_cast<float>(code(2000)) - 1000) / 3000);
+    const f16 half = to_f16((static_cast<float>(quant(2000)) - 1000) / 3000);
     bytes.push_back(static_cast<uint8_t>(half.bits));
     bytes.push_back(static_cast<uint8_t>(half.bits >> 8));
     return to_f32(half);
@@ -33,22 +33,22 @@ class GgufBlocksTest : public ::testing::Test {
     for (const Bytes& p : parts) all.insert(all.end(), p.begin(), p.end());
     return all;
   }
-  // Two bits of 256 codes: each 128 lie in 32 bytes, 32 apart in one byte.
-  static Bytes two_bits(const std::vector<int>& codes) {
+  // Two bits of 256 quants: each 128 lie in 32 bytes, 32 apart in one byte.
+  static Bytes two_bits(const std::vector<int>& quants) {
     Bytes packed;
     for (size_t h = 0; h < 256; h += 128) {
       for (size_t i = h; i < h + 32; ++i) {
-        packed.push_back(static_cast<uint8_t>((codes[i] & 3) | (codes[i + 32] & 3) << 2 | (codes[i + 64] & 3) << 4 |
-                                              (codes[i + 96] & 3) << 6));
+        packed.push_back(static_cast<uint8_t>((quants[i] & 3) | (quants[i + 32] & 3) << 2 | (quants[i + 64] & 3) << 4 |
+                                              (quants[i + 96] & 3) << 6));
       }
     }
     return packed;
   }
-  // Codes of four bits; the two of a byte are `half` apart.
-  static Bytes nibbles(const std::vector<int>& codes, size_t half) {
+  // Quants of four bits; the two of a byte are `half` apart.
+  static Bytes nibbles(const std::vector<int>& quants, size_t half) {
     Bytes packed;
-    for (size_t g = 0; g < codes.size(); g += 2 * half) {
-      for (size_t i = g; i < g + half; ++i) packed.push_back(static_cast<uint8_t>(codes[i] | codes[i + half] << 4));
+    for (size_t g = 0; g < quants.size(); g += 2 * half) {
+      for (size_t i = g; i < g + half; ++i) packed.push_back(static_cast<uint8_t>(quants[i] | quants[i + half] << 4));
     }
     return packed;
   }
@@ -72,7 +72,7 @@ TEST_F(GgufBlocksTest, DecodesQ2K) {
   for (int round = 0; round < 20; ++round) {
     Bytes tail;
     const float d = scale(tail), d_min = scale(tail);
-    const std::vector<int> s = codes(16, 16), m = codes(16, 16), q = codes(256, 4);
+    const std::vector<int> s = quants(16, 16), m = quants(16, 16), q = quants(256, 4);
     Bytes head;
     for (size_t i = 0; i < 16; ++i) head.push_back(static_cast<uint8_t>(s[i] | m[i] << 4));
     std::vector<float> want;
@@ -88,7 +88,7 @@ TEST_F(GgufBlocksTest, DecodesQ3K) {
   for (int round = 0; round < 20; ++round) {
     Bytes tail, thirds(32), scales(12);
     const float d = scale(tail);
-    const std::vector<int> s = codes(16, 64), q = codes(256, 8);
+    const std::vector<int> s = quants(16, 64), q = quants(256, 8);
     std::vector<float> want;
     for (size_t i = 0; i < 256; ++i) {
       thirds[i % 32] = static_cast<uint8_t>(thirds[i % 32] | (q[i] >> 2) << (i / 32));
@@ -108,7 +108,7 @@ TEST_F(GgufBlocksTest, DecodesIq4) {
   for (int round = 0; round < 20; ++round) {
     Bytes head;
     const float d = scale(head);
-    const std::vector<int> q = codes(32, 16), many = codes(256, 16), s = codes(8, 64);
+    const std::vector<int> q = quants(32, 16), many = quants(256, 16), s = quants(8, 64);
     std::vector<float> want;
     for (int c : q) want.push_back(d * kUneven[c]);
     expect_block(20, "IQ4_NL", joined({head, nibbles(q, 16)}), want);
@@ -129,7 +129,7 @@ constexpr float kE2M1[] = {0, .5f, 1, 1.5f, 2, 3, 4, 6, 0, -.5f, -1, -1.5f, -2, 
 
 TEST_F(GgufBlocksTest, DecodesMxfp4WithAnExponentForEvery32) {
   for (int e : {0, 1, 2, 100, 127, 128, 253, 254}) {
-    const std::vector<int> q = codes(32, 16);
+    const std::vector<int> q = quants(32, 16);
     std::vector<float> want;
     for (int c : q) want.push_back(static_cast<float>(std::pow(2.0, e - 127) * double(kE2M1[c])));
     expect_block(39, "MXFP4", joined({{static_cast<uint8_t>(e)}, nibbles(q, 16)}), want);
@@ -143,7 +143,7 @@ TEST_F(GgufBlocksTest, DecodesMxfp4WithAnExponentForEvery32) {
 // Against e4m3 with its sign taken off, of which 127 is 0 here.
 TEST_F(GgufBlocksTest, DecodesNvfp4WithFourScales) {
   for (int bits = 0; bits < 128; bits += 4) {
-    const std::vector<int> q = codes(64, 16);
+    const std::vector<int> q = quants(64, 16);
     Bytes block;
     std::vector<float> want;
     for (int part = 0; part < 4; ++part) block.push_back(static_cast<uint8_t>(bits + part));
@@ -159,7 +159,7 @@ TEST_F(GgufBlocksTest, DecodesTernaryBlocks) {
   for (int round = 0; round < 20; ++round) {
     Bytes tail;
     const float d = scale(tail);
-    const std::vector<int> q = codes(256, 3);
+    const std::vector<int> q = quants(256, 3);
     std::vector<float> want;
     for (int c : q) want.push_back(d * float(c - 1));
     expect_block(35, "TQ2_0", joined({two_bits(q), tail}), want);

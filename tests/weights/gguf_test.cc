@@ -1,4 +1,4 @@
-// GGUF files made here, block by block from codes and scales, against what the reader makes of them; and files that
+// GGUF files made here, block by block from quants and scales, against what the reader makes of them; and files that
 // lie.
 #include <gtest/gtest.h>
 
@@ -40,7 +40,7 @@ class GgufTest : public ::testing::Test {
     return message;
   }
 
-  int code(int bits) { return static_cast<int>(random_() % (1u << bits)); }
+  int quant(int bits) { return static_cast<int>(random_() % (1u << bits)); }
   // A scale that a half holds exactly, so that expected values are exact too.
   float scale() { return to_f32(to_f16((static_cast<float>(random_() % 2000) - 1000.0f) / 3000.0f)); }
 
@@ -48,17 +48,17 @@ class GgufTest : public ::testing::Test {
   Block block32(int bits, bool with_minimum) {
     Block block;
     float d = scale(), m = with_minimum ? scale() : -d * float(1 << (bits - 1));
-    std::vector<int> codes(32);
+    std::vector<int> quants(32);
     uint32_t fifth = 0;
     for (size_t i = 0; i < 32; ++i) {
-      codes[i] = code(bits);
-      fifth |= static_cast<uint32_t>(codes[i] >> 4) << i;
-      block.values.push_back(d * float(codes[i]) + m);
+      quants[i] = quant(bits);
+      fifth |= static_cast<uint32_t>(quants[i] >> 4) << i;
+      block.values.push_back(d * float(quants[i]) + m);
     }
     block.bytes = half(d);
     if (with_minimum) block.bytes += half(m);
     if (bits == 5) block.bytes += GgufWriter::bytes(fifth);
-    for (size_t j = 0; j < 16; ++j) block.bytes += static_cast<char>((codes[j] & 15) | (codes[j + 16] & 15) << 4);
+    for (size_t j = 0; j < 16; ++j) block.bytes += static_cast<char>((quants[j] & 15) | (quants[j + 16] & 15) << 4);
     return block;
   }
   Block q8_0() {
@@ -66,7 +66,7 @@ class GgufTest : public ::testing::Test {
     float d = scale();
     block.bytes = half(d);
     for (int i = 0; i < 32; ++i) {
-      int8_t c = static_cast<int8_t>(code(8));
+      int8_t c = static_cast<int8_t>(quant(8));
       block.bytes += static_cast<char>(c);
       block.values.push_back(d * float(c));
     }
@@ -90,19 +90,19 @@ class GgufTest : public ::testing::Test {
   Block k45(int bits) {
     Block block;
     float d = scale(), d_min = scale();
-    int scales[8], minimums[8], codes[256];
-    for (int& s : scales) s = code(6);
-    for (int& m : minimums) m = code(6);
+    int scales[8], minimums[8], quants[256];
+    for (int& s : scales) s = quant(6);
+    for (int& m : minimums) m = quant(6);
     for (size_t i = 0; i < 256; ++i) {
-      codes[i] = code(bits);
-      block.values.push_back(d * float(scales[i / 32]) * float(codes[i]) - d_min * float(minimums[i / 32]));
+      quants[i] = quant(bits);
+      block.values.push_back(d * float(scales[i / 32]) * float(quants[i]) - d_min * float(minimums[i / 32]));
     }
     block.bytes = half(d) + half(d_min) + six_bits(scales, minimums);
     std::string fifth(32, '\0'), low;
     for (size_t group = 0; group < 256; group += 64) {
       for (size_t l = 0; l < 32; ++l) {
-        low += static_cast<char>((codes[group + l] & 15) | (codes[group + l + 32] & 15) << 4);
-        int two = codes[group + l] >> 4 | codes[group + l + 32] >> 4 << 1;
+        low += static_cast<char>((quants[group + l] & 15) | (quants[group + l + 32] & 15) << 4);
+        int two = quants[group + l] >> 4 | quants[group + l + 32] >> 4 << 1;
         fifth[l] = static_cast<char>(fifth[l] | two << (group / 32));
       }
     }
@@ -114,14 +114,14 @@ class GgufTest : public ::testing::Test {
     Block block;
     float d = scale();
     int8_t scales[16];
-    int codes[256];
-    for (int8_t& s : scales) s = static_cast<int8_t>(code(8));
+    int quants[256];
+    for (int8_t& s : scales) s = static_cast<int8_t>(quant(8));
     for (size_t i = 0; i < 256; ++i) {
-      codes[i] = code(6);
-      block.values.push_back(d * float(scales[i / 16]) * float(codes[i] - 32));
+      quants[i] = quant(6);
+      block.values.push_back(d * float(scales[i / 16]) * float(quants[i] - 32));
     }
     std::string low, upper;
-    for (const int* h : {codes, codes + 128}) {
+    for (const int* h : {quants, quants + 128}) {
       for (size_t l = 0; l < 64; ++l) low += static_cast<char>((h[l] & 15) | (h[l + 64] & 15) << 4);
       for (size_t l = 0; l < 32; ++l)
         upper += static_cast<char>(h[l] >> 4 | h[l + 32] >> 4 << 2 | h[l + 64] >> 4 << 4 | h[l + 96] >> 4 << 6);

@@ -1,4 +1,4 @@
-// Packed files: what is written is read, and every lie is named.
+// Packed files: they round trip, and every false entry is named.
 #include "weights/packed_file.h"
 
 #include <gtest/gtest.h>

@@ -85,18 +85,18 @@ TEST_F(PartTest, AppliesScalesStoredBesideWideWeights) {
   EXPECT_FALSE((*part)->tensors().contains("blocks.0.self_attn.q.scale_weight"));
 }
 
-TEST_F(PartTest, GivesStoredCodesUnchanged) {
+TEST_F(PartTest, ReadsStoredInt8ValuesUnchanged) {
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[2,1],"data_offsets":[4,12]}})";
-  std::string codes = {1, static_cast<char>(-127), 3, 4};
-  auto part = open_part(write_safetensors("x.safetensors", header, codes + floats({0.5f, 2})), Part::kVideoModel);
+  std::string int8_values = {1, static_cast<char>(-127), 3, 4};
+  auto part = open_part(write_safetensors("x.safetensors", header, int8_values + floats({0.5f, 2})), Part::kVideoModel);
   ASSERT_TRUE(part.ok()) << part.status().message();
   const std::string name = "blocks.0.self_attn.q.weight";
   EXPECT_EQ((*part)->tensors().at(name).quantised, DType::kI8);
   uint8_t got[4] = {};
   float scales[2] = {};
   ASSERT_TRUE((*part)->read_quantised(name, {0, 2}, got, scales).ok());
-  EXPECT_EQ(std::string(got, got + 4), codes);
+  EXPECT_EQ(std::string(got, got + 4), int8_values);
   EXPECT_EQ(scales[0], 0.5f);
   EXPECT_EQ(scales[1], 2.0f);
   float values[2] = {};
@@ -105,16 +105,17 @@ TEST_F(PartTest, GivesStoredCodesUnchanged) {
   EXPECT_EQ(values[1], 8.0f);
 }
 
-// Packed for the same type, codes and scales are not decoded and rounded anew: 3 is not made 127.
-TEST_F(PartTest, AModelOfTheSameTypeKeepsTheCodes) {
+// Packed for the same type, int8 values and scales are not decoded and quantised again: 3 does not become 127.
+TEST_F(PartTest, PackingForTheSameTypeKeepsTheInt8Values) {
   const std::string name = "blocks.0.self_attn.q";
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},)"
                        R"("blocks.0.self_attn.q.bias":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})";
   auto backend = *make_backend("cpu", {.threads = 1});
-  for (bool with_low : {false, true}) {  // -128 is beyond the kernels' codes: those rows are rounded anew
-    std::string codes = {1, 3, static_cast<char>(with_low ? -128 : -5), 4};
-    auto part = *open_part(write_safetensors("x.safetensors", header, codes + floats({0.5f, 0, 0})), Part::kVideoModel);
+  for (bool with_low : {false, true}) {  // -128 is beyond the range of the kernels: those rows are quantised again
+    std::string int8_values = {1, 3, static_cast<char>(with_low ? -128 : -5), 4};
+    auto part =
+        *open_part(write_safetensors("x.safetensors", header, int8_values + floats({0.5f, 0, 0})), Part::kVideoModel);
     Budget budget;
     WeightLoader loader(*part, *backend, budget, MemoryCategory::kWeights, {DType::kF32, DType::kI8});
     LinearWeight w = loader.linear(name, 2, 2, DType::kI8);
@@ -124,13 +125,13 @@ TEST_F(PartTest, AModelOfTheSameTypeKeepsTheCodes) {
     if (with_low) {
       backend->pack_linear(Tensor(values.data(), {2, 2}, DType::kF32), DType::kI8, want.data());
     } else {
-      backend->pack_prequantised(Tensor(codes.data(), {2, 2}, DType::kI8), scales, want.data());
+      backend->pack_prequantised(Tensor(int8_values.data(), {2, 2}, DType::kI8), scales, want.data());
     }
     EXPECT_EQ(std::memcmp(want.data(), w.data, want.size()), 0) << with_low;
   }
 }
 
-// An adapter over int8 weights that stay int8: what it edits is rounded anew, the rest keeps its codes.
+// An adapter over int8 weights that stay int8: rows that it edits are quantised again, the others are unchanged.
 TEST_F(PartTest, MergesAnAdapterIntoQuantisedWeights) {
   std::string header = R"({"blocks.0.self_attn.q.weight":{"dtype":"I8","shape":[2,2],"data_offsets":[0,4]},)"
                        R"("blocks.0.self_attn.q.weight_scale":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},)"
@@ -155,8 +156,8 @@ TEST_F(PartTest, MergesAnAdapterIntoQuantisedWeights) {
   std::vector<float> values{2.5f, 1.5f, 2.5f, 2.0f}, scales{0.5f, 0.5f};
   backend->pack_linear(Tensor(values.data(), {2, 2}, DType::kF32), DType::kI8, want.data());
   EXPECT_EQ(std::memcmp(want.data(), q.data, want.size()), 0);
-  uint8_t codes[4] = {1, 3, 5, 4};
-  backend->pack_prequantised(Tensor(codes, {2, 2}, DType::kI8), scales, want.data());
+  uint8_t int8_values[4] = {1, 3, 5, 4};
+  backend->pack_prequantised(Tensor(int8_values, {2, 2}, DType::kI8), scales, want.data());
   EXPECT_EQ(std::memcmp(want.data(), k.data, want.size()), 0);
 }
 

@@ -1,4 +1,4 @@
-// The whole job: checkpoint folder, LoRA, picture, voice, sentence and noise in; latents and frames of three clips out.
+// The whole job: checkpoint folder, LoRA, portrait, voice, prompt and noise in; latents and frames of three clips out.
 #include <algorithm>
 #include <map>
 #include <stdexcept>
@@ -74,7 +74,7 @@ RunHooks hooks_for(const Golden& golden, const nlohmann::json& call, Seen& seen,
   return hooks;
 }
 
-// Latents 0, 1, 2, 6, 18, 45, 91 of the portrait held for ever.
+// Latents 0, 1, 2, 6, 18, 45, 91 of the portrait repeated.
 std::vector<float> motion_latents(Models& models, const GenerateRequest& job) {
   Budget unlimited;
   auto file = PortraitFile::open(job.image, *parse_size(job.size), job.fit);

@@ -1,4 +1,4 @@
-// Working sizes, resize and crop of pictures of every kind, bit for bit.
+// Working sizes, resize and crop of images of every kind, bit for bit.
 #include <stdexcept>
 
 #include "golden.h"

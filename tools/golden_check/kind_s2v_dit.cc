@@ -52,7 +52,7 @@ void open(Session& s) {
   s.velocity = must(OwnedTensor::allocate(*g.budget, MemoryCategory::kActivations, shape, DType::kF32));
 }
 
-// Keys or values, whatever they are held in.
+// Keys or values of any type.
 void compare_cache(Session& s, const std::string& name, const Tensor& cache, const Tensor& scale) {
   if (scale.empty()) return s.golden.compare(name, cache);
   OwnedTensor plain = must(OwnedTensor::allocate(*s.golden.budget, MemoryCategory::kRuntime, cache.shape, DType::kF32));
@@ -103,7 +103,7 @@ void forward(Session& s, const nlohmann::json& call) {
   OwnedTensor audio = s.golden.tensor(in.at("audio")), pose, mask;
   watch(s);
   s.dit->encode_text(text.tensor, *s.state);
-  // One actor unless the sound has a leading actor dimension.
+  // One actor unless the audio has a leading actor dimension.
   int64_t actors = audio.tensor.rank() == 4 ? audio.tensor.dim(0) : 1;
   std::vector<AudioTokens> all = s.state->caches.actors;
   s.state->caches.actors.erase(s.state->caches.actors.begin() + actors, s.state->caches.actors.end());

@@ -1,4 +1,4 @@
-// Several voices and their features, the sound track that they make, and mask pictures as token masks at each stage.
+// Several voices and their features, the audio track that they make, and mask images as token masks at each stage.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>

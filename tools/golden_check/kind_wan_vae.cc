@@ -1,4 +1,4 @@
-// Whole and streamed encode and decode, still pictures, and every module's output of one call each way.
+// Whole and streamed encode and decode, static images, and every module's output of one call each way.
 #include <map>
 #include <stdexcept>
 

@@ -30,7 +30,7 @@ const std::map<std::string, KindFunction>& kinds() {
 
 constexpr const char* kHelp =
     "golden_check [--device reference|cpu|test] [--dtype f32|bf16] [--threads N]\n"
-    "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] [--int8_products] [--bits]\n"
+    "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] [--activations_dtype int8] [--bits]\n"
     "             DIR...\n"
     "Runs the golden.json of every DIR and compares with the tensors of the Python original.\n"
     "test: the reference backend behind a queue, in memory that the host cannot touch.\n"
@@ -57,8 +57,8 @@ bool parse(int argc, char** argv, Options& options) {
       options.weights_dtype = argv[++i];
     } else if (arg == "--kv_dtype" && has_value) {
       options.kv_dtype = argv[++i];
-    } else if (arg == "--int8_products") {
-      options.int8_products = true;
+    } else if (arg == "--activations_dtype" && has_value) {
+      options.int8_products = std::string(argv[++i]) == "int8";
     } else if (arg == "--bits") {
       options.bits = true;
     } else if (arg == "--threads" && has_value) {

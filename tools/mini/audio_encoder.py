@@ -24,7 +24,7 @@ class ConvLayer(nn.Module):
         self.conv, self.layer_norm = nn.Conv1d(fan_in, fan_out, kernel, stride), nn.LayerNorm(fan_out)
 
     def forward(self, x):
-        """[B, T, C] -> [B, T', C']. As a picture of one row, so that channels stay innermost and nothing is copied."""
+        """[B, T, C] -> [B, T', C']. As an image of one row, so that channels stay innermost and nothing is copied."""
         row = x.transpose(1, 2).unsqueeze(2).contiguous(memory_format=torch.channels_last)
         weight = self.conv.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         y = F.conv2d(row, weight, self.conv.bias, stride=(1, self.conv.stride[0]))
@@ -122,7 +122,7 @@ def columns(states, frames):
 
 @torch.no_grad()
 def features(model, voices, frames):
-    """voices [N, samples] at 16 kHz -> [N, L, C, frames], what the DiT hears."""
+    """voices [N, samples] at 16 kHz -> [N, L, C, frames], the DiT's audio input."""
     states = torch.stack(model(torch.from_numpy(normalise(voices.astype(np.float32)))), 1)
     return torch.stack([columns(voice, frames) for voice in states])
 

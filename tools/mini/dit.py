@@ -1,5 +1,5 @@
 """The causal S2V DiT under the original's tensor names, in the form that trains: all blocks of a clip at once, each seeing
-just what the engine's ring and cond caches would show it. The same code samples block by block with a ring.
+just what is in the engine's KV cache and sink. The same code samples block by block with a KV cache.
 
 B clips, F latents, D width, N heads, n = h * w patches a latent, C audio width. Facts: docs/architecture.md and the paper, section 3.
 """
@@ -8,7 +8,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-BLOCK, WINDOW = 3, 4  # latents a block, blocks in the ring
+BLOCK, WINDOW = 3, 4  # latents a block, blocks in the KV cache
 Z, MOTION_LATENTS, NEUTRAL_DISTANCE = 16, 19, 17
 CONFIG = dict(dim=192, num_heads=4, num_layers=6, ffn_dim=768, freq_dim=256, text_dim=64, text_len=64, audio_dim=96, num_audio_token=4,
               num_audio_layers=5, audio_inject_layers=[0, 1, 2, 3, 4])
@@ -229,10 +229,10 @@ class DiT(nn.Module):
             x = block(x, e0, text, self_attention)
         return out
 
-    def forward(self, x, t, cond, text, features, positions, start, distance=NEUTRAL_DISTANCE, ring=None):
+    def forward(self, x, t, cond, text, features, positions, start, distance=NEUTRAL_DISTANCE, kv_cache=None):
         """Noisy latents x [B, Z, F, H, W] (F whole blocks) at t [B], features [B, L, C, 4 F] -> velocity like x.
 
-        start: absolute latent of x's first frame. ring: per layer a list of earlier blocks' (rotated K, V) at this noise level; it grows."""
+        start: absolute latent of x's first frame. kv_cache: per layer a list of earlier blocks' (rotated K, V) at this noise level; it grows."""
         b, _, frames, height, width = x.shape
         blocks, tokens = frames // BLOCK, BLOCK * (height // 2) * (width // 2)
         x = self.patch_embedding(x).flatten(2).transpose(1, 2) + (self.cond_encoder.bias + self.trainable_cond_mask.weight[0])
@@ -245,9 +245,9 @@ class DiT(nn.Module):
             def self_attention(y):
                 q, (k, v) = rope(block.self_attn.query(y), rotation), block.self_attn.key_value(y)
                 own = list(zip(rope(k, rotation).split(tokens, 1), v.split(tokens, 1)))
-                past = ring[i] if ring is not None else []
-                if ring is not None:
-                    ring[i] = (past + own)[1 - WINDOW:]
+                past = kv_cache[i] if kv_cache is not None else []
+                if kv_cache is not None:
+                    kv_cache[i] = (past + own)[1 - WINDOW:]
                 out = []
                 for j, part in enumerate(q.split(tokens, 1)):
                     seen = (past + own[:j + 1])[-WINDOW:] + [(rope(cond[i][0], sinks[j]), cond[i][1])]
@@ -270,15 +270,15 @@ def schedule(steps, shift=3.0):
 
 @torch.no_grad()
 def sample(model, reference, motion, text_rows, features, steps=4, start=0, generator=None):
-    """-> latents [B, Z, F, H, W] for features [B, L, C, 4 F], block after block with a ring a step."""
+    """-> latents [B, Z, F, H, W] for features [B, L, C, 4 F], block after block with a KV cache for each step."""
     positions, text = model.positions(*reference.shape[-2:]), model.text(text_rows)
     sigmas, cond = schedule(steps), model.prefill(reference, motion, text, positions)
-    rings, out = [[[] for _ in model.blocks] for _ in range(steps)], []
+    kv_caches, out = [[[] for _ in model.blocks] for _ in range(steps)], []
     for f in range(0, features.shape[-1] // 4, BLOCK):
         x = torch.randn(len(reference), Z, BLOCK, *reference.shape[-2:], generator=generator)
         for j in range(steps):
             t = torch.full((len(x),), float(sigmas[j] * 1000))
-            v = model(x, t, cond, text, features[..., 4 * f:4 * (f + BLOCK)], positions, start + f, ring=rings[j])
+            v = model(x, t, cond, text, features[..., 4 * f:4 * (f + BLOCK)], positions, start + f, kv_cache=kv_caches[j])
             x = x + (sigmas[j + 1] - sigmas[j]) * v
         out.append(x)
     return torch.cat(out, 2)

@@ -31,7 +31,7 @@ def load_vae(path):
 def encode(codec, scenes):
     """-> z [N, 2 + frames / 4, 16, h, w] f16 (reference, motion, clip).
 
-    Two scenes at a time or more: for one, PyTorch 2 takes a convolution many times slower."""
+    At least two scenes at a time: PyTorch 2 is many times slower with a batch of one."""
     frames = np.stack([np.concatenate([np.repeat(s.still[None], STILL_FRAMES, 0), s.frames]) for s in scenes])
     z = codec.encode(vae.to_video(frames)).transpose(1, 2)
     return z[:, [1, 3, *range(4, z.shape[1])]].half().numpy()

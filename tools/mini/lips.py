@@ -1,4 +1,4 @@
-"""Reads mouth opening off latents: what the DiT's training asks of its guesses, besides that they be near the truth."""
+"""Reads mouth opening from latents: a loss of the DiT's training beside the distance to the target."""
 
 import torch
 import torch.nn as nn

@@ -23,14 +23,14 @@ def to_frames(video):
 
 @torch.no_grad()
 def coded(codec, clips):
-    """clips [B, T, S, S, 3] u8 -> the same as the VAE gives them back. Never one alone: PyTorch 2 takes a lone convolution many times slower."""
+    """clips [B, T, S, S, 3] u8 -> the same after the VAE. Never a single one: PyTorch 2 is many times slower with a batch of one."""
     pair = np.concatenate([clips, clips]) if len(clips) == 1 else clips
     return to_frames(codec.decode(codec.encode(vae.to_video(pair))))[:len(clips)]
 
 
 @torch.no_grad()
 def through_vae(codec, frames, still):
-    """frames as the VAE gives them back, behind some frames of the still picture, as the engine has them."""
+    """frames as the VAE decodes them, after some frames of the static image, as in the engine."""
     lead = np.repeat(still[None], STILL_FRAMES, 0)
     return coded(codec, np.concatenate([lead, frames])[None])[0, STILL_FRAMES:]
 
@@ -116,6 +116,6 @@ def sharpness(frames):
 
 
 def identity_distance(frames, portrait):
-    """RMS difference, of 255, between the frames' mean picture and the portrait, above the mouth."""
+    """RMS difference, of 255, between the frames' mean image and the portrait, above the mouth."""
     upper = int(portrait.shape[0] * 0.55)
     return float(np.sqrt(((frames.astype(np.float32).mean(0) - portrait)[:upper] ** 2).mean()))

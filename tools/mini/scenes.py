@@ -39,7 +39,7 @@ class Scenes:
         return len(self.z)
 
     def update(self):
-        """Takes in what has appeared since."""
+        """Loads shards that were added since."""
         for path in sorted(self.folder.glob("[0-9][0-9][0-9][0-9].npz")):
             if path not in self.read:
                 shard = np.load(path)

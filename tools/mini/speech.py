@@ -146,7 +146,7 @@ def silence(frames):
 
 
 def _colour(rng, audio):
-    """Another microphone, another room: a smooth filter of a few dB to either side."""
+    """Another microphone, another acoustic: a smooth filter of a few dB to either side."""
     points = np.geomspace(80, RATE / 2, 9)
     gains_db = np.interp(np.log(np.fft.rfftfreq(len(audio), 1 / RATE) + 1), np.log(points), rng.normal(0, 4, len(points)))
     return np.fft.irfft(np.fft.rfft(audio) * 10 ** (gains_db / 20), len(audio)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Trains the audio encoder to hear what moves the face: viseme classes, and the tracks 80 ms to either side."""
+"""Trains the audio encoder on what moves the face: viseme classes, and the tracks 80 ms to either side."""
 
 import numpy as np
 import torch

@@ -110,7 +110,7 @@ def main():
     parser.add_argument("--tokenizer", default="spiece.model")
     parser.add_argument("--init", help="checkpoint folder to start from, when --out is not there yet")
     parser.add_argument("--batch", type=int, default=5)
-    parser.add_argument("--window", type=int, default=15, help="latents of a scene seen at once: the ring and one block more")
+    parser.add_argument("--window", type=int, default=15, help="latents of a scene seen at once: the KV cache and one block more")
     parser.add_argument("--mouth", type=float, default=4, help="loss weight of the mouth region")
     parser.add_argument("--lips", help="checkpoint of train_lips.py: guesses are also judged by the mouth opening that it reads off them")
     parser.add_argument("--lips-weight", type=float, default=1)

@@ -1,4 +1,4 @@
-"""Trains the reader of mouth openings on encoded scenes; noise is mixed in, so that it does not rest on details nobody sees."""
+"""Trains the reader of mouth openings on encoded scenes; with noise, so that it does not depend on invisible details."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Trains the VAE: single pictures first (cheap, and most of the quality), then short clips.
+"""Trains the VAE: single images first (cheap, and most of the quality), then short clips.
 
 Many small crops a step: few large ones leave colour unlearnt. --freeze-encoder trains the decoder alone, so that latents
 already encoded, and a DiT trained on them, stay valid.
@@ -24,7 +24,7 @@ def random_pose(rng):
 
 
 class Pictures:
-    """A pool of drawn pictures that renews itself. pictures [count, 1, S, S, 3] u8."""
+    """A pool of drawn images that is refilled. pictures [count, 1, S, S, 3] u8."""
 
     def __init__(self, rng, count, size):
         self.rng, self.size = rng, size

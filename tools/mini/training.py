@@ -30,7 +30,7 @@ def part(state, name):
 
 
 def arguments(description, out, minutes, lr):
-    """A parser with what every training takes."""
+    """A parser with the options of every training."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default=out, help="checkpoint; training goes on from it if it is there")
     parser.add_argument("--minutes", type=float, default=minutes, help="of training in all, over all restarts")

@@ -46,7 +46,7 @@ class Norm(nn.Module):
 
 
 class CausalConv3d(nn.Conv3d):
-    """Sees the present and the past only; a lone frame takes the cheap way, its past being zeros."""
+    """Causal: depends on this and earlier frames only; for a single frame, whose earlier frames are zeros, it is cheaper."""
 
     def __init__(self, fan_in, fan_out, kernel, padding=0):
         super().__init__(fan_in, fan_out, kernel, padding=(0, padding, padding))

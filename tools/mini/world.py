@@ -117,7 +117,7 @@ def write_wav(path, audio):
 
 
 def save(s, folder, size):
-    """What the engine takes (portrait, voice, caption) and what it is measured by."""
+    """The engine's inputs (portrait, voice, caption) and the target that it is measured by."""
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(draw(s.character, Pose(), size)).save(folder / "portrait.png")
     write_wav(folder / "voice.wav", s.audio)

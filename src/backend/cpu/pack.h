@@ -5,7 +5,7 @@
 // A linear weight has one tap; a convolution has one for each kernel position, and panels for each group.
 // Quantised linear weights (core/quantise.h) are unpacked to a bf16 panel, exactly, one KC block at a time:
 //   i8, f8: scales f32 [columns], then values [k rounded up to even][columns]
-//   q4:     for 32 k: scales bf16 [columns], then [16][columns] bytes, the even k in the low half
+//   q4:     for 32 k: scales bf16 [columns], then [16][columns] bytes, the even k in the low nibble
 #pragma once
 
 #include <span>

@@ -139,7 +139,7 @@ struct Vec {
     __builtin_memcpy(&both, p, 4);
     return _mm256_set1_epi32(both);
   }
-  // Eight codes of a byte each.
+  // Eight bytes as int32.
   static __m256i bytes(const void* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))); }
   static Vec from_i8(const void* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))))};

@@ -175,7 +175,7 @@ struct Vec {
     __builtin_memcpy(&both, p, 4);
     return _mm512_set1_epi32(both);
   }
-  // Sixteen codes of a byte each.
+  // Sixteen bytes as int32.
   static __m512i bytes(const void* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
   static Vec from_i8(const void* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))))};

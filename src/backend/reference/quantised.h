@@ -1,6 +1,6 @@
 // Quantised matrices of the reference backend, row by row, each with its scales and values in order.
 //   kI8, kF8E4M3: scale f32, then k values, rounded up to 4 bytes
-//   kQ4:          for 32 values: scale bf16, then 16 bytes, the even value in the low half
+//   kQ4:          for 32 values: scale bf16, then 16 bytes, the even value in the low nibble
 #pragma once
 
 #include <span>

@@ -24,7 +24,7 @@ double children_cpu_seconds() {
   return double(use.ru_utime.tv_sec + use.ru_stime.tv_sec) + double(use.ru_utime.tv_usec + use.ru_stime.tv_usec) / 1e6;
 }
 
-class TruthTest : public ::testing::Test {
+class MeasuredMemoryTest : public ::testing::Test {
  protected:
   // Exit code of `generate`; what it says is in log().
   int generate(const std::string& more) const {
@@ -45,7 +45,7 @@ class TruthTest : public ::testing::Test {
   TempDir dir_;
 };
 
-TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
+TEST_F(MeasuredMemoryTest, PeakResidentMemoryEqualsThePlan) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer's own memory is not the plan's";
 #endif
@@ -62,8 +62,8 @@ TEST_F(TruthTest, PeakResidentMemoryIsThePlans) {
   }
 }
 
-// Several jobs in one process: what one leaves behind is not held beside the next.
-TEST_F(TruthTest, RepeatedJobsStayWithinThePlan) {
+// Several jobs in one process: memory of one is not held during the next.
+TEST_F(MeasuredMemoryTest, RepeatedJobsStayWithinThePlan) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "a sanitizer's own memory is not the plan's";
 #endif
@@ -77,8 +77,8 @@ TEST_F(TruthTest, RepeatedJobsStayWithinThePlan) {
   EXPECT_LE(r["mini.measured_peak_bytes"].get<double>(), r["mini.predicted_peak_bytes"].get<double>());
 }
 
-// What is too small is refused at once; the suggestion in the line is taken, and the job runs within its budget.
-TEST_F(TruthTest, RefusesATooSmallBudgetAtOnceAndTheSuggestionWorks) {
+// A budget that is too small is refused at once; with the suggestion of the error the job runs within its budget.
+TEST_F(MeasuredMemoryTest, RefusesATooSmallBudgetAtOnceAndTheSuggestionWorks) {
   ASSERT_EQ(generate("--size '128*128' --infer_frames 12"), 0) << log();
   size_t peak = report()["predicted_peak_bytes"];
   std::string budget = "--memory_budget " + std::to_string(peak - (4 << 20)) + " ";
@@ -97,7 +97,7 @@ TEST_F(TruthTest, RefusesATooSmallBudgetAtOnceAndTheSuggestionWorks) {
   EXPECT_EQ(generate("--size '128*128' --infer_frames 12 " + raised), 0) << log();
 }
 
-TEST_F(TruthTest, ReportsAReportFileThatCannotBeWritten) {
+TEST_F(MeasuredMemoryTest, ReportsAReportFileThatCannotBeWritten) {
   EXPECT_EQ(generate("--size '64*64' --infer_frames 12 --quiet --report /nowhere/report.json"), 1);
   EXPECT_NE(log().find("--report /nowhere/report.json"), std::string::npos) << log();
 }

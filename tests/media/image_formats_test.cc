@@ -1,4 +1,4 @@
-// Pictures of every kind: the named file, whole, upright, in its own colours.
+// Images of every kind: the named file, whole, upright, in its own colours.
 #include <algorithm>
 
 #include "fixture.h"
@@ -9,7 +9,7 @@
 namespace liveavatar {
 namespace {
 
-class PictureKindsTest : public MediaTest {};
+class ImageFormatsTest : public MediaTest {};
 
 std::string big(uint64_t value, int size) {
   std::string bytes = little(value, size);
@@ -80,7 +80,7 @@ void expect_orientations(const std::function<std::string(int)>& file_of, int64_t
   }
 }
 
-TEST_F(PictureKindsTest, PngIsTurnedUpright) {
+TEST_F(ImageFormatsTest, PngIsTurnedUpright) {
   ASSERT_TRUE(write_png(path("a.png"), marked()).ok());
   std::string png = slurp(path("a.png"));
   for (bool before : {true, false}) {  // the pixels
@@ -92,12 +92,12 @@ TEST_F(PictureKindsTest, PngIsTurnedUpright) {
   }
 }
 
-TEST_F(PictureKindsTest, TiffIsTurnedUpright) {
+TEST_F(ImageFormatsTest, TiffIsTurnedUpright) {
   expect_orientations([&](int o) { return write("o.tif", tiff(o, marked())); }, 0);
 }
 
 // The case file is turned by irot 1 and imir 1; both are patched. libheif mirrors after it turns.
-TEST_F(PictureKindsTest, AvifIsTurnedUpright) {
+TEST_F(ImageFormatsTest, AvifIsTurnedUpright) {
   std::string avif = slurp(case_file("turned.avif"));
   size_t irot = avif.find("irot") + 4, imir = avif.find("imir") + 4;
   ASSERT_LT(imir, avif.size());
@@ -119,7 +119,7 @@ TEST_F(PictureKindsTest, AvifIsTurnedUpright) {
 }
 
 // A phone's video as the portrait: its first frame, turned by the track's matrix.
-TEST_F(PictureKindsTest, VideoIsTurnedUpright) {
+TEST_F(ImageFormatsTest, VideoIsTurnedUpright) {
   Image frame = marked();
   Image large{64, 128, std::vector<uint8_t>(64 * 128 * 3)};  // as marked(), twice the size
   for (int y = 0; y < 64; ++y) {
@@ -149,7 +149,7 @@ TEST_F(PictureKindsTest, VideoIsTurnedUpright) {
   }
 }
 
-TEST_F(PictureKindsTest, TurnsTheCaseFilesUpright) {
+TEST_F(ImageFormatsTest, TurnsTheCaseFilesUpright) {
   auto jpeg = read_image(case_file("orient6.jpg"), true);
   ASSERT_TRUE(jpeg.ok());
   for (const char* name : {"orient6.png", "orient6.tif"}) {
@@ -162,7 +162,7 @@ TEST_F(PictureKindsTest, TurnsTheCaseFilesUpright) {
   }
 }
 
-TEST_F(PictureKindsTest, ReadsTheFileWithExactlyThatName) {
+TEST_F(ImageFormatsTest, ReadsTheFileWithExactlyThatName) {
   Image image = marked();
   std::filesystem::create_directories(path("my%20documents"));
   std::filesystem::create_directories(path("50%d"));
@@ -205,7 +205,7 @@ TEST_F(PictureKindsTest, ReadsTheFileWithExactlyThatName) {
 }
 
 // A list of other files is not what was named.
-TEST_F(PictureKindsTest, RefusesPlaylists) {
+TEST_F(ImageFormatsTest, RefusesPlaylists) {
   ASSERT_TRUE(write_png(path("a.png"), marked()).ok());
   EXPECT_FALSE(read_image(write("list.png", "ffconcat version 1.0\nfile a.png\n"), true).ok());
   EXPECT_FALSE(read_image(write("list.m3u8", "#EXTM3U\n#EXTINF:1,\na.png\n#EXT-X-ENDLIST\n"), true).ok());
@@ -242,7 +242,7 @@ Image noise(int64_t height, int64_t width) {
   return image;
 }
 
-TEST_F(PictureKindsTest, RefusesTruncatedImages) {
+TEST_F(ImageFormatsTest, RefusesTruncatedImages) {
   Image image = noise(48, 64);
   ASSERT_TRUE(write_png(path("a.png"), image).ok());
   std::vector<std::pair<std::string, std::string>> files = {
@@ -270,8 +270,8 @@ TEST_F(PictureKindsTest, RefusesTruncatedImages) {
   EXPECT_NE(cut.status().message().find("cut off"), std::string::npos) << cut.status().message();
 }
 
-// The name of a picture and something else inside.
-TEST_F(PictureKindsTest, RefusesFilesThatOnlyHaveAnImagesExtension) {
+// The name of an image and something else inside.
+TEST_F(ImageFormatsTest, RefusesFilesThatOnlyHaveAnImagesExtension) {
   for (const char* name : {"text.png", "text.jpg", "text.tga", "text.heic", "text.tif", "text.webp"}) {
     for (const std::string& text : {std::string("this is no picture\n"), std::string(5000, 'x'), std::string("GIF89a"),
                                     std::string("BM") + std::string(40, '\0'), std::string("RIFF\0\0\0\0WEBP", 12)}) {
@@ -284,7 +284,7 @@ TEST_F(PictureKindsTest, RefusesFilesThatOnlyHaveAnImagesExtension) {
 }
 
 // Bytes changed in the middle: whatever is said, it is said; and a check sum that fails is an error.
-TEST_F(PictureKindsTest, RefusesADamagedPng) {
+TEST_F(ImageFormatsTest, RefusesADamagedPng) {
   ASSERT_TRUE(write_png(path("a.png"), noise(48, 64)).ok());
   std::string png = slurp(path("a.png"));
   for (size_t at = 60; at + 20 < png.size(); at += 97) {
@@ -300,7 +300,7 @@ double mean_distance(const Image& a, const Image& b) {
   return sum / double(a.rgb.size());
 }
 
-TEST_F(PictureKindsTest, HeicAndAvifInTheirOwnColours) {
+TEST_F(ImageFormatsTest, HeicAndAvifInTheirOwnColours) {
   auto base = read_image(case_file("base.png"), true);
   ASSERT_TRUE(base.ok());
   for (const char* name : {"bt709.avif", "iphone.heic"}) {
@@ -312,7 +312,7 @@ TEST_F(PictureKindsTest, HeicAndAvifInTheirOwnColours) {
 }
 
 // Frames whose tags say matrix and range: Y, U, V of pure red in each.
-TEST_F(PictureKindsTest, ObeysTheTaggedMatrixAndRange) {
+TEST_F(ImageFormatsTest, ObeysTheTaggedMatrixAndRange) {
   struct Tag {
     AVColorSpace matrix;
     AVColorRange range;
@@ -353,7 +353,7 @@ TEST_F(PictureKindsTest, ObeysTheTaggedMatrixAndRange) {
   }
 }
 
-TEST_F(PictureKindsTest, AnimatedWebpGivesItsFirstFrame) {
+TEST_F(ImageFormatsTest, AnimatedWebpGivesItsFirstFrame) {
   auto image = read_image(case_file("anim.webp"), true);
   ASSERT_TRUE(image.ok()) << image.status().message();
   EXPECT_EQ(image->width, 64);
@@ -361,7 +361,7 @@ TEST_F(PictureKindsTest, AnimatedWebpGivesItsFirstFrame) {
   for (size_t c = 0; c < 4; ++c) EXPECT_NEAR(found[c], kCorners[0][c], 10);
 }
 
-TEST_F(PictureKindsTest, NamesThePixelLimit) {
+TEST_F(ImageFormatsTest, NamesThePixelLimit) {
   auto image = read_image(case_file("mono20000.png"), true);
   ASSERT_FALSE(image.ok());
   EXPECT_EQ(image.status().code(), ErrorCode::kUnsupported);
@@ -372,7 +372,7 @@ TEST_F(PictureKindsTest, NamesThePixelLimit) {
   EXPECT_TRUE(read_image(path("long.png"), true).ok());
 }
 
-TEST_F(PictureKindsTest, ALargeJpegIsDecodedReduced) {
+TEST_F(ImageFormatsTest, ALargeJpegIsDecodedReduced) {
   Image large{3000, 6000, std::vector<uint8_t>(size_t{3000} * 6000 * 3, 130)};
   std::string file = write("large.jpg", encoded(AV_CODEC_ID_MJPEG, AV_PIX_FMT_YUVJ420P, large));
   auto whole = probe_picture(file, true, kWholePicture), reduced = probe_picture(file, true, 128 * 128);
