@@ -90,6 +90,8 @@ std::string to_json(const PlanReport& v) {
   Json json;
   json["peak_bytes"] = v.plan.peak_bytes;
   json["steady_bytes"] = v.plan.steady_bytes;
+  json["session_bytes"] = v.plan.session_bytes;
+  json["scratch_bytes"] = v.plan.scratch_bytes;
   json["budget_bytes"] = v.budget_bytes;
   json["fits"] = v.fits;
   json["job"] = job_json(v.request);
