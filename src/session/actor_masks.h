@@ -49,8 +49,7 @@ std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors);
 Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit& fit, const PictureFile& portrait,
                               Budget& budget);
 // 0 where nothing has to be decoded.
-Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit,
-                                   const PictureFile& portrait);
+Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit, const PictureFile& portrait);
 
 // Of each actor's first picture, by its header: the others of a folder are no larger, or reading them is an error.
 Expected<std::vector<MaskSize>> first_mask_sizes(const std::vector<MaskPictures>& masks);

@@ -44,7 +44,7 @@ struct JobFiles {
   std::vector<Voice> voices;
   std::vector<MaskPictures> masks;   // read one by one as they are needed; none with one voice
   std::vector<MaskSize> mask_sizes;  // of each one's first picture
-  std::unique_ptr<PoseVideo> pose;  // null: none
+  std::unique_ptr<PoseVideo> pose;   // null: none
 
   // A job without portrait or voice, of which only a plan can be made, has none here. job.size is an area.
   static Expected<JobFiles> open(const GenerateRequest& job);
