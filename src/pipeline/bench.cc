@@ -148,13 +148,13 @@ class Bench {
     TensorSourcePtr source = synthetic_tensors(dit_tensors(config, backend), o_.seed);
     lap();
     if (!r().packed) {
-      say("making up the weights in memory");
+      say("making synthetic weights in memory");
       LA_ASSIGN_OR_RETURN(models_->dit, S2vDit::load(config, *source, backend, budget, types));
       result_.load_seconds = lap();
       return {};
     }
     if (!file_is_there_) {
-      say("making up the weights in " + path_);
+      say("making synthetic weights in " + path_);
       remove_abandoned(o_.paging_dir);
       LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path_, PendingFile::Busy::kWait));
       LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path_, types, {}, &file}));

@@ -1,5 +1,5 @@
-// The video model at work without a checkpoint: made-up weights, random sound, prompt and portrait. For measuring
-// memory, time and reading of shapes that one has not got. `liveavatar bench`.
+// `liveavatar bench --synthetic`: benchmarks a model shape without a checkpoint. Weights, audio, prompt and portrait
+// are random numbers; memory, time and disk reads are real.
 #pragma once
 
 #include <functional>

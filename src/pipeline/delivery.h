@@ -39,7 +39,7 @@ class RelayedDelivery : public Delivery {
   void progress(const Progress& progress) override;  // does not wait
 
   // Hands everything on until close() and all is handed on. What a callback throws passes through; before that, and
-  // after a callback that wants no more, waiting threads are let go with kCancelled.
+  // after a callback that wants no more, waiting threads return kCancelled.
   Status serve(Delivery& to);
   // Nothing more will come.
   void close();

@@ -89,7 +89,7 @@ Expected<PoseMemory> PoseMemory::allocate(const PoseShape& s, int64_t channels, 
 
 namespace {
 
-// A measuring budget is charged at once: a plan may be of more blocks than anyone has memory to count.
+// A dry run charges them at once: a plan may have more blocks than there is memory for their tensors.
 Status keep_latents(const Shape& block, int64_t kept, Budget& budget, BlockMemory& memory) {
   if (budget.dry_run()) {
     size_t bytes = round_up(static_cast<size_t>(block.elements()) * dtype_bytes(DType::kF32), Buffer::kPageBytes);

@@ -16,8 +16,8 @@
 namespace liveavatar {
 
 // Code and data of the program and its libraries (28.9 MiB touched by a run without media), small objects, some 10 KiB
-// a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to MemoryCategory::kRuntime by whoever loads
-// an engine, so that the budget speaks of the whole process (docs/plan.md: how it was measured).
+// a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to MemoryCategory::kRuntime when an
+// engine is loaded, so that the budget is that of the whole process (docs/plan.md: how it was measured).
 constexpr size_t kProgramBytes = size_t{32} << 20;
 
 // The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
@@ -30,8 +30,8 @@ struct SamplerMemory {
   std::unique_ptr<DitSession> session;
   std::vector<AudioTokens> audio_tokens;  // of the blocks in flight, an actor each
   OwnedTensor velocity;                   // [16, 3, h, w] f32
-  OwnedTensor
-      solver_history;  // [in_flight * solver_tensors, 16, 3, h, w] f32; a block in flight after the other; of the host
+  // [in_flight * solver_tensors, 16, 3, h, w] f32 in host memory, grouped by block in flight
+  OwnedTensor solver_history;
   static Expected<SamplerMemory> allocate(const JobShape& shape, const std::string& kv_cache_folder, Backend& backend,
                                           Budget& budget);
 };
