@@ -25,7 +25,7 @@ namespace {
 
 struct Flags {
   BenchOptions bench;             // with --synthetic
-  PipelineBenchOptions pipeline;  // without; bench.request has the flags of both
+  PipelineBenchOptions pipeline;  // without; bench.shape has the flags of both
   std::string shape = "mini", size = "128*128", json_file;
   int64_t infer_frames = 48;
   bool synthetic = false, quiet = false, no_online_decode = false;
@@ -64,7 +64,7 @@ void add_checkpoint(CLI::App& app, Flags& f) {
 }
 
 void add_synthetic(CLI::App& app, Flags& f) {
-  JobShape& r = f.bench.request;
+  JobShape& r = f.bench.shape;
   const char* group = "Synthetic weights";
   app.add_flag("--synthetic", f.synthetic, "Benchmark a model shape (--shape) without a checkpoint")->group(group);
   app.add_option("--shape", f.shape, "14b, 1.3b or mini")
@@ -91,7 +91,7 @@ void add_synthetic(CLI::App& app, Flags& f) {
 }
 
 void add_both(CLI::App& app, Flags& f) {
-  JobShape& r = f.bench.request;
+  JobShape& r = f.bench.shape;
   app.add_option("--size", f.size, "As for generate: an area, as \"width*height\"")->capture_default_str();
   app.add_option("--infer_frames", f.infer_frames, "Frames a clip: the length of the KV caches")
       ->check(CLI::Range(1, 4800))
@@ -116,7 +116,7 @@ void add_both(CLI::App& app, Flags& f) {
 constexpr double kGiB = double(size_t{1} << 30);
 
 std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes) {
-  const JobShape& r = b.request;
+  const JobShape& r = b.shape;
   nlohmann::ordered_json json;
   json["job"] = {{"shape", f.shape},
                  {"width", r.width},
@@ -137,7 +137,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["resident_layers"] = r.resident();
   json["schedule"] = schedule_name(r.schedule);
   json["blocks_in_flight"] = r.blocks_in_flight();
-  json["ticks"] = b.turns;
+  json["ticks"] = b.ticks;
   json["paged_bytes"] = b.plan.paged_bytes;
   json["run_bytes_read"] = b.weights.bytes_read;
   json["resident_kv_caches"] = r.kv_caches().in_memory();
@@ -164,7 +164,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
 }
 
 void print(const BenchResult& b, int sessions, size_t measured_bytes) {
-  const JobShape& r = b.request;
+  const JobShape& r = b.shape;
   double blocks = double(r.blocks), read = double(b.weights.bytes_read);
   std::printf("%ldx%ld, %ld blocks, %ld steps, %s: %ld of %ld layers in memory, %s, %ld in flight\n", long(r.width),
               long(r.height), long(r.blocks), long(r.steps), compute_type_name(r.dtype), long(r.resident()),
@@ -186,14 +186,14 @@ void print(const BenchResult& b, int sessions, size_t measured_bytes) {
   }
   if (!r.paged()) return;
   std::printf("disk       %.3f GiB paged, %.3f GiB read a block, %.3f GiB a tick (%.3f of what is paged), %s\n",
-              double(b.plan.paged_bytes) / kGiB, read / kGiB / blocks, read / kGiB / double(b.turns),
-              read / double(b.turns) / double(b.plan.paged_bytes), b.direct ? "O_DIRECT" : "through the page cache");
+              double(b.plan.paged_bytes) / kGiB, read / kGiB / blocks, read / kGiB / double(b.ticks),
+              read / double(b.ticks) / double(b.plan.paged_bytes), b.direct ? "O_DIRECT" : "through the page cache");
   std::printf("           %.3f GiB/s while blocks were made, of %.1f s they waited %.1f s for the disk\n",
               read / kGiB / b.run_seconds, b.run_seconds, b.weights.seconds_waited);
 }
 
 Status set_job(Flags& f) {
-  JobShape& r = f.bench.request;
+  JobShape& r = f.bench.shape;
   LA_ASSIGN_OR_RETURN(r.shapes, named_model_shapes(f.shape));
   LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(f.size));
   LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(sides.height, sides.width, sides.area()));
@@ -252,7 +252,7 @@ Status set_pipeline(Flags& f) {
   if (p.job.audio.empty()) {
     LA_ASSIGN_OR_RETURN(p.job.audio, embedded_path("assets/demo/voice.wav"));
   }
-  const JobShape& r = f.bench.request;
+  const JobShape& r = f.bench.shape;
   p.engine.device = r.device;
   p.engine.dtype = r.dtype;
   p.engine.weights_dtype = r.weights_dtype;
@@ -298,7 +298,7 @@ Command add_bench(CLI::App& app) {
   add_synthetic(*command, *flags);
   add_both(*command, *flags);
   return [flags] {
-    if (std::string note = threads_note(flags->bench.request.threads); !note.empty() && !flags->quiet)
+    if (std::string note = threads_note(flags->bench.shape.threads); !note.empty() && !flags->quiet)
       std::fprintf(stderr, "%s\n", note.c_str());
     return flags->synthetic ? synthetic_bench(*flags) : pipeline_bench(*flags);
   };

@@ -34,7 +34,10 @@ struct RenamedFlag {
 
 // Accepted in version 0.1; remove in the next version. A flag with its value comes before the flag alone.
 constexpr RenamedFlag kRenamedFlags[] = {
-    {"--int8_products=false", "--activations_dtype=same"}, {"--int8_products=true", "--activations_dtype=int8"},
+    {"--int8_products=false", "--activations_dtype=same"}, {"--int8_products=0", "--activations_dtype=same"},
+    {"--int8_products=off", "--activations_dtype=same"},   {"--int8_products=no", "--activations_dtype=same"},
+    {"--int8_products=true", "--activations_dtype=int8"},  {"--int8_products=1", "--activations_dtype=int8"},
+    {"--int8_products=on", "--activations_dtype=int8"},    {"--int8_products=yes", "--activations_dtype=int8"},
     {"--int8_products", "--activations_dtype=int8"},       {"--like_original", "--reference_cost"},
     {"--resident_rings", "--resident_kv_caches"},
 };

@@ -56,7 +56,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
 
 Expected<PreparedJob> check_task(const Checkpoint& checkpoint, EngineOptions& engine, const RunOptions& options,
                                  const VideoTask& task) {
-  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, engine, task.job, options.quiet));
+  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, &engine, task.job, options.quiet));
   LA_RETURN_IF_ERROR(check_original_flags(options.original, prepared.plan_report.request));
   return prepared;
 }
@@ -147,8 +147,7 @@ Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask
   LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, task, {}));
   StopSignal::Cleaning cleaning(claims);
   const Checkpoint& checkpoint = engine.checkpoint();
-  EngineOptions loaded = checkpoint.options;
-  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, loaded, task.job, true));
+  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, nullptr, task.job, true));
   StageClock clock;
   return make_video(engine, task, prepared, options.quiet, clock, {claims.front(), nullptr});
 }

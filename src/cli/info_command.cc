@@ -71,7 +71,7 @@ int info(EngineOptions& options) {
   if (!models.ok()) return report(models.status());
   auto ids = prompt_ids(*(*models)->checkpoint, "a test");
   if (!ids.ok()) return report(ids.status());
-  auto prompt = encode_prompt(**models, ids->ids, *(*models)->budget);
+  auto prompt = run_text_encoder(**models, ids->ids, *(*models)->budget);
   if (!prompt.ok()) return report(prompt.status());
   std::printf("%-14s every tensor is there, has its shape and finite values\n", "check");
   return 0;

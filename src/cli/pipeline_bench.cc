@@ -98,7 +98,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
     note_checkpoint(*checkpoint, o.job, o.quiet);
-    LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(*checkpoint, o.engine, o.job, o.quiet));
+    LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(*checkpoint, &o.engine, o.job, o.quiet));
     result.plan_report = prepared.plan_report;
   }
   result.model = folder_name(o.engine.checkpoint_dir);

@@ -37,18 +37,18 @@ void note_paging(const JobShape& shape, const EngineOptions& options) {
 
 }  // namespace
 
-Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions& options, const GenerateRequest& job,
+Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions* options, const GenerateRequest& job,
                                   bool quiet) {
   PreparedJob prepared;
   LA_ASSIGN_OR_RETURN(prepared.job, resolve(resolve_options(checkpoint), job));
   LA_RETURN_IF_ERROR(hear(prepared.job, {.stop = StopSignal::token()}));
-  LA_RETURN_IF_ERROR(drop_idle_paging(options, prepared.job));
+  if (options != nullptr) LA_RETURN_IF_ERROR(drop_idle_paging(*options, prepared.job));
   LA_RETURN_IF_ERROR(check_fits(prepared.job));
   const ResolvedJob& j = prepared.job;
   LA_ASSIGN_OR_RETURN(prepared.plan_report, plan_report_of(j.asked, j.shape, j.plan, j.budget_bytes));
   if (quiet) return prepared;
   LA_RETURN_IF_ERROR(note_cut_prompt(checkpoint, job.prompt));
-  note_paging(j.shape, options);
+  note_paging(j.shape, checkpoint.options);
   if (std::string note = products_note(j.shape, j.plan); !note.empty())
     std::fprintf(stderr, "%s\n", in_flags(note).c_str());
   return prepared;

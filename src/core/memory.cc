@@ -44,6 +44,7 @@ Expected<std::unique_ptr<Budget>> Budget::open_within(Budget& parent, size_t lim
 }
 
 Budget::~Budget() {
+  LA_CHECK(used_bytes_ == 0 && committed_bytes_ == 0);
   if (reserves()) parent_->committed_bytes_ -= limit_bytes_;
 }
 
@@ -56,9 +57,10 @@ bool Budget::commit(size_t bytes) {
 }
 
 void Budget::count(MemoryCategory category, size_t bytes) {
-  const size_t used = used_bytes_ += bytes;
   const size_t i = static_cast<size_t>(category);
-  raise_to(category_peaks_[i], by_category_[i] += bytes);
+  const size_t used = used_bytes_.fetch_add(bytes) + bytes;
+  const size_t of_category = by_category_[i].fetch_add(bytes) + bytes;
+  raise_to(category_peaks_[i], of_category);
   raise_to(peak_bytes_, used);
   raise_to(recent_peak_bytes_, used);
 }
@@ -86,12 +88,12 @@ Status Budget::charge(MemoryCategory category, size_t bytes) {
   return {};
 }
 
+// What is counted never exceeds what is committed, also for those who charge in between.
 void Budget::release(MemoryCategory category, size_t bytes) {
+  if (reserves()) parent_->discount(category, bytes);
   discount(category, bytes);
   committed_bytes_ -= bytes;
-  if (parent_ == nullptr) return;
-  if (reserves()) return parent_->discount(category, bytes);
-  parent_->release(category, bytes);
+  if (parent_ != nullptr && !reserves()) parent_->release(category, bytes);
 }
 
 CategoryBytes Budget::used_by_category() const {

@@ -40,7 +40,8 @@ class Budget {
   static constexpr size_t kUnlimited = std::numeric_limits<size_t>::max();
   explicit Budget(size_t limit_bytes = kUnlimited) : limit_bytes_(limit_bytes) {}
   // Inside `parent`, which outlives it. kOutOfMemory if the parent has not so much left. kUnlimited reserves nothing:
-  // every charge is one to the parent. Nested once: the parent has no parent.
+  // every charge is one to the parent. Nested once: the parent has no parent. The host memory that goes with a device
+  // (host()) is that of the parent, without a limit of its own.
   static Expected<std::unique_ptr<Budget>> open_within(Budget& parent, size_t limit_bytes);
   ~Budget();
   // host: the budget of host memory that goes with this device (staging). allocator and host outlive this object.

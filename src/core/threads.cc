@@ -34,14 +34,14 @@ int usable_cpus() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-ThreadPool::ThreadPool(int threads) {
-  if (threads <= 0) threads = usable_cpus();
+ThreadPool::ThreadPool(int threads, Workers workers) : threads_(threads > 0 ? threads : usable_cpus()) {
+  if (workers == Workers::kNone) return;
   try {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { worker(i); });
+    for (int i = 1; i < threads_; ++i) workers_.emplace_back([this, i] { worker(i); });
   } catch (const std::exception& e) {
-    const int have = this->threads();
+    const size_t have = workers_.size() + 1;
     stop();
-    throw Failure(out_of_memory("`threads` " + std::to_string(threads) + ": the system gives no more than " +
+    throw Failure(out_of_memory("`threads` " + std::to_string(threads_) + ": the system gives no more than " +
                                 std::to_string(have) + " (" + e.what() +
                                 "); give `threads` 1, or raise the limit of processes or memory (ulimit -u, -v)"));
   }

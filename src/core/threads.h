@@ -19,14 +19,15 @@ constexpr int kMostThreads = 1024;  // in a pool
 
 class ThreadPool {
  public:
+  enum class Workers { kStart, kNone };  // kNone: everything runs inline, and threads() is as if they had started
   // threads includes the caller: ThreadPool(1) runs everything inline. 0: as many as this process may use. Throws
   // Failure if the system cannot start a thread.
-  explicit ThreadPool(int threads = 0);
+  explicit ThreadPool(int threads = 0, Workers workers = Workers::kStart);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return threads_; }
 
   // Calls body(begin, end, thread) over [0, n) in chunks of at most `grain`; thread is in [0, threads()).
   // Returns when all are done. One call runs at a time: others wait. body must not call parallel_for. An exception of a
@@ -38,6 +39,7 @@ class ThreadPool {
   void run_chunks(int thread);
   void stop();
 
+  const int threads_;
   std::vector<std::thread> workers_;
   std::mutex call_;  // one parallel_for at a time
   std::mutex mutex_;

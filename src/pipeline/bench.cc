@@ -37,9 +37,9 @@ class Bench {
   Expected<BenchResult> run() {
     LA_RETURN_IF_ERROR(decide());
     EngineOptions options;
-    options.device = r().device;
-    options.threads = r().threads;
-    options.int8_products = r().int8_products;
+    options.device = shape().device;
+    options.threads = shape().threads;
+    options.int8_products = shape().int8_products;
     options.memory_budget_bytes = o_.budget_bytes;
     LA_ASSIGN_OR_RETURN(models_, Models::without_weights(options));
     FileGuard guard;
@@ -47,12 +47,13 @@ class Bench {
     LA_RETURN_IF_ERROR(prepare());
     LA_RETURN_IF_ERROR(make_blocks());
     result_.charged_peak_bytes = models_->budget->peak_bytes();
-    result_.predicted_peak_bytes = peak_of_all();
+    result_.predicted_peak_bytes = plan_.peak_bytes();
+    result_.plan = plan_.first;
     return std::move(result_);
   }
 
  private:
-  const JobShape& r() const { return result_.request; }
+  const JobShape& shape() const { return result_.shape; }
   void say(const std::string& line) const {
     if (o_.say) o_.say(line);
   }
@@ -62,78 +63,60 @@ class Bench {
     since_ = now;
     return seconds;
   }
-  PagingCounts weight_counts() const { return videos_.front()->layers().counts(); }
+  PagingCounts weight_counts() const { return videos_.front()->weights().counts(); }
 
   // Everything in memory if it fits, else paged.
   Status decide() {
-    JobShape whole = o_.request;
+    JobShape whole = o_.shape;
     whole.video_model_only = true;
-    LA_RETURN_IF_ERROR(resolve_for_all(whole));
-    if (std::string note = products_note(r(), result_.plan); !note.empty()) say(note);
-    const bool all_fit = fits();
-    if (all_fit && o_.resident_layers < 0 && o_.resident_kv_caches < 0) return {};
-    const size_t wanted = peak_of_all();
-    whole.packed = true;
-    whole.disk_kv_caches = true;
-    whole.resident_kv_caches = o_.resident_kv_caches;
-    LA_RETURN_IF_ERROR(find_file());
-    whole.pack_first = !file_is_there_;
-    LA_RETURN_IF_ERROR(resolve_for_all(whole));
-    if (o_.resident_layers >= 0) {
-      result_.request.resident_layers = std::min(o_.resident_layers, whole.shapes.dit.layers);
-      if (whole.schedule == Schedule::kAuto && r().paged()) result_.request.schedule = Schedule::kWavefront;
-      LA_RETURN_IF_ERROR(plan());
-    }
+    LA_RETURN_IF_ERROR(resolve(whole));
+    if (std::string note = products_note(shape(), plan_.first); !note.empty()) say(note);
+    const bool fits_whole = fits();
+    if (fits_whole && o_.resident_layers < 0 && o_.resident_kv_caches < 0) return {};
+    const size_t wanted = plan_.peak_bytes();
+    if (!o_.paging_dir.empty()) LA_RETURN_IF_ERROR(find_file());
+    LA_RETURN_IF_ERROR(resolve_paged(whole));
     if (!fits()) {
       return out_of_memory(
           "memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) + ", and " +
-          mib_text(peak_of_all()) +
+          mib_text(plan_.peak_bytes()) +
           " with all layers, keys and values paged; choose a smaller `size`, `infer_frames` or `sample_steps`");
     }
-    if (o_.paging_dir.empty() && all_fit)
-      return invalid_argument("`resident_layers` and `resident_kv_caches` want `paging_dir` DIR");
-    if (o_.paging_dir.empty()) {
-      return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
-                           "; give `paging_dir` DIR, and it fits with " + std::to_string(r().resident()) + " of " +
-                           std::to_string(r().shapes.dit.layers) + " layers in memory");
-    }
+    if (!o_.paging_dir.empty()) return {};
+    if (fits_whole) return invalid_argument("`resident_layers` and `resident_kv_caches` want `paging_dir` DIR");
+    return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
+                         "; give `paging_dir` DIR, and it fits with " + std::to_string(shape().resident()) + " of " +
+                         std::to_string(shape().shapes.dit.layers) + " layers in memory");
+  }
+
+  Status resolve_paged(JobShape shape) {
+    shape.packed = true;
+    shape.pack_first = !file_is_there_;
+    shape.disk_kv_caches = true;
+    shape.resident_kv_caches = o_.resident_kv_caches;
+    LA_RETURN_IF_ERROR(resolve(shape));
+    if (o_.resident_layers < 0) return {};
+    result_.shape.resident_layers = std::min(o_.resident_layers, shape.shapes.dit.layers);
+    if (shape.schedule == Schedule::kAuto && result_.shape.paged()) result_.shape.schedule = Schedule::kWavefront;
+    LA_ASSIGN_OR_RETURN(plan_, plan_sessions(result_.shape, o_.sessions));
     return {};
   }
 
-  // The shape of each session. What the others add to the first is kept free for them.
-  Status resolve_for_all(const JobShape& whole) {
-    result_.request = whole;
-    LA_RETURN_IF_ERROR(plan());
-    size_t left = o_.budget_bytes;
-    if (left != 0) left = std::max<size_t>(1, left - std::min(left, bytes_of_others()));
-    LA_ASSIGN_OR_RETURN(result_.request, resolve_shape(whole, left));
-    return plan();
-  }
-
-  Status plan() {
-    LA_ASSIGN_OR_RETURN(result_.plan, plan_memory(r()));
-    if (o_.sessions == 1) return {};
-    LA_ASSIGN_OR_RETURN(other_plan_, plan_memory(other_shape()));
+  Status resolve(const JobShape& open) {
+    LA_ASSIGN_OR_RETURN(result_.shape, resolve_shape(open, o_.budget_bytes, o_.sessions));
+    LA_ASSIGN_OR_RETURN(plan_, plan_sessions(result_.shape, o_.sessions));
     return {};
   }
-  // Of a session that goes through the first one's layers.
-  JobShape other_shape() const {
-    JobShape other = r();
-    other.shares_layers = true;
-    return other;
-  }
-  size_t bytes_of_others() const { return static_cast<size_t>(o_.sessions - 1) * other_plan_.session_bytes; }
-  size_t peak_of_all() const { return result_.plan.peak_bytes + bytes_of_others(); }
-  bool fits() const { return o_.budget_bytes == 0 || peak_of_all() <= o_.budget_bytes; }
+  bool fits() const { return o_.budget_bytes == 0 || plan_.peak_bytes() <= o_.budget_bytes; }
 
   // The weights' file, and whether an earlier bench left it. One that will not be kept is this bench's alone.
   Status find_file() {
-    const DitConfig& config = o_.request.shapes.dit;
-    const DitTypes types = r().types();
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(o_.request.device, {.threads = 1}));
+    const DitConfig& config = o_.shape.shapes.dit;
+    const DitTypes types = shape().types();
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(o_.shape.device, {.threads = 1}));
     path_ = o_.paging_dir + "/bench-" + std::to_string(config.dim) + "x" + std::to_string(config.layers) + "-" +
-            compute_type_name(o_.request.dtype) + weights_type_name(o_.request.weights_dtype) + "-" +
-            backend->packing() + "-" + std::to_string(o_.seed) + ".packed";
+            compute_type_name(o_.shape.dtype) + weights_type_name(o_.shape.weights_dtype) + "-" + backend->packing() +
+            "-" + std::to_string(o_.seed) + ".packed";
     auto packed = PackedDit::open(path_, *backend, types);
     file_is_there_ = packed.ok() && dit_config_json(packed->config) == dit_config_json(config);
     if (!file_is_there_ && !o_.keep) path_.append(".").append(std::to_string(::getpid())).append(PendingFile::kEnding);
@@ -141,13 +124,13 @@ class Bench {
   }
 
   Status load(FileGuard& guard) {
-    const DitConfig& config = r().shapes.dit;
-    const DitTypes types = r().types();
+    const DitConfig& config = shape().shapes.dit;
+    const DitTypes types = shape().types();
     Backend& backend = *models_->backend;
     Budget& budget = *models_->budget;
     TensorSourcePtr source = synthetic_tensors(dit_tensors(config, backend), o_.seed);
     lap();
-    if (!r().packed) {
+    if (!shape().packed) {
       say("making synthetic weights in memory");
       LA_ASSIGN_OR_RETURN(models_->dit, S2vDit::load(config, *source, backend, budget, types));
       result_.load_seconds = lap();
@@ -166,25 +149,26 @@ class Bench {
     return {};
   }
 
-  // As a job's run does: memory, prompt, sink.
   Status prepare() {
-    for (int i = 0; i < o_.sessions; ++i) LA_RETURN_IF_ERROR(admit(i == 0));
-    result_.load_seconds += lap();
     say("filling the sink");
-    for (auto& video : videos_) LA_RETURN_IF_ERROR(video->prefill());
-    result_.prefill_seconds = lap();
+    for (int i = 0; i < o_.sessions; ++i) {
+      LA_RETURN_IF_ERROR(admit(i == 0));
+      result_.prefill_seconds += videos_.back()->prefill_seconds();
+    }
+    result_.load_seconds += lap() - result_.prefill_seconds;
     result_.prefill_bytes_read = weight_counts().bytes_read;
     return {};
   }
 
   // A session inside the limit that its plan gives, whatever the others do.
   Status admit(bool first) {
-    const MemoryPlan& plan = first ? result_.plan : other_plan_;
-    SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr};
-    if (!first) options.layers = &videos_.front()->layers();
+    const MemoryPlan& plan = first ? plan_.first : plan_.other;
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Budget> limit, Budget::open_within(*models_->budget, plan.session_bytes));
-    const JobShape shape = first ? r() : other_shape();
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video, SyntheticVideo::open(*models_, *limit, shape, options));
+    JobShape own = shape();
+    own.shares_weights = !first;
+    SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr};
+    if (!first) options.weights = &videos_.front()->weights();
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video, SyntheticVideo::open(*models_, *limit, own, options));
     limits_.push_back(std::move(limit));
     videos_.push_back(std::move(video));
     return {};
@@ -198,15 +182,15 @@ class Bench {
       video->start();
       runs.push_back(video->run());
     }
-    LA_RETURN_IF_ERROR(Denoiser::run_together(videos_.front()->layers(), runs));
+    LA_RETURN_IF_ERROR(Denoiser::run_together(videos_.front()->weights(), runs));
     for (const Denoiser::Run& run : runs) LA_RETURN_IF_ERROR(run.status);
     result_.run_seconds = lap();
     result_.weights = weight_counts();
     result_.weights.bytes_read -= before.bytes_read;
     result_.weights.seconds_waited -= before.seconds_waited;
     result_.kv_caches = videos_.front()->cache_counts();
-    result_.turns = BlockSchedule{r().steps, r().blocks_in_flight()}.ticks(r().blocks);
-    result_.direct = videos_.front()->layers().direct();
+    result_.ticks = BlockSchedule{shape().steps, shape().blocks_in_flight()}.ticks(shape().blocks);
+    result_.direct = videos_.front()->weights().direct();
     result_.blocks = videos_.front()->blocks();
     return check_equal();
   }
@@ -226,7 +210,7 @@ class Bench {
   BenchResult result_;
   std::string path_;
   bool file_is_there_ = false;
-  MemoryPlan other_plan_;  // of the second session and those after it
+  SessionsPlan plan_;
   std::unique_ptr<Models> models_;
   std::vector<std::unique_ptr<Budget>> limits_;          // a session each
   std::vector<std::unique_ptr<SyntheticVideo>> videos_;  // the first has the layers of all

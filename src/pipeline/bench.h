@@ -12,7 +12,7 @@
 namespace liveavatar {
 
 struct BenchOptions {
-  JobShape request;              // shape, size, blocks, steps, schedule, device, dtype
+  JobShape shape;                // shape, size, blocks, steps, schedule, device, dtype
   size_t budget_bytes = 0;       // 0: none
   std::string paging_dir;        // where weights, keys and values go that do not fit; empty: they must fit
   bool keep = false;             // leave the paging file for the next run
@@ -24,14 +24,14 @@ struct BenchOptions {
 };
 
 struct BenchResult {
-  JobShape request;                 // as resolved
+  JobShape shape;                 // as resolved
   MemoryPlan plan;                  // of one session
   size_t predicted_peak_bytes = 0;  // of all
   size_t charged_peak_bytes = 0;
   double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;
   uint64_t prefill_bytes_read = 0;
   PagingCounts weights, kv_caches;            // what moved while blocks were made
-  int64_t turns = 0;                          // of the schedule: each goes through all layers once
+  int64_t ticks = 0;                          // of the schedule: each goes through all layers once
   bool direct = true;                         // past the page cache
   std::vector<SyntheticVideo::Block> blocks;  // of one session
 };

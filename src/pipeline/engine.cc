@@ -65,14 +65,13 @@ Expected<ResolvedJob> LocalEngine::resolve_and_hear(const GenerateRequest& reque
 Expected<JobInfo> LocalEngine::describe(const GenerateRequest& request) {
   return contained("describe", [&]() -> Expected<JobInfo> {
     LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve_and_hear(request, {}));
-    LA_RETURN_IF_ERROR(resolved.files.portrait->read(*models_->budget).status());
+    LA_RETURN_IF_ERROR(resolved.files.portrait->read(models_->budget->host()).status());
     return resolved.info;
   });
 }
 
 Status LocalEngine::generate(const GenerateRequest& request, const ChunkCallback& on_chunk,
                              const std::stop_token& stop) {
-  if (!on_chunk) return invalid_argument("generate: on_chunk is empty; give a function that takes the frames");
   return run_alone([&]() -> Status {
     LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve_and_hear(request, stop));
     return run_guarded(resolved, {on_chunk, request.on_progress, stop, {}});
@@ -94,6 +93,7 @@ Status LocalEngine::run_alone(const std::function<Status()>& body) {
 }
 
 Status LocalEngine::run_guarded(ResolvedJob& job, const RunCalls& calls) {
+  if (!calls.on_chunk) return invalid_argument("generate: on_chunk is empty; give a function that takes the frames");
   RunCalls inner = calls;
   inner.on_chunk = guarded("on_chunk", calls.on_chunk);
   if (calls.on_progress) inner.on_progress = guarded("on_progress", calls.on_progress);

@@ -107,8 +107,8 @@ void shape_length(const ResolvedJob& job, bool past_voice, JobShape& shape, JobI
 }
 
 // The numbers that follow from the voices, and what the planner makes of them.
-Status decide(ResolvedJob& job, bool past_voice) {
-  shape_length(job, past_voice, job.asked, job.info);
+Status decide(ResolvedJob& job) {
+  shape_length(job, job.past_voice, job.asked, job.info);
   LA_ASSIGN_OR_RETURN(job.shape, resolve_shape(job.asked, job.budget_bytes));
   LA_ASSIGN_OR_RETURN(job.plan, plan_memory(job.shape));
   return {};
@@ -143,7 +143,7 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateReque
   resolved.info.width = shape.width;
   resolved.info.height = shape.height;
   resolved.info.fps = kFps;
-  LA_RETURN_IF_ERROR(decide(resolved, false));
+  LA_RETURN_IF_ERROR(decide(resolved));
   return resolved;
 }
 
@@ -179,7 +179,8 @@ Status hear(ResolvedJob& job, const HearOptions& options) {
     const std::vector<std::string> notes = voice.notes();
     job.info.notes.insert(job.info.notes.end(), notes.begin(), notes.end());
   }
-  LA_RETURN_IF_ERROR(decide(job, options.past_voice));
+  job.past_voice = options.past_voice;
+  LA_RETURN_IF_ERROR(decide(job));
   for (const std::string& note : {size_note(job), pose_note(job)})
     if (!note.empty()) job.info.notes.push_back(note);
   return {};
@@ -193,7 +194,7 @@ Status drop_idle_paging(EngineOptions& options, ResolvedJob& job) {
   if (job.budget_bytes != 0 && plan.peak_bytes > job.budget_bytes) return {};
   options.page_weights = false;
   job.asked.packed = job.asked.pack_first = false;
-  return decide(job, false);
+  return decide(job);
 }
 
 Status check_load(const Checkpoint& checkpoint) {

@@ -25,6 +25,7 @@ struct ResolvedJob {
   JobShape asked;           // as the job says it
   JobShape shape;           // what is left open decided for the budget
   MemoryPlan plan;          // of `shape`
+  bool past_voice = false;  // HearOptions::past_voice
 };
 
 // What a job is made of beside its files.
@@ -54,7 +55,7 @@ Status check_fits(const ResolvedJob& job);
 // kOutOfMemory if loading alone goes beyond the options' budget: before a weight is read.
 Status check_load(const Checkpoint& checkpoint);
 
-// Before the models are loaded: weights that fit stay where they are, and nothing is packed.
+// Before the models are loaded, never after: weights that fit stay where they are, and nothing is packed.
 Status drop_idle_paging(EngineOptions& options, ResolvedJob& job);
 
 }  // namespace liveavatar

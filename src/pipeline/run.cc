@@ -24,16 +24,56 @@ struct DenoisedBlock {
   Tensor latents;
 };
 
+// Progress and frames on their way to the caller. progress() is called by the threads that sample and decode.
+class Output {
+ public:
+  Output(const JobInfo& info, Delivery& caller) : info_(info), delivery_(&caller) {}
+  void progress(Stage stage, int64_t block) {
+    delivery_->progress({stage, block, info_.blocks, frames_done_, info_.frames});
+  }
+  bool complete() const { return frames_done_ == info_.frames; }
+  // The next four frames, or as many as are left: [4, H, W, 3] u8.
+  Status frames(int64_t block, const uint8_t* rgb) {
+    VideoChunk chunk;
+    chunk.first_frame = frames_done_;
+    chunk.frames = std::min(kVaeFrames, info_.frames - chunk.first_frame);
+    chunk.width = info_.width;
+    chunk.height = info_.height;
+    chunk.rgb = rgb;
+    progress(Stage::kWrite, block);
+    LA_RETURN_IF_ERROR(delivery_->frames(chunk));
+    frames_done_ = chunk.first_frame + chunk.frames;
+    if (complete()) progress(Stage::kWrite, block);
+    return {};
+  }
+  // From here on to that one, when no thread is in a call. Returns the one before.
+  Delivery& redirect(Delivery& to) { return *std::exchange(delivery_, &to); }
+
+ private:
+  const JobInfo& info_;
+  Delivery* delivery_;
+  std::atomic<int64_t> frames_done_ = 0;
+};
+
 // One run of one job; the members are what lives as long as the video. Four parts: the conditioner gives blocks to the
 // denoiser, which hands latents to the decoder, which hands frames to the delivery.
-class JobRun : LatentChannel {
+class JobRun : LatentChannel, VideoInputs {
  public:
   JobRun(Models& models, ResolvedJob& job, const RunCalls& calls, Delivery& caller)
-      : models_(models), job_(job), calls_(calls), delivery_(&caller) {}
+      : models_(models),
+        job_(job),
+        calls_(calls),
+        output_(job.info, caller),
+        session_(models, calls.budget != nullptr ? *calls.budget : *models.budget, job.shape,
+                 {.sampling = job.sampling,
+                  .cache_folder = models.options().paging_dir,
+                  .stop = stop_.get_token(),
+                  .black_pose_end = job.job.original_pose}) {}
 
   Status run() {
     LA_RETURN_IF_ERROR(check_fits(job_));
-    LA_RETURN_IF_ERROR(prepare());
+    LA_RETURN_IF_ERROR(session_.prepare(*this));
+    portrait_ = Portrait();
     const Conditioner::Sources sources{audio_, session_.pose(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
                                        hooks().noise};
     conditioner_ = std::make_unique<Conditioner>(*models_.backend, session_.blocks(), sources);
@@ -41,72 +81,61 @@ class JobRun : LatentChannel {
   }
 
  private:
-  // All that comes before the first block.
-  Status prepare() {
-    LA_ASSIGN_OR_RETURN(Portrait portrait, job_.files.portrait->read(host_budget()));
-    LA_RETURN_IF_ERROR(open_conditions(portrait));
-    LA_RETURN_IF_ERROR(encode_text());
-    return encode_image(portrait);
-  }
-
   const JobShape& shape() const { return job_.shape; }
   const RunHooks& hooks() const { return calls_.hooks; }
-  Budget& host_budget() { return models_.budget->host(); }
 
-  // Voices and masks: small, and wrong ones are found before anything large is done.
-  Status open_conditions(const Portrait& portrait) {
+  Status open(Budget& budget) override {
+    LA_ASSIGN_OR_RETURN(portrait_, job_.files.portrait->read(budget));
     audio_ = hooks().audio;
     if (audio_ == nullptr) {
-      LA_ASSIGN_OR_RETURN(voices_,
-                          FileColumns::open(*models_.audio, host_budget(), job_.files.voices, stop_.get_token()));
+      LA_ASSIGN_OR_RETURN(voices_, FileColumns::open(*models_.audio, budget, job_.files.voices, stop_.get_token()));
       audio_ = voices_.get();
     }
     if (job_.files.masks.empty()) return {};
+    return open_masks(budget);
+  }
+
+  Status open_masks(Budget& budget) {
     const GenerateRequest& job = job_.job;
     ActorMasks::Options options;
     options.pictures = job_.files.masks;
     options.original = job.original_speakers;
     options.largest_pixels = shape().first_mask_pixels;
-    options.fit = {portrait.picture_height, portrait.picture_width, {portrait.height, portrait.width}, job.fit};
+    options.fit = {portrait_.picture_height, portrait_.picture_width, {portrait_.height, portrait_.width}, job.fit};
     if (job.fit == Fit::kCover && !options.original) {
-      options.fit.orientation = portrait.turned_by;
-      LA_ASSIGN_OR_RETURN(options.fit.orientation, orientation_for(job_.files.mask_sizes, options.fit,
-                                                                   job_.files.portrait->file, host_budget()));
+      options.fit.orientation = portrait_.turned_by;
+      LA_ASSIGN_OR_RETURN(options.fit.orientation,
+                          orientation_for(job_.files.mask_sizes, options.fit, job_.files.portrait->file, budget));
     }
     options.clip_latents = shape().clip_latents();
     options.block_latents = kBlockLatents;
     LA_ASSIGN_OR_RETURN(Charge reading,
-                        Charge::acquire(host_budget(), MemoryCategory::kMedia, mask_bytes(options.largest_pixels)));
+                        Charge::acquire(budget, MemoryCategory::kMedia, mask_bytes(options.largest_pixels)));
     LA_ASSIGN_OR_RETURN(masks_, ActorMasks::open(std::move(options)));
     return {};
   }
 
-  Status encode_text() {
-    progress(Stage::kText, 0);
-    LA_RETURN_IF_ERROR(session_.open_writer());
-    LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
-    if (hooks().token_ids) hooks().token_ids(prompt.ids);
-    LA_ASSIGN_OR_RETURN(OwnedTensor rows, session_.encode_prompt(prompt.ids));
-    show("context", rows.tensor, models_.text_backend());
-    LA_RETURN_IF_ERROR(session_.open_denoiser());
-    return session_.set_prompt(std::move(rows));
+  void begin(Stage stage) override {
+    if (stage == Stage::kPrefill) show("ref_latent", session_.blocks().reference.tensor);
+    output_.progress(stage, 0);
   }
 
-  Status encode_image(const Image& portrait) {
-    progress(Stage::kImage, 0);
-    LA_RETURN_IF_ERROR(session_.encode_portrait(portrait));
-    show("ref_latent", session_.blocks().reference.tensor);
-    progress(Stage::kPrefill, 0);
-    LA_RETURN_IF_ERROR(session_.prefill());
-    LA_RETURN_IF_ERROR(session_.open_decoder());
-    if (!job_.files.pose) return {};
-    return session_.open_pose(job_.files.pose.get(), job_.job.original_pose);
+  Expected<OwnedTensor> prompt(VideoSession& session) override {
+    LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
+    if (hooks().token_ids) hooks().token_ids(prompt.ids);
+    LA_ASSIGN_OR_RETURN(OwnedTensor rows, session.encode_prompt(prompt.ids));
+    show("context", rows.tensor, models_.text_backend());
+    return rows;
   }
+
+  Expected<StaticImageLatents> portrait(VideoSession& session) override { return session.encode_portrait(portrait_); }
+  PoseVideo* pose() override { return job_.files.pose.get(); }
 
   Status make_video() {
     if (shape().decodes_beside()) return make_video_on_two_threads();
     LA_ASSIGN_OR_RETURN(int64_t made, denoise());
-    for (int64_t b = 0; b < made && !shape().online_decode; ++b) LA_RETURN_IF_ERROR(decode(b, latents_of(b)));
+    if (shape().online_decode) return {};
+    for (int64_t b = 0; b < made; ++b) LA_RETURN_IF_ERROR(decode(b, latents_of(b)));
     return {};
   }
 
@@ -114,7 +143,7 @@ class JobRun : LatentChannel {
   // end of the block, also where a callback threw or the second thread did not start.
   Status make_video_on_two_threads() {
     RelayedDelivery relay;
-    Delivery& caller = *std::exchange(delivery_, &relay);
+    Delivery& caller = output_.redirect(relay);
     Status denoised, decoded, delivered;
     {
       std::jthread sampling([&] {
@@ -134,7 +163,7 @@ class JobRun : LatentChannel {
         throw;
       }
     }
-    delivery_ = &caller;
+    output_.redirect(caller);
     LA_RETURN_IF_ERROR(delivered);
     LA_RETURN_IF_ERROR(decoded);
     return denoised;
@@ -157,11 +186,11 @@ class JobRun : LatentChannel {
   // Returns how many blocks were made.
   Expected<int64_t> denoise() {
     const int64_t first_clip = std::min(job_.info.blocks, shape().clip_blocks());
-    LA_ASSIGN_OR_RETURN(int64_t made, session_.denoiser().run(session_.layers(), {0, first_clip}, *this));
+    LA_ASSIGN_OR_RETURN(int64_t made, session_.denoiser().run(session_.weights(), {0, first_clip}, *this));
     if (made < shape().clip_blocks() || made == job_.info.blocks) return made;
     LA_RETURN_IF_ERROR(session_.prefill());
     const BlockRange rest{first_clip, job_.info.blocks - first_clip};
-    LA_ASSIGN_OR_RETURN(int64_t more, session_.denoiser().run(session_.layers(), rest, *this));
+    LA_ASSIGN_OR_RETURN(int64_t more, session_.denoiser().run(session_.weights(), rest, *this));
     return made + more;
   }
 
@@ -171,7 +200,7 @@ class JobRun : LatentChannel {
   }
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override {
-    progress(Stage::kSample, block);
+    output_.progress(Stage::kSample, block);
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
     if (!start || !hooks().tensor) return start;
     hooks().tensor("audio_features", start->features);
@@ -196,31 +225,15 @@ class JobRun : LatentChannel {
 
   // Latent by latent, so that the first frames of a block are out before the last are decoded.
   Status decode(int64_t block, const Tensor& latents) {
-    for (int64_t f = 0; f < kBlockLatents && frames_done_ < job_.info.frames; ++f)
-      LA_RETURN_IF_ERROR(decode_latent(block, latents, f));
-    return {};
-  }
-
-  Status decode_latent(int64_t block, const Tensor& latents, int64_t latent) {
-    progress(Stage::kDecode, block);
     FrameDecoder& decoder = session_.decoder();
-    LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder.decode(latents, latent));
-    show("frames", decoder.pixels(), decoder.backend());
-    VideoChunk out;
-    out.first_frame = frames_done_;
-    out.frames = std::min(kVaeFrames, job_.info.frames - out.first_frame);
-    out.width = shape().width;
-    out.height = shape().height;
-    out.rgb = rgb;
-    progress(Stage::kWrite, block);
-    LA_RETURN_IF_ERROR(delivery_->frames(out));
-    frames_done_ = out.first_frame + out.frames;
-    if (frames_done_ == job_.info.frames) progress(Stage::kWrite, block);
+    for (int64_t f = 0; f < kBlockLatents; ++f) {
+      if (output_.complete()) return {};
+      output_.progress(Stage::kDecode, block);
+      LA_ASSIGN_OR_RETURN(const uint8_t* rgb, decoder.decode(latents, f));
+      show("frames", decoder.pixels(), decoder.backend());
+      LA_RETURN_IF_ERROR(output_.frames(block, rgb));
+    }
     return {};
-  }
-
-  void progress(Stage stage, int64_t block) {
-    delivery_->progress({stage, block, job_.info.blocks, frames_done_, job_.info.frames});
   }
 
   void show(const char* name, const Tensor& value) { show(name, value, *models_.backend); }
@@ -231,17 +244,16 @@ class JobRun : LatentChannel {
   Models& models_;
   ResolvedJob& job_;
   const RunCalls& calls_;
-  Delivery* delivery_;  // to the caller: directly, or from other threads
+  Output output_;
   std::stop_source stop_;
   std::stop_callback<std::function<void()>> stop_with_caller_{calls_.stop, [this] { stop_.request_stop(); }};
+  Portrait portrait_;  // until it is encoded
   std::unique_ptr<FileColumns> voices_;
   AudioColumns* audio_ = nullptr;
   std::optional<ActorMasks> masks_;  // of several voices
-  VideoSession session_{
-      models_, *models_.budget, job_.shape, {job_.sampling, models_.options().paging_dir, stop_.get_token(), nullptr}};
+  VideoSession session_;
   std::unique_ptr<Conditioner> conditioner_;
   BoundedQueue<DenoisedBlock> denoised_{1};  // decoded beside the next one's sampling
-  std::atomic<int64_t> frames_done_ = 0;
 };
 
 }  // namespace

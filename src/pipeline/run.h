@@ -26,12 +26,12 @@ struct RunCalls {
   ChunkCallback on_chunk;                            // false: stop; kCancelled
   std::function<void(const Progress&)> on_progress;  // optional
   std::stop_token stop;                              // heard within a layer: kCancelled
+  Budget* budget = nullptr;  // of a session beside others: ResolvedJob::plan.session_bytes do. Null: the models'
   RunHooks hooks;
 };
 
-// Runs a whole job once, which was heard; its models are these. The callbacks are called on this thread; hooks, with
-// decode_threads, on the threads that sample and decode. An error after some
-// blocks leaves those with the caller.
+// Runs a whole job, which was heard, once; its models are these. The callbacks are called on this thread; hooks, with
+// decode_threads, on the threads that sample and decode. After an error the caller keeps the frames that it was given.
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls);
 
 }  // namespace liveavatar

@@ -16,22 +16,30 @@ constexpr uint64_t kPrompt = 1u << 20, kReference = kPrompt + 1, kMotion = kProm
 Expected<std::unique_ptr<SyntheticVideo>> SyntheticVideo::open(Models& models, Budget& budget, const JobShape& shape,
                                                                const Options& options) {
   std::unique_ptr<SyntheticVideo> video(new SyntheticVideo(models, budget, shape, options));
-  LA_RETURN_IF_ERROR(video->session_.open_denoiser());
-  LA_RETURN_IF_ERROR(video->session_.open_blocks());
+  LA_RETURN_IF_ERROR(video->session_.prepare(*video));
+  video->prefill_seconds_ = video->seconds();
   return video;
 }
 
-Status SyntheticVideo::prefill() {
-  const DitConfig& c = session_.shape().shapes.dit;
-  const DitGeometry g = session_.shape().geometry();
-  const Tensor& reference = session_.blocks().reference.tensor;
-  Budget outside;  // gone before the blocks
-  LA_ASSIGN_OR_RETURN(OwnedTensor prompt, random({c.text_len / 2, c.text_dim}, kPrompt, outside));
-  session_.denoiser().set_prompt(prompt.tensor);
-  LA_ASSIGN_OR_RETURN(OwnedTensor motion,
-                      random({c.channels, kMotionLatents, g.latent_height, g.latent_width}, kMotion, outside));
-  fill(reference, kReference);
-  return session_.denoiser().prefill(session_.layers(), reference, motion.tensor);
+void SyntheticVideo::begin(Stage stage) {
+  if (stage == Stage::kPrefill) start();
+}
+
+Expected<OwnedTensor> SyntheticVideo::prompt(VideoSession& session) {
+  const DitConfig& c = session.shape().shapes.dit;
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows, OwnedTensor::allocate(session.budget(), MemoryCategory::kConditioning,
+                                                              {c.text_len, c.text_dim}, DType::kF32));
+  fill(rows.tensor, kPrompt);
+  return rows;
+}
+
+Expected<StaticImageLatents> SyntheticVideo::portrait(VideoSession& session) {
+  const JobShape& shape = session.shape();
+  LA_ASSIGN_OR_RETURN(StaticImageLatents latents,
+                      StaticImageLatents::allocate(shape.shapes.vae, {3, shape.height, shape.width}, session.budget()));
+  fill(latents.first.tensor, kReference);
+  fill(latents.last.tensor, kMotion);
+  return latents;
 }
 
 Expected<std::optional<BlockStart>> SyntheticVideo::receive(int64_t block) {
@@ -45,21 +53,14 @@ Expected<std::optional<BlockStart>> SyntheticVideo::receive(int64_t block) {
 }
 
 Status SyntheticVideo::send(int64_t, const Tensor& latents) {
-  std::chrono::duration<double> at = std::chrono::steady_clock::now() - begin_;
   const Download values(backend_, latents);
   const auto* bytes = reinterpret_cast<const std::byte*>(values.f32());
-  blocks_.push_back({at.count(), page_checksum(bytes, latents.bytes())});
+  blocks_.push_back({seconds(), page_checksum(bytes, latents.bytes())});
   return {};
 }
 
 void SyntheticVideo::fill(const Tensor& t, uint64_t stream) const {
   fill_noise(seed_, stream, Upload(backend_, t).values());
-}
-
-Expected<OwnedTensor> SyntheticVideo::random(Shape shape, uint64_t stream, Budget& budget) const {
-  LA_ASSIGN_OR_RETURN(OwnedTensor t, OwnedTensor::allocate(budget, MemoryCategory::kConditioning, shape, DType::kF32));
-  fill(t.tensor, stream);
-  return t;
 }
 
 }  // namespace liveavatar

@@ -10,7 +10,7 @@
 
 namespace liveavatar {
 
-class SyntheticVideo : public LatentChannel {
+class SyntheticVideo : public LatentChannel, VideoInputs {
  public:
   struct Block {
     double at_seconds = 0;  // when it was finished, since start()
@@ -18,16 +18,16 @@ class SyntheticVideo : public LatentChannel {
   };
   struct Options {
     uint64_t seed = 420;
-    std::string cache_folder;           // where keys and values go that do not stay in memory
-    DitWeightGroups* layers = nullptr;  // of the video whose layers this one shares
+    std::string cache_folder;            // where keys and values go that do not stay in memory
+    DitWeightGroups* weights = nullptr;  // of the video whose layers this one shares
   };
-  // All memory of a video of this shape, in the budget. models and budget outlive it.
+  // A video of this shape, ready for its first block; all memory is in the budget. models and budget outlive it.
   static Expected<std::unique_ptr<SyntheticVideo>> open(Models& models, Budget& budget, const JobShape& shape,
                                                         const Options& options);
 
-  // Prompt and sink.
-  Status prefill();
-  DitWeightGroups& layers() { return session_.layers(); }
+  DitWeightGroups& weights() { return session_.weights(); }
+  // Of open().
+  double prefill_seconds() const { return prefill_seconds_; }
   // The clock of at_seconds begins.
   void start() { begin_ = std::chrono::steady_clock::now(); }
   // All its blocks, alone or beside those of others.
@@ -43,14 +43,18 @@ class SyntheticVideo : public LatentChannel {
   SyntheticVideo(Models& models, Budget& budget, const JobShape& shape, const Options& options)
       : backend_(*models.backend),
         seed_(options.seed),
-        session_(models, budget, shape, {{.seed = options.seed}, options.cache_folder, {}, options.layers}) {}
+        session_(models, budget, shape, {{.seed = options.seed}, options.cache_folder, {}, false, options.weights}) {}
   void fill(const Tensor& t, uint64_t stream) const;
-  Expected<OwnedTensor> random(Shape shape, uint64_t stream, Budget& budget) const;
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+  void begin(Stage stage) override;
+  Expected<OwnedTensor> prompt(VideoSession& session) override;
+  Expected<StaticImageLatents> portrait(VideoSession& session) override;
 
   Backend& backend_;
   uint64_t seed_;
   VideoSession session_;
   std::chrono::steady_clock::time_point begin_;
+  double prefill_seconds_ = 0;
   std::vector<Block> blocks_;
 };
 

@@ -12,8 +12,8 @@
 namespace liveavatar {
 namespace {
 
-// The stages of a job over a dry run of the models. tests/plan compares plan and run byte by byte.
-class DryRun {
+// A video over a dry run of the models, made of sizes. tests/plan compares plan and run byte by byte.
+class DryRun : VideoInputs {
  public:
   explicit DryRun(const JobShape& shape) : shape_(shape) {}
 
@@ -21,70 +21,69 @@ class DryRun {
     LA_RETURN_IF_ERROR(check_int8_products(shape_.int8_products, shape_.weights_dtype));
     LA_ASSIGN_OR_RETURN(models_, Models::dry_run(shape_));
     end_stage("load");
-    plan_.load_peak_bytes = budget().peak_bytes();
+    plan_.load_peak_bytes = total().peak_bytes();
     plan_.int8_products = models_->backend->int8_products();
     plan_.kv_cache_bytes = kv_cache_bytes_per_block(shape_.kv_caches());
     plan_.paged_bytes = models_->dit->paged_bytes(shape_.resident());
-    const size_t models_bytes = budget().used_bytes();
-    LA_ASSIGN_OR_RETURN(session_budget_, Budget::open_within(budget(), Budget::kUnlimited));
+    const size_t models_bytes = total().used_bytes();
+    LA_ASSIGN_OR_RETURN(session_budget_, Budget::open_within(total(), Budget::kUnlimited));
     session_ = std::make_unique<VideoSession>(*models_, *session_budget_, shape_, VideoSession::Options());
-    LA_RETURN_IF_ERROR(shape_.video_model_only ? denoise_only() : make_video());
-    plan_.peak_bytes = budget().peak_bytes();
-    plan_.steady_bytes = budget().used_bytes();
+    LA_RETURN_IF_ERROR(session_->prepare(*this));
+    end_stage("image");
+    LA_RETURN_IF_ERROR(hear());
+    end_stage("run");
+    plan_.peak_bytes = total().peak_bytes();
+    plan_.steady_bytes = total().used_bytes();
     plan_.session_bytes = session_budget_->peak_bytes();
     plan_.scratch_bytes = plan_.steady_bytes - models_bytes - session_budget_->used_bytes();
-    plan_.peak_by_category = budget().peak_by_category();
-    plan_.steady_by_category = budget().used_by_category();
+    plan_.peak_by_category = total().peak_by_category();
+    plan_.steady_by_category = total().used_by_category();
     return plan_;
   }
 
  private:
-  Budget& budget() { return *models_->budget; }
+  Budget& total() { return *models_->budget; }
 
   void end_stage(const char* name) {
-    plan_.stages.push_back({name, budget().recent_peak_bytes(), budget().used_bytes()});
-    budget().restart_recent_peak();
+    plan_.stages.push_back({name, total().recent_peak_bytes(), total().used_bytes()});
+    total().restart_recent_peak();
   }
 
-  // As Bench does.
-  Status denoise_only() {
-    LA_RETURN_IF_ERROR(session_->open_denoiser());
-    end_stage("text");
-    LA_RETURN_IF_ERROR(session_->open_blocks());
-    end_stage("image");
-    end_stage("run");
-    return {};
-  }
-
-  // As JobRun does.
-  Status make_video() {
-    LA_RETURN_IF_ERROR(read_portrait());
-    end_stage("portrait");
-    LA_RETURN_IF_ERROR(session_->open_writer());
-    const int64_t tokens = shape_.prompt_tokens > 0 ? shape_.prompt_tokens : shape_.shapes.dit.text_len;
-    const std::vector<int32_t> ids(static_cast<size_t>(tokens), 0);
-    LA_ASSIGN_OR_RETURN(OwnedTensor rows, session_->encode_prompt(ids));
-    LA_RETURN_IF_ERROR(session_->open_denoiser());
-    LA_RETURN_IF_ERROR(session_->set_prompt(std::move(rows)));
-    end_stage("text");
-    LA_RETURN_IF_ERROR(session_->encode_portrait(Image()));
-    LA_RETURN_IF_ERROR(session_->open_decoder());
-    if (!shape_.pose.empty()) LA_RETURN_IF_ERROR(session_->open_pose(nullptr, false));
-    end_stage("image");
-    LA_RETURN_IF_ERROR(hear(shape_.voice_samples));
-    for (int64_t samples : shape_.more_voices) LA_RETURN_IF_ERROR(hear(samples));
-    end_stage("run");
-    return {};
-  }
-
-  // Beside it the first masks are read, and what finds its turn.
-  Status read_portrait() {
+  // The portrait; masks are read after it, and a HEIF portrait once more for its orientation.
+  Status open(Budget& budget) override {
     const size_t mask = mask_bytes(shape_.first_mask_pixels);
     const size_t bytes = std::max({shape_.portrait_bytes, shape_.orientation_bytes, mask});
-    return Charge::acquire(*session_budget_, MemoryCategory::kMedia, bytes).status();
+    return Charge::acquire(budget, MemoryCategory::kMedia, bytes).status();
   }
 
-  // With the first block's sound.
+  void begin(Stage stage) override {
+    if (stage == Stage::kText) end_stage("portrait");
+    if (stage == Stage::kImage) end_stage("text");
+  }
+
+  Expected<OwnedTensor> prompt(VideoSession& session) override {
+    const DitConfig& dit = shape_.shapes.dit;
+    const Shape rows{dit.text_len, dit.text_dim};
+    if (shape_.video_model_only)
+      return OwnedTensor::allocate(session.budget(), MemoryCategory::kConditioning, rows, DType::kF32);
+    const int64_t tokens = shape_.prompt_tokens > 0 ? shape_.prompt_tokens : dit.text_len;
+    const std::vector<int32_t> ids(static_cast<size_t>(tokens), 0);
+    return session.encode_prompt(ids);
+  }
+
+  Expected<StaticImageLatents> portrait(VideoSession& session) override {
+    const Shape image{3, shape_.height, shape_.width};
+    if (shape_.video_model_only) return StaticImageLatents::allocate(shape_.shapes.vae, image, session.budget());
+    return session.encode_portrait(Image());
+  }
+
+  // The first block's audio.
+  Status hear() {
+    if (shape_.video_model_only) return {};
+    LA_RETURN_IF_ERROR(hear(shape_.voice_samples));
+    for (int64_t samples : shape_.more_voices) LA_RETURN_IF_ERROR(hear(samples));
+    return {};
+  }
   Status hear(int64_t voice_samples) {
     const Wav2Vec2& audio = *models_->audio;
     const AudioWindow window = audio_window(voice_samples, {});
@@ -106,6 +105,17 @@ class DryRun {
 
 Expected<MemoryPlan> plan_memory(const JobShape& shape) { return DryRun(shape).run(); }
 
+Expected<SessionsPlan> plan_sessions(const JobShape& shape, int sessions) {
+  SessionsPlan plan;
+  plan.sessions = sessions;
+  LA_ASSIGN_OR_RETURN(plan.first, plan_memory(shape));
+  if (sessions == 1) return plan;
+  JobShape other = shape;
+  other.shares_weights = true;
+  LA_ASSIGN_OR_RETURN(plan.other, plan_memory(other));
+  return plan;
+}
+
 namespace {
 
 // The most of 0..count with which it fits; fits(0) is known.
@@ -121,9 +131,10 @@ Expected<int64_t> most_that_fit(int64_t count, const Fits& fits) {
 
 class ShapeResolver {
  public:
-  ShapeResolver(const JobShape& request, size_t budget_bytes)
+  ShapeResolver(const JobShape& request, size_t budget_bytes, int sessions)
       : r_(request),
         budget_bytes_(budget_bytes),
+        sessions_(sessions),
         kv_caches_open_(request.disk_kv_caches && request.resident_kv_caches < 0) {}
 
   Expected<JobShape> run() {
@@ -145,8 +156,8 @@ class ShapeResolver {
 
  private:
   Expected<bool> fits() const {
-    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(r_));
-    return plan.peak_bytes <= budget_bytes_;
+    LA_ASSIGN_OR_RETURN(SessionsPlan plan, plan_sessions(r_, sessions_));
+    return plan.peak_bytes() <= budget_bytes_;
   }
   Expected<bool> fits_with(int64_t JobShape::*field, int64_t count) {
     r_.*field = count;
@@ -174,13 +185,14 @@ class ShapeResolver {
 
   JobShape r_;
   size_t budget_bytes_;
+  int sessions_;
   bool kv_caches_open_;
 };
 
 }  // namespace
 
-Expected<JobShape> resolve_shape(const JobShape& request, size_t budget_bytes) {
-  return ShapeResolver(request, budget_bytes).run();
+Expected<JobShape> resolve_shape(const JobShape& shape, size_t budget_bytes, int sessions) {
+  return ShapeResolver(shape, budget_bytes, sessions).run();
 }
 
 }  // namespace liveavatar

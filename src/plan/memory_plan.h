@@ -1,5 +1,4 @@
-// What a job will hold, before any weight is read: the engine's own allocations, in the order of a run, over a budget
-// that only counts.
+// What a job will hold, before any weight is read: the stages of a run over a dry run of the models.
 #pragma once
 
 #include <string>
@@ -21,10 +20,9 @@ struct MemoryPlan {
   size_t peak_bytes = 0;    // highest of the whole run
   size_t steady_bytes = 0;  // while blocks are made
   size_t load_peak_bytes = 0;
-  // Of a video beside others on the same models, which are held already: the most in a budget of its own, and how much
-  // the backends' scratch grows for it (by nothing, if a video of this size is there).
-  size_t session_bytes = 0, scratch_bytes = 0;
-  size_t paged_bytes = 0;  // of weights, read from disk whenever forwards go through the layers
+  size_t session_bytes = 0;  // the most that the video itself holds: the limit of a session beside others
+  size_t scratch_bytes = 0;  // by which the backends' scratch grows, if no video of its size is there yet
+  size_t paged_bytes = 0;    // of weights, read from disk whenever forwards go through the layers
   // Of keys and values on disk: so much a block moves once KV caches are full, three of four slots in and one out.
   size_t kv_cache_bytes = 0;
   CategoryBytes peak_by_category{}, steady_by_category{};
@@ -35,8 +33,16 @@ struct MemoryPlan {
 // Error: the device is unknown.
 Expected<MemoryPlan> plan_memory(const JobShape& shape);
 
+// Videos of one shape at once, whose layers' weights are those of the first.
+struct SessionsPlan {
+  MemoryPlan first, other;
+  int sessions = 1;
+  size_t peak_bytes() const { return first.peak_bytes + static_cast<size_t>(sessions - 1) * other.session_bytes; }
+};
+Expected<SessionsPlan> plan_sessions(const JobShape& shape, int sessions);
+
 // Decides what a shape leaves open: the schedule, and how many layers of a packed model and how many KV caches stay in
 // memory: as many as fit in the budget (0: none). If nothing fits, the smallest configuration is returned.
-Expected<JobShape> resolve_shape(const JobShape& shape, size_t budget_bytes);
+Expected<JobShape> resolve_shape(const JobShape& shape, size_t budget_bytes, int sessions = 1);
 
 }  // namespace liveavatar

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/boundary.h"
 #include "core/stop.h"
 #include "session/noise.h"
 
@@ -31,10 +32,10 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
 
 void Denoiser::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.session); }
 
-Status Denoiser::prefill(DitWeightGroups& pages, const Tensor& reference, const Tensor& motion) {
-  dit_.prefill(reference, motion, pages, *memory_.session);
+Status Denoiser::prefill(DitWeightGroups& weights, const Tensor& reference, const Tensor& motion) {
+  dit_.prefill(reference, motion, weights, *memory_.session);
   LA_RETURN_IF_ERROR(check_stop(options_.stop));
-  return pages.status();
+  return weights.status();
 }
 
 int64_t Denoiser::relative_dist(int64_t block, int64_t step) const {
@@ -93,62 +94,62 @@ void Denoiser::expect_caches(const BlockRange& blocks, int64_t tick) {
 }
 
 Status Denoiser::begin_tick(Run& run, int64_t tick) {
-  const std::vector<Forward> forwards = schedule_.forwards(run.blocks, tick);
-  if (forwards.empty()) return {};
+  tick_ = schedule_.forwards(run.blocks, tick);
+  if (tick_.empty()) return {};
   expect_caches(run.blocks, tick);
-  for (const Forward& f : forwards) {
+  for (const Forward& f : tick_) {
     LA_ASSIGN_OR_RETURN(bool begun, begin(f, *run.channel));
     if (!begun) run.blocks.count = f.block - run.blocks.first;
   }
+  tick_ = schedule_.forwards(run.blocks, tick);  // without a block that did not begin
   return {};
 }
 
-void Denoiser::collect(Run& run, int64_t tick, std::vector<ForwardState*>& forwards) {
+void Denoiser::collect(Run& run, std::vector<ForwardState*>& forwards) {
   if (!run.status.ok()) return;
   run.status = check_stop(options_.stop);
   if (!run.status.ok()) return;
-  for (const Forward& f : schedule_.forwards(run.blocks, tick))
-    forwards.push_back(&memory_.session->activations.forwards[f.slot]);
+  for (const Forward& f : tick_) forwards.push_back(&memory_.session->activations.forwards[f.slot]);
 }
 
-Status Denoiser::end_tick(const Run& run, int64_t tick) {
-  const std::vector<Forward> forwards = schedule_.forwards(run.blocks, tick);
-  if (forwards.empty()) return {};
+Status Denoiser::end_tick(const Run& run) {
+  if (tick_.empty()) return {};
   LA_RETURN_IF_ERROR(memory_.session->caches.kv->status());
-  for (const Forward& f : forwards) end(f);
-  const Forward& oldest = forwards.front();
+  for (const Forward& f : tick_) end(f);
+  const Forward& oldest = tick_.front();
   if (oldest.step < steps_.count - 1) return {};
   return run.channel->send(oldest.block, blocks_[oldest.slot].latents);
 }
 
-Expected<int64_t> Denoiser::run(DitWeightGroups& pages, const BlockRange& blocks, LatentChannel& channel) {
+Expected<int64_t> Denoiser::run(DitWeightGroups& weights, const BlockRange& blocks, LatentChannel& channel) {
   Run alone{this, blocks, &channel, {}};
-  LA_RETURN_IF_ERROR(run_together(pages, {&alone, 1}));
+  LA_RETURN_IF_ERROR(run_together(weights, {&alone, 1}));
   LA_RETURN_IF_ERROR(alone.status);
   return alone.blocks.count;
 }
 
-Status Denoiser::run_together(DitWeightGroups& pages, std::span<Run> runs) {
-  const S2vDit& dit = runs.front().denoiser->dit_;
+Status Denoiser::run_together(DitWeightGroups& weights, std::span<Run> runs) {
+  LA_CHECK(!runs.empty());
+  const Denoiser& first = *runs.front().denoiser;
+  for (const Run& run : runs) {
+    LA_CHECK(&run.denoiser->dit_ == &first.dit_);
+    LA_CHECK(&run.denoiser->backend_ == &first.backend_);
+  }
   std::vector<ForwardState*> forwards;
-  auto collect_all = [&](int64_t tick) {
-    forwards.clear();
-    for (Run& run : runs) run.denoiser->collect(run, tick, forwards);
-  };
   for (int64_t tick = 0;; ++tick) {
     for (Run& run : runs) {
-      LA_CHECK(&run.denoiser->dit_ == &dit);
-      if (run.status.ok()) run.status = run.denoiser->begin_tick(run, tick);
+      if (run.status.ok()) run.status = contained("sample", [&] { return run.denoiser->begin_tick(run, tick); });
     }
-    for (int64_t i = 0; i < dit.config().layers; ++i) {
-      collect_all(tick);
+    for (int64_t i = 0; i < first.dit_.config().layers; ++i) {
+      forwards.clear();
+      for (Run& run : runs) run.denoiser->collect(run, forwards);
       if (forwards.empty()) break;
-      dit.layer(i, pages, forwards);
+      first.dit_.layer(i, weights, forwards);
     }
     if (forwards.empty()) return {};
-    LA_RETURN_IF_ERROR(pages.status());
+    LA_RETURN_IF_ERROR(weights.status());
     for (Run& run : runs) {
-      if (run.status.ok()) run.status = run.denoiser->end_tick(run, tick);
+      if (run.status.ok()) run.status = contained("sample", [&] { return run.denoiser->end_tick(run); });
     }
   }
 }

@@ -64,22 +64,22 @@ class Denoiser {
   // rows [tokens, text_dim] f32 of the prompt.
   void set_prompt(const Tensor& rows);
   // (Re)fills the sink: reference [16, 1, h, w], motion [16, 19, h, w], f32. The KV caches of blocks stay.
-  Status prefill(DitWeightGroups& pages, const Tensor& reference, const Tensor& motion);
+  Status prefill(DitWeightGroups& weights, const Tensor& reference, const Tensor& motion);
   // Denoises blocks, until the range or the channel ends. Between two calls nothing is in flight: the time to renew the
   // sink. Returns how many blocks were sent.
-  Expected<int64_t> run(DitWeightGroups& pages, const BlockRange& blocks, LatentChannel& channel);
+  Expected<int64_t> run(DitWeightGroups& weights, const BlockRange& blocks, LatentChannel& channel);
 
   // Of several videos side by side, each by a denoiser of its own on one model: a layer's weights serve the forwards of
   // all. Each video's bits are those of a run alone. A video whose channel ends, fails or is stopped leaves the others
-  // undisturbed; its status is with its run.
+  // undisturbed, also one whose channel throws; its status is with its run. At least one; all on one backend.
   struct Run {
     Denoiser* denoiser = nullptr;
     BlockRange blocks;  // becomes shorter where the channel ends before
     LatentChannel* channel = nullptr;
     Status status;
   };
-  // An error of what all share: the weights' pages.
-  static Status run_together(DitWeightGroups& pages, std::span<Run> runs);
+  // An error of what all share: the weights.
+  static Status run_together(DitWeightGroups& weights, std::span<Run> runs);
 
   // Of keys and values that are not all in memory.
   PagingCounts cache_counts() const { return memory_.session->caches.kv->counts(); }
@@ -91,8 +91,8 @@ class Denoiser {
   // The forwards of one tick begin, and after all layers end.
   Status begin_tick(Run& run, int64_t tick);
   // Adds the forwards of this tick to those that go through the next layer; a video that is stopped goes no further.
-  void collect(Run& run, int64_t tick, std::vector<ForwardState*>& forwards);
-  Status end_tick(const Run& run, int64_t tick);
+  void collect(Run& run, std::vector<ForwardState*>& forwards);
+  Status end_tick(const Run& run);
   int64_t relative_dist(int64_t block, int64_t step) const;
   // false: the channel ends before this block.
   Expected<bool> begin(const Forward& forward, LatentChannel& channel);
@@ -106,6 +106,7 @@ class Denoiser {
   Solver solver_;           // of all steps
   SamplerMemory memory_;
   std::vector<BlockStart> blocks_;  // in flight
+  std::vector<Forward> tick_;       // forwards of this tick
   std::vector<Tensor> history_;     // the solver's, block after block in flight
 };
 

@@ -68,7 +68,7 @@ struct JobShape {
   int64_t resident_layers = -1;     // of a packed model, in memory; -1: all
   bool disk_kv_caches = false;      // keys and values of steps that are not running may be on disk
   int64_t resident_kv_caches = -1;  // of steps times layers, in memory; -1: all, or open where disk_kv_caches
-  bool shares_layers = false;       // the layers' weights in memory are another video's
+  bool shares_weights = false;      // the layers' weights in memory are another video's
   bool video_model_only = false;    // no VAE, text, sound or video file: `bench`
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }

@@ -151,8 +151,8 @@ Expected<PromptIds> prompt_ids(const Checkpoint& checkpoint, const std::string& 
   return result;
 }
 
-Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, Budget& budget,
-                                    const std::stop_token& stop) {
+Expected<OwnedTensor> run_text_encoder(Models& models, std::span<const int32_t> ids, Budget& budget,
+                                       const std::stop_token& stop) {
   const Checkpoint& c = *models.checkpoint;
   const DType values = models.types.values;
   if (budget.dry_run()) return Umt5::dry_run(c.shapes.text, models.text_backend(), values)->encode(ids, budget);

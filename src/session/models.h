@@ -74,7 +74,7 @@ Expected<PromptIds> prompt_ids(const Checkpoint& checkpoint, const std::string& 
 
 // Rows [tokens, text_dim] f32. Loads the text encoder, runs it and frees it: it is the largest part after the DiT and
 // used once.
-Expected<OwnedTensor> encode_prompt(Models& models, std::span<const int32_t> ids, Budget& budget,
-                                    const std::stop_token& stop = {});
+Expected<OwnedTensor> run_text_encoder(Models& models, std::span<const int32_t> ids, Budget& budget,
+                                       const std::stop_token& stop = {});
 
 }  // namespace liveavatar

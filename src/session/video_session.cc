@@ -18,35 +18,92 @@ Expected<OwnedTensor> copy_to(Backend& backend, const Tensor& host, Budget& budg
 
 }  // namespace
 
+Status VideoSession::prepare(VideoInputs& inputs) {
+  LA_CHECK(denoiser_ == nullptr);
+  LA_RETURN_IF_ERROR(inputs.open(budget_.host()));
+  inputs.begin(Stage::kText);
+  LA_RETURN_IF_ERROR(open_writer());
+  LA_RETURN_IF_ERROR(open_denoiser(inputs));
+  inputs.begin(Stage::kImage);
+  LA_ASSIGN_OR_RETURN(static_image_, inputs.portrait(*this));
+  LA_RETURN_IF_ERROR(open_blocks());
+  inputs.begin(Stage::kPrefill);
+  LA_RETURN_IF_ERROR(prefill());
+  LA_RETURN_IF_ERROR(open_decoder());
+  return open_pose(inputs.pose());
+}
+
 Status VideoSession::open_writer() {
+  if (shape_.video_model_only) return {};
   const size_t bytes = video_writer_bytes(shape_.height, shape_.width);
   LA_ASSIGN_OR_RETURN(writer_, Charge::acquire(budget_.host(), MemoryCategory::kMedia, bytes));
   return {};
 }
 
+Status VideoSession::open_denoiser(VideoInputs& inputs) {
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows, inputs.prompt(*this));
+  const Denoiser::Options options{options_.sampling, {}, options_.cache_folder, options_.stop};
+  LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, budget_, shape_, options));
+  LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(rows), budget_));
+  if (!budget_.dry_run()) denoiser_->set_prompt(moved.tensor);
+  return {};
+}
+
+Status VideoSession::open_blocks() {
+  LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape_, budget_));
+  if (!budget_.dry_run()) {
+    LA_CHECK(shape_.shares_weights == (options_.weights != nullptr));
+    // latent 1 of five equal frames
+    ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
+  }
+  if (shape_.shares_weights) return {};
+  LA_ASSIGN_OR_RETURN(weights_, models_.dit->open_weight_groups(shape_.resident(), budget_, options_.stop));
+  return {};
+}
+
+Status VideoSession::prefill() {
+  if (budget_.dry_run()) return {};
+  return denoiser_->prefill(weights(), blocks_.reference.tensor, static_image_.last.tensor);
+}
+
+Status VideoSession::open_decoder() {
+  if (shape_.video_model_only) return {};
+  Backend* decoding = shape_.decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
+  LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, static_image_.first.tensor, budget_,
+                                                   {.backend = decoding, .stop = options_.stop}));
+  return {};
+}
+
+Status VideoSession::open_pose(PoseVideo* video) {
+  if (shape_.pose.empty()) return {};
+  PoseEncoder::Options options{shape_.pose, shape_.clip_frames, options_.black_pose_end, options_.stop};
+  options.shape.size = {shape_.height, shape_.width};  // a smaller video may be planned than was asked for
+  LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, budget_, video, options));
+  return {};
+}
+
 Expected<OwnedTensor> VideoSession::encode_prompt(std::span<const int32_t> ids) {
   ConditionCache* cache = models_.cache.get();
-  if (cache == nullptr) return liveavatar::encode_prompt(models_, ids, budget_, options_.stop);
+  if (cache == nullptr) return run_text_encoder(models_, ids, budget_, options_.stop);
   Backend& backend = models_.text_backend();
   const std::string key = ConditionCache::prompt_key(ids);
-  if (const std::vector<OwnedTensor>* kept = cache->find(key))
-    return copy_to(backend, kept->front().tensor, budget_.host());
-  LA_ASSIGN_OR_RETURN(OwnedTensor rows, liveavatar::encode_prompt(models_, ids, budget_, options_.stop));
+  const std::vector<OwnedTensor>* kept = cache->find(key);
+  if (kept != nullptr) return copy_to(backend, kept->front().tensor, budget_.host());
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows, run_text_encoder(models_, ids, budget_, options_.stop));
   cache->keep(key, {Download(backend, rows.tensor).tensor()});
   return rows;
 }
 
-Status VideoSession::open_denoiser() {
-  const Denoiser::Options options{options_.sampling, {}, options_.cache_folder, options_.stop};
-  LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, budget_, shape_, options));
-  return {};
-}
-
-Status VideoSession::set_prompt(OwnedTensor rows) {
-  if (budget_.dry_run()) return {};
-  LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(rows), budget_));
-  denoiser_->set_prompt(moved.tensor);
-  return {};
+Expected<StaticImageLatents> VideoSession::encode_portrait(const Image& portrait) {
+  ConditionCache* cache = models_.cache.get();
+  if (cache == nullptr) return encode_image(portrait);
+  const std::string key = ConditionCache::portrait_key(portrait.rgb, portrait.height, portrait.width);
+  const std::vector<OwnedTensor>* kept = cache->find(key);
+  if (kept != nullptr) return copy_latents(*kept);
+  LA_ASSIGN_OR_RETURN(StaticImageLatents latents, encode_image(portrait));
+  const Download first(*models_.backend, latents.first.tensor), last(*models_.backend, latents.last.tensor);
+  cache->keep(key, {first.tensor(), last.tensor()});
+  return latents;
 }
 
 Expected<StaticImageLatents> VideoSession::encode_image(const Image& portrait) {
@@ -57,59 +114,11 @@ Expected<StaticImageLatents> VideoSession::encode_image(const Image& portrait) {
   return encode_static_image(*models_.vae, budget_, pixels.tensor, options_.stop);
 }
 
-Expected<StaticImageLatents> VideoSession::find_latents(const std::string& key) {
+Expected<StaticImageLatents> VideoSession::copy_latents(const std::vector<OwnedTensor>& kept) {
   StaticImageLatents latents;
-  const std::vector<OwnedTensor>* kept = models_.cache->find(key);
-  if (kept == nullptr) return latents;
-  LA_ASSIGN_OR_RETURN(latents.first, copy_to(*models_.backend, kept->at(0).tensor, budget_));
-  LA_ASSIGN_OR_RETURN(latents.last, copy_to(*models_.backend, kept->at(1).tensor, budget_));
+  LA_ASSIGN_OR_RETURN(latents.first, copy_to(*models_.backend, kept.at(0).tensor, budget_));
+  LA_ASSIGN_OR_RETURN(latents.last, copy_to(*models_.backend, kept.at(1).tensor, budget_));
   return latents;
-}
-
-Status VideoSession::encode_portrait(const Image& portrait) {
-  std::string key;
-  if (models_.cache) {
-    key = ConditionCache::portrait_key(portrait.rgb, portrait.height, portrait.width);
-    LA_ASSIGN_OR_RETURN(static_image_, find_latents(key));
-  }
-  if (static_image_.first.tensor.empty()) {
-    LA_ASSIGN_OR_RETURN(static_image_, encode_image(portrait));
-    if (models_.cache) {
-      const Download first(*models_.backend, static_image_.first.tensor),
-          last(*models_.backend, static_image_.last.tensor);
-      models_.cache->keep(key, {first.tensor(), last.tensor()});
-    }
-  }
-  LA_RETURN_IF_ERROR(open_blocks());
-  if (budget_.dry_run()) return {};
-  // latent 1 of five equal frames
-  ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
-  return {};
-}
-
-Status VideoSession::open_blocks() {
-  LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape_, budget_));
-  if (shape_.shares_layers) return {};
-  LA_ASSIGN_OR_RETURN(layers_, models_.dit->open_weight_groups(shape_.resident(), budget_, options_.stop));
-  return {};
-}
-
-Status VideoSession::prefill() {
-  return denoiser_->prefill(layers(), blocks_.reference.tensor, static_image_.last.tensor);
-}
-
-Status VideoSession::open_decoder() {
-  Backend* decoding = shape_.decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
-  LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, static_image_.first.tensor, budget_,
-                                                   {.backend = decoding, .stop = options_.stop}));
-  return {};
-}
-
-Status VideoSession::open_pose(PoseVideo* video, bool black_end) {
-  PoseEncoder::Options options{shape_.pose, shape_.clip_frames, black_end, options_.stop};
-  options.shape.size = {shape_.height, shape_.width};  // a smaller video may be planned than was asked for
-  LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, budget_, video, options));
-  return {};
 }
 
 }  // namespace liveavatar

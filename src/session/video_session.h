@@ -1,5 +1,5 @@
-// One video on loaded models: the stages of a run, in their order. Over a dry run of the models (Models::dry_run) the
-// same stages compute nothing and charge the same memory: that is the plan.
+// One video on loaded models: its memory, and the stages before its first block. Over a dry run of the models
+// (Models::dry_run) the same code computes nothing and charges the same memory: that is the plan.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <string>
 
+#include "liveavatar/liveavatar.h"
 #include "media/image.h"
 #include "models/wan_vae/static_image.h"
 #include "session/denoiser.h"
@@ -18,57 +19,73 @@
 
 namespace liveavatar {
 
-// All memory of the video is charged to its budget, which may be one inside that of the models. Models, budget and pose
-// video outlive it. Not thread-safe.
+class VideoSession;
+
+// What a video is made from: a job's files; in a dry run only their sizes; in a benchmark noise. Called by prepare(),
+// in this order.
+class VideoInputs {
+ public:
+  virtual ~VideoInputs() = default;
+  // Small files, so that a wrong one is found before anything large is done. budget: of host memory.
+  virtual Status open(Budget&) { return {}; }
+  virtual void begin(Stage) {}  // kText, kImage, kPrefill
+  // [tokens, text_dim] f32 on the text encoder's backend, in the session's budget.
+  virtual Expected<OwnedTensor> prompt(VideoSession& session) = 0;
+  virtual Expected<StaticImageLatents> portrait(VideoSession& session) = 0;
+  // Outlives the session. Null in a dry run; not called for a video without one.
+  virtual PoseVideo* pose() { return nullptr; }
+};
+
+// All memory of the video is charged to its budget, which may be inside that of the models. Models and budget outlive
+// it. Not thread-safe.
 class VideoSession {
  public:
   struct Options {
     Sampling sampling;
-    std::string cache_folder;           // where keys and values are that do not stay in memory
-    std::stop_token stop;               // heard between layers in every stage: kCancelled
-    DitWeightGroups* layers = nullptr;  // of the video whose layers this one shares (JobShape::shares_layers)
+    std::string cache_folder;            // where keys and values are that do not stay in memory
+    std::stop_token stop;                // heard between layers in every stage: kCancelled
+    bool black_pose_end = false;         // PoseEncoder::Options::black_end
+    DitWeightGroups* weights = nullptr;  // of the video whose layers this one shares (JobShape::shares_weights)
   };
   VideoSession(Models& models, Budget& budget, const JobShape& shape, const Options& options)
       : models_(models), budget_(budget), shape_(shape), options_(options) {}
 
-  // Stage "text". The memory of the video file that the caller writes beside the job.
-  Status open_writer();
-  // The prompt's embedding [tokens, text_dim] f32, on the text encoder's backend: new, or the models' cache has it.
-  Expected<OwnedTensor> encode_prompt(std::span<const int32_t> ids);
-  Status open_denoiser();
-  // rows: as encode_prompt() gives them.
-  Status set_prompt(OwnedTensor rows);
-
-  // Stage "image". portrait: of the video's size; empty in a dry run. Its latents may come from the cache too.
-  Status encode_portrait(const Image& portrait);
-  // Conditioning of the blocks, and the layers' weights unless they are shared.
-  Status open_blocks();
-  // Fills the sink with the portrait: its reference latent, and the motion before the first block.
+  // All that comes before the first block. Once.
+  Status prepare(VideoInputs& inputs);
+  // Fills the sink again: the reference latent, and the motion before the first block.
   Status prefill();
-  Status open_decoder();
-  // video: null in a dry run.
-  Status open_pose(PoseVideo* video, bool black_end);
+
+  // For inputs. Both are computed, or come from the models' cache. In a dry run only the memory is charged.
+  Expected<OwnedTensor> encode_prompt(std::span<const int32_t> ids);
+  Expected<StaticImageLatents> encode_portrait(const Image& portrait);  // of the video's size; empty in a dry run
 
   const JobShape& shape() const { return shape_; }
+  Budget& budget() { return budget_; }
+  // After prepare().
   Denoiser& denoiser() { return *denoiser_; }
-  DitWeightGroups& layers() { return shape_.shares_layers ? *options_.layers : *layers_; }
+  DitWeightGroups& weights() { return options_.weights != nullptr ? *options_.weights : *weights_; }
   FrameDecoder& decoder() { return *decoder_; }
   PoseEncoder* pose() { return pose_.get(); }  // null: no pose video
   BlockMemory& blocks() { return blocks_; }
 
  private:
+  Status open_writer();
+  Status open_denoiser(VideoInputs& inputs);
+  Status open_blocks();
+  Status open_decoder();
+  Status open_pose(PoseVideo* video);
   Expected<StaticImageLatents> encode_image(const Image& portrait);
-  Expected<StaticImageLatents> find_latents(const std::string& key);
+  Expected<StaticImageLatents> copy_latents(const std::vector<OwnedTensor>& kept);
 
   Models& models_;
   Budget& budget_;
   JobShape shape_;
   Options options_;
-  Charge writer_;
+  Charge writer_;  // the video file that the caller writes beside the job
   std::unique_ptr<Denoiser> denoiser_;
   StaticImageLatents static_image_;
   BlockMemory blocks_;
-  std::unique_ptr<DitWeightGroups> layers_;
+  std::unique_ptr<DitWeightGroups> weights_;
   std::unique_ptr<FrameDecoder> decoder_;
   std::unique_ptr<PoseEncoder> pose_;
 };

@@ -85,7 +85,8 @@ TEST(CachedJobs, TheSecondWithTheSamePortraitDoesNotRunTheEncoder) {
   auto encode = [&](const Image& portrait) {
     auto budget = *Budget::open_within(*models->budget, Budget::kUnlimited);
     VideoSession session(*models, *budget, shape, {});
-    EXPECT_TRUE(session.encode_portrait(portrait).ok());
+    const auto latents = session.encode_portrait(portrait);
+    EXPECT_TRUE(latents.ok());
     return Taken{budget->peak_bytes(), budget->used_bytes()};
   };
   const Taken first = encode(black), again = encode(black), changed = encode(other);

@@ -165,11 +165,11 @@ TEST_F(PagedJobTest, RefusesALoraBesideAPackedFile) {
 
 BenchOptions bench_options(const std::string& dir) {
   BenchOptions o;
-  o.request.shapes = *named_model_shapes("mini");
-  o.request.height = o.request.width = 64;
-  o.request.clip_frames = 24;
-  o.request.blocks = 8;
-  o.request.threads = 2;
+  o.shape.shapes = *named_model_shapes("mini");
+  o.shape.height = o.shape.width = 64;
+  o.shape.clip_frames = 24;
+  o.shape.blocks = 8;
+  o.shape.threads = 2;
   o.paging_dir = dir;
   return o;
 }
@@ -187,21 +187,21 @@ TEST_F(PagedJobTest, AWavefrontReadsAPageOnceForAllBlocksInFlight) {
   for (int64_t resident : {0, 3}) {
     o.resident_layers = resident;
     for (Schedule schedule : {Schedule::kAuto, Schedule::kSequential}) {
-      o.request.schedule = schedule;
+      o.shape.schedule = schedule;
       auto b = run_bench(o);
       ASSERT_TRUE(b.ok()) << b.status().message();
       same_latents(*b);
       EXPECT_EQ(b->charged_peak_bytes, b->plan.peak_bytes);
-      EXPECT_EQ(b->turns, b->request.schedule == Schedule::kWavefront ? 8 + 3 : 8 * 4);
-      EXPECT_LE(double(b->weights.bytes_read), 1.1 * double(b->turns) * double(b->plan.paged_bytes));
-      EXPECT_GE(double(b->weights.bytes_read), 0.9 * double(b->turns) * double(b->plan.paged_bytes));
+      EXPECT_EQ(b->ticks, b->shape.schedule == Schedule::kWavefront ? 8 + 3 : 8 * 4);
+      EXPECT_LE(double(b->weights.bytes_read), 1.1 * double(b->ticks) * double(b->plan.paged_bytes));
+      EXPECT_GE(double(b->weights.bytes_read), 0.9 * double(b->ticks) * double(b->plan.paged_bytes));
     }
   }
 }
 
 TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
   BenchOptions o = bench_options(dir_.string());
-  o.request.clip_frames = 48;  // rings of four blocks
+  o.shape.clip_frames = 48;  // rings of four blocks
   o.keep = true;
   struct Case {
     KvType type;
@@ -212,8 +212,8 @@ TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
   for (const Case& c : {Case{KvType::kBf16, -1, Schedule::kAuto}, Case{KvType::kBf16, 0, Schedule::kWavefront},
                         Case{KvType::kBf16, 11, Schedule::kSequential}, Case{KvType::kInt8, -1, Schedule::kAuto},
                         Case{KvType::kInt8, 3, Schedule::kWavefront}}) {
-    o.request.kv_dtype = c.type;
-    o.request.schedule = c.schedule;
+    o.shape.kv_dtype = c.type;
+    o.shape.schedule = c.schedule;
     o.resident_kv_caches = c.rings;
     o.resident_layers = c.rings < 0 ? -1 : 6;
     auto b = run_bench(o);
@@ -228,7 +228,7 @@ TEST_F(PagedJobTest, KeysAndValuesOnDiskGiveTheSameBits) {
     // Each of 8 blocks writes its quarter; blocks 1, 2, 3 read one, two, three quarters, later ones three. Parts of
     // this small a ring are widened to whole sectors.
     double paged = double(b->plan.kv_cache_bytes),
-           sectors = double(b->request.kv_caches().count() - c.rings) * 8 * 4 * 4096;
+           sectors = double(b->shape.kv_caches().count() - c.rings) * 8 * 4 * 4096;
     double written = double(b->kv_caches.bytes_written), read = double(b->kv_caches.bytes_read);
     EXPECT_GE(written, 0.9 * paged * 8 / 4);
     EXPECT_LE(written, paged * 8 / 4 + sectors);
@@ -267,8 +267,8 @@ TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
   o.budget_bytes = whole->plan.peak_bytes - (size_t{4} << 20);
   auto b = run_bench(o);
   ASSERT_TRUE(b.ok()) << b.status().message();
-  EXPECT_TRUE(b->request.paged());
-  EXPECT_EQ(b->request.schedule, Schedule::kWavefront);
+  EXPECT_TRUE(b->shape.paged());
+  EXPECT_EQ(b->shape.schedule, Schedule::kWavefront);
   EXPECT_LE(b->charged_peak_bytes, o.budget_bytes);
   EXPECT_EQ(b->blocks.back().checksum, whole->blocks.back().checksum);
   EXPECT_TRUE(fs::is_empty(dir_.path()));
