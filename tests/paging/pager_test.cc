@@ -11,6 +11,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <stop_token>
 #include <thread>
 
 #include "support/temp_dir.h"
@@ -45,6 +46,14 @@ ssize_t failing_pread(int descriptor, void* target, size_t bytes, off_t offset) 
 }
 ssize_t slow_pread(int descriptor, void* target, size_t bytes, off_t offset) {
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  return ::pread(descriptor, target, bytes, offset);
+}
+// Asks for a stop, and counts.
+std::stop_source stop_in_pread;
+int64_t preads = 0;
+ssize_t stopping_pread(int descriptor, void* target, size_t bytes, off_t offset) {
+  stop_in_pread.request_stop();
+  ++preads;
   return ::pread(descriptor, target, bytes, offset);
 }
 
@@ -110,6 +119,18 @@ TEST_F(PagerTest, EveryRoundGivesEveryPageItsBytes) {
   EXPECT_EQ(budget_.used_bytes(MemoryCategory::kWeights), (2 + PageMemory::kSlots) * kPage);
   pager.reset();
   EXPECT_EQ(budget_.used_bytes(), 0u);
+}
+
+TEST_F(PagerTest, AStopWhileResidentPagesAreReadIsHeardBetweenTwo) {
+  preads = 0;
+  auto pager = open(write_pages(4), std::vector<bool>(4, true), stopping_pread);  // without a token: reads all
+  const int64_t preads_of_all = preads;
+  preads = 0;
+  stop_in_pread = std::stop_source();
+  EXPECT_EQ(pager->read_resident(stop_in_pread.get_token()).code(), ErrorCode::kCancelled);
+  EXPECT_EQ(4 * preads, preads_of_all);
+  EXPECT_EQ(pager->read_resident(stop_in_pread.get_token()).code(), ErrorCode::kCancelled);
+  EXPECT_EQ(4 * preads, preads_of_all);
 }
 
 TEST_F(PagerTest, AcceptsSkippedPagesAndANewOrder) {

@@ -156,6 +156,24 @@ TEST_F(PagedJobTest, AStopAndABrokenFileEndTheJobAndLeaveTheEngineWell) {
   EXPECT_EQ(load_models(options).status().code(), ErrorCode::kCorrupt);
 }
 
+// The resident layers of a packed file are read between the portrait's latents and the prefill.
+TEST_F(PagedJobTest, AStopIsHeardWhileResidentLayersAreRead) {
+  EngineOptions options = options_;
+  options.packed_dit = convert();
+  auto models = *load_models(options);
+  std::stop_source source;
+  std::vector<Stage> stages;
+  RunCalls calls;
+  calls.stop = source.get_token();
+  calls.on_chunk = [](const VideoChunk&) { return true; };
+  calls.on_progress = [&](const Progress& progress) { stages.push_back(progress.stage); };
+  calls.hooks.tensor = [&](const char* name, const Tensor&) {
+    if (std::string(name) == "ref_latent") source.request_stop();
+  };
+  EXPECT_EQ(run_job(*models, job_, calls).code(), ErrorCode::kCancelled);
+  EXPECT_EQ(stages, (std::vector<Stage>{Stage::kText, Stage::kImage}));
+}
+
 TEST_F(PagedJobTest, RefusesALoraBesideAPackedFile) {
   EngineOptions options = options_;
   options.packed_dit = convert();
