@@ -1,8 +1,7 @@
 // A backend computes the op set on one device. Callers use the free functions of ops/*.h, which check shapes and call
 // the backend. Guarantees of every backend:
 //  * ops are done in the order of the calls; a call may return before the op is done, and its operands' memory is in
-//  use
-//    until then (docs/devices.md);
+//    use until then (docs/devices.md);
 //  * equal shapes and equal operands give equal bits, on any number of threads and after any other ops;
 //  * products are summed in f32; f32 and bf16 operands mix freely; out may be f32 or bf16;
 //  * ops allocate nothing: models reserve scratch for their largest ops before they run.
@@ -42,6 +41,8 @@ class Backend : public WorkQueue {
   // Allocates scratch for ops up to these sizes, charged to the budget, for the life of the backend. A larger op still
   // works, with memory outside the budget.
   virtual Status reserve(const LargestOps& largest) = 0;
+  // Frees it, when no op is running: a later job has the memory that the first one had.
+  virtual void release_scratch() = 0;
 
   // Names the packed form of weights: backends that give the same name read each other's packed bytes.
   virtual std::string packing() const = 0;

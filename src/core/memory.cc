@@ -10,7 +10,10 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
-std::string mib(size_t bytes) { return std::to_string((bytes + (1u << 20) - 1) >> 20) + " MiB"; }
+std::string mib(size_t bytes) {
+  const size_t part = bytes % (size_t{1} << 20) == 0 ? 0 : 1;  // rounded up, without overflow
+  return std::to_string((bytes >> 20) + part) + " MiB";
+}
 
 void raise_to(std::atomic<size_t>& peak, size_t value) {
   size_t seen = peak.load();

@@ -41,9 +41,10 @@ ThreadPool::ThreadPool(int threads, Workers workers) : threads_(threads > 0 ? th
   } catch (const std::exception& e) {
     const size_t have = workers_.size() + 1;
     stop();
-    throw Failure(out_of_memory("`threads` " + std::to_string(threads_) + ": the system gives no more than " +
+    throw Failure(out_of_memory(std::to_string(threads_) + " threads: the system gives no more than " +
                                 std::to_string(have) + " (" + e.what() +
-                                "); give `threads` 1, or raise the limit of processes or memory (ulimit -u, -v)"));
+                                "); take fewer (`threads`, `decode_threads`), or raise the limit of processes or "
+                                "memory (ulimit -u, -v)"));
   }
 }
 

@@ -89,7 +89,9 @@ Status LocalEngine::run_alone(const std::function<Status()>& body) {
     return unsupported(
         "generate: this engine is running a job already; wait until that generate() has returned, or load a second "
         "engine");
-  return contained("generate", body);
+  Status status = contained("generate", body);
+  models_->release_scratch();
+  return status;
 }
 
 Status LocalEngine::run_guarded(ResolvedJob& job, const RunCalls& calls) {

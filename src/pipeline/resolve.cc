@@ -205,6 +205,8 @@ Status check_load(const Checkpoint& checkpoint) {
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
   if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
   std::string suggestion = "raise the budget";
+  if (plan.load_peak_bytes - std::min(plan.load_peak_bytes, options.cache_bytes) <= options.memory_budget_bytes)
+    suggestion += ", or take less `cache_bytes`";
   for (WeightsType narrower : {WeightsType::kQ4, WeightsType::kInt8}) {  // the one that loses less is named
     smallest.weights_dtype = narrower;
     smallest.int8_products = false;

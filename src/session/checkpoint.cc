@@ -16,6 +16,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kLargestCacheBytes = size_t{1} << 40;
+
 // Path, size and time of change of a file.
 std::string stamp(const fs::path& path) {
   std::error_code ignored;
@@ -100,6 +102,9 @@ Status check_options(const EngineOptions& options) {
   if (options.decode_threads < 0 || options.decode_threads > kMostThreads)
     return invalid_argument("`decode_threads` " + std::to_string(options.decode_threads) + ": choose 0 to " +
                             std::to_string(kMostThreads));
+  if (options.cache_bytes > kLargestCacheBytes)
+    return invalid_argument("`cache_bytes` " + std::to_string(options.cache_bytes) + ": choose up to " +
+                            std::to_string(kLargestCacheBytes));
   return check_int8_products(options.int8_products, options.weights_dtype);
 }
 

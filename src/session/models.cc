@@ -40,7 +40,10 @@ Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> check
                       Wav2Vec2::load(c.shapes.audio, *c.audio, models->text_backend(), budget.host(), values));
   c.audio.reset();
   if (c.options.cache_bytes == 0) return models;
-  LA_ASSIGN_OR_RETURN(models->cache, ConditionCache::open(budget.host(), c.options.cache_bytes));
+  auto cache = ConditionCache::open(budget.host(), c.options.cache_bytes);
+  if (!cache.ok())
+    return out_of_memory("`cache_bytes`: " + cache.status().message() + "; take less, or raise the budget");
+  models->cache = *std::move(cache);
   return models;
 }
 
@@ -85,6 +88,11 @@ Expected<std::unique_ptr<Models>> Models::without_weights(const EngineOptions& o
   models->checkpoint->options = options;
   LA_RETURN_IF_ERROR(models->open_device(nullptr));
   return models;
+}
+
+void Models::release_scratch() {
+  for (Backend* b : {host_backend.get(), backend.get(), decode_backend.get()})
+    if (b != nullptr) b->release_scratch();
 }
 
 // The budget before the backend, whose scratch it is charged for.

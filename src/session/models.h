@@ -46,6 +46,9 @@ struct Models {
   std::unique_ptr<ConditionCache> cache;  // null: none was asked for
   Charge planned_cache;                   // of a dry run: the cache, full
 
+  // Frees the backends' scratch, when nothing runs on them: the next job's plan is that of the first.
+  void release_scratch();
+
   // Everything but the text encoder, which is needed once a prompt (encode_prompt).
   // device: instead of the one that options names; the text and the audio encoder stay on the host.
   static Expected<std::unique_ptr<Models>> load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);

@@ -57,7 +57,7 @@ TEST_F(LimitsTest, ReportsMissingAddressSpaceInOneLine) {
 TEST_F(LimitsTest, ReportsMissingThreadsInOneLine) {
   // A thread's stack is as large as the limit of the main one's, and there is no memory for that.
   const std::string limits = "ulimit -s 8000000 && ulimit -v 6000000";
-  expect_refusal(limited(limits, job("--threads 4")), 1, "--threads 4: the system gives no more than 1");
+  expect_refusal(limited(limits, job("--threads 4")), 1, "4 threads: the system gives no more than 1");
   Outcome convert = limited(limits, "convert --quiet --ckpt_dir " + kMini + " --out " + path("x.packed"));
   EXPECT_EQ(convert.code, 1) << convert.text;
   ASSERT_EQ(run("convert --quiet --ckpt_dir " + kMini + " --out " + path("y.packed")).code, 0);

@@ -60,7 +60,9 @@ class DecodeBeside : public ::testing::Test {
   void TearDown() override {
     expect_joined();
     EXPECT_EQ(engine_->memory_used_bytes(), used_bytes_);
-    if (!kSanitized) EXPECT_EQ(frames_of(*engine_), want_);
+    if (!kSanitized) {
+      EXPECT_EQ(frames_of(*engine_), want_);
+    }
   }
 
   static inline std::unique_ptr<Engine> engine_;

@@ -80,5 +80,33 @@ TEST(NestedBudget, ManyThreadsNeverExceedTheParent) {
   EXPECT_EQ(parent.used_bytes(), 0u);
 }
 
+// Decoding beside sampling: two threads of one session.
+TEST(NestedBudget, TwoThreadsOfASessionNeverExceedItsLimitInTheParent) {
+  Budget parent(100 * kKiB);
+  auto session = *Budget::open_within(parent, 30 * kKiB);
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 2; ++i) {
+      threads.emplace_back([&session] {
+        for (int n = 0; n < 20000; ++n) {
+          if (session->charge(MemoryCategory::kVae, 20 * kKiB).ok()) session->release(MemoryCategory::kVae, 20 * kKiB);
+        }
+      });
+    }
+  }
+  EXPECT_LE(parent.peak_bytes(), 30 * kKiB);
+  EXPECT_EQ(parent.left_bytes(), 70 * kKiB);
+}
+
+TEST(NestedBudgetDeathTest, ABudgetThatDiesBeforeItsMemoryAsserts) {
+  EXPECT_DEATH(
+      {
+        auto budget = std::make_unique<Budget>();
+        auto memory = *Buffer::allocate(*budget, MemoryCategory::kVae, 4096);
+        budget.reset();
+      },
+      "broken contract");
+}
+
 }  // namespace
 }  // namespace liveavatar

@@ -95,6 +95,17 @@ TEST(CachedJobs, TheSecondWithTheSamePortraitDoesNotRunTheEncoder) {
   EXPECT_EQ(changed.peak_bytes, first.peak_bytes);
 }
 
+TEST(CachedJobs, ACacheThatCannotBeIsRefusedAtLoad) {
+  EngineOptions options = mini_options();
+  options.cache_bytes = ~size_t{0};
+  EXPECT_EQ(Engine::load(options).status().code(), ErrorCode::kInvalidArgument);
+  options.cache_bytes = size_t{1} << 30;
+  options.memory_budget_bytes = size_t{200} << 20;
+  const Status status = Engine::load(options).status();
+  EXPECT_EQ(status.code(), ErrorCode::kOutOfMemory);
+  EXPECT_NE(status.message().find("`cache_bytes`"), std::string::npos) << status.message();
+}
+
 TEST(CachedJobs, ThePlanCountsTheCacheFull) {
   EngineOptions options = mini_options();
   const size_t without = plan_memory(*asked_shape(options, mini_job()))->peak_bytes;

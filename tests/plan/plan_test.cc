@@ -106,6 +106,24 @@ TEST(Plan, PredictsALargePortrait) {
   EXPECT_EQ((*engine)->describe(job).status().code(), ErrorCode::kOutOfMemory);
 }
 
+// Scratch of the first job is gone, so that the second has the same plan; here the portrait is read at the peak.
+TEST(Plan, HoldsForEveryJobOfAnEngine) {
+  GenerateRequest job = small_job();
+  const TempDir dir;
+  job.image = dir.file("large.png");
+  Image image{3000, 4000, std::vector<uint8_t>(size_t{3000} * 4000 * 3)};
+  ASSERT_TRUE(write_png(job.image, image).ok());
+  EngineOptions options = engine_options();
+  options.memory_budget_bytes = plan_memory(*asked_shape(options, job))->peak_bytes;
+  auto engine = *Engine::load(options);
+  const size_t loaded = engine->memory_used_bytes();
+  for (int i = 0; i < 2; ++i) {
+    const Status status = engine->generate(job, [](const VideoChunk&) { return true; });
+    EXPECT_TRUE(status.ok()) << i << ": " << status.message();
+    EXPECT_EQ(engine->memory_used_bytes(), loaded);
+  }
+}
+
 TEST(Plan, PredictsOfflineDecodeAndOtherShapesOfClips) {
   GenerateRequest job = small_job();
   job.num_clip = 3;

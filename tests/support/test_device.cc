@@ -187,6 +187,7 @@ class TestBackend : public Backend {
   }
 
   Status reserve(const LargestOps& largest) override { return plain_->reserve(largest); }
+  void release_scratch() override { plain_->release_scratch(); }
   std::string packing() const override { return plain_->packing(); }
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {
     return plain_->packed_linear_bytes(n, k, dtype);

@@ -20,6 +20,10 @@ class CpuContext {
   // Memory for ops of these sizes, charged to the backend's budget.
   Status reserve(const ScratchSizes& sizes) { return scratch_.reserve(sizes, budget_); }
   Status reserve_shared(size_t bytes) { return grow(shared_, bytes, budget_); }
+  void release_scratch() {
+    scratch_.release();
+    shared_ = Buffer();
+  }
   // The most that ops took without a reservation; of a backend without a budget, all.
   size_t unreserved_bytes() const { return unreserved_.peak_bytes(); }
 

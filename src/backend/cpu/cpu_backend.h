@@ -27,6 +27,7 @@ class CpuBackend : public Backend {
   void download(const Tensor& from, void* host) override { plain_->download(from, host); }
 
   Status reserve(const LargestOps& largest) override;
+  void release_scratch() override { context_.release_scratch(); }
   size_t unreserved_bytes() const { return context_.unreserved_bytes(); }  // for tests
 
   std::string packing() const override;

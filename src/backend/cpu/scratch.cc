@@ -42,6 +42,11 @@ Status Scratch::reserve(const ScratchSizes& sizes, Budget& budget) {
   return grow(memory_, bytes, budget);
 }
 
+void Scratch::release() {
+  memory_ = Buffer();
+  sizes_ = {};
+}
+
 void Scratch::allocate(const ScratchSizes& sizes, Budget& outside) {
   if (Status grown = reserve(sizes, outside); !grown.ok()) throw Failure(grown);
   sizes_ = sizes;

@@ -77,6 +77,7 @@ class Scratch {
   explicit Scratch(int threads);
   // Allocates memory for ops of these sizes, charged to MemoryCategory::kRuntime of the budget.
   Status reserve(const ScratchSizes& sizes, Budget& budget);
+  void release();
   // Divides the memory for a new op. Old content is lost. If it is too small, memory is allocated from `outside`;
   // throws Failure if that fails.
   void allocate(const ScratchSizes& sizes, Budget& outside);

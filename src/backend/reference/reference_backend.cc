@@ -52,6 +52,7 @@ class ReferenceBackend : public Backend {
   void download(const Tensor& from, void* host) override { std::memcpy(host, from.address(), from.bytes()); }
 
   Status reserve(const LargestOps&) override { return {}; }  // a row of scores for each thread: too small to count
+  void release_scratch() override {}
 
   std::string packing() const override { return "reference.1"; }
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override {
