@@ -44,7 +44,7 @@ program: configure
 	cmake --build $(BUILD) --target liveavatar
 
 configure: deps
-	@test -f $(BUILD)/build.ninja || cmake --preset $(PRESET) $(CMAKE_FLAGS) > /dev/null
+	@if [ ! -f $(BUILD)/build.ninja ] || [ -n "$(CMAKE_FLAGS)" ]; then cmake --preset $(PRESET) $(CMAKE_FLAGS) > /dev/null; fi
 
 deps:
 	@scripts/install-deps

@@ -1,5 +1,6 @@
 /* liveavatar for C99, and for bindings of other languages: the same engine as liveavatar.h.
 
+     char* message = NULL;
      la_engine_options* options = la_engine_options_new();
      la_engine_options_set(options, "checkpoint_dir", "models/mini", NULL);
      la_engine* engine = NULL;

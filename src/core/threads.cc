@@ -91,8 +91,10 @@ void ThreadPool::parallel_for(int64_t n, int64_t grain, const std::function<void
 
 void ThreadPool::run_chunks(int thread) {
   try {
-    for (int64_t begin; (begin = next_.fetch_add(grain_)) < n_;) {
+    int64_t begin = next_.fetch_add(grain_);
+    while (begin < n_) {
       (*body_)(begin, std::min(n_, begin + grain_), thread);
+      begin = next_.fetch_add(grain_);
     }
   } catch (...) {
     next_ = n_;
@@ -115,7 +117,8 @@ void ThreadPool::worker(int thread) {
     }
     run_chunks(thread);
     std::lock_guard lock(mutex_);
-    if (--inside_ == 0) done_.notify_one();
+    const int left = --inside_;
+    if (left == 0) done_.notify_one();
   }
 }
 

@@ -123,8 +123,13 @@ template <typename Fits>
 Expected<int64_t> most_that_fit(int64_t count, const Fits& fits) {
   int64_t most = 0, too_many = count + 1;
   while (too_many - most > 1) {
-    LA_ASSIGN_OR_RETURN(bool good, fits((most + too_many) / 2));
-    (good ? most : too_many) = (most + too_many) / 2;
+    const int64_t middle = (most + too_many) / 2;
+    LA_ASSIGN_OR_RETURN(bool good, fits(middle));
+    if (good) {
+      most = middle;
+    } else {
+      too_many = middle;
+    }
   }
   return most;
 }

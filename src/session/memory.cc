@@ -119,7 +119,8 @@ Expected<BlockMemory> BlockMemory::allocate(const JobShape& s, Budget& budget) {
   Shape features{actors, c.audio_layers, c.audio_dim, kBlockFrames};
   LA_ASSIGN_OR_RETURN(memory.features,
                       OwnedTensor::allocate(budget.host(), MemoryCategory::kAudio, features, DType::kF32));
-  for (int64_t i = 0; !s.pose.empty() && i < in_flight; ++i) {
+  const int64_t poses = s.pose.empty() ? 0 : in_flight;
+  for (int64_t i = 0; i < poses; ++i) {
     LA_ASSIGN_OR_RETURN(OwnedTensor pose,
                         OwnedTensor::allocate(budget, MemoryCategory::kConditioning, block, DType::kF32));
     memory.poses.push_back(std::move(pose));

@@ -49,7 +49,7 @@ struct Models {
   // Frees the backends' scratch, when nothing runs on them: the next job's plan is that of the first.
   void release_scratch();
 
-  // Everything but the text encoder, which is needed once a prompt (encode_prompt).
+  // Everything but the text encoder, which is needed once a prompt (run_text_encoder).
   // device: instead of the one that options names; the text and the audio encoder stay on the host.
   static Expected<std::unique_ptr<Models>> load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);
   // The same without a file or a weight, over a dry-run budget: what load() charges is charged, and what a video does

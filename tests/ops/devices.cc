@@ -34,7 +34,7 @@ OpDevice cpu(const std::string& isa, bool int8_products = false) {
   row.bf16_tolerance = 5e-3;  // rounded once: half a unit in the last of 8 bits
   row.may_be_missing = true;
   row.int8_products = int8_products;
-  row.codes_as_bf16 = true;
+  row.int8_as_bf16 = true;
   return row;
 }
 

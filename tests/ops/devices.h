@@ -20,7 +20,7 @@ struct OpDevice {
   double f32_tolerance = 0, bf16_tolerance = 0;
   bool may_be_missing = false;  // from the machine that runs the tests
   bool int8_products = false;   // does them when asked (BackendOptions::int8_products)
-  bool codes_as_bf16 = false;   // attention in bf16 rounds 8-bit keys and values to bf16
+  bool int8_as_bf16 = false;   // attention in bf16 rounds 8-bit keys and values to bf16
 };
 
 const std::vector<OpDevice>& op_devices();

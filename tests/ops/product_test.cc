@@ -189,7 +189,7 @@ TEST_P(ProductTest, AttentionOver8BitKeysAndValues) {
       ops::quantise(*reference_, operands_.normal(shape, DType::kBF16), host_codes.v, host_codes.v_scale);
       const KeyValues host_other{operands_.normal(shape, dtype()), operands_.normal(shape, dtype())};
       for (Backend* backend : {backend_.get(), one_thread_.get(), reference_.get()}) {
-        bool half = backend != reference_.get() && device().codes_as_bf16 && dtype() == DType::kBF16 && c.d % 2 == 0;
+        bool half = backend != reference_.get() && device().int8_as_bf16 && dtype() == DType::kBF16 && c.d % 2 == 0;
         DType plain_type = half ? DType::kBF16 : DType::kF32;
         const KeyValues codes = on(*backend, host_codes), other = on(*backend, host_other),
                         plain{result(*backend, shape, plain_type), result(*backend, shape, plain_type)};

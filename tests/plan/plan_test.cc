@@ -228,7 +228,7 @@ TEST(Plan, PlansQuantised14b) {
   };
   EXPECT_NEAR(weights_gb(WeightsType::kInt8), 15.3 + 1.8 + 0.3, 0.3);
   EXPECT_NEAR(weights_gb(WeightsType::kQ4), 15.3 * 4.5 / 8 + 1.8 + 0.3, 0.3);
-  // Rings and sink in a byte a value and four bytes for the 128 of a head; the prompt's stay.
+  // KV caches and sink in a byte a value and four bytes for the 128 of a head; the prompt's stay.
   r.weights_dtype = WeightsType::kSameAsDtype;
   auto kv_bytes = [&](KvType type) {
     r.kv_dtype = type;

@@ -195,8 +195,8 @@ class TestBackend : public Backend {
   void pack_linear(const Tensor& weight, DType dtype, void* target) const override {
     plain_->pack_linear(weight, dtype, target);
   }
-  void pack_prequantised(const Tensor& codes, std::span<const float> scales, void* target) const override {
-    plain_->pack_prequantised(codes, scales, target);
+  void pack_prequantised(const Tensor& quantised, std::span<const float> scales, void* target) const override {
+    plain_->pack_prequantised(quantised, scales, target);
   }
   size_t packed_conv_bytes(const ConvWeight& shape) const override { return plain_->packed_conv_bytes(shape); }
   void pack_conv(const Tensor& weight, const ConvWeight& shape, void* target) const override {

@@ -166,7 +166,7 @@ void CpuBackend::copy(const Tensor& x, const Tensor& out) {
 namespace liveavatar {
 
 Expected<std::unique_ptr<Backend>> make_cpu_backend(const BackendOptions& options) {
-  LA_ASSIGN_OR_RETURN(cpu::IsaChoice isa, cpu::choose_isa(options.isa));
+  LA_ASSIGN_OR_RETURN(cpu::IsaChoice isa, cpu::choose_isa(options.isa, options.int8_products));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> plain, make_reference_backend(options));
   return std::unique_ptr<Backend>(new cpu::CpuBackend(std::move(isa), options, std::move(plain)));
 }

@@ -51,15 +51,23 @@ std::vector<Candidate> candidates() {
 
 }  // namespace
 
-Expected<IsaChoice> choose_isa(const std::string& forced) {
+Expected<IsaChoice> choose_isa(const std::string& forced, bool int8_products) {
   std::string wanted = forced, origin = "asked for";
   if (wanted.empty()) {
     const char* environment = std::getenv("LIVEAVATAR_ISA");
     if (environment) wanted = environment;
     origin = "LIVEAVATAR_ISA";
   }
+  const std::vector<Candidate> all = candidates();
+  if (wanted.empty() && int8_products) {
+    // Products of int8 are worth more than the difference between kernels for bf16.
+    for (const Candidate& c : all) {
+      if (c.available && !c.only_forced && c.kernels()->quantise_row != nullptr)
+        return IsaChoice{c.kernels(), "the fastest this CPU has for int8 products"};
+    }
+  }
   std::string have;
-  for (const Candidate& c : candidates()) {
+  for (const Candidate& c : all) {
     if (!c.available) continue;
     have += (have.empty() ? "" : ", ") + std::string(c.name);
     if (wanted.empty() && !c.only_forced) return IsaChoice{c.kernels(), "the fastest this CPU has"};

@@ -16,6 +16,6 @@ struct IsaChoice {
 
 // forced: a name; empty: LIVEAVATAR_ISA, or else the best. An unknown or unsupported name is an error that lists the
 // supported ones.
-Expected<IsaChoice> choose_isa(const std::string& forced);
+Expected<IsaChoice> choose_isa(const std::string& forced, bool int8_products = false);
 
 }  // namespace liveavatar::cpu

@@ -101,7 +101,8 @@ class PagedKvCaches::Store : public PageStore {
       return file_->write(p.offset + begin, data + begin, end - begin, stop);
     };
     for (int64_t slot = 0; slot < slots_; ++slot) {
-      if (!std::exchange(p.changed[static_cast<size_t>(slot)], false)) continue;
+      const bool changed = std::exchange(p.changed[static_cast<size_t>(slot)], false);
+      if (!changed) continue;
       LA_RETURN_IF_ERROR(each_range(const_cast<std::byte*>(data), slot, slot + 1, write_back));
     }
     return moved;
