@@ -28,8 +28,8 @@ class AudioStream {
 // no samples in it. Audio ends at a damaged tail.
 Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path);
 
-// SoundFile::mono() and seconds() of a file that is opened for this call only (media/sound_file.h).
+// AudioFile::mono() and seconds() of a file that is opened for this call only (media/audio_file.h).
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz);
-Expected<double> sound_seconds(const std::string& path);
+Expected<double> audio_seconds(const std::string& path);
 
 }  // namespace liveavatar

@@ -124,7 +124,7 @@ Expected<Input> Input::open(const SharedFile& file, AVMediaType kind, const std:
   return input;
 }
 
-Expected<Input> Input::open_picture(const SharedFile& file, PictureOptions options) {
+Expected<Input> Input::open_image(const SharedFile& file, ImageOptions options) {
   const std::string what = "an image";
   Input input;
   LA_RETURN_IF_ERROR(open_format(input, file, what));

@@ -56,12 +56,12 @@ struct Input {
   // such stream.
   static Expected<Input> open(const SharedFile& file, AVMediaType kind, const std::string& what,
                               int64_t max_pixels = kMostPixels);
-  struct PictureOptions {
+  struct ImageOptions {
     bool probe = true;   // false: the header was read elsewhere, and nothing is decoded before next()
     bool strict = true;  // damage that the decoder would conceal is an error
     int reduction = 0;   // sides divided by 2^reduction (JPEG)
   };
-  static Expected<Input> open_picture(const SharedFile& file, PictureOptions options);
+  static Expected<Input> open_image(const SharedFile& file, ImageOptions options);
   // The next decoded frame in `frame`; false at the end, or if the rest is damaged. A packet that the decoder
   // refuses is skipped and noted in `error`.
   bool next();

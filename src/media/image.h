@@ -15,19 +15,19 @@ struct Image {
   int orientation = 1;       // EXIF's, already applied; 0: libheif rotated it by an unknown orientation
 };
 
-constexpr int64_t kWholePicture = int64_t{1} << 60;
+constexpr int64_t kWholeImage = int64_t{1} << 60;
 
 // An image's header, before a pixel is decoded.
-struct PictureInfo {
-  int64_t height = 0, width = 0;  // of the whole image, as PictureFile::read() returns it
+struct ImageInfo {
+  int64_t height = 0, width = 0;  // of the whole image, as ImageFile::read() returns it
   int reduction = 0;              // it is decoded at sides / 2^reduction
-  size_t decode_bytes = 0;        // while PictureFile::read() runs, its result included
+  size_t decode_bytes = 0;        // while ImageFile::read() runs, its result included
   size_t image_bytes = 0;         // of its result
   bool turned_unseen = false;     // Image::orientation will be 0
 };
-// PictureFile::probe() and read() of a file that is opened for this call only (media/picture_file.h).
-Expected<PictureInfo> probe_picture(const std::string& path, bool upright, int64_t area);
-Expected<Image> read_image(const std::string& path, bool upright, int64_t area = kWholePicture);
+// ImageFile::probe() and read() of a file that is opened for this call only (media/image_file.h).
+Expected<ImageInfo> probe_image(const std::string& path, bool upright, int64_t area);
+Expected<Image> read_image(const std::string& path, bool upright, int64_t area = kWholeImage);
 
 struct WorkingSize {
   int64_t height = 0, width = 0;  // multiples of 64
@@ -47,7 +47,7 @@ Expected<int64_t> parse_size(const std::string& size);  // -> area
 // to min(height, width), black where the image is too short; kCover: scaled until it covers, no bars.
 Image fit_image(const Image& image, WorkingSize size, Fit fit);
 // Memory of fit_image() without its input, with its result.
-size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit);
+size_t fit_bytes(const ImageInfo& picture, WorkingSize size, Fit fit);
 
 // value / 255 * 2 - 1 -> [3, height, width].
 void image_to_pixels(const Image& image, float* pixels);

@@ -109,7 +109,7 @@ Image fit_image(const Image& image, WorkingSize size, Fit fit) {
   return crop(resize(image, sides.height, sides.width), size, sides.top, sides.left);
 }
 
-size_t fit_bytes(const PictureInfo& picture, WorkingSize size, Fit fit) {
+size_t fit_bytes(const ImageInfo& picture, WorkingSize size, Fit fit) {
   int64_t height = (picture.height >> picture.reduction) + 1, width = (picture.width >> picture.reduction) + 1;
   FittedSides scaled = fitted_sides(height, width, size, fit);
   constexpr int64_t kTapBytes = 16, kTapsBytes = 64;  // weights of two inputs an input; a vector an output

@@ -5,7 +5,7 @@
 
 namespace liveavatar {
 
-// SoundFile::shortfall() of a file that is opened for this alone (media/sound_file.h); empty where it cannot be.
+// AudioFile::shortfall() of a file that is opened for this alone (media/audio_file.h); empty where it cannot be.
 std::string shortfall_note(const std::string& path, double read_seconds);
 
 }  // namespace liveavatar

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "core/text.h"
+#include "media/audio_track.h"
 #include "media/ffmpeg.h"
 #include "media/plain_mp4.h"
-#include "media/sound_track.h"
 
 namespace liveavatar {
 namespace {
@@ -57,7 +57,7 @@ class FileWriter : public VideoWriter {
     format->flags |= AVFMT_FLAG_FLUSH_PACKETS | AVFMT_FLAG_BITEXACT;
     LA_RETURN_IF_ERROR(open_video());
     if (audio) {
-      LA_ASSIGN_OR_RETURN(sound_, SoundTrack::open(std::move(audio), true));
+      LA_ASSIGN_OR_RETURN(sound_, AudioTrack::open(std::move(audio), true));
       AVStream* stream = avformat_new_stream(format, nullptr);
       stream->time_base = sound_->encoder().time_base;
       avcodec_parameters_from_context(stream->codecpar, &sound_->encoder());
@@ -87,7 +87,7 @@ class FileWriter : public VideoWriter {
     frame_->pts = frames_;
     LA_RETURN_IF_ERROR(encode(frame_.get()));
     ++frames_;
-    if (sound_) LA_RETURN_IF_ERROR(sound_->advance(double(frames_) / options_.fps, sound_sink()));
+    if (sound_) LA_RETURN_IF_ERROR(sound_->advance(double(frames_) / options_.fps, audio_sink()));
     return frames_ % fragment_frames() == 0 ? end_fragment() : Status();
   }
 
@@ -95,7 +95,7 @@ class FileWriter : public VideoWriter {
     if (finished_) return {};
     finished_ = true;
     LA_RETURN_IF_ERROR(encode(nullptr));
-    if (sound_) LA_RETURN_IF_ERROR(sound_->finish(sound_sink()));
+    if (sound_) LA_RETURN_IF_ERROR(sound_->finish(audio_sink()));
     int code = av_write_trailer(format_.get());
     if (code < 0 || format_->pb->error < 0) return write_failed(code < 0 ? code : format_->pb->error);
     avio_flush(io_.get());
@@ -172,7 +172,7 @@ class FileWriter : public VideoWriter {
     return {};
   }
 
-  SoundTrack::PacketSink sound_sink() {
+  AudioTrack::PacketSink audio_sink() {
     return [this](AVPacket& packet) { return put(packet, 1, sound_->encoder().time_base); };
   }
 
@@ -204,7 +204,7 @@ class FileWriter : public VideoWriter {
   Owned<AVPacket> packet_;
   Owned<SwsContext> scaler_;
   std::vector<uint8_t> staging_;
-  std::unique_ptr<SoundTrack> sound_;
+  std::unique_ptr<AudioTrack> sound_;
   int64_t frames_ = 0;
   bool finished_ = false;
 };

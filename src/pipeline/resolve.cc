@@ -39,18 +39,18 @@ Status check_job(const GenerateRequest& job) {
 namespace {
 
 // The portrait's shape at the job's size, or that of the size itself.
-Status shape_picture(const GenerateRequest& job, const JobFiles& files, JobShape& shape) {
+Status shape_image(const GenerateRequest& job, const JobFiles& files, JobShape& shape) {
   if (files.portrait) {
-    shape.picture_height = files.portrait->picture.height;
-    shape.picture_width = files.portrait->picture.width;
+    shape.image_height = files.portrait->picture.height;
+    shape.image_width = files.portrait->picture.width;
     shape.portrait_bytes = files.portrait->bytes;
     shape.height = files.portrait->size.height;
     shape.width = files.portrait->size.width;
     return {};
   }
   LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(job.size));
-  shape.picture_height = sides.height;
-  shape.picture_width = sides.width;
+  shape.image_height = sides.height;
+  shape.image_width = sides.width;
   LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(sides.height, sides.width, sides.area()));
   shape.height = size.height;
   shape.width = size.width;
@@ -58,7 +58,7 @@ Status shape_picture(const GenerateRequest& job, const JobFiles& files, JobShape
 }
 
 MaskFit mask_fit(const GenerateRequest& job, const JobShape& shape, int orientation) {
-  return {shape.picture_height, shape.picture_width, {shape.height, shape.width}, job.fit, orientation};
+  return {shape.image_height, shape.image_width, {shape.height, shape.width}, job.fit, orientation};
 }
 
 Status shape_masks(const GenerateRequest& job, const JobFiles& files, JobShape& shape) {
@@ -66,7 +66,7 @@ Status shape_masks(const GenerateRequest& job, const JobFiles& files, JobShape& 
   shape.first_mask_pixels = largest_pixels(files.mask_sizes);
   shape.mask_pixels = masks_move(files.masks, job.original_speakers) ? shape.first_mask_pixels : 0;
   if (job.fit != Fit::kCover || job.original_speakers || !files.portrait) return {};
-  LA_ASSIGN_OR_RETURN(PictureInfo whole, files.portrait->file.probe(true, kWholePicture));
+  LA_ASSIGN_OR_RETURN(ImageInfo whole, files.portrait->file.probe(true, kWholeImage));
   const MaskFit fit = mask_fit(job, shape, whole.turned_unseen ? 0 : 1);
   LA_ASSIGN_OR_RETURN(shape.orientation_bytes, orientation_bytes(files.mask_sizes, fit, files.portrait->file));
   return {};
@@ -130,7 +130,7 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateReque
   resolved.budget_bytes = options.budget_bytes;
   JobShape& shape = resolved.asked;
   shape = options.models;
-  LA_RETURN_IF_ERROR(shape_picture(resolved.job, resolved.files, shape));
+  LA_RETURN_IF_ERROR(shape_image(resolved.job, resolved.files, shape));
   if (resolved.files.pose) {
     const PoseVideoInfo& pose = resolved.files.pose->info();
     shape.pose = {pose.height, pose.width, {shape.height, shape.width}, job.fit};

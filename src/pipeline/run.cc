@@ -101,7 +101,7 @@ class JobRun : LatentChannel, VideoInputs {
     options.pictures = job_.files.masks;
     options.original = job.original_speakers;
     options.largest_pixels = shape().first_mask_pixels;
-    options.fit = {portrait_.picture_height, portrait_.picture_width, {portrait_.height, portrait_.width}, job.fit};
+    options.fit = {portrait_.image_height, portrait_.image_width, {portrait_.height, portrait_.width}, job.fit};
     if (job.fit == Fit::kCover && !options.original) {
       options.fit.orientation = portrait_.turned_by;
       LA_ASSIGN_OR_RETURN(options.fit.orientation,

@@ -1,4 +1,4 @@
-// One video of noise on a video model: sound, prompt, portrait and motion are random numbers, the same for one seed.
+// One video of noise on a video model: audio, prompt, portrait and motion are random numbers, the same for one seed.
 #pragma once
 
 #include <chrono>

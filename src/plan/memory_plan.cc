@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "media/mask_picture.h"
+#include "media/mask_image.h"
 #include "models/wav2vec2/audio_features.h"
 #include "session/models.h"
 #include "session/video_session.h"

@@ -123,7 +123,7 @@ class Search {
     for (const char* size : kSizes) {
       LA_ASSIGN_OR_RETURN(int64_t area, parse_size(size));
       if (area >= from.height * from.width) continue;
-      auto sides = working_size(from.picture_height, from.picture_width, area);
+      auto sides = working_size(from.image_height, from.image_width, area);
       if (!sides.ok()) break;  // this portrait has no smaller shape
       Change change{settings + (settings.empty() ? "" : " + ") + "`size` \"" + size + "\"", costs, from};
       change.request.height = sides->height;

@@ -11,16 +11,16 @@ namespace {
 constexpr int64_t kTokenPixels = 16, kLatentFrames = 4;
 
 bool lies_across(int64_t height, int64_t width, const MaskFit& fit) {
-  return (height - width) * (fit.picture_height - fit.picture_width) < 0;
+  return (height - width) * (fit.image_height - fit.image_width) < 0;
 }
 
-// Keeps the picture that was read last: neighbours in time ask for it again.
-class PictureReader {
+// Keeps the image that was read last: neighbours in time ask for it again.
+class ImageReader {
  public:
-  explicit PictureReader(const MaskPictures& pictures, int64_t most_pixels, MaskFit fit = {})
+  explicit ImageReader(const MaskImages& pictures, int64_t most_pixels, MaskFit fit = {})
       : pictures_(pictures), most_pixels_(most_pixels), fit_(fit) {}
   int64_t count() const { return static_cast<int64_t>(pictures_.size()); }
-  Expected<const MaskPicture*> at(int64_t index) {
+  Expected<const MaskImage*> at(int64_t index) {
     if (index != held_index_) LA_RETURN_IF_ERROR(read(index));
     return &held_;
   }
@@ -33,11 +33,11 @@ class PictureReader {
     return {};
   }
 
-  const MaskPictures& pictures_;
+  const MaskImages& pictures_;
   int64_t most_pixels_;
   MaskFit fit_;
   int64_t held_index_ = -1;
-  MaskPicture held_;
+  MaskImage held_;
 };
 
 // One output position of PyTorch's linear interpolation (align_corners = False), in its own precision.
@@ -54,8 +54,8 @@ struct Neighbours {
   }
 };
 
-// Bilinear at one token of one picture.
-float sample(const MaskPicture& mask, const Neighbours& y, const Neighbours& x) {
+// Bilinear at one token of one image.
+float sample(const MaskImage& mask, const Neighbours& y, const Neighbours& x) {
   auto row = [&](int64_t at) {
     const uint8_t* set = mask.set.data() + at * mask.width;
     return x.low_share * static_cast<float>(set[x.low]) + x.high_share * static_cast<float>(set[x.high]);
@@ -63,8 +63,8 @@ float sample(const MaskPicture& mask, const Neighbours& y, const Neighbours& x) 
   return y.low_share * row(y.low) + y.high_share * row(y.high);
 }
 
-// values [rows, columns] += share * the picture stretched to the grid.
-void add_stretched(const MaskPicture& mask, float share, const TokenGrid& grid, std::vector<float>& values) {
+// values [rows, columns] += share * the image stretched to the grid.
+void add_stretched(const MaskImage& mask, float share, const TokenGrid& grid, std::vector<float>& values) {
   for (int64_t r = 0; r < grid.rows; ++r) {
     Neighbours y(r, mask.height, grid.rows);
     for (int64_t c = 0; c < grid.columns; ++c)
@@ -85,8 +85,8 @@ std::vector<int64_t> source_positions(int64_t frame, int64_t scaled, int64_t off
 
 // counts [rows, columns] += how many of a token's pixels are set. The mask describes the whole portrait, at whatever
 // size.
-void count_set(const MaskPicture& mask, const MaskFit& fit, const TokenGrid& grid, std::vector<int64_t>& counts) {
-  FittedSides sides = fitted_sides(fit.picture_height, fit.picture_width, fit.size, fit.fit);
+void count_set(const MaskImage& mask, const MaskFit& fit, const TokenGrid& grid, std::vector<int64_t>& counts) {
+  FittedSides sides = fitted_sides(fit.image_height, fit.image_width, fit.size, fit.fit);
   std::vector<int64_t> rows = source_positions(fit.size.height, sides.height, sides.top, mask.height);
   std::vector<int64_t> columns = source_positions(fit.size.width, sides.width, sides.left, mask.width);
   for (size_t y = 0; y < rows.size(); ++y) {
@@ -126,24 +126,24 @@ void set_square(uint8_t* mask, const TokenGrid& grid, int64_t row, int64_t colum
 
 }  // namespace
 
-Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGrid& grid, int64_t most_pixels) {
-  PictureReader reader(pictures, most_pixels);
+Expected<TokenMask> stretched_tokens(const MaskImages& pictures, const TokenGrid& grid, int64_t most_pixels) {
+  ImageReader reader(pictures, most_pixels);
   TokenMask tokens;
   for (int64_t l = 0; l < grid.latents; ++l) {
     Neighbours t(l, reader.count(), grid.latents);
     std::vector<float> values(static_cast<size_t>(grid.rows * grid.columns), 0.0f);
-    LA_ASSIGN_OR_RETURN(const MaskPicture* low, reader.at(t.low));
+    LA_ASSIGN_OR_RETURN(const MaskImage* low, reader.at(t.low));
     add_stretched(*low, t.low_share, grid, values);
-    LA_ASSIGN_OR_RETURN(const MaskPicture* high, reader.at(t.high));
+    LA_ASSIGN_OR_RETURN(const MaskImage* high, reader.at(t.high));
     add_stretched(*high, t.high_share, grid, values);
     for (float value : values) tokens.push_back(value > 0.5f);
   }
   return tokens;
 }
 
-Expected<TokenMask> fitted_tokens(const MaskPictures& pictures, const MaskFit& fit, int64_t first,
-                                  const TokenGrid& grid, int64_t most_pixels) {
-  PictureReader reader(pictures, most_pixels, fit);
+Expected<TokenMask> fitted_tokens(const MaskImages& pictures, const MaskFit& fit, int64_t first, const TokenGrid& grid,
+                                  int64_t most_pixels) {
+  ImageReader reader(pictures, most_pixels, fit);
   TokenMask tokens;
   for (int64_t l = 0; l < grid.latents; ++l) {
     std::vector<int64_t> counts(static_cast<size_t>(grid.rows * grid.columns), 0);
@@ -151,7 +151,7 @@ Expected<TokenMask> fitted_tokens(const MaskPictures& pictures, const MaskFit& f
     frame = std::min(frame, reader.count() - 1);
     int64_t frames = std::max<int64_t>(1, last - frame);
     for (int64_t f = frame; f < frame + frames; ++f) {
-      LA_ASSIGN_OR_RETURN(const MaskPicture* mask, reader.at(f));
+      LA_ASSIGN_OR_RETURN(const MaskImage* mask, reader.at(f));
       count_set(*mask, fit, grid, counts);
     }
     for (int64_t count : counts) tokens.push_back(2 * count > frames * kTokenPixels * kTokenPixels);
@@ -205,14 +205,13 @@ bool any_lies_across(const std::vector<MaskSize>& masks, const MaskFit& fit) {
 
 }  // namespace
 
-Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit,
-                                   const PictureFile& portrait) {
+Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit, const ImageFile& portrait) {
   if (!any_lies_across(masks, fit) || fit.orientation != 0) return size_t{0};
-  LA_ASSIGN_OR_RETURN(PictureInfo info, portrait.probe(true, kWholePicture));
+  LA_ASSIGN_OR_RETURN(ImageInfo info, portrait.probe(true, kWholeImage));
   return info.image_bytes + info.decode_bytes;
 }
 
-Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit& fit, const PictureFile& portrait,
+Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit& fit, const ImageFile& portrait,
                               Budget& budget) {
   if (!any_lies_across(masks, fit)) return 1;
   if (fit.orientation != 0) return fit.orientation;
@@ -223,9 +222,9 @@ Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit&
   return orientation_between(stored, upright);
 }
 
-Expected<std::vector<MaskSize>> first_mask_sizes(const std::vector<MaskPictures>& masks) {
+Expected<std::vector<MaskSize>> first_mask_sizes(const std::vector<MaskImages>& masks) {
   std::vector<MaskSize> sizes;
-  for (const MaskPictures& pictures : masks) {
+  for (const MaskImages& pictures : masks) {
     LA_ASSIGN_OR_RETURN(MaskSize size, mask_size(pictures.front()));
     sizes.push_back(size);
   }
@@ -238,8 +237,8 @@ int64_t largest_pixels(const std::vector<MaskSize>& masks) {
   return largest;
 }
 
-bool masks_move(const std::vector<MaskPictures>& masks, bool original) {
-  return !original && std::any_of(masks.begin(), masks.end(), [](const MaskPictures& p) { return p.size() > 1; });
+bool masks_move(const std::vector<MaskImages>& masks, bool original) {
+  return !original && std::any_of(masks.begin(), masks.end(), [](const MaskImages& p) { return p.size() > 1; });
 }
 
 Expected<ActorMasks> ActorMasks::open(Options options) {
@@ -257,7 +256,7 @@ Status ActorMasks::read(int64_t block) {
                  options_.fit.size.width / kTokenPixels};
   std::vector<TokenMask> actors;
   int64_t first = block * options_.block_latents, most_pixels = options_.largest_pixels;
-  for (const MaskPictures& pictures : options_.pictures) {
+  for (const MaskImages& pictures : options_.pictures) {
     LA_ASSIGN_OR_RETURN(TokenMask tokens, whole_clip ? stretched_tokens(pictures, grid, most_pixels)
                                                      : fitted_tokens(pictures, options_.fit, first, grid, most_pixels));
     actors.push_back(std::move(tokens));

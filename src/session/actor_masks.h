@@ -1,4 +1,4 @@
-// Where each speaker's sound acts: mask pictures become shares of the video's tokens (16 x 16 pixels, 4 frames).
+// Where each speaker's audio acts: mask images become shares of the video's tokens (16 x 16 pixels, 4 frames).
 #pragma once
 
 #include <span>
@@ -7,8 +7,8 @@
 
 #include "core/memory.h"
 #include "media/fit.h"
-#include "media/mask_picture.h"
-#include "media/picture_file.h"
+#include "media/image_file.h"
+#include "media/mask_image.h"
 #include "session/speakers.h"
 
 namespace liveavatar {
@@ -19,22 +19,22 @@ struct TokenGrid {
 };
 using TokenMask = std::vector<uint8_t>;  // [latents, rows, columns], 0 or 1; one actor's
 
-// The original's way: an actor's pictures, all of one clip, stretched to the grid, trilinear without antialiasing.
-// A picture of more than most_pixels is an error.
-Expected<TokenMask> stretched_tokens(const MaskPictures& pictures, const TokenGrid& grid,
-                                     int64_t most_pixels = kWholePicture);
+// The original's way: an actor's images, all of one clip, stretched to the grid, trilinear without antialiasing.
+// An image of more than most_pixels is an error.
+Expected<TokenMask> stretched_tokens(const MaskImages& pictures, const TokenGrid& grid,
+                                     int64_t most_pixels = kWholeImage);
 
 // How the masks lie in the video: scaled and cropped as the portrait is.
 struct MaskFit {
-  int64_t picture_height = 0, picture_width = 0;  // of the portrait, upright if it is shown so
-  WorkingSize size;                               // of the video
+  int64_t image_height = 0, image_width = 0;  // of the portrait, upright if it is shown so
+  WorkingSize size;                           // of the video
   Fit fit = Fit::kCover;
   int orientation = 1;  // EXIF's, by which the portrait was turned: masks that lie across it are turned too
 };
-// One picture for each frame of video, the last for all behind it; latents [first, first + grid.latents). A token is
+// One image for each frame of video, the last for all behind it; latents [first, first + grid.latents). A token is
 // set where more than half of its pixels are, over its frames.
-Expected<TokenMask> fitted_tokens(const MaskPictures& pictures, const MaskFit& fit, int64_t first,
-                                  const TokenGrid& grid, int64_t most_pixels = kWholePicture);
+Expected<TokenMask> fitted_tokens(const MaskImages& pictures, const MaskFit& fit, int64_t first, const TokenGrid& grid,
+                                  int64_t most_pixels = kWholeImage);
 
 // In place: a token belongs to the last actor that has it.
 void assign_tokens(std::vector<TokenMask>& actors);
@@ -43,26 +43,26 @@ void widen(TokenMask& mask, const TokenGrid& grid);
 // 1 where no other actor is: the background belongs to all.
 std::vector<TokenMask> exclude_others(const std::vector<TokenMask>& actors);
 
-// MaskFit::orientation for masks of a portrait that is shown upright: some may be made from the picture as it is
+// MaskFit::orientation for masks of a portrait that is shown upright: some may be made from the image as it is
 // stored. fit.orientation: the portrait's, 0 where it must be found by decoding it (HEIF), which takes
 // orientation_bytes() of the budget.
-Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit& fit, const PictureFile& portrait,
+Expected<int> orientation_for(const std::vector<MaskSize>& masks, const MaskFit& fit, const ImageFile& portrait,
                               Budget& budget);
 // 0 where nothing has to be decoded.
-Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit, const PictureFile& portrait);
+Expected<size_t> orientation_bytes(const std::vector<MaskSize>& masks, const MaskFit& fit, const ImageFile& portrait);
 
-// Of each actor's first picture, by its header: the others of a folder are no larger, or reading them is an error.
-Expected<std::vector<MaskSize>> first_mask_sizes(const std::vector<MaskPictures>& masks);
+// Of each actor's first image, by its header: the others of a folder are no larger, or reading them is an error.
+Expected<std::vector<MaskSize>> first_mask_sizes(const std::vector<MaskImages>& masks);
 int64_t largest_pixels(const std::vector<MaskSize>& masks);
-// Several pictures of one actor: they are read while blocks are made.
-bool masks_move(const std::vector<MaskPictures>& masks, bool original);
+// Several images of one actor: they are read while blocks are made.
+bool masks_move(const std::vector<MaskImages>& masks, bool original);
 
 // The masks of a job, block after block.
 class ActorMasks {
  public:
-  // clip_latents: with `original`, of a clip; all pictures are spread over it and its first block's serve all blocks.
+  // clip_latents: with `original`, of a clip; all images are spread over it and its first block's serve all blocks.
   struct Options {
-    std::vector<MaskPictures> pictures;  // an actor each
+    std::vector<MaskImages> pictures;  // an actor each
     MaskFit fit;
     bool original = false;
     int64_t clip_latents = 12, block_latents = 3;

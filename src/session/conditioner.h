@@ -1,4 +1,4 @@
-// What a block is made from: noise, sound, poses and masks, block after block.
+// What a block is made from: noise, audio, poses and masks, block after block.
 #pragma once
 
 #include <functional>
@@ -28,7 +28,7 @@ class Conditioner {
       : backend_(backend), memory_(memory), sources_(sources) {}
 
   // Fills the block's places in the memory, which are free again when as many blocks have followed as it holds.
-  // Nothing: the sound has ended.
+  // Nothing: the audio has ended.
   Expected<std::optional<BlockStart>> block(int64_t block);
 
  private:

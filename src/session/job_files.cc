@@ -13,10 +13,10 @@ constexpr size_t kDecoderBytes = size_t{13} << 20;
 }  // namespace
 
 Expected<PortraitFile> PortraitFile::open(const std::string& path, int64_t area, Fit fit) {
-  LA_ASSIGN_OR_RETURN(PictureFile file, PictureFile::open(path));
+  LA_ASSIGN_OR_RETURN(ImageFile file, ImageFile::open(path));
   PortraitFile portrait{.file = std::move(file), .fit = fit, .area = area};
   LA_ASSIGN_OR_RETURN(portrait.picture, portrait.file.probe(fit == Fit::kCover, area));
-  const PictureInfo& picture = portrait.picture;
+  const ImageInfo& picture = portrait.picture;
   LA_ASSIGN_OR_RETURN(portrait.size, working_size(picture.height, picture.width, area));
   portrait.bytes =
       kDecoderBytes + std::max(picture.decode_bytes, picture.image_bytes + fit_bytes(picture, portrait.size, fit));

@@ -7,7 +7,7 @@
 
 #include "core/memory.h"
 #include "liveavatar/liveavatar.h"
-#include "media/picture_file.h"
+#include "media/image_file.h"
 #include "media/pose_video.h"
 #include "session/actor_masks.h"
 #include "session/speakers.h"
@@ -19,16 +19,16 @@ inline FrameRule pose_rule(const GenerateRequest& job) {
   return job.original_pose ? FrameRule::kOriginal : FrameRule::kResampled;
 }
 
-// The picture as the model sees it, whose size is the video's.
+// The image as the model sees it, whose size is the video's.
 struct Portrait : Image {
-  int64_t picture_height = 0, picture_width = 0;  // as it was turned upright, if it was
-  int turned_by = 1;                              // Image::orientation of that picture
+  int64_t image_height = 0, image_width = 0;  // as it was turned upright, if it was
+  int turned_by = 1;                          // Image::orientation of that image
 };
 
 // By its header alone: the size that it decides, and what reading and fitting it takes.
 struct PortraitFile {
-  PictureFile file;
-  PictureInfo picture;
+  ImageFile file;
+  ImageInfo picture;
   WorkingSize size;
   size_t bytes = 0;
   Fit fit = Fit::kCover;
@@ -42,8 +42,8 @@ struct PortraitFile {
 struct JobFiles {
   std::optional<PortraitFile> portrait;
   std::vector<Voice> voices;
-  std::vector<MaskPictures> masks;   // read one by one as they are needed; none with one voice
-  std::vector<MaskSize> mask_sizes;  // of each one's first picture
+  std::vector<MaskImages> masks;     // read one by one as they are needed; none with one voice
+  std::vector<MaskSize> mask_sizes;  // of each one's first image
   std::unique_ptr<PoseVideo> pose;   // null: none
 
   // A job without portrait or voice, of which only a plan can be made, has none here. job.size is an area.

@@ -46,14 +46,14 @@ struct JobShape {
   size_t merge_bytes = 0;   // in which adapters are merged while the video model's tensors are read
 
   // The video.
-  int64_t height = 0, width = 0;                  // pixels, multiples of 64
-  int64_t picture_height = 0, picture_width = 0;  // of the portrait: its aspect decides smaller sizes
-  size_t portrait_bytes = 0;                      // while it is read and fitted
-  int64_t clip_frames = 48, blocks = 4;           // whole blocks a clip; blocks of the job
-  int64_t voice_samples = 16000 * 60;             // at 16 kHz; up to a minute is heard at once
-  std::vector<int64_t> more_voices;               // samples of the other speakers' voices
+  int64_t height = 0, width = 0;              // pixels, multiples of 64
+  int64_t image_height = 0, image_width = 0;  // of the portrait: its aspect decides smaller sizes
+  size_t portrait_bytes = 0;                  // while it is read and fitted
+  int64_t clip_frames = 48, blocks = 4;       // whole blocks a clip; blocks of the job
+  int64_t voice_samples = 16000 * 60;         // at 16 kHz; up to a minute is heard at once
+  std::vector<int64_t> more_voices;           // samples of the other speakers' voices
   PoseShape pose;
-  int64_t first_mask_pixels = 0;  // of the largest mask picture
+  int64_t first_mask_pixels = 0;  // of the largest mask image
   int64_t mask_pixels = 0;        // the same where masks move
   size_t orientation_bytes = 0;   // in which a HEIF portrait's turn is found, for masks across it
   int64_t prompt_tokens = 0;      // 0: as many as the model takes
@@ -69,7 +69,7 @@ struct JobShape {
   bool disk_kv_caches = false;      // keys and values of steps that are not running may be on disk
   int64_t resident_kv_caches = -1;  // of steps times layers, in memory; -1: all, or open where disk_kv_caches
   bool shares_weights = false;      // the layers' weights in memory are another video's
-  bool video_model_only = false;    // no VAE, text, sound or video file: `bench`
+  bool video_model_only = false;    // no VAE, text, audio or video file: `bench`
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }
   bool paged() const { return resident() < shapes.dit.layers; }

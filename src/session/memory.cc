@@ -1,7 +1,7 @@
 #include "session/memory.h"
 
 #include "media/fit.h"
-#include "media/mask_picture.h"
+#include "media/mask_image.h"
 #include "media/pose_video.h"
 
 namespace liveavatar {
@@ -132,7 +132,7 @@ Expected<BlockMemory> BlockMemory::allocate(const JobShape& s, Budget& budget) {
                         OwnedTensor::allocate(budget, MemoryCategory::kConditioning, masks, DType::kF32));
     memory.masks.push_back(std::move(mask));
   }
-  LA_ASSIGN_OR_RETURN(memory.mask_picture,
+  LA_ASSIGN_OR_RETURN(memory.mask_image,
                       Charge::acquire(budget.host(), MemoryCategory::kMedia, mask_bytes(s.mask_pixels)));
   return memory;
 }

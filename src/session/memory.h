@@ -15,8 +15,8 @@
 
 namespace liveavatar {
 
-// Code and data of the program and its libraries (up to 30.4 MiB touched by a run without media), small objects, some 10
-// KiB a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to MemoryCategory::kRuntime when an
+// Code and data of the program and its libraries (up to 30.4 MiB touched by a run without media), small objects, some
+// 10 KiB a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to MemoryCategory::kRuntime when an
 // engine is loaded, so that the budget is that of the whole process (docs/plan.md: how it was measured).
 constexpr size_t kProgramBytes = size_t{67} << 19;  // 33.5 MiB
 
@@ -62,7 +62,7 @@ struct BlockMemory {
   Charge measured_latents;           // these, there
   OwnedTensor features;              // [actors, layers, audio_dim, 12] f32, of the host
   std::vector<OwnedTensor> masks;    // with several actors, of the blocks in flight: [actors, 3, rows, columns] f32
-  Charge mask_picture;
+  Charge mask_image;
   std::vector<OwnedTensor> poses;  // with a pose video, of the blocks in flight: [16, 3, h, w] f32
   static Expected<BlockMemory> allocate(const JobShape& shape, Budget& budget);
 };

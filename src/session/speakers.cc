@@ -16,9 +16,9 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-Expected<MaskPictures> pictures_of(const std::string& mask) {
-  if (!is_folder(mask)) return MaskPictures{mask};
-  MaskPictures pictures;
+Expected<MaskImages> images_of(const std::string& mask) {
+  if (!is_folder(mask)) return MaskImages{mask};
+  MaskImages pictures;
   auto entries = list_folder(mask);
   if (!entries.ok()) return Status(entries.status().code(), "`masks` " + entries.status().message());
   for (const fs::path& entry : *entries) {
@@ -63,7 +63,7 @@ Expected<std::vector<std::string>> job_voices(const GenerateRequest& job) {
   return names;
 }
 
-Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& masks, size_t voices) {
+Expected<std::vector<MaskImages>> find_masks(const std::vector<std::string>& masks, size_t voices) {
   std::vector<std::string> folders = masks;
   if (masks.size() == 1) {
     std::vector<std::string> numbered = numbered_folders(masks.front());
@@ -78,15 +78,15 @@ Expected<std::vector<MaskPictures>> find_masks(const std::vector<std::string>& m
     return invalid_argument("`masks` gives " + std::to_string(folders.size()) + " and `audio` " +
                             std::to_string(voices) + "; there must be one mask for each voice, in the same order");
   }
-  std::vector<MaskPictures> all;
+  std::vector<MaskImages> all;
   for (const std::string& mask : folders) {
-    LA_ASSIGN_OR_RETURN(MaskPictures pictures, pictures_of(mask));
+    LA_ASSIGN_OR_RETURN(MaskImages pictures, images_of(mask));
     all.push_back(std::move(pictures));
   }
   return all;
 }
 
-Expected<std::vector<MaskPictures>> job_masks(const GenerateRequest& job) {
+Expected<std::vector<MaskImages>> job_masks(const GenerateRequest& job) {
   LA_ASSIGN_OR_RETURN(std::vector<std::string> names, job_voices(job));
   if (names.size() == 1 && !job.masks.empty()) {
     return invalid_argument(

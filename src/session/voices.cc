@@ -10,7 +10,7 @@ namespace liveavatar {
 Expected<Voice> Voice::open(const std::string& path) {
   Voice voice;
   voice.path = path;
-  LA_ASSIGN_OR_RETURN(voice.file, SoundFile::open(path));
+  LA_ASSIGN_OR_RETURN(voice.file, AudioFile::open(path));
   voice.claimed_seconds = voice.file->seconds();
   return voice;
 }

@@ -1,4 +1,4 @@
-// Sound as the video model hears it: columns of hidden states, 25 a second.
+// Audio as the video model hears it: columns of hidden states, 25 a second.
 #pragma once
 
 #include <memory>
@@ -6,26 +6,26 @@
 #include <string>
 #include <vector>
 
-#include "media/sound_file.h"
+#include "media/audio_file.h"
 #include "models/wav2vec2/audio_features.h"
 
 namespace liveavatar {
 
-// Where a video's sound comes from: files, or what is being said at this moment. One thread at a time.
+// Where a video's audio comes from: files, or what is being said at this moment. One thread at a time.
 class AudioColumns {
  public:
   virtual ~AudioColumns() = default;
   // How many people speak.
   virtual int64_t count() const = 0;
   // Columns [first, first + count) of everyone -> out f32 [count(), layers, width, count], zeros behind the end. Asking
-  // forwards is cheap. false: the sound ended before `first`; out is left as it was.
+  // forwards is cheap. false: the audio ended before `first`; out is left as it was.
   virtual Expected<bool> columns(int64_t first, int64_t count, float* out) = 0;
 };
 
-// A sound file of a job. Until it is heard to its end, its length is what the file says.
+// An audio file of a job. Until it is heard to its end, its length is what the file says.
 struct Voice {
   std::string path;
-  std::unique_ptr<SoundFile> file;
+  std::unique_ptr<AudioFile> file;
   std::unique_ptr<MonoSource> mono;  // at kModelRateHz, over `file`
   double claimed_seconds = 0;
   std::optional<Loudness> heard;

@@ -304,7 +304,7 @@ TEST_F(AudioTest, ResamplesWhenRateOrLayoutChangesInTheFile) {
         crossings += (*mono)[i] < 0 && (*mono)[i + 1] >= 0 ? 1 : 0;
       EXPECT_NEAR(crossings, 440, 3) << from;
     }
-    EXPECT_TRUE(sound_seconds(file).ok());
+    EXPECT_TRUE(audio_seconds(file).ok());
   }
 }
 

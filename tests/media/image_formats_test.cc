@@ -3,7 +3,7 @@
 
 #include "fixture.h"
 #include "media/image.h"
-#include "media/picture_header.h"
+#include "media/image_header.h"
 #include "media/video_writer.h"
 
 namespace liveavatar {
@@ -66,7 +66,7 @@ void expect_orientations(const std::function<std::string(int)>& file_of, int64_t
     std::string file = file_of(o);
     auto image = read_image(file, true);
     ASSERT_TRUE(image.ok()) << image.status().message();
-    auto info = probe_picture(file, true, kWholePicture);
+    auto info = probe_image(file, true, kWholeImage);
     ASSERT_TRUE(info.ok());
     EXPECT_EQ(image->width, o < 5 ? 64 : 32);
     EXPECT_EQ(info->width, image->width);
@@ -143,7 +143,7 @@ TEST_F(ImageFormatsTest, VideoIsTurnedUpright) {
     auto image = read_image(file, true);
     ASSERT_TRUE(image.ok()) << image.status().message();
     EXPECT_EQ(image->width, o < 5 ? 128 : 64);
-    EXPECT_EQ(probe_picture(file, true, kWholePicture)->width, image->width);
+    EXPECT_EQ(probe_image(file, true, kWholeImage)->width, image->width);
     std::vector<int> found = corners(*image);
     for (size_t c = 0; c < 4; ++c) EXPECT_NEAR(found[c], kCorners[size_t(o) - 1][c], 10) << c;
   }
@@ -278,7 +278,7 @@ TEST_F(ImageFormatsTest, RefusesFilesThatOnlyHaveAnImagesExtension) {
       auto image = read_image(write(name, text), true);
       ASSERT_FALSE(image.ok()) << name << " " << text.substr(0, 20);
       EXPECT_NE(image.status().message().find(name), std::string::npos) << image.status().message();
-      EXPECT_FALSE(probe_picture(path(name), true, kWholePicture).ok());
+      EXPECT_FALSE(probe_image(path(name), true, kWholeImage).ok());
     }
   }
 }
@@ -375,7 +375,7 @@ TEST_F(ImageFormatsTest, NamesThePixelLimit) {
 TEST_F(ImageFormatsTest, ALargeJpegIsDecodedReduced) {
   Image large{3000, 6000, std::vector<uint8_t>(size_t{3000} * 6000 * 3, 130)};
   std::string file = write("large.jpg", encoded(AV_CODEC_ID_MJPEG, AV_PIX_FMT_YUVJ420P, large));
-  auto whole = probe_picture(file, true, kWholePicture), reduced = probe_picture(file, true, 128 * 128);
+  auto whole = probe_image(file, true, kWholeImage), reduced = probe_image(file, true, 128 * 128);
   ASSERT_TRUE(whole.ok() && reduced.ok());
   EXPECT_EQ(whole->reduction, 0);
   EXPECT_EQ(reduced->reduction, 1);

@@ -7,10 +7,10 @@
 #include <thread>
 
 #include "fixture.h"
-#include "media/picture_file.h"
+#include "media/audio_file.h"
+#include "media/image_file.h"
 #include "media/pose_video.h"
 #include "media/shortfall.h"
-#include "media/sound_file.h"
 
 namespace liveavatar {
 namespace {
@@ -102,20 +102,20 @@ TEST_F(OpenOnceTest, ReadsImagesOfEveryFormat) {
     OpenCount opens(copy);
     const size_t before = open_descriptors();
     {
-      auto picture = PictureFile::open(copy);
+      auto picture = ImageFile::open(copy);
       ASSERT_TRUE(picture.ok()) << picture.status().message();
       EXPECT_EQ(picture->path(), copy);
       EXPECT_EQ(open_descriptors(), before + 1);
       EXPECT_EQ(opens.count(), 1);
       replace(copy);
-      const PictureFile moved = *std::move(picture);
+      const ImageFile moved = *std::move(picture);
       for (bool upright : {true, false, true}) {
         auto info = moved.probe(upright, 128 * 128);
         auto image = moved.read(upright, 128 * 128), expected = read_image(file, upright, 128 * 128);
         ASSERT_TRUE(info.ok() && image.ok() && expected.ok());
         expect_same(*image, *expected);
         EXPECT_EQ(info->width >> info->reduction, image->width);
-        EXPECT_EQ(info->decode_bytes, probe_picture(file, upright, 128 * 128)->decode_bytes);
+        EXPECT_EQ(info->decode_bytes, probe_image(file, upright, 128 * 128)->decode_bytes);
       }
       EXPECT_EQ(open_descriptors(), before + 1);
       EXPECT_EQ(opens.count(), 1);
@@ -162,7 +162,7 @@ TEST_F(OpenOnceTest, ReadsAudioOfEveryFormat) {
   for (const std::string& file : files) {
     SCOPED_TRACE(file);
     auto expected_mono = open_mono(file, 16000);
-    auto expected_seconds = sound_seconds(file);
+    auto expected_seconds = audio_seconds(file);
     ASSERT_TRUE(expected_mono.ok() && expected_seconds.ok());
     const std::vector<float> expected = all_of(**expected_mono);
     const std::string expected_note = (*expected_mono)->note();
@@ -170,7 +170,7 @@ TEST_F(OpenOnceTest, ReadsAudioOfEveryFormat) {
     const std::string copy = copy_of(file);
     OpenCount opens(copy);
     const size_t before = open_descriptors();
-    auto sound = SoundFile::open(copy);
+    auto sound = AudioFile::open(copy);
     ASSERT_TRUE(sound.ok()) << sound.status().message();
     EXPECT_EQ((*sound)->path(), copy);
     EXPECT_EQ(opens.count(), 1);
@@ -197,7 +197,7 @@ TEST_F(OpenOnceTest, ReadsAudioOfEveryFormat) {
 }
 
 TEST_F(OpenOnceTest, AudioWithoutAStatedLengthIsReadToItsEnd) {
-  auto sound = SoundFile::open(write("streamed.flac", streamed_flac(24000)));
+  auto sound = AudioFile::open(write("streamed.flac", streamed_flac(24000)));
   ASSERT_TRUE(sound.ok()) << sound.status().message();
   EXPECT_EQ((*sound)->seconds(), 1.5);
 }
@@ -206,7 +206,7 @@ TEST_F(OpenOnceTest, ReportsTruncatedAudio) {
   const std::string bytes = sine_wave({16000, 1, 16}, 160000, 440);
   const std::string file = write("cut.wav", bytes.substr(0, 100000));
   const std::string expected = shortfall_note(file, 3.1);
-  auto sound = SoundFile::open(file);
+  auto sound = AudioFile::open(file);
   ASSERT_TRUE(sound.ok()) << sound.status().message();
   replace(file);
   EXPECT_EQ((*sound)->shortfall(3.1), file + ": the file was cut off, 3.1 s of it are left; copy it again");
@@ -215,7 +215,7 @@ TEST_F(OpenOnceTest, ReportsTruncatedAudio) {
 
 // Two readers of one file on two threads, as the job and its video writer.
 TEST_F(OpenOnceTest, ReadersDoNotDisturbEachOther) {
-  auto sound = SoundFile::open(write("a.wav", sine_wave({44100, 2, 16}, 441000, 440)));
+  auto sound = AudioFile::open(write("a.wav", sine_wave({44100, 2, 16}, 441000, 440)));
   ASSERT_TRUE(sound.ok());
   auto first = (*sound)->mono(16000), second = (*sound)->mono(16000);
   ASSERT_TRUE(first.ok() && second.ok());
@@ -258,8 +258,8 @@ TEST_F(OpenOnceTest, RefusesAPipeWithoutBlocking) {
   int ends[2];
   ASSERT_EQ(pipe(ends), 0);
   for (const std::string& file : {named, "/proc/self/fd/" + std::to_string(ends[0])}) {
-    expect_pipe_refused(PictureFile::open(file).status(), file);
-    expect_pipe_refused(SoundFile::open(file).status(), file);
+    expect_pipe_refused(ImageFile::open(file).status(), file);
+    expect_pipe_refused(AudioFile::open(file).status(), file);
     expect_pipe_refused(open_pose_video(file, FrameRule::kResampled).status(), file);
   }
   close(ends[0]);
@@ -270,7 +270,7 @@ TEST_F(OpenOnceTest, RefusesAPipeWithoutBlocking) {
 TEST_F(OpenOnceTest, ReadsAFileByItsDescriptor) {
   const int fd = open(case_file("base.png").c_str(), O_RDONLY);
   ASSERT_GE(fd, 0);
-  auto picture = PictureFile::open("/proc/self/fd/" + std::to_string(fd));
+  auto picture = ImageFile::open("/proc/self/fd/" + std::to_string(fd));
   ASSERT_TRUE(picture.ok()) << picture.status().message();
   auto image = picture->read(true), expected = read_image(case_file("base.png"), true);
   close(fd);
@@ -279,14 +279,14 @@ TEST_F(OpenOnceTest, ReadsAFileByItsDescriptor) {
 }
 
 TEST_F(OpenOnceTest, RefusesFilesOfOtherKindsWhenOpened) {
-  EXPECT_EQ(PictureFile::open(path("none.png")).status().code(), ErrorCode::kNotFound);
-  EXPECT_EQ(SoundFile::open(path("none.wav")).status().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(ImageFile::open(path("none.png")).status().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(AudioFile::open(path("none.wav")).status().code(), ErrorCode::kNotFound);
   const std::string text = write("text.png", "this is no picture\n");
-  EXPECT_EQ(PictureFile::open(text).status().code(), ErrorCode::kCorrupt);
-  EXPECT_EQ(SoundFile::open(text).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(ImageFile::open(text).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(AudioFile::open(text).status().code(), ErrorCode::kCorrupt);
   const std::string empty = write("empty.png", "");
-  EXPECT_EQ(PictureFile::open(empty).status().code(), ErrorCode::kCorrupt);
-  EXPECT_EQ(SoundFile::open(empty).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(ImageFile::open(empty).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(AudioFile::open(empty).status().code(), ErrorCode::kCorrupt);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include "fixture.h"
 #include "media/fit.h"
-#include "media/mask_picture.h"
+#include "media/mask_image.h"
 #include "media/pose_video.h"
 #include "media/video_writer.h"
 #include "media/voice_mix.h"
@@ -141,7 +141,7 @@ std::string oriented_jpeg(int orientation) {
 // A mask of the stored image is rotated with the image.
 TEST_F(SpeakersMediaTest, MasksFollowTheImageOrientation) {
   auto bright = [](const Image& image) {
-    MaskPicture mask{image.height, image.width, {}};
+    MaskImage mask{image.height, image.width, {}};
     for (size_t i = 0; i < image.rgb.size(); i += 3) mask.set.push_back(image.rgb[i] > 100);
     return mask;
   };
@@ -151,7 +151,7 @@ TEST_F(SpeakersMediaTest, MasksFollowTheImageOrientation) {
     ASSERT_TRUE(stored.ok() && upright.ok());
     EXPECT_EQ(upright->orientation, orientation);
     EXPECT_EQ(orientation_between(*stored, *upright), orientation);
-    MaskPicture got = turned(bright(*stored), orientation), want = bright(*upright);
+    MaskImage got = turned(bright(*stored), orientation), want = bright(*upright);
     EXPECT_EQ(got.height, want.height) << orientation;
     EXPECT_EQ(got.set, want.set) << orientation;
   }

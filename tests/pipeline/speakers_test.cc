@@ -99,7 +99,7 @@ TEST_F(SpeakersTest, EachVoiceAndEachMaskChangesTheVideo) {
   GenerateRequest swapped = job;
   std::swap(swapped.masks[0], swapped.masks[1]);
   EXPECT_NE(video(swapped, 2), both);
-  GenerateRequest still = job;  // the first picture for ever: the first block is the same, the second is not
+  GenerateRequest still = job;  // the first image for ever: the first block is the same, the second is not
   still.masks[0] = path("one/100.png");
   std::vector<uint8_t> other = video(still, 2);
   size_t block = 12 * 64 * 64 * 3;
@@ -154,7 +154,7 @@ TEST_F(SpeakersTest, OneFolderMayHoldAllMasks) {
     mask(std::string(folder) + "/annotated_frame_00000.png", 8, 8, 0, 4);
   auto found = find_masks({path("all")}, 3);
   ASSERT_TRUE(found.ok()) << found.status().message();
-  EXPECT_EQ(found->at(2), MaskPictures{path("all/3/annotated_frame_00000.png")});
+  EXPECT_EQ(found->at(2), MaskImages{path("all/3/annotated_frame_00000.png")});
   EXPECT_FALSE(find_masks({path("all")}, 2).ok());
   fs::create_directories(path("result"));
   fs::rename(path("all"), path("result/tracking_mask_results"));
@@ -204,9 +204,9 @@ TEST_F(SpeakersTest, MasksAcrossThePortraitAreTurned) {
   EXPECT_EQ((*upright)[0] + (*upright)[1] + (*upright)[2] + (*upright)[3], 2);
 }
 
-// A picture a frame, the last one held.
+// An image a frame, the last one held.
 TEST_F(SpeakersTest, MasksMoveWithTheVideo) {
-  MaskPictures pictures;
+  MaskImages pictures;
   for (int i = 0; i < 8; ++i)
     pictures.push_back(mask(std::to_string(i) + ".png", 64, 64, i < 4 ? 0 : 32, i < 4 ? 32 : 64));
   MaskFit fit{64, 64, {64, 64}, Fit::kCover};
@@ -217,10 +217,10 @@ TEST_F(SpeakersTest, MasksMoveWithTheVideo) {
   }
 }
 
-// What was charged for one picture of the first one's size is kept.
+// What was charged for one image of the first one's size is kept.
 TEST_F(SpeakersTest, AMaskLargerThanTheFirstIsRefused) {
   MaskFit fit{64, 64, {64, 64}, Fit::kCover};
-  MaskPictures pictures{mask("first.png", 64, 64, 0, 32), mask("larger.png", 128, 64, 0, 32)};
+  MaskImages pictures{mask("first.png", 64, 64, 0, 32), mask("larger.png", 128, 64, 0, 32)};
   EXPECT_EQ(largest_pixels(*first_mask_sizes({pictures})), 64 * 64);
   auto tokens = fitted_tokens(pictures, fit, 0, {1, 4, 4}, 64 * 64);
   ASSERT_FALSE(tokens.ok());

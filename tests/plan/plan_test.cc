@@ -171,7 +171,7 @@ TEST(Plan, CountsThePassThatFindsThePortraitsOrientation) {
   GenerateRequest job = small_job();
   job.image = kSource + "/tests/cases/turned.avif";
   job.audio = goldens + "speakers/a.wav+" + goldens + "speakers/b.wav";
-  PictureInfo picture = *probe_picture(job.image, true, kWholePicture);
+  ImageInfo picture = *probe_image(job.image, true, kWholeImage);
   const TempDir dir;
   auto mask = [&dir](int64_t height, int64_t width) {
     std::string file = dir.file("mask" + std::to_string(height) + ".png");
@@ -339,8 +339,8 @@ TEST(Plan, SuggestsNarrowerWeights) {
 TEST(Plan, SuggestionsAddUp) {
   JobShape request;
   request.shapes = *named_model_shapes("14b");
-  request.height = request.picture_height = 512;
-  request.width = request.picture_width = 768;
+  request.height = request.image_height = 512;
+  request.width = request.image_width = 768;
   request.dtype = ComputeType::kF32;
   EXPECT_EQ(find_suggestions(request, size_t{10} << 30)->front().settings, "`paging_dir` DIR + `dtype` bf16");
   size_t budget = size_t{7} << 30;
@@ -353,8 +353,8 @@ TEST(Plan, SuggestionsAddUp) {
   EXPECT_LE(suggestions.front().peak_bytes, budget);
   // No more than it takes: layers on disk, which leave the frames equal.
   request.dtype = ComputeType::kBf16;
-  request.height = request.picture_height = 256;
-  request.width = request.picture_width = 384;
+  request.height = request.image_height = 256;
+  request.width = request.image_width = 384;
   EXPECT_EQ(find_suggestions(request, size_t{24} << 30)->front().settings, "`paging_dir` DIR");
 }
 

@@ -98,7 +98,7 @@ void check_actor_masks(const Golden& golden, const GenerateRequest& job, const s
   auto pictures = find_masks(job.masks, static_cast<size_t>(shape[0]));
   if (!golden.ok(name, pictures.status())) return;
   std::vector<TokenMask> actors;
-  for (const MaskPictures& actor : *pictures) {
+  for (const MaskImages& actor : *pictures) {
     auto tokens = stretched_tokens(actor, grid);
     if (!golden.ok(name, tokens.status())) return;
     actors.push_back(*tokens);

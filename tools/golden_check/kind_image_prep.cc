@@ -22,7 +22,7 @@ void check_size(const Golden& golden, const nlohmann::json& call) {
                "got " + std::to_string(size->height) + "x" + std::to_string(size->width));
 }
 
-void check_picture(const Golden& golden, const nlohmann::json& call) {
+void check_image(const Golden& golden, const nlohmann::json& call) {
   const auto& args = call.at("args");
   std::string file = args.at("file");
   auto image = read_image(golden.path(file), false);
@@ -45,7 +45,7 @@ void check_image_prep(const Golden& golden) {
     if (op == "working_size") {
       check_size(golden, call);
     } else if (op == "prepare") {
-      check_picture(golden, call);
+      check_image(golden, call);
     } else {
       throw std::runtime_error("unknown op '" + op + "'");
     }

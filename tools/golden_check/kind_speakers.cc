@@ -54,7 +54,7 @@ std::vector<float> all_frames(AudioStream& audio) {
   return all;
 }
 
-void merged_sound(const Golden& golden, const nlohmann::json& call) {
+void merged_audio(const Golden& golden, const nlohmann::json& call) {
   const auto& args = call.at("args");
   std::string name = args.at("file");
   auto mix = must(open_mix(split_voices(golden.voices(args.at("audio"))), MixRule::kOriginal));
@@ -79,11 +79,11 @@ void token_masks(const Golden& golden, const nlohmann::json& call) {
   const auto& args = call.at("args");
   std::vector<std::string> folders;
   for (const std::string folder : args.at("masks")) folders.push_back(golden.path(folder));
-  std::vector<MaskPictures> pictures = must(find_masks(folders, folders.size()));
+  std::vector<MaskImages> pictures = must(find_masks(folders, folders.size()));
   TokenGrid grid{args.at("latent_frames"), args.at("rows"), args.at("columns")};
   std::vector<TokenMask> actors;
   for (size_t a = 0; a < pictures.size(); ++a) {
-    golden.exact(folders[a] + " pictures", pictures[a].size() == args.at("pictures_of_each")[a].get<size_t>());
+    golden.exact(folders[a] + " pictures", pictures[a].size() == args.at("images_of_each")[a].get<size_t>());
     actors.push_back(must(stretched_tokens(pictures[a], grid)));
   }
   const auto& out = call.at("out");
@@ -103,8 +103,8 @@ void check_speakers(const Golden& golden) {
     std::string op = call.at("op");
     if (op == "audio_features") {
       audio_features(golden, *model, call);
-    } else if (op == "merged_sound") {
-      merged_sound(golden, call);
+    } else if (op == "merged_audio") {
+      merged_audio(golden, call);
     } else if (op == "token_masks") {
       token_masks(golden, call);
     } else {

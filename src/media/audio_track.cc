@@ -1,4 +1,4 @@
-#include "media/sound_track.h"
+#include "media/audio_track.h"
 
 #include <algorithm>
 #include <cmath>
@@ -20,8 +20,8 @@ int aac_rate(int rate) {
 
 }  // namespace
 
-Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStream> audio, bool global_header) {
-  std::unique_ptr<SoundTrack> track(new SoundTrack(std::move(audio)));
+Expected<std::unique_ptr<AudioTrack>> AudioTrack::open(std::unique_ptr<AudioStream> audio, bool global_header) {
+  std::unique_ptr<AudioTrack> track(new AudioTrack(std::move(audio)));
   const AVCodec* codec = avcodec_find_encoder(AV_CODEC_ID_AAC);
   track->encoder_.reset(codec ? avcodec_alloc_context3(codec) : nullptr);
   track->frame_.reset(av_frame_alloc());
@@ -54,7 +54,7 @@ Expected<std::unique_ptr<SoundTrack>> SoundTrack::open(std::unique_ptr<AudioStre
 }
 
 // Converted samples until made_ reaches `until`; silence after the voice.
-Status SoundTrack::pull(int64_t until) {
+Status AudioTrack::pull(int64_t until) {
   size_t channels = waiting_.size();
   interleaved_.resize(static_cast<size_t>(kChunkFrames * audio_->channels()));
   while (made_ < until) {
@@ -84,7 +84,7 @@ Status SoundTrack::pull(int64_t until) {
   return {};
 }
 
-Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
+Status AudioTrack::encode(int64_t samples, const PacketSink& sink) {
   AVFrame& frame = *frame_;
   av_frame_unref(&frame);
   frame.nb_samples = static_cast<int>(samples);
@@ -104,12 +104,12 @@ Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
   return drain(sink);
 }
 
-Status SoundTrack::drain(const PacketSink& sink) {
+Status AudioTrack::drain(const PacketSink& sink) {
   while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) LA_RETURN_IF_ERROR(sink(*packet_));
   return {};
 }
 
-Status SoundTrack::advance(double seconds, const PacketSink& sink) {
+Status AudioTrack::advance(double seconds, const PacketSink& sink) {
   int64_t until = std::llround(seconds * encoder_->sample_rate);
   LA_RETURN_IF_ERROR(pull(until));
   while (until - encoded_ >= encoder_->frame_size) LA_RETURN_IF_ERROR(encode(encoder_->frame_size, sink));
@@ -118,7 +118,7 @@ Status SoundTrack::advance(double seconds, const PacketSink& sink) {
   return {};
 }
 
-Status SoundTrack::finish(const PacketSink& sink) {
+Status AudioTrack::finish(const PacketSink& sink) {
   if (wanted_ > 0) LA_RETURN_IF_ERROR(encode(wanted_, sink));
   avcodec_send_frame(encoder_.get(), nullptr);
   return drain(sink);

@@ -1,4 +1,4 @@
-#include "media/picture_header.h"
+#include "media/image_header.h"
 
 #include <algorithm>
 
@@ -38,7 +38,7 @@ bool holds(const ReadFile& file, int64_t from, const std::string& mark) {
 }
 
 // SOFn: size, and samples a pixel by the components' subsampling.
-void read_jpeg_frame(const std::string& body, PictureHeader& header) {
+void read_jpeg_frame(const std::string& body, ImageHeader& header) {
   if (body.size() < 6) return;
   header.height = big(body, 1, 2);
   header.width = big(body, 3, 2);
@@ -52,7 +52,7 @@ void read_jpeg_frame(const std::string& body, PictureHeader& header) {
   header.sample_bytes = samples / most;
 }
 
-void read_jpeg(const ReadFile& file, PictureHeader& header) {
+void read_jpeg(const ReadFile& file, ImageHeader& header) {
   for (int64_t at = 2;;) {
     std::string head = file.bytes_at(at, 4);
     if (head.size() < 4 || head[0] != '\xff') {
@@ -81,7 +81,7 @@ void read_jpeg(const ReadFile& file, PictureHeader& header) {
   }
 }
 
-void read_png(const ReadFile& file, PictureHeader& header) {
+void read_png(const ReadFile& file, ImageHeader& header) {
   header.complete = false;
   bool moves = false;
   for (int64_t at = 8; !header.complete;) {
@@ -106,7 +106,7 @@ void read_png(const ReadFile& file, PictureHeader& header) {
   }
 }
 
-void read_tiff(const ReadFile& file, PictureHeader& header) {
+void read_tiff(const ReadFile& file, ImageHeader& header) {
   TiffFields fields([&file](int64_t offset, int64_t count) { return file.bytes_at(offset, count); });
   header.width = fields.value(256, 0);
   header.height = fields.value(257, 0);
@@ -122,7 +122,7 @@ void read_tiff(const ReadFile& file, PictureHeader& header) {
     header.complete &= offsets[i] + sizes[i] <= file.size();
 }
 
-void read_webp(const ReadFile& file, PictureHeader& header) {
+void read_webp(const ReadFile& file, ImageHeader& header) {
   int64_t end = 8 + int64_t{little(file.bytes_at(4, 4), 0, 4)};
   header.complete = end <= file.size();
   header.sample_bytes = 4;
@@ -160,36 +160,36 @@ int exif_orientation(const std::string& tiff) {
   return fields.valid() ? valid_orientation(fields.value(274, 1)) : 1;
 }
 
-const char* picture_kind_name(PictureKind kind) {
+const char* image_kind_name(ImageKind kind) {
   constexpr const char* kNames[] = {"image", "JPEG", "PNG", "TIFF", "WebP", "GIF", "BMP", "HEIF"};
   return kNames[static_cast<size_t>(kind)];
 }
 
-PictureHeader read_picture_header(const ReadFile& file) {
-  PictureHeader header;
+ImageHeader read_image_header(const ReadFile& file) {
+  ImageHeader header;
   std::string head = file.bytes_at(0, 64);
   auto starts = [&head](const std::string& mark) { return head.compare(0, mark.size(), mark) == 0; };
   if (starts("\xff\xd8\xff")) {
-    header.kind = PictureKind::kJpeg;
+    header.kind = ImageKind::kJpeg;
     read_jpeg(file, header);
   } else if (starts(std::string("\x89PNG\r\n\x1a\n"))) {
-    header.kind = PictureKind::kPng;
+    header.kind = ImageKind::kPng;
     read_png(file, header);
   } else if (starts(std::string("II*\0", 4)) || starts(std::string("MM\0*", 4))) {
-    header.kind = PictureKind::kTiff;
+    header.kind = ImageKind::kTiff;
     read_tiff(file, header);
   } else if (starts("RIFF") && head.size() >= 12 && head.compare(8, 4, "WEBP") == 0) {
-    header.kind = PictureKind::kWebp;
+    header.kind = ImageKind::kWebp;
     read_webp(file, header);
   } else if (starts("GIF8") && head.size() >= 10) {
-    header.kind = PictureKind::kGif;
+    header.kind = ImageKind::kGif;
     header.width = little(head, 6, 2);
     header.height = little(head, 8, 2);
     header.sample_bytes = 8;  // the frame and what was under it
   } else if (is_heif(head)) {
-    header.kind = PictureKind::kHeif;
+    header.kind = ImageKind::kHeif;
   } else if (starts("BM") && head.size() >= 26) {
-    header.kind = PictureKind::kBmp;
+    header.kind = ImageKind::kBmp;
     header.width = little(head, 18, 4);
     header.height = static_cast<uint32_t>(std::abs(static_cast<int64_t>(static_cast<int32_t>(little(head, 22, 4)))));
   }

@@ -1,8 +1,8 @@
-#include "media/mask_picture.h"
+#include "media/mask_image.h"
 
 #include <cstring>
 
-#include "media/decode_picture.h"
+#include "media/decode_image.h"
 #include "media/orientation.h"
 
 namespace liveavatar {
@@ -62,21 +62,21 @@ bool readable(const AVFrame& frame) {
 
 }  // namespace
 
-Expected<MaskPicture> read_mask(const std::string& path, int64_t most_pixels) {
+Expected<MaskImage> read_mask(const std::string& path, int64_t most_pixels) {
   LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "an image"));
-  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
+  LA_ASSIGN_OR_RETURN(ImageHeader header, checked_header(file));
   if (header.height * header.width > most_pixels)
     return invalid_argument(path + ": this mask is " + std::to_string(header.width) + "x" +
                             std::to_string(header.height) +
                             ", larger than the largest first mask of all speakers; save all of one size");
-  if (header.kind == PictureKind::kHeif || header.animated)
+  if (header.kind == ImageKind::kHeif || header.animated)
     return unsupported(path + ": a mask of this kind is not taken; save it as a grey PNG");
-  LA_ASSIGN_OR_RETURN(Input input, decode_picture(file, header, 0));
+  LA_ASSIGN_OR_RETURN(Input input, decode_image(file, header, 0));
   const AVFrame& frame = *input.frame;
   if (!readable(frame)) return unsupported(path + ": this mask's pixel format is not taken; save it as a grey PNG");
-  MaskPicture mask{frame.height, frame.width, {}};
+  MaskImage mask{frame.height, frame.width, {}};
   mask.set.resize(static_cast<size_t>(mask.height * mask.width));
-  PixelTest test(frame, header.kind == PictureKind::kJpeg);
+  PixelTest test(frame, header.kind == ImageKind::kJpeg);
   for (int64_t y = 0; y < mask.height; ++y) {
     for (int64_t x = 0; x < mask.width; ++x) mask.set[static_cast<size_t>(y * mask.width + x)] = test.set(y, x);
   }
@@ -98,10 +98,10 @@ int orientation_between(const Image& stored, const Image& upright) {
   return 1;
 }
 
-MaskPicture turned(const MaskPicture& mask, int orientation) {
+MaskImage turned(const MaskImage& mask, int orientation) {
   if (orientation == 1) return mask;
   bool swap = swaps_sides(orientation);
-  MaskPicture out{swap ? mask.width : mask.height, swap ? mask.height : mask.width, {}};
+  MaskImage out{swap ? mask.width : mask.height, swap ? mask.height : mask.width, {}};
   out.set.resize(mask.set.size());
   turn_pixels<1>(mask.set.data(), mask.height, mask.width, orientation, out.set.data());
   return out;
@@ -109,7 +109,7 @@ MaskPicture turned(const MaskPicture& mask, int orientation) {
 
 Expected<MaskSize> mask_size(const std::string& path) {
   LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "an image"));
-  LA_ASSIGN_OR_RETURN(PictureHeader header, checked_header(file));
+  LA_ASSIGN_OR_RETURN(ImageHeader header, checked_header(file));
   return MaskSize{header.height, header.width};
 }
 

@@ -9,7 +9,7 @@
 
 namespace liveavatar {
 
-struct MaskPicture {
+struct MaskImage {
   int64_t height = 0, width = 0;
   std::vector<uint8_t> set;  // [height, width], 0 or 1
 };
@@ -17,12 +17,12 @@ struct MaskPicture {
 // A pixel is set where it is not 0: any grey value of 1 to 16 bits, any palette index but 0, any colour but black;
 // transparent pixels are not. Of images that were compressed with losses (YUV): where it is brighter than half.
 // Errors as those of read_image; kInvalidArgument for one of more than most_pixels, before it is decoded.
-Expected<MaskPicture> read_mask(const std::string& path, int64_t most_pixels = kWholePicture);
+Expected<MaskImage> read_mask(const std::string& path, int64_t most_pixels = kWholeImage);
 
 // The EXIF orientation that makes `upright` of `stored`, two readings of one image; 1: none does, or it is the same.
 int orientation_between(const Image& stored, const Image& upright);
 // Rotated as read_image rotates an image of this orientation.
-MaskPicture turned(const MaskPicture& mask, int orientation);
+MaskImage turned(const MaskImage& mask, int orientation);
 
 // From the file's header.
 struct MaskSize {

@@ -8,11 +8,11 @@
 
 namespace liveavatar {
 
-enum class PictureKind { kOther, kJpeg, kPng, kTiff, kWebp, kGif, kBmp, kHeif };
-const char* picture_kind_name(PictureKind kind);  // "JPEG", ...; kOther: "image"
+enum class ImageKind { kOther, kJpeg, kPng, kTiff, kWebp, kGif, kBmp, kHeif };
+const char* image_kind_name(ImageKind kind);  // "JPEG", ...; kOther: "image"
 
-struct PictureHeader {
-  PictureKind kind = PictureKind::kOther;
+struct ImageHeader {
+  ImageKind kind = ImageKind::kOther;
   int64_t width = 0, height = 0;                  // as stored, before the orientation is applied
   int64_t upright_width = 0, upright_height = 0;  // HEIF: libheif applies the orientation
   int orientation = 1;                            // EXIF 1..8
@@ -24,7 +24,7 @@ struct PictureHeader {
 
 // Reads only the parts with this data: a few kilobytes of most files, the segment headers and the EXIF block of a JPEG,
 // and the end of any file. kOther: a format that only FFmpeg knows (or a device).
-PictureHeader read_picture_header(const ReadFile& file);
+ImageHeader read_image_header(const ReadFile& file);
 
 // Orientation in a TIFF structure (an EXIF block is one); 1 if there is none.
 int exif_orientation(const std::string& tiff);

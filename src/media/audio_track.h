@@ -10,13 +10,13 @@
 
 namespace liveavatar {
 
-class SoundTrack {
+class AudioTrack {
  public:
   using PacketSink = std::function<Status(AVPacket&)>;
 
   // audio's rate is kept where AAC knows it and it is 32 kHz or more; a lower one is doubled until it is.
   // global_header: the container wants the codec's header apart.
-  static Expected<std::unique_ptr<SoundTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
+  static Expected<std::unique_ptr<AudioTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
   AVCodecContext& encoder() { return *encoder_; }
 
   // Encodes up to `seconds` of audio in all; after the end of the voice, silence. Packets are in the encoder's time
@@ -26,7 +26,7 @@ class SoundTrack {
   Status finish(const PacketSink& sink);
 
  private:
-  explicit SoundTrack(std::unique_ptr<AudioStream> audio) : audio_(std::move(audio)) {}
+  explicit AudioTrack(std::unique_ptr<AudioStream> audio) : audio_(std::move(audio)) {}
   Status pull(int64_t until);
   Status encode(int64_t samples, const PacketSink& sink);
   Status drain(const PacketSink& sink);

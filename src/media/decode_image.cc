@@ -1,4 +1,4 @@
-#include "media/decode_picture.h"
+#include "media/decode_image.h"
 
 #include "media/heif.h"
 #include "media/pixels.h"
@@ -7,10 +7,10 @@ namespace liveavatar {
 namespace {
 
 // Whether a file is damaged or of a kind that FFmpeg lacks cannot always be told.
-Status damaged(const std::string& path, PictureKind kind) {
-  if (kind == PictureKind::kOther)
+Status damaged(const std::string& path, ImageKind kind) {
+  if (kind == ImageKind::kOther)
     return corrupt(path + ": this is no image that we can read, or it is damaged or cut off; save it as PNG or JPEG");
-  return corrupt(path + ": the " + picture_kind_name(kind) +
+  return corrupt(path + ": the " + image_kind_name(kind) +
                  " image cannot be decoded; it is damaged or cut off, or of a rare kind (TIFF in f32, LAB); save it as "
                  "PNG");
 }
@@ -18,7 +18,7 @@ Status damaged(const std::string& path, PictureKind kind) {
 }  // namespace
 
 // With the margin that FFmpeg adds to each side.
-Status check_size(const std::string& path, const PictureHeader& header) {
+Status check_size(const std::string& path, const ImageHeader& header) {
   if (header.width < 1 || header.height < 1) return damaged(path, header.kind);
   constexpr int64_t kMargin = 128, kMost = kMostPixels;
   bool fits =
@@ -28,22 +28,22 @@ Status check_size(const std::string& path, const PictureHeader& header) {
                      "; at most 268 megapixels (16256x16256) can be decoded; save it smaller");
 }
 
-Expected<PictureHeader> checked_header(const SharedFile& file) {
-  PictureHeader header = read_picture_header(*file);
+Expected<ImageHeader> checked_header(const SharedFile& file) {
+  ImageHeader header = read_image_header(*file);
   if (!header.complete) {
-    return corrupt(file->path() + ": the " + picture_kind_name(header.kind) +
+    return corrupt(file->path() + ": the " + image_kind_name(header.kind) +
                    " image is cut off: the file ends before it does; copy it again");
   }
-  if (header.kind == PictureKind::kHeif) {
+  if (header.kind == ImageKind::kHeif) {
     LA_ASSIGN_OR_RETURN(HeifSize size, read_heif_size(file));
     header.width = size.stored.width;
     header.height = size.stored.height;
     header.upright_width = size.upright.width;
     header.upright_height = size.upright.height;
     header.sample_bytes = size.sample_bytes;
-  } else if (header.kind == PictureKind::kOther || header.width == 0) {
-    LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(file, {}));
-    header.kind = PictureKind::kOther;
+  } else if (header.kind == ImageKind::kOther || header.width == 0) {
+    LA_ASSIGN_OR_RETURN(Input input, Input::open_image(file, {}));
+    header.kind = ImageKind::kOther;
     header.width = input.decoder->width;
     header.height = input.decoder->height;
     header.sample_bytes = 8;
@@ -54,10 +54,10 @@ Expected<PictureHeader> checked_header(const SharedFile& file) {
   return header;
 }
 
-Expected<Input> decode_picture(const SharedFile& file, const PictureHeader& header, int reduction) {
-  bool probe = header.kind == PictureKind::kOther;
-  bool strict = header.kind != PictureKind::kTiff;  // where every tag that FFmpeg does not know would be an error
-  LA_ASSIGN_OR_RETURN(Input input, Input::open_picture(file, {probe, strict, reduction}));
+Expected<Input> decode_image(const SharedFile& file, const ImageHeader& header, int reduction) {
+  bool probe = header.kind == ImageKind::kOther;
+  bool strict = header.kind != ImageKind::kTiff;  // where every tag that FFmpeg does not know would be an error
+  LA_ASSIGN_OR_RETURN(Input input, Input::open_image(file, {probe, strict, reduction}));
   bool decoded = input.next() && input.frame->width > 0 && input.frame->height > 0;
   const AVFrame& frame = *input.frame;
   if (!decoded || input.error < 0 || frame.decode_error_flags != 0 || (frame.flags & AV_FRAME_FLAG_CORRUPT)) {

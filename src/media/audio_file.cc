@@ -1,4 +1,4 @@
-#include "media/sound_file.h"
+#include "media/audio_file.h"
 
 #include <cstdio>
 #include <cstring>
@@ -34,38 +34,38 @@ double seconds_to_read(AudioStream& stream) {
 
 }  // namespace
 
-Expected<std::unique_ptr<SoundFile>> SoundFile::open(const std::string& path) {
+Expected<std::unique_ptr<AudioFile>> AudioFile::open(const std::string& path) {
   LA_ASSIGN_OR_RETURN(SharedFile file, ReadFile::open(path, "audio"));
   LA_ASSIGN_OR_RETURN(OpenedAudio opened, open_audio(file));
-  return std::unique_ptr<SoundFile>(new SoundFile(std::move(file), std::move(opened)));
+  return std::unique_ptr<AudioFile>(new AudioFile(std::move(file), std::move(opened)));
 }
 
-SoundFile::SoundFile(SharedFile file, OpenedAudio opened)
+AudioFile::AudioFile(SharedFile file, OpenedAudio opened)
     : file_(std::move(file)),
       unread_(std::move(opened.stream)),
       stated_seconds_(opened.seconds),
       guessed_(opened.guessed),
       seconds_(opened.seconds) {}
 
-Expected<std::unique_ptr<AudioStream>> SoundFile::stream() {
+Expected<std::unique_ptr<AudioStream>> AudioFile::stream() {
   if (unread_) return std::move(unread_);
   LA_ASSIGN_OR_RETURN(OpenedAudio opened, open_audio(file_));
   return std::move(opened.stream);
 }
 
-double SoundFile::seconds() {
+double AudioFile::seconds() {
   if (seconds_ > 0) return seconds_;
   auto reader = open_audio(file_);
   if (reader.ok()) seconds_ = seconds_to_read(*reader->stream);
   return seconds_;
 }
 
-Expected<std::unique_ptr<MonoSource>> SoundFile::mono(int rate_hz) {
+Expected<std::unique_ptr<MonoSource>> AudioFile::mono(int rate_hz) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> audio, stream());
   return mono_of(std::move(audio), rate_hz);
 }
 
-std::string SoundFile::shortfall(double read_seconds) const {
+std::string AudioFile::shortfall(double read_seconds) const {
   char text[96];
   constexpr int64_t kPaddingBytes = 16;
   const int64_t wave_bytes = stated_wave_bytes(*file_);
@@ -89,17 +89,17 @@ Expected<std::unique_ptr<AudioStream>> open_audio(const std::string& path) {
 }
 
 Expected<std::unique_ptr<MonoSource>> open_mono(const std::string& path, int rate_hz) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<SoundFile> file, SoundFile::open(path));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFile> file, AudioFile::open(path));
   return file->mono(rate_hz);
 }
 
-Expected<double> sound_seconds(const std::string& path) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<SoundFile> file, SoundFile::open(path));
+Expected<double> audio_seconds(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioFile> file, AudioFile::open(path));
   return file->seconds();
 }
 
 std::string shortfall_note(const std::string& path, double read_seconds) {
-  auto file = SoundFile::open(path);
+  auto file = AudioFile::open(path);
   return file.ok() ? (*file)->shortfall(read_seconds) : "";
 }
 
