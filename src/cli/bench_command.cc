@@ -12,6 +12,7 @@
 #include "cli/model_flags.h"
 #include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
+#include "cli/stop_signal.h"
 #include "core/json.h"
 #include "core/status.h"
 #include "media/image.h"
@@ -230,6 +231,8 @@ int synthetic_bench(Flags& f) {
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, {.paging_dir = f.bench.paging_dir});
   if (Status status = claim(f, inputs); !status.ok()) return report(status);
+  StopSignal::Cleaning cleaning(f.outputs);
+  f.bench.stop = StopSignal::token();
   if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", in_flags(line).c_str()); };
   auto result = run_bench(f.bench);
   if (!result.ok()) return report(result.status());
@@ -278,11 +281,22 @@ int pipeline_bench(Flags& f) {
   add_input(inputs, "--audio", f.pipeline.job.audio);
   add_engine_inputs(inputs, f.pipeline.engine);
   if (Status status = claim(f, inputs); !status.ok()) return report(status);
+  StopSignal::Cleaning cleaning(f.outputs);
   auto result = run_pipeline_bench(f.pipeline);
   if (!result.ok()) return report(result.status());
   print_table(*result);
   Status written = f.outputs.empty() ? Status() : f.outputs.front().write(to_json(*result));
   return written.ok() ? 0 : report(written);
+}
+
+// A stopped bench releases its claims before the program ends: an output that was not written is removed.
+int bench(Flags& f) {
+  StopSignal stop("nothing is written");
+  if (std::string note = threads_note(f.bench.shape.threads); !note.empty() && !f.quiet)
+    std::fprintf(stderr, "%s\n", note.c_str());
+  const int code = f.synthetic ? synthetic_bench(f) : pipeline_bench(f);
+  f.outputs.clear();
+  return code;
 }
 
 }  // namespace
@@ -297,11 +311,7 @@ Command add_bench(CLI::App& app) {
   add_checkpoint(*command, *flags);
   add_synthetic(*command, *flags);
   add_both(*command, *flags);
-  return [flags] {
-    if (std::string note = threads_note(flags->bench.shape.threads); !note.empty() && !flags->quiet)
-      std::fprintf(stderr, "%s\n", note.c_str());
-    return flags->synthetic ? synthetic_bench(*flags) : pipeline_bench(*flags);
-  };
+  return [flags] { return bench(*flags); };
 }
 
 }  // namespace liveavatar::cli

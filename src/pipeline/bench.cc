@@ -7,9 +7,11 @@
 #include <filesystem>
 
 #include "core/output_files.h"
+#include "core/stop.h"
 #include "ops/make_backend.h"
 #include "plan/report.h"
 #include "plan/suggestions.h"
+#include "weights/stoppable_source.h"
 
 namespace liveavatar {
 namespace {
@@ -128,7 +130,7 @@ class Bench {
     const DitTypes types = shape().types();
     Backend& backend = *models_->backend;
     Budget& budget = *models_->budget;
-    TensorSourcePtr source = synthetic_tensors(dit_tensors(config, backend), o_.seed);
+    TensorSourcePtr source = stoppable(synthetic_tensors(dit_tensors(config, backend), o_.seed), o_.stop);
     lap();
     if (!shape().packed) {
       say("making synthetic weights in memory");
@@ -139,7 +141,7 @@ class Bench {
     if (!file_is_there_) {
       say("making synthetic weights in " + path_);
       remove_abandoned(o_.paging_dir);
-      LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path_, PendingFile::Busy::kWait));
+      LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path_, PendingFile::Busy::kWait, o_.stop));
       LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path_, types, {}, &file}));
       result_.pack_seconds = lap();
     }
@@ -166,7 +168,7 @@ class Bench {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Budget> limit, Budget::open_within(*models_->budget, plan.session_bytes));
     JobShape own = shape();
     own.shares_weights = !first;
-    SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr};
+    SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr, o_.stop};
     if (!first) options.weights = &videos_.front()->weights();
     LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video, SyntheticVideo::open(*models_, *limit, own, options));
     limits_.push_back(std::move(limit));

@@ -125,6 +125,7 @@ Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& opti
   LA_RETURN_IF_ERROR(check_options(options));
   auto c = std::make_unique<Checkpoint>();
   c->options = options;
+  c->stop = stop;
   LA_ASSIGN_OR_RETURN(c->paths, find_parts(part_request(options)));
   if (options.packed_dit.empty()) {
     LA_ASSIGN_OR_RETURN(DitTensors tensors, open_dit_tensors(c->paths, options));
@@ -167,7 +168,7 @@ Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& b
   std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";
   auto is_there = [&] { return fs::exists(path, ignored) && PackedDit::open(path, backend, types).ok(); };
   if (is_there()) return path;
-  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kWait));
+  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kWait, checkpoint.stop));
   if (is_there()) return path;  // another job made it meanwhile
   remove_abandoned(options.paging_dir);
   LA_RETURN_IF_ERROR(pack_dit(checkpoint.shapes.dit, *checkpoint.dit, backend, budget, {path, types, {}, &file}));
