@@ -46,10 +46,13 @@ constexpr const char* kFooter =
     "nothing, memory, disk reads and time are real. Keys of --json: docs/performance.md, of --synthetic: "
     "docs/paging.md.";
 
+// Groups of flags. Those of the other kind of benchmark are refused.
+constexpr const char *kOfCheckpoint = "Of a checkpoint", *kSynthetic = "Synthetic weights";
+
 void add_checkpoint(CLI::App& app, Flags& f) {
   PipelineBenchOptions& p = f.pipeline;
   p.job.prompt = "A friendly cartoon character talks to the camera.";
-  const char* group = "Of a checkpoint";
+  const char* group = kOfCheckpoint;
   add_model_flags(app, p.engine, group);  // without any: the mini model that comes with the program
   app.add_option("--image", p.job.image, "The portrait (default: the demo's)")->group(group);
   app.add_option("--audio", p.job.audio, "The voice (default: the demo's)")->group(group);
@@ -62,11 +65,12 @@ void add_checkpoint(CLI::App& app, Flags& f) {
       ->capture_default_str()
       ->group(group);
   app.add_flag("--no_online_decode", f.no_online_decode, "Decode at the end")->group(group);
+  add_decode_threads(app, p.engine.decode_threads)->group(group);
 }
 
 void add_synthetic(CLI::App& app, Flags& f) {
   JobShape& r = f.bench.shape;
-  const char* group = "Synthetic weights";
+  const char* group = kSynthetic;
   app.add_flag("--synthetic", f.synthetic, "Benchmark a model shape (--shape) without a checkpoint")->group(group);
   app.add_option("--shape", f.shape, "14b, 1.3b or mini")
       ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
@@ -109,7 +113,6 @@ void add_both(CLI::App& app, Flags& f) {
   add_kv_dtype(app, r.kv_dtype);
   add_activations_dtype(app, r.int8_products);
   add_threads(app, r.threads);
-  add_decode_threads(app, r.decode_threads);
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
 }
@@ -204,10 +207,11 @@ Status set_job(Flags& f) {
   return {};
 }
 
-// Flags of the other kind of benchmark are refused.
-Status refuse(const Flags& f, std::initializer_list<const char*> flags, const std::string& why) {
-  for (const char* flag : flags)
-    if (f.app->count(flag) > 0) return invalid_argument(std::string(flag) + why);
+Status refuse_group(const CLI::App& app, const char* group, const std::string& why) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_group() == group && option->count() > 0)
+      return invalid_argument("--" + option->get_lnames().front() + why);
+  }
   return {};
 }
 
@@ -222,10 +226,8 @@ Status claim(Flags& f, const std::vector<NamedPath>& inputs) {
 }
 
 int synthetic_bench(Flags& f) {
-  Status of_checkpoint = refuse(f,
-                                {"--ckpt_dir", "--dit", "--text_encoder", "--vae", "--audio_encoder", "--image",
-                                 "--audio", "--prompt", "--num_clip", "--repeats"},
-                                ": --synthetic reads no checkpoint, image or audio; leave one of them out");
+  Status of_checkpoint = refuse_group(*f.app, kOfCheckpoint,
+                                      ": --synthetic reads no checkpoint, image or audio; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
   std::vector<NamedPath> inputs;
@@ -243,9 +245,7 @@ int synthetic_bench(Flags& f) {
 }
 
 Status set_pipeline(Flags& f) {
-  LA_RETURN_IF_ERROR(
-      refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_kv_caches", "--keep", "--sessions"},
-             " is for synthetic weights; add --synthetic"));
+  LA_RETURN_IF_ERROR(refuse_group(*f.app, kSynthetic, " is for synthetic weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
   LA_RETURN_IF_ERROR(find_local_files(p.engine));
   if (!names_model(p.engine)) LA_RETURN_IF_ERROR(use_embedded_model(p.engine));
@@ -262,7 +262,6 @@ Status set_pipeline(Flags& f) {
   p.engine.kv_dtype = r.kv_dtype;
   p.engine.int8_products = r.int8_products;
   p.engine.threads = r.threads;
-  p.engine.decode_threads = r.decode_threads;
   p.engine.memory_budget_bytes = f.bench.budget_bytes;
   p.engine.paging_dir = f.bench.paging_dir;
   p.job.size = f.size;

@@ -42,6 +42,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`sample_steps`", "--sample_steps"},
     {"`schedule`", "--schedule"},
     {"`seed`", "--base_seed"},
+    {"`sessions`", "--sessions"},
     {"`shape`", "--shape"},
     {"`size`", "--size"},
     {"`text_encoder`", "--text_encoder"},

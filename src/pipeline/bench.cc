@@ -82,7 +82,8 @@ class Bench {
       return out_of_memory(
           "memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) + ", and " +
           mib_text(plan_.peak_bytes()) +
-          " with all layers, keys and values paged; choose a smaller `size`, `infer_frames` or `sample_steps`");
+          " with all layers, keys and values paged; choose " + (o_.sessions > 1 ? "fewer `sessions`, or " : "") +
+          "a smaller `size`, `infer_frames` or `sample_steps`");
     }
     if (!o_.paging_dir.empty()) return {};
     if (fits_whole) return invalid_argument("`resident_layers` and `resident_kv_caches` want `paging_dir` DIR");
