@@ -226,8 +226,8 @@ Status claim(Flags& f, const std::vector<NamedPath>& inputs) {
 }
 
 int synthetic_bench(Flags& f) {
-  Status of_checkpoint = refuse_group(*f.app, kOfCheckpoint,
-                                      ": --synthetic reads no checkpoint, image or audio; leave one of them out");
+  Status of_checkpoint =
+      refuse_group(*f.app, kOfCheckpoint, ": --synthetic reads no checkpoint, image or audio; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
   std::vector<NamedPath> inputs;

@@ -17,14 +17,8 @@
 
 namespace liveavatar::cli {
 
-std::string one_line(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return text;
-}
-
 int report(const Status& status) {
-  std::fprintf(stderr, "liveavatar: %s\n", one_line(in_flags(status.message())).c_str());
+  std::fprintf(stderr, "liveavatar: %s\n", in_flags(status.message()).c_str());
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.code() == ErrorCode::kInvalidArgument ? 2 : 1;
 }
@@ -72,11 +66,13 @@ int run(int argc, char** argv) {
   }
   app.allow_extras();
   std::vector<std::string> args(argv + 1, argv + argc);
-  const auto word = std::find_if(args.begin(), args.end(), [&](const std::string& arg) { return !arg.starts_with("-"); });
+  const auto word =
+      std::find_if(args.begin(), args.end(), [&](const std::string& arg) { return !arg.starts_with("-"); });
   const auto chosen = std::find_if(commands.begin(), commands.end(), [&](const auto& command) {
     return word != args.end() && command.first->get_name() == *word;
   });
   if (chosen != commands.end()) {
+    keep_texts({word + 1, args.end()});
     auto read = read_arguments(*chosen->first, {word + 1, args.end()});
     if (!read.ok()) return report(read.status());
     for (const std::string& note : read->notes)

@@ -188,8 +188,8 @@ class FileWriter : public VideoWriter {
 
   Status write_failed(int code) const {
     return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " +
-                    std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) +
-                    " frames are safe in it; " + errno_advice(AVUNERROR(code), "make room, or choose another place"));
+                    std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) + " frames are safe in it; " +
+                    errno_advice(AVUNERROR(code), "make room, or choose another place"));
   }
 
   OutputClaim own_claim_;

@@ -33,7 +33,8 @@ std::string gb_text(uint64_t bytes) {
 
 Expected<uint64_t> disk_left_bytes(const std::string& folder) {
   struct statvfs disk {};
-  if (::statvfs(folder.c_str(), &disk) != 0) return io_error(folder + ": cannot be read " + errno_text(errno, kAnotherPlace));
+  if (::statvfs(folder.c_str(), &disk) != 0)
+    return io_error(folder + ": cannot be read " + errno_text(errno, kAnotherPlace));
   return uint64_t{disk.f_bavail} * disk.f_frsize;
 }
 

@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "core/output_files.h"
-#include "core/stop.h"
+#include "core/size_text.h"
 #include "ops/make_backend.h"
 #include "plan/report.h"
 #include "plan/suggestions.h"
@@ -80,16 +80,17 @@ class Bench {
     LA_RETURN_IF_ERROR(resolve_paged(whole));
     if (!fits()) {
       return out_of_memory(
-          "memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) + ", and " +
-          mib_text(plan_.peak_bytes()) +
+          "memory budget " + limit_text(o_.budget_bytes) + ": this takes " + need_text(wanted, o_.budget_bytes) +
+          ", and " + need_text(plan_.peak_bytes(), o_.budget_bytes) +
           " with all layers, keys and values paged; choose " + (o_.sessions > 1 ? "fewer `sessions`, or " : "") +
           "a smaller `size`, `infer_frames` or `sample_steps`");
     }
     if (!o_.paging_dir.empty()) return {};
     if (fits_whole) return invalid_argument("`resident_layers` and `resident_kv_caches` want `paging_dir` DIR");
-    return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
-                         "; give `paging_dir` DIR, and it fits with " + std::to_string(shape().resident()) + " of " +
-                         std::to_string(shape().shapes.dit.layers) + " layers in memory");
+    return out_of_memory("memory budget " + limit_text(o_.budget_bytes) + ": this takes " +
+                         need_text(wanted, o_.budget_bytes) + "; give `paging_dir` DIR, and it fits with " +
+                         std::to_string(shape().resident()) + " of " + std::to_string(shape().shapes.dit.layers) +
+                         " layers in memory");
   }
 
   Status resolve_paged(JobShape shape) {

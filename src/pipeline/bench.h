@@ -26,7 +26,7 @@ struct BenchOptions {
 };
 
 struct BenchResult {
-  JobShape shape;                 // as resolved
+  JobShape shape;                   // as resolved
   MemoryPlan plan;                  // of one session
   size_t predicted_peak_bytes = 0;  // of all
   size_t charged_peak_bytes = 0;

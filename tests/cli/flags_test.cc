@@ -37,6 +37,14 @@ TEST_F(CliTest, FileNamesThatLookLikeFlagsStayWhatTheyAre) {
   EXPECT_EQ(info.text.find("is now"), std::string::npos) << info.text;
 }
 
+TEST_F(CliTest, AFileNameIsNoField) {
+  for (const std::string name : {"`size`.png", "`size`", "a `size` b.png", "x`threads`"}) {
+    const std::string file = dir_.file(name);
+    expect_refusal(generate("", file), 1, file + ": ");
+    expect_refusal(run("info '" + file + "'"), 1, file);
+  }
+}
+
 TEST_F(CliTest, TheOldSwitchTakesEveryYesAndNo) {
   auto type = [&](const std::string& flag) {
     Outcome o = run("plan --shape mini --weights_dtype int8 --quiet --json " + flag);
