@@ -73,8 +73,7 @@ TEST_F(Admission, AWholeJobTakesWhatItsPlanSays) {
   job.audio += "+" + job.audio;
   const std::string masks = kSource + "/tests/goldens/speakers/masks/moving/";
   job.masks = {masks + "1", masks + "2"};
-  for (int i = 0; i < 700; ++i)
-    job.prompt += "talk ";  // longer than text_len, so that the plan's prompt is the real one
+  for (int i = 0; i < 700; ++i) job.prompt += "talk ";  // longer than text_len, so that the plan's prompt is the real one
   ResolvedJob resolved = *resolve(resolve_options(*models_->checkpoint), job);
   ASSERT_TRUE(hear(resolved).ok());
   auto limit = *Budget::open_within(*models_->budget, resolved.plan.session_bytes);
