@@ -214,6 +214,7 @@ TEST(Budget, RefusesASizeThatWouldOverflow) {
   ASSERT_TRUE(budget.charge(MemoryCategory::kWeights, 1 << 19).ok());
   EXPECT_FALSE(budget.charge(MemoryCategory::kWeights, std::numeric_limits<size_t>::max() - 5).ok());
   EXPECT_EQ(budget.used_bytes(), size_t{1} << 19);
+  budget.release(MemoryCategory::kWeights, 1 << 19);
 }
 
 TEST(ThreadPool, GivesEachThreadItsOwnIndex) {
