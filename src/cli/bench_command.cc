@@ -12,6 +12,7 @@
 #include "cli/model_flags.h"
 #include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
+#include "cli/stop_signal.h"
 #include "core/json.h"
 #include "core/status.h"
 #include "media/image.h"
@@ -45,10 +46,13 @@ constexpr const char* kFooter =
     "nothing, memory, disk reads and time are real. Keys of --json: docs/performance.md, of --synthetic: "
     "docs/paging.md.";
 
+// Groups of flags. Those of the other kind of benchmark are refused.
+constexpr const char *kOfCheckpoint = "Of a checkpoint", *kSynthetic = "Synthetic weights";
+
 void add_checkpoint(CLI::App& app, Flags& f) {
   PipelineBenchOptions& p = f.pipeline;
   p.job.prompt = "A friendly cartoon character talks to the camera.";
-  const char* group = "Of a checkpoint";
+  const char* group = kOfCheckpoint;
   add_model_flags(app, p.engine, group);  // without any: the mini model that comes with the program
   app.add_option("--image", p.job.image, "The portrait (default: the demo's)")->group(group);
   app.add_option("--audio", p.job.audio, "The voice (default: the demo's)")->group(group);
@@ -61,11 +65,12 @@ void add_checkpoint(CLI::App& app, Flags& f) {
       ->capture_default_str()
       ->group(group);
   app.add_flag("--no_online_decode", f.no_online_decode, "Decode at the end")->group(group);
+  add_decode_threads(app, p.engine.decode_threads)->group(group);
 }
 
 void add_synthetic(CLI::App& app, Flags& f) {
   JobShape& r = f.bench.shape;
-  const char* group = "Synthetic weights";
+  const char* group = kSynthetic;
   app.add_flag("--synthetic", f.synthetic, "Benchmark a model shape (--shape) without a checkpoint")->group(group);
   app.add_option("--shape", f.shape, "14b, 1.3b or mini")
       ->check(CLI::IsMember({"14b", "1.3b", "mini"}))
@@ -108,7 +113,6 @@ void add_both(CLI::App& app, Flags& f) {
   add_kv_dtype(app, r.kv_dtype);
   add_activations_dtype(app, r.int8_products);
   add_threads(app, r.threads);
-  add_decode_threads(app, r.decode_threads);
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
 }
@@ -203,10 +207,11 @@ Status set_job(Flags& f) {
   return {};
 }
 
-// Flags of the other kind of benchmark are refused.
-Status refuse(const Flags& f, std::initializer_list<const char*> flags, const std::string& why) {
-  for (const char* flag : flags)
-    if (f.app->count(flag) > 0) return invalid_argument(std::string(flag) + why);
+Status refuse_group(const CLI::App& app, const char* group, const std::string& why) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_group() == group && option->count() > 0)
+      return invalid_argument("--" + option->get_lnames().front() + why);
+  }
   return {};
 }
 
@@ -221,15 +226,15 @@ Status claim(Flags& f, const std::vector<NamedPath>& inputs) {
 }
 
 int synthetic_bench(Flags& f) {
-  Status of_checkpoint = refuse(f,
-                                {"--ckpt_dir", "--dit", "--text_encoder", "--vae", "--audio_encoder", "--image",
-                                 "--audio", "--prompt", "--num_clip", "--repeats"},
-                                ": --synthetic reads no checkpoint, image or audio; leave one of them out");
+  Status of_checkpoint =
+      refuse_group(*f.app, kOfCheckpoint, ": --synthetic reads no checkpoint, image or audio; leave one of them out");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
   std::vector<NamedPath> inputs;
   add_engine_inputs(inputs, {.paging_dir = f.bench.paging_dir});
   if (Status status = claim(f, inputs); !status.ok()) return report(status);
+  StopSignal::Cleaning cleaning(f.outputs);
+  f.bench.stop = StopSignal::token();
   if (!f.quiet) f.bench.say = [](const std::string& line) { std::fprintf(stderr, "%s\n", in_flags(line).c_str()); };
   auto result = run_bench(f.bench);
   if (!result.ok()) return report(result.status());
@@ -240,9 +245,7 @@ int synthetic_bench(Flags& f) {
 }
 
 Status set_pipeline(Flags& f) {
-  LA_RETURN_IF_ERROR(
-      refuse(f, {"--shape", "--blocks", "--resident_layers", "--resident_kv_caches", "--keep", "--sessions"},
-             " is for synthetic weights; add --synthetic"));
+  LA_RETURN_IF_ERROR(refuse_group(*f.app, kSynthetic, " is for synthetic weights; add --synthetic"));
   PipelineBenchOptions& p = f.pipeline;
   LA_RETURN_IF_ERROR(find_local_files(p.engine));
   if (!names_model(p.engine)) LA_RETURN_IF_ERROR(use_embedded_model(p.engine));
@@ -259,7 +262,6 @@ Status set_pipeline(Flags& f) {
   p.engine.kv_dtype = r.kv_dtype;
   p.engine.int8_products = r.int8_products;
   p.engine.threads = r.threads;
-  p.engine.decode_threads = r.decode_threads;
   p.engine.memory_budget_bytes = f.bench.budget_bytes;
   p.engine.paging_dir = f.bench.paging_dir;
   p.job.size = f.size;
@@ -278,11 +280,22 @@ int pipeline_bench(Flags& f) {
   add_input(inputs, "--audio", f.pipeline.job.audio);
   add_engine_inputs(inputs, f.pipeline.engine);
   if (Status status = claim(f, inputs); !status.ok()) return report(status);
+  StopSignal::Cleaning cleaning(f.outputs);
   auto result = run_pipeline_bench(f.pipeline);
   if (!result.ok()) return report(result.status());
   print_table(*result);
   Status written = f.outputs.empty() ? Status() : f.outputs.front().write(to_json(*result));
   return written.ok() ? 0 : report(written);
+}
+
+// A stopped bench releases its claims before the program ends: an output that was not written is removed.
+int bench(Flags& f) {
+  StopSignal stop("nothing is written");
+  if (std::string note = threads_note(f.bench.shape.threads); !note.empty() && !f.quiet)
+    std::fprintf(stderr, "%s\n", note.c_str());
+  const int code = f.synthetic ? synthetic_bench(f) : pipeline_bench(f);
+  f.outputs.clear();
+  return code;
 }
 
 }  // namespace
@@ -297,11 +310,7 @@ Command add_bench(CLI::App& app) {
   add_checkpoint(*command, *flags);
   add_synthetic(*command, *flags);
   add_both(*command, *flags);
-  return [flags] {
-    if (std::string note = threads_note(flags->bench.shape.threads); !note.empty() && !flags->quiet)
-      std::fprintf(stderr, "%s\n", note.c_str());
-    return flags->synthetic ? synthetic_bench(*flags) : pipeline_bench(*flags);
-  };
+  return [flags] { return bench(*flags); };
 }
 
 }  // namespace liveavatar::cli

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 
+#include "core/text.h"
 #include "liveavatar/status.h"
 
 namespace liveavatar::cli {
@@ -19,8 +20,6 @@ Command add_sheet(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_convert(CLI::App& app);
 
-// Control characters, which file names may hold, become "?".
-std::string one_line(std::string text);
 // Prints "liveavatar: <message>" to stderr. Returns the error's exit code.
 int report(const Status& status);
 // Says on stderr what --offload_kv_cache does without --paging_dir: nothing.

@@ -1,6 +1,9 @@
 #include "cli/field_flags.h"
 
 #include <string_view>
+#include <vector>
+
+#include "core/text.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -25,6 +28,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`infer_frames`", "--infer_frames"},
     {"`int8_products`", "--activations_dtype int8"},
     {"`kv_dtype`", "--kv_dtype"},
+    {"`lora_alpha`", "--lora_alpha"},
     {"`lora_path`", "--lora_path_dmd"},
     {"`loras`", "--lora"},
     {"`masks`", "--mask"},
@@ -42,6 +46,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`sample_steps`", "--sample_steps"},
     {"`schedule`", "--schedule"},
     {"`seed`", "--base_seed"},
+    {"`sessions`", "--sessions"},
     {"`shape`", "--shape"},
     {"`size`", "--size"},
     {"`text_encoder`", "--text_encoder"},
@@ -51,23 +56,56 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`weights_dtype`", "--weights_dtype"},
 };
 
-// Of what the text begins with; null: of no field.
+bool is_one_of(char c, std::string_view all) { return all.find(c) != std::string_view::npos; }
+
+// Whether a word ends before this text: a dot belongs to a file's name unless a space follows.
+bool ends_word(std::string_view text) {
+  if (text.starts_with('.')) text.remove_prefix(1);
+  return text.empty() || is_one_of(text.front(), " ,;:)\"");
+}
+
+// Of what the text begins with, as a word of its own; null: of no field.
 const FieldFlag* row_of(std::string_view text) {
   for (const FieldFlag& row : kFieldFlags) {
-    if (text.starts_with(row.field)) return &row;
+    if (text.starts_with(row.field) && ends_word(text.substr(row.field.size()))) return &row;
   }
   return nullptr;
 }
 
+std::vector<std::string>& kept_texts() {
+  static std::vector<std::string> texts;
+  return texts;
+}
+
+// Of what the text begins with and a user wrote; 0: none.
+size_t kept_bytes(std::string_view text) {
+  for (const std::string& kept : kept_texts())
+    if (text.starts_with(kept)) return kept.size();
+  return 0;
+}
+
 }  // namespace
 
-std::string in_flags(const std::string& line) {
+void keep_texts(const std::vector<std::string>& args) {
+  for (const std::string& arg : args) {
+    const size_t value = arg.starts_with("--") ? arg.find('=') + 1 : 0;  // 0: all of it
+    const bool shows_field = arg.find('`', value) != std::string::npos;
+    if (shows_field) kept_texts().push_back(one_line(arg.substr(value)));
+  }
+}
+
+std::string in_flags(const std::string& message) {
   constexpr std::string_view kAnd = " + ";  // between settings; flags stand side by side
+  const std::string line = one_line(message);
   std::string shown;
   for (std::string_view rest = line; !rest.empty();) {
     const bool joins = rest.starts_with(kAnd) && row_of(rest.substr(kAnd.size())) != nullptr;
-    const FieldFlag* row = row_of(rest);
-    if (joins) {
+    const bool begins_word = shown.empty() || is_one_of(shown.back(), " (\"");
+    const FieldFlag* row = begins_word ? row_of(rest) : nullptr;
+    if (const size_t kept = kept_bytes(rest); kept > 0) {
+      shown += rest.substr(0, kept);
+      rest.remove_prefix(kept);
+    } else if (joins) {
       shown += ' ';
       rest.remove_prefix(kAnd.size());
     } else if (row != nullptr) {

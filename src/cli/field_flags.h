@@ -2,11 +2,16 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace liveavatar::cli {
 
+// What a user wrote is no field, whatever backquotes are in it: these texts stay in what in_flags() shows.
+void keep_texts(const std::vector<std::string>& args);
+
 // A line of the library with each field in backquotes as the flag that sets it: "`weights_dtype` int8 + `size` "64*64""
-// becomes "--weights_dtype int8 --size "64*64"". Other backquotes stay.
+// becomes "--weights_dtype int8 --size "64*64"". Other backquotes stay. One line: control
+// characters become "?".
 std::string in_flags(const std::string& line);
 
 }  // namespace liveavatar::cli

@@ -13,49 +13,102 @@
 
 namespace liveavatar::cli {
 
-std::vector<std::string> normalise_flags(int argc, char** argv) {
-  std::vector<std::string> args;
-  for (int i = 1; i < argc; ++i) {
-    std::string arg = argv[i];
-    if (arg.size() > 2 && arg.starts_with("--")) {
-      size_t end = std::min(arg.find('='), arg.size());
-      std::replace(arg.begin() + 2, arg.begin() + static_cast<std::ptrdiff_t>(end), '-', '_');
-    }
-    args.push_back(arg);
-  }
-  return args;
-}
-
 namespace {
 
+// Accepted in version 0.1; remove in the next version.
 struct RenamedFlag {
-  std::string_view old_text, text;
+  std::string_view old_name, name;
+  bool was_switch = false;  // its value says whether the flag's value is int8
+};
+constexpr RenamedFlag kRenamedFlags[] = {{"--int8_products", "--activations_dtype", true},
+                                         {"--like_original", "--reference_cost"},
+                                         {"--resident_rings", "--resident_kv_caches"}};
+
+const RenamedFlag* renamed(std::string_view name) {
+  for (const RenamedFlag& flag : kRenamedFlags)
+    if (flag.old_name == name) return &flag;
+  return nullptr;
+}
+
+// "--num-clip" and "--num_clip" are the same.
+std::string with_underscores(std::string name) {
+  if (name.starts_with("--")) std::replace(name.begin() + 2, name.end(), '-', '_');
+  return name;
+}
+
+// An argument as a flag of the command: "--name" or "--name=value".
+struct GivenFlag {
+  std::string name, value;  // value: with its "="
+  const CLI::Option* option = nullptr;
+  const RenamedFlag* renamed = nullptr;
 };
 
-// Accepted in version 0.1; remove in the next version. A flag with its value comes before the flag alone.
-constexpr RenamedFlag kRenamedFlags[] = {
-    {"--int8_products=false", "--activations_dtype=same"}, {"--int8_products=0", "--activations_dtype=same"},
-    {"--int8_products=off", "--activations_dtype=same"},   {"--int8_products=no", "--activations_dtype=same"},
-    {"--int8_products=true", "--activations_dtype=int8"},  {"--int8_products=1", "--activations_dtype=int8"},
-    {"--int8_products=on", "--activations_dtype=int8"},    {"--int8_products=yes", "--activations_dtype=int8"},
-    {"--int8_products", "--activations_dtype=int8"},       {"--like_original", "--reference_cost"},
-    {"--resident_rings", "--resident_kv_caches"},
-};
+GivenFlag as_flag(const CLI::App& command, const std::string& arg) {
+  GivenFlag flag;
+  if (arg.size() <= 2 || !arg.starts_with("--")) return flag;
+  const size_t end = std::min(arg.find('='), arg.size());
+  flag.name = with_underscores(arg.substr(0, end));
+  flag.value = arg.substr(end);
+  flag.renamed = renamed(flag.name);
+  flag.option = command.get_option_no_throw(flag.renamed == nullptr ? flag.name : std::string(flag.renamed->name));
+  return flag;
+}
+
+// --int8_products[=yes] as --activations_dtype=int8.
+Expected<std::string> switch_value(const GivenFlag& flag) {
+  bool on = true;
+  if (!flag.value.empty() && !CLI::detail::lexical_cast(flag.value.substr(1), on))
+    return invalid_argument(flag.name + flag.value + ": choose true or false");
+  return std::string(on ? "=int8" : "=same");
+}
 
 }  // namespace
 
-std::vector<std::string> replace_renamed_flags(std::vector<std::string>& args) {
-  std::vector<std::string> notes;
-  for (std::string& arg : args) {
-    for (const RenamedFlag& flag : kRenamedFlags) {
-      const std::string_view behind = std::string_view(arg).substr(std::min(flag.old_text.size(), arg.size()));
-      if (!arg.starts_with(flag.old_text) || (!behind.empty() && behind.front() != '=')) continue;
-      notes.push_back("note: " + std::string(flag.old_text) + " is now " + std::string(flag.text));
-      arg = std::string(flag.text) + std::string(behind);
-      break;
+Expected<Arguments> read_arguments(const CLI::App& command, const std::vector<std::string>& args) {
+  Arguments read;
+  for (size_t i = 0; i < args.size(); ++i) {
+    const GivenFlag flag = as_flag(command, args[i]);
+    if (args[i] == "--" || flag.option == nullptr) {
+      const size_t end = args[i] == "--" ? args.size() : i + 1;
+      read.args.insert(read.args.end(), args.begin() + std::ptrdiff_t(i), args.begin() + std::ptrdiff_t(end));
+      i = end - 1;
+      continue;
     }
+    std::string name = flag.name, value = flag.value;
+    if (flag.renamed != nullptr) {
+      name = flag.renamed->name;
+      if (flag.renamed->was_switch) {
+        LA_ASSIGN_OR_RETURN(value, switch_value(flag));
+      }
+      const bool says_value = flag.renamed->was_switch;
+      read.notes.push_back("note: " + flag.name + (says_value ? flag.value : "") + " is now " + name +
+                           (says_value ? value : ""));
+    }
+    read.quiet = read.quiet || name == "--quiet";
+    const bool apart = value.empty() && flag.option->get_items_expected_max() > 0 && i + 1 < args.size();
+    if (apart) {
+      const std::string& next = args[++i];
+      if (next == "--" || as_flag(command, next).option != nullptr)
+        return invalid_argument(name + ": its value is missing before " + next + "; a value like that is given as " +
+                                name + "=" + next);
+      value = "=" + next;  // whatever it looks like, it is no flag
+    }
+    // The parser takes "--name=" for a flag whose value comes next.
+    read.args.push_back(value == "=" ? name : name + value);
+    if (value == "=") read.args.emplace_back();
   }
-  return notes;
+  return read;
+}
+
+std::vector<std::string> known_flags(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  for (const RenamedFlag& flag : kRenamedFlags) {
+    if (command.get_option_no_throw(std::string(flag.name)) != nullptr) names.emplace_back(flag.old_name);
+  }
+  return names;
 }
 
 namespace {

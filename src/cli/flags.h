@@ -11,11 +11,18 @@
 
 namespace liveavatar::cli {
 
-// Long flags with dashes inside become underscores ("--num-clip=3" -> "--num_clip=3"); values stay untouched.
-std::vector<std::string> normalise_flags(int argc, char** argv);
+// Arguments of a command as the parser takes them. Its flags have underscores, today's names, and their values behind
+// "=". All else is what it was: values, file names, and whatever comes behind "--".
+struct Arguments {
+  std::vector<std::string> args;
+  std::vector<std::string> notes;  // a line for each flag that was renamed
+  bool quiet = false;
+};
+// kInvalidArgument: a flag without its value.
+Expected<Arguments> read_arguments(const CLI::App& command, const std::vector<std::string>& args);
 
-// Flags that were renamed become today's. Returns a line for each.
-std::vector<std::string> replace_renamed_flags(std::vector<std::string>& args);
+// Of a command, with the names that flags had before.
+std::vector<std::string> known_flags(const CLI::App& command);
 
 // The known word that is most like `word`, or "" when none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& known);

@@ -31,7 +31,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
                   const VideoOutputs& outputs) {
   const JobInfo& info = prepared.job.info;
   for (const std::string& note : info.notes) {
-    if (!quiet) std::fprintf(stderr, "note: %s\n", one_line(in_flags(note)).c_str());
+    if (!quiet) std::fprintf(stderr, "note: %s\n", in_flags(note).c_str());
   }
   ProgressLine line(quiet);
   auto on_progress = [&](const Progress& p) {

@@ -15,11 +15,11 @@ void print_part(const PartReport& part) {
   if (!part.problem.empty()) {
     std::printf("%-14s PROBLEM  %s\n", part.part.c_str(), in_flags(part.problem).c_str());
   } else if (part.tensors == 0) {
-    std::printf("%-14s ok       %s\n", part.part.c_str(), part.path.c_str());
+    std::printf("%-14s ok       %s\n", part.part.c_str(), one_line(part.path).c_str());
   } else {
     std::printf("%-14s ok       %lld tensors, %.1f M parameters, %.1f MB (%s)  %s\n", part.part.c_str(),
                 static_cast<long long>(part.tensors), double(part.parameters) / 1e6, double(part.bytes) / 1e6,
-                part.dtypes.c_str(), part.path.c_str());
+                part.dtypes.c_str(), one_line(part.path).c_str());
   }
 }
 

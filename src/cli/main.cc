@@ -17,14 +17,8 @@
 
 namespace liveavatar::cli {
 
-std::string one_line(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
-  return text;
-}
-
 int report(const Status& status) {
-  std::fprintf(stderr, "liveavatar: %s\n", one_line(in_flags(status.message())).c_str());
+  std::fprintf(stderr, "liveavatar: %s\n", in_flags(status.message()).c_str());
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.code() == ErrorCode::kInvalidArgument ? 2 : 1;
 }
@@ -42,19 +36,13 @@ constexpr const char* kFooter =
     "    --audio assets/demo/voice.wav --prompt \"a person talks\" --size \"128*128\"\n"
     "`liveavatar COMMAND --help` explains a command.";
 
-std::vector<std::string> known_flags(const CLI::App& app) {
-  std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-  }
-  return names;
-}
-
 // "unknown flag --prmpt; did you mean --prompt?"
 int unknown_arguments(const CLI::App& app, const std::vector<std::string>& extras) {
   const std::string& first = extras.front();
   std::string message = "unknown " + std::string(first.starts_with("-") ? "flag " : "argument ") + first;
-  std::string guess = nearest(first.substr(0, first.find('=')), known_flags(app));
+  std::string name = first.substr(0, first.find('='));
+  if (name.starts_with("--")) std::replace(name.begin() + 2, name.end(), '-', '_');
+  std::string guess = nearest(name, known_flags(app));
   message +=
       guess.empty() ? "; `liveavatar " + app.get_name() + " --help` lists them" : "; did you mean " + guess + "?";
   return report(invalid_argument(message));
@@ -77,11 +65,21 @@ int run(int argc, char** argv) {
     check_numbers(*subcommand);
   }
   app.allow_extras();
-  std::vector<std::string> args = normalise_flags(argc, argv);
-  const std::vector<std::string> notes = replace_renamed_flags(args);
-  const bool quiet = std::find(args.begin(), args.end(), "--quiet") != args.end();
-  for (const std::string& note : notes)
-    if (!quiet) std::fprintf(stderr, "%s\n", note.c_str());
+  std::vector<std::string> args(argv + 1, argv + argc);
+  const auto word =
+      std::find_if(args.begin(), args.end(), [&](const std::string& arg) { return !arg.starts_with("-"); });
+  const auto chosen = std::find_if(commands.begin(), commands.end(), [&](const auto& command) {
+    return word != args.end() && command.first->get_name() == *word;
+  });
+  if (chosen != commands.end()) {
+    keep_texts({word + 1, args.end()});
+    auto read = read_arguments(*chosen->first, {word + 1, args.end()});
+    if (!read.ok()) return report(read.status());
+    for (const std::string& note : read->notes)
+      if (!read->quiet) std::fprintf(stderr, "%s\n", one_line(note).c_str());
+    args.erase(word + 1, args.end());
+    args.insert(args.end(), read->args.begin(), read->args.end());
+  }
   if (args.empty()) {
     std::fputs(app.help().c_str(), stderr);
     return 2;
@@ -102,9 +100,9 @@ int run(int argc, char** argv) {
     if (!extras.empty()) return unknown_arguments(*subcommand, extras);
     return command();
   }
-  std::string word = args.front();
-  std::string guess = nearest(word, {"generate", "plan", "info", "doctor", "sheet", "bench", "convert"});
-  return report(invalid_argument("unknown command " + word + (guess.empty() ? "" : "; did you mean " + guess + "?")));
+  const std::string& first = args.front();
+  std::string guess = nearest(first, {"generate", "plan", "info", "doctor", "sheet", "bench", "convert"});
+  return report(invalid_argument("unknown command " + first + (guess.empty() ? "" : "; did you mean " + guess + "?")));
 }
 
 }  // namespace

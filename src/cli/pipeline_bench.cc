@@ -1,12 +1,9 @@
 #include "cli/pipeline_bench.h"
 
 #include <malloc.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
 
 #include "cli/run_report.h"
@@ -21,30 +18,15 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// The video's file, removed however the run ends.
-struct TemporaryFile {
-  std::string path;
-  Status make() {
-    constexpr int kEndingBytes = 4;
-    std::error_code error;
-    fs::path folder = fs::temp_directory_path(error);
-    if (error) return io_error("bench: the folder for temporary files is not there; set TMPDIR to one that is");
-    path = (folder / "liveavatar-bench-XXXXXX.mp4").string();
-    int descriptor = ::mkstemps(path.data(), kEndingBytes);
-    if (descriptor < 0) return io_error("bench: " + folder.string() + ": " + std::strerror(errno) + "; set TMPDIR");
-    ::close(descriptor);
-    return {};
-  }
-  ~TemporaryFile() {
-    std::error_code ignored;
-    if (!path.empty()) fs::remove(path, ignored);
-  }
-  size_t bytes() const {
-    std::error_code ignored;
-    auto size = fs::file_size(path, ignored);
-    return ignored ? 0 : static_cast<size_t>(size);
-  }
-};
+// The video's file, which is gone however the run ends.
+Expected<OutputClaim> temporary_video() {
+  std::error_code error;
+  fs::path folder = fs::temp_directory_path(error);
+  if (error) return io_error("bench: the folder for temporary files is not there; set TMPDIR to one that is");
+  auto video = OutputClaim::temporary(folder.string(), "liveavatar-bench.mp4");
+  if (!video.ok()) return io_error("bench, in TMPDIR: " + video.status().message());
+  return video;
+}
 
 // Figures of one run, in the order in which they are shown.
 using Figures = std::vector<std::pair<std::string, double>>;
@@ -93,7 +75,6 @@ double mib(size_t bytes) { return double(bytes) / double(1 << 20); }
 }  // namespace
 
 Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
-  StopSignal stop("nothing is written");
   PipelineBenchResult result;
   {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
@@ -103,9 +84,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   }
   result.model = folder_name(o.engine.checkpoint_dir);
   result.repeats = o.repeats;
-  TemporaryFile file;
-  LA_RETURN_IF_ERROR(file.make());
-  LA_ASSIGN_OR_RETURN(OutputClaim output, OutputClaim::acquire({"", file.path}));
+  LA_ASSIGN_OR_RETURN(OutputClaim output, temporary_video());
   std::vector<Figures> runs;
   for (int i = 0; i <= o.repeats; ++i) {
     LA_ASSIGN_OR_RETURN(Figures figures, run_once(o, output, result.info));
@@ -122,7 +101,7 @@ Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
     for (const Figures& run : runs) values.push_back(run[f].second);
     result.figures.emplace_back(runs.front()[f].first, spread_of(std::move(values)));
   }
-  result.file_bytes = file.bytes();
+  result.file_bytes = output.bytes();
   result.measured_peak_bytes = peak_resident_bytes();
   return result;
 }

@@ -30,7 +30,7 @@ struct PipelineBenchResult {
   std::vector<std::pair<std::string, Spread>> figures;  // keys of docs/performance.md, without the model
 };
 
-// The engine is loaded anew for every run. kCancelled after Ctrl-C.
+// The engine is loaded anew for every run. kCancelled after the stop of a StopSignal.
 Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions options);
 
 void print_table(const PipelineBenchResult& result);

@@ -10,6 +10,7 @@
 #include "cli/model_flags.h"
 #include "cli/original_flags.h"
 #include "cli/script_flags.h"
+#include "core/size_text.h"
 #include "media/image.h"
 #include "paging/direct_file.h"
 #include "pipeline/resolve.h"
@@ -171,7 +172,7 @@ void print_table(const PlanReport& v) {
   }
   print_device(v);
   if (v.budget_bytes > 0)
-    std::printf("\nbudget %s: %s\n", budget_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
+    std::printf("\nbudget %s: %s\n", limit_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
   for (const Suggestion& c : v.suggestions)
     std::printf("  %-28s %10.3f GiB   %s\n", c.settings.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/status.h"
+#include "core/text.h"
 
 namespace liveavatar {
 
@@ -42,13 +43,23 @@ inline Status status_of_exception(const std::string& where) {
   }
 }
 
-// body() returns Status or Expected. An exception that it throws is returned as one.
+inline const Status& status_of(const Status& result) { return result; }
+template <typename T>
+const Status& status_of(const Expected<T>& result) {
+  return result.status();
+}
+
+// body() returns Status or Expected. An exception that it throws is returned as one. A message of either is one line,
+// whatever texts of users are in it.
 template <typename Body>
 auto contained(const std::string& where, Body&& body) -> decltype(body()) {
   try {
-    return body();
+    auto result = body();
+    if (result.ok()) return result;
+    return Status(status_of(result).code(), one_line(status_of(result).message()));
   } catch (...) {
-    return status_of_exception(where);
+    const Status status = status_of_exception(where);
+    return Status(status.code(), one_line(status.message()));
   }
 }
 

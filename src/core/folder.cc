@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/errno_text.h"
+
 namespace liveavatar {
 
 namespace fs = std::filesystem;
@@ -14,8 +16,8 @@ Expected<std::vector<fs::path>> list_folder(const fs::path& folder) {
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
     entries.push_back(entry->path());
   if (error) {
-    return io_error(folder.string() + ": the folder cannot be read (" + error.message() +
-                    "); see who may read it, or choose another");
+    return io_error(folder.string() + ": the folder cannot be read " +
+                    errno_text(error.value(), "see who may read it, or choose another"));
   }
   std::sort(entries.begin(), entries.end());
   return entries;

@@ -6,11 +6,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <optional>
 #include <utility>
 
+#include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/pending_file.h"
 
@@ -45,6 +49,52 @@ int open_output(const std::string& path, int flags) {
   return descriptor < 0 && errno == EACCES ? ::open(path.c_str(), O_WRONLY | flags, 0666) : descriptor;
 }
 
+// The process's own open file that the path leads to, as /dev/stdout and /dev/fd/3 do; -1: none. Opened by the path it
+// would be written from its beginning, over what the process has already written.
+int own_descriptor(const std::string& path) {
+  constexpr int kMostLinks = 40;
+  const std::string own = "/proc/" + std::to_string(::getpid()) + "/fd";
+  fs::path target = path;
+  std::error_code error;
+  for (int i = 0; i < kMostLinks && !error; ++i) {
+    if (fs::weakly_canonical(folder_of(target), error) == own) return std::atoi(target.filename().c_str());
+    target = target.parent_path() / fs::read_symlink(target, error);
+  }
+  return -1;
+}
+
+// 0, or errno. At the file's own offset.
+int write_all(int descriptor, const std::string& text) {
+  for (size_t done = 0; done < text.size();) {
+    ssize_t put = ::write(descriptor, text.data() + done, text.size() - done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return put < 0 ? errno : EIO;
+    done += static_cast<size_t>(put);
+  }
+  return 0;
+}
+
+// 0, or errno. Room is taken before a byte of the old content is lost.
+int write_over(int descriptor, const std::string& text) {
+  const auto bytes = static_cast<off_t>(text.size());
+  const bool taken = ::fallocate(descriptor, 0, 0, bytes) == 0;
+  if (!taken && errno != EOPNOTSUPP && errno != ENOSYS) return errno;
+  if (::lseek(descriptor, 0, SEEK_SET) < 0) return errno;
+  if (int error = write_all(descriptor, text); error != 0) return error;
+  return ::ftruncate(descriptor, bytes) == 0 ? 0 : errno;
+}
+
+// Whether a new file in its folder may take the name of this one.
+bool can_be_replaced(const std::string& path, const struct stat& file) {
+  const std::string folder = folder_of(path).string();
+  struct stat info {};
+  if (::access(folder.c_str(), W_OK | X_OK) != 0 || ::stat(folder.c_str(), &info) != 0) return false;
+  const uid_t self = ::geteuid();
+  const bool others = (info.st_mode & S_ISVTX) != 0 && self != 0 && self != info.st_uid && self != file.st_uid;
+  const size_t name_bytes = fs::path(path).filename().string().size() + std::strlen(PendingFile::kEnding);
+  return !others && name_bytes <= NAME_MAX;
+}
+
 std::string shown(const NamedPath& file) { return file.flag.empty() ? file.path : file.flag + " " + file.path; }
 
 }  // namespace
@@ -54,7 +104,7 @@ Status write_failed(const NamedPath& output, int error) {
   std::error_code ignored;
   if (error == ENOENT && !fs::exists(folder, ignored))
     return io_error(shown(output) + ": the folder " + folder + " is not there; make it, or choose another place");
-  return io_error(shown(output) + ": cannot be written (" + std::strerror(error) + "); choose another place");
+  return io_error(shown(output) + ": cannot be written " + errno_text(error, "choose another place"));
 }
 
 std::string follow_links(const std::string& path) {
@@ -117,7 +167,10 @@ Expected<OutputClaim> OutputClaim::acquire(const NamedPath& output) {
     struct stat info {};
     bool there = ::stat(output.path.c_str(), &info) == 0;
     if (there && S_ISDIR(info.st_mode)) return io_error(shown(output) + ": is a folder; give the name of a file in it");
-    if (there && !S_ISREG(info.st_mode)) return claim;  // opening a pipe blocks until it has a reader
+    if (there && !S_ISREG(info.st_mode)) {
+      LA_RETURN_IF_ERROR(claim.open_device());
+      return claim;
+    }
     if (!there) claim.output_.path = follow_links(output.path);
     claim.made_ = !there;
     // A pipe may have replaced the file: do not block, try again.
@@ -135,26 +188,68 @@ Expected<OutputClaim> OutputClaim::acquire(const NamedPath& output) {
   return io_error(shown(output) + ": other jobs keep removing it; choose another name");
 }
 
+Expected<OutputClaim> OutputClaim::temporary(const std::string& folder, const std::string& name) {
+  OutputClaim claim;
+  claim.output_.path = folder + "/" + name;
+  claim.temporary_ = true;
+  claim.descriptor_ = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (claim.descriptor_ >= 0) return claim;
+  // Not every file system has files without a name.
+  std::string path = folder + "/liveavatar-XXXXXX";
+  claim.descriptor_ = ::mkostemp(path.data(), O_CLOEXEC);
+  if (claim.descriptor_ < 0) return write_failed(claim.output_, errno);
+  ::unlink(path.c_str());
+  return claim;
+}
+
+// Without waiting for the reader of a pipe.
+Status OutputClaim::open_device() {
+  if (device_ >= 0) return {};
+  if (int own = own_descriptor(output_.path); own >= 0) {
+    device_ = ::fcntl(own, F_DUPFD_CLOEXEC, 0);
+    return device_ < 0 ? write_failed(output_, errno) : Status();
+  }
+  device_ = ::open(output_.path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+  struct stat info {};
+  if (device_ < 0 && errno == ENXIO && ::stat(output_.path.c_str(), &info) == 0 && S_ISFIFO(info.st_mode))
+    return io_error(shown(output_) + ": is a pipe that nothing reads; start its reader first");
+  if (device_ < 0) return write_failed(output_, errno);
+  const int flags = ::fcntl(device_, F_GETFL);
+  return ::fcntl(device_, F_SETFL, flags & ~O_NONBLOCK) == 0 ? Status() : write_failed(output_, errno);
+}
+
 Status OutputClaim::write(const std::string& text) {
   const std::string whole = text + "\n";
+  const int own = own_descriptor(output_.path);
+  if (own < 0 && descriptor_ >= 0) return replace_content(whole);
+  std::fflush(nullptr);  // what was printed there comes first
+  if (own < 0) LA_RETURN_IF_ERROR(open_device());
+  const int error = write_all(own < 0 ? device_ : own, whole);
+  return error == 0 ? Status() : write_failed(output_, error);
+}
+
+Status OutputClaim::replace_content(const std::string& whole) {
   LA_RETURN_IF_ERROR(hold_name());
-  int descriptor = descriptor_;
-  if (descriptor < 0) descriptor = ::open(output_.path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (descriptor < 0) return write_failed(output_, errno);
-  bool good = descriptor != descriptor_ || ::ftruncate(descriptor, 0) == 0;
-  for (size_t done = 0; good && done < whole.size();) {
-    ssize_t put = ::write(descriptor, whole.data() + done, whole.size() - done);
-    if (put < 0 && errno == EINTR) continue;
-    good = put > 0;
-    if (good) done += static_cast<size_t>(put);
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0) return write_failed(output_, errno);
+  // A file with several names keeps them.
+  if (info.st_size > 0 && info.st_nlink == 1) LA_RETURN_IF_ERROR(open_beside());
+  if (pending_ == nullptr) {
+    const int error = write_over(descriptor_, whole);
+    if (error == 0) return {};
+    // A new file without all of its content is none.
+    [[maybe_unused]] int emptied = info.st_size == 0 ? ::ftruncate(descriptor_, 0) : 0;
+    return write_failed(output_, error);
   }
-  int error = errno;
-  if (descriptor != descriptor_) ::close(descriptor);
-  return good ? Status() : write_failed(output_, error);
+  const int error = write_all(pending_->descriptor(), whole);
+  if (error == 0) return publish();
+  pending_name_ = nullptr;
+  pending_.reset();
+  return write_failed(output_, error);
 }
 
 Status OutputClaim::hold_name() {
-  if (descriptor_ < 0 || is_open_at(descriptor_, output_.path)) return {};
+  if (descriptor_ < 0 || holds_name()) return {};
   int fresh = open_output(output_.path, O_EXCL);
   if (fresh < 0 && errno == EEXIST)
     return io_error(shown(output_) + ": another file took this name while the job ran, and is kept; choose another");
@@ -168,27 +263,39 @@ Status OutputClaim::hold_name() {
   return {};
 }
 
+bool OutputClaim::holds_name() const { return temporary_ || is_open_at(descriptor_, output_.path); }
+
+Status OutputClaim::open_beside() {
+  struct stat info {};
+  if (::fstat(descriptor_, &info) != 0) return write_failed(output_, errno);
+  if (!can_be_replaced(follow_links(output_.path), info)) return {};
+  LA_ASSIGN_OR_RETURN(PendingFile pending, PendingFile::open(output_.path, PendingFile::Busy::kRefuse));
+  pending_ = std::make_unique<PendingFile>(std::move(pending));
+  pending_name_ = pending_->partial().c_str();
+  // Best effort: the file may belong to another user.
+  [[maybe_unused]] int owned = ::fchown(pending_->descriptor(), info.st_uid, info.st_gid);
+  [[maybe_unused]] int kept = ::fchmod(pending_->descriptor(), info.st_mode & 0777);
+  return {};
+}
+
 Expected<int> OutputClaim::begin() {
   if (descriptor_ < 0) {
-    if (device_ < 0) device_ = ::open(output_.path.c_str(), O_WRONLY | O_CLOEXEC);
-    if (device_ < 0) return write_failed(output_, errno);
+    LA_RETURN_IF_ERROR(open_device());
     return device_;
   }
   LA_RETURN_IF_ERROR(hold_name());
   struct stat info {};
   if (::fstat(descriptor_, &info) != 0) return write_failed(output_, errno);
   if (info.st_size == 0) return descriptor_;
-  auto pending = PendingFile::open(output_.path, PendingFile::Busy::kRefuse);
-  if (pending.ok()) {
-    pending_ = std::make_unique<PendingFile>(std::move(*pending));
-    pending_name_ = pending_->partial().c_str();
-    // Best effort: the file may belong to another user.
-    [[maybe_unused]] int kept = ::fchmod(pending_->descriptor(), info.st_mode & 0777);
-    return pending_->descriptor();
-  }
-  // No file can be created in this folder: write to the existing one.
-  if (::ftruncate(descriptor_, 0) != 0) return write_failed(output_, errno);
+  if (!temporary_) LA_RETURN_IF_ERROR(open_beside());
+  if (pending_ != nullptr) return pending_->descriptor();
+  if (::ftruncate(descriptor_, 0) != 0 || ::lseek(descriptor_, 0, SEEK_SET) < 0) return write_failed(output_, errno);
   return descriptor_;
+}
+
+size_t OutputClaim::bytes() const {
+  struct stat info {};
+  return ::fstat(descriptor_, &info) == 0 ? static_cast<size_t>(info.st_size) : 0;
 }
 
 Status OutputClaim::publish() {
@@ -204,7 +311,7 @@ Status OutputClaim::publish() {
 }
 
 Status OutputClaim::check_name() const {
-  if (descriptor_ < 0 || is_open_at(descriptor_, output_.path)) return {};
+  if (descriptor_ < 0 || holds_name()) return {};
   struct stat info {};
   if (::fstat(descriptor_, &info) != 0 || info.st_nlink == 0)
     return io_error(shown(output_) + ": was removed while the job ran, and what it wrote with it; run it again");
@@ -236,6 +343,7 @@ void OutputClaim::swap(OutputClaim& other) {
   std::swap(descriptor_, other.descriptor_);
   std::swap(device_, other.device_);
   std::swap(made_, other.made_);
+  std::swap(temporary_, other.temporary_);
   std::swap(pending_, other.pending_);
   pending_name_ = other.pending_name_.exchange(pending_name_);
 }
@@ -247,7 +355,7 @@ Status check_writable_folder(const NamedPath& folder) {
   if (!fs::is_directory(folder.path, ignored))
     return not_found(shown(folder) + ": no such folder; make it, or choose another");
   if (::access(folder.path.c_str(), W_OK | X_OK) != 0)
-    return io_error(shown(folder) + ": files cannot be made there (" + std::strerror(errno) + "); choose another");
+    return io_error(shown(folder) + ": files cannot be made there " + errno_text(errno, "choose another"));
   return {};
 }
 

@@ -27,6 +27,9 @@ class OutputClaim {
  public:
   OutputClaim();
   static Expected<OutputClaim> acquire(const NamedPath& output);
+  // A file in `folder` that no other program sees: it ends with the claim, also if the process is killed. `name` is
+  // for messages and for the file's kind. Each begin() empties it.
+  static Expected<OutputClaim> temporary(const std::string& folder, const std::string& name);
   OutputClaim(OutputClaim&& other) noexcept;
   OutputClaim& operator=(OutputClaim&& other) noexcept {
     swap(other);
@@ -34,7 +37,7 @@ class OutputClaim {
   }
   ~OutputClaim();
 
-  // Replaces the file's content.
+  // Replaces the file's content: all of it, or nothing if there is no room. A pipe or device gets the text.
   Status write(const std::string& text);
 
   // For a file that grows. Returns the descriptor to write to: the claimed file if it is empty, else a new file beside
@@ -47,14 +50,20 @@ class OutputClaim {
   // For a signal handler at the end of the process: removes the files that the destructor would remove.
   void remove_unused() const;
   const std::string& path() const { return output_.path; }
+  size_t bytes() const;  // of the regular file
 
  private:
   void swap(OutputClaim& other);
+  bool holds_name() const;  // whether the path still names the claimed file
+  Status open_device();
+  Status open_beside();  // a new file for begin(); null if none can be made in the folder
+  Status replace_content(const std::string& whole);
   Status hold_name();  // creates the file again if it was moved: a moved file is not written to
   NamedPath output_;
   int descriptor_ = -1;  // -1: not a regular file, or nothing is claimed
-  int device_ = -1;      // open for begin() if it is not a regular file
+  int device_ = -1;      // open if it is not a regular file
   bool made_ = false;
+  bool temporary_ = false;
   std::unique_ptr<PendingFile> pending_;             // between begin() and publish()
   std::atomic<const char*> pending_name_ = nullptr;  // for a signal handler
 };

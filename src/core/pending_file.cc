@@ -15,6 +15,7 @@
 
 #include "core/folder.h"
 #include "core/output_files.h"
+#include "core/stop.h"
 
 namespace liveavatar {
 namespace {
@@ -51,7 +52,7 @@ Status no_file(const std::string& partial) {
 
 }  // namespace
 
-Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy) {
+Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy, const std::stop_token& stop) {
   constexpr auto kPause = std::chrono::milliseconds(20);
   PendingFile file;
   struct stat info {};
@@ -60,6 +61,7 @@ Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy) {
   file.path_ = follow_links(path);
   file.partial_ = file.path_ + kEnding;
   while (true) {
+    LA_RETURN_IF_ERROR(check_stop(stop));
     file.descriptor_ = open_partial(file.partial_, O_CREAT);
     if (file.descriptor_ < 0) return errno == EEXIST ? no_file(file.partial_) : failed(path);
     Lock lock = try_lock(file.descriptor_);

@@ -1,6 +1,7 @@
 // A file that gets its name when it is complete.
 #pragma once
 
+#include <stop_token>
 #include <string>
 
 #include "core/status.h"
@@ -14,7 +15,8 @@ class PendingFile {
   enum class Busy { kRefuse, kWait };
   static constexpr const char* kEnding = ".liveavatar-partial";
 
-  static Expected<PendingFile> open(const std::string& path, Busy busy);
+  // stop: heard while it waits: kCancelled.
+  static Expected<PendingFile> open(const std::string& path, Busy busy, const std::stop_token& stop = {});
   PendingFile(PendingFile&& other) noexcept { swap(other); }
   PendingFile& operator=(PendingFile&& other) noexcept {
     swap(other);

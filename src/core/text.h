@@ -14,6 +14,13 @@ inline std::string lower_case(std::string text) {
   return text;
 }
 
+// Control characters, which file names and other texts of users may hold, become "?".
+inline std::string one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  return text;
+}
+
 // "a, b, c"
 inline std::string join(const std::vector<std::string>& items) {
   std::string text;

@@ -5,8 +5,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <tuple>
+
+#include "core/errno_text.h"
 
 extern "C" {
 #include <libavformat/avformat.h>
@@ -73,12 +74,12 @@ Expected<SharedFile> ReadFile::open(const std::string& path, const std::string& 
   if (fd < 0) {
     bool missing = errno == ENOENT || errno == ENOTDIR;
     return missing ? not_found(path + ": no such file; check the name")
-                   : io_error(path + ": cannot be opened (" + std::strerror(errno) + "); see who may read it");
+                   : io_error(path + ": cannot be opened " + errno_text(errno, "see who may read it"));
   }
   SharedFile file(new ReadFile(path, fd));
   struct stat info {};
   if (fstat(fd, &info) != 0)
-    return io_error(path + ": cannot be read (" + std::strerror(errno) + "); copy it to another place");
+    return io_error(path + ": cannot be read " + errno_text(errno, "copy it to another place"));
   if (S_ISDIR(info.st_mode)) return corrupt(path + ": a folder, not " + what + "; give a file in it");
   if (S_ISFIFO(info.st_mode)) return corrupt(path + ": a pipe, which is read more than once; save it as a file first");
   if (S_ISREG(info.st_mode) && info.st_size == 0) return corrupt(path + ": the file is empty; save or copy it again");

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "core/errno_text.h"
 #include "media/file_io.h"
 #include "media/mp4_boxes.h"
 
@@ -284,9 +284,9 @@ class PlainMp4 {
       ssize_t wrote = pwrite(fd_, bytes.data() + done, bytes.size() - done, offset + static_cast<int64_t>(done));
       if (wrote < 0 && errno == EINTR) continue;
       if (wrote <= 0) {
-        return io_error(path_ + ": the index behind the video could not be written (" + std::strerror(errno) +
-                        "); the video is whole and plays, but some players cannot seek in it. Make room and run it "
-                        "again, or copy it: ffmpeg -i FILE -c copy NEW.mp4");
+        return io_error(path_ + ": the index behind the video could not be written " +
+                        errno_text(errno, "make room and run it again, or copy it (ffmpeg -i FILE -c copy NEW.mp4)") +
+                        "; the video is whole and plays, but some players cannot seek in it");
       }
       done += static_cast<size_t>(wrote);
     }

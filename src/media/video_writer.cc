@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "core/errno_text.h"
 #include "core/text.h"
 #include "media/audio_track.h"
 #include "media/ffmpeg.h"
@@ -71,8 +72,8 @@ class FileWriter : public VideoWriter {
     if (container_.fragments) av_dict_set(&settings, "movflags", "frag_custom+delay_moov+default_base_moof", 0);
     int code = avformat_write_header(format, &settings);
     av_dict_free(&settings);
-    return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) +
-                               "); make room or choose another place")
+    return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) + "); " +
+                               errno_advice(AVUNERROR(code), "make room, or choose another place"))
                     : Status();
   }
 
@@ -187,8 +188,8 @@ class FileWriter : public VideoWriter {
 
   Status write_failed(int code) const {
     return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " +
-                    std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) +
-                    " frames are safe in it. Make room, or choose another place");
+                    std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) + " frames are safe in it; " +
+                    errno_advice(AVUNERROR(code), "make room, or choose another place"));
   }
 
   OutputClaim own_claim_;

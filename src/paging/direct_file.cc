@@ -7,12 +7,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+
+#include "core/errno_text.h"
 
 namespace liveavatar {
 namespace {
 
 constexpr size_t kPieceBytes = size_t{8} << 20;
+constexpr const char* kAnotherPlace = "choose another place";
 
 }  // namespace
 
@@ -31,7 +33,8 @@ std::string gb_text(uint64_t bytes) {
 
 Expected<uint64_t> disk_left_bytes(const std::string& folder) {
   struct statvfs disk {};
-  if (::statvfs(folder.c_str(), &disk) != 0) return io_error(folder + ": " + std::strerror(errno));
+  if (::statvfs(folder.c_str(), &disk) != 0)
+    return io_error(folder + ": cannot be read " + errno_text(errno, kAnotherPlace));
   return uint64_t{disk.f_bavail} * disk.f_frsize;
 }
 
@@ -45,7 +48,7 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::open(const std::string& path, 
     file->descriptor_ = ::open(path.c_str(), kFlags);
   }
   if (file->descriptor_ < 0) {
-    std::string message = path + ": " + std::strerror(errno);
+    std::string message = path + ": cannot be opened " + errno_text(errno, "check the name, and who may read it");
     return errno == ENOENT ? not_found(message) : io_error(message);
   }
   struct stat info {};
@@ -60,7 +63,7 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::open(const std::string& path, 
 Expected<std::unique_ptr<DirectFile>> DirectFile::scratch(const std::string& folder, uint64_t bytes, Pwrite pwrite) {
   std::string path = folder + "/liveavatar-XXXXXX";
   int descriptor = ::mkostemp(path.data(), O_CLOEXEC);
-  if (descriptor < 0) return io_error(folder + ": " + std::strerror(errno));
+  if (descriptor < 0) return io_error(folder + ": cannot be written " + errno_text(errno, kAnotherPlace));
   ::unlink(path.c_str());
   std::unique_ptr<DirectFile> file(new DirectFile("a scratch file in " + folder));
   file->pread_ = ::pread;
@@ -77,16 +80,22 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::scratch(const std::string& fol
 Status DirectFile::allocate_space(const std::string& folder) {
   if (bytes_ == 0) return {};
   if (::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0) return {};
-  bool full = errno == ENOSPC || errno == EFBIG;
-  bool unsupported_here = errno == EOPNOTSUPP || errno == ENOSYS;
-  if (!full && !unsupported_here) return io_error(path_ + ": " + std::strerror(errno));
+  const int error = errno;
+  const bool full = error == ENOSPC, too_large = error == EFBIG;
+  const bool unsupported_here = error == EOPNOTSUPP || error == ENOSYS;
+  if (!full && !too_large && !unsupported_here) return failed(error);
   LA_ASSIGN_OR_RETURN(uint64_t left, disk_left_bytes(folder));
   if (full || left < bytes_) {
     return io_error(path_ + ": takes " + gb_text(bytes_) + ", the disk has " + gb_text(left) +
                     " left; choose another place");
   }
-  if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) return io_error(path_ + ": " + std::strerror(errno));
+  if (too_large) return failed(error);
+  if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) return failed(errno);
   return {};
+}
+
+Status DirectFile::failed(int error) const {
+  return io_error(path_ + ": reading or writing failed " + errno_text(error, kAnotherPlace));
 }
 
 DirectFile::~DirectFile() {
@@ -96,7 +105,7 @@ DirectFile::~DirectFile() {
 Status DirectFile::give_up_direct() {
   direct_ = false;
   int flags = ::fcntl(descriptor_, F_GETFL);
-  if (::fcntl(descriptor_, F_SETFL, flags & ~O_DIRECT) != 0) return io_error(path_ + ": " + std::strerror(errno));
+  if (::fcntl(descriptor_, F_SETFL, flags & ~O_DIRECT) != 0) return failed(errno);
   return {};
 }
 
@@ -111,7 +120,7 @@ Status DirectFile::in_chunks(uint64_t offset, size_t bytes, const std::atomic<bo
       LA_RETURN_IF_ERROR(give_up_direct());
       continue;
     }
-    if (moved < 0) return io_error(path_ + ": " + std::strerror(errno));
+    if (moved < 0) return failed(errno);
     if (moved == 0)
       return corrupt(path_ + ": ends at byte " + std::to_string(offset + done) + "; the file was cut off");
     done += static_cast<size_t>(moved);

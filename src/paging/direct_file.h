@@ -43,6 +43,7 @@ class DirectFile {
   template <typename Move>
   Status in_chunks(uint64_t offset, size_t bytes, const std::atomic<bool>& stop, const Move& move);
   Status give_up_direct();
+  Status failed(int error) const;
   Status allocate_space(const std::string& folder);
 
   std::string path_;

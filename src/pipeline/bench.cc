@@ -7,9 +7,11 @@
 #include <filesystem>
 
 #include "core/output_files.h"
+#include "core/size_text.h"
 #include "ops/make_backend.h"
 #include "plan/report.h"
 #include "plan/suggestions.h"
+#include "weights/stoppable_source.h"
 
 namespace liveavatar {
 namespace {
@@ -78,15 +80,17 @@ class Bench {
     LA_RETURN_IF_ERROR(resolve_paged(whole));
     if (!fits()) {
       return out_of_memory(
-          "memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) + ", and " +
-          mib_text(plan_.peak_bytes()) +
-          " with all layers, keys and values paged; choose a smaller `size`, `infer_frames` or `sample_steps`");
+          "memory budget " + limit_text(o_.budget_bytes) + ": this takes " + need_text(wanted, o_.budget_bytes) +
+          ", and " + need_text(plan_.peak_bytes(), o_.budget_bytes) +
+          " with all layers, keys and values paged; choose " + (o_.sessions > 1 ? "fewer `sessions`, or " : "") +
+          "a smaller `size`, `infer_frames` or `sample_steps`");
     }
     if (!o_.paging_dir.empty()) return {};
     if (fits_whole) return invalid_argument("`resident_layers` and `resident_kv_caches` want `paging_dir` DIR");
-    return out_of_memory("memory budget " + mib_text(o_.budget_bytes) + ": this takes " + mib_text(wanted) +
-                         "; give `paging_dir` DIR, and it fits with " + std::to_string(shape().resident()) + " of " +
-                         std::to_string(shape().shapes.dit.layers) + " layers in memory");
+    return out_of_memory("memory budget " + limit_text(o_.budget_bytes) + ": this takes " +
+                         need_text(wanted, o_.budget_bytes) + "; give `paging_dir` DIR, and it fits with " +
+                         std::to_string(shape().resident()) + " of " + std::to_string(shape().shapes.dit.layers) +
+                         " layers in memory");
   }
 
   Status resolve_paged(JobShape shape) {
@@ -128,7 +132,7 @@ class Bench {
     const DitTypes types = shape().types();
     Backend& backend = *models_->backend;
     Budget& budget = *models_->budget;
-    TensorSourcePtr source = synthetic_tensors(dit_tensors(config, backend), o_.seed);
+    TensorSourcePtr source = stoppable(synthetic_tensors(dit_tensors(config, backend), o_.seed), o_.stop);
     lap();
     if (!shape().packed) {
       say("making synthetic weights in memory");
@@ -139,7 +143,7 @@ class Bench {
     if (!file_is_there_) {
       say("making synthetic weights in " + path_);
       remove_abandoned(o_.paging_dir);
-      LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path_, PendingFile::Busy::kWait));
+      LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path_, PendingFile::Busy::kWait, o_.stop));
       LA_RETURN_IF_ERROR(pack_dit(config, *source, backend, budget, {path_, types, {}, &file}));
       result_.pack_seconds = lap();
     }
@@ -166,7 +170,7 @@ class Bench {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Budget> limit, Budget::open_within(*models_->budget, plan.session_bytes));
     JobShape own = shape();
     own.shares_weights = !first;
-    SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr};
+    SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr, o_.stop};
     if (!first) options.weights = &videos_.front()->weights();
     LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video, SyntheticVideo::open(*models_, *limit, own, options));
     limits_.push_back(std::move(limit));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,10 +22,11 @@ struct BenchOptions {
   uint64_t seed = 420;
   int sessions = 1;  // videos side by side: a pass over the weights serves all, and each has a limit of its own
   std::function<void(const std::string& line)> say;  // optional: what is being done
+  std::stop_token stop;                              // heard wherever it packs, loads or runs: kCancelled
 };
 
 struct BenchResult {
-  JobShape shape;                 // as resolved
+  JobShape shape;                   // as resolved
   MemoryPlan plan;                  // of one session
   size_t predicted_peak_bytes = 0;  // of all
   size_t charged_peak_bytes = 0;

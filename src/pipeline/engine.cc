@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/boundary.h"
+#include "core/output_files.h"
 
 namespace liveavatar {
 namespace {
@@ -43,6 +44,9 @@ class OneAtATime {
 }  // namespace
 
 Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device) {
+  // Keys and values go there when a video begins, which is late for a missing folder.
+  const std::string& folder = checkpoint->options.paging_dir;
+  if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"`paging_dir`", folder}));
   LA_RETURN_IF_ERROR(check_load(*checkpoint));
   return Models::load(std::move(checkpoint), device);
 }

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "core/size_text.h"
+#include "core/text.h"
 #include "core/utf8.h"
 #include "plan/suggestions.h"
 #include "session/actor_masks.h"
+#include "session/check_field.h"
 #include "session/solver.h"
 
 namespace liveavatar {
@@ -20,9 +23,21 @@ Status check_utf8(const std::string& prompt) {
                           ") is not UTF-8; save the text as UTF-8 (iconv -f GBK -t UTF-8 for a Chinese one)");
 }
 
+Status check_paths(const GenerateRequest& job) {
+  LA_RETURN_IF_ERROR(check_path("`image`", job.image));
+  LA_RETURN_IF_ERROR(check_path("`audio`", job.audio));
+  LA_RETURN_IF_ERROR(check_path("`pose_video`", job.pose_video));
+  for (const std::string& mask : job.masks) LA_RETURN_IF_ERROR(check_path("`masks`", mask));
+  return {};
+}
+
 }  // namespace
 
 Status check_job(const GenerateRequest& job) {
+  LA_RETURN_IF_ERROR(check_paths(job));
+  LA_RETURN_IF_ERROR(check_choice("`sample_solver`", job.sample_solver, SampleSolver::kDpmPlusPlus));
+  LA_RETURN_IF_ERROR(check_choice("`schedule`", job.schedule, Schedule::kWavefront));
+  LA_RETURN_IF_ERROR(check_choice("`fit`", job.fit, Fit::kOriginal));
   LA_RETURN_IF_ERROR(make_schedule(job.sample_solver, job.sample_steps, job.sample_shift).status());
   if (job.infer_frames < 1 || job.infer_frames > 4800) {
     return invalid_argument("`infer_frames` " + std::to_string(job.infer_frames) +
@@ -177,12 +192,12 @@ Status hear(ResolvedJob& job, const HearOptions& options) {
   for (Voice& voice : job.files.voices) {
     LA_RETURN_IF_ERROR(voice.hear(options.stop));
     const std::vector<std::string> notes = voice.notes();
-    job.info.notes.insert(job.info.notes.end(), notes.begin(), notes.end());
+    for (const std::string& note : notes) job.info.notes.push_back(one_line(note));
   }
   job.past_voice = options.past_voice;
   LA_RETURN_IF_ERROR(decide(job));
   for (const std::string& note : {size_note(job), pose_note(job)})
-    if (!note.empty()) job.info.notes.push_back(note);
+    if (!note.empty()) job.info.notes.push_back(one_line(note));
   return {};
 }
 
@@ -215,8 +230,8 @@ Status check_load(const Checkpoint& checkpoint) {
       suggestion = std::string("raise the budget, or take `weights_dtype` ") + weights_type_name(narrower) +
                    (options.int8_products ? " + `int8_products` false" : "");
   }
-  return out_of_memory("memory budget " + budget_text(options.memory_budget_bytes) +
-                       ": loading this checkpoint takes " + mib_text(plan.load_peak_bytes) + "; " + suggestion);
+  return out_of_memory("memory budget " + limit_text(options.memory_budget_bytes) + ": loading this checkpoint takes " +
+                       need_text(plan.load_peak_bytes, options.memory_budget_bytes) + "; " + suggestion);
 }
 
 Status check_fits(const ResolvedJob& job) {
@@ -227,10 +242,12 @@ Status check_fits(const ResolvedJob& job) {
   LA_ASSIGN_OR_RETURN(std::vector<Suggestion> suggestions, find_suggestions(job.shape, job.budget_bytes));
   std::string fits;
   for (const Suggestion& suggestion : suggestions)
-    fits += (fits.empty() ? "" : ", or ") + suggestion.settings + " (" + mib_text(suggestion.peak_bytes) + ")";
+    fits += (fits.empty() ? "" : ", or ") + suggestion.settings + " (" +
+            need_text(suggestion.peak_bytes, job.budget_bytes) + ")";
   if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
-  return out_of_memory("memory budget " + budget_text(job.budget_bytes) + ": this job takes " +
-                       mib_text(plan.peak_bytes) + " (stage " + highest.name + "); what fits: " + fits);
+  return out_of_memory("memory budget " + limit_text(job.budget_bytes) + ": this job takes " +
+                       need_text(plan.peak_bytes, job.budget_bytes) + " (stage " + highest.name +
+                       "); what fits: " + fits);
 }
 
 }  // namespace liveavatar

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
     uint64_t seed = 420;
     std::string cache_folder;            // where keys and values go that do not stay in memory
     DitWeightGroups* weights = nullptr;  // of the video whose layers this one shares
+    std::stop_token stop;                // heard between layers: kCancelled
   };
   // A video of this shape, ready for its first block; all memory is in the budget. models and budget outlive it.
   static Expected<std::unique_ptr<SyntheticVideo>> open(Models& models, Budget& budget, const JobShape& shape,
@@ -43,7 +45,8 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
   SyntheticVideo(Models& models, Budget& budget, const JobShape& shape, const Options& options)
       : backend_(*models.backend),
         seed_(options.seed),
-        session_(models, budget, shape, {{.seed = options.seed}, options.cache_folder, {}, false, options.weights}) {}
+        session_(models, budget, shape,
+                 {{.seed = options.seed}, options.cache_folder, options.stop, false, options.weights}) {}
   void fill(const Tensor& t, uint64_t stream) const;
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
   void begin(Stage stage) override;

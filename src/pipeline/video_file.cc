@@ -12,6 +12,7 @@
 #include "media/audio.h"
 #include "media/video_writer.h"
 #include "media/voice_mix.h"
+#include "session/check_field.h"
 #include "session/speakers.h"
 
 namespace liveavatar {
@@ -124,6 +125,7 @@ VideoFile::~VideoFile() = default;
 Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, const JobInfo& info,
                                                        const std::string& audio, bool original_mix) {
   return contained("the video file", [&]() -> Expected<std::unique_ptr<VideoFile>> {
+    LA_RETURN_IF_ERROR(check_path("the video file", path));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<ThreadedFile> file, open_file(path, info, audio, original_mix));
     return std::unique_ptr<VideoFile>(new VideoFile(std::move(file)));
   });

@@ -1,13 +1,16 @@
 #include "session/checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 #include "core/output_files.h"
 #include "core/threads.h"
 #include "models/s2v_dit/packed.h"
 #include "ops/make_backend.h"
+#include "session/check_field.h"
 #include "weights/part.h"
 #include "weights/stoppable_source.h"
 
@@ -94,14 +97,49 @@ Expected<DitTensors> open_dit_tensors(const PartPaths& paths, const EngineOption
   return tensors;
 }
 
+namespace {
+
+Status check_paths(const EngineOptions& options) {
+  const std::pair<const char*, const std::string*> paths[] = {
+      {"`checkpoint_dir`", &options.checkpoint_dir}, {"`dit_path`", &options.dit_path},
+      {"`text_encoder`", &options.text_encoder},     {"`vae`", &options.vae},
+      {"`audio_encoder`", &options.audio_encoder},   {"`tokenizer`", &options.tokenizer},
+      {"`lora_path`", &options.lora_path},           {"`packed_dit`", &options.packed_dit},
+      {"`paging_dir`", &options.paging_dir}};
+  for (const auto& [field, path] : paths) LA_RETURN_IF_ERROR(check_path(field, *path));
+  for (const LoraOptions& lora : options.loras) LA_RETURN_IF_ERROR(check_path("`loras`", lora.path));
+  return {};
+}
+
+Status check_threads(const char* field, int threads) {
+  if (threads >= 0 && threads <= kMostThreads) return {};
+  return invalid_argument(std::string(field) + " " + std::to_string(threads) + ": choose 0 to " +
+                          std::to_string(kMostThreads));
+}
+
+Status check_loras(const EngineOptions& options) {
+  if (!std::isfinite(options.lora_alpha)) return invalid_argument("`lora_alpha`: give a finite number");
+  for (const LoraOptions& lora : options.loras) {
+    if (!std::isfinite(lora.strength))
+      return invalid_argument("`loras` " + lora.path + ": its strength must be a finite number");
+  }
+  return {};
+}
+
+}  // namespace
+
 Status check_options(const EngineOptions& options) {
+  LA_RETURN_IF_ERROR(check_paths(options));
+  LA_RETURN_IF_ERROR(check_choice("`dtype`", options.dtype, ComputeType::kF32));
+  LA_RETURN_IF_ERROR(check_choice("`weights_dtype`", options.weights_dtype, WeightsType::kQ4));
+  LA_RETURN_IF_ERROR(check_choice("`kv_dtype`", options.kv_dtype, KvType::kFp8));
+  LA_RETURN_IF_ERROR(check_loras(options));
   if (options.offload_kv_cache && options.paging_dir.empty())
     return invalid_argument("`offload_kv_cache`: give `paging_dir` DIR too, a folder on disk for keys and values");
   if (!options.packed_dit.empty() && !all_loras(options).empty())
     return invalid_argument("a LoRA with `packed_dit`: it is merged in by `liveavatar convert`");
-  if (options.decode_threads < 0 || options.decode_threads > kMostThreads)
-    return invalid_argument("`decode_threads` " + std::to_string(options.decode_threads) + ": choose 0 to " +
-                            std::to_string(kMostThreads));
+  LA_RETURN_IF_ERROR(check_threads("`threads`", options.threads));
+  LA_RETURN_IF_ERROR(check_threads("`decode_threads`", options.decode_threads));
   if (options.cache_bytes > kLargestCacheBytes)
     return invalid_argument("`cache_bytes` " + std::to_string(options.cache_bytes) + ": choose up to " +
                             std::to_string(kLargestCacheBytes));
@@ -130,6 +168,7 @@ Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& opti
   LA_RETURN_IF_ERROR(check_options(options));
   auto c = std::make_unique<Checkpoint>();
   c->options = options;
+  c->stop = stop;
   LA_ASSIGN_OR_RETURN(c->paths, find_parts(part_request(options)));
   if (options.packed_dit.empty()) {
     LA_ASSIGN_OR_RETURN(DitTensors tensors, open_dit_tensors(c->paths, options));
@@ -172,7 +211,7 @@ Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& b
   std::string path = options.paging_dir + "/liveavatar-" + key + ".packed";
   auto is_there = [&] { return fs::exists(path, ignored) && PackedDit::open(path, backend, types).ok(); };
   if (is_there()) return path;
-  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kWait));
+  LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kWait, checkpoint.stop));
   if (is_there()) return path;  // another job made it meanwhile
   remove_abandoned(options.paging_dir);
   LA_RETURN_IF_ERROR(pack_dit(checkpoint.shapes.dit, *checkpoint.dit, backend, budget, {path, types, {}, &file}));

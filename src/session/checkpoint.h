@@ -26,6 +26,7 @@ struct Checkpoint {
   TensorSourcePtr text, vae, audio;  // of the other parts
   std::vector<std::string> notes;    // what merging the adapters does, a line each
   size_t merge_bytes = 0;            // in which they are merged while `dit` is read
+  std::stop_token stop;              // of open(): ends the wait for another job's paging file too
 
   // Errors: a part that is missing or not what it should be; options that contradict each other.
   // stop: whatever reads weights later hears it.

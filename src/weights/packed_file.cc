@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/json.h"
 #include "weights/file_kind.h"
@@ -190,7 +191,8 @@ Status PackedWriter::write(const void* data, size_t bytes, uint64_t offset) {
   while (bytes > 0) {
     ssize_t put = ::pwrite(file_.descriptor(), from, bytes, static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return io_error(file_.path() + ": " + std::strerror(errno));
+    if (put <= 0)
+      return io_error(file_.path() + ": cannot be written " + errno_text(errno, "make room, or choose another place"));
     from += put;
     offset += static_cast<uint64_t>(put);
     bytes -= static_cast<size_t>(put);

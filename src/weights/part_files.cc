@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "core/errno_text.h"
 #include "core/folder.h"
 #include "weights/file_kind.h"
 #include "weights/file_names.h"
@@ -95,7 +96,7 @@ std::vector<std::string> telling_names(Part part) {
 std::string unreachable(const std::error_code& error) {
   if (error == std::errc::no_such_file_or_directory)
     return ": a link to a file that is not there; download that, or remove the link";
-  return ": cannot be opened (" + error.message() + "); see who may read it, or remove it";
+  return ": cannot be opened " + errno_text(error.value(), "see who may read it, or remove it");
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <filesystem>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -205,6 +207,57 @@ TEST_F(CApi, NamesMissingFilesAndArguments) {
   la_job_info_free(nullptr);
   la_video_file_free(nullptr);
   la_free(nullptr);
+}
+
+// What the program's parser refuses, by the name of the field.
+TEST(EngineOptionsCheck, RefusesValuesOutOfRange) {
+  auto refused = [](const std::string& field, const std::function<void(EngineOptions&)>& change) {
+    EngineOptions options;
+    options.checkpoint_dir = kSource + "/models/mini";
+    change(options);
+    auto engine = Engine::load(options);
+    ASSERT_FALSE(engine.ok()) << field;
+    EXPECT_EQ(engine.status().code(), ErrorCode::kInvalidArgument) << engine.status().message();
+    EXPECT_NE(engine.status().message().find("`" + field + "`"), std::string::npos) << engine.status().message();
+    EXPECT_EQ(engine.status().message().find_first_of(std::string("\n\0", 2)), std::string::npos);
+  };
+  refused("threads", [](auto& o) { o.threads = -1; });
+  refused("lora_alpha", [](auto& o) { o.lora_alpha = std::nan(""); });
+  refused("lora_alpha", [](auto& o) { o.lora_alpha = HUGE_VAL; });
+  refused("loras", [](auto& o) { o.loras = {{"x\n", std::nan("")}}; });
+  refused("dtype", [](auto& o) { o.dtype = static_cast<ComputeType>(7); });
+  refused("checkpoint_dir", [](auto& o) { o.checkpoint_dir += std::string("\0x", 2); });
+  refused("paging_dir", [](auto& o) { o.paging_dir = std::string("/tmp\0", 5); });
+  EngineOptions lost;
+  lost.checkpoint_dir = kSource + "/models/mini";
+  lost.paging_dir = "/nowhere";
+  lost.offload_kv_cache = true;
+  Status status = Engine::load(lost).status();
+  EXPECT_EQ(status.message(), "`paging_dir` /nowhere: no such folder; make it, or choose another");
+}
+
+TEST(RequestCheck, RefusesValuesOutOfRange) {
+  EngineOptions options;
+  options.checkpoint_dir = kSource + "/models/mini";
+  options.threads = 1;
+  auto engine = Engine::load(options);
+  ASSERT_TRUE(engine.ok());
+  auto refused = [&](const std::string& field, const std::function<void(GenerateRequest&)>& change) {
+    GenerateRequest request;
+    request.image = kSource + "/assets/demo/portrait.png";
+    request.audio = kSource + "/assets/demo/voice.wav";
+    change(request);
+    Status status = (*engine)->describe(request).status();
+    EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument) << field;
+    EXPECT_NE(status.message().find(field), std::string::npos) << status.message();
+    EXPECT_EQ(status.message().find('\n'), std::string::npos) << status.message();
+  };
+  refused("`sample_solver` 9", [](auto& r) { r.sample_solver = static_cast<SampleSolver>(9); });
+  refused("`schedule` -1", [](auto& r) { r.schedule = static_cast<Schedule>(-1); });
+  refused("`image`", [](auto& r) { r.image += std::string("\0", 1); });
+  refused("`masks`", [](auto& r) { r.masks = {std::string("a\0b", 3)}; });
+  refused("`size`", [](auto& r) { r.size = "64*64\n"; });
+  EXPECT_FALSE(VideoFile::create(std::string("/tmp/a\0.mp4", 11), {}, "").ok());
 }
 
 TEST(CApiFields, ParsesTextsIntoFields) {

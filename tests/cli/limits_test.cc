@@ -245,6 +245,24 @@ TEST_F(LimitsTest, CtrlCEndsTheChecksOfALongList) {
   EXPECT_TRUE(fs::is_empty(path("videos")));
 }
 
+// Whatever it does: it says so at once, ends soon and leaves no file.
+TEST_F(LimitsTest, SignalsEndASyntheticBench) {
+  fs::create_directory(path("pages"));
+  const std::string json = " --json " + path("b.json");
+  const std::string runs = "bench --synthetic --size '256*256' --sample_steps 1000 --blocks 100000" + json;
+  const std::string packs = "bench --synthetic --shape 14b --resident_layers 0 --paging_dir " + path("pages") + json;
+  for (const std::string signal : {"INT", "TERM", "HUP"}) {
+    for (const std::string& bench : {runs, packs}) {
+      Outcome o = limited("(sleep 0.5; kill -" + signal + " $$) & true", bench);
+      if (o.text.find("choose another place") != std::string::npos) continue;  // no room for 14b
+      EXPECT_EQ(o.code, 130) << signal << " " << o.text;
+      EXPECT_NE(o.text.find("liveavatar: stopping: nothing is written"), std::string::npos) << o.text;
+      EXPECT_FALSE(fs::exists(path("b.json")));
+      EXPECT_TRUE(fs::is_empty(path("pages")));
+    }
+  }
+}
+
 // A job that runs for minutes, its stderr in a file.
 class Running {
  public:
