@@ -73,7 +73,7 @@ Command add_convert(CLI::App& app) {
   CLI::App* command = app.add_subcommand("convert", "Write a checkpoint's video model into one file made for paging");
   command->footer(kFooter);
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-  add_model_flags(*command, engine, "OPTIONS");
+  add_model_flags(*command, engine, "Options");
   command->add_option("--out", flags->out, "The file to write")->required();
   command->add_option("--device", engine.device, "cpu or reference: the backend that will read it")
       ->capture_default_str();

@@ -11,6 +11,17 @@
 namespace liveavatar::cli {
 namespace {
 
+// With what kernels, which need not be those for bf16.
+void print_int8_products() {
+  Budget budget;
+  auto backend = make_backend("cpu", {.int8_products = true, .budget = &budget});
+  if (!backend.ok()) return;
+  const std::string have = "off unless asked for; then " + (*backend)->describe();
+  const bool supported = (*backend)->int8_products();
+  std::printf("--activations_dtype int8: %s\n",
+              supported ? have.c_str() : "this CPU has no kernels for it; int8 weights are unpacked to bf16");
+}
+
 int doctor() {
   struct sysinfo machine {};
   sysinfo(&machine);
@@ -20,19 +31,11 @@ int doctor() {
   int working = 0;
   for (const char* device : {"cpu", "reference"}) {
     Budget budget;
-    BackendOptions options;
-    options.budget = &budget;
-    options.int8_products = true;
-    auto backend = make_backend(device, options);
+    auto backend = make_backend(device, {.budget = &budget});
     working += backend.ok();
     std::printf("--device %s: %s\n", device,
                 in_flags(backend.ok() ? (*backend)->describe() : backend.status().message()).c_str());
-    if (backend.ok() && std::string(device) == "cpu")
-      std::printf("--activations_dtype int8: %s\n",
-                  (*backend)->int8_products()
-                      ? "these kernels multiply in 8 bits; off unless asked for"
-                      : "not with these kernels (they need AVX512-BF16 with VNNI, or AMX; where the CPU "
-                        "has them, LIVEAVATAR_ISA=avx512bf16 chooses them); int8 weights are unpacked to bf16");
+    if (backend.ok() && std::string(device) == "cpu") print_int8_products();
   }
   return working > 0 ? 0 : 1;
 }
@@ -40,7 +43,8 @@ int doctor() {
 }  // namespace
 
 Command add_doctor(CLI::App& app) {
-  app.add_subcommand("doctor", "Show what this machine offers and which kernels were chosen, and why");
+  app.add_subcommand("doctor", "Show what this machine offers and which kernels were chosen, and why")
+      ->footer("Example:\n  liveavatar doctor");
   return doctor;
 }
 

@@ -296,7 +296,7 @@ CLI::Option* add_seed(CLI::App& app, uint64_t& seed) {
   auto set = [&seed](const std::string& text) {
     if (text != "-1") is_whole(text, seed);
   };
-  return app.add_option_function<std::string>("--base_seed", set, "Same seed, same video; -1: 420")
+  return app.add_option_function<std::string>("--base_seed", set, "Same seed, same video; -1 means 420")
       ->check(CLI::Validator(check_seed, ""))
       ->type_name("SEED");
 }

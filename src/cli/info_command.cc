@@ -82,12 +82,13 @@ int info(EngineOptions& options) {
 Command add_info(CLI::App& app) {
   auto options = std::make_shared<EngineOptions>();
   CLI::App* command = app.add_subcommand("info", "Show what is in a checkpoint folder and what is wrong with it");
+  command->footer("Examples:\n  liveavatar info models/mini\n  liveavatar info adapter.safetensors");
   command
       ->add_option(
           "CKPT", options->checkpoint_dir,
           "Folder with a model, its name on the hub, or one file: a part, a LoRA, or one of `liveavatar convert`")
       ->required();
-  add_part_flags(*command, *options, "OPTIONS");
+  add_part_flags(*command, *options, "Options");
   return [options] { return info(*options); };
 }
 

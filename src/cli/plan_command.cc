@@ -63,36 +63,36 @@ void add_ignored(CLI::App& app, Flags& f) {
 }
 
 void add_machine(CLI::App& app, Flags& f) {
-  app.add_option("--device", f.engine.device, "cpu or reference")->capture_default_str()->group("Machine");
-  add_dtype(app, f.engine.dtype)->group("Machine");
-  add_weights_dtype(app, f.engine.weights_dtype)->group("Machine");
-  app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Machine");
-  add_kv_dtype(app, f.engine.kv_dtype)->group("Machine");
-  add_activations_dtype(app, f.engine.int8_products)->group("Machine");
-  add_threads(app, f.engine.threads)->group("Machine");
-  add_decode_threads(app, f.engine.decode_threads)->group("Machine");
+  app.add_option("--device", f.engine.device, "cpu or reference")->capture_default_str()->group("Model and machine");
+  add_dtype(app, f.engine.dtype)->group("Model and machine");
+  add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
+  app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
+  add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
+  add_activations_dtype(app, f.engine.int8_products)->group("Model and machine");
+  add_threads(app, f.engine.threads)->group("Model and machine");
+  add_decode_threads(app, f.engine.decode_threads)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
-      ->group("Machine");
+      ->group("Model and machine");
   add_memory(app, "--host_budget", f.host_budget_bytes,
              "Most host memory; the engine computes there today, so the smaller of both counts")
-      ->group("Machine");
+      ->group("Model and machine");
   app.add_option("--device_profile", f.device_profile,
                  "A card's memory and rates: rtx3060, rtx4090, a100, h100, h200,\n"
                  "or custom:24GiB,165e12,1008e9 (memory, flops a second, bytes a second)")
-      ->group("Machine");
+      ->group("Model and machine");
   app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
-      ->group("Machine");
+      ->group("Model and machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
                  "As for generate: folder on disk for weights and KV caches that do not fit")
-      ->group("Machine");
+      ->group("Model and machine");
   app.add_flag("--offload_kv_cache", f.engine.offload_kv_cache,
                "Keys and values of steps that are not running always go there")
-      ->group("Machine");
-  add_original_flags(app, f.original, "Machine");
-  app.add_flag("--json", f.json, "For programs")->group("Machine");
+      ->group("Model and machine");
+  add_original_flags(app, f.original, "Model and machine");
+  app.add_flag("--json", f.json, "For programs")->group("Model and machine");
   app.add_flag("--reference_cost", f.reference_cost,
                "The memory of the Python original on 4 cards of 24 GB, published and modelled, beside ours")
-      ->group("Machine");
+      ->group("Model and machine");
 }
 
 // From a checkpoint's headers, or a shape by its name.
@@ -149,9 +149,12 @@ void print_table(const PlanReport& v) {
   if (r.weights_dtype != WeightsType::kSameAsDtype) types += std::string(", weights in ") + r.weights_name();
   if (r.kv_dtype != KvType::kSameAsDtype) types += std::string(", keys and values in ") + r.kv_name();
   if (r.int8_products) types += ", activations in int8";
-  std::printf("%ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, --device %s\n\n", long(r.width),
-              long(r.height), long(r.blocks), long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps),
-              types.c_str(), r.online_decode ? "online" : "offline", r.device.c_str());
+  std::printf(
+      "video model of %ld layers, %ld wide: %ldx%ld, %ld blocks of %ld frames, %ld a clip, %ld steps, %s, %s decode, "
+      "--device %s\n\n",
+      long(r.shapes.dit.layers), long(r.shapes.dit.dim), long(r.width), long(r.height), long(r.blocks),
+      long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps), types.c_str(),
+      r.online_decode ? "online" : "offline", r.device.c_str());
   std::printf("%-14s %12s %12s   %s\n", "category", "peak GiB", "steady GiB", "placement");
   for (size_t t = 0; t < kCategoryCount; ++t) {
     MemoryCategory category = static_cast<MemoryCategory>(t);

@@ -33,6 +33,7 @@ Status make_sheet(const Flags& f) {
 Command add_sheet(CLI::App& app) {
   auto flags = std::make_shared<Flags>();
   CLI::App* sheet = app.add_subcommand("sheet", "Write a contact sheet (PNG) of a video");
+  sheet->footer("Example:\n  liveavatar sheet me.mp4 me.png --columns 6 --rows 4");
   sheet->add_option("VIDEO", flags->video, "The video to read")->required();
   sheet->add_option("PNG", flags->png, "The image to write")->required();
   sheet->add_option("--columns", flags->columns, "Frames side by side")

@@ -115,10 +115,7 @@ class JobRun : LatentChannel, VideoInputs {
     return {};
   }
 
-  void begin(Stage stage) override {
-    if (stage == Stage::kPrefill) show("ref_latent", session_.blocks().reference.tensor);
-    output_.progress(stage, 0);
-  }
+  void begin(Stage stage) override { output_.progress(stage, 0); }
 
   Expected<OwnedTensor> prompt(VideoSession& session) override {
     LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
@@ -129,6 +126,7 @@ class JobRun : LatentChannel, VideoInputs {
   }
 
   Expected<StaticImageLatents> portrait(VideoSession& session) override { return session.encode_portrait(portrait_); }
+  void reference(const Tensor& latent) override { show("ref_latent", latent); }
   PoseVideo* pose() override { return job_.files.pose.get(); }
 
   Status make_video() {

@@ -143,11 +143,6 @@ class Search {
 
 std::string mib_text(size_t bytes) { return std::to_string((bytes + (size_t{1} << 20) - 1) >> 20) + "MiB"; }
 
-std::string budget_text(size_t bytes) {
-  bool shows = bytes >= size_t{1} << 20;
-  return shows ? std::to_string(bytes >> 20) + "MiB" : std::to_string(bytes) + (bytes == 1 ? " byte" : " bytes");
-}
-
 Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, size_t budget_bytes) {
   return Search(request, budget_bytes).run();
 }

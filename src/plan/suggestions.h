@@ -18,7 +18,6 @@ struct Suggestion {
 // if the job fits.
 Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, size_t budget_bytes);
 
-std::string mib_text(size_t bytes);     // "1234MiB", rounded up
-std::string budget_text(size_t bytes);  // "1234MiB", rounded down; below 1 MiB "512 bytes"
+std::string mib_text(size_t bytes);  // "1234MiB", rounded up
 
 }  // namespace liveavatar

@@ -27,6 +27,8 @@ Status VideoSession::prepare(VideoInputs& inputs) {
   inputs.begin(Stage::kImage);
   LA_ASSIGN_OR_RETURN(static_image_, inputs.portrait(*this));
   LA_RETURN_IF_ERROR(open_blocks());
+  if (!budget_.dry_run()) inputs.reference(blocks_.reference.tensor);
+  LA_RETURN_IF_ERROR(open_weights());
   inputs.begin(Stage::kPrefill);
   LA_RETURN_IF_ERROR(prefill());
   LA_RETURN_IF_ERROR(open_decoder());
@@ -51,11 +53,14 @@ Status VideoSession::open_denoiser(VideoInputs& inputs) {
 
 Status VideoSession::open_blocks() {
   LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape_, budget_));
-  if (!budget_.dry_run()) {
-    LA_CHECK(shape_.shares_weights == (options_.weights != nullptr));
-    // latent 1 of five equal frames
-    ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
-  }
+  if (budget_.dry_run()) return {};
+  // latent 1 of five equal frames
+  ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
+  return {};
+}
+
+Status VideoSession::open_weights() {
+  LA_CHECK(budget_.dry_run() || shape_.shares_weights == (options_.weights != nullptr));
   if (shape_.shares_weights) return {};
   LA_ASSIGN_OR_RETURN(weights_, models_.dit->open_weight_groups(shape_.resident(), budget_, options_.stop));
   return {};

@@ -32,6 +32,8 @@ class VideoInputs {
   // [tokens, text_dim] f32 on the text encoder's backend, in the session's budget.
   virtual Expected<OwnedTensor> prompt(VideoSession& session) = 0;
   virtual Expected<StaticImageLatents> portrait(VideoSession& session) = 0;
+  // For observers: the portrait's latent as the sink will have it, [16, 1, h, w] f32. Not in a dry run.
+  virtual void reference(const Tensor&) {}
   // Outlives the session. Null in a dry run; not called for a video without one.
   virtual PoseVideo* pose() { return nullptr; }
 };
@@ -72,6 +74,7 @@ class VideoSession {
   Status open_writer();
   Status open_denoiser(VideoInputs& inputs);
   Status open_blocks();
+  Status open_weights();
   Status open_decoder();
   Status open_pose(PoseVideo* video);
   Expected<StaticImageLatents> encode_image(const Image& portrait);
