@@ -18,6 +18,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`online_decode` true", "--enable_online_decode"},
     {"`audio_encoder`", "--audio_encoder"},
     {"`audio`", "--audio"},
+    {"`cache_bytes`", "--cache_memory"},
     {"`checkpoint_dir`", "--ckpt_dir"},
     {"`decode_threads`", "--decode_threads"},
     {"`device`", "--device"},

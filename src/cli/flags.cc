@@ -277,6 +277,12 @@ CLI::Option* add_decode_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, kMostThreads));
 }
 
+CLI::Option* add_cache_memory(CLI::App& app, size_t& bytes) {
+  return add_memory(app, "--cache_memory", bytes,
+                    "With --sample_list: keep what was computed from prompts and portraits in this much memory,\n"
+                    "e.g. 64MiB, for later samples with the same ones (default: nothing is kept)");
+}
+
 Status resolve_fp8(bool fp8, WeightsType& weights_dtype) {
   if (!fp8) return {};
   if (weights_dtype != WeightsType::kSameAsDtype && weights_dtype != WeightsType::kFp8)

@@ -45,6 +45,7 @@ CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value);
 // --threads.
 CLI::Option* add_threads(CLI::App& app, int& threads);
 CLI::Option* add_decode_threads(CLI::App& app, int& threads);
+CLI::Option* add_cache_memory(CLI::App& app, size_t& bytes);
 // A line where there are more than the engine takes; else empty.
 std::string threads_note(int threads);
 

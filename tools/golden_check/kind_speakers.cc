@@ -83,7 +83,7 @@ void token_masks(const Golden& golden, const nlohmann::json& call) {
   TokenGrid grid{args.at("latent_frames"), args.at("rows"), args.at("columns")};
   std::vector<TokenMask> actors;
   for (size_t a = 0; a < pictures.size(); ++a) {
-    golden.exact(folders[a] + " pictures", pictures[a].size() == args.at("images_of_each")[a].get<size_t>());
+    golden.exact(folders[a] + " pictures", pictures[a].size() == args.at("pictures_of_each")[a].get<size_t>());
     actors.push_back(must(stretched_tokens(pictures[a], grid)));
   }
   const auto& out = call.at("out");
@@ -103,7 +103,7 @@ void check_speakers(const Golden& golden) {
     std::string op = call.at("op");
     if (op == "audio_features") {
       audio_features(golden, *model, call);
-    } else if (op == "merged_audio") {
+    } else if (op == "merged_sound") {
       merged_audio(golden, call);
     } else if (op == "token_masks") {
       token_masks(golden, call);
