@@ -82,7 +82,7 @@ std::string placement(MemoryCategory category, const JobShape& r) {
 
 std::string products_note(const JobShape& request, const MemoryPlan& plan) {
   if (!request.int8_products || plan.int8_products) return "";
-  return "note: `int8_products`: this CPU or LIVEAVATAR_ISA has none (AVX512-BF16 with VNNI and AMX have them); int8 "
+  return "note: `int8_products`: the kernels that run here have none (AVX512-BF16 with VNNI and AMX have them); int8 "
          "weights are unpacked to bf16";
 }
 
