@@ -88,8 +88,9 @@ TEST_P(CudaAttention, IsThatOfPlainLoops) {
 INSTANTIATE_TEST_SUITE_P(Sizes, CudaAttention,
                          testing::Values(AttentionCase{1, 64, {64}}, AttentionCase{2, 5, {1, 70, 64}},
                                          AttentionCase{3, 67, {0, 130, 0, 33}}, AttentionCase{2, 96, {300}},
-                                         AttentionCase{1, 20, {90, 77}, 128, 5}, AttentionCase{3, 70, {65, 20}, 48},
-                                         AttentionCase{2, 33, {9, 80}, 80}, AttentionCase{2, 1, {1}, 64}));
+                                         AttentionCase{1, 3, {0, 0, 33, 0}}, AttentionCase{1, 20, {90, 77}, 128, 5},
+                                         AttentionCase{3, 70, {65, 20}, 48}, AttentionCase{2, 33, {9, 80}, 80},
+                                         AttentionCase{2, 1, {1}, 64}));
 
 }  // namespace
 }  // namespace liveavatar::cuda
