@@ -13,6 +13,11 @@ struct AttentionCase {
   int64_t head = 128;
   float deviation = 1;  // of queries and keys; large ones make one key win
 
+  friend void PrintTo(const AttentionCase& c, std::ostream* out) {
+    *out << c.heads << " heads of " << c.head << ", " << c.queries << " queries, segments of";
+    for (int64_t length : c.lengths) *out << " " << length;
+  }
+
   int64_t width() const { return heads * head; }
   int64_t keys() const {
     int64_t sum = 0;

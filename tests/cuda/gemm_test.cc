@@ -13,6 +13,10 @@ struct GemmCase {
   int64_t groups = 1;  // of the gate; 0: no gate
   Activation activation = Activation::kGeluTanh;
   ElementType out = ElementType::kF32;
+
+  friend void PrintTo(const GemmCase& c, std::ostream* out) {
+    *out << c.m << " x " << c.n << " x " << c.k << (c.large ? ", large blocks" : "");
+  }
 };
 
 double activated(double x, Activation activation) {

@@ -8,6 +8,8 @@ namespace {
 struct NormCase {
   int64_t rows, width, groups;
   bool affine, modulated;
+
+  friend void PrintTo(const NormCase& c, std::ostream* out) { *out << c.rows << " x " << c.width; }
 };
 
 class CudaLayerNorm : public KernelTest, public testing::WithParamInterface<NormCase> {};
@@ -58,6 +60,8 @@ struct RopeCase {
   int64_t rows, heads, pairs;
   ElementType x_type, out_type;
   bool in_place;
+
+  friend void PrintTo(const RopeCase& c, std::ostream* out) { *out << c.rows << " x " << c.heads << " x " << c.pairs; }
 };
 
 class CudaRope : public KernelTest, public testing::WithParamInterface<RopeCase> {};
