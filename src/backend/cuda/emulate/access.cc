@@ -45,7 +45,7 @@ std::string hex(size_t value) {
 
 std::string Place::text() const {
   if (where_ == nullptr) return line_of(instruction_);
-  return base_name(where_->file_name()) + ":" + std::to_string(where_->line());
+  return base_name(where_->file) + ":" + std::to_string(where_->line);
 }
 
 bool is_tracing() { return tracing; }

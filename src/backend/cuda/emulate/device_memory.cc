@@ -15,9 +15,11 @@ namespace {
 constexpr size_t kAlignment = 256, kPage = 4096;
 constexpr uint16_t kByHost = 1;  // a launch number: writes of the host
 
+// Whole pages of a range: zeros from now on, and no memory.
 void discard_pages(void* from, size_t bytes) {
-  const size_t first = (size_t(from) + kPage - 1) / kPage * kPage, end = (size_t(from) + bytes) / kPage * kPage;
-  if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
+  const size_t before = (kPage - size_t(from) % kPage) % kPage;
+  if (bytes < before + kPage) return;
+  madvise(static_cast<std::byte*>(from) + before, (bytes - before) / kPage * kPage, MADV_DONTNEED);
 }
 
 }  // namespace

@@ -12,7 +12,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <source_location>
 #include <stdexcept>
 
 namespace liveavatar::cuda::emulate {
@@ -25,7 +24,15 @@ struct Fault : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-using Where = std::source_location;
+// Where a kernel calls: std::source_location, which clang 14 (make tidy) lacks.
+struct Where {
+  const char* file = "";
+  unsigned line = 0;
+
+  static constexpr Where current(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE()) {
+    return {file, line};
+  }
+};
 
 // ---- Called by the host ----
 

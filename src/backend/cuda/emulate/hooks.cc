@@ -2,7 +2,6 @@
 // into programs with such code: nothing else refers to these names.
 #include "backend/cuda/emulate/access.h"
 
-using liveavatar::cuda::emulate::Access;
 using liveavatar::cuda::emulate::AccessKind;
 using liveavatar::cuda::emulate::check_instruction;
 using liveavatar::cuda::emulate::Place;

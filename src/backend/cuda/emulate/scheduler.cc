@@ -135,7 +135,7 @@ bool run_warp(Processor& p, Warp& warp) {
 }
 
 bool same_wait(const Lane& a, const Lane& b) {
-  return a.state == b.state && a.where.line() == b.where.line() && a.warp == b.warp;
+  return a.state == b.state && a.where.line == b.where.line && a.warp == b.warp;
 }
 
 std::string describe_deadlock(const Processor& p) {
