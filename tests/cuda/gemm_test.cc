@@ -97,6 +97,20 @@ INSTANTIATE_TEST_SUITE_P(
                     GemmCase{130, 140, 200, true, true, true, 2, Activation::kGeluTanh, ElementType::kBF16},
                     GemmCase{37, 300, 1091, true}));
 
+TEST_F(KernelTest, CudaGemmMultipliesEachFragmentOnce) {
+  const int64_t size = 64;  // one block of 4 warps, one step
+  const DeviceVector<uint16_t> x(rounded(normal(size * size))), w(rounded(normal(size * size)));
+  const DeviceVector<float> out(size_t(size * size));
+  launch_gemm({x.data(), w.data(), nullptr, nullptr, nullptr, out.data(), ElementType::kF32, size, size, size, size, 1,
+               Activation::kNone, false},
+              nullptr);
+  const emulate::Counts& counts = emulate::last_counts;
+  EXPECT_EQ(counts.blocks, 1u);
+  EXPECT_EQ(counts.products, uint64_t((size / 16) * (size / 8) * (size / 16)));
+  EXPECT_EQ(counts.matrix_loads, uint64_t(4 * (size / 16) * (2 + 2)));  // a warp, 16 of k: 2 of x, 2 of w
+  EXPECT_EQ(counts.barriers, 3u);                                       // the step's, and around acc in shared memory
+}
+
 class CudaGemmRow : public KernelTest, public testing::WithParamInterface<bool> {};
 
 TEST_P(CudaGemmRow, HasTheSameBitsAloneAsAmongOthers) {

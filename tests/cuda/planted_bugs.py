@@ -2,8 +2,8 @@
 """planted_bugs.py CONFIG WORK_DIR [NAME...]: the tests of kernels find bugs, one planted at a time.
 
 Each bug is an edit of a copy of the kernels. The copy is compiled as checked kernels are and linked with the tests, of
-which one must fail and name the finding. CONFIG is planted_bugs.json, which CMake writes. With NAMEs only bugs whose
-name contains one of them.
+which one must fail and name the finding; without a bug the same build must pass. CONFIG is planted_bugs.json, which
+CMake writes. With NAMEs only bugs whose name contains one of them.
 """
 import json
 import re
@@ -110,14 +110,19 @@ FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "rows.cu"
            "eight_bit.cu": "*CudaEightBit*"}
 
 
-def plant(bug, config, work):
-    """A copy of the kernels with the bug. -> what is wrong with the bug's own description, or None"""
+def copy_kernels(config, work):
+    """-> the folder of the copy's kernels"""
     cuda = Path(config["source"]) / "src/backend/cuda"
     copy = work / "src/backend/cuda"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(cuda / "kernels", copy / "kernels")
     shutil.copy(cuda / "device.h", copy)
-    file = copy / "kernels" / bug.file
+    return copy / "kernels"
+
+
+def plant(bug, kernels):
+    """-> what is wrong with the bug's own description, or None"""
+    file = kernels / bug.file
     text = file.read_text()
     if text.count(bug.old) != 1:
         return f"its text is {text.count(bug.old)} times in {bug.file}"
@@ -125,13 +130,12 @@ def plant(bug, config, work):
     return None
 
 
-def build(bug, config, work):
+def build(unit, config, work):
     """-> the compiler's words if it fails, else None"""
-    unit, program = work / "src/backend/cuda/kernels" / bug.unit, work / "planted_test"
     compile_command = [*config["compiler"], *config["flags"], f"-I{work}/src", f"-I{config['source']}/src",
-                       "-x", "c++", "-c", str(unit), "-o", str(work / "planted.o")]
-    link_command = [config["compiler"][-1], *config["objects"], str(work / "planted.o"), *config["libraries"],
-                    "-o", str(program)]
+                       "-x", "c++", "-c", f"{work}/src/backend/cuda/kernels/{unit}", "-o", f"{work}/planted.o"]
+    link_command = [config["compiler"][-1], *config["objects"], f"{work}/planted.o", *config["libraries"],
+                    "-o", f"{work}/planted_test"]
     for command in compile_command, link_command:
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode != 0:
@@ -139,10 +143,17 @@ def build(bug, config, work):
     return None
 
 
-def find(bug, work):
+def run_tests(unit, work):
+    command = [f"{work}/planted_test", "--gtest_filter=" + FILTERS[unit]]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def find(bug, config, work):
     """-> (whether the tests found it in the expected words, what they said)"""
-    command = [str(work / "planted_test"), "--gtest_filter=" + FILTERS[bug.unit]]
-    ran = subprocess.run(command, capture_output=True, text=True)
+    error = plant(bug, copy_kernels(config, work)) or build(bug.unit, config, work)
+    if error:
+        return False, error
+    ran = run_tests(bug.unit, work)
     said = [line.strip() for line in ran.stdout.splitlines() if bug.finding in line]
     if ran.returncode == 0:
         return False, "all tests pass"
@@ -151,14 +162,27 @@ def find(bug, work):
     return True, re.sub(r'.*description "', "", said[0])
 
 
+def check_without_bug(unit, config, work):
+    """-> why tests fail without a bug, or None"""
+    copy_kernels(config, work)
+    error = build(unit, config, work)
+    if error:
+        return error
+    ran = run_tests(unit, work)
+    return None if ran.returncode == 0 else ran.stdout[-600:]
+
+
 def main():
     config, work, names = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), sys.argv[3:]
     work.mkdir(parents=True, exist_ok=True)
     bugs = [bug for bug in BUGS if not names or any(name in bug.name for name in names)]
+    for unit in sorted({bug.unit for bug in bugs}):
+        error = check_without_bug(unit, config, work)
+        if error:
+            sys.exit(f"{unit} fails without a bug: {error}")
     missed = 0
     for bug in bugs:
-        error = plant(bug, config, work) or build(bug, config, work)
-        found, said = (False, error) if error else find(bug, work)
+        found, said = find(bug, config, work)
         missed += not found
         print(f"{'found ' if found else 'MISSED'} {bug.name}\n       {said[:240] if found else said}", flush=True)
     print(f"{len(bugs) - missed} of {len(bugs)} planted bugs found")
