@@ -65,7 +65,8 @@ fuzz: build
 
 ## make format     clang-format over the sources
 format:
-	find src include tests tools examples -name '*.cc' -o -name '*.c' -o -name '*.h' -o -name '*.inl' | xargs clang-format -i
+	find src include tests tools examples -name '*.cc' -o -name '*.c' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh' | \
+	  xargs clang-format -i
 
 ## make tidy       clang-tidy over src, or over FILES (.clang-tidy; needs clang-tidy 14 and a configured build)
 FILES ?= $(filter-out src/backend/cpu/kernels_%,$(shell find src -name '*.cc'))

@@ -3,16 +3,21 @@
 #   PRIVATE_DEPS  modules below whose headers only this module's .cc files include
 #   LINKS         modules that are linked and not included: they define what the public headers declare
 #   LIBS          outside libraries, which LIVEAVATAR_NEEDS (library.cmake) names too unless they are headers alone
+#   TEST_ONLY     not in the installed library, and built only where a test needs it
 # An #include from a module that is not declared does not compile: the compiler is shown the declared modules' headers only
 # (module_headers). Who includes whom is compared with what is declared by the test `arrows`.
 function(module name)
-  cmake_parse_arguments(MODULE "" "" "DEPS;PRIVATE_DEPS;LINKS;LIBS" ${ARGN})
+  cmake_parse_arguments(MODULE "TEST_ONLY" "" "DEPS;PRIVATE_DEPS;LINKS;LIBS" ${ARGN})
   module_headers(${name})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
   if(sources)
     add_library(la_${name} STATIC ${sources})
     target_link_libraries(la_${name} PRIVATE ${MODULE_LIBS})
-    set_property(GLOBAL APPEND PROPERTY LIVEAVATAR_MODULES la_${name})
+    if(MODULE_TEST_ONLY)
+      set_target_properties(la_${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    else()
+      set_property(GLOBAL APPEND PROPERTY LIVEAVATAR_MODULES la_${name})
+    endif()
     module_links(${name} la_${name} PUBLIC)
   else()
     add_library(la_${name} INTERFACE)
@@ -38,7 +43,8 @@ function(module_headers name)
   set(root ${PROJECT_BINARY_DIR}/include_roots/${name})
   file(REMOVE_RECURSE ${root})
   file(MAKE_DIRECTORY ${root}/${path})
-  file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/*.in[cl])
+  file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.h ${CMAKE_CURRENT_SOURCE_DIR}/*.cuh
+       ${CMAKE_CURRENT_SOURCE_DIR}/*.in[cl])
   foreach(header ${headers})
     get_filename_component(file ${header} NAME)
     file(CREATE_LINK ${header} ${root}/${path}/${file} SYMBOLIC)

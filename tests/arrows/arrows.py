@@ -10,7 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 INCLUDE = re.compile(r'\s*#\s*include\s+"([^"]+)"')
-SUFFIXES = {".cc", ".h", ".inl", ".inc"}
+SUFFIXES = {".cc", ".h", ".inl", ".inc", ".cu", ".cuh"}
 
 
 def read_declared(arrows_file):
@@ -62,7 +62,7 @@ def compare(includes, declared):
     for (module, to), places in sorted(includes.items()):
         kind = declared.get((module, to))
         where = f"src/{places[0][0]}:{places[0][1]}"
-        in_header = [f"src/{name}:{number}" for name, number in places if not name.endswith(".cc")]
+        in_header = [f"src/{name}:{number}" for name, number in places if not name.endswith((".cc", ".cu"))]
         if kind is None or kind == "LINKS":
             yield f"{where}: {module} includes {to} and does not declare it in DEPS"
         elif kind == "PRIVATE_DEPS" and in_header:

@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""planted_bugs.py CONFIG WORK_DIR [NAME...]: the tests of kernels find bugs, one planted at a time.
+
+Each bug is an edit of a copy of the kernels. The copy is compiled as checked kernels are and linked with the tests, of
+which one must fail and name the finding; without a bug the same build must pass. CONFIG is planted_bugs.json, which
+CMake writes. With NAMEs only bugs whose name contains one of them.
+"""
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+RACE = "since the last barrier"
+IN_FLIGHT = "is still copying into"
+OVERRUN = "bytes behind the end of an allocation"
+WRONG = "wrong result"
+
+
+@dataclass
+class Bug:
+    name: str
+    file: str  # of kernels/
+    unit: str  # the .cu that is compiled
+    old: str
+    new: str
+    finding: str
+
+
+def gemm(name, old, new, finding, file="gemm.cuh"):
+    return Bug("gemm: " + name, file, "gemm.cu", old, new, finding)
+
+
+def attention(name, old, new, finding, file="attention.cuh"):
+    return Bug("attention: " + name, file, "attention.cu", old, new, finding)
+
+
+def rows(name, old, new, finding, file="rows.cuh"):
+    return Bug(name, file, "rows.cu", old, new, finding)
+
+
+BUGS = [
+    gemm("no barrier behind the wait",
+         "    sync_threads();  // all threads' copies", "    // all threads' copies", RACE),
+    gemm("no wait for copies", "    wait_copies<S::kStages - 2>();\n", "", IN_FLIGHT),
+    gemm("the wait leaves one group too many", "wait_copies<S::kStages - 2>", "wait_copies<S::kStages - 1>", IN_FLIGHT),
+    gemm("a stage is filled again before the barrier",
+         "    wait_copies<S::kStages - 2>();\n    sync_threads();",
+         "    prefetch<S, kAligned>(g, place, step + S::kStages - 1);\n    wait_copies<S::kStages - 1>();\n"
+         "    sync_threads();\n    if (step < 0)", RACE),
+    gemm("a group is committed only if something is copied",
+         "  }\n  commit_copies();  // also", "    commit_copies();\n  }  // also",
+         IN_FLIGHT),
+    gemm("no barrier before acc overwrites the tiles", "  sync_threads();  // before acc", "  // before acc", RACE),
+    gemm("no barrier before acc is read", "  sync_threads();\n  store_out", "  store_out", "nobody wrote"),
+    gemm("rows and columns of a fragment are swapped",
+         "place.lane / 4 + h * 8;\n        const int c = place.warp_column + j * 8 + place.lane % 4 * 2",
+         "place.lane % 8 + h * 8;\n        const int c = place.warp_column + j * 8 + place.lane / 8 * 2", WRONG),
+    gemm("a wrong element of a fragment", "acc[i][j][2 * h + 1]}", "acc[i][j][h + 1]}", WRONG),
+    gemm("addresses of ldmatrix are swapped", "n + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8",
+         "n + lane / 8 % 2 * 8 + lane % 8, k + lane / 16 * 8", WRONG, "tile.cuh"),
+    gemm("one row too many is read", "row + r < matrix.rows", "row + r <= matrix.rows", OVERRUN, "tile.cuh"),
+    gemm("columns behind k are read",
+         "valid = left < 0 ? 0 : (left > 8 ? 8 : left)", "valid = left <= 0 ? 0 : 8", OVERRUN,
+         "tile.cuh"),
+    gemm("rows behind m are written", "row >= g.m || ", "", OVERRUN),
+    gemm("columns behind n are written", " || column >= g.n", "", OVERRUN),
+    gemm("the padding of w is not skipped", "{g.w, g.w_stride, g.n, g.k}", "{g.w, g.w_stride, g.n, g.w_stride}", WRONG),
+    gemm("a gate's row for each row", "row / g.rows_per_gate", "row", OVERRUN),
+    gemm("two blocks compute the same rows", "blocks_for(g.m, S::kRows), 1}", "blocks_for(g.m, S::kRows), 2}",
+         "in the same launch", "gemm.cu"),
+    gemm("too little shared memory",
+         "S::kSharedBytes}", "S::kSharedBytes - 1024}", "outside of shared memory", "gemm.cu"),
+    gemm("no swizzle", "(((column / 8) ^ (row % 8)) * 8)", "(column / 8 * 8)", "bank_conflicts", "tile.cuh"),
+    attention("values are not transposed", "load_matrices_transposed(b,", "load_matrices(b,", WRONG, "tile.cuh"),
+    attention("one key too many counts", "key < keys ?", "key <= keys ?", WRONG),
+    attention("no wait for queries",
+              "  wait_copies<0>();\n  sync_threads();\n  uint32_t q", "  sync_threads();\n  uint32_t q",
+              IN_FLIGHT),
+    attention("no barrier behind the wait",
+              "    wait_copies<1>();\n    sync_threads();\n", "    wait_copies<1>();\n", IN_FLIGHT),
+    attention("no barrier before a slot is filled again",
+              "    sync_threads();  // before the slot", "    // before the slot", RACE),
+    attention("one row's factor for both rows", "out[n][e] *= factor[e / 2]", "out[n][e] *= factor[0]", WRONG),
+    attention("the sum is not rescaled", "softmax.sum[h] * factor[h] + sum", "softmax.sum[h] + sum", WRONG),
+    attention("one empty segment is skipped and no more", "while (c.segment", "if (c.segment", WRONG),
+    attention("queries behind the last are written", "if (row >= a.queries) continue;", "", OVERRUN),
+    attention("the padding of a head is written", "if (n * 8 < a.head) ", "", "global memory"),
+    rows("norm: no barrier before warps' sums are read", "of_warps[threadIdx.x / 32] = v;\n  sync_threads();",
+         "of_warps[threadIdx.x / 32] = v;", "nobody wrote"),
+    rows("norm: no barrier before warps' sums are used again",
+         "  sync_threads();  // before of_warps", "  // before of_warps", RACE),
+    rows("norm: one warp's sum too many", "w < kRowThreads / 32", "w <= kRowThreads / 32", "outside of shared memory"),
+    rows("norm: vectors of 4 in rows that are misaligned",
+         "c.width % 4 == 0", "c.width % 4 >= 0", "not aligned", "rows.cu"),
+    rows("norm: a lane misses a shuffle", "lanes /= 2) v += shuffle_xor(v, lanes);",
+         "lanes /= 2) {\n    if (threadIdx.x != 37) v += shuffle_xor(v, lanes);\n  }", "deadlock"),
+    rows("norm: a barrier in one warp only", "  if (threadIdx.x % 32 == 0) of_warps",
+         "  if (threadIdx.x < 32) sync_threads();\n  if (threadIdx.x % 32 == 0) of_warps", "waits in another"),
+    rows("norm: a group's scale for each row", "row / a.rows_per_group", "row", OVERRUN),
+    rows("rope: no tail", "  if (at >= r.rows * width) return;\n", "", OVERRUN),
+    rows("rope: a wrong row of the table", "[row * r.pairs + pair]", "[row * width + pair]", OVERRUN),
+    Bug("8 bit: words of a fragment are swapped",
+        "eight_bit.cuh", "eight_bit.cu", "word(b, g, t * 4), word(b, g, t * 4 + 16)",
+        "word(b, g, t * 4 + 16), word(b, g, t * 4)", WRONG),
+]
+FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "rows.cu": "*CudaLayerNorm*:*CudaRope*",
+           "eight_bit.cu": "*CudaEightBit*"}
+
+
+def copy_kernels(config, work):
+    """-> the folder of the copy's kernels"""
+    cuda = Path(config["source"]) / "src/backend/cuda"
+    copy = work / "src/backend/cuda"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(cuda / "kernels", copy / "kernels")
+    shutil.copy(cuda / "device.h", copy)
+    return copy / "kernels"
+
+
+def plant(bug, kernels):
+    """-> what is wrong with the bug's own description, or None"""
+    file = kernels / bug.file
+    text = file.read_text()
+    if text.count(bug.old) != 1:
+        return f"its text is {text.count(bug.old)} times in {bug.file}"
+    file.write_text(text.replace(bug.old, bug.new))
+    return None
+
+
+def build(unit, config, work):
+    """-> the compiler's words if it fails, else None"""
+    compile_command = [*config["compiler"], *config["flags"], f"-I{work}/src", f"-I{config['source']}/src",
+                       "-x", "c++", "-c", f"{work}/src/backend/cuda/kernels/{unit}", "-o", f"{work}/planted.o"]
+    link_command = [config["compiler"][-1], *config["objects"], f"{work}/planted.o", *config["libraries"],
+                    "-o", f"{work}/planted_test"]
+    for command in compile_command, link_command:
+        ran = subprocess.run(command, capture_output=True, text=True)
+        if ran.returncode != 0:
+            return "it does not build: " + ran.stderr[-600:]
+    return None
+
+
+def run_tests(unit, work):
+    command = [f"{work}/planted_test", "--gtest_filter=" + FILTERS[unit]]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def find(bug, config, work):
+    """-> (whether the tests found it in the expected words, what they said)"""
+    error = plant(bug, copy_kernels(config, work)) or build(bug.unit, config, work)
+    if error:
+        return False, error
+    ran = run_tests(bug.unit, work)
+    said = [line.strip() for line in ran.stdout.splitlines() if bug.finding in line]
+    if ran.returncode == 0:
+        return False, "all tests pass"
+    if not said:
+        return False, f"no test says '{bug.finding}': " + ran.stdout[-600:]
+    return True, re.sub(r'.*description "', "", said[0])
+
+
+def check_without_bug(unit, config, work):
+    """-> why tests fail without a bug, or None"""
+    copy_kernels(config, work)
+    error = build(unit, config, work)
+    if error:
+        return error
+    ran = run_tests(unit, work)
+    return None if ran.returncode == 0 else ran.stdout[-600:]
+
+
+def main():
+    config, work, names = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), sys.argv[3:]
+    work.mkdir(parents=True, exist_ok=True)
+    bugs = [bug for bug in BUGS if not names or any(name in bug.name for name in names)]
+    for unit in sorted({bug.unit for bug in bugs}):
+        error = check_without_bug(unit, config, work)
+        if error:
+            sys.exit(f"{unit} fails without a bug: {error}")
+    missed = 0
+    for bug in bugs:
+        found, said = find(bug, config, work)
+        missed += not found
+        print(f"{'found ' if found else 'MISSED'} {bug.name}\n       {said[:240] if found else said}", flush=True)
+    print(f"{len(bugs) - missed} of {len(bugs)} planted bugs found")
+    sys.exit(1 if missed or not bugs else 0)
+
+
+if __name__ == "__main__":
+    main()
