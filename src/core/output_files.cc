@@ -21,6 +21,8 @@
 namespace liveavatar {
 namespace {
 
+constexpr int kMostLinks = 40;  // symbolic links in a row
+
 namespace fs = std::filesystem;
 
 // Identity of a file behind its names. A file that does not exist yet is its folder and its name in that folder.
@@ -52,7 +54,6 @@ int open_output(const std::string& path, int flags) {
 // The process's own open file that the path leads to, as /dev/stdout and /dev/fd/3 do; -1: none. Opened by the path it
 // would be written from its beginning, over what the process has already written.
 int own_descriptor(const std::string& path) {
-  constexpr int kMostLinks = 40;
   const std::string own = "/proc/" + std::to_string(::getpid()) + "/fd";
   fs::path target = path;
   std::error_code error;
@@ -108,7 +109,6 @@ Status write_failed(const NamedPath& output, int error) {
 }
 
 std::string follow_links(const std::string& path) {
-  constexpr int kMostLinks = 40;
   fs::path target = path;
   std::error_code error;
   for (int i = 0; i < kMostLinks; ++i) {

@@ -22,6 +22,16 @@ struct alignas(sizeof(T) * kCount) Vec {
   T at[kCount];
 };
 
+#if !defined(__CUDACC__)
+using dim3 = emulate::Dim3;
+#endif
+struct Launch {
+  const char* name;
+  dim3 grid;
+  unsigned threads;
+  size_t shared_bytes = 0;
+};
+
 #if defined(__CUDACC__)
 
 #define LA_DEVICE __device__ __forceinline__
@@ -30,12 +40,6 @@ struct alignas(sizeof(T) * kCount) Vec {
 
 using Stream = cudaStream_t;
 inline Stream as_stream(void* stream) { return static_cast<Stream>(stream); }
-struct Launch {
-  const char* name;
-  dim3 grid;
-  unsigned threads;
-  size_t shared_bytes = 0;
-};
 
 // Never waits. Returns the error of a launch that failed: wrong sizes, or no code for this card.
 template <typename... Params, typename... Args>
@@ -144,16 +148,9 @@ LA_DEVICE void multiply_e4m3(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
 #define blockDim (::liveavatar::cuda::emulate::block_size())
 #define gridDim (::liveavatar::cuda::emulate::grid_size())
 
-using dim3 = emulate::Dim3;
 using Where = emulate::Where;
 struct Stream {};
 inline Stream as_stream(void*) { return {}; }
-struct Launch {
-  const char* name;
-  dim3 grid;
-  unsigned threads;
-  size_t shared_bytes = 0;
-};
 
 template <typename... Params, typename... Args>
 int launch(const Launch& l, Stream, void (*kernel)(Params...), const Args&... args) {
