@@ -1,10 +1,10 @@
 // Attention over segments against plain loops.
 #include <memory>
 
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/launches.h"
 #include "emulated_device.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 namespace {
 
 struct AttentionCase {
@@ -69,11 +69,14 @@ TEST_P(CudaAttention, IsThatOfPlainLoops) {
   AttentionCall call{};
   int64_t first = 0;
   for (int64_t length : c.lengths) {
-    call.segments[call.segment_count] = {segment(k, first, length), segment(v, first, length), length};
+    AttentionCall::Segment& s = call.segments[call.segment_count];
+    s.k = {segment(k, first, length), ElementType::kBF16};
+    s.v = {segment(v, first, length), ElementType::kBF16};
+    s.length = length;
     ++call.segment_count;
     first += length;
   }
-  call.q = dq.data();
+  call.q = {dq.data(), ElementType::kBF16};
   call.queries = c.queries;
   call.heads = c.heads;
   call.head = c.head;
@@ -82,8 +85,8 @@ TEST_P(CudaAttention, IsThatOfPlainLoops) {
   for (uint32_t order : kOrders) {
     emulate::order_seed = order;
     const DeviceVector<uint16_t> out(q.size());
-    call.out = out.data();
-    EXPECT_EQ(launch_attention(call, nullptr), 0);
+    call.out = {out.data(), ElementType::kBF16};
+    EXPECT_EQ(launch_attention_bf16(call, nullptr), 0);
     EXPECT_EQ(emulate::last_counts.bank_conflicts, 0u);
     EXPECT_TRUE(near(widened(out.host()), expected, 6e-3)) << "order " << order;  // also p is rounded to bf16
   }
@@ -98,4 +101,4 @@ INSTANTIATE_TEST_SUITE_P(Sizes, CudaAttention,
                                          AttentionCase{2, 1, {1}, 64}));
 
 }  // namespace
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

@@ -1,8 +1,8 @@
 // Fragments of 8-bit products against plain loops.
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/launches.h"
 #include "emulated_device.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 namespace {
 
 constexpr size_t kDepth = 96;
@@ -40,7 +40,7 @@ TEST_F(CudaEightBit, ProductOfInt8IsExact) {
   const auto a = bytes<int8_t>(16), b = bytes<int8_t>(8);
   const DeviceVector<int8_t> da(a), db(b);
   const DeviceVector<int> out(16 * 8);
-  EXPECT_EQ(launch_product_s8(da.data(), db.data(), int(kDepth), out.data(), nullptr), 0);
+  EXPECT_EQ(launch_product_8bit({da.data(), db.data(), ElementType::kI8, int(kDepth), out.data()}, nullptr), 0);
   const auto got = out.host();
   EXPECT_TRUE(near({got.begin(), got.end()}, plain(a, b, [](int8_t x) { return double(x); }), 0));
 }
@@ -49,9 +49,9 @@ TEST_F(CudaEightBit, ProductOfE4m3IsThatOfPlainLoops) {
   const auto a = bytes<uint8_t>(16), b = bytes<uint8_t>(8);
   const DeviceVector<uint8_t> da(a), db(b);
   const DeviceVector<float> out(16 * 8);
-  EXPECT_EQ(launch_product_e4m3(da.data(), db.data(), int(kDepth), out.data(), nullptr), 0);
+  EXPECT_EQ(launch_product_8bit({da.data(), db.data(), ElementType::kE4M3, int(kDepth), out.data()}, nullptr), 0);
   EXPECT_TRUE(near(out.host(), plain(a, b, from_e4m3), 1e-6));
 }
 
 }  // namespace
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

@@ -13,7 +13,7 @@
 #include "backend/cuda/emulate/emulate.h"
 #include "core/dtype.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 
 template <typename T>
 class DeviceVector {
@@ -86,4 +86,4 @@ inline testing::AssertionResult near(const std::vector<float>& got, const std::v
 
 constexpr double kF32Tolerance = 1e-5, kBF16Tolerance = 5e-3;  // of outputs in this type
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

@@ -7,7 +7,7 @@
 #include "backend/cuda/emulate/emulate.h"
 #include "faulty_kernels.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 namespace {
 
 struct Release {
@@ -114,4 +114,4 @@ TEST_F(CudaEmulator, AHostAccessToDeviceMemoryDies) {
 }
 
 }  // namespace
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

@@ -1,8 +1,8 @@
 // Compiled as checked kernels are.
-#include "backend/cuda/device.h"
+#include "backend/cuda/kernels/device.h"
 #include "faulty_kernels.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 namespace {
 
 using Operands = FaultyKernelOperands;
@@ -168,4 +168,4 @@ void launch_copy(const Operands& operands, unsigned shared_bytes) {
   launch({"copy", {1, 1, 1}, 64, shared_bytes}, Stream(), copy, operands);
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

@@ -3,7 +3,7 @@
 
 #include <span>
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 
 struct FaultyKernelOperands {
   int* a;
@@ -22,4 +22,4 @@ std::span<const FaultyKernel> faulty_kernels();
 // b -> a, one block of 64.
 void launch_copy(const FaultyKernelOperands& operands, unsigned shared_bytes);
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

@@ -1,10 +1,10 @@
 // Products with their epilogues against plain loops.
 #include <cstring>
 
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/launches.h"
 #include "emulated_device.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 namespace {
 
 struct GemmCase {
@@ -25,6 +25,10 @@ double activated(double x, Activation activation) {
       return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
     case Activation::kSilu:
       return x / (1 + std::exp(-x));
+    case Activation::kGeluErf:
+      return 0.5 * x * (1 + std::erf(x * 0.7071067811865476));
+    case Activation::kRelu:
+      return std::max(x, 0.0);
     case Activation::kNone:
       break;
   }
@@ -77,7 +81,7 @@ TEST_P(CudaGemm, IsThatOfPlainLoops) {
     const DeviceVector<uint16_t> out_bf16(rounded(o.residual));
     void* out = f32 ? static_cast<void*>(out_f32.data()) : out_bf16.data();
     EXPECT_EQ(
-        launch_gemm({x.data(), w.data(), c.bias ? bias.data() : nullptr, c.groups > 0 ? gate.data() : nullptr,
+        launch_gemm_bf16({x.data(), w.data(), c.bias ? bias.data() : nullptr, c.groups > 0 ? gate.data() : nullptr,
                      c.residual ? out : nullptr, out, c.out, c.m, c.n, c.k, padded(c.k), groups, c.activation, c.large},
                     nullptr),
         0);
@@ -101,7 +105,7 @@ TEST_F(KernelTest, CudaGemmMultipliesEachFragmentOnce) {
   const int64_t size = 64;  // one block of 4 warps, one step
   const DeviceVector<uint16_t> x(rounded(normal(size * size))), w(rounded(normal(size * size)));
   const DeviceVector<float> out(size_t(size * size));
-  launch_gemm({x.data(), w.data(), nullptr, nullptr, nullptr, out.data(), ElementType::kF32, size, size, size, size, 1,
+  launch_gemm_bf16({x.data(), w.data(), nullptr, nullptr, nullptr, out.data(), ElementType::kF32, size, size, size, size, 1,
                Activation::kNone, false},
               nullptr);
   const emulate::Counts& counts = emulate::last_counts;
@@ -121,7 +125,7 @@ TEST_P(CudaGemmRow, HasTheSameBitsAloneAsAmongOthers) {
   auto run = [&](int64_t first, int64_t rows) {
     const DeviceVector<uint16_t> dx(std::vector<uint16_t>(x.begin() + first * k, x.begin() + (first + rows) * k));
     const DeviceVector<float> out(size_t(rows * n));
-    launch_gemm({dx.data(), w.data(), nullptr, nullptr, nullptr, out.data(), ElementType::kF32, rows, n, k, k, 1,
+    launch_gemm_bf16({dx.data(), w.data(), nullptr, nullptr, nullptr, out.data(), ElementType::kF32, rows, n, k, k, 1,
                  Activation::kNone, large},
                 nullptr);
     return out.host();
@@ -134,4 +138,4 @@ TEST_P(CudaGemmRow, HasTheSameBitsAloneAsAmongOthers) {
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaGemmRow, testing::Bool());
 
 }  // namespace
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

@@ -1,8 +1,8 @@
 // Layer norm and RoPE against plain loops.
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/launches.h"
 #include "emulated_device.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::emulated {
 namespace {
 
 struct NormCase {
@@ -36,7 +36,8 @@ TEST_P(CudaLayerNorm, IsThatOfPlainLoops) {
   for (uint32_t order : kOrders) {
     emulate::order_seed = order;
     const DeviceVector<uint16_t> out(x.size());
-    LayerNormCall call{dx.data(), nullptr, nullptr, nullptr, nullptr, rows, width, groups, 1e-6f, out.data()};
+    LayerNormCall call{{dx.data()}, nullptr, nullptr, nullptr, nullptr, rows, width, groups, 1e-6f,
+                       {out.data(), ElementType::kBF16}};
     if (affine) {
       call.weight = dweight.data();
       call.bias = dbias.data();
@@ -86,7 +87,7 @@ TEST_P(CudaRope, IsThatOfPlainLoops) {
     void* in = f32_in ? static_cast<void*>(x_f32.data()) : x_bf16.data();
     void* out = f32_out ? static_cast<void*>(out_f32.data()) : out_bf16.data();
     if (c.in_place) out = in;
-    EXPECT_EQ(launch_rope({in, c.x_type, c.out_type, dtable.data(), c.rows, c.heads, c.pairs, out}, nullptr), 0);
+    EXPECT_EQ(launch_rope({{in, c.x_type}, dtable.data(), c.rows, c.heads, c.pairs, {out, c.out_type}}, nullptr), 0);
     if (f32_out) {
       EXPECT_TRUE(near((c.in_place ? x_f32 : out_f32).host(), expected, 1e-6)) << "order " << order;
     } else {
@@ -103,4 +104,4 @@ INSTANTIATE_TEST_SUITE_P(Sizes, CudaRope,
                                          RopeCase{5, 1, 3, ElementType::kBF16, ElementType::kF32, false}));
 
 }  // namespace
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::emulated

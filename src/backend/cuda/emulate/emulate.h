@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
+#include <type_traits>
 
 namespace liveavatar::cuda::emulate {
 
@@ -52,10 +53,11 @@ struct Job {
   size_t shared_bytes = 0;  // dynamic
 };
 
-// Runs `body` as every thread of the grid. What it captured by value are the kernel's parameters: threads may read
-// them.
+// Runs `body` as every thread of the grid, at once or, with a stream, when somebody waits for it (emulate/stream.h). What
+// it captured by value are the kernel's parameters: threads may read them.
+class Stream;
 template <typename Body>
-Counts launch(const Job& job, const Body& body);
+void launch(Stream* stream, const Job& job, const Body& body);
 extern Counts last_counts;   // of the last launch that ended without a Fault
 extern uint32_t order_seed;  // warps take turns in an order that depends on it; 0: in the order of their numbers
 
@@ -101,12 +103,13 @@ int atomic_add(int* at, int value, Where where = Where::current());
 // ---- Behind the templates ----
 
 using Body = void (*)(const void*);
-Counts launch_body(const Job& job, Body body, const void* parameters, size_t bytes);
+void launch_body(Stream* stream, const Job& job, Body body, const void* parameters, size_t bytes);
 
 template <typename F>
-Counts launch(const Job& job, const F& body) {
-  return launch_body(
-      job, [](const void* f) { (*static_cast<const F*>(f))(); }, &body, sizeof(F));
+void launch(Stream* stream, const Job& job, const F& body) {
+  static_assert(std::is_trivially_copyable_v<F>, "parameters of a kernel are copied as bytes");
+  launch_body(
+      stream, job, [](const void* f) { (*static_cast<const F*>(f))(); }, &body, sizeof(F));
 }
 
 // One variable for each place in the source (its Tag) and each instance of a template.

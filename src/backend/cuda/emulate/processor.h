@@ -96,6 +96,9 @@ struct Processor {
   Counts counts;
 };
 
+// A launch, now.
+void run_launch(const Job& job, Body body, const void* parameters, size_t bytes);
+
 extern thread_local Processor* running;  // null outside of a launch
 
 // Ends the launch: the block's fibers are dropped where they stand.

@@ -183,7 +183,7 @@ struct Running {
 
 }  // namespace
 
-Counts launch_body(const Job& job, Body body, const void* parameters, size_t bytes) {
+void run_launch(const Job& job, Body body, const void* parameters, size_t bytes) {
   if (job.grid.x == 0 || job.grid.y == 0 || job.grid.z == 0) throw Fault(std::string(job.name) + ": an empty grid");
   Processor& p = processor();
   p.job = job;
@@ -205,7 +205,6 @@ Counts launch_body(const Job& job, Body body, const void* parameters, size_t byt
     }
   }
   last_counts = p.counts;
-  return p.counts;
 }
 
 Dim3 thread_index() { return running->current->index; }

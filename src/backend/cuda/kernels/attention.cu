@@ -1,6 +1,7 @@
 #include "backend/cuda/kernels/attention.cuh"
+#include "backend/cuda/kernels/launches.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 namespace {
 
 template <int kHead>
@@ -12,13 +13,13 @@ int launch_attention_of(const AttentionArgs& a, Stream stream) {
 
 }  // namespace
 
-int launch_attention(const AttentionCall& c, void* stream) {
+int launch_attention_bf16(const AttentionCall& c, void* stream) {
   constexpr float kLog2E = 1.4426950408889634f;
   AttentionArgs a{};
-  a.q = static_cast<const bf16*>(c.q);
-  a.out = static_cast<bf16*>(c.out);
+  a.q = static_cast<const bf16*>(c.q.data);
+  a.out = static_cast<bf16*>(c.out.data);
   for (int64_t s = 0; s < c.segment_count; ++s) {
-    a.segments[s] = {static_cast<const bf16*>(c.segments[s].k), static_cast<const bf16*>(c.segments[s].v),
+    a.segments[s] = {static_cast<const bf16*>(c.segments[s].k.data), static_cast<const bf16*>(c.segments[s].v.data),
                      int(c.segments[s].length)};
   }
   a.segment_count = int(c.segment_count);
@@ -29,4 +30,4 @@ int launch_attention(const AttentionCall& c, void* stream) {
   return c.head <= 64 ? launch_attention_of<64>(a, as_stream(stream)) : launch_attention_of<128>(a, as_stream(stream));
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

@@ -2,10 +2,10 @@
 // width that is a multiple of 8 up to kHead; the tiles pad it with zeros.
 #pragma once
 
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels.h"
 #include "backend/cuda/kernels/tile.cuh"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 struct Segment {
   const bf16* k;  // [length, heads * head]
@@ -224,4 +224,4 @@ __global__ void __launch_bounds__(AttentionShape<kHead>::kThreads) attention(LA_
   store_rows<S>(a, out, softmax, first_query + warp * 16, lane);
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

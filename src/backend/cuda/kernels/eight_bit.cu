@@ -1,14 +1,14 @@
 #include "backend/cuda/kernels/eight_bit.cuh"
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/launches.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
-int launch_product_s8(const int8_t* a, const int8_t* b, int k, int* d, void* stream) {
-  return launch({"product_s8", dim3{1, 1, 1}, 32}, as_stream(stream), product_8bit<int>,
-                reinterpret_cast<const uint8_t*>(a), reinterpret_cast<const uint8_t*>(b), k, d);
+int launch_product_8bit(const Product8bitCall& c, void* stream) {
+  const auto* a = static_cast<const uint8_t*>(c.a);
+  const auto* b = static_cast<const uint8_t*>(c.b);
+  const Launch l{"product_8bit", dim3{1, 1, 1}, 32};
+  if (c.type == ElementType::kI8) return launch(l, as_stream(stream), product_8bit<int>, a, b, c.k, static_cast<int*>(c.d));
+  return launch(l, as_stream(stream), product_8bit<float>, a, b, c.k, static_cast<float*>(c.d));
 }
-int launch_product_e4m3(const uint8_t* a, const uint8_t* b, int k, float* d, void* stream) {
-  return launch({"product_e4m3", dim3{1, 1, 1}, 32}, as_stream(stream), product_8bit<float>, a, b, k, d);
-}
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

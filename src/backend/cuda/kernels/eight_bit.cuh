@@ -2,9 +2,9 @@
 // 8-bit gemm will be built.
 #pragma once
 
-#include "backend/cuda/device.h"
+#include "backend/cuda/kernels/device.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 LA_DEVICE void multiply_8bit(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   multiply_s8(d, a, b0, b1);
@@ -29,4 +29,4 @@ __global__ void __launch_bounds__(32) product_8bit(const uint8_t* a, const uint8
   for (int e = 0; e < 4; ++e) d[(g + e / 2 * 8) * 8 + t * 2 + e % 2] = acc[e];
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

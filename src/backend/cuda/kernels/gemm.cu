@@ -1,6 +1,7 @@
 #include "backend/cuda/kernels/gemm.cuh"
+#include "backend/cuda/kernels/launches.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 namespace {
 
 template <typename S, bool kAligned, typename Out>
@@ -20,7 +21,7 @@ int launch_gemm_of(const GemmArgs& g, ElementType out, Stream stream) {
 
 }  // namespace
 
-int launch_gemm(const GemmCall& c, void* stream) {
+int launch_gemm_bf16(const GemmCall& c, void* stream) {
   GemmArgs g{};
   g.x = static_cast<const bf16*>(c.x);
   g.w = static_cast<const bf16*>(c.w);
@@ -38,4 +39,4 @@ int launch_gemm(const GemmCall& c, void* stream) {
   return launch_gemm_of<SmallGemm>(g, c.out_type, as_stream(stream));
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

@@ -2,10 +2,10 @@
 // a row's bits do not depend on the rows beside it.
 #pragma once
 
-#include "backend/cuda/kernels/kernels.h"
+#include "backend/cuda/kernels/epilogue.cuh"
 #include "backend/cuda/kernels/tile.cuh"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 struct GemmArgs {
   const bf16* x;         // [m, k]
@@ -17,20 +17,6 @@ struct GemmArgs {
   int m, n, k, w_stride, rows_per_gate;
   Activation activation;
 };
-
-LA_DEVICE float activate(float x, Activation activation) {
-  switch (activation) {
-    case Activation::kGeluTanh: {
-      const float u = 0.7978845608028654f * (x + 0.044715f * x * x * x);
-      return x * inverse_fast(1.0f + exp2_fast(-2.8853900817779268f * u));  // 0.5 (1 + tanh u) = 1 / (1 + e^-2u)
-    }
-    case Activation::kSilu:
-      return x * inverse_fast(1.0f + exp2_fast(-1.4426950408889634f * x));
-    case Activation::kNone:
-      break;
-  }
-  return x;
-}
 
 // A block computes kRows x kColumns of out, a warp of it kWarpRows x kWarpColumns. A step multiplies kDepth columns of
 // x and w. kStages tiles of each operand are in shared memory: one is multiplied while the others are being copied.
@@ -158,4 +144,4 @@ __global__ void __launch_bounds__(S::kThreads) gemm(LA_PARAMETER GemmArgs g) {
   store_out<S, Out>(g, place);
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

@@ -1,9 +1,9 @@
 // Ops on rows: layer norm with modulation, and RoPE.
 #pragma once
 
-#include "backend/cuda/device.h"
+#include "backend/cuda/kernels/device.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 constexpr int kRowThreads = 256;
 
@@ -99,4 +99,4 @@ __global__ void __launch_bounds__(kRowThreads) rope(const In* x, LA_PARAMETER Ro
   reinterpret_cast<Vec<Out, 2>*>(out)[at] = y;
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

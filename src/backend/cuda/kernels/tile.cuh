@@ -2,9 +2,9 @@
 // A row of a tile is a whole multiple of 128 bytes (64 elements): once over all 32 banks.
 #pragma once
 
-#include "backend/cuda/device.h"
+#include "backend/cuda/kernels/device.h"
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 // A row-major matrix in global memory, of which only `rows` x `columns` may be read; rows are `stride` elements apart.
 struct MatrixView {
@@ -64,4 +64,4 @@ LA_DEVICE void load_b_transposed(uint32_t (&b)[4], const bf16* tile, int k, int 
   load_matrices_transposed(b, tile + tile_offset<kColumns>(k + lane % 16, n + lane / 16 * 8));
 }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

@@ -8,11 +8,13 @@
 
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
+#define LA_CUDA_VARIANT on_card
 #else
 #include "backend/cuda/emulate/emulate.h"
+#define LA_CUDA_VARIANT emulated
 #endif
 
-namespace liveavatar::cuda {
+namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 struct bf16 {
   uint16_t bits;
@@ -149,12 +151,13 @@ LA_DEVICE void multiply_e4m3(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
 #define gridDim (::liveavatar::cuda::emulate::grid_size())
 
 using Where = emulate::Where;
-struct Stream {};
-inline Stream as_stream(void*) { return {}; }
+using Stream = emulate::Stream*;
+inline Stream as_stream(void* stream) { return static_cast<Stream>(stream); }
 
+// Later, if there is a stream; else at once.
 template <typename... Params, typename... Args>
-int launch(const Launch& l, Stream, void (*kernel)(Params...), const Args&... args) {
-  emulate::launch({l.name, l.grid, {l.threads, 1, 1}, l.shared_bytes}, [kernel, args...] { kernel(args...); });
+int launch(const Launch& l, Stream stream, void (*kernel)(Params...), const Args&... args) {
+  emulate::launch(stream, {l.name, l.grid, {l.threads, 1, 1}, l.shared_bytes}, [kernel, args...] { kernel(args...); });
   return 0;
 }
 
@@ -222,4 +225,4 @@ LA_DEVICE bf16 to_bf16(float x) { return {static_cast<uint16_t>(pack_bf16(x, 0.0
 LA_DEVICE void put(float* at, float x) { *at = x; }
 LA_DEVICE void put(bf16* at, float x) { *at = to_bf16(x); }
 
-}  // namespace liveavatar::cuda
+}  // namespace liveavatar::cuda::LA_CUDA_VARIANT

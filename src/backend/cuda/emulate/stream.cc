@@ -1,0 +1,68 @@
+#include "backend/cuda/emulate/stream.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "backend/cuda/emulate/processor.h"
+
+namespace liveavatar::cuda::emulate {
+
+uint32_t stream_seed = 0;
+
+namespace {
+
+std::vector<Stream*>& all_streams() {
+  static std::vector<Stream*> streams;
+  return streams;
+}
+
+uint32_t next_random() {
+  static uint32_t seeded_with = 0, state = 0;
+  if (seeded_with != stream_seed) state = seeded_with = stream_seed;
+  state = state * 1664525u + 1013904223u;
+  return state >> 8;
+}
+
+}  // namespace
+
+Stream::Stream() { all_streams().push_back(this); }
+Stream::~Stream() { std::erase(all_streams(), this); }
+
+void Stream::add(std::function<void()> work) { work_.push_back({std::move(work), {}}); }
+
+void Stream::wait_for(const Point& point) { work_.push_back({nullptr, point}); }
+
+void Stream::run_next() {
+  const Work work = std::move(work_.front());
+  work_.pop_front();
+  ++done_;
+  if (work.behind.stream != nullptr) run_until(work.behind);
+  if (work.run) work.run();
+}
+
+// A few pieces of work of any stream, which nobody asked for.
+void Stream::run_others(Stream& waited_for) {
+  for (uint32_t tries = next_random() % 4; tries > 0; --tries) {
+    Stream& other = *all_streams()[next_random() % all_streams().size()];
+    if (&other != &waited_for && !other.work_.empty()) other.run_next();
+  }
+}
+
+bool is_done(const Point& point) { return point.stream == nullptr || point.stream->done_ >= point.count; }
+
+void run_until(const Point& point) {
+  while (!is_done(point)) {
+    if (stream_seed != 0) Stream::run_others(*point.stream);
+    if (!is_done(point)) point.stream->run_next();
+  }
+}
+
+void launch_body(Stream* stream, const Job& job, Body body, const void* parameters, size_t bytes) {
+  if (stream == nullptr) return run_launch(job, body, parameters, bytes);
+  const auto* from = static_cast<const std::byte*>(parameters);
+  stream->add([job, body, copy = std::vector<std::byte>(from, from + bytes)] {
+    run_launch(job, body, copy.data(), copy.size());
+  });
+}
+
+}  // namespace liveavatar::cuda::emulate

@@ -1,0 +1,53 @@
+// Streams and events of the emulated device. Work that was given to a stream runs when somebody waits for it, and no
+// earlier than it must: what a host or another stream uses without waiting was not computed yet. With a seed, streams are
+// run ahead of what is waited for, in an order that depends on it: what may happen at any time happens at a bad one.
+//
+// Not thread-safe, as all of the emulation.
+#pragma once
+
+#include <deque>
+#include <functional>
+
+#include "backend/cuda/emulate/emulate.h"
+
+namespace liveavatar::cuda::emulate {
+
+extern uint32_t stream_seed;  // 0: all work as late as possible
+
+// How far a stream has come: its first `count` pieces of work.
+struct Point {
+  Stream* stream = nullptr;
+  uint64_t count = 0;
+};
+
+class Stream {
+ public:
+  Stream();
+  ~Stream();  // drops what nobody waited for
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  void add(std::function<void()> work);
+  // What is added from now on comes behind that point.
+  void wait_for(const Point& point);
+  Point now() { return {this, done_ + work_.size()}; }
+
+ private:
+  friend bool is_done(const Point& point);
+  friend void run_until(const Point& point);
+  struct Work {
+    std::function<void()> run;
+    Point behind;
+  };
+  void run_next();
+  static void run_others(Stream& waited_for);
+
+  std::deque<Work> work_;
+  uint64_t done_ = 0;
+};
+
+bool is_done(const Point& point);
+// Runs what the point needs. A Fault of a kernel ends it; the work behind stays where it is.
+void run_until(const Point& point);
+
+}  // namespace liveavatar::cuda::emulate
