@@ -3,13 +3,17 @@
 #   PRIVATE_DEPS  modules below whose headers only this module's .cc files include
 #   LINKS         modules that are linked and not included: they define what the public headers declare
 #   LIBS          outside libraries, which LIVEAVATAR_NEEDS (library.cmake) names too unless they are headers alone
+#   SOURCES       instead of every .cc and .cu of the folder
 #   TEST_ONLY     not in the installed library, and built only where a test needs it
 # An #include from a module that is not declared does not compile: the compiler is shown the declared modules' headers only
 # (module_headers). Who includes whom is compared with what is declared by the test `arrows`.
 function(module name)
-  cmake_parse_arguments(MODULE "TEST_ONLY" "" "DEPS;PRIVATE_DEPS;LINKS;LIBS" ${ARGN})
+  cmake_parse_arguments(MODULE "TEST_ONLY" "" "DEPS;PRIVATE_DEPS;LINKS;LIBS;SOURCES" ${ARGN})
   module_headers(${name})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc ${CMAKE_CURRENT_SOURCE_DIR}/*.cu)
+  if(MODULE_SOURCES)
+    set(sources ${MODULE_SOURCES})
+  endif()
   if(sources)
     add_library(la_${name} STATIC ${sources})
     target_link_libraries(la_${name} PRIVATE ${MODULE_LIBS})

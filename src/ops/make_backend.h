@@ -3,8 +3,9 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "backend/backend.h"
+#include "backend/device_source.h"
 
 namespace liveavatar {
 
@@ -12,8 +13,15 @@ namespace liveavatar {
 // CPUs: 68 s instead of 0.5 s).
 int most_threads();
 
-// device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an error that lists the
-// choices. The number of threads is limited to most_threads().
+// A backend of the host. device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an error
+// that lists the choices. The number of threads is limited to most_threads().
 Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const BackendOptions& options);
+
+// Whether `device` names a card: "cuda", the first one, or "cuda:N".
+bool is_card(const std::string& device);
+// That card. kUnsupported or kNotFound: why there is none.
+Expected<std::unique_ptr<DeviceSource>> open_card_device(const std::string& device);
+// A line for each card of this machine, or one that says why there is none; for `doctor`.
+std::vector<std::string> describe_cards();
 
 }  // namespace liveavatar

@@ -100,6 +100,10 @@ Status Models::open_device(DeviceSource* source) {
   const EngineOptions& o = options();
   const size_t limit_bytes = o.memory_budget_bytes == 0 ? Budget::kUnlimited : o.memory_budget_bytes;
   BackendOptions host{.threads = o.threads, .int8_products = o.int8_products};
+  if (source == nullptr && is_card(o.device)) {
+    LA_ASSIGN_OR_RETURN(card, open_card_device(o.device));
+    source = card.get();
+  }
   if (source == nullptr) {
     budget = std::make_unique<Budget>(limit_bytes);
     return open_host(host);
@@ -110,7 +114,7 @@ Status Models::open_device(DeviceSource* source) {
   budget = std::make_unique<Budget>(limit_bytes, source->allocator(), *host_budget);
   LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, kProgramBytes));
   host.budget = host_budget.get();
-  LA_ASSIGN_OR_RETURN(host_backend, make_backend(o.device, host));
+  LA_ASSIGN_OR_RETURN(host_backend, make_backend(is_card(o.device) ? "cpu" : o.device, host));
   LA_ASSIGN_OR_RETURN(backend, source->open({.threads = o.threads, .budget = budget.get()}));
   return {};
 }

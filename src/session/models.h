@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/backend.h"
+#include "backend/device_source.h"
 #include "core/memory.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "models/wan_vae/wan_vae.h"
@@ -17,16 +17,9 @@
 
 namespace liveavatar {
 
-// Where a device comes from: its memory first, then, over a budget of that memory, its ops.
-class DeviceSource {
- public:
-  virtual ~DeviceSource() = default;
-  virtual Allocator& allocator() = 0;
-  virtual Expected<std::unique_ptr<Backend>> open(const BackendOptions& options) = 0;
-};
-
 // Members die in reverse order: models first, then the backends, then the budgets that they charge.
 struct Models {
+  std::unique_ptr<DeviceSource> card;      // null: the device is the host, or the caller's
   std::unique_ptr<Checkpoint> checkpoint;  // of its files only the text encoder's is still open
   std::unique_ptr<Budget> host_budget;     // null: the device is the host
   std::unique_ptr<Budget> budget;          // of the device

@@ -1,6 +1,7 @@
 #include "devices.h"
 
 #include "ops/make_backend.h"
+#include "support/emulated_cuda.h"
 
 namespace liveavatar {
 namespace {
@@ -38,13 +39,23 @@ OpDevice cpu(const std::string& isa, bool int8_products = false) {
   return row;
 }
 
+OpDevice emulated_card() {
+  OpDevice row;
+  row.name = "cuda_emulated";
+  row.source = [] { return emulated_cuda(); };
+  row.f32_tolerance = 2e-6;
+  row.bf16_tolerance = 5e-3;  // rounded once
+  row.may_be_missing = true;
+  return row;
+}
+
 }  // namespace
 
 const std::vector<OpDevice>& op_devices() {
   static const std::vector<OpDevice> rows{
       {"reference", reference_source}, cpu("avx2"),      cpu("avx512"),
       cpu("avx512bf16", true),         cpu("amx", true), cpu("amx-model", true),
-      {"test_device", test_source},
+      {"test_device", test_source}, emulated_card(),
   };
   return rows;
 }

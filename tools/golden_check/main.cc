@@ -3,6 +3,7 @@
 #include <fstream>
 #include <map>
 
+#include "emulated_cuda.h"
 #include "golden.h"
 #include "ops/make_backend.h"
 #include "test_device.h"
@@ -29,11 +30,12 @@ const std::map<std::string, KindFunction>& kinds() {
 }
 
 constexpr const char* kHelp =
-    "golden_check [--device reference|cpu|test] [--dtype f32|bf16] [--threads N]\n"
+    "golden_check [--device reference|cpu|test|cuda-emulated] [--dtype f32|bf16] [--threads N]\n"
     "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] [--activations_dtype int8] [--bits]\n"
     "             DIR...\n"
     "Runs the golden.json of every DIR and compares with the tensors of the Python original.\n"
-    "test: the reference backend behind a queue, in memory that the host cannot touch.\n"
+    "test: the reference backend behind a queue, in memory that the host cannot touch. cuda-emulated: the CUDA\n"
+    "backend and its kernels, on an emulated device.\n"
     "A line a tensor, then 'N passed, M failed'; exit code 1 on any miss. LIVEAVATAR_ISA forces a kernel path.\n"
     "With narrower types of the video model the limits do not hold: what is beyond them is 'far', and counts as "
     "passed. --bits: a checksum of every tensor beside its figures.\n";
@@ -74,7 +76,7 @@ bool parse(int argc, char** argv, Options& options) {
 
 // What every folder is run on.
 struct Machine {
-  std::unique_ptr<TestDevice> device;  // null: the host
+  std::unique_ptr<DeviceSource> device;  // null: the host
   Budget host_budget;
   std::unique_ptr<Budget> budget;
   std::unique_ptr<Backend> backend;
@@ -82,8 +84,12 @@ struct Machine {
 
 Status open(const Options& options, Machine& machine) {
   BackendOptions how{.threads = options.threads, .int8_products = options.int8_products};
-  if (options.device == "test") {
-    machine.device = std::make_unique<TestDevice>(TestDeviceOptions{.most_delay_us = 50});
+  if (options.device == "test") machine.device = std::make_unique<TestDevice>(TestDeviceOptions{.most_delay_us = 50});
+  if (options.device == "cuda-emulated") {
+    machine.device = emulated_cuda();
+    if (machine.device == nullptr) return unsupported("no device emulation in this build");
+  }
+  if (machine.device != nullptr) {
     machine.budget = std::make_unique<Budget>(Budget::kUnlimited, machine.device->allocator(), machine.host_budget);
     how.budget = machine.budget.get();
     LA_ASSIGN_OR_RETURN(machine.backend, machine.device->open(how));

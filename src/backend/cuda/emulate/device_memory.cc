@@ -62,7 +62,12 @@ void DeviceMemory::begin_launch() {
   ++launch_;
   if (launch_ != 0) return;
   // All numbers were used: forget who wrote, keep that it was written.
-  for (size_t i = 0; i < used_; ++i) shadow_[i] = {uint16_t(shadow_[i].write_launch != 0 ? kByHost : 0), 0, 0, 0};
+  if (is_tracing()) {
+    for (const auto& [offset, bytes] : allocations_) {
+      for (size_t i = offset; i < offset + bytes; ++i)
+        shadow_[i] = {uint16_t(shadow_[i].write_launch != 0 ? kByHost : 0), 0, 0, 0};
+    }
+  }
   launch_ = kByHost + 1;
 }
 
@@ -162,6 +167,12 @@ void fill(void* device, int byte, size_t bytes) {
   std::memset(device, byte, bytes);
   device_memory().set_accessible(false);
   device_memory().written_by_host(offset, bytes);
+}
+void poison(void* device, int byte, size_t bytes) {
+  checked_offset(device, bytes);
+  device_memory().set_accessible(true);
+  std::memset(device, byte, bytes);
+  device_memory().set_accessible(false);
 }
 void copy_to_host(void* host, const void* device, size_t bytes) {
   checked_offset(device, bytes);

@@ -33,7 +33,7 @@ class DeviceMemory {
   std::string describe(size_t offset) const;  // "12 bytes behind the end of an allocation of 400 bytes"
 
  private:
-  static constexpr size_t kBytes = size_t(16) << 30;  // addresses, not memory
+  static constexpr size_t kBytes = size_t(1) << 40;  // addresses, not memory
   static constexpr size_t kGranule = 16;
 
   std::byte* base_;

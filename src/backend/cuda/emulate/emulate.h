@@ -67,6 +67,7 @@ void release(void* memory);
 void copy_to_device(void* device, const void* host, size_t bytes);
 void copy_to_host(void* host, const void* device, size_t bytes);
 void fill(void* device, int byte, size_t bytes);
+void poison(void* device, int byte, size_t bytes);  // as fill, but it still counts as never written
 // As on a real machine: outside of launches and copies, a host access to device memory ends in SIGSEGV.
 void protect_from_host(bool yes);
 

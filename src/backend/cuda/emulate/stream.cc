@@ -9,6 +9,11 @@ namespace liveavatar::cuda::emulate {
 
 uint32_t stream_seed = 0;
 
+std::recursive_mutex& device_lock() {
+  static std::recursive_mutex mutex;
+  return mutex;
+}
+
 namespace {
 
 std::vector<Stream*>& all_streams() {
@@ -25,12 +30,31 @@ uint32_t next_random() {
 
 }  // namespace
 
-Stream::Stream() { all_streams().push_back(this); }
-Stream::~Stream() { std::erase(all_streams(), this); }
+using Lock = std::lock_guard<std::recursive_mutex>;
 
-void Stream::add(std::function<void()> work) { work_.push_back({std::move(work), {}}); }
+Stream::Stream() {
+  const Lock lock(device_lock());
+  all_streams().push_back(this);
+}
+Stream::~Stream() {
+  const Lock lock(device_lock());
+  std::erase(all_streams(), this);
+}
 
-void Stream::wait_for(const Point& point) { work_.push_back({nullptr, point}); }
+void Stream::add(std::function<void()> work) {
+  const Lock lock(device_lock());
+  work_.push_back({std::move(work), {}});
+}
+
+void Stream::wait_for(const Point& point) {
+  const Lock lock(device_lock());
+  work_.push_back({nullptr, point});
+}
+
+Point Stream::now() {
+  const Lock lock(device_lock());
+  return {this, done_ + work_.size()};
+}
 
 void Stream::run_next() {
   const Work work = std::move(work_.front());
@@ -48,13 +72,22 @@ void Stream::run_others(Stream& waited_for) {
   }
 }
 
-bool is_done(const Point& point) { return point.stream == nullptr || point.stream->done_ >= point.count; }
+bool is_done(const Point& point) {
+  const Lock lock(device_lock());
+  return point.stream == nullptr || point.stream->done_ >= point.count;
+}
 
 void run_until(const Point& point) {
+  const Lock lock(device_lock());
   while (!is_done(point)) {
     if (stream_seed != 0) Stream::run_others(*point.stream);
     if (!is_done(point)) point.stream->run_next();
   }
+}
+
+void run_all() {
+  const Lock lock(device_lock());
+  for (Stream* stream : all_streams()) run_until(stream->now());
 }
 
 void launch_body(Stream* stream, const Job& job, Body body, const void* parameters, size_t bytes) {

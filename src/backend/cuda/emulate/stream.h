@@ -2,15 +2,18 @@
 // earlier than it must: what a host or another stream uses without waiting was not computed yet. With a seed, streams are
 // run ahead of what is waited for, in an order that depends on it: what may happen at any time happens at a bad one.
 //
-// Not thread-safe, as all of the emulation.
+// Thread-safe: all of it under device_lock(), which whoever calls the rest of the emulation from several threads holds.
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <mutex>
 
 #include "backend/cuda/emulate/emulate.h"
 
 namespace liveavatar::cuda::emulate {
+
+std::recursive_mutex& device_lock();
 
 extern uint32_t stream_seed;  // 0: all work as late as possible
 
@@ -30,11 +33,12 @@ class Stream {
   void add(std::function<void()> work);
   // What is added from now on comes behind that point.
   void wait_for(const Point& point);
-  Point now() { return {this, done_ + work_.size()}; }
+  Point now();
 
  private:
   friend bool is_done(const Point& point);
   friend void run_until(const Point& point);
+  friend void run_all();
   struct Work {
     std::function<void()> run;
     Point behind;
@@ -49,5 +53,6 @@ class Stream {
 bool is_done(const Point& point);
 // Runs what the point needs. A Fault of a kernel ends it; the work behind stays where it is.
 void run_until(const Point& point);
+void run_all();  // of every stream
 
 }  // namespace liveavatar::cuda::emulate

@@ -1,0 +1,114 @@
+// Products, and which kernel computes them: on tensor cores what is bf16, the rest in f32 arithmetic.
+#include <cmath>
+
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/weights.h"
+
+namespace liveavatar::cuda {
+namespace {
+
+EpilogueCall epilogue(const Tensor& bias, const Epilogue& e) {
+  const int64_t groups = e.gate.empty() ? 1 : e.gate.dim(0);
+  return {floats(bias), floats(e.gate), groups, input(e.residual), activation_of(e.activation)};
+}
+
+AttentionCall::Segment segment(const KeyValues& kv) {
+  return {input(kv.k), input(kv.v), floats(kv.k_scale), floats(kv.v_scale), kv.k.dim(0)};
+}
+
+bool is_bf16(const Tensor& t) { return t.dtype == DType::kBF16; }
+
+// What attention_bf16 can: 16 bytes of a head at a time.
+bool fits_tensor_cores(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+                       const Tensor& out) {
+  constexpr int64_t kMostHead = 128, kHeadStep = 8;
+  const int64_t head = q.dim(1) / spec.heads;
+  bool fits = is_bf16(q) && is_bf16(out) && spec.bias.empty() && head <= kMostHead && head % kHeadStep == 0;
+  for (const KeyValues& s : segments) fits = fits && is_bf16(s.k) && is_bf16(s.v);
+  return fits;
+}
+
+}  // namespace
+
+// bf16 operands, and a residual of out's type.
+bool CudaBackend::run_on_tensor_cores(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
+  if (!is_bf16(x) || w.dtype != DType::kBF16) return false;
+  if (!e.residual.empty() && e.residual.dtype != out.dtype) return false;
+  constexpr int64_t kLargeBlock = 128;
+  const PackedMatrix packed = packed_matrix(w);
+  GemmCall call{};
+  call.x = x.address();
+  call.w = w.data;
+  call.bias = floats(w.bias);
+  call.gate = floats(e.gate);
+  call.groups = e.gate.empty() ? 1 : e.gate.dim(0);
+  call.residual = e.residual.address();
+  call.out = out.address();
+  call.out_type = element_type(out.dtype);
+  call.m = x.rows().dim(0);
+  call.n = w.n;
+  call.k = w.k;
+  call.w_stride = packed.row_bytes / static_cast<int64_t>(sizeof(bf16));
+  call.activation = activation_of(e.activation);
+  call.large = call.m >= kLargeBlock && call.n >= kLargeBlock;
+  run(&Kernels::gemm_bf16, call, "linear");
+  return true;
+}
+
+void CudaBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
+  if (run_on_tensor_cores(x, w, out, e)) return;
+  run(&Kernels::linear_f32,
+      LinearCall{input(x), packed_matrix(w), x.rows().dim(0), epilogue(w.bias, e), output(out)}, "linear");
+}
+
+void CudaBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
+                       const Epilogue& e) {
+  ConvCall call{};
+  call.x = input(x);
+  call.history = input(g.history);
+  call.history_frames = g.history.empty() ? 0 : g.history.dim(0);
+  call.zero_frames = g.zero_frames;
+  call.frames = x.dim(0);
+  call.rows = x.dim(1);
+  call.columns = x.dim(2);
+  call.channels = x.dim(3);
+  for (size_t i = 0; i < w.kernel.size(); ++i) {
+    call.kernel[i] = w.kernel[i];
+    call.stride[i] = g.stride[i];
+  }
+  call.pad_top = g.pad_top;
+  call.pad_left = g.pad_left;
+  call.upsample2x = g.upsample2x;
+  call.out_frames = out.dim(0);
+  call.out_rows = out.dim(1);
+  call.out_columns = out.dim(2);
+  call.groups = w.groups;
+  call.w = packed_matrix(w);
+  call.epilogue = epilogue(w.bias, e);
+  call.out = output(out);
+  run(&Kernels::conv_f32, call, "conv");
+}
+
+void CudaBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
+                            const Tensor& out) {
+  LA_CHECK(segments.size() <= kMaxSegments);
+  AttentionCall call{};
+  call.q = input(q);
+  for (const KeyValues& s : segments) {
+    call.segments[call.segment_count] = segment(s);
+    ++call.segment_count;
+  }
+  call.queries = q.dim(0);
+  call.heads = spec.heads;
+  call.head = q.dim(1) / spec.heads;
+  call.bias = floats(spec.bias);
+  call.scale = spec.scale;
+  call.out = output(out);
+  if (fits_tensor_cores(q, segments, spec, out)) {
+    run(&Kernels::attention_bf16, call, "attention");
+  } else {
+    run(&Kernels::attention_f32, call, "attention");
+  }
+}
+
+}  // namespace liveavatar::cuda

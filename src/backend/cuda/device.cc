@@ -1,0 +1,47 @@
+#include "backend/cuda/device.h"
+
+namespace liveavatar::cuda {
+namespace {
+
+std::string mib(size_t bytes) { return std::to_string((bytes + (size_t{1} << 20) - 1) >> 20) + " MiB"; }
+
+}  // namespace
+
+Expected<std::byte*> CudaDevice::allocate(size_t bytes) {
+  if (failed()) return status();
+  void* memory = nullptr;
+  if (runtime_->allocate(&memory, bytes) == 0) return static_cast<std::byte*>(memory);
+  return out_of_memory(device().str() + ": " + mib(bytes) + " are wanted, " + mib(runtime_->free_bytes()) +
+                       " are free on this device; lower the budget or stop other programs that use it");
+}
+
+void CudaDevice::free(std::byte* memory, size_t) { check(runtime_->release(memory), "freeing memory"); }
+
+Status CudaDevice::write(std::byte* to, const void* host, size_t bytes) {
+  check(runtime_->write(to, host, bytes), "a copy to the device");
+  return status();
+}
+
+Status CudaDevice::read(const std::byte* from, void* host, size_t bytes) {
+  check(runtime_->read(from, host, bytes), "a copy from the device");
+  return status();
+}
+
+bool CudaDevice::check(int error, const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  if (error != 0 && status_.ok())
+    status_ = io_error(device().str() + ": " + what + ": " + runtime_->error_text(error));
+  return status_.ok();
+}
+
+bool CudaDevice::failed() const {
+  const std::lock_guard lock(mutex_);
+  return !status_.ok();
+}
+
+Status CudaDevice::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+}  // namespace liveavatar::cuda

@@ -1,0 +1,62 @@
+// Cards by name: kept from make_backend.cc, so that a program without cards links no more than it needs.
+#include <charconv>
+
+#include "backend/cuda/card/card_runtime.h"
+#include "backend/cuda/cuda_backend.h"
+#include "core/boundary.h"
+#include "ops/make_backend.h"
+
+namespace liveavatar {
+namespace {
+
+class CardDevice : public DeviceSource {
+ public:
+  CardDevice(std::unique_ptr<cuda::Runtime> runtime, int index)
+      : device_(std::move(runtime), static_cast<uint8_t>(index)) {}
+  Allocator& allocator() override { return device_; }
+  Expected<std::unique_ptr<Backend>> open(const BackendOptions& options) override {
+    return cuda::CudaBackend::open(device_, options);
+  }
+
+ private:
+  cuda::CudaDevice device_;
+};
+
+constexpr std::string_view kCuda = "cuda";
+
+// "cuda" or "cuda:N".
+std::optional<int> card_index(std::string_view device) {
+  if (!device.starts_with(kCuda)) return {};
+  device.remove_prefix(kCuda.size());
+  if (device.empty()) return 0;
+  if (!device.starts_with(':')) return {};
+  device.remove_prefix(1);
+  uint8_t index = 0;
+  const auto [end, error] = std::from_chars(device.begin(), device.end(), index);
+  if (error != std::errc() || end != device.end()) return {};
+  return index;
+}
+
+}  // namespace
+
+bool is_card(const std::string& device) { return card_index(device).has_value(); }
+
+Expected<std::unique_ptr<DeviceSource>> open_card_device(const std::string& device) {
+  LA_CHECK(is_card(device));
+  return contained("`device` " + device, [&]() -> Expected<std::unique_ptr<DeviceSource>> {
+    const int index = *card_index(device);
+    Expected<std::unique_ptr<cuda::Runtime>> runtime = cuda::open_card(index);
+    if (!runtime.ok()) return Status(runtime.status().code(), "`device` " + device + ": " + runtime.status().message());
+    return std::unique_ptr<DeviceSource>(new CardDevice(*std::move(runtime), index));
+  });
+}
+
+std::vector<std::string> describe_cards() {
+  Expected<std::vector<cuda::Card>> cards = cuda::find_cards();
+  if (!cards.ok()) return {cards.status().message()};
+  std::vector<std::string> lines;
+  for (const cuda::Card& card : *cards) lines.push_back(describe(card));
+  return lines;
+}
+
+}  // namespace liveavatar
