@@ -94,19 +94,24 @@ BUGS = [
          "  sync_threads();  // before of_warps", "  // before of_warps", RACE),
     rows("norm: one warp's sum too many", "w < kRowThreads / 32", "w <= kRowThreads / 32", "outside of shared memory"),
     rows("norm: vectors of 4 in rows that are misaligned",
-         "c.width % 4 == 0", "c.width % 4 >= 0", "not aligned", "rows.cu"),
+         "if (c.width % 4 == 0) return launch(l", "if (c.width % 4 >= 0) return launch(l", "not aligned", "rows.cu"),
     rows("norm: a lane misses a shuffle", "lanes /= 2) v += shuffle_xor(v, lanes);",
          "lanes /= 2) {\n    if (threadIdx.x != 37) v += shuffle_xor(v, lanes);\n  }", "deadlock"),
     rows("norm: a barrier in one warp only", "  if (threadIdx.x % 32 == 0) of_warps",
          "  if (threadIdx.x < 32) sync_threads();\n  if (threadIdx.x % 32 == 0) of_warps", "waits in another"),
     rows("norm: a group's scale for each row", "row / a.rows_per_group", "row", OVERRUN),
+    rows("rms norm: warps sum parts of a row twice", "share{int(threadIdx.x), kRowThreads}",
+         "share{int(threadIdx.x), 32}", WRONG),
+    rows("rms norm: rows behind the last", "  if (row >= a.rows) return;\n", "", OVERRUN),
+    rows("rms norm: NaN is lost", "(length < 1e-12f ? 1e-12f : length)", "fmaxf(length, 1e-12f)", WRONG),
     rows("rope: no tail", "  if (at >= r.rows * width) return;\n", "", OVERRUN),
     rows("rope: a wrong row of the table", "[row * r.pairs + pair]", "[row * width + pair]", OVERRUN),
     Bug("8 bit: words of a fragment are swapped",
         "eight_bit.cuh", "eight_bit.cu", "word(b, g, t * 4), word(b, g, t * 4 + 16)",
         "word(b, g, t * 4 + 16), word(b, g, t * 4)", WRONG),
 ]
-FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "rows.cu": "*CudaLayerNorm*:*CudaRope*",
+FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*",
+           "rows.cu": "*CudaLayerNorm*:*CudaRmsNorm*:*CudaRope*",
            "eight_bit.cu": "*CudaEightBit*"}
 
 
@@ -116,7 +121,6 @@ def copy_kernels(config, work):
     copy = work / "src/backend/cuda"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(cuda / "kernels", copy / "kernels")
-    shutil.copy(cuda / "device.h", copy)
     return copy / "kernels"
 
 
