@@ -41,6 +41,10 @@ def rows(name, old, new, finding, file="rows.cuh"):
     return Bug(name, file, "rows.cu", old, new, finding)
 
 
+def quantise(name, old, new, finding, file="quantise.cuh"):
+    return Bug("quantise: " + name, file, "quantise.cu", old, new, finding)
+
+
 BUGS = [
     gemm("no barrier behind the wait",
          "    sync_threads();  // all threads' copies", "    // all threads' copies", RACE),
@@ -106,11 +110,23 @@ BUGS = [
     rows("rms norm: NaN is lost", "(length < 1e-12f ? 1e-12f : length)", "fmaxf(length, 1e-12f)", WRONG),
     rows("rope: no tail", "  if (at >= r.rows * width) return;\n", "", OVERRUN),
     rows("rope: a wrong row of the table", "[row * r.pairs + pair]", "[row * width + pair]", OVERRUN),
+    quantise("heads behind the last", "  if (at >= a.heads) return;\n", "", OVERRUN),
+    quantise("half of a warp is left out of the maximum", "int lanes = 16;", "int lanes = 8;", WRONG),
+    quantise("all lanes write a scale", "if (lane == 0) scale[at]", "scale[at + lane]", OVERRUN),
+    quantise("a product by an inverse in place of a division", "largest / Format::kTop",
+             "largest * (1.0f / Format::kTop)", WRONG),
+    quantise("vectors at misaligned addresses",
+             "hold_vectors(x, out);\n  const auto kernel = wide ? quantise",
+             "true;\n  const auto kernel = wide ? quantise", "not aligned", "quantise.cu"),
+    quantise("ties of e4m3 go up", "((magnitude >> 20) & 1)", "1", WRONG, "eight_bit_float.cuh"),
+    quantise("subnormal e4m3 are cut off", "rintf(size * 0x1p9f)", "size * 0x1p9f", WRONG, "eight_bit_float.cuh"),
+    quantise("NaN of e4m3 becomes 480", "if (magnitude == 0x7f) return", "if (magnitude == 0x80) return", WRONG,
+             "eight_bit_float.cuh"),
     Bug("8 bit: words of a fragment are swapped",
         "eight_bit.cuh", "eight_bit.cu", "word(b, g, t * 4), word(b, g, t * 4 + 16)",
         "word(b, g, t * 4 + 16), word(b, g, t * 4)", WRONG),
 ]
-FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*",
+FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "quantise.cu": "*CudaQuantise*",
            "rows.cu": "*CudaLayerNorm*:*CudaRmsNorm*:*CudaRope*",
            "eight_bit.cu": "*CudaEightBit*"}
 
