@@ -45,6 +45,14 @@ def quantise(name, old, new, finding, file="quantise.cuh"):
     return Bug("quantise: " + name, file, "quantise.cu", old, new, finding)
 
 
+def elements(name, old, new, finding, file="elements.cuh"):
+    return Bug("elements: " + name, file, "elements.cu", old, new, finding)
+
+
+def layouts(name, old, new, finding, file="layouts.cuh"):
+    return Bug("layouts: " + name, file, "layouts.cu", old, new, finding)
+
+
 BUGS = [
     gemm("no barrier behind the wait",
          "    sync_threads();  // all threads' copies", "    // all threads' copies", RACE),
@@ -122,13 +130,29 @@ BUGS = [
     quantise("subnormal e4m3 are cut off", "rintf(size * 0x1p9f)", "size * 0x1p9f", WRONG, "eight_bit_float.cuh"),
     quantise("NaN of e4m3 becomes 480", "if (magnitude == 0x7f) return", "if (magnitude == 0x80) return", WRONG,
              "eight_bit_float.cuh"),
+    elements("y is not repeated", "[divide(at, a.y_elements / kWide).remainder]", "[at]", OVERRUN),
+    elements("the tail of a sum", "  if (at * kWide >= a.elements) return;\n", "", OVERRUN),
+    elements("vectors although y's length is odd", "c.y_elements % 4 == 0 && ", "", WRONG, "elements.cu"),
+    elements("vectors at misaligned addresses", " && hold_vectors(x, y, out)", "", "not aligned", "elements.cu"),
+    elements("clamp loses NaN", "x < low ? low : (x > high ? high : x)", "fminf(fmaxf(x, low), high)", WRONG),
+    elements("a copy's unit does not divide its source", "reinterpret_cast<uintptr_t>(c.from) | ", "", "not aligned",
+             "elements.cu"),
+    elements("rows are copied by the wrong stride", "* a.to_stride", "* a.from_stride", WRONG),
+    elements("the bias is mirrored", "- query.remainder + key", "+ query.remainder - key", OVERRUN),
+    layouts("what is left over shifts a patch", "a.columns / a.pw;\n", "(a.columns + a.pw - 1) / a.pw;\n", WRONG),
+    layouts("features in the other order", "? feature / patch : feature % a.channels",
+            "? feature % a.channels : feature / patch", WRONG),
+    layouts("no barrier before a tile is read", "  sync_threads();\n", "", "nobody wrote"),
+    layouts("a tile overlaps the next", "* S::kChannels;", "* (S::kChannels - 1);", "in the same launch"),
+    layouts("pixels behind the last", "pixels < S::kPixels ? pixels : S::kPixels", "S::kPixels", OVERRUN),
     Bug("8 bit: words of a fragment are swapped",
         "eight_bit.cuh", "eight_bit.cu", "word(b, g, t * 4), word(b, g, t * 4 + 16)",
         "word(b, g, t * 4 + 16), word(b, g, t * 4)", WRONG),
 ]
 FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "quantise.cu": "*CudaQuantise*",
            "rows.cu": "*CudaLayerNorm*:*CudaRmsNorm*:*CudaRope*",
-           "eight_bit.cu": "*CudaEightBit*"}
+           "elements.cu": "*CudaBinary*:*CudaActivate*:*CudaElements*:*CudaCopyRows*",
+           "layouts.cu": "*CudaPatch*:*CudaTranspose*", "eight_bit.cu": "*CudaEightBit*"}
 
 
 def copy_kernels(config, work):
