@@ -35,6 +35,7 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"threads", &EngineOptions::threads},
     {"decode_threads", &EngineOptions::decode_threads},
     {"memory_budget_bytes", &EngineOptions::memory_budget_bytes},
+    {"host_budget_bytes", &EngineOptions::host_budget_bytes},
     {"packed_dit", &EngineOptions::packed_dit},
     {"paging_dir", &EngineOptions::paging_dir},
     {"page_weights", &EngineOptions::page_weights},

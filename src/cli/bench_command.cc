@@ -107,7 +107,7 @@ void add_both(CLI::App& app, Flags& f) {
   add_schedule(app, r.schedule, "auto, sequential or wavefront");
   add_memory(app, "--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB");
   app.add_option("--paging_dir", f.bench.paging_dir, "Folder on disk for weights and KV caches that do not fit");
-  app.add_option("--device", r.device, "cpu or reference")->capture_default_str();
+  app.add_option("--device", r.device, "cpu, cuda or reference")->capture_default_str();
   add_dtype(app, r.dtype);
   add_weights_dtype(app, r.weights_dtype);
   add_kv_dtype(app, r.kv_dtype);

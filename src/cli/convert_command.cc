@@ -75,7 +75,7 @@ Command add_convert(CLI::App& app) {
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   add_model_flags(*command, engine, "Options");
   command->add_option("--out", flags->out, "The file to write")->required();
-  command->add_option("--device", engine.device, "cpu or reference: the backend that will read it")
+  command->add_option("--device", engine.device, "cpu, cuda or reference: the backend that will read it")
       ->capture_default_str();
   add_dtype(*command, engine.dtype);
   add_weights_dtype(*command, engine.weights_dtype);

@@ -37,6 +37,7 @@ int doctor() {
                 in_flags(backend.ok() ? (*backend)->describe() : backend.status().message()).c_str());
     if (backend.ok() && std::string(device) == "cpu") print_int8_products();
   }
+  for (const std::string& card : describe_cards()) std::printf("--device cuda: %s\n", in_flags(card).c_str());
   return working > 0 ? 0 : 1;
 }
 

@@ -25,6 +25,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`dit_path`", "--dit"},
     {"`dtype`", "--dtype"},
     {"`fit`", "--fit"},
+    {"`host_budget_bytes`", "--host_budget"},
     {"`image`", "--image"},
     {"`infer_frames`", "--infer_frames"},
     {"`int8_products`", "--activations_dtype int8"},

@@ -48,7 +48,7 @@ void add_outputs(CLI::App& app, Flags& f) {
 
 void add_machine(CLI::App& app, Flags& f) {
   add_model_flags(app, f.engine, "Model and machine");
-  app.add_option("--device", f.engine.device, "cpu, or reference (slow plain loops)")
+  app.add_option("--device", f.engine.device, "cpu; cuda or cuda:1, an NVIDIA card; or reference (slow plain loops)")
       ->capture_default_str()
       ->group("Model and machine");
   add_dtype(app, f.engine.dtype)->group("Model and machine");
@@ -60,7 +60,10 @@ void add_machine(CLI::App& app, Flags& f) {
   add_decode_threads(app, f.engine.decode_threads)->group("Model and machine");
   add_cache_memory(app, f.engine.cache_bytes)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes,
-             "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`")
+             "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`.\n"
+             "With a card: of the card")
+      ->group("Model and machine");
+  add_memory(app, "--host_budget", f.engine.host_budget_bytes, "Most host memory beside a card (default: no limit)")
       ->group("Model and machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
                  "Folder on disk for what does not fit into --memory_budget: a packed copy of the video model, made\n"

@@ -24,7 +24,6 @@ struct Flags : JobFlags {
   EngineOptions engine;
   std::string shape = "14b", device_profile, devices;
   OriginalFlags original;
-  size_t host_budget_bytes = 0;
   bool fp8 = false, json = false, reference_cost = false;
   struct {
     std::string save_file, save_dir, report_file, sample_list;
@@ -63,7 +62,7 @@ void add_ignored(CLI::App& app, Flags& f) {
 }
 
 void add_machine(CLI::App& app, Flags& f) {
-  app.add_option("--device", f.engine.device, "cpu or reference")->capture_default_str()->group("Model and machine");
+  app.add_option("--device", f.engine.device, "cpu, cuda or reference")->capture_default_str()->group("Model and machine");
   add_dtype(app, f.engine.dtype)->group("Model and machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
@@ -74,8 +73,8 @@ void add_machine(CLI::App& app, Flags& f) {
   add_cache_memory(app, f.engine.cache_bytes)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->group("Model and machine");
-  add_memory(app, "--host_budget", f.host_budget_bytes,
-             "Most host memory; the engine computes there today, so the smaller of both counts")
+  add_memory(app, "--host_budget", f.engine.host_budget_bytes,
+             "Most host memory beside a card; with --device cpu the smaller of both counts")
       ->group("Model and machine");
   app.add_option("--device_profile", f.device_profile,
                  "A card's memory and rates: rtx3060, rtx4090, a100, h100, h200,\n"
@@ -107,7 +106,8 @@ Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
     std::fprintf(stderr, "note: LoRA: its merge is not in the plan of a --shape; give --ckpt_dir DIR too\n");
   LA_RETURN_IF_ERROR(check_options(engine));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes(f.shape));
-  return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, engine.memory_budget_bytes};
+  return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, engine.memory_budget_bytes,
+                        engine.host_budget_bytes};
 }
 
 // A job with assumed parts: no portrait, no voice, or a model shape alone.
@@ -174,6 +174,8 @@ void print_table(const PlanReport& v) {
                 gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.kv_cache_bytes).c_str(), schedule_name(r.schedule),
                 long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(v.work.disk_bytes)).c_str());
   }
+  if (v.plan.host.peak_bytes > 0)
+    std::printf("\nhost memory beside the card: %.3f GiB at the peak\n", gib(v.plan.host.peak_bytes));
   print_device(v);
   if (v.budget_bytes > 0)
     std::printf("\nbudget %s: %s\n", limit_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
@@ -214,7 +216,7 @@ Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
   auto limit = [&](size_t bytes) {
     if (bytes > 0) budget_bytes = budget_bytes == 0 ? bytes : std::min(budget_bytes, bytes);
   };
-  limit(f.host_budget_bytes);
+  if (!is_card(f.engine.device)) limit(f.engine.host_budget_bytes);
   const std::string& name = f.devices.empty() ? f.device_profile : f.devices;
   if (name.empty()) return std::optional<DeviceProfile>();
   LA_ASSIGN_OR_RETURN(DeviceProfile device, device_profile(name));

@@ -45,6 +45,8 @@ RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine
   run_report.measured_peak_bytes = peak_resident_bytes();
   run_report.charged_peak_bytes = engine.memory_peak_bytes();
   run_report.budget_bytes = plan_report.budget_bytes;
+  run_report.host_predicted_peak_bytes = plan_report.plan.host.peak_bytes;
+  run_report.host_charged_peak_bytes = engine.host_memory_peak_bytes();
   run_report.frames = frames;
   run_report.stage_seconds = clock.seconds();
   std::vector<CategoryMemory> categories_held = engine.memory_by_category();
@@ -56,8 +58,15 @@ RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine
 
 void print_run_report(const RunReport& run_report) {
   auto mib = [](size_t bytes) { return double(bytes) / double(1 << 20); };
-  std::fprintf(stderr, "memory: %.1f MiB at the peak, planned %.1f MiB\n", mib(run_report.measured_peak_bytes),
-               mib(run_report.predicted_peak_bytes));
+  const RunReport& r = run_report;
+  if (r.host_predicted_peak_bytes > 0) {
+    std::fprintf(stderr, "memory: %.1f MiB of the card at the peak, planned %.1f MiB; host %.1f MiB, planned %.1f MiB\n",
+                 mib(r.charged_peak_bytes), mib(r.predicted_peak_bytes), mib(r.measured_peak_bytes),
+                 mib(r.host_predicted_peak_bytes));
+  } else {
+    std::fprintf(stderr, "memory: %.1f MiB at the peak, planned %.1f MiB\n", mib(r.measured_peak_bytes),
+                 mib(r.predicted_peak_bytes));
+  }
   std::string line;
   for (const auto& [stage, seconds] : run_report.stage_seconds) {
     char part[64];

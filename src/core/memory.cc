@@ -131,8 +131,8 @@ Expected<Buffer> Buffer::allocate(Budget& budget, MemoryCategory category, size_
   if (bytes == 0) return buffer;
   bytes = round_up(bytes, kPageBytes);
   LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::acquire(budget, category, bytes));
-  if (budget.dry_run()) return buffer;
   buffer.allocator_ = &budget.allocator();
+  if (budget.dry_run()) return buffer;
   Expected<std::byte*> memory = buffer.allocator_->allocate(bytes);
   if (!memory.ok()) {
     return out_of_memory((buffer.device().is_host() ? "the system" : buffer.device().str()) + " has no " + mib(bytes) +

@@ -51,6 +51,8 @@ class Budget {
   // allocation code with one, so the plan and the run cannot differ.
   struct DryRun {};
   explicit Budget(DryRun) : dry_run_(true) {}
+  // Of a device that is not the host. host: a dry run, too.
+  Budget(DryRun, Allocator& allocator, Budget& host) : dry_run_(true), allocator_(&allocator), host_(&host) {}
   Budget(const Budget&) = delete;
   Budget& operator=(const Budget&) = delete;
 

@@ -20,7 +20,7 @@ Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const
   if (device == "reference") return contained("`device` reference", [&] { return make_reference_backend(options); });
   if (device == "cpu") return contained("`device` cpu", [&] { return make_cpu_backend(options); });
   return invalid_argument("`device` " + device +
-                          ": no such device in this version, which computes on the CPU alone; choose cpu or reference");
+                          ": there is no such device; choose cpu, cuda, cuda:N or reference");
 }
 
 }  // namespace liveavatar

@@ -21,6 +21,14 @@ Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const
 bool is_card(const std::string& device);
 // That card. kUnsupported or kNotFound: why there is none.
 Expected<std::unique_ptr<DeviceSource>> open_card_device(const std::string& device);
+// The same device for plans: it need not be there, has no memory and computes nothing.
+std::unique_ptr<DeviceSource> plan_card_device(const std::string& device);
+// What packs weights for a device: for a card, which need not be there, or for the host.
+struct PackingBackend {
+  std::unique_ptr<DeviceSource> card;  // null: the host
+  std::unique_ptr<Backend> backend;
+};
+Expected<PackingBackend> make_packing_backend(const std::string& device, const BackendOptions& options);
 // A line for each card of this machine, or one that says why there is none; for `doctor`.
 std::vector<std::string> describe_cards();
 

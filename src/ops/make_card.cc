@@ -3,6 +3,7 @@
 
 #include "backend/cuda/card/card_runtime.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/planned_runtime.h"
 #include "core/boundary.h"
 #include "ops/make_backend.h"
 
@@ -49,6 +50,22 @@ Expected<std::unique_ptr<DeviceSource>> open_card_device(const std::string& devi
     if (!runtime.ok()) return Status(runtime.status().code(), "`device` " + device + ": " + runtime.status().message());
     return std::unique_ptr<DeviceSource>(new CardDevice(*std::move(runtime), index));
   });
+}
+
+std::unique_ptr<DeviceSource> plan_card_device(const std::string& device) {
+  LA_CHECK(is_card(device));
+  return std::make_unique<CardDevice>(cuda::make_planned_runtime(), *card_index(device));
+}
+
+Expected<PackingBackend> make_packing_backend(const std::string& device, const BackendOptions& options) {
+  PackingBackend packing;
+  if (is_card(device)) {
+    packing.card = plan_card_device(device);
+    LA_ASSIGN_OR_RETURN(packing.backend, packing.card->open({}));
+  } else {
+    LA_ASSIGN_OR_RETURN(packing.backend, make_backend(device, options));
+  }
+  return packing;
 }
 
 std::vector<std::string> describe_cards() {

@@ -117,11 +117,12 @@ class Bench {
   Status find_file() {
     const DitConfig& config = o_.shape.shapes.dit;
     const DitTypes types = shape().types();
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(o_.shape.device, {.threads = 1}));
+    LA_ASSIGN_OR_RETURN(PackingBackend packing, make_packing_backend(o_.shape.device, {.threads = 1}));
+    const Backend& backend = *packing.backend;
     path_ = o_.paging_dir + "/bench-" + std::to_string(config.dim) + "x" + std::to_string(config.layers) + "-" +
-            compute_type_name(o_.shape.dtype) + weights_type_name(o_.shape.weights_dtype) + "-" + backend->packing() +
+            compute_type_name(o_.shape.dtype) + weights_type_name(o_.shape.weights_dtype) + "-" + backend.packing() +
             "-" + std::to_string(o_.seed) + ".packed";
-    auto packed = PackedDit::open(path_, *backend, types);
+    auto packed = PackedDit::open(path_, backend, types);
     file_is_there_ = packed.ok() && dit_config_json(packed->config) == dit_config_json(config);
     if (!file_is_there_ && !o_.keep) path_.append(".").append(std::to_string(::getpid())).append(PendingFile::kEnding);
     return {};

@@ -29,6 +29,8 @@ class LocalEngine {
   const Checkpoint& checkpoint() const { return *models_->checkpoint; }
   size_t memory_used_bytes() const { return models_->budget->used_bytes(); }
   size_t memory_peak_bytes() const { return models_->budget->peak_bytes(); }
+  // Beside a card; 0 where the device is the host.
+  size_t host_memory_peak_bytes() const { return models_->host_budget ? models_->host_budget->peak_bytes() : 0; }
   std::vector<CategoryMemory> memory_by_category() const;
 
  private:

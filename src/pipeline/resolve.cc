@@ -132,7 +132,8 @@ Status decide(ResolvedJob& job) {
 }  // namespace
 
 ResolveOptions resolve_options(const Checkpoint& checkpoint) {
-  return {checkpoint.shape(), checkpoint.video_size(), checkpoint.options.memory_budget_bytes};
+  const EngineOptions& options = checkpoint.options;
+  return {checkpoint.shape(), checkpoint.video_size(), options.memory_budget_bytes, options.host_budget_bytes};
 }
 
 Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateRequest& job) {
@@ -143,6 +144,7 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateReque
   LA_ASSIGN_OR_RETURN(resolved.files, JobFiles::open(resolved.job));
   resolved.sampling = {.solver = job.sample_solver, .shift = job.sample_shift, .seed = job.seed};
   resolved.budget_bytes = options.budget_bytes;
+  resolved.host_budget_bytes = options.host_budget_bytes;
   JobShape& shape = resolved.asked;
   shape = options.models;
   LA_RETURN_IF_ERROR(shape_image(resolved.job, resolved.files, shape));
@@ -212,12 +214,25 @@ Status drop_idle_paging(EngineOptions& options, ResolvedJob& job) {
   return decide(job);
 }
 
+namespace {
+
+// Host memory beside a card. `what` takes so much.
+Status check_host(const std::string& what, size_t bytes, size_t budget_bytes) {
+  if (budget_bytes == 0 || bytes <= budget_bytes) return {};
+  return out_of_memory("`host_budget_bytes` " + limit_text(budget_bytes) + ": " + what + " takes " +
+                       need_text(bytes, budget_bytes) + " of host memory beside the card; raise it");
+}
+
+}  // namespace
+
 Status check_load(const Checkpoint& checkpoint) {
   const EngineOptions& options = checkpoint.options;
-  if (options.memory_budget_bytes == 0) return {};
+  if (options.memory_budget_bytes == 0 && options.host_budget_bytes == 0) return {};
   JobShape smallest = checkpoint.shape();
   smallest.height = smallest.width = 64;
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
+  LA_RETURN_IF_ERROR(check_host("loading this checkpoint", plan.host.load_peak_bytes, options.host_budget_bytes));
+  if (options.memory_budget_bytes == 0) return {};
   if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
   std::string suggestion = "raise the budget";
   if (plan.load_peak_bytes - std::min(plan.load_peak_bytes, options.cache_bytes) <= options.memory_budget_bytes)
@@ -236,6 +251,7 @@ Status check_load(const Checkpoint& checkpoint) {
 
 Status check_fits(const ResolvedJob& job) {
   const MemoryPlan& plan = job.plan;
+  LA_RETURN_IF_ERROR(check_host("this job", plan.host.peak_bytes, job.host_budget_bytes));
   if (job.budget_bytes == 0 || plan.peak_bytes <= job.budget_bytes) return {};
   const PlanStage& highest = *std::max_element(plan.stages.begin(), plan.stages.end(),
                                                [](auto& a, auto& b) { return a.peak_bytes < b.peak_bytes; });

@@ -21,7 +21,8 @@ struct ResolvedJob {
   JobFiles files;
   Sampling sampling;
   JobInfo info;
-  size_t budget_bytes = 0;  // 0: none
+  size_t budget_bytes = 0;  // of the device; 0: none
+  size_t host_budget_bytes = 0;  // beside a card
   JobShape asked;           // as the job says it
   JobShape shape;           // what is left open decided for the budget
   MemoryPlan plan;          // of `shape`
@@ -32,7 +33,8 @@ struct ResolvedJob {
 struct ResolveOptions {
   JobShape models;          // Checkpoint::shape(), or model_shape() of a model that is not here
   std::string video_size;   // of a job that names none
-  size_t budget_bytes = 0;  // 0: none
+  size_t budget_bytes = 0;  // of the device; 0: none
+  size_t host_budget_bytes = 0;  // beside a card
 };
 ResolveOptions resolve_options(const Checkpoint& checkpoint);
 

@@ -27,7 +27,7 @@ void SyntheticVideo::begin(Stage stage) {
 
 Expected<OwnedTensor> SyntheticVideo::prompt(VideoSession& session) {
   const DitConfig& c = session.shape().shapes.dit;
-  LA_ASSIGN_OR_RETURN(OwnedTensor rows, OwnedTensor::allocate(session.budget(), MemoryCategory::kConditioning,
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows, OwnedTensor::allocate(session.budget().host(), MemoryCategory::kConditioning,
                                                               {c.text_len, c.text_dim}, DType::kF32));
   fill(rows.tensor, kPrompt);
   return rows;

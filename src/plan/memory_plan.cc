@@ -22,6 +22,7 @@ class DryRun : VideoInputs {
     LA_ASSIGN_OR_RETURN(models_, Models::dry_run(shape_));
     end_stage("load");
     plan_.load_peak_bytes = total().peak_bytes();
+    if (models_->host_budget) plan_.host.load_peak_bytes = models_->host_budget->peak_bytes();
     plan_.int8_products = models_->backend->int8_products();
     plan_.kv_cache_bytes = kv_cache_bytes_per_block(shape_.kv_caches());
     plan_.paged_bytes = models_->dit->paged_bytes(shape_.resident());
@@ -38,6 +39,10 @@ class DryRun : VideoInputs {
     plan_.scratch_bytes = plan_.steady_bytes - models_bytes - session_budget_->used_bytes();
     plan_.peak_by_category = total().peak_by_category();
     plan_.steady_by_category = total().used_by_category();
+    if (models_->host_budget) {
+      plan_.host.peak_bytes = models_->host_budget->peak_bytes();
+      plan_.host.peak_by_category = models_->host_budget->peak_by_category();
+    }
     return plan_;
   }
 
@@ -65,7 +70,7 @@ class DryRun : VideoInputs {
     const DitConfig& dit = shape_.shapes.dit;
     const Shape rows{dit.text_len, dit.text_dim};
     if (shape_.video_model_only)
-      return OwnedTensor::allocate(session.budget(), MemoryCategory::kConditioning, rows, DType::kF32);
+      return OwnedTensor::allocate(session.budget().host(), MemoryCategory::kConditioning, rows, DType::kF32);
     const int64_t tokens = shape_.prompt_tokens > 0 ? shape_.prompt_tokens : dit.text_len;
     const std::vector<int32_t> ids(static_cast<size_t>(tokens), 0);
     return session.encode_prompt(ids);
@@ -88,7 +93,7 @@ class DryRun : VideoInputs {
     const Wav2Vec2& audio = *models_->audio;
     const AudioWindow window = audio_window(voice_samples, {});
     LA_ASSIGN_OR_RETURN(AudioMemory voice, AudioMemory::allocate(audio.config(), window, audio.dtype(), audio.backend(),
-                                                                 *session_budget_));
+                                                                 session_budget_->host()));
     voices_.push_back(std::move(voice));
     return {};
   }

@@ -16,6 +16,7 @@ struct PlanStage {
   size_t peak_bytes = 0, after_bytes = 0;
 };
 
+// Of the memory of the device; what is beside a card in host memory is in `host`.
 struct MemoryPlan {
   size_t peak_bytes = 0;    // highest of the whole run
   size_t steady_bytes = 0;  // while blocks are made
@@ -26,6 +27,11 @@ struct MemoryPlan {
   // Of keys and values on disk: so much a block moves once KV caches are full, three of four slots in and one out.
   size_t kv_cache_bytes = 0;
   CategoryBytes peak_by_category{}, steady_by_category{};
+  // Zeros where the device is the host.
+  struct Host {
+    size_t peak_bytes = 0, load_peak_bytes = 0;
+    CategoryBytes peak_by_category{};
+  } host;
   bool int8_products = false;  // asked for, and this machine can
   std::vector<PlanStage> stages;
 };

@@ -94,6 +94,7 @@ std::string to_json(const PlanReport& v) {
   json["scratch_bytes"] = v.plan.scratch_bytes;
   json["budget_bytes"] = v.budget_bytes;
   json["fits"] = v.fits;
+  json["host_peak_bytes"] = v.plan.host.peak_bytes;
   json["job"] = job_json(v.request);
   json["memory_by_category"] = categories_json(v.plan, v.request);
   json["paging"] = {{"layers", v.request.shapes.dit.layers},
@@ -133,6 +134,8 @@ std::string to_json(const RunReport& t) {
   json["measured_peak_bytes"] = t.measured_peak_bytes;
   json["charged_peak_bytes"] = t.charged_peak_bytes;
   json["budget_bytes"] = t.budget_bytes;
+  json["host_predicted_peak_bytes"] = t.host_predicted_peak_bytes;
+  json["host_charged_peak_bytes"] = t.host_charged_peak_bytes;
   json["frames"] = t.frames;
   json["memory_by_category"] = Json::object();
   for (const RunReport::Category& category : t.categories)

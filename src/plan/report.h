@@ -36,6 +36,8 @@ std::string products_note(const JobShape& request, const MemoryPlan& plan);
 // The measured memory and time of a run, beside the plan.
 struct RunReport {
   size_t predicted_peak_bytes = 0, measured_peak_bytes = 0, charged_peak_bytes = 0, budget_bytes = 0;
+  // Host memory beside a card; then measured_peak_bytes is of it, and the others above are of the card.
+  size_t host_predicted_peak_bytes = 0, host_charged_peak_bytes = 0;
   struct Category {
     std::string name;
     size_t predicted_bytes = 0, charged_bytes = 0;

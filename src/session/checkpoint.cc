@@ -226,9 +226,9 @@ Status convert_dit(const EngineOptions& options, const std::string& out, const C
   for (const std::string& note : tensors.notes) calls.say(note);
   LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(out, PendingFile::Busy::kRefuse));
   Budget budget;
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend,
-                      make_backend(options.device, {.threads = options.threads, .budget = &budget}));
-  return pack_dit(config, *tensors.source, *backend, budget, {out, types, calls.progress, &file});
+  LA_ASSIGN_OR_RETURN(PackingBackend packing,
+                      make_packing_backend(options.device, {.threads = options.threads, .budget = &budget}));
+  return pack_dit(config, *tensors.source, *packing.backend, budget, {out, types, calls.progress, &file});
 }
 
 }  // namespace liveavatar

@@ -29,7 +29,7 @@ Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> check
   Checkpoint& c = *models->checkpoint;
   LA_RETURN_IF_ERROR(check_audio(c));
   models->types = c.shape().types();
-  LA_RETURN_IF_ERROR(models->open_device(device));
+  LA_RETURN_IF_ERROR(models->open_device(device, false));
   LA_RETURN_IF_ERROR(models->load_dit());
   c.dit.reset();
   const DType values = models->types.values;
@@ -52,18 +52,21 @@ Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
   models->checkpoint = std::make_unique<Checkpoint>();
   models->checkpoint->shapes = s.shapes;
   models->types = s.types();
-  models->budget = std::make_unique<Budget>(Budget::DryRun());
   EngineOptions& options = models->checkpoint->options;
   options.device = s.device;
+  options.threads = s.threads;
   options.decode_threads = s.decode_threads;
-  LA_RETURN_IF_ERROR(models->open_host({.threads = s.threads, .int8_products = s.int8_products}));
+  options.int8_products = s.int8_products;
+  LA_RETURN_IF_ERROR(models->open_device(nullptr, true));
   LA_RETURN_IF_ERROR(models->dry_run_dit(s));
   if (s.video_model_only) return models;
   Budget& budget = *models->budget;
   const DType values = models->types.values;
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::dry_run(s.shapes.vae, *models->backend, budget, values));
-  LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::dry_run(s.shapes.audio, *models->backend, budget, values));
-  LA_ASSIGN_OR_RETURN(models->planned_cache, Charge::acquire(budget, MemoryCategory::kConditioning, s.cache_bytes));
+  LA_ASSIGN_OR_RETURN(models->audio,
+                      Wav2Vec2::dry_run(s.shapes.audio, models->text_backend(), budget.host(), values));
+  LA_ASSIGN_OR_RETURN(models->planned_cache,
+                      Charge::acquire(budget.host(), MemoryCategory::kConditioning, s.cache_bytes));
   return models;
 }
 
@@ -86,7 +89,7 @@ Expected<std::unique_ptr<Models>> Models::without_weights(const EngineOptions& o
   auto models = std::make_unique<Models>();
   models->checkpoint = std::make_unique<Checkpoint>();
   models->checkpoint->options = options;
-  LA_RETURN_IF_ERROR(models->open_device(nullptr));
+  LA_RETURN_IF_ERROR(models->open_device(nullptr, false));
   return models;
 }
 
@@ -95,27 +98,43 @@ void Models::release_scratch() {
     if (b != nullptr) b->release_scratch();
 }
 
-// The budget before the backend, whose scratch it is charged for.
-Status Models::open_device(DeviceSource* source) {
+// The budgets before the backends, whose scratch is charged to them.
+Status Models::open_device(DeviceSource* source, bool dry_run) {
   const EngineOptions& o = options();
-  const size_t limit_bytes = o.memory_budget_bytes == 0 ? Budget::kUnlimited : o.memory_budget_bytes;
-  BackendOptions host{.threads = o.threads, .int8_products = o.int8_products};
+  auto limit = [](size_t bytes) { return bytes == 0 ? Budget::kUnlimited : bytes; };
+  const BackendOptions how{.threads = o.threads, .int8_products = o.int8_products};
   if (source == nullptr && is_card(o.device)) {
-    LA_ASSIGN_OR_RETURN(card, open_card_device(o.device));
+    if (dry_run) {
+      card = plan_card_device(o.device);
+    } else {
+      LA_ASSIGN_OR_RETURN(card, open_card_device(o.device));
+    }
     source = card.get();
   }
   if (source == nullptr) {
-    budget = std::make_unique<Budget>(limit_bytes);
-    return open_host(host);
+    budget = dry_run ? std::make_unique<Budget>(Budget::DryRun())
+                     : std::make_unique<Budget>(limit(o.memory_budget_bytes));
+    return open_host(how);
   }
+  if (dry_run) {
+    host_budget = std::make_unique<Budget>(Budget::DryRun());
+    budget = std::make_unique<Budget>(Budget::DryRun(), source->allocator(), *host_budget);
+  } else {
+    host_budget = std::make_unique<Budget>(limit(o.host_budget_bytes));
+    budget = std::make_unique<Budget>(limit(o.memory_budget_bytes), source->allocator(), *host_budget);
+  }
+  return open_backends(*source, how);
+}
+
+// The text and the audio encoder stay on the host.
+Status Models::open_backends(DeviceSource& source, BackendOptions how) {
+  const EngineOptions& o = options();
   if (o.decode_threads > 0)
     return unsupported("`decode_threads`: decoding has no queue of its own on this device yet; leave it 0");
-  host_budget = std::make_unique<Budget>();
-  budget = std::make_unique<Budget>(limit_bytes, source->allocator(), *host_budget);
   LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, kProgramBytes));
-  host.budget = host_budget.get();
-  LA_ASSIGN_OR_RETURN(host_backend, make_backend(is_card(o.device) ? "cpu" : o.device, host));
-  LA_ASSIGN_OR_RETURN(backend, source->open({.threads = o.threads, .budget = budget.get()}));
+  how.budget = host_budget.get();
+  LA_ASSIGN_OR_RETURN(host_backend, make_backend(is_card(o.device) ? "cpu" : o.device, how));
+  LA_ASSIGN_OR_RETURN(backend, source.open({.threads = o.threads, .budget = budget.get()}));
   return {};
 }
 
@@ -167,7 +186,7 @@ Expected<OwnedTensor> run_text_encoder(Models& models, std::span<const int32_t> 
                                        const std::stop_token& stop) {
   const Checkpoint& c = *models.checkpoint;
   const DType values = models.types.values;
-  if (budget.dry_run()) return Umt5::dry_run(c.shapes.text, models.text_backend(), values)->encode(ids, budget);
+  if (budget.dry_run()) return Umt5::dry_run(c.shapes.text, models.text_backend(), values)->encode(ids, budget.host());
   if (c.shapes.text.dim != c.shapes.dit.text_dim) {
     return corrupt(c.paths.text_encoder + ": rows are " + std::to_string(c.shapes.text.dim) +
                    " wide, the video model takes " + std::to_string(c.shapes.dit.text_dim) +

@@ -19,7 +19,7 @@ namespace liveavatar {
 
 // Members die in reverse order: models first, then the backends, then the budgets that they charge.
 struct Models {
-  std::unique_ptr<DeviceSource> card;      // null: the device is the host, or the caller's
+  std::unique_ptr<DeviceSource> card;      // that options name; null: the host, or the caller's
   std::unique_ptr<Checkpoint> checkpoint;  // of its files only the text encoder's is still open
   std::unique_ptr<Budget> host_budget;     // null: the device is the host
   std::unique_ptr<Budget> budget;          // of the device
@@ -52,8 +52,9 @@ struct Models {
   static Expected<std::unique_ptr<Models>> without_weights(const EngineOptions& options);
 
  private:
-  Status open_device(DeviceSource* source);
+  Status open_device(DeviceSource* source, bool dry_run);
   Status open_host(BackendOptions options);
+  Status open_backends(DeviceSource& source, BackendOptions options);
   Status load_dit();
   Status dry_run_dit(const JobShape& shape);
 };

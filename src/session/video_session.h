@@ -29,7 +29,7 @@ class VideoInputs {
   // Small files, so that a wrong one is found before anything large is done. budget: of host memory.
   virtual Status open(Budget&) { return {}; }
   virtual void begin(Stage) {}  // kText, kImage, kPrefill
-  // [tokens, text_dim] f32 on the text encoder's backend, in the session's budget.
+  // [tokens, text_dim] f32 on the text encoder's backend: in host memory.
   virtual Expected<OwnedTensor> prompt(VideoSession& session) = 0;
   virtual Expected<StaticImageLatents> portrait(VideoSession& session) = 0;
   // For observers: the portrait's latent as the sink will have it, [16, 1, h, w] f32. Not in a dry run.

@@ -138,7 +138,15 @@ Tensor WeightSizer::read(const std::string&, const Shape& shape, TensorPart rows
 std::byte* WeightSizer::pack_matrix(const std::string&, const Shape& shape, TensorPart rows, DType dtype) {
   int64_t k = row_elements(shape);
   std::byte* no_memory = allocate(backend_.packed_linear_bytes(rows.count, k, dtype));
-  stage(std::min(rows.count, rows_at_once(k)) * k, k);  // the first piece is the largest
+  const int64_t piece = std::min(rows.count, rows_at_once(k));  // the first one is the largest
+  stage_packed(backend_.packed_linear_bytes(piece, k, dtype));
+  stage(piece * k, k);
+  return no_memory;
+}
+
+std::byte* WeightSizer::pack(size_t bytes, const Fill&) {
+  std::byte* no_memory = allocate(bytes);
+  stage_packed(bytes);
   return no_memory;
 }
 
@@ -182,7 +190,7 @@ Tensor WeightLoader::read(const std::string& name, const Shape& shape, TensorPar
 
 void WeightLoader::write(std::byte* memory, size_t bytes, const Fill& fill) {
   if (device().is_host()) return fill(memory);
-  if (!grow(packing_, bytes)) return;
+  if (!stage_packed(bytes)) return;
   fill(packing_.data());
   if (Status written = budget_.allocator().write(memory, packing_.data(), bytes); !written.ok()) fail(written);
 }

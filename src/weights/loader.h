@@ -63,10 +63,13 @@ class WeightAllocator : public WeightVisitor {
   bool stage(int64_t elements, int64_t row);
   // Grows host memory to `bytes`; the content is lost. False: out of memory.
   bool grow(Buffer& memory, size_t bytes);
+  // Host memory packing_ for `bytes` on their way to the weights' device; none if that is the host. False: out of
+  // memory.
+  bool stage_packed(size_t bytes) { return device().is_host() || grow(packing_, bytes); }
   Device device() const override { return packed_ ? packed_->device() : budget_.device(); }
 
   Budget& budget_;
-  Buffer staging_;
+  Buffer staging_, packing_;
 
  private:
   MemoryCategory category_;
@@ -96,7 +99,6 @@ class WeightLoader final : public WeightAllocator {
   void write(std::byte* memory, size_t bytes, const Fill& fill);
 
   const TensorSource& source_;
-  Buffer packing_;  // staging for a device that is not the host
 };
 
 // The same memory at the same times over a dry-run budget, of tensors that are all taken to be there; nothing is
@@ -112,7 +114,7 @@ class WeightSizer final : public WeightAllocator {
  private:
   Tensor read(const std::string& name, const Shape& shape, TensorPart rows) override;
   std::byte* pack_matrix(const std::string& name, const Shape& shape, TensorPart rows, DType dtype) override;
-  std::byte* pack(size_t bytes, const Fill&) override { return allocate(bytes); }
+  std::byte* pack(size_t bytes, const Fill&) override;
 };
 
 }  // namespace liveavatar

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/cuda/emulate/emulate.h"
+#include "backend/cuda/kernels.h"
 #include "core/dtype.h"
 
 namespace liveavatar::cuda::emulated {
@@ -49,6 +50,34 @@ inline std::vector<float> widened(const std::vector<uint16_t>& values) {
   return out;
 }
 
+// A tensor in f32 or bf16, of values that are rounded if need be.
+class DeviceTensor {
+ public:
+  DeviceTensor(const std::vector<float>& values, ElementType type)
+      : type_(type),
+        f32_(type == ElementType::kF32 ? values : std::vector<float>()),
+        bf16_(type == ElementType::kBF16 ? rounded(values) : std::vector<uint16_t>()) {}
+  DeviceTensor(int64_t count, ElementType type)
+      : type_(type),
+        f32_(type == ElementType::kF32 ? size_t(count) : 0),
+        bf16_(type == ElementType::kBF16 ? size_t(count) : 0) {}
+
+  // From element `first` on.
+  Input input(int64_t first = 0) const { return {address(first), type_}; }
+  Output output(int64_t first = 0) const { return {address(first), type_}; }
+  std::vector<float> host() const { return type_ == ElementType::kF32 ? f32_.host() : widened(bf16_.host()); }
+
+ private:
+  void* address(int64_t first) const {
+    if (type_ == ElementType::kF32) return f32_.data() + first;
+    return bf16_.data() + first;
+  }
+
+  ElementType type_;
+  DeviceVector<float> f32_;
+  DeviceVector<uint16_t> bf16_;
+};
+
 // Every kernel test runs with warps in several orders; the host cannot touch device memory.
 class KernelTest : public testing::Test {
  protected:
@@ -65,6 +94,9 @@ class KernelTest : public testing::Test {
   }
   std::vector<float> normal_bf16(int64_t count, float deviation = 1) {
     return widened(rounded(normal(count, deviation)));
+  }
+  std::vector<float> normal_in(ElementType type, int64_t count, float deviation = 1) {
+    return type == ElementType::kF32 ? normal(count, deviation) : normal_bf16(count, deviation);
   }
 
   std::mt19937 random_{1};
@@ -85,5 +117,6 @@ inline testing::AssertionResult near(const std::vector<float>& got, const std::v
 }
 
 constexpr double kF32Tolerance = 1e-5, kBF16Tolerance = 5e-3;  // of outputs in this type
+inline double tolerance_of(ElementType out) { return out == ElementType::kF32 ? kF32Tolerance : kBF16Tolerance; }
 
 }  // namespace liveavatar::cuda::emulated

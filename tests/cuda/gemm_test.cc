@@ -3,6 +3,7 @@
 
 #include "backend/cuda/kernels/launches.h"
 #include "emulated_device.h"
+#include "plain_activation.h"
 
 namespace liveavatar::cuda::emulated {
 namespace {
@@ -18,22 +19,6 @@ struct GemmCase {
     *out << c.m << " x " << c.n << " x " << c.k << (c.large ? ", large blocks" : "");
   }
 };
-
-double activated(double x, Activation activation) {
-  switch (activation) {
-    case Activation::kGeluTanh:
-      return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
-    case Activation::kSilu:
-      return x / (1 + std::exp(-x));
-    case Activation::kGeluErf:
-      return 0.5 * x * (1 + std::erf(x * 0.7071067811865476));
-    case Activation::kRelu:
-      return std::max(x, 0.0);
-    case Activation::kNone:
-      break;
-  }
-  return x;
-}
 
 int64_t padded(int64_t k) { return (k + 7) / 8 * 8; }
 

@@ -45,6 +45,18 @@ def product(name, old, new, finding, file="product_f32.cuh"):
     return Bug("product f32: " + name, file, "product_f32.cu", old, new, finding)
 
 
+def quantise(name, old, new, finding, file="quantise.cuh"):
+    return Bug("quantise: " + name, file, "quantise.cu", old, new, finding)
+
+
+def elements(name, old, new, finding, file="elements.cuh"):
+    return Bug("elements: " + name, file, "elements.cu", old, new, finding)
+
+
+def layouts(name, old, new, finding, file="layouts.cuh"):
+    return Bug("layouts: " + name, file, "layouts.cu", old, new, finding)
+
+
 BUGS = [
     gemm("no barrier behind the wait",
          "    sync_threads();  // all threads' copies", "    // all threads' copies", RACE),
@@ -98,14 +110,45 @@ BUGS = [
          "  sync_threads();  // before of_warps", "  // before of_warps", RACE),
     rows("norm: one warp's sum too many", "w < kRowThreads / 32", "w <= kRowThreads / 32", "outside of shared memory"),
     rows("norm: vectors of 4 in rows that are misaligned",
-         "c.width % 4 == 0", "c.width % 4 >= 0", "not aligned", "rows.cu"),
+         "if (c.width % 4 == 0) return launch(l", "if (c.width % 4 >= 0) return launch(l", "not aligned", "rows.cu"),
     rows("norm: a lane misses a shuffle", "lanes /= 2) v += shuffle_xor(v, lanes);",
          "lanes /= 2) {\n    if (threadIdx.x != 37) v += shuffle_xor(v, lanes);\n  }", "deadlock"),
     rows("norm: a barrier in one warp only", "  if (threadIdx.x % 32 == 0) of_warps",
          "  if (threadIdx.x < 32) sync_threads();\n  if (threadIdx.x % 32 == 0) of_warps", "waits in another"),
     rows("norm: a group's scale for each row", "row / a.rows_per_group", "row", OVERRUN),
+    rows("rms norm: warps sum parts of a row twice", "share{int(threadIdx.x), kRowThreads}",
+         "share{int(threadIdx.x), 32}", WRONG),
+    rows("rms norm: rows behind the last", "  if (row >= a.rows) return;\n", "", OVERRUN),
+    rows("rms norm: NaN is lost", "(length < 1e-12f ? 1e-12f : length)", "fmaxf(length, 1e-12f)", WRONG),
     rows("rope: no tail", "  if (at >= r.rows * width) return;\n", "", OVERRUN),
     rows("rope: a wrong row of the table", "[row * r.pairs + pair]", "[row * width + pair]", OVERRUN),
+    quantise("heads behind the last", "  if (at >= a.heads) return;\n", "", OVERRUN),
+    quantise("half of a warp is left out of the maximum", "int lanes = 16;", "int lanes = 8;", WRONG),
+    quantise("all lanes write a scale", "if (lane == 0) scale[at]", "scale[at + lane]", OVERRUN),
+    quantise("a product by an inverse in place of a division", "largest / Format::kTop",
+             "largest * (1.0f / Format::kTop)", WRONG),
+    quantise("vectors at misaligned addresses",
+             "hold_vectors(x, out);\n  const auto kernel = wide ? quantise",
+             "true;\n  const auto kernel = wide ? quantise", "not aligned", "quantise.cu"),
+    quantise("ties of e4m3 go up", "((magnitude >> 20) & 1)", "1", WRONG, "eight_bit_float.cuh"),
+    quantise("subnormal e4m3 are cut off", "rintf(size * 0x1p9f)", "size * 0x1p9f", WRONG, "eight_bit_float.cuh"),
+    quantise("NaN of e4m3 becomes 480", "if (magnitude == 0x7f) return", "if (magnitude == 0x80) return", WRONG,
+             "eight_bit_float.cuh"),
+    elements("y is not repeated", "[divide(at, a.y_elements / kWide).remainder]", "[at]", OVERRUN),
+    elements("the tail of a sum", "  if (at * kWide >= a.elements) return;\n", "", OVERRUN),
+    elements("vectors although y's length is odd", "c.y_elements % 4 == 0 && ", "", WRONG, "elements.cu"),
+    elements("vectors at misaligned addresses", " && hold_vectors(x, y, out)", "", "not aligned", "elements.cu"),
+    elements("clamp loses NaN", "x < low ? low : (x > high ? high : x)", "fminf(fmaxf(x, low), high)", WRONG),
+    elements("a copy's unit does not divide its source", "reinterpret_cast<uintptr_t>(c.from) | ", "", "not aligned",
+             "elements.cu"),
+    elements("rows are copied by the wrong stride", "* a.to_stride", "* a.from_stride", WRONG),
+    elements("the bias is mirrored", "- query.remainder + key", "+ query.remainder - key", OVERRUN),
+    layouts("what is left over shifts a patch", "a.columns / a.pw;\n", "(a.columns + a.pw - 1) / a.pw;\n", WRONG),
+    layouts("features in the other order", "? feature / patch : feature % a.channels",
+            "? feature % a.channels : feature / patch", WRONG),
+    layouts("no barrier before a tile is read", "  sync_threads();\n", "", "nobody wrote"),
+    layouts("a tile overlaps the next", "* S::kChannels;", "* (S::kChannels - 1);", "in the same launch"),
+    layouts("pixels behind the last", "pixels < S::kPixels ? pixels : S::kPixels", "S::kPixels", OVERRUN),
     Bug("8 bit: words of a fragment are swapped",
         "eight_bit.cuh", "eight_bit.cu", "word(b, g, t * 4), word(b, g, t * 4 + 16)",
         "word(b, g, t * 4 + 16), word(b, g, t * 4)", WRONG),
@@ -129,8 +172,11 @@ BUGS = [
     product("e4m3 has no NaN", "magnitude == 0x7f", "magnitude == 0x80", WRONG, "float8.cuh"),
     product("vectors of rows that are misaligned", "c.w.k % 4 == 0", "c.w.k % 4 >= 0", "not aligned", "product_f32.cu"),
 ]
-FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "rows.cu": "*CudaLayerNorm*:*CudaRope*",
-           "eight_bit.cu": "*CudaEightBit*", "product_f32.cu": "*CudaLinearF32*:*CudaConvF32*"}
+FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "quantise.cu": "*CudaQuantise*",
+           "rows.cu": "*CudaLayerNorm*:*CudaRmsNorm*:*CudaRope*",
+           "elements.cu": "*CudaBinary*:*CudaActivate*:*CudaElements*:*CudaCopyRows*",
+           "layouts.cu": "*CudaPatch*:*CudaTranspose*", "eight_bit.cu": "*CudaEightBit*",
+           "product_f32.cu": "*CudaLinearF32*:*CudaConvF32*"}
 
 
 def copy_kernels(config, work):
@@ -139,7 +185,6 @@ def copy_kernels(config, work):
     copy = work / "src/backend/cuda"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(cuda / "kernels", copy / "kernels")
-    shutil.copy(cuda / "device.h", copy)
     return copy / "kernels"
 
 

@@ -1,53 +1,67 @@
-// Layer norm and RoPE against plain loops.
+// Norms and RoPE against plain loops.
 #include "backend/cuda/kernels/launches.h"
 #include "emulated_device.h"
+#include "plain_activation.h"
 
 namespace liveavatar::cuda::emulated {
 namespace {
 
+constexpr ElementType kF32 = ElementType::kF32, kBF16 = ElementType::kBF16;
+
 struct NormCase {
   int64_t rows, width, groups;
   bool affine, modulated;
+  ElementType x_type = kF32, out_type = kBF16;
+  bool in_place = false;
 
   friend void PrintTo(const NormCase& c, std::ostream* out) { *out << c.rows << " x " << c.width; }
 };
 
+struct NormOperands {
+  std::vector<float> x, weight, bias, scale, shift;
+};
+
+std::vector<double> plain_layer_norm(const NormCase& c, const NormOperands& o) {
+  std::vector<double> out;
+  for (int64_t r = 0; r < c.rows; ++r) {
+    const float* row = &o.x[size_t(r * c.width)];
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < c.width; ++i) mean += row[i] / double(c.width);
+    for (int64_t i = 0; i < c.width; ++i) variance += (row[i] - mean) * (row[i] - mean) / double(c.width);
+    for (int64_t i = 0; i < c.width; ++i) {
+      const size_t column = size_t(i), grouped = size_t(r / (c.rows / c.groups) * c.width + i);
+      double y = (row[i] - mean) / std::sqrt(variance + 1e-6);
+      if (c.affine) y = y * o.weight[column] + o.bias[column];
+      if (c.modulated) y = y * (1 + double(o.scale[grouped])) + o.shift[grouped];
+      out.push_back(y);
+    }
+  }
+  return out;
+}
+
 class CudaLayerNorm : public KernelTest, public testing::WithParamInterface<NormCase> {};
 
 TEST_P(CudaLayerNorm, IsThatOfPlainLoops) {
-  const auto [rows, width, groups, affine, modulated] = GetParam();
-  const auto x = normal(rows * width, 3), weight = normal(width), bias = normal(width);
-  const auto scale = normal(groups * width), shift = normal(groups * width);
-  std::vector<double> expected;
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* row = &x[size_t(r * width)];
-    double mean = 0, variance = 0;
-    for (int64_t i = 0; i < width; ++i) mean += row[i] / double(width);
-    for (int64_t i = 0; i < width; ++i) variance += (row[i] - mean) * (row[i] - mean) / double(width);
-    for (int64_t i = 0; i < width; ++i) {
-      const size_t column = size_t(i), grouped = size_t(r / (rows / groups) * width + i);
-      double y = (row[i] - mean) / std::sqrt(variance + 1e-6);
-      if (affine) y = y * weight[column] + bias[column];
-      if (modulated) y = y * (1 + double(scale[grouped])) + shift[grouped];
-      expected.push_back(y);
-    }
-  }
-  const DeviceVector<float> dx(x), dweight(weight), dbias(bias), dscale(scale), dshift(shift);
+  const NormCase& c = GetParam();
+  const NormOperands o{normal_in(c.x_type, c.rows * c.width, 3), normal(c.width), normal(c.width),
+                       normal(c.groups * c.width), normal(c.groups * c.width)};
+  const auto expected = plain_layer_norm(c, o);
+  const DeviceVector<float> weight(o.weight), bias(o.bias), scale(o.scale), shift(o.shift);
   for (uint32_t order : kOrders) {
     emulate::order_seed = order;
-    const DeviceVector<uint16_t> out(x.size());
-    LayerNormCall call{{dx.data()}, nullptr, nullptr, nullptr, nullptr, rows, width, groups, 1e-6f,
-                       {out.data(), ElementType::kBF16}};
-    if (affine) {
-      call.weight = dweight.data();
-      call.bias = dbias.data();
+    const DeviceTensor x(o.x, c.x_type), fresh(c.rows * c.width, c.out_type);
+    const DeviceTensor& out = c.in_place ? x : fresh;
+    LayerNormCall call{x.input(), nullptr, nullptr, nullptr, nullptr, c.rows, c.width, c.groups, 1e-6f, out.output()};
+    if (c.affine) {
+      call.weight = weight.data();
+      call.bias = bias.data();
     }
-    if (modulated) {
-      call.scale = dscale.data();
-      call.shift = dshift.data();
+    if (c.modulated) {
+      call.scale = scale.data();
+      call.shift = shift.data();
     }
     EXPECT_EQ(launch_layer_norm(call, nullptr), 0);
-    EXPECT_TRUE(near(widened(out.host()), expected, kBF16Tolerance)) << "order " << order;
+    EXPECT_TRUE(near(out.host(), expected, tolerance_of(c.out_type))) << "order " << order;
   }
 }
 
@@ -55,7 +69,84 @@ TEST_P(CudaLayerNorm, IsThatOfPlainLoops) {
 INSTANTIATE_TEST_SUITE_P(Sizes, CudaLayerNorm,
                          testing::Values(NormCase{5, 256, 1, false, true}, NormCase{6, 333, 1, true, false},
                                          NormCase{9, 1540, 3, true, true}, NormCase{2, 5, 2, false, true},
-                                         NormCase{1, 1, 1, false, false}));
+                                         NormCase{1, 1, 1, false, false}, NormCase{4, 516, 2, true, true, kF32, kF32},
+                                         NormCase{3, 259, 1, true, false, kF32, kF32, true},
+                                         NormCase{4, 260, 2, false, true, kBF16, kF32},
+                                         NormCase{3, 257, 1, true, true, kBF16, kF32},
+                                         NormCase{4, 1028, 2, false, true, kBF16, kBF16},
+                                         NormCase{3, 261, 1, true, false, kBF16, kBF16, true}));
+
+struct RmsNormCase {
+  int64_t rows, width;
+  bool channels;
+  ElementType type;
+  Activation activation = Activation::kNone;
+  bool in_place = false;
+
+  friend void PrintTo(const RmsNormCase& c, std::ostream* out) { *out << c.rows << " x " << c.width; }
+};
+
+std::vector<double> plain_rms_norm(const RmsNormCase& c, const std::vector<float>& x, const std::vector<float>& gain) {
+  std::vector<double> out;
+  for (int64_t r = 0; r < c.rows; ++r) {
+    const float* row = &x[size_t(r * c.width)];
+    double squares = 0;
+    for (int64_t i = 0; i < c.width; ++i) squares += double(row[i]) * row[i];
+    const double factor = c.channels ? std::sqrt(double(c.width)) / std::max(std::sqrt(squares), 1e-12)
+                                     : 1 / std::sqrt(squares / double(c.width) + 1e-3);
+    for (int64_t i = 0; i < c.width; ++i) out.push_back(activated(row[i] * factor * gain[size_t(i)], c.activation));
+  }
+  return out;
+}
+
+class CudaRmsNorm : public KernelTest, public testing::WithParamInterface<RmsNormCase> {
+ protected:
+  std::vector<float> run(const RmsNormCase& c, const std::vector<float>& values, const std::vector<float>& gains) {
+    const DeviceTensor x(values, c.type), fresh(c.rows * c.width, c.type);
+    const DeviceTensor& out = c.in_place ? x : fresh;
+    const DeviceVector<float> gain(gains);
+    EXPECT_EQ(launch_rms_norm({x.input(), gain.data(), c.rows, c.width, c.channels, 1e-3f, c.activation, out.output()},
+                              nullptr),
+              0);
+    return out.host();
+  }
+};
+
+TEST_P(CudaRmsNorm, IsThatOfPlainLoops) {
+  const RmsNormCase& c = GetParam();
+  const auto x = normal_in(c.type, c.rows * c.width, 0.1f), gain = normal(c.width);
+  for (uint32_t order : kOrders) {
+    emulate::order_seed = order;
+    EXPECT_TRUE(near(run(c, x, gain), plain_rms_norm(c, x, gain), tolerance_of(c.type))) << "order " << order;
+  }
+}
+
+TEST_P(CudaRmsNorm, GivesARowTheSameBitsAloneAsAmongOthers) {
+  const RmsNormCase& c = GetParam();
+  const auto x = normal_in(c.type, c.rows * c.width), gain = normal(c.width);
+  const auto together = run(c, x, gain);
+  RmsNormCase last = c;
+  last.rows = 1;
+  const auto alone = run(last, {x.end() - c.width, x.end()}, gain);
+  EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.end() - c.width)) << "wrong result: other bits";
+}
+
+// Of channels: rows that a last block does not fill, narrower and wider than a warp.
+INSTANTIATE_TEST_SUITE_P(Sizes, CudaRmsNorm,
+                         testing::Values(RmsNormCase{3, 512, false, kF32}, RmsNormCase{2, 1540, false, kBF16},
+                                         RmsNormCase{3, 333, false, kBF16}, RmsNormCase{2, 1, false, kF32},
+                                         RmsNormCase{2, 260, false, kF32, Activation::kNone, true},
+                                         RmsNormCase{19, 16, true, kF32, Activation::kSilu},
+                                         RmsNormCase{9, 384, true, kBF16, Activation::kSilu},
+                                         RmsNormCase{8, 97, true, kBF16}, RmsNormCase{5, 5, true, kF32},
+                                         RmsNormCase{7, 131, true, kF32, Activation::kSilu, true}));
+
+TEST_F(CudaRmsNorm, OfChannelsDividesByNoLessThanTheSmallestLengthAndKeepsNaN) {
+  const RmsNormCase c{3, 4, true, kF32};
+  const auto got = run(c, {0, 0, 0, 0, 2e-13f, 0, 0, 0, NAN, 1, 1, 1}, {1, 1, 1, 1});
+  EXPECT_TRUE(near({got.begin(), got.begin() + 8}, {0, 0, 0, 0, 0.4, 0, 0, 0}, 1e-6));
+  for (size_t i = 8; i < 12; ++i) EXPECT_TRUE(std::isnan(got[i])) << "wrong result: " << got[i];
+}
 
 struct RopeCase {
   int64_t rows, heads, pairs;
@@ -69,9 +160,8 @@ class CudaRope : public KernelTest, public testing::WithParamInterface<RopeCase>
 
 TEST_P(CudaRope, IsThatOfPlainLoops) {
   const RopeCase& c = GetParam();
-  const bool f32_in = c.x_type == ElementType::kF32, f32_out = c.out_type == ElementType::kF32;
   const int64_t values = c.rows * c.heads * c.pairs * 2;
-  const auto x = f32_in ? normal(values) : normal_bf16(values), table = normal(c.rows * c.pairs * 2);
+  const auto x = normal_in(c.x_type, values), table = normal(c.rows * c.pairs * 2);
   std::vector<double> expected(x.size());
   for (size_t i = 0; i < x.size(); i += 2) {
     const int64_t pair = int64_t(i) / 2;
@@ -82,26 +172,16 @@ TEST_P(CudaRope, IsThatOfPlainLoops) {
   const DeviceVector<float> dtable(table);
   for (uint32_t order : kOrders) {
     emulate::order_seed = order;
-    const DeviceVector<float> x_f32(x), out_f32(x.size());
-    const DeviceVector<uint16_t> x_bf16(rounded(x)), out_bf16(x.size());
-    void* in = f32_in ? static_cast<void*>(x_f32.data()) : x_bf16.data();
-    void* out = f32_out ? static_cast<void*>(out_f32.data()) : out_bf16.data();
-    if (c.in_place) out = in;
-    EXPECT_EQ(launch_rope({{in, c.x_type}, dtable.data(), c.rows, c.heads, c.pairs, {out, c.out_type}}, nullptr), 0);
-    if (f32_out) {
-      EXPECT_TRUE(near((c.in_place ? x_f32 : out_f32).host(), expected, 1e-6)) << "order " << order;
-    } else {
-      EXPECT_TRUE(near(widened((c.in_place ? x_bf16 : out_bf16).host()), expected, kBF16Tolerance))
-          << "order " << order;
-    }
+    const DeviceTensor dx(x, c.x_type), fresh(values, c.out_type);
+    const DeviceTensor& out = c.in_place ? dx : fresh;
+    EXPECT_EQ(launch_rope({dx.input(), dtable.data(), c.rows, c.heads, c.pairs, out.output()}, nullptr), 0);
+    EXPECT_TRUE(near(out.host(), expected, c.out_type == kF32 ? 1e-6 : kBF16Tolerance)) << "order " << order;
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, CudaRope,
-                         testing::Values(RopeCase{7, 3, 9, ElementType::kF32, ElementType::kF32, false},
-                                         RopeCase{11, 5, 64, ElementType::kBF16, ElementType::kBF16, true},
-                                         RopeCase{3, 2, 7, ElementType::kF32, ElementType::kBF16, false},
-                                         RopeCase{5, 1, 3, ElementType::kBF16, ElementType::kF32, false}));
+                         testing::Values(RopeCase{7, 3, 9, kF32, kF32, false}, RopeCase{11, 5, 64, kBF16, kBF16, true},
+                                         RopeCase{3, 2, 7, kF32, kBF16, false}, RopeCase{5, 1, 3, kBF16, kF32, false}));
 
 }  // namespace
 }  // namespace liveavatar::cuda::emulated

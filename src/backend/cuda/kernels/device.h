@@ -86,6 +86,7 @@ LA_DEVICE uint32_t pack_bf16(float low, float high) {
   return r;
 }
 LA_DEVICE float as_float(uint32_t bits) { return __uint_as_float(bits); }
+LA_DEVICE uint32_t as_bits(float x) { return __float_as_uint(x); }
 
 LA_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
@@ -168,6 +169,7 @@ inline T* dynamic_shared() {
 }
 
 inline float as_float(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+inline uint32_t as_bits(float x) { return __builtin_bit_cast(uint32_t, x); }
 inline float shuffle_xor(float v, unsigned lanes, Where where = Where::current()) {
   return as_float(emulate::shuffle(0xffffffffu, __builtin_bit_cast(uint32_t, v), emulate::lane_index() ^ lanes, where));
 }

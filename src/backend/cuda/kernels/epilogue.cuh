@@ -17,7 +17,7 @@ LA_DEVICE float activate(float x, Activation activation) {
     case Activation::kSilu:
       return x * inverse_fast(1.0f + exp2_fast(-1.4426950408889634f * x));
     case Activation::kRelu:
-      return fmaxf(x, 0.0f);
+      return x < 0.0f ? 0.0f : x;  // fmaxf would lose a NaN
     case Activation::kNone:
       break;
   }

@@ -1,4 +1,5 @@
-// The launches behind the table of kernels.h, of this compilation: on_card or emulated. What each computes stands there.
+// The launches behind the table of kernels.h, of this compilation: on_card or emulated. What each computes stands
+// there.
 #pragma once
 
 #include "backend/cuda/kernels.h"
@@ -40,6 +41,20 @@ int for_types(ElementType in, ElementType out, F&& f) {
   }
   if (out == ElementType::kF32) return f(Types<bf16, float>());
   return f(Types<bf16, bf16>());
+}
+// Calls f(Type<T>()) for a type that is f32 or bf16.
+template <typename T>
+struct Type {};
+template <typename F>
+int for_type(ElementType type, F&& f) {
+  if (type == ElementType::kF32) return f(Type<float>());
+  return f(Type<bf16>());
+}
+
+// Whether vectors of four elements may lie at all of these addresses.
+template <typename... T>
+bool hold_vectors(const T*... data) {
+  return ((reinterpret_cast<uintptr_t>(data) % sizeof(Vec<T, 4>) == 0) && ...);
 }
 
 }  // namespace liveavatar::cuda::LA_CUDA_VARIANT

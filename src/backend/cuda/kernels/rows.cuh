@@ -1,7 +1,7 @@
-// Ops on rows: layer norm with modulation, and RoPE.
+// Ops on rows: norms and RoPE.
 #pragma once
 
-#include "backend/cuda/kernels/device.h"
+#include "backend/cuda/kernels/epilogue.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
@@ -74,6 +74,62 @@ __global__ void __launch_bounds__(kRowThreads) layer_norm(const In* x, LA_PARAME
     for (int i = 0; i < kWide; ++i) put(&rounded.at[i], y[i]);
     reinterpret_cast<Vec<Out, kWide>*>(out + row * a.width)[p] = rounded;
   }
+}
+
+struct RmsNormArgs {
+  const float* gain;  // [width]
+  int64_t rows;
+  int width;
+  float eps;              // rms_norm
+  Activation activation;  // channel_norm
+};
+
+// Which vectors of a row a thread takes: first, first + step, ...
+struct Share {
+  int first, step;
+};
+
+template <int kWide, typename T>
+LA_DEVICE float sum_of_squares(const T* row, int width, Share share) {
+  float sum = 0;
+  for (int p = share.first; p < width / kWide; p += share.step) {
+    Vec<T, kWide> v = reinterpret_cast<const Vec<T, kWide>*>(row)[p];
+    for (int i = 0; i < kWide; ++i) sum += to_float(v.at[i]) * to_float(v.at[i]);
+  }
+  return sum;
+}
+
+// out = activation(row * factor * gain); out may be row.
+template <int kWide, typename T>
+LA_DEVICE void scale_row(const T* row, const RmsNormArgs& a, float factor, Activation activation, Share share, T* out) {
+  for (int p = share.first; p < a.width / kWide; p += share.step) {
+    Vec<T, kWide> v = reinterpret_cast<const Vec<T, kWide>*>(row)[p];
+    for (int i = 0; i < kWide; ++i) {
+      put(&v.at[i], activate(to_float(v.at[i]) * factor * a.gain[p * kWide + i], activation));
+    }
+    reinterpret_cast<Vec<T, kWide>*>(out)[p] = v;
+  }
+}
+
+// x, out [rows, width]; one block a row. kWide as in layer_norm.
+template <int kWide, typename T>
+__global__ void __launch_bounds__(kRowThreads) rms_norm(const T* x, LA_PARAMETER RmsNormArgs a, T* out) {
+  const int64_t at = int64_t(blockIdx.x) * a.width;
+  const Share share{int(threadIdx.x), kRowThreads};
+  const float squares = sum_of_block(sum_of_squares<kWide>(x + at, a.width, share));
+  const float factor = inverse_sqrt(squares / float(a.width) + a.eps);
+  scale_row<kWide>(x + at, a, factor, Activation::kNone, share, out + at);
+}
+
+// x, out [rows, width]; one warp a row, for many short rows.
+template <int kWide, typename T>
+__global__ void __launch_bounds__(kRowThreads) channel_norm(const T* x, LA_PARAMETER RmsNormArgs a, T* out) {
+  const int64_t row = int64_t(blockIdx.x) * (kRowThreads / 32) + threadIdx.x / 32, at = row * a.width;
+  if (row >= a.rows) return;
+  const Share share{int(threadIdx.x % 32), 32};
+  const float length = sqrtf(sum_of_warp(sum_of_squares<kWide>(x + at, a.width, share)));
+  const float factor = sqrtf(float(a.width)) / (length < 1e-12f ? 1e-12f : length);  // NaN stays NaN
+  scale_row<kWide>(x + at, a, factor, a.activation, share, out + at);
 }
 
 struct RopeArgs {
