@@ -41,6 +41,10 @@ def rows(name, old, new, finding, file="rows.cuh"):
     return Bug(name, file, "rows.cu", old, new, finding)
 
 
+def product(name, old, new, finding, file="product_f32.cuh"):
+    return Bug("product f32: " + name, file, "product_f32.cu", old, new, finding)
+
+
 BUGS = [
     gemm("no barrier behind the wait",
          "    sync_threads();  // all threads' copies", "    // all threads' copies", RACE),
@@ -105,9 +109,28 @@ BUGS = [
     Bug("8 bit: words of a fragment are swapped",
         "eight_bit.cuh", "eight_bit.cu", "word(b, g, t * 4), word(b, g, t * 4 + 16)",
         "word(b, g, t * 4 + 16), word(b, g, t * 4)", WRONG),
+    product("no barrier behind the fill", "    sync_threads();  // the tiles", "    // the tiles", "nobody wrote"),
+    product("one pair of tiles", "k / kProductDepth % 2 * 2", "0", RACE),
+    product("rows behind m are written", "row >= p.x.rows || ", "", OVERRUN),
+    product("columns behind n are written", " || first_column + c >= p.group_columns", "", OVERRUN),
+    product("a gate's row for each row", "row / p.rows_per_gate", "row", OVERRUN),
+    product("weights behind the last row are read", "p.group_columns - first_column, k", "kProductTile, k", OVERRUN),
+    product("columns behind k are read", "exists = k + c < x.k_end", "exists = k + c <= x.k_end", OVERRUN),
+    product("rows behind m are read", "r < rows ?", "r <= rows ?", OVERRUN, "product_input.cuh"),
+    product("x of history counts from its first frame", "      frame -= history_frames;\n", "", OVERRUN,
+            "product_input.cuh"),
+    product("a pixel right of the last counts", "x_at >= width", "x_at > width", OVERRUN, "product_input.cuh"),
+    product("all groups read the first one's channels", "k % group_channels + int(blockIdx.z) * group_channels",
+            "k % group_channels", WRONG, "product_input.cuh"),
+    product("scales are behind 64 rows in the last group", "(rows_left < kGroupRows ? rows_left : kGroupRows)",
+            "kGroupRows", OVERRUN, "product_tile.cuh"),
+    product("a row's scales for all rows", "scales)[row]", "scales)[0]", WRONG, "product_tile.cuh"),
+    product("the high half of a byte is first", "bits & 15) - 8", "bits >> 4) - 8", WRONG, "product_tile.cuh"),
+    product("e4m3 has no NaN", "magnitude == 0x7f", "magnitude == 0x80", WRONG, "float8.cuh"),
+    product("vectors of rows that are misaligned", "c.w.k % 4 == 0", "c.w.k % 4 >= 0", "not aligned", "product_f32.cu"),
 ]
 FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "rows.cu": "*CudaLayerNorm*:*CudaRope*",
-           "eight_bit.cu": "*CudaEightBit*"}
+           "eight_bit.cu": "*CudaEightBit*", "product_f32.cu": "*CudaLinearF32*:*CudaConvF32*"}
 
 
 def copy_kernels(config, work):
@@ -116,7 +139,6 @@ def copy_kernels(config, work):
     copy = work / "src/backend/cuda"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(cuda / "kernels", copy / "kernels")
-    shutil.copy(cuda / "device.h", copy)
     return copy / "kernels"
 
 

@@ -72,6 +72,7 @@ LA_DEVICE float exp2_fast(float x) {
   return y;
 }
 LA_DEVICE float inverse_sqrt(float x) { return rsqrtf(x); }
+LA_DEVICE float multiply_add(float a, float b, float sum) { return fmaf(a, b, sum); }
 LA_DEVICE float inverse_fast(float x) {
   float y;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -175,6 +176,7 @@ inline void sync_threads(Where where = Where::current()) { emulate::sync_threads
 inline void sync_warp(Where where = Where::current()) { emulate::sync_warp(0xffffffffu, where); }
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float inverse_sqrt(float x) { return 1.0f / std::sqrt(x); }
+inline float multiply_add(float a, float b, float sum) { return a * b + sum; }  // rounds twice, but in vectors
 inline float inverse_fast(float x) { return 1.0f / x; }
 
 inline uint32_t round_to_bf16(float x) {
@@ -217,6 +219,12 @@ inline void multiply_e4m3(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, ui
 
 inline unsigned blocks_for(int64_t elements, int64_t per_block) {
   return static_cast<unsigned>((elements + per_block - 1) / per_block);
+}
+
+// Whether `data` is the address of a vector of `count` elements.
+template <typename T>
+inline bool is_aligned(const T* data, int count) {
+  return reinterpret_cast<uintptr_t>(data) % (sizeof(T) * static_cast<size_t>(count)) == 0;
 }
 
 LA_DEVICE float to_float(float x) { return x; }

@@ -24,4 +24,14 @@ LA_DEVICE float activate(float x, Activation activation) {
   return x;
 }
 
+// Element i of a tensor in f32 or bf16.
+LA_DEVICE float load(const Input& x, int64_t i) {
+  if (x.type == ElementType::kF32) return static_cast<const float*>(x.data)[i];
+  return to_float(static_cast<const bf16*>(x.data)[i]);
+}
+LA_DEVICE void store(const Output& out, int64_t i, float value) {
+  if (out.type == ElementType::kF32) return put(static_cast<float*>(out.data) + i, value);
+  put(static_cast<bf16*>(out.data) + i, value);
+}
+
 }  // namespace liveavatar::cuda::LA_CUDA_VARIANT
