@@ -57,6 +57,10 @@ def layouts(name, old, new, finding, file="layouts.cuh"):
     return Bug("layouts: " + name, file, "layouts.cu", old, new, finding)
 
 
+def attention_f32(name, old, new, finding, file="attention_f32.cuh"):
+    return Bug("attention f32: " + name, file, "attention_f32.cu", old, new, finding)
+
+
 BUGS = [
     gemm("no barrier behind the wait",
          "    sync_threads();  // all threads' copies", "    // all threads' copies", RACE),
@@ -162,7 +166,7 @@ BUGS = [
     product("rows behind m are read", "r < rows ?", "r <= rows ?", OVERRUN, "product_input.cuh"),
     product("x of history counts from its first frame", "      frame -= history_frames;\n", "", OVERRUN,
             "product_input.cuh"),
-    product("a pixel right of the last counts", "x_at >= width", "x_at > width", WRONG, "product_input.cuh"),
+    product("a pixel right of the last counts", "x_at >= width", "x_at > width", OVERRUN, "product_input.cuh"),
     product("all groups read the first one's channels", "k % group_channels + int(blockIdx.z) * group_channels",
             "k % group_channels", WRONG, "product_input.cuh"),
     product("scales are behind 64 rows in the last group", "(rows_left < kGroupRows ? rows_left : kGroupRows)",
@@ -171,12 +175,35 @@ BUGS = [
     product("the high half of a byte is first", "bits & 15) - 8", "bits >> 4) - 8", WRONG, "product_tile.cuh"),
     product("e4m3 has no NaN", "magnitude == 0x7f", "magnitude == 0x80", WRONG, "float8.cuh"),
     product("vectors of rows that are misaligned", "c.w.k % 4 == 0", "c.w.k % 4 >= 0", "not aligned", "product_f32.cu"),
+    attention_f32("no barrier before keys are read", "    sync_threads();  // keys", "    // keys", "nobody wrote"),
+    attention_f32("no barrier before values overwrite keys",
+                  "    sync_threads();  // scores are", "    sync_warp();  // scores are", RACE),
+    attention_f32("no barrier before exponentials overwrite scores",
+                  "  sync_warp();  // all lanes", "  // all lanes", RACE),
+    attention_f32("no barrier before values are read", "    sync_threads();  // values", "    // values", RACE),
+    attention_f32("no barrier before keys overwrite values",
+                  "    sync_threads();  // nobody reads values", "    // nobody reads values", RACE),
+    attention_f32("one key too many is read", "first + r < rows", "first + r <= rows", OVERRUN),
+    attention_f32("one key too many counts", "tile.first + lane < a", "tile.first + lane <= a", WRONG),
+    attention_f32("the padding of a head is read", " && column < head", "", OVERRUN),
+    attention_f32("the padding of a head is written", "if (column >= a.head) continue;", "", OVERRUN),
+    attention_f32("columns behind the head are multiplied", "if (column >= head) continue;", "", "nobody wrote"),
+    attention_f32("queries behind the last are written", "if (first_query + i >= a.queries) continue;", "", OVERRUN),
+    attention_f32("a query behind the last has a bias", " && first_query + i < a.queries", "", OVERRUN),
+    attention_f32("a segment's bias begins at its first key", "tile.before + tile.first", "tile.first", WRONG),
+    attention_f32("a last key alone in its tile is left out", "t.first + kTileKeys >= length",
+                  "t.first + kTileKeys + 1 >= length", WRONG),
+    attention_f32("the sum is not rescaled", "    softmax.sum.at[i] *= factor.at[i];\n", "", WRONG),
+    attention_f32("scores begin at minus infinity", "{-3e38f, -3e38f, -3e38f, -3e38f}",
+                  "{-INFINITY, -INFINITY, -INFINITY, -INFINITY}", "Which is: "),
+    attention_f32("vectors of heads that are misaligned", "if (head % 4 != 0) return false;", "", "not aligned",
+                  "attention_f32.cu"),
 ]
-FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention*", "quantise.cu": "*CudaQuantise*",
+FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention/*:*CudaAttention.*", "quantise.cu": "*CudaQuantise*",
            "rows.cu": "*CudaLayerNorm*:*CudaRmsNorm*:*CudaRope*",
            "elements.cu": "*CudaBinary*:*CudaActivate*:*CudaElements*:*CudaCopyRows*",
            "layouts.cu": "*CudaPatch*:*CudaTranspose*", "eight_bit.cu": "*CudaEightBit*",
-           "product_f32.cu": "*CudaLinearF32*:*CudaConvF32*"}
+           "product_f32.cu": "*CudaLinearF32*:*CudaConvF32*", "attention_f32.cu": "*CudaAttentionF32*"}
 
 
 def copy_kernels(config, work):

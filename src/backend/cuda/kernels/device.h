@@ -143,6 +143,7 @@ LA_DEVICE void multiply_e4m3(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
 
 #define __global__
 #define __device__
+#define __host__
 #define __launch_bounds__(...)
 #define LA_DEVICE inline
 #define LA_PARAMETER const
