@@ -199,7 +199,7 @@ BUGS = [
     attention_f32("vectors of heads that are misaligned", "if (head % 4 != 0) return false;", "", "not aligned",
                   "attention_f32.cu"),
 ]
-FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention/*:*CudaAttention.*", "quantise.cu": "*CudaQuantise*",
+FILTERS = {"gemm.cu": "*CudaGemm*", "attention.cu": "*CudaAttention.*", "quantise.cu": "*CudaQuantise*",
            "rows.cu": "*CudaLayerNorm*:*CudaRmsNorm*:*CudaRope*",
            "elements.cu": "*CudaBinary*:*CudaActivate*:*CudaElements*:*CudaCopyRows*",
            "layouts.cu": "*CudaPatch*:*CudaTranspose*", "eight_bit.cu": "*CudaEightBit*",
