@@ -110,7 +110,12 @@ TEST_P(RulesTest, AttentionOverSegmentsEqualsAttentionOverTheWhole) {
       ops::attention(b, q, keys, {.heads = 4, .scale = 0.3f}, out);
     });
   };
-  EXPECT_TRUE(same_bits(attend(parts), attend({&whole, 1})));
+  const Tensor in_parts = attend(parts), at_once = attend({&whole, 1});
+  if (device().segments_alone) {
+    EXPECT_LE(distance(in_parts, at_once), tolerance(dtype()));
+  } else {
+    EXPECT_TRUE(same_bits(in_parts, at_once));
+  }
 }
 
 // What the VAE's streams and the audio encoder stand on.

@@ -14,17 +14,17 @@ int launch_layer_norm_of(const LayerNormCall& c, Stream stream) {
   return launch(l, stream, layer_norm<1, In, Out>, x, args, out);
 }
 
-template <int kWide, typename T>
+template <int kWide, typename In, typename Out>
 int launch_rms_norm_of(const RmsNormCall& c, Stream stream) {
   const RmsNormArgs args{c.gain, c.rows, int(c.width), c.eps, c.activation};
-  const T* x = static_cast<const T*>(c.x.data);
-  T* out = static_cast<T*>(c.out.data);
+  const In* x = static_cast<const In*>(c.x.data);
+  Out* out = static_cast<Out*>(c.out.data);
   if (c.channels) {
     const dim3 grid{blocks_for(c.rows, kRowThreads / 32), 1, 1};
-    return launch({"channel_norm", grid, kRowThreads}, stream, channel_norm<kWide, T>, x, args, out);
+    return launch({"channel_norm", grid, kRowThreads}, stream, channel_norm<kWide, In, Out>, x, args, out);
   }
   const dim3 grid{static_cast<unsigned>(c.rows), 1, 1};
-  return launch({"rms_norm", grid, kRowThreads}, stream, rms_norm<kWide, T>, x, args, out);
+  return launch({"rms_norm", grid, kRowThreads}, stream, rms_norm<kWide, In, Out>, x, args, out);
 }
 
 template <typename In, typename Out>
@@ -44,9 +44,9 @@ int launch_layer_norm(const LayerNormCall& c, void* stream) {
 }
 
 int launch_rms_norm(const RmsNormCall& c, void* stream) {
-  return for_type(c.x.type, [&]<typename T>(Type<T>) {
-    if (c.width % 4 == 0) return launch_rms_norm_of<4, T>(c, as_stream(stream));
-    return launch_rms_norm_of<1, T>(c, as_stream(stream));
+  return for_types(c.x.type, c.out.type, [&]<typename In, typename Out>(Types<In, Out>) {
+    if (c.width % 4 == 0) return launch_rms_norm_of<4, In, Out>(c, as_stream(stream));
+    return launch_rms_norm_of<1, In, Out>(c, as_stream(stream));
   });
 }
 

@@ -100,20 +100,22 @@ LA_DEVICE float sum_of_squares(const T* row, int width, Share share) {
 }
 
 // out = activation(row * factor * gain); out may be row.
-template <int kWide, typename T>
-LA_DEVICE void scale_row(const T* row, const RmsNormArgs& a, float factor, Activation activation, Share share, T* out) {
+template <int kWide, typename In, typename Out>
+LA_DEVICE void scale_row(const In* row, const RmsNormArgs& a, float factor, Activation activation, Share share,
+                         Out* out) {
   for (int p = share.first; p < a.width / kWide; p += share.step) {
-    Vec<T, kWide> v = reinterpret_cast<const Vec<T, kWide>*>(row)[p];
+    const Vec<In, kWide> v = reinterpret_cast<const Vec<In, kWide>*>(row)[p];
+    Vec<Out, kWide> scaled;
     for (int i = 0; i < kWide; ++i) {
-      put(&v.at[i], activate(to_float(v.at[i]) * factor * a.gain[p * kWide + i], activation));
+      put(&scaled.at[i], activate(to_float(v.at[i]) * factor * a.gain[p * kWide + i], activation));
     }
-    reinterpret_cast<Vec<T, kWide>*>(out)[p] = v;
+    reinterpret_cast<Vec<Out, kWide>*>(out)[p] = scaled;
   }
 }
 
 // x, out [rows, width]; one block a row. kWide as in layer_norm.
-template <int kWide, typename T>
-__global__ void __launch_bounds__(kRowThreads) rms_norm(const T* x, LA_PARAMETER RmsNormArgs a, T* out) {
+template <int kWide, typename In, typename Out>
+__global__ void __launch_bounds__(kRowThreads) rms_norm(const In* x, LA_PARAMETER RmsNormArgs a, Out* out) {
   const int64_t at = int64_t(blockIdx.x) * a.width;
   const Share share{int(threadIdx.x), kRowThreads};
   const float squares = sum_of_block(sum_of_squares<kWide>(x + at, a.width, share));
@@ -122,8 +124,8 @@ __global__ void __launch_bounds__(kRowThreads) rms_norm(const T* x, LA_PARAMETER
 }
 
 // x, out [rows, width]; one warp a row, for many short rows.
-template <int kWide, typename T>
-__global__ void __launch_bounds__(kRowThreads) channel_norm(const T* x, LA_PARAMETER RmsNormArgs a, T* out) {
+template <int kWide, typename In, typename Out>
+__global__ void __launch_bounds__(kRowThreads) channel_norm(const In* x, LA_PARAMETER RmsNormArgs a, Out* out) {
   const int64_t row = int64_t(blockIdx.x) * (kRowThreads / 32) + threadIdx.x / 32, at = row * a.width;
   if (row >= a.rows) return;
   const Share share{int(threadIdx.x % 32), 32};
