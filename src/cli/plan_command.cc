@@ -12,6 +12,7 @@
 #include "cli/script_flags.h"
 #include "core/size_text.h"
 #include "media/image.h"
+#include "ops/make_backend.h"
 #include "paging/direct_file.h"
 #include "pipeline/resolve.h"
 #include "plan/reference_cost.h"

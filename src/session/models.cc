@@ -169,7 +169,7 @@ Expected<OwnedTensor> on_device(Models& models, OwnedTensor rows, Budget& budget
   const Tensor& from = rows.tensor;
   LA_ASSIGN_OR_RETURN(OwnedTensor to,
                       OwnedTensor::allocate(budget, MemoryCategory::kConditioning, from.shape, from.dtype));
-  ops::transfer(models.text_backend(), from, *models.backend, to.tensor);
+  if (!budget.dry_run()) ops::transfer(models.text_backend(), from, *models.backend, to.tensor);
   return to;
 }
 

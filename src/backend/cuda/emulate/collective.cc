@@ -6,7 +6,7 @@
 namespace liveavatar::cuda::emulate {
 namespace {
 
-bool same_place(const Where& a, const Where& b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+bool same_place(const Where& a, const Where& b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
 
 bool agree(const Lane& a, const Lane& b) {
   return a.collective.run == b.collective.run && a.collective.mask == b.collective.mask && same_place(a.where, b.where);

@@ -179,7 +179,13 @@ inline void sync_threads(Where where = Where::current()) { emulate::sync_threads
 inline void sync_warp(Where where = Where::current()) { emulate::sync_warp(0xffffffffu, where); }
 inline float exp2_fast(float x) { return std::exp2(x); }
 inline float inverse_sqrt(float x) { return 1.0f / std::sqrt(x); }
-inline float multiply_add(float a, float b, float sum) { return a * b + sum; }  // rounds twice, but in vectors
+inline float multiply_add(float a, float b, float sum) {
+#if defined(__FMA__)
+  return __builtin_fmaf(a, b, sum);
+#else
+  return a * b + sum;  // rounds twice, but is quick: the library's function is slow
+#endif
+}
 inline float inverse_fast(float x) { return 1.0f / x; }
 
 inline uint32_t round_to_bf16(float x) {
