@@ -65,11 +65,15 @@ Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, cons
   return memory;
 }
 
-Status read_into(DirectFile& file, const PageSpan& span, Buffer& memory, Budget& budget) {
+Status read_into(DirectFile* file, const PageSpan& span, Buffer& memory, Budget& budget) {
   const std::atomic<bool> never{false};
-  if (memory.device().is_host()) return read_page(file, span, memory.data(), never);
-  LA_ASSIGN_OR_RETURN(Buffer staging, Buffer::allocate(budget.host(), MemoryCategory::kWeights, span.bytes));
-  LA_RETURN_IF_ERROR(read_page(file, span, staging.data(), never));
+  Buffer staging;
+  if (!memory.device().is_host()) {
+    LA_ASSIGN_OR_RETURN(staging, Buffer::allocate(budget.host(), MemoryCategory::kWeights, span.bytes));
+  }
+  if (budget.dry_run()) return {};
+  if (memory.device().is_host()) return read_page(*file, span, memory.data(), never);
+  LA_RETURN_IF_ERROR(read_page(*file, span, staging.data(), never));
   return budget.allocator().write(memory.data(), staging.data(), span.bytes);
 }
 

@@ -11,6 +11,7 @@
 #include "ops/elementwise.h"
 #include "ops/make_backend.h"
 #include "ops/transfer.h"
+#include "support/emulated_cuda.h"
 #include "support/sanitized.h"
 #include "support/temp_dir.h"
 #include "test_device.h"
@@ -24,11 +25,13 @@ constexpr int64_t kSteps = 2, kBlocks = 5;  // over more than a clip
 
 // What a run is made on.
 struct Machine {
-  explicit Machine(uint64_t seed) : device(TestDeviceOptions{.seed = seed, .most_delay_us = 150}) {
-    budget = std::make_unique<Budget>(Budget::kUnlimited, device.allocator(), host);
-    backend = std::move(*device.open({.threads = 1}));
+  explicit Machine(uint64_t seed)
+      : Machine(std::make_unique<TestDevice>(TestDeviceOptions{.seed = seed, .most_delay_us = 150})) {}
+  explicit Machine(std::unique_ptr<DeviceSource> source) : device(std::move(source)) {
+    budget = std::make_unique<Budget>(Budget::kUnlimited, device->allocator(), host);
+    backend = std::move(*device->open({.threads = 1}));
   }
-  TestDevice device;
+  std::unique_ptr<DeviceSource> device;
   Budget host;
   std::unique_ptr<Budget> budget;
   std::unique_ptr<Backend> backend;
@@ -153,6 +156,38 @@ TEST_F(DeviceTest, AMissingWaitChangesTheResult) {
   Machine m(4);
   auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
   auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
+  EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
+}
+
+// On the emulated card work runs when it is waited for: as late as it may, or ahead in any order that is legal.
+class EmulatedCardTest : public DeviceTest {
+ protected:
+  void SetUp() override {
+    if (emulated_cuda() == nullptr) GTEST_SKIP() << "no device emulation in this build";
+    DeviceTest::SetUp();
+  }
+};
+
+TEST_F(EmulatedCardTest, WaitsAreAsManyAsAreNeeded) {
+  for (const DitTypes& types : {DitTypes(DType::kF32), narrow()}) {
+    std::vector<float> want;
+    for (uint32_t seed : {0u, 1u, 2u}) {
+      Machine m(emulated_cuda({.stream_seed = seed}));
+      auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, types);
+      auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
+      const std::vector<float> in_memory = run(*dit, *pages, *m.backend, *m.budget);
+      if (want.empty()) want = in_memory;
+      EXPECT_EQ(in_memory, want) << "seed " << seed;
+      EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << "on disk, seed " << seed;
+    }
+  }
+}
+
+TEST_F(EmulatedCardTest, AMissingWaitChangesTheResult) {
+  Machine m(emulated_cuda());
+  auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
+  auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
+  const std::vector<float> want = run(*dit, *pages, *m.backend, *m.budget);
   EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
 }
 

@@ -75,9 +75,12 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backen
   std::unique_ptr<S2vDit> dit(new S2vDit(packed.config, backend, packed.types));
   PageSpan span = packed.common();
   LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, MemoryCategory::kWeights, span.bytes));
+  std::unique_ptr<DirectFile> file;
   if (!budget.dry_run()) {
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
-    LA_RETURN_IF_ERROR(read_into(*file, span, common, budget));
+    LA_ASSIGN_OR_RETURN(file, DirectFile::open(packed.path));
+  }
+  LA_RETURN_IF_ERROR(read_into(file.get(), span, common, budget));
+  if (!budget.dry_run()) {
     dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common);
     LA_RETURN_IF_ERROR(dit->read_back_shares());
   }
