@@ -5,12 +5,10 @@
 
 #include "backend/cuda/kernels/launches.h"
 #include "core/quantise.h"
-#include "floats.h"
+#include "emulated_device.h"
 
 namespace liveavatar::cuda::emulated {
 namespace {
-
-constexpr ElementType kI8 = ElementType::kI8, kE4M3 = ElementType::kE4M3;
 
 struct AttentionF32Case {
   int64_t queries, heads, head;
@@ -57,7 +55,7 @@ class Rows {
 
  private:
   ElementType type_;
-  std::optional<Floats> floats_;
+  std::optional<DeviceTensor> floats_;
   std::optional<DeviceVector<uint8_t>> codes_;
   std::optional<DeviceVector<float>> scales_;
 
@@ -102,7 +100,7 @@ class CudaAttentionF32 : public KernelTest, public testing::WithParamInterface<A
 
 TEST_P(CudaAttentionF32, IsThatOfPlainLoops) {
   const AttentionF32Case& c = GetParam();
-  const Floats q(normal(c.queries * c.width(), c.deviation), c.q);
+  const DeviceTensor q(normal(c.queries * c.width(), c.deviation), c.q);
   const auto bias = c.bias ? normal(c.heads * c.queries * c.keys(), 2) : std::vector<float>();
   const DeviceVector<float> dbias(bias);
   AttentionCall call{.q = q,
@@ -125,10 +123,10 @@ TEST_P(CudaAttentionF32, IsThatOfPlainLoops) {
   const auto expected = plain_attention(c, q.host(), k, v, bias);
   for (uint32_t order : kOrders) {
     emulate::order_seed = order;
-    const Floats out(std::vector<float>(expected.size()), c.out);
+    const DeviceTensor out(std::vector<float>(expected.size()), c.out);
     call.out = out;
     EXPECT_EQ(launch_attention_f32(call, nullptr), 0);
-    EXPECT_TRUE(near(out.host(), expected, tolerance(c.out))) << "order " << order;
+    EXPECT_TRUE(near(out.host(), expected, tolerance_of(c.out))) << "order " << order;
   }
 }
 
@@ -156,7 +154,7 @@ TEST_F(KernelTest, CudaAttentionF32SkipsKeysWithABiasOfMinusInfinity) {
   const int64_t keys = 40, head = 8;
   std::vector<float> bias(size_t(keys), -INFINITY);
   bias.back() = 1;  // in the second tile
-  const Floats q(normal(head), kF32), k(normal(keys * head), kF32), v(normal(keys * head), kF32),
+  const DeviceTensor q(normal(head), kF32), k(normal(keys * head), kF32), v(normal(keys * head), kF32),
       out(std::vector<float>(size_t(head)), kF32);
   const DeviceVector<float> dbias(bias);
   launch_attention_f32({q, {{k, v, nullptr, nullptr, keys}}, 1, 1, 1, head, dbias.data(), 1, out}, nullptr);
@@ -167,10 +165,10 @@ TEST_F(KernelTest, CudaAttentionF32SkipsKeysWithABiasOfMinusInfinity) {
 TEST_F(KernelTest, CudaAttentionF32QueryHasTheSameBitsAloneAsAmongOthers) {
   const int64_t queries = 37, heads = 3, head = 20, width = heads * head, keys = 70;
   const auto q = normal(queries * width);
-  const Floats k(normal(keys * width), kF32), v(normal(keys * width), kF32);
+  const DeviceTensor k(normal(keys * width), kF32), v(normal(keys * width), kF32);
   auto run = [&](int64_t first, int64_t count) {
-    const Floats part({q.begin() + first * width, q.begin() + (first + count) * width}, kF32);
-    const Floats out(std::vector<float>(size_t(count * width)), kF32);
+    const DeviceTensor part({q.begin() + first * width, q.begin() + (first + count) * width}, kF32);
+    const DeviceTensor out(std::vector<float>(size_t(count * width)), kF32);
     launch_attention_f32({part, {{k, v, nullptr, nullptr, keys}}, 1, count, heads, head, nullptr, 0.2f, out}, nullptr);
     return out.host();
   };
