@@ -3,6 +3,7 @@
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/weights.h"
+#include "core/quantise.h"
 
 namespace liveavatar::cuda {
 namespace {
@@ -20,13 +21,15 @@ constexpr int64_t kLargeBlock = 128;  // of rows or columns of out: what larger 
 
 bool is_bf16(const Tensor& t) { return t.dtype == DType::kBF16; }
 
-// What attention_bf16 can: 16 bytes of a head at a time.
+bool is_at_most_bf16(const Tensor& t) { return is_bf16(t) || is_8bit(t.dtype); }
+
+// What attention_bf16 can: 8 values of a head at a time.
 bool fits_tensor_cores(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
                        const Tensor& out) {
   constexpr int64_t kMostHead = 128, kHeadStep = 8;
   const int64_t head = q.dim(1) / spec.heads;
   bool fits = is_bf16(q) && is_bf16(out) && spec.bias.empty() && head <= kMostHead && head % kHeadStep == 0;
-  for (const KeyValues& s : segments) fits = fits && is_bf16(s.k) && is_bf16(s.v);
+  for (const KeyValues& s : segments) fits = fits && is_at_most_bf16(s.k) && is_at_most_bf16(s.v);
   return fits;
 }
 

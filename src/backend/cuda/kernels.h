@@ -237,8 +237,8 @@ struct Kernels {
   int (*linear_f32)(const LinearCall& c, void* stream);
   int (*conv_f32)(const ConvCall& c, void* stream);
   int (*attention_f32)(const AttentionCall& c, void* stream);
-  // On tensor cores. linear_bf16: w is not f32. conv_bf16: w is bf16. attention_bf16: bf16 operands, no bias, head a
-  // multiple of 8 up to 128.
+  // On tensor cores. linear_bf16: w is not f32. conv_bf16: w is bf16. attention_bf16: q and out are bf16, keys and
+  // values bf16 or 8-bit, no bias, head a multiple of 8 up to 128.
   int (*linear_bf16)(const LinearCall& c, void* stream);
   int (*conv_bf16)(const ConvCall& c, void* stream);
   int (*attention_bf16)(const AttentionCall& c, void* stream);

@@ -12,7 +12,6 @@
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 constexpr int kGemmDepth = 64;  // columns of a tile
-constexpr int kChunk = 8;       // elements of a tile that lie side by side: 16 bytes
 
 // A thread's share of a tile of kRows: kValues columns, which are the same in every row that it fills.
 template <int kRows, int kThreads, int kValues>
@@ -66,14 +65,6 @@ LA_DEVICE void prefetch_x(bf16* tiles, const typename S::In& x, const XRows<S>& 
       }
     }
   }
-}
-
-// Eight values to bf16; bits that bf16 does not have are cut off.
-LA_DEVICE Vec<uint32_t, 4> high_halves(const float (&values)[kChunk]) {
-  Vec<uint32_t, 4> v;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) v.at[i] = as_bits(values[2 * i]) >> 16 | (as_bits(values[2 * i + 1]) & 0xffff0000u);
-  return v;
 }
 
 // f32 to its three parts, which are cut and not rounded: 8 bits each, so that nothing is left over.
