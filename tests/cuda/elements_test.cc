@@ -6,7 +6,6 @@
 namespace liveavatar::cuda::emulated {
 namespace {
 
-constexpr ElementType kF32 = ElementType::kF32, kBF16 = ElementType::kBF16;
 enum class Target { kFresh, kX, kY };
 
 struct BinaryCase {

@@ -50,26 +50,29 @@ inline std::vector<float> widened(const std::vector<uint16_t>& values) {
   return out;
 }
 
+constexpr ElementType kF32 = ElementType::kF32, kBF16 = ElementType::kBF16, kI8 = ElementType::kI8,
+                      kE4M3 = ElementType::kE4M3, kQ4 = ElementType::kQ4;
+
 // A tensor in f32 or bf16, of values that are rounded if need be.
 class DeviceTensor {
  public:
   DeviceTensor(const std::vector<float>& values, ElementType type)
       : type_(type),
-        f32_(type == ElementType::kF32 ? values : std::vector<float>()),
-        bf16_(type == ElementType::kBF16 ? rounded(values) : std::vector<uint16_t>()) {}
+        f32_(type == kF32 ? values : std::vector<float>()),
+        bf16_(type == kBF16 ? rounded(values) : std::vector<uint16_t>()) {}
   DeviceTensor(int64_t count, ElementType type)
-      : type_(type),
-        f32_(type == ElementType::kF32 ? size_t(count) : 0),
-        bf16_(type == ElementType::kBF16 ? size_t(count) : 0) {}
+      : type_(type), f32_(type == kF32 ? size_t(count) : 0), bf16_(type == kBF16 ? size_t(count) : 0) {}
 
   // From element `first` on.
   Input input(int64_t first = 0) const { return {address(first), type_}; }
   Output output(int64_t first = 0) const { return {address(first), type_}; }
-  std::vector<float> host() const { return type_ == ElementType::kF32 ? f32_.host() : widened(bf16_.host()); }
+  operator Input() const { return input(); }
+  operator Output() const { return output(); }
+  std::vector<float> host() const { return type_ == kF32 ? f32_.host() : widened(bf16_.host()); }
 
  private:
   void* address(int64_t first) const {
-    if (type_ == ElementType::kF32) return f32_.data() + first;
+    if (type_ == kF32) return f32_.data() + first;
     return bf16_.data() + first;
   }
 
@@ -77,6 +80,13 @@ class DeviceTensor {
   DeviceVector<float> f32_;
   DeviceVector<uint16_t> bf16_;
 };
+
+inline std::vector<float> normal_values(std::mt19937& random, int64_t count, float deviation = 1) {
+  std::normal_distribution<float> distribution(0, deviation);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& x : values) x = distribution(random);
+  return values;
+}
 
 // Every kernel test runs with warps in several orders; the host cannot touch device memory.
 class KernelTest : public testing::Test {
@@ -86,12 +96,7 @@ class KernelTest : public testing::Test {
   void SetUp() override { emulate::protect_from_host(true); }
   void TearDown() override { emulate::order_seed = 0; }
 
-  std::vector<float> normal(int64_t count, float deviation = 1) {
-    std::normal_distribution<float> distribution(0, deviation);
-    std::vector<float> values(static_cast<size_t>(count));
-    for (float& x : values) x = distribution(random_);
-    return values;
-  }
+  std::vector<float> normal(int64_t count, float deviation = 1) { return normal_values(random_, count, deviation); }
   std::vector<float> normal_bf16(int64_t count, float deviation = 1) {
     return widened(rounded(normal(count, deviation)));
   }

@@ -1,98 +1,72 @@
-// Products with their epilogues against plain loops.
+// Linear layers and convolutions on tensor cores against plain loops.
 #include <cstring>
 
 #include "backend/cuda/kernels/launches.h"
-#include "emulated_device.h"
-#include "plain_activation.h"
+#include "product_cases.h"
 
 namespace liveavatar::cuda::emulated {
 namespace {
 
-struct GemmCase {
-  int64_t m, n, k;
-  bool large = false, bias = true, residual = true;
-  int64_t groups = 1;  // of the gate; 0: no gate
-  Activation activation = Activation::kGeluTanh;
-  ElementType out = ElementType::kF32;
+constexpr Activation kNone = Activation::kNone, kGelu = Activation::kGeluTanh;
 
-  friend void PrintTo(const GemmCase& c, std::ostream* out) {
-    *out << c.m << " x " << c.n << " x " << c.k << (c.large ? ", large blocks" : "");
-  }
-};
-
-int64_t padded(int64_t k) { return (k + 7) / 8 * 8; }
-
-// w [n, k] with rows of w_stride elements. Padding is NaN: it must not count.
-std::vector<uint16_t> packed(const std::vector<float>& w, int64_t n, int64_t k) {
-  std::vector<uint16_t> out(size_t(n * padded(k)), uint16_t(0x7fc0));
-  for (int64_t i = 0; i < n * k; ++i) out[size_t(i / k * padded(k) + i % k)] = liveavatar::to_bf16(w[size_t(i)]).bits;
-  return out;
+// f32 operands are f32 in the product, too.
+double tolerance_of(ElementType x, ElementType out) {
+  if (out == kBF16) return kBF16Tolerance;
+  return x == kF32 ? 2e-6 : kF32Tolerance;
 }
 
-struct GemmOperands {
-  std::vector<float> x, w, bias, gate, residual;
-};
-
-std::vector<double> plain_gemm(const GemmCase& c, const GemmOperands& o) {
-  std::vector<double> out;
-  for (int64_t r = 0; r < c.m; ++r) {
-    for (int64_t column = 0; column < c.n; ++column) {
-      double sum = 0;
-      for (int64_t i = 0; i < c.k; ++i) sum += double(o.x[size_t(r * c.k + i)]) * o.w[size_t(column * c.k + i)];
-      if (c.bias) sum += o.bias[size_t(column)];
-      sum = activated(sum, c.activation);
-      if (c.groups > 0) sum *= o.gate[size_t(r / (c.m / c.groups) * c.n + column)];
-      if (c.residual) sum += o.residual[size_t(r * c.n + column)];
-      out.push_back(sum);
-    }
-  }
-  return out;
-}
-
-class CudaGemm : public KernelTest, public testing::WithParamInterface<GemmCase> {};
+class CudaGemm : public KernelTest, public testing::WithParamInterface<LinearCase> {};
 
 TEST_P(CudaGemm, IsThatOfPlainLoops) {
-  const GemmCase& c = GetParam();
-  const bool f32 = c.out == ElementType::kF32;
-  const int64_t groups = std::max<int64_t>(c.groups, 1);
-  const GemmOperands o{normal_bf16(c.m * c.k), normal_bf16(c.n * c.k, 1 / std::sqrt(float(c.k))), normal(c.n),
-                       normal(groups * c.n), f32 ? normal(c.m * c.n) : normal_bf16(c.m * c.n)};
-  const auto expected = plain_gemm(c, o);
-  const DeviceVector<uint16_t> x(rounded(o.x)), w(packed(o.w, c.n, c.k));
-  const DeviceVector<float> bias(o.bias), gate(o.gate);
+  const LinearCase& c = GetParam();
+  const LinearOperands operands(c, random_);
+  const auto expected = operands.expected();
   for (uint32_t order : kOrders) {
     emulate::order_seed = order;
-    const DeviceVector<float> out_f32(o.residual);  // the residual's memory is out's
-    const DeviceVector<uint16_t> out_bf16(rounded(o.residual));
-    void* out = f32 ? static_cast<void*>(out_f32.data()) : out_bf16.data();
-    EXPECT_EQ(
-        launch_gemm_bf16({x.data(), w.data(), c.bias ? bias.data() : nullptr, c.groups > 0 ? gate.data() : nullptr,
-                     c.residual ? out : nullptr, out, c.out, c.m, c.n, c.k, padded(c.k), groups, c.activation, c.large},
-                    nullptr),
-        0);
+    const DeviceTensor out(operands.out_before(), c.out);
+    EXPECT_EQ(launch_linear_bf16(operands.call(out), nullptr), 0);
     EXPECT_EQ(emulate::last_counts.bank_conflicts, 0u);
-    EXPECT_TRUE(near(f32 ? out_f32.host() : widened(out_bf16.host()), expected, f32 ? kF32Tolerance : kBF16Tolerance))
-        << "order " << order;
+    EXPECT_TRUE(near(out.host(), expected, tolerance_of(c.x, c.out))) << "order " << order;
   }
 }
 
-// Sizes below, at and above a block's; k that is a multiple of 8 and not, so that rows of x are misaligned.
+// Sizes below, at and above a block's; k that is a multiple of 8, of 4 and not, so that rows of x are misaligned; what
+// is left over of k, and of a group of packed rows.
+INSTANTIATE_TEST_SUITE_P(Sizes, CudaGemm,
+                         testing::Values(LinearCase{64, 64, 64, kBF16, kBF16}, LinearCase{1, 1, 1, kBF16, kBF16},
+                                         LinearCase{7, 65, 33, kBF16, kBF16, kF32, kBF16},
+                                         LinearCase{13, 130, 96, kBF16, kBF16, kF32, kF32, 0, true, kNone},
+                                         LinearCase{100, 3, 257, kBF16, kBF16, kBF16, kBF16, 2, true},
+                                         LinearCase{66, 70, 72, kBF16, kBF16, kF32, kF32, 3, true, kGelu},
+                                         LinearCase{64, 256, 256, kBF16, kBF16, kBF16, kF32},
+                                         LinearCase{130, 140, 200, kBF16, kBF16, kBF16, kBF16, 2, true, kGelu, true},
+                                         LinearCase{37, 300, 1091, kBF16, kBF16, kF32, kF32, 0, true, kGelu, true}));
+INSTANTIATE_TEST_SUITE_P(InputsInF32, CudaGemm,
+                         testing::Values(LinearCase{64, 64, 64, kF32, kBF16}, LinearCase{1, 1, 1, kF32, kBF16},
+                                         LinearCase{7, 65, 36, kF32, kBF16, kF32, kF32, 0, false, kNone},
+                                         LinearCase{70, 131, 250, kF32, kBF16, kBF16, kF32, 2},
+                                         LinearCase{66, 140, 196, kF32, kBF16, kF32, kF32, 3, true, kNone, true},
+                                         LinearCase{30, 70, 77, kF32, kBF16, kF32, kBF16, 0, false, kNone, true}));
 INSTANTIATE_TEST_SUITE_P(
-    Sizes, CudaGemm,
-    testing::Values(GemmCase{64, 64, 64}, GemmCase{1, 1, 1}, GemmCase{7, 65, 33},
-                    GemmCase{13, 130, 96, false, true, false, 0, Activation::kNone},
-                    GemmCase{100, 3, 257, false, true, true, 2, Activation::kSilu, ElementType::kBF16},
-                    GemmCase{66, 70, 72, false, false, true, 3}, GemmCase{64, 256, 256},
-                    GemmCase{130, 140, 200, true, true, true, 2, Activation::kGeluTanh, ElementType::kBF16},
-                    GemmCase{37, 300, 1091, true}));
+    QuantisedWeights, CudaGemm,
+    testing::Values(LinearCase{1, 1, 1, kBF16, kI8}, LinearCase{70, 70, 136, kBF16, kI8, kBF16, kF32, 2},
+                    LinearCase{7, 200, 77, kBF16, kI8, kF32, kF32, 0, true, kNone, true},
+                    LinearCase{33, 65, 132, kF32, kI8, kF32, kF32, 0, false, kNone},
+                    LinearCase{5, 130, 50, kF32, kI8, kF32, kF32, 0, false, kNone, true},
+                    LinearCase{1, 1, 1, kBF16, kE4M3}, LinearCase{130, 65, 200, kBF16, kE4M3, kF32, kF32, 0, true},
+                    LinearCase{20, 300, 72, kBF16, kE4M3, kBF16, kBF16, 0, true, kNone, true},
+                    LinearCase{33, 70, 132, kF32, kE4M3, kF32, kF32, 0, false, kNone, true},
+                    LinearCase{5, 66, 33, kF32, kE4M3, kF32, kF32, 0, false, kNone}, LinearCase{1, 1, 1, kBF16, kQ4},
+                    LinearCase{65, 70, 264, kBF16, kQ4, kF32, kF32, 5},
+                    LinearCase{131, 200, 97, kBF16, kQ4, kF32, kF32, 0, false, kNone, true},
+                    LinearCase{40, 129, 328, kBF16, kQ4, kBF16, kF32, 0, false, kNone, true},
+                    LinearCase{33, 70, 100, kF32, kQ4, kF32, kF32, 0, false, kNone},
+                    LinearCase{66, 130, 31, kF32, kQ4, kF32, kF32, 0, false, kNone, true}));
 
 TEST_F(KernelTest, CudaGemmMultipliesEachFragmentOnce) {
   const int64_t size = 64;  // one block of 4 warps, one step
-  const DeviceVector<uint16_t> x(rounded(normal(size * size))), w(rounded(normal(size * size)));
-  const DeviceVector<float> out(size_t(size * size));
-  launch_gemm_bf16({x.data(), w.data(), nullptr, nullptr, nullptr, out.data(), ElementType::kF32, size, size, size, size, 1,
-               Activation::kNone, false},
-              nullptr);
+  const LinearOperands operands({size, size, size, kBF16, kBF16}, random_);
+  launch_linear_bf16(operands.call({size * size, kF32}), nullptr);
   const emulate::Counts& counts = emulate::last_counts;
   EXPECT_EQ(counts.blocks, 1u);
   EXPECT_EQ(counts.products, uint64_t((size / 16) * (size / 8) * (size / 16)));
@@ -100,27 +74,91 @@ TEST_F(KernelTest, CudaGemmMultipliesEachFragmentOnce) {
   EXPECT_EQ(counts.barriers, 3u);                                       // the step's, and around acc in shared memory
 }
 
-class CudaGemmRow : public KernelTest, public testing::WithParamInterface<bool> {};
+struct GemmTypes {
+  ElementType x, w;
+};
 
-TEST_P(CudaGemmRow, HasTheSameBitsAloneAsAmongOthers) {
-  const bool large = GetParam();
-  const int64_t m = 150, n = 72, k = 200;
-  const auto x = rounded(normal(m * k));
-  const DeviceVector<uint16_t> w(rounded(normal(n * k)));
-  auto run = [&](int64_t first, int64_t rows) {
-    const DeviceVector<uint16_t> dx(std::vector<uint16_t>(x.begin() + first * k, x.begin() + (first + rows) * k));
-    const DeviceVector<float> out(size_t(rows * n));
-    launch_gemm_bf16({dx.data(), w.data(), nullptr, nullptr, nullptr, out.data(), ElementType::kF32, rows, n, k, k, 1,
-                 Activation::kNone, large},
-                nullptr);
+class CudaGemmRow : public KernelTest, public testing::WithParamInterface<GemmTypes> {
+ protected:
+  static constexpr int64_t kRows = 150, kColumns = 136, kDepth = 200;
+
+  std::vector<float> run(const PackedWeights& w, const std::vector<float>& x, bool large) {
+    const int64_t rows = int64_t(x.size()) / kDepth;
+    const DeviceTensor in(x, GetParam().x), out(rows * kColumns, kF32);
+    launch_linear_bf16({in, w.matrix(), rows, {nullptr, nullptr, 1, {}, kNone}, out, large}, nullptr);
     return out.host();
-  };
-  const auto all = run(0, m);
-  for (int64_t r : {0, 7, 63, 64, 129, 149})
-    EXPECT_EQ(std::memcmp(run(r, 1).data(), &all[size_t(r * n)], size_t(n) * sizeof(float)), 0) << "row " << r;
+  }
+};
+
+TEST_P(CudaGemmRow, HasTheSameBitsAloneAsAmongOthersInBlocksOfAnyShape) {
+  const auto x = normal(kRows * kDepth);
+  const PackedWeights w(normal(kColumns * kDepth), kColumns, kDepth, GetParam().w);
+  const auto all = run(w, x, false);
+  EXPECT_EQ(run(w, x, true), all);
+  for (int64_t r : {0, 7, 63, 64, 129, 149}) {
+    const std::vector<float> row(x.begin() + r * kDepth, x.begin() + (r + 1) * kDepth);
+    for (bool large : {false, true}) {
+      EXPECT_EQ(std::memcmp(run(w, row, large).data(), &all[size_t(r * kColumns)], kColumns * sizeof(float)), 0)
+          << "row " << r;
+    }
+  }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, CudaGemmRow, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Types, CudaGemmRow,
+                         testing::Values(GemmTypes{kBF16, kBF16}, GemmTypes{kF32, kBF16}, GemmTypes{kBF16, kI8},
+                                         GemmTypes{kF32, kQ4}));
+
+// x of large and small values beside each other: only all of a value's bits give the sum.
+TEST_F(KernelTest, CudaGemmKeepsEveryBitOfAnF32) {
+  const std::vector<float> values{16777215.0f, -0x1.fffffep-40f, 0x1.abcdefp20f, 0x1.000002p0f, -0x1.fffffep100f, 0.0f};
+  const int64_t k = int64_t(values.size());
+  std::vector<float> identity(size_t(k * k));
+  for (int64_t i = 0; i < k; ++i) identity[size_t(i * k + i)] = 1;
+  const PackedWeights w(identity, k, k, kBF16);
+  const DeviceTensor x(values, kF32), out(k, kF32);
+  launch_linear_bf16({x, w.matrix(), 1, {nullptr, nullptr, 1, {}, kNone}, out}, nullptr);
+  EXPECT_EQ(out.host(), values) << "wrong result";
+}
+
+class CudaConv : public KernelTest, public testing::WithParamInterface<ConvCase> {};
+
+TEST_P(CudaConv, IsThatOfPlainLoops) {
+  const ConvCase& c = GetParam();
+  const ConvOperands operands(c, random_);
+  const auto expected = operands.expected();
+  for (uint32_t order : kOrders) {
+    emulate::order_seed = order;
+    const DeviceTensor out(std::vector<float>(expected.size()), c.out);
+    EXPECT_EQ(launch_conv_bf16(operands.call(out), nullptr), 0);
+    EXPECT_EQ(emulate::last_counts.bank_conflicts, 0u);
+    EXPECT_TRUE(near(out.host(), expected, tolerance_of(c.type, c.out))) << "order " << order;
+  }
+}
+
+// Channels that are a multiple of 8, of 4 and not, so that a tile's row holds several pixels, one and a part of one;
+// history, zero frames, strides, padding on some sides, doubled pixels, groups.
+INSTANTIATE_TEST_SUITE_P(
+    Geometries, CudaConv,
+    testing::Values(
+        ConvCase{{2, 6, 5, 16}, 20, {3, 3, 3}, {1, 1, 1}, {1, 1, 1, 1}, 0, 2, 1, false, true, kBF16, kBF16, kBF16},
+        ConvCase{
+            {2, 6, 11, 96}, 96, {3, 3, 3}, {1, 1, 1}, {1, 1, 1, 1}, 1, 1, 1, false, true, kBF16, kBF16, kF32, true},
+        ConvCase{
+            {1, 4, 7, 40}, 136, {1, 3, 3}, {1, 1, 1}, {1, 1, 1, 1}, 0, 0, 1, true, false, kBF16, kBF16, kBF16, true},
+        ConvCase{{2, 5, 8, 24}, 10, {1, 1, 1}, {1, 1, 1}, {}, 0, 0, 1, false, true, kBF16, kBF16},
+        ConvCase{{3, 7, 9, 5}, 11, {3, 3, 3}, {1, 1, 1}, {1, 1, 1, 1}, 2, 0, 1, false, false, kBF16, kBF16},
+        ConvCase{{1, 1, 37, 144}, 144, {1, 1, 3}, {1, 1, 1}, {0, 0, 1, 1}, 0, 0, 2, false, true, kBF16, kBF16},
+        ConvCase{{4, 4, 3, 8}, 8, {3, 1, 1}, {2, 1, 1}, {}, 0, 1, 1, false, false, kBF16, kBF16}));
+INSTANTIATE_TEST_SUITE_P(
+    InputsInF32, CudaConv,
+    testing::Values(
+        ConvCase{{2, 8, 10, 6}, 6, {1, 3, 3}, {1, 2, 2}, {0, 1, 0, 1}, 0, 0, 1, false, true, kF32, kBF16},
+        ConvCase{{2, 6, 5, 16}, 20, {3, 3, 3}, {1, 1, 1}, {1, 1, 1, 1}, 0, 2, 1, false, true, kF32, kBF16},
+        ConvCase{
+            {1, 3, 50, 12}, 70, {1, 3, 3}, {1, 1, 1}, {1, 1, 1, 1}, 2, 0, 1, false, false, kF32, kBF16, kF32, true},
+        ConvCase{{1, 1, 50, 1}, 9, {1, 1, 10}, {1, 1, 5}, {}, 0, 0, 1, false, false, kF32, kBF16, kF32, true},
+        ConvCase{{1, 1, 37, 24}, 24, {1, 1, 16}, {1, 1, 1}, {0, 0, 8, 7}, 0, 0, 4, false, true, kF32, kBF16},
+        ConvCase{{2, 9, 17, 6}, 16, {1, 3, 3}, {1, 1, 1}, {1, 1, 1, 1}, 0, 0, 1, true, false, kF32, kBF16}));
 
 }  // namespace
 }  // namespace liveavatar::cuda::emulated

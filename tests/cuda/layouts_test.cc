@@ -5,8 +5,6 @@
 namespace liveavatar::cuda::emulated {
 namespace {
 
-constexpr ElementType kF32 = ElementType::kF32, kBF16 = ElementType::kBF16;
-
 struct PatchCase {
   int64_t channels, frames, rows, columns, pf, ph, pw;
   ElementType from, to;

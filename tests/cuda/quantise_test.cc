@@ -95,8 +95,6 @@ TEST_P(CudaQuantise, IsUndoneExactly) {
   }
 }
 
-constexpr ElementType kF32 = ElementType::kF32, kBF16 = ElementType::kBF16, kI8 = ElementType::kI8,
-                      kE4M3 = ElementType::kE4M3;
 // More and fewer heads than a block's warps; heads of all their vectors and of a tail, shorter than a warp and longer.
 INSTANTIATE_TEST_SUITE_P(Sizes, CudaQuantise,
                          testing::Values(QuantiseCase{3, 3, 128, kF32, kI8}, QuantiseCase{3, 3, 128, kBF16, kE4M3},

@@ -6,8 +6,6 @@
 namespace liveavatar::cuda::emulated {
 namespace {
 
-constexpr ElementType kF32 = ElementType::kF32, kBF16 = ElementType::kBF16;
-
 struct NormCase {
   int64_t rows, width, groups;
   bool affine, modulated;

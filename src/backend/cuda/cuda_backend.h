@@ -72,7 +72,6 @@ class CudaBackend final : public Backend {
   template <typename Call>
   void run(int (*Kernels::*launch)(const Call&, void*), const Call& call, const char* name);
   void run_transpose(const Tensor& x, const Modulation& m, bool channels_last, const Tensor& out);
-  bool run_on_tensor_cores(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e);
 
   CudaDevice& device_;
   Staging staging_;

@@ -1,8 +1,9 @@
-// Products, and which kernel computes them: on tensor cores what is bf16, the rest in f32 arithmetic.
+// Products, and which kernel computes them: on tensor cores but for weights in f32.
 #include <cmath>
 
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/weights.h"
+#include "core/quantise.h"
 
 namespace liveavatar::cuda {
 namespace {
@@ -16,49 +17,28 @@ AttentionCall::Segment segment(const KeyValues& kv) {
   return {input(kv.k), input(kv.v), floats(kv.k_scale), floats(kv.v_scale), kv.k.dim(0)};
 }
 
+constexpr int64_t kLargeBlock = 128;  // of rows or columns of out: what larger blocks compute at once
+
 bool is_bf16(const Tensor& t) { return t.dtype == DType::kBF16; }
 
-// What attention_bf16 can: 16 bytes of a head at a time.
+bool is_at_most_bf16(const Tensor& t) { return is_bf16(t) || is_8bit(t.dtype); }
+
+// What attention_bf16 can: 8 values of a head at a time.
 bool fits_tensor_cores(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,
                        const Tensor& out) {
   constexpr int64_t kMostHead = 128, kHeadStep = 8;
   const int64_t head = q.dim(1) / spec.heads;
   bool fits = is_bf16(q) && is_bf16(out) && spec.bias.empty() && head <= kMostHead && head % kHeadStep == 0;
-  for (const KeyValues& s : segments) fits = fits && is_bf16(s.k) && is_bf16(s.v);
+  for (const KeyValues& s : segments) fits = fits && is_at_most_bf16(s.k) && is_at_most_bf16(s.v);
   return fits;
 }
 
 }  // namespace
 
-// bf16 operands, and a residual of out's type.
-bool CudaBackend::run_on_tensor_cores(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
-  if (!is_bf16(x) || w.dtype != DType::kBF16) return false;
-  if (!e.residual.empty() && e.residual.dtype != out.dtype) return false;
-  constexpr int64_t kLargeBlock = 128;
-  const PackedMatrix packed = packed_matrix(w);
-  GemmCall call{};
-  call.x = x.address();
-  call.w = w.data;
-  call.bias = floats(w.bias);
-  call.gate = floats(e.gate);
-  call.groups = e.gate.empty() ? 1 : e.gate.dim(0);
-  call.residual = e.residual.address();
-  call.out = out.address();
-  call.out_type = element_type(out.dtype);
-  call.m = x.rows().dim(0);
-  call.n = w.n;
-  call.k = w.k;
-  call.w_stride = packed.row_bytes / static_cast<int64_t>(sizeof(bf16));
-  call.activation = activation_of(e.activation);
-  call.large = call.m >= kLargeBlock && call.n >= kLargeBlock;
-  run(&Kernels::gemm_bf16, call, "linear");
-  return true;
-}
-
 void CudaBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
-  if (run_on_tensor_cores(x, w, out, e)) return;
-  run(&Kernels::linear_f32,
-      LinearCall{input(x), packed_matrix(w), x.rows().dim(0), epilogue(w.bias, e), output(out)}, "linear");
+  LinearCall call{input(x), packed_matrix(w), x.rows().dim(0), epilogue(w.bias, e), output(out)};
+  call.large = call.m >= kLargeBlock && w.n >= kLargeBlock;
+  run(w.dtype == DType::kF32 ? &Kernels::linear_f32 : &Kernels::linear_bf16, call, "linear");
 }
 
 void CudaBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry& g, const Tensor& out,
@@ -86,7 +66,8 @@ void CudaBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry&
   call.w = packed_matrix(w);
   call.epilogue = epilogue(w.bias, e);
   call.out = output(out);
-  run(&Kernels::conv_f32, call, "conv");
+  call.large = out.rows().dim(0) >= kLargeBlock && w.out_channels / w.groups > kLargeBlock / 2;
+  run(w.dtype == DType::kF32 ? &Kernels::conv_f32 : &Kernels::conv_bf16, call, "conv");
 }
 
 void CudaBackend::attention(const Tensor& q, std::span<const KeyValues> segments, const AttentionSpec& spec,

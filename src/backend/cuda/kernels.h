@@ -166,13 +166,15 @@ struct EpilogueCall {
   Activation activation;
 };
 
-// f32 arithmetic, for every type (product_f32.cu): the truth of all products on the device.
+// linear_f32: f32 arithmetic, for every type (product_f32.cu), the truth of all products on the device. linear_bf16:
+// tensor cores, for w in any type but f32 (gemm.cu).
 struct LinearCall {
   Input x;  // [m, k]
   PackedMatrix w;
   int64_t m;
   EpilogueCall epilogue;
-  Output out;  // [m, n]
+  Output out;          // [m, n]
+  bool large = false;  // linear_bf16: larger blocks, for large m and n; the bits are the same
 };
 int64_t constexpr kMaxGroups = 65535;  // of a convolution
 struct ConvCall {
@@ -189,6 +191,7 @@ struct ConvCall {
   PackedMatrix w;                     // [out channels, kernel frames * rows * columns * channels / groups], kF32 or kBF16
   EpilogueCall epilogue;              // no gate
   Output out;                         // [out_frames, out_rows, out_columns, w.n]
+  bool large = false;                 // conv_bf16: as for a linear layer
 };
 
 inline constexpr int kMaxSegments = 4;
@@ -204,20 +207,6 @@ struct AttentionCall {
   const float* bias;  // optional [heads, queries, keys of all segments], added to scale * q k^T
   float scale;
   Output out;  // as q
-};
-
-// Products in bf16 on tensor cores (gemm.cu). out = residual + gate * activation(x w^T + bias).
-struct GemmCall {
-  const void* x;         // bf16 [m, k]
-  const void* w;         // bf16 [n, w_stride], w_stride >= k and a multiple of 8
-  const float* bias;     // optional [n]
-  const float* gate;     // optional [groups, n]
-  const void* residual;  // optional [m, n] of out_type; may be out
-  void* out;             // [m, n]
-  ElementType out_type;
-  int64_t m, n, k, w_stride, groups;
-  Activation activation;
-  bool large;  // blocks of 128 x 128 of out, else 64 x 64
 };
 
 // d [16, 8] = a [16, k] b [8, k]^T; k is a multiple of 32. e4m3: sm_89 and later.
@@ -248,8 +237,10 @@ struct Kernels {
   int (*linear_f32)(const LinearCall& c, void* stream);
   int (*conv_f32)(const ConvCall& c, void* stream);
   int (*attention_f32)(const AttentionCall& c, void* stream);
-  // On tensor cores, bf16 operands. attention_bf16: no bias, head a multiple of 8 up to 128.
-  int (*gemm_bf16)(const GemmCall& c, void* stream);
+  // On tensor cores. linear_bf16: w is not f32. conv_bf16: w is bf16. attention_bf16: q and out are bf16, keys and
+  // values bf16 or 8-bit, no bias, head a multiple of 8 up to 128.
+  int (*linear_bf16)(const LinearCall& c, void* stream);
+  int (*conv_bf16)(const ConvCall& c, void* stream);
   int (*attention_bf16)(const AttentionCall& c, void* stream);
 };
 

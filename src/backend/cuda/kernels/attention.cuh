@@ -1,5 +1,6 @@
 // Attention over several segments of keys and values as if they were one, with online softmax. A head may have any
-// width that is a multiple of 8 up to kHead; the tiles pad it with zeros.
+// width that is a multiple of 8 up to kHead; the tiles pad it with zeros. Keys and values of 8 bits are multiplied as
+// they are, exactly in bf16: a key's scale multiplies its scores, a value's scale its exponentials.
 #pragma once
 
 #include "backend/cuda/kernels.h"
@@ -8,9 +9,9 @@
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 struct Segment {
-  const bf16* k;  // [length, heads * head]
-  const bf16* v;  // as k
-  int length;     // may be 0
+  Input k, v;                      // [length, heads * head], bf16, kI8 or kE4M3
+  const float *k_scale, *v_scale;  // [length, heads] for 8 bits, else null
+  int length;                      // may be 0
 };
 struct AttentionArgs {
   const bf16* q;  // [queries, heads * head]
@@ -21,19 +22,23 @@ struct AttentionArgs {
 };
 
 // A block computes kQueries queries of one head, a warp of it 16. kKeys keys are multiplied while the next are copied.
-template <int kHead_>
+// kEightBit: some segments have keys or values in 8 bits.
+template <int kHead_, bool kEightBit_>
 struct AttentionShape {
   static constexpr int kHead = kHead_;
+  static constexpr bool kEightBit = kEightBit_;
   static constexpr int kQueries = 64, kKeys = 64, kThreads = 128;
   static constexpr int kKeyTile = kKeys * kHead;  // elements
-  static constexpr size_t kSharedBytes = size_t(kQueries * kHead + 4 * kKeyTile) * sizeof(bf16);
+  static constexpr size_t kTileBytes = size_t(kQueries * kHead + 4 * kKeyTile) * sizeof(bf16);
+  static constexpr size_t kSharedBytes = kTileBytes + (kEightBit ? 4 * kKeys * sizeof(float) : 0);
   // Fragments of multiply_bf16, each [16, 8]: lane l has columns 2 (l % 4) and 2 (l % 4) + 1 of rows l / 4 and l / 4
   // + 8.
   using Scores = float[kKeys / 8][4];  // [16 queries, kKeys]
   using Out = float[kHead / 8][4];     // [16 queries, kHead]
 };
 
-// Tiles in shared memory: queries, then two slots of keys, then two slots of values.
+// Tiles in shared memory: queries, then two slots of keys, then two slots of values; of 8 bits, two slots of the scales
+// of keys and of values.
 template <typename S>
 LA_DEVICE bf16* query_tile() {
   return dynamic_shared<bf16>();
@@ -47,6 +52,15 @@ LA_DEVICE bf16* value_tile(int slot) {
   return dynamic_shared<bf16>() + S::kQueries * S::kHead + (2 + slot) * S::kKeyTile;
 }
 
+template <typename S>
+LA_DEVICE float* key_scales(int slot) {
+  return dynamic_shared<float>() + S::kTileBytes / sizeof(float) + slot * 2 * S::kKeys;
+}
+template <typename S>
+LA_DEVICE float* value_scales(int slot) {
+  return key_scales<S>(slot) + S::kKeys;
+}
+
 // The kKeys keys that are multiplied together: they are of one segment, and begin at its key `first`.
 struct KeyCursor {
   int segment, first;
@@ -58,17 +72,56 @@ LA_DEVICE KeyCursor next_keys(KeyCursor c, const AttentionArgs& a) {
   return c;
 }
 
+// Starts to fill a tile with rows of x from `first` on, the block's head alone.
+template <typename S, typename T>
+LA_DEVICE void fill_keys_of(bf16* tile, const AttentionArgs& a, const void* x, int length, int first) {
+  const T* head = static_cast<const T*>(x) + int64_t(blockIdx.y) * a.head;
+  fill_tile<S::kKeys, S::kHead, S::kThreads, T>(tile, {head, int64_t(a.heads) * a.head, length, a.head}, first);
+}
+template <typename S>
+LA_DEVICE void fill_keys(bf16* tile, const AttentionArgs& a, const Input& x, int length, int first) {
+  if (S::kEightBit && x.type != ElementType::kBF16) {
+    fill_keys_of<S, uint8_t>(tile, a, x.data, length, first);
+  } else {
+    fill_keys_of<S, bf16>(tile, a, x.data, length, first);
+  }
+}
+
+// Scales of the tile's rows; 1 for rows without. One for each thread of half of the block.
+template <typename S>
+LA_DEVICE void fill_scales(float* scales, const AttentionArgs& a, const float* x, int length, int first) {
+  const int r = int(threadIdx.x) % S::kKeys;
+  if (x == nullptr) {
+    scales[r] = 1;
+  } else {
+    const bool exists = first + r < length;
+    copy_async<4>(scales + r, exists ? x + int64_t(first + r) * a.heads + blockIdx.y : x, exists ? 4 : 0);
+  }
+}
+
 template <typename S>
 LA_DEVICE void prefetch_keys(const AttentionArgs& a, KeyCursor c, int slot) {
+  static_assert(S::kThreads == 2 * S::kKeys);
   if (c.segment < a.segment_count) {
     const Segment& s = a.segments[c.segment];
-    const int64_t stride = int64_t(a.heads) * a.head, head = int64_t(blockIdx.y) * a.head;
-    fill_tile<S::kKeys, S::kHead, S::kThreads, true>(key_tile<S>(slot), {s.k + head, stride, s.length, a.head}, c.first,
-                                                     0);
-    fill_tile<S::kKeys, S::kHead, S::kThreads, true>(value_tile<S>(slot), {s.v + head, stride, s.length, a.head},
-                                                     c.first, 0);
+    fill_keys<S>(key_tile<S>(slot), a, s.k, s.length, c.first);
+    fill_keys<S>(value_tile<S>(slot), a, s.v, s.length, c.first);
+    if constexpr (S::kEightBit) {
+      if (threadIdx.x < S::kKeys) {
+        fill_scales<S>(key_scales<S>(slot), a, s.k_scale, s.length, c.first);
+      } else {
+        fill_scales<S>(value_scales<S>(slot), a, s.v_scale, s.length, c.first);
+      }
+    }
   }
   commit_copies();
+}
+
+// What this thread copied becomes bf16.
+template <typename S>
+LA_DEVICE void unpack_keys(bf16* tile, ElementType type) {
+  if (type == ElementType::kI8) unpack_tile<S::kKeys, S::kHead, S::kThreads, int8_t>(tile);
+  if (type == ElementType::kE4M3) unpack_tile<S::kKeys, S::kHead, S::kThreads, e4m3>(tile);
 }
 
 // The warp's queries as operands a: 16 rows.
@@ -103,6 +156,17 @@ LA_DEVICE void scale_and_mask(typename S::Scores& scores, float scale, int keys,
       const int key = j * 8 + lane % 4 * 2 + e % 2;
       scores[j][e] = key < keys ? scores[j][e] * scale : -INFINITY;
     }
+  }
+}
+
+// scores *= what each key has in `scales`.
+template <typename S>
+LA_DEVICE void scale_keys(typename S::Scores& scores, const float* scales, int lane) {
+#pragma unroll
+  for (int j = 0; j < S::kKeys / 8; ++j) {
+    const Vec<float, 2> pair = *reinterpret_cast<const Vec<float, 2>*>(scales + j * 8 + lane % 4 * 2);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) scores[j][e] *= pair.at[e % 2];
   }
 }
 
@@ -189,19 +253,19 @@ LA_DEVICE void store_rows(const AttentionArgs& a, const typename S::Out& out, co
   }
 }
 
-template <int kHead>
-__global__ void __launch_bounds__(AttentionShape<kHead>::kThreads) attention(LA_PARAMETER AttentionArgs a) {
-  using S = AttentionShape<kHead>;
+// S: an AttentionShape.
+template <typename S>
+__global__ void __launch_bounds__(S::kThreads) attention(LA_PARAMETER AttentionArgs a) {
   const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
   const int first_query = int(blockIdx.x) * S::kQueries;
   const int64_t stride = int64_t(a.heads) * a.head, head = int64_t(blockIdx.y) * a.head;
-  fill_tile<S::kQueries, kHead, S::kThreads, true>(query_tile<S>(), {a.q + head, stride, a.queries, a.head},
-                                                   first_query, 0);
+  fill_tile<S::kQueries, S::kHead, S::kThreads, bf16>(query_tile<S>(), {a.q + head, stride, a.queries, a.head},
+                                                      first_query);
   KeyCursor now = next_keys<S>({0, -S::kKeys}, a);
   prefetch_keys<S>(a, now, 0);
   wait_copies<0>();
   sync_threads();
-  uint32_t q[kHead / 16][4];
+  uint32_t q[S::kHead / 16][4];
   load_queries<S>(q, warp, lane);
 
   typename S::Out out = {};
@@ -210,12 +274,18 @@ __global__ void __launch_bounds__(AttentionShape<kHead>::kThreads) attention(LA_
     const KeyCursor next = next_keys<S>(now, a);
     prefetch_keys<S>(a, next, slot ^ 1);
     wait_copies<1>();
+    if constexpr (S::kEightBit) {
+      unpack_keys<S>(key_tile<S>(slot), a.segments[now.segment].k.type);
+      unpack_keys<S>(value_tile<S>(slot), a.segments[now.segment].v.type);
+    }
     sync_threads();
     typename S::Scores scores = {};
     multiply_keys<S>(scores, q, slot, lane);
+    if constexpr (S::kEightBit) scale_keys<S>(scores, key_scales<S>(slot), lane);
     scale_and_mask<S>(scores, a.scale, a.segments[now.segment].length - now.first, lane);
     float factor[2];
     update<S>(softmax, scores, factor);
+    if constexpr (S::kEightBit) scale_keys<S>(scores, value_scales<S>(slot), lane);
     multiply_values<S>(out, factor, scores, slot, lane);
     sync_threads();  // before the slot is filled again
     now = next;

@@ -3,8 +3,8 @@
 // one order, so that its bits do not depend on the queries beside it.
 #pragma once
 
+#include "backend/cuda/kernels/eight_bit_float.cuh"
 #include "backend/cuda/kernels/epilogue.cuh"
-#include "backend/cuda/kernels/float8.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 

@@ -90,10 +90,18 @@ LA_DEVICE uint32_t as_bits(float x) { return __float_as_uint(x); }
 
 LA_DEVICE uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
-// 16 bytes from global to shared memory, of which the first `valid` are read and the rest become zeros. Both aligned.
-LA_DEVICE void copy_async(void* shared, const void* global, unsigned valid = 16) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(valid)
-               : "memory");
+// 4, 8 or 16 bytes from global to shared memory, of which the first `valid` are read and the rest become zeros. Both
+// aligned.
+template <int kBytes = 16>
+LA_DEVICE void copy_async(void* shared, const void* global, unsigned valid = kBytes) {
+  if constexpr (kBytes == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(valid)
+                 : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global),
+                 "n"(kBytes), "r"(valid)
+                 : "memory");
+  }
 }
 LA_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kGroupsLeft>
@@ -195,8 +203,9 @@ inline uint32_t round_to_bf16(float x) {
 }
 inline uint32_t pack_bf16(float low, float high) { return round_to_bf16(low) | round_to_bf16(high) << 16; }
 
-inline void copy_async(void* shared, const void* global, unsigned valid = 16, Where where = Where::current()) {
-  emulate::copy_async(shared, global, 16, valid, where);
+template <int kBytes = 16>
+inline void copy_async(void* shared, const void* global, unsigned valid = kBytes, Where where = Where::current()) {
+  emulate::copy_async(shared, global, kBytes, valid, where);
 }
 inline void commit_copies() { emulate::commit_copies(); }
 template <int kGroupsLeft>

@@ -1,87 +1,133 @@
-// out = residual + gate * activation(x w^T + bias). Operands are bf16, and sums f32 in one order for every row, so that
-// a row's bits do not depend on the rows beside it.
+// out = residual + gate * activation(x w^T + bias) on tensor cores: of a matrix x, or of what a convolution reads.
+// Operands are multiplied as bf16, f32 as three of them, and sums are f32 in one order for every row, so that a row's
+// bits depend neither on the rows beside it nor on the shape of blocks.
 #pragma once
 
-#include "backend/cuda/kernels/epilogue.cuh"
-#include "backend/cuda/kernels/tile.cuh"
+#include "backend/cuda/kernels/gemm_tiles.cuh"
+#include "backend/cuda/kernels/product_args.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
-struct GemmArgs {
-  const bf16* x;         // [m, k]
-  const bf16* w;         // [n, w_stride], of which k columns count; w_stride is a multiple of 8
-  const float* bias;     // optional [n]
-  const float* gate;     // optional [m / rows_per_gate, n]
-  const void* residual;  // optional [m, n], of out's type; may be out
-  void* out;             // [m, n], f32 or bf16
-  int m, n, k, w_stride, rows_per_gate;
-  Activation activation;
-};
-
-// A block computes kRows x kColumns of out, a warp of it kWarpRows x kWarpColumns. A step multiplies kDepth columns of
-// x and w. kStages tiles of each operand are in shared memory: one is multiplied while the others are being copied.
-template <int kRows_, int kColumns_, int kWarpRows_, int kWarpColumns_, int kStages_>
+// A block computes kRows x kColumns of out, a warp of it kWarpRows x kWarpColumns. A step multiplies kGemmDepth columns
+// of x and w. kStages tiles of each operand are in shared memory: one is multiplied while the others are being copied.
+template <int kRows_, int kColumns_, int kWarpRows_, int kWarpColumns_, int kStages_, int kParts_>
 struct GemmShape {
-  static constexpr int kRows = kRows_, kColumns = kColumns_, kDepth = 64, kStages = kStages_;
+  static constexpr int kRows = kRows_, kColumns = kColumns_, kStages = kStages_, kParts = kParts_;
   static constexpr int kWarpRows = kWarpRows_, kWarpColumns = kWarpColumns_;
   static constexpr int kWarpsDown = kRows / kWarpRows, kWarpsAcross = kColumns / kWarpColumns;
   static constexpr int kThreads = 32 * kWarpsDown * kWarpsAcross;
-  static constexpr int kStageElements = (kRows + kColumns) * kDepth;  // a tile of x, then a tile of w
-  static constexpr int kAccStride = kColumns + 8;                     // of acc in shared memory: rows are 8 banks apart
+  static constexpr int kXTile = kRows * kGemmDepth;                               // elements
+  static constexpr int kStageElements = kParts * kXTile + kColumns * kGemmDepth;  // tiles of x, then one of w
+  static constexpr int kAccStride = kColumns + 8;  // of acc in shared memory: rows are 8 banks apart
   static constexpr size_t kTileBytes = size_t(kStages) * kStageElements * sizeof(bf16);
   static constexpr size_t kAccBytes = size_t(kRows) * kAccStride * sizeof(float);
   static constexpr size_t kSharedBytes = kTileBytes > kAccBytes ? kTileBytes : kAccBytes;
+  static_assert(kSharedBytes <= 99 * 1024);
+  static constexpr int kBlocks = kThreads == 256 ? 2 : 3;  // at once on a processor, as far as registers go
   // A warp's acc: fragments of multiply_bf16, each [16, 8] of out.
   using Acc = float[kWarpRows / 16][kWarpColumns / 8][4];
 };
-using LargeGemm = GemmShape<128, 128, 64, 32, 3>;
-using SmallGemm = GemmShape<64, 64, 32, 32, 2>;
 
-// Where this thread's block lies in out, and its warp in the block.
+// By the type of x.
+template <typename X>
+struct GemmShapes {
+  using Large = GemmShape<128, 128, 64, 32, 3, 1>;
+  using Small = GemmShape<64, 64, 32, 32, 2, 1>;
+};
+template <>
+struct GemmShapes<float> {
+  using Large = GemmShape<64, 128, 32, 32, 2, 3>;
+  using Small = GemmShape<64, 64, 32, 32, 2, 3>;
+};
+
+// kAsync: 16 bytes of x lie side by side and aligned.
+template <typename Shape, typename In_, typename W_, bool kAsync_>
+struct Gemm : Shape {
+  using In = In_;  // MatrixInput or ConvInput
+  using W = W_;
+  static constexpr bool kAsync = kAsync_;
+};
+
+// Where this thread's block lies in its group's columns of out, and its warp in the block. Blocks that follow each
+// other share rows of x. A grid's y would be too short for the rows of a video.
 template <typename S>
 struct GemmPlace {
   int lane, row, column, warp_row, warp_column;
 };
 template <typename S>
-LA_DEVICE GemmPlace<S> gemm_place() {
-  const int warp = int(threadIdx.x / 32);
-  return {int(threadIdx.x % 32), int(blockIdx.y) * S::kRows, int(blockIdx.x) * S::kColumns,
+LA_DEVICE GemmPlace<S> gemm_place(int group_columns) {
+  const int warp = int(threadIdx.x / 32), across = (group_columns + S::kColumns - 1) / S::kColumns;
+  return {int(threadIdx.x % 32), int(blockIdx.x) / across * S::kRows, int(blockIdx.x) % across * S::kColumns,
           warp / S::kWarpsAcross * S::kWarpRows, warp % S::kWarpsAcross * S::kWarpColumns};
 }
 
+// What a thread fills of the tiles.
+template <typename S>
+struct GemmRows {
+  XRows<S> x;
+  WRows<S> w;
+};
+template <typename S>
+LA_DEVICE void find_rows(GemmRows<S>& rows, const ProductArgs<typename S::In>& p, const GemmPlace<S>& place) {
+#pragma unroll
+  for (int i = 0; i < XShare<S>::kCount; ++i) rows.x[i] = p.x.row(place.row + XShare<S>::row(i));
+#pragma unroll
+  for (int i = 0; i < WShare<S>::kCount; ++i) {
+    const int column = place.column + WShare<S>::row(i);
+    const int64_t n = int64_t(blockIdx.z) * p.group_columns + column;
+    rows.w[i] = column < p.group_columns ? weight_row(p.w, n) : nullptr;
+  }
+}
+
+template <typename S>
+LA_DEVICE bf16* x_tiles(int step) {
+  return dynamic_shared<bf16>() + step % S::kStages * S::kStageElements;
+}
+template <typename S>
+LA_DEVICE bf16* w_tile(int step) {
+  return x_tiles<S>(step) + S::kParts * S::kXTile;
+}
+
 // Starts the copies of a step's tiles.
-template <typename S, bool kAligned>
-LA_DEVICE void prefetch(const GemmArgs& g, const GemmPlace<S>& place, int step) {
-  if (step * S::kDepth < g.k) {
-    bf16* stage = dynamic_shared<bf16>() + step % S::kStages * S::kStageElements;
-    fill_tile<S::kRows, S::kDepth, S::kThreads, kAligned>(stage, {g.x, g.k, g.m, g.k}, place.row, step * S::kDepth);
-    fill_tile<S::kColumns, S::kDepth, S::kThreads, true>(stage + S::kRows * S::kDepth, {g.w, g.w_stride, g.n, g.k},
-                                                         place.column, step * S::kDepth);
+template <typename S>
+LA_DEVICE void prefetch(const ProductArgs<typename S::In>& p, const GemmRows<S>& rows, int step) {
+  if (step * kGemmDepth < p.x.k_end) {
+    prefetch_x<S>(x_tiles<S>(step), p.x, rows.x, step * kGemmDepth);
+    prefetch_w<S>(w_tile<S>(step), p.w, rows.w, step * kGemmDepth);
   }
   commit_copies();  // also of nothing: there are as many groups as steps
 }
 
-// acc += a step's tile of x times its tile of w.
+// What this thread copied becomes bf16.
+template <typename S>
+LA_DEVICE void unpack(const BlockScales<S>& scales, int step) {
+  if constexpr (S::kParts > 1) split_x<S>(x_tiles<S>(step));
+  if constexpr (sizeof(typename S::W) == 1) unpack_w<S>(w_tile<S>(step), scales);
+}
+
+// acc += a step's tiles of x times its tile of w.
 template <typename S>
 LA_DEVICE void accumulate(typename S::Acc& acc, const GemmPlace<S>& place, int step) {
-  const bf16* x_tile = dynamic_shared<bf16>() + step % S::kStages * S::kStageElements;
-  const bf16* w_tile = x_tile + S::kRows * S::kDepth;
 #pragma unroll
-  for (int k = 0; k < S::kDepth; k += 16) {
-    uint32_t a[S::kWarpRows / 16][4], b[S::kWarpColumns / 16][4];
-#pragma unroll
-    for (int i = 0; i < S::kWarpRows / 16; ++i) {
-      load_a<S::kDepth>(a[i], x_tile, place.warp_row + i * 16, k, place.lane);
-    }
+  for (int k = 0; k < kGemmDepth; k += 16) {
+    uint32_t b[S::kWarpColumns / 16][4];
 #pragma unroll
     for (int j = 0; j < S::kWarpColumns / 16; ++j) {
-      load_b<S::kDepth>(b[j], w_tile, place.warp_column + j * 16, k, place.lane);
+      load_b<kGemmDepth>(b[j], w_tile<S>(step), place.warp_column + j * 16, k, place.lane);
     }
 #pragma unroll
-    for (int i = 0; i < S::kWarpRows / 16; ++i) {
+    for (int part = 0; part < S::kParts; ++part) {
+      uint32_t a[S::kWarpRows / 16][4];
 #pragma unroll
-      for (int j = 0; j < S::kWarpColumns / 8; ++j) {
-        multiply_bf16(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+      for (int i = 0; i < S::kWarpRows / 16; ++i) {
+        load_a<kGemmDepth>(a[i], x_tiles<S>(step) + part * S::kXTile, place.warp_row + i * 16, k, place.lane);
+      }
+#pragma unroll
+      for (int i = 0; i < S::kWarpRows / 16; ++i) {
+#pragma unroll
+        for (int j = 0; j < S::kWarpColumns / 8; ++j) {
+          multiply_bf16(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        }
       }
     }
   }
@@ -105,43 +151,48 @@ LA_DEVICE void store_acc(const typename S::Acc& acc, const GemmPlace<S>& place) 
   }
 }
 
-// What follows the product, from acc in shared memory to out.
-template <typename S, typename Out>
-LA_DEVICE void store_out(const GemmArgs& g, const GemmPlace<S>& place) {
-  const float* tile = dynamic_shared<float>();
+// What follows the product, from acc in shared memory to out. A thread has one column.
+template <typename S>
+LA_DEVICE void store_out(const ProductArgs<typename S::In>& p, const GemmPlace<S>& place) {
+  static_assert(S::kThreads % S::kColumns == 0);
+  const int c = int(threadIdx.x) % S::kColumns, column = int(blockIdx.z) * p.group_columns + place.column + c;
+  if (place.column + c >= p.group_columns) return;
+  float scale = 1;
+  if constexpr (kScalesRows<typename S::W>) scale = weight_scale<typename S::W>(p.w, column, 0);
+  const float* tile = dynamic_shared<float>() + c;
 #pragma unroll 4
-  for (int at = int(threadIdx.x); at < S::kRows * S::kColumns; at += S::kThreads) {
-    const int r = at / S::kColumns, c = at % S::kColumns;
-    const int row = place.row + r, column = place.column + c;
-    if (row >= g.m || column >= g.n) continue;
-    float y = tile[r * S::kAccStride + c];
-    if (g.bias != nullptr) y += g.bias[column];
-    y = activate(y, g.activation);
-    if (g.gate != nullptr) y *= g.gate[int64_t(row / g.rows_per_gate) * g.n + column];
-    const int64_t out_at = int64_t(row) * g.n + column;
-    if (g.residual != nullptr) y += to_float(static_cast<const Out*>(g.residual)[out_at]);
-    put(static_cast<Out*>(g.out) + out_at, y);
+  for (int r = int(threadIdx.x) / S::kColumns; r < S::kRows; r += S::kThreads / S::kColumns) {
+    if (place.row + r >= p.x.rows) break;
+    store_product(p, place.row + r, column, tile[r * S::kAccStride] * scale);
   }
 }
 
-// kAligned: k is a multiple of 8.
-template <typename S, bool kAligned, typename Out>
-__global__ void __launch_bounds__(S::kThreads) gemm(LA_PARAMETER GemmArgs g) {
-  const GemmPlace<S> place = gemm_place<S>();
-  const int steps = (g.k + S::kDepth - 1) / S::kDepth;
+// S: a Gemm.
+template <typename S>
+__global__ void __launch_bounds__(S::kThreads, S::kAsync ? S::kBlocks : 1)
+    gemm(LA_PARAMETER ProductArgs<typename S::In> p) {
+  const GemmPlace<S> place = gemm_place<S>(p.group_columns);
+  const int64_t first_weight = int64_t(blockIdx.z) * p.group_columns + place.column;
+  const int steps = (p.x.k_end + kGemmDepth - 1) / kGemmDepth;
+  GemmRows<S> rows;
+  find_rows<S>(rows, p, place);
+  BlockScales<S> scales;
+  read_scales<S>(scales, p.w, rows.w, first_weight, 0);
   typename S::Acc acc = {};
-  for (int step = 0; step < S::kStages - 1; ++step) prefetch<S, kAligned>(g, place, step);
+  for (int step = 0; step < S::kStages - 1; ++step) prefetch<S>(p, rows, step);
   for (int step = 0; step < steps; ++step) {
     wait_copies<S::kStages - 2>();
-    sync_threads();  // all threads' copies of this step have landed, and nobody reads the step before any more
-    prefetch<S, kAligned>(g, place, step + S::kStages - 1);
+    unpack<S>(scales, step);
+    sync_threads();  // all threads' tiles of this step are there, and nobody reads the step before any more
+    read_scales<S>(scales, p.w, rows.w, first_weight, (step + 1) * kGemmDepth);
+    prefetch<S>(p, rows, step + S::kStages - 1);
     accumulate<S>(acc, place, step);
   }
   wait_copies<0>();
   sync_threads();  // before acc overwrites the tiles
   store_acc<S>(acc, place);
   sync_threads();
-  store_out<S, Out>(g, place);
+  store_out<S>(p, place);
 }
 
 }  // namespace liveavatar::cuda::LA_CUDA_VARIANT

@@ -22,7 +22,8 @@ const Kernels& kernels() {
       .linear_f32 = launch_linear_f32,
       .conv_f32 = launch_conv_f32,
       .attention_f32 = launch_attention_f32,
-      .gemm_bf16 = launch_gemm_bf16,
+      .linear_bf16 = launch_linear_bf16,
+      .conv_bf16 = launch_conv_bf16,
       .attention_bf16 = launch_attention_bf16,
   };
   return table;

@@ -25,7 +25,8 @@ int launch_transpose(const TransposeCall& c, void* stream);
 int launch_linear_f32(const LinearCall& c, void* stream);
 int launch_conv_f32(const ConvCall& c, void* stream);
 int launch_attention_f32(const AttentionCall& c, void* stream);
-int launch_gemm_bf16(const GemmCall& c, void* stream);
+int launch_linear_bf16(const LinearCall& c, void* stream);
+int launch_conv_bf16(const ConvCall& c, void* stream);
 int launch_attention_bf16(const AttentionCall& c, void* stream);
 // For tests alone.
 int launch_product_8bit(const Product8bitCall& c, void* stream);

@@ -3,20 +3,10 @@
 // k, so that a row's bits do not depend on the rows beside it.
 #pragma once
 
-#include "backend/cuda/kernels/epilogue.cuh"
-#include "backend/cuda/kernels/product_input.cuh"
+#include "backend/cuda/kernels/product_args.cuh"
 #include "backend/cuda/kernels/product_tile.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
-
-template <typename In>
-struct ProductArgs {
-  In x;            // MatrixInput or ConvInput: [m, k]
-  PackedMatrix w;  // [groups of channels * group_columns, k]
-  EpilogueCall epilogue;
-  Output out;  // [m, w.n]
-  int rows_per_gate, group_columns;
-};
 
 // A thread's part of out. Threads go through the 16 parts of a line of the tile first.
 constexpr int kThreadRows = 8, kThreadColumns = 4, kThreadsAcross = kProductTile / kThreadColumns;
@@ -38,21 +28,14 @@ using FilledRows = typename In::Row[kProductTile / kFillRows];
 // The tile's columns from k on. kWide: 4 columns lie side by side in memory, and aligned; else 1.
 template <int kWide, typename In>
 LA_DEVICE void fill_x(float* tile, const In& x, const FilledRows<In>& rows, int k) {
-  using Values = Vec<typename In::Element, kWide>;
   const int first_row = int(threadIdx.x) / kFillThreads, first_column = int(threadIdx.x) % kFillThreads * 4;
+  typename In::Element values[kProductTile / kFillRows][4];
+  read_rows<kWide>(values, x, rows, k + first_column);
 #pragma unroll
-  for (int c = first_column; c < first_column + 4; c += kWide) {
-    const bool exists = k + c < x.k_end;
-    const typename In::Column column = x.column(exists ? k + c : 0);
+  for (int i = 0; i < kProductTile / kFillRows; ++i) {
 #pragma unroll
-    for (int i = 0; i < kProductTile / kFillRows; ++i) {
-      const typename In::Element* at = exists ? x.element(rows[i], column) : nullptr;
-      Values values = {};
-      if (at != nullptr) values = *reinterpret_cast<const Values*>(at);
-#pragma unroll
-      for (int e = 0; e < kWide; ++e) {
-        tile[product_tile_at(c + e, first_row + i * kFillRows)] = to_float(values.at[e]);
-      }
+    for (int c = 0; c < 4; ++c) {
+      tile[product_tile_at(first_column + c, first_row + i * kFillRows)] = to_float(values[i][c]);
     }
   }
 }
@@ -75,8 +58,7 @@ LA_DEVICE void multiply_tiles(ProductAcc& acc, const float* x_tile, const float*
 }
 
 template <typename In>
-LA_DEVICE void store_product(const ProductArgs<In>& p, const ProductAcc& acc) {
-  const EpilogueCall& e = p.epilogue;
+LA_DEVICE void store_acc(const ProductArgs<In>& p, const ProductAcc& acc) {
   const int first_row = int(blockIdx.x) * kProductTile + thread_row();
   const int first_column = int(blockIdx.y) * kProductTile + thread_column();  // of the group
 #pragma unroll
@@ -85,14 +67,7 @@ LA_DEVICE void store_product(const ProductArgs<In>& p, const ProductAcc& acc) {
     for (int c = 0; c < kThreadColumns; ++c) {
       const int row = first_row + r;
       if (row >= p.x.rows || first_column + c >= p.group_columns) continue;
-      const int column = int(blockIdx.z) * p.group_columns + first_column + c;
-      const int64_t at = row * p.w.n + column;
-      float y = acc[r][c];
-      if (e.bias != nullptr) y += e.bias[column];
-      y = activate(y, e.activation);
-      if (e.gate != nullptr) y *= e.gate[row / p.rows_per_gate * p.w.n + column];
-      if (e.residual.data != nullptr) y += load(e.residual, at);
-      store(p.out, at, y);
+      store_product(p, row, int(blockIdx.z) * p.group_columns + first_column + c, acc[r][c]);
     }
   }
 }
@@ -117,7 +92,7 @@ __global__ void __launch_bounds__(kProductThreads) product_f32(LA_PARAMETER Prod
     sync_threads();  // the tiles are filled, and nobody multiplies the other pair any more
     multiply_tiles(acc, x_tile, w_tile);
   }
-  store_product(p, acc);
+  store_acc(p, acc);
 }
 
 }  // namespace liveavatar::cuda::LA_CUDA_VARIANT

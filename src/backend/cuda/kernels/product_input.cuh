@@ -1,4 +1,4 @@
-// What product_f32 takes as its matrix x: a matrix as it is, or what a convolution reads for each pixel of out. Each
+// What products take as their matrix x: a matrix as it is, or what a convolution reads for each pixel of out. Each
 // has
 //   Row row(r)              what threads keep of row r while they go through its columns
 //   Column column(k)        what column k < k_end means
@@ -18,6 +18,8 @@ struct MatrixInput {
   const X* x;  // [rows, k_end]
   int rows, k_end;
 
+  // Whether `count` columns from a multiple of `count` on lie side by side in memory, and aligned.
+  bool has_vectors(int count) const { return k_end % count == 0 && is_aligned(x, count); }
   LA_DEVICE Row row(int r) const { return r < rows ? x + int64_t(r) * k_end : nullptr; }
   LA_DEVICE Column column(int k) const { return k; }
   LA_DEVICE const X* element(Row row, Column column) const { return row == nullptr ? nullptr : row + column; }
@@ -44,6 +46,9 @@ struct ConvInput {
   int out_rows, out_columns;
   int rows, k_end;
 
+  bool has_vectors(int count) const {
+    return group_channels % count == 0 && is_aligned(x, count) && is_aligned(history, count);
+  }
   LA_DEVICE Row row(int r) const {
     if (r >= rows) return {-(1 << 30), 0, 0};  // zeros, as all before the first frame
     const int line = r / out_columns;
@@ -68,5 +73,26 @@ struct ConvInput {
     return from + (line * width + (x_at >> upsample)) * channels + column.channel;
   }
 };
+
+// Columns [k, k + kCount) of some rows; what lies outside becomes zeros. kWide: as many columns lie side by side in
+// memory, and aligned.
+template <int kWide, int kCount, int kRows, typename In>
+LA_DEVICE void read_rows(typename In::Element (&values)[kRows][kCount], const In& x,
+                         const typename In::Row (&rows)[kRows], int k) {
+  using Values = Vec<typename In::Element, kWide>;
+#pragma unroll
+  for (int c = 0; c < kCount; c += kWide) {
+    const bool exists = k + c < x.k_end;
+    const typename In::Column column = x.column(exists ? k + c : 0);
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const typename In::Element* at = exists ? x.element(rows[i], column) : nullptr;
+      Values read = {};
+      if (at != nullptr) read = *reinterpret_cast<const Values*>(at);
+#pragma unroll
+      for (int e = 0; e < kWide; ++e) values[i][c + e] = read.at[e];
+    }
+  }
+}
 
 }  // namespace liveavatar::cuda::LA_CUDA_VARIANT

@@ -2,13 +2,17 @@
 // A row of a tile is a whole multiple of 128 bytes (64 elements): once over all 32 banks.
 #pragma once
 
-#include "backend/cuda/kernels/device.h"
+#include "backend/cuda/kernels/eight_bit_float.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
+constexpr int kChunk = 8;  // elements of a tile that lie side by side: 16 bytes
+
 // A row-major matrix in global memory, of which only `rows` x `columns` may be read; rows are `stride` elements apart.
+// Chunks of its rows are aligned, and `columns` is a multiple of kChunk.
+template <typename T>
 struct MatrixView {
-  const bf16* data;
+  const T* data;
   int64_t stride;
   int rows, columns;
 };
@@ -18,30 +22,46 @@ struct MatrixView {
 template <int kColumns>
 LA_DEVICE int tile_offset(int row, int column) {
   static_assert(kColumns % 64 == 0, "a row is a multiple of 128 bytes");
-  return row * kColumns + (((column / 8) ^ (row % 8)) * 8) + column % 8;
+  return row * kColumns + (((column / kChunk) ^ (row % 8)) * kChunk) + column % kChunk;
 }
 
-// Fills tile [kRows, kColumns] with the matrix from [row, column] on; what lies outside of the matrix becomes zeros.
-// kAligned: rows of the matrix begin at multiples of 16 bytes, and so does `column`. Then the copies are asynchronous
-// and the caller commits and waits; otherwise they are done by the threads themselves.
-template <int kRows, int kColumns, int kThreads, bool kAligned>
-LA_DEVICE void fill_tile(bf16* tile, const MatrixView& matrix, int row, int column) {
-  constexpr int kChunks = kColumns / 8;
+// Eight values to bf16; bits that bf16 does not have are cut off.
+LA_DEVICE Vec<uint32_t, 4> high_halves(const float (&values)[kChunk]) {
+  Vec<uint32_t, 4> v;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) v.at[i] = as_bits(values[2 * i]) >> 16 | (as_bits(values[2 * i + 1]) & 0xffff0000u);
+  return v;
+}
+
+// Starts to fill tile [kRows, kColumns] with the matrix from `row` on; what lies outside of the matrix becomes zeros.
+// The caller commits and waits. Elements of 8 bits come, as they are, into the first half of their chunk.
+template <int kRows, int kColumns, int kThreads, typename T>
+LA_DEVICE void fill_tile(bf16* tile, const MatrixView<T>& matrix, int row) {
+  constexpr int kChunks = kColumns / kChunk, kBytes = kChunk * int(sizeof(T));
   static_assert(kRows * kChunks % kThreads == 0, "every thread copies as many chunks");
 #pragma unroll
   for (int i = 0; i < kRows * kChunks / kThreads; ++i) {
-    const int at = i * kThreads + int(threadIdx.x), r = at / kChunks, c = at % kChunks * 8;
-    bf16* target = tile + tile_offset<kColumns>(r, c);
-    const int left = row + r < matrix.rows ? matrix.columns - (column + c) : 0;
-    const int valid = left < 0 ? 0 : (left > 8 ? 8 : left);  // elements of the chunk that exist
-    const bf16* source = valid == 0 ? matrix.data : matrix.data + (row + r) * matrix.stride + column + c;
-    if constexpr (kAligned) {
-      copy_async(target, source, unsigned(valid) * 2);
-    } else {
-      Vec<bf16, 8> v;
-      for (int e = 0; e < 8; ++e) v.at[e] = e < valid ? source[e] : bf16{0};
-      *reinterpret_cast<Vec<bf16, 8>*>(target) = v;
-    }
+    const int at = i * kThreads + int(threadIdx.x), r = at / kChunks, c = at % kChunks * kChunk;
+    const bool exists = row + r < matrix.rows && c < matrix.columns;
+    const T* source = exists ? matrix.data + (row + r) * matrix.stride + c : matrix.data;
+    copy_async<kBytes>(tile + tile_offset<kColumns>(r, c), source, exists ? kBytes : 0);
+  }
+}
+
+// Elements of 8 bits to bf16, exactly, where they are: each thread those that it copied, before the barrier behind
+// which others read them.
+template <int kRows, int kColumns, int kThreads, typename T>
+LA_DEVICE void unpack_tile(bf16* tile) {
+  constexpr int kChunks = kColumns / kChunk;
+#pragma unroll 4
+  for (int i = 0; i < kRows * kChunks / kThreads; ++i) {
+    const int at = i * kThreads + int(threadIdx.x);
+    bf16* chunk = tile + tile_offset<kColumns>(at / kChunks, at % kChunks * kChunk);
+    const Vec<T, kChunk> packed = *reinterpret_cast<const Vec<T, kChunk>*>(chunk);
+    float values[kChunk];
+#pragma unroll
+    for (int e = 0; e < kChunk; ++e) values[e] = to_float(packed.at[e]);
+    *reinterpret_cast<Vec<uint32_t, 4>*>(chunk) = high_halves(values);
   }
 }
 
