@@ -138,12 +138,4 @@ Expected<std::unique_ptr<PoseVideo>> open_pose_video(const std::string& path, Fr
   return std::unique_ptr<PoseVideo>(std::move(video));
 }
 
-size_t pose_video_bytes(int64_t height, int64_t width) {
-  constexpr size_t kFixedBytes = size_t{2} << 20;
-  constexpr size_t kDecodedFrames = 20,
-                   kRgbImages = 2;  // 16 references and a few on their way; as stored and upright
-  size_t pixels = static_cast<size_t>(height * width);
-  return kFixedBytes + kDecodedFrames * pixels * 3 / 2 + kRgbImages * pixels * 3;
-}
-
 }  // namespace liveavatar
