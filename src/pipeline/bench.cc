@@ -43,7 +43,7 @@ class Bench {
     options.threads = shape().threads;
     options.int8_products = shape().int8_products;
     options.memory_budget_bytes = o_.budget_bytes;
-    LA_ASSIGN_OR_RETURN(models_, Models::without_weights(options));
+    LA_ASSIGN_OR_RETURN(models_, Models::without_weights(options, o_.device));
     FileGuard guard;
     LA_RETURN_IF_ERROR(load(guard));
     LA_RETURN_IF_ERROR(prepare());

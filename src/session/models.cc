@@ -85,11 +85,11 @@ Status Models::dry_run_dit(const JobShape& s) {
   return {};
 }
 
-Expected<std::unique_ptr<Models>> Models::without_weights(const EngineOptions& options) {
+Expected<std::unique_ptr<Models>> Models::without_weights(const EngineOptions& options, DeviceSource* device) {
   auto models = std::make_unique<Models>();
   models->checkpoint = std::make_unique<Checkpoint>();
   models->checkpoint->options = options;
-  LA_RETURN_IF_ERROR(models->open_device(nullptr, false));
+  LA_RETURN_IF_ERROR(models->open_device(device, false));
   return models;
 }
 

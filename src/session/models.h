@@ -49,7 +49,8 @@ struct Models {
   // on them (VideoSession). With video_model_only the other models are null.
   static Expected<std::unique_ptr<Models>> dry_run(const JobShape& shape);
   // Backends and budget of these options, and no model yet.
-  static Expected<std::unique_ptr<Models>> without_weights(const EngineOptions& options);
+  static Expected<std::unique_ptr<Models>> without_weights(const EngineOptions& options,
+                                                          DeviceSource* device = nullptr);
 
  private:
   Status open_device(DeviceSource* source, bool dry_run);

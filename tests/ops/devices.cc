@@ -39,15 +39,21 @@ OpDevice cpu(const std::string& isa, bool int8_products = false) {
   return row;
 }
 
-OpDevice emulated_card() {
+OpDevice card(const std::string& name, std::unique_ptr<DeviceSource> (*source)()) {
   OpDevice row;
-  row.name = "cuda_emulated";
-  row.source = [] { return emulated_cuda(); };
+  row.name = name;
+  row.source = source;
   row.f32_tolerance = 2e-6;
   row.bf16_tolerance = 5e-3;  // rounded once
   row.segments_alone = true;
   row.may_be_missing = true;
   return row;
+}
+
+std::unique_ptr<DeviceSource> emulated_source() { return emulated_cuda(); }
+std::unique_ptr<DeviceSource> card_source() {
+  auto source = open_card_device("cuda");
+  return source.ok() ? *std::move(source) : nullptr;
 }
 
 }  // namespace
@@ -56,7 +62,8 @@ const std::vector<OpDevice>& op_devices() {
   static const std::vector<OpDevice> rows{
       {"reference", reference_source}, cpu("avx2"),      cpu("avx512"),
       cpu("avx512bf16", true),         cpu("amx", true), cpu("amx-model", true),
-      {"test_device", test_source}, emulated_card(),
+      {"test_device", test_source}, card("cuda_emulated", emulated_source),
+      card("cuda_card", card_source),
   };
   return rows;
 }

@@ -14,7 +14,7 @@ namespace liveavatar {
 
 struct OpDevice {
   std::string name;
-  std::function<std::unique_ptr<DeviceSource>()> source;  // null: it is not in this build
+  std::function<std::unique_ptr<DeviceSource>()> source;  // gives null: not in this build, or no card
   // Largest error against the reference, relative to the largest value: of results in f32, and of results that were
   // rounded to bf16. 0: the reference's bits.
   double f32_tolerance = 0, bf16_tolerance = 0;

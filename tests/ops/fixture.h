@@ -21,7 +21,7 @@ class OpTest : public ::testing::TestWithParam<OpCase> {
  protected:
   void SetUp() override {
     source_ = device().source();
-    if (source_ == nullptr) GTEST_SKIP() << "not in this build";
+    if (source_ == nullptr) GTEST_SKIP() << "not in this build, or there is no card";
     budget_ = std::make_unique<Budget>(Budget::kUnlimited, source_->allocator(), host_budget_);
     reference_ = *make_backend("reference", {.threads = 2});
     auto backend = source_->open({.threads = 3});

@@ -2,6 +2,7 @@
 // Each kind of golden has a file kind_<kind>.cc with one function that runs the calls of golden.json.
 #pragma once
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -81,6 +82,10 @@ struct Golden {
 constexpr double kAudioFeaturesRms = 0.05, kPoseLatentsRms = 0.03;
 
 using KindFunction = void (*)(const Golden&);
+using Kinds = std::map<std::string, KindFunction>;  // by golden.json's `kind`
+
+// The program: its exit code. What the folders' kinds need is linked by whoever names them.
+int run(int argc, char** argv, const Kinds& kinds);
 
 // One per kind_<kind>.cc.
 void check_schedule(const Golden&);
