@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "cli/cards_table.h"
 #include "cli/commands.h"
 #include "cli/field_flags.h"
 #include "cli/flags.h"
@@ -25,7 +26,7 @@ struct Flags : JobFlags {
   EngineOptions engine;
   std::string shape = "14b", device_profile, devices;
   OriginalFlags original;
-  bool fp8 = false, json = false, reference_cost = false;
+  bool fp8 = false, json = false, reference_cost = false, cards = false, markdown = false;
   struct {
     std::string save_file, save_dir, report_file, sample_list;
     bool quiet = false;
@@ -41,6 +42,7 @@ constexpr const char* kFooter =
     "  liveavatar plan --shape 14b --size \"384*256\" --num_clip 10 --memory_budget 64GiB\n"
     "  liveavatar plan --ckpt_dir models/mini --size \"128*128\" --json\n"
     "  liveavatar plan --shape 14b --size \"384*256\" --device_profile rtx4090 --paging_dir DIR\n"
+    "  liveavatar plan --cards\n"
     "  liveavatar plan ... as for generate: what that run will take\n"
     "Exit codes: 0 it fits, 1 it does not (or failed), 2 usage. Keys of --json: docs/plan.md.";
 
@@ -102,6 +104,10 @@ void add_output(CLI::App& app, Flags& f) {
   app.add_flag("--reference_cost", f.reference_cost,
                "The memory of the Python original on 4 cards of 24 GB, published and modelled, beside ours")
       ->group("What to print");
+  CLI::Option* cards =
+      app.add_flag("--cards", f.cards, "What to run on which card with the 14B model, and the frame rate to expect")
+          ->group("What to print");
+  app.add_flag("--markdown", f.markdown, "The same as docs/cards.md")->needs(cards)->group("What to print");
 }
 
 // From a checkpoint's headers, or a shape by its name.
@@ -280,8 +286,8 @@ Expected<PlanReport> make_report(Flags& f) {
 
 int plan(Flags& f) {
   if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
-  if (f.reference_cost) {
-    Status status = print_reference_cost(f);
+  if (f.reference_cost || f.cards) {
+    Status status = f.cards ? print_cards(f.markdown) : print_reference_cost(f);
     return status.ok() ? 0 : report(status);
   }
   auto plan_report = make_report(f);
