@@ -116,7 +116,7 @@ void print_table(const PipelineBenchResult& r) {
     std::printf("%-24s %10.3f %10.3f %10.3f\n", key.c_str(), s.median, s.lowest, s.highest);
   const Work& work = r.plan_report.work;
   std::printf("\na block: %.1f Gflop in the video model, %.1f in the VAE, %.1f MiB of weights, keys and values moved\n",
-              work.dit_flops / 1e9, work.vae_flops / 1e9, work.bytes / double(1 << 20));
+              work.dit_flops() / 1e9, work.vae_flops / 1e9, work.bytes / double(1 << 20));
   std::printf("memory: %.1f MiB at the peak, planned %.1f MiB; the file: %.1f KiB\n", mib(r.measured_peak_bytes),
               mib(r.plan_report.plan.peak_bytes), double(r.file_bytes) / 1024);
 }
@@ -136,7 +136,7 @@ std::string to_json(const PipelineBenchResult& r) {
   put("blocks", r.info.blocks);
   put("bytes_moved_per_block", r.plan_report.work.bytes);
   put("disk_bytes_per_block", r.plan_report.work.disk_bytes);
-  put("dit_flops_per_block", r.plan_report.work.dit_flops);
+  put("dit_flops_per_block", r.plan_report.work.dit_flops());
   put("vae_flops_per_block", r.plan_report.work.vae_flops);
   put("file_bytes", r.file_bytes);
   put("predicted_peak_bytes", r.plan_report.plan.peak_bytes);

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "cli/cards_table.h"
 #include "cli/commands.h"
 #include "cli/field_flags.h"
 #include "cli/flags.h"
@@ -25,7 +26,7 @@ struct Flags : JobFlags {
   EngineOptions engine;
   std::string shape = "14b", device_profile, devices;
   OriginalFlags original;
-  bool fp8 = false, json = false, reference_cost = false;
+  bool fp8 = false, json = false, reference_cost = false, cards = false, markdown = false;
   struct {
     std::string save_file, save_dir, report_file, sample_list;
     bool quiet = false;
@@ -40,6 +41,8 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  liveavatar plan --shape 14b --size \"384*256\" --num_clip 10 --memory_budget 64GiB\n"
     "  liveavatar plan --ckpt_dir models/mini --size \"128*128\" --json\n"
+    "  liveavatar plan --shape 14b --size \"384*256\" --device_profile rtx4090 --paging_dir DIR\n"
+    "  liveavatar plan --cards\n"
     "  liveavatar plan ... as for generate: what that run will take\n"
     "Exit codes: 0 it fits, 1 it does not (or failed), 2 usage. Keys of --json: docs/plan.md.";
 
@@ -63,7 +66,9 @@ void add_ignored(CLI::App& app, Flags& f) {
 }
 
 void add_machine(CLI::App& app, Flags& f) {
-  app.add_option("--device", f.engine.device, "cpu, cuda or reference")->capture_default_str()->group("Model and machine");
+  app.add_option("--device", f.engine.device, "cpu, cuda or reference")
+      ->capture_default_str()
+      ->group("Model and machine");
   add_dtype(app, f.engine.dtype)->group("Model and machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
@@ -78,8 +83,10 @@ void add_machine(CLI::App& app, Flags& f) {
              "Most host memory beside a card; with --device cpu the smaller of both counts")
       ->group("Model and machine");
   app.add_option("--device_profile", f.device_profile,
-                 "A card's memory and rates: rtx3060, rtx4090, a100, h100, h200,\n"
-                 "or custom:24GiB,165e12,1008e9 (memory, flops a second, bytes a second)")
+                 "Plan for this card, which need not be here (--device cuda): rtx3060, rtx3090,\n"
+                 "rtx4060ti, rtx4070, rtx4090, rtx5090, a10, l4, l40s, a100-40gb, a100,\n"
+                 "h100, h200, b200, or custom:24GiB,165e12,1008e9,32e9 (memory, bf16 flops\n"
+                 "a second, bytes a second of memory and of PCIe)")
       ->group("Model and machine");
   app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
       ->group("Model and machine");
@@ -90,10 +97,17 @@ void add_machine(CLI::App& app, Flags& f) {
                "Keys and values of steps that are not running always go there")
       ->group("Model and machine");
   add_original_flags(app, f.original, "Model and machine");
-  app.add_flag("--json", f.json, "For programs")->group("Model and machine");
+}
+
+void add_output(CLI::App& app, Flags& f) {
+  app.add_flag("--json", f.json, "For programs")->group("What to print");
   app.add_flag("--reference_cost", f.reference_cost,
                "The memory of the Python original on 4 cards of 24 GB, published and modelled, beside ours")
-      ->group("Model and machine");
+      ->group("What to print");
+  CLI::Option* cards =
+      app.add_flag("--cards", f.cards, "What to run on which card with the 14B model, and the frame rate to expect")
+          ->group("What to print");
+  app.add_flag("--markdown", f.markdown, "The same as docs/cards.md")->needs(cards)->group("What to print");
 }
 
 // From a checkpoint's headers, or a shape by its name.
@@ -139,10 +153,20 @@ double gib(size_t bytes) { return double(bytes) / double(size_t{1} << 30); }
 void print_device(const PlanReport& v) {
   if (!v.device) return;
   const DeviceProfile& d = *v.device;
-  std::printf("\n%d x %s, %.2f GiB usable each: not yet in this version (it computes on the CPU, on one device).\n",
-              d.count, d.name.c_str(), gib(d.memory_bytes));
-  std::printf("One of them at its data sheet's rates: at least %.3f s a block of %.2f s.\n",
-              seconds_per_block(v.work, d), double(kBlockFrames) / double(kFps));
+  const char* others = d.count > 1 ? " (one of them is used in this version)" : "";
+  std::printf("\n%d x %s%s, %.2f GiB usable each; predicted, not measured:\n", d.count, d.name.c_str(), others,
+              gib(d.memory_bytes));
+  std::optional<Prediction> p = v.prediction();
+  if (!p) {
+    std::printf("no frame rate for products in f32.\n");
+    return;
+  }
+  std::printf("%.1f frames/s (a video has %ld), limited by: %s\n", p->frames_per_s(), long(kFps),
+              limit_name(p->limit()));
+  std::printf("a block of %ld frames: arithmetic %.3f s, card memory %.3f s, PCIe %.3f s, disk %.3f s",
+              long(kBlockFrames), p->arithmetic_seconds, p->card_memory_seconds, p->pcie_seconds, p->disk_seconds);
+  if (p->disk_seconds > 0) std::printf(" (assumed: %.1f GB/s)", kDiskBytesPerS / 1e9);
+  std::printf("\nat its data sheet's rates: at least %.3f s\n", least_seconds_per_block(v.work, d));
 }
 
 void print_table(const PlanReport& v) {
@@ -168,7 +192,7 @@ void print_table(const PlanReport& v) {
   for (const PlanStage& s : v.plan.stages)
     std::printf("stage %-8s %12.3f %12.3f   peak, and what stays\n", s.name.c_str(), gib(s.peak_bytes),
                 gib(s.after_bytes));
-  std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %s moved\n", v.work.dit_flops / 1e12,
+  std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %s moved\n", v.work.dit_flops() / 1e12,
               v.work.vae_flops / 1e12, gb_text(static_cast<uint64_t>(v.work.bytes)).c_str());
   if (r.paged() || r.kv_caches_paged()) {
     std::printf("on disk: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n",
@@ -211,14 +235,23 @@ Status print_reference_cost(const Flags& f) {
   return {};
 }
 
+// A profile plans for a card, whatever this machine has.
+Status choose_card(Flags& f) {
+  std::string& device = f.engine.device;
+  if (f.app->count("--device") == 0) device = "cuda";
+  if (is_card(device)) return {};
+  return invalid_argument("--device " + device + ": a profile is of a card; leave --device out");
+}
+
 // The smallest budget is the engine's.
 Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
   size_t& budget_bytes = f.engine.memory_budget_bytes;
   auto limit = [&](size_t bytes) {
     if (bytes > 0) budget_bytes = budget_bytes == 0 ? bytes : std::min(budget_bytes, bytes);
   };
-  if (!is_card(f.engine.device)) limit(f.engine.host_budget_bytes);
   const std::string& name = f.devices.empty() ? f.device_profile : f.devices;
+  if (!name.empty()) LA_RETURN_IF_ERROR(choose_card(f));
+  if (!is_card(f.engine.device)) limit(f.engine.host_budget_bytes);
   if (name.empty()) return std::optional<DeviceProfile>();
   LA_ASSIGN_OR_RETURN(DeviceProfile device, device_profile(name));
   limit(device.memory_bytes);
@@ -253,8 +286,8 @@ Expected<PlanReport> make_report(Flags& f) {
 
 int plan(Flags& f) {
   if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
-  if (f.reference_cost) {
-    Status status = print_reference_cost(f);
+  if (f.reference_cost || f.cards) {
+    Status status = f.cards ? print_cards(f.markdown) : print_reference_cost(f);
     return status.ok() ? 0 : report(status);
   }
   auto plan_report = make_report(f);
@@ -282,6 +315,7 @@ Command add_plan(CLI::App& app) {
   add_model(*command, *flags);
   add_job_flags(*command, *flags);
   add_machine(*command, *flags);
+  add_output(*command, *flags);
   add_ignored(*command, *flags);
   return [flags] { return plan(*flags); };
 }

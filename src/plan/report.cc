@@ -33,6 +33,35 @@ Json job_json(const JobShape& r) {
           {"device", r.device}};
 }
 
+// One of them is used. What the time model does not know is null.
+Json device_json(const PlanReport& v) {
+  const DeviceProfile& d = *v.device;
+  Json json = {{"name", d.name},
+               {"count", d.count},
+               {"memory_bytes", d.memory_bytes},
+               {"compute_capability", double(d.compute_capability) / 10},
+               {"bf16_flops_per_s", d.bf16_flops_per_s},
+               {"fp8_flops_per_s", d.fp8_flops_per_s},
+               {"int8_ops_per_s", d.int8_ops_per_s},
+               {"bytes_per_s", d.bytes_per_s},
+               {"pcie_bytes_per_s", d.pcie_bytes_per_s},
+               {"assumed_disk_bytes_per_s", kDiskBytesPerS},
+               {"predicted_frames_per_s", nullptr},
+               {"limit", nullptr},
+               {"predicted_seconds_per_block", nullptr},
+               {"seconds_per_block_at_least", least_seconds_per_block(v.work, d)},
+               {"supported", true}};
+  if (std::optional<Prediction> p = v.prediction()) {
+    json["predicted_frames_per_s"] = p->frames_per_s();
+    json["limit"] = limit_name(p->limit());
+    json["predicted_seconds_per_block"] = {{"arithmetic", p->arithmetic_seconds},
+                                           {"card_memory", p->card_memory_seconds},
+                                           {"pcie", p->pcie_seconds},
+                                           {"disk", p->disk_seconds}};
+  }
+  return json;
+}
+
 }  // namespace
 
 std::string activations_name(const JobShape& r) { return r.int8_products ? "int8" : compute_type_name(r.dtype); }
@@ -113,17 +142,11 @@ std::string to_json(const PlanReport& v) {
     json["suggestions"].push_back(  // all are available in this version
         {{"flags", c.settings}, {"costs", c.costs}, {"peak_bytes", c.peak_bytes}, {"available", true}});
   }
-  json["work_per_block"] = {{"dit_flops", v.work.dit_flops},
+  json["work_per_block"] = {{"dit_flops", v.work.dit_flops()},
                             {"vae_flops", v.work.vae_flops},
                             {"bytes_moved", v.work.bytes},
                             {"disk_bytes", v.work.disk_bytes}};
-  if (v.device) {
-    json["device"] = {{"name", v.device->name},
-                      {"count", v.device->count},
-                      {"memory_bytes", v.device->memory_bytes},
-                      {"seconds_per_block_at_least", seconds_per_block(v.work, *v.device)},
-                      {"supported", false}};
-  }
+  if (v.device) json["device"] = device_json(v);
   add_renamed_keys(json);
   return json_text(json, 2);
 }

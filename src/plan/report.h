@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "plan/prediction.h"
 #include "plan/suggestions.h"
-#include "plan/work.h"
 
 namespace liveavatar {
 
@@ -19,6 +19,7 @@ struct PlanReport {
   bool fits = true;
   std::vector<Suggestion> suggestions;
   std::optional<DeviceProfile> device;
+  std::optional<Prediction> prediction() const { return device ? predict(work, *device) : std::nullopt; }
 };
 Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_bytes);
 // Of a job that was resolved for this budget.

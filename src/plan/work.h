@@ -7,26 +7,18 @@ namespace liveavatar {
 
 // Multiplications and additions count one each. Per block of 12 frames.
 struct Work {
-  double dit_flops = 0;  // all denoising steps, with full KV caches
+  // All denoising steps, with full KV caches: linear layers, whose operands are of type `products`, and attention.
+  double product_flops = 0, attention_flops = 0;
+  DType products = DType::kBF16;  // kF32, kBF16, kF8E4M3 or kI8
   double vae_flops = 0;
-  // From memory: the weights and full KV caches once a step, the decoder's weights once a latent.
+  // From the device's memory: the weights once a step, full KV caches once.
   double bytes = 0;
-  // Paged weights once a step, or once for all blocks in flight; KV caches once, a quarter of them out.
+  // Paged weights once a step, or once for all blocks in flight; KV caches once, a quarter of them out. From and to
+  // disk, and on a card the same over PCIe.
   double disk_bytes = 0;
+
+  double dit_flops() const { return product_flops + attention_flops; }
 };
 Work work_per_block(const JobShape& request, const MemoryPlan& plan);
-
-// A device that need not be present. Rates are from its data sheet (dense bf16), so that times are lower bounds.
-struct DeviceProfile {
-  std::string name;
-  size_t memory_bytes = 0;  // that a job can use
-  double flops_per_s = 0, bytes_per_s = 0;
-  int count = 1;
-};
-// "rtx4090", "4xrtx4090", or "custom:24GiB,165e12,1008e9" (memory, flops a second, bytes a second).
-Expected<DeviceProfile> device_profile(const std::string& text);
-
-// A lower bound: whichever of computing and moving takes longer.
-double seconds_per_block(const Work& work, const DeviceProfile& device);
 
 }  // namespace liveavatar

@@ -257,7 +257,7 @@ TEST_F(CliTest, PlanPrintsATableAndJson) {
     EXPECT_NE(table.text.find(word), std::string::npos) << word;
   Outcome json = run("plan --shape 1.3b --size '384*256' --devices 4xrtx4090 --json");
   for (const char* key : {"\"peak_bytes\"", "\"steady_bytes\"", "\"memory_by_category\"", "\"fits\"", "\"suggestions\"",
-                          "\"supported\": false"})
+                          "\"supported\": true", "\"device\": \"cuda\"", "\"predicted_frames_per_s\"", "\"limit\": \""})
     EXPECT_NE(json.text.find(key), std::string::npos) << key;
   Outcome tight = run("plan --shape 14b --memory-budget 64GiB --host-budget 40GiB");
   EXPECT_EQ(tight.code, 1);
@@ -265,6 +265,7 @@ TEST_F(CliTest, PlanPrintsATableAndJson) {
   EXPECT_NE(tight.text.find("--memory_budget"), std::string::npos) << tight.text;
   EXPECT_NE(run("plan --reference-cost").text.find("marginal"), std::string::npos);
   expect_refusal(run("plan --device_profile rtx1"), 2, "choose rtx3060");
+  expect_refusal(run("plan --device cpu --device_profile l4"), 2, "leave --device out");
   expect_refusal(run("plan --shape 15b"), 2, "15b");
   expect_refusal(run("plan --size big"), 2, "--size");
   expect_refusal(run("plan --ckpt_dir /nowhere"), 1, "no such folder");

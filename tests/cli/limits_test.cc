@@ -347,8 +347,11 @@ TEST_F(LimitsTest, RefusesContradictoryAndExtraArguments) {
                  "contradict each other");
   expect_refusal(run("doctor -- extra"), 2, "unknown argument extra");
   expect_refusal(run("generate --steps 4"), 2, "did you mean --sample_steps?");
-  expect_refusal(run("generate --quiet --device cuda --image " + kPortrait + " --audio " + kVoice), 2,
-                 "on the CPU alone");
+  const std::string inputs = " --image " + kPortrait + " --audio " + kVoice;
+  expect_refusal(run("generate --quiet --device tpu" + inputs), 2, "choose cpu, cuda, cuda:N or reference");
+  expect_refusal(run("generate --quiet --device cuda:" + inputs), 2, "choose cpu, cuda, cuda:N or reference");
+  // Whether there is a card, a driver or only a CPU: this one is not there.
+  expect_refusal(run("generate --quiet --device cuda:250" + inputs), 1, "choose");
 }
 
 TEST_F(LimitsTest, PlansTheModelsOwnSizeByDefault) {

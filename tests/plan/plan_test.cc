@@ -379,19 +379,5 @@ TEST(Plan, ReproducesThePublishedResultsOfTheOriginal) {
   }
 }
 
-TEST(Plan, DeviceProfilesComeByNameOrFromNumbers) {
-  EXPECT_EQ(device_profile("4xrtx4090")->count, 4);
-  EXPECT_EQ(device_profile("rtx4090")->memory_bytes, kUsable24Bytes);
-  DeviceProfile custom = *device_profile("2xcustom:2GiB,1e12,5e9");
-  EXPECT_EQ(custom.memory_bytes, size_t{2} << 30);
-  EXPECT_EQ(custom.bytes_per_s, 5e9);
-  EXPECT_EQ(custom.count, 2);
-  for (const char* bad : {"rtx9999", "custom:", "custom:2GiB", "custom:2KiB,1,1", "0xh100", "custom:1,1,1,1"})
-    EXPECT_EQ(device_profile(bad).status().code(), ErrorCode::kInvalidArgument) << bad;
-  Work work{2e12, 1e12, 30e9};
-  EXPECT_DOUBLE_EQ(seconds_per_block(work, custom), 6);          // moving
-  EXPECT_DOUBLE_EQ(seconds_per_block({9e12, 0, 0}, custom), 9);  // computing
-}
-
 }  // namespace
 }  // namespace liveavatar
