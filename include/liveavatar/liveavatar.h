@@ -56,7 +56,7 @@ struct EngineOptions {
   // Number of extra threads that decode frames while the next block is sampled; 0: the same threads do both, one after
   // the other. Takes more memory (`plan` says how much); the video is the same to the bit.
   int decode_threads = 0;
-  // Of the device. 0: no limit. A job that does not fit is kOutOfMemory before a weight is read.
+  // Of the device. 0: no limit, or what is free on a card. A job that does not fit is kOutOfMemory before a weight is read.
   size_t memory_budget_bytes = 0;
   size_t host_budget_bytes = 0;  // the same of host memory beside a card; without one memory_budget_bytes is that limit
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget

@@ -61,7 +61,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_cache_memory(app, f.engine.cache_bytes)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes,
              "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`.\n"
-             "With a card: of the card")
+             "With a card: of the card (default: what is free on it)")
       ->group("Model and machine");
   add_memory(app, "--host_budget", f.engine.host_budget_bytes, "Most host memory beside a card (default: no limit)")
       ->group("Model and machine");

@@ -153,7 +153,7 @@ Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask
 }
 
 Status run_one(const RunOptions& options, const VideoTask& task, std::vector<OutputClaim>& claims) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options.engine, StopSignal::token()));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options.engine, StopSignal::token()));
   note_checkpoint(*checkpoint, task.job, options.quiet);
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, check_task(*checkpoint, checkpoint->options, options, task));
   StageClock clock;
@@ -176,7 +176,7 @@ int run_task(const RunOptions& options, const VideoTask& task) {
 }
 
 int run_tasks(const RunOptions& options, const std::vector<VideoTask>& tasks) {
-  auto checkpoint = Checkpoint::open(options.engine, StopSignal::token());
+  auto checkpoint = open_checkpoint(options.engine, StopSignal::token());
   if (!checkpoint.ok()) return report(checkpoint.status());
   note_checkpoint(**checkpoint, tasks.front().job, options.quiet);
   std::vector<std::string> failed;

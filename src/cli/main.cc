@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
+#include <new>
 #include <utility>
 
 #include "cli/commands.h"
@@ -118,6 +121,18 @@ void open_standard_streams() {
   }
 }
 
+// Memory for the way out once there is none: a JSON value's destructor allocates, and could not throw.
+std::atomic<std::byte*> reserve;
+void release_reserve() {
+  delete[] reserve.exchange(nullptr);
+  throw std::bad_alloc();
+}
+void keep_reserve() {
+  constexpr size_t kReserveBytes = size_t{1} << 20;  // never touched: addresses alone
+  reserve = new (std::nothrow) std::byte[kReserveBytes];
+  std::set_new_handler(release_reserve);
+}
+
 // What was printed is lost where standard output is full or gone.
 int flush_output(int code) {
   bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
@@ -134,6 +149,7 @@ int main(int argc, char** argv) {
   constexpr int kLargeBytes = 64 << 10, kHeaps = 2;
   mallopt(M_MMAP_THRESHOLD, kLargeBytes);
   mallopt(M_ARENA_MAX, kHeaps);
+  keep_reserve();
   liveavatar::silence_ffmpeg_log();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message

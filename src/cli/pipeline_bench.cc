@@ -38,7 +38,7 @@ double seconds_between(Clock::time_point from, Clock::time_point to) {
 // Loads, makes the video, closes it. The job begins when the engine is loaded: opening image and audio counts.
 Expected<Figures> run_once(const PipelineBenchOptions& o, OutputClaim& output, JobInfo& info) {
   Clock::time_point begin = Clock::now();
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(o.engine, StopSignal::token()));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
   Clock::time_point loaded = Clock::now();
   StageClock stages;
@@ -77,7 +77,7 @@ double mib(size_t bytes) { return double(bytes) / double(1 << 20); }
 Expected<PipelineBenchResult> run_pipeline_bench(PipelineBenchOptions o) {
   PipelineBenchResult result;
   {
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(o.engine, StopSignal::token()));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(o.engine, StopSignal::token()));
     note_checkpoint(*checkpoint, o.job, o.quiet);
     LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(*checkpoint, &o.engine, o.job, o.quiet));
     result.plan_report = prepared.plan_report;

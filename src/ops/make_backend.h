@@ -21,6 +21,8 @@ Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const
 bool is_card(const std::string& device);
 // That card. kUnsupported or kNotFound: why there is none.
 Expected<std::unique_ptr<DeviceSource>> open_card_device(const std::string& device);
+// What is free on it now.
+Expected<size_t> card_free_bytes(const std::string& device);
 // The same device for plans: it need not be there, has no memory and computes nothing.
 std::unique_ptr<DeviceSource> plan_card_device(const std::string& device);
 // What packs weights for a device: for a card, which need not be there, or for the host.

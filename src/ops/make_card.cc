@@ -38,18 +38,27 @@ std::optional<int> card_index(std::string_view device) {
   return index;
 }
 
+Expected<std::unique_ptr<cuda::Runtime>> open_runtime(const std::string& device) {
+  LA_CHECK(is_card(device));
+  Expected<std::unique_ptr<cuda::Runtime>> runtime = cuda::open_card(*card_index(device));
+  if (!runtime.ok()) return Status(runtime.status().code(), "`device` " + device + ": " + runtime.status().message());
+  return runtime;
+}
+
 }  // namespace
 
 bool is_card(const std::string& device) { return card_index(device).has_value(); }
 
 Expected<std::unique_ptr<DeviceSource>> open_card_device(const std::string& device) {
-  LA_CHECK(is_card(device));
   return contained("`device` " + device, [&]() -> Expected<std::unique_ptr<DeviceSource>> {
-    const int index = *card_index(device);
-    Expected<std::unique_ptr<cuda::Runtime>> runtime = cuda::open_card(index);
-    if (!runtime.ok()) return Status(runtime.status().code(), "`device` " + device + ": " + runtime.status().message());
-    return std::unique_ptr<DeviceSource>(new CardDevice(*std::move(runtime), index));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Runtime> runtime, open_runtime(device));
+    return std::unique_ptr<DeviceSource>(new CardDevice(std::move(runtime), *card_index(device)));
   });
+}
+
+Expected<size_t> card_free_bytes(const std::string& device) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Runtime> runtime, open_runtime(device));
+  return runtime->free_bytes();
 }
 
 std::unique_ptr<DeviceSource> plan_card_device(const std::string& device) {

@@ -7,6 +7,7 @@
 
 #include "core/boundary.h"
 #include "core/output_files.h"
+#include "ops/make_backend.h"
 
 namespace liveavatar {
 namespace {
@@ -42,6 +43,15 @@ class OneAtATime {
 };
 
 }  // namespace
+
+Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked, const std::stop_token& stop) {
+  EngineOptions options = asked;
+  if (is_card(options.device)) {
+    LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(options.device));
+    if (options.memory_budget_bytes == 0) options.memory_budget_bytes = free_bytes;
+  }
+  return Checkpoint::open(options, stop);
+}
 
 Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device) {
   // Keys and values go there when a video begins, which is late for a missing folder.
@@ -119,7 +129,7 @@ Engine::~Engine() = default;
 
 Expected<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
   return contained("load", [&]() -> Expected<std::unique_ptr<Engine>> {
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
     return std::unique_ptr<Engine>(new Engine(std::move(engine)));
   });

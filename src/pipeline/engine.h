@@ -13,6 +13,10 @@
 
 namespace liveavatar {
 
+// The checkpoint of a run on a device that has to be there: kUnsupported or kNotFound where a card is not. Without a
+// budget the card's is what is free on it.
+Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& options, const std::stop_token& stop = {});
+
 // kOutOfMemory before a weight is read where the budget is too small for the models alone.
 Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);
 

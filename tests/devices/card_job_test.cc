@@ -108,6 +108,11 @@ TEST_F(CardJobTest, WhatDoesNotFitIsSaidBeforeAWeightIsRead) {
   options_.host_budget_bytes = 0;
   options_.memory_budget_bytes = size_t{1} << 20;
   EXPECT_EQ(load_models(options_, card.get()).status().code(), ErrorCode::kOutOfMemory);
+  options_.memory_budget_bytes = 0;  // the card itself is too small
+  const auto small = emulated_cuda({.memory_bytes = size_t{1} << 20});
+  const auto loaded = load_models(options_, small.get());
+  EXPECT_EQ(loaded.status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_NE(loaded.status().message().find("are free on this device"), std::string::npos) << loaded.status().message();
 }
 
 }  // namespace

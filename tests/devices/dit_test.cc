@@ -171,7 +171,7 @@ class EmulatedCardTest : public DeviceTest {
 TEST_F(EmulatedCardTest, WaitsAreAsManyAsAreNeeded) {
   for (const DitTypes& types : {DitTypes(DType::kF32), narrow()}) {
     std::vector<float> want;
-    for (uint32_t seed : {0u, 1u, 2u}) {
+    for (uint32_t seed : {0u, 1u}) {
       Machine m(emulated_cuda({.stream_seed = seed}));
       auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, types);
       auto pages = *dit->open_weight_groups(config_.layers, *m.budget);

@@ -6,7 +6,9 @@
 namespace liveavatar::cuda::emulate {
 namespace {
 
-bool same_place(const Where& a, const Where& b) { return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0); }
+bool same_place(const Where& a, const Where& b) {
+  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
 
 bool agree(const Lane& a, const Lane& b) {
   return a.collective.run == b.collective.run && a.collective.mask == b.collective.mask && same_place(a.where, b.where);
@@ -53,9 +55,8 @@ void collect(const Collective& collective, const Where& where) {
   Lane& self = *p.current;
   Warp& warp = *self.warp;
   const uint32_t mask = collective.mask;
-  const std::string name = collective.name;
-  if (!has(mask, self.number())) fail(name + ": the mask lacks the calling lane", where);
-  if (warp.count < kLanes && (mask >> warp.count) != 0) fail(name + ": lanes that do not exist", where);
+  if (!has(mask, self.number())) fail(collective.name + std::string(": the mask lacks the calling lane"), where);
+  if (warp.count < kLanes && (mask >> warp.count) != 0) fail(collective.name + std::string(": lanes that do not exist"), where);
   self.collective = collective;
   self.where = where;
   warp.waiting |= 1u << self.number();
@@ -67,7 +68,7 @@ void collect(const Collective& collective, const Where& where) {
   for (uint32_t left = mask; left != 0; left &= left - 1) {
     Lane& lane = warp.lanes[std::countr_zero(left)];
     if (!agree(self, lane))
-      fail("lanes of a warp disagree: " + name + " here, but lane " + std::to_string(lane.number()) + " is in " +
+      fail(std::string("lanes of a warp disagree: ") + collective.name + " here, but lane " + std::to_string(lane.number()) + " is in " +
                lane.collective.name + " at " + Place(lane.where).text(),
            where);
     lane.state = LaneState::kReady;

@@ -52,9 +52,9 @@ void run_load_matrices(Warp& warp, uint32_t) {
   }
 }
 
-float bf16_at(uint32_t word, unsigned i) { return std::bit_cast<float>(i == 0 ? word << 16 : word & 0xffff0000u); }
+inline float bf16_at(uint32_t word, unsigned i) { return std::bit_cast<float>(i == 0 ? word << 16 : word & 0xffff0000u); }
 
-float e4m3_at(uint32_t word, unsigned i) {
+inline float e4m3_at(uint32_t word, unsigned i) {
   const uint32_t byte = word >> 8 * i & 0xff, exponent = byte >> 3 & 15, mantissa = byte & 7;
   float value = float(mantissa) * 0x1p-9f;  // subnormal
   if (exponent == 15 && mantissa == 7) {
@@ -65,7 +65,7 @@ float e4m3_at(uint32_t word, unsigned i) {
   return (byte & 0x80) != 0 ? -value : value;
 }
 
-int s8_at(uint32_t word, unsigned i) { return int8_t(word >> 8 * i & 0xff); }
+inline int s8_at(uint32_t word, unsigned i) { return int8_t(word >> 8 * i & 0xff); }
 
 struct Multiply {
   void* d;

@@ -32,6 +32,7 @@ struct Launch {
   dim3 grid;
   unsigned threads;
   size_t shared_bytes = 0;
+  bool empty() const { return grid.x == 0 || grid.y == 0 || grid.z == 0; }  // of no elements: there is nothing to do
 };
 
 #if defined(__CUDACC__)
@@ -46,6 +47,7 @@ inline Stream as_stream(void* stream) { return static_cast<Stream>(stream); }
 // Never waits. Returns the error of a launch that failed: wrong sizes, or no code for this card.
 template <typename... Params, typename... Args>
 cudaError_t launch(const Launch& l, Stream stream, void (*kernel)(Params...), const Args&... args) {
+  if (l.empty()) return cudaSuccess;
   if (l.shared_bytes > 48 * 1024) {
     cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                              cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared_bytes));
@@ -168,6 +170,7 @@ inline Stream as_stream(void* stream) { return static_cast<Stream>(stream); }
 // Later, if there is a stream; else at once.
 template <typename... Params, typename... Args>
 int launch(const Launch& l, Stream stream, void (*kernel)(Params...), const Args&... args) {
+  if (l.empty()) return 0;
   emulate::launch(stream, {l.name, l.grid, {l.threads, 1, 1}, l.shared_bytes}, [kernel, args...] { kernel(args...); });
   return 0;
 }
