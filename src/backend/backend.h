@@ -93,7 +93,8 @@ struct BackendOptions {
   std::string isa;  // empty: the best; else force avx2|avx512|avx512bf16|amx (env LIVEAVATAR_ISA when empty)
   // W8A8: products with int8 weights quantise activations to 8 bits row by row, and attention that allows it
   // (AttentionSpec) has 8-bit operands, if the CPU supports it (AVX512-BF16 with VNNI, or AMX). Up to twice as fast,
-  // with an error of 1 to 2% (docs/quantisation.md). Otherwise int8 values are unpacked to bf16.
+  // with an error of 1 to 2% (docs/quantisation.md). Otherwise int8 values are unpacked to bf16. A CUDA card has such
+  // products, from sm_89 on of e4m3 weights, too; its attention stays in bf16.
   bool int8_products = false;
   Budget* budget = nullptr;  // scratch is charged here (MemoryCategory::kRuntime); must outlive the backend
 };

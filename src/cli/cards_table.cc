@@ -23,8 +23,8 @@ Each row is the 14B model with four steps, 48 frames a clip, a minute of video. 
 with fewer is slower than real time. Of the types with which everything stays on the card, the widest within 5 % of the
 fastest are chosen; where there are none, those with the fewest bytes from and to disk. Add `--device cuda --size SIZE`
 to the flags; `DIR` is a folder on a fast disk. What int8 and q4 lose is in [quantisation.md](quantisation.md), what
-paging does in [paging.md](paging.md). Narrow weights are multiplied in bf16, as 8-bit products are not in the CUDA
-backend yet. "Limit" is what takes the most time. Host memory is a peak, in whole GiB.
+paging does in [paging.md](paging.md). Narrow weights are multiplied in bf16 here; `--activations_dtype int8`
+multiplies int8 weights in 8 bits. "Limit" is what takes the most time. Host memory is a peak, in whole GiB.
 
 The rows of h100, h200 and b200 are the least certain: those cards reach their full rates with instructions (`wgmma`,
 `tcgen05`) that our kernels do not use. An l4 has 72 W, which may not be enough for its clock.

@@ -134,7 +134,8 @@ Status Models::open_backends(DeviceSource& source, BackendOptions how) {
   LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, kProgramBytes));
   how.budget = host_budget.get();
   LA_ASSIGN_OR_RETURN(host_backend, make_backend(is_card(o.device) ? "cpu" : o.device, how));
-  LA_ASSIGN_OR_RETURN(backend, source.open({.threads = o.threads, .budget = budget.get()}));
+  how.budget = budget.get();
+  LA_ASSIGN_OR_RETURN(backend, source.open(how));
   return {};
 }
 

@@ -37,6 +37,10 @@ def conv(name, old, new, finding, file="product_input.cuh"):
     return Bug("conv: " + name, file, "conv.cu", old, new, finding)
 
 
+def linear_8bit(name, old, new, finding, file="gemm.cuh"):
+    return Bug("linear 8 bit: " + name, file, "linear_8bit.cu", old, new, finding)
+
+
 def attention(name, old, new, finding, file="attention.cuh"):
     return Bug("attention: " + name, file, "attention.cu", old, new, finding)
 
@@ -89,7 +93,7 @@ BUGS = [
     gemm("rows and columns of a fragment are swapped",
          "place.lane / 4 + h * 8;\n        const int c = place.warp_column + j * 8 + place.lane % 4 * 2",
          "place.lane % 8 + h * 8;\n        const int c = place.warp_column + j * 8 + place.lane / 8 * 2", WRONG),
-    gemm("a wrong element of a fragment", "acc[i][j][2 * h + 1]}", "acc[i][j][h + 1]}", WRONG),
+    gemm("a wrong element of a fragment", "acc[i][j][2 * h + 1])}", "acc[i][j][h + 1])}", WRONG),
     gemm("addresses of ldmatrix are swapped", "n + lane / 16 * 8 + lane % 8, k + lane / 8 % 2 * 8",
          "n + lane / 8 % 2 * 8 + lane % 8, k + lane / 16 * 8", WRONG, "tile.cuh"),
     gemm("one row too many is read", "r < rows ?", "r <= rows ?", OVERRUN, "product_input.cuh"),
@@ -125,6 +129,14 @@ BUGS = [
          "k % group_channels", WRONG),
     conv("all groups have the first one's weights", "int64_t n = int64_t(blockIdx.z) * p.group_columns + column",
          "int64_t n = column", WRONG, "gemm.cuh"),
+    linear_8bit("a row's scale for each block", "p.x.scale[place.row + r]", "p.x.scale[r]", WRONG),
+    linear_8bit("rows of out from the first on", "p.first_row + place.row + r", "place.row + r", WRONG),
+    linear_8bit("columns have no scale", " || kIsPair<W>", "", WRONG, "packed_weights.cuh"),
+    linear_8bit("rows are as long as k", "int(c.w.row_bytes / 2)", "int((c.w.k + 1) / 2)", "not aligned",
+                "product_args.cuh"),
+    linear_8bit("weights behind the end of a row are read", "  w.k = pairs;\n", "", OVERRUN, "product_args.cuh"),
+    linear_8bit("bytes of int8 are multiplied as e4m3", "  using Type = int;", "  using Type = float;", WRONG,
+                "pairs.cuh"),
     attention("values are not transposed", "load_matrices_transposed(b,", "load_matrices(b,", WRONG, "tile.cuh"),
     attention("one key too many counts", "key < keys ?", "key <= keys ?", WRONG),
     attention("no wait for queries",
@@ -176,6 +188,8 @@ BUGS = [
     quantise("vectors at misaligned addresses",
              "hold_vectors(x, out);\n  const auto kernel = wide ? quantise",
              "true;\n  const auto kernel = wide ? quantise", "not aligned", "quantise.cu"),
+    quantise("the padding is not written", "p < padded_head / kWide", "p < chunks", WRONG),
+    quantise("the padding is read", "    if (p < chunks) v = source[p];", "    v = source[p];", OVERRUN),
     quantise("ties of e4m3 go up", "((magnitude >> 20) & 1)", "1", WRONG, "eight_bit_float.cuh"),
     quantise("subnormal e4m3 are cut off", "rintf(size * 0x1p9f)", "size * 0x1p9f", WRONG, "eight_bit_float.cuh"),
     quantise("NaN of e4m3 becomes 480", "if (magnitude == 0x7f) return", "if (magnitude == 0x80) return", WRONG,
@@ -242,8 +256,8 @@ BUGS = [
     attention_f32("vectors of heads that are misaligned", "if (head % 4 != 0) return false;", "", "not aligned",
                   "attention_f32.cu"),
 ]
-FILTERS = {"gemm.cu": "*CudaGemm*", "conv.cu": "*CudaConv.*", "attention.cu": "*CudaAttention.*",
-           "quantise.cu": "*CudaQuantise*",
+FILTERS = {"gemm.cu": "*CudaGemm*", "conv.cu": "*CudaConv.*", "linear_8bit.cu": "*CudaLinear8bit*",
+           "attention.cu": "*CudaAttention.*", "quantise.cu": "*CudaQuantise*",
            "rows.cu": "*CudaLayerNorm*:*CudaRmsNorm*:*CudaRope*",
            "elements.cu": "*CudaBinary*:*CudaActivate*:*CudaElements*:*CudaCopyRows*",
            "layouts.cu": "*CudaPatch*:*CudaTranspose*", "eight_bit.cu": "*CudaEightBit*",

@@ -1,6 +1,8 @@
 // 8-bit values with scales: the bits of core/quantise.h.
 #include "core/quantise.h"
 
+#include <array>
+
 #include "backend/cuda/kernels/launches.h"
 #include "emulated_device.h"
 
@@ -101,6 +103,27 @@ INSTANTIATE_TEST_SUITE_P(Sizes, CudaQuantise,
                                          QuantiseCase{7, 2, 33, kBF16, kI8}, QuantiseCase{2, 5, 67, kF32, kE4M3},
                                          QuantiseCase{2, 8, 140, kF32, kE4M3, 1}, QuantiseCase{5, 1, 20, kBF16, kI8, 2},
                                          QuantiseCase{2, 1, 1, kF32, kI8}, QuantiseCase{1, 2, 260, kF32, kE4M3}));
+
+// Whole vectors and single elements; padding that is longer than a warp's vectors.
+TEST_F(CudaQuantise, PadsHeadsWithZeros) {
+  for (auto [head, padding] : {std::array<int64_t, 2>{20, 12}, {33, 15}, {8, 152}}) {
+    for (ElementType quantised : {kI8, kE4M3}) {
+      const QuantiseCase c{3, 2, head, kF32, quantised};
+      const auto values = normal(c.elements());
+      const Quantised plain = plain_quantise(c, values);
+      std::vector<uint8_t> expected(size_t(c.rows * c.heads * (head + padding)));
+      for (int64_t at = 0; at < c.rows * c.heads; ++at)
+        std::copy_n(&plain.bytes[size_t(at * head)], head, &expected[size_t(at * (head + padding))]);
+      const DeviceTensor x(values, kF32);
+      const DeviceVector<uint8_t> out(std::vector<uint8_t>(expected.size(), 0xff));
+      const DeviceVector<float> scale(plain.scale.size());
+      EXPECT_EQ(launch_quantise({x, c.rows, c.heads, head, {out.data(), quantised}, scale.data(), padding}, nullptr),
+                0);
+      EXPECT_EQ(out.host(), expected) << "wrong result";
+      EXPECT_EQ(scale.host(), plain.scale) << "wrong result";
+    }
+  }
+}
 
 // With a scale of 1: halves between all neighbours of e4m3, and what is just below and above them.
 TEST_F(CudaQuantise, RoundsEveryE4m3ToNearestEven) {

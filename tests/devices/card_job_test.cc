@@ -99,6 +99,22 @@ TEST_F(CardJobTest, WeightsKeysAndValuesOnDiskStayInTheBudgetAndDoNotChangeABit)
   }
 }
 
+// On a card with not one byte more than the plan's.
+TEST_F(CardJobTest, ProductsInEightBitsHaveTheirScratchInThePlan) {
+  options_.weights_dtype = WeightsType::kInt8;
+  const MemoryPlan without = *plan_memory(*asked_shape(options_, job_));
+  options_.int8_products = true;
+  const MemoryPlan plan = *plan_memory(*asked_shape(options_, job_));
+  EXPECT_TRUE(plan.int8_products);
+  EXPECT_GT(plan.scratch_bytes, without.scratch_bytes);
+  options_.memory_budget_bytes = plan.peak_bytes;
+  const Made card = make(options_, plan.peak_bytes, 1);
+  EngineOptions on_cpu = options_;
+  on_cpu.device = "cpu";
+  on_cpu.memory_budget_bytes = 0;
+  EXPECT_GT(psnr(card.rgb, make(on_cpu).rgb), 25);
+}
+
 TEST_F(CardJobTest, WhatDoesNotFitIsSaidBeforeAWeightIsRead) {
   options_.host_budget_bytes = size_t{1} << 20;
   const auto card = emulated_cuda();

@@ -35,6 +35,7 @@ OpDevice cpu(const std::string& isa, bool int8_products = false) {
   row.bf16_tolerance = 5e-3;  // rounded once: half a unit in the last of 8 bits
   row.may_be_missing = true;
   row.int8_products = int8_products;
+  row.int8_attention = int8_products;
   row.int8_as_bf16 = true;
   return row;
 }
@@ -46,6 +47,8 @@ OpDevice card(const std::string& name, std::unique_ptr<DeviceSource> (*source)()
   row.f32_tolerance = 2e-6;
   row.bf16_tolerance = 5e-3;  // rounded once
   row.segments_alone = true;
+  row.int8_products = true;
+  row.e4m3_products = true;
   row.may_be_missing = true;
   return row;
 }

@@ -20,8 +20,10 @@ struct OpDevice {
   double f32_tolerance = 0, bf16_tolerance = 0;
   bool may_be_missing = false;  // from the machine that runs the tests
   bool int8_products = false;   // does them when asked (BackendOptions::int8_products)
+  bool int8_attention = false;  // and attention that allows it as well
+  bool e4m3_products = false;   // and those with weights in e4m3
   bool segments_alone = false;  // attention sums a segment in steps of its own: another split, other bits
-  bool int8_as_bf16 = false;   // attention in bf16 rounds 8-bit keys and values to bf16
+  bool int8_as_bf16 = false;    // attention in bf16 rounds 8-bit keys and values to bf16
 };
 
 const std::vector<OpDevice>& op_devices();

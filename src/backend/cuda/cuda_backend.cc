@@ -17,17 +17,26 @@ Expected<std::unique_ptr<Backend>> CudaBackend::open(CudaDevice& device, const B
   void* stream = nullptr;
   if (!device.check(device.runtime().create_stream(&stream), "creating a stream")) return device.status();
   return std::unique_ptr<Backend>(
-      new CudaBackend(device, std::move(staging), StreamHandle(device.runtime(), stream)));
+      new CudaBackend(device, options, std::move(staging), StreamHandle(device.runtime(), stream)));
 }
 
-CudaBackend::CudaBackend(CudaDevice& device, Staging staging, StreamHandle stream)
-    : device_(device), staging_(std::move(staging)), stream_(std::move(stream)), events_(device) {}
+CudaBackend::CudaBackend(CudaDevice& device, const BackendOptions& options, Staging staging, StreamHandle stream)
+    : device_(device),
+      int8_products_(options.int8_products),
+      staging_(std::move(staging)),
+      stream_(std::move(stream)),
+      events_(device),
+      quantised_rows_(device, options.budget) {}
 
 // Events and staging memory are in use until then.
 CudaBackend::~CudaBackend() { device_.check(device_.runtime().synchronize(stream_.get()), "the end of work"); }
 
 std::string CudaBackend::describe() const {
-  return cuda::describe(device_.runtime().card()) + "; own kernels: bf16 products on tensor cores, the others in f32";
+  std::string in_8bit;
+  if (multiplies_8bit(DType::kI8)) in_8bit = "8-bit products of int8 weights, ";
+  if (multiplies_8bit(DType::kF8E4M3)) in_8bit = "8-bit products of int8 and e4m3 weights, ";
+  return cuda::describe(device_.runtime().card()) + "; own kernels: " + in_8bit +
+         "bf16 products on tensor cores, the others in f32";
 }
 
 void CudaBackend::upload(const void* host, const Tensor& to) {
@@ -35,7 +44,8 @@ void CudaBackend::upload(const void* host, const Tensor& to) {
 }
 
 void CudaBackend::download(const Tensor& from, void* host) {
-  if (synchronize().ok() && device_.read(static_cast<const std::byte*>(from.address()), host, from.bytes()).ok()) return;
+  if (synchronize().ok() && device_.read(static_cast<const std::byte*>(from.address()), host, from.bytes()).ok())
+    return;
   std::memset(host, 0, from.bytes());  // synchronize() says why
 }
 

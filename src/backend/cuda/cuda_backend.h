@@ -3,6 +3,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/event_queue.h"
+#include "backend/cuda/quantised_rows.h"
 #include "backend/cuda/staging.h"
 
 namespace liveavatar::cuda {
@@ -17,7 +18,7 @@ class CudaBackend final : public Backend {
   std::string describe() const override;
   int threads() const override { return 1; }
   bool rows_are_independent() const override { return true; }  // every kernel sums a row in one order
-  bool int8_products() const override { return false; }
+  bool int8_products() const override { return int8_products_; }
 
   Allocator& allocator() const override { return device_; }
   Event record() override { return events_.record(stream_.get()); }
@@ -26,8 +27,11 @@ class CudaBackend final : public Backend {
   void download(const Tensor& from, void* host) override;
   Status synchronize() override;
 
-  Status reserve(const LargestOps&) override { return {}; }  // kernels work in shared memory and registers
-  void release_scratch() override {}
+  // Kernels work in shared memory and registers: activations in 8 bits are all the scratch.
+  Status reserve(const LargestOps& largest) override {
+    return int8_products_ ? quantised_rows_.reserve(largest) : Status();
+  }
+  void release_scratch() override { quantised_rows_.release(); }
 
   std::string packing() const override { return "cuda.1"; }
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
@@ -66,17 +70,21 @@ class CudaBackend final : public Backend {
   void dequantise(const Tensor& x, const Tensor& scale, const Tensor& out) override;
 
  private:
-  CudaBackend(CudaDevice& device, Staging staging, StreamHandle stream);
+  CudaBackend(CudaDevice& device, const BackendOptions& options, Staging staging, StreamHandle stream);
 
   // Launches a kernel of the table, unless the device has failed.
   template <typename Call>
   void run(int (*Kernels::*launch)(const Call&, void*), const Call& call, const char* name);
+  bool multiplies_8bit(DType weights) const;
+  void linear_8bit(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e);
   void run_transpose(const Tensor& x, const Modulation& m, bool channels_last, const Tensor& out);
 
   CudaDevice& device_;
+  bool int8_products_;
   Staging staging_;
   StreamHandle stream_;
   EventQueue events_;
+  QuantisedRows quantised_rows_;
 };
 
 // Arguments of calls.

@@ -1,4 +1,4 @@
-// Products, and which kernel computes them: on tensor cores but for weights in f32.
+// Products, and which kernel computes them: on tensor cores but for weights in f32, in 8 bits or in bf16.
 #include <cmath>
 
 #include "backend/cuda/cuda_backend.h"
@@ -17,7 +17,8 @@ AttentionCall::Segment segment(const KeyValues& kv) {
   return {input(kv.k), input(kv.v), floats(kv.k_scale), floats(kv.v_scale), kv.k.dim(0)};
 }
 
-constexpr int64_t kLargeBlock = 128;  // of rows or columns of out: what larger blocks compute at once
+constexpr int kLeastE4m3Capability = 89;  // older tensor cores have no e4m3
+constexpr int64_t kLargeBlock = 128;      // of rows or columns of out: what larger blocks compute at once
 
 bool is_bf16(const Tensor& t) { return t.dtype == DType::kBF16; }
 
@@ -35,7 +36,37 @@ bool fits_tensor_cores(const Tensor& q, std::span<const KeyValues> segments, con
 
 }  // namespace
 
+bool CudaBackend::multiplies_8bit(DType weights) const {
+  const bool has_e4m3 = device_.runtime().card().compute_capability >= kLeastE4m3Capability;
+  return int8_products_ && (weights == DType::kI8 || (weights == DType::kF8E4M3 && has_e4m3));
+}
+
+// x is quantised row by row, as many rows at a time as there is memory for.
+void CudaBackend::linear_8bit(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
+  LA_CHECK(w.k <= kMostExactK);
+  const Tensor rows = x.rows();
+  Linear8bitCall call{};
+  call.w = packed_matrix(w);
+  call.m = rows.dim(0);
+  call.epilogue = epilogue(w.bias, e);
+  call.out = output(out);
+  while (call.first_row < call.m) {
+    const QuantisedRows::Part part = quantised_rows_.take(call.m - call.first_row, call.w.row_bytes);
+    call.x = part.values;
+    call.x_scale = part.scales;
+    call.rows = part.rows;
+    call.large = call.rows >= kLargeBlock && w.n >= kLargeBlock;
+    const Input from = input(rows.slice(call.first_row, call.rows));
+    run(&Kernels::quantise,
+        QuantiseCall{from, call.rows, 1, w.k, {part.values, call.w.type}, part.scales, call.w.row_bytes - w.k},
+        "quantise");
+    run(&Kernels::linear_8bit, call, "linear");
+    call.first_row += call.rows;
+  }
+}
+
 void CudaBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
+  if (multiplies_8bit(w.dtype)) return linear_8bit(x, w, out, e);
   LinearCall call{input(x), packed_matrix(w), x.rows().dim(0), epilogue(w.bias, e), output(out)};
   call.large = call.m >= kLargeBlock && w.n >= kLargeBlock;
   run(w.dtype == DType::kF32 ? &Kernels::linear_f32 : &Kernels::linear_bf16, call, "linear");

@@ -61,8 +61,9 @@ struct RopeCall {
 struct QuantiseCall {
   Input x;  // [rows, heads * head]
   int64_t rows, heads, head;
-  Output out;    // kI8 or kE4M3, as x
-  float* scale;  // [rows, heads]
+  Output out;           // kI8 or kE4M3 [rows, heads, head + padding]
+  float* scale;         // [rows, heads]
+  int64_t padding = 0;  // zeros
 };
 struct DequantiseCall {
   Input x;             // kI8 or kE4M3 [rows, heads * head]
@@ -176,6 +177,18 @@ struct LinearCall {
   Output out;          // [m, n]
   bool large = false;  // linear_bf16: larger blocks, for large m and n; the bits are the same
 };
+// Both operands in 8 bits, kI8 or kE4M3 (sm_89 and later), multiplied as they are. Sums of kI8 are exact up to k =
+// kMostExactK. All rows of out, or some of them, with the same bits.
+inline constexpr int64_t kMostExactK = 0x7fffffff / (127 * 127);
+struct Linear8bitCall {
+  const void* x;         // [rows, k] of the type of w, padded with zeros to w.row_bytes; 16-byte aligned
+  const float* x_scale;  // [rows]
+  PackedMatrix w;
+  int64_t m, first_row, rows;  // x is rows [first_row, first_row + rows) of m
+  EpilogueCall epilogue;       // of all m rows
+  Output out;                  // [m, n]
+  bool large = false;          // as for linear_bf16
+};
 int64_t constexpr kMaxGroups = 65535;  // of a convolution
 struct ConvCall {
   Input x;                            // [frames, rows, columns, channels]
@@ -240,6 +253,7 @@ struct Kernels {
   // On tensor cores. linear_bf16: w is not f32. conv_bf16: w is bf16. attention_bf16: q and out are bf16, keys and
   // values bf16 or 8-bit, no bias, head a multiple of 8 up to 128.
   int (*linear_bf16)(const LinearCall& c, void* stream);
+  int (*linear_8bit)(const Linear8bitCall& c, void* stream);
   int (*conv_bf16)(const ConvCall& c, void* stream);
   int (*attention_bf16)(const AttentionCall& c, void* stream);
 };

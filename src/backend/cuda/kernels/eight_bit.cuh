@@ -1,17 +1,10 @@
-// A bare product of 8-bit operands, one warp for [16, 8] of out: it checks the layout of the fragments, on which an
-// 8-bit gemm will be built.
+// A bare product of 8-bit operands, one warp for [16, 8] of out: it checks the layout of the fragments, on which gemm's
+// 8-bit products are built.
 #pragma once
 
-#include "backend/cuda/kernels/device.h"
+#include "backend/cuda/kernels/pairs.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
-
-LA_DEVICE void multiply_8bit(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  multiply_s8(d, a, b0, b1);
-}
-LA_DEVICE void multiply_8bit(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  multiply_e4m3(d, a, b0, b1);
-}
 
 // a [16, k], b [8, k] bytes, s8 where Out is int and e4m3 where it is float; k is a multiple of 32. d [16, 8].
 template <typename Out>

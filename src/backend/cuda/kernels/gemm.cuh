@@ -1,7 +1,9 @@
 // out = residual + gate * activation(x w^T + bias) on tensor cores: of a matrix x, or of what a convolution reads.
-// Operands are multiplied as bf16, f32 as three of them, and sums are f32 in one order for every row, so that a row's
-// bits depend neither on the rows beside it nor on the shape of blocks.
+// Operands are multiplied as bf16, f32 as three of them, or both in 8 bits. Sums are f32 in one order for every row, or
+// exact, so that a row's bits depend neither on the rows beside it nor on the shape of blocks.
 #pragma once
+
+#include <type_traits>
 
 #include "backend/cuda/kernels/gemm_tiles.cuh"
 #include "backend/cuda/kernels/product_args.cuh"
@@ -24,8 +26,6 @@ struct GemmShape {
   static constexpr size_t kSharedBytes = kTileBytes > kAccBytes ? kTileBytes : kAccBytes;
   static_assert(kSharedBytes <= 99 * 1024);
   static constexpr int kBlocks = kThreads == 256 ? 2 : 3;  // at once on a processor, as far as registers go
-  // A warp's acc: fragments of multiply_bf16, each [16, 8] of out.
-  using Acc = float[kWarpRows / 16][kWarpColumns / 8][4];
 };
 
 // By the type of x.
@@ -43,9 +43,15 @@ struct GemmShapes<float> {
 // kAsync: 16 bytes of x lie side by side and aligned.
 template <typename Shape, typename In_, typename W_, bool kAsync_>
 struct Gemm : Shape {
-  using In = In_;  // MatrixInput or ConvInput
+  using In = In_;  // MatrixInput, ConvInput or QuantisedInput
   using W = W_;
   static constexpr bool kAsync = kAsync_;
+  // Addresses without vectors take many registers, and so do e4m3 where they are multiplied as f16 (sm_90).
+  static constexpr bool kIsE4m3 = std::is_same_v<W, Pair<e4m3>>;
+  static constexpr int kLeastBlocks = kAsync && !kIsE4m3 ? Shape::kBlocks : 1;
+  static constexpr int kUnrolled = kIsE4m3 ? 2 : kGemmDepth / 16;
+  // Of a warp: fragments of products, each [16, 8] of out.
+  using Acc = typename SumOf<W>::Type[Shape::kWarpRows / 16][Shape::kWarpColumns / 8][4];
 };
 
 // Where this thread's block lies in its group's columns of out, and its warp in the block. Blocks that follow each
@@ -105,10 +111,19 @@ LA_DEVICE void unpack(const BlockScales<S>& scales, int step) {
   if constexpr (sizeof(typename S::W) == 1) unpack_w<S>(w_tile<S>(step), scales);
 }
 
+template <typename W>
+LA_DEVICE void multiply(typename SumOf<W>::Type (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  if constexpr (kIsPair<W>) {
+    multiply_8bit(d, a, b0, b1);
+  } else {
+    multiply_bf16(d, a, b0, b1);
+  }
+}
+
 // acc += a step's tiles of x times its tile of w.
 template <typename S>
 LA_DEVICE void accumulate(typename S::Acc& acc, const GemmPlace<S>& place, int step) {
-#pragma unroll
+#pragma unroll(S::kUnrolled)
   for (int k = 0; k < kGemmDepth; k += 16) {
     uint32_t b[S::kWarpColumns / 16][4];
 #pragma unroll
@@ -126,7 +141,7 @@ LA_DEVICE void accumulate(typename S::Acc& acc, const GemmPlace<S>& place, int s
       for (int i = 0; i < S::kWarpRows / 16; ++i) {
 #pragma unroll
         for (int j = 0; j < S::kWarpColumns / 8; ++j) {
-          multiply_bf16(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+          multiply<typename S::W>(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
         }
       }
     }
@@ -145,7 +160,8 @@ LA_DEVICE void store_acc(const typename S::Acc& acc, const GemmPlace<S>& place) 
       for (int h = 0; h < 2; ++h) {
         const int r = place.warp_row + i * 16 + place.lane / 4 + h * 8;
         const int c = place.warp_column + j * 8 + place.lane % 4 * 2;
-        *reinterpret_cast<Vec<float, 2>*>(tile + r * S::kAccStride + c) = {acc[i][j][2 * h], acc[i][j][2 * h + 1]};
+        *reinterpret_cast<Vec<float, 2>*>(tile + r * S::kAccStride + c) = {float(acc[i][j][2 * h]),
+                                                                           float(acc[i][j][2 * h + 1])};
       }
     }
   }
@@ -163,14 +179,15 @@ LA_DEVICE void store_out(const ProductArgs<typename S::In>& p, const GemmPlace<S
 #pragma unroll 4
   for (int r = int(threadIdx.x) / S::kColumns; r < S::kRows; r += S::kThreads / S::kColumns) {
     if (place.row + r >= p.x.rows) break;
-    store_product(p, place.row + r, column, tile[r * S::kAccStride] * scale);
+    float y = tile[r * S::kAccStride] * scale;
+    if constexpr (kIsPair<typename S::W>) y *= p.x.scale[place.row + r];
+    store_product(p, p.first_row + place.row + r, column, y);
   }
 }
 
 // S: a Gemm.
 template <typename S>
-__global__ void __launch_bounds__(S::kThreads, S::kAsync ? S::kBlocks : 1)
-    gemm(LA_PARAMETER ProductArgs<typename S::In> p) {
+__global__ void __launch_bounds__(S::kThreads, S::kLeastBlocks) gemm(LA_PARAMETER ProductArgs<typename S::In> p) {
   const GemmPlace<S> place = gemm_place<S>(p.group_columns);
   const int64_t first_weight = int64_t(blockIdx.z) * p.group_columns + place.column;
   const int steps = (p.x.k_end + kGemmDepth - 1) / kGemmDepth;

@@ -99,7 +99,7 @@ using WRows = const uint8_t * [WShare<S>::kCount];  // null: no such row
 
 // Whether a row has one scale, which multiplies its sum. Those of kQ4 are exact in bf16 with their values.
 template <typename W>
-inline constexpr bool kScalesRows = sizeof(W) == 1 && kValuesOf<W> != 32;
+inline constexpr bool kScalesRows = kHasScales<W> && kValuesOf<W> != 32;
 
 // The tile's columns from k on: packed rows are whole pieces of 16 bytes.
 template <typename S>

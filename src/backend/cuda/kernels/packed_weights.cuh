@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backend/cuda/kernels.h"
-#include "backend/cuda/kernels/eight_bit_float.cuh"
+#include "backend/cuda/kernels/pairs.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
@@ -15,6 +15,9 @@ template <typename W>
 inline constexpr int kValuesOf = 16 / int(sizeof(W));  // in 16 bytes
 template <>
 inline constexpr int kValuesOf<Nibbles> = 32;
+
+template <typename W>
+inline constexpr bool kHasScales = sizeof(W) == 1 || kIsPair<W>;
 
 // 16 bytes as they lie in memory to f32, exactly and without their scale.
 template <typename W>
@@ -39,7 +42,7 @@ LA_DEVICE const uint8_t* weight_row(const PackedMatrix& w, int64_t n) {
 // What the values of row n from column k on are multiplied by, up to the next block of kQ4; 1 without scales.
 template <typename W>
 LA_DEVICE float weight_scale(const PackedMatrix& w, int64_t n, int k) {
-  if constexpr (sizeof(W) > 1) {
+  if constexpr (!kHasScales<W>) {
     return 1.0f;
   } else {
     const int64_t first = n / kGroupRows * kGroupRows, rows_left = w.n - first;

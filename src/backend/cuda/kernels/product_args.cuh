@@ -8,17 +8,28 @@ namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
 template <typename In>
 struct ProductArgs {
-  In x;            // MatrixInput or ConvInput: [m, k]
+  In x;            // MatrixInput, ConvInput or QuantisedInput: [m, k]
   PackedMatrix w;  // [groups of channels * group_columns, k]
   EpilogueCall epilogue;
   Output out;  // [m, w.n]
   int rows_per_gate, group_columns;
+  int first_row = 0;  // of out, for which x has its first
 };
 
 template <typename X>
 ProductArgs<MatrixInput<X>> linear_args(const LinearCall& c) {
   const MatrixInput<X> x{static_cast<const X*>(c.x.data), int(c.m), int(c.w.k)};
   return {x, c.w, c.epilogue, c.out, int(c.m / c.epilogue.groups), int(c.w.n)};
+}
+
+// Both operands as pairs.
+template <typename T>
+ProductArgs<QuantisedInput<T>> linear_8bit_args(const Linear8bitCall& c) {
+  const int pairs = int(c.w.row_bytes / 2);
+  const QuantisedInput<T> x{{static_cast<const Pair<T>*>(c.x), int(c.rows), pairs}, c.x_scale};
+  PackedMatrix w = c.w;
+  w.k = pairs;
+  return {x, w, c.epilogue, c.out, int(c.m / c.epilogue.groups), int(w.n), int(c.first_row)};
 }
 
 template <typename X>

@@ -5,7 +5,7 @@
 //   element(row, column)    the element's address, or null: it is a zero
 #pragma once
 
-#include "backend/cuda/kernels/device.h"
+#include "backend/cuda/kernels/pairs.cuh"
 
 namespace liveavatar::cuda::LA_CUDA_VARIANT {
 
@@ -23,6 +23,12 @@ struct MatrixInput {
   LA_DEVICE Row row(int r) const { return r < rows ? x + int64_t(r) * k_end : nullptr; }
   LA_DEVICE Column column(int k) const { return k; }
   LA_DEVICE const X* element(Row row, Column column) const { return row == nullptr ? nullptr : row + column; }
+};
+
+// Rows in 8 bits, T. What pads them to whole vectors is zeros: k_end counts its pairs, too.
+template <typename T>
+struct QuantisedInput : MatrixInput<Pair<T>> {
+  const float* scale;  // [rows]
 };
 
 // Row r is pixel r of out, and column ((kernel frame * kernel rows + kernel row) * kernel columns + kernel column) *

@@ -9,10 +9,11 @@ int launch_quantise_of(const QuantiseCall& c, Stream stream) {
   const QuantiseArgs args{c.rows * c.heads, int(c.head)};
   const T* x = static_cast<const T*>(c.x.data);
   uint8_t* out = static_cast<uint8_t*>(c.out.data);
-  const bool wide = c.head % 4 == 0 && hold_vectors(x, out);
+  const int padded_head = int(c.head + c.padding);
+  const bool wide = c.head % 4 == 0 && padded_head % 4 == 0 && hold_vectors(x, out);
   const auto kernel = wide ? quantise<Format, 4, T> : quantise<Format, 1, T>;
   const dim3 grid{blocks_for(args.heads, kQuantiseWarps), 1, 1};
-  return launch({"quantise", grid, kQuantiseWarps * 32}, stream, kernel, x, args, out, c.scale);
+  return launch({"quantise", grid, kQuantiseWarps * 32}, stream, kernel, x, args, padded_head, out, c.scale);
 }
 
 template <typename Format, typename T>

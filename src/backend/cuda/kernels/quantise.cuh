@@ -19,16 +19,16 @@ struct QuantiseArgs {
   int head;       // elements of one
 };
 
-// x [heads, head] -> out [heads, head], scale [heads]. Format: Int8 or E4m3. kWide elements at a time, which divide
-// head.
+// x [heads, head] -> out [heads, padded_head], scale [heads]; what pads a head is zeros. Format: Int8 or E4m3. kWide
+// elements at a time, which divide head and padded_head.
 template <typename Format, int kWide, typename T>
 __global__ void __launch_bounds__(kQuantiseWarps * 32)
-    quantise(const T* x, LA_PARAMETER QuantiseArgs a, uint8_t* out, float* scale) {
+    quantise(const T* x, LA_PARAMETER QuantiseArgs a, int padded_head, uint8_t* out, float* scale) {
   const int64_t at = int64_t(blockIdx.x) * kQuantiseWarps + threadIdx.x / 32;
   if (at >= a.heads) return;
   const int lane = int(threadIdx.x % 32), chunks = a.head / kWide;
   const auto* source = reinterpret_cast<const Vec<T, kWide>*>(x + at * a.head);
-  auto* target = reinterpret_cast<Vec<uint8_t, kWide>*>(out + at * a.head);
+  auto* target = reinterpret_cast<Vec<uint8_t, kWide>*>(out + at * padded_head);
   float largest = 0;
   for (int p = lane; p < chunks; p += 32) {
     Vec<T, kWide> v = source[p];
@@ -37,8 +37,9 @@ __global__ void __launch_bounds__(kQuantiseWarps * 32)
   largest = max_of_warp(largest);
   // Values whose scale is too small to invert become zeros.
   const float step = largest < 1e-30f ? 0.0f : largest / Format::kTop, inverse = step == 0 ? 0.0f : 1.0f / step;
-  for (int p = lane; p < chunks; p += 32) {
-    Vec<T, kWide> v = source[p];
+  for (int p = lane; p < padded_head / kWide; p += 32) {
+    Vec<T, kWide> v = {};
+    if (p < chunks) v = source[p];
     Vec<uint8_t, kWide> bytes;
     for (int i = 0; i < kWide; ++i) bytes.at[i] = Format::encode(to_float(v.at[i]) * inverse);
     target[p] = bytes;
