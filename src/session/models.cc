@@ -77,9 +77,10 @@ Status Models::dry_run_dit(const JobShape& s) {
   }
   PackedDit packed = PackedDit::planned(s.shapes.dit, *backend, types);
   if (s.pack_first) {
-    WeightSizer sizer(*backend, *budget, MemoryCategory::kWeights, types, s.merge_bytes);
+    Budget& host = budget->host();  // as pack_dit
+    WeightSizer sizer(*backend, host, MemoryCategory::kWeights, types, s.merge_bytes);
     auto nothing = [](const PackedPage&, const std::byte*) { return Status(); };
-    LA_RETURN_IF_ERROR(pack_dit_pages(s.shapes.dit, packed.header.pages, sizer, *budget, nothing));
+    LA_RETURN_IF_ERROR(pack_dit_pages(s.shapes.dit, packed.header.pages, sizer, host, nothing));
   }
   LA_ASSIGN_OR_RETURN(dit, S2vDit::open(std::move(packed), *backend, *budget));
   return {};

@@ -92,8 +92,9 @@ TEST_F(CardJobTest, WeightsKeysAndValuesOnDiskStayInTheBudgetAndDoNotChangeABit)
   options_.memory_budget_bytes = plan_memory(shape)->peak_bytes;
   const ResolvedJob resolved = *resolve_job(options_, job_);
   EXPECT_TRUE(resolved.shape.paged());
-  for (uint32_t stream_seed : {0u, 1u}) {
-    const Made got = make(options_, options_.memory_budget_bytes, stream_seed);
+  for (bool packed_before : {true, false}) {
+    options_.packed_dit = packed_before ? packed : "";
+    const Made got = make(options_, options_.memory_budget_bytes, packed_before ? 0 : 1);
     EXPECT_EQ(got.latents, want.latents);
     EXPECT_EQ(got.rgb, want.rgb);
   }
