@@ -155,6 +155,7 @@ void* allocate(size_t bytes) { return device_memory().allocate(bytes); }
 void release(void* memory) { device_memory().release(memory); }
 
 void copy_to_device(void* device, const void* host, size_t bytes) {
+  if (bytes == 0) return;
   const size_t offset = checked_offset(device, bytes);
   device_memory().set_accessible(true);
   std::memcpy(device, host, bytes);
@@ -175,6 +176,7 @@ void poison(void* device, int byte, size_t bytes) {
   device_memory().set_accessible(false);
 }
 void copy_to_host(void* host, const void* device, size_t bytes) {
+  if (bytes == 0) return;
   checked_offset(device, bytes);
   device_memory().set_accessible(true);
   std::memcpy(host, device, bytes);
