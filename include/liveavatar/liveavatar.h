@@ -45,8 +45,8 @@ struct EngineOptions {
   // Of Live Avatar's own adapter (docs/checkpoint.md), whose file has no alpha; the merge scale is alpha / rank.
   double lora_alpha = 64;
   std::vector<LoraOptions> loras;  // further adapters, merged after lora_path in this order
-  // "cpu"; "cuda" or "cuda:1", an NVIDIA card, with the text and the audio encoder on the CPU; or "reference" (slow plain
-  // loops, for checking). A text, since devices have numbers and depend on the machine: no list is complete.
+  // "cpu"; "cuda" or "cuda:1", an NVIDIA card, with the text and the audio encoder on the CPU; or "reference" (slow
+  // plain loops, for checking). A text, since devices have numbers and depend on the machine: no list is complete.
   std::string device = "cpu";
   ComputeType dtype = ComputeType::kBf16;
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
@@ -56,7 +56,8 @@ struct EngineOptions {
   // Number of extra threads that decode frames while the next block is sampled; 0: the same threads do both, one after
   // the other. Takes more memory (`plan` says how much); the video is the same to the bit.
   int decode_threads = 0;
-  // Of the device. 0: no limit, or what is free on a card. A job that does not fit is kOutOfMemory before a weight is read.
+  // Of the device. 0: no limit, or what is free on a card. A job that does not fit is kOutOfMemory before a weight is
+  // read.
   size_t memory_budget_bytes = 0;
   size_t host_budget_bytes = 0;  // the same of host memory beside a card; without one memory_budget_bytes is that limit
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget

@@ -60,7 +60,8 @@ void print_run_report(const RunReport& run_report) {
   auto mib = [](size_t bytes) { return double(bytes) / double(1 << 20); };
   const RunReport& r = run_report;
   if (r.host_predicted_peak_bytes > 0) {
-    std::fprintf(stderr, "memory: %.1f MiB of the card at the peak, planned %.1f MiB; host %.1f MiB, planned %.1f MiB\n",
+    std::fprintf(stderr,
+                 "memory: %.1f MiB of the card at the peak, planned %.1f MiB; host %.1f MiB, planned %.1f MiB\n",
                  mib(r.charged_peak_bytes), mib(r.predicted_peak_bytes), mib(r.measured_peak_bytes),
                  mib(r.host_predicted_peak_bytes));
   } else {

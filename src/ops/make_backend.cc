@@ -19,8 +19,7 @@ Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const
   options.threads = std::min(options.threads, most_threads());
   if (device == "reference") return contained("`device` reference", [&] { return make_reference_backend(options); });
   if (device == "cpu") return contained("`device` cpu", [&] { return make_cpu_backend(options); });
-  return invalid_argument("`device` " + device +
-                          ": there is no such device; choose cpu, cuda, cuda:N or reference");
+  return invalid_argument("`device` " + device + ": there is no such device; choose cpu, cuda, cuda:N or reference");
 }
 
 }  // namespace liveavatar

@@ -13,8 +13,8 @@ namespace liveavatar {
 // CPUs: 68 s instead of 0.5 s).
 int most_threads();
 
-// A backend of the host. device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an error
-// that lists the choices. The number of threads is limited to most_threads().
+// A backend of the host. device: "reference" or "cpu". An unknown device, or an ISA that this machine lacks, is an
+// error that lists the choices. The number of threads is limited to most_threads().
 Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const BackendOptions& options);
 
 // Whether `device` names a card: "cuda", the first one, or "cuda:N".

@@ -68,8 +68,8 @@ constexpr bool resident_when_spread(int64_t i, int64_t count, int64_t resident) 
   return (i + 1) * resident / count > i * resident / count;
 }
 
-// Reads a page of a file into the front of a buffer, through host staging memory if the buffer is in device memory. Over
-// a dry-run budget, where `file` is null, only that memory is counted.
+// Reads a page of a file into the front of a buffer, through host staging memory if the buffer is in device memory.
+// Over a dry-run budget, where `file` is null, only that memory is counted.
 Status read_into(DirectFile* file, const PageSpan& span, Buffer& memory, Budget& budget);
 
 // Transfers between memory and store.

@@ -22,7 +22,7 @@ struct BenchOptions {
   uint64_t seed = 420;
   int sessions = 1;  // videos side by side: a pass over the weights serves all, and each has a limit of its own
   std::function<void(const std::string& line)> say;  // optional: what is being done
-  DeviceSource* device = nullptr;  // instead of the card that shape.device names
+  DeviceSource* device = nullptr;                    // instead of the card that shape.device names
   std::stop_token stop;                              // heard wherever it packs, loads or runs: kCancelled
 };
 

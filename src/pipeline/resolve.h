@@ -21,19 +21,19 @@ struct ResolvedJob {
   JobFiles files;
   Sampling sampling;
   JobInfo info;
-  size_t budget_bytes = 0;  // of the device; 0: none
+  size_t budget_bytes = 0;       // of the device; 0: none
   size_t host_budget_bytes = 0;  // beside a card
-  JobShape asked;           // as the job says it
-  JobShape shape;           // what is left open decided for the budget
-  MemoryPlan plan;          // of `shape`
-  bool past_voice = false;  // HearOptions::past_voice
+  JobShape asked;                // as the job says it
+  JobShape shape;                // what is left open decided for the budget
+  MemoryPlan plan;               // of `shape`
+  bool past_voice = false;       // HearOptions::past_voice
 };
 
 // What a job is made of beside its files.
 struct ResolveOptions {
-  JobShape models;          // Checkpoint::shape(), or model_shape() of a model that is not here
-  std::string video_size;   // of a job that names none
-  size_t budget_bytes = 0;  // of the device; 0: none
+  JobShape models;               // Checkpoint::shape(), or model_shape() of a model that is not here
+  std::string video_size;        // of a job that names none
+  size_t budget_bytes = 0;       // of the device; 0: none
   size_t host_budget_bytes = 0;  // beside a card
 };
 ResolveOptions resolve_options(const Checkpoint& checkpoint);

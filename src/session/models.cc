@@ -63,8 +63,7 @@ Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
   Budget& budget = *models->budget;
   const DType values = models->types.values;
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::dry_run(s.shapes.vae, *models->backend, budget, values));
-  LA_ASSIGN_OR_RETURN(models->audio,
-                      Wav2Vec2::dry_run(s.shapes.audio, models->text_backend(), budget.host(), values));
+  LA_ASSIGN_OR_RETURN(models->audio, Wav2Vec2::dry_run(s.shapes.audio, models->text_backend(), budget.host(), values));
   LA_ASSIGN_OR_RETURN(models->planned_cache,
                       Charge::acquire(budget.host(), MemoryCategory::kConditioning, s.cache_bytes));
   return models;
@@ -113,8 +112,8 @@ Status Models::open_device(DeviceSource* source, bool dry_run) {
     source = card.get();
   }
   if (source == nullptr) {
-    budget = dry_run ? std::make_unique<Budget>(Budget::DryRun())
-                     : std::make_unique<Budget>(limit(o.memory_budget_bytes));
+    budget =
+        dry_run ? std::make_unique<Budget>(Budget::DryRun()) : std::make_unique<Budget>(limit(o.memory_budget_bytes));
     return open_host(how);
   }
   if (dry_run) {

@@ -50,7 +50,7 @@ struct Models {
   static Expected<std::unique_ptr<Models>> dry_run(const JobShape& shape);
   // Backends and budget of these options, and no model yet.
   static Expected<std::unique_ptr<Models>> without_weights(const EngineOptions& options,
-                                                          DeviceSource* device = nullptr);
+                                                           DeviceSource* device = nullptr);
 
  private:
   Status open_device(DeviceSource* source, bool dry_run);

@@ -63,9 +63,14 @@ std::unique_ptr<DeviceSource> card_source() {
 
 const std::vector<OpDevice>& op_devices() {
   static const std::vector<OpDevice> rows{
-      {"reference", reference_source}, cpu("avx2"),      cpu("avx512"),
-      cpu("avx512bf16", true),         cpu("amx", true), cpu("amx-model", true),
-      {"test_device", test_source}, card("cuda_emulated", emulated_source),
+      {"reference", reference_source},
+      cpu("avx2"),
+      cpu("avx512"),
+      cpu("avx512bf16", true),
+      cpu("amx", true),
+      cpu("amx-model", true),
+      {"test_device", test_source},
+      card("cuda_emulated", emulated_source),
       card("cuda_card", card_source),
   };
   return rows;

@@ -46,7 +46,7 @@ Expected<BenchOptions> bench_options(const std::string& device, const Settings& 
   shape.blocks = number(settings, "blocks", 2);
   shape.steps = number(settings, "steps", 4);
   shape.device = device == "cuda-emulated" ? "cuda" : device;
-  shape.weights_dtype = settings.contains("int8") ? WeightsType::kInt8
+  shape.weights_dtype = settings.contains("int8")  ? WeightsType::kInt8
                         : settings.contains("fp8") ? WeightsType::kFp8
                                                    : WeightsType::kSameAsDtype;
   shape.kv_dtype = settings.contains("kv_int8") ? KvType::kInt8 : KvType::kSameAsDtype;

@@ -1,6 +1,6 @@
-// gpu_check: what has to be seen on a card, the most telling first, in one program that needs nothing beside the driver.
-// Every step runs in a process of its own, so that one that crashes or hangs costs itself alone; the results are written
-// after each. docs/gpu-check.md.
+// gpu_check: what has to be seen on a card, the most telling first, in one program that needs nothing beside the
+// driver. Every step runs in a process of its own, so that one that crashes or hangs costs itself alone; the results
+// are written after each. docs/gpu-check.md.
 #pragma once
 
 #include <memory>
@@ -14,8 +14,8 @@ namespace liveavatar::gpu_check {
 // "cuda", "cuda:1", or "cuda-emulated" to try the program without a card.
 Expected<std::unique_ptr<DeviceSource>> open_device(const std::string& device);
 
-// The steps' own programs: `gpu_check NAME DEVICE ...`. Each returns an exit code and prints lines; one that begins with
-// "figure " has a name, a number and a unit, and becomes a number of the results.
+// The steps' own programs: `gpu_check NAME DEVICE ...`. Each returns an exit code and prints lines; one that begins
+// with "figure " has a name, a number and a unit, and becomes a number of the results.
 int describe_card(const std::string& device);
 int measure_rates(const std::string& device);
 int measure_copies(const std::string& device);

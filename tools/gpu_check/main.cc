@@ -14,7 +14,8 @@ namespace {
 constexpr const char* kHelp =
     "gpu_check [all] [--device cuda|cuda:N|cuda-emulated] [--seconds 480] [--results gpu-check.json]\n"
     "          [--goldens FOLDER] [--run COMMAND]\n"
-    "Checks and measures the CUDA backend on this machine's card: goldens, ops against the reference, rates, layers of\n"
+    "Checks and measures the CUDA backend on this machine's card: goldens, ops against the reference, rates, layers "
+    "of\n"
     "the 14B model. Results are written after every step. --run: how this program is started, where not by its name.\n"
     "A single step: gpu_check card|rates|copies DEVICE, gpu_check ops DEVICE, gpu_check golden FLAGS FOLDER...,\n"
     "gpu_check bench DEVICE layers=4 size=704*384 [int8|fp8] [kv_int8] [budget_mib=N] [paging=FOLDER] [blocks=N]\n";
@@ -22,7 +23,8 @@ constexpr const char* kHelp =
 // The tests of ops, of that device alone.
 int run_op_tests(const std::string& device) {
   const bool emulated = device == "cuda-emulated";
-  std::string program = "gpu_check", filter = emulated ? "--gtest_filter=*/cuda_emulated*" : "--gtest_filter=*/cuda_card*";
+  std::string program = "gpu_check",
+              filter = emulated ? "--gtest_filter=*/cuda_emulated*" : "--gtest_filter=*/cuda_card*";
   char* argv[] = {program.data(), filter.data(), nullptr};
   int argc = 2;
   testing::InitGoogleTest(&argc, argv);

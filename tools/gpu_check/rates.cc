@@ -18,9 +18,7 @@ namespace {
 constexpr int64_t kDim = 5120, kFfn = 13824, kHeads = 40;
 constexpr double kTera = 1e12, kGiga = 1e9;
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Shapes as on a card, or small ones for the emulation.
 struct Sizes {

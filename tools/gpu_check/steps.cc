@@ -83,7 +83,8 @@ Json result_of(const Ran& ran, double seconds) {
     std::istringstream words(line);
     std::string word, name, unit;
     double value = 0;
-    if (words >> word && word == "figure" && words >> name >> value >> unit) json["figures"][name + " (" + unit + ")"] = value;
+    if (words >> word && word == "figure" && words >> name >> value >> unit)
+      json["figures"][name + " (" + unit + ")"] = value;
     if (line.find(" passed, ") != std::string::npos || line.find("[  PASSED  ]") == 0) json["summary"] = line;
     if (!line.empty()) last = line;
   }

@@ -50,8 +50,8 @@ void CudaBackend::layer_norm(const Tensor& x, float eps, const Tensor& weight, c
                              const Tensor& out) {
   const int64_t groups = m.scale.empty() ? 1 : m.scale.dim(0);
   run(&Kernels::layer_norm,
-      LayerNormCall{input(x), floats(weight), floats(bias), floats(m.scale), floats(m.shift), x.dim(0), x.dim(1), groups,
-                    eps, output(out)},
+      LayerNormCall{input(x), floats(weight), floats(bias), floats(m.scale), floats(m.shift), x.dim(0), x.dim(1),
+                    groups, eps, output(out)},
       "layer_norm");
 }
 
@@ -104,7 +104,8 @@ void CudaBackend::channels_first(const Tensor& x, const Tensor& scale, const Ten
 }
 
 void CudaBackend::add(const Tensor& x, const Tensor& y, float y_factor, const Tensor& out) {
-  run(&Kernels::binary, BinaryCall{input(x), input(y), x.elements(), y.elements(), false, y_factor, output(out)}, "add");
+  run(&Kernels::binary, BinaryCall{input(x), input(y), x.elements(), y.elements(), false, y_factor, output(out)},
+      "add");
 }
 void CudaBackend::multiply(const Tensor& x, const Tensor& y, const Tensor& out) {
   run(&Kernels::binary, BinaryCall{input(x), input(y), x.elements(), y.elements(), true, 1.0f, output(out)},

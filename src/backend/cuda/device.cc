@@ -29,8 +29,7 @@ Status CudaDevice::read(const std::byte* from, void* host, size_t bytes) {
 
 bool CudaDevice::check(int error, const std::string& what) {
   const std::lock_guard lock(mutex_);
-  if (error != 0 && status_.ok())
-    status_ = io_error(device().str() + ": " + what + ": " + runtime_->error_text(error));
+  if (error != 0 && status_.ok()) status_ = io_error(device().str() + ": " + what + ": " + runtime_->error_text(error));
   return status_.ok();
 }
 

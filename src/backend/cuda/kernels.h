@@ -127,9 +127,9 @@ struct RelativeBiasCall {
 
 // ---- Layouts (layouts.cu) ----
 
-// Video [channels, frames, rows, columns] <-> tokens [(frames/pf) * (rows/ph) * (columns/pw), channels * pf * ph * pw] in
-// frame, row, column order. A token's features are in (channel, frame, row, column) order, or in (frame, row, column,
-// channel) order.
+// Video [channels, frames, rows, columns] <-> tokens [(frames/pf) * (rows/ph) * (columns/pw), channels * pf * ph * pw]
+// in frame, row, column order. A token's features are in (channel, frame, row, column) order, or in (frame, row,
+// column, channel) order.
 struct PatchCall {
   Input from;
   int64_t channels, frames, rows, columns;  // of the video; patches divide them, or what is left over is not read
@@ -160,10 +160,10 @@ struct PackedMatrix {
 
 // out = residual + gate * activation(product + bias)
 struct EpilogueCall {
-  const float* bias;      // optional [n]
-  const float* gate;      // optional [groups, n]; rows fall into `groups` equal groups
-  int64_t groups;         // at least 1
-  Input residual;         // optional [m, n]; may be out if the types are equal
+  const float* bias;  // optional [n]
+  const float* gate;  // optional [groups, n]; rows fall into `groups` equal groups
+  int64_t groups;     // at least 1
+  Input residual;     // optional [m, n]; may be out if the types are equal
   Activation activation;
 };
 
@@ -191,20 +191,20 @@ struct Linear8bitCall {
 };
 int64_t constexpr kMaxGroups = 65535;  // of a convolution
 struct ConvCall {
-  Input x;                            // [frames, rows, columns, channels]
-  Input history;                      // optional [history_frames, rows, columns, channels], the frames before x
-  int64_t history_frames;             // 0 without
-  int64_t zero_frames;                // in front of history
+  Input x;                 // [frames, rows, columns, channels]
+  Input history;           // optional [history_frames, rows, columns, channels], the frames before x
+  int64_t history_frames;  // 0 without
+  int64_t zero_frames;     // in front of history
   int64_t frames, rows, columns, channels;
-  int64_t kernel[3], stride[3];       // frames, rows, columns
+  int64_t kernel[3], stride[3];  // frames, rows, columns
   int64_t pad_top, pad_left;
-  bool upsample2x;                    // rows and columns are doubled (nearest) before the convolution
+  bool upsample2x;  // rows and columns are doubled (nearest) before the convolution
   int64_t out_frames, out_rows, out_columns;
-  int64_t groups;                     // of channels: w.n and `channels` are divided by it
-  PackedMatrix w;                     // [out channels, kernel frames * rows * columns * channels / groups], kF32 or kBF16
-  EpilogueCall epilogue;              // no gate
-  Output out;                         // [out_frames, out_rows, out_columns, w.n]
-  bool large = false;                 // conv_bf16: as for a linear layer
+  int64_t groups;         // of channels: w.n and `channels` are divided by it
+  PackedMatrix w;         // [out channels, kernel frames * rows * columns * channels / groups], kF32 or kBF16
+  EpilogueCall epilogue;  // no gate
+  Output out;             // [out_frames, out_rows, out_columns, w.n]
+  bool large = false;     // conv_bf16: as for a linear layer
 };
 
 inline constexpr int kMaxSegments = 4;

@@ -1,6 +1,6 @@
 // What the backend needs of the CUDA runtime, call by call: memory, streams and events of one device. There are two: a
-// card's (card/) and the emulated device's (emulated/), so that everything above them runs and is tested without a card.
-// Functions return the CUDA runtime's errors, 0 if there is none. Thread-safe.
+// card's (card/) and the emulated device's (emulated/), so that everything above them runs and is tested without a
+// card. Functions return the CUDA runtime's errors, 0 if there is none. Thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 namespace liveavatar::cuda {
 
 struct Card {
-  std::string name;  // "NVIDIA GeForce RTX 4090"
+  std::string name;            // "NVIDIA GeForce RTX 4090"
   int compute_capability = 0;  // 89: sm_89
   int multiprocessors = 0;
   size_t memory_bytes = 0;

@@ -1,4 +1,5 @@
-// Over the CUDA runtime, which is linked statically and opens the driver itself: one program runs with and without a card.
+// Over the CUDA runtime, which is linked statically and opens the driver itself: one program runs with and without a
+// card.
 #include "backend/cuda/card/card_runtime.h"
 
 #include <cuda_runtime_api.h>
@@ -99,9 +100,7 @@ class CardRuntime final : public Runtime {
     return here() ? cudaEventRecord(event_of(event), stream_of(stream)) : cudaErrorInvalidDevice;
   }
   bool is_done(void* event) const override { return here() && cudaEventQuery(event_of(event)) == cudaSuccess; }
-  int wait(void* event) override {
-    return here() ? cudaEventSynchronize(event_of(event)) : cudaErrorInvalidDevice;
-  }
+  int wait(void* event) override { return here() ? cudaEventSynchronize(event_of(event)) : cudaErrorInvalidDevice; }
 
  private:
   bool here() const { return cudaSetDevice(index_) == cudaSuccess; }

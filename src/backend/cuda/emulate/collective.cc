@@ -56,7 +56,8 @@ void collect(const Collective& collective, const Where& where) {
   Warp& warp = *self.warp;
   const uint32_t mask = collective.mask;
   if (!has(mask, self.number())) fail(collective.name + std::string(": the mask lacks the calling lane"), where);
-  if (warp.count < kLanes && (mask >> warp.count) != 0) fail(collective.name + std::string(": lanes that do not exist"), where);
+  if (warp.count < kLanes && (mask >> warp.count) != 0)
+    fail(collective.name + std::string(": lanes that do not exist"), where);
   self.collective = collective;
   self.where = where;
   warp.waiting |= 1u << self.number();
@@ -68,8 +69,8 @@ void collect(const Collective& collective, const Where& where) {
   for (uint32_t left = mask; left != 0; left &= left - 1) {
     Lane& lane = warp.lanes[std::countr_zero(left)];
     if (!agree(self, lane))
-      fail(std::string("lanes of a warp disagree: ") + collective.name + " here, but lane " + std::to_string(lane.number()) + " is in " +
-               lane.collective.name + " at " + Place(lane.where).text(),
+      fail(std::string("lanes of a warp disagree: ") + collective.name + " here, but lane " +
+               std::to_string(lane.number()) + " is in " + lane.collective.name + " at " + Place(lane.where).text(),
            where);
     lane.state = LaneState::kReady;
   }

@@ -53,8 +53,8 @@ struct Job {
   size_t shared_bytes = 0;  // dynamic
 };
 
-// Runs `body` as every thread of the grid, at once or, with a stream, when somebody waits for it (emulate/stream.h). What
-// it captured by value are the kernel's parameters: threads may read them.
+// Runs `body` as every thread of the grid, at once or, with a stream, when somebody waits for it (emulate/stream.h).
+// What it captured by value are the kernel's parameters: threads may read them.
 class Stream;
 template <typename Body>
 void launch(Stream* stream, const Job& job, const Body& body);

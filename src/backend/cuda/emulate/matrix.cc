@@ -52,7 +52,9 @@ void run_load_matrices(Warp& warp, uint32_t) {
   }
 }
 
-inline float bf16_at(uint32_t word, unsigned i) { return std::bit_cast<float>(i == 0 ? word << 16 : word & 0xffff0000u); }
+inline float bf16_at(uint32_t word, unsigned i) {
+  return std::bit_cast<float>(i == 0 ? word << 16 : word & 0xffff0000u);
+}
 
 inline float e4m3_at(uint32_t word, unsigned i) {
   const uint32_t byte = word >> 8 * i & 0xff, exponent = byte >> 3 & 15, mantissa = byte & 7;

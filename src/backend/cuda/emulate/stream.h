@@ -1,6 +1,7 @@
 // Streams and events of the emulated device. Work that was given to a stream runs when somebody waits for it, and no
-// earlier than it must: what a host or another stream uses without waiting was not computed yet. With a seed, streams are
-// run ahead of what is waited for, in an order that depends on it: what may happen at any time happens at a bad one.
+// earlier than it must: what a host or another stream uses without waiting was not computed yet. With a seed, streams
+// are run ahead of what is waited for, in an order that depends on it: what may happen at any time happens at a bad
+// one.
 //
 // Thread-safe: all of it under device_lock(), which whoever calls the rest of the emulation from several threads holds.
 #pragma once

@@ -28,6 +28,7 @@ struct AttentionShape {
   static constexpr int kHead = kHead_;
   static constexpr bool kEightBit = kEightBit_;
   static constexpr int kQueries = 64, kKeys = 64, kThreads = 128;
+  static constexpr int kBlocks = kHead == 64 ? 3 : 2;  // at once on a multiprocessor: for more there are no registers
   static constexpr int kKeyTile = kKeys * kHead;  // elements
   static constexpr size_t kTileBytes = size_t(kQueries * kHead + 4 * kKeyTile) * sizeof(bf16);
   static constexpr size_t kSharedBytes = kTileBytes + (kEightBit ? 4 * kKeys * sizeof(float) : 0);
@@ -255,7 +256,7 @@ LA_DEVICE void store_rows(const AttentionArgs& a, const typename S::Out& out, co
 
 // S: an AttentionShape.
 template <typename S>
-__global__ void __launch_bounds__(S::kThreads) attention(LA_PARAMETER AttentionArgs a) {
+__global__ void __launch_bounds__(S::kThreads, S::kBlocks) attention(LA_PARAMETER AttentionArgs a) {
   const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32);
   const int first_query = int(blockIdx.x) * S::kQueries;
   const int64_t stride = int64_t(a.heads) * a.head, head = int64_t(blockIdx.y) * a.head;
