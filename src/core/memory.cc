@@ -3,17 +3,13 @@
 #include <iterator>
 
 #include "core/rounding.h"
+#include "core/size_text.h"
 
 namespace liveavatar {
 
 namespace {
 
 constexpr size_t kAlignment = 64;
-
-std::string mib(size_t bytes) {
-  const size_t part = bytes % (size_t{1} << 20) == 0 ? 0 : 1;  // rounded up, without overflow
-  return std::to_string((bytes >> 20) + part) + " MiB";
-}
 
 void raise_to(std::atomic<size_t>& peak, size_t value) {
   size_t seen = peak.load();

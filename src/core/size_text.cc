@@ -17,6 +17,11 @@ std::string mib_with_digits(size_t thousandths) {
 
 }  // namespace
 
+std::string mib(size_t bytes) {
+  const size_t part = bytes % (size_t{1} << 20) == 0 ? 0 : 1;  // rounded up, without overflow
+  return std::to_string((bytes >> 20) + part) + " MiB";
+}
+
 std::string limit_text(size_t bytes) {
   if (bytes < kMiB) return bytes_text(bytes);
   const size_t whole = bytes / kMiB, rest = bytes % kMiB;

@@ -6,6 +6,9 @@
 
 namespace liveavatar {
 
+// "75 MiB", rounded up.
+std::string mib(size_t bytes);
+
 // "75MiB"; a limit between two MiB with its bytes too, "75.999MiB (79691775 bytes)"; below 1 MiB "512 bytes".
 std::string limit_text(size_t bytes);
 

@@ -1,11 +1,8 @@
 #include "backend/cuda/device.h"
 
+#include "core/size_text.h"
+
 namespace liveavatar::cuda {
-namespace {
-
-std::string mib(size_t bytes) { return std::to_string((bytes + (size_t{1} << 20) - 1) >> 20) + " MiB"; }
-
-}  // namespace
 
 Expected<std::byte*> CudaDevice::allocate(size_t bytes) {
   if (failed()) return status();

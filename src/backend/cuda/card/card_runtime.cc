@@ -50,20 +50,24 @@ class CardRuntime final : public Runtime {
   }
 
   int allocate(void** memory, size_t bytes) override {
-    const cudaError_t error = here() ? cudaMalloc(memory, bytes) : cudaErrorInvalidDevice;
+    const int error = here([&] { return cudaMalloc(memory, bytes); });
     if (error == cudaErrorMemoryAllocation) cudaGetLastError();  // it does not stick
     return error;
   }
-  int release(void* memory) override { return here() ? cudaFree(memory) : cudaErrorInvalidDevice; }
+  int release(void* memory) override {
+    return here([&] { return cudaFree(memory); });
+  }
   size_t free_bytes() const override {
     size_t free = 0, total = 0;
-    if (!here() || cudaMemGetInfo(&free, &total) != cudaSuccess) return 0;
-    return free;
+    const int error = here([&] { return cudaMemGetInfo(&free, &total); });
+    return error == cudaSuccess ? free : 0;
   }
   int allocate_pinned(void** memory, size_t bytes) override {
-    return here() ? cudaHostAlloc(memory, bytes, cudaHostAllocPortable) : cudaErrorInvalidDevice;
+    return here([&] { return cudaHostAlloc(memory, bytes, cudaHostAllocPortable); });
   }
-  int release_pinned(void* memory) override { return here() ? cudaFreeHost(memory) : cudaErrorInvalidDevice; }
+  int release_pinned(void* memory) override {
+    return here([&] { return cudaFreeHost(memory); });
+  }
 
   int write(void* to, const void* host, size_t bytes) override {
     return copy_now(to, host, bytes, cudaMemcpyHostToDevice);
@@ -73,14 +77,14 @@ class CardRuntime final : public Runtime {
   }
 
   int create_stream(void** stream) override {
-    return here() ? cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking)
-                  : cudaErrorInvalidDevice;
+    return here(
+        [&] { return cudaStreamCreateWithFlags(reinterpret_cast<cudaStream_t*>(stream), cudaStreamNonBlocking); });
   }
   int destroy_stream(void* stream) override {
-    return here() ? cudaStreamDestroy(stream_of(stream)) : cudaErrorInvalidDevice;
+    return here([&] { return cudaStreamDestroy(stream_of(stream)); });
   }
   int synchronize(void* stream) override {
-    return here() ? cudaStreamSynchronize(stream_of(stream)) : cudaErrorInvalidDevice;
+    return here([&] { return cudaStreamSynchronize(stream_of(stream)); });
   }
   int enqueue_write(void* to, const void* pinned, size_t bytes, void* stream) override {
     return enqueue(to, pinned, bytes, cudaMemcpyHostToDevice, stream);
@@ -90,22 +94,31 @@ class CardRuntime final : public Runtime {
   }
 
   int create_event(void** event) override {
-    return here() ? cudaEventCreateWithFlags(reinterpret_cast<cudaEvent_t*>(event), cudaEventDisableTiming)
-                  : cudaErrorInvalidDevice;
+    return here(
+        [&] { return cudaEventCreateWithFlags(reinterpret_cast<cudaEvent_t*>(event), cudaEventDisableTiming); });
   }
   int destroy_event(void* event) override {
-    return here() ? cudaEventDestroy(event_of(event)) : cudaErrorInvalidDevice;
+    return here([&] { return cudaEventDestroy(event_of(event)); });
   }
   int record(void* event, void* stream) override {
-    return here() ? cudaEventRecord(event_of(event), stream_of(stream)) : cudaErrorInvalidDevice;
+    return here([&] { return cudaEventRecord(event_of(event), stream_of(stream)); });
   }
-  bool is_done(void* event) const override { return here() && cudaEventQuery(event_of(event)) == cudaSuccess; }
-  int wait(void* event) override { return here() ? cudaEventSynchronize(event_of(event)) : cudaErrorInvalidDevice; }
+  bool is_done(void* event) const override {
+    return here([&] { return cudaEventQuery(event_of(event)); }) == cudaSuccess;
+  }
+  int wait(void* event) override {
+    return here([&] { return cudaEventSynchronize(event_of(event)); });
+  }
 
  private:
-  bool here() const { return cudaSetDevice(index_) == cudaSuccess; }
+  template <typename Call>
+  int here(const Call& call) const {
+    const cudaError_t error = cudaSetDevice(index_);
+    if (error != cudaSuccess) return error;
+    return call();
+  }
   int enqueue(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, void* stream) {
-    return here() ? cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)) : cudaErrorInvalidDevice;
+    return here([&] { return cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)); });
   }
   int copy_now(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
     const int error = enqueue(to, from, bytes, kind, copies_);
