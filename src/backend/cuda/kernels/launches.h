@@ -56,7 +56,7 @@ int for_type(ElementType type, F&& f) {
 // Whether vectors of four elements may lie at all of these addresses.
 template <typename... T>
 bool hold_vectors(const T*... data) {
-  return ((reinterpret_cast<uintptr_t>(data) % sizeof(Vec<T, 4>) == 0) && ...);
+  return (is_aligned(data, 4) && ...);
 }
 
 }  // namespace liveavatar::cuda::LA_CUDA_VARIANT
