@@ -59,14 +59,18 @@ struct EngineOptions {
   // Of the device. 0: no limit, or what is free on a card. A job that does not fit is kOutOfMemory before a weight is
   // read.
   size_t memory_budget_bytes = 0;
-  size_t host_budget_bytes = 0;  // the same of host memory beside a card; without one memory_budget_bytes is that limit
+  // The same of host memory beside a card; 0: 7/8 of what is available. Without a card memory_budget_bytes is that
+  // limit.
+  size_t host_budget_bytes = 0;
   // A video model made by `liveavatar convert`, instead of the folder's; its LoRA is merged in already. With a budget
   // as many of its layers as needed stay on disk.
   std::string packed_dit;
   // With a budget: a folder on disk for what does not fit. Without packed_dit such a file is made there once, so that
   // layers can stay on disk; if that is not enough, KV caches of other steps go there too.
   std::string paging_dir;
-  bool page_weights = true;       // false: paging_dir is for KV caches only
+  // Beside a card what does not fit waits in host memory, and goes to that folder if this is not enough.
+  // False: layers stay on the device, only KV caches may leave it.
+  bool page_weights = true;
   bool offload_kv_cache = false;  // KV caches are always there, with or without a budget
   // Memory for what the engine computed from prompts and portraits, kept for the next job with the same ones. That job
   // starts sooner; its video is the same to the bit. Part of the budget. A prompt of the 14B model takes up to 8 MiB, a

@@ -105,7 +105,8 @@ void add_both(CLI::App& app, Flags& f) {
       ->check(CLI::Range(1, kMostSteps))
       ->capture_default_str();
   add_schedule(app, r.schedule, "auto, sequential or wavefront");
-  add_memory(app, "--memory_budget", f.bench.budget_bytes, "Most memory of the run, e.g. 8GiB");
+  add_memory(app, "--memory_budget", f.bench.limits.device_bytes, "Most memory of the run, e.g. 8GiB");
+  add_memory(app, "--host_budget", f.bench.limits.host_bytes, "Most host memory beside a card (default: no limit)");
   app.add_option("--paging_dir", f.bench.paging_dir, "Folder on disk for weights and KV caches that do not fit");
   app.add_option("--device", r.device, "cpu, cuda or reference")->capture_default_str();
   add_dtype(app, r.dtype);
@@ -133,7 +134,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
                  {"kv_dtype", r.kv_name()},
                  {"activations_dtype", activations_name(r)},
                  {"device", r.device}};
-  json["budget_bytes"] = f.bench.budget_bytes;
+  json["budget_bytes"] = f.bench.limits.device_bytes;
   json["predicted_peak_bytes"] = b.predicted_peak_bytes;
   json["measured_peak_bytes"] = measured_bytes;
   json["charged_peak_bytes"] = b.charged_peak_bytes;
@@ -262,7 +263,8 @@ Status set_pipeline(Flags& f) {
   p.engine.kv_dtype = r.kv_dtype;
   p.engine.int8_products = r.int8_products;
   p.engine.threads = r.threads;
-  p.engine.memory_budget_bytes = f.bench.budget_bytes;
+  p.engine.memory_budget_bytes = f.bench.limits.device_bytes;
+  p.engine.host_budget_bytes = f.bench.limits.host_bytes;
   p.engine.paging_dir = f.bench.paging_dir;
   p.job.size = f.size;
   p.job.infer_frames = f.infer_frames;

@@ -20,11 +20,12 @@ card does, open an issue with the output of `liveavatar doctor` and of this line
 `liveavatar bench --synthetic --shape 14b --device cuda --size SIZE --json report.json`, and that file.
 
 Each row is the 14B model with four steps, 48 frames a clip, a minute of video. A video has 25 frames a second, so a card
-with fewer is slower than real time. Of the types with which everything stays on the card, the widest within 5 % of the
-fastest are chosen; where there are none, those with the fewest bytes from and to disk. Add `--device cuda --size SIZE`
-to the flags; `DIR` is a folder on a fast disk. What int8 and q4 lose is in [quantisation.md](quantisation.md), what
-paging does in [paging.md](paging.md). Narrow weights are multiplied in bf16 here; `--activations_dtype int8`
-multiplies int8 weights in 8 bits. "Limit" is what takes the most time. Host memory is a peak, in whole GiB.
+with fewer is slower than real time. What does not fit on the card waits in host memory, of which a machine is taken to
+give 24 GiB. Of the types with which nothing goes to disk, the widest within 5 % of the fastest are chosen; where there
+are none, those with the fewest bytes from and to disk. Add `--device cuda --size SIZE` to the flags; `DIR` is a folder
+on a fast disk. What int8 and q4 lose is in [quantisation.md](quantisation.md), what paging does in
+[paging.md](paging.md). Narrow weights are multiplied in bf16 here; `--activations_dtype int8` multiplies int8 weights
+in 8 bits. "Limit" is what takes the most time. Host memory is a peak, in whole GiB.
 
 The rows of h100, h200 and b200 are the least certain: those cards reach their full rates with instructions (`wgmma`,
 `tcgen05`) that our kernels do not use. An l4 has 72 W, which may not be enough for its clock.
@@ -37,8 +38,9 @@ The rows of h100, h200 and b200 are the least certain: those cards reach their f
 std::string flags_of(const CardAdvice& a) {
   const JobShape& r = a.shape;
   std::string flags = std::string("--weights_dtype ") + r.weights_name() + " --kv_dtype " + r.kv_name();
-  if (r.paged() || r.kv_caches_paged()) flags += " --memory_budget " + mib_text(a.budget_bytes) + " --paging_dir DIR";
-  return flags;
+  if (!r.paged() && !r.kv_caches_paged()) return flags;
+  flags += " --memory_budget " + mib_text(a.budget_bytes) + " --host_budget " + mib_text(kAdvisedHostBytes);
+  return a.work.disk_bytes > 0 ? flags + " --paging_dir DIR" : flags;
 }
 
 std::string on_card(const JobShape& r) {

@@ -63,7 +63,8 @@ void add_machine(CLI::App& app, Flags& f) {
              "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`.\n"
              "With a card: of the card (default: what is free on it)")
       ->group("Model and machine");
-  add_memory(app, "--host_budget", f.engine.host_budget_bytes, "Most host memory beside a card (default: no limit)")
+  add_memory(app, "--host_budget", f.engine.host_budget_bytes,
+             "Most host memory beside a card (default: 7/8 of what is available)")
       ->group("Model and machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
                  "Folder on disk for what does not fit into --memory_budget: a packed copy of the video model, made\n"

@@ -121,8 +121,7 @@ Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
     std::fprintf(stderr, "note: LoRA: its merge is not in the plan of a --shape; give --ckpt_dir DIR too\n");
   LA_RETURN_IF_ERROR(check_options(engine));
   LA_ASSIGN_OR_RETURN(ModelShapes shapes, named_model_shapes(f.shape));
-  return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, engine.memory_budget_bytes,
-                        engine.host_budget_bytes};
+  return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, limits_of(engine)};
 }
 
 // A job with assumed parts: no portrait, no voice, or a model shape alone.
@@ -131,10 +130,15 @@ Expected<ResolvedJob> resolve_assumed(const Flags& f) {
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
   EngineOptions engine = f.engine;
   LA_ASSIGN_OR_RETURN(ResolveOptions model, model_of(f, engine));
+  if (f.original.all_in_memory()) engine.page_weights = false;
   JobShape& models = model.models;
-  models.packed = (!engine.packed_dit.empty() || !engine.paging_dir.empty()) && !f.original.all_in_memory();
-  models.pack_first = models.packed && engine.packed_dit.empty();
-  return resolve(model, f.job);
+  const bool in_file = (!engine.packed_dit.empty() || !engine.paging_dir.empty()) && !f.original.all_in_memory();
+  models.layers_in_host = from_host_memory(engine);
+  models.packed = in_file || models.layers_in_host;
+  models.pack_first = in_file && engine.packed_dit.empty();
+  LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(model, f.job));
+  if (models.layers_in_host) LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
+  return job;
 }
 
 // What `generate` would run.
@@ -195,15 +199,20 @@ void print_table(const PlanReport& v) {
   std::printf("\na block: %.2f Tflop in the video model, %.2f in the VAE, %s moved\n", v.work.dit_flops() / 1e12,
               v.work.vae_flops / 1e12, gb_text(static_cast<uint64_t>(v.work.bytes)).c_str());
   if (r.paged() || r.kv_caches_paged()) {
-    std::printf("on disk: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n",
-                gb_text(v.plan.paged_bytes).c_str(), gb_text(v.plan.kv_cache_bytes).c_str(), schedule_name(r.schedule),
-                long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(v.work.disk_bytes)).c_str());
+    auto print = [&](const char* where, size_t weights, size_t caches, double moved) {
+      std::printf("%s: %s of weights, %s of keys and values; %s, %ld blocks in flight: %s moved a block\n", where,
+                  gb_text(weights).c_str(), gb_text(caches).c_str(), schedule_name(r.schedule),
+                  long(r.blocks_in_flight()), gb_text(static_cast<uint64_t>(moved)).c_str());
+    };
+    const MemoryPlan& p = v.plan;
+    if (r.beside_host_memory()) print("off the card", p.paged_bytes, p.kv_cache_bytes, v.work.link_bytes);
+    if (v.work.disk_bytes > 0) print("on disk", p.paged_disk_bytes, p.kv_cache_disk_bytes, v.work.disk_bytes);
   }
   if (v.plan.host.peak_bytes > 0)
     std::printf("\nhost memory beside the card: %.3f GiB at the peak\n", gib(v.plan.host.peak_bytes));
   print_device(v);
-  if (v.budget_bytes > 0)
-    std::printf("\nbudget %s: %s\n", limit_text(v.budget_bytes).c_str(), v.fits ? "fits" : "does not fit");
+  if (v.limits.device_bytes > 0)
+    std::printf("\nbudget %s: %s\n", limit_text(v.limits.device_bytes).c_str(), v.fits ? "fits" : "does not fit");
   for (const Suggestion& c : v.suggestions)
     std::printf("  %-28s %10.3f GiB   %s\n", c.settings.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
@@ -275,7 +284,7 @@ Expected<PlanReport> make_report(Flags& f) {
   LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, resolve_budget(f));
   Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_assumed(f);
   LA_RETURN_IF_ERROR(job.status());
-  LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->budget_bytes));
+  LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->limits));
   plan_report.device = device;
   for (Suggestion& suggestion : plan_report.suggestions) {
     suggestion.settings = in_flags(suggestion.settings);

@@ -44,7 +44,7 @@ RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine
   run_report.predicted_peak_bytes = plan_report.plan.peak_bytes;
   run_report.measured_peak_bytes = peak_resident_bytes();
   run_report.charged_peak_bytes = engine.memory_peak_bytes();
-  run_report.budget_bytes = plan_report.budget_bytes;
+  run_report.budget_bytes = plan_report.limits.device_bytes;
   run_report.host_predicted_peak_bytes = plan_report.plan.host.peak_bytes;
   run_report.host_charged_peak_bytes = engine.host_memory_peak_bytes();
   run_report.frames = frames;

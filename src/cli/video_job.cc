@@ -23,15 +23,29 @@ Status note_cut_prompt(const Checkpoint& checkpoint, const std::string& prompt) 
   return {};
 }
 
+const char* there(const JobShape& shape) { return shape.beside_host_memory() ? "on the card" : "in memory"; }
+
+// Where `others` of them are, if so many are in host memory.
+std::string others_place(int64_t in_host_memory, int64_t others, const std::string& disk) {
+  if (in_host_memory == 0) return disk;
+  if (in_host_memory == others) return "host memory";
+  return "host memory (" + std::to_string(in_host_memory) + ") and " + disk;
+}
+
 void note_paging(const JobShape& shape, const EngineOptions& options) {
+  const std::string& file = options.packed_dit.empty() ? options.paging_dir : options.packed_dit;
   if (shape.paged()) {
-    std::fprintf(stderr, "note: %ld of %ld layers stay in memory, the others are read from %s\n",
-                 long(shape.resident()), long(shape.shapes.dit.layers),
-                 options.packed_dit.empty() ? options.paging_dir.c_str() : options.packed_dit.c_str());
+    const int64_t others = shape.shapes.dit.layers - shape.resident();
+    std::fprintf(stderr, "note: %ld of %ld layers stay %s, the others come from %s\n", long(shape.resident()),
+                 long(shape.shapes.dit.layers), there(shape),
+                 others_place(shape.layers_beside(), others, file).c_str());
   }
   if (shape.kv_caches_paged()) {
-    std::fprintf(stderr, "note: %ld of %ld KV caches (a step in a layer) stay in memory, the others go to %s\n",
-                 long(shape.resident_kv_caches), long(shape.kv_caches().count()), options.paging_dir.c_str());
+    const KvCacheShape caches = shape.kv_caches();
+    const int64_t others = caches.count() - caches.in_memory();
+    std::fprintf(stderr, "note: %ld of %ld KV caches (a step in a layer) stay %s, the others go to %s\n",
+                 long(caches.in_memory()), long(caches.count()), there(shape),
+                 others_place(caches.host, others, options.paging_dir).c_str());
   }
 }
 
@@ -45,7 +59,7 @@ Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions* o
   if (options != nullptr) LA_RETURN_IF_ERROR(drop_idle_paging(*options, prepared.job));
   LA_RETURN_IF_ERROR(check_fits(prepared.job));
   const ResolvedJob& j = prepared.job;
-  LA_ASSIGN_OR_RETURN(prepared.plan_report, plan_report_of(j.asked, j.shape, j.plan, j.budget_bytes));
+  LA_ASSIGN_OR_RETURN(prepared.plan_report, plan_report_of(j.asked, j.shape, j.plan, j.limits));
   if (quiet) return prepared;
   LA_RETURN_IF_ERROR(note_cut_prompt(checkpoint, job.prompt));
   note_paging(j.shape, checkpoint.options);

@@ -31,6 +31,23 @@ class HostAllocator : public Allocator {
   }
 };
 
+// Copies that are done on return.
+class PromptCopies : public CopyQueue {
+ public:
+  explicit PromptCopies(Allocator& allocator) : allocator_(allocator) {}
+  void write(std::byte* to, const std::byte* host, size_t bytes) override {
+    if (status_.ok()) status_ = allocator_.write(to, host, bytes);
+  }
+  void read(const std::byte* from, std::byte* host, size_t bytes) override {
+    if (status_.ok()) status_ = allocator_.read(from, host, bytes);
+  }
+  Status finish() override { return status_; }
+
+ private:
+  Allocator& allocator_;
+  Status status_;
+};
+
 class HostQueue : public WorkQueue {
  public:
   Event record() override { return {}; }
@@ -38,6 +55,12 @@ class HostQueue : public WorkQueue {
 };
 
 }  // namespace
+
+Allocator& Allocator::staging() { return host_allocator(); }
+
+Expected<std::unique_ptr<CopyQueue>> Allocator::open_copies() {
+  return std::unique_ptr<CopyQueue>(std::make_unique<PromptCopies>(*this));
+}
 
 WorkQueue& host_queue() {
   static HostQueue queue;

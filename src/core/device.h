@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "core/status.h"
@@ -19,6 +20,18 @@ struct Device {
   std::string str() const;  // "host", "cuda:0"
 };
 
+// Copies between a device's memory and host memory of Allocator::staging(): in order with each other, and with nobody's
+// work. One thread at a time.
+class CopyQueue {
+ public:
+  virtual ~CopyQueue() = default;  // waits for all copies
+  // They may return before the copy is done.
+  virtual void write(std::byte* to, const std::byte* host, size_t bytes) = 0;
+  virtual void read(const std::byte* from, std::byte* host, size_t bytes) = 0;
+  // Waits for all copies. Returns the first failure: what was copied after it is undefined.
+  virtual Status finish() = 0;
+};
+
 // Memory of one device. Thread-safe. Outlives its allocations.
 class Allocator {
  public:
@@ -33,6 +46,10 @@ class Allocator {
   // no work uses these bytes.
   virtual Status write(std::byte* to, const void* host, size_t bytes) = 0;
   virtual Status read(const std::byte* from, void* host, size_t bytes) = 0;
+
+  // Allocates host memory that this device copies from and to at full speed while others work (pinned). Uninitialised.
+  virtual Allocator& staging();
+  virtual Expected<std::unique_ptr<CopyQueue>> open_copies();  // the allocator outlives it
 };
 
 // Pages of the system (mmap), unmapped when they are freed, so resident memory follows the budget.

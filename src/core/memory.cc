@@ -123,11 +123,19 @@ void Charge::swap(Charge& other) {
 }
 
 Expected<Buffer> Buffer::allocate(Budget& budget, MemoryCategory category, size_t bytes) {
+  return allocate_from(budget.allocator(), budget, category, bytes);
+}
+
+Expected<Buffer> Buffer::allocate_staging(Budget& budget, MemoryCategory category, size_t bytes) {
+  return allocate_from(budget.allocator().staging(), budget.host(), category, bytes);
+}
+
+Expected<Buffer> Buffer::allocate_from(Allocator& allocator, Budget& budget, MemoryCategory category, size_t bytes) {
   Buffer buffer;
   if (bytes == 0) return buffer;
   bytes = round_up(bytes, kPageBytes);
   LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::acquire(budget, category, bytes));
-  buffer.allocator_ = &budget.allocator();
+  buffer.allocator_ = &allocator;
   if (budget.dry_run()) return buffer;
   Expected<std::byte*> memory = buffer.allocator_->allocate(bytes);
   if (!memory.ok()) {

@@ -116,12 +116,14 @@ class Charge {
 };
 
 // Page-aligned memory of the budget's device, charged to a category until it is destroyed. Movable. Host memory is
-// zeroed.
+// zeroed, but for staging.
 class Buffer {
  public:
   static constexpr size_t kPageBytes = 4096;  // sizes are rounded up to this
   Buffer() = default;
   static Expected<Buffer> allocate(Budget& budget, MemoryCategory category, size_t bytes);
+  // Host memory for copies from and to the budget's device (Allocator::staging), charged to budget.host().
+  static Expected<Buffer> allocate_staging(Budget& budget, MemoryCategory category, size_t bytes);
   Buffer(Buffer&& other) noexcept { swap(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     swap(other);
@@ -134,6 +136,7 @@ class Buffer {
   size_t bytes() const { return charge_.bytes(); }
 
  private:
+  static Expected<Buffer> allocate_from(Allocator& allocator, Budget& budget, MemoryCategory category, size_t bytes);
   void swap(Buffer& other);
   std::byte* data_ = nullptr;
   Allocator* allocator_ = &host_allocator();

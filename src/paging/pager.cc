@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -11,75 +10,13 @@
 
 namespace liveavatar {
 
-// Four independent chains, so that memory bandwidth is the limit.
-uint64_t page_checksum(const std::byte* data, size_t bytes) {
-  LA_CHECK(bytes % 32 == 0);
-  uint64_t sums[4] = {1, 2, 3, 4};
-  for (size_t at = 0; at < bytes; at += 32) {
-    uint64_t words[4];
-    std::memcpy(words, data + at, 32);
-    for (int i = 0; i < 4; ++i) sums[i] = (sums[i] ^ words[i]) * 0x9E3779B97F4A7C15u + (sums[i] >> 31);
-  }
-  return sums[0] ^ (sums[1] * 3) ^ (sums[2] * 5) ^ (sums[3] * 7);
-}
-
-Status read_page(DirectFile& file, const PageSpan& span, std::byte* target, const std::atomic<bool>& stop) {
-  LA_RETURN_IF_ERROR(file.read(span.offset, target, span.bytes, stop));
-  if (!span.checksum || page_checksum(target, span.bytes) == *span.checksum) return {};
-  return corrupt(file.path() + ": is damaged in the " + gb_text(span.bytes) + " behind byte " +
-                 std::to_string(span.offset) + "; remove it, and run `liveavatar convert` or the job again");
-}
-
-Expected<uint64_t> FilePages::read(size_t page, std::byte* target, const std::atomic<bool>& stop) {
-  LA_RETURN_IF_ERROR(read_page(*file_, spans_[page], target, stop));
-  spans_[page].checksum.reset();
-  return uint64_t{spans_[page].bytes};
-}
-
-Expected<uint64_t> FilePages::write(size_t, const std::byte*, const std::atomic<bool>&) {
-  LA_CHECK(false && "these pages never change");
-  return uint64_t{0};
-}
-
-Expected<PageMemory> PageMemory::allocate(const std::vector<size_t>& bytes, const std::vector<bool>& stays,
-                                          MemoryCategory category, Budget& budget) {
-  PageMemory memory;
-  size_t largest = 0;
-  for (size_t p = 0; p < bytes.size(); ++p) {
-    Buffer buffer;
-    if (stays[p]) {
-      LA_ASSIGN_OR_RETURN(buffer, Buffer::allocate(budget, category, bytes[p]));
-    } else {
-      largest = std::max(largest, bytes[p]);
-    }
-    memory.resident.push_back(std::move(buffer));
-  }
-  for (size_t i = 0; i < kSlots && largest > 0; ++i) {
-    LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, category, largest));
-    memory.slots.push_back(std::move(slot));
-  }
-  memory.allocator = &budget.allocator();
-  if (memory.device().is_host() || bytes.empty()) return memory;
-  size_t widest = *std::max_element(bytes.begin(), bytes.end());
-  LA_ASSIGN_OR_RETURN(memory.staging, Buffer::allocate(budget.host(), category, widest));
-  return memory;
-}
-
-Status read_into(DirectFile* file, const PageSpan& span, Buffer& memory, Budget& budget) {
-  const std::atomic<bool> never{false};
-  Buffer staging;
-  if (!memory.device().is_host()) {
-    LA_ASSIGN_OR_RETURN(staging, Buffer::allocate(budget.host(), MemoryCategory::kWeights, span.bytes));
-  }
-  if (budget.dry_run()) return {};
-  if (memory.device().is_host()) return read_page(*file, span, memory.data(), never);
-  LA_RETURN_IF_ERROR(read_page(*file, span, staging.data(), never));
-  return budget.allocator().write(memory.data(), staging.data(), span.bytes);
-}
-
 Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& queue)
     : store_(std::move(store)), memory_(std::move(memory)), queue_(queue) {
   for (const Buffer& slot : memory_.slots) slots_.push_back({slot.data()});
+  Expected<PageMover> mover = PageMover::open(*store_, memory_);
+  status_ = mover.status();
+  if (!mover.ok()) return;
+  mover_ = *std::move(mover);
   if (slots_.empty()) return;
   try {
     thread_ = std::thread([this] { move_pages(); });
@@ -92,10 +29,12 @@ Pager::Pager(std::unique_ptr<PageStore> store, PageMemory memory, WorkQueue& que
 Status Pager::read_resident(const std::stop_token& stop) {
   LA_RETURN_IF_ERROR(status());
   for (size_t p = 0; p < memory_.resident.size(); ++p) {
-    const Buffer& resident = memory_.resident[p];
+    std::byte* resident = memory_.resident[p].data();
     LA_RETURN_IF_ERROR(check_stop(stop));
-    if (resident.data() != nullptr) LA_RETURN_IF_ERROR(fetch(p, resident.data(), resident.bytes()).status());
+    if (resident != nullptr) LA_RETURN_IF_ERROR(mover_->fetch(p, resident, stop_));
+    if (memory_.waiting[p].data() != nullptr) LA_RETURN_IF_ERROR(mover_->fill_waiting(p, stop_));
   }
+  mover_->take_counts();
   return {};
 }
 
@@ -159,12 +98,10 @@ void Pager::move_pages() {
     }
     int64_t old_page = std::exchange(slot->page, static_cast<int64_t>(page));
     slot->ready = false;
-    PagingCounts moved;
     lock.unlock();
-    Status status = contained("paging", [&] { return exchange(*slot, old_page, page, moved); });
+    Status status = contained("paging", [&] { return exchange(*slot, old_page, page); });
     lock.lock();
-    counts_.bytes_read += moved.bytes_read;
-    counts_.bytes_written += moved.bytes_written;
+    counts_.add(mover_->take_counts());
     slot->ready = true;
     slot->changed = false;
     if (!status.ok()) status_ = status;
@@ -172,26 +109,10 @@ void Pager::move_pages() {
   }
 }
 
-Status Pager::exchange(Slot& slot, int64_t old_page, size_t page, PagingCounts& moved) {
+Status Pager::exchange(Slot& slot, int64_t old_page, size_t page) {
   queue_.wait(slot.used);
-  if (slot.changed) {
-    LA_ASSIGN_OR_RETURN(moved.bytes_written, write_back(static_cast<size_t>(old_page), slot.data));
-  }
-  LA_ASSIGN_OR_RETURN(moved.bytes_read, fetch(page, slot.data, memory_.slots.front().bytes()));
-  return {};
-}
-
-Expected<uint64_t> Pager::fetch(size_t page, std::byte* target, size_t bytes) {
-  if (memory_.device().is_host()) return store_->read(page, target, stop_);
-  LA_ASSIGN_OR_RETURN(uint64_t moved, store_->read(page, memory_.staging.data(), stop_));
-  LA_RETURN_IF_ERROR(memory_.allocator->write(target, memory_.staging.data(), bytes));
-  return moved;
-}
-
-Expected<uint64_t> Pager::write_back(size_t page, const std::byte* data) {
-  if (memory_.device().is_host()) return store_->write(page, data, stop_);
-  LA_RETURN_IF_ERROR(memory_.allocator->read(data, memory_.staging.data(), memory_.slots.front().bytes()));
-  return store_->write(page, memory_.staging.data(), stop_);
+  if (slot.changed) LA_RETURN_IF_ERROR(mover_->write_back(static_cast<size_t>(old_page), slot.data, stop_));
+  return mover_->fetch(page, slot.data, stop_);
 }
 
 std::byte* Pager::acquire(size_t page) {

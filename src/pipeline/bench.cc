@@ -42,7 +42,8 @@ class Bench {
     options.device = shape().device;
     options.threads = shape().threads;
     options.int8_products = shape().int8_products;
-    options.memory_budget_bytes = o_.budget_bytes;
+    options.memory_budget_bytes = o_.limits.device_bytes;
+    options.host_budget_bytes = o_.limits.host_bytes;
     LA_ASSIGN_OR_RETURN(models_, Models::without_weights(options, o_.device));
     FileGuard guard;
     LA_RETURN_IF_ERROR(load(guard));
@@ -80,23 +81,24 @@ class Bench {
     LA_RETURN_IF_ERROR(resolve_paged(whole));
     if (!fits()) {
       return out_of_memory(
-          "memory budget " + limit_text(o_.budget_bytes) + ": this takes " + need_text(wanted, o_.budget_bytes) +
-          ", and " + need_text(plan_.peak_bytes(), o_.budget_bytes) +
+          "memory budget " + limit_text(o_.limits.device_bytes) + ": this takes " +
+          need_text(wanted, o_.limits.device_bytes) + ", and " + need_text(plan_.peak_bytes(), o_.limits.device_bytes) +
           " with all layers, keys and values paged; choose " + (o_.sessions > 1 ? "fewer `sessions`, or " : "") +
           "a smaller `size`, `infer_frames` or `sample_steps`");
     }
-    if (!o_.paging_dir.empty()) return {};
+    if (!o_.paging_dir.empty() || shape().layers_in_host) return {};
     if (fits_whole) return invalid_argument("`resident_layers` and `resident_kv_caches` want `paging_dir` DIR");
-    return out_of_memory("memory budget " + limit_text(o_.budget_bytes) + ": this takes " +
-                         need_text(wanted, o_.budget_bytes) + "; give `paging_dir` DIR, and it fits with " +
+    return out_of_memory("memory budget " + limit_text(o_.limits.device_bytes) + ": this takes " +
+                         need_text(wanted, o_.limits.device_bytes) + "; give `paging_dir` DIR, and it fits with " +
                          std::to_string(shape().resident()) + " of " + std::to_string(shape().shapes.dit.layers) +
                          " layers in memory");
   }
 
   Status resolve_paged(JobShape shape) {
     shape.packed = true;
-    shape.pack_first = !file_is_there_;
-    shape.disk_kv_caches = true;
+    shape.layers_in_host = o_.paging_dir.empty() && shape.beside_host_memory();
+    shape.pack_first = !shape.layers_in_host && !file_is_there_;
+    shape.disk_kv_caches = !shape.layers_in_host;
     shape.resident_kv_caches = o_.resident_kv_caches;
     LA_RETURN_IF_ERROR(resolve(shape));
     if (o_.resident_layers < 0) return {};
@@ -107,11 +109,11 @@ class Bench {
   }
 
   Status resolve(const JobShape& open) {
-    LA_ASSIGN_OR_RETURN(result_.shape, resolve_shape(open, o_.budget_bytes, o_.sessions));
+    LA_ASSIGN_OR_RETURN(result_.shape, resolve_shape(open, o_.limits, o_.sessions));
     LA_ASSIGN_OR_RETURN(plan_, plan_sessions(result_.shape, o_.sessions));
     return {};
   }
-  bool fits() const { return o_.budget_bytes == 0 || plan_.peak_bytes() <= o_.budget_bytes; }
+  bool fits() const { return o_.limits.keeps(plan_); }
 
   // The weights' file, and whether an earlier bench left it. One that will not be kept is this bench's alone.
   Status find_file() {
@@ -138,6 +140,13 @@ class Bench {
     if (!shape().packed) {
       say("making synthetic weights in memory");
       LA_ASSIGN_OR_RETURN(models_->dit, S2vDit::load(config, *source, backend, budget, types));
+      result_.load_seconds = lap();
+      return {};
+    }
+    if (shape().layers_in_host) {
+      say("making synthetic weights in host memory");
+      WeightLoader loader(*source, backend, budget, MemoryCategory::kWeights, types);
+      LA_ASSIGN_OR_RETURN(models_->dit, S2vDit::load_beside(config, types, loader, backend, budget));
       result_.load_seconds = lap();
       return {};
     }
@@ -190,9 +199,7 @@ class Bench {
     LA_RETURN_IF_ERROR(Denoiser::run_together(videos_.front()->weights(), runs));
     for (const Denoiser::Run& run : runs) LA_RETURN_IF_ERROR(run.status);
     result_.run_seconds = lap();
-    result_.weights = weight_counts();
-    result_.weights.bytes_read -= before.bytes_read;
-    result_.weights.seconds_waited -= before.seconds_waited;
+    result_.weights = weight_counts().since(before);
     result_.kv_caches = videos_.front()->cache_counts();
     result_.ticks = BlockSchedule{shape().steps, shape().blocks_in_flight()}.ticks(shape().blocks);
     result_.direct = videos_.front()->weights().direct();

@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "pipeline/synthetic_video.h"
-#include "plan/memory_plan.h"
+#include "plan/resolve_shape.h"
 
 namespace liveavatar {
 
 struct BenchOptions {
   JobShape shape;                // shape, size, blocks, steps, schedule, device, dtype
-  size_t budget_bytes = 0;       // 0: none
+  MemoryLimits limits;
   std::string paging_dir;        // where weights, keys and values go that do not fit; empty: they must fit
   bool keep = false;             // leave the paging file for the next run
   int64_t resident_layers = -1;  // -1: as many as fit

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "core/available_memory.h"
 #include "core/boundary.h"
 #include "core/output_files.h"
 #include "ops/make_backend.h"
@@ -49,6 +50,7 @@ Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked
   if (is_card(options.device)) {
     LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(options.device));
     if (options.memory_budget_bytes == 0) options.memory_budget_bytes = free_bytes;
+    if (options.host_budget_bytes == 0) options.host_budget_bytes = available_host_bytes() / 8 * 7;
   }
   return Checkpoint::open(options, stop);
 }
@@ -124,12 +126,27 @@ std::vector<CategoryMemory> LocalEngine::memory_by_category() const {
   return categories;
 }
 
+namespace {
+
+// Layers are loaded into host memory only if a job of the model's own size has no room for them on the card.
+Status keep_layers_on_card(Checkpoint& checkpoint) {
+  bool& page_weights = checkpoint.options.page_weights;
+  if (!from_host_memory(checkpoint.options)) return {};
+  page_weights = false;
+  LA_ASSIGN_OR_RETURN(ResolvedJob usual, resolve(resolve_options(checkpoint), {}));
+  page_weights = !usual.limits.keeps({usual.plan, {}});
+  return {};
+}
+
+}  // namespace
+
 Engine::Engine(std::unique_ptr<LocalEngine> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
 Expected<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
   return contained("load", [&]() -> Expected<std::unique_ptr<Engine>> {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options));
+    LA_RETURN_IF_ERROR(keep_layers_on_card(*checkpoint));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
     return std::unique_ptr<Engine>(new Engine(std::move(engine)));
   });

@@ -124,16 +124,20 @@ void shape_length(const ResolvedJob& job, bool past_voice, JobShape& shape, JobI
 // The numbers that follow from the voices, and what the planner makes of them.
 Status decide(ResolvedJob& job) {
   shape_length(job, job.past_voice, job.asked, job.info);
-  LA_ASSIGN_OR_RETURN(job.shape, resolve_shape(job.asked, job.budget_bytes));
+  LA_ASSIGN_OR_RETURN(job.shape, resolve_shape(job.asked, job.limits));
   LA_ASSIGN_OR_RETURN(job.plan, plan_memory(job.shape));
   return {};
 }
 
 }  // namespace
 
+MemoryLimits limits_of(const EngineOptions& options) {
+  return {options.memory_budget_bytes, options.host_budget_bytes};
+}
+
 ResolveOptions resolve_options(const Checkpoint& checkpoint) {
   const EngineOptions& options = checkpoint.options;
-  return {checkpoint.shape(), checkpoint.video_size(), options.memory_budget_bytes, options.host_budget_bytes};
+  return {checkpoint.shape(), checkpoint.video_size(), limits_of(options)};
 }
 
 Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateRequest& job) {
@@ -143,8 +147,7 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateReque
   LA_RETURN_IF_ERROR(check_job(resolved.job));
   LA_ASSIGN_OR_RETURN(resolved.files, JobFiles::open(resolved.job));
   resolved.sampling = {.solver = job.sample_solver, .shift = job.sample_shift, .seed = job.seed};
-  resolved.budget_bytes = options.budget_bytes;
-  resolved.host_budget_bytes = options.host_budget_bytes;
+  resolved.limits = options.limits;
   JobShape& shape = resolved.asked;
   shape = options.models;
   LA_RETURN_IF_ERROR(shape_image(resolved.job, resolved.files, shape));
@@ -204,13 +207,14 @@ Status hear(ResolvedJob& job, const HearOptions& options) {
 }
 
 Status drop_idle_paging(EngineOptions& options, ResolvedJob& job) {
-  if (options.paging_dir.empty() || !options.packed_dit.empty() || !job.asked.packed) return {};
+  if (!options.packed_dit.empty() || !job.asked.packed) return {};
   JobShape whole = job.asked;
-  whole.packed = whole.pack_first = whole.disk_kv_caches = false;
-  LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(whole));
-  if (job.budget_bytes != 0 && plan.peak_bytes > job.budget_bytes) return {};
+  whole.packed = whole.pack_first = whole.layers_in_host = whole.disk_kv_caches = false;
+  LA_ASSIGN_OR_RETURN(whole, resolve_shape(whole, job.limits));
+  LA_ASSIGN_OR_RETURN(SessionsPlan plan, plan_sessions(whole, 1));
+  if (!job.limits.keeps(plan)) return {};
   options.page_weights = false;
-  job.asked.packed = job.asked.pack_first = false;
+  job.asked.packed = job.asked.pack_first = job.asked.layers_in_host = false;
   return decide(job);
 }
 
@@ -220,7 +224,9 @@ namespace {
 Status check_host(const std::string& what, size_t bytes, size_t budget_bytes) {
   if (budget_bytes == 0 || bytes <= budget_bytes) return {};
   return out_of_memory("`host_budget_bytes` " + limit_text(budget_bytes) + ": " + what + " takes " +
-                       need_text(bytes, budget_bytes) + " of host memory beside the card; raise it");
+                       need_text(bytes, budget_bytes) +
+                       " of host memory beside the card; raise it, or give `paging_dir` "
+                       "DIR, a folder on disk");
 }
 
 }  // namespace
@@ -251,19 +257,19 @@ Status check_load(const Checkpoint& checkpoint) {
 
 Status check_fits(const ResolvedJob& job) {
   const MemoryPlan& plan = job.plan;
-  LA_RETURN_IF_ERROR(check_host("this job", plan.host.peak_bytes, job.host_budget_bytes));
-  if (job.budget_bytes == 0 || plan.peak_bytes <= job.budget_bytes) return {};
+  LA_RETURN_IF_ERROR(check_host("this job", plan.host.peak_bytes, job.limits.host_bytes));
+  const size_t budget_bytes = job.limits.device_bytes;
+  if (budget_bytes == 0 || plan.peak_bytes <= budget_bytes) return {};
   const PlanStage& highest = *std::max_element(plan.stages.begin(), plan.stages.end(),
                                                [](auto& a, auto& b) { return a.peak_bytes < b.peak_bytes; });
-  LA_ASSIGN_OR_RETURN(std::vector<Suggestion> suggestions, find_suggestions(job.shape, job.budget_bytes));
+  LA_ASSIGN_OR_RETURN(std::vector<Suggestion> suggestions, find_suggestions(job.shape, job.limits));
   std::string fits;
   for (const Suggestion& suggestion : suggestions)
     fits += (fits.empty() ? "" : ", or ") + suggestion.settings + " (" +
-            need_text(suggestion.peak_bytes, job.budget_bytes) + ")";
+            need_text(suggestion.peak_bytes, budget_bytes) + ")";
   if (highest.name == "portrait") fits += ", or a portrait of fewer pixels";
-  return out_of_memory("memory budget " + limit_text(job.budget_bytes) + ": this job takes " +
-                       need_text(plan.peak_bytes, job.budget_bytes) + " (stage " + highest.name +
-                       "); what fits: " + fits);
+  return out_of_memory("memory budget " + limit_text(budget_bytes) + ": this job takes " +
+                       need_text(plan.peak_bytes, budget_bytes) + " (stage " + highest.name + "); what fits: " + fits);
 }
 
 }  // namespace liveavatar

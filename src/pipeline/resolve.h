@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "plan/memory_plan.h"
+#include "plan/resolve_shape.h"
 #include "session/checkpoint.h"
 #include "session/denoiser.h"
 #include "session/job_files.h"
@@ -21,21 +21,20 @@ struct ResolvedJob {
   JobFiles files;
   Sampling sampling;
   JobInfo info;
-  size_t budget_bytes = 0;       // of the device; 0: none
-  size_t host_budget_bytes = 0;  // beside a card
-  JobShape asked;                // as the job says it
-  JobShape shape;                // what is left open decided for the budget
-  MemoryPlan plan;               // of `shape`
-  bool past_voice = false;       // HearOptions::past_voice
+  MemoryLimits limits;
+  JobShape asked;           // as the job says it
+  JobShape shape;           // what is left open decided for the limits
+  MemoryPlan plan;          // of `shape`
+  bool past_voice = false;  // HearOptions::past_voice
 };
 
 // What a job is made of beside its files.
 struct ResolveOptions {
-  JobShape models;               // Checkpoint::shape(), or model_shape() of a model that is not here
-  std::string video_size;        // of a job that names none
-  size_t budget_bytes = 0;       // of the device; 0: none
-  size_t host_budget_bytes = 0;  // beside a card
+  JobShape models;         // Checkpoint::shape(), or model_shape() of a model that is not here
+  std::string video_size;  // of a job that names none
+  MemoryLimits limits;
 };
+MemoryLimits limits_of(const EngineOptions& options);
 ResolveOptions resolve_options(const Checkpoint& checkpoint);
 
 // Opens the job's files; reads headers only. A voice is as long as its file says. Without a portrait the video has the

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "media/image.h"
+#include "plan/resolve_shape.h"
 
 namespace liveavatar {
 namespace {
@@ -43,29 +44,38 @@ class Advisor {
     advice_.budget_bytes = device.memory_bytes >> 20 << 20;
   }
 
-  // Nothing is paged if any types allow that: nobody knows how fast the disk is.
+  // Nothing is on disk if any types allow that: nobody knows how fast the disk is.
   Expected<CardAdvice> run() {
     LA_ASSIGN_OR_RETURN(const JobShape job, job_of(advice_.size));
-    LA_RETURN_IF_ERROR(plan_all(job, false));
+    for (const Types& types : kTypes) LA_RETURN_IF_ERROR(plan_without_disk(job, types));
     if (!candidates_.empty()) return widest();
-    LA_RETURN_IF_ERROR(plan_all(job, true));
+    for (const Types& types : kTypes) LA_RETURN_IF_ERROR(plan_with_disk(job, types));
     return candidates_.empty() ? advice_ : least_on_disk();
   }
 
  private:
-  Status plan_all(const JobShape& job, bool paging) {
-    for (const Types& types : kTypes) LA_RETURN_IF_ERROR(plan(job, types, paging));
-    return {};
+  // With all layers on the card, else with some in host memory.
+  Status plan_without_disk(JobShape job, const Types& types) {
+    const size_t before = candidates_.size();
+    LA_RETURN_IF_ERROR(plan(job, types));
+    if (candidates_.size() > before) return {};
+    job.packed = job.layers_in_host = true;
+    return plan(job, types);
   }
 
-  Status plan(JobShape job, const Types& types, bool paging) {
+  Status plan_with_disk(JobShape job, const Types& types) {
+    job.packed = job.pack_first = job.disk_kv_caches = true;
+    return plan(job, types);
+  }
+
+  Status plan(JobShape job, const Types& types) {
     job.weights_dtype = types.weights;
     job.kv_dtype = types.kv;
-    job.packed = job.pack_first = job.disk_kv_caches = paging;
     CardAdvice candidate = advice_;
-    LA_ASSIGN_OR_RETURN(candidate.shape, resolve_shape(job, advice_.budget_bytes));
+    const MemoryLimits limits{advice_.budget_bytes, kAdvisedHostBytes};
+    LA_ASSIGN_OR_RETURN(candidate.shape, resolve_shape(job, limits));
     LA_ASSIGN_OR_RETURN(candidate.plan, plan_memory(candidate.shape));
-    if (candidate.plan.peak_bytes > advice_.budget_bytes) return {};
+    if (!limits.keeps({candidate.plan, {}})) return {};
     candidate.work = work_per_block(candidate.shape, candidate.plan);
     candidate.prediction = predict(candidate.work, advice_.device).value();
     candidate.fits = true;

@@ -5,6 +5,9 @@
 
 namespace liveavatar {
 
+// Host memory that a machine with a card gives: 32 GiB without what a system and its programs take.
+constexpr size_t kAdvisedHostBytes = size_t{24} << 30;
+
 // A minute of video with a voice, of one size on one card.
 struct CardAdvice {
   DeviceProfile device;

@@ -24,8 +24,12 @@ class DryRun : VideoInputs {
     plan_.load_peak_bytes = total().peak_bytes();
     if (models_->host_budget) plan_.host.load_peak_bytes = models_->host_budget->peak_bytes();
     plan_.int8_products = models_->backend->int8_products();
-    plan_.kv_cache_bytes = kv_cache_bytes_per_block(shape_.kv_caches());
-    plan_.paged_bytes = models_->dit->paged_bytes(shape_.resident());
+    const KvCacheShape caches = shape_.kv_caches();
+    plan_.kv_cache_bytes = kv_cache_bytes_per_block(caches, caches.count() - caches.in_memory());
+    plan_.kv_cache_disk_bytes = kv_cache_bytes_per_block(caches, caches.on_disk());
+    const PassBytes pass = models_->dit->paged_bytes(shape_.layers());
+    plan_.paged_bytes = pass.all;
+    plan_.paged_disk_bytes = pass.disk;
     const size_t models_bytes = total().used_bytes();
     LA_ASSIGN_OR_RETURN(session_budget_, Budget::open_within(total(), Budget::kUnlimited));
     session_ = std::make_unique<VideoSession>(*models_, *session_budget_, shape_, VideoSession::Options());
@@ -119,90 +123,6 @@ Expected<SessionsPlan> plan_sessions(const JobShape& shape, int sessions) {
   other.shares_weights = true;
   LA_ASSIGN_OR_RETURN(plan.other, plan_memory(other));
   return plan;
-}
-
-namespace {
-
-// The most of 0..count with which it fits; fits(0) is known.
-template <typename Fits>
-Expected<int64_t> most_that_fit(int64_t count, const Fits& fits) {
-  int64_t most = 0, too_many = count + 1;
-  while (too_many - most > 1) {
-    const int64_t middle = (most + too_many) / 2;
-    LA_ASSIGN_OR_RETURN(bool good, fits(middle));
-    if (good) {
-      most = middle;
-    } else {
-      too_many = middle;
-    }
-  }
-  return most;
-}
-
-class ShapeResolver {
- public:
-  ShapeResolver(const JobShape& request, size_t budget_bytes, int sessions)
-      : r_(request),
-        budget_bytes_(budget_bytes),
-        sessions_(sessions),
-        kv_caches_open_(request.disk_kv_caches && request.resident_kv_caches < 0) {}
-
-  Expected<JobShape> run() {
-    bool open = r_.schedule == Schedule::kAuto;
-    const Schedule asked = r_.schedule;
-    if (open) r_.schedule = Schedule::kSequential;
-    if (budget_bytes_ == 0 || (!r_.packed && !kv_caches_open_)) return r_;
-    LA_ASSIGN_OR_RETURN(bool all_fit, fits());
-    if (all_fit) return r_;
-    for (Schedule schedule : {Schedule::kWavefront, Schedule::kSequential}) {
-      r_.schedule = open ? schedule : asked;
-      if (open && r_.schedule == Schedule::kWavefront && (!r_.packed || r_.blocks_in_flight() == 1))
-        continue;  // of no use
-      LA_ASSIGN_OR_RETURN(bool found, page());
-      if (found || !open) return r_;
-    }
-    return r_;
-  }
-
- private:
-  Expected<bool> fits() const {
-    LA_ASSIGN_OR_RETURN(SessionsPlan plan, plan_sessions(r_, sessions_));
-    return plan.peak_bytes() <= budget_bytes_;
-  }
-  Expected<bool> fits_with(int64_t JobShape::*field, int64_t count) {
-    r_.*field = count;
-    return fits();
-  }
-
-  // Weights leave memory before keys and values do: those are written too, and disks wear.
-  Expected<bool> page() {
-    if (kv_caches_open_) r_.resident_kv_caches = -1;
-    if (r_.packed) {
-      LA_ASSIGN_OR_RETURN(bool any, fits_with(&JobShape::resident_layers, 0));
-      if (any) return fill(&JobShape::resident_layers, r_.shapes.dit.layers);
-    }
-    if (!kv_caches_open_) return false;
-    LA_ASSIGN_OR_RETURN(bool any, fits_with(&JobShape::resident_kv_caches, 0));
-    return any ? fill(&JobShape::resident_kv_caches, r_.kv_caches().count()) : Expected<bool>(false);
-  }
-
-  Expected<bool> fill(int64_t JobShape::*field, int64_t count) {
-    auto with = [&](int64_t n) { return fits_with(field, n); };
-    LA_ASSIGN_OR_RETURN(int64_t most, most_that_fit(count, with));
-    r_.*field = most;
-    return true;
-  }
-
-  JobShape r_;
-  size_t budget_bytes_;
-  int sessions_;
-  bool kv_caches_open_;
-};
-
-}  // namespace
-
-Expected<JobShape> resolve_shape(const JobShape& shape, size_t budget_bytes, int sessions) {
-  return ShapeResolver(shape, budget_bytes, sessions).run();
 }
 
 }  // namespace liveavatar

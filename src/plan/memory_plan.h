@@ -23,9 +23,11 @@ struct MemoryPlan {
   size_t load_peak_bytes = 0;
   size_t session_bytes = 0;  // the most that the video itself holds: the limit of a session beside others
   size_t scratch_bytes = 0;  // by which the backends' scratch grows, if no video of its size is there yet
-  size_t paged_bytes = 0;    // of weights, read from disk whenever forwards go through the layers
-  // Of keys and values on disk: so much a block moves once KV caches are full, three of four slots in and one out.
-  size_t kv_cache_bytes = 0;
+  // Of weights that are not on the device, brought there whenever forwards go through the layers; from disk, of these.
+  size_t paged_bytes = 0, paged_disk_bytes = 0;
+  // Of keys and values that are not on the device: so much a block moves once KV caches are full, three of four slots
+  // in and one out; from and to disk, of these.
+  size_t kv_cache_bytes = 0, kv_cache_disk_bytes = 0;
   CategoryBytes peak_by_category{}, steady_by_category{};
   // Zeros where the device is the host.
   struct Host {
@@ -44,11 +46,11 @@ struct SessionsPlan {
   MemoryPlan first, other;
   int sessions = 1;
   size_t peak_bytes() const { return first.peak_bytes + static_cast<size_t>(sessions - 1) * other.session_bytes; }
+  // At most: what the sessions share beside a card is counted for each.
+  size_t host_peak_bytes() const {
+    return first.host.peak_bytes + static_cast<size_t>(sessions - 1) * other.host.peak_bytes;
+  }
 };
 Expected<SessionsPlan> plan_sessions(const JobShape& shape, int sessions);
-
-// Decides what a shape leaves open: the schedule, and how many layers of a packed model and how many KV caches stay in
-// memory: as many as fit in the budget (0: none). If nothing fits, the smallest configuration is returned.
-Expected<JobShape> resolve_shape(const JobShape& shape, size_t budget_bytes, int sessions = 1);
 
 }  // namespace liveavatar

@@ -51,7 +51,7 @@ std::optional<Prediction> predict(const Work& work, const DeviceProfile& device)
   Prediction p;
   p.arithmetic_seconds = arithmetic_seconds(work, device) / kArithmeticShare;
   p.card_memory_seconds = work.bytes / (device.bytes_per_s * kBandwidthShare);
-  p.pcie_seconds = work.disk_bytes / (device.pcie_bytes_per_s * kBandwidthShare);
+  p.pcie_seconds = work.link_bytes / (device.pcie_bytes_per_s * kBandwidthShare);
   p.disk_seconds = work.disk_bytes / kDiskBytesPerS;
   return p;
 }

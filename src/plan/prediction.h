@@ -1,6 +1,7 @@
 // How fast a job is on a card, and what limits it. Predicted, never measured: docs/plan.md states the model.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "plan/cards.h"
@@ -20,8 +21,8 @@ const char* limit_name(Limit limit);  // "arithmetic", "card memory", "PCIe", "d
 struct Prediction {
   double arithmetic_seconds = 0, card_memory_seconds = 0, pcie_seconds = 0, disk_seconds = 0;
 
-  // A page comes from disk into host memory, then over PCIe; meanwhile the card computes.
-  double paging_seconds() const { return pcie_seconds + disk_seconds; }
+  // A page comes from disk and over PCIe in pieces, both at once; meanwhile the card computes.
+  double paging_seconds() const { return std::max(pcie_seconds, disk_seconds); }
   double seconds_per_block() const;
   double frames_per_s() const;
   Limit limit() const;

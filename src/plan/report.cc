@@ -66,36 +66,50 @@ Json device_json(const PlanReport& v) {
 
 std::string activations_name(const JobShape& r) { return r.int8_products ? "int8" : compute_type_name(r.dtype); }
 
-Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_bytes) {
-  LA_ASSIGN_OR_RETURN(JobShape shape, resolve_shape(request, budget_bytes));
+Expected<PlanReport> make_plan_report(const JobShape& request, const MemoryLimits& limits) {
+  LA_ASSIGN_OR_RETURN(JobShape shape, resolve_shape(request, limits));
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(shape));
-  return plan_report_of(request, shape, plan, budget_bytes);
+  return plan_report_of(request, shape, plan, limits);
 }
 
 Expected<PlanReport> plan_report_of(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
-                                    size_t budget_bytes) {
+                                    const MemoryLimits& limits) {
   PlanReport v;
   v.request = shape;
   v.plan = plan;
   v.work = work_per_block(shape, plan);
-  v.budget_bytes = budget_bytes;
-  v.fits = budget_bytes == 0 || plan.peak_bytes <= budget_bytes;
+  v.limits = limits;
+  v.fits = limits.keeps({plan, {}});
   if (!v.fits) {
-    LA_ASSIGN_OR_RETURN(v.suggestions, find_suggestions(asked, budget_bytes));
+    LA_ASSIGN_OR_RETURN(v.suggestions, find_suggestions(asked, limits));
   }
   return v;
 }
+
+namespace {
+
+// Where what is not resident is. `all`: that it is on disk.
+std::string others(int64_t in_host_memory, int64_t on_disk, const std::string& all) {
+  if (in_host_memory == 0) return all;
+  const std::string host = "in host memory";
+  return on_disk == 0 ? "the others " + host
+                      : std::to_string(in_host_memory) + " " + host + ", " + std::to_string(on_disk) + " on disk";
+}
+
+}  // namespace
 
 std::string placement(MemoryCategory category, const JobShape& r) {
   switch (category) {
     case MemoryCategory::kWeights:
       if (!r.paged()) return "resident";
-      return std::to_string(r.resident()) + " of " + std::to_string(r.shapes.dit.layers) +
-             " layers resident, the others paged from disk";
+      return std::to_string(r.resident()) + " of " + std::to_string(r.shapes.dit.layers) + " layers resident, " +
+             others(r.layers_beside(), r.shapes.dit.layers - r.resident() - r.layers_beside(),
+                    "the others paged from disk");
     case MemoryCategory::kKvCache:
       if (!r.kv_caches_paged()) return "resident";
       return std::to_string(r.resident_kv_caches) + " of " + std::to_string(r.kv_caches().count()) +
-             " KV caches (a step in a layer) resident, the others paged";
+             " KV caches (a step in a layer) resident, " +
+             others(r.host_kv_caches, r.kv_caches().on_disk(), "the others paged");
     case MemoryCategory::kText:
       return "a layer at a time, freed after use";
     case MemoryCategory::kVae:
@@ -121,17 +135,22 @@ std::string to_json(const PlanReport& v) {
   json["steady_bytes"] = v.plan.steady_bytes;
   json["session_bytes"] = v.plan.session_bytes;
   json["scratch_bytes"] = v.plan.scratch_bytes;
-  json["budget_bytes"] = v.budget_bytes;
+  json["budget_bytes"] = v.limits.device_bytes;
+  json["host_budget_bytes"] = v.limits.host_bytes;
   json["fits"] = v.fits;
   json["host_peak_bytes"] = v.plan.host.peak_bytes;
   json["job"] = job_json(v.request);
   json["memory_by_category"] = categories_json(v.plan, v.request);
   json["paging"] = {{"layers", v.request.shapes.dit.layers},
                     {"resident_layers", v.request.resident()},
+                    {"host_layers", v.request.layers_beside()},
                     {"paged_bytes", v.plan.paged_bytes},
+                    {"paged_disk_bytes", v.plan.paged_disk_bytes},
                     {"kv_caches", v.request.kv_caches().count()},
                     {"resident_kv_caches", v.request.kv_caches().in_memory()},
+                    {"host_kv_caches", v.request.host_kv_caches},
                     {"kv_cache_bytes_per_block", v.plan.kv_cache_bytes},
+                    {"kv_cache_disk_bytes_per_block", v.plan.kv_cache_disk_bytes},
                     {"schedule", schedule_name(v.request.schedule)},
                     {"blocks_in_flight", v.request.blocks_in_flight()}};
   json["stages"] = Json::array();
@@ -145,6 +164,7 @@ std::string to_json(const PlanReport& v) {
   json["work_per_block"] = {{"dit_flops", v.work.dit_flops()},
                             {"vae_flops", v.work.vae_flops},
                             {"bytes_moved", v.work.bytes},
+                            {"link_bytes", v.work.link_bytes},
                             {"disk_bytes", v.work.disk_bytes}};
   if (v.device) json["device"] = device_json(v);
   add_renamed_keys(json);

@@ -15,16 +15,16 @@ struct PlanReport {
   JobShape request;
   MemoryPlan plan;
   Work work;
-  size_t budget_bytes = 0;  // 0: none
+  MemoryLimits limits;
   bool fits = true;
   std::vector<Suggestion> suggestions;
   std::optional<DeviceProfile> device;
   std::optional<Prediction> prediction() const { return device ? predict(work, *device) : std::nullopt; }
 };
-Expected<PlanReport> make_plan_report(const JobShape& request, size_t budget_bytes);
-// Of a job that was resolved for this budget.
+Expected<PlanReport> make_plan_report(const JobShape& request, const MemoryLimits& limits);
+// Of a job that was resolved for these limits.
 Expected<PlanReport> plan_report_of(const JobShape& asked, const JobShape& shape, const MemoryPlan& plan,
-                                    size_t budget_bytes);
+                                    const MemoryLimits& limits);
 
 // Where a category's bytes are and how long: "resident", "freed after use", ...
 std::string placement(MemoryCategory category, const JobShape& request);

@@ -18,11 +18,11 @@ struct Change {
 
 class Search {
  public:
-  Search(const JobShape& request, size_t budget_bytes) : request_(request), budget_bytes_(budget_bytes) {}
+  Search(const JobShape& request, const MemoryLimits& limits) : request_(request), limits_(limits) {}
 
   Expected<std::vector<Suggestion>> run() {
     LA_ASSIGN_OR_RETURN(MemoryPlan now, plan_memory(request_));
-    if (now.peak_bytes <= budget_bytes_) return suggestions_;
+    if (limits_.device_bytes == 0 || now.peak_bytes <= limits_.device_bytes) return suggestions_;
     std::vector<Change> all = changes(request_);
     for (const Change& change : all) LA_RETURN_IF_ERROR(add_if_fits(change));
     LA_RETURN_IF_ERROR(try_smaller(request_, "", "a smaller image"));
@@ -63,6 +63,7 @@ class Search {
       list.back().request.disk_kv_caches = true;
       list.back().request.pack_first |= !from.packed;
       list.back().request.packed = true;
+      list.back().request.layers_in_host = false;
     }
     if (from.dtype == ComputeType::kF32) {
       list.push_back({"`dtype` bf16", "values rounded to bf16, as the original has them", from});
@@ -111,9 +112,9 @@ class Search {
   }
 
   Status add_if_fits(const Change& change) {
-    LA_ASSIGN_OR_RETURN(JobShape resolved, resolve_shape(change.request, budget_bytes_));
-    LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(resolved));
-    if (plan.peak_bytes <= budget_bytes_) suggestions_.push_back({change.settings, change.costs, plan.peak_bytes});
+    LA_ASSIGN_OR_RETURN(JobShape resolved, resolve_shape(change.request, limits_));
+    LA_ASSIGN_OR_RETURN(SessionsPlan plan, plan_sessions(resolved, 1));
+    if (limits_.keeps(plan)) suggestions_.push_back({change.settings, change.costs, plan.peak_bytes()});
     return {};
   }
 
@@ -135,7 +136,7 @@ class Search {
   }
 
   const JobShape& request_;
-  size_t budget_bytes_;
+  MemoryLimits limits_;
   std::vector<Suggestion> suggestions_;
 };
 
@@ -143,8 +144,8 @@ class Search {
 
 std::string mib_text(size_t bytes) { return std::to_string((bytes + (size_t{1} << 20) - 1) >> 20) + "MiB"; }
 
-Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, size_t budget_bytes) {
-  return Search(request, budget_bytes).run();
+Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, const MemoryLimits& limits) {
+  return Search(request, limits).run();
 }
 
 }  // namespace liveavatar

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "plan/memory_plan.h"
+#include "plan/resolve_shape.h"
 
 namespace liveavatar {
 
@@ -14,9 +14,9 @@ struct Suggestion {
   size_t peak_bytes = 0;  // with it
 };
 
-// Changes with which the job's peak is at most budget_bytes; each was planned. The last one is a larger budget. Empty
-// if the job fits.
-Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, size_t budget_bytes);
+// Changes with which the job keeps its limits; each was planned. The last one is a larger budget of the device. Empty
+// if the job fits, or if it is host memory that it has too little of.
+Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, const MemoryLimits& limits);
 
 std::string mib_text(size_t bytes);  // "1234MiB", rounded up
 

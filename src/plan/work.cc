@@ -30,9 +30,9 @@ Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   double weights = double(plan.steady_by_category[size_t(MemoryCategory::kWeights)] + plan.paged_bytes);
   double caches = double(plan.steady_by_category[size_t(MemoryCategory::kKvCache)] + plan.kv_cache_bytes);
   work.bytes = double(r.steps) * weights + caches;
-  work.disk_bytes =
-      double(plan.paged_bytes) * double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks()) +
-      double(plan.kv_cache_bytes);
+  const auto passes = double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks());
+  work.link_bytes = double(plan.paged_bytes) * passes + double(plan.kv_cache_bytes);
+  work.disk_bytes = double(plan.paged_disk_bytes) * passes + double(plan.kv_cache_disk_bytes);
   return work;
 }
 

@@ -13,9 +13,9 @@ struct Work {
   double vae_flops = 0;
   // From the device's memory: the weights once a step, full KV caches once.
   double bytes = 0;
-  // Paged weights once a step, or once for all blocks in flight; KV caches once, a quarter of them out. From and to
-  // disk, and on a card the same over PCIe.
-  double disk_bytes = 0;
+  // What is not on the device: weights once a step, or once for all blocks in flight; KV caches once, a quarter of them
+  // out. Over PCIe on a card; from and to disk, of these.
+  double link_bytes = 0, disk_bytes = 0;
 
   double dit_flops() const { return product_flops + attention_flops; }
 };

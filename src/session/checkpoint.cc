@@ -89,6 +89,10 @@ bool from_packed_file(const EngineOptions& options) {
   return !options.packed_dit.empty() || may_page;
 }
 
+bool from_host_memory(const EngineOptions& options) {
+  return is_card(options.device) && options.page_weights && options.paging_dir.empty() && options.packed_dit.empty();
+}
+
 Expected<DitTensors> open_dit_tensors(const PartPaths& paths, const EngineOptions& options) {
   LA_ASSIGN_OR_RETURN(LoraMerges merges, merge_dit(paths, options));
   DitTensors tensors{merges.source, {}, 0};
@@ -134,7 +138,7 @@ Status check_options(const EngineOptions& options) {
   LA_RETURN_IF_ERROR(check_choice("`weights_dtype`", options.weights_dtype, WeightsType::kQ4));
   LA_RETURN_IF_ERROR(check_choice("`kv_dtype`", options.kv_dtype, KvType::kFp8));
   LA_RETURN_IF_ERROR(check_loras(options));
-  if (options.offload_kv_cache && options.paging_dir.empty())
+  if (options.offload_kv_cache && options.paging_dir.empty() && !is_card(options.device))
     return invalid_argument("`offload_kv_cache`: give `paging_dir` DIR too, a folder on disk for keys and values");
   if (!options.packed_dit.empty() && !all_loras(options).empty())
     return invalid_argument("a LoRA with `packed_dit`: it is merged in by `liveavatar convert`");
@@ -157,8 +161,10 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   shape.threads = options.threads;
   shape.decode_threads = options.decode_threads;
   shape.cache_bytes = options.cache_bytes;
-  shape.packed = from_packed_file(options);
-  shape.pack_first = shape.packed && options.packed_dit.empty();  // or it was made by an earlier run
+  shape.layers_in_host = from_host_memory(options);
+  shape.packed = shape.layers_in_host || from_packed_file(options);
+  // Or it was made by an earlier run.
+  shape.pack_first = shape.packed && !shape.layers_in_host && options.packed_dit.empty();
   shape.disk_kv_caches = !options.paging_dir.empty();
   if (options.offload_kv_cache) shape.resident_kv_caches = 0;
   return shape;

@@ -54,6 +54,8 @@ Expected<DitTensors> open_dit_tensors(const PartPaths& paths, const EngineOption
 
 // Whether the layers come from a packed file: one that was given, or one in the paging folder.
 bool from_packed_file(const EngineOptions& options);
+// Whether the layers are in host memory beside a card, so that some may stay off it without a file.
+bool from_host_memory(const EngineOptions& options);
 // The packed file of these weights, adapters, types and backend in the paging folder; made if it is not there yet.
 Expected<std::string> paging_file(const Checkpoint& checkpoint, const Backend& backend, Budget& budget);
 

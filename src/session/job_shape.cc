@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ops/make_backend.h"
+
 namespace liveavatar {
 
 int64_t JobShape::blocks_in_flight() const {
@@ -9,6 +11,8 @@ int64_t JobShape::blocks_in_flight() const {
   int64_t first_clip = std::min(blocks, clip_frames / kBlockFrames);
   return std::min(steps, std::max(first_clip, blocks - first_clip));
 }
+
+bool JobShape::beside_host_memory() const { return is_card(device); }
 
 DitTypes JobShape::types() const { return dit_types(dtype, weights_dtype, kv_dtype); }
 
@@ -21,7 +25,9 @@ const char* JobShape::kv_name() const {
   return kv_dtype == KvType::kSameAsDtype ? compute_type_name(dtype) : kv_type_name(kv_dtype);
 }
 
-KvCacheShape JobShape::kv_caches() const { return {shapes.dit, geometry(), steps, types().kv, resident_kv_caches}; }
+KvCacheShape JobShape::kv_caches() const {
+  return {shapes.dit, geometry(), steps, types().kv, resident_kv_caches, host_kv_caches};
+}
 
 namespace {
 

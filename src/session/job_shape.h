@@ -38,12 +38,13 @@ struct JobShape {
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
   KvType kv_dtype = KvType::kSameAsDtype;
   bool int8_products = false;
-  int threads = 0;          // 0: as the engine would take
-  int decode_threads = 0;   // decoding beside sampling, on so many of its own; 0: in turns, on the same
-  bool packed = false;      // the video model comes from a packed file: its layers may stay on disk
-  bool pack_first = false;  // that file is made before
-  size_t cache_bytes = 0;   // for prompts and portraits of earlier videos (ConditionCache)
-  size_t merge_bytes = 0;   // in which adapters are merged while the video model's tensors are read
+  int threads = 0;              // 0: as the engine would take
+  int decode_threads = 0;       // decoding beside sampling, on so many of its own; 0: in turns, on the same
+  bool packed = false;          // the video model comes in pages, from a packed file: its layers may stay there
+  bool pack_first = false;      // that file is made before
+  bool layers_in_host = false;  // or these pages are all in host memory beside the device, without a file
+  size_t cache_bytes = 0;       // for prompts and portraits of earlier videos (ConditionCache)
+  size_t merge_bytes = 0;       // in which adapters are merged while the video model's tensors are read
 
   // The video.
   int64_t height = 0, width = 0;              // pixels, multiples of 64
@@ -64,15 +65,22 @@ struct JobShape {
   bool online_decode = true;
   Schedule schedule = Schedule::kAuto;
 
-  // Where weights, keys and values stay.
-  int64_t resident_layers = -1;     // of a packed model, in memory; -1: all
+  // Where weights, keys and values stay: on the device, of the others some in host memory beside it, the rest on disk.
+  int64_t resident_layers = -1;     // of a packed model, on the device; -1: all
+  int64_t host_layers = 0;          // in host memory
   bool disk_kv_caches = false;      // keys and values of steps that are not running may be on disk
-  int64_t resident_kv_caches = -1;  // of steps times layers, in memory; -1: all, or open where disk_kv_caches
+  int64_t resident_kv_caches = -1;  // of steps times layers, on the device; -1: all, or open (may_offload_kv_caches)
+  int64_t host_kv_caches = 0;       // in host memory
   bool shares_weights = false;      // the layers' weights in memory are another video's
   bool video_model_only = false;    // no VAE, text, audio or video file: `bench`
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }
+  // Whether the device has memory of its own, and host memory for what does not fit there.
+  bool beside_host_memory() const;
   bool paged() const { return resident() < shapes.dit.layers; }
+  Residency layers() const { return {resident(), host_layers}; }
+  // Layers that come to the device from host memory.
+  int64_t layers_beside() const { return layers_in_host ? shapes.dit.layers - resident() : host_layers; }
   DitTypes types() const;
   // Of the weights, and of keys and values: the texts of what kSameAsDtype comes to.
   const char* weights_name() const;

@@ -74,6 +74,11 @@ Status Models::dry_run_dit(const JobShape& s) {
     LA_ASSIGN_OR_RETURN(dit, S2vDit::dry_run(s.shapes.dit, *backend, *budget, types, s.merge_bytes));
     return {};
   }
+  if (s.layers_in_host) {
+    WeightSizer sizer(*backend, *budget, MemoryCategory::kWeights, types, s.merge_bytes);
+    LA_ASSIGN_OR_RETURN(dit, S2vDit::load_beside(s.shapes.dit, types, sizer, *backend, *budget));
+    return {};
+  }
   PackedDit packed = PackedDit::planned(s.shapes.dit, *backend, types);
   if (s.pack_first) {
     Budget& host = budget->host();  // as pack_dit
@@ -150,8 +155,13 @@ Status Models::open_host(BackendOptions o) {
   return {};
 }
 
-// All in memory from the folder, or from a packed file whose layers come with a job.
+// All on the device, or what is in no layer: the layers come with a job, from host memory or a packed file.
 Status Models::load_dit() {
+  if (from_host_memory(options())) {
+    WeightLoader loader(*checkpoint->dit, *backend, *budget, MemoryCategory::kWeights, types);
+    LA_ASSIGN_OR_RETURN(dit, S2vDit::load_beside(shapes().dit, types, loader, *backend, *budget));
+    return {};
+  }
   if (!from_packed_file(options())) {
     LA_ASSIGN_OR_RETURN(dit, S2vDit::load(shapes().dit, *checkpoint->dit, *backend, *budget, types));
     return {};

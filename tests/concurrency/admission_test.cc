@@ -26,7 +26,7 @@ class Admission : public ::testing::Test {
 
   std::unique_ptr<Models> models_ = *load_models(mini_options());
   std::unique_ptr<DitWeightGroups> pages_ =
-      *models_->dit->open_weight_groups(models_->shapes().dit.layers, *models_->budget);
+      *models_->dit->open_weight_groups({models_->shapes().dit.layers}, *models_->budget);
 };
 
 TEST_F(Admission, EachSessionTakesWhatItsPlanSays) {

@@ -133,7 +133,7 @@ TEST(Concurrency, SessionsOfSeveralModelsGiveTheBitsOfEachAlone) {
   std::vector<std::vector<float>> alone;
   {
     auto models = *load_models(mini_options(1));
-    auto pages = *models->dit->open_weight_groups(models->shapes().dit.layers, *models->budget);
+    auto pages = *models->dit->open_weight_groups({models->shapes().dit.layers}, *models->budget);
     for (const VideoKind& kind : kinds) alone.push_back(latents_together(*models, *pages, {kind}).front());
   }
   std::vector<std::vector<std::vector<float>>> together(2);
@@ -141,7 +141,7 @@ TEST(Concurrency, SessionsOfSeveralModelsGiveTheBitsOfEachAlone) {
   for (auto& mine : together) {
     work.emplace_back([&] {
       auto models = *load_models(mini_options(2));
-      auto pages = *models->dit->open_weight_groups(models->shapes().dit.layers, *models->budget);
+      auto pages = *models->dit->open_weight_groups({models->shapes().dit.layers}, *models->budget);
       mine = latents_together(*models, *pages, kinds);
     });
   }

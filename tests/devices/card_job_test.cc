@@ -23,6 +23,7 @@ class CardJobTest : public ::testing::Test {
   void SetUp() override {
     if (emulated_cuda() == nullptr) GTEST_SKIP() << "no device emulation in this build";
     options_.device = "cuda";
+    options_.page_weights = false;
     job_.infer_frames = 12;
     job_.prompt.clear();
     for (int i = 0; i < 100; ++i) job_.prompt += "talk ";  // all slots: the plan's prompt
@@ -86,18 +87,39 @@ TEST_F(CardJobTest, WeightsKeysAndValuesOnDiskStayInTheBudgetAndDoNotChangeABit)
   ASSERT_TRUE(converted.ok()) << converted.message();
   options_.packed_dit = packed;
   options_.paging_dir = dir_.path();
+  options_.page_weights = true;
   JobShape shape = *asked_shape(options_, job_);
   shape.resident_layers = 1;
   shape.resident_kv_caches = 2;
-  options_.memory_budget_bytes = plan_memory(shape)->peak_bytes;
+  const MemoryPlan plan = *plan_memory(shape);
+  options_.memory_budget_bytes = plan.peak_bytes;
+  options_.host_budget_bytes = plan.host.peak_bytes;  // little waits there
   const ResolvedJob resolved = *resolve_job(options_, job_);
   EXPECT_TRUE(resolved.shape.paged());
+  EXPECT_GT(resolved.plan.paged_disk_bytes, 0u);
   for (bool packed_before : {true, false}) {
     options_.packed_dit = packed_before ? packed : "";
     const Made got = make(options_, options_.memory_budget_bytes, packed_before ? 0 : 1);
     EXPECT_EQ(got.latents, want.latents);
     EXPECT_EQ(got.rgb, want.rgb);
   }
+}
+
+// What does not fit on the card waits in host memory, without a folder on disk.
+TEST_F(CardJobTest, WeightsKeysAndValuesInHostMemoryDoNotChangeABit) {
+  const Made want = make(options_);
+  options_.page_weights = true;
+  JobShape shape = *asked_shape(options_, job_);
+  shape.resident_layers = 1;
+  shape.resident_kv_caches = 0;
+  shape.host_kv_caches = shape.kv_caches().count();
+  options_.memory_budget_bytes = plan_memory(shape)->peak_bytes;
+  const ResolvedJob resolved = *resolve_job(options_, job_);
+  EXPECT_EQ(resolved.shape.resident(), 1);
+  EXPECT_EQ(resolved.shape.kv_caches().on_disk(), 0);
+  const Made got = make(options_, options_.memory_budget_bytes, 1);
+  EXPECT_EQ(got.latents, want.latents);
+  EXPECT_EQ(got.rgb, want.rgb);
 }
 
 // On a card with not one byte more than the plan's.

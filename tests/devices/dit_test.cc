@@ -67,7 +67,7 @@ class DeviceTest : public ::testing::Test {
     DitCaches caches(config_, g, in_memory, 1, dit.types(), arena);
     DitActivations a(config_, g, dit.types().values, arena);
     if (queue != nullptr) {
-      KvCacheShape shape{config_, g, kSteps, dit.types().kv, 0};
+      KvCacheShape shape{config_, g, kSteps, dit.types().kv, 0, kv_caches_in_host_};
       caches.set_kv_caches(*PagedKvCaches::open(shape, dir_.string(), *allocate_kv_cache_pages(shape, budget), *queue),
                            kSteps);
     }
@@ -107,10 +107,11 @@ class DeviceTest : public ::testing::Test {
     Budget budget;
     auto backend = std::move(*make_backend("reference", {.threads = 1}));
     auto dit = *S2vDit::load(config_, *source_, *backend, budget, types);
-    return run(*dit, **dit->open_weight_groups(config_.layers, budget), *backend, budget);
+    return run(*dit, **dit->open_weight_groups({config_.layers}, budget), *backend, budget);
   }
 
   TempDir dir_;
+  int64_t kv_caches_in_host_ = 0;  // of those that are not on the device
   DitConfig config_;
   TensorSourcePtr source_;
   std::mt19937 random_;
@@ -128,7 +129,7 @@ TEST_F(DeviceTest, GivesTheHostsBits) {
     for (uint64_t seed = 1; seed <= (kSanitized ? 1 : 2); ++seed) {
       Machine m(seed);
       auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, types);
-      auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
+      auto pages = *dit->open_weight_groups({config_.layers}, *m.budget);
       EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget), want);
       EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << "keys and values on disk";
     }
@@ -144,9 +145,29 @@ TEST_F(DeviceTest, WeightsFromDiskGiveTheHostsBits) {
   auto dit = *S2vDit::open(*PackedDit::open(path, *m.backend, types), *m.backend, *m.budget);
   const int64_t between = kSanitized ? config_.layers : 1;  // none and all
   for (int64_t resident = 0; resident <= config_.layers; resident += between) {
-    auto pages = *dit->open_weight_groups(resident, *m.budget);
-    EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << resident << " layers in memory";
-    EXPECT_TRUE(pages->status().ok());
+    for (int64_t in_host : {int64_t{0}, (config_.layers - resident + 1) / 2}) {
+      auto pages = *dit->open_weight_groups({resident, in_host}, *m.budget);
+      kv_caches_in_host_ = in_host;  // some of them
+      EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want)
+          << resident << " layers on the device, " << in_host << " in host memory";
+      EXPECT_TRUE(pages->status().ok());
+    }
+  }
+}
+
+TEST_F(DeviceTest, WeightsKeysAndValuesInHostMemoryGiveTheHostsBits) {
+  const DitTypes types = narrow();
+  const std::vector<float> want = on_host(types);
+  Machine m(5);
+  WeightLoader loader(*source_, *m.backend, *m.budget, MemoryCategory::kWeights, types);
+  auto dit = *S2vDit::load_beside(config_, types, loader, *m.backend, *m.budget);
+  kv_caches_in_host_ = kSteps * config_.layers;
+  for (int64_t resident : {int64_t{0}, int64_t{1}, config_.layers}) {
+    auto pages = *dit->open_weight_groups({resident}, *m.budget);
+    EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << resident << " layers on the device";
+    const PagingCounts counts = pages->counts();
+    EXPECT_EQ(counts.bytes_read, 0u);
+    EXPECT_EQ(counts.bytes_to_device > 0, resident < config_.layers);
   }
 }
 
@@ -155,7 +176,7 @@ TEST_F(DeviceTest, AMissingWaitChangesTheResult) {
   const std::vector<float> want = on_host(DType::kF32);
   Machine m(4);
   auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
-  auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
+  auto pages = *dit->open_weight_groups({config_.layers}, *m.budget);
   EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
 }
 
@@ -174,11 +195,17 @@ TEST_F(EmulatedCardTest, WaitsAreAsManyAsAreNeeded) {
     for (uint32_t seed : {0u, 1u}) {
       Machine m(emulated_cuda({.stream_seed = seed}));
       auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, types);
-      auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
+      auto pages = *dit->open_weight_groups({config_.layers}, *m.budget);
       const std::vector<float> in_memory = run(*dit, *pages, *m.backend, *m.budget);
       if (want.empty()) want = in_memory;
       EXPECT_EQ(in_memory, want) << "seed " << seed;
       EXPECT_EQ(run(*dit, *pages, *m.backend, *m.budget, m.backend.get()), want) << "on disk, seed " << seed;
+      WeightLoader loader(*source_, *m.backend, *m.budget, MemoryCategory::kWeights, types);
+      auto beside = *S2vDit::load_beside(config_, types, loader, *m.backend, *m.budget);
+      auto moving = *beside->open_weight_groups({1}, *m.budget);
+      kv_caches_in_host_ = kSteps * config_.layers - 1;
+      EXPECT_EQ(run(*beside, *moving, *m.backend, *m.budget, m.backend.get()), want) << "in host memory, seed " << seed;
+      kv_caches_in_host_ = 0;
     }
   }
 }
@@ -186,7 +213,7 @@ TEST_F(EmulatedCardTest, WaitsAreAsManyAsAreNeeded) {
 TEST_F(EmulatedCardTest, AMissingWaitChangesTheResult) {
   Machine m(emulated_cuda());
   auto dit = *S2vDit::load(config_, *source_, *m.backend, *m.budget, DType::kF32);
-  auto pages = *dit->open_weight_groups(config_.layers, *m.budget);
+  auto pages = *dit->open_weight_groups({config_.layers}, *m.budget);
   const std::vector<float> want = run(*dit, *pages, *m.backend, *m.budget);
   EXPECT_NE(run(*dit, *pages, *m.backend, *m.budget, &host_queue()), want);
 }

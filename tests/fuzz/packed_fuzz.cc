@@ -40,7 +40,7 @@ void open(const Bytes& bytes) {
   static_cast<void>(is_packed_file(file.path()));
   static_cast<void>(verify_packed_file(file.path(), budget).ok());
   auto packed = PackedDit::open(file.path(), *backend, DitTypes{DType::kBF16});
-  if (packed.ok()) static_cast<void>(PagedWeightGroups::open(*packed, 1, *backend, budget).ok());
+  if (packed.ok()) static_cast<void>(PagedWeightGroups::open(*packed->pages(false), {1}, *backend, budget).ok());
 }
 
 }  // namespace

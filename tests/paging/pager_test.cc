@@ -66,11 +66,15 @@ class PagerTest : public ::testing::Test {
     for (size_t p = 0; p < count; ++p) file << std::string(kPage, static_cast<char>(p + 1));
     return path("pages");
   }
+  static PageMemory::Layout layout(const std::vector<bool>& stays) {
+    PageMemory::Layout layout{.bytes = std::vector<size_t>(stays.size(), kPage)};
+    for (bool stay : stays) layout.places.push_back(stay ? PagePlace::kDevice : PagePlace::kStore);
+    return layout;
+  }
   std::unique_ptr<Pager> open(const std::string& file, std::vector<bool> stays, DirectFile::Pread pread = nullptr) {
     std::vector<PageSpan> spans;
     for (size_t p = 0; p < stays.size(); ++p) spans.push_back({p * kPage, kPage});
-    auto memory =
-        PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, MemoryCategory::kWeights, budget_);
+    auto memory = PageMemory::allocate(layout(stays), budget_);
     EXPECT_TRUE(memory.ok()) << memory.status().message();
     auto store = std::make_unique<FilePages>(*DirectFile::open(file, pread), spans);
     auto pager = std::make_unique<Pager>(std::move(store), *std::move(memory), host_queue());
@@ -101,8 +105,8 @@ TEST_F(PagerTest, ChecksEachPagesChecksumOnce) {
   FilePages pages(*DirectFile::open(write_pages(2)), spans);
   std::atomic<bool> stop{false};
   auto buffer = Buffer::allocate(budget_, MemoryCategory::kWeights, kPage);
-  EXPECT_TRUE(pages.read(0, buffer->data(), stop).ok());
-  Status damaged = pages.read(1, buffer->data(), stop).status();  // filled with 2
+  EXPECT_TRUE(pages.read(0, {0, kPage}, buffer->data(), stop).ok());
+  Status damaged = pages.read(1, {0, kPage}, buffer->data(), stop);  // filled with 2
   EXPECT_EQ(damaged.code(), ErrorCode::kCorrupt);
   EXPECT_NE(damaged.message().find("behind byte " + std::to_string(kPage)), std::string::npos) << damaged.message();
 }
@@ -242,10 +246,8 @@ TEST_F(PagerTest, CanBeDestroyedAtAnyTime) {
 
 TEST_F(PagerTest, ReportsABudgetWithoutRoom) {
   Budget small(3 * kPage);
-  std::vector<size_t> bytes(3, kPage);
-  EXPECT_EQ(PageMemory::allocate(bytes, {true, true, false}, MemoryCategory::kKvCache, small).status().code(),
-            ErrorCode::kOutOfMemory);
-  EXPECT_TRUE(PageMemory::allocate(bytes, {true, true, true}, MemoryCategory::kKvCache, small).ok());
+  EXPECT_EQ(PageMemory::allocate(layout({true, true, false}), small).status().code(), ErrorCode::kOutOfMemory);
+  EXPECT_TRUE(PageMemory::allocate(layout({true, true, true}), small).ok());
   EXPECT_EQ(small.used_bytes(), 0u);
 }
 
@@ -253,13 +255,13 @@ TEST_F(PagerTest, ReportsABudgetWithoutRoom) {
 class ScratchPages : public PageStore {
  public:
   explicit ScratchPages(std::unique_ptr<DirectFile> file) : file_(std::move(file)) {}
-  Expected<uint64_t> read(size_t page, std::byte* target, const std::atomic<bool>& stop) override {
-    LA_RETURN_IF_ERROR(file_->read(page * kPage, target, kPage, stop));
-    return uint64_t{kPage};
+  std::vector<PageRange> to_read(size_t) const override { return {{0, kPage}}; }
+  std::vector<PageRange> to_write(size_t) override { return {{0, kPage}}; }
+  Status read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>& stop) override {
+    return file_->read(page * kPage + range.begin, target, range.bytes, stop);
   }
-  Expected<uint64_t> write(size_t page, const std::byte* data, const std::atomic<bool>& stop) override {
-    LA_RETURN_IF_ERROR(file_->write(page * kPage, data, kPage, stop));
-    return uint64_t{kPage};
+  Status write(size_t page, const PageRange& range, const std::byte* data, const std::atomic<bool>& stop) override {
+    return file_->write(page * kPage + range.begin, data, range.bytes, stop);
   }
 
  private:
@@ -291,8 +293,7 @@ class ChangingPagesTest : public PagerTest {
   std::unique_ptr<Pager> open(const std::vector<bool>& stays, DirectFile::Pwrite pwrite = nullptr) {
     auto file = DirectFile::scratch(dir_.string(), stays.size() * kPage, pwrite);
     EXPECT_TRUE(file.ok()) << file.status().message();
-    auto memory =
-        PageMemory::allocate(std::vector<size_t>(stays.size(), kPage), stays, MemoryCategory::kKvCache, budget_);
+    auto memory = PageMemory::allocate(layout(stays), budget_);
     return std::make_unique<Pager>(std::make_unique<ScratchPages>(*std::move(file)), *std::move(memory), host_queue());
   }
 };

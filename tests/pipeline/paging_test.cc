@@ -83,7 +83,7 @@ TEST_F(PagedJobTest, OrderAndPlaceOfWeightsDoNotChangeABit) {
       EngineOptions options = options_;
       options.packed_dit = convert();
       options.memory_budget_bytes = plan.peak_bytes;
-      EXPECT_EQ(resolve_shape(request, plan.peak_bytes)->resident(), resident);
+      EXPECT_EQ(resolve_shape(request, {plan.peak_bytes})->resident(), resident);
       EXPECT_EQ(latents(options, schedule, &plan), want) << schedule_name(schedule) << ", " << resident << " in memory";
     }
   }
@@ -268,7 +268,7 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
   lean.pack_first = true;
   options_.memory_budget_bytes = plan_memory(lean)->peak_bytes + (size_t{1} << 18);
   ASSERT_LT(options_.memory_budget_bytes, kv_caches_in_memory);
-  JobShape settled = *resolve_shape(*asked_shape(options_, job_), options_.memory_budget_bytes);
+  JobShape settled = *resolve_shape(*asked_shape(options_, job_), {options_.memory_budget_bytes});
   EXPECT_TRUE(settled.kv_caches_paged());
   EXPECT_EQ(settled.resident(), 0);
   EXPECT_EQ(latents(options_, Schedule::kAuto), want);
@@ -282,17 +282,17 @@ TEST_F(PagedJobTest, KeysAndValuesGoToDiskWhereWeightsOnDiskAreNotEnoughOrOnRequ
 TEST_F(PagedJobTest, ABenchStaysInItsBudgetAndRemovesItsFile) {
   BenchOptions o = bench_options(dir_.string());
   auto whole = run_bench(o);
-  o.budget_bytes = whole->plan.peak_bytes - (size_t{4} << 20);
+  o.limits.device_bytes = whole->plan.peak_bytes - (size_t{4} << 20);
   auto b = run_bench(o);
   ASSERT_TRUE(b.ok()) << b.status().message();
   EXPECT_TRUE(b->shape.paged());
   EXPECT_EQ(b->shape.schedule, Schedule::kWavefront);
-  EXPECT_LE(b->charged_peak_bytes, o.budget_bytes);
+  EXPECT_LE(b->charged_peak_bytes, o.limits.device_bytes);
   EXPECT_EQ(b->blocks.back().checksum, whole->blocks.back().checksum);
   EXPECT_TRUE(fs::is_empty(dir_.path()));
   o.paging_dir.clear();
   EXPECT_NE(run_bench(o).status().message().find("`paging_dir`"), std::string::npos);
-  o.budget_bytes = size_t{30} << 20;
+  o.limits.device_bytes = size_t{30} << 20;
   EXPECT_EQ(run_bench(o).status().code(), ErrorCode::kOutOfMemory);
 }
 

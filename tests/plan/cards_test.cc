@@ -24,12 +24,12 @@ JobShape job_14b(WeightsType weights, KvType kv) {
 
 Work work_of(const JobShape& r) { return work_per_block(r, *plan_memory(r)); }
 
-// bf16 everywhere, on a card of 24 GB with a paging folder.
-Work work_on_24gb(Schedule schedule) {
+// bf16 everywhere, on a card of 24 GB with little host memory and a paging folder.
+Work work_on_24gb(Schedule schedule, size_t host_bytes = size_t{4} << 30) {
   JobShape r = job_14b(WeightsType::kBf16, KvType::kBf16);
   r.packed = r.disk_kv_caches = true;
   r.schedule = schedule;
-  return work_of(*resolve_shape(r, card("rtx4090").memory_bytes));
+  return work_of(*resolve_shape(r, {card("rtx4090").memory_bytes, host_bytes}));
 }
 
 TEST(Cards, ComeByNameOrFromNumbers) {
@@ -90,7 +90,7 @@ TEST(Cards, TheLargestTimeLimits) {
   work.bytes *= 2;
   EXPECT_EQ(limit(work, fast_link), Limit::kCardMemory);
   EXPECT_DOUBLE_EQ(least_seconds_per_block(work, fast_link), 2 * 0.99 * 0.85);
-  work.disk_bytes = 9e9;
+  work.link_bytes = work.disk_bytes = 9e9;
   EXPECT_EQ(limit(work, fast_link), Limit::kDisk);
   EXPECT_EQ(limit(work, slow_link), Limit::kPcie);
   EXPECT_STREQ(limit_name(Limit::kPcie), "PCIe");
@@ -117,6 +117,28 @@ TEST(Cards, ACardTooSmallForTheWeightsIsLimitedByDisk) {
   EXPECT_NEAR(wavefront.bytes / work_of(job_14b(WeightsType::kBf16, KvType::kBf16)).bytes, 1, 0.05);
   // One after the other, blocks page the weights once a step.
   EXPECT_GT(sequential.disk_bytes, 3 * wavefront.disk_bytes);
+}
+
+TEST(Cards, HostMemoryBesideTheCardKeepsEverythingOffTheDisk) {
+  const Work work = work_on_24gb(Schedule::kWavefront, 0);
+  EXPECT_EQ(work.disk_bytes, 0);
+  EXPECT_GT(work.link_bytes, 0);
+  EXPECT_EQ(predict(work, card("rtx4090"))->disk_seconds, 0);
+  EXPECT_GE(work.link_bytes, work_on_24gb(Schedule::kWavefront).disk_bytes);
+}
+
+// Keys and values move once a block, weights once a step.
+TEST(Cards, KeysAndValuesLeaveTheCardBeforeWeights) {
+  JobShape r = job_14b(WeightsType::kInt8, KvType::kBf16);
+  r.packed = r.layers_in_host = true;
+  const JobShape settled = *resolve_shape(r, {card("rtx4090").memory_bytes, 0});
+  EXPECT_EQ(settled.resident(), r.shapes.dit.layers);
+  EXPECT_TRUE(settled.kv_caches_paged());
+  EXPECT_EQ(settled.kv_caches().on_disk(), 0);
+  const MemoryLimits limits{card("rtx4090").memory_bytes, plan_memory(settled)->host.peak_bytes - 1};
+  const JobShape less_host = *resolve_shape(r, limits);
+  EXPECT_LT(less_host.resident(), r.shapes.dit.layers);
+  EXPECT_TRUE(limits.keeps(*plan_sessions(less_host, 1)));
 }
 
 TEST(Cards, AFasterCardIsNeverSlower) {

@@ -241,7 +241,7 @@ TEST(Plan, PlansQuantised14b) {
   EXPECT_EQ(plan_memory(r).status().code(), ErrorCode::kInvalidArgument);
   r.weights_dtype = WeightsType::kInt8;
   // A narrower type goes without them, and the flags say so.
-  EXPECT_EQ(find_suggestions(r, plan_memory(r)->peak_bytes - 1)->at(1).settings,
+  EXPECT_EQ(find_suggestions(r, {plan_memory(r)->peak_bytes - 1})->at(1).settings,
             "`weights_dtype` q4 + `int8_products` false");
 }
 
@@ -292,9 +292,9 @@ TEST(Plan, SuggestionsWorkWhenTaken) {
   job.online_decode = false;
   JobShape request = *asked_shape(options, job);
   MemoryPlan plan = *plan_memory(request);
-  EXPECT_TRUE(find_suggestions(request, plan.peak_bytes)->empty());
+  EXPECT_TRUE(find_suggestions(request, {plan.peak_bytes})->empty());
   size_t budget = plan.peak_bytes - (size_t{3} << 20);
-  std::vector<Suggestion> suggestions = *find_suggestions(request, budget);
+  std::vector<Suggestion> suggestions = *find_suggestions(request, {budget});
   ASSERT_FALSE(suggestions.empty());
   bool smaller = false, half = false;
   for (const Suggestion& suggestion : suggestions) {
@@ -322,7 +322,7 @@ TEST(Plan, SuggestsNarrowerWeights) {
   request.weights_dtype = WeightsType::kSameAsDtype;
   ASSERT_LT(narrow.peak_bytes, plan_memory(request)->peak_bytes);
   bool offered = false;
-  const std::vector<Suggestion> suggestions = *find_suggestions(request, narrow.peak_bytes);
+  const std::vector<Suggestion> suggestions = *find_suggestions(request, {narrow.peak_bytes});
   for (const Suggestion& suggestion : suggestions) {
     offered = offered || (suggestion.settings == "`weights_dtype` int8" && suggestion.peak_bytes == narrow.peak_bytes);
   }
@@ -342,9 +342,9 @@ TEST(Plan, SuggestionsAddUp) {
   request.height = request.image_height = 512;
   request.width = request.image_width = 768;
   request.dtype = ComputeType::kF32;
-  EXPECT_EQ(find_suggestions(request, size_t{10} << 30)->front().settings, "`paging_dir` DIR + `dtype` bf16");
+  EXPECT_EQ(find_suggestions(request, {size_t{10} << 30})->front().settings, "`paging_dir` DIR + `dtype` bf16");
   size_t budget = size_t{7} << 30;
-  std::vector<Suggestion> suggestions = *find_suggestions(request, budget);
+  std::vector<Suggestion> suggestions = *find_suggestions(request, {budget});
   const std::string& flags = suggestions.front().settings;
   for (const char* part : {"`weights_dtype`", "`dtype` bf16", "`infer_frames` 24", "`kv_dtype`"}) {
     EXPECT_NE(flags.find(part), std::string::npos) << flags;
@@ -355,7 +355,7 @@ TEST(Plan, SuggestionsAddUp) {
   request.dtype = ComputeType::kBf16;
   request.height = request.image_height = 256;
   request.width = request.image_width = 384;
-  EXPECT_EQ(find_suggestions(request, size_t{24} << 30)->front().settings, "`paging_dir` DIR");
+  EXPECT_EQ(find_suggestions(request, {size_t{24} << 30})->front().settings, "`paging_dir` DIR");
 }
 
 TEST(Plan, ABudgetIsRefusedBeforeWeightsAreRead) {

@@ -59,7 +59,7 @@ class Session {
     activation_arena_ = *Arena::allocate(budget_, MemoryCategory::kActivations, measure_activations.used_bytes());
     DitActivations activations(config_, geometry_, DType::kF32, activation_arena_, {.in_flight = 2});
     state_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
-    weight_groups_ = *dit_->open_weight_groups(config_.layers, budget_);
+    weight_groups_ = *dit_->open_weight_groups({config_.layers}, budget_);
     EXPECT_EQ(activation_arena_.used_bytes(), measure_activations.used_bytes());
     Tensor text = normal({9, config_.text_dim}), reference = normal({16, 1, 8, 12}), motion = normal({16, 19, 8, 12});
     dit_->encode_text(text, *state_);

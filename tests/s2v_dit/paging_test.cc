@@ -81,17 +81,17 @@ TEST_F(PagingTest, AnyNumberOfLayersInMemoryGivesTheSameBits) {
   for (DType dtype : {DType::kBF16, DType::kF32}) {
     auto whole = S2vDit::load(config_, *source_, *backend_, budget_, dtype);
     ASSERT_TRUE(whole.ok()) << whole.status().message();
-    std::vector<float> want = run(**whole, **(*whole)->open_weight_groups(config_.layers, budget_), dtype);
+    std::vector<float> want = run(**whole, **(*whole)->open_weight_groups({config_.layers}, budget_), dtype);
     ASSERT_TRUE(pack(dtype).ok());
     auto packed = PackedDit::open(path_, *backend_, dtype);
     ASSERT_TRUE(packed.ok()) << packed.status().message();
     auto paged = *S2vDit::open(*packed, *backend_, budget_);
     for (int64_t resident = 0; resident <= config_.layers; ++resident) {
-      auto pages = paged->open_weight_groups(resident, budget_);
+      auto pages = paged->open_weight_groups({resident}, budget_);
       ASSERT_TRUE(pages.ok());
       EXPECT_EQ(run(*paged, **pages, dtype), want) << resident << " layers in memory";
       EXPECT_TRUE((*pages)->status().ok());
-      uint64_t bytes = paged_bytes(config_, packed->spans(), resident), read = (*pages)->counts().bytes_read;
+      uint64_t bytes = paged_bytes(config_, packed->spans(), {resident}).disk, read = (*pages)->counts().bytes_read;
       EXPECT_EQ(read == 0, resident == config_.layers);
       EXPECT_LE(read, 5 * bytes + 2 * (size_t{1} << 20));  // a prefill and four forwards, and what is read ahead
     }
@@ -104,13 +104,13 @@ TEST_F(PagingTest, ReadingThatFailsEndsTheForwardWithTheReason) {
   PackedDit packed = *PackedDit::open(path_, *backend_, DType::kBF16);
   auto dit = *S2vDit::open(packed, *backend_, budget_);
   fs::resize_file(path_, packed.header.pages[4].span.offset);
-  auto pages = dit->open_weight_groups(0, budget_);
+  auto pages = dit->open_weight_groups(Residency(), budget_);
   ASSERT_TRUE(pages.ok());
   run(*dit, **pages, DType::kBF16);
   EXPECT_EQ((*pages)->status().code(), ErrorCode::kCorrupt);
   EXPECT_NE((*pages)->status().message().find(path_), std::string::npos);
   // With everything in memory it is said when the pages come.
-  EXPECT_EQ(dit->open_weight_groups(config_.layers, budget_).status().code(), ErrorCode::kCorrupt);
+  EXPECT_EQ(dit->open_weight_groups({config_.layers}, budget_).status().code(), ErrorCode::kCorrupt);
 }
 
 TEST_F(PagingTest, RefusesFilesPackedForAnotherTypeOrBackend) {

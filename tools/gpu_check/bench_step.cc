@@ -50,7 +50,7 @@ Expected<BenchOptions> bench_options(const std::string& device, const Settings& 
                         : settings.contains("fp8") ? WeightsType::kFp8
                                                    : WeightsType::kSameAsDtype;
   shape.kv_dtype = settings.contains("kv_int8") ? KvType::kInt8 : KvType::kSameAsDtype;
-  options.budget_bytes = static_cast<size_t>(number(settings, "budget_mib", 0)) << 20;
+  options.limits.device_bytes = static_cast<size_t>(number(settings, "budget_mib", 0)) << 20;
   const auto paging = settings.find("paging");
   if (paging != settings.end()) options.paging_dir = paging->second;
   options.say = [](const std::string& line) { std::printf("%s\n", line.c_str()); };

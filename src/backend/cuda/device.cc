@@ -24,6 +24,12 @@ Status CudaDevice::read(const std::byte* from, void* host, size_t bytes) {
   return status();
 }
 
+Expected<std::unique_ptr<CopyQueue>> CudaDevice::open_copies() {
+  void* stream = nullptr;
+  if (!check(runtime_->create_stream(&stream), "creating a stream")) return status();
+  return std::unique_ptr<CopyQueue>(new StreamCopies(*this, StreamHandle(*runtime_, stream)));
+}
+
 bool CudaDevice::check(int error, const std::string& what) {
   const std::lock_guard lock(mutex_);
   if (error != 0 && status_.ok()) status_ = io_error(device().str() + ": " + what + ": " + runtime_->error_text(error));

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 
+#include "backend/cuda/copies.h"
 #include "backend/cuda/runtime.h"
 #include "core/device.h"
 
@@ -12,7 +13,8 @@ namespace liveavatar::cuda {
 
 class CudaDevice final : public Allocator {
  public:
-  CudaDevice(std::unique_ptr<Runtime> runtime, uint8_t index) : runtime_(std::move(runtime)), index_(index) {}
+  CudaDevice(std::unique_ptr<Runtime> runtime, uint8_t index)
+      : runtime_(std::move(runtime)), index_(index), pinned_(*this) {}
 
   Runtime& runtime() { return *runtime_; }
   Device device() const override { return {Device::Kind::kCuda, index_}; }
@@ -20,6 +22,8 @@ class CudaDevice final : public Allocator {
   void free(std::byte* memory, size_t bytes) override;
   Status write(std::byte* to, const void* host, size_t bytes) override;
   Status read(const std::byte* from, void* host, size_t bytes) override;
+  Allocator& staging() override { return pinned_; }
+  Expected<std::unique_ptr<CopyQueue>> open_copies() override;
 
   // Keeps the first error of the runtime; `what` failed. After an error in a kernel a device does nothing any more.
   // Thread-safe. Returns whether there is no error so far.
@@ -30,6 +34,7 @@ class CudaDevice final : public Allocator {
  private:
   std::unique_ptr<Runtime> runtime_;
   uint8_t index_;
+  PinnedAllocator pinned_;
   mutable std::mutex mutex_;
   Status status_;
 };

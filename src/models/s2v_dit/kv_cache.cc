@@ -30,17 +30,33 @@ KeyValues view_cache(const KvCacheShape& s, std::byte* data, Device device) {
   });
 }
 
+// Where the parts of that page are.
+struct Part {
+  size_t begin = 0, row_bytes = 0;
+};
+std::vector<Part> parts_of_page(const KvCacheShape& s) {
+  std::vector<Part> parts;
+  size_t at = 0;
+  allocate_parts(s, [&](const Shape& shape, DType dtype) {
+    const Tensor part(nullptr, shape, dtype);
+    parts.push_back({at, part.bytes() / static_cast<size_t>(shape[0])});
+    at += (part.bytes() + 63) / 64 * 64;
+    return part;
+  });
+  return parts;
+}
+
 size_t cache_bytes(const KvCacheShape& s) {
   Arena dry_run;
   allocate_parts(s, [&](const Shape& shape, DType dtype) { return dry_run.tensor(shape, dtype); });
   return DirectFile::round_up(dry_run.used_bytes());
 }
 
-// Whether a cache stays in memory. These are spread evenly over the layers, with other steps from layer to layer, so
-// that reads overlap with computation in every schedule.
-bool is_resident(const KvCacheShape& s, int64_t page) {
+// Caches of a place are spread evenly over the layers, with other steps from layer to layer, so that transfers overlap
+// with computation in every schedule.
+PagePlace place_of(const KvCacheShape& s, int64_t page) {
   int64_t layer = page / s.steps, step = page % s.steps, i = layer * s.steps + (step + layer) % s.steps;
-  return resident_when_spread(i, s.count(), s.in_memory());
+  return place_when_spread(i, s.count(), {s.in_memory(), s.host});
 }
 
 }  // namespace
@@ -58,54 +74,58 @@ KeyValues ResidentKvCaches::acquire(const KvCacheKey& key) {
 }
 
 Expected<PageMemory> allocate_kv_cache_pages(const KvCacheShape& shape, Budget& budget) {
-  std::vector<size_t> bytes(static_cast<size_t>(shape.count()), cache_bytes(shape));
-  std::vector<bool> resident;
-  for (int64_t p = 0; p < shape.count(); ++p) resident.push_back(is_resident(shape, p));
-  return PageMemory::allocate(bytes, resident, MemoryCategory::kKvCache, budget);
+  PageMemory::Layout layout;
+  layout.bytes.assign(static_cast<size_t>(shape.count()), cache_bytes(shape));
+  for (int64_t p = 0; p < shape.count(); ++p) layout.places.push_back(place_of(shape, p));
+  layout.filled = false;
+  layout.category = MemoryCategory::kKvCache;
+  return PageMemory::allocate(layout, budget);
 }
 
-uint64_t kv_cache_bytes_per_block(const KvCacheShape& shape) {
-  return shape.paged() ? static_cast<uint64_t>(shape.count() - shape.resident) * cache_bytes(shape) : 0;
+uint64_t kv_cache_bytes_per_block(const KvCacheShape& shape, int64_t caches) {
+  return static_cast<uint64_t>(caches) * cache_bytes(shape);
 }
 
-// The caches on disk. The state of a page changes only while the page is acquired, and is read only while it is not:
-// the pager's lock orders the two.
+// What of the caches is where. The state of a page changes only while the page is acquired, and is read only while it
+// is not: the pager's lock orders the two.
 class PagedKvCaches::Store : public PageStore {
  public:
+  // file: null if none is on disk.
   Store(const KvCacheShape& shape, std::unique_ptr<DirectFile> file)
-      : shape_(shape), slots_(shape.geometry.clip_latents / shape.geometry.block_latents), file_(std::move(file)) {
+      : shape_(shape),
+        slots_(shape.geometry.clip_latents / shape.geometry.block_latents),
+        parts_(parts_of_page(shape)),
+        file_(std::move(file)) {
     uint64_t offset = 0, bytes = cache_bytes(shape);
     for (int64_t p = 0; p < shape.count(); ++p) {
       pages_.push_back({offset, 0, 0, std::vector<char>(static_cast<size_t>(slots_), false)});
-      if (!is_resident(shape, p)) offset += bytes;
+      if (place_of(shape, p) == PagePlace::kStore) offset += bytes;
     }
   }
 
-  Expected<uint64_t> read(size_t page, std::byte* target, const std::atomic<bool>& stop) override {
+  std::vector<PageRange> to_read(size_t page) const override {
     const Page& p = pages_[page];
-    uint64_t moved = 0;
-    auto fetch = [&](size_t begin, size_t end) {
-      moved += end - begin;
-      return file_->read(p.offset + begin, target + begin, end - begin, stop);
-    };
-    LA_RETURN_IF_ERROR(each_range(target, 0, std::min(p.filled, p.next), fetch));
-    LA_RETURN_IF_ERROR(each_range(target, p.next + 1, p.filled, fetch));
-    return moved;
+    std::vector<PageRange> ranges;
+    add_ranges(0, std::min(p.filled, p.next), ranges);
+    add_ranges(p.next + 1, p.filled, ranges);
+    return ranges;
   }
 
-  Expected<uint64_t> write(size_t page, const std::byte* data, const std::atomic<bool>& stop) override {
-    Page& p = pages_[page];
-    uint64_t moved = 0;
-    auto write_back = [&](size_t begin, size_t end) {
-      moved += end - begin;
-      return file_->write(p.offset + begin, data + begin, end - begin, stop);
-    };
+  std::vector<PageRange> to_write(size_t page) override {
+    std::vector<PageRange> ranges;
     for (int64_t slot = 0; slot < slots_; ++slot) {
-      const bool changed = std::exchange(p.changed[static_cast<size_t>(slot)], false);
-      if (!changed) continue;
-      LA_RETURN_IF_ERROR(each_range(const_cast<std::byte*>(data), slot, slot + 1, write_back));
+      const bool changed = std::exchange(pages_[page].changed[static_cast<size_t>(slot)], false);
+      if (changed) add_ranges(slot, slot + 1, ranges);
     }
-    return moved;
+    return ranges;
+  }
+
+  Status read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>& stop) override {
+    return file_->read(pages_[page].offset + range.begin, target, range.bytes, stop);
+  }
+
+  Status write(size_t page, const PageRange& range, const std::byte* data, const std::atomic<bool>& stop) override {
+    return file_->write(pages_[page].offset + range.begin, data, range.bytes, stop);
   }
 
   void wrote(size_t page, int64_t slot) {
@@ -123,25 +143,22 @@ class PagedKvCaches::Store : public PageStore {
     std::vector<char> changed;     // for each slot: not on disk yet
   };
 
-  // visit(begin, end) for slots [first, last) of every part of a page, rounded out to whole sectors. The bytes beside
-  // them are the same as on disk, or not in use yet.
-  template <typename Visit>
-  Status each_range(std::byte* data, int64_t first, int64_t last, const Visit& visit) const {
-    if (first >= last) return {};
-    const KeyValues kv = view_cache(shape_, data, {});
-    int64_t rows = shape_.geometry.block_tokens();
-    for (const Tensor& part : {kv.k, kv.v, kv.k_scale, kv.v_scale}) {
-      if (part.empty()) continue;
-      const Tensor range = part.slice(first * rows, (last - first) * rows);
-      size_t begin = static_cast<size_t>(static_cast<std::byte*>(range.address()) - data);
-      LA_RETURN_IF_ERROR(visit(begin / DirectFile::kAlign * DirectFile::kAlign,
-                               static_cast<size_t>(DirectFile::round_up(begin + range.bytes()))));
+  // Slots [first, last) of every part of a page, rounded out to whole sectors. The bytes beside them are the same where
+  // they go, or not in use yet.
+  void add_ranges(int64_t first, int64_t last, std::vector<PageRange>& ranges) const {
+    if (first >= last) return;
+    const auto rows = static_cast<size_t>(shape_.geometry.block_tokens());
+    for (const Part& part : parts_) {
+      const size_t at = part.begin + static_cast<size_t>(first) * rows * part.row_bytes;
+      const size_t end = part.begin + static_cast<size_t>(last) * rows * part.row_bytes;
+      const size_t begin = at / DirectFile::kAlign * DirectFile::kAlign;
+      ranges.push_back({begin, static_cast<size_t>(DirectFile::round_up(end)) - begin});
     }
-    return {};
   }
 
   KvCacheShape shape_;
   int64_t slots_;
+  std::vector<Part> parts_;
   std::unique_ptr<DirectFile> file_;
   std::vector<Page> pages_;
 };
@@ -149,9 +166,10 @@ class PagedKvCaches::Store : public PageStore {
 Expected<std::unique_ptr<PagedKvCaches>> PagedKvCaches::open(const KvCacheShape& shape, const std::string& folder,
                                                              PageMemory memory, WorkQueue& queue) {
   std::unique_ptr<PagedKvCaches> caches(new PagedKvCaches(shape));
-  LA_ASSIGN_OR_RETURN(
-      std::unique_ptr<DirectFile> file,
-      DirectFile::scratch(folder, static_cast<uint64_t>(shape.count() - shape.resident) * cache_bytes(shape)));
+  std::unique_ptr<DirectFile> file;
+  if (shape.on_disk() > 0) {
+    LA_ASSIGN_OR_RETURN(file, DirectFile::scratch(folder, kv_cache_bytes_per_block(shape, shape.on_disk())));
+  }
   auto store = std::make_unique<Store>(shape, std::move(file));
   caches->store_ = store.get();
   caches->device_ = memory.device();

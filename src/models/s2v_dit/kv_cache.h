@@ -1,5 +1,5 @@
-// Rolling-window KV caches of the self-attention, one for each denoising step and layer. They are in memory, or on disk
-// until a forward of that step runs that layer. The forward uses both in the same way.
+// Rolling-window KV caches of the self-attention, one for each denoising step and layer. They are on the device, or in
+// host memory or on disk until a forward of that step runs that layer. The forward uses both in the same way.
 #pragma once
 
 #include <memory>
@@ -57,10 +57,12 @@ struct KvCacheShape {
   DitGeometry geometry;
   int64_t steps = 4;
   DType dtype = DType::kBF16;
-  int64_t resident = -1;  // caches that stay in memory; -1: all
+  int64_t resident = -1;  // caches that stay on the device; -1: all
+  int64_t host = 0;       // of the others, in host memory beside it
   int64_t count() const { return steps * config.layers; }
   bool paged() const { return resident >= 0 && resident < count(); }
   int64_t in_memory() const { return paged() ? resident : count(); }
+  int64_t on_disk() const { return count() - in_memory() - host; }
 };
 
 // All caches in memory, in one arena.
@@ -79,11 +81,11 @@ class ResidentKvCaches : public KvCaches {
 
 // Memory of the resident caches, and of the slots for the others: MemoryCategory::kKvCache.
 Expected<PageMemory> allocate_kv_cache_pages(const KvCacheShape& shape, Budget& budget);
-// Bytes that each block reads and writes when the caches are full: three of four slots are read, one is written.
-uint64_t kv_cache_bytes_per_block(const KvCacheShape& shape);
+// Bytes of `caches` caches that each block moves when they are full: three of four slots in, one out.
+uint64_t kv_cache_bytes_per_block(const KvCacheShape& shape, int64_t caches);
 
-// Some caches are on disk, in an unnamed file in `folder` that ends with this object or the process. The slot that will
-// be overwritten is not read, and only changed slots are written back.
+// Some caches are in host memory, or on disk, in an unnamed file in `folder` that ends with this object or the process.
+// The slot that will be overwritten is not read, and only changed slots are written back.
 class PagedKvCaches : public KvCaches {
  public:
   static Expected<std::unique_ptr<PagedKvCaches>> open(const KvCacheShape& shape, const std::string& folder,

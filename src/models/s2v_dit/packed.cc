@@ -1,6 +1,7 @@
 #include "models/s2v_dit/packed.h"
 
 #include <algorithm>
+#include <span>
 
 namespace liveavatar {
 namespace {
@@ -82,6 +83,38 @@ std::vector<PageSpan> PackedDit::spans() const {
   return spans;
 }
 
+Expected<HostDit> HostDit::load(const DitConfig& config, const DitTypes& types, const Backend& backend,
+                                WeightAllocator& loader, Budget& budget) {
+  HostDit dit;
+  const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
+  for (const PackedPage& packed : dit_packed_pages(config, backend, types)) {
+    const size_t p = dit.pages.size();
+    auto allocate = p == 0 ? Buffer::allocate : Buffer::allocate_staging;
+    LA_ASSIGN_OR_RETURN(Buffer page, allocate(budget, MemoryCategory::kWeights, packed.span.bytes));
+    loader.place_in(PackedMemory(page));
+    load_page(config, p, pages, loader);
+    LA_RETURN_IF_ERROR(loader.status());
+    dit.pages.push_back(std::move(page));
+  }
+  return dit;
+}
+
+DitPages HostDit::layers(const DitConfig& config, const DitTypes& types, bool dry_run) const {
+  DitPages layers{.config = config, .types = types, .in_host = true};
+  for (size_t p = 1; p < pages.size(); ++p) layers.spans.push_back({0, pages[p].bytes()});
+  if (!dry_run) layers.store = std::make_unique<HostPages>(std::span(pages).subspan(1));
+  return layers;
+}
+
+Expected<DitPages> PackedDit::pages(bool dry_run) const {
+  DitPages pages{.config = config, .types = types, .spans = spans()};
+  if (dry_run) return pages;
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(path));
+  pages.file = file.get();
+  pages.store = std::make_unique<FilePages>(std::move(file), pages.spans);
+  return pages;
+}
+
 Expected<PackedDit> PackedDit::open(const std::string& path, const Backend& backend, const DitTypes& types) {
   PackedDit packed;
   packed.path = path;
@@ -113,21 +146,14 @@ PackedDit PackedDit::planned(const DitConfig& config, const Backend& backend, co
   return packed;
 }
 
-Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident,
-                                        Budget& budget) {
-  std::vector<bool> stays;
-  for (const DitWeightGroup& group : dit_weight_groups(config))
-    stays.push_back(resident_when_spread(group.layer, config.layers, resident));
-  std::vector<size_t> bytes;
-  for (const PageSpan& span : spans) bytes.push_back(span.bytes);
-  return PageMemory::allocate(bytes, stays, MemoryCategory::kWeights, budget);
-}
-
-uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident) {
-  uint64_t bytes = 0;
+PassBytes paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, const Residency& residency) {
+  PassBytes bytes;
   const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
-  for (size_t p = 0; p < pages.size(); ++p)
-    bytes += resident_when_spread(pages[p].layer, config.layers, resident) ? 0 : spans[p].bytes;
+  for (size_t p = 0; p < pages.size(); ++p) {
+    const PagePlace place = place_when_spread(pages[p].layer, config.layers, residency);
+    if (place != PagePlace::kDevice) bytes.all += spans[p].bytes;
+    if (place == PagePlace::kStore) bytes.disk += spans[p].bytes;
+  }
   return bytes;
 }
 
@@ -137,12 +163,26 @@ DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend
   return load_dit_common(config, views);
 }
 
-Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const PackedDit& packed, int64_t resident,
+namespace {
+
+Expected<PageMemory> allocate_pages(const DitPages& pages, const Residency& residency, Budget& budget) {
+  PageMemory::Layout layout;
+  layout.store_in_host = pages.in_host;
+  for (const DitWeightGroup& group : dit_weight_groups(pages.config))
+    layout.places.push_back(place_when_spread(group.layer, pages.config.layers, residency));
+  for (const PageSpan& span : pages.spans) layout.bytes.push_back(span.bytes);
+  return PageMemory::allocate(layout, budget);
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(DitPages pages, const Residency& residency,
                                                                      Backend& backend, Budget& budget,
                                                                      const std::stop_token& stop) {
   std::unique_ptr<PagedWeightGroups> paged(new PagedWeightGroups);
-  paged->groups_ = dit_weight_groups(packed.config);
-  LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_dit_pages(packed.config, packed.spans(), resident, budget));
+  paged->groups_ = dit_weight_groups(pages.config);
+  paged->file_ = pages.file;
+  LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_pages(pages, residency, budget));
   if (budget.dry_run()) {
     paged->dry_run_memory_ = std::move(memory);
     return paged;
@@ -150,8 +190,8 @@ Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const Packe
   for (size_t p = 0; p < paged->groups_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {
-      WeightViews page(backend, packed.types, PackedMemory(data, memory.device()));
-      views.push_back({data, load_dit_group(packed.config, paged->groups_[p], page)});
+      WeightViews page(backend, pages.types, PackedMemory(data, memory.device()));
+      views.push_back({data, load_dit_group(pages.config, paged->groups_[p], page)});
     };
     if (memory.resident[p].data() != nullptr) {
       add(memory.resident[p].data());
@@ -160,9 +200,7 @@ Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(const Packe
     }
     paged->views_.push_back(std::move(views));
   }
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<DirectFile> file, DirectFile::open(packed.path));
-  paged->pager_ =
-      std::make_unique<Pager>(std::make_unique<FilePages>(std::move(file), packed.spans()), std::move(memory), backend);
+  paged->pager_ = std::make_unique<Pager>(std::move(pages.store), std::move(memory), backend);
   LA_RETURN_IF_ERROR(paged->pager_->read_resident(stop));
   return paged;
 }

@@ -29,6 +29,25 @@ Status pack_dit(const DitConfig& config, const TensorSource& source, const Backe
 Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pages, WeightAllocator& loader,
                       Budget& budget, const std::function<Status(const PackedPage&, const std::byte*)>& show);
 
+// The layers' pages, and where they come from.
+struct DitPages {
+  DitConfig config;
+  DitTypes types{DType::kBF16};
+  std::vector<PageSpan> spans;       // of dit_weight_groups()
+  std::unique_ptr<PageStore> store;  // null: of a dry run
+  bool in_host = false;              // the store is host memory beside the device
+  const DirectFile* file = nullptr;  // else this one, the store's
+};
+
+// The pages in memory, without a file: page 0 on the device, the layers' in host memory beside it.
+struct HostDit {
+  std::vector<Buffer> pages;
+  // loader: of the device's budget; reads, or counts over a dry run.
+  static Expected<HostDit> load(const DitConfig& config, const DitTypes& types, const Backend& backend,
+                                WeightAllocator& loader, Budget& budget);
+  DitPages layers(const DitConfig& config, const DitTypes& types, bool dry_run) const;  // this object outlives them
+};
+
 // A packed file that matches the backend and the weight types, else an error that says what does not match. Reads only
 // the header.
 struct PackedDit {
@@ -38,33 +57,33 @@ struct PackedDit {
   DitTypes types{DType::kBF16};
   std::vector<PageSpan> spans() const;  // of dit_weight_groups()
   PageSpan common() const { return header.pages.front().span; }
+  Expected<DitPages> pages(bool dry_run) const;
   static Expected<PackedDit> open(const std::string& path, const Backend& backend, const DitTypes& types);
   // As open() of a file that is not there yet. For dry runs.
   static PackedDit planned(const DitConfig& config, const Backend& backend, const DitTypes& types);
 };
 
-// Memory for the pages of `resident` layers and the slots for the others. The resident layers are spread evenly, so
-// that reads overlap with computation.
-Expected<PageMemory> allocate_dit_pages(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident,
-                                        Budget& budget);
-// Bytes that every pass over the layers reads from disk.
-uint64_t paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, int64_t resident);
+// Bytes that every pass over the layers brings to the device, and those of them that come from disk.
+struct PassBytes {
+  uint64_t all = 0, disk = 0;
+};
+PassBytes paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, const Residency& residency);
 
 DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
                                  const Buffer& page);
 
-// Weight groups that are read from disk ahead of their use.
+// Weight groups that are brought to the device ahead of their use.
 class PagedWeightGroups : public DitWeightGroups {
  public:
   // stop: heard between the pages that are read now. Over a dry-run budget only the memory is counted.
-  static Expected<std::unique_ptr<PagedWeightGroups>> open(const PackedDit& packed, int64_t resident, Backend& backend,
+  static Expected<std::unique_ptr<PagedWeightGroups>> open(DitPages pages, const Residency& residency, Backend& backend,
                                                            Budget& budget, const std::stop_token& stop = {});
   const DitGroupWeights& acquire(size_t group) override;
   void release(size_t group, Event used) override { pager_->release(group, {false, used}); }
   void expect(AccessOrder order) override;
   Status status() const override { return pager_->status(); }
   PagingCounts counts() const override { return pager_->counts(); }
-  bool direct() const override { return static_cast<const FilePages&>(pager_->store()).file().direct(); }
+  bool direct() const override { return file_ != nullptr && file_->direct(); }
 
  private:
   PagedWeightGroups() = default;
@@ -73,6 +92,7 @@ class PagedWeightGroups : public DitWeightGroups {
     DitGroupWeights weights;
   };
   PageMemory dry_run_memory_;
+  const DirectFile* file_ = nullptr;
   std::unique_ptr<Pager> pager_;
   std::vector<std::vector<View>> views_;  // [group]: one view for each buffer that the group can be in
   std::vector<DitWeightGroup> groups_;

@@ -74,18 +74,27 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::dry_run(const DitConfig& config, Backe
 Expected<std::unique_ptr<S2vDit>> S2vDit::open(PackedDit packed, Backend& backend, Budget& budget) {
   std::unique_ptr<S2vDit> dit(new S2vDit(packed.config, backend, packed.types));
   PageSpan span = packed.common();
-  LA_ASSIGN_OR_RETURN(Buffer common, Buffer::allocate(budget, MemoryCategory::kWeights, span.bytes));
   std::unique_ptr<DirectFile> file;
   if (!budget.dry_run()) {
     LA_ASSIGN_OR_RETURN(file, DirectFile::open(packed.path));
   }
-  LA_RETURN_IF_ERROR(read_into(file.get(), span, common, budget));
+  LA_ASSIGN_OR_RETURN(Buffer common, load_page(std::move(file), span, budget));
   if (!budget.dry_run()) {
     dit->weights_.common = view_dit_common(packed.config, backend, packed.types, common);
     LA_RETURN_IF_ERROR(dit->read_back_shares());
   }
   dit->weights_.buffers.push_back(std::move(common));
   dit->packed_ = std::move(packed);
+  return dit;
+}
+
+Expected<std::unique_ptr<S2vDit>> S2vDit::load_beside(const DitConfig& config, const DitTypes& types,
+                                                      WeightAllocator& loader, Backend& backend, Budget& budget) {
+  std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, types));
+  LA_ASSIGN_OR_RETURN(dit->beside_, HostDit::load(config, types, backend, loader, budget));
+  if (budget.dry_run()) return dit;
+  dit->weights_.common = view_dit_common(config, backend, types, dit->beside_->pages.front());
+  LA_RETURN_IF_ERROR(dit->read_back_shares());
   return dit;
 }
 
@@ -97,16 +106,22 @@ Status S2vDit::read_back_shares() {
                                    shares.bytes());
 }
 
-Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(int64_t resident, Budget& budget,
+Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(const Residency& residency, Budget& budget,
                                                                       const std::stop_token& stop) const {
-  if (!packed_) return std::unique_ptr<DitWeightGroups>(new ResidentWeightGroups(weights_.groups));
+  if (!packed_ && !beside_) return std::unique_ptr<DitWeightGroups>(new ResidentWeightGroups(weights_.groups));
+  Expected<DitPages> pages =
+      beside_ ? beside_->layers(config_, types_, budget.dry_run()) : packed_->pages(budget.dry_run());
+  LA_RETURN_IF_ERROR(pages.status());
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> groups,
-                      PagedWeightGroups::open(*packed_, resident, backend_, budget, stop));
+                      PagedWeightGroups::open(*std::move(pages), residency, backend_, budget, stop));
   return groups;
 }
 
-uint64_t S2vDit::paged_bytes(int64_t resident) const {
-  return packed_ ? liveavatar::paged_bytes(config_, packed_->spans(), resident) : 0;
+PassBytes S2vDit::paged_bytes(const Residency& residency) const {
+  if (packed_) return liveavatar::paged_bytes(config_, packed_->spans(), residency);
+  if (!beside_) return {};
+  const uint64_t all = liveavatar::paged_bytes(config_, beside_->layers(config_, types_, true).spans, residency).all;
+  return {all, 0};
 }
 
 void S2vDit::observe_product(const DitSession& s, const Product& name, const Tensor& x, const LinearWeight& w,

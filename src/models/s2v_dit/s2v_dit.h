@@ -31,13 +31,19 @@ class S2vDit {
   // nothing is read.
   static Expected<std::unique_ptr<S2vDit>> open(PackedDit packed, Backend& backend, Budget& budget);
 
-  // The layers' weights for forwards. From a packed file, `resident` layers are read here, the others when a forward
-  // needs them, into memory of the budget. Otherwise all are in memory already. The model outlives the result.
-  Expected<std::unique_ptr<DitWeightGroups>> open_weight_groups(int64_t resident, Budget& budget,
+  // Loads and packs every weight, the layers' into host memory beside the device. loader: of `budget`, the device's;
+  // over a dry run it counts.
+  static Expected<std::unique_ptr<S2vDit>> load_beside(const DitConfig& config, const DitTypes& types,
+                                                       WeightAllocator& loader, Backend& backend, Budget& budget);
+
+  // The layers' weights for forwards. From a packed file or host memory, those that stay on the device (or, of a file,
+  // beside it) are read here, the others when a forward needs them, into memory of the budget. Otherwise all are on the
+  // device already. The model outlives the result.
+  Expected<std::unique_ptr<DitWeightGroups>> open_weight_groups(const Residency& residency, Budget& budget,
                                                                 const std::stop_token& stop = {}) const;
 
-  // Bytes that a pass over the layers then reads from disk.
-  uint64_t paged_bytes(int64_t resident) const;
+  // What a pass over the layers then brings to the device.
+  PassBytes paged_bytes(const Residency& residency) const;
 
   const DitConfig& config() const { return config_; }
   const DitTypes& types() const { return types_; }
@@ -113,6 +119,7 @@ class S2vDit {
   std::vector<float> layer_shares_;  // weights of the audio encoder's hidden states, in host memory
   std::vector<size_t> first_group_;  // of each layer
   std::optional<PackedDit> packed_;
+  std::optional<HostDit> beside_;
 };
 
 }  // namespace liveavatar

@@ -1,0 +1,46 @@
+#include "backend/cuda/copies.h"
+
+#include <cstring>
+
+#include "backend/cuda/device.h"
+#include "core/size_text.h"
+
+namespace liveavatar::cuda {
+
+Expected<std::byte*> PinnedAllocator::allocate(size_t bytes) {
+  void* memory = nullptr;
+  if (device_.runtime().allocate_pinned(&memory, bytes) == 0) return static_cast<std::byte*>(memory);
+  return out_of_memory(device_.device().str() + ": the driver pins no " + mib(bytes) +
+                       " of host memory; choose a smaller `host_budget_bytes`, or raise the limit (ulimit -l)");
+}
+
+void PinnedAllocator::free(std::byte* memory, size_t) {
+  device_.check(device_.runtime().release_pinned(memory), "freeing pinned memory");
+}
+
+Status PinnedAllocator::write(std::byte* to, const void* host, size_t bytes) {
+  std::memcpy(to, host, bytes);
+  return {};
+}
+
+Status PinnedAllocator::read(const std::byte* from, void* host, size_t bytes) {
+  std::memcpy(host, from, bytes);
+  return {};
+}
+
+void StreamCopies::write(std::byte* to, const std::byte* host, size_t bytes) {
+  if (device_.failed()) return;
+  device_.check(device_.runtime().enqueue_write(to, host, bytes, stream_.get()), "a copy to the device");
+}
+
+void StreamCopies::read(const std::byte* from, std::byte* host, size_t bytes) {
+  if (device_.failed()) return;
+  device_.check(device_.runtime().enqueue_read(from, host, bytes, stream_.get()), "a copy from the device");
+}
+
+Status StreamCopies::finish() {
+  device_.check(device_.runtime().synchronize(stream_.get()), "copies");
+  return device_.status();
+}
+
+}  // namespace liveavatar::cuda

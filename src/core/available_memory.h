@@ -1,0 +1,12 @@
+// What a machine has left.
+#pragma once
+
+#include <cstddef>
+
+namespace liveavatar {
+
+// Host memory that this process can have without driving others out: of the system (MemAvailable), or of its control
+// group if that has less. 0: unknown.
+size_t available_host_bytes();
+
+}  // namespace liveavatar
