@@ -18,9 +18,9 @@ using Clock = std::chrono::steady_clock;
 struct Step {
   std::string name;
   std::string command;
-  double seconds;           // it is stopped behind
-  std::string needs = "";   // a command that fails where the step cannot be run
-  std::string absent = "";  // what is said then
+  double seconds;      // it is stopped behind
+  std::string needs;   // a command that fails where the step cannot be run
+  std::string absent;  // what is said then
 };
 
 // The commands of steps.
