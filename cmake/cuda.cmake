@@ -3,6 +3,8 @@ set(LIVEAVATAR_CUDA AUTO CACHE STRING "Kernels for NVIDIA cards: AUTO where ther
 set_property(CACHE LIVEAVATAR_CUDA PROPERTY STRINGS AUTO ON OFF)
 # RTX 30, A100; RTX 40, L4; H100; B200; RTX 50. And for cards to come.
 set(LIVEAVATAR_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120 CACHE STRING "As CMAKE_CUDA_ARCHITECTURES")
+# One rounding everywhere, as for C++. Also of the test that compiles the kernels without a build for cards.
+set(LIVEAVATAR_NVCC_FLAGS -Xcompiler=-Wall,-Wextra -fmad=false)
 
 set(LIVEAVATAR_HAS_CUDA OFF)
 set(least_cuda 12.8)  # knows sm_100 and sm_120

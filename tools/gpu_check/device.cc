@@ -22,7 +22,11 @@ void print_figure(const std::string& name, double value, const char* unit) {
 int describe_card(const std::string& device) {
   for (const std::string& card : describe_cards()) std::printf("%s\n", card.c_str());
   const Expected<std::unique_ptr<DeviceSource>> source = open_device(device);
-  if (source.ok()) return 0;
+  if (source.ok()) {
+    const Expected<std::unique_ptr<Backend>> backend = (*source)->open({});
+    if (backend.ok()) std::printf("card: %s\n", (*backend)->describe().c_str());
+    return backend.ok() ? 0 : 1;
+  }
   std::printf("%s\n", source.status().message().c_str());
   return 1;
 }

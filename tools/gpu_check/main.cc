@@ -13,11 +13,11 @@ namespace {
 
 constexpr const char* kHelp =
     "gpu_check [all] [--device cuda|cuda:N|cuda-emulated] [--seconds 480] [--results gpu-check.json]\n"
-    "          [--goldens FOLDER] [--run COMMAND]\n"
-    "Checks and measures the CUDA backend on this machine's card: goldens, ops against the reference, rates, layers "
-    "of\n"
-    "the 14B model. Results are written after every step. --run: how this program is started, where not by its name.\n"
-    "A single step: gpu_check card|rates|copies DEVICE, gpu_check ops DEVICE, gpu_check golden FLAGS FOLDER...,\n"
+    "          [--goldens FOLDER] [--only STEP,...] [--python python3] [--torch_side torch_side.py] [--run COMMAND]\n"
+    "Checks and measures the CUDA backend on this machine's card: goldens, ops against the reference, rates, layers\n"
+    "of the 14B model, the same in PyTorch. Results are written after every step.\n"
+    "--only: the steps whose names begin so. --run: how this program is started, where not by its name.\n"
+    "A single step: gpu_check card|ops|rates|layers|copies DEVICE, gpu_check golden FLAGS FOLDER...,\n"
     "gpu_check bench DEVICE layers=4 size=704*384 [int8|fp8] [kv_int8] [budget_mib=N] [paging=FOLDER] [blocks=N]\n";
 
 // The tests of ops, of that device alone.
@@ -38,6 +38,9 @@ int all(const std::string& program, const std::vector<std::string>& flags) {
     if (flags[i] == "--device") options.device = flags[i + 1];
     if (flags[i] == "--results") options.results = flags[i + 1];
     if (flags[i] == "--goldens") options.goldens = flags[i + 1];
+    if (flags[i] == "--python") options.python = flags[i + 1];
+    if (flags[i] == "--torch_side") options.torch_side = flags[i + 1];
+    if (flags[i] == "--only") options.only = flags[i + 1];
     if (flags[i] == "--seconds") options.seconds = std::atof(flags[i + 1].c_str());
     if (flags[i] == "--run") command = flags[i + 1];
   }
@@ -65,6 +68,7 @@ int run_step(int argc, char** argv) {
   if (step == "card") return describe_card(device);
   if (step == "ops") return run_op_tests(device);
   if (step == "rates") return measure_rates(device);
+  if (step == "layers") return measure_layers(device);
   if (step == "copies") return measure_copies(device);
   if (step == "bench") return run_bench_step(device, {more.begin() + 1, more.end()});
   std::fputs(kHelp, stderr);

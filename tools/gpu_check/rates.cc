@@ -43,10 +43,20 @@ class Rates {
     return layer_norm();
   }
 
+  // Of a backend that multiplies 8-bit weights in 8 bits. What the card cannot, it multiplies in bf16.
+  Status measure_8bit_products() {
+    for (DType type : {DType::kI8, DType::kF8E4M3}) {
+      LA_RETURN_IF_ERROR(linear(DType::kBF16, type, s_.ffn, s_.dim));
+      LA_RETURN_IF_ERROR(linear(DType::kBF16, type, s_.dim, s_.ffn));
+    }
+    return {};
+  }
+
  private:
   Expected<Tensor> tensor(Shape shape, DType type) {
     LA_ASSIGN_OR_RETURN(OwnedTensor owned, OwnedTensor::allocate(budget_, MemoryCategory::kRuntime, shape, type));
-    if (type == DType::kF32 || type == DType::kBF16) ops::fill(backend_, owned.tensor, 0.01f);
+    if (type == DType::kF32 || type == DType::kBF16)
+      LA_RETURN_IF_ERROR(fill_with_noise(backend_, budget_, owned.tensor));
     owned_.push_back(std::move(owned));
     return owned_.back().tensor;
   }
@@ -70,15 +80,16 @@ class Rates {
   }
 
   Status linear(DType x_type, DType type, int64_t n, int64_t k) {
-    std::vector<float> weights(static_cast<size_t>(n * k), 0.01f);
+    std::vector<float> weights = noise_values(n * k);
     LinearWeight w{.dtype = type, .n = n, .k = k};
     LA_ASSIGN_OR_RETURN(w.data, packed(backend_.packed_linear_bytes(n, k, type), [&](void* to) {
                           backend_.pack_linear(Tensor(weights.data(), {n, k}, DType::kF32), type, to);
                         }));
     LA_ASSIGN_OR_RETURN(Tensor x, tensor({s_.tokens, k}, x_type));
     LA_ASSIGN_OR_RETURN(Tensor out, tensor({s_.tokens, n}, x_type));
-    const std::string name = std::string("linear.") + dtype_name(x_type) + "." + dtype_name(type) + "." +
-                             std::to_string(s_.tokens) + "x" + std::to_string(n) + "x" + std::to_string(k);
+    const std::string op = backend_.int8_products() ? "linear_8bit." : "linear.";
+    const std::string name = op + dtype_name(x_type) + "." + dtype_name(type) + "." + std::to_string(s_.tokens) + "x" +
+                             std::to_string(n) + "x" + std::to_string(k);
     return time(name, 2.0 * double(s_.tokens) * double(n) * double(k) / kTera, "Tflop/s",
                 [&] { ops::linear(backend_, x, w, out); });
   }
@@ -99,7 +110,7 @@ class Rates {
   Status conv(int64_t channels, int64_t factor) {
     const int64_t rows = s_.rows / factor, columns = s_.columns / factor, taps = 27;
     ConvWeight w{.dtype = DType::kBF16, .out_channels = channels, .in_channels = channels, .kernel = {3, 3, 3}};
-    std::vector<float> weights(static_cast<size_t>(channels * channels * taps), 0.01f);
+    std::vector<float> weights = noise_values(channels * channels * taps);
     LA_ASSIGN_OR_RETURN(w.data, packed(backend_.packed_conv_bytes(w), [&](void* to) {
                           backend_.pack_conv(Tensor(weights.data(), {channels, channels, 3, 3, 3}, DType::kF32), w, to);
                         }));
@@ -118,22 +129,10 @@ class Rates {
     return time("layer_norm", bytes / kGiga, "GB/s", [&] { ops::layer_norm(backend_, x, 1e-6f, out); });
   }
 
-  // `work` a call. Repeated until it took long enough to be a measurement.
+  // `work` a call.
   Status time(const std::string& name, double work, const char* unit, const std::function<void()>& run) {
-    constexpr double kLongEnough = 0.2;
-    run();
-    LA_RETURN_IF_ERROR(backend_.synchronize());
-    double seconds = 0;
-    int64_t calls = 1;
-    while (true) {
-      const double start = now_s();
-      for (int64_t i = 0; i < calls; ++i) run();
-      LA_RETURN_IF_ERROR(backend_.synchronize());
-      seconds = now_s() - start;
-      if (seconds >= kLongEnough) break;
-      calls *= 2;
-    }
-    print_figure(name, work * double(calls) / seconds, unit);
+    LA_ASSIGN_OR_RETURN(double seconds, seconds_per_call(backend_, run));
+    print_figure(name, work / seconds, unit);
     owned_.clear();
     buffers_.clear();
     return {};
@@ -156,13 +155,17 @@ int failed(const Status& status) {
 int measure_rates(const std::string& device) {
   Expected<std::unique_ptr<DeviceSource>> source = open_device(device);
   if (!source.ok()) return failed(source.status());
-  Budget host, budget(Budget::kUnlimited, (*source)->allocator(), host);
-  Expected<std::unique_ptr<Backend>> backend = (*source)->open({.budget = &budget});
-  if (!backend.ok()) return failed(backend.status());
-  std::printf("%s\n", (*backend)->describe().c_str());
-  const bool emulated = device == "cuda-emulated";
-  const Status measured = Rates(**backend, budget, emulated ? kEmulated : kOnCard).measure_all();
-  return measured.ok() ? 0 : failed(measured);
+  const Sizes& sizes = device == "cuda-emulated" ? kEmulated : kOnCard;
+  for (bool in_8_bits : {false, true}) {
+    Budget host, budget(Budget::kUnlimited, (*source)->allocator(), host);
+    Expected<std::unique_ptr<Backend>> backend = (*source)->open({.int8_products = in_8_bits, .budget = &budget});
+    if (!backend.ok()) return failed(backend.status());
+    std::printf("%s\n", (*backend)->describe().c_str());
+    Rates rates(**backend, budget, sizes);
+    const Status measured = in_8_bits ? rates.measure_8bit_products() : rates.measure_all();
+    if (!measured.ok()) return failed(measured);
+  }
+  return 0;
 }
 
 int measure_copies(const std::string& device) {
