@@ -96,7 +96,7 @@ class DitSide : public Side {
     DitCaches caches(config, geometry_, 1, 1, DitTypes(s.dtype), arena_);
     DitActivations activations(config, geometry_, s.dtype, arena_);
     session_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
-    LA_ASSIGN_OR_RETURN(weight_groups_, dit_->open_weight_groups(config.layers, s.budget));
+    LA_ASSIGN_OR_RETURN(weight_groups_, dit_->open_weight_groups({config.layers}, s.budget));
     return {};
   }
 

@@ -45,7 +45,7 @@ Status run(Budget& budget) {
   fill(prompt, 2);
   denoiser->set_prompt(prompt.tensor);
   OneBlock channel(memory);
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> pages, dit->open_weight_groups(config.layers, budget));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> pages, dit->open_weight_groups({config.layers}, budget));
   return one_mini_block(*denoiser, *pages, channel) ? Status() : pages->status();
 }
 

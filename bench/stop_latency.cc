@@ -111,7 +111,7 @@ Status measure_video_model(Bench& b) {
     return S2vDit::load(c, *stoppable(b.dit, stop), *b.backend, b.budget, DType::kBF16).status();
   }));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<S2vDit> dit, S2vDit::load(c, *b.dit, *b.backend, b.budget, DType::kBF16));
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> pages, dit->open_weight_groups(kLayers, b.budget));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> pages, dit->open_weight_groups({kLayers}, b.budget));
   LA_ASSIGN_OR_RETURN(BlockMemory memory, BlockMemory::allocate(b.shape, b.budget));
   LA_ASSIGN_OR_RETURN(Tensor rows, b.noise({c.text_len, c.text_dim}));
   LA_ASSIGN_OR_RETURN(Tensor motion, b.noise({c.channels, kMotionLatents, g.latent_height, g.latent_width}));

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "core/rounding.h"
 #include "core/status.h"
 
 namespace liveavatar {
@@ -35,8 +36,11 @@ class CopyQueue {
 // Memory of one device. Thread-safe. Outlives its allocations.
 class Allocator {
  public:
+  static constexpr size_t kPageBytes = 4096;
   virtual ~Allocator() = default;
   virtual Device device() const = 0;
+  // What an allocation of `bytes` takes.
+  virtual size_t taken_bytes(size_t bytes) const { return round_up(bytes, kPageBytes); }
   // Aligned to 4096 bytes. Host memory is zeroed, other memory is uninitialised. kOutOfMemory: the message has a
   // suggestion.
   virtual Expected<std::byte*> allocate(size_t bytes) = 0;

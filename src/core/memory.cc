@@ -133,7 +133,7 @@ Expected<Buffer> Buffer::allocate_staging(Budget& budget, MemoryCategory categor
 Expected<Buffer> Buffer::allocate_from(Allocator& allocator, Budget& budget, MemoryCategory category, size_t bytes) {
   Buffer buffer;
   if (bytes == 0) return buffer;
-  bytes = round_up(bytes, kPageBytes);
+  bytes = allocator.taken_bytes(bytes);
   LA_ASSIGN_OR_RETURN(buffer.charge_, Charge::acquire(budget, category, bytes));
   buffer.allocator_ = &allocator;
   if (budget.dry_run()) return buffer;

@@ -115,11 +115,10 @@ class Charge {
   size_t bytes_ = 0;
 };
 
-// Page-aligned memory of the budget's device, charged to a category until it is destroyed. Movable. Host memory is
-// zeroed, but for staging.
+// Page-aligned memory of the budget's device, of the size that the allocator takes for it, charged to a category until
+// it is destroyed. Movable. Host memory is zeroed, but for staging.
 class Buffer {
  public:
-  static constexpr size_t kPageBytes = 4096;  // sizes are rounded up to this
   Buffer() = default;
   static Expected<Buffer> allocate(Budget& budget, MemoryCategory category, size_t bytes);
   // Host memory for copies from and to the budget's device (Allocator::staging), charged to budget.host().

@@ -12,7 +12,7 @@ constexpr MemoryCategory kCategory = MemoryCategory::kConditioning;
 
 size_t bytes_of(const std::string& key, std::initializer_list<Tensor> values) {
   size_t bytes = key.size();
-  for (const Tensor& value : values) bytes += round_up(value.bytes(), Buffer::kPageBytes);
+  for (const Tensor& value : values) bytes += round_up(value.bytes(), Allocator::kPageBytes);
   return bytes;
 }
 

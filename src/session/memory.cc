@@ -92,7 +92,8 @@ namespace {
 // A dry run charges them at once: a plan may have more blocks than there is memory for their tensors.
 Status keep_latents(const Shape& block, int64_t kept, Budget& budget, BlockMemory& memory) {
   if (budget.dry_run()) {
-    size_t bytes = round_up(static_cast<size_t>(block.elements()) * dtype_bytes(DType::kF32), Buffer::kPageBytes);
+    const size_t bytes =
+        budget.allocator().taken_bytes(static_cast<size_t>(block.elements()) * dtype_bytes(DType::kF32));
     LA_ASSIGN_OR_RETURN(memory.measured_latents,
                         Charge::acquire(budget, MemoryCategory::kConditioning, static_cast<size_t>(kept) * bytes));
     return {};

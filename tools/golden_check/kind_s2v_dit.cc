@@ -47,7 +47,7 @@ void open(Session& s) {
   DitCaches caches(s.config, s.geometry, kSteps, kActors, s.types, s.arena);
   DitActivations activations(s.config, s.geometry, g.dtype, s.arena, {.actors = kActors});
   s.state = std::make_unique<DitSession>(s.geometry, std::move(caches), std::move(activations));
-  s.pages = must(s.dit->open_weight_groups(s.config.layers, *g.budget));
+  s.pages = must(s.dit->open_weight_groups({s.config.layers}, *g.budget));
   Shape shape{s.config.channels, s.geometry.block_latents, s.geometry.latent_height, s.geometry.latent_width};
   s.velocity = must(OwnedTensor::allocate(*g.budget, MemoryCategory::kActivations, shape, DType::kF32));
 }

@@ -4,6 +4,11 @@
 
 namespace liveavatar::cuda {
 
+size_t CudaDevice::taken_bytes(size_t bytes) const {
+  constexpr size_t kGranuleBytes = size_t{2} << 20;
+  return bytes < kGranuleBytes / 2 ? round_up(bytes, kPageBytes) : round_up(bytes, kGranuleBytes);
+}
+
 Expected<std::byte*> CudaDevice::allocate(size_t bytes) {
   if (failed()) return status();
   void* memory = nullptr;

@@ -18,6 +18,8 @@ class CudaDevice final : public Allocator {
 
   Runtime& runtime() { return *runtime_; }
   Device device() const override { return {Device::Kind::kCuda, index_}; }
+  // The driver gives large pieces in whole granules, small ones as parts of a shared granule.
+  size_t taken_bytes(size_t bytes) const override;
   Expected<std::byte*> allocate(size_t bytes) override;
   void free(std::byte* memory, size_t bytes) override;
   Status write(std::byte* to, const void* host, size_t bytes) override;
