@@ -42,6 +42,7 @@ class Bench {
     options.device = shape().device;
     options.threads = shape().threads;
     options.int8_products = shape().int8_products;
+    options.tune = shape().tune;
     options.memory_budget_bytes = o_.budget_bytes;
     LA_ASSIGN_OR_RETURN(models_, Models::without_weights(options, o_.device));
     FileGuard guard;

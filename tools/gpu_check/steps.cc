@@ -41,6 +41,7 @@ std::vector<Step> steps(const Options& o) {
       {"ops", "ops " + d, 120},
       {"rates", "rates " + d, 90},
       {"bench.4_layers.bf16.704x384", bench("layers=4 size=704*384"), 60},
+      {"bench.4_layers.bf16.704x384.own", bench("layers=4 size=704*384 own"), 60},
       {"bench.4_layers.int8.704x384", bench("layers=4 size=704*384 int8"), 60},
       {"golden.dit.int8", golden(o, "bf16", " --weights_dtype int8 --kv_dtype int8", dit), 60},
       {"golden.dit.fp8", golden(o, "bf16", " --weights_dtype fp8 --kv_dtype fp8", dit), 60},
