@@ -52,6 +52,7 @@ struct EngineOptions {
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
   KvType kv_dtype = KvType::kSameAsDtype;
   bool int8_products = false;  // W8A8: with int8 weights, activations in 8 bits too, if the CPU can
+  Tune tune = Tune::kAuto;     // of a card
   int threads = 0;             // 0: as many as this process may use
   // Number of extra threads that decode frames while the next block is sampled; 0: the same threads do both, one after
   // the other. Takes more memory (`plan` says how much); the video is the same to the bit.

@@ -24,6 +24,14 @@ enum class KvType { kSameAsDtype, kBf16, kInt8, kFp8 };
 LIVEAVATAR_EXPORT const char* kv_type_name(KvType type);
 LIVEAVATAR_EXPORT Expected<KvType> parse_kv_type(const std::string& text);
 
+// Whether libraries of a card may compute what they were found to compute right and quicker: "auto", "off".
+enum class Tune {
+  kAuto,  // found out before the first block and kept on disk (docs/cuda.md)
+  kOff,   // own kernels only
+};
+LIVEAVATAR_EXPORT const char* tune_name(Tune tune);
+LIVEAVATAR_EXPORT Expected<Tune> parse_tune(const std::string& text);
+
 // The order in which blocks are denoised: "auto", "sequential", "wavefront". The video is the same to the bit.
 enum class Schedule {
   kAuto,        // wavefront where weights are paged

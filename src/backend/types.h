@@ -74,11 +74,20 @@ struct ConvSize {
   std::array<int64_t, 3> kernel{1, 1, 1};     // frames, rows, columns
   int64_t column_stride = 1, columns = 0;     // columns: of the output
 };
+// A linear layer that takes much of the time, with its bias.
+struct LinearSize {
+  int64_t rows = 0, n = 0, k = 0;
+  DType x = DType::kF32, weights = DType::kF32, out = DType::kF32;
+  Activation activation = Activation::kNone;
+  bool gate = false, residual = false;  // gate: of one group; residual: of the type of out
+};
 struct LargestOps {
   AttentionSize attention;
   int64_t linear_elements = 0;  // rows * k of a linear layer's input; larger ones work but are slower
   int64_t linear_k = 0;         // the widest input row of a linear layer, or of a convolution of single pixels
   std::vector<ConvSize> convs;  // the others
+  // Those for which a backend may find out how it computes them best (BackendOptions::tune).
+  std::vector<LinearSize> hot_linears;
 };
 
 // Rows of equally many elements in a tensor: the first begins at element `first`, each next one `stride` elements

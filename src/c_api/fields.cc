@@ -14,7 +14,7 @@ template <typename T>
 struct Field {
   const char* name;
   std::variant<std::string T::*, bool T::*, int T::*, int64_t T::*, uint64_t T::*, double T::*, ComputeType T::*,
-               WeightsType T::*, KvType T::*, Schedule T::*, SampleSolver T::*, Fit T::*>
+               WeightsType T::*, KvType T::*, Tune T::*, Schedule T::*, SampleSolver T::*, Fit T::*>
       member;
 };
 
@@ -32,6 +32,7 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"weights_dtype", &EngineOptions::weights_dtype},
     {"kv_dtype", &EngineOptions::kv_dtype},
     {"int8_products", &EngineOptions::int8_products},
+    {"tune", &EngineOptions::tune},
     {"threads", &EngineOptions::threads},
     {"decode_threads", &EngineOptions::decode_threads},
     {"memory_budget_bytes", &EngineOptions::memory_budget_bytes},
@@ -104,6 +105,7 @@ Status parse(const std::string&, const std::string& text, WeightsType& out) {
   return choose(parse_weights_type(text), out);
 }
 Status parse(const std::string&, const std::string& text, KvType& out) { return choose(parse_kv_type(text), out); }
+Status parse(const std::string&, const std::string& text, Tune& out) { return choose(parse_tune(text), out); }
 Status parse(const std::string&, const std::string& text, Schedule& out) { return choose(parse_schedule(text), out); }
 Status parse(const std::string&, const std::string& text, SampleSolver& out) {
   return choose(parse_sample_solver(text), out);

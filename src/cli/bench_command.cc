@@ -113,6 +113,7 @@ void add_both(CLI::App& app, Flags& f) {
   add_weights_dtype(app, r.weights_dtype);
   add_kv_dtype(app, r.kv_dtype);
   add_activations_dtype(app, r.int8_products);
+  add_tune(app, r.tune);
   add_threads(app, r.threads);
   app.add_option("--json", f.json_file, "Write the figures as JSON");
   app.add_flag("--quiet", f.quiet, "Print the figures only");
@@ -262,6 +263,7 @@ Status set_pipeline(Flags& f) {
   p.engine.weights_dtype = r.weights_dtype;
   p.engine.kv_dtype = r.kv_dtype;
   p.engine.int8_products = r.int8_products;
+  p.engine.tune = r.tune;
   p.engine.threads = r.threads;
   p.engine.memory_budget_bytes = f.bench.limits.device_bytes;
   p.engine.host_budget_bytes = f.bench.limits.host_bytes;

@@ -2,6 +2,7 @@
 #include <sys/sysinfo.h>
 
 #include <cstdio>
+#include <memory>
 
 #include "cli/commands.h"
 #include "cli/field_flags.h"
@@ -22,7 +23,7 @@ void print_int8_products() {
               supported ? have.c_str() : "this CPU has no kernels for it; int8 weights are unpacked to bf16");
 }
 
-int doctor() {
+int doctor(const std::string& asked) {
   struct sysinfo machine {};
   sysinfo(&machine);
   size_t unit = machine.mem_unit;
@@ -38,15 +39,22 @@ int doctor() {
     if (backend.ok() && std::string(device) == "cpu") print_int8_products();
   }
   for (const std::string& card : describe_cards()) std::printf("--device cuda: %s\n", in_flags(card).c_str());
+  if (is_card(asked)) {
+    for (const std::string& line : describe_card_choices(asked)) std::printf("%s\n", in_flags(line).c_str());
+  }
   return working > 0 ? 0 : 1;
 }
 
 }  // namespace
 
 Command add_doctor(CLI::App& app) {
-  app.add_subcommand("doctor", "Show what this machine offers and which kernels were chosen, and why")
-      ->footer("Example:\n  liveavatar doctor");
-  return doctor;
+  auto device = std::make_shared<std::string>();
+  CLI::App* command =
+      app.add_subcommand("doctor", "Show what this machine offers and which kernels were chosen, and why");
+  command->add_option("--device", *device, "cuda or cuda:1: also the libraries of this card, and where they are used")
+      ->check([](const std::string& text) { return is_card(text) ? "" : "choose cuda or cuda:N"; });
+  command->footer("Examples:\n  liveavatar doctor\n  liveavatar doctor --device cuda");
+  return [device] { return doctor(*device); };
 }
 
 }  // namespace liveavatar::cli

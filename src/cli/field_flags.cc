@@ -54,6 +54,8 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`text_encoder`", "--text_encoder"},
     {"`threads`", "--threads"},
     {"`tokenizer`", "--tokenizer"},
+    {"`tune` off", "--tune off"},
+    {"`tune`", "--tune"},
     {"`vae`", "--vae"},
     {"`weights_dtype`", "--weights_dtype"},
 };

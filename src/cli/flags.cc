@@ -180,6 +180,14 @@ CLI::Option* add_kv_dtype(CLI::App& app, KvType& value) {
       ->description("The video model's keys and values: bf16, int8 or fp8 (default: as --dtype)");
 }
 
+CLI::Option* add_tune(CLI::App& app, Tune& value) {
+  return add_choice(app, "--tune", value, parse_tune, {"auto", "off"})
+      ->default_str(tune_name(value))
+      ->description(
+          "On a card, before the first block: auto tries out where a library (cuBLASLt) is right and quicker than the\n"
+          "own kernels, and keeps that on disk; off: own kernels only. See `liveavatar doctor --device cuda`");
+}
+
 CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help) {
   return add_choice(app, "--schedule", value, parse_schedule, {"auto", "sequential", "wavefront"})
       ->default_str(schedule_name(value))

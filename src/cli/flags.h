@@ -32,6 +32,8 @@ CLI::Option* add_dtype(CLI::App& app, ComputeType& value);
 CLI::Option* add_weights_dtype(CLI::App& app, WeightsType& value);
 CLI::Option* add_kv_dtype(CLI::App& app, KvType& value);
 CLI::Option* add_activations_dtype(CLI::App& app, bool& int8_products);
+// --tune, of a card.
+CLI::Option* add_tune(CLI::App& app, Tune& value);
 
 // A number of bytes with a unit: 8GiB, 1.5g, 1536MiB (all of 1024). The option's value is a size_t.
 CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, const std::string& help);

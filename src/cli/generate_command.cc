@@ -55,6 +55,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
   add_activations_dtype(app, f.engine.int8_products)->group("Model and machine");
+  add_tune(app, f.engine.tune)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
   add_threads(app, f.engine.threads)->group("Model and machine");
   add_decode_threads(app, f.engine.decode_threads)->group("Model and machine");

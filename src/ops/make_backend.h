@@ -31,6 +31,10 @@ struct PackingBackend {
   std::unique_ptr<Backend> backend;
 };
 Expected<PackingBackend> make_packing_backend(const std::string& device, const BackendOptions& options);
+// Where cards keep what BackendOptions::tune found; empty: nowhere.
+std::string card_choice_file();
+// Of such a card: its libraries, or why there is none, and what is kept of it; lines for `doctor`.
+std::vector<std::string> describe_card_choices(const std::string& device);
 // A line for each card of this machine, or one that says why there is none; for `doctor`.
 std::vector<std::string> describe_cards();
 

@@ -2,6 +2,8 @@
 #include <charconv>
 
 #include "backend/cuda/card/card_runtime.h"
+#include "backend/cuda/choice_file.h"
+#include "backend/cuda/choice_table.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/planned_runtime.h"
 #include "core/boundary.h"
@@ -75,6 +77,16 @@ Expected<PackingBackend> make_packing_backend(const std::string& device, const B
     LA_ASSIGN_OR_RETURN(packing.backend, make_backend(device, options));
   }
   return packing;
+}
+
+std::string card_choice_file() { return cuda::default_choice_file(); }
+
+std::vector<std::string> describe_card_choices(const std::string& device) {
+  const auto lines = contained("`device` " + device, [&]() -> Expected<std::vector<std::string>> {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<cuda::Runtime> runtime, open_runtime(device));
+    return cuda::describe_choices(*runtime, card_choice_file());
+  });
+  return lines.ok() ? *lines : std::vector<std::string>{lines.status().message()};
 }
 
 std::vector<std::string> describe_cards() {

@@ -42,6 +42,7 @@ class Bench {
     options.device = shape().device;
     options.threads = shape().threads;
     options.int8_products = shape().int8_products;
+    options.tune = shape().tune;
     options.memory_budget_bytes = o_.limits.device_bytes;
     options.host_budget_bytes = o_.limits.host_bytes;
     LA_ASSIGN_OR_RETURN(models_, Models::without_weights(options, o_.device));

@@ -137,6 +137,7 @@ Status check_options(const EngineOptions& options) {
   LA_RETURN_IF_ERROR(check_choice("`dtype`", options.dtype, ComputeType::kF32));
   LA_RETURN_IF_ERROR(check_choice("`weights_dtype`", options.weights_dtype, WeightsType::kQ4));
   LA_RETURN_IF_ERROR(check_choice("`kv_dtype`", options.kv_dtype, KvType::kFp8));
+  LA_RETURN_IF_ERROR(check_choice("`tune`", options.tune, Tune::kOff));
   LA_RETURN_IF_ERROR(check_loras(options));
   if (options.offload_kv_cache && options.paging_dir.empty() && !is_card(options.device))
     return invalid_argument("`offload_kv_cache`: give `paging_dir` DIR too, a folder on disk for keys and values");
@@ -158,6 +159,7 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   shape.weights_dtype = options.weights_dtype;
   shape.kv_dtype = options.kv_dtype;
   shape.int8_products = options.int8_products;
+  shape.tune = options.tune;
   shape.threads = options.threads;
   shape.decode_threads = options.decode_threads;
   shape.cache_bytes = options.cache_bytes;

@@ -38,6 +38,7 @@ struct JobShape {
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
   KvType kv_dtype = KvType::kSameAsDtype;
   bool int8_products = false;
+  Tune tune = Tune::kAuto;
   int threads = 0;              // 0: as the engine would take
   int decode_threads = 0;       // decoding beside sampling, on so many of its own; 0: in turns, on the same
   bool packed = false;          // the video model comes in pages, from a packed file: its layers may stay there

@@ -32,7 +32,7 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
   const DitConfig& config = s.shapes.dit;
   const DitGeometry geometry = s.geometry();
   const DitTypes types = s.types();
-  LA_RETURN_IF_ERROR(backend.reserve(largest_ops(config, geometry, types.values)));
+  LA_RETURN_IF_ERROR(backend.reserve(largest_ops(config, geometry, types)));
   Arena cache_size, activation_size;
   std::vector<AudioTokens> measured;
   allocate_caches(s, types, cache_size, measured);

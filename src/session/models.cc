@@ -57,6 +57,7 @@ Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
   options.threads = s.threads;
   options.decode_threads = s.decode_threads;
   options.int8_products = s.int8_products;
+  options.tune = s.tune;
   LA_RETURN_IF_ERROR(models->open_device(nullptr, true));
   LA_RETURN_IF_ERROR(models->dry_run_dit(s));
   if (s.video_model_only) return models;
@@ -107,7 +108,10 @@ void Models::release_scratch() {
 Status Models::open_device(DeviceSource* source, bool dry_run) {
   const EngineOptions& o = options();
   auto limit = [](size_t bytes) { return bytes == 0 ? Budget::kUnlimited : bytes; };
-  const BackendOptions how{.threads = o.threads, .int8_products = o.int8_products};
+  const BackendOptions how{.threads = o.threads,
+                           .int8_products = o.int8_products,
+                           .tune = o.tune == Tune::kAuto,
+                           .choices_file = card_choice_file()};
   if (source == nullptr && is_card(o.device)) {
     if (dry_run) {
       card = plan_card_device(o.device);

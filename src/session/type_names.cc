@@ -11,6 +11,7 @@ using Names = std::array<const char*, n>;
 constexpr Names<2> kComputeTypes{"bf16", "f32"};
 constexpr Names<5> kWeightsTypes{"", "bf16", "int8", "fp8", "q4"};
 constexpr Names<4> kKvTypes{"", "bf16", "int8", "fp8"};
+constexpr Names<2> kTunes{"auto", "off"};
 constexpr Names<3> kSchedules{"auto", "sequential", "wavefront"};
 constexpr Names<3> kSolvers{"euler", "unipc", "dpm++"};
 constexpr Names<2> kFits{"cover", "original"};
@@ -48,6 +49,7 @@ Expected<Enum> parse(const char* field, const Names<n>& names, const std::string
 const char* compute_type_name(ComputeType type) { return name_of(kComputeTypes, type); }
 const char* weights_type_name(WeightsType type) { return name_of(kWeightsTypes, type); }
 const char* kv_type_name(KvType type) { return name_of(kKvTypes, type); }
+const char* tune_name(Tune tune) { return name_of(kTunes, tune); }
 const char* schedule_name(Schedule schedule) { return name_of(kSchedules, schedule); }
 const char* sample_solver_name(SampleSolver solver) { return name_of(kSolvers, solver); }
 const char* fit_name(Fit fit) { return name_of(kFits, fit); }
@@ -60,6 +62,7 @@ Expected<WeightsType> parse_weights_type(const std::string& text) {
   return parse<WeightsType>("`weights_dtype`", kWeightsTypes, text);
 }
 Expected<KvType> parse_kv_type(const std::string& text) { return parse<KvType>("`kv_dtype`", kKvTypes, text); }
+Expected<Tune> parse_tune(const std::string& text) { return parse<Tune>("`tune`", kTunes, text); }
 Expected<Schedule> parse_schedule(const std::string& text) { return parse<Schedule>("`schedule`", kSchedules, text); }
 Expected<SampleSolver> parse_sample_solver(const std::string& text) {
   return parse<SampleSolver>("`sample_solver`", kSolvers, text);

@@ -292,6 +292,9 @@ TEST(CApiFields, EnumsAreSetByTheirTexts) {
   EXPECT_TRUE(set_field(options, "weights_dtype", "").ok());
   EXPECT_EQ(options.weights_dtype, WeightsType::kSameAsDtype);
   EXPECT_EQ(set_field(options, "kv_dtype", "q4").message(), "`kv_dtype` q4: choose bf16, int8 or fp8");
+  EXPECT_TRUE(set_field(options, "tune", "off").ok());
+  EXPECT_EQ(options.tune, Tune::kOff);
+  EXPECT_EQ(set_field(options, "tune", "on").message(), "`tune` on: choose auto or off");
   GenerateRequest request;
   EXPECT_TRUE(set_field(request, "schedule", "wavefront").ok());
   EXPECT_TRUE(set_field(request, "sample_solver", "dpm++").ok());

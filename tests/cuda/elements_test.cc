@@ -85,6 +85,51 @@ INSTANTIATE_TEST_SUITE_P(Sizes, CudaActivate,
                                          ActivateCase{2056, Activation::kSilu, kF32, kF32, true},
                                          ActivateCase{33, Activation::kRelu, kBF16, kBF16}));
 
+struct FinishCase {
+  int64_t m, n, groups;  // groups: of the gate; 0: none
+  Activation activation;
+  ElementType out;
+  bool bias, residual;
+  int64_t first = 0;  // where out begins in its allocation
+
+  friend void PrintTo(const FinishCase& c, std::ostream* out) { *out << c.m << " x " << c.n; }
+};
+
+class CudaFinishProduct : public KernelTest, public testing::WithParamInterface<FinishCase> {};
+
+TEST_P(CudaFinishProduct, IsThatOfPlainLoops) {
+  const FinishCase& c = GetParam();
+  const auto product = normal(c.m * c.n), bias = normal(c.n), gate = normal(c.n * std::max<int64_t>(c.groups, 1));
+  const auto residual = normal_in(c.out, c.m * c.n + c.first);
+  std::vector<double> expected;
+  for (int64_t i = 0; i < c.m * c.n; ++i) {
+    const int64_t row = i / c.n, column = i % c.n;
+    double y = activated(double(product[size_t(i)]) + (c.bias ? bias[size_t(column)] : 0), c.activation);
+    if (c.groups > 0) y *= gate[size_t(row / (c.m / c.groups) * c.n + column)];
+    expected.push_back(y + (c.residual ? residual[size_t(c.first + i)] : 0));
+  }
+  for (uint32_t order : kOrders) {
+    emulate::order_seed = order;
+    const DeviceTensor sum(product, kF32), b(bias, kF32), g(gate, kF32), out(residual, c.out);
+    const auto floats = [](const DeviceTensor& t, bool there) {
+      return there ? static_cast<const float*>(t.input().data) : nullptr;
+    };
+    EpilogueCall e{floats(b, c.bias), floats(g, c.groups > 0), std::max<int64_t>(c.groups, 1), {}, c.activation};
+    if (c.residual) e.residual = out.input(c.first);
+    EXPECT_EQ(launch_finish_product({floats(sum, true), c.m, c.n, e, out.output(c.first)}, nullptr), 0);
+    const auto got = out.host();
+    EXPECT_TRUE(near({got.begin() + c.first, got.end()}, expected, tolerance_of(c.out))) << "order " << order;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sizes, CudaFinishProduct,
+                         testing::Values(FinishCase{12, 40, 1, Activation::kNone, kF32, true, true},
+                                         FinishCase{12, 40, 3, Activation::kSilu, kBF16, true, true},
+                                         FinishCase{7, 33, 1, Activation::kNone, kF32, true, true},
+                                         FinishCase{9, 36, 0, Activation::kGeluTanh, kBF16, true, false},
+                                         FinishCase{8, 20, 2, Activation::kNone, kF32, false, true, 1},
+                                         FinishCase{1, 1, 0, Activation::kNone, kF32, false, false}));
+
 class CudaElements : public KernelTest {};
 
 TEST_F(CudaElements, ReluKeepsNaN) {

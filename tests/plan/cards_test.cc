@@ -32,6 +32,19 @@ Work work_on_24gb(Schedule schedule, size_t host_bytes = size_t{4} << 30) {
   return work_of(*resolve_shape(r, {card("rtx4090").memory_bytes, host_bytes}));
 }
 
+// Whether the card's machine has one is not known to a plan.
+TEST(Cards, PlansCountWhatALibraryMayTake) {
+  auto scratch = [](WeightsType weights, Tune tune) {
+    JobShape r = job_14b(weights, KvType::kBf16);
+    r.tune = tune;
+    return plan_memory(r)->scratch_bytes;
+  };
+  constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+  EXPECT_GT(scratch(WeightsType::kBf16, Tune::kAuto), kWorkspaceBytes);
+  EXPECT_EQ(scratch(WeightsType::kBf16, Tune::kOff), 0u);
+  EXPECT_EQ(scratch(WeightsType::kInt8, Tune::kAuto), 0u) << "they stay with the own kernels";
+}
+
 TEST(Cards, ComeByNameOrFromNumbers) {
   EXPECT_EQ(card("4xrtx4090").count, 4);
   EXPECT_EQ(card("rtx4090").memory_bytes, kUsable24Bytes);

@@ -5,6 +5,7 @@
 
 #include "gpu_check.h"
 #include "media/image.h"
+#include "ops/make_backend.h"
 #include "pipeline/bench.h"
 #include "session/model_shapes.h"
 
@@ -50,6 +51,7 @@ Expected<BenchOptions> bench_options(const std::string& device, const Settings& 
                         : settings.contains("fp8") ? WeightsType::kFp8
                                                    : WeightsType::kSameAsDtype;
   shape.kv_dtype = settings.contains("kv_int8") ? KvType::kInt8 : KvType::kSameAsDtype;
+  if (settings.contains("own")) shape.tune = Tune::kOff;
   options.limits.device_bytes = static_cast<size_t>(number(settings, "budget_mib", 0)) << 20;
   const auto paging = settings.find("paging");
   if (paging != settings.end()) options.paging_dir = paging->second;
@@ -80,6 +82,9 @@ int run_bench_step(const std::string& device, const std::vector<std::string>& se
     const Expected<BenchResult> result = run_bench(*options);
     status = result.status();
     if (result.ok()) print(*result);
+    if (result.ok() && is_card(device)) {
+      for (const std::string& line : describe_card_choices(device)) std::printf("%s\n", line.c_str());
+    }
   }
   if (!status.ok()) std::printf("%s\n", status.message().c_str());
   return status.ok() ? 0 : 1;

@@ -3,6 +3,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/event_queue.h"
+#include "backend/cuda/library_linears.h"
 #include "backend/cuda/quantised_rows.h"
 #include "backend/cuda/staging.h"
 
@@ -17,8 +18,12 @@ class CudaBackend final : public Backend {
   std::string name() const override { return "cuda"; }
   std::string describe() const override;
   int threads() const override { return 1; }
-  bool rows_are_independent() const override { return true; }  // every kernel sums a row in one order
+  // Every kernel of ours sums a row in one order; a library chooses by the number of rows.
+  bool rows_are_independent() const override { return !library_linears_.in_use(); }
   bool int8_products() const override { return int8_products_; }
+
+  // What reserve() found out of linear layers that a library may compute.
+  const std::vector<LinearChoice>& linear_choices() const { return library_linears_.choices(); }
 
   Allocator& allocator() const override { return device_; }
   Event record() override { return events_.record(stream_.get()); }
@@ -27,11 +32,9 @@ class CudaBackend final : public Backend {
   void download(const Tensor& from, void* host) override;
   Status synchronize() override;
 
-  // Kernels work in shared memory and registers: activations in 8 bits are all the scratch.
-  Status reserve(const LargestOps& largest) override {
-    return int8_products_ ? quantised_rows_.reserve(largest) : Status();
-  }
-  void release_scratch() override { quantised_rows_.release(); }
+  // Kernels work in shared memory and registers: scratch is for activations in 8 bits and for libraries.
+  Status reserve(const LargestOps& largest) override;
+  void release_scratch() override;
 
   std::string packing() const override { return "cuda.1"; }
   size_t packed_linear_bytes(int64_t n, int64_t k, DType dtype) const override;
@@ -85,6 +88,7 @@ class CudaBackend final : public Backend {
   StreamHandle stream_;
   EventQueue events_;
   QuantisedRows quantised_rows_;
+  LibraryLinears library_linears_;
 };
 
 // Arguments of calls.

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/linear_class.h"
 #include "backend/cuda/weights.h"
 #include "core/quantise.h"
 
@@ -18,7 +19,6 @@ AttentionCall::Segment segment(const KeyValues& kv) {
 }
 
 constexpr int kLeastE4m3Capability = 89;  // older tensor cores have no e4m3
-constexpr int64_t kLargeBlock = 128;      // of rows or columns of out: what larger blocks compute at once
 
 bool is_bf16(const Tensor& t) { return t.dtype == DType::kBF16; }
 
@@ -55,7 +55,7 @@ void CudaBackend::linear_8bit(const Tensor& x, const LinearWeight& w, const Tens
     call.x = part.values;
     call.x_scale = part.scales;
     call.rows = part.rows;
-    call.large = call.rows >= kLargeBlock && w.n >= kLargeBlock;
+    call.large = has_large_blocks(call.rows, w.n);
     const Input from = input(rows.slice(call.first_row, call.rows));
     run(&Kernels::quantise,
         QuantiseCall{from, call.rows, 1, w.k, {part.values, call.w.type}, part.scales, call.w.row_bytes - w.k},
@@ -68,7 +68,9 @@ void CudaBackend::linear_8bit(const Tensor& x, const LinearWeight& w, const Tens
 void CudaBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& out, const Epilogue& e) {
   if (multiplies_8bit(w.dtype)) return linear_8bit(x, w, out, e);
   LinearCall call{input(x), packed_matrix(w), x.rows().dim(0), epilogue(w.bias, e), output(out)};
-  call.large = call.m >= kLargeBlock && w.n >= kLargeBlock;
+  call.large = has_large_blocks(call.m, w.n);
+  const bool by_library = library_linears_.enqueue(call, stream_.get());
+  if (by_library) return;
   run(w.dtype == DType::kF32 ? &Kernels::linear_f32 : &Kernels::linear_bf16, call, "linear");
 }
 

@@ -177,6 +177,13 @@ struct LinearCall {
   Output out;          // [m, n]
   bool large = false;  // linear_bf16: larger blocks, for large m and n; the bits are the same
 };
+// What follows a product in f32 that a library computed.
+struct FinishProductCall {
+  const float* product;  // [m, n]
+  int64_t m, n;
+  EpilogueCall epilogue;  // residual: of the type of out
+  Output out;             // [m, n]
+};
 // Both operands in 8 bits, kI8 or kE4M3 (sm_89 and later), multiplied as they are. Sums of kI8 are exact up to k =
 // kMostExactK. All rows of out, or some of them, with the same bits.
 inline constexpr int64_t kMostExactK = 0x7fffffff / (127 * 127);
@@ -254,6 +261,7 @@ struct Kernels {
   // values bf16 or 8-bit, no bias, head a multiple of 8 up to 128.
   int (*linear_bf16)(const LinearCall& c, void* stream);
   int (*linear_8bit)(const Linear8bitCall& c, void* stream);
+  int (*finish_product)(const FinishProductCall& c, void* stream);
   int (*conv_bf16)(const ConvCall& c, void* stream);
   int (*attention_bf16)(const AttentionCall& c, void* stream);
 };

@@ -32,9 +32,12 @@ class PlannedRuntime final : public Runtime {
   int record(void*, void*) override { return 0; }
   bool is_done(void*) const override { return true; }
   int wait(void*) override { return 0; }
+  int create_timer(void**) override { return 0; }
+  int elapsed(void*, void*, float*) const override { return 0; }
+  Libraries open_libraries() override { return {unsupported("a plan computes nothing")}; }
 
  private:
-  Card card_{"a card that is not opened", 0, 0, 0};
+  Card card_{"a card that is not opened", 0, 0, 0, ""};
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backend/cuda/kernels.h"
+#include "backend/cuda/library.h"
 
 namespace liveavatar::cuda {
 
@@ -15,6 +16,7 @@ struct Card {
   int compute_capability = 0;  // 89: sm_89
   int multiprocessors = 0;
   size_t memory_bytes = 0;
+  std::string driver;  // "13.0": the CUDA version that it is for
 };
 
 // "NVIDIA GeForce RTX 4090, sm_89, 128 multiprocessors, 24081 MiB"
@@ -52,6 +54,13 @@ class Runtime {
   virtual int record(void* event, void* stream) = 0;
   virtual bool is_done(void* event) const = 0;
   virtual int wait(void* event) = 0;  // blocks the calling thread
+  // An event that keeps the device's time, destroyed as any other.
+  virtual int create_timer(void** event) = 0;
+  // Between two recorded timers that are done.
+  virtual int elapsed(void* start, void* end, float* milliseconds) const = 0;
+
+  // Opened anew by each call; they die before the runtime.
+  virtual Libraries open_libraries() = 0;
 };
 
 }  // namespace liveavatar::cuda

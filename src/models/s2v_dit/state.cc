@@ -50,15 +50,33 @@ DitSession::DitSession(const DitGeometry& g, DitCaches c, DitActivations a)
   for (ForwardState& forward : activations.forwards) forward.session = this;
 }
 
-LargestOps largest_ops(const DitConfig& c, const DitGeometry& g, DType dtype) {
+namespace {
+
+// Those of a layer over the tokens of a block. The sink's run once or twice a video.
+std::vector<LinearSize> layer_linears(const DitConfig& c, int64_t tokens, const DitTypes& types) {
+  const LinearSize project{tokens, c.dim, c.dim, types.values, types.weights, types.values};
+  LinearSize attended{tokens, c.dim, c.dim, types.values, types.weights, DType::kF32};  // added to x
+  attended.residual = true;
+  LinearSize gated = attended;
+  gated.gate = true;
+  LinearSize ffn_in{tokens, c.ffn_dim, c.dim, types.values, types.weights, types.values, Activation::kGeluTanh};
+  LinearSize ffn_out = gated;
+  ffn_out.k = c.ffn_dim;
+  return {project, attended, gated, ffn_in, ffn_out};
+}
+
+}  // namespace
+
+LargestOps largest_ops(const DitConfig& c, const DitGeometry& g, const DitTypes& types) {
   int64_t tokens = std::max(g.block_tokens(), g.sink_tokens());
   LargestOps ops;
-  ops.attention = {c.heads, c.dim, std::max(g.kv_cache_tokens() + g.sink_tokens(), c.text_len), dtype};
+  ops.attention = {c.heads, c.dim, std::max(g.kv_cache_tokens() + g.sink_tokens(), c.text_len), types.values};
   ops.linear_elements = std::max(tokens * c.ffn_dim, c.text_len * c.dim);
   int64_t widest_patch = c.channels * patch_volume(kPatch4x);
   ops.linear_k = std::max({c.dim, c.ffn_dim, c.text_dim, c.freq_dim, widest_patch});
   for (int64_t in : {c.audio_dim, c.dim / 4, c.dim / 2})  // of the audio encoder; every head is a column
     ops.convs.push_back({in, c.dim, {1, 3, 1}, 1, c.audio_tokens});
+  ops.hot_linears = layer_linears(c, g.block_tokens(), types);
   return ops;
 }
 

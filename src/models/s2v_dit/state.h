@@ -121,7 +121,8 @@ struct DitSession {
   DitSession& operator=(const DitSession&) = delete;
 };
 
-// The largest ops of a forward: attention over a full KV cache and the sink, or over the prompt; the FFN.
-LargestOps largest_ops(const DitConfig& config, const DitGeometry& geometry, DType dtype);
+// The largest ops of a forward: attention over a full KV cache and the sink, or over the prompt; the FFN. And the
+// linear layers over a block's tokens, which take the most time.
+LargestOps largest_ops(const DitConfig& config, const DitGeometry& geometry, const DitTypes& types);
 
 }  // namespace liveavatar

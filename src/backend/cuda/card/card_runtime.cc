@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "backend/cuda/libraries/cublaslt.h"
+
 namespace liveavatar::cuda {
 namespace {
 
@@ -109,6 +111,14 @@ class CardRuntime final : public Runtime {
   int wait(void* event) override {
     return here([&] { return cudaEventSynchronize(event_of(event)); });
   }
+  int create_timer(void** event) override {
+    return here([&] { return cudaEventCreate(reinterpret_cast<cudaEvent_t*>(event)); });
+  }
+  int elapsed(void* start, void* end, float* milliseconds) const override {
+    return here([&] { return cudaEventElapsedTime(milliseconds, event_of(start), event_of(end)); });
+  }
+
+  Libraries open_libraries() override { return {open_cublaslt(index_)}; }
 
  private:
   template <typename Call>
@@ -134,7 +144,9 @@ Expected<Card> describe(int index) {
   cudaDeviceProp p{};
   const cudaError_t error = cudaGetDeviceProperties(&p, index);
   if (error != cudaSuccess) return explain(error);
-  return Card{p.name, p.major * 10 + p.minor, p.multiProcessorCount, p.totalGlobalMem};
+  int driver = 0;
+  cudaDriverGetVersion(&driver);
+  return Card{p.name, p.major * 10 + p.minor, p.multiProcessorCount, p.totalGlobalMem, version_text(driver)};
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "backend/cuda/emulate/stream.h"
 
 #include <algorithm>
+#include <string_view>
 #include <vector>
 
 #include "backend/cuda/emulate/processor.h"
@@ -41,14 +42,14 @@ Stream::~Stream() {
   std::erase(all_streams(), this);
 }
 
-void Stream::add(std::function<void()> work) {
+void Stream::add(std::function<void()> work, double milliseconds) {
   const Lock lock(device_lock());
-  work_.push_back({std::move(work), {}});
+  work_.push_back({std::move(work), {}, milliseconds});
 }
 
 void Stream::wait_for(const Point& point) {
   const Lock lock(device_lock());
-  work_.push_back({nullptr, point});
+  work_.push_back({nullptr, point, 0});
 }
 
 Point Stream::now() {
@@ -62,6 +63,7 @@ void Stream::run_next() {
   ++done_;
   if (work.behind.stream != nullptr) run_until(work.behind);
   if (work.run) work.run();
+  clock_ms_ += work.milliseconds;
 }
 
 // A few pieces of work of any stream, which nobody asked for.
@@ -90,12 +92,19 @@ void run_all() {
   for (Stream* stream : all_streams()) run_until(stream->now());
 }
 
+namespace {
+
+double launch_milliseconds(std::string_view kernel) { return kernel == "linear" ? 10 : 1; }
+
+}  // namespace
+
 void launch_body(Stream* stream, const Job& job, Body body, const void* parameters, size_t bytes) {
   if (stream == nullptr) return run_launch(job, body, parameters, bytes);
   const auto* from = static_cast<const std::byte*>(parameters);
-  stream->add([job, body, copy = std::vector<std::byte>(from, from + bytes)] {
+  auto work = [job, body, copy = std::vector<std::byte>(from, from + bytes)] {
     run_launch(job, body, copy.data(), copy.size());
-  });
+  };
+  stream->add(std::move(work), launch_milliseconds(job.name));
 }
 
 }  // namespace liveavatar::cuda::emulate

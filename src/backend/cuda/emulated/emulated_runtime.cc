@@ -18,6 +18,7 @@ constexpr std::align_val_t kPinnedAlignment{4096};
 
 struct EmulatedEvent {
   emulate::Point point;
+  std::shared_ptr<double> at_ms;  // of a timer: when it was reached
 };
 
 emulate::Stream& stream_of(void* stream) { return *static_cast<emulate::Stream*>(stream); }
@@ -26,7 +27,9 @@ EmulatedEvent& event_of(void* event) { return *static_cast<EmulatedEvent*>(event
 class EmulatedRuntime final : public Runtime {
  public:
   explicit EmulatedRuntime(const EmulatedCard& card)
-      : card_{"emulated device", 90, 1, card.memory_bytes}, stream_seed_(card.stream_seed) {
+      : card_{"emulated device", 90, 1, card.memory_bytes, card.driver},
+        stream_seed_(card.stream_seed),
+        libraries_(card.libraries) {
     emulate::protect_from_host(true);
   }
 
@@ -107,7 +110,9 @@ class EmulatedRuntime final : public Runtime {
   }
   int record(void* event, void* stream) override {
     const std::lock_guard lock(emulate::device_lock());
-    event_of(event).point = stream_of(stream).now();
+    emulate::Stream& s = stream_of(stream);
+    if (event_of(event).at_ms) s.add([&s, at = event_of(event).at_ms] { *at = s.clock_ms(); });
+    event_of(event).point = s.now();
     return kOk;
   }
   bool is_done(void* event) const override {
@@ -116,6 +121,18 @@ class EmulatedRuntime final : public Runtime {
   }
   int wait(void* event) override {
     return guarded([&] { run(event_of(event).point); });
+  }
+  int create_timer(void** event) override {
+    *event = new EmulatedEvent{{}, std::make_shared<double>(0)};
+    return kOk;
+  }
+  int elapsed(void* start, void* end, float* milliseconds) const override {
+    *milliseconds = static_cast<float>(*event_of(end).at_ms - *event_of(start).at_ms);
+    return kOk;
+  }
+
+  Libraries open_libraries() override {
+    return libraries_ ? libraries_() : Libraries{unsupported("the emulated device has no libraries")};
   }
 
  private:
@@ -140,6 +157,7 @@ class EmulatedRuntime final : public Runtime {
 
   Card card_;
   uint32_t stream_seed_;
+  std::function<Libraries()> libraries_;
   std::map<void*, size_t> allocated_;
   size_t used_bytes_ = 0;
   std::string fault_;

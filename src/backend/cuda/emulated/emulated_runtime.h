@@ -1,6 +1,7 @@
 // The emulated device as a Runtime: kernels, copies and events of emulate/, for tests without a card.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "backend/cuda/runtime.h"
@@ -11,6 +12,8 @@ struct EmulatedCard {
   size_t memory_bytes = size_t{1} << 40;
   // 0: work runs as late as it may. Else streams run ahead in an order that depends on it (emulate/stream.h).
   uint32_t stream_seed = 0;
+  std::string driver = "13.0";
+  std::function<Libraries()> libraries;  // null: there are none
 };
 
 std::unique_ptr<Runtime> make_emulated_runtime(const EmulatedCard& card = {});

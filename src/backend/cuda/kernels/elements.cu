@@ -45,6 +45,18 @@ int launch_activate(const ActivateCall& c, void* stream) {
   });
 }
 
+int launch_finish_product(const FinishProductCall& c, void* stream) {
+  const EpilogueCall& e = c.epilogue;
+  const FinishArgs args{c.m * c.n, c.n, c.m / e.groups, e.bias, e.gate, e.residual.data, e.activation};
+  return for_type(c.out.type, [&]<typename Out>(Type<Out>) {
+    Out* out = static_cast<Out*>(c.out.data);
+    const bool wide = c.n % 4 == 0 && hold_vectors(c.product, out, static_cast<const Out*>(e.residual.data));
+    const auto kernel = wide ? finish_product<4, Out> : finish_product<1, Out>;
+    return launch(thread_for_each("finish_product", args.elements / (wide ? 4 : 1)), as_stream(stream), kernel,
+                  c.product, args, out);
+  });
+}
+
 int launch_fill(const FillCall& c, void* stream) {
   return for_type(c.out.type, [&]<typename T>(Type<T>) {
     T* out = static_cast<T*>(c.out.data);

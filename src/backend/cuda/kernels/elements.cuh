@@ -56,6 +56,34 @@ __global__ void __launch_bounds__(kElementThreads) map(const In* x, int64_t elem
   reinterpret_cast<Vec<Out, kWide>*>(out)[at] = y;
 }
 
+// out = residual + gate * activation(product + bias); product, residual, out [elements / n, n]. kWide divides n.
+struct FinishArgs {
+  int64_t elements, n, rows_per_gate;
+  const float *bias, *gate;  // optional [n], [groups, n]
+  const void* residual;      // optional, of the type of out; may be out
+  Activation activation;
+};
+template <int kWide, typename Out>
+__global__ void __launch_bounds__(kElementThreads)
+    finish_product(const float* product, LA_PARAMETER FinishArgs a, Out* out) {
+  const int64_t at = thread_of_grid();
+  if (at * kWide >= a.elements) return;
+  const Division row = divide(at * kWide, a.n);
+  const float* bias = a.bias == nullptr ? nullptr : a.bias + row.remainder;
+  const float* gate =
+      a.gate == nullptr ? nullptr : a.gate + divide(row.quotient, a.rows_per_gate).quotient * a.n + row.remainder;
+  Vec<float, kWide> y = reinterpret_cast<const Vec<float, kWide>*>(product)[at];
+  Vec<Out, kWide> residual{}, result;
+  if (a.residual != nullptr) residual = static_cast<const Vec<Out, kWide>*>(a.residual)[at];
+  for (int i = 0; i < kWide; ++i) {
+    if (bias != nullptr) y.at[i] += bias[i];
+    y.at[i] = activate(y.at[i], a.activation);
+    if (gate != nullptr) y.at[i] *= gate[i];
+    put(&result.at[i], a.residual == nullptr ? y.at[i] : y.at[i] + to_float(residual.at[i]));
+  }
+  reinterpret_cast<Vec<Out, kWide>*>(out)[at] = result;
+}
+
 // out [elements]
 template <int kWide, typename T>
 __global__ void __launch_bounds__(kElementThreads) fill(int64_t elements, float value, T* out) {

@@ -24,6 +24,7 @@ const Kernels& kernels() {
       .attention_f32 = launch_attention_f32,
       .linear_bf16 = launch_linear_bf16,
       .linear_8bit = launch_linear_8bit,
+      .finish_product = launch_finish_product,
       .conv_bf16 = launch_conv_bf16,
       .attention_bf16 = launch_attention_bf16,
   };

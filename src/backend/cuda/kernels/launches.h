@@ -27,6 +27,7 @@ int launch_conv_f32(const ConvCall& c, void* stream);
 int launch_attention_f32(const AttentionCall& c, void* stream);
 int launch_linear_bf16(const LinearCall& c, void* stream);
 int launch_linear_8bit(const Linear8bitCall& c, void* stream);
+int launch_finish_product(const FinishProductCall& c, void* stream);
 int launch_conv_bf16(const ConvCall& c, void* stream);
 int launch_attention_bf16(const AttentionCall& c, void* stream);
 // For tests alone.

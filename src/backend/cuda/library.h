@@ -1,0 +1,41 @@
+// Libraries that compute ops instead of our kernels, where they are right and quicker (library_linears.h). Each kind of
+// op has an interface here. A library is a file of libraries/ that implements one; tests have stand-ins.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/cuda/kernels.h"
+#include "core/status.h"
+
+namespace liveavatar::cuda {
+
+// out = activation(x w^T + bias) + residual. Row-major, contiguous and aligned to 16 bytes; sums in f32.
+struct LibraryLinear {
+  int64_t m, n, k;        // n and k are multiples of 8
+  const void* x;          // bf16 [m, k]
+  const void* w;          // bf16 [n, k]
+  const void* bias;       // optional [n], of the type of out
+  Activation activation;  // kNone or kGeluTanh
+  const void* residual;   // optional [m, n], of the type of out; may be out
+  Output out;             // [m, n], kF32 or kBF16
+  void* workspace;        // kLibraryWorkspaceBytes, for one call at a time
+};
+// Named here and not by a library, so that a plan knows it without one.
+inline constexpr size_t kLibraryWorkspaceBytes = size_t{32} << 20;
+
+// Linear layers by a library. Used by one thread at a time.
+class LinearLibrary {
+ public:
+  virtual ~LinearLibrary() = default;
+  virtual std::string name() const = 0;  // with the version: "cuBLASLt 13.1.0"
+  // Equal shapes give equal bits. An error says why the library cannot; then nothing was enqueued.
+  virtual Status enqueue(const LibraryLinear& call, void* stream) = 0;
+};
+
+// Those of a device, by kind of op. An error says why there is none.
+struct Libraries {
+  Expected<std::unique_ptr<LinearLibrary>> linear;
+};
+
+}  // namespace liveavatar::cuda
