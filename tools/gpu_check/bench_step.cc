@@ -53,6 +53,7 @@ Expected<BenchOptions> bench_options(const std::string& device, const Settings& 
   shape.kv_dtype = settings.contains("kv_int8") ? KvType::kInt8 : KvType::kSameAsDtype;
   if (settings.contains("own")) shape.tune = Tune::kOff;
   options.limits.device_bytes = static_cast<size_t>(number(settings, "budget_mib", 0)) << 20;
+  options.limits.host_bytes = static_cast<size_t>(number(settings, "host_mib", 0)) << 20;
   const auto paging = settings.find("paging");
   if (paging != settings.end()) options.paging_dir = paging->second;
   options.say = [](const std::string& line) { std::printf("%s\n", line.c_str()); };

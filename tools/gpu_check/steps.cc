@@ -88,7 +88,7 @@ std::vector<Step> steps(const std::string& program, const Options& o) {
       c.bench("4_layers.fp8.704x384", "layers=4 size=704*384 fp8", 60),
       c.bench("4_layers.bf16.1280x720", "layers=4 size=1280*720 kv_int8", 60),
       c.bench("8_layers.host_memory", "layers=8 size=384*256 budget_mib=4096", 120),
-      c.bench("8_layers.paged", "layers=8 size=384*256 budget_mib=6144 paging=.", 120),
+      c.bench("8_layers.paged", "layers=8 size=384*256 budget_mib=4096 host_mib=2048 paging=.", 120),
       c.sanitizer("memcheck", 300),
       c.sanitizer("racecheck", 300),
       c.sanitizer("synccheck", 300),
