@@ -53,9 +53,12 @@ struct EngineOptions {
   KvType kv_dtype = KvType::kSameAsDtype;
   bool int8_products = false;  // W8A8: with int8 weights, activations in 8 bits too, if the CPU can
   int threads = 0;             // 0: as many as this process may use
-  // Number of extra threads that decode frames while the next block is sampled; 0: the same threads do both, one after
-  // the other. Takes more memory (`plan` says how much); the video is the same to the bit.
+  // On the CPU: number of extra threads that decode frames while the next block is sampled; 0: the same threads do
+  // both, one after the other. Takes more memory (`plan` says how much); the video is the same to the bit.
   int decode_threads = 0;
+  // On a card: frames are decoded on a stream of their own while the next block is sampled. false: one after the other.
+  // The video is the same to the bit.
+  bool decode_beside = true;
   // Of the device. 0: no limit, or what is free on a card. A job that does not fit is kOutOfMemory before a weight is
   // read.
   size_t memory_budget_bytes = 0;

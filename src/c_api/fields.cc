@@ -34,6 +34,7 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"int8_products", &EngineOptions::int8_products},
     {"threads", &EngineOptions::threads},
     {"decode_threads", &EngineOptions::decode_threads},
+    {"decode_beside", &EngineOptions::decode_beside},
     {"memory_budget_bytes", &EngineOptions::memory_budget_bytes},
     {"host_budget_bytes", &EngineOptions::host_budget_bytes},
     {"packed_dit", &EngineOptions::packed_dit},

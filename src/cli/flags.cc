@@ -270,11 +270,17 @@ CLI::Option* add_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, kMostThreads));
 }
 
-CLI::Option* add_decode_threads(CLI::App& app, int& threads) {
-  return app
-      .add_option("--decode_threads", threads,
-                  "Decode frames on so many threads of their own, while the next block is sampled (default: in turns)")
-      ->check(CLI::Range(0, kMostThreads));
+void add_decode_flags(CLI::App& app, EngineOptions& engine, const std::string& group) {
+  app.add_option("--decode_threads", engine.decode_threads,
+                 "Decode frames on so many CPU threads of their own, while the next block is sampled (default: in\n"
+                 "turns)")
+      ->check(CLI::Range(0, kMostThreads))
+      ->group(group);
+  auto in_turns = [&engine](int64_t) { engine.decode_beside = false; };
+  app.add_flag_function("--no_decode_beside", in_turns,
+                        "On a card: sample and decode in turns (default: decode on a stream of its own, while the\n"
+                        "next block is sampled)")
+      ->group(group);
 }
 
 CLI::Option* add_cache_memory(CLI::App& app, size_t& bytes) {

@@ -2,12 +2,18 @@
 
 #include <algorithm>
 
+#include "ops/make_backend.h"
+
 namespace liveavatar {
 
 int64_t JobShape::blocks_in_flight() const {
   if (schedule != Schedule::kWavefront) return 1;
   int64_t first_clip = std::min(blocks, clip_frames / kBlockFrames);
   return std::min(steps, std::max(first_clip, blocks - first_clip));
+}
+
+bool JobShape::decodes_beside() const {
+  return online_decode && (decode_threads > 0 || (decode_beside && is_card(device)));
 }
 
 DitTypes JobShape::types() const { return dit_types(dtype, weights_dtype, kv_dtype); }
