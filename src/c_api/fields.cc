@@ -14,7 +14,7 @@ template <typename T>
 struct Field {
   const char* name;
   std::variant<std::string T::*, bool T::*, int T::*, int64_t T::*, uint64_t T::*, double T::*, ComputeType T::*,
-               WeightsType T::*, KvType T::*, Schedule T::*, SampleSolver T::*, Fit T::*>
+               WeightsType T::*, KvType T::*, Schedule T::*, SampleSolver T::*, Fit T::*, VideoEncoder T::*>
       member;
 };
 
@@ -61,6 +61,7 @@ constexpr Field<GenerateRequest> kRequestFields[] = {
     {"online_decode", &GenerateRequest::online_decode},
     {"schedule", &GenerateRequest::schedule},
     {"fit", &GenerateRequest::fit},
+    {"video_encoder", &GenerateRequest::video_encoder},
 };
 
 Status expected(const char* what, const std::string& name, const std::string& value) {
@@ -110,6 +111,9 @@ Status parse(const std::string&, const std::string& text, SampleSolver& out) {
   return choose(parse_sample_solver(text), out);
 }
 Status parse(const std::string&, const std::string& text, Fit& out) { return choose(parse_fit(text), out); }
+Status parse(const std::string&, const std::string& text, VideoEncoder& out) {
+  return choose(parse_video_encoder(text), out);
+}
 
 template <typename T>
 Status set_by_name(std::span<const Field<T>> fields, T& object, const std::string& name, const std::string& value) {

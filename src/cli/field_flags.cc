@@ -56,6 +56,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`threads`", "--threads"},
     {"`tokenizer`", "--tokenizer"},
     {"`vae`", "--vae"},
+    {"`video_encoder`", "--video_encoder"},
     {"`weights_dtype`", "--weights_dtype"},
 };
 

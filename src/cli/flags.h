@@ -41,6 +41,7 @@ Status resolve_fp8(bool fp8, WeightsType& weights_dtype);
 
 CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help);
 CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value);
+CLI::Option* add_video_encoder(CLI::App& app, VideoEncoder& value);
 
 // --threads.
 CLI::Option* add_threads(CLI::App& app, int& threads);
