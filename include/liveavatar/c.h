@@ -106,6 +106,8 @@ typedef struct la_job_info {
   int64_t frames, blocks, clips;
   size_t note_count; /* lines that a user should know of the inputs */
   const char* const* notes;
+  const char* video_encoder; /* of a video file: "auto", "cpu" or "nvenc" */
+  int64_t video_card;        /* whose NVENC; -1: any */
 } la_job_info;
 
 /* Checks the request's inputs and says what the job will make. Any thread, also during la_generate on the same engine.
@@ -143,6 +145,8 @@ LIVEAVATAR_EXPORT void la_engine_stop(la_engine* engine);
 /* info: of the job whose frames will come; it may be freed afterwards. audio: as the job's; NULL: a silent video. */
 LIVEAVATAR_EXPORT la_code la_video_file_create(const char* path, const la_job_info* info, const char* audio,
                                                la_video_file** file, char** message);
+/* The encoder by FFmpeg's name: "libx264", "h264_nvenc"; it is the file's. NULL for NULL. */
+LIVEAVATAR_EXPORT const char* la_video_file_encoder(const la_video_file* file);
 /* Copies the frames, and may wait for space in the queue. */
 LIVEAVATAR_EXPORT la_code la_video_file_append(la_video_file* file, const la_chunk* chunk, char** message);
 /* Ends the file properly; to be called also after a stop or an error, and before la_video_file_free. */

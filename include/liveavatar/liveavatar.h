@@ -54,9 +54,12 @@ struct EngineOptions {
   bool int8_products = false;  // W8A8: with int8 weights, activations in 8 bits too, if the CPU can
   Tune tune = Tune::kAuto;     // of a card
   int threads = 0;             // 0: as many as this process may use
-  // Number of extra threads that decode frames while the next block is sampled; 0: the same threads do both, one after
-  // the other. Takes more memory (`plan` says how much); the video is the same to the bit.
+  // On the CPU: number of extra threads that decode frames while the next block is sampled; 0: the same threads do
+  // both, one after the other. Takes more memory (`plan` says how much); the video is the same to the bit.
   int decode_threads = 0;
+  // On a card: frames are decoded on a stream of their own while the next block is sampled. false: one after the other.
+  // The video is the same to the bit.
+  bool decode_beside = true;
   // Of the device. 0: no limit, or what is free on a card. A job that does not fit is kOutOfMemory before a weight is
   // read.
   size_t memory_budget_bytes = 0;
@@ -115,6 +118,9 @@ struct GenerateRequest {
   uint64_t seed = 420;        // same seed, same video, on any number of threads
   bool online_decode = true;  // false: keep all latents, decode at the end
   Schedule schedule = Schedule::kAuto;
+  // Of the VideoFile that is created with this job's JobInfo. kNvenc where there is none is kUnsupported before any
+  // work.
+  VideoEncoder video_encoder = VideoEncoder::kAuto;
   std::function<void(const Progress&)> on_progress;  // optional; called on the generating thread
 };
 
@@ -124,6 +130,9 @@ struct JobInfo {
   int64_t fps = 25;
   int64_t frames = 0, blocks = 0, clips = 0;
   std::vector<std::string> notes;  // what a user should know of the inputs, a line each
+  // Of the job's video file: kAuto where the engine is on a card alone. Frames go to NVENC from host memory.
+  VideoEncoder video_encoder = VideoEncoder::kCpu;
+  int video_card = -1;  // whose NVENC, as in "cuda:1"; -1: any
 };
 
 // Consecutive frames, ready to show. The memory is the engine's, valid during the callback only.
@@ -181,9 +190,9 @@ class LIVEAVATAR_EXPORT Engine final {
   std::unique_ptr<LocalEngine> impl_;
 };
 
-// A video file with the voice beside the frames (H.264 + AAC; .mp4, .m4v, .mov, .mkv). It plays while it grows.
-// One thread at a time, but it need not be the same one. It needs no engine and may outlive the one whose frames it
-// gets.
+// A video file with the voice beside the frames (H.264 + AAC; .mp4, .m4v, .mov, .mkv; JobInfo::video_encoder can make
+// it HEVC or AV1). It plays while it grows. One thread at a time, but it need not be the same one. It needs no engine
+// and may outlive the one whose frames it gets.
 class LIVEAVATAR_EXPORT VideoFile final {
  public:
   // audio as in GenerateRequest; may be empty: a silent video. Several voices are mixed; original_mix: as the Python
@@ -197,6 +206,8 @@ class LIVEAVATAR_EXPORT VideoFile final {
   // Copies the frames and may wait until there is room for them; they are encoded on the file's own thread. What goes
   // wrong there is said by the next call. Frames of another size than the file's, or after finish(): kInvalidArgument.
   Status append(const VideoChunk& chunk);
+  // The encoder by FFmpeg's name: "libx264", "h264_nvenc".
+  std::string encoder() const;
   // To be called also after a stop or an error, so that the file ends properly: an MP4 gets its index here. A second
   // call does nothing.
   Status finish();

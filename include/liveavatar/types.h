@@ -55,6 +55,15 @@ enum class Fit {
 LIVEAVATAR_EXPORT const char* fit_name(Fit fit);
 LIVEAVATAR_EXPORT Expected<Fit> parse_fit(const std::string& text);
 
+// What makes a video file of the frames: "auto", "cpu", "nvenc".
+enum class VideoEncoder {
+  kAuto,   // on a card NVENC where it opens for the video's size, else the CPU's
+  kCpu,    // H.264
+  kNvenc,  // of an NVIDIA card: H.264, or where that refuses the size HEVC, then AV1
+};
+LIVEAVATAR_EXPORT const char* video_encoder_name(VideoEncoder encoder);
+LIVEAVATAR_EXPORT Expected<VideoEncoder> parse_video_encoder(const std::string& text);
+
 // What a running job begins to do; a newer library may have more of them.
 enum class Stage {
   kText,     // "text": the prompt

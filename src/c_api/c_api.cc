@@ -29,6 +29,7 @@ struct la_engine {
 };
 struct la_video_file {
   std::unique_ptr<liveavatar::VideoFile> file;
+  std::string encoder;
 };
 
 namespace {
@@ -98,8 +99,11 @@ la_job_info* owned_info(const liveavatar::JobInfo& info) {
   auto owned = std::make_unique<OwnedInfo>();
   owned->texts = info.notes;
   for (const std::string& text : owned->texts) owned->lines.push_back(text.c_str());
-  static_cast<la_job_info&>(*owned) = {info.width, info.height,         info.fps,           info.frames, info.blocks,
-                                       info.clips, owned->lines.size(), owned->lines.data()};
+  static_cast<la_job_info&>(*owned) = {
+      info.width,          info.height,         info.fps,
+      info.frames,         info.blocks,         info.clips,
+      owned->lines.size(), owned->lines.data(), liveavatar::video_encoder_name(info.video_encoder),
+      info.video_card};
   return owned.release();
 }
 
@@ -209,11 +213,19 @@ la_code la_video_file_create(const char* path, const la_job_info* info, const ch
     *file = nullptr;
     LA_RETURN_IF_ERROR(not_null(path, "la_video_file_create: path"));
     LA_RETURN_IF_ERROR(not_null(info, "la_video_file_create: info"));
+    LA_RETURN_IF_ERROR(not_null(info->video_encoder, "la_video_file_create: info->video_encoder"));
     liveavatar::JobInfo wanted{info->width, info->height, info->fps, info->frames, info->blocks, info->clips, {}};
+    LA_ASSIGN_OR_RETURN(wanted.video_encoder, liveavatar::parse_video_encoder(info->video_encoder));
+    wanted.video_card = static_cast<int>(info->video_card);
     LA_ASSIGN_OR_RETURN(auto created, liveavatar::VideoFile::create(path, wanted, audio == nullptr ? "" : audio));
-    *file = new la_video_file{std::move(created)};
+    std::string encoder = created->encoder();
+    *file = new la_video_file{std::move(created), std::move(encoder)};
     return {};
   });
+}
+
+const char* la_video_file_encoder(const la_video_file* file) {
+  return file == nullptr ? nullptr : file->encoder.c_str();
 }
 
 la_code la_video_file_append(la_video_file* file, const la_chunk* chunk, char** message) {

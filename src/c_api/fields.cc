@@ -14,7 +14,7 @@ template <typename T>
 struct Field {
   const char* name;
   std::variant<std::string T::*, bool T::*, int T::*, int64_t T::*, uint64_t T::*, double T::*, ComputeType T::*,
-               WeightsType T::*, KvType T::*, Tune T::*, Schedule T::*, SampleSolver T::*, Fit T::*>
+               WeightsType T::*, KvType T::*, Tune T::*, Schedule T::*, SampleSolver T::*, Fit T::*, VideoEncoder T::*>
       member;
 };
 
@@ -35,6 +35,7 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"tune", &EngineOptions::tune},
     {"threads", &EngineOptions::threads},
     {"decode_threads", &EngineOptions::decode_threads},
+    {"decode_beside", &EngineOptions::decode_beside},
     {"memory_budget_bytes", &EngineOptions::memory_budget_bytes},
     {"host_budget_bytes", &EngineOptions::host_budget_bytes},
     {"packed_dit", &EngineOptions::packed_dit},
@@ -61,6 +62,7 @@ constexpr Field<GenerateRequest> kRequestFields[] = {
     {"online_decode", &GenerateRequest::online_decode},
     {"schedule", &GenerateRequest::schedule},
     {"fit", &GenerateRequest::fit},
+    {"video_encoder", &GenerateRequest::video_encoder},
 };
 
 Status expected(const char* what, const std::string& name, const std::string& value) {
@@ -111,6 +113,9 @@ Status parse(const std::string&, const std::string& text, SampleSolver& out) {
   return choose(parse_sample_solver(text), out);
 }
 Status parse(const std::string&, const std::string& text, Fit& out) { return choose(parse_fit(text), out); }
+Status parse(const std::string&, const std::string& text, VideoEncoder& out) {
+  return choose(parse_video_encoder(text), out);
+}
 
 template <typename T>
 Status set_by_name(std::span<const Field<T>> fields, T& object, const std::string& name, const std::string& value) {

@@ -65,7 +65,7 @@ void add_checkpoint(CLI::App& app, Flags& f) {
       ->capture_default_str()
       ->group(group);
   app.add_flag("--no_online_decode", f.no_online_decode, "Decode at the end")->group(group);
-  add_decode_threads(app, p.engine.decode_threads)->group(group);
+  add_decode_flags(app, p.engine, group);
 }
 
 void add_synthetic(CLI::App& app, Flags& f) {

@@ -15,6 +15,7 @@ struct FieldFlag {
 // A field with its value comes before the field alone. tests/messages reads this table.
 constexpr FieldFlag kFieldFlags[] = {
     {"`int8_products` false", "--activations_dtype same"},
+    {"`decode_beside` false", "--no_decode_beside"},
     {"`online_decode` true", "--enable_online_decode"},
     {"`audio_encoder`", "--audio_encoder"},
     {"`audio`", "--audio"},
@@ -57,6 +58,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`tune` off", "--tune off"},
     {"`tune`", "--tune"},
     {"`vae`", "--vae"},
+    {"`video_encoder`", "--video_encoder"},
     {"`weights_dtype`", "--weights_dtype"},
 };
 

@@ -200,6 +200,14 @@ CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value) {
       ->description("euler, unipc or dpm++; the last two begin anew with each block");
 }
 
+CLI::Option* add_video_encoder(CLI::App& app, VideoEncoder& value) {
+  return add_choice(app, "--video_encoder", value, parse_video_encoder, {"auto", "cpu", "nvenc"})
+      ->default_str(video_encoder_name(value))
+      ->description(
+          "cpu; nvenc: an NVIDIA card's, H.264 or, where that refuses the size, HEVC or AV1;\n"
+          "auto: with --device cuda nvenc where it opens, else cpu");
+}
+
 CLI::Option* add_activations_dtype(CLI::App& app, bool& int8_products) {
   auto set = [&int8_products](const std::string& text) { int8_products = text == "int8"; };
   return app.add_option_function<std::string>("--activations_dtype", set)
@@ -278,11 +286,17 @@ CLI::Option* add_threads(CLI::App& app, int& threads) {
       ->check(CLI::Range(0, kMostThreads));
 }
 
-CLI::Option* add_decode_threads(CLI::App& app, int& threads) {
-  return app
-      .add_option("--decode_threads", threads,
-                  "Decode frames on so many threads of their own, while the next block is sampled (default: in turns)")
-      ->check(CLI::Range(0, kMostThreads));
+void add_decode_flags(CLI::App& app, EngineOptions& engine, const std::string& group) {
+  app.add_option("--decode_threads", engine.decode_threads,
+                 "Decode frames on so many CPU threads of their own, while the next block is sampled\n"
+                 "(default: in turns)")
+      ->check(CLI::Range(0, kMostThreads))
+      ->group(group);
+  auto in_turns = [&engine](int64_t) { engine.decode_beside = false; };
+  app.add_flag_function("--no_decode_beside", in_turns,
+                        "On a card: sample and decode in turns (default: decode on a stream of its own, while the\n"
+                        "next block is sampled)")
+      ->group(group);
 }
 
 CLI::Option* add_cache_memory(CLI::App& app, size_t& bytes) {

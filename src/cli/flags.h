@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "core/status.h"
-#include "liveavatar/types.h"
+#include "liveavatar/liveavatar.h"
 
 namespace liveavatar::cli {
 
@@ -43,10 +43,12 @@ Status resolve_fp8(bool fp8, WeightsType& weights_dtype);
 
 CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help);
 CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value);
+CLI::Option* add_video_encoder(CLI::App& app, VideoEncoder& value);
 
 // --threads.
 CLI::Option* add_threads(CLI::App& app, int& threads);
-CLI::Option* add_decode_threads(CLI::App& app, int& threads);
+// --decode_threads and --no_decode_beside.
+void add_decode_flags(CLI::App& app, EngineOptions& engine, const std::string& group);
 CLI::Option* add_cache_memory(CLI::App& app, size_t& bytes);
 // A line where there are more than the engine takes; else empty.
 std::string threads_note(int threads);

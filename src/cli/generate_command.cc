@@ -58,7 +58,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_tune(app, f.engine.tune)->group("Model and machine");
   app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group("Model and machine");
   add_threads(app, f.engine.threads)->group("Model and machine");
-  add_decode_threads(app, f.engine.decode_threads)->group("Model and machine");
+  add_decode_flags(app, f.engine, "Model and machine");
   add_cache_memory(app, f.engine.cache_bytes)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes,
              "Most memory of the whole run, e.g. 8GiB (default: no limit); see `liveavatar plan`.\n"

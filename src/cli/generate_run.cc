@@ -17,8 +17,9 @@ namespace {
 
 // The summary at the end.
 void print_result(const VideoTask& task, const JobInfo& info, const RunReport& run_report) {
-  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps\n", one_line(task.video.path).c_str(), long(info.width),
-               long(info.height), clock_text(double(run_report.frames) / double(info.fps)).c_str(), long(info.fps));
+  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps, %s\n", one_line(task.video.path).c_str(), long(info.width),
+               long(info.height), clock_text(double(run_report.frames) / double(info.fps)).c_str(), long(info.fps),
+               run_report.video_encoder.c_str());
   print_run_report(run_report);
 }
 
@@ -42,6 +43,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   Status status = write_video(engine, prepared.job, outputs.video, {on_progress, StopSignal::token()}, video);
   line.finish();
   RunReport run_report = run_report_of(prepared.plan_report, engine, clock, video.frames);
+  run_report.video_encoder = video.encoder;
   if (run_report.frames > 0 && !quiet) print_result(task, info, run_report);
   OutputClaim* report_claim = outputs.report_claim;
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));

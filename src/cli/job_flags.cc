@@ -92,6 +92,7 @@ void add_job_flags(CLI::App& app, JobFlags& flags) {
                "wavefront: several blocks in flight, weights read less often, the same video; sequential;\n"
                "auto: wavefront where weights are paged")
       ->group("Model and machine");
+  add_video_encoder(app, flags.job.video_encoder)->group("Model and machine");
 }
 
 Status resolve_job(JobFlags& f) {

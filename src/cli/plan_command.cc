@@ -76,7 +76,7 @@ void add_machine(CLI::App& app, Flags& f) {
   add_activations_dtype(app, f.engine.int8_products)->group("Model and machine");
   add_tune(app, f.engine.tune)->group("Model and machine");
   add_threads(app, f.engine.threads)->group("Model and machine");
-  add_decode_threads(app, f.engine.decode_threads)->group("Model and machine");
+  add_decode_flags(app, f.engine, "Model and machine");
   add_cache_memory(app, f.engine.cache_bytes)->group("Model and machine");
   add_memory(app, "--memory_budget", f.engine.memory_budget_bytes, "Hold the plan against this much memory, e.g. 20GiB")
       ->group("Model and machine");

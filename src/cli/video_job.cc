@@ -55,6 +55,7 @@ Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions* o
                                   bool quiet) {
   PreparedJob prepared;
   LA_ASSIGN_OR_RETURN(prepared.job, resolve(resolve_options(checkpoint), job));
+  LA_RETURN_IF_ERROR(check_video_encoder(prepared.job.info));
   LA_RETURN_IF_ERROR(hear(prepared.job, {.stop = StopSignal::token()}));
   if (options != nullptr) LA_RETURN_IF_ERROR(drop_idle_paging(*options, prepared.job));
   LA_RETURN_IF_ERROR(check_fits(prepared.job));
@@ -82,6 +83,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, c
     if (file == nullptr) {
       run.first_frame_at = std::chrono::steady_clock::now();
       LA_ASSIGN_OR_RETURN(file, create_video(output, job.info, job.job));
+      run.encoder = file->encoder();
     }
     LA_RETURN_IF_ERROR(file->append(block));
     run.frames += block.frames;

@@ -26,6 +26,7 @@ void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, b
 
 struct VideoRun {
   int64_t frames = 0;                                      // handed to the file
+  std::string encoder;                                     // of the file
   std::chrono::steady_clock::time_point first_frame_at{};  // when the first of them was
 };
 

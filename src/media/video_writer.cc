@@ -11,6 +11,7 @@
 #include "media/audio_track.h"
 #include "media/ffmpeg.h"
 #include "media/plain_mp4.h"
+#include "media/video_encoder.h"
 
 namespace liveavatar {
 namespace {
@@ -77,6 +78,8 @@ class FileWriter : public VideoWriter {
                     : Status();
   }
 
+  std::string encoder() const override { return encoder_->codec->name; }
+
   Status write_frame(const uint8_t* rgb) override {
     if (av_frame_make_writable(frame_.get()) < 0)
       return out_of_memory("no memory for a video frame; take a smaller `size`, or close other programs");
@@ -120,34 +123,13 @@ class FileWriter : public VideoWriter {
   }
 
   Status open_video() {
-    const AVCodec* codec = avcodec_find_encoder_by_name("libx264");
-    encoder_.reset(codec ? avcodec_alloc_context3(codec) : nullptr);
-    if (!encoder_)
-      return unsupported(
-          "FFmpeg here has no H.264 encoder; install FFmpeg's libraries with libx264, as Debian has them");
-    encoder_->width = static_cast<int>(options_.width);
-    encoder_->height = static_cast<int>(options_.height);
-    encoder_->time_base = {1, options_.fps};
-    encoder_->framerate = {options_.fps, 1};
-    encoder_->pix_fmt = AV_PIX_FMT_YUV420P;
-    encoder_->gop_size = options_.fps;
-    encoder_->max_b_frames = 0;
-    encoder_->thread_count = options_.threads;
-    encoder_->log_level_offset = kQuiet;
-    encoder_->color_range = AVCOL_RANGE_MPEG;
-    encoder_->colorspace = AVCOL_SPC_BT709;
-    encoder_->color_primaries = AVCOL_PRI_BT709;
-    encoder_->color_trc = AVCOL_TRC_BT709;
-    encoder_->flags |= AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_BITEXACT;
-    av_opt_set(encoder_->priv_data, "preset", options_.preset.c_str(), 0);
-    av_opt_set(encoder_->priv_data, "tune", "zerolatency", 0);  // no look-ahead: a frame that went in is in the file
-    av_opt_set_int(encoder_->priv_data, "crf", options_.crf, 0);
-    if (int code = avcodec_open2(encoder_.get(), codec, nullptr); code < 0)
-      return unsupported("the H.264 encoder refuses the video (" + ffmpeg_error(code) + "); take another `size`");
+    LA_ASSIGN_OR_RETURN(encoder_, open_video_encoder(options_));
     AVStream* stream = avformat_new_stream(format_.get(), nullptr);
     stream->time_base = encoder_->time_base;
     stream->avg_frame_rate = encoder_->framerate;
     avcodec_parameters_from_context(stream->codecpar, encoder_.get());
+    if (encoder_->codec_id == AV_CODEC_ID_HEVC && container_.fragments)
+      stream->codecpar->codec_tag = MKTAG('h', 'v', 'c', '1');  // Apple's players open no other HEVC
     frame_.reset(av_frame_alloc());
     packet_.reset(av_packet_alloc());
     staging_.resize(static_cast<size_t>(options_.width * options_.height * 3) + kReadBeyond);
@@ -166,7 +148,7 @@ class FileWriter : public VideoWriter {
 
   Status encode(const AVFrame* frame) {
     if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
-      return io_error(path_ + ": the H.264 encoder failed (" + ffmpeg_error(code) +
+      return io_error(path_ + ": the video encoder failed (" + ffmpeg_error(code) +
                       "); take another `size`, or close other programs");
     while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0)
       LA_RETURN_IF_ERROR(put(*packet_, 0, encoder_->time_base));

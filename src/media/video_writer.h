@@ -1,5 +1,5 @@
-// Video out: H.264 + AAC, written as it grows; playable while it grows and after a crash. An MP4 is fragmented until it
-// is finished, a plain one with an index then.
+// Video out: H.264 (or what a card encodes) + AAC, written as it grows; playable while it grows and after a crash. An
+// MP4 is fragmented until it is finished, a plain one with an index then.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 
 #include "core/output_files.h"
 #include "core/status.h"
+#include "liveavatar/types.h"
 #include "media/audio.h"
 
 namespace liveavatar {
@@ -14,10 +15,15 @@ namespace liveavatar {
 struct VideoWriterOptions {
   int64_t width = 0, height = 0;  // even
   int fps = 25;
-  int crf = 18;
-  std::string preset = "veryfast";
-  int threads = 0;  // encoder threads; 0: the library's choice
+  VideoEncoder encoder = VideoEncoder::kCpu;
+  int card = -1;                    // whose NVENC; -1: any
+  int crf = 18;                     // of either encoder: the quality
+  std::string preset = "veryfast";  // of the CPU's
+  int threads = 0;                  // of the CPU's; 0: the library's choice
 };
+
+// kUnsupported if the encoder of these options does not open here for this size. It is closed again.
+Status check_video_encoder(const VideoWriterOptions& options);
 
 // kInvalidArgument if no format has the name's ending (in any case); the message is the path and the valid endings.
 Status check_video_path(const std::string& path);
@@ -33,6 +39,7 @@ class VideoWriter {
   // Into an output that is claimed already, and outlives the writer.
   static Expected<std::unique_ptr<VideoWriter>> open(OutputClaim& claim, const VideoWriterOptions& options,
                                                      std::unique_ptr<AudioStream> audio);
+  virtual std::string encoder() const = 0;  // by FFmpeg's name: "libx264", "h264_nvenc"
   // rgb [height, width, 3].
   virtual Status write_frame(const uint8_t* rgb) = 0;
   // Encodes the rest of the audio up to the last frame's end (silence if it is shorter), writes the index, closes.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ int most_threads();
 // error that lists the choices. The number of threads is limited to most_threads().
 Expected<std::unique_ptr<Backend>> make_backend(const std::string& device, const BackendOptions& options);
 
-// Whether `device` names a card: "cuda", the first one, or "cuda:N".
+// Which card `device` names: 0 of "cuda", N of "cuda:N". None: it names no card.
+std::optional<int> card_index(const std::string& device);
 bool is_card(const std::string& device);
 // That card. kUnsupported or kNotFound: why there is none.
 Expected<std::unique_ptr<DeviceSource>> open_card_device(const std::string& device);

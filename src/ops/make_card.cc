@@ -27,19 +27,6 @@ class CardDevice : public DeviceSource {
 
 constexpr std::string_view kCuda = "cuda";
 
-// "cuda" or "cuda:N".
-std::optional<int> card_index(std::string_view device) {
-  if (!device.starts_with(kCuda)) return {};
-  device.remove_prefix(kCuda.size());
-  if (device.empty()) return 0;
-  if (!device.starts_with(':')) return {};
-  device.remove_prefix(1);
-  uint8_t index = 0;
-  const auto [end, error] = std::from_chars(device.begin(), device.end(), index);
-  if (error != std::errc() || end != device.end()) return {};
-  return index;
-}
-
 Expected<std::unique_ptr<cuda::Runtime>> open_runtime(const std::string& device) {
   LA_CHECK(is_card(device));
   Expected<std::unique_ptr<cuda::Runtime>> runtime = cuda::open_card(*card_index(device));
@@ -48,6 +35,19 @@ Expected<std::unique_ptr<cuda::Runtime>> open_runtime(const std::string& device)
 }
 
 }  // namespace
+
+std::optional<int> card_index(const std::string& device) {
+  std::string_view text = device;
+  if (!text.starts_with(kCuda)) return {};
+  text.remove_prefix(kCuda.size());
+  if (text.empty()) return 0;
+  if (!text.starts_with(':')) return {};
+  text.remove_prefix(1);
+  uint8_t index = 0;
+  const auto [end, error] = std::from_chars(text.begin(), text.end(), index);
+  if (error != std::errc() || end != text.end()) return {};
+  return index;
+}
 
 bool is_card(const std::string& device) { return card_index(device).has_value(); }
 

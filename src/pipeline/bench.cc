@@ -42,6 +42,7 @@ class Bench {
     options.device = shape().device;
     options.threads = shape().threads;
     options.int8_products = shape().int8_products;
+    options.decode_beside = false;
     options.tune = shape().tune;
     options.memory_budget_bytes = o_.limits.device_bytes;
     options.host_budget_bytes = o_.limits.host_bytes;
@@ -73,6 +74,7 @@ class Bench {
   Status decide() {
     JobShape whole = o_.shape;
     whole.video_model_only = true;
+    whole.decode_beside = false;
     LA_RETURN_IF_ERROR(resolve(whole));
     if (std::string note = products_note(shape(), plan_.first); !note.empty()) say(note);
     const bool fits_whole = fits();

@@ -9,6 +9,7 @@
 #include "core/boundary.h"
 #include "core/output_files.h"
 #include "ops/make_backend.h"
+#include "pipeline/video_file.h"
 
 namespace liveavatar {
 namespace {
@@ -74,6 +75,7 @@ Expected<ResolvedJob> LocalEngine::resolve_and_hear(const GenerateRequest& reque
   if (request.image.empty()) return not_found("`image`: none is given; name the portrait, any picture FFmpeg reads");
   if (request.audio.empty()) return not_found("`audio`: none is given; name the voice, any sound FFmpeg reads");
   LA_ASSIGN_OR_RETURN(ResolvedJob resolved, resolve(resolve_options(*models_->checkpoint), request));
+  LA_RETURN_IF_ERROR(check_video_encoder(resolved.info));
   LA_RETURN_IF_ERROR(hear(resolved, {.stop = stop}));
   return resolved;
 }

@@ -6,6 +6,7 @@
 #include "core/size_text.h"
 #include "core/text.h"
 #include "core/utf8.h"
+#include "ops/make_backend.h"
 #include "plan/suggestions.h"
 #include "session/actor_masks.h"
 #include "session/check_field.h"
@@ -38,6 +39,7 @@ Status check_job(const GenerateRequest& job) {
   LA_RETURN_IF_ERROR(check_choice("`sample_solver`", job.sample_solver, SampleSolver::kDpmPlusPlus));
   LA_RETURN_IF_ERROR(check_choice("`schedule`", job.schedule, Schedule::kWavefront));
   LA_RETURN_IF_ERROR(check_choice("`fit`", job.fit, Fit::kOriginal));
+  LA_RETURN_IF_ERROR(check_choice("`video_encoder`", job.video_encoder, VideoEncoder::kNvenc));
   LA_RETURN_IF_ERROR(make_schedule(job.sample_solver, job.sample_steps, job.sample_shift).status());
   if (job.infer_frames < 1 || job.infer_frames > 4800) {
     return invalid_argument("`infer_frames` " + std::to_string(job.infer_frames) +
@@ -163,6 +165,10 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateReque
   resolved.info.width = shape.width;
   resolved.info.height = shape.height;
   resolved.info.fps = kFps;
+  const std::optional<int> card = card_index(shape.device);
+  const bool on_host = job.video_encoder == VideoEncoder::kAuto && !card;
+  resolved.info.video_encoder = on_host ? VideoEncoder::kCpu : job.video_encoder;
+  resolved.info.video_card = card.value_or(-1);
   LA_RETURN_IF_ERROR(decide(resolved));
   return resolved;
 }

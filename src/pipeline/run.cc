@@ -22,6 +22,7 @@ namespace {
 struct DenoisedBlock {
   int64_t block = 0;
   Tensor latents;
+  Event done;  // of the backend that samples
 };
 
 // Progress and frames on their way to the caller. progress() is called by the threads that sample and decode.
@@ -174,6 +175,8 @@ class JobRun : LatentChannel, VideoInputs {
 
   Status decode_as_they_come() {
     while (std::optional<DenoisedBlock> next = denoised_.front()) {
+      models_.backend->wait(next->done);
+      LA_RETURN_IF_ERROR(check_latents(next->block, next->latents));
       LA_RETURN_IF_ERROR(decode(next->block, next->latents));
       denoised_.pop();
     }
@@ -207,18 +210,27 @@ class JobRun : LatentChannel, VideoInputs {
     return start;
   }
 
+  // Beside sampling nothing waits here: the next block's work follows at once.
   Status send(int64_t block, const Tensor& latents) override {
-    const Download host(*models_.backend, latents);
-    LA_RETURN_IF_ERROR(models_.backend->synchronize());
+    if (block == 0) ops::copy_frames(*models_.backend, latents, session_.blocks().reference.tensor, {0, 0, 1});
+    if (shape().decodes_beside()) {
+      const bool taken = denoised_.push({block, latents, models_.backend->record()});
+      return taken ? Status() : cancelled("stopped on request");
+    }
+    LA_RETURN_IF_ERROR(check_latents(block, latents));
+    return shape().online_decode ? decode(block, latents) : Status();
+  }
+
+  // A block before it is handed on.
+  Status check_latents(int64_t block, const Tensor& latents) {
+    Backend& backend = session_.decoder().backend();
+    const Download host(backend, latents);
+    LA_RETURN_IF_ERROR(backend.synchronize());
     if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
       return corrupt("the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
     }
-    if (block == 0) ops::copy_frames(*models_.backend, latents, session_.blocks().reference.tensor, {0, 0, 1});
     if (hooks().latents) hooks().latents(block, host.tensor());
-    if (!shape().online_decode) return {};
-    if (!shape().decodes_beside()) return decode(block, latents);
-    const bool taken = denoised_.push({block, latents});
-    return taken ? Status() : cancelled("stopped on request");
+    return {};
   }
 
   // Latent by latent, so that the first frames of a block are out before the last are decoded.

@@ -30,8 +30,9 @@ struct RunCalls {
   RunHooks hooks;
 };
 
-// Runs a whole job, which was heard, once; its models are these. The callbacks are called on this thread; hooks, with
-// decode_threads, on the threads that sample and decode. After an error the caller keeps the frames that it was given.
+// Runs a whole job, which was heard, once; its models are these. The callbacks are called on this thread; hooks, where
+// decoding is beside sampling, on the threads that sample and decode. After an error the caller keeps the frames that
+// it was given.
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls);
 
 }  // namespace liveavatar

@@ -25,6 +25,7 @@ constexpr size_t kWaitingFrames = 4;
 
 ThreadedFile::ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
     : writer_(std::move(writer)),
+      encoder_name_(writer_->encoder()),
       width_(info.width),
       height_(info.height),
       frame_bytes_(static_cast<size_t>(info.height * info.width * 3)),
@@ -96,6 +97,16 @@ void ThreadedFile::join() {
 
 namespace {
 
+VideoWriterOptions writer_options(const JobInfo& info) {
+  VideoWriterOptions options;
+  options.width = info.width;
+  options.height = info.height;
+  options.fps = static_cast<int>(info.fps);
+  options.encoder = info.video_encoder;
+  options.card = info.video_card;
+  return options;
+}
+
 // Output: a path, or a claim on one.
 template <typename Output>
 Expected<std::unique_ptr<ThreadedFile>> open_file(Output& output, const JobInfo& info, const std::string& audio,
@@ -104,15 +115,17 @@ Expected<std::unique_ptr<ThreadedFile>> open_file(Output& output, const JobInfo&
   if (!audio.empty()) {
     LA_ASSIGN_OR_RETURN(voice, open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull));
   }
-  VideoWriterOptions options;
-  options.width = info.width;
-  options.height = info.height;
-  options.fps = static_cast<int>(info.fps);
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer, VideoWriter::open(output, options, std::move(voice)));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer,
+                      VideoWriter::open(output, writer_options(info), std::move(voice)));
   return std::make_unique<ThreadedFile>(std::move(writer), info);
 }
 
 }  // namespace
+
+Status check_video_encoder(const JobInfo& info) {
+  if (info.video_encoder != VideoEncoder::kNvenc) return {};  // auto has the CPU's to fall back on
+  return check_video_encoder(writer_options(info));
+}
 
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
                                                      const GenerateRequest& request) {
@@ -126,12 +139,14 @@ Expected<std::unique_ptr<VideoFile>> VideoFile::create(const std::string& path, 
                                                        const std::string& audio, bool original_mix) {
   return contained("the video file", [&]() -> Expected<std::unique_ptr<VideoFile>> {
     LA_RETURN_IF_ERROR(check_path("the video file", path));
+    LA_RETURN_IF_ERROR(check_choice("`video_encoder`", info.video_encoder, VideoEncoder::kNvenc));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<ThreadedFile> file, open_file(path, info, audio, original_mix));
     return std::unique_ptr<VideoFile>(new VideoFile(std::move(file)));
   });
 }
 
 Status VideoFile::append(const VideoChunk& chunk) { return impl_->append(chunk); }
+std::string VideoFile::encoder() const { return impl_->encoder(); }
 Status VideoFile::finish() { return impl_->finish(); }
 
 }  // namespace liveavatar

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -21,6 +22,7 @@ class ThreadedFile {
   ~ThreadedFile();
 
   Status append(const VideoChunk& chunk);
+  std::string encoder() const { return encoder_name_; }
   Status finish();
 
  private:
@@ -30,6 +32,7 @@ class ThreadedFile {
   void join();
 
   std::unique_ptr<VideoWriter> writer_;
+  std::string encoder_name_;
   int64_t width_, height_;
   size_t frame_bytes_;
   std::vector<uint8_t> ring_;
@@ -41,6 +44,8 @@ class ThreadedFile {
   std::thread encoder_;             // last: it uses all of the above
 };
 
+// kUnsupported where a file of this job cannot have the encoder that was asked for: before any work is done.
+Status check_video_encoder(const JobInfo& info);
 // As VideoFile::create. The output outlives the file.
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
                                                      const GenerateRequest& request);

@@ -180,6 +180,7 @@ std::string to_json(const RunReport& t) {
   json["host_predicted_peak_bytes"] = t.host_predicted_peak_bytes;
   json["host_charged_peak_bytes"] = t.host_charged_peak_bytes;
   json["frames"] = t.frames;
+  json["video_encoder"] = t.video_encoder;
   json["memory_by_category"] = Json::object();
   for (const RunReport::Category& category : t.categories)
     json["memory_by_category"][category.name] = {{"predicted_bytes", category.predicted_bytes},

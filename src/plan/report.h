@@ -46,6 +46,7 @@ struct RunReport {
   std::vector<Category> categories;
   std::vector<std::pair<std::string, double>> stage_seconds;
   int64_t frames = 0;
+  std::string video_encoder;  // by FFmpeg's name; empty: no frame was made
 };
 std::string to_json(const RunReport& run_report);
 

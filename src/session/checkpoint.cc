@@ -145,6 +145,9 @@ Status check_options(const EngineOptions& options) {
     return invalid_argument("a LoRA with `packed_dit`: it is merged in by `liveavatar convert`");
   LA_RETURN_IF_ERROR(check_threads("`threads`", options.threads));
   LA_RETURN_IF_ERROR(check_threads("`decode_threads`", options.decode_threads));
+  if (options.decode_threads > 0 && is_card(options.device))
+    return invalid_argument("`decode_threads`: `device` " + options.device +
+                            " decodes on a stream of its own, not on threads; leave it out");
   if (options.cache_bytes > kLargestCacheBytes)
     return invalid_argument("`cache_bytes` " + std::to_string(options.cache_bytes) + ": choose up to " +
                             std::to_string(kLargestCacheBytes));
@@ -162,6 +165,7 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   shape.tune = options.tune;
   shape.threads = options.threads;
   shape.decode_threads = options.decode_threads;
+  shape.decode_beside = options.decode_beside;
   shape.cache_bytes = options.cache_bytes;
   shape.layers_in_host = from_host_memory(options);
   shape.packed = shape.layers_in_host || from_packed_file(options);

@@ -23,7 +23,7 @@ struct DecodeOptions {
 class FrameDecoder {
  public:
   // first_latents [16, 7, h, w] f32: the still portrait's first latents; their frames are thrown away. Over a
-  // dry-run budget nothing is decoded.
+  // dry-run budget nothing is decoded. Latents of another backend are done before a decoder is given them.
   static Expected<std::unique_ptr<FrameDecoder>> open(const WanVae& vae, const Tensor& first_latents, Budget& budget,
                                                       const DecodeOptions& options = {});
 

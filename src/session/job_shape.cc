@@ -14,6 +14,10 @@ int64_t JobShape::blocks_in_flight() const {
 
 bool JobShape::beside_host_memory() const { return is_card(device); }
 
+bool JobShape::decodes_beside() const {
+  return online_decode && (decode_threads > 0 || (decode_beside && is_card(device)));
+}
+
 DitTypes JobShape::types() const { return dit_types(dtype, weights_dtype, kv_dtype); }
 
 const char* JobShape::weights_name() const {

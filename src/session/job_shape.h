@@ -38,6 +38,7 @@ struct JobShape {
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
   KvType kv_dtype = KvType::kSameAsDtype;
   bool int8_products = false;
+  bool decode_beside = true;
   Tune tune = Tune::kAuto;
   int threads = 0;              // 0: as the engine would take
   int decode_threads = 0;       // decoding beside sampling, on so many of its own; 0: in turns, on the same
@@ -93,7 +94,7 @@ struct JobShape {
   // that moment never meet.
   int64_t blocks_in_flight() const;
   // Whether a block is decoded while others are sampled.
-  bool decodes_beside() const { return online_decode && decode_threads > 0; }
+  bool decodes_beside() const;
   // Blocks of latents that are held: those in flight, and the one that is decoded beside them; or all of them without
   // online decode.
   int64_t blocks_kept() const { return online_decode ? blocks_in_flight() + (decodes_beside() ? 1 : 0) : blocks; }

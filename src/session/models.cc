@@ -56,6 +56,7 @@ Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
   options.device = s.device;
   options.threads = s.threads;
   options.decode_threads = s.decode_threads;
+  options.decode_beside = s.decode_beside;
   options.int8_products = s.int8_products;
   options.tune = s.tune;
   LA_RETURN_IF_ERROR(models->open_device(nullptr, true));
@@ -138,13 +139,14 @@ Status Models::open_device(DeviceSource* source, bool dry_run) {
 // The text and the audio encoder stay on the host.
 Status Models::open_backends(DeviceSource& source, BackendOptions how) {
   const EngineOptions& o = options();
-  if (o.decode_threads > 0)
-    return unsupported("`decode_threads`: decoding has no queue of its own on this device yet; leave it 0");
   LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, kProgramBytes));
   how.budget = host_budget.get();
   LA_ASSIGN_OR_RETURN(host_backend, make_backend(is_card(o.device) ? "cpu" : o.device, how));
   how.budget = budget.get();
   LA_ASSIGN_OR_RETURN(backend, source.open(how));
+  if (!checkpoint->shape().decodes_beside()) return {};
+  how.threads = o.decode_threads;
+  LA_ASSIGN_OR_RETURN(decode_backend, source.open(how));
   return {};
 }
 

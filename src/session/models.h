@@ -26,7 +26,8 @@ struct Models {
   Charge program;
   std::unique_ptr<Backend> host_backend;  // null: the device is the host
   std::unique_ptr<Backend> backend;       // of the video model and the VAE
-  // For decoding beside the work of that one, on the same device; null: decoding waits for its turn.
+  // For decoding beside the work of that one, on the same device in a queue of its own; null: decoding waits for its
+  // turn.
   std::unique_ptr<Backend> decode_backend;
   // Of the text and the audio encoder.
   Backend& text_backend() { return host_backend ? *host_backend : *backend; }

@@ -15,6 +15,7 @@ constexpr Names<2> kTunes{"auto", "off"};
 constexpr Names<3> kSchedules{"auto", "sequential", "wavefront"};
 constexpr Names<3> kSolvers{"euler", "unipc", "dpm++"};
 constexpr Names<2> kFits{"cover", "original"};
+constexpr Names<3> kVideoEncoders{"auto", "cpu", "nvenc"};
 constexpr Names<6> kStages{"text", "image", "prefill", "sample", "decode", "write"};
 
 // A value that is not of its enum has no text.
@@ -53,6 +54,7 @@ const char* tune_name(Tune tune) { return name_of(kTunes, tune); }
 const char* schedule_name(Schedule schedule) { return name_of(kSchedules, schedule); }
 const char* sample_solver_name(SampleSolver solver) { return name_of(kSolvers, solver); }
 const char* fit_name(Fit fit) { return name_of(kFits, fit); }
+const char* video_encoder_name(VideoEncoder encoder) { return name_of(kVideoEncoders, encoder); }
 const char* stage_name(Stage stage) { return name_of(kStages, stage); }
 
 Expected<ComputeType> parse_compute_type(const std::string& text) {
@@ -68,5 +70,8 @@ Expected<SampleSolver> parse_sample_solver(const std::string& text) {
   return parse<SampleSolver>("`sample_solver`", kSolvers, text);
 }
 Expected<Fit> parse_fit(const std::string& text) { return parse<Fit>("`fit`", kFits, text); }
+Expected<VideoEncoder> parse_video_encoder(const std::string& text) {
+  return parse<VideoEncoder>("`video_encoder`", kVideoEncoders, text);
+}
 
 }  // namespace liveavatar

@@ -26,6 +26,7 @@ Status VideoSession::prepare(VideoInputs& inputs) {
   LA_RETURN_IF_ERROR(open_denoiser(inputs));
   inputs.begin(Stage::kImage);
   LA_ASSIGN_OR_RETURN(static_image_, inputs.portrait(*this));
+  static_image_done_ = models_.backend->record();
   LA_RETURN_IF_ERROR(open_blocks());
   if (!budget_.dry_run()) inputs.reference(blocks_.reference.tensor);
   LA_RETURN_IF_ERROR(open_weights());
@@ -73,7 +74,11 @@ Status VideoSession::prefill() {
 
 Status VideoSession::open_decoder() {
   if (shape_.video_model_only) return {};
-  Backend* decoding = shape_.decodes_beside() ? models_.decode_backend.get() : models_.backend.get();
+  Backend* decoding = models_.backend.get();
+  if (shape_.decodes_beside()) {
+    decoding = models_.decode_backend.get();
+    models_.backend->wait(static_image_done_);
+  }
   LA_ASSIGN_OR_RETURN(decoder_, FrameDecoder::open(*models_.vae, static_image_.first.tensor, budget_,
                                                    {.backend = decoding, .stop = options_.stop}));
   return {};

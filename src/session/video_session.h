@@ -87,6 +87,7 @@ class VideoSession {
   Charge writer_;  // the video file that the caller writes beside the job
   std::unique_ptr<Denoiser> denoiser_;
   StaticImageLatents static_image_;
+  Event static_image_done_;  // where decoding has a queue of its own, it waits for this one
   BlockMemory blocks_;
   std::unique_ptr<DitWeightGroups> weights_;
   std::unique_ptr<FrameDecoder> decoder_;

@@ -81,10 +81,12 @@ TEST_F(CApi, AJobBecomesAVideoFile) {
   EXPECT_EQ(message, nullptr);
   EXPECT_EQ(info->frames, 12);
   EXPECT_EQ(info->note_count, 0u);
+  EXPECT_STREQ(info->video_encoder, "cpu");
   Seen seen{engine_, request_};
   const TempDir dir;
   std::string path = dir.file("c_api \xc3\xa9.mp4");
   ASSERT_EQ(la_video_file_create(path.c_str(), info, nullptr, &seen.file, &message), LA_OK) << taken(message);
+  EXPECT_STREQ(la_video_file_encoder(seen.file), "libx264");
   la_job_info_free(info);
   auto count = [](const la_progress* progress, void* user) {
     EXPECT_EQ(progress->frames, 12);
@@ -205,6 +207,7 @@ TEST_F(CApi, NamesMissingFilesAndArguments) {
   la_engine_free(nullptr);
   la_request_free(nullptr);
   la_job_info_free(nullptr);
+  EXPECT_EQ(la_video_file_encoder(nullptr), nullptr);
   la_video_file_free(nullptr);
   la_free(nullptr);
 }

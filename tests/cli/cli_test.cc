@@ -271,6 +271,17 @@ TEST_F(CliTest, PlanPrintsATableAndJson) {
   expect_refusal(run("plan --ckpt_dir /nowhere"), 1, "no such folder");
 }
 
+// No NVENC opens for 64x64, on any machine.
+TEST_F(CliTest, TheVideoEncoderIsCheckedBeforeAnyWorkAndReported) {
+  expect_refusal(generate("--video_encoder nvenc"), 1, "--video_encoder nvenc: h264_nvenc ");
+  expect_refusal(generate("--video_encoder x265"), 2, "--video_encoder");
+  EXPECT_EQ(run("plan --shape mini --video_encoder nvenc --quiet").code, 0);  // for a machine that is not this one
+  const std::string report = path("report.json");
+  ASSERT_EQ(generate("--report " + report).code, 0);
+  std::ifstream file(report);
+  EXPECT_EQ(nlohmann::json::parse(file)["video_encoder"], "libx264");
+}
+
 TEST_F(CliTest, KvCachesOnDiskArePlannedAndMakeTheSameVideo) {
   std::string plan = run("plan --shape 14b --size '384*256' --offload_kv_cache --paging_dir /tmp").text;
   EXPECT_NE(plan.find("0 of 160 KV caches (a step in a layer) resident, the others paged"), std::string::npos) << plan;

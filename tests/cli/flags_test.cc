@@ -61,7 +61,7 @@ TEST_F(CliTest, TheOldSwitchTakesEveryYesAndNo) {
 
 TEST_F(CliTest, EachBenchRefusesTheFlagsOfTheOther) {
   for (const char* flag : {"--lora x", "--lora_path x", "--lora_alpha 2", "--tokenizer x", "--no_online_decode",
-                           "--decode_threads 1", "--gguf x", "--repeats 1"})
+                           "--decode_threads 1", "--no_decode_beside", "--gguf x", "--repeats 1"})
     expect_refusal(run(std::string("bench --synthetic ") + flag), 2, "--synthetic reads no checkpoint");
   for (const char* flag : {"--shape mini", "--blocks 1", "--keep", "--sessions 2"})
     expect_refusal(run(std::string("bench ") + flag), 2, "add --synthetic");

@@ -122,6 +122,21 @@ TEST_F(CardJobTest, WeightsKeysAndValuesInHostMemoryDoNotChangeABit) {
   EXPECT_EQ(got.rgb, want.rgb);
 }
 
+// Three blocks of two places; before the second the sink is filled again.
+TEST_F(CardJobTest, DecodingBesideSamplingGivesTheBitsOfDecodingInTurns) {
+  job_.num_clip = 3;
+  job_.sample_steps = 1;
+  options_.decode_beside = false;
+  const Made want = make(options_);
+  options_.decode_beside = true;
+  EXPECT_TRUE(asked_shape(options_, job_)->decodes_beside());
+  for (uint32_t seed : {0u, 1u}) {
+    const Made got = make(options_, kEnoughBytes, seed);
+    EXPECT_EQ(got.latents, want.latents) << "seed " << seed;
+    EXPECT_EQ(got.rgb, want.rgb) << "seed " << seed;
+  }
+}
+
 // On a card with not one byte more than the plan's.
 TEST_F(CardJobTest, ProductsInEightBitsHaveTheirScratchInThePlan) {
   options_.weights_dtype = WeightsType::kInt8;

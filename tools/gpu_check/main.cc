@@ -18,7 +18,8 @@ constexpr const char* kHelp =
     "of the 14B model, the same in PyTorch. Results are written after every step.\n"
     "--only: the steps whose names begin so. --run: how this program is started, where not by its name.\n"
     "A single step: gpu_check card|ops|rates|layers|copies DEVICE, gpu_check golden FLAGS FOLDER...,\n"
-    "gpu_check bench DEVICE layers=4 size=704*384 [int8|fp8] [kv_int8] [budget_mib=N] [host_mib=N] [paging=FOLDER] [blocks=N]\n";
+    "gpu_check bench DEVICE layers=4 size=704*384 [int8|fp8] [kv_int8] [budget_mib=N] [host_mib=N] [paging=FOLDER] "
+    "[blocks=N]\n";
 
 // The tests of ops, of that device alone.
 int run_op_tests(const std::string& device) {
