@@ -47,7 +47,7 @@ class Layer {
     DitCaches caches(config, geometry_, 1, 1, types, arena_);
     DitActivations activations(config, geometry_, types.values, arena_);
     session_ = std::make_unique<DitSession>(geometry_, std::move(caches), std::move(activations));
-    LA_ASSIGN_OR_RETURN(weight_groups_, dit_->open_weight_groups(config.layers, budget_));
+    LA_ASSIGN_OR_RETURN(weight_groups_, dit_->open_weight_groups({config.layers}, budget_));
     const Shape latents{dit_->config().channels, geometry_.block_latents, geometry_.latent_height,
                         geometry_.latent_width};
     LA_ASSIGN_OR_RETURN(latents_, OwnedTensor::allocate(budget_, MemoryCategory::kRuntime, latents, DType::kF32));
