@@ -60,7 +60,7 @@ struct EngineOptions {
   // On a card: frames are decoded on a stream of their own while the next block is sampled. false: one after the other.
   // The video is the same to the bit.
   bool decode_beside = true;
-  // Of the device. 0: no limit, or what is free on a card. A job that does not fit is kOutOfMemory before a weight is
+  // Of the device. 0: no limit, or 15/16 of what is free on a card. A job that does not fit is kOutOfMemory before a weight is
   // read.
   size_t memory_budget_bytes = 0;
   // The same of host memory beside a card; 0: 7/8 of what is available. Without a card memory_budget_bytes is that
@@ -75,7 +75,7 @@ struct EngineOptions {
   // Beside a card what does not fit waits in host memory, and goes to that folder if this is not enough.
   // False: layers stay on the device, only KV caches may leave it.
   bool page_weights = true;
-  bool offload_kv_cache = false;  // KV caches are always there, with or without a budget
+  bool offload_kv_cache = false;  // KV caches are never on the device, with or without a budget
   // Memory for what the engine computed from prompts and portraits, kept for the next job with the same ones. That job
   // starts sooner; its video is the same to the bit. Part of the budget. A prompt of the 14B model takes up to 8 MiB, a
   // portrait about 8 MiB at 704*384. 0: nothing is kept.

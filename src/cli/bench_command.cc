@@ -136,6 +136,8 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
                  {"activations_dtype", activations_name(r)},
                  {"device", r.device}};
   json["budget_bytes"] = f.bench.limits.device_bytes;
+  json["host_predicted_peak_bytes"] = b.plan.host.peak_bytes;
+  json["host_charged_peak_bytes"] = b.host_charged_peak_bytes;
   json["predicted_peak_bytes"] = b.predicted_peak_bytes;
   json["measured_peak_bytes"] = measured_bytes;
   json["charged_peak_bytes"] = b.charged_peak_bytes;
@@ -148,15 +150,22 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["run_bytes_read"] = b.weights.bytes_read;
   json["resident_kv_caches"] = r.kv_caches().in_memory();
   json["kv_cache_bytes_per_block"] = b.plan.kv_cache_bytes;
+  json["host_layers"] = r.layers_beside();
+  json["host_kv_caches"] = r.host_kv_caches;
+  json["paged_disk_bytes"] = b.plan.paged_disk_bytes;
+  json["weights_bytes_to_device"] = b.weights.bytes_to_device;
+  json["kv_cache_bytes_to_device"] = b.kv_caches.bytes_to_device;
+  json["kv_cache_bytes_from_device"] = b.kv_caches.bytes_from_device;
   json["kv_cache_bytes_read"] = b.kv_caches.bytes_read;
   json["kv_cache_bytes_written"] = b.kv_caches.bytes_written;
   json["prefill_bytes_read"] = b.prefill_bytes_read;
   json["direct_io"] = b.direct;
+  const double waited_s = b.weights.seconds_waited + b.kv_caches.seconds_waited;
   json["seconds"] = {{"pack", b.pack_seconds},
                      {"load", b.load_seconds},
                      {"prefill", b.prefill_seconds},
                      {"run", b.run_seconds},
-                     {"waited_for_disk", b.weights.seconds_waited + b.kv_caches.seconds_waited}};
+                     {"waited_for_pages", waited_s}};
   json["sessions"] = f.bench.sessions;
   json["frames_per_second"] = double(f.bench.sessions * kBlockFrames * r.blocks) / b.run_seconds;
   json["blocks"] = nlohmann::ordered_json::array();
@@ -186,20 +195,29 @@ void print(const BenchResult& b, int sessions, size_t measured_bytes) {
   if (r.kv_caches_paged()) {
     std::printf(
         "KV caches  %ld of %ld in memory, %.3f GiB of others; %.3f GiB read, %.3f GiB written a block; waited %.1f s\n",
-        long(r.resident_kv_caches), long(r.kv_caches().count()), double(b.plan.kv_cache_bytes) / kGiB,
+        long(r.kv_caches().in_memory()), long(r.kv_caches().count()), double(b.plan.kv_cache_bytes) / kGiB,
         double(b.kv_caches.bytes_read) / kGiB / blocks, double(b.kv_caches.bytes_written) / kGiB / blocks,
         b.kv_caches.seconds_waited);
   }
-  if (!r.paged()) return;
+  const double over_link = double(b.weights.bytes_to_device + b.kv_caches.bytes_to_device);
+  if (over_link > 0) {
+    std::printf("link       %.3f GiB to the card a block, %.3f GiB back; %ld layers and %ld KV caches in host memory\n",
+                over_link / kGiB / blocks, double(b.kv_caches.bytes_from_device) / kGiB / blocks,
+                long(r.layers_beside()), long(r.host_kv_caches));
+  }
+  if (b.plan.paged_disk_bytes == 0) return;
   std::printf("disk       %.3f GiB paged, %.3f GiB read a block, %.3f GiB a tick (%.3f of what is paged), %s\n",
-              double(b.plan.paged_bytes) / kGiB, read / kGiB / blocks, read / kGiB / double(b.ticks),
-              read / double(b.ticks) / double(b.plan.paged_bytes), b.direct ? "O_DIRECT" : "through the page cache");
-  std::printf("           %.3f GiB/s while blocks were made, of %.1f s they waited %.1f s for the disk\n",
+              double(b.plan.paged_disk_bytes) / kGiB, read / kGiB / blocks, read / kGiB / double(b.ticks),
+              read / double(b.ticks) / double(b.plan.paged_disk_bytes),
+              b.direct ? "O_DIRECT" : "through the page cache");
+  std::printf("           %.3f GiB/s while blocks were made, of %.1f s they waited %.1f s for pages\n",
               read / kGiB / b.run_seconds, b.run_seconds, b.weights.seconds_waited);
 }
 
 Status set_job(Flags& f) {
   JobShape& r = f.bench.shape;
+  MemoryLimits& limits = f.bench.limits;
+  if (!is_card(r.device)) limits = {smaller_limit(limits.device_bytes, limits.host_bytes), 0};
   LA_ASSIGN_OR_RETURN(r.shapes, named_model_shapes(f.shape));
   LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(f.size));
   LA_ASSIGN_OR_RETURN(WorkingSize size, working_size(sides.height, sides.width, sides.area()));

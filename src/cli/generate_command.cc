@@ -14,6 +14,7 @@
 #include "cli/script_flags.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
+#include "ops/make_backend.h"
 #include "pipeline/resolve.h"
 
 namespace liveavatar::cli {
@@ -177,7 +178,7 @@ Status resolve_flags(Flags& f) {
   LA_RETURN_IF_ERROR(check_sample_flags(f));
   LA_RETURN_IF_ERROR(resolve_job(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.engine.weights_dtype));
-  if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
+  if (f.engine.offload_kv_cache && f.engine.paging_dir.empty() && !is_card(f.engine.device)) {
     if (!f.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
   }

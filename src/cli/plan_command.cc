@@ -212,8 +212,14 @@ void print_table(const PlanReport& v) {
   if (v.plan.host.peak_bytes > 0)
     std::printf("\nhost memory beside the card: %.3f GiB at the peak\n", gib(v.plan.host.peak_bytes));
   print_device(v);
-  if (v.limits.device_bytes > 0)
-    std::printf("\nbudget %s: %s\n", limit_text(v.limits.device_bytes).c_str(), v.fits ? "fits" : "does not fit");
+  auto print_limit = [](const char* name, size_t limit_bytes, size_t peak_bytes) {
+    if (limit_bytes > 0)
+      std::printf("%s %s: %s\n", name, limit_text(limit_bytes).c_str(),
+                  peak_bytes <= limit_bytes ? "fits" : "does not fit");
+  };
+  if (v.limits.device_bytes > 0 || v.limits.host_bytes > 0) std::printf("\n");
+  print_limit("budget", v.limits.device_bytes, v.plan.peak_bytes);
+  print_limit("host budget", v.limits.host_bytes, v.plan.host.peak_bytes);
   for (const Suggestion& c : v.suggestions)
     std::printf("  %-28s %10.3f GiB   %s\n", c.settings.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
@@ -256,12 +262,10 @@ Status choose_card(Flags& f) {
 // The smallest budget is the engine's.
 Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
   size_t& budget_bytes = f.engine.memory_budget_bytes;
-  auto limit = [&](size_t bytes) {
-    if (bytes > 0) budget_bytes = budget_bytes == 0 ? bytes : std::min(budget_bytes, bytes);
-  };
+  auto limit = [&](size_t bytes) { budget_bytes = smaller_limit(budget_bytes, bytes); };
   const std::string& name = f.devices.empty() ? f.device_profile : f.devices;
   if (!name.empty()) LA_RETURN_IF_ERROR(choose_card(f));
-  if (!is_card(f.engine.device)) limit(f.engine.host_budget_bytes);
+  if (!is_card(f.engine.device)) limit(std::exchange(f.engine.host_budget_bytes, 0));
   if (name.empty()) return std::optional<DeviceProfile>();
   LA_ASSIGN_OR_RETURN(DeviceProfile device, device_profile(name));
   limit(device.memory_bytes);
@@ -274,7 +278,7 @@ Status resolve_flags(Flags& f) {
     return invalid_argument("--sample_list: one video is planned at a time; give its --image and --audio instead");
   LA_RETURN_IF_ERROR(resolve_job(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.engine.weights_dtype));
-  if (f.engine.offload_kv_cache && f.engine.paging_dir.empty()) {
+  if (f.engine.offload_kv_cache && f.engine.paging_dir.empty() && !is_card(f.engine.device)) {
     if (!f.of_generate.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
   }

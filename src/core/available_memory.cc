@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
 #include <optional>
 #include <string>
 
@@ -28,20 +27,31 @@ std::optional<size_t> system_bytes() {
   return {};
 }
 
+// Page cache of the group that the system takes back first.
+size_t inactive_file_bytes() {
+  std::ifstream file("/sys/fs/cgroup/memory.stat");
+  std::string name;
+  size_t bytes = 0;
+  while (file >> name >> bytes)
+    if (name == "inactive_file") return bytes;
+  return 0;
+}
+
 // Of control group version 2, where the process sees its own as the root (containers).
 std::optional<size_t> group_bytes() {
   const std::optional<size_t> limit = number_in("/sys/fs/cgroup/memory.max");
   const std::optional<size_t> used = number_in("/sys/fs/cgroup/memory.current");
   if (!limit || !used) return {};
-  return *limit - std::min(*limit, *used);
+  const size_t kept = *used - std::min(*used, inactive_file_bytes());
+  return *limit - std::min(*limit, kept);
 }
 
 }  // namespace
 
-size_t available_host_bytes() {
-  constexpr size_t kNoLimit = std::numeric_limits<size_t>::max();
-  const size_t bytes = std::min(system_bytes().value_or(kNoLimit), group_bytes().value_or(kNoLimit));
-  return bytes == kNoLimit ? 0 : bytes;
+std::optional<size_t> available_host_bytes() {
+  const std::optional<size_t> system = system_bytes(), group = group_bytes();
+  if (!system || !group) return system ? system : group;
+  return std::min(*system, *group);
 }
 
 }  // namespace liveavatar

@@ -138,6 +138,7 @@ Expected<Buffer> Buffer::allocate_from(Allocator& allocator, Budget& budget, Mem
   buffer.allocator_ = &allocator;
   if (budget.dry_run()) return buffer;
   Expected<std::byte*> memory = buffer.allocator_->allocate(bytes);
+  if (!memory.ok() && memory.status().code() != ErrorCode::kOutOfMemory) return memory.status();
   if (!memory.ok()) {
     return out_of_memory((buffer.device().is_host() ? "the system" : buffer.device().str()) + " has no " + mib(bytes) +
                          " left for " + category_name(category) + "; " + memory.status().message());

@@ -42,7 +42,7 @@ Expected<PageMemory> PageMemory::allocate(const Layout& layout, Budget& budget) 
     memory.slots.push_back(std::move(slot));
   }
   if (memory.device().is_host() || largest_staged == 0) return memory;
-  const size_t piece = std::min(DirectFile::round_up(largest_staged), kPieceBytes);
+  const size_t piece = std::min<size_t>(DirectFile::round_up(largest_staged), layout.piece_bytes);
   LA_ASSIGN_OR_RETURN(memory.staging, Buffer::allocate_staging(budget, layout.category, 2 * piece));
   return memory;
 }

@@ -17,8 +17,7 @@ PagePlace place_when_spread(int64_t i, int64_t count, const Residency& residency
 
 // A buffer for each page on the device or in host memory, and slots for the largest of those not on the device.
 struct PageMemory {
-  static constexpr size_t kSlots = 2;  // one is in use while the other is read
-  static constexpr size_t kPieceBytes = size_t{16} << 20;
+  static constexpr size_t kSlots = 2;     // one is in use while the other is read
   std::vector<Buffer> resident, waiting;  // for each page, on the device and in host memory; empty: not there
   std::vector<Buffer> slots;
   // Between store and device: two pieces in host memory, one is read while the other is copied. Empty without need.
@@ -32,6 +31,7 @@ struct PageMemory {
     bool filled = true;             // resident pages come from the store; else what is there is made here
     bool store_in_host = false;     // PageStore::host_memory(): nothing is staged
     MemoryCategory category = MemoryCategory::kWeights;
+    size_t piece_bytes = size_t{16} << 20;  // of what is staged; a multiple of DirectFile::kAlign
   };
   static Expected<PageMemory> allocate(const Layout& layout, Budget& budget);
 };

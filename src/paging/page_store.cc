@@ -21,6 +21,11 @@ uint64_t page_checksum(const std::byte* data, size_t bytes) {
   return checksum.value();
 }
 
+Status PageStore::write(size_t, const PageRange&, const std::byte*, const std::atomic<bool>&) {
+  LA_CHECK(false && "these pages never change");
+  return {};
+}
+
 Status FilePages::read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>& stop) {
   PageSpan& span = spans_[page];
   LA_RETURN_IF_ERROR(file_->read(span.offset + range.begin, target, range.bytes, stop));
@@ -38,18 +43,8 @@ Status FilePages::damaged(const PageSpan& span) const {
                  std::to_string(span.offset) + "; remove it, and run `liveavatar convert` or the job again");
 }
 
-Status FilePages::write(size_t, const PageRange&, const std::byte*, const std::atomic<bool>&) {
-  LA_CHECK(false && "these pages never change");
-  return {};
-}
-
 Status HostPages::read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>&) {
   std::memcpy(target, pages_[page].data() + range.begin, range.bytes);
-  return {};
-}
-
-Status HostPages::write(size_t, const PageRange&, const std::byte*, const std::atomic<bool>&) {
-  LA_CHECK(false && "these pages never change");
   return {};
 }
 

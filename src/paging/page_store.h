@@ -27,9 +27,9 @@ class PageStore {
   // Where the page is, if that is host memory which a device copies from; null: it has to be read.
   virtual const std::byte* host_memory(size_t) const { return nullptr; }
   // Such a range, or a piece of one; the pieces of a page in ascending order. `target` and `data` are of the range.
-  // kCancelled soon after `stop` is set.
+  // kCancelled soon after `stop` is set. Pages of a store without its own write() never change.
   virtual Status read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>& stop) = 0;
-  virtual Status write(size_t page, const PageRange& range, const std::byte* data, const std::atomic<bool>& stop) = 0;
+  virtual Status write(size_t page, const PageRange& range, const std::byte* data, const std::atomic<bool>& stop);
 };
 
 struct PageSpan {
@@ -57,7 +57,6 @@ class FilePages : public PageStore {
   std::vector<PageRange> to_read(size_t page) const override { return {{0, spans_[page].bytes}}; }
   std::vector<PageRange> to_write(size_t) override { return {}; }
   Status read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>& stop) override;
-  Status write(size_t page, const PageRange& range, const std::byte* data, const std::atomic<bool>& stop) override;
   const DirectFile& file() const { return *file_; }
 
  private:
@@ -76,7 +75,6 @@ class HostPages : public PageStore {
   std::vector<PageRange> to_write(size_t) override { return {}; }
   const std::byte* host_memory(size_t page) const override { return pages_[page].data(); }
   Status read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>& stop) override;
-  Status write(size_t page, const PageRange& range, const std::byte* data, const std::atomic<bool>& stop) override;
 
  private:
   std::span<const Buffer> pages_;

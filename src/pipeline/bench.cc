@@ -52,6 +52,7 @@ class Bench {
     LA_RETURN_IF_ERROR(prepare());
     LA_RETURN_IF_ERROR(make_blocks());
     result_.charged_peak_bytes = models_->budget->peak_bytes();
+    if (models_->host_budget) result_.host_charged_peak_bytes = models_->host_budget->peak_bytes();
     result_.predicted_peak_bytes = plan_.peak_bytes();
     result_.plan = plan_.first;
     return std::move(result_);
@@ -82,6 +83,12 @@ class Bench {
     const size_t wanted = plan_.peak_bytes();
     if (!o_.paging_dir.empty()) LA_RETURN_IF_ERROR(find_file());
     LA_RETURN_IF_ERROR(resolve_paged(whole));
+    const size_t host_bytes = o_.limits.host_bytes;
+    if (host_bytes != 0 && plan_.host_peak_bytes() > host_bytes) {
+      return out_of_memory("`host_budget_bytes` " + limit_text(host_bytes) + ": this takes " +
+                           need_text(plan_.host_peak_bytes(), host_bytes) +
+                           " of host memory beside the card; raise it");
+    }
     if (!fits()) {
       return out_of_memory(
           "memory budget " + limit_text(o_.limits.device_bytes) + ": this takes " +
@@ -106,6 +113,10 @@ class Bench {
     LA_RETURN_IF_ERROR(resolve(shape));
     if (o_.resident_layers < 0) return {};
     result_.shape.resident_layers = std::min(o_.resident_layers, shape.shapes.dit.layers);
+    const int64_t others = shape.shapes.dit.layers - result_.shape.resident();
+    int64_t& host_layers = result_.shape.host_layers;
+    if (o_.limits.host_bytes == 0 && shape.beside_host_memory() && !shape.layers_in_host) host_layers = others;
+    host_layers = std::min(host_layers, others);
     if (shape.schedule == Schedule::kAuto && result_.shape.paged()) result_.shape.schedule = Schedule::kWavefront;
     LA_ASSIGN_OR_RETURN(plan_, plan_sessions(result_.shape, o_.sessions));
     return {};

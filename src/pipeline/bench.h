@@ -30,7 +30,7 @@ struct BenchResult {
   JobShape shape;                   // as resolved
   MemoryPlan plan;                  // of one session
   size_t predicted_peak_bytes = 0;  // of all
-  size_t charged_peak_bytes = 0;
+  size_t charged_peak_bytes = 0, host_charged_peak_bytes = 0;  // the latter beside a card
   double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;
   uint64_t prefill_bytes_read = 0;
   PagingCounts weights, kv_caches;            // what moved while blocks were made

@@ -1,5 +1,6 @@
 #include "pipeline/engine.h"
 
+#include <algorithm>
 #include <exception>
 #include <functional>
 #include <string>
@@ -50,8 +51,14 @@ Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked
   EngineOptions options = asked;
   if (is_card(options.device)) {
     LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(options.device));
-    if (options.memory_budget_bytes == 0) options.memory_budget_bytes = free_bytes;
-    if (options.host_budget_bytes == 0) options.host_budget_bytes = available_host_bytes() / 8 * 7;
+    // The rest is for what no plan knows: the driver's and the libraries' code, the video encoder.
+    if (options.memory_budget_bytes == 0) options.memory_budget_bytes = free_bytes / 16 * 15;
+    const std::optional<size_t> available = available_host_bytes();
+    if (options.host_budget_bytes == 0 && available)
+      options.host_budget_bytes = std::max<size_t>(*available / 8 * 7, 1);
+  } else {
+    options.memory_budget_bytes = smaller_limit(options.memory_budget_bytes, options.host_budget_bytes);
+    options.host_budget_bytes = 0;
   }
   return Checkpoint::open(options, stop);
 }
@@ -136,7 +143,9 @@ Status keep_layers_on_card(Checkpoint& checkpoint) {
   if (!from_host_memory(checkpoint.options)) return {};
   page_weights = false;
   LA_ASSIGN_OR_RETURN(ResolvedJob usual, resolve(resolve_options(checkpoint), {}));
-  page_weights = !usual.limits.keeps({usual.plan, {}});
+  if (usual.limits.keeps({usual.plan, {}})) return {};
+  page_weights = true;
+  page_weights = check_load(checkpoint).ok();  // else there is no room for them beside the card either
   return {};
 }
 

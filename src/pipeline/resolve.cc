@@ -227,12 +227,12 @@ Status drop_idle_paging(EngineOptions& options, ResolvedJob& job) {
 namespace {
 
 // Host memory beside a card. `what` takes so much.
-Status check_host(const std::string& what, size_t bytes, size_t budget_bytes) {
+Status check_host(const std::string& what, size_t bytes, const JobShape& shape, size_t budget_bytes) {
   if (budget_bytes == 0 || bytes <= budget_bytes) return {};
+  const bool needs_no_folder = shape.layers_in_host || (shape.host_kv_caches > 0 && !shape.disk_kv_caches);
   return out_of_memory("`host_budget_bytes` " + limit_text(budget_bytes) + ": " + what + " takes " +
-                       need_text(bytes, budget_bytes) +
-                       " of host memory beside the card; raise it, or give `paging_dir` "
-                       "DIR, a folder on disk");
+                       need_text(bytes, budget_bytes) + " of host memory beside the card; raise it" +
+                       (needs_no_folder ? ", or give `paging_dir` DIR, a folder on disk" : ""));
 }
 
 }  // namespace
@@ -243,7 +243,8 @@ Status check_load(const Checkpoint& checkpoint) {
   JobShape smallest = checkpoint.shape();
   smallest.height = smallest.width = 64;
   LA_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(smallest));
-  LA_RETURN_IF_ERROR(check_host("loading this checkpoint", plan.host.load_peak_bytes, options.host_budget_bytes));
+  LA_RETURN_IF_ERROR(
+      check_host("loading this checkpoint", plan.host.load_peak_bytes, smallest, options.host_budget_bytes));
   if (options.memory_budget_bytes == 0) return {};
   if (plan.load_peak_bytes <= options.memory_budget_bytes) return {};
   std::string suggestion = "raise the budget";
@@ -263,12 +264,12 @@ Status check_load(const Checkpoint& checkpoint) {
 
 Status check_fits(const ResolvedJob& job) {
   const MemoryPlan& plan = job.plan;
-  LA_RETURN_IF_ERROR(check_host("this job", plan.host.peak_bytes, job.limits.host_bytes));
+  LA_RETURN_IF_ERROR(check_host("this job", plan.host.peak_bytes, job.shape, job.limits.host_bytes));
   const size_t budget_bytes = job.limits.device_bytes;
   if (budget_bytes == 0 || plan.peak_bytes <= budget_bytes) return {};
   const PlanStage& highest = *std::max_element(plan.stages.begin(), plan.stages.end(),
                                                [](auto& a, auto& b) { return a.peak_bytes < b.peak_bytes; });
-  LA_ASSIGN_OR_RETURN(std::vector<Suggestion> suggestions, find_suggestions(job.shape, job.limits));
+  LA_ASSIGN_OR_RETURN(std::vector<Suggestion> suggestions, find_suggestions(job.asked, job.limits));
   std::string fits;
   for (const Suggestion& suggestion : suggestions)
     fits += (fits.empty() ? "" : ", or ") + suggestion.settings + " (" +

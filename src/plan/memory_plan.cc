@@ -31,6 +31,8 @@ class DryRun : VideoInputs {
     plan_.paged_bytes = pass.all;
     plan_.paged_disk_bytes = pass.disk;
     const size_t models_bytes = total().used_bytes();
+    const size_t host_models_bytes = total().host().used_bytes();
+    total().host().restart_recent_peak();
     LA_ASSIGN_OR_RETURN(session_budget_, Budget::open_within(total(), Budget::kUnlimited));
     session_ = std::make_unique<VideoSession>(*models_, *session_budget_, shape_, VideoSession::Options());
     LA_RETURN_IF_ERROR(session_->prepare(*this));
@@ -45,6 +47,7 @@ class DryRun : VideoInputs {
     plan_.steady_by_category = total().used_by_category();
     if (models_->host_budget) {
       plan_.host.peak_bytes = models_->host_budget->peak_bytes();
+      plan_.host.session_bytes = models_->host_budget->recent_peak_bytes() - host_models_bytes;
       plan_.host.peak_by_category = models_->host_budget->peak_by_category();
     }
     return plan_;

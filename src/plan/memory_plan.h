@@ -32,6 +32,7 @@ struct MemoryPlan {
   // Zeros where the device is the host.
   struct Host {
     size_t peak_bytes = 0, load_peak_bytes = 0;
+    size_t session_bytes = 0;  // the most that the video itself adds
     CategoryBytes peak_by_category{};
   } host;
   bool int8_products = false;  // asked for, and this machine can
@@ -46,9 +47,8 @@ struct SessionsPlan {
   MemoryPlan first, other;
   int sessions = 1;
   size_t peak_bytes() const { return first.peak_bytes + static_cast<size_t>(sessions - 1) * other.session_bytes; }
-  // At most: what the sessions share beside a card is counted for each.
   size_t host_peak_bytes() const {
-    return first.host.peak_bytes + static_cast<size_t>(sessions - 1) * other.host.peak_bytes;
+    return first.host.peak_bytes + static_cast<size_t>(sessions - 1) * other.host.session_bytes;
   }
 };
 Expected<SessionsPlan> plan_sessions(const JobShape& shape, int sessions);

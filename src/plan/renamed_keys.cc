@@ -15,6 +15,7 @@ constexpr RenamedKey kRenamedKeys[] = {
     {"/paging/kv_cache_bytes_per_block", "/paging/ring_bytes_per_block"},
     {"/resident_kv_caches", "/resident_rings"},
     {"/kv_cache_bytes_per_block", "/ring_bytes_per_block"},
+    {"/seconds/waited_for_pages", "/seconds/waited_for_disk"},
     {"/kv_cache_bytes_read", "/ring_bytes_read"},
     {"/kv_cache_bytes_written", "/ring_bytes_written"},
     {"/blocks_in_flight", "/in_flight"},

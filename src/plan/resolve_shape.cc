@@ -9,6 +9,8 @@ bool MemoryLimits::keeps(const SessionsPlan& plan) const {
   return on_device && (host_bytes == 0 || plan.host_peak_bytes() <= host_bytes);
 }
 
+size_t smaller_limit(size_t a, size_t b) { return a == 0 || b == 0 ? std::max(a, b) : std::min(a, b); }
+
 namespace {
 
 // The most of 0..count with which it fits; fits(0) is known.
@@ -67,7 +69,7 @@ class ShapeResolver {
   // How many KV caches host memory beside a card has room for, with the layers where they are now.
   Status measure_host() {
     if (!r_.beside_host_memory()) return {};
-    const int64_t movable = r_.kv_caches().count() - std::max<int64_t>(kv_caches_asked_, 0);
+    const int64_t movable = std::max<int64_t>(r_.kv_caches().count() - std::max<int64_t>(kv_caches_asked_, 0), 0);
     auto with = [&](int64_t count) {  // beside what others take on their way to disk
       r_.resident_kv_caches = r_.disk_kv_caches ? 0 : r_.kv_caches().count() - count;
       return host_fits_with(&JobShape::host_kv_caches, count);
@@ -87,14 +89,18 @@ class ShapeResolver {
   // With all weights on the device: keys and values move once a block, weights once a step.
   Expected<bool> offload_kv_caches() {
     if (!kv_caches_open() || host_kv_caches_ == 0) return false;
-    const int64_t least = r_.kv_caches().count() - host_kv_caches_;
+    return fill_kv_caches(r_.kv_caches().count() - host_kv_caches_);
+  }
+
+  // From `least` on the device, as many as fit. False: not even these.
+  Expected<bool> fill_kv_caches(int64_t least) {
     auto with = [&](int64_t more) {
       keep_kv_caches(least + more);
       return fits();
     };
     LA_ASSIGN_OR_RETURN(bool any, with(0));
     if (!any) return false;
-    LA_ASSIGN_OR_RETURN(int64_t most, most_that_fit(host_kv_caches_, with));
+    LA_ASSIGN_OR_RETURN(int64_t most, most_that_fit(r_.kv_caches().count() - least, with));
     keep_kv_caches(least + most);
     return true;
   }
@@ -112,15 +118,8 @@ class ShapeResolver {
       if (any) return fill_layers();
     }
     if (!kv_caches_open() || !r_.disk_kv_caches) return false;
-    auto with = [&](int64_t resident) {
-      keep_kv_caches(resident);
-      return fits();
-    };
-    LA_ASSIGN_OR_RETURN(bool any, with(0));
-    if (!any) return false;
-    LA_ASSIGN_OR_RETURN(int64_t most, most_that_fit(all, with));
-    keep_kv_caches(most);
-    return fill_host();
+    LA_ASSIGN_OR_RETURN(bool any, fill_kv_caches(0));
+    return any ? fill_host() : Expected<bool>(false);
   }
 
   Expected<bool> fits_with_layers(int64_t count) {
@@ -128,9 +127,12 @@ class ShapeResolver {
     return fits();
   }
 
+  // As many as fit; with KV caches, what is less than a layer.
   Expected<bool> fill_layers() {
     auto with = [&](int64_t count) { return fits_with_layers(count); };
     LA_ASSIGN_OR_RETURN(r_.resident_layers, most_that_fit(r_.shapes.dit.layers, with));
+    if (kv_caches_open() && host_kv_caches_ > 0)
+      LA_RETURN_IF_ERROR(fill_kv_caches(r_.kv_caches().count() - host_kv_caches_).status());
     return fill_host();
   }
 

@@ -12,6 +12,9 @@ struct MemoryLimits {
   bool keeps(const SessionsPlan& plan) const;
 };
 
+// Of two limits, of which 0 is none.
+size_t smaller_limit(size_t a, size_t b);
+
 // Decides what a shape leaves open: the schedule, and how many layers of a packed model and how many KV caches stay on
 // the device: as many as fit. Of the others as many as fit stay in host memory beside a card. If nothing fits, the
 // smallest configuration is returned.

@@ -21,17 +21,28 @@ class Search {
   Search(const JobShape& request, const MemoryLimits& limits) : request_(request), limits_(limits) {}
 
   Expected<std::vector<Suggestion>> run() {
-    LA_ASSIGN_OR_RETURN(MemoryPlan now, plan_memory(request_));
-    if (limits_.device_bytes == 0 || now.peak_bytes <= limits_.device_bytes) return suggestions_;
+    LA_ASSIGN_OR_RETURN(const JobShape settled, resolve_shape(request_, limits_));
+    LA_ASSIGN_OR_RETURN(const MemoryPlan now, plan_memory(settled));
+    if (limits_.keeps({now, {}})) return suggestions_;
     std::vector<Change> all = changes(request_);
     for (const Change& change : all) LA_RETURN_IF_ERROR(add_if_fits(change));
     LA_RETURN_IF_ERROR(try_smaller(request_, "", "a smaller image"));
     if (suggestions_.empty() && !all.empty()) LA_RETURN_IF_ERROR(try_together());
-    suggestions_.push_back({"`memory_budget_bytes` " + mib_text(now.peak_bytes), "more memory", now.peak_bytes});
+    suggestions_.push_back(more_memory(now));
     return suggestions_;
   }
 
  private:
+  Suggestion more_memory(const MemoryPlan& now) const {
+    Suggestion more{"", "more memory", now.peak_bytes};
+    const bool of_device = limits_.device_bytes != 0 && now.peak_bytes > limits_.device_bytes;
+    const bool of_host = limits_.host_bytes != 0 && now.host.peak_bytes > limits_.host_bytes;
+    if (of_device) more.settings = "`memory_budget_bytes` " + mib_text(now.peak_bytes);
+    if (of_device && of_host) more.settings += " + ";
+    if (of_host) more.settings += "`host_budget_bytes` " + mib_text(now.host.peak_bytes);
+    return more;
+  }
+
   // Narrower weights than the request's, the widest first.
   static std::vector<Change> narrower_weights(const JobShape& from) {
     std::vector<Change> list;
@@ -56,6 +67,10 @@ class Search {
     if (!from.online_decode && from.blocks > 1) {
       list.push_back({"`online_decode` true", "nothing: the frames are equal", from});
       list.back().request.online_decode = true;
+    }
+    if (from.decodes_beside() && from.beside_host_memory()) {
+      list.push_back({"`decode_beside` false", "time: a block is decoded before the next is sampled", from});
+      list.back().request.decode_beside = false;
     }
     if (!from.disk_kv_caches || !from.packed) {
       list.push_back(

@@ -42,7 +42,7 @@ struct JobShape {
   Tune tune = Tune::kAuto;
   int threads = 0;              // 0: as the engine would take
   int decode_threads = 0;       // decoding beside sampling, on so many of its own; 0: in turns, on the same
-  bool packed = false;          // the video model comes in pages, from a packed file: its layers may stay there
+  bool packed = false;          // the video model's layers come in pages, from a packed file: they may stay there
   bool pack_first = false;      // that file is made before
   bool layers_in_host = false;  // or these pages are all in host memory beside the device, without a file
   size_t cache_bytes = 0;       // for prompts and portraits of earlier videos (ConditionCache)
@@ -71,7 +71,7 @@ struct JobShape {
   int64_t resident_layers = -1;     // of a packed model, on the device; -1: all
   int64_t host_layers = 0;          // in host memory
   bool disk_kv_caches = false;      // keys and values of steps that are not running may be on disk
-  int64_t resident_kv_caches = -1;  // of steps times layers, on the device; -1: all, or open (may_offload_kv_caches)
+  int64_t resident_kv_caches = -1;  // of steps times layers, on the device; -1: all, or open
   int64_t host_kv_caches = 0;       // in host memory
   bool shares_weights = false;      // the layers' weights in memory are another video's
   bool video_model_only = false;    // no VAE, text, audio or video file: `bench`

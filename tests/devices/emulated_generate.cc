@@ -1,5 +1,5 @@
-// `liveavatar generate` on the emulated card, for what takes a whole video: tools/mini/evaluate.py --engine (docs/cuda.md).
-// Slow: seconds a frame.
+// `liveavatar generate` on the emulated card, for what takes a whole video: tools/mini/evaluate.py --engine
+// (docs/cuda.md). Slow: seconds a frame.
 //   emulated_generate generate --ckpt_dir DIR --image PNG --audio WAV --prompt TEXT --size W*H --save_file OUT.mp4
 #include <charconv>
 #include <cstdio>

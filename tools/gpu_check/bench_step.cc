@@ -1,5 +1,6 @@
 // The video model on random weights: the same run as `liveavatar bench --synthetic`, of fewer layers.
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <map>
 
@@ -23,9 +24,16 @@ Settings parse(const std::vector<std::string>& texts) {
   return settings;
 }
 
-int64_t number(const Settings& settings, const std::string& name, int64_t otherwise) {
+// 0, and `bad` has the name, where it is no number above 0.
+int64_t number(const Settings& settings, const std::string& name, int64_t otherwise, std::string& bad) {
   const auto at = settings.find(name);
-  return at == settings.end() ? otherwise : std::stoll(at->second);
+  if (at == settings.end()) return otherwise;
+  int64_t value = 0;
+  const char* end = at->second.data() + at->second.size();
+  const auto [last, error] = std::from_chars(at->second.data(), end, value);
+  if (error == std::errc() && last == end && value > 0) return value;
+  bad = name;
+  return 0;
 }
 
 // The first layers of a model.
@@ -36,24 +44,26 @@ void keep_layers(DitConfig& dit, int64_t layers) {
 
 Expected<BenchOptions> bench_options(const std::string& device, const Settings& settings) {
   BenchOptions options;
+  std::string bad;
   JobShape& shape = options.shape;
   const auto named = settings.find("shape");
   LA_ASSIGN_OR_RETURN(shape.shapes, named_model_shapes(named == settings.end() ? "14b" : named->second));
-  keep_layers(shape.shapes.dit, number(settings, "layers", shape.shapes.dit.layers));
+  keep_layers(shape.shapes.dit, number(settings, "layers", shape.shapes.dit.layers, bad));
   const auto size = settings.find("size");
   LA_ASSIGN_OR_RETURN(Sides sides, parse_sides(size == settings.end() ? "704*384" : size->second));
   shape.width = shape.image_width = sides.width;
   shape.height = shape.image_height = sides.height;
-  shape.blocks = number(settings, "blocks", 2);
-  shape.steps = number(settings, "steps", 4);
+  shape.blocks = number(settings, "blocks", 2, bad);
+  shape.steps = number(settings, "steps", 4, bad);
   shape.device = device == "cuda-emulated" ? "cuda" : device;
   shape.weights_dtype = settings.contains("int8")  ? WeightsType::kInt8
                         : settings.contains("fp8") ? WeightsType::kFp8
                                                    : WeightsType::kSameAsDtype;
   shape.kv_dtype = settings.contains("kv_int8") ? KvType::kInt8 : KvType::kSameAsDtype;
   if (settings.contains("own")) shape.tune = Tune::kOff;
-  options.limits.device_bytes = static_cast<size_t>(number(settings, "budget_mib", 0)) << 20;
-  options.limits.host_bytes = static_cast<size_t>(number(settings, "host_mib", 0)) << 20;
+  options.limits.device_bytes = static_cast<size_t>(number(settings, "budget_mib", 0, bad)) << 20;
+  options.limits.host_bytes = static_cast<size_t>(number(settings, "host_mib", 0, bad)) << 20;
+  if (!bad.empty()) return invalid_argument("bench: " + bad + ": give a whole number above 0");
   const auto paging = settings.find("paging");
   if (paging != settings.end()) options.paging_dir = paging->second;
   options.say = [](const std::string& line) { std::printf("%s\n", line.c_str()); };

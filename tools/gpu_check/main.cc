@@ -45,6 +45,10 @@ int all(const std::string& program, const std::vector<std::string>& flags) {
     if (flags[i] == "--seconds") options.seconds = std::atof(flags[i + 1].c_str());
     if (flags[i] == "--run") command = flags[i + 1];
   }
+  if (!(options.seconds > 0)) {
+    std::fputs("gpu_check: --seconds: give a number above 0\n", stderr);
+    return 2;
+  }
   return run_all(command, options);
 }
 

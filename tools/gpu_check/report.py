@@ -136,6 +136,9 @@ def main():
     except (Refused, OSError) as refusal:
         print(f"gpu-check: {refusal}", file=sys.stderr)
         return 1
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError):
+        print(f"gpu-check: {source}: is not what gpu-check writes, or {page} is not UTF-8", file=sys.stderr)
+        return 1
     print(f"{page}: {results['card'].split(';')[0]}")
     return 0
 

@@ -76,9 +76,12 @@ Json compare_with_torch(const Json& steps) {
   return compared;
 }
 
-void write_results(const Json& results, const std::string& path) {
-  std::ofstream(path + ".new") << results.dump(2) << "\n";
-  std::rename((path + ".new").c_str(), path.c_str());
+bool write_results(const Json& results, const std::string& path) {
+  const std::string made = path + ".new";
+  std::ofstream file(made);
+  file << results.dump(2) << "\n";
+  file.close();
+  return file.good() && std::rename(made.c_str(), path.c_str()) == 0;
 }
 
 }  // namespace liveavatar::gpu_check

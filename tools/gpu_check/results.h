@@ -22,6 +22,6 @@ Json result_of(const Ran& ran, double seconds);
 Json compare_with_torch(const Json& steps);
 
 // Takes the place of an older file when it is whole.
-void write_results(const Json& results, const std::string& path);
+bool write_results(const Json& results, const std::string& path);  // false: it cannot be written
 
 }  // namespace liveavatar::gpu_check

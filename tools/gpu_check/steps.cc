@@ -137,38 +137,45 @@ class Check {
     results_ = {{"device", o_.device}, {"date", today()}, {"steps", Json::object()}};
   }
 
+  bool write() const {
+    if (write_results(results_, o_.results)) return true;
+    std::fprintf(stderr, "gpu_check: %s: cannot be written; give --results FILE in a folder that can\n",
+                 o_.results.c_str());
+    return false;
+  }
+
   // False: nothing after it can work.
   bool run_step(const Step& step) {
     const double begun = seconds(), left = o_.seconds - begun;
     constexpr double kShortest = 5;
     if (left < kShortest) {
       results_["skipped_for_time"].push_back(step.name);
-      return true;
+      return write();
     }
     std::printf("\n== %s\n", step.name.c_str());
     if (!step.needs.empty() && run(step.needs).code != 0) {
       std::printf("%s\n", step.absent.c_str());
       results_["steps"][step.name] = {{"not_run", step.absent}};
-      return true;
+      return write();
     }
     const int limit = static_cast<int>(std::min(step.seconds, left));
     const Ran ran = run("timeout -k 5 " + std::to_string(limit) + " " + step.command + " 2>&1");
     Json result = result_of(ran, seconds() - begun);
     // Where the time of all ended first, the step did nothing wrong.
-    const bool cut_off = ran.code == 124 && left < step.seconds;
+    constexpr int kStopped = 124, kKilled = 137;
+    const bool cut_off = (ran.code == kStopped || ran.code == kKilled) && left < step.seconds;
     if (cut_off) result["cut_off"] = true;
     failures_ += ran.code == 0 || cut_off ? 0 : 1;
     if (result.contains("card")) results_["card"] = result["card"];
     results_["steps"][step.name] = result;
     results_["against_torch"] = compare_with_torch(results_["steps"]);
-    write_results(results_, o_.results);
-    return step.name != "card" || ran.code == 0;
+    return write() && (step.name != "card" || ran.code == 0);
   }
 
   int finish() {
     results_["seconds"] = seconds();
     results_["failed_steps"] = failures_;
-    write_results(results_, o_.results);
+    if (!write()) return 1;
     std::printf("\n%s: %d of the steps failed\n", o_.results.c_str(), failures_);
     return failures_ == 0 ? 0 : 1;
   }
@@ -192,8 +199,14 @@ void add_to_path(const std::string& folder) {
 int run_all(const std::string& program, const Options& o) {
   add_to_path("/usr/local/cuda/bin");  // of compute-sanitizer
   Check check(o);
-  for (const Step& step : steps(program, o)) {
-    if (!asked_for(step, o.only)) continue;
+  if (!check.write()) return 2;
+  std::vector<Step> chosen = steps(program, o);
+  std::erase_if(chosen, [&](const Step& step) { return !asked_for(step, o.only); });
+  if (chosen.empty()) {
+    std::fprintf(stderr, "gpu_check: --only %s: no step has such a name\n", o.only.c_str());
+    return 2;
+  }
+  for (const Step& step : chosen) {
     const bool goes_on = check.run_step(step);
     if (!goes_on) break;
   }

@@ -29,6 +29,8 @@ std::string environment(const char* name) {
 // {"format": 1, "cards": [{"card": ..., "made_by": ..., "linear": [...]}]}; of anything else no cards.
 nlohmann::json read_cards(const std::string& path) {
   const nlohmann::json none = nlohmann::json::array();
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return none;  // nothing to wait for, as a pipe would be
   std::ifstream file(path, std::ios::binary);
   std::string text(kMostBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));

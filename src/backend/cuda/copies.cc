@@ -9,9 +9,14 @@ namespace liveavatar::cuda {
 
 Expected<std::byte*> PinnedAllocator::allocate(size_t bytes) {
   void* memory = nullptr;
-  if (device_.runtime().allocate_pinned(&memory, bytes) == 0) return static_cast<std::byte*>(memory);
+  const int error = device_.runtime().allocate_pinned(&memory, bytes);
+  if (error == 0) return static_cast<std::byte*>(memory);
+  if (error != Runtime::kOutOfMemory) {
+    device_.check(error, "allocating pinned memory");
+    return device_.status();
+  }
   return out_of_memory(device_.device().str() + ": the driver pins no " + mib(bytes) +
-                       " of host memory; choose a smaller `host_budget_bytes`, or raise the limit (ulimit -l)");
+                       " of host memory; choose a smaller `host_budget_bytes`");
 }
 
 void PinnedAllocator::free(std::byte* memory, size_t) {

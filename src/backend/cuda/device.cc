@@ -12,7 +12,12 @@ size_t CudaDevice::taken_bytes(size_t bytes) const {
 Expected<std::byte*> CudaDevice::allocate(size_t bytes) {
   if (failed()) return status();
   void* memory = nullptr;
-  if (runtime_->allocate(&memory, bytes) == 0) return static_cast<std::byte*>(memory);
+  const int error = runtime_->allocate(&memory, bytes);
+  if (error == 0) return static_cast<std::byte*>(memory);
+  if (error != Runtime::kOutOfMemory) {
+    check(error, "allocating memory");
+    return status();
+  }
   return out_of_memory(device().str() + ": " + mib(bytes) + " are wanted, " + mib(runtime_->free_bytes()) +
                        " are free on this device; lower the budget or stop other programs that use it");
 }

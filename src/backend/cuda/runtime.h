@@ -24,6 +24,8 @@ std::string describe(const Card& card);
 
 class Runtime {
  public:
+  static constexpr int kOutOfMemory = 2;  // the CUDA runtime's number
+
   virtual ~Runtime() = default;
   virtual const Card& card() const = 0;
   virtual const Kernels& kernels() const = 0;

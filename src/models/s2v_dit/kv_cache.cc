@@ -108,7 +108,7 @@ class PagedKvCaches::Store : public PageStore {
     std::vector<PageRange> ranges;
     add_ranges(0, std::min(p.filled, p.next), ranges);
     add_ranges(p.next + 1, p.filled, ranges);
-    return ranges;
+    return merged(std::move(ranges));
   }
 
   std::vector<PageRange> to_write(size_t page) override {
@@ -117,7 +117,7 @@ class PagedKvCaches::Store : public PageStore {
       const bool changed = std::exchange(pages_[page].changed[static_cast<size_t>(slot)], false);
       if (changed) add_ranges(slot, slot + 1, ranges);
     }
-    return ranges;
+    return merged(std::move(ranges));
   }
 
   Status read(size_t page, const PageRange& range, std::byte* target, const std::atomic<bool>& stop) override {
@@ -154,6 +154,21 @@ class PagedKvCaches::Store : public PageStore {
       const size_t begin = at / DirectFile::kAlign * DirectFile::kAlign;
       ranges.push_back({begin, static_cast<size_t>(DirectFile::round_up(end)) - begin});
     }
+  }
+
+  // In ascending order; what touches is one.
+  static std::vector<PageRange> merged(std::vector<PageRange> ranges) {
+    std::sort(ranges.begin(), ranges.end(), [](auto& a, auto& b) { return a.begin < b.begin; });
+    std::vector<PageRange> result;
+    for (const PageRange& range : ranges) {
+      const size_t end = range.begin + range.bytes;
+      if (result.empty() || result.back().begin + result.back().bytes < range.begin) {
+        result.push_back(range);
+      } else {
+        result.back().bytes = std::max(result.back().bytes, end - result.back().begin);
+      }
+    }
+    return result;
   }
 
   KvCacheShape shape_;

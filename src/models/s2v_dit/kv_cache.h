@@ -62,7 +62,7 @@ struct KvCacheShape {
   int64_t count() const { return steps * config.layers; }
   bool paged() const { return resident >= 0 && resident < count(); }
   int64_t in_memory() const { return paged() ? resident : count(); }
-  int64_t on_disk() const { return count() - in_memory() - host; }
+  int64_t on_disk() const { return paged() ? count() - resident - host : 0; }
 };
 
 // All caches in memory, in one arena.

@@ -52,9 +52,7 @@ class CardRuntime final : public Runtime {
   }
 
   int allocate(void** memory, size_t bytes) override {
-    const int error = here([&] { return cudaMalloc(memory, bytes); });
-    if (error == cudaErrorMemoryAllocation) cudaGetLastError();  // it does not stick
-    return error;
+    return here([&] { return cudaMalloc(memory, bytes); });
   }
   int release(void* memory) override {
     return here([&] { return cudaFree(memory); });
@@ -123,9 +121,11 @@ class CardRuntime final : public Runtime {
  private:
   template <typename Call>
   int here(const Call& call) const {
-    const cudaError_t error = cudaSetDevice(index_);
-    if (error != cudaSuccess) return error;
-    return call();
+    cudaError_t error = cudaSetDevice(index_);
+    if (error == cudaSuccess) error = static_cast<cudaError_t>(call());
+    // Else the thread's next launch would say it: also that work is not done yet, or that memory is short.
+    if (error != cudaSuccess) cudaGetLastError();
+    return error;
   }
   int enqueue(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, void* stream) {
     return here([&] { return cudaMemcpyAsync(to, from, bytes, kind, stream_of(stream)); });
