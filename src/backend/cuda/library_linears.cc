@@ -19,12 +19,12 @@ std::vector<LinearClass> library_classes(std::span<const LinearSize> sizes) {
   return classes;
 }
 
-// For any of them; in pages, as a Buffer has.
+// For any of them, in a Buffer.
 template <typename Bytes>
-size_t most(const std::vector<LinearClass>& classes, const Bytes& bytes) {
+size_t most(const std::vector<LinearClass>& classes, const Allocator& allocator, const Bytes& bytes) {
   size_t result = 0;
   for (const LinearClass& c : classes) result = std::max(result, bytes(c));
-  return round_up(result, Buffer::kPageBytes);
+  return allocator.taken_bytes(result);
 }
 
 }  // namespace
@@ -40,8 +40,8 @@ Status LibraryLinears::reserve(std::span<const LinearSize> hot, void* stream) {
   const std::vector<LinearClass> classes = library_classes(hot);
   if (!tune_ || classes.empty()) return {};
   const bool has_library = !budget_.dry_run() && open_library();
-  LA_RETURN_IF_ERROR(reserve_scratch(most(classes, library_scratch_bytes), has_library));
-  const size_t operand_bytes = most(classes, proof_bytes);
+  LA_RETURN_IF_ERROR(reserve_scratch(most(classes, device_, library_scratch_bytes), has_library));
+  const size_t operand_bytes = most(classes, device_, proof_bytes);
   std::vector<LinearClass> open;
   if (has_library) open = not_kept(classes);
   if (!open.empty()) return prove_all(open, operand_bytes, stream);
