@@ -45,7 +45,7 @@ class DitLinearsTest : public ::testing::Test {
     auto backend = *CudaBackend::open(device, {.tune = true, .budget = &budget});
     const DitTypes types(DType::kBF16);
     auto dit = *S2vDit::load(config_, *source_, *backend, budget, types);
-    auto pages = *dit->open_weight_groups(config_.layers, budget);
+    auto pages = *dit->open_weight_groups({config_.layers}, budget);
     const DitGeometry g{.latent_height = 8, .latent_width = 12};
     EXPECT_TRUE(backend->reserve(largest_ops(config_, g, types)).ok());
     Arena measure;
