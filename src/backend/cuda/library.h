@@ -56,10 +56,4 @@ class ConvLibrary {
   virtual Status enqueue(const LibraryConv& call, void* stream) = 0;
 };
 
-// Those of a device, by kind of op. An error says why there is none.
-struct Libraries {
-  Expected<std::unique_ptr<LinearLibrary>> linear;
-  Expected<std::unique_ptr<ConvLibrary>> conv;
-};
-
 }  // namespace liveavatar::cuda
