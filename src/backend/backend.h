@@ -96,8 +96,8 @@ struct BackendOptions {
   // with an error of 1 to 2% (docs/quantisation.md). Otherwise int8 values are unpacked to bf16. A CUDA card has such
   // products, from sm_89 on of e4m3 weights, too; its attention stays in bf16.
   bool int8_products = false;
-  // Of a CUDA card: linear layers that a model names (LargestOps::hot_linears) are computed by a library where it is
-  // right and quicker than the own kernels, which is found out before the first block. What was found is kept in
+  // Of a CUDA card: what a model names (LargestOps::hot_linears, hot_convs) is computed by a library where it is right
+  // and quicker than the own kernels, which is found out before the first block. What was found is kept in
   // choices_file; empty: it is not.
   bool tune = false;
   std::string choices_file;

@@ -81,6 +81,15 @@ struct LinearSize {
   Activation activation = Activation::kNone;
   bool gate = false, residual = false;  // gate: of one group; residual: of the type of out
 };
+// A convolution over video frames that takes much of the time, with its bias: of stride 1, over the kernel[0] - 1
+// frames before x as history, with zeros around rows and columns.
+struct VideoConvSize {
+  int64_t frames = 0, rows = 0, columns = 0;  // of out
+  int64_t in_channels = 0, out_channels = 0;
+  std::array<int64_t, 3> kernel{1, 1, 1};  // frames, rows, columns
+  DType x = DType::kF32, weights = DType::kF32, out = DType::kF32;
+  bool upsample2x = false, residual = false;  // residual: in place
+};
 struct LargestOps {
   AttentionSize attention;
   int64_t linear_elements = 0;  // rows * k of a linear layer's input; larger ones work but are slower
@@ -88,6 +97,7 @@ struct LargestOps {
   std::vector<ConvSize> convs;  // the others
   // Those for which a backend may find out how it computes them best (BackendOptions::tune).
   std::vector<LinearSize> hot_linears;
+  std::vector<VideoConvSize> hot_convs;
 };
 
 // Rows of equally many elements in a tensor: the first begins at element `first`, each next one `stride` elements

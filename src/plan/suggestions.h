@@ -14,8 +14,7 @@ struct Suggestion {
   size_t peak_bytes = 0;  // with it
 };
 
-// Changes with which the job keeps its limits; each was planned. The last one is a larger budget of the device. Empty
-// if the job fits, or if it is host memory that it has too little of.
+// Changes with which the job keeps its limits; each was planned. The last one is larger limits. Empty if the job fits.
 Expected<std::vector<Suggestion>> find_suggestions(const JobShape& request, const MemoryLimits& limits);
 
 std::string mib_text(size_t bytes);  // "1234MiB", rounded up

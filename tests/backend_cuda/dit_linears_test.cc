@@ -39,7 +39,7 @@ class DitLinearsTest : public ::testing::Test {
   // The velocity of the first block.
   std::vector<float> velocity(bool has_library) {
     EmulatedCard card;
-    if (has_library) card.libraries = [this] { return Libraries{make_stand_in(library_)}; };
+    if (has_library) card.linear_library = [this] { return make_stand_in(library_); };
     CudaDevice device(make_emulated_runtime(card), 0);
     Budget host, budget(Budget::kUnlimited, device, host);
     auto backend = *CudaBackend::open(device, {.tune = true, .budget = &budget});

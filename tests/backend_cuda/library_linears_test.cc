@@ -1,6 +1,4 @@
 // Linear layers by a library: used where it is right and quicker, and never to the harm of a result.
-#include "backend/cuda/library_linears.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -43,7 +41,7 @@ class LibraryLinearsTest : public ::testing::Test {
   Machine open(bool has_library = true, bool tune = true) {
     EmulatedCard card;
     card.driver = driver_;
-    if (has_library) card.libraries = [this] { return Libraries{make_stand_in(library_)}; };
+    if (has_library) card.linear_library = [this] { return make_stand_in(library_); };
     Machine m;
     m.device = std::make_unique<CudaDevice>(make_emulated_runtime(card), 0);
     m.backend = *CudaBackend::open(*m.device, {.tune = tune, .choices_file = file_});
@@ -101,7 +99,7 @@ double distance(const std::vector<float>& got, const std::vector<float>& want) {
 TEST_F(LibraryLinearsTest, ARightAndQuickerOneIsUsed) {
   Machine own = open(false), m = reserve();
   ASSERT_EQ(m.cuda().linear_choices().size(), hot_sizes().size());
-  for (const LinearChoice& choice : m.cuda().linear_choices()) {
+  for (const LibraryChoice& choice : m.cuda().linear_choices()) {
     EXPECT_TRUE(choice.by_library) << choice.what << ": " << choice.why;
     EXPECT_EQ(choice.own_ms, 10);
     EXPECT_LE(choice.library_ms, 1.5);  // with a kernel of ours, before or behind it
@@ -131,7 +129,7 @@ TEST_F(LibraryLinearsTest, OtherLayersAreTheOwnKernels) {
 
 // Every hot layer stays our kernel's, to the bit, and each choice says why.
 void expect_own(Machine& m, Machine& own, const std::string& why) {
-  for (const LinearChoice& choice : m.cuda().linear_choices()) {
+  for (const LibraryChoice& choice : m.cuda().linear_choices()) {
     EXPECT_FALSE(choice.by_library);
     EXPECT_NE(choice.why.find(why), std::string::npos) << choice.why;
   }
@@ -180,7 +178,7 @@ TEST_F(LibraryLinearsTest, AMissingOneIsSaid) {
   Machine m = reserve(false);
   EXPECT_TRUE(m.cuda().linear_choices().empty());
   EXPECT_TRUE(m.backend->rows_are_independent());
-  EXPECT_NE(m.backend->describe().find("no library for linear layers: the emulated device has no libraries"),
+  EXPECT_NE(m.backend->describe().find("no library for linear layers: the emulated device has none"),
             std::string::npos);
 }
 
@@ -248,14 +246,16 @@ TEST_F(LibraryLinearsTest, AFolderThatCannotBeMadeCostsTheProofAlone) {
 TEST_F(LibraryLinearsTest, TheTableForDoctorSaysWhatIsKept) {
   EmulatedCard card;
   const auto none = make_emulated_runtime(card);
+  const std::string no_convs = "library for convolutions: none: the emulated device has none";
   EXPECT_EQ(describe_choices(*none, file_),
-            std::vector<std::string>{"library for linear layers: none: the emulated device has no libraries"});
-  card.libraries = [this] { return Libraries{make_stand_in(library_)}; };
+            (std::vector<std::string>{"library for linear layers: none: the emulated device has none", no_convs}));
+  card.linear_library = [this] { return make_stand_in(library_); };
   const auto runtime = make_emulated_runtime(card);
-  EXPECT_EQ(describe_choices(*runtime, file_).size(), 2u);
+  EXPECT_EQ(describe_choices(*runtime, file_).size(), 3u);
   reserve();
   const std::vector<std::string> lines = describe_choices(*runtime, file_);
-  ASSERT_EQ(lines.size(), 3 + hot_sizes().size());
+  ASSERT_EQ(lines.size(), 4 + hot_sizes().size());
+  EXPECT_EQ(lines.back(), no_convs);
   EXPECT_EQ(lines[0], "library for linear layers: stand-in 1.0");
   EXPECT_EQ(lines[1], "choices, kept in " + file_ + ":");
   EXPECT_EQ(

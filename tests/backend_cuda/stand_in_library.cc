@@ -29,6 +29,11 @@ void write(const std::vector<float>& values, const Output& to) {
 
 float gelu_tanh(float x) { return 0.5f * x * (1 + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x))); }
 
+void plant(StandIn::Fault fault, int run, std::vector<float>& out) {
+  if (fault == StandIn::Fault::kWrongValue) out.back() += 0.25f;
+  if (fault == StandIn::Fault::kOtherBitsEachTime) out.front() *= 1 + 0x1p-7f * static_cast<float>(run % 2);
+}
+
 void compute(const LibraryLinear& c, StandIn::Fault fault, int run) {
   const auto x = read(c.x, c.m * c.k, ElementType::kBF16), w = read(c.w, c.n * c.k, ElementType::kBF16);
   const auto bias = read(c.bias, c.n, c.out.type), residual = read(c.residual, c.m * c.n, c.out.type);
@@ -43,16 +48,52 @@ void compute(const LibraryLinear& c, StandIn::Fault fault, int run) {
       out.push_back(sum + residual[out.size()]);
     }
   }
-  if (fault == StandIn::Fault::kWrongValue) out.back() += 0.25f;
-  if (fault == StandIn::Fault::kOtherBitsEachTime) out.front() *= 1 + 0x1p-7f * static_cast<float>(run % 2);
+  plant(fault, run, out);
   write(out, c.out);
 }
 
-class StandInLibrary : public LinearLibrary {
+// Element (frame, row, column, channel) of x, 0 outside of its rows and columns.
+float at(const std::vector<float>& x, const LibraryConv& c, int64_t frame, int64_t row, int64_t column,
+         int64_t channel) {
+  if (row < 0 || row >= c.rows || column < 0 || column >= c.columns) return 0;
+  return x[static_cast<size_t>(((frame * c.rows + row) * c.columns + column) * c.in_channels + channel)];
+}
+
+float sum_at(const std::vector<float>& x, const float* w, const LibraryConv& c, int64_t frame, int64_t row,
+             int64_t column) {
+  float sum = 0;
+  const int64_t depth = c.kernel[0] * c.kernel[1] * c.kernel[2] * c.in_channels;
+  for (int64_t i = depth; i-- > 0;) {  // not in the order of our kernels
+    const int64_t channel = i % c.in_channels, tap = i / c.in_channels;
+    const int64_t right = tap % c.kernel[2], down = tap / c.kernel[2] % c.kernel[1];
+    const int64_t later = tap / c.kernel[2] / c.kernel[1];
+    sum += w[i] * at(x, c, frame + later, row + down - c.kernel[1] / 2, column + right - c.kernel[2] / 2, channel);
+  }
+  return sum;
+}
+
+void compute(const LibraryConv& c, StandIn::Fault fault, int run) {
+  const int64_t depth = c.kernel[0] * c.kernel[1] * c.kernel[2] * c.in_channels;
+  const int64_t frames = c.frames - c.kernel[0] + 1, values = frames * c.rows * c.columns * c.out_channels;
+  const auto x = read(c.x, c.frames * c.rows * c.columns * c.in_channels, ElementType::kBF16);
+  const auto w = read(c.w, c.out_channels * depth, ElementType::kBF16);
+  std::vector<float> out(static_cast<size_t>(values));
+  if (c.adds) out = read(c.out, values, ElementType::kBF16);
+  for (int64_t i = 0; i < values; ++i) {
+    const int64_t pixel = i / c.out_channels, line = pixel / c.columns;
+    const float* weights = w.data() + i % c.out_channels * depth;
+    out[static_cast<size_t>(i)] += sum_at(x, weights, c, line / c.rows, line % c.rows, pixel % c.columns);
+  }
+  plant(fault, run, out);
+  write(out, {c.out, ElementType::kBF16});
+}
+
+template <typename Library, typename Call>
+class StandInLibrary : public Library {
  public:
   explicit StandInLibrary(StandIn& state) : state_(state) {}
   std::string name() const override { return "stand-in 1.0"; }
-  Status enqueue(const LibraryLinear& call, void* stream) override {
+  Status enqueue(const Call& call, void* stream) override {
     const bool refuses = state_.fault == StandIn::Fault::kRefuses || state_.runs == state_.refuses_after;
     if (refuses) return unsupported("no algorithm for this shape");
     static_cast<emulate::Stream*>(stream)->add(
@@ -67,6 +108,11 @@ class StandInLibrary : public LinearLibrary {
 
 }  // namespace
 
-std::unique_ptr<LinearLibrary> make_stand_in(StandIn& state) { return std::make_unique<StandInLibrary>(state); }
+std::unique_ptr<LinearLibrary> make_stand_in(StandIn& state) {
+  return std::make_unique<StandInLibrary<LinearLibrary, LibraryLinear>>(state);
+}
+std::unique_ptr<ConvLibrary> make_conv_stand_in(StandIn& state) {
+  return std::make_unique<StandInLibrary<ConvLibrary, LibraryConv>>(state);
+}
 
 }  // namespace liveavatar::cuda

@@ -1,4 +1,4 @@
-// A library on the emulated device, in place of one of NVIDIA's: right, or wrong in the way that it is told to be.
+// Libraries on the emulated device, in place of NVIDIA's: right, or wrong in the way that they are told to be.
 #pragma once
 
 #include <memory>
@@ -17,5 +17,6 @@ struct StandIn {
 
 // state: outlives the library.
 std::unique_ptr<LinearLibrary> make_stand_in(StandIn& state);
+std::unique_ptr<ConvLibrary> make_conv_stand_in(StandIn& state);
 
 }  // namespace liveavatar::cuda

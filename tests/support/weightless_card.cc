@@ -118,7 +118,9 @@ class WeightlessRuntime final : public cuda::Runtime {
   int wait(void*) override { return kOk; }
   int create_timer(void** event) override { return create(event); }
   int elapsed(void*, void*, float*) const override { return kOk; }
-  cuda::Libraries open_libraries() override { return {unsupported("a card that computes nothing")}; }
+  cuda::Libraries open_libraries() override {
+    return {unsupported("a card that computes nothing"), unsupported("a card that computes nothing")};
+  }
 
   CardUse use() const {
     const std::lock_guard lock(mutex_);

@@ -26,8 +26,9 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-// {"format": 1, "cards": [{"card": ..., "made_by": ..., "linear": [...]}]}; of anything else no cards.
-nlohmann::json read_cards(const std::string& path) {
+// {"format": 1, "cards": [{"card": ..., "made_by": ..., "linear": [...]}]}, a table for each card and kind; of anything
+// else no tables.
+nlohmann::json read_tables(const std::string& path) {
   const nlohmann::json none = nlohmann::json::array();
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) return none;  // nothing to wait for, as a pipe would be
@@ -44,11 +45,11 @@ nlohmann::json read_cards(const std::string& path) {
   return reader.at("cards");
 }
 
-std::vector<LinearChoice> read_choices(const nlohmann::json& list, const std::string& path) {
-  std::vector<LinearChoice> choices;
+std::vector<LibraryChoice> read_choices(const nlohmann::json& list, const std::string& path) {
+  std::vector<LibraryChoice> choices;
   for (const nlohmann::json& json : list) {
     JsonReader reader(json, path);
-    LinearChoice choice;
+    LibraryChoice choice;
     choice.what = reader.text("what", "");
     choice.by_library = reader.flag("by_library", false);
     choice.own_ms = reader.real("own_ms", 0, kMostMs);
@@ -60,9 +61,9 @@ std::vector<LinearChoice> read_choices(const nlohmann::json& list, const std::st
   return choices;
 }
 
-nlohmann::json to_json(const std::vector<LinearChoice>& choices) {
+nlohmann::json to_json(const std::vector<LibraryChoice>& choices) {
   nlohmann::json list = nlohmann::json::array();
-  for (const LinearChoice& c : choices) {
+  for (const LibraryChoice& c : choices) {
     list.push_back({{"what", c.what},
                     {"by_library", c.by_library},
                     {"own_ms", c.own_ms},
@@ -84,32 +85,33 @@ std::string default_choice_file() {
   return home.empty() ? "" : home + "/.cache/liveavatar/choices.json";
 }
 
-ChoiceFile::ChoiceFile(std::string path, const Card& card, std::string library)
+ChoiceFile::ChoiceFile(std::string path, const Card& card, std::string kind, const std::string& library)
     : path_(std::move(path)),
       card_(card.name + ", sm_" + std::to_string(card.compute_capability)),
+      kind_(std::move(kind)),
       made_by_("driver for CUDA " + card.driver + ", " + library + ", liveavatar " LIVEAVATAR_VERSION_STRING) {}
 
-std::vector<LinearChoice> ChoiceFile::read() const {
+std::vector<LibraryChoice> ChoiceFile::read() const {
   if (path_.empty()) return {};
-  for (const nlohmann::json& table : read_cards(path_)) {
+  for (const nlohmann::json& table : read_tables(path_)) {
     const bool is_this = has_text(table, "card", card_) && has_text(table, "made_by", made_by_);
-    if (is_this && table.contains("linear")) return read_choices(table.at("linear"), path_);
+    if (is_this && table.contains(kind_)) return read_choices(table.at(kind_), path_);
   }
   return {};
 }
 
-Status ChoiceFile::add(const std::vector<LinearChoice>& choices) const {
+Status ChoiceFile::add(const std::vector<LibraryChoice>& choices) const {
   if (path_.empty()) return {};
-  std::vector<LinearChoice> all = choices;
-  for (const LinearChoice& old : read()) {
+  std::vector<LibraryChoice> all = choices;
+  for (const LibraryChoice& old : read()) {
     const bool is_new =
-        std::any_of(choices.begin(), choices.end(), [&](const LinearChoice& c) { return c.what == old.what; });
+        std::any_of(choices.begin(), choices.end(), [&](const LibraryChoice& c) { return c.what == old.what; });
     if (!is_new) all.push_back(old);
   }
   nlohmann::json cards = nlohmann::json::array();
-  for (const nlohmann::json& table : read_cards(path_))
-    if (!has_text(table, "card", card_)) cards.push_back(table);
-  cards.push_back({{"card", card_}, {"made_by", made_by_}, {"linear", to_json(all)}});
+  for (const nlohmann::json& table : read_tables(path_))
+    if (!has_text(table, "card", card_) || !table.contains(kind_)) cards.push_back(table);
+  cards.push_back({{"card", card_}, {"made_by", made_by_}, {kind_, to_json(all)}});
   const std::string text = json_text(nlohmann::json{{"format", kFormat}, {"cards", cards}}, 2) + "\n";
   std::error_code error;
   std::filesystem::create_directories(folder_of(path_), error);

@@ -8,7 +8,8 @@
 
 namespace liveavatar::cuda {
 
-// The library or why there is none, then a row for each choice that `choice_file` keeps for this card.
+// For each kind of op the library or why there is none, and a row for each choice that `choice_file` keeps for this
+// card.
 std::vector<std::string> describe_choices(Runtime& runtime, const std::string& choice_file);
 
 }  // namespace liveavatar::cuda

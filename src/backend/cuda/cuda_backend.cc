@@ -27,7 +27,8 @@ CudaBackend::CudaBackend(CudaDevice& device, const BackendOptions& options, Stag
       stream_(std::move(stream)),
       events_(device),
       quantised_rows_(device, options.budget),
-      library_linears_(device, options) {}
+      linears_(device, options),
+      convs_(device, options) {}
 
 // Events and staging memory are in use until then.
 CudaBackend::~CudaBackend() { device_.check(device_.runtime().synchronize(stream_.get()), "the end of work"); }
@@ -37,17 +38,19 @@ std::string CudaBackend::describe() const {
   if (multiplies_8bit(DType::kI8)) in_8bit = "8-bit products of int8 weights, ";
   if (multiplies_8bit(DType::kF8E4M3)) in_8bit = "8-bit products of int8 and e4m3 weights, ";
   return cuda::describe(device_.runtime().card()) + "; own kernels: " + in_8bit +
-         "bf16 products on tensor cores, the others in f32" + library_linears_.describe();
+         "bf16 products on tensor cores, the others in f32" + linears_.describe() + convs_.describe();
 }
 
 Status CudaBackend::reserve(const LargestOps& largest) {
   if (int8_products_) LA_RETURN_IF_ERROR(quantised_rows_.reserve(largest));
-  return library_linears_.reserve(largest.hot_linears, stream_.get());
+  LA_RETURN_IF_ERROR(linears_.reserve(largest.hot_linears, stream_.get()));
+  return convs_.reserve(largest.hot_convs, stream_.get());
 }
 
 void CudaBackend::release_scratch() {
   quantised_rows_.release();
-  library_linears_.release();
+  linears_.release();
+  convs_.release();
 }
 
 void CudaBackend::upload(const void* host, const Tensor& to) {

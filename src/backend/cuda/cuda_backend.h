@@ -3,7 +3,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/event_queue.h"
-#include "backend/cuda/library_linears.h"
+#include "backend/cuda/library_ops.h"
 #include "backend/cuda/quantised_rows.h"
 #include "backend/cuda/staging.h"
 
@@ -19,11 +19,12 @@ class CudaBackend final : public Backend {
   std::string describe() const override;
   int threads() const override { return 1; }
   // Every kernel of ours sums a row in one order; a library chooses by the number of rows.
-  bool rows_are_independent() const override { return !library_linears_.in_use(); }
+  bool rows_are_independent() const override { return !linears_.in_use() && !convs_.in_use(); }
   bool int8_products() const override { return int8_products_; }
 
-  // What reserve() found out of linear layers that a library may compute.
-  const std::vector<LinearChoice>& linear_choices() const { return library_linears_.choices(); }
+  // What reserve() found out of ops that a library may compute.
+  const std::vector<LibraryChoice>& linear_choices() const { return linears_.choices(); }
+  const std::vector<LibraryChoice>& conv_choices() const { return convs_.choices(); }
 
   Allocator& allocator() const override { return device_; }
   Event record() override { return events_.record(stream_.get()); }
@@ -88,7 +89,8 @@ class CudaBackend final : public Backend {
   StreamHandle stream_;
   EventQueue events_;
   QuantisedRows quantised_rows_;
-  LibraryLinears library_linears_;
+  LibraryOps<LinearKind> linears_;
+  LibraryOps<ConvKind> convs_;
 };
 
 // Arguments of calls.

@@ -2,7 +2,6 @@
 #include <cmath>
 
 #include "backend/cuda/cuda_backend.h"
-#include "backend/cuda/linear_class.h"
 #include "backend/cuda/weights.h"
 #include "core/quantise.h"
 
@@ -69,7 +68,7 @@ void CudaBackend::linear(const Tensor& x, const LinearWeight& w, const Tensor& o
   if (multiplies_8bit(w.dtype)) return linear_8bit(x, w, out, e);
   LinearCall call{input(x), packed_matrix(w), x.rows().dim(0), epilogue(w.bias, e), output(out)};
   call.large = has_large_blocks(call.m, w.n);
-  const bool by_library = library_linears_.enqueue(call, stream_.get());
+  const bool by_library = linears_.enqueue(call, stream_.get());
   if (by_library) return;
   run(w.dtype == DType::kF32 ? &Kernels::linear_f32 : &Kernels::linear_bf16, call, "linear");
 }
@@ -99,7 +98,9 @@ void CudaBackend::conv(const Tensor& x, const ConvWeight& w, const ConvGeometry&
   call.w = packed_matrix(w);
   call.epilogue = epilogue(w.bias, e);
   call.out = output(out);
-  call.large = out.rows().dim(0) >= kLargeBlock && w.out_channels / w.groups > kLargeBlock / 2;
+  call.large = has_large_blocks(call);
+  const bool by_library = convs_.enqueue(call, stream_.get());
+  if (by_library) return;
   run(w.dtype == DType::kF32 ? &Kernels::conv_f32 : &Kernels::conv_bf16, call, "conv");
 }
 

@@ -46,6 +46,11 @@ bool CudaDevice::check(int error, const std::string& what) {
   return status_.ok();
 }
 
+void CudaDevice::fail(const Status& why) {
+  const std::lock_guard lock(mutex_);
+  if (status_.ok()) status_ = io_error(device().str() + ": " + why.message());
+}
+
 bool CudaDevice::failed() const {
   const std::lock_guard lock(mutex_);
   return !status_.ok();

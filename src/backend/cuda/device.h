@@ -30,6 +30,7 @@ class CudaDevice final : public Allocator {
   // Keeps the first error of the runtime; `what` failed. After an error in a kernel a device does nothing any more.
   // Thread-safe. Returns whether there is no error so far.
   bool check(int error, const std::string& what);
+  void fail(const Status& why);  // as check() of an error
   bool failed() const;
   Status status() const;
 

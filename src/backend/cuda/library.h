@@ -1,5 +1,5 @@
-// Libraries that compute ops instead of our kernels, where they are right and quicker (library_linears.h). Each kind of
-// op has an interface here. A library is a file of libraries/ that implements one; tests have stand-ins.
+// Libraries that compute ops instead of our kernels, where they are right and quicker (library_ops.h). Each kind of op
+// has an interface here. A library is a file of libraries/ that implements one; tests have stand-ins.
 #pragma once
 
 #include <memory>
@@ -33,9 +33,27 @@ class LinearLibrary {
   virtual Status enqueue(const LibraryLinear& call, void* stream) = 0;
 };
 
-// Those of a device, by kind of op. An error says why there is none.
-struct Libraries {
-  Expected<std::unique_ptr<LinearLibrary>> linear;
+// A convolution without bias over all frames of x: its output has kernel[0] - 1 fewer. Rows and columns stay as many,
+// with kernel / 2 zeros on either side. Contiguous and aligned to 16 bytes; sums in f32.
+struct LibraryConv {
+  int64_t frames, rows, columns, in_channels;  // of x; channels are multiples of 8
+  int64_t out_channels;
+  int64_t kernel[3];  // frames, rows, columns; rows and columns are odd
+  bool adds;          // to what out holds
+  const void* x;      // bf16 [frames, rows, columns, in_channels]
+  const void* w;      // bf16 [out_channels, kernel frames, rows, columns, in_channels]
+  void* out;          // bf16 [frames - kernel[0] + 1, rows, columns, out_channels]
+  void* workspace;    // kConvWorkspaceBytes, for one call at a time
+};
+inline constexpr size_t kConvWorkspaceBytes = size_t{64} << 20;
+
+// Convolutions by a library. Used by one thread at a time.
+class ConvLibrary {
+ public:
+  virtual ~ConvLibrary() = default;
+  virtual std::string name() const = 0;  // with the version: "cuDNN 9.19.0"
+  // As LinearLibrary's.
+  virtual Status enqueue(const LibraryConv& call, void* stream) = 0;
 };
 
 }  // namespace liveavatar::cuda

@@ -34,9 +34,12 @@ class PlannedRuntime final : public Runtime {
   int wait(void*) override { return 0; }
   int create_timer(void**) override { return 0; }
   int elapsed(void*, void*, float*) const override { return 0; }
-  Libraries open_libraries() override { return {unsupported("a plan computes nothing")}; }
+  Expected<std::unique_ptr<LinearLibrary>> open_linear_library() override { return none(); }
+  Expected<std::unique_ptr<ConvLibrary>> open_conv_library() override { return none(); }
 
  private:
+  static Status none() { return unsupported("a plan computes nothing"); }
+
   Card card_{"a card that is not opened", 0, 0, 0, ""};
 };
 

@@ -61,8 +61,9 @@ class Runtime {
   // Between two recorded timers that are done.
   virtual int elapsed(void* start, void* end, float* milliseconds) const = 0;
 
-  // Opened anew by each call; they die before the runtime.
-  virtual Libraries open_libraries() = 0;
+  // Opened anew by each call; they die before the runtime. An error says why there is none.
+  virtual Expected<std::unique_ptr<LinearLibrary>> open_linear_library() = 0;
+  virtual Expected<std::unique_ptr<ConvLibrary>> open_conv_library() = 0;
 };
 
 }  // namespace liveavatar::cuda

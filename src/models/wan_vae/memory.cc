@@ -24,7 +24,9 @@ class Layout {
 
   ResidualCache residual(int64_t channels) {
     ResidualCache h;
+    hot({x_[0], x_[1], x_[2], channels}, {3, 3, 3}, {});
     h.conv1 = causal_conv(channels);
+    hot(x_, {3, 3, 3}, {.residual = true});
     h.conv2 = causal_conv(channels);
     return h;
   }
@@ -40,6 +42,7 @@ class Layout {
     bool down = layer.kind == VaeLayer::Kind::kDownsample;
     int64_t in_time = down ? layer.out_channels : layer.in_channels;
     convolve({layer.in_channels, layer.out_channels, {1, 3, 3}, down ? 2 : 1, out[2]});
+    if (!down) hot(out, {1, 3, 3}, {.upsample2x = true});
     if (layer.temporal) convolve({in_time, in_time, {3, 1, 1}, 1, down ? out[2] : x_[2]});
     if (down) {
       move_on({x_[0], out[1], out[2], out[3]});  // first rows and columns, then time
@@ -81,6 +84,17 @@ class Layout {
     visit(x_, dtype_);
   }
   void convolve(const ConvSize& size) { ops_.convs.push_back(size); }
+  // A convolution of x that takes much of the time. how: its epilogue and resampling.
+  void hot(const Shape& out, const std::array<int64_t, 3>& kernel, VideoConvSize how) {
+    how.frames = out[0];
+    how.rows = out[1];
+    how.columns = out[2];
+    how.in_channels = x_[3];
+    how.out_channels = out[3];
+    how.kernel = kernel;
+    how.x = how.weights = how.out = dtype_;
+    ops_.hot_convs.push_back(how);
+  }
   Tensor cache_frames(int64_t frames) { return arena_.tensor({frames, x_[1], x_[2], x_[3]}, dtype_); }
 
   Arena& arena_;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backend/cuda/libraries/cublaslt.h"
+#include "backend/cuda/libraries/cudnn.h"
 
 namespace liveavatar::cuda {
 namespace {
@@ -116,7 +117,8 @@ class CardRuntime final : public Runtime {
     return here([&] { return cudaEventElapsedTime(milliseconds, event_of(start), event_of(end)); });
   }
 
-  Libraries open_libraries() override { return {open_cublaslt(index_)}; }
+  Expected<std::unique_ptr<LinearLibrary>> open_linear_library() override { return open_cublaslt(index_); }
+  Expected<std::unique_ptr<ConvLibrary>> open_conv_library() override { return open_cudnn(index_); }
 
  private:
   template <typename Call>

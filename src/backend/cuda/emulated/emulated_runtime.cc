@@ -29,7 +29,8 @@ class EmulatedRuntime final : public Runtime {
   explicit EmulatedRuntime(const EmulatedCard& card)
       : card_{"emulated device", 90, 1, card.memory_bytes, card.driver},
         stream_seed_(card.stream_seed),
-        libraries_(card.libraries) {
+        linear_library_(card.linear_library),
+        conv_library_(card.conv_library) {
     emulate::protect_from_host(true);
   }
 
@@ -131,8 +132,13 @@ class EmulatedRuntime final : public Runtime {
     return kOk;
   }
 
-  Libraries open_libraries() override {
-    return libraries_ ? libraries_() : Libraries{unsupported("the emulated device has no libraries")};
+  Expected<std::unique_ptr<LinearLibrary>> open_linear_library() override {
+    if (!linear_library_) return unsupported("the emulated device has none");
+    return linear_library_();
+  }
+  Expected<std::unique_ptr<ConvLibrary>> open_conv_library() override {
+    if (!conv_library_) return unsupported("the emulated device has none");
+    return conv_library_();
   }
 
  private:
@@ -157,7 +163,8 @@ class EmulatedRuntime final : public Runtime {
 
   Card card_;
   uint32_t stream_seed_;
-  std::function<Libraries()> libraries_;
+  std::function<std::unique_ptr<LinearLibrary>()> linear_library_;
+  std::function<std::unique_ptr<ConvLibrary>()> conv_library_;
   std::map<void*, size_t> allocated_;
   size_t used_bytes_ = 0;
   std::string fault_;

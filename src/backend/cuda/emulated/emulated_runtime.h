@@ -13,7 +13,9 @@ struct EmulatedCard {
   // 0: work runs as late as it may. Else streams run ahead in an order that depends on it (emulate/stream.h).
   uint32_t stream_seed = 0;
   std::string driver = "13.0";
-  std::function<Libraries()> libraries;  // null: there are none
+  // Null: there is none.
+  std::function<std::unique_ptr<LinearLibrary>()> linear_library;
+  std::function<std::unique_ptr<ConvLibrary>()> conv_library;
 };
 
 std::unique_ptr<Runtime> make_emulated_runtime(const EmulatedCard& card = {});

@@ -1,48 +1,55 @@
-#include "backend/cuda/library_linears.h"
+#include "backend/cuda/library_ops.h"
 
 #include <algorithm>
 
 #include "backend/backend.h"
 #include "backend/cuda/choice_file.h"
-#include "backend/cuda/library_call.h"
+#include "backend/cuda/conv_by_library.h"
+#include "backend/cuda/conv_proof.h"
+#include "backend/cuda/linear_by_library.h"
+#include "backend/cuda/linear_proof.h"
 #include "core/rounding.h"
 
 namespace liveavatar::cuda {
 namespace {
 
-std::vector<LinearClass> library_classes(std::span<const LinearSize> sizes) {
-  std::vector<LinearClass> classes;
-  for (const LinearSize& size : sizes) {
-    const std::optional<LinearClass> c = library_class(size);
-    if (c) classes.push_back(*c);
+// Each once.
+template <typename Kind>
+std::vector<typename Kind::Class> library_classes(std::span<const typename Kind::Size> sizes) {
+  std::vector<typename Kind::Class> classes;
+  for (const auto& size : sizes) {
+    const std::optional<typename Kind::Class> c = library_class(size);
+    if (c && std::find(classes.begin(), classes.end(), *c) == classes.end()) classes.push_back(*c);
   }
   return classes;
 }
 
 // For any of them, in a Buffer.
-template <typename Bytes>
-size_t most(const std::vector<LinearClass>& classes, const Allocator& allocator, const Bytes& bytes) {
+template <typename Class>
+size_t most(const std::vector<Class>& classes, const Allocator& allocator, size_t (*bytes)(const Class&)) {
   size_t result = 0;
-  for (const LinearClass& c : classes) result = std::max(result, bytes(c));
+  for (const Class& c : classes) result = std::max(result, bytes(c));
   return allocator.taken_bytes(result);
 }
 
 }  // namespace
 
-LibraryLinears::LibraryLinears(CudaDevice& device, const BackendOptions& options)
+template <typename Kind>
+LibraryOps<Kind>::LibraryOps(CudaDevice& device, const BackendOptions& options)
     : device_(device),
       tune_(options.tune),
       choice_file_(options.choices_file),
       outside_(Budget::kUnlimited, device, host_),
       budget_(options.budget == nullptr ? outside_ : *options.budget) {}
 
-Status LibraryLinears::reserve(std::span<const LinearSize> hot, void* stream) {
-  const std::vector<LinearClass> classes = library_classes(hot);
+template <typename Kind>
+Status LibraryOps<Kind>::reserve(std::span<const typename Kind::Size> hot, void* stream) {
+  const std::vector<Class> classes = library_classes<Kind>(hot);
   if (!tune_ || classes.empty()) return {};
   const bool has_library = !budget_.dry_run() && open_library();
   LA_RETURN_IF_ERROR(reserve_scratch(most(classes, device_, library_scratch_bytes), has_library));
   const size_t operand_bytes = most(classes, device_, proof_bytes);
-  std::vector<LinearClass> open;
+  std::vector<Class> open;
   if (has_library) open = not_kept(classes);
   if (!open.empty()) return prove_all(open, operand_bytes, stream);
   const Expected<Charge> as_planned = Charge::acquire(budget_, MemoryCategory::kRuntime, operand_bytes);
@@ -50,7 +57,8 @@ Status LibraryLinears::reserve(std::span<const LinearSize> hot, void* stream) {
 }
 
 // Without a library it is charged alone, since it is in the plan.
-Status LibraryLinears::reserve_scratch(size_t bytes, bool has_library) {
+template <typename Kind>
+Status LibraryOps<Kind>::reserve_scratch(size_t bytes, bool has_library) {
   if (bytes <= scratch_.bytes() + as_planned_.bytes()) return {};
   release();  // first: both together would raise the peak
   if (has_library) {
@@ -61,39 +69,45 @@ Status LibraryLinears::reserve_scratch(size_t bytes, bool has_library) {
   return {};
 }
 
-void LibraryLinears::release() {
+template <typename Kind>
+void LibraryOps<Kind>::release() {
   scratch_ = Buffer();
   as_planned_ = Charge();
 }
 
-bool LibraryLinears::is_known(const LinearClass& c) const {
+template <typename Kind>
+bool LibraryOps<Kind>::is_known(const Class& c) const {
   return std::find(classes_.begin(), classes_.end(), c) != classes_.end();
 }
 
-void LibraryLinears::keep(const LinearClass& c, LinearChoice choice) {
+template <typename Kind>
+void LibraryOps<Kind>::keep(const Class& c, LibraryChoice choice) {
   classes_.push_back(c);
   choices_.push_back(std::move(choice));
 }
 
-bool LibraryLinears::open_library() {
+template <typename Kind>
+bool LibraryOps<Kind>::open_library() {
   if (library_ != nullptr) return true;
-  Libraries libraries = device_.runtime().open_libraries();
-  if (libraries.linear.ok()) {
-    library_ = *std::move(libraries.linear);
+  Expected<std::unique_ptr<typename Kind::Library>> opened = Kind::open(device_.runtime());
+  if (opened.ok()) {
+    library_ = *std::move(opened);
   } else {
-    why_none_ = libraries.linear.status().message();
+    why_none_ = opened.status().message();
   }
   return library_ != nullptr;
 }
 
 // Those that are found neither in memory nor on disk.
-std::vector<LinearClass> LibraryLinears::not_kept(const std::vector<LinearClass>& classes) {
-  std::vector<LinearClass> open;
-  const std::vector<LinearChoice> kept = ChoiceFile(choice_file_, device_.runtime().card(), library_->name()).read();
-  for (const LinearClass& c : classes) {
+template <typename Kind>
+auto LibraryOps<Kind>::not_kept(const std::vector<Class>& classes) -> std::vector<Class> {
+  std::vector<Class> open;
+  const std::vector<LibraryChoice> kept =
+      ChoiceFile(choice_file_, device_.runtime().card(), Kind::kKey, library_->name()).read();
+  for (const Class& c : classes) {
     if (is_known(c)) continue;
     const std::string what = cuda::describe(c);
-    const auto at = std::find_if(kept.begin(), kept.end(), [&](const LinearChoice& k) { return k.what == what; });
+    const auto at = std::find_if(kept.begin(), kept.end(), [&](const LibraryChoice& k) { return k.what == what; });
     if (at == kept.end()) {
       open.push_back(c);
     } else {
@@ -103,31 +117,33 @@ std::vector<LinearClass> LibraryLinears::not_kept(const std::vector<LinearClass>
   return open;
 }
 
-Status LibraryLinears::prove_all(const std::vector<LinearClass>& classes, size_t operand_bytes, void* stream) {
+template <typename Kind>
+Status LibraryOps<Kind>::prove_all(const std::vector<Class>& classes, size_t operand_bytes, void* stream) {
   const Expected<Buffer> operands = Buffer::allocate(budget_, MemoryCategory::kRuntime, operand_bytes);
   if (!operands.ok()) {  // beside other videos there may be none left; that costs speed alone
-    for (const LinearClass& c : classes)
+    for (const Class& c : classes)
       keep(c, {cuda::describe(c), false, 0, 0, "not tried out: " + operands.status().message()});
     return {};
   }
-  std::vector<LinearChoice> found;
-  for (const LinearClass& c : classes) {
+  std::vector<LibraryChoice> found;
+  for (const Class& c : classes) {
     found.push_back(prove(c, *library_, device_, stream, operands->data(), scratch_.data()));
     LA_RETURN_IF_ERROR(device_.status());
     keep(c, found.back());
   }
   // Where it cannot be written the next job finds it out again.
-  const Status written = ChoiceFile(choice_file_, device_.runtime().card(), library_->name()).add(found);
+  const Status written = ChoiceFile(choice_file_, device_.runtime().card(), Kind::kKey, library_->name()).add(found);
   return {};
 }
 
-bool LibraryLinears::enqueue(const LinearCall& call, void* stream) {
+template <typename Kind>
+bool LibraryOps<Kind>::enqueue(const typename Kind::Call& call, void* stream) {
   if (scratch_.bytes() == 0 || device_.failed()) return false;
-  const std::optional<LinearClass> c = library_class(call);
+  const std::optional<Class> c = library_class(call);
   if (!c || library_scratch_bytes(*c) > scratch_.bytes()) return false;
   const auto at = std::find(classes_.begin(), classes_.end(), *c);
   if (at == classes_.end()) return false;
-  LinearChoice& choice = choices_[static_cast<size_t>(at - classes_.begin())];
+  LibraryChoice& choice = choices_[static_cast<size_t>(at - classes_.begin())];
   if (!choice.by_library) return false;
   const Status status = enqueue_by_library(*library_, *c, call, scratch_.data(), device_, stream);
   if (status.ok()) return true;
@@ -136,17 +152,22 @@ bool LibraryLinears::enqueue(const LinearCall& call, void* stream) {
   return false;
 }
 
-bool LibraryLinears::in_use() const {
-  return std::any_of(choices_.begin(), choices_.end(), [](const LinearChoice& c) { return c.by_library; });
+template <typename Kind>
+bool LibraryOps<Kind>::in_use() const {
+  return std::any_of(choices_.begin(), choices_.end(), [](const LibraryChoice& c) { return c.by_library; });
 }
 
-std::string LibraryLinears::describe() const {
-  if (!why_none_.empty()) return "; no library for linear layers: " + why_none_;
+template <typename Kind>
+std::string LibraryOps<Kind>::describe() const {
+  if (!why_none_.empty()) return std::string("; no library for ") + Kind::kName + ": " + why_none_;
   if (library_ == nullptr) return "";
   const auto count =
-      std::count_if(choices_.begin(), choices_.end(), [](const LinearChoice& c) { return c.by_library; });
+      std::count_if(choices_.begin(), choices_.end(), [](const LibraryChoice& c) { return c.by_library; });
   return "; " + library_->name() + " for " + std::to_string(count) + " of " + std::to_string(choices_.size()) +
-         " kinds of linear layers";
+         " kinds of " + Kind::kName;
 }
+
+template class LibraryOps<LinearKind>;
+template class LibraryOps<ConvKind>;
 
 }  // namespace liveavatar::cuda

@@ -1,4 +1,4 @@
-#include "backend/cuda/library_call.h"
+#include "backend/cuda/linear_by_library.h"
 
 namespace liveavatar::cuda {
 namespace {
