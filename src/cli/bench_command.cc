@@ -16,6 +16,7 @@
 #include "core/json.h"
 #include "core/status.h"
 #include "media/image.h"
+#include "ops/make_backend.h"
 #include "pipeline/bench.h"
 #include "pipeline/resolve.h"
 #include "plan/renamed_keys.h"

@@ -22,8 +22,8 @@ card does, open an issue with the output of `liveavatar doctor` and of this line
 Each row is the 14B model with four steps, 48 frames a clip, a minute of video. A video has 25 frames a second, so a card
 with fewer is slower than real time. What does not fit on the card waits in host memory, of which a machine is taken to
 give 24 GiB. Of the types with which nothing goes to disk, the widest within 5 % of the fastest are chosen; where there
-are none, those with the fewest bytes from and to disk. Add `--device cuda --size SIZE` to the flags; `DIR` is a folder
-on a fast disk. What int8 and q4 lose is in [quantisation.md](quantisation.md), what paging does in
+are none, those with the fewest bytes from and to disk. Add `--device cuda --size SIZE` to the flags (to `plan` also
+`--num_clip 31`, to `bench` `--blocks 125`: a minute); `DIR` is a folder on a fast disk. What int8 and q4 lose is in [quantisation.md](quantisation.md), what paging does in
 [paging.md](paging.md). Narrow weights are multiplied in bf16 here; `--activations_dtype int8` multiplies int8 weights
 in 8 bits. "Limit" is what takes the most time. Host memory is a peak, in whole GiB.
 

@@ -16,6 +16,7 @@
 #include "ops/make_backend.h"
 #include "paging/direct_file.h"
 #include "pipeline/resolve.h"
+#include "plan/card_advice.h"
 #include "plan/reference_cost.h"
 #include "plan/report.h"
 
@@ -269,6 +270,7 @@ Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
   if (name.empty()) return std::optional<DeviceProfile>();
   LA_ASSIGN_OR_RETURN(DeviceProfile device, device_profile(name));
   limit(device.memory_bytes);
+  if (f.engine.host_budget_bytes == 0) f.engine.host_budget_bytes = kAdvisedHostBytes;
   return std::optional<DeviceProfile>(device);
 }
 

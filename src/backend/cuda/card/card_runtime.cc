@@ -27,7 +27,8 @@ Status explain(cudaError_t error) {
   int driver = 0;
   cudaDriverGetVersion(&driver);
   if (driver == 0)
-    return unsupported("no NVIDIA driver was found (" + reason + "); install one, or choose another `device`");
+    return unsupported("no NVIDIA driver was found; install one for CUDA " + version_text(CUDART_VERSION) +
+                       " or later, or choose another `device`");
   if (error == cudaErrorInsufficientDriver || error == cudaErrorCallRequiresNewerDriver) {
     return unsupported("the NVIDIA driver is for CUDA " + version_text(driver) + ", this program needs CUDA " +
                        version_text(CUDART_VERSION) + " or later; update the driver, or choose another `device`");

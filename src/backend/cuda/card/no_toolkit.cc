@@ -6,8 +6,8 @@ namespace {
 
 Status without_toolkit() {
   return unsupported(
-      "this program was built without a CUDA toolkit; install one (nvcc, 12.8 or later) and build it again, or choose "
-      "another `device`");
+      "this program was built without a CUDA toolkit; install one (nvcc, 12.8 or later), configure and build it again "
+      "(docs/cuda.md), or choose another `device`");
 }
 
 }  // namespace
