@@ -118,9 +118,8 @@ class WeightlessRuntime final : public cuda::Runtime {
   int wait(void*) override { return kOk; }
   int create_timer(void** event) override { return create(event); }
   int elapsed(void*, void*, float*) const override { return kOk; }
-  cuda::Libraries open_libraries() override {
-    return {unsupported("a card that computes nothing"), unsupported("a card that computes nothing")};
-  }
+  Expected<std::unique_ptr<cuda::LinearLibrary>> open_linear_library() override { return no_library(); }
+  Expected<std::unique_ptr<cuda::ConvLibrary>> open_conv_library() override { return no_library(); }
 
   CardUse use() const {
     const std::lock_guard lock(mutex_);
@@ -128,6 +127,7 @@ class WeightlessRuntime final : public cuda::Runtime {
   }
 
  private:
+  static Status no_library() { return unsupported("a card that computes nothing has no libraries"); }
   int create(void** handle) {
     *handle = this;
     return kOk;
