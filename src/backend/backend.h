@@ -41,6 +41,9 @@ class Backend : public WorkQueue {
   // Allocates scratch for ops up to these sizes, charged to the budget, for the life of the backend. A larger op still
   // works, with memory outside the budget.
   virtual Status reserve(const LargestOps& largest) = 0;
+  // Once for each reserve() of hot_convs, when they are not called any more: after the last one their scratch goes
+  // back.
+  virtual void end_hot_convs() {}
   // Frees it, when no op is running: a later job has the memory that the first one had.
   virtual void release_scratch() = 0;
 

@@ -184,8 +184,9 @@ CLI::Option* add_tune(CLI::App& app, Tune& value) {
   return add_choice(app, "--tune", value, parse_tune, {"auto", "off"})
       ->default_str(tune_name(value))
       ->description(
-          "On a card, before the first block: auto tries out where a library (cuBLASLt) is right and quicker than the\n"
-          "own kernels, and keeps that on disk; off: own kernels only. See `liveavatar doctor --device cuda`");
+          "On a card, before the first block: auto tries out where a library (cuBLASLt, cuDNN) is right and quicker "
+          "than\n"
+          "the own kernels, and keeps that on disk; off: own kernels only. See `liveavatar doctor --device cuda`");
 }
 
 CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help) {

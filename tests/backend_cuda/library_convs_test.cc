@@ -270,6 +270,23 @@ TEST_F(LibraryConvsTest, TakesWhatWasPlannedWithAndWithoutALibrary) {
   }
 }
 
+TEST_F(LibraryConvsTest, ScratchGoesBackWithTheLastUser) {
+  for (const bool has_library : {true, false}) {
+    Budget host;
+    Machine m = open(has_library);
+    Budget budget(Budget::kUnlimited, *m.device, host);
+    m.backend = *CudaBackend::open(*m.device, {.tune = true, .choices_file = file_, .budget = &budget});
+    for (int i = 0; i < 2; ++i) EXPECT_TRUE(m.backend->reserve({.hot_convs = hot_sizes()}).ok());
+    m.backend->end_hot_convs();
+    EXPECT_GT(budget.used_bytes(), kConvWorkspaceBytes);
+    m.backend->end_hot_convs();
+    EXPECT_EQ(budget.used_bytes(), 0u);
+    EXPECT_TRUE(m.backend->reserve({.hot_convs = hot_sizes()}).ok());
+    EXPECT_GT(budget.used_bytes(), kConvWorkspaceBytes) << "for the next stream";
+    m.backend.reset();
+  }
+}
+
 // History and a part of the input; a frame that is doubled, and half of it on the way.
 TEST_F(LibraryConvsTest, ScratchHoldsAnInput) {
   const int64_t frame_bytes = 6 * 10 * 16 * 2;

@@ -35,6 +35,7 @@ class CudaBackend final : public Backend {
 
   // Kernels work in shared memory and registers: scratch is for activations in 8 bits and for libraries.
   Status reserve(const LargestOps& largest) override;
+  void end_hot_convs() override { convs_.end_use(); }
   void release_scratch() override;
 
   std::string packing() const override { return "cuda.1"; }

@@ -48,6 +48,7 @@ Status LibraryOps<Kind>::reserve(std::span<const typename Kind::Size> hot, void*
   if (!tune_ || classes.empty()) return {};
   const bool has_library = !budget_.dry_run() && open_library();
   LA_RETURN_IF_ERROR(reserve_scratch(most(classes, device_, library_scratch_bytes), has_library));
+  ++users_;
   const size_t operand_bytes = most(classes, device_, proof_bytes);
   std::vector<Class> open;
   if (has_library) open = not_kept(classes);
@@ -60,7 +61,7 @@ Status LibraryOps<Kind>::reserve(std::span<const typename Kind::Size> hot, void*
 template <typename Kind>
 Status LibraryOps<Kind>::reserve_scratch(size_t bytes, bool has_library) {
   if (bytes <= scratch_.bytes() + as_planned_.bytes()) return {};
-  release();  // first: both together would raise the peak
+  free_scratch();  // first: both together would raise the peak
   if (has_library) {
     LA_ASSIGN_OR_RETURN(scratch_, Buffer::allocate(budget_, MemoryCategory::kRuntime, bytes));
   } else {
@@ -70,7 +71,19 @@ Status LibraryOps<Kind>::reserve_scratch(size_t bytes, bool has_library) {
 }
 
 template <typename Kind>
+void LibraryOps<Kind>::end_use() {
+  users_ = std::max(users_ - 1, 0);
+  if (users_ == 0) release();
+}
+
+template <typename Kind>
 void LibraryOps<Kind>::release() {
+  users_ = 0;
+  free_scratch();
+}
+
+template <typename Kind>
+void LibraryOps<Kind>::free_scratch() {
   scratch_ = Buffer();
   as_planned_ = Charge();
 }

@@ -47,6 +47,7 @@ class LibraryOps {
   // on the stream. What it takes of the budget (kRuntime) depends on the sizes alone, so that a plan is right with and
   // without a library.
   Status reserve(std::span<const typename Kind::Size> hot, void* stream);
+  void end_use();  // of what one reserve() took; the last one releases it
   void release();
 
   // False: the library does not compute it, and the own kernel has to.
@@ -62,6 +63,7 @@ class LibraryOps {
   bool is_known(const Class& c) const;
   void keep(const Class& c, LibraryChoice choice);
   bool open_library();
+  void free_scratch();
   Status reserve_scratch(size_t bytes, bool has_library);
   std::vector<Class> not_kept(const std::vector<Class>& classes);
   Status prove_all(const std::vector<Class>& classes, size_t operand_bytes, void* stream);
@@ -73,6 +75,7 @@ class LibraryOps {
   Budget& budget_;
   Buffer scratch_;
   Charge as_planned_;
+  int users_ = 0;
   std::unique_ptr<typename Kind::Library> library_;  // null: not opened, or there is none
   std::string why_none_;
   std::vector<Class> classes_;  // as choices_

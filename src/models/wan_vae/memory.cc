@@ -166,16 +166,30 @@ size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
   return dry_run.used_bytes();
 }
 
-Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
-  Arena dry_run;
-  LA_RETURN_IF_ERROR(backend.reserve(encoder_memory(config, in.height, in.width, in.dtype, dry_run).ops));
-  return Arena::allocate(budget, MemoryCategory::kVae, dry_run.used_bytes());
+namespace {
+
+Expected<VaeStreamMemory> allocate(const LargestOps& ops, size_t bytes, Backend& backend, Budget& budget) {
+  VaeStreamMemory memory;
+  LA_RETURN_IF_ERROR(backend.reserve(ops));
+  memory.convs.reset(&backend);
+  LA_ASSIGN_OR_RETURN(memory.arena, Arena::allocate(budget, MemoryCategory::kVae, bytes));
+  return memory;
 }
 
-Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget) {
+}  // namespace
+
+Expected<VaeStreamMemory> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend,
+                                           Budget& budget) {
   Arena dry_run;
-  LA_RETURN_IF_ERROR(backend.reserve(decoder_memory(config, in.height, in.width, in.dtype, dry_run).ops));
-  return Arena::allocate(budget, MemoryCategory::kVae, dry_run.used_bytes());
+  const LargestOps ops = encoder_memory(config, in.height, in.width, in.dtype, dry_run).ops;
+  return allocate(ops, dry_run.used_bytes(), backend, budget);
+}
+
+Expected<VaeStreamMemory> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend,
+                                           Budget& budget) {
+  Arena dry_run;
+  const LargestOps ops = decoder_memory(config, in.height, in.width, in.dtype, dry_run).ops;
+  return allocate(ops, dry_run.used_bytes(), backend, budget);
 }
 
 }  // namespace liveavatar

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <vector>
 
 #include "backend/backend.h"
@@ -56,8 +57,16 @@ struct VaeInput {
 };
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
 size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
-// The memory of one stream, charged to MemoryCategory::kVae, and the backend's scratch for it.
-Expected<Arena> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
-Expected<Arena> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend, Budget& budget);
+struct EndOfHotConvs {
+  void operator()(Backend* backend) const { backend->end_hot_convs(); }
+};
+struct VaeStreamMemory {
+  std::unique_ptr<Backend, EndOfHotConvs> convs;  // the backend, which has scratch for the stream's convolutions
+  Arena arena;                                    // charged to MemoryCategory::kVae
+};
+Expected<VaeStreamMemory> allocate_encoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend,
+                                           Budget& budget);
+Expected<VaeStreamMemory> allocate_decoder(const WanVaeConfig& config, const VaeInput& in, Backend& backend,
+                                           Budget& budget);
 
 }  // namespace liveavatar

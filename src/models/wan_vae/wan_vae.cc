@@ -56,10 +56,10 @@ Expected<std::unique_ptr<VaeEncodeStream>> VaeEncodeStream::open(const WanVae& v
                                                                  int64_t width) {
   LA_RETURN_IF_ERROR(check_size(height, width));
   std::unique_ptr<VaeEncodeStream> stream(new VaeEncodeStream(vae, height, width));
-  LA_ASSIGN_OR_RETURN(stream->arena_,
+  LA_ASSIGN_OR_RETURN(stream->allocated_,
                       allocate_encoder(vae.config(), {height, width, vae.dtype()}, vae.backend(), budget));
   if (budget.dry_run()) return stream;
-  stream->memory_ = encoder_memory(vae.config(), height, width, vae.dtype(), stream->arena_);
+  stream->memory_ = encoder_memory(vae.config(), height, width, vae.dtype(), stream->allocated_.arena);
   clear(vae.backend(), stream->memory_.cache);
   return stream;
 }
@@ -89,9 +89,9 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& v
   std::unique_ptr<VaeDecodeStream> stream(
       new VaeDecodeStream(vae, backend == nullptr ? vae.backend() : *backend, latent_height, latent_width));
   VaeInput in{latent_height, latent_width, vae.dtype()};
-  LA_ASSIGN_OR_RETURN(stream->arena_, allocate_decoder(vae.config(), in, stream->backend_, budget));
+  LA_ASSIGN_OR_RETURN(stream->allocated_, allocate_decoder(vae.config(), in, stream->backend_, budget));
   if (budget.dry_run()) return stream;
-  stream->memory_ = decoder_memory(vae.config(), latent_height, latent_width, vae.dtype(), stream->arena_);
+  stream->memory_ = decoder_memory(vae.config(), latent_height, latent_width, vae.dtype(), stream->allocated_.arena);
   clear(stream->backend_, stream->memory_.cache);
   return stream;
 }

@@ -68,7 +68,7 @@ class VaeEncodeStream {
 
   const WanVae& vae_;
   int64_t height_, width_;
-  Arena arena_;
+  VaeStreamMemory allocated_;
   VaeMemory memory_;
   VaeObserver observer_;
   std::stop_token stop_;
@@ -106,7 +106,7 @@ class VaeDecodeStream {
   const WanVae& vae_;
   Backend& backend_;
   int64_t height_, width_;  // in latents
-  Arena arena_;
+  VaeStreamMemory allocated_;
   VaeMemory memory_;
   VaeObserver observer_;
   std::stop_token stop_;

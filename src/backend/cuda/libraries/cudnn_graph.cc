@@ -69,11 +69,12 @@ Expected<CudnnDescriptor> make_window(const CudnnFunctions& f, const LibraryConv
 }
 
 Expected<CudnnDescriptor> make_operation(const CudnnFunctions& f, const LibraryConv& c) {
-  LA_ASSIGN_OR_RETURN(const CudnnDescriptor x, make_tensor(f, kCudnnX, {1, c.in_channels, c.frames, c.rows, c.columns}));
-  LA_ASSIGN_OR_RETURN(const CudnnDescriptor w, make_tensor(f, kCudnnW, {c.out_channels, c.in_channels, c.kernel[0],
-                                                                        c.kernel[1], c.kernel[2]}));
-  LA_ASSIGN_OR_RETURN(const CudnnDescriptor out, make_tensor(f, kCudnnOut, {1, c.out_channels, c.frames - c.kernel[0] + 1,
-                                                                            c.rows, c.columns}));
+  LA_ASSIGN_OR_RETURN(const CudnnDescriptor x,
+                      make_tensor(f, kCudnnX, {1, c.in_channels, c.frames, c.rows, c.columns}));
+  LA_ASSIGN_OR_RETURN(const CudnnDescriptor w,
+                      make_tensor(f, kCudnnW, {c.out_channels, c.in_channels, c.kernel[0], c.kernel[1], c.kernel[2]}));
+  LA_ASSIGN_OR_RETURN(const CudnnDescriptor out,
+                      make_tensor(f, kCudnnOut, {1, c.out_channels, c.frames - c.kernel[0] + 1, c.rows, c.columns}));
   LA_ASSIGN_OR_RETURN(const CudnnDescriptor window, make_window(f, c));
   LA_ASSIGN_OR_RETURN(CudnnDescriptor operation,
                       CudnnDescriptor::create(f, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR));
