@@ -300,7 +300,7 @@ TEST_F(LibraryLinearsTest, WithoutMemoryForTheOperandsNothingIsTriedOut) {
   m.backend = *CudaBackend::open(*m.device, {.tune = true, .choices_file = file_, .budget = &budget});
   EXPECT_TRUE(m.backend->reserve({.hot_linears = hot_sizes()}).ok());
   EXPECT_EQ(library_.runs, 0);
-  EXPECT_NE(m.cuda().linear_choices().front().why.find("not tried out: "), std::string::npos);
+  EXPECT_TRUE(m.cuda().linear_choices().empty()) << "a later video tries";
   m.backend.reset();
   reserve();
   EXPECT_GT(library_.runs, 0) << "that is not kept";

@@ -47,7 +47,7 @@ Status LibraryOps<Kind>::reserve(std::span<const typename Kind::Size> hot, void*
   const std::vector<Class> classes = library_classes<Kind>(hot);
   if (!tune_ || classes.empty()) return {};
   const bool has_library = !budget_.dry_run() && open_library();
-  LA_RETURN_IF_ERROR(reserve_scratch(most(classes, device_, library_scratch_bytes), has_library));
+  reserve_scratch(most(classes, device_, library_scratch_bytes), has_library);
   ++users_;
   const size_t operand_bytes = most(classes, device_, proof_bytes);
   std::vector<Class> open;
@@ -57,17 +57,26 @@ Status LibraryOps<Kind>::reserve(std::span<const typename Kind::Size> hot, void*
   return {};
 }
 
-// Without a library it is charged alone, since it is in the plan.
+// Without a library it is charged alone, since it is in the plan. Beside other videos there may be no more: then it
+// stays as it was, and what needs more is computed by our kernels.
 template <typename Kind>
-Status LibraryOps<Kind>::reserve_scratch(size_t bytes, bool has_library) {
-  if (bytes <= scratch_.bytes() + as_planned_.bytes()) return {};
+void LibraryOps<Kind>::reserve_scratch(size_t bytes, bool has_library) {
+  const size_t before = scratch_.bytes() + as_planned_.bytes();
+  if (bytes <= before) return;
   free_scratch();  // first: both together would raise the peak
+  if (!take_scratch(bytes, has_library)) take_scratch(before, has_library);
+}
+
+template <typename Kind>
+bool LibraryOps<Kind>::take_scratch(size_t bytes, bool has_library) {
   if (has_library) {
-    LA_ASSIGN_OR_RETURN(scratch_, Buffer::allocate(budget_, MemoryCategory::kRuntime, bytes));
-  } else {
-    LA_ASSIGN_OR_RETURN(as_planned_, Charge::acquire(budget_, MemoryCategory::kRuntime, bytes));
+    Expected<Buffer> scratch = Buffer::allocate(budget_, MemoryCategory::kRuntime, bytes);
+    if (scratch.ok()) scratch_ = *std::move(scratch);
+    return scratch.ok();
   }
-  return {};
+  Expected<Charge> charge = Charge::acquire(budget_, MemoryCategory::kRuntime, bytes);
+  if (charge.ok()) as_planned_ = *std::move(charge);
+  return charge.ok();
 }
 
 template <typename Kind>
@@ -133,11 +142,7 @@ auto LibraryOps<Kind>::not_kept(const std::vector<Class>& classes) -> std::vecto
 template <typename Kind>
 Status LibraryOps<Kind>::prove_all(const std::vector<Class>& classes, size_t operand_bytes, void* stream) {
   const Expected<Buffer> operands = Buffer::allocate(budget_, MemoryCategory::kRuntime, operand_bytes);
-  if (!operands.ok()) {  // beside other videos there may be none left; that costs speed alone
-    for (const Class& c : classes)
-      keep(c, {cuda::describe(c), false, 0, 0, "not tried out: " + operands.status().message()});
-    return {};
-  }
+  if (!operands.ok()) return {};  // beside other videos there may be none left: a later one tries
   std::vector<LibraryChoice> found;
   for (const Class& c : classes) {
     found.push_back(prove(c, *library_, device_, stream, operands->data(), scratch_.data()));

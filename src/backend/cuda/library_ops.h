@@ -64,7 +64,8 @@ class LibraryOps {
   void keep(const Class& c, LibraryChoice choice);
   bool open_library();
   void free_scratch();
-  Status reserve_scratch(size_t bytes, bool has_library);
+  void reserve_scratch(size_t bytes, bool has_library);
+  bool take_scratch(size_t bytes, bool has_library);
   std::vector<Class> not_kept(const std::vector<Class>& classes);
   Status prove_all(const std::vector<Class>& classes, size_t operand_bytes, void* stream);
 

@@ -203,7 +203,7 @@ class CublasLt final : public LinearLibrary {
 
 // It stays loaded to the end of the process, as the driver's state that it made does.
 void* load(std::string& why) {
-  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"}) {
+  for (const char* name : {"libcublasLt.so.13", "libcublasLt.so.12"}) {
     void* library = ::dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (library != nullptr) return library;
     if (why.empty()) why = ::dlerror();
