@@ -21,8 +21,8 @@ class Search {
   Search(const JobShape& request, const MemoryLimits& limits) : request_(request), limits_(limits) {}
 
   Expected<std::vector<Suggestion>> run() {
-    LA_ASSIGN_OR_RETURN(const JobShape settled, resolve_shape(request_, limits_));
-    LA_ASSIGN_OR_RETURN(const MemoryPlan now, plan_memory(settled));
+    LA_ASSIGN_OR_RETURN(const JobShape resolved, resolve_shape(request_, limits_));
+    LA_ASSIGN_OR_RETURN(const MemoryPlan now, plan_memory(resolved));
     if (limits_.keeps({now, {}})) return suggestions_;
     std::vector<Change> all = changes(request_);
     for (const Change& change : all) LA_RETURN_IF_ERROR(add_if_fits(change));

@@ -13,7 +13,7 @@
 namespace liveavatar {
 namespace {
 
-constexpr int kOk = 0, kOutOfMemory = 2, kInvalidValue = 1;
+constexpr int kOk = 0, kInvalidValue = 1;
 
 template <typename Call>
 int nothing(const Call&, void*) {

@@ -1,7 +1,5 @@
 #include "backend/cuda/copies.h"
 
-#include <cstring>
-
 #include "backend/cuda/device.h"
 #include "core/size_text.h"
 
@@ -24,13 +22,11 @@ void PinnedAllocator::free(std::byte* memory, size_t) {
 }
 
 Status PinnedAllocator::write(std::byte* to, const void* host, size_t bytes) {
-  std::memcpy(to, host, bytes);
-  return {};
+  return host_allocator().write(to, host, bytes);
 }
 
 Status PinnedAllocator::read(const std::byte* from, void* host, size_t bytes) {
-  std::memcpy(host, from, bytes);
-  return {};
+  return host_allocator().read(from, host, bytes);
 }
 
 void StreamCopies::write(std::byte* to, const std::byte* host, size_t bytes) {

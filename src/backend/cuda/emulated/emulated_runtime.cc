@@ -12,7 +12,7 @@ namespace liveavatar::cuda {
 namespace {
 
 // The CUDA runtime's numbers.
-constexpr int kOk = 0, kOutOfMemory = 2, kLaunchFailure = 719;
+constexpr int kOk = 0, kLaunchFailure = 719;
 constexpr int kNanByte = 0xff;  // a NaN in f32 and bf16
 constexpr std::align_val_t kPinnedAlignment{4096};
 
