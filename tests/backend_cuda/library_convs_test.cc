@@ -5,9 +5,9 @@
 
 #include "backend/cuda/choice_table.h"
 #include "backend/cuda/conv_by_library.h"
-#include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/emulated/emulated_runtime.h"
 #include "backend/cuda/planned_runtime.h"
+#include "machine.h"
 #include "stand_in_library.h"
 #include "support/operands.h"
 #include "support/temp_dir.h"
@@ -28,12 +28,6 @@ std::vector<VideoConvSize> hot_sizes() {
   sizes[3].upsample2x = true;
   return sizes;
 }
-
-struct Machine {
-  std::unique_ptr<CudaDevice> device;
-  std::unique_ptr<Backend> backend;
-  CudaBackend& cuda() { return static_cast<CudaBackend&>(*backend); }
-};
 
 class LibraryConvsTest : public ::testing::Test {
  protected:
@@ -63,14 +57,7 @@ class LibraryConvsTest : public ::testing::Test {
 // A convolution of random operands, the same in every call.
 std::vector<float> run(Machine& m, const VideoConvSize& s) {
   Operands host;
-  Budget host_budget, budget(Budget::kUnlimited, *m.device, host_budget);
-  std::vector<Buffer> memory;
-  const auto on_device = [&](const Tensor& t) {
-    memory.push_back(*Buffer::allocate(budget, MemoryCategory::kRuntime, t.bytes()));
-    const Tensor copy(memory.back().data(), t.shape, t.dtype, m.backend->device());
-    m.backend->upload(t.address(), copy);
-    return copy;
-  };
+  DeviceOperands on_device(m);
   ConvWeight w{nullptr, s.weights, s.out_channels, s.in_channels, s.kernel};
   const Tensor packed = host.zeros({int64_t(m.backend->packed_conv_bytes(w))}, DType::kU8);
   m.backend->pack_conv(

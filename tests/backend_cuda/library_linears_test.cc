@@ -6,9 +6,9 @@
 
 #include "backend/cuda/choice_file.h"
 #include "backend/cuda/choice_table.h"
-#include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/emulated/emulated_runtime.h"
 #include "backend/cuda/planned_runtime.h"
+#include "machine.h"
 #include "stand_in_library.h"
 #include "support/operands.h"
 #include "support/temp_dir.h"
@@ -28,12 +28,6 @@ std::vector<LinearSize> hot_sizes() {
   return {size_of(DType::kBF16, Act::kNone, false, false), size_of(DType::kF32, Act::kNone, false, true),
           size_of(DType::kF32, Act::kNone, true, true), size_of(DType::kBF16, Act::kGeluTanh, false, false)};
 }
-
-struct Machine {
-  std::unique_ptr<CudaDevice> device;
-  std::unique_ptr<Backend> backend;
-  CudaBackend& cuda() { return static_cast<CudaBackend&>(*backend); }
-};
 
 class LibraryLinearsTest : public ::testing::Test {
  protected:
@@ -63,14 +57,7 @@ class LibraryLinearsTest : public ::testing::Test {
 // A linear layer of random operands, the same in every call.
 std::vector<float> result_of(Machine& m, const LinearSize& s) {
   Operands host;
-  Budget host_budget, budget(Budget::kUnlimited, *m.device, host_budget);
-  std::vector<Buffer> memory;
-  const auto on_device = [&](const Tensor& t) {
-    memory.push_back(*Buffer::allocate(budget, MemoryCategory::kRuntime, t.bytes()));
-    const Tensor copy(memory.back().data(), t.shape, t.dtype, m.backend->device());
-    m.backend->upload(t.address(), copy);
-    return copy;
-  };
+  DeviceOperands on_device(m);
   const Tensor weight = host.normal({s.n, s.k}, DType::kBF16, 0.125f);
   const Tensor packed = host.zeros({int64_t(m.backend->packed_linear_bytes(s.n, s.k, s.weights))}, DType::kU8);
   m.backend->pack_linear(weight, s.weights, packed.address());
