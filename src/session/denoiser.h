@@ -13,6 +13,7 @@
 #include "models/s2v_dit/s2v_dit.h"
 #include "session/block_schedule.h"
 #include "session/memory.h"
+#include "session/placement.h"
 #include "session/solver.h"
 
 namespace liveavatar {
@@ -23,10 +24,6 @@ struct Sampling {
   double shift = 3.0;
   uint64_t seed = 420;
   int64_t relative_dist = 0;  // 0: drawn for every forward from seed, block and step; else 4..30
-};
-
-struct StepRange {
-  int64_t first = 0, count = 0;
 };
 
 // What a denoiser needs of a block. features [actors, layers, audio_dim, 12] f32 are used at once. The others are the

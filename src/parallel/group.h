@@ -1,0 +1,108 @@
+// Ranks that make one video together: threads of one process with a device each, or processes of several machines. One
+// of them, the lead (rank 0), reads the inputs and delivers the frames. docs/many_devices.md says who sends what.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+
+namespace liveavatar {
+
+// What a message is about. Messages of one tag from one rank to another arrive in the order in which they were sent;
+// those of different tags do not wait for each other.
+enum class Tag : uint8_t {
+  kJob,        // what is to be made
+  kPrompt,     // rows of the text encoder
+  kPortrait,   // the portrait's latents
+  kReference,  // the sink's latent from the second clip on
+  kBlock,      // a block on its way through the steps
+  kFinished,   // and after its last step
+  kExchange,   // tokens for heads, and back, within a layer
+  kWeights,    // a layer's weights
+  kReport,     // what a rank used
+  kLast = kReport
+};
+constexpr int kTagCount = static_cast<int>(Tag::kLast) + 1;
+const char* tag_name(Tag tag);  // "a block", for messages
+
+// One rank's end. Bytes are host memory. Thread-safe, but for each rank and tag one thread sends and one receives.
+//
+// Every wait ends: with the message, with the failure of any rank (the same Status on all), or with kIo when a rank has
+// shown no sign of life for Options::silence_s, or has not sent what is waited for in Options::wait_s. A failure is
+// final: all that follows returns it. It names the rank, its host and device, and what was waited for.
+class Group {
+ public:
+  // Where a rank is.
+  struct Place {
+    std::string host, device;
+  };
+  struct Options {
+    double silence_s = 8;  // of a process that was killed or stopped
+    double wait_s = 3600;  // for one message of a rank that lives
+  };
+
+  virtual ~Group() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual Place place(int rank) const = 0;
+
+  // Begins to send and may return before it is done: `data` must not change until finish_send(), or until the next
+  // start_send() of the same rank and tag, which waits for this one. Before data dies finish_send() is called, also
+  // after a failure: then nobody reads it any more.
+  virtual Status start_send(int to, Tag tag, std::span<const std::byte> data) = 0;
+  virtual Status finish_send(int to, Tag tag) = 0;
+  // A message of exactly this size.
+  virtual Status receive(int from, Tag tag, std::span<std::byte> data) = 0;
+  // Whether receive() would find the message there already.
+  virtual Expected<bool> arrived(int from, Tag tag) = 0;
+
+  // Ends every wait of every rank with this failure, unless there was one before. Any thread.
+  virtual void abort(const Status& why) = 0;
+  // The failure, if there was one.
+  virtual Status status() const = 0;
+  // Seconds that this rank waited in the calls above.
+  virtual double waited_s() const = 0;
+
+  Status send(int to, Tag tag, std::span<const std::byte> data);
+  // A text of any length.
+  Status send_text(int to, Tag tag, const std::string& text);
+  Expected<std::string> receive_text(int from, Tag tag);
+  // From `root` to all others; on the others data is written.
+  Status broadcast(int root, Tag tag, std::span<std::byte> data);
+  // "rank 2 (node7, cuda:1)"
+  std::string name_of(int rank) const;
+};
+
+// Some ranks of a group as a group of their own; `members` in ascending order, this rank among them. `whole` outlives
+// it. Two groups that share two ranks must not use the same tag.
+class SubGroup : public Group {
+ public:
+  SubGroup(Group& whole, std::vector<int> members);
+  int rank() const override { return rank_; }
+  int size() const override { return static_cast<int>(members_.size()); }
+  Place place(int rank) const override { return whole_.place(member(rank)); }
+  Status start_send(int to, Tag tag, std::span<const std::byte> data) override {
+    return whole_.start_send(member(to), tag, data);
+  }
+  Status finish_send(int to, Tag tag) override { return whole_.finish_send(member(to), tag); }
+  Status receive(int from, Tag tag, std::span<std::byte> data) override {
+    return whole_.receive(member(from), tag, data);
+  }
+  Expected<bool> arrived(int from, Tag tag) override { return whole_.arrived(member(from), tag); }
+  void abort(const Status& why) override { whole_.abort(why); }
+  Status status() const override { return whole_.status(); }
+  double waited_s() const override { return whole_.waited_s(); }
+
+ private:
+  int member(int rank) const { return members_.at(static_cast<size_t>(rank)); }
+
+  Group& whole_;
+  std::vector<int> members_;
+  int rank_ = 0;
+};
+
+}  // namespace liveavatar
