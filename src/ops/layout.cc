@@ -30,6 +30,16 @@ void copy_frames(Backend& backend, const Tensor& x, const Tensor& out, const Fra
                     r.count * frame);
 }
 
+void copy_block(Backend& backend, const BlockPlace& x, const BlockPlace& out, const BlockSize& size) {
+  LA_CHECK(on_device(backend, x.tensor, out.tensor) && x.tensor.dtype == out.tensor.dtype);
+  auto rows_of = [&](const BlockPlace& p) {
+    LA_CHECK(p.tensor.rank() == 2 && p.row >= 0 && p.column >= 0);
+    LA_CHECK(p.row + size.rows <= p.tensor.dim(0) && p.column + size.columns <= p.tensor.dim(1));
+    return StridedRows{p.tensor, p.row * p.tensor.dim(1) + p.column, p.tensor.dim(1)};
+  };
+  backend.copy_rows(rows_of(x), rows_of(out), size.rows, size.columns);
+}
+
 void repeat_columns(Backend& backend, const Tensor& x, const Tensor& out) {
   LA_CHECK(on_device(backend, x, out));
   LA_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32 && out.rank() == 2 && out.dim(0) == x.elements());

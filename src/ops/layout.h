@@ -11,6 +11,15 @@ struct FrameRange {
   int64_t from = 0, to = 0, count = 1;
 };
 void copy_frames(Backend& backend, const Tensor& x, const Tensor& out, const FrameRange& frames);
+// Rows and columns of x [R, C] from a place on -> a place of out [R', C']; one type, no overlap.
+struct BlockPlace {
+  Tensor tensor;
+  int64_t row = 0, column = 0;
+};
+struct BlockSize {
+  int64_t rows = 0, columns = 0;
+};
+void copy_block(Backend& backend, const BlockPlace& x, const BlockPlace& out, const BlockSize& size);
 // x f32 [T] -> out f32 [T, D]: each row is one value.
 void repeat_columns(Backend& backend, const Tensor& x, const Tensor& out);
 // line f32 [heads, 2 T - 1], by key - query from -(T - 1) on -> out f32 [heads, T, T]: out[h, q, k] = line[h, T - 1 + k

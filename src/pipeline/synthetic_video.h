@@ -46,7 +46,10 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
       : backend_(*models.backend),
         seed_(options.seed),
         session_(models, budget, shape,
-                 {{.seed = options.seed}, options.cache_folder, options.stop, false, options.weights}) {}
+                 {.sampling = {.seed = options.seed},
+                  .cache_folder = options.cache_folder,
+                  .stop = options.stop,
+                  .weights = options.weights}) {}
   void fill(const Tensor& t, uint64_t stream) const;
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
   void begin(Stage stage) override;

@@ -11,7 +11,7 @@ namespace liveavatar {
 Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& backend, Budget& budget,
                                                    const JobShape& shape, const Options& options) {
   std::unique_ptr<Denoiser> denoiser(new Denoiser(dit, backend, options));
-  denoiser->steps_ = options.steps.value_or(StepRange{0, shape.steps});
+  denoiser->steps_ = shape.own_steps();
   LA_CHECK(denoiser->steps_.first >= 0 && denoiser->steps_.count > 0);
   LA_CHECK(denoiser->steps_.first + denoiser->steps_.count <= shape.steps);
   const bool all = denoiser->steps_.count == shape.steps;
@@ -19,13 +19,17 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
     return unsupported("`sample_solver`: only euler can be split over several denoisers; the others remember steps");
   const int steps = static_cast<int>(shape.steps);
   LA_ASSIGN_OR_RETURN(denoiser->solver_, Solver::make(options.sampling.solver, steps, options.sampling.shift));
-  JobShape own = shape;
-  own.steps = denoiser->steps_.count;
-  LA_ASSIGN_OR_RETURN(denoiser->memory_, SamplerMemory::allocate(own, options.cache_folder, backend, budget));
-  denoiser->memory_.session->stop = options.stop;
-  denoiser->schedule_ = {own.steps, own.blocks_in_flight()};
-  denoiser->blocks_.resize(static_cast<size_t>(own.blocks_in_flight()));
-  for (int64_t i = 0; i < own.blocks_in_flight() * own.solver_tensors; ++i)
+  LA_ASSIGN_OR_RETURN(denoiser->memory_, SamplerMemory::allocate(shape, options.cache_folder, backend, budget));
+  DitSession& session = *denoiser->memory_.session;
+  session.stop = options.stop;
+  if (options.stage != nullptr) {
+    session.exchange = std::make_unique<HeadExchange>(*options.stage, backend, shape.shapes.dit, shape.rank.share,
+                                                      session.activations.exchange);
+  }
+  LA_CHECK(budget.dry_run() || (session.exchange == nullptr) == shape.rank.share.whole());
+  denoiser->schedule_ = {denoiser->steps_.count, shape.blocks_in_flight()};
+  denoiser->blocks_.resize(static_cast<size_t>(shape.blocks_in_flight()));
+  for (int64_t i = 0; i < shape.blocks_in_flight() * shape.solver_tensors; ++i)
     denoiser->history_.push_back(denoiser->memory_.solver_history.tensor.slice(i, 1));
   return denoiser;
 }
@@ -35,7 +39,14 @@ void Denoiser::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.
 Status Denoiser::prefill(DitWeightGroups& weights, const Tensor& reference, const Tensor& motion) {
   dit_.prefill(reference, motion, weights, *memory_.session);
   LA_RETURN_IF_ERROR(check_stop(options_.stop));
+  LA_RETURN_IF_ERROR(session_status());
   return weights.status();
+}
+
+Status Denoiser::session_status() const {
+  const DitSession& session = *memory_.session;
+  if (session.exchange != nullptr) LA_RETURN_IF_ERROR(session.exchange->status());
+  return session.caches.kv->status();
 }
 
 int64_t Denoiser::relative_dist(int64_t block, int64_t step) const {
@@ -108,14 +119,16 @@ Status Denoiser::begin_tick(Run& run, int64_t tick) {
 void Denoiser::collect(Run& run, std::vector<ForwardState*>& forwards) {
   if (!run.status.ok()) return;
   run.status = check_stop(options_.stop);
+  if (run.status.ok()) run.status = session_status();
   if (!run.status.ok()) return;
   for (const Forward& f : tick_) forwards.push_back(&memory_.session->activations.forwards[f.slot]);
 }
 
 Status Denoiser::end_tick(const Run& run) {
   if (tick_.empty()) return {};
-  LA_RETURN_IF_ERROR(memory_.session->caches.kv->status());
+  LA_RETURN_IF_ERROR(session_status());
   for (const Forward& f : tick_) end(f);
+  LA_RETURN_IF_ERROR(session_status());
   const Forward& oldest = tick_.front();
   if (oldest.step < steps_.count - 1) return {};
   return run.channel->send(oldest.block, blocks_[oldest.slot].latents);

@@ -1,5 +1,5 @@
-// Denoising of blocks: the DiT, its caches and the solver's steps. A denoiser owns a range of the steps; today every
-// job has one, of all steps and all heads (docs/architecture.md).
+// Denoising of blocks: the DiT, its caches and the solver's steps. A denoiser owns a range of the steps and a range of
+// the heads: on one device all of them (docs/many_devices.md).
 #pragma once
 
 #include <memory>
@@ -50,11 +50,12 @@ class Denoiser {
  public:
   struct Options {
     Sampling sampling;
-    std::optional<StepRange> steps;  // of shape.steps; none: all. Less than all: kUnsupported unless with Euler
-    std::string cache_folder;        // where keys and values are that do not stay in memory
-    std::stop_token stop;            // heard at every layer: kCancelled
+    std::string cache_folder;  // where keys and values are that do not stay in memory
+    std::stop_token stop;      // heard at every layer: kCancelled
+    Group* stage = nullptr;    // the ranks that share its steps (shape.rank.share); outlives it
   };
-  // Of the model's shapes; the memory is that of shape, with the KV caches of its own steps.
+  // Of the model's shapes; the memory is that of shape, with the KV caches of its own steps and heads. Less than all
+  // steps: kUnsupported unless with Euler.
   static Expected<std::unique_ptr<Denoiser>> open(const S2vDit& dit, Backend& backend, Budget& budget,
                                                   const JobShape& shape, const Options& options);
 
@@ -87,6 +88,8 @@ class Denoiser {
   void expect_caches(const BlockRange& blocks, int64_t tick);
   // The forwards of one tick begin, and after all layers end.
   Status begin_tick(Run& run, int64_t tick);
+  // Of what its forwards need: KV caches, the ranks that share its steps.
+  Status session_status() const;
   // Adds the forwards of this tick to those that go through the next layer; a video that is stopped goes no further.
   void collect(Run& run, std::vector<ForwardState*>& forwards);
   Status end_tick(const Run& run);

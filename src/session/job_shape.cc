@@ -9,7 +9,7 @@ namespace liveavatar {
 int64_t JobShape::blocks_in_flight() const {
   if (schedule != Schedule::kWavefront) return 1;
   int64_t first_clip = std::min(blocks, clip_frames / kBlockFrames);
-  return std::min(steps, std::max(first_clip, blocks - first_clip));
+  return std::min(own_steps().count, std::max(first_clip, blocks - first_clip));
 }
 
 bool JobShape::beside_host_memory() const { return is_card(device); }
@@ -30,7 +30,8 @@ const char* JobShape::kv_name() const {
 }
 
 KvCacheShape JobShape::kv_caches() const {
-  return {shapes.dit, geometry(), steps, types().kv, resident_kv_caches, host_kv_caches};
+  const DitConfig own = shapes.dit.of_own_heads(rank.share);
+  return {own, geometry(), own_steps().count, types().kv, resident_kv_caches, host_kv_caches};
 }
 
 namespace {

@@ -12,6 +12,7 @@
 #include "models/s2v_dit/kv_cache.h"
 #include "models/s2v_dit/state.h"
 #include "session/model_shapes.h"
+#include "session/placement.h"
 
 namespace liveavatar {
 
@@ -66,6 +67,7 @@ struct JobShape {
   int64_t solver_tensors = 0;  // that a block's solver keeps, of a block's size
   bool online_decode = true;
   Schedule schedule = Schedule::kAuto;
+  RankPart rank;  // of one rank among several
 
   // Where weights, keys and values stay: on the device, of the others some in host memory beside it, the rest on disk.
   int64_t resident_layers = -1;     // of a packed model, on the device; -1: all
@@ -101,7 +103,11 @@ struct JobShape {
   int64_t actors() const { return 1 + static_cast<int64_t>(more_voices.size()); }
   int64_t clip_blocks() const { return clip_frames / kBlockFrames; }
   int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }
-  DitGeometry geometry() const { return {height / kVaePixels, width / kVaePixels, clip_latents(), kBlockLatents}; }
+  // Steps of this rank.
+  StepRange own_steps() const { return rank.steps.count == 0 ? StepRange{0, steps} : rank.steps; }
+  DitGeometry geometry() const {
+    return {height / kVaePixels, width / kVaePixels, clip_latents(), kBlockLatents, rank.share};
+  }
   DitLoad load() const { return {blocks_in_flight(), actors()}; }
 };
 

@@ -5,6 +5,19 @@
 
 namespace liveavatar {
 
+RankPart Placement::part(int rank) const {
+  RankPart part;
+  part.lead = rank == 0;
+  part.samples = samples(rank);
+  part.ends = false;
+  if (!part.samples) return part;
+  const size_t stage = stage_of(rank);
+  part.ends = stage + 1 == stages.size();
+  if (ranks() > 1) part.steps = stages[stage];
+  part.share = {member_of(rank), ulysses_size};
+  return part;
+}
+
 std::vector<int> Placement::members(size_t stage) const {
   std::vector<int> ranks;
   for (int member = 0; member < ulysses_size; ++member) ranks.push_back(rank_of(stage, member));
@@ -14,9 +27,9 @@ std::vector<int> Placement::members(size_t stage) const {
 std::string Placement::text(int rank) const {
   if (!samples(rank)) return "VAE";
   const StepRange& steps = stages[stage_of(rank)];
-  std::string text = steps.count == 1 ? "step " + std::to_string(steps.first)
-                                      : "steps " + std::to_string(steps.first) + ".." +
-                                            std::to_string(steps.first + steps.count - 1);
+  std::string text =
+      steps.count == 1 ? "step " + std::to_string(steps.first)
+                       : "steps " + std::to_string(steps.first) + ".." + std::to_string(steps.first + steps.count - 1);
   if (ulysses_size > 1)
     text += ", heads " + std::to_string(member_of(rank) + 1) + " of " + std::to_string(ulysses_size);
   return text;
@@ -66,9 +79,9 @@ Expected<Placement> place_ranks(const PlacementRequest& r, int64_t steps, double
     return invalid_argument("`enable_vae_parallel`: the VAE takes one of " + number(r.devices) +
                             " devices, and none is left to sample; add one, or leave it out");
   if (r.devices > 0 && sampling + vae != r.devices)
-    return invalid_argument("`num_gpus_dit` " + number(sampling) + (vae != 0 ? " and one for the VAE make " : " makes ") +
-                            number(sampling + vae) + " devices, and " + number(r.devices) +
-                            " are given; change one of the two");
+    return invalid_argument("`num_gpus_dit` " + number(sampling) +
+                            (vae != 0 ? " and one for the VAE make " : " makes ") + number(sampling + vae) +
+                            " devices, and " + number(r.devices) + " are given; change one of the two");
   if (sampling % r.ulysses_size != 0)
     return invalid_argument("`ulysses_size` " + number(r.ulysses_size) + ": " + number(sampling) +
                             " sampling devices are no whole number of such groups; choose a divisor of " +

@@ -8,12 +8,24 @@
 #include <vector>
 
 #include "core/status.h"
+#include "models/s2v_dit/share.h"
 
 namespace liveavatar {
 
 // Denoising steps [first, first + count).
 struct StepRange {
   int64_t first = 0, count = 0;
+};
+
+// What of a video one rank makes. The default: all of it.
+struct RankPart {
+  StepRange steps;      // count 0: all steps
+  RankShare share;      // of each of these steps
+  bool samples = true;  // false: the lead, with a VAE rank
+  bool lead = true;     // reads the inputs, has the VAE, delivers the frames
+  bool ends = true;     // has the last steps
+  // Blocks go to other ranks or come from them.
+  bool alone() const { return steps.count == 0 && share.whole() && samples; }
 };
 
 // What a user says. The names are those of the flags.
@@ -39,6 +51,7 @@ struct Placement {
   bool samples(int rank) const { return rank >= first_sampling_rank(); }
   size_t stage_of(int rank) const { return static_cast<size_t>((rank - first_sampling_rank()) / ulysses_size); }
   int member_of(int rank) const { return (rank - first_sampling_rank()) % ulysses_size; }
+  RankPart part(int rank) const;
   // The ranks of a stage, in ascending order.
   std::vector<int> members(size_t stage) const;
   // "steps 2..3, heads 1 of 2", "VAE": for messages.

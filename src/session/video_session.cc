@@ -45,7 +45,7 @@ Status VideoSession::open_writer() {
 
 Status VideoSession::open_denoiser(VideoInputs& inputs) {
   LA_ASSIGN_OR_RETURN(OwnedTensor rows, inputs.prompt(*this));
-  const Denoiser::Options options{options_.sampling, {}, options_.cache_folder, options_.stop};
+  const Denoiser::Options options{options_.sampling, options_.cache_folder, options_.stop, options_.stage};
   LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, budget_, shape_, options));
   LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(rows), budget_));
   if (!budget_.dry_run()) denoiser_->set_prompt(moved.tensor);

@@ -46,6 +46,7 @@ class VideoSession {
     Sampling sampling;
     std::string cache_folder;            // where keys and values are that do not stay in memory
     std::stop_token stop;                // heard between layers in every stage: kCancelled
+    Group* stage = nullptr;              // Denoiser::Options::stage
     bool black_pose_end = false;         // PoseEncoder::Options::black_end
     DitWeightGroups* weights = nullptr;  // of the video whose layers this one shares (JobShape::shares_weights)
   };

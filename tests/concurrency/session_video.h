@@ -20,6 +20,7 @@ struct VideoKind {
   Schedule schedule = Schedule::kSequential;
   uint64_t seed = 1;
   int64_t ends_after = -1;  // blocks, which the denoiser does not know before; -1: at `blocks`
+  RankPart rank = {};       // of several
 };
 
 inline JobShape shape_of(const Models& models, const VideoKind& kind) {
@@ -28,6 +29,7 @@ inline JobShape shape_of(const Models& models, const VideoKind& kind) {
   shape.width = kind.width;
   shape.blocks = kind.blocks;
   shape.schedule = kind.schedule;
+  shape.rank = kind.rank;
   return shape;
 }
 

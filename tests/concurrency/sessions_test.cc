@@ -82,7 +82,7 @@ TEST_F(Sessions, AStopEndsOneVideoAndLeavesTheOthersAlone) {
 class FirstSteps : public SessionVideo {
  public:
   FirstSteps(Models& models, const VideoKind& kind, DitWeightGroups& pages, SessionVideo& rest)
-      : SessionVideo(models, kind, {.steps = StepRange{0, 3}}), pages_(pages), rest_(rest) {}
+      : SessionVideo(models, kind), pages_(pages), rest_(rest) {}
   Status send(int64_t block, const Tensor& latents) override {
     Handover handover(rest_, latents);
     return rest_.denoiser().run(pages_, {block, 1}, handover).status();
@@ -112,8 +112,11 @@ class FirstSteps : public SessionVideo {
 TEST_F(Sessions, StepsSharedByTwoDenoisersGiveTheBitsOfOne) {
   const VideoKind kind{64, 64, 5, Schedule::kSequential, 11};
   const std::vector<float> want = alone(kind);
-  SessionVideo last(*models_, kind, {.steps = StepRange{3, 1}});
-  FirstSteps first(*models_, kind, *pages_, last);
+  VideoKind last_step = kind, first_steps = kind;
+  last_step.rank.steps = {3, 1};
+  first_steps.rank.steps = {0, 3};
+  SessionVideo last(*models_, last_step);
+  FirstSteps first(*models_, first_steps, *pages_, last);
   first.prepare(*pages_);
   last.prepare(*pages_);
   ASSERT_TRUE(first.denoiser().run(*pages_, {0, kind.blocks}, first).ok());
@@ -121,8 +124,9 @@ TEST_F(Sessions, StepsSharedByTwoDenoisersGiveTheBitsOfOne) {
 }
 
 TEST_F(Sessions, ASolverThatRemembersIsNotShared) {
-  const JobShape shape = shape_of(*models_, {});
-  const Denoiser::Options options{{.solver = SampleSolver::kUniPc}, StepRange{0, 2}, {}, {}};
+  JobShape shape = shape_of(*models_, {});
+  shape.rank.steps = {0, 2};
+  const Denoiser::Options options{.sampling = {.solver = SampleSolver::kUniPc}};
   EXPECT_EQ(Denoiser::open(*models_->dit, *models_->backend, *models_->budget, shape, options).status().code(),
             ErrorCode::kUnsupported);
 }

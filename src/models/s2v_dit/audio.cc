@@ -98,10 +98,15 @@ void S2vDit::project_audio(int64_t layer, const DitAudioAttentionWeights& w, Aud
   tokens.ready[j] = true;
 }
 
-// An actor's mask, one value for each token, as a gate [tokens, D].
-Tensor S2vDit::actor_gate(const Tensor& mask, DitActivations& a) const {
-  ops::repeat_columns(backend_, mask, a.actor_gate);
-  return a.actor_gate;
+// An actor's mask, one value for each token, as a gate [own tokens, D].
+Tensor S2vDit::actor_gate(const Tensor& mask, DitSession& session) const {
+  const TokenLayout layout = session.geometry.block_layout();
+  const RankShare& share = session.geometry.share;
+  const Tensor gate = session.activations.actor_gate, all = mask.reshape({layout.rows()});
+  for_each_range(layout, share, share.index, {0, layout.rows()}, [&](int64_t row, int64_t own, int64_t rows) {
+    ops::repeat_columns(backend_, all.slice(row, rows), gate.slice(own, rows));
+  });
+  return gate;
 }
 
 }  // namespace liveavatar

@@ -8,6 +8,7 @@
 #include "core/dtype.h"
 #include "core/rounding.h"
 #include "core/status.h"
+#include "models/s2v_dit/share.h"
 #include "weights/tensor_source.h"
 
 namespace liveavatar {
@@ -35,6 +36,13 @@ struct DitConfig {
   std::string video_size;  // "liveavatar_size": size of the training videos, as "704*384"; empty: unknown
 
   int64_t head_dim() const { return dim / heads; }
+  // With a rank's heads alone: of what is kept for the self-attention.
+  DitConfig of_own_heads(const RankShare& share) const {
+    DitConfig own = *this;
+    own.heads = share.of(heads).count;
+    own.dim = own.heads * head_dim();
+    return own;
+  }
   // Index of the audio cross-attention after this layer; -1: none.
   int64_t audio_attention_of(int64_t layer) const;
 };
@@ -83,6 +91,7 @@ struct DitGeometry {
   int64_t latent_height = 0, latent_width = 0;
   int64_t clip_latents = 12;  // capacity of a KV cache; default: the original's clip of 48 frames
   int64_t block_latents = 3;
+  RankShare share;  // of the rank that computes
 
   int64_t rows() const { return latent_height / kPatch[1]; }
   int64_t columns() const { return latent_width / kPatch[2]; }
@@ -96,6 +105,13 @@ struct DitGeometry {
   int64_t tokens_2x() const { return kMotion2x / kPatch2x[0] * rows_2x() * columns_2x(); }
   int64_t tokens_4x() const { return kMotion4x / kPatch4x[0] * rows_4x() * columns_4x(); }
   int64_t sink_tokens() const { return 2 * latent_tokens() + tokens_2x() + tokens_4x(); }
+
+  TokenLayout block_layout() const { return {block_latents, latent_tokens()}; }
+  TokenLayout sink_layout() const { return {1, sink_tokens()}; }
+  // Of this rank.
+  int64_t own_latent_tokens() const { return share.of(latent_tokens()).count; }
+  int64_t own_block_tokens() const { return block_layout().own_rows(share); }
+  int64_t own_sink_tokens() const { return sink_layout().own_rows(share); }
 };
 
 }  // namespace liveavatar

@@ -37,13 +37,6 @@ void fill_sinusoid(double timestep, std::span<float> values) {
   }
 }
 
-float attention_scale(const DitConfig& config) { return 1.0f / std::sqrt(static_cast<float>(config.head_dim())); }
-
-// Attention to many keys: in 8 bits if the weights are int8 and the backend supports it.
-AttentionSpec wide_attention(const DitConfig& config, const DitTypes& types) {
-  return {.heads = config.heads, .scale = attention_scale(config), .in_8bit = types.weights == DType::kI8};
-}
-
 }  // namespace
 
 S2vDit::S2vDit(const DitConfig& config, Backend& backend, const DitTypes& types)
@@ -141,14 +134,17 @@ void S2vDit::encode_time(double timestep, ForwardState& f) const {
   ops::linear(backend_, a.time_act, weights_.common.time_project, f.time_projection.reshape({1, 6 * config_.dim}));
 }
 
-// tokens [n, D] = patches of latents through w, plus the token type embedding.
+// Tokens of `to` = patches of latents through w, plus the token type embedding.
 void S2vDit::embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, TokenType type,
-                   const Tensor& tokens, DitActivations& a) const {
-  Tensor patches = a.patches.front({tokens.dim(0), w.k});
+                   const TokenPart& to) const {
+  DitActivations& a = to.f.session->activations;
+  Tensor patches = a.patches.front({to.rows.count, w.k});
   ops::patchify(backend_, latents, patch, patches);
-  ops::linear(backend_, patches, w, tokens);
-  ops::add(backend_, tokens, weights_.common.token_type.slice(static_cast<int64_t>(type), 1).reshape({config_.dim}),
-           tokens);
+  const Tensor embedding = weights_.common.token_type.slice(static_cast<int64_t>(type), 1).reshape({config_.dim});
+  for_each_own(to, [&](int64_t row, const Tensor& x) {
+    ops::linear(backend_, patches.slice(row - to.rows.first, x.dim(0)), w, x);
+    ops::add(backend_, x, embedding, x);
+  });
 }
 
 void S2vDit::encode_text(const Tensor& rows, DitSession& session) const {
@@ -175,99 +171,12 @@ void S2vDit::project_text(int64_t layer, const DitAttentionWeights& w, DitSessio
   ready = true;
 }
 
-// q and k are normalised over the whole width, before the split into heads.
-void S2vDit::project(const DitAttentionWeights& w, const Tensor& y, const Tensor& q, const Tensor& k,
-                     const Tensor& v) const {
-  ops::linear(backend_, y, w.q, q);
-  ops::rms_norm(backend_, q, config_.eps, w.norm_q, q);
-  ops::linear(backend_, y, w.k, k);
-  ops::rms_norm(backend_, k, config_.eps, w.norm_k, k);
-  ops::linear(backend_, y, w.v, v);
-}
-
-// Writes keys or values to a cache, converted to its type.
-void S2vDit::write_cache(const Tensor& x, const Tensor& cache, const Tensor& scale) const {
-  if (scale.empty()) return ops::copy(backend_, x, cache);
-  ops::quantise(backend_, x, cache, scale);
-}
-
-// Applies RoPE to keys and writes them to a cache. For a quantised cache RoPE is applied in place first.
-void S2vDit::write_keys(const Tensor& k, const Tensor& rope, const KeyValues& cache) const {
-  bool quantised = !cache.k_scale.empty();
-  ops::rope(backend_, k, rope, config_.heads, quantised ? k : cache.k);
-  if (quantised) ops::quantise(backend_, k, cache.k, cache.k_scale);
-}
-
-// The sink's keys and values for this forward. The sink's position moves with the video, so RoPE is applied in every
-// forward.
-KeyValues S2vDit::rope_sink(int64_t layer, const ForwardState& f) const {
-  const KeyValues& sink = f.session->caches.sink.layers[static_cast<size_t>(layer)];
-  Tensor k = sink.k, rotated = f.session->activations.sink_k;
-  if (!sink.k_scale.empty()) {
-    ops::dequantise(backend_, k, sink.k_scale, rotated);
-    k = rotated;
-  }
-  ops::rope(backend_, k, f.sink_rope, config_.heads, rotated);
-  return {rotated, sink.v, Tensor(), sink.v_scale};
-}
-
 // The sum of the layer's learned modulation and the timestep's: rows 0..2 for self-attention, rows 3..5 for the FFN.
 S2vDit::AdaLn S2vDit::ada_ln(int64_t layer, int64_t first_row, const ForwardState& f) const {
   Tensor sum = f.session->activations.modulation.slice(first_row, 3);
   ops::add(backend_, weights_.common.modulation[static_cast<size_t>(layer)].slice(first_row, 3),
            f.time_projection.slice(first_row, 3), sum);
   return {modulate(sum, 0), sum.slice(2, 1)};
-}
-
-// x [block tokens, D] f32 += gate1 * SelfAttention(LN1(x) modulated), with keys and values of the step's KV cache,
-// which gets those of this block first, and of the sink.
-void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f, const Tensor& x) const {
-  const DitGeometry& g = f.session->geometry;
-  const DitCaches& caches = f.session->caches;
-  DitActivations& a = f.session->activations;
-  int64_t tokens = x.dim(0), n = g.latent_tokens();
-  Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
-  Tensor attended = a.attended.slice(0, tokens);
-
-  AdaLn ada = ada_ln(layer, 0, f);
-  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
-  project(w, y, q, k, v);
-  ops::rope(backend_, q, f.block_rope, config_.heads, q);
-
-  int64_t first_latent = f.in.start_latent % g.clip_latents;
-  KvCacheGuard cache(*caches.kv, backend_, {f.in.step, layer}, first_latent / g.block_latents);
-  KeyValues slot = (*cache).slice(first_latent * n, tokens);
-  write_keys(k, f.block_rope, slot);
-  write_cache(v, slot.v, slot.v_scale);
-
-  int64_t filled = caches.filled_latents[static_cast<size_t>(f.in.step)];
-  KeyValues segments[] = {(*cache).slice(0, filled * n), rope_sink(layer, f)};
-  ops::attention(backend_, q, segments, wide_attention(config_, types_), attended);
-  observe_product(*f.session, {"block", layer, ".self_attn"}, attended, w.o, q);
-  ops::linear(backend_, attended, w.o, x, {.gate = ada.gate, .residual = x});
-}
-
-// The same for the sink tokens, x [sink_tokens, D] f32: attention among themselves. Fills the layer's sink.
-void S2vDit::prefill_self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f,
-                                    const Tensor& x) const {
-  const KeyValues& sink = f.session->caches.sink.layers[static_cast<size_t>(layer)];
-  DitActivations& a = f.session->activations;
-  int64_t tokens = x.dim(0);
-  Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), k = a.k.slice(0, tokens), v = a.v.slice(0, tokens);
-  Tensor attended = a.attended.slice(0, tokens);
-
-  AdaLn ada = ada_ln(layer, 0, f);
-  ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
-  project(w, y, q, k, v);
-  write_cache(k, sink.k, sink.k_scale);  // before RoPE, which every forward applies with its own positions
-  write_cache(v, sink.v, sink.v_scale);
-  ops::rope(backend_, q, f.sink_rope, config_.heads, q);
-  ops::rope(backend_, k, f.sink_rope, config_.heads, k);
-
-  const KeyValues self{k, v};
-  ops::attention(backend_, q, {&self, 1}, wide_attention(config_, types_), attended);
-  observe_product(*f.session, {"block", layer, ".self_attn"}, attended, w.o, q);
-  ops::linear(backend_, attended, w.o, x, {.gate = ada.gate, .residual = x});
 }
 
 // x += CrossAttention(LN3(x), prompt)
@@ -280,7 +189,7 @@ void S2vDit::cross_attention(int64_t layer, const DitCrossAttentionWeights& w, F
   ops::linear(backend_, y, w.attention.q, q);
   ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
   const KeyValues text = f.session->caches.text.layers[static_cast<size_t>(layer)];
-  ops::attention(backend_, q, {&text, 1}, wide_attention(config_, types_), attended);
+  ops::attention(backend_, q, {&text, 1}, wide_attention(config_.heads), attended);
   observe_product(*f.session, {"block", layer, ".cross_attn"}, attended, w.attention.o, q);
   ops::linear(backend_, attended, w.attention.o, x, {.residual = x});
 }
@@ -303,16 +212,17 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitWeightGro
   DitActivations& a = session.activations;
   const DitCommonWeights& w = weights_.common;
   ForwardState& f = a.forwards.front();
-  Tensor x = f.x.slice(0, g.sink_tokens());
+  Tensor x = f.x.slice(0, g.own_sink_tokens());
+  const TokenLayout sink = g.sink_layout();
   int64_t n = g.latent_tokens();
-  embed(reference, kPatch, w.patch, TokenType::kReference, x.slice(0, n), a);
+  embed(reference, kPatch, w.patch, TokenType::kReference, {f, sink, {0, n}});
   // Newest motion latents first: one at full resolution, two at half, sixteen at a quarter.
   Tensor one = motion_latents(backend_, motion, kMotion4x + kMotion2x, kMotion1x, a);
-  embed(one, kPatch, w.pack_1x, TokenType::kMotion, x.slice(n, n), a);
+  embed(one, kPatch, w.pack_1x, TokenType::kMotion, {f, sink, {n, n}});
   Tensor two = motion_latents(backend_, motion, kMotion4x, kMotion2x, a);
-  embed(two, kPatch2x, w.pack_2x, TokenType::kMotion, x.slice(2 * n, g.tokens_2x()), a);
+  embed(two, kPatch2x, w.pack_2x, TokenType::kMotion, {f, sink, {2 * n, g.tokens_2x()}});
   Tensor sixteen = motion_latents(backend_, motion, 0, kMotion4x, a);
-  embed(sixteen, kPatch4x, w.pack_4x, TokenType::kMotion, x.slice(2 * n + g.tokens_2x(), g.tokens_4x()), a);
+  embed(sixteen, kPatch4x, w.pack_4x, TokenType::kMotion, {f, sink, {2 * n + g.tokens_2x(), g.tokens_4x()}});
   encode_time(0, f);
   fill_sink_rope(config_, g, 0, Upload(backend_, f.sink_rope).values());
   weights.expect(DitWeightGroups::AccessOrder::kWithoutAudio);
@@ -328,12 +238,14 @@ void S2vDit::begin(const BlockInputs& in, ForwardState& f) const {
   DitActivations& a = f.session->activations;
   const DitCommonWeights& w = weights_.common;
   f.in = in;
-  Tensor x = f.x.slice(0, g.block_tokens());
+  const TokenPart block{f, g.block_layout(), {0, g.block_tokens()}};
   if (in.pose.empty()) ops::fill(backend_, a.zero_pose, 0);
-  embed(in.latents, kPatch, w.patch, TokenType::kNoisy, x, a);
+  embed(in.latents, kPatch, w.patch, TokenType::kNoisy, block);
   Tensor pose_patches = a.patches.front({g.block_tokens(), w.pose_patch.k});
   ops::patchify(backend_, in.pose.empty() ? a.zero_pose : in.pose, kPatch, pose_patches);
-  ops::linear(backend_, pose_patches, w.pose_patch, x, {.residual = x});
+  for_each_own(block, [&](int64_t row, const Tensor& x) {
+    ops::linear(backend_, pose_patches.slice(row, x.dim(0)), w.pose_patch, x, {.residual = x});
+  });
   encode_time(in.timestep, f);
   observe(*f.session, "time_embedding", f.time_embedding);
   observe(*f.session, "time_projection", f.time_projection);
@@ -349,7 +261,7 @@ void S2vDit::begin(const BlockInputs& in, ForwardState& f) const {
 void S2vDit::layer(int64_t i, DitWeightGroups& weights, std::span<ForwardState* const> forwards) const {
   if (!weights.status().ok()) return;
   if (i == 0) weights.expect(DitWeightGroups::AccessOrder::kAll);
-  auto rows = [](const ForwardState& f) { return f.x.slice(0, f.session->geometry.block_tokens()); };
+  auto rows = [](const ForwardState& f) { return f.x.slice(0, f.session->geometry.own_block_tokens()); };
   {
     DitWeightGuard group = acquire<DitSelfAttentionWeights>(weights, i);
     for (ForwardState* f : forwards) self_attention(i, group->attention, *f, rows(*f));
@@ -375,7 +287,7 @@ void S2vDit::audio_cross_attention(int64_t layer, const DitAudioAttentionWeights
   DitActivations& a = session.activations;
   std::span<AudioTokens> audio = forward.in.audio.empty() ? std::span(session.caches.actors) : forward.in.audio;
   int64_t j = config_.audio_attention_of(layer);
-  int64_t tokens = g.block_tokens(), n = g.latent_tokens(), keys = config_.audio_tokens + 1;
+  int64_t tokens = g.own_block_tokens(), n = g.own_latent_tokens(), keys = config_.audio_tokens + 1;
   Tensor x = forward.x.slice(0, tokens), y = a.y.slice(0, tokens), q = a.q.slice(0, tokens),
          attended = a.attended.slice(0, tokens);
   bool many = audio.size() > 1;
@@ -388,14 +300,14 @@ void S2vDit::audio_cross_attention(int64_t layer, const DitAudioAttentionWeights
     ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
     for (int64_t f = 0; f < g.block_latents; ++f) {
       const KeyValues frame{kv.k.slice(f * keys, keys), kv.v.slice(f * keys, keys)};
-      ops::attention(backend_, q.slice(f * n, n), {&frame, 1},
-                     {.heads = config_.heads, .scale = attention_scale(config_)}, attended.slice(f * n, n));
+      ops::attention(backend_, q.slice(f * n, n), {&frame, 1}, {.heads = config_.heads, .scale = attention_scale()},
+                     attended.slice(f * n, n));
     }
     observe_product(session, {"audio_injector", j, ""}, attended, w.attention.o, q);
     // Every actor reads the same x, so the sum over several actors has its own buffer.
     Epilogue epilogue;
     if (many && !forward.in.actor_masks.empty())
-      epilogue.gate = actor_gate(forward.in.actor_masks.slice(int64_t(actor), 1), a);
+      epilogue.gate = actor_gate(forward.in.actor_masks.slice(int64_t(actor), 1), session);
     if (!many || actor > 0) epilogue.residual = many ? a.audio_sum : x;
     ops::linear(backend_, attended, w.attention.o, many ? a.audio_sum : x, epilogue);
   }
@@ -403,12 +315,14 @@ void S2vDit::audio_cross_attention(int64_t layer, const DitAudioAttentionWeights
 }
 
 void S2vDit::end(ForwardState& f, const Tensor& velocity) const {
-  int64_t tokens = f.session->geometry.block_tokens();
+  const DitGeometry& g = f.session->geometry;
+  int64_t tokens = g.own_block_tokens();
   DitActivations& a = f.session->activations;
   Tensor x = f.x.slice(0, tokens), y = a.y.slice(0, tokens);
   ops::add(backend_, weights_.common.head_modulation, f.time_embedding.reshape({config_.dim}), a.head_modulation);
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.head_modulation, 0));
-  ops::linear(backend_, y, weights_.common.head, a.head);
+  ops::linear(backend_, y, weights_.common.head, g.share.whole() ? a.head : a.own_head);
+  if (!g.share.whole()) f.session->exchange->gather(g.block_layout(), a.own_head, a.head);
   observe(*f.session, "head", a.head);
   ops::unpatchify(backend_, a.head, kPatch, velocity);
 }

@@ -90,12 +90,40 @@ class S2vDit {
   }
 
   void encode_time(double timestep, ForwardState& f) const;
+  // Some rows of a forward's sequence of tokens, of which this rank has its own in f.x.
+  struct TokenPart {
+    ForwardState& f;
+    TokenLayout layout;
+    Range rows;
+  };
+  // body(row of the sequence, rows of f.x)
+  template <typename Body>
+  void for_each_own(const TokenPart& part, const Body& body) const {
+    const RankShare& share = part.f.session->geometry.share;
+    for_each_range(part.layout, share, share.index, part.rows,
+                   [&](int64_t row, int64_t own, int64_t rows) { body(row, part.f.x.slice(own, rows)); });
+  }
   void embed(const Tensor& latents, const std::array<int64_t, 3>& patch, const LinearWeight& w, TokenType type,
-             const Tensor& tokens, DitActivations& a) const;
-  void project(const DitAttentionWeights& w, const Tensor& y, const Tensor& q, const Tensor& k, const Tensor& v) const;
+             const TokenPart& to) const;
+  // Operands of a self-attention: all tokens, and the heads of this rank.
+  struct SelfAttention {
+    Tensor q, k, v, attended;  // [tokens, heads * d]
+    int64_t heads = 0;
+  };
+  SelfAttention project(const DitAttentionWeights& w, const TokenLayout& layout, ForwardState& f) const;
+  // Where a layer's branch is added.
+  struct Residual {
+    int64_t layer = 0;
+    Tensor gate, x;
+  };
+  void add_attended(const DitAttentionWeights& w, const TokenLayout& layout, const SelfAttention& s, ForwardState& f,
+                    const Residual& to) const;
+  float attention_scale() const;
+  // Attention to many keys: in 8 bits if the weights are int8 and the backend supports it.
+  AttentionSpec wide_attention(int64_t heads) const;
   void write_cache(const Tensor& x, const Tensor& cache, const Tensor& scale) const;
-  void write_keys(const Tensor& k, const Tensor& rope, const KeyValues& cache) const;
-  KeyValues rope_sink(int64_t layer, const ForwardState& f) const;
+  void write_keys(const SelfAttention& s, const Tensor& rope, const KeyValues& cache) const;
+  KeyValues rope_sink(int64_t layer, int64_t heads, const ForwardState& f) const;
   // Adaptive layer norm: shift and scale of the norm, and the gate of the branch's output.
   struct AdaLn {
     Modulation norm;
@@ -108,7 +136,7 @@ class S2vDit {
   void feed_forward(int64_t layer, const DitFfnWeights& w, ForwardState& f, const Tensor& x) const;
   void audio_cross_attention(int64_t layer, const DitAudioAttentionWeights& w, ForwardState& f) const;
   void project_text(int64_t layer, const DitAttentionWeights& w, DitSession& session) const;
-  Tensor actor_gate(const Tensor& mask, DitActivations& a) const;
+  Tensor actor_gate(const Tensor& mask, DitSession& session) const;
   void project_audio(int64_t layer, const DitAudioAttentionWeights& w, AudioTokens& tokens) const;
   void audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out) const;
 

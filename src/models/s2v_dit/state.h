@@ -12,6 +12,7 @@
 #include "backend/types.h"
 #include "core/memory.h"
 #include "models/s2v_dit/config.h"
+#include "models/s2v_dit/head_exchange.h"
 #include "models/s2v_dit/kv_cache.h"
 
 namespace liveavatar {
@@ -35,7 +36,7 @@ struct AudioTokens {
 
 // State that lasts from block to block.
 struct DitCaches {
-  LayerCache sink;                      // attention sink: reference and motion, K before RoPE; one for all steps
+  LayerCache sink;                      // attention sink: reference and motion, K before RoPE, own heads; for all steps
   Tensor prompt;                        // [text_len, D], embedded
   LayerCache text;                      // cross-attention K, V of the prompt [text_len, D]
   std::vector<char> text_ready;         // for each layer: whether the prompt's K, V are computed
@@ -69,7 +70,7 @@ struct DitLoad {
 
 struct DitSession;
 
-// The state of one forward in flight, from layer to layer. T = max(block_tokens, sink_tokens).
+// The state of one forward in flight, from layer to layer. T = max(own_block_tokens, own_sink_tokens).
 struct ForwardState {
   DitSession* session = nullptr;  // the video of this forward
   BlockInputs in;
@@ -88,9 +89,9 @@ struct DitActivations {
   Tensor hidden;                           // [T, ffn]
   Tensor motion_part;                      // f32 [16, 16, H, W]
   Tensor patches;                          // f32 [T, widest patch]
-  Tensor sink_k;                           // [sink_tokens, D], the sink's keys after RoPE
-  Tensor audio_sum;                        // f32 [block tokens, D], sum over actors
-  Tensor actor_gate;                       // f32 [block tokens, D], an actor's mask; only with several actors
+  Tensor sink_k;                           // [sink_tokens, own heads * d], the sink's keys after RoPE
+  Tensor audio_sum;                        // f32 [own block tokens, D], sum over actors
+  Tensor actor_gate;                       // f32 [own block tokens, D], an actor's mask; only with several actors
   Tensor zero_pose;                        // f32 [C, 3, H, W]
   Tensor sinusoid, time_hidden, time_act;  // f32 [1, freq], [1, D] x 2
   Tensor modulation;                       // f32 [6, D]
@@ -100,6 +101,13 @@ struct DitActivations {
   // Audio encoder, f32; 85 columns in, 43, then 22 latent frames out; two rows of replicate padding in front of each.
   Tensor audio_mix, audio_1, audio_2, audio_3;
   Tensor audio_global;  // [3, D]
+  // With several ranks for a step: of all tokens and this rank's heads, [max(block_tokens, sink_tokens), own heads *
+  // d]; and the head's output for this rank's tokens, f32 [own_block_tokens, 16 * 4].
+  struct Heads {
+    Tensor q, k, v, attended;
+  } heads;
+  Tensor own_head;
+  ExchangeBuffers exchange;
   DitActivations(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena, DitLoad load = {});
 };
 
@@ -115,7 +123,8 @@ struct DitSession {
   // Of encode_text, encode_audio and noisy forwards: "text_embedding", "block.2", "block.2.ffn", "adain.0", "head", ...
   // For debugging: it costs extra matrix products. Empty in production.
   DitObserver observer;
-  std::stop_token stop;  // checked between layers; a stopped prefill leaves no valid result
+  std::stop_token stop;                    // checked between layers; a stopped prefill leaves no valid result
+  std::unique_ptr<HeadExchange> exchange;  // with several ranks for a step
   DitSession(const DitGeometry& g, DitCaches c, DitActivations a);
   DitSession(const DitSession&) = delete;
   DitSession& operator=(const DitSession&) = delete;

@@ -1,0 +1,156 @@
+#include "models/s2v_dit/head_exchange.h"
+
+#include <algorithm>
+
+#include "ops/layout.h"
+#include "ops/transfer.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr int64_t kMostTensors = 3;  // q, k, v
+
+// A part of a byte buffer as a tensor, from `offset` on, which moves behind it.
+Tensor take(const Tensor& bytes, const Shape& shape, DType dtype, size_t& offset) {
+  Tensor part(static_cast<std::byte*>(bytes.address()) + offset, shape, dtype, bytes.device);
+  offset += part.bytes();
+  LA_CHECK(offset <= bytes.bytes());
+  return part;
+}
+
+}  // namespace
+
+ExchangeBuffers::ExchangeBuffers(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena) {
+  const int64_t item = static_cast<int64_t>(dtype_bytes(dtype));
+  const int64_t own_heads = g.share.of(c.heads).count, width = own_heads * c.head_dim();
+  int64_t out = 0, in = 0;
+  for (const TokenLayout& layout : {g.block_layout(), g.sink_layout()}) {
+    int64_t most_rows = 0;
+    for (int64_t rank = 0; rank < g.share.ranks; ++rank) most_rows = std::max(most_rows, layout.rows_of(g.share, rank));
+    const int64_t own_rows = layout.own_rows(g.share), head = c.channels * patch_volume(kPatch) * 4;
+    // Tokens for heads; heads for tokens; the head's f32 rows, which are sent as they are.
+    out = std::max({out, kMostTensors * own_rows * (c.dim - width) * item, (layout.rows() - own_rows) * width * item});
+    in = std::max({in, kMostTensors * most_rows * width * item, own_rows * (c.dim - width) * item, most_rows * head});
+  }
+  outbox = arena.tensor({out}, DType::kU8);
+  inbox = arena.tensor({in}, DType::kU8);
+}
+
+Range HeadExchange::columns_of(int64_t rank, int64_t width) const {
+  const int64_t d = width / heads_;
+  const Range heads = share_.of(heads_, rank);
+  return {heads.first * d, heads.count * d};
+}
+
+template <typename Body>
+void HeadExchange::for_each_other(const Body& body) {
+  for (int64_t step = 1; step < share_.ranks && status_.ok(); ++step) body((share_.index + step) % share_.ranks);
+}
+
+void HeadExchange::send(int64_t rank, const Tensor& message) {
+  std::unique_ptr<Download>& sent = sent_[static_cast<size_t>(rank)];
+  sent = std::make_unique<Download>(backend_, message);
+  const Tensor& host = sent->tensor();
+  status_ = stage_.start_send(static_cast<int>(rank), Tag::kExchange,
+                              {static_cast<const std::byte*>(host.address()), host.bytes()});
+}
+
+bool HeadExchange::receive(int64_t rank, const Tensor& message) {
+  std::unique_ptr<std::byte[]> staging;
+  auto* host = static_cast<std::byte*>(message.address());
+  if (!message.device.is_host()) {
+    staging = std::make_unique<std::byte[]>(message.bytes());
+    host = staging.get();
+  }
+  status_ = stage_.receive(static_cast<int>(rank), Tag::kExchange, {host, message.bytes()});
+  if (staging != nullptr) backend_.upload(host, message);
+  return status_.ok();
+}
+
+void HeadExchange::finish_sends() {
+  for (int64_t rank = 0; rank < share_.ranks; ++rank) {
+    if (rank == share_.index) continue;
+    const Status finished = stage_.finish_send(static_cast<int>(rank), Tag::kExchange);
+    if (status_.ok()) status_ = finished;
+  }
+}
+
+void HeadExchange::to_heads(const TokenLayout& layout, std::span<const Tensor> own, std::span<const Tensor> all) {
+  LA_CHECK(own.size() == all.size() && own.size() <= kMostTensors);
+  const int64_t width = own.front().dim(1), own_rows = layout.own_rows(share_);
+  const int64_t own_width = all.front().dim(1);
+  finish_sends();
+  size_t sent = 0;
+  for_each_other([&](int64_t to) {
+    const Range columns = columns_of(to, width);
+    const size_t begin = sent;
+    for (const Tensor& t : own)
+      ops::copy_block(backend_, {t, 0, columns.first},
+                      {take(buffers_.outbox, {own_rows, columns.count}, t.dtype, sent), 0, 0},
+                      {own_rows, columns.count});
+    size_t at = begin;
+    send(to, take(buffers_.outbox, {static_cast<int64_t>(sent - begin)}, DType::kU8, at));
+  });
+  const Range mine = columns_of(share_.index, width);
+  for (size_t i = 0; i < own.size(); ++i) {
+    for_each_range(layout, share_, share_.index, {0, layout.rows()}, [&](int64_t row, int64_t own_row, int64_t rows) {
+      ops::copy_block(backend_, {own[i], own_row, mine.first}, {all[i], row, 0}, {rows, own_width});
+    });
+  }
+  for_each_other([&](int64_t from) {
+    const int64_t from_rows = layout.rows_of(share_, from);
+    const Shape shape{static_cast<int64_t>(own.size()) * from_rows, own_width};
+    size_t at = 0;
+    const Tensor message = take(buffers_.inbox, shape, own.front().dtype, at);
+    if (!receive(from, message)) return;
+    for (size_t i = 0; i < own.size(); ++i) {
+      for_each_range(layout, share_, from, {0, layout.rows()}, [&](int64_t row, int64_t from_row, int64_t rows) {
+        const int64_t message_row = static_cast<int64_t>(i) * from_rows + from_row;
+        ops::copy_block(backend_, {message, message_row, 0}, {all[i], row, 0}, {rows, own_width});
+      });
+    }
+  });
+}
+
+void HeadExchange::to_tokens(const TokenLayout& layout, const Tensor& heads, const Tensor& own) {
+  const int64_t own_width = heads.dim(1), width = own.dim(1), own_rows = layout.own_rows(share_);
+  finish_sends();
+  size_t sent = 0;
+  for_each_other([&](int64_t to) {
+    const Tensor message = take(buffers_.outbox, {layout.rows_of(share_, to), own_width}, heads.dtype, sent);
+    for_each_range(layout, share_, to, {0, layout.rows()}, [&](int64_t row, int64_t to_row, int64_t rows) {
+      ops::copy_block(backend_, {heads, row, 0}, {message, to_row, 0}, {rows, own_width});
+    });
+    send(to, message);
+  });
+  const Range mine = columns_of(share_.index, width);
+  for_each_range(layout, share_, share_.index, {0, layout.rows()}, [&](int64_t row, int64_t own_row, int64_t rows) {
+    ops::copy_block(backend_, {heads, row, 0}, {own, own_row, mine.first}, {rows, own_width});
+  });
+  for_each_other([&](int64_t from) {
+    const Range columns = columns_of(from, width);
+    size_t at = 0;
+    const Tensor message = take(buffers_.inbox, {own_rows, columns.count}, own.dtype, at);
+    if (!receive(from, message)) return;
+    ops::copy_block(backend_, {message, 0, 0}, {own, 0, columns.first}, {own_rows, columns.count});
+  });
+}
+
+void HeadExchange::gather(const TokenLayout& layout, const Tensor& own, const Tensor& all) {
+  finish_sends();
+  for_each_other([&](int64_t to) { send(to, own); });
+  auto place = [&](int64_t rank, const Tensor& rows_of_rank) {
+    for_each_range(layout, share_, rank, {0, layout.rows()}, [&](int64_t row, int64_t its_row, int64_t rows) {
+      ops::copy_block(backend_, {rows_of_rank, its_row, 0}, {all, row, 0}, {rows, all.dim(1)});
+    });
+  };
+  place(share_.index, own);
+  for_each_other([&](int64_t from) {
+    size_t at = 0;
+    const Tensor message = take(buffers_.inbox, {layout.rows_of(share_, from), own.dim(1)}, own.dtype, at);
+    if (receive(from, message)) place(from, message);
+  });
+  finish_sends();  // the next op writes to `own`
+}
+
+}  // namespace liveavatar
