@@ -48,6 +48,14 @@ struct EngineOptions {
   // "cpu"; "cuda" or "cuda:1", an NVIDIA card, with the text and the audio encoder on the CPU; or "reference" (slow
   // plain loops, for checking). A text, since devices have numbers and depend on the machine: no list is complete.
   std::string device = "cpu";
+  // Several devices make each video together (docs/many_devices.md), a rank each: "cuda:0,cuda:1", "cpu:2" (twice the
+  // CPU), "cpu,cuda:0". The first is the lead, which has the VAE. Empty: `device` alone. The video is that of one
+  // device.
+  std::string devices;
+  int num_gpus_dit = 0;       // how many of them sample, a range of the steps each; 0: all that can
+  int ulysses_size = 1;       // how many share each of their steps, some tokens and heads each
+  bool vae_parallel = false;  // the lead samples nothing: it decodes while the others sample
+  std::string step_shares;    // steps of each range, as "2,1,1"; empty: as balances
   ComputeType dtype = ComputeType::kBf16;
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
   KvType kv_dtype = KvType::kSameAsDtype;
@@ -60,8 +68,8 @@ struct EngineOptions {
   // On a card: frames are decoded on a stream of their own while the next block is sampled. false: one after the other.
   // The video is the same to the bit.
   bool decode_beside = true;
-  // Of the device. 0: no limit, or 15/16 of what is free on a card. A job that does not fit is kOutOfMemory before a weight is
-  // read.
+  // Of the device. 0: no limit, or 15/16 of what is free on a card. A job that does not fit is kOutOfMemory before a
+  // weight is read.
   size_t memory_budget_bytes = 0;
   // The same of host memory beside a card; 0: 7/8 of what is available. Without a card memory_budget_bytes is that
   // limit.

@@ -10,6 +10,7 @@
 #include "cli/job_flags.h"
 #include "cli/model_flags.h"
 #include "cli/original_flags.h"
+#include "cli/rank_flags.h"
 #include "cli/sample_list.h"
 #include "cli/script_flags.h"
 #include "core/status.h"
@@ -52,6 +53,7 @@ void add_machine(CLI::App& app, Flags& f) {
   app.add_option("--device", f.engine.device, "cpu; cuda or cuda:1, an NVIDIA card; or reference (slow plain loops)")
       ->capture_default_str()
       ->group("Model and machine");
+  add_rank_flags(app, f.engine, "Several devices");
   add_dtype(app, f.engine.dtype)->group("Model and machine");
   add_weights_dtype(app, f.engine.weights_dtype)->group("Model and machine");
   add_kv_dtype(app, f.engine.kv_dtype)->group("Model and machine");
@@ -178,6 +180,10 @@ Status resolve_flags(Flags& f) {
   LA_RETURN_IF_ERROR(check_sample_flags(f));
   LA_RETURN_IF_ERROR(resolve_job(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.engine.weights_dtype));
+  std::vector<std::string> notes;
+  LA_RETURN_IF_ERROR(resolve_rank_flags(*f.app, f.engine, notes));
+  for (const std::string& note : notes)
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty() && !is_card(f.engine.device)) {
     if (!f.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;

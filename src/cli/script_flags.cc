@@ -22,11 +22,8 @@ struct Meaning {
 
 const std::vector<Meaning>& accepted() {
   static const std::vector<Meaning> meanings{
-      {"one process computes on --device; work is not split over GPUs",
-       {{"num_gpus_dit", Takes::kWholeNumber},
-        {"ulysses_size", Takes::kWholeNumber},
-        {"enable_vae_parallel"},
-        {"single_gpu"},
+      {"weights are whole on every device that samples; --devices splits the work",
+       {{"single_gpu"},
         {"dit_fsdp"},
         {"t5_fsdp"}}},
       {"the kernels are compiled already and are chosen for this CPU at the start", {{"enable_compile"}}},

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -59,11 +60,15 @@ class Group {
   virtual Status receive(int from, Tag tag, std::span<std::byte> data) = 0;
   // Whether receive() would find the message there already.
   virtual Expected<bool> arrived(int from, Tag tag) = 0;
+  // Whether the receiver has what start_send() began: finish_send() would not wait.
+  virtual Expected<bool> taken(int to, Tag tag) = 0;
 
   // Ends every wait of every rank with this failure, unless there was one before. Any thread.
   virtual void abort(const Status& why) = 0;
   // The failure, if there was one.
   virtual Status status() const = 0;
+  // Called once when the group fails, on any thread; at once if it has. Empty: no more, and no call is under way.
+  virtual void on_failure(std::function<void()> callback) = 0;
   // Seconds that this rank waited in the calls above.
   virtual double waited_s() const = 0;
 
@@ -93,7 +98,9 @@ class SubGroup : public Group {
     return whole_.receive(member(from), tag, data);
   }
   Expected<bool> arrived(int from, Tag tag) override { return whole_.arrived(member(from), tag); }
+  Expected<bool> taken(int to, Tag tag) override { return whole_.taken(member(to), tag); }
   void abort(const Status& why) override { whole_.abort(why); }
+  void on_failure(std::function<void()> callback) override { whole_.on_failure(std::move(callback)); }
   Status status() const override { return whole_.status(); }
   double waited_s() const override { return whole_.waited_s(); }
 

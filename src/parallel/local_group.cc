@@ -79,6 +79,15 @@ class Shared {
       failed_ = true;
     }
     changed_.notify_all();
+    std::lock_guard lock(callbacks_mutex_);
+    for (const std::function<void()>& callback : callbacks_)
+      if (callback) callback();
+  }
+
+  void on_failure(int rank, std::function<void()> callback) {
+    std::lock_guard lock(callbacks_mutex_);
+    if (failed_ && callback) callback();
+    callbacks_[static_cast<size_t>(rank)] = failed_ ? nullptr : std::move(callback);
   }
 
   Status status() {
@@ -93,6 +102,8 @@ class Shared {
 
  private:
   std::vector<Mailbox> boxes_;
+  std::mutex callbacks_mutex_;
+  std::vector<std::function<void()>> callbacks_{count()};  // of each rank
   std::mutex mutex_;
   std::condition_variable changed_;
   std::atomic<bool> failed_ = false;
@@ -138,7 +149,13 @@ class LocalGroup : public Group {
     return shared_->box(from, rank_, tag).state.load(std::memory_order_acquire) == Mailbox::kFull;
   }
 
+  Expected<bool> taken(int to, Tag tag) override {
+    LA_RETURN_IF_ERROR(shared_->status());
+    return shared_->box(rank_, to, tag).state.load(std::memory_order_acquire) == Mailbox::kEmpty;
+  }
+
   void abort(const Status& why) override { shared_->abort(why); }
+  void on_failure(std::function<void()> callback) override { shared_->on_failure(rank_, std::move(callback)); }
   Status status() const override { return shared_->status(); }
   double waited_s() const override { return std::chrono::duration<double>(Clock::duration(waited_.load())).count(); }
 

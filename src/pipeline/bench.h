@@ -13,7 +13,7 @@
 namespace liveavatar {
 
 struct BenchOptions {
-  JobShape shape;                // shape, size, blocks, steps, schedule, device, dtype
+  JobShape shape;  // shape, size, blocks, steps, schedule, device, dtype
   MemoryLimits limits;
   std::string paging_dir;        // where weights, keys and values go that do not fit; empty: they must fit
   bool keep = false;             // leave the paging file for the next run
@@ -27,9 +27,9 @@ struct BenchOptions {
 };
 
 struct BenchResult {
-  JobShape shape;                   // as resolved
-  MemoryPlan plan;                  // of one session
-  size_t predicted_peak_bytes = 0;  // of all
+  JobShape shape;                                              // as resolved
+  MemoryPlan plan;                                             // of one session
+  size_t predicted_peak_bytes = 0;                             // of all
   size_t charged_peak_bytes = 0, host_charged_peak_bytes = 0;  // the latter beside a card
   double pack_seconds = 0, load_seconds = 0, prefill_seconds = 0, run_seconds = 0;
   uint64_t prefill_bytes_read = 0;

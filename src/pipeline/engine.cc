@@ -9,8 +9,10 @@
 #include "core/available_memory.h"
 #include "core/boundary.h"
 #include "core/output_files.h"
+#include "core/threads.h"
 #include "ops/make_backend.h"
 #include "pipeline/video_file.h"
+#include "session/rank_devices.h"
 
 namespace liveavatar {
 namespace {
@@ -49,6 +51,13 @@ class OneAtATime {
 
 Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked, const std::stop_token& stop) {
   EngineOptions options = asked;
+  LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));
+  if (devices.size() > 1) {
+    options.device = devices.front();
+    const int on_host = static_cast<int>(std::count_if(devices.begin(), devices.end(), std::not_fn(is_card)));
+    const int threads = options.threads == 0 ? usable_cpus() : options.threads;
+    if (on_host > 1) options.threads = std::max(1, threads / on_host);
+  }
   if (is_card(options.device)) {
     LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(options.device));
     // The rest is for what no plan knows: the driver's and the libraries' code, the video encoder.
@@ -68,13 +77,20 @@ Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkp
   const std::string& folder = checkpoint->options.paging_dir;
   if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"`paging_dir`", folder}));
   LA_RETURN_IF_ERROR(check_load(*checkpoint));
-  return Models::load(std::move(checkpoint), device);
+  RankPart rank;
+  rank.samples = checkpoint->shape().one_host || !checkpoint->options.vae_parallel;
+  return Models::load(std::move(checkpoint), device, rank);
 }
 
 Expected<std::unique_ptr<LocalEngine>> LocalEngine::load(std::unique_ptr<Checkpoint> checkpoint) {
   return contained("load", [&]() -> Expected<std::unique_ptr<LocalEngine>> {
+    LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(checkpoint->options));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Models> models, load_models(std::move(checkpoint)));
-    return std::unique_ptr<LocalEngine>(new LocalEngine(std::move(models)));
+    std::unique_ptr<LocalEngine> engine(new LocalEngine(std::move(models)));
+    if (devices.size() > 1) {
+      LA_ASSIGN_OR_RETURN(engine->ranks_, LocalRanks::open(*engine->models_, devices));
+    }
+    return engine;
   });
 }
 
@@ -124,7 +140,11 @@ Status LocalEngine::run_guarded(ResolvedJob& job, const RunCalls& calls) {
   RunCalls inner = calls;
   inner.on_chunk = guarded("on_chunk", calls.on_chunk);
   if (calls.on_progress) inner.on_progress = guarded("on_progress", calls.on_progress);
-  return run_job(*models_, job, inner);
+  if (ranks_ == nullptr) return run_job(*models_, job, inner);
+  inner.ranks = &ranks_->begin();
+  const Status status = run_job(*models_, job, inner);
+  ranks_->end();
+  return status;
 }
 
 std::vector<CategoryMemory> LocalEngine::memory_by_category() const {

@@ -7,6 +7,7 @@
 #include <stop_token>
 #include <vector>
 
+#include "pipeline/local_ranks.h"
 #include "pipeline/resolve.h"
 #include "pipeline/run.h"
 #include "session/models.h"
@@ -44,7 +45,8 @@ class LocalEngine {
   Status run_alone(const std::function<Status()>& body);
   Status run_guarded(ResolvedJob& job, const RunCalls& calls);
 
-  std::unique_ptr<Models> models_;
+  std::unique_ptr<Models> models_;     // of the lead
+  std::unique_ptr<LocalRanks> ranks_;  // null: one device
   std::atomic<bool> running_ = false;  // a job
 };
 

@@ -8,6 +8,7 @@
 #include "core/utf8.h"
 #include "ops/make_backend.h"
 #include "plan/suggestions.h"
+#include "plan/work.h"
 #include "session/actor_masks.h"
 #include "session/check_field.h"
 #include "session/solver.h"
@@ -123,6 +124,30 @@ void shape_length(const ResolvedJob& job, bool past_voice, JobShape& shape, JobI
   shape.blocks = info.blocks;
 }
 
+// What the lead does beside sampling, in steps: decoding, as its flops are to those of a step.
+double lead_steps(const JobShape& shape) {
+  const Work work = work_per_block(shape, {});
+  return work.vae_flops * double(shape.steps) / work.dit_flops();
+}
+
+// Which rank does what.
+Status place(const GenerateRequest& job, JobShape& shape) {
+  LA_ASSIGN_OR_RETURN(shape.placement, place_ranks(shape.ranks, shape.steps, lead_steps(shape)));
+  const Placement& placement = shape.placement;
+  if (placement.stages.size() > 1 && job.sample_solver != SampleSolver::kEuler)
+    return unsupported("`sample_solver` " + std::string(sample_solver_name(job.sample_solver)) +
+                       ": it remembers a block's steps, so they cannot be dealt to several devices; choose euler, or "
+                       "`ulysses_size` as large as `num_gpus_dit`");
+  const int64_t most = std::min(shape.shapes.dit.heads, shape.geometry().latent_tokens());
+  if (placement.ulysses_size > most)
+    return invalid_argument("`ulysses_size` " + std::to_string(placement.ulysses_size) + ": this model has " +
+                            std::to_string(shape.shapes.dit.heads) + " heads and the video " +
+                            std::to_string(shape.geometry().latent_tokens()) + " tokens a frame; choose up to " +
+                            std::to_string(most));
+  shape.rank = placement.part(0);
+  return {};
+}
+
 // The numbers that follow from the voices, and what the planner makes of them.
 Status decide(ResolvedJob& job) {
   shape_length(job, job.past_voice, job.asked, job.info);
@@ -162,6 +187,7 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateReque
   shape.solver_tensors = solver_history_tensors(job.sample_solver);
   shape.online_decode = job.online_decode;
   shape.schedule = job.schedule;
+  LA_RETURN_IF_ERROR(place(job, shape));
   resolved.info.width = shape.width;
   resolved.info.height = shape.height;
   resolved.info.fps = kFps;

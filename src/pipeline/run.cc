@@ -2,15 +2,18 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <thread>
 #include <utility>
 
 #include "core/boundary.h"
 #include "core/bounded_queue.h"
+#include "core/stop.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
 #include "pipeline/delivery.h"
+#include "pipeline/lead_link.h"
 #include "session/conditioner.h"
 #include "session/video_session.h"
 
@@ -21,8 +24,8 @@ namespace {
 // A block whose latents wait to be decoded.
 struct DenoisedBlock {
   int64_t block = 0;
-  Tensor latents;
-  Event done;  // of the backend that samples
+  Tensor latents;  // empty: they come from another rank
+  Event done;      // of the backend that samples
 };
 
 // Progress and frames on their way to the caller. progress() is called by the threads that sample and decode.
@@ -65,23 +68,37 @@ class JobRun : LatentChannel, VideoInputs {
         job_(job),
         calls_(calls),
         output_(job.info, caller),
+        link_(calls.ranks == nullptr ? nullptr : std::make_unique<LeadLink>(*calls.ranks, job.shape.placement)),
         session_(models, calls.budget != nullptr ? *calls.budget : *models.budget, job.shape,
                  {.sampling = job.sampling,
                   .cache_folder = models.options().paging_dir,
                   .stop = stop_.get_token(),
-                  .black_pose_end = job.job.original_pose}) {}
+                  .stage = link_ == nullptr ? nullptr : link_->stage(),
+                  .black_pose_end = job.job.original_pose}) {
+    if (link_ != nullptr) link_->group().on_failure([this] { stop_.request_stop(); });
+  }
+  ~JobRun() override {
+    if (link_ != nullptr) link_->group().on_failure(nullptr);
+  }
 
   Status run() {
     LA_RETURN_IF_ERROR(check_fits(job_));
+    if (link_ != nullptr) LA_RETURN_IF_ERROR(link_->announce(shape(), job_.sampling));
     LA_RETURN_IF_ERROR(session_.prepare(*this));
     portrait_ = Portrait();
+    if (link_ != nullptr) link_->open(session_, *models_.backend);
     const Conditioner::Sources sources{audio_, session_.pose(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
                                        hooks().noise};
     conditioner_ = std::make_unique<Conditioner>(*models_.backend, session_.blocks(), sources);
-    return make_video();
+    LA_RETURN_IF_ERROR(make_video());
+    if (link_ == nullptr) return {};
+    LA_ASSIGN_OR_RETURN(std::vector<RankReport> reports, link_->reports());
+    if (calls_.rank_reports != nullptr) *calls_.rank_reports = std::move(reports);
+    return {};
   }
 
  private:
+  bool finishes_elsewhere() const { return link_ != nullptr && link_->finishes_elsewhere(); }
   const JobShape& shape() const { return job_.shape; }
   const RunHooks& hooks() const { return calls_.hooks; }
 
@@ -123,16 +140,22 @@ class JobRun : LatentChannel, VideoInputs {
     if (hooks().token_ids) hooks().token_ids(prompt.ids);
     LA_ASSIGN_OR_RETURN(OwnedTensor rows, session.encode_prompt(prompt.ids));
     show("context", rows.tensor, models_.text_backend());
+    if (link_ != nullptr) LA_RETURN_IF_ERROR(link_->send_prompt(Download(models_.text_backend(), rows.tensor)));
     return rows;
   }
 
-  Expected<StaticImageLatents> portrait(VideoSession& session) override { return session.encode_portrait(portrait_); }
+  Expected<StaticImageLatents> portrait(VideoSession& session) override {
+    LA_ASSIGN_OR_RETURN(StaticImageLatents latents, session.encode_portrait(portrait_));
+    if (link_ != nullptr) LA_RETURN_IF_ERROR(link_->send_portrait(*models_.backend, latents));
+    return latents;
+  }
   void reference(const Tensor& latent) override { show("ref_latent", latent); }
   PoseVideo* pose() override { return job_.files.pose.get(); }
 
   Status make_video() {
     if (shape().decodes_beside()) return make_video_on_two_threads();
     LA_ASSIGN_OR_RETURN(int64_t made, denoise());
+    while (finishes_elsewhere() && finished_ < made) LA_RETURN_IF_ERROR(take_finished());
     if (shape().online_decode) return {};
     for (int64_t b = 0; b < made; ++b) LA_RETURN_IF_ERROR(decode(b, latents_of(b)));
     return {};
@@ -171,11 +194,18 @@ class JobRun : LatentChannel, VideoInputs {
   void end_threads() {
     stop_.request_stop();
     denoised_.close();
+    first_done_.close();
   }
 
   Status decode_as_they_come() {
     while (std::optional<DenoisedBlock> next = denoised_.front()) {
-      models_.backend->wait(next->done);
+      Backend& decoding = session_.decoder().backend();
+      if (next->latents.empty()) {
+        LA_ASSIGN_OR_RETURN(next->latents, receive_finished(decoding));
+        if (next->block == 0) first_done_.push(decoding.record());
+      } else {
+        models_.backend->wait(next->done);
+      }
       LA_RETURN_IF_ERROR(check_latents(next->block, next->latents));
       LA_RETURN_IF_ERROR(decode(next->block, next->latents));
       denoised_.pop();
@@ -187,12 +217,73 @@ class JobRun : LatentChannel, VideoInputs {
   // Returns how many blocks were made.
   Expected<int64_t> denoise() {
     const int64_t first_clip = std::min(job_.info.blocks, shape().clip_blocks());
-    LA_ASSIGN_OR_RETURN(int64_t made, session_.denoiser().run(session_.weights(), {0, first_clip}, *this));
+    LA_ASSIGN_OR_RETURN(int64_t made, sample({0, first_clip}));
     if (made < shape().clip_blocks() || made == job_.info.blocks) return made;
+    if (link_ != nullptr) LA_RETURN_IF_ERROR(share_reference());
     LA_RETURN_IF_ERROR(session_.prefill());
-    const BlockRange rest{first_clip, job_.info.blocks - first_clip};
-    LA_ASSIGN_OR_RETURN(int64_t more, session_.denoiser().run(session_.weights(), rest, *this));
+    LA_ASSIGN_OR_RETURN(int64_t more, sample({first_clip, job_.info.blocks - first_clip}));
     return made + more;
+  }
+
+  // By the denoiser, or by other ranks alone.
+  Expected<int64_t> sample(const BlockRange& blocks) {
+    if (shape().rank.samples) return session_.denoiser().run(session_.weights(), blocks, *this);
+    for (int64_t block = blocks.first; block < blocks.first + blocks.count; ++block) {
+      LA_RETURN_IF_ERROR(check_stop(stop_.get_token()));
+      LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, receive(block));
+      if (!start) return block - blocks.first;
+      LA_RETURN_IF_ERROR(send(block, start->latents));
+    }
+    return blocks.count;
+  }
+
+  // To all ranks, as soon as the first block is finished.
+  Status share_reference() {
+    if (finishes_elsewhere() && shape().decodes_beside()) {
+      const std::optional<Event> done = first_done_.front();
+      if (!done) return cancelled("stopped on request");
+      models_.decode_backend->wait(*done);
+    }
+    while (finishes_elsewhere() && !shape().decodes_beside() && finished_ == 0) LA_RETURN_IF_ERROR(take_finished());
+    return link_->start_reference(*models_.backend, session_.blocks().reference.tensor);
+  }
+
+  // The next finished block from another rank, and the sink's latent from the first. Where it is kept until it is
+  // decoded.
+  Expected<Tensor> receive_finished(Backend& backend) {
+    LinkMemory& link = session_.link();
+    const Tensor latents = shape().online_decode ? link.finished.tensor : latents_of(finished_);
+    LA_RETURN_IF_ERROR(link_->receive_finished(backend, latents, link.finished_host));
+    if (finished_ == 0) ops::copy_frames(backend, latents, session_.blocks().reference.tensor, {0, 0, 1});
+    ++finished_;
+    return latents;
+  }
+
+  // On one thread: waits for it and decodes it.
+  Status take_finished() {
+    const int64_t block = finished_;
+    LA_ASSIGN_OR_RETURN(const Tensor latents, receive_finished(*models_.backend));
+    LA_RETURN_IF_ERROR(check_latents(block, latents));
+    return shape().online_decode ? decode(block, latents) : Status();
+  }
+
+  // On one thread: decodes what has arrived, until the other ranks have room for the next block. Where the lead samples
+  // too, all that has arrived comes first, so that its frames are early; else the others would wait for a block that
+  // costs the lead next to nothing.
+  Status decode_until_ready() {
+    constexpr auto kPause = std::chrono::microseconds(100);
+    for (;;) {
+      LA_ASSIGN_OR_RETURN(const bool ready, link_->ready());
+      if (ready && !shape().rank.samples) return {};
+      LA_ASSIGN_OR_RETURN(const bool arrived, link_->arrived());
+      if (arrived) {
+        LA_RETURN_IF_ERROR(take_finished());
+        continue;
+      }
+      if (ready) return {};
+      LA_RETURN_IF_ERROR(check_stop(stop_.get_token()));
+      std::this_thread::sleep_for(kPause);
+    }
   }
 
   const Tensor& latents_of(int64_t block) {
@@ -202,7 +293,9 @@ class JobRun : LatentChannel, VideoInputs {
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override {
     output_.progress(Stage::kSample, block);
+    if (finishes_elsewhere() && !shape().decodes_beside()) LA_RETURN_IF_ERROR(decode_until_ready());
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
+    if (link_ != nullptr) LA_RETURN_IF_ERROR(start ? link_->begin(block, *start) : link_->end(block));
     if (!start || !hooks().tensor) return start;
     hooks().tensor("audio_features", start->features);
     if (session_.pose() != nullptr) show("pose_latents", start->pose);
@@ -212,6 +305,12 @@ class JobRun : LatentChannel, VideoInputs {
 
   // Beside sampling nothing waits here: the next block's work follows at once.
   Status send(int64_t block, const Tensor& latents) override {
+    if (finishes_elsewhere()) {
+      if (!shape().decodes_beside()) LA_RETURN_IF_ERROR(decode_until_ready());
+      LA_RETURN_IF_ERROR(link_->send(block, latents));
+      const bool expected = !shape().decodes_beside() || denoised_.push({block, Tensor(), Event()});
+      return expected ? Status() : cancelled("stopped on request");
+    }
     if (block == 0) ops::copy_frames(*models_.backend, latents, session_.blocks().reference.tensor, {0, 0, 1});
     if (shape().decodes_beside()) {
       const bool taken = denoised_.push({block, latents, models_.backend->record()});
@@ -257,20 +356,33 @@ class JobRun : LatentChannel, VideoInputs {
   Output output_;
   std::stop_source stop_;
   std::stop_callback<std::function<void()>> stop_with_caller_{calls_.stop, [this] { stop_.request_stop(); }};
+  std::unique_ptr<LeadLink> link_;  // null: no other ranks
+  std::stop_callback<std::function<void()>> stop_ranks_{stop_.get_token(), [this] {
+                                                          if (link_ != nullptr)
+                                                            link_->group().abort(cancelled("stopped on request"));
+                                                        }};
   Portrait portrait_;  // until it is encoded
   std::unique_ptr<FileColumns> voices_;
   AudioColumns* audio_ = nullptr;
   std::optional<ActorMasks> masks_;  // of several voices
   VideoSession session_;
   std::unique_ptr<Conditioner> conditioner_;
-  BoundedQueue<DenoisedBlock> denoised_{1};  // decoded beside the next one's sampling
+  // Decoded beside the next ones' sampling; on several ranks as many as can be on their way.
+  BoundedQueue<DenoisedBlock> denoised_{link_ == nullptr ? 1 : job_.shape.placement.stages.size() + 1};
+  BoundedQueue<Event> first_done_{1};  // the sink's latent is there
+  int64_t finished_ = 0;               // blocks that came from the last stage
 };
 
 }  // namespace
 
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls) {
   DirectDelivery caller(calls.on_chunk, calls.on_progress);
-  return JobRun(models, job, calls, caller).run();
+  if (calls.ranks == nullptr) return JobRun(models, job, calls, caller).run();
+  const Status status = contained("generate", [&] { return JobRun(models, job, calls, caller).run(); });
+  if (status.ok()) return status;
+  const Status& failed = calls.ranks->status();
+  calls.ranks->abort(status);
+  return failed.ok() ? status : failed;
 }
 
 }  // namespace liveavatar

@@ -7,6 +7,7 @@
 #include <stop_token>
 
 #include "liveavatar/liveavatar.h"
+#include "pipeline/rank_run.h"
 #include "pipeline/resolve.h"
 #include "session/models.h"
 
@@ -26,13 +27,15 @@ struct RunCalls {
   ChunkCallback on_chunk;                            // false: stop; kCancelled
   std::function<void(const Progress&)> on_progress;  // optional
   std::stop_token stop;                              // heard within a layer: kCancelled
+  Group* ranks = nullptr;  // of ResolvedJob::placement; the others serve_video(). Null: the lead is alone
+  std::vector<RankReport>* rank_reports = nullptr;  // of the others; optional
   Budget* budget = nullptr;  // of a session beside others: ResolvedJob::plan.session_bytes do. Null: the models'
   RunHooks hooks;
 };
 
-// Runs a whole job, which was heard, once; its models are these. The callbacks are called on this thread; hooks, where
-// decoding is beside sampling, on the threads that sample and decode. After an error the caller keeps the frames that
-// it was given.
+// Runs a whole job, which was heard, once; its models are these. With ranks this is the lead: a failure of any rank
+// ends it, and its own ends the others. The callbacks are called on this thread; hooks, where decoding is beside
+// sampling, on the threads that sample and decode. After an error the caller keeps the frames that it was given.
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls);
 
 }  // namespace liveavatar

@@ -27,7 +27,7 @@ class DryRun : VideoInputs {
     const KvCacheShape caches = shape_.kv_caches();
     plan_.kv_cache_bytes = kv_cache_bytes_per_block(caches, caches.count() - caches.in_memory());
     plan_.kv_cache_disk_bytes = kv_cache_bytes_per_block(caches, caches.on_disk());
-    const PassBytes pass = models_->dit->paged_bytes(shape_.layers());
+    const PassBytes pass = models_->dit == nullptr ? PassBytes() : models_->dit->paged_bytes(shape_.layers());
     plan_.paged_bytes = pass.all;
     plan_.paged_disk_bytes = pass.disk;
     const size_t models_bytes = total().used_bytes();
@@ -115,7 +115,40 @@ class DryRun : VideoInputs {
 
 }  // namespace
 
-Expected<MemoryPlan> plan_memory(const JobShape& shape) { return DryRun(shape).run(); }
+namespace {
+
+// Of another rank on the same weights: what its video and its backend add.
+void add_rank(const MemoryPlan& rank, MemoryPlan& plan) {
+  const size_t bytes = rank.session_bytes + rank.scratch_bytes;
+  plan.peak_bytes += bytes;
+  plan.steady_bytes += bytes;
+  plan.session_bytes += bytes;
+  for (size_t t = 0; t < kCategoryCount; ++t) {
+    const auto category = static_cast<MemoryCategory>(t);
+    if (category == MemoryCategory::kWeights) continue;
+    const size_t program = category == MemoryCategory::kRuntime ? kProgramBytes : 0;
+    plan.peak_by_category[t] += rank.peak_by_category[t] - program;
+    plan.steady_by_category[t] += rank.steady_by_category[t] - program;
+  }
+  for (PlanStage& stage : plan.stages) {
+    if (stage.name != "run") continue;
+    stage.peak_bytes += bytes;
+    stage.after_bytes += bytes;
+  }
+}
+
+}  // namespace
+
+Expected<MemoryPlan> plan_memory(const JobShape& shape) {
+  LA_ASSIGN_OR_RETURN(MemoryPlan plan, DryRun(shape).run());
+  if (!shape.one_host || !shape.rank.lead) return plan;
+  for (int rank = 1; rank < shape.placement.ranks(); ++rank) {
+    const JobShape other = rank_shape(shape, shape.placement, rank);
+    LA_ASSIGN_OR_RETURN(const MemoryPlan added, DryRun(other).run());
+    add_rank(added, plan);
+  }
+  return plan;
+}
 
 Expected<SessionsPlan> plan_sessions(const JobShape& shape, int sessions) {
   SessionsPlan plan;

@@ -39,7 +39,8 @@ struct MemoryPlan {
   std::vector<PlanStage> stages;
 };
 
-// Error: the device is unknown.
+// Of one rank (JobShape::rank). Where ranks share a host's memory the lead's plan is that of all of them. Error: the
+// device is unknown.
 Expected<MemoryPlan> plan_memory(const JobShape& shape);
 
 // Videos of one shape at once, whose layers' weights are those of the first.

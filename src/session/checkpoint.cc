@@ -11,6 +11,7 @@
 #include "models/s2v_dit/packed.h"
 #include "ops/make_backend.h"
 #include "session/check_field.h"
+#include "session/rank_devices.h"
 #include "weights/part.h"
 #include "weights/stoppable_source.h"
 
@@ -151,6 +152,7 @@ Status check_options(const EngineOptions& options) {
   if (options.cache_bytes > kLargestCacheBytes)
     return invalid_argument("`cache_bytes` " + std::to_string(options.cache_bytes) + ": choose up to " +
                             std::to_string(kLargestCacheBytes));
+  LA_RETURN_IF_ERROR(placement_request(options).status());
   return check_int8_products(options.int8_products, options.weights_dtype);
 }
 
@@ -163,6 +165,10 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   shape.kv_dtype = options.kv_dtype;
   shape.int8_products = options.int8_products;
   shape.tune = options.tune;
+  const Expected<PlacementRequest> ranks = placement_request(options);
+  if (ranks.ok()) shape.ranks = *ranks;  // else check_options() says it
+  const Expected<std::vector<std::string>> devices = rank_devices(options);
+  shape.one_host = devices.ok() && on_one_host(*devices);
   shape.threads = options.threads;
   shape.decode_threads = options.decode_threads;
   shape.decode_beside = options.decode_beside;

@@ -26,14 +26,6 @@ struct Sampling {
   int64_t relative_dist = 0;  // 0: drawn for every forward from seed, block and step; else 4..30
 };
 
-// What a denoiser needs of a block. features [actors, layers, audio_dim, 12] f32 are used at once. The others are the
-// channel's until send(), one of each a block in flight: latents [16, 3, h, w] f32 are noise (or come from the steps
-// before), and become what is sent; actor_masks [actors, 3, rows, columns] f32 with several actors; pose [16, 3, h, w]
-// f32 of a pose video.
-struct BlockStart {
-  Tensor features, latents, actor_masks, pose;
-};
-
 // Where a denoiser's blocks come from and where they go: conditioning and decoding, or denoisers of the steps before
 // and after it.
 class LatentChannel {

@@ -68,6 +68,18 @@ DType kv_type(KvType type, DType values) {
 
 }  // namespace
 
+JobShape rank_shape(const JobShape& whole, const Placement& placement, int rank) {
+  JobShape shape = whole;
+  shape.placement = placement;
+  shape.rank = placement.part(rank);
+  if (rank == 0) return shape;
+  shape.video_model_only = shape.online_decode = true;
+  shape.decode_threads = 0;
+  shape.decode_beside = false;
+  shape.cache_bytes = shape.portrait_bytes = 0;
+  return shape;
+}
+
 DitTypes dit_types(ComputeType dtype, WeightsType weights_dtype, KvType kv_dtype) {
   const DType values = dtype == ComputeType::kF32 ? DType::kF32 : DType::kBF16;
   DitTypes types(values);

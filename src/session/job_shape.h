@@ -41,6 +41,7 @@ struct JobShape {
   bool int8_products = false;
   bool decode_beside = true;
   Tune tune = Tune::kAuto;
+  PlacementRequest ranks;       // as the options say; placement follows
   int threads = 0;              // 0: as the engine would take
   int decode_threads = 0;       // decoding beside sampling, on so many of its own; 0: in turns, on the same
   bool packed = false;          // the video model's layers come in pages, from a packed file: they may stay there
@@ -67,7 +68,9 @@ struct JobShape {
   int64_t solver_tensors = 0;  // that a block's solver keeps, of a block's size
   bool online_decode = true;
   Schedule schedule = Schedule::kAuto;
-  RankPart rank;  // of one rank among several
+  Placement placement;    // on several ranks
+  RankPart rank;          // this one's part
+  bool one_host = false;  // all of them share this host's memory, and the weights in it
 
   // Where weights, keys and values stay: on the device, of the others some in host memory beside it, the rest on disk.
   int64_t resident_layers = -1;     // of a packed model, on the device; -1: all
@@ -103,6 +106,8 @@ struct JobShape {
   int64_t actors() const { return 1 + static_cast<int64_t>(more_voices.size()); }
   int64_t clip_blocks() const { return clip_frames / kBlockFrames; }
   int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }
+  // Whether its models have the video model: on one host it is there for all ranks.
+  bool has_video_model() const { return rank.samples || one_host; }
   // Steps of this rank.
   StepRange own_steps() const { return rank.steps.count == 0 ? StepRange{0, steps} : rank.steps; }
   DitGeometry geometry() const {
@@ -111,6 +116,8 @@ struct JobShape {
   DitLoad load() const { return {blocks_in_flight(), actors()}; }
 };
 
+// One rank's part of a job. whole: as the lead resolved it. Ranks other than the lead have the video model alone.
+JobShape rank_shape(const JobShape& whole, const Placement& placement, int rank);
 // What the types say together; kSameAsDtype follows dtype.
 DitTypes dit_types(ComputeType dtype, WeightsType weights_dtype, KvType kv_dtype = KvType::kSameAsDtype);
 // 8-bit products want 8-bit weights.

@@ -138,4 +138,59 @@ Expected<BlockMemory> BlockMemory::allocate(const JobShape& s, Budget& budget) {
   return memory;
 }
 
+BlockStart BlockMemory::start(int64_t block) const {
+  auto place = [block](const std::vector<OwnedTensor>& places) {
+    return places.empty() ? Tensor() : places[static_cast<size_t>(block) % places.size()].tensor;
+  };
+  return {features.tensor, place(latents), place(masks), place(poses)};
+}
+
+namespace {
+
+// A block's message: two numbers, and the parts of a BlockStart.
+size_t block_message_bytes(const JobShape& s) {
+  const DitConfig& c = s.shapes.dit;
+  const DitGeometry g = s.geometry();
+  const int64_t block = c.channels * g.block_latents * g.latent_height * g.latent_width;
+  int64_t values = s.actors() * c.audio_layers * c.audio_dim * kBlockFrames + block;
+  if (!s.pose.empty()) values += block;
+  if (s.actors() > 1) values += s.actors() * g.block_tokens();
+  return 2 * sizeof(int64_t) + static_cast<size_t>(values) * dtype_bytes(DType::kF32);
+}
+
+}  // namespace
+
+Expected<LinkMemory> LinkMemory::allocate(const JobShape& s, Budget& budget) {
+  LinkMemory memory;
+  const RankPart& rank = s.rank;
+  if (rank.alone()) return memory;
+  auto buffer = [&](size_t bytes) { return Buffer::allocate(budget.host(), MemoryCategory::kConditioning, bytes); };
+  const size_t message_bytes = block_message_bytes(s);
+  auto add = [&](std::vector<Buffer>& to, int64_t count) -> Status {
+    for (int64_t i = 0; i < count; ++i) {
+      LA_ASSIGN_OR_RETURN(Buffer one, buffer(message_bytes));
+      to.push_back(std::move(one));
+    }
+    return {};
+  };
+  if (rank.samples && !rank.ends) LA_RETURN_IF_ERROR(add(memory.outboxes, s.blocks_in_flight() + 1));
+  const bool starts_others = rank.lead && (!rank.samples || !rank.share.whole());
+  if (starts_others) LA_RETURN_IF_ERROR(add(memory.starts, 1));
+  if (!rank.lead) {
+    LA_ASSIGN_OR_RETURN(memory.inbox, buffer(message_bytes));
+  }
+  const bool from_others = rank.lead && !rank.ends;
+  const bool to_lead = !rank.lead && rank.ends && rank.share.index == 0;
+  const DitGeometry g = s.geometry();
+  const Shape block{s.shapes.dit.channels, g.block_latents, g.latent_height, g.latent_width};
+  const size_t block_bytes = static_cast<size_t>(block.elements()) * dtype_bytes(DType::kF32);
+  if (from_others || to_lead) {
+    LA_ASSIGN_OR_RETURN(memory.finished_host, buffer(block_bytes));
+  }
+  if (!from_others) return memory;
+  LA_ASSIGN_OR_RETURN(memory.finished,
+                      OwnedTensor::allocate(budget, MemoryCategory::kConditioning, block, DType::kF32));
+  return memory;
+}
+
 }  // namespace liveavatar

@@ -55,6 +55,14 @@ struct PoseMemory {
   static Expected<PoseMemory> allocate(const PoseShape& shape, int64_t channels, Budget& budget);
 };
 
+// What a denoiser needs of a block. features [actors, layers, audio_dim, 12] f32 are used at once. The others are the
+// channel's until it is sent, one of each a block in flight: latents [16, 3, h, w] f32 are noise (or come from the
+// steps before), and become what is sent; actor_masks [actors, 3, rows, columns] f32 with several actors; pose [16, 3,
+// h, w] f32 of a pose video.
+struct BlockStart {
+  Tensor features, latents, actor_masks, pose;
+};
+
 // Conditioning of the blocks.
 struct BlockMemory {
   OwnedTensor reference;             // [16, 1, h, w] f32
@@ -65,6 +73,17 @@ struct BlockMemory {
   Charge mask_image;
   std::vector<OwnedTensor> poses;  // with a pose video, of the blocks in flight: [16, 3, h, w] f32
   static Expected<BlockMemory> allocate(const JobShape& shape, Budget& budget);
+  BlockStart start(int64_t block) const;  // the block's places
+};
+
+// What goes to other ranks and comes from them, in host memory (session/block_link.h). Empty without others.
+struct LinkMemory {
+  std::vector<Buffer> outboxes;  // blocks for the next stage: those in flight, and one that is not taken yet
+  std::vector<Buffer> starts;    // of the lead: a block for the other ranks of the first stage
+  Buffer inbox;                  // a block from the stage before
+  Buffer finished_host;          // latents for the lead, or from the last stage
+  OwnedTensor finished;          // of the lead: [16, 3, h, w] f32, on the device
+  static Expected<LinkMemory> allocate(const JobShape& shape, Budget& budget);
 };
 
 }  // namespace liveavatar

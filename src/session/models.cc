@@ -23,15 +23,17 @@ Status check_audio(const Checkpoint& c) {
 
 }  // namespace
 
-Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device) {
+Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device,
+                                               const RankPart& rank) {
   auto models = std::make_unique<Models>();
   models->checkpoint = std::move(checkpoint);
   Checkpoint& c = *models->checkpoint;
   LA_RETURN_IF_ERROR(check_audio(c));
   models->types = c.shape().types();
   LA_RETURN_IF_ERROR(models->open_device(device, false));
-  LA_RETURN_IF_ERROR(models->load_dit());
+  if (rank.samples) LA_RETURN_IF_ERROR(models->load_dit());
   c.dit.reset();
+  if (!rank.lead) return models;
   const DType values = models->types.values;
   Budget& budget = *models->budget;
   LA_ASSIGN_OR_RETURN(models->vae, WanVae::load(*c.vae, *models->backend, budget, values));
@@ -44,6 +46,23 @@ Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> check
   if (!cache.ok())
     return out_of_memory("`cache_bytes`: " + cache.status().message() + "; take less, or raise the budget");
   models->cache = *std::move(cache);
+  return models;
+}
+
+Expected<std::unique_ptr<Models>> Models::beside(Models& lead) {
+  LA_CHECK(lead.card == nullptr && lead.host_backend == nullptr);
+  auto models = std::make_unique<Models>();
+  models->checkpoint = std::make_unique<Checkpoint>();
+  models->checkpoint->options = lead.options();
+  models->checkpoint->options.decode_threads = 0;
+  models->checkpoint->shapes = lead.shapes();
+  models->checkpoint->merge_bytes = lead.checkpoint->merge_bytes;
+  models->types = lead.types;
+  LA_ASSIGN_OR_RETURN(models->budget, Budget::open_within(*lead.budget, Budget::kUnlimited));
+  const BackendOptions how{
+      .threads = lead.options().threads, .int8_products = lead.options().int8_products, .budget = models->budget.get()};
+  LA_ASSIGN_OR_RETURN(models->backend, make_backend(lead.options().device, how));
+  models->dit = lead.dit->beside(*models->backend);
   return models;
 }
 
@@ -60,7 +79,7 @@ Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
   options.int8_products = s.int8_products;
   options.tune = s.tune;
   LA_RETURN_IF_ERROR(models->open_device(nullptr, true));
-  LA_RETURN_IF_ERROR(models->dry_run_dit(s));
+  if (s.has_video_model()) LA_RETURN_IF_ERROR(models->dry_run_dit(s));
   if (s.video_model_only) return models;
   Budget& budget = *models->budget;
   const DType values = models->types.values;

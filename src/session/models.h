@@ -43,9 +43,14 @@ struct Models {
   // Frees the backends' scratch, when nothing runs on them: the next job's plan is that of the first.
   void release_scratch();
 
-  // Everything but the text encoder, which is needed once a prompt (run_text_encoder).
+  // Everything that a rank needs but the text encoder, which is needed once a prompt (run_text_encoder): without
+  // `samples` no video model, without `lead` nothing else.
   // device: instead of the one that options names; the text and the audio encoder stay on the host.
-  static Expected<std::unique_ptr<Models>> load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);
+  static Expected<std::unique_ptr<Models>> load(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr,
+                                                const RankPart& rank = {});
+  // The video model of `lead`, which outlives the result, for another rank of this host: the same weights and budget,
+  // and a backend of its own.
+  static Expected<std::unique_ptr<Models>> beside(Models& lead);
   // The same without a file or a weight, over a dry-run budget: what load() charges is charged, and what a video does
   // on them (VideoSession). With video_model_only the other models are null.
   static Expected<std::unique_ptr<Models>> dry_run(const JobShape& shape);

@@ -76,7 +76,7 @@ Expected<Placement> place_ranks(const PlacementRequest& r, int64_t steps, double
   int sampling = r.num_gpus_dit;
   if (sampling == 0) sampling = r.devices > 0 ? r.devices - vae : r.ulysses_size;
   if (sampling < 1)
-    return invalid_argument("`enable_vae_parallel`: the VAE takes one of " + number(r.devices) +
+    return invalid_argument("`vae_parallel`: the VAE takes one of " + number(r.devices) +
                             " devices, and none is left to sample; add one, or leave it out");
   if (r.devices > 0 && sampling + vae != r.devices)
     return invalid_argument("`num_gpus_dit` " + number(sampling) +

@@ -45,6 +45,7 @@ Status VideoSession::open_writer() {
 
 Status VideoSession::open_denoiser(VideoInputs& inputs) {
   LA_ASSIGN_OR_RETURN(OwnedTensor rows, inputs.prompt(*this));
+  if (!shape_.rank.samples) return {};
   const Denoiser::Options options{options_.sampling, options_.cache_folder, options_.stop, options_.stage};
   LA_ASSIGN_OR_RETURN(denoiser_, Denoiser::open(*models_.dit, *models_.backend, budget_, shape_, options));
   LA_ASSIGN_OR_RETURN(OwnedTensor moved, on_device(models_, std::move(rows), budget_));
@@ -54,6 +55,7 @@ Status VideoSession::open_denoiser(VideoInputs& inputs) {
 
 Status VideoSession::open_blocks() {
   LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape_, budget_));
+  LA_ASSIGN_OR_RETURN(link_, LinkMemory::allocate(shape_, budget_));
   if (budget_.dry_run()) return {};
   // latent 1 of five equal frames
   ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
@@ -62,13 +64,13 @@ Status VideoSession::open_blocks() {
 
 Status VideoSession::open_weights() {
   LA_CHECK(budget_.dry_run() || shape_.shares_weights == (options_.weights != nullptr));
-  if (shape_.shares_weights) return {};
+  if (shape_.shares_weights || !shape_.rank.samples) return {};
   LA_ASSIGN_OR_RETURN(weights_, models_.dit->open_weight_groups(shape_.layers(), budget_, options_.stop));
   return {};
 }
 
 Status VideoSession::prefill() {
-  if (budget_.dry_run()) return {};
+  if (budget_.dry_run() || !shape_.rank.samples) return {};
   return denoiser_->prefill(weights(), blocks_.reference.tensor, static_image_.last.tensor);
 }
 

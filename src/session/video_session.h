@@ -64,12 +64,14 @@ class VideoSession {
 
   const JobShape& shape() const { return shape_; }
   Budget& budget() { return budget_; }
-  // After prepare().
+  // After prepare(). Of a rank that samples.
   Denoiser& denoiser() { return *denoiser_; }
   DitWeightGroups& weights() { return options_.weights != nullptr ? *options_.weights : *weights_; }
   FrameDecoder& decoder() { return *decoder_; }
   PoseEncoder* pose() { return pose_.get(); }  // null: no pose video
   BlockMemory& blocks() { return blocks_; }
+  LinkMemory& link() { return link_; }
+  const StaticImageLatents& static_image() const { return static_image_; }
 
  private:
   Status open_writer();
@@ -90,6 +92,7 @@ class VideoSession {
   StaticImageLatents static_image_;
   Event static_image_done_;  // where decoding has a queue of its own, it waits for this one
   BlockMemory blocks_;
+  LinkMemory link_;
   std::unique_ptr<DitWeightGroups> weights_;
   std::unique_ptr<FrameDecoder> decoder_;
   std::unique_ptr<PoseEncoder> pose_;

@@ -91,6 +91,16 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::load_beside(const DitConfig& config, c
   return dit;
 }
 
+std::unique_ptr<S2vDit> S2vDit::beside(Backend& backend) const {
+  LA_CHECK(!beside_ && backend.packing() == backend_.packing() && backend.device() == backend_.device());
+  std::unique_ptr<S2vDit> dit(new S2vDit(config_, backend, types_));
+  dit->weights_.common = weights_.common;
+  dit->weights_.groups = weights_.groups;
+  dit->layer_shares_ = layer_shares_;
+  dit->packed_ = packed_;
+  return dit;
+}
+
 // The host mixes the audio encoder's hidden states, so it reads their weights back from the device.
 Status S2vDit::read_back_shares() {
   const Tensor& shares = weights_.common.audio.layer_shares;

@@ -36,6 +36,9 @@ class S2vDit {
   static Expected<std::unique_ptr<S2vDit>> load_beside(const DitConfig& config, const DitTypes& types,
                                                        WeightAllocator& loader, Backend& backend, Budget& budget);
 
+  // The same weights for another backend of the same device and packing. This object outlives the result.
+  std::unique_ptr<S2vDit> beside(Backend& backend) const;
+
   // The layers' weights for forwards. From a packed file or host memory, those that stay on the device (or, of a file,
   // beside it) are read here, the others when a forward needs them, into memory of the budget. Otherwise all are on the
   // device already. The model outlives the result.

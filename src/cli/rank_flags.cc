@@ -1,0 +1,55 @@
+#include "cli/rank_flags.h"
+
+#include <algorithm>
+
+#include "core/status.h"
+#include "ops/make_backend.h"
+
+namespace liveavatar::cli {
+
+void add_rank_flags(CLI::App& app, EngineOptions& options, const std::string& group) {
+  app.add_option("--devices", options.devices,
+                 "Several devices make the video together: cuda:0,cuda:1, or cpu:2 (half of the threads each), or\n"
+                 "cpu,cuda:0. The first is the lead: it reads the inputs, has the VAE and writes the video")
+      ->group(group);
+  app.add_option("--num_gpus_dit", options.num_gpus_dit,
+                 "How many of --devices sample: the denoising steps are dealt to them (default: all that can)")
+      ->group(group);
+  app.add_option("--ulysses_size", options.ulysses_size,
+                 "How many of these share each of their steps, some tokens and heads each")
+      ->capture_default_str()
+      ->group(group);
+  app.add_flag("--enable_vae_parallel", options.vae_parallel,
+               "The first device samples nothing: it decodes while the others sample")
+      ->group(group);
+  app.add_option("--step_shares", options.step_shares,
+                 "How many steps each of --num_gpus_dit / --ulysses_size groups takes, as 2,1,1 (default: as balances)")
+      ->group(group);
+}
+
+Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vector<std::string>& notes) {
+  if (!options.devices.empty()) {
+    if (app.count("--device") > 0) return invalid_argument("--device with --devices: give one of the two");
+    return {};
+  }
+  std::string given;
+  for (const char* flag : {"--num_gpus_dit", "--ulysses_size", "--enable_vae_parallel", "--step_shares"})
+    if (app.count(flag) > 0) given += (given.empty() ? "" : ", ") + std::string(flag);
+  if (given.empty()) return {};
+  const int sampling = std::max({options.num_gpus_dit, options.ulysses_size, 1});
+  const int devices = sampling + (options.vae_parallel ? 1 : 0);
+  if (const std::optional<int> card = card_index(options.device); card && devices > 1) {
+    for (int i = 0; i < devices; ++i) options.devices += (i > 0 ? ",cuda:" : "cuda:") + std::to_string(*card + i);
+    notes.push_back(given + ": on --devices " + options.devices);
+    return {};
+  }
+  options.num_gpus_dit = 0;
+  options.ulysses_size = 1;
+  options.vae_parallel = false;
+  options.step_shares.clear();
+  notes.push_back(given + ": one device computes; give --devices, as --devices cpu:" + std::to_string(devices) +
+                  ", to split the work");
+  return {};
+}
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,67 @@
+// The lead's end of a video on several ranks: what it tells the others, and the blocks that go to them and come back.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "pipeline/rank_run.h"
+#include "session/block_link.h"
+#include "session/placement.h"
+#include "session/video_session.h"
+
+namespace liveavatar {
+
+// A thread may send blocks while another receives finished ones.
+class LeadLink {
+ public:
+  LeadLink(Group& group, const Placement& placement);
+  ~LeadLink();
+
+  Group& group() { return group_; }
+  // The ranks that share the lead's steps; null: none do.
+  Group* stage() { return stage_.get(); }
+  // Whether other ranks have the last steps.
+  bool finishes_elsewhere() const { return placement_.vae_rank || placement_.stages.size() > 1; }
+
+  // Before anything else: what is to be made.
+  Status announce(const JobShape& shape, const Sampling& sampling);
+  // rows [tokens, text_dim] f32 of the text encoder.
+  Status send_prompt(const Download& rows);
+  Status send_portrait(Backend& backend, const StaticImageLatents& latents);
+  // The session is prepared.
+  void open(VideoSession& session, Backend& backend);
+
+  // Whether neither begin() nor send() of the next block would wait.
+  Expected<bool> ready() const;
+  // Keeps what the block travels with; other ranks of the lead's stage, or the first one, begin it.
+  Status begin(int64_t block, const BlockStart& start);
+  // After the lead's own steps, to the next stage.
+  Status send(int64_t block, const Tensor& latents);
+  // No block follows.
+  Status end(int64_t block);
+  // The sink's latent from the second clip on. The others take it when they are done with the first one, which may need
+  // the lead to go on: this only begins to send it. latent does not change any more.
+  Status start_reference(Backend& backend, const Tensor& latent);
+
+  // Whether receive_finished() would not wait.
+  Expected<bool> arrived();
+  // The next finished block's latents, into a tensor of this backend.
+  Status receive_finished(Backend& backend, const Tensor& latents, Buffer& host);
+
+  // After the last block.
+  Expected<std::vector<RankReport>> reports();
+
+ private:
+  Status finish_reference();
+  int last_rank() const { return placement_.rank_of(placement_.stages.size() - 1, 0); }
+
+  Group& group_;
+  Placement placement_;
+  std::vector<int> others_;
+  std::unique_ptr<SubGroup> stage_;
+  std::unique_ptr<Download> reference_;  // while it is sent
+  std::unique_ptr<BlockSender> starts_;  // to ranks that begin a block; null: none but the lead does
+  std::unique_ptr<BlockSender> sender_;  // to the next stage; null: the lead's steps are the last, or it has none
+};
+
+}  // namespace liveavatar

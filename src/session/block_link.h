@@ -1,0 +1,69 @@
+// Blocks on their way from rank to rank. A block travels with its conditioning: one message of a header, features,
+// latents, and a pose or masks where the video has them.
+#pragma once
+
+#include <vector>
+
+#include "parallel/group.h"
+#include "session/denoiser.h"
+#include "session/memory.h"
+
+namespace liveavatar {
+
+// Sends blocks to the ranks that have their next steps. One block waits until they took it, the others of this rank are
+// in flight. Not thread-safe.
+class BlockSender {
+ public:
+  // Everything outlives this object.
+  BlockSender(Group& group, std::vector<int> to, Backend& backend, std::vector<Buffer>& outboxes)
+      : group_(group), to_(std::move(to)), backend_(backend), outboxes_(outboxes) {}
+  ~BlockSender();
+  BlockSender(const BlockSender&) = delete;
+  BlockSender& operator=(const BlockSender&) = delete;
+
+  // Whether send() of the next block would not wait.
+  Expected<bool> ready() const;
+  // Keeps the block's conditioning, which its owner may overwrite.
+  Status begin(int64_t block, const BlockStart& start);
+  // Begins to send it with these latents.
+  Status send(int64_t block, const Tensor& latents);
+  // No block follows.
+  Status end(int64_t block);
+
+ private:
+  Buffer& outbox(int64_t block) { return outboxes_[static_cast<size_t>(block) % outboxes_.size()]; }
+  Status start_sends(std::span<const std::byte> message);
+  Status finish_sends();
+
+  Group& group_;
+  std::vector<int> to_;
+  Backend& backend_;
+  std::vector<Buffer>& outboxes_;
+  size_t latents_at_ = 0;
+};
+
+// Receives blocks into a video's places. Not thread-safe.
+class BlockReceiver {
+ public:
+  BlockReceiver(Group& group, int from, Backend& backend, const BlockMemory& blocks, Buffer& inbox)
+      : group_(group), from_(from), backend_(backend), blocks_(blocks), inbox_(inbox) {}
+  // Nothing: the video ends before this block.
+  Expected<std::optional<BlockStart>> receive(int64_t block);
+
+ private:
+  Group& group_;
+  int from_;
+  Backend& backend_;
+  const BlockMemory& blocks_;
+  Buffer& inbox_;
+};
+
+// Of the last steps to the lead: latents alone. tensor: in the backend's memory; host: its size.
+Status start_finished(Group& group, Backend& backend, const Tensor& latents, Buffer& host);
+Status receive_finished(Group& group, int from, Backend& backend, const Tensor& latents, Buffer& host);
+
+// A tensor of any size to all of `to`, or from one rank. The sender's is done when it returns.
+Status send_tensor(Group& group, const std::vector<int>& to, Tag tag, const Download& values);
+Status receive_tensor(Group& group, int from, Tag tag, Backend& backend, const Tensor& tensor);
+
+}  // namespace liveavatar

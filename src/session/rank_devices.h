@@ -1,0 +1,20 @@
+// The devices of an engine, one a rank.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "liveavatar/liveavatar.h"
+#include "session/placement.h"
+
+namespace liveavatar {
+
+// As EngineOptions::devices says: "cuda:0,cuda:1", "cpu:2" (twice the CPU), "cpu,cuda:0". Empty: EngineOptions::device
+// alone. kInvalidArgument: an item that names no device, a card twice.
+Expected<std::vector<std::string>> rank_devices(const EngineOptions& options);
+// Whether all ranks compute on the host and share its memory, the weights among it.
+bool on_one_host(const std::vector<std::string>& devices);
+// What the options say of the ranks.
+Expected<PlacementRequest> placement_request(const EngineOptions& options);
+
+}  // namespace liveavatar

@@ -1,0 +1,168 @@
+// A job on several ranks of one process: the latents of one device to the bit in every mode, and the ends that are not
+// happy.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "pipeline/engine.h"
+#include "support/mini.h"
+#include "support/resolved.h"
+#include "support/sanitized.h"
+
+namespace liveavatar {
+namespace {
+
+struct Made {
+  Status status;
+  std::vector<float> latents;
+  std::vector<uint8_t> frames;
+  std::vector<RankReport> ranks;
+  size_t peak_bytes = 0, planned_bytes = 0;
+};
+
+Made make(const EngineOptions& options, const GenerateRequest& request,
+          const std::function<bool(const VideoChunk&)>& on_chunk = {}) {
+  Made made;
+  made.status = [&]() -> Status {
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
+    LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(resolve_options(engine->checkpoint()), request));
+    LA_RETURN_IF_ERROR(hear(job));
+    RunCalls calls;
+    calls.hooks.latents = [&](int64_t, const Tensor& t) {
+      made.latents.insert(made.latents.end(), t.host<float>(), t.host<float>() + t.elements());
+    };
+    calls.on_chunk = [&](const VideoChunk& chunk) {
+      made.frames.insert(made.frames.end(), chunk.rgb, chunk.rgb + chunk.frames * chunk.height * chunk.width * 3);
+      return !on_chunk || on_chunk(chunk);
+    };
+    calls.rank_reports = &made.ranks;
+    const Status status = engine->run(job, calls);
+    made.peak_bytes = engine->memory_peak_bytes();
+    made.planned_bytes = job.plan.peak_bytes;
+    return status;
+  }();
+  return made;
+}
+
+struct Mode {
+  const char* devices;
+  int ulysses_size = 1;
+  bool vae_parallel = false;
+  const char* step_shares = "";
+  int decode_threads = 0;
+};
+
+EngineOptions options_of(const Mode& mode) {
+  EngineOptions options = mini_options();
+  options.devices = mode.devices;
+  options.ulysses_size = mode.ulysses_size;
+  options.vae_parallel = mode.vae_parallel;
+  options.step_shares = mode.step_shares;
+  options.decode_threads = mode.decode_threads;
+  return options;
+}
+
+// Three clips: the sink is filled again on every rank.
+GenerateRequest job_of(int64_t clips = 3) {
+  GenerateRequest job = mini_job(clips);
+  job.infer_frames = 36;
+  return job;
+}
+
+class RanksMode : public ::testing::TestWithParam<Mode> {};
+
+TEST_P(RanksMode, GivesTheBitsOfOneDevice) {
+  for (ComputeType dtype : {ComputeType::kBf16, ComputeType::kF32}) {
+    if (kSanitized && dtype == ComputeType::kF32) continue;
+    EngineOptions one = mini_options(), many = options_of(GetParam());
+    one.dtype = many.dtype = dtype;
+    const Made want = make(one, job_of()), got = make(many, job_of());
+    ASSERT_TRUE(want.status.ok()) << want.status.message();
+    ASSERT_TRUE(got.status.ok()) << got.status.message();
+    EXPECT_EQ(got.latents, want.latents);
+    EXPECT_EQ(got.frames, want.frames);
+    EXPECT_LE(got.peak_bytes, got.planned_bytes);
+    EXPECT_GE(double(got.peak_bytes), 0.97 * double(got.planned_bytes));
+    EXPECT_FALSE(got.ranks.empty());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, RanksMode,
+                         ::testing::Values(Mode{"cpu:2"}, Mode{"cpu:2", 2}, Mode{"cpu:2", 1, true}, Mode{"cpu:3"},
+                                           Mode{"cpu:3", 3}, Mode{"cpu:3", 2, true}, Mode{"cpu:4"}, Mode{"cpu:4", 2},
+                                           Mode{"cpu:5", 1, true}, Mode{"cpu:5", 2, true},
+                                           Mode{"cpu:2", 1, false, "3,1"}, Mode{"cpu:2", 1, false, "", 1},
+                                           Mode{"cpu:3", 1, true, "1,3", 1}));
+
+TEST(Ranks, ALatentOfEveryBlockIsKeptWithoutOnlineDecode) {
+  GenerateRequest job = job_of(2);
+  job.online_decode = false;
+  const Made want = make(mini_options(), job), got = make(options_of({"cpu:3", 1, true}), job);
+  ASSERT_TRUE(got.status.ok()) << got.status.message();
+  EXPECT_EQ(got.frames, want.frames);
+}
+
+TEST(Ranks, APoseVideoAndTwoSpeakersTravelWithTheBlocks) {
+  GenerateRequest job = job_of(2);
+  job.audio = kSource + "/assets/demo/voice.wav+" + kSource + "/tests/cases/v1.wav";
+  job.masks = {kSource + "/tests/cases/grey_mask.jpg", kSource + "/tests/cases/base.png"};
+  job.pose_video = kSource + "/tests/cases/talk.mp4";
+  const Made want = make(mini_options(), job);
+  ASSERT_TRUE(want.status.ok()) << want.status.message();
+  for (const Mode& mode : {Mode{"cpu:3"}, Mode{"cpu:4", 2}, Mode{"cpu:3", 2, true}}) {
+    const Made got = make(options_of(mode), job);
+    ASSERT_TRUE(got.status.ok()) << got.status.message();
+    EXPECT_EQ(got.frames, want.frames) << mode.devices;
+  }
+}
+
+TEST(Ranks, AStopEndsAllAndTheEngineMakesTheNextVideo) {
+  for (const Mode& mode : {Mode{"cpu:3"}, Mode{"cpu:2", 2}, Mode{"cpu:3", 1, true}, Mode{"cpu:3", 1, true, "", 1}}) {
+    auto checkpoint = *open_checkpoint(options_of(mode));
+    auto engine = *LocalEngine::load(std::move(checkpoint));
+    int chunks = 0;
+    auto stopping = [&](const VideoChunk&) { return ++chunks < 3; };
+    EXPECT_EQ(engine->generate(job_of(), stopping, {}).code(), ErrorCode::kCancelled);
+    EXPECT_EQ(chunks, 3);
+    std::stop_source stop;
+    auto asking = [&](const VideoChunk&) { return stop.request_stop(); };
+    EXPECT_EQ(engine->generate(job_of(), asking, stop.get_token()).code(), ErrorCode::kCancelled);
+    const Status whole = engine->generate(job_of(), [](const VideoChunk&) { return true; }, {});
+    EXPECT_TRUE(whole.ok()) << whole.message();
+  }
+}
+
+TEST(Ranks, AFailureOfTheCallerEndsAll) {
+  const Made made = make(options_of({"cpu:3"}), job_of(), [](const VideoChunk&) -> bool { throw 5; });
+  EXPECT_EQ(made.status.code(), ErrorCode::kCancelled);
+}
+
+TEST(Ranks, WhatCannotBePlacedIsRefusedByItsName) {
+  auto refused = [](const Mode& mode) { return make(options_of(mode), job_of(1)).status.message(); };
+  EXPECT_NE(refused({"cpu:6"}).find("`num_gpus_dit`"), std::string::npos);
+  EXPECT_NE(refused({"cpu:3", 2}).find("`ulysses_size` 2"), std::string::npos);
+  EXPECT_NE(refused({"cpu:5", 5}).find("4 heads"), std::string::npos);
+  EXPECT_NE(refused({"cpu:1", 1, true}).find("`vae_parallel`"), std::string::npos);
+  EXPECT_NE(refused({"cpu:2", 1, false, "4"}).find("`step_shares`"), std::string::npos);
+  EXPECT_NE(refused({"cpu:2", 1, false, "x"}).find("`step_shares`"), std::string::npos);
+  EXPECT_NE(refused({"cpu:0"}).find("`devices`"), std::string::npos);
+  EXPECT_NE(refused({"cuda:0,cuda"}).find("twice"), std::string::npos);
+  EngineOptions options = options_of({"cpu:2"});
+  GenerateRequest job = job_of(1);
+  job.sample_solver = SampleSolver::kUniPc;
+  EXPECT_NE(make(options, job).status.message().find("`sample_solver`"), std::string::npos);
+}
+
+// All ranks of a process are in its budget: what the plan says is enough, and less is refused before any work.
+TEST(Ranks, TheBudgetIsThatOfAllRanks) {
+  EngineOptions options = options_of({"cpu:4"});
+  const size_t planned = make(options, job_of(1)).planned_bytes;
+  options.memory_budget_bytes = planned;
+  EXPECT_TRUE(make(options, job_of(1)).status.ok());
+  options.memory_budget_bytes = planned - 4096;
+  EXPECT_EQ(make(options, job_of(1)).status.code(), ErrorCode::kOutOfMemory);
+}
+
+}  // namespace
+}  // namespace liveavatar
