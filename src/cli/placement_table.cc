@@ -1,6 +1,7 @@
 #include "cli/placement_table.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace liveavatar::cli {
@@ -15,7 +16,7 @@ int number_of(const CLI::App& app, const char* flag, int absent) {
   return static_cast<int>(std::clamp<int64_t>(option->as<int64_t>(), -1, kMost));
 }
 
-int percent(double share) { return static_cast<int>(share * 100 + 0.5); }
+long percent(double share) { return std::lround(share * 100); }
 
 }  // namespace
 
@@ -51,7 +52,7 @@ void print_placement(const PlacementReport& report, const DeviceProfile& device)
               "waits", bytes ? "  peak GiB" : "");
   for (int rank = 0; rank < report.placement.ranks(); ++rank) {
     const RankLoad& load = s.ranks[static_cast<size_t>(rank)];
-    std::printf("%-5d %-26s %10.3f %10.3f %10.3f %4d %% %4d %%", rank, report.placement.text(rank).c_str(),
+    std::printf("%-5d %-26s %10.3f %10.3f %10.3f %4ld %% %4ld %%", rank, report.placement.text(rank).c_str(),
                 load.sampling_s, load.exchange_s, load.condition_s + load.decode_s, percent(load.busy_share),
                 percent(load.waiting_share));
     if (bytes) std::printf(" %9.3f", double(report.peak_bytes[static_cast<size_t>(rank)]) / double(size_t{1} << 30));

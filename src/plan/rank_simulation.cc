@@ -13,7 +13,8 @@ constexpr double kSameTime = 1e-9;
 
 // The largest shares are the first members'.
 double share_of(int64_t all, int members, int member) {
-  return double(all / members + (member < all % members ? 1 : 0)) / double(all);
+  const int64_t part = all / members + (member < all % members ? 1 : 0);
+  return double(part) / double(all);
 }
 
 // Of a forward on one member of a stage.
