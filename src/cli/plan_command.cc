@@ -10,6 +10,7 @@
 #include "cli/job_flags.h"
 #include "cli/model_flags.h"
 #include "cli/original_flags.h"
+#include "cli/placement_table.h"
 #include "cli/script_flags.h"
 #include "core/size_text.h"
 #include "media/image.h"
@@ -25,7 +26,7 @@ namespace {
 
 struct Flags : JobFlags {
   EngineOptions engine;
-  std::string shape = "14b", device_profile, devices;
+  std::string shape = "14b", device_profile, devices, link = "pcie";
   OriginalFlags original;
   bool fp8 = false, json = false, reference_cost = false, cards = false, markdown = false;
   struct {
@@ -43,6 +44,7 @@ constexpr const char* kFooter =
     "  liveavatar plan --shape 14b --size \"384*256\" --num_clip 10 --memory_budget 64GiB\n"
     "  liveavatar plan --ckpt_dir models/mini --size \"128*128\" --json\n"
     "  liveavatar plan --shape 14b --size \"384*256\" --device_profile rtx4090 --paging_dir DIR\n"
+    "  liveavatar plan --shape 14b --size \"384*256\" --weights_dtype int8 --devices 4xrtx4090\n"
     "  liveavatar plan --cards\n"
     "  liveavatar plan ... as for generate: what that run will take\n"
     "Exit codes: 0 it fits, 1 it does not (or failed), 2 usage. Keys of --json: docs/plan.md.";
@@ -90,7 +92,8 @@ void add_machine(CLI::App& app, Flags& f) {
                  "h100, h200, b200, or custom:24GiB,165e12,1008e9,32e9 (memory, bf16 flops\n"
                  "a second, bytes a second of memory and of PCIe)")
       ->group("Model and machine");
-  app.add_option("--devices", f.devices, "Several, as in 4xrtx4090; one of them is used in this version")
+  app.add_option("--devices", f.devices,
+                 "Several, as in 4xrtx4090: also which of them does what, and how fast they are together")
       ->group("Model and machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
                  "As for generate: folder on disk for weights and KV caches that do not fit")
@@ -159,9 +162,7 @@ double gib(size_t bytes) { return double(bytes) / double(size_t{1} << 30); }
 void print_device(const PlanReport& v) {
   if (!v.device) return;
   const DeviceProfile& d = *v.device;
-  const char* others = d.count > 1 ? " (one of them is used in this version)" : "";
-  std::printf("\n%d x %s%s, %.2f GiB usable each; predicted, not measured:\n", d.count, d.name.c_str(), others,
-              gib(d.memory_bytes));
+  std::printf("\n1 x %s, %.2f GiB usable; predicted, not measured:\n", d.name.c_str(), gib(d.memory_bytes));
   std::optional<Prediction> p = v.prediction();
   if (!p) {
     std::printf("no frame rate for products in f32.\n");
@@ -213,6 +214,13 @@ void print_table(const PlanReport& v) {
   if (v.plan.host.peak_bytes > 0)
     std::printf("\nhost memory beside the card: %.3f GiB at the peak\n", gib(v.plan.host.peak_bytes));
   print_device(v);
+  if (v.placement) {
+    print_placement(*v.placement, *v.device);
+    if (v.limits.device_bytes > 0)
+      std::printf("\nbudget of each device %s: %s\n", limit_text(v.limits.device_bytes).c_str(),
+                  v.fits ? "fits" : "does not fit");
+    if (v.fits) return;
+  }
   auto print_limit = [](const char* name, size_t limit_bytes, size_t peak_bytes) {
     if (limit_bytes > 0)
       std::printf("%s %s: %s\n", name, limit_text(limit_bytes).c_str(),
@@ -287,12 +295,27 @@ Status resolve_flags(Flags& f) {
   return find_local_files(f.engine);
 }
 
+// Of several devices.
+Status add_placement(const Flags& f, const JobShape& asked, PlanReport& plan_report) {
+  const std::optional<DeviceProfile>& device = plan_report.device;
+  if (!device || device->count == 1) return {};
+  if (plan_report.work.products == DType::kF32) return {};  // no frame rate either
+  PlacementQuestion question{*device, plan_report.limits.device_bytes, LinkType::kPcie, {}, asked};
+  LA_ASSIGN_OR_RETURN(question.link, link_type(f.link));
+  question.request = asked_request(*f.app, device->count);
+  LA_ASSIGN_OR_RETURN(plan_report.placement, report_placement(plan_report.request, plan_report.work, question));
+  plan_report.fits = plan_report.placement->fits(question.memory_bytes);
+  if (plan_report.fits) plan_report.suggestions.clear();
+  return {};
+}
+
 Expected<PlanReport> make_report(Flags& f) {
   LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, resolve_budget(f));
   Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_assumed(f);
   LA_RETURN_IF_ERROR(job.status());
   LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->limits));
   plan_report.device = device;
+  LA_RETURN_IF_ERROR(add_placement(f, job->asked, plan_report));
   for (Suggestion& suggestion : plan_report.suggestions) {
     suggestion.settings = in_flags(suggestion.settings);
     suggestion.costs = in_flags(suggestion.costs);
@@ -333,6 +356,7 @@ Command add_plan(CLI::App& app) {
   add_machine(*command, *flags);
   add_output(*command, *flags);
   add_ignored(*command, *flags);
+  add_placement_flags(*command, flags->link, "Model and machine");
   return [flags] { return plan(*flags); };
 }
 

@@ -5,20 +5,19 @@
 namespace liveavatar {
 namespace {
 
-// A card without products of a narrow type unpacks it to bf16.
-double product_rate(DType products, const DeviceProfile& device) {
-  double rate = 0;
-  if (products == DType::kI8) rate = device.int8_ops_per_s;
-  if (products == DType::kF8E4M3) rate = device.fp8_flops_per_s;
-  return rate > 0 ? rate : device.bf16_flops_per_s;
-}
-
 double arithmetic_seconds(const Work& work, const DeviceProfile& device) {
   return work.product_flops / product_rate(work.products, device) +
          (work.attention_flops + work.vae_flops) / device.bf16_flops_per_s;
 }
 
 }  // namespace
+
+double product_rate(DType products, const DeviceProfile& device) {
+  double rate = 0;
+  if (products == DType::kI8) rate = device.int8_ops_per_s;
+  if (products == DType::kF8E4M3) rate = device.fp8_flops_per_s;
+  return rate > 0 ? rate : device.bf16_flops_per_s;
+}
 
 const char* limit_name(Limit limit) {
   switch (limit) {

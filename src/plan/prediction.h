@@ -30,6 +30,9 @@ struct Prediction {
 // None for products in f32: data sheets have no rate of our kernels for them.
 std::optional<Prediction> predict(const Work& work, const DeviceProfile& device);
 
+// Products a second at the data sheet's rate. A card without products of a narrow type unpacks it to bf16.
+double product_rate(DType products, const DeviceProfile& device);
+
 // A lower bound, at the data sheet's rates: whichever of computing and moving in the card's memory takes longer.
 double least_seconds_per_block(const Work& work, const DeviceProfile& device);
 

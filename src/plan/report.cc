@@ -33,7 +33,7 @@ Json job_json(const JobShape& r) {
           {"device", r.device}};
 }
 
-// One of them is used. What the time model does not know is null.
+// Of one of them. What the time model does not know is null.
 Json device_json(const PlanReport& v) {
   const DeviceProfile& d = *v.device;
   Json json = {{"name", d.name},
@@ -167,6 +167,7 @@ std::string to_json(const PlanReport& v) {
                             {"link_bytes", v.work.link_bytes},
                             {"disk_bytes", v.work.disk_bytes}};
   if (v.device) json["device"] = device_json(v);
+  if (v.placement) json["placement"] = placement_json(*v.placement);
   add_renamed_keys(json);
   return json_text(json, 2);
 }

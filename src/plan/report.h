@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "plan/prediction.h"
+#include "plan/placement_report.h"
 #include "plan/suggestions.h"
 
 namespace liveavatar {
@@ -19,6 +19,7 @@ struct PlanReport {
   bool fits = true;
   std::vector<Suggestion> suggestions;
   std::optional<DeviceProfile> device;
+  std::optional<PlacementReport> placement;  // on several devices
   std::optional<Prediction> prediction() const { return device ? predict(work, *device) : std::nullopt; }
 };
 Expected<PlanReport> make_plan_report(const JobShape& request, const MemoryLimits& limits);

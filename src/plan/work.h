@@ -10,9 +10,13 @@ struct Work {
   // All denoising steps, with full KV caches: linear layers, whose operands are of type `products`, and attention.
   double product_flops = 0, attention_flops = 0;
   DType products = DType::kBF16;  // kF32, kBF16, kF8E4M3 or kI8
+  double prompt_flops = 0;        // of attention_flops, to the prompt
   double vae_flops = 0;
   // From the device's memory: the weights once a step, full KV caches once.
   double bytes = 0;
+  double weight_bytes = 0;  // once
+  // To fill the sink, once a video and once more behind the first clip.
+  double sink_product_flops = 0, sink_attention_flops = 0, sink_prompt_flops = 0;
   // What is not on the device: weights once a step, or once for all blocks in flight; KV caches once, a quarter of them
   // out. Over PCIe on a card; from and to disk, of these.
   double link_bytes = 0, disk_bytes = 0;

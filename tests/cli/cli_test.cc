@@ -271,6 +271,28 @@ TEST_F(CliTest, PlanPrintsATableAndJson) {
   expect_refusal(run("plan --ckpt_dir /nowhere"), 1, "no such folder");
 }
 
+TEST_F(CliTest, PlanSaysWhichDeviceDoesWhat) {
+  const std::string plan = "plan --shape 14b --size '384*256' --weights_dtype int8 --kv_dtype int8 --devices ";
+  const Outcome best = run(plan + "4xrtx4090");
+  for (const char* words : {"one video on 4 x rtx4090, pcie between them; predicted", "limited by rank ", "step 3",
+                            "the fastest of 14 placements on up to 4 devices"})
+    EXPECT_NE(best.text.find(words), std::string::npos) << words << "\n" << best.text;
+  EXPECT_EQ(best.text.find("peak GiB", best.text.find("one video on")), std::string::npos) << "of no rank yet";
+  const Outcome asked =
+      run(plan + "5xh100 --num_gpus_dit 4 --ulysses_size 2 --enable_vae_parallel --link 10gbe --json");
+  const auto placement = nlohmann::json::parse(asked.text)["placement"];
+  EXPECT_EQ(placement["link"], "10gbe");
+  EXPECT_EQ(placement["reason"], "");
+  ASSERT_EQ(placement["ranks"].size(), 5u);
+  EXPECT_EQ(placement["ranks"][0]["does"], "VAE");
+  EXPECT_EQ(placement["ranks"][4]["does"], "steps 2..3, heads 2 of 2");
+  EXPECT_GT(placement["predicted_frames_per_s"], 0);
+  EXPECT_EQ(run(plan + "rtx4090").text.find("one video on"), std::string::npos);
+  expect_refusal(run(plan + "2xh100 --num_gpus_dit 3"), 2, "--num_gpus_dit 3");
+  expect_refusal(run(plan + "64xh100 --ulysses_size 64"), 2, "--ulysses_size 64: the video model has 40 heads");
+  expect_refusal(run(plan + "2xh100 --link usb"), 2, "--link");
+}
+
 // No NVENC opens for 64x64, on any machine.
 TEST_F(CliTest, TheVideoEncoderIsCheckedBeforeAnyWorkAndReported) {
   expect_refusal(generate("--video_encoder nvenc"), 1, "--video_encoder nvenc: h264_nvenc ");
