@@ -27,14 +27,28 @@ void add_rank_flags(CLI::App& app, EngineOptions& options, const std::string& gr
       ->group(group);
 }
 
+namespace {
+
+// "--num_gpus_dit 4, --enable_vae_parallel"
+std::string given_flags(const CLI::App& app) {
+  std::string text;
+  for (const char* flag : {"--num_gpus_dit", "--ulysses_size", "--step_shares", "--enable_vae_parallel"}) {
+    const CLI::Option* option = app.get_option(flag);
+    if (option->count() == 0) continue;
+    text += (text.empty() ? "" : ", ") + std::string(flag);
+    if (option->get_expected_min() > 0) text += " " + option->as<std::string>();
+  }
+  return text;
+}
+
+}  // namespace
+
 Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vector<std::string>& notes) {
   if (!options.devices.empty()) {
     if (app.count("--device") > 0) return invalid_argument("--device with --devices: give one of the two");
     return {};
   }
-  std::string given;
-  for (const char* flag : {"--num_gpus_dit", "--ulysses_size", "--enable_vae_parallel", "--step_shares"})
-    if (app.count(flag) > 0) given += (given.empty() ? "" : ", ") + std::string(flag);
+  const std::string given = given_flags(app);
   if (given.empty()) return {};
   const int sampling = std::max({options.num_gpus_dit, options.ulysses_size, 1});
   const int devices = sampling + (options.vae_parallel ? 1 : 0);
@@ -47,8 +61,8 @@ Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vect
   options.ulysses_size = 1;
   options.vae_parallel = false;
   options.step_shares.clear();
-  notes.push_back(given + ": one device computes; give --devices, as --devices cpu:" + std::to_string(devices) +
-                  ", to split the work");
+  const std::string split = "; give --devices, as --devices cpu:" + std::to_string(devices) + ", to split the work";
+  notes.push_back(given + ": one device computes" + (devices > 1 ? split : ""));
   return {};
 }
 

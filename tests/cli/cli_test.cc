@@ -35,7 +35,7 @@ TEST_F(CliTest, AcceptsDashesAndNotesFlagsOfTheOriginal) {
           "--fp8 --save-file " +
           path("a.mp4"));
   EXPECT_EQ(o.code, 0) << o.text;
-  EXPECT_NE(o.text.find("note: --num_gpus_dit 4: "), std::string::npos) << o.text;
+  EXPECT_NE(o.text.find("note: --num_gpus_dit 4: one device computes"), std::string::npos) << o.text;
   EXPECT_EQ(o.text.find("--fp8"), std::string::npos);
   EXPECT_NE(o.text.find("note: --offload_model True: "), std::string::npos) << o.text;
   EXPECT_NE(o.text.find("note: --t5_cpu: "), std::string::npos) << o.text;
@@ -277,7 +277,7 @@ TEST_F(CliTest, PlanSaysWhichDeviceDoesWhat) {
   for (const char* words : {"one video on 4 x rtx4090, pcie between them; predicted", "limited by rank ", "step 3",
                             "the fastest of 14 placements on up to 4 devices"})
     EXPECT_NE(best.text.find(words), std::string::npos) << words << "\n" << best.text;
-  EXPECT_EQ(best.text.find("peak GiB", best.text.find("one video on")), std::string::npos) << "of no rank yet";
+  EXPECT_NE(best.text.find("peak GiB", best.text.find("one video on")), std::string::npos) << best.text;
   const Outcome asked =
       run(plan + "5xh100 --num_gpus_dit 4 --ulysses_size 2 --enable_vae_parallel --link 10gbe --json");
   const auto placement = nlohmann::json::parse(asked.text)["placement"];
