@@ -56,6 +56,9 @@ struct EngineOptions {
   int ulysses_size = 1;       // how many share each of their steps, some tokens and heads each
   bool vae_parallel = false;  // the lead samples nothing: it decodes while the others sample
   std::string step_shares;    // steps of each range, as "2,1,1"; empty: as balances
+  // The video model's layers are dealt to the devices that sample: each has some of them and reads the others from
+  // their owners when it needs them. Budgets are of each device, on the CPU too.
+  bool shard_weights = false;
   ComputeType dtype = ComputeType::kBf16;
   WeightsType weights_dtype = WeightsType::kSameAsDtype;
   KvType kv_dtype = KvType::kSameAsDtype;

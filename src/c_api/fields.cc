@@ -33,6 +33,7 @@ constexpr Field<EngineOptions> kEngineFields[] = {
     {"ulysses_size", &EngineOptions::ulysses_size},
     {"vae_parallel", &EngineOptions::vae_parallel},
     {"step_shares", &EngineOptions::step_shares},
+    {"shard_weights", &EngineOptions::shard_weights},
     {"dtype", &EngineOptions::dtype},
     {"weights_dtype", &EngineOptions::weights_dtype},
     {"kv_dtype", &EngineOptions::kv_dtype},

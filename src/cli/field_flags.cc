@@ -53,6 +53,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`seed`", "--base_seed"},
     {"`sessions`", "--sessions"},
     {"`shape`", "--shape"},
+    {"`shard_weights`", "--dit_fsdp"},
     {"`size`", "--size"},
     {"`step_shares`", "--step_shares"},
     {"`text_encoder`", "--text_encoder"},

@@ -22,6 +22,10 @@ void add_rank_flags(CLI::App& app, EngineOptions& options, const std::string& gr
   app.add_flag("--enable_vae_parallel", options.vae_parallel,
                "The first device samples nothing: it decodes while the others sample")
       ->group(group);
+  app.add_flag("--dit_fsdp", options.shard_weights,
+               "The video model's layers are dealt to the devices that sample and read from each other when they are\n"
+               "needed: each holds its share and two groups of weights more. Budgets are of each device then")
+      ->group(group);
   app.add_option("--step_shares", options.step_shares,
                  "How many steps each of --num_gpus_dit / --ulysses_size groups takes, as 2,1,1 (default: as balances)")
       ->group(group);

@@ -22,10 +22,8 @@ struct Meaning {
 
 const std::vector<Meaning>& accepted() {
   static const std::vector<Meaning> meanings{
-      {"weights are whole on every device that samples; --devices splits the work",
-       {{"single_gpu"},
-        {"dit_fsdp"},
-        {"t5_fsdp"}}},
+      {"the default; --devices splits the work", {{"single_gpu"}}},
+      {"the text encoder's layers pass through memory one at a time, on one device", {{"t5_fsdp"}}},
       {"the kernels are compiled already and are chosen for this CPU at the start", {{"enable_compile"}}},
       {"weights are always converted while they load, to --dtype and --weights_dtype", {{"convert_model_dtype"}}},
       {"this file is not read; the LoRA's alpha is --lora_alpha (64, as in the original's file)",

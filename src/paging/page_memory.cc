@@ -31,11 +31,13 @@ Expected<PageMemory> PageMemory::allocate(const Layout& layout, Budget& budget) 
       LA_CHECK(!memory.device().is_host());
       LA_ASSIGN_OR_RETURN(waiting, Buffer::allocate_staging(budget, layout.category, bytes));
     }
-    if (place != PagePlace::kDevice) largest = std::max(largest, bytes);
+    const bool in_slots = place == PagePlace::kHost || place == PagePlace::kStore;
+    if (in_slots) largest = std::max(largest, bytes);
     const bool from_store = place == PagePlace::kStore || (place == PagePlace::kDevice && layout.filled);
     if (from_store && !layout.store_in_host) largest_staged = std::max(largest_staged, bytes);
     memory.resident.push_back(std::move(resident));
     memory.waiting.push_back(std::move(waiting));
+    memory.lent.push_back(nullptr);
   }
   for (size_t i = 0; i < kSlots && largest > 0; ++i) {
     LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, layout.category, largest));

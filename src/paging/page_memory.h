@@ -5,8 +5,9 @@
 
 namespace liveavatar {
 
-// Where a page stays when it is not used. kHost: in host memory beside the device, from where it is copied.
-enum class PagePlace : uint8_t { kDevice, kHost, kStore };
+// Where a page stays when it is not used. kHost: in host memory beside the device, from where it is copied. kLent: on
+// the device, in memory of somebody else that has what the store would give.
+enum class PagePlace : uint8_t { kDevice, kHost, kStore, kLent };
 
 // How many of some pages stay on the device, and how many of the others in host memory.
 struct Residency {
@@ -19,11 +20,14 @@ PagePlace place_when_spread(int64_t i, int64_t count, const Residency& residency
 struct PageMemory {
   static constexpr size_t kSlots = 2;     // one is in use while the other is read
   std::vector<Buffer> resident, waiting;  // for each page, on the device and in host memory; empty: not there
+  std::vector<std::byte*> lent;           // for each page of kLent: where it is; set after allocate()
   std::vector<Buffer> slots;
   // Between store and device: two pieces in host memory, one is read while the other is copied. Empty without need.
   Buffer staging;
   Allocator* allocator = &host_allocator();
   Device device() const { return allocator->device(); }
+  // Where the page is on the device without a slot; null: nowhere.
+  std::byte* stays(size_t page) const { return lent[page] != nullptr ? lent[page] : resident[page].data(); }
 
   struct Layout {
     std::vector<size_t> bytes;      // of each page

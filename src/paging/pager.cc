@@ -71,7 +71,7 @@ size_t Pager::next_use(int64_t page) const {
 Pager::Slot* Pager::choose(size_t& page) {
   for (size_t ahead = 0; ahead < order_.size(); ++ahead) {
     page = order_[(cursor_ + ahead) % order_.size()];
-    if (memory_.resident[page].data() != nullptr || slot_of(page) != nullptr) continue;
+    if (memory_.stays(page) != nullptr || slot_of(page) != nullptr) continue;
     Slot* farthest = nullptr;
     size_t distance = ahead;
     for (Slot& slot : slots_) {
@@ -119,7 +119,7 @@ std::byte* Pager::acquire(size_t page) {
   std::unique_lock lock(mutex_);
   size_t ahead = next_use(static_cast<int64_t>(page));
   LA_CHECK(ahead < order_.size());
-  std::byte* stays = memory_.resident[page].data();
+  std::byte* stays = memory_.stays(page);
   if (stays != nullptr) {
     cursor_ = (cursor_ + ahead + 1) % order_.size();
     return stays;

@@ -77,8 +77,9 @@ Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkp
   const std::string& folder = checkpoint->options.paging_dir;
   if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"`paging_dir`", folder}));
   LA_RETURN_IF_ERROR(check_load(*checkpoint));
-  RankPart rank;
-  rank.samples = checkpoint->shape().one_host || !checkpoint->options.vae_parallel;
+  LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(checkpoint->options));
+  RankPart rank = part_to_load(checkpoint->options, 0, static_cast<int>(devices.size()));
+  rank.samples = rank.samples || checkpoint->shape().one_host;  // for the others
   return Models::load(std::move(checkpoint), device, rank);
 }
 

@@ -9,15 +9,17 @@ namespace liveavatar {
 namespace {
 
 // A device of its own.
-Expected<std::unique_ptr<Models>> load_rank(const EngineOptions& all, const std::string& device) {
+Expected<std::unique_ptr<Models>> load_rank(const EngineOptions& all, const std::string& device, const RankPart& part) {
   EngineOptions options = all;
   options.devices.clear();
   options.device = device;
+  options.num_gpus_dit = 0;
+  options.ulysses_size = 1;
+  options.vae_parallel = false;
+  options.step_shares.clear();
   options.decode_threads = 0;
   options.cache_bytes = 0;
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options));
-  RankPart part;
-  part.lead = false;
   return Models::load(std::move(checkpoint), nullptr, part);
 }
 
@@ -25,17 +27,46 @@ Expected<std::unique_ptr<Models>> load_rank(const EngineOptions& all, const std:
 
 Expected<std::unique_ptr<LocalRanks>> LocalRanks::open(Models& lead, const std::vector<std::string>& devices) {
   std::unique_ptr<LocalRanks> ranks(new LocalRanks(devices));
-  const bool one_host = on_one_host(devices);
+  const bool one_host = on_one_host(lead.options(), devices);
+  const int count = static_cast<int>(devices.size());
   for (size_t rank = 1; rank < devices.size(); ++rank) {
     Expected<std::unique_ptr<Models>> models =
-        one_host ? Models::beside(lead) : load_rank(lead.options(), devices[rank]);
+        one_host
+            ? Models::beside(lead)
+            : load_rank(lead.options(), devices[rank], part_to_load(lead.options(), static_cast<int>(rank), count));
     if (!models.ok()) {
       const Status& why = models.status();
       return Status(why.code(), "rank " + std::to_string(rank) + " (" + devices[rank] + "): " + why.message());
     }
     ranks->models_.push_back(*std::move(models));
   }
+  if (lead.options().shard_weights) ranks->connect_shards(lead);
   return ranks;
+}
+
+// Any thread reads the shares, which never change.
+class LocalRanks::Peers : public PagePeers {
+ public:
+  explicit Peers(std::vector<const S2vDit*> shares) : shares_(std::move(shares)) {}
+  Status read(int64_t owner, size_t page, const PageRange& range, std::byte* target,
+              const std::atomic<bool>& stop) override {
+    if (stop) return cancelled("stopped on request");
+    return shares_[static_cast<size_t>(owner)]->read_page(page, range, target);
+  }
+
+ private:
+  std::vector<const S2vDit*> shares_;
+};
+
+LocalRanks::LocalRanks(const std::vector<std::string>& devices) : devices_(devices) {}
+LocalRanks::~LocalRanks() = default;
+
+void LocalRanks::connect_shards(Models& lead) {
+  std::vector<S2vDit*> dits;
+  if (lead.dit != nullptr) dits.push_back(lead.dit.get());
+  for (const auto& models : models_) dits.push_back(models->dit.get());
+  peers_ = std::make_unique<Peers>(std::vector<const S2vDit*>(dits.begin(), dits.end()));
+  for (S2vDit* dit : dits) dit->set_peers(*peers_);
 }
 
 Group& LocalRanks::begin() {

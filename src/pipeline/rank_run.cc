@@ -145,7 +145,8 @@ Expected<RankReport> make_video(Models& models, const MemoryLimits& limits, Grou
   LA_RETURN_IF_ERROR(run.run());
   RankReport report;
   report.part = job.placement.text(group.rank());
-  report.planned_peak_bytes = plan.peak_bytes;
+  // On one host: what it adds to the lead's.
+  report.planned_peak_bytes = job.shape.one_host ? plan.session_bytes + plan.scratch_bytes : plan.peak_bytes;
   report.peak_bytes = models.budget->peak_bytes();
   report.sample_s = run.sample_s();
   report.waited_s = group.waited_s() - waited_s;

@@ -131,6 +131,20 @@ Status check_loras(const EngineOptions& options) {
   return {};
 }
 
+Status check_ranks(const EngineOptions& options) {
+  LA_RETURN_IF_ERROR(placement_request(options).status());
+  if (!options.shard_weights) return {};
+  if (!options.packed_dit.empty())
+    return invalid_argument(
+        "`shard_weights` with `packed_dit`: a packed file's layers are read from it on every "
+        "device; leave one of the two out");
+  if (!options.paging_dir.empty() && options.page_weights)
+    return invalid_argument(
+        "`shard_weights` with `paging_dir`: layers come from other devices, not from disk; leave "
+        "one of the two out");
+  return {};
+}
+
 }  // namespace
 
 Status check_options(const EngineOptions& options) {
@@ -152,7 +166,7 @@ Status check_options(const EngineOptions& options) {
   if (options.cache_bytes > kLargestCacheBytes)
     return invalid_argument("`cache_bytes` " + std::to_string(options.cache_bytes) + ": choose up to " +
                             std::to_string(kLargestCacheBytes));
-  LA_RETURN_IF_ERROR(placement_request(options).status());
+  LA_RETURN_IF_ERROR(check_ranks(options));
   return check_int8_products(options.int8_products, options.weights_dtype);
 }
 
@@ -168,7 +182,8 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   const Expected<PlacementRequest> ranks = placement_request(options);
   if (ranks.ok()) shape.ranks = *ranks;  // else check_options() says it
   const Expected<std::vector<std::string>> devices = rank_devices(options);
-  shape.one_host = devices.ok() && on_one_host(*devices);
+  shape.one_host = devices.ok() && on_one_host(options, *devices);
+  shape.shard_weights = options.shard_weights;
   shape.threads = options.threads;
   shape.decode_threads = options.decode_threads;
   shape.decode_beside = options.decode_beside;

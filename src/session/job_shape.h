@@ -68,9 +68,10 @@ struct JobShape {
   int64_t solver_tensors = 0;  // that a block's solver keeps, of a block's size
   bool online_decode = true;
   Schedule schedule = Schedule::kAuto;
-  Placement placement;    // on several ranks
-  RankPart rank;          // this one's part
-  bool one_host = false;  // all of them share this host's memory, and the weights in it
+  Placement placement;         // on several ranks
+  RankPart rank;               // this one's part
+  bool one_host = false;       // all of them share this host's memory, and the weights in it
+  bool shard_weights = false;  // the layers are dealt to the ranks that sample
 
   // Where weights, keys and values stay: on the device, of the others some in host memory beside it, the rest on disk.
   int64_t resident_layers = -1;     // of a packed model, on the device; -1: all
@@ -108,6 +109,8 @@ struct JobShape {
   int64_t clip_latents() const { return clip_blocks() * kBlockLatents; }
   // Whether its models have the video model: on one host it is there for all ranks.
   bool has_video_model() const { return rank.samples || one_host; }
+  // This rank's layers.
+  RankShare shard() const { return shard_weights && rank.samples ? rank.weights : RankShare(); }
   // Steps of this rank.
   StepRange own_steps() const { return rank.steps.count == 0 ? StepRange{0, steps} : rank.steps; }
   DitGeometry geometry() const {

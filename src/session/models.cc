@@ -31,7 +31,7 @@ Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> check
   LA_RETURN_IF_ERROR(check_audio(c));
   models->types = c.shape().types();
   LA_RETURN_IF_ERROR(models->open_device(device, false));
-  if (rank.samples) LA_RETURN_IF_ERROR(models->load_dit());
+  if (rank.samples) LA_RETURN_IF_ERROR(models->load_dit(rank.weights));
   c.dit.reset();
   if (!rank.lead) return models;
   const DType values = models->types.values;
@@ -91,6 +91,11 @@ Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
 }
 
 Status Models::dry_run_dit(const JobShape& s) {
+  if (!s.shard().whole()) {
+    WeightSizer sizer(*backend, *budget, MemoryCategory::kWeights, types, s.merge_bytes);
+    LA_ASSIGN_OR_RETURN(dit, S2vDit::load_shard(s.shapes.dit, types, s.shard(), sizer, *backend, *budget));
+    return {};
+  }
   if (!s.packed) {
     LA_ASSIGN_OR_RETURN(dit, S2vDit::dry_run(s.shapes.dit, *backend, *budget, types, s.merge_bytes));
     return {};
@@ -181,7 +186,12 @@ Status Models::open_host(BackendOptions o) {
 }
 
 // All on the device, or what is in no layer: the layers come with a job, from host memory or a packed file.
-Status Models::load_dit() {
+Status Models::load_dit(const RankShare& share) {
+  if (!share.whole()) {
+    WeightLoader loader(*checkpoint->dit, *backend, *budget, MemoryCategory::kWeights, types);
+    LA_ASSIGN_OR_RETURN(dit, S2vDit::load_shard(shapes().dit, types, share, loader, *backend, *budget));
+    return {};
+  }
   if (from_host_memory(options())) {
     WeightLoader loader(*checkpoint->dit, *backend, *budget, MemoryCategory::kWeights, types);
     LA_ASSIGN_OR_RETURN(dit, S2vDit::load_beside(shapes().dit, types, loader, *backend, *budget));

@@ -62,7 +62,7 @@ struct Models {
   Status open_device(DeviceSource* source, bool dry_run);
   Status open_host(BackendOptions options);
   Status open_backends(DeviceSource& source, BackendOptions options);
-  Status load_dit();
+  Status load_dit(const RankShare& share);
   Status dry_run_dit(const JobShape& shape);
 };
 

@@ -15,6 +15,7 @@ RankPart Placement::part(int rank) const {
   part.ends = stage + 1 == stages.size();
   if (ranks() > 1) part.steps = stages[stage];
   part.share = {member_of(rank), ulysses_size};
+  part.weights = {rank - first_sampling_rank(), ranks() - first_sampling_rank()};
   return part;
 }
 

@@ -21,6 +21,7 @@ struct StepRange {
 struct RankPart {
   StepRange steps;      // count 0: all steps
   RankShare share;      // of each of these steps
+  RankShare weights;    // of the layers, where they are dealt to the ranks that sample
   bool samples = true;  // false: the lead, with a VAE rank
   bool lead = true;     // reads the inputs, has the VAE, delivers the frames
   bool ends = true;     // has the last steps

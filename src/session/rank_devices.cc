@@ -62,9 +62,18 @@ Expected<std::vector<std::string>> rank_devices(const EngineOptions& options) {
   return devices;
 }
 
-bool on_one_host(const std::vector<std::string>& devices) {
-  return !is_card(devices.front()) &&
+bool on_one_host(const EngineOptions& options, const std::vector<std::string>& devices) {
+  return !options.shard_weights && !is_card(devices.front()) &&
          std::all_of(devices.begin(), devices.end(), [&](const auto& d) { return d == devices.front(); });
+}
+
+RankPart part_to_load(const EngineOptions& options, int rank, int ranks) {
+  const int others = options.vae_parallel ? 1 : 0;
+  RankPart part;
+  part.lead = rank == 0;
+  part.samples = rank >= others;
+  if (options.shard_weights && part.samples) part.weights = {rank - others, ranks - others};
+  return part;
 }
 
 Expected<PlacementRequest> placement_request(const EngineOptions& options) {

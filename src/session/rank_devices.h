@@ -13,7 +13,9 @@ namespace liveavatar {
 // alone. kInvalidArgument: an item that names no device, a card twice.
 Expected<std::vector<std::string>> rank_devices(const EngineOptions& options);
 // Whether all ranks compute on the host and share its memory, the weights among it.
-bool on_one_host(const std::vector<std::string>& devices);
+bool on_one_host(const EngineOptions& options, const std::vector<std::string>& devices);
+// What decides which weights a rank loads.
+RankPart part_to_load(const EngineOptions& options, int rank, int ranks);
 // What the options say of the ranks.
 Expected<PlacementRequest> placement_request(const EngineOptions& options);
 

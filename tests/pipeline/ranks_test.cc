@@ -51,6 +51,7 @@ struct Mode {
   bool vae_parallel = false;
   const char* step_shares = "";
   int decode_threads = 0;
+  bool shard_weights = false;
 };
 
 EngineOptions options_of(const Mode& mode) {
@@ -60,6 +61,7 @@ EngineOptions options_of(const Mode& mode) {
   options.vae_parallel = mode.vae_parallel;
   options.step_shares = mode.step_shares;
   options.decode_threads = mode.decode_threads;
+  options.shard_weights = mode.shard_weights;
   return options;
 }
 
@@ -85,6 +87,10 @@ TEST_P(RanksMode, GivesTheBitsOfOneDevice) {
     EXPECT_LE(got.peak_bytes, got.planned_bytes);
     EXPECT_GE(double(got.peak_bytes), 0.97 * double(got.planned_bytes));
     EXPECT_FALSE(got.ranks.empty());
+    for (const RankReport& rank : got.ranks) {
+      EXPECT_LE(rank.peak_bytes, rank.planned_peak_bytes) << rank.rank;
+      EXPECT_GE(double(rank.peak_bytes), 0.97 * double(rank.planned_peak_bytes)) << rank.rank;
+    }
   }
 }
 
@@ -93,7 +99,8 @@ INSTANTIATE_TEST_SUITE_P(Modes, RanksMode,
                                            Mode{"cpu:3", 3}, Mode{"cpu:3", 2, true}, Mode{"cpu:4"}, Mode{"cpu:4", 2},
                                            Mode{"cpu:5", 1, true}, Mode{"cpu:5", 2, true},
                                            Mode{"cpu:2", 1, false, "3,1"}, Mode{"cpu:2", 1, false, "", 1},
-                                           Mode{"cpu:3", 1, true, "1,3", 1}));
+                                           Mode{"cpu:3", 1, true, "1,3", 1}, Mode{"cpu:4", 1, false, "", 0, true},
+                                           Mode{"cpu:3", 3, false, "", 0, true}, Mode{"cpu:5", 2, true, "", 0, true}));
 
 TEST(Ranks, ALatentOfEveryBlockIsKeptWithoutOnlineDecode) {
   GenerateRequest job = job_of(2);

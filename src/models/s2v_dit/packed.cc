@@ -13,15 +13,6 @@ std::string page_name(const DitWeightGroup& group) {
   return "layer " + std::to_string(group.layer) + " " + kParts[static_cast<size_t>(group.part)];
 }
 
-// Page 0 has the common weights.
-void load_page(const DitConfig& config, size_t page, const std::vector<DitWeightGroup>& pages, WeightVisitor& visitor) {
-  if (page == 0) {
-    load_dit_common(config, visitor);
-  } else {
-    load_dit_group(config, pages[page - 1], visitor);
-  }
-}
-
 // The name in the header and in messages: BF16, or BF16 with I8.
 std::string name_of(const DitTypes& types) {
   std::string values = dtype_name(types.values);
@@ -30,12 +21,21 @@ std::string name_of(const DitTypes& types) {
 
 }  // namespace
 
+void load_dit_page(const DitConfig& config, size_t page, const std::vector<DitWeightGroup>& groups,
+                   WeightVisitor& visitor) {
+  if (page == 0) {
+    load_dit_common(config, visitor);
+  } else {
+    load_dit_group(config, groups[page - 1], visitor);
+  }
+}
+
 std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, const DitTypes& types) {
   const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
   std::vector<PackedPage> packed;
   for (size_t p = 0; p <= pages.size(); ++p) {
     WeightViews views(backend, types);
-    load_page(config, p, pages, views);
+    load_dit_page(config, p, pages, views);
     packed.push_back({p == 0 ? "common" : page_name(pages[p - 1]), {0, DirectFile::round_up(views.bytes())}});
   }
   return packed;
@@ -70,7 +70,7 @@ Status pack_dit_pages(const DitConfig& config, const std::vector<PackedPage>& pa
   for (size_t p = 0; p < packed.size(); ++p) {
     LA_ASSIGN_OR_RETURN(Buffer page, Buffer::allocate(budget, MemoryCategory::kWeights, packed[p].span.bytes));
     loader.place_in(PackedMemory(page));
-    load_page(config, p, pages, loader);
+    load_dit_page(config, p, pages, loader);
     LA_RETURN_IF_ERROR(loader.status());
     LA_RETURN_IF_ERROR(show(packed[p], page.data()));
   }
@@ -92,7 +92,7 @@ Expected<HostDit> HostDit::load(const DitConfig& config, const DitTypes& types, 
     auto allocate = p == 0 ? Buffer::allocate : Buffer::allocate_staging;
     LA_ASSIGN_OR_RETURN(Buffer page, allocate(budget, MemoryCategory::kWeights, packed.span.bytes));
     loader.place_in(PackedMemory(page));
-    load_page(config, p, pages, loader);
+    load_dit_page(config, p, pages, loader);
     LA_RETURN_IF_ERROR(loader.status());
     dit.pages.push_back(std::move(page));
   }
@@ -170,6 +170,8 @@ Expected<PageMemory> allocate_pages(const DitPages& pages, const Residency& resi
   layout.store_in_host = pages.in_host;
   for (const DitWeightGroup& group : dit_weight_groups(pages.config))
     layout.places.push_back(place_when_spread(group.layer, pages.config.layers, residency));
+  for (size_t p = 0; p < pages.own.size(); ++p)  // a shard
+    layout.places[p] = pages.own[p] != 0 ? PagePlace::kLent : PagePlace::kStore;
   for (const PageSpan& span : pages.spans) layout.bytes.push_back(span.bytes);
   return PageMemory::allocate(layout, budget);
 }
@@ -187,14 +189,15 @@ Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(DitPages pa
     paged->dry_run_memory_ = std::move(memory);
     return paged;
   }
+  if (!pages.lent.empty()) memory.lent = pages.lent;
   for (size_t p = 0; p < paged->groups_.size(); ++p) {
     std::vector<View> views;
     auto add = [&](std::byte* data) {
       WeightViews page(backend, pages.types, PackedMemory(data, memory.device()));
       views.push_back({data, load_dit_group(pages.config, paged->groups_[p], page)});
     };
-    if (memory.resident[p].data() != nullptr) {
-      add(memory.resident[p].data());
+    if (memory.stays(p) != nullptr) {
+      add(memory.stays(p));
     } else {
       for (const Buffer& slot : memory.slots) add(slot.data());
     }

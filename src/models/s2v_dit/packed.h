@@ -13,6 +13,10 @@ namespace liveavatar {
 // Names and sizes of the pages in a backend's packing. Offsets are not set.
 std::vector<PackedPage> dit_packed_pages(const DitConfig& config, const Backend& backend, const DitTypes& types);
 
+// Visits what page `page` holds: 0 the common weights, then the groups.
+void load_dit_page(const DitConfig& config, size_t page, const std::vector<DitWeightGroup>& groups,
+                   WeightVisitor& visitor);
+
 // Options of a packed file.
 struct PackJob {
   std::string path;
@@ -36,6 +40,8 @@ struct DitPages {
   std::vector<PageSpan> spans;       // of dit_weight_groups()
   std::unique_ptr<PageStore> store;  // null: of a dry run
   bool in_host = false;              // the store is host memory beside the device
+  std::vector<char> own;             // of a shard, for each page: it stays on the device, at `lent`
+  std::vector<std::byte*> lent;      // null in a dry run
   const DirectFile* file = nullptr;  // else this one, the store's
 };
 

@@ -91,8 +91,25 @@ Expected<std::unique_ptr<S2vDit>> S2vDit::load_beside(const DitConfig& config, c
   return dit;
 }
 
+Expected<std::unique_ptr<S2vDit>> S2vDit::load_shard(const DitConfig& config, const DitTypes& types,
+                                                     const RankShare& share, WeightAllocator& loader, Backend& backend,
+                                                     Budget& budget) {
+  std::unique_ptr<S2vDit> dit(new S2vDit(config, backend, types));
+  LA_ASSIGN_OR_RETURN(dit->shard_, ShardDit::load(config, types, share, backend, loader, budget));
+  if (budget.dry_run()) return dit;
+  dit->weights_.common = view_dit_common(config, backend, types, dit->shard_->pages.front());
+  LA_RETURN_IF_ERROR(dit->read_back_shares());
+  return dit;
+}
+
+Status S2vDit::read_page(size_t page, const PageRange& range, std::byte* target) const {
+  const std::byte* own = shard_->pages[page + 1].data();
+  LA_CHECK(own != nullptr);
+  return backend_.allocator().read(own + range.begin, target, range.bytes);
+}
+
 std::unique_ptr<S2vDit> S2vDit::beside(Backend& backend) const {
-  LA_CHECK(!beside_ && backend.packing() == backend_.packing() && backend.device() == backend_.device());
+  LA_CHECK(!beside_ && !shard_ && backend.packing() == backend_.packing() && backend.device() == backend_.device());
   std::unique_ptr<S2vDit> dit(new S2vDit(config_, backend, types_));
   dit->weights_.common = weights_.common;
   dit->weights_.groups = weights_.groups;
@@ -111,9 +128,13 @@ Status S2vDit::read_back_shares() {
 
 Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(const Residency& residency, Budget& budget,
                                                                       const std::stop_token& stop) const {
-  if (!packed_ && !beside_) return std::unique_ptr<DitWeightGroups>(new ResidentWeightGroups(weights_.groups));
-  Expected<DitPages> pages =
-      beside_ ? beside_->layers(config_, types_, budget.dry_run()) : packed_->pages(budget.dry_run());
+  if (!packed_ && !beside_ && !shard_)
+    return std::unique_ptr<DitWeightGroups>(new ResidentWeightGroups(weights_.groups));
+  LA_CHECK(!shard_ || budget.dry_run() || peers_ != nullptr);
+  Expected<DitPages> pages = [&]() -> Expected<DitPages> {
+    if (shard_) return shard_->layers(config_, types_, budget.dry_run() ? nullptr : peers_);
+    return beside_ ? beside_->layers(config_, types_, budget.dry_run()) : packed_->pages(budget.dry_run());
+  }();
   LA_RETURN_IF_ERROR(pages.status());
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> groups,
                       PagedWeightGroups::open(*std::move(pages), residency, backend_, budget, stop));
@@ -122,6 +143,12 @@ Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(const Resi
 
 PassBytes S2vDit::paged_bytes(const Residency& residency) const {
   if (packed_) return liveavatar::paged_bytes(config_, packed_->spans(), residency);
+  if (shard_) {
+    PassBytes bytes;
+    for (size_t p = 1; p < shard_->pages.size(); ++p)
+      if (shard_->pages[p].bytes() == 0) bytes.all += shard_->bytes[p];
+    return bytes;
+  }
   if (!beside_) return {};
   const uint64_t all = liveavatar::paged_bytes(config_, beside_->layers(config_, types_, true).spans, residency).all;
   return {all, 0};

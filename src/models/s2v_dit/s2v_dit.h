@@ -11,6 +11,7 @@
 
 #include "models/s2v_dit/config.h"
 #include "models/s2v_dit/packed.h"
+#include "models/s2v_dit/shard.h"
 #include "models/s2v_dit/state.h"
 #include "models/s2v_dit/weight_groups.h"
 #include "models/s2v_dit/weights.h"
@@ -35,6 +36,14 @@ class S2vDit {
   // over a dry run it counts.
   static Expected<std::unique_ptr<S2vDit>> load_beside(const DitConfig& config, const DitTypes& types,
                                                        WeightAllocator& loader, Backend& backend, Budget& budget);
+
+  // Loads one rank's share of the layers, and all that is in no layer. set_peers() before the first forward.
+  static Expected<std::unique_ptr<S2vDit>> load_shard(const DitConfig& config, const DitTypes& types,
+                                                      const RankShare& share, WeightAllocator& loader, Backend& backend,
+                                                      Budget& budget);
+  void set_peers(PagePeers& peers) { peers_ = &peers; }
+  // For other ranks: a range of a page of this share, in host memory. Any thread, also while forwards run.
+  Status read_page(size_t page, const PageRange& range, std::byte* target) const;
 
   // The same weights for another backend of the same device and packing. This object outlives the result.
   std::unique_ptr<S2vDit> beside(Backend& backend) const;
@@ -151,6 +160,8 @@ class S2vDit {
   std::vector<size_t> first_group_;  // of each layer
   std::optional<PackedDit> packed_;
   std::optional<HostDit> beside_;
+  std::optional<ShardDit> shard_;
+  PagePeers* peers_ = nullptr;
 };
 
 }  // namespace liveavatar
