@@ -158,6 +158,29 @@ TEST(PlacementReport, SaysEachRanksMemory) {
   }
 }
 
+// Weights dealt to four ranks that share the heads: what one device has of them and of KV caches, and not much more.
+// What more there is: the common weights and the prompt's keys and values three times, two slots a rank, the lead's
+// VAE and encoders.
+TEST(PlacementReport, SharesOfTheWeightsTakeLittleMoreThanOneModel) {
+  JobShape job = job_14b(704, 384);
+  const MemoryPlan one = *plan_memory(job);
+  const size_t whole =
+      one.peak_by_category[size_t(MemoryCategory::kWeights)] + one.peak_by_category[size_t(MemoryCategory::kKvCache)];
+  job.device = "cpu";
+  job.shard_weights = true;
+  const Placement placement = *place_ranks({.devices = 4, .ulysses_size = 4}, job.steps, 0);
+  std::vector<MemoryPlan> plans;
+  size_t sum = 0;
+  for (int rank = 0; rank < 4; ++rank) {
+    plans.push_back(*plan_rank(job, placement, rank, {}));
+    sum += plans.back().peak_bytes;
+    const auto weights = [](const MemoryPlan& plan) { return double(plan.peak_by_category[0]); };
+    constexpr double kLargestPage = 300e6;  // the FFN of a layer
+    EXPECT_NEAR(weights(plans.back()), weights(plans.front()), kLargestPage) << rank;
+  }
+  EXPECT_LT(double(sum) / double(whole), 1.13);
+}
+
 // Published of the original, 5 x H800, 720*400, four steps, fp8 and compiled: 45.2 frames/s, 1.21 s to the first frame.
 // An H800 computes as an H100 does. The time model is faster than they are; docs/many_devices_plan.md says by how much
 // and why, and has these figures.

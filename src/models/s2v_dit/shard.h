@@ -19,13 +19,16 @@ class PagePeers {
                       const std::atomic<bool>& stop) = 0;
 };
 
+// Pages of these bytes to as many shares: each to the one that has the least yet. So shares are even, and pages that
+// follow each other have other owners: transfers overlap with computing.
+std::vector<int64_t> deal_pages(std::span<const size_t> bytes, int64_t shares);
+
 // One rank's pages on its device.
 struct ShardDit {
   RankShare share;
-  std::vector<Buffer> pages;  // page 0 (common weights), then dit_weight_groups(); those of other ranks are empty
-  std::vector<size_t> bytes;  // of all pages
-  // The layers are dealt round, so that transfers overlap with computing.
-  static int64_t owner_of(const RankShare& share, const DitWeightGroup& group) { return group.layer % share.ranks; }
+  std::vector<Buffer> pages;    // page 0 (common weights), then dit_weight_groups(); those of other ranks are empty
+  std::vector<size_t> bytes;    // of all pages
+  std::vector<int64_t> owners;  // of each of dit_weight_groups(): the index of the share that has it
 
   // loader: of the device's budget; reads, or counts over a dry run.
   static Expected<ShardDit> load(const DitConfig& config, const DitTypes& types, const RankShare& share,
