@@ -87,7 +87,7 @@ Status VideoSession::open_decoder() {
 }
 
 Status VideoSession::open_pose(PoseVideo* video) {
-  if (shape_.pose.empty()) return {};
+  if (shape_.pose.empty() || !shape_.rank.lead) return {};
   PoseEncoder::Options options{shape_.pose, shape_.clip_frames, options_.black_pose_end, options_.stop};
   options.shape.size = {shape_.height, shape_.width};  // a smaller video may be planned than was asked for
   LA_ASSIGN_OR_RETURN(pose_, PoseEncoder::open(*models_.vae, budget_, video, options));

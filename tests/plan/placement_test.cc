@@ -175,8 +175,8 @@ TEST(PlacementReport, SharesOfTheWeightsTakeLittleMoreThanOneModel) {
     plans.push_back(*plan_rank(job, placement, rank, {}));
     sum += plans.back().peak_bytes;
     const auto weights = [](const MemoryPlan& plan) { return double(plan.peak_by_category[0]); };
-    constexpr double kLargestPage = 300e6;  // the FFN of a layer
-    EXPECT_NEAR(weights(plans.back()), weights(plans.front()), kLargestPage) << rank;
+    constexpr double kUneven = 400e6;  // the largest page, an FFN, and what loading takes
+    EXPECT_NEAR(weights(plans.back()), weights(plans.front()), kUneven) << rank;
   }
   EXPECT_LT(double(sum) / double(whole), 1.13);
 }

@@ -42,6 +42,7 @@ struct Golden {
   DType dtype = DType::kF32;
   std::string weights_dtype, kv_dtype;  // of the video model, as the flags of `generate`
   bool int8_products = false;
+  EngineOptions ranks;  // of whole jobs: devices and how the video is dealt to them
   Report* report = nullptr;
 
   const nlohmann::json& calls() const { return json.at("calls"); }

@@ -9,6 +9,7 @@
 #include "pipeline/engine.h"
 #include "session/actor_masks.h"
 #include "session/frame_decoder.h"
+#include "session/rank_devices.h"
 #include "session/speakers.h"
 
 namespace liveavatar::golden {
@@ -116,7 +117,7 @@ void check_actor_masks(const Golden& golden, const GenerateRequest& job, const s
 }
 
 EngineOptions options_of(const Golden& golden, const nlohmann::json& args) {
-  EngineOptions options;
+  EngineOptions options = golden.ranks;
   options.checkpoint_dir = golden.path(args.at("ckpt_dir"));
   options.lora_path = golden.path(args.at("lora"));
   options.lora_alpha = args.at("lora_alpha");
@@ -153,8 +154,16 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   const auto& out = call.at("out");
   auto checkpoint = Checkpoint::open(options_of(golden, args));
   if (!golden.ok("open", checkpoint.status())) return;
-  auto models = Models::load(*std::move(checkpoint), golden.source);
+  auto models = load_models(*std::move(checkpoint), golden.source);
   if (!golden.ok("load", models.status())) return;
+  const auto devices = rank_devices((*models)->options());
+  if (!golden.ok("devices", devices.status())) return;
+  std::unique_ptr<LocalRanks> ranks;
+  if (devices->size() > 1) {
+    auto opened = LocalRanks::open(**models, *devices);
+    if (!golden.ok("ranks", opened.status())) return;
+    ranks = *std::move(opened);
+  }
   const GenerateRequest job = job_of(golden, args);
   Seen seen;
   std::vector<float> noise;
@@ -169,7 +178,10 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   if (!golden.ok("resolve", resolved.status())) return;
   if (!golden.ok("hear", hear(*resolved, {.past_voice = true}))) return;
   resolved->sampling.relative_dist = args.at("relative_dist");
-  if (!golden.ok("generate", run_job(**models, *resolved, calls))) return;
+  if (ranks != nullptr) calls.ranks = &ranks->begin();
+  const Status made = run_job(**models, *resolved, calls);
+  if (ranks != nullptr) ranks->end();
+  if (!golden.ok("generate", made)) return;
 
   std::vector<int32_t> ids = golden.i32(out.at("token_ids"));
   ids.resize(std::min(ids.size(), seen.ids.size()));
@@ -178,9 +190,9 @@ void check_call(const Golden& golden, const nlohmann::json& call) {
   golden.compare(out.at("ref_latent"), seen.tensors["ref_latent"]);
   golden.compare(out.at("motion_latents"), motion_latents(**models, job));
   golden.compare(out.at("audio_features"), join(seen.audio, rows_of(golden.shape(out.at("audio_features")))));
-  golden.compare(out.at("latents"), join(seen.latents, (*models)->dit->config().channels));
+  golden.compare(out.at("latents"), join(seen.latents, (*models)->shapes().dit.channels));
   if (out.contains("pose_latents"))
-    golden.compare(out.at("pose_latents"), join(seen.poses, (*models)->dit->config().channels));
+    golden.compare(out.at("pose_latents"), join(seen.poses, (*models)->shapes().dit.channels));
   if (out.contains("actor_masks")) check_actor_masks(golden, job, out.at("actor_masks"), seen);
   golden.compare(out.at("frames"), pick_frames(golden, seen, out.at("frame_index"), pixels));
 }

@@ -13,18 +13,20 @@ namespace {
 constexpr const char* kHelp =
     "golden_check [--device reference|cpu|test|cuda|cuda-emulated] [--dtype f32|bf16] [--threads N]\n"
     "             [--weights_dtype bf16|int8|fp8|q4] [--kv_dtype bf16|int8|fp8] [--activations_dtype int8] [--bits]\n"
-    "             DIR...\n"
+    "             [--devices cpu:N [--ulysses_size U] [--enable_vae_parallel] [--dit_fsdp]] DIR...\n"
     "Runs the golden.json of every DIR and compares with the tensors of the Python original.\n"
     "test: the reference backend behind a queue, in memory that the host cannot touch. cuda-emulated: the CUDA\n"
     "backend and its kernels, on an emulated device. cuda: on a card.\n"
     "A line a tensor, then 'N passed, M failed'; exit code 1 on any miss. LIVEAVATAR_ISA forces a kernel path.\n"
     "With narrower types of the video model the limits do not hold: what is beyond them is 'far', and counts as "
-    "passed. --bits: a checksum of every tensor beside its figures.\n";
+    "passed. --bits: a checksum of every tensor beside its figures. --devices: whole jobs on "
+    "several ranks.\n";
 
 struct Options {
   std::string device = "cpu", dtype = "f32", weights_dtype, kv_dtype;
   bool int8_products = false, bits = false;
   int threads = 0;
+  EngineOptions ranks;
   std::vector<std::string> dirs;
 };
 
@@ -44,6 +46,14 @@ bool parse(int argc, char** argv, Options& options) {
       options.int8_products = std::string(argv[++i]) == "int8";
     } else if (arg == "--bits") {
       options.bits = true;
+    } else if (arg == "--devices" && has_value) {
+      options.ranks.devices = argv[++i];
+    } else if (arg == "--ulysses_size" && has_value) {
+      options.ranks.ulysses_size = std::atoi(argv[++i]);
+    } else if (arg == "--enable_vae_parallel") {
+      options.ranks.vae_parallel = true;
+    } else if (arg == "--dit_fsdp") {
+      options.ranks.shard_weights = true;
     } else if (arg == "--threads" && has_value) {
       options.threads = std::atoi(argv[++i]);
     } else if (arg.starts_with("-")) {
@@ -108,6 +118,7 @@ void run_folder(const std::string& dir, const Options& options, const Machine& m
     golden.weights_dtype = options.weights_dtype;
     golden.kv_dtype = options.kv_dtype;
     golden.int8_products = options.int8_products;
+    golden.ranks = options.ranks;
     golden.report = &report;
     if (std::ifstream(dir + "/io.safetensors")) {
       auto io = open_safetensors(dir + "/io.safetensors");
