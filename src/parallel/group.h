@@ -41,8 +41,9 @@ class Group {
     std::string host, device;
   };
   struct Options {
-    double silence_s = 8;  // of a process that was killed or stopped
+    double silence_s = 6;  // of a process that was stopped or is out of reach; mpirun then takes two more to end
     double wait_s = 3600;  // for one message of a rank that lives
+    double end_s = 30;     // after a failure: until the lead has finished its file and ended
   };
 
   virtual ~Group() = default;
@@ -67,6 +68,22 @@ class Group {
   // Seconds that this rank waited in the calls above.
   virtual double waited_s() const = 0;
 
+  // The end of a rank, in this order:
+  //
+  //   if (stopped) status = group.roll_call();     a signal to stop may mean that another rank died
+  //   if (group.speaks()) print(status);           on the lead, when its file is finished
+  //   group.end(code);                             last of all; then the process returns `code`
+  //
+  // The failure, after a moment in which each rank may show that it lives.
+  virtual Status roll_call() { return status(); }
+  // Whether this rank says how the run ended: the lead; another where the lead died, or did not end for
+  // Options::end_s. After a failure the others wait here for that, since the launcher kills all when one process ends.
+  virtual bool speaks() { return rank() == 0; }
+  // Without a failure, and with code 0 on all: returns when every rank is here. Else every process ends, also one that
+  // hangs, and this one's exit code is `code`: ends at once where a transport can do it in no other way, so streams are
+  // flushed and files closed before. No call of the group follows.
+  virtual void end(int code) { static_cast<void>(code); }
+
   Status send(int to, Tag tag, std::span<const std::byte> data);
   // A text of any length.
   Status send_text(int to, Tag tag, const std::string& text);
@@ -76,6 +93,9 @@ class Group {
   // "rank 2 (node7, cuda:1)"
   std::string name_of(int rank) const;
 };
+
+// What a wait of `seconds` that nothing ended becomes; what: "rank 2 (node7, cpu) did not send a block".
+Status waited_too_long(const std::string& what, double seconds);
 
 // Some ranks of a group as a group of their own; `members` in ascending order, this rank among them. `whole` outlives
 // it. Two groups that share two ranks must not use the same tag.
