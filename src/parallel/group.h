@@ -41,7 +41,7 @@ class Group {
     std::string host, device;
   };
   struct Options {
-    double silence_s = 6;  // of a process that was stopped or is out of reach; mpirun then takes two more to end
+    double silence_s = 5;  // of a process that was stopped or is out of reach; mpirun takes 2 or 3 more
     double wait_s = 3600;  // for one message of a rank that lives
     double end_s = 30;     // after a failure: until the lead has finished its file and ended
   };

@@ -64,6 +64,7 @@ void Heartbeat::run() {
     note_progress();
     look_for_silence();
     look_at_roll();
+    look_at_waits();
   }
 }
 
@@ -73,10 +74,7 @@ void Heartbeat::skip_gap(Clock::duration gap) {
   const bool was_stopped = gap > kGap;
   if (was_stopped)
     for (Peer& peer : peers_) peer.sign += gap;
-  if (continues != continues_ && !was_stopped) {
-    continued_at_ = Clock::now();
-    roll_wanted_ = true;
-  }
+  if (continues != continues_ && !was_stopped) roll_wanted_ = true;
   continues_ = continues;
 }
 
@@ -100,6 +98,10 @@ void Heartbeat::send(Peer& peer) {
     beat.gone = parts_.verdict.gone();
     std::strncpy(beat.text, why.message().c_str(), sizeof(beat.text) - 1);
   }
+  const std::optional<Waits::Wait> too_long = late(), wait = too_long ? too_long : wait_of(parts_.mpi.rank());
+  beat.is_late = too_long.has_value();
+  beat.waits = wait.has_value();
+  beat.wait = wait.value_or(Waits::Wait());
   MPI_Isend(&beat, sizeof(Beat), MPI_BYTE, peer.rank, kTag, parts_.mpi.beats(), &peer.out);
   peer.sent = Clock::now();
 }
@@ -125,7 +127,8 @@ void Heartbeat::ask(Peer& peer) {
   }
   if (peer.in != MPI_REQUEST_NULL || peer.out != MPI_REQUEST_NULL || is_over(peer)) return;
   const double period_s = parts_.verdict.failed() ? kPeriodOfFailure_s : kPeriod_s;
-  const bool has_news = own_state() > peer.told || (roll_is_called_ && peer.sent < roll_began_);
+  const bool has_news =
+      own_state() > peer.told || (late() && !peer.outbox.is_late) || (roll_is_called_ && peer.sent < roll_began_);
   if (!has_news && seconds_since(peer.sent) < period_s) return;
   receive(peer);
   send(peer);
@@ -135,6 +138,9 @@ void Heartbeat::hear(Peer& peer) {
   Beat& beat = peer.inbox;
   peer.sign = Clock::now();
   peer.said = beat.state;
+  peer.is_late = beat.is_late;
+  peer.wait.reset();
+  if (beat.waits) peer.wait = beat.wait;
   beat.text[sizeof(beat.text) - 1] = '\0';
   if (beat.state >= kFailed) parts_.verdict.fail({static_cast<ErrorCode>(beat.code), beat.text}, beat.gone);
   if (!is_lead() && beat.state == kLeft) lead_left_ = true;
@@ -192,6 +198,53 @@ void Heartbeat::look_at_roll() {
   roll_is_called_ = roll_wanted_ = false;
 }
 
+std::optional<Waits::Wait> Heartbeat::late() const {
+  std::lock_guard lock(late_mutex_);
+  return late_;
+}
+
+void Heartbeat::judge(const Waits::Wait& late) {
+  constexpr double kForTheLead_s = 1;
+  {
+    std::lock_guard lock(late_mutex_);
+    if (!late_) late_ = late;
+  }
+  const Clock::time_point began = Clock::now();
+  while (!parts_.verdict.failed() && seconds_since(began) < kForTheLead_s) std::this_thread::sleep_for(milliseconds(1));
+  parts_.verdict.fail(blame(late));
+}
+
+Status Heartbeat::blame(const Waits::Wait& late) const {
+  const std::string missed = std::string(late.sends ? " did not take " : " did not send ") + tag_name(late.tag);
+  return waited_too_long(parts_.names[static_cast<size_t>(late.rank)] + missed, parts_.options.wait_s);
+}
+
+// What a rank waits for, as far as this one knows; not what it has begun to wait for just now.
+std::optional<Waits::Wait> Heartbeat::wait_of(int rank) const {
+  constexpr double kJustNow_s = 0.5;
+  if (rank == parts_.mpi.rank()) return parts_.waits.longest(std::min(kJustNow_s, parts_.options.wait_s / 2));
+  for (const Peer& peer : peers_)
+    if (peer.rank == rank) return peer.wait;
+  return {};
+}
+
+// On the lead. The rank that is waited for may wait itself, for another one.
+void Heartbeat::look_at_waits() {
+  if (!is_lead() || parts_.verdict.failed()) return;
+  std::optional<Waits::Wait> first = late();
+  for (const Peer& peer : peers_)
+    if (!first && peer.is_late) first = peer.wait;
+  if (!first) return;
+  Waits::Wait last = *first;
+  int steps = 0;
+  for (auto next = wait_of(last.rank); next && steps < parts_.mpi.size(); next = wait_of(last.rank)) {
+    last = *next;
+    ++steps;
+  }
+  const bool in_a_circle = steps == parts_.mpi.size();
+  parts_.verdict.fail(blame(in_a_circle ? *first : last));
+}
+
 void Heartbeat::meet() {
   done_ = true;
   const Clock::time_point began = Clock::now();
@@ -204,12 +257,6 @@ void Heartbeat::roll_call() {
   if (parts_.mpi.frozen()) return;
   roll_wanted_ = true;
   while (roll_wanted_ && !parts_.verdict.failed()) std::this_thread::sleep_for(milliseconds(1));
-}
-
-bool Heartbeat::launcher_ends() const {
-  constexpr double kLongest_s = 30;
-  const Clock::time_point at = continued_at_;
-  return at != Clock::time_point() && seconds_since(at) < kLongest_s;
 }
 
 }  // namespace liveavatar::mpi

@@ -2,8 +2,9 @@
 // and the end of the run.
 #pragma once
 
-#include <array>
 #include <atomic>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -37,27 +38,31 @@ class Heartbeat {
   bool leaving_is_told() const { return told_ >= State::kLeft; }
   bool lead_has_left() const { return lead_left_; }
 
+  // A wait took too long: ends the group, and names the rank for which all others wait in the end. Returns when it has.
+  void judge(const Waits::Wait& late);
   // Waits until every rank is here, or a failure.
   void meet();
   // Waits a moment for a sign of life of every rank; one that gives none is a failure.
   void roll_call();
-  // Whether SIGCONT came in the last seconds to this process, which had not been stopped: mpirun ends all.
-  bool launcher_ends() const;
 
  private:
   enum State : int { kLives, kDone, kFailed, kLeft };
   struct Beat {
     int state = kLives, code = 0, gone = kNobody;
-    char text[1012] = "";
+    bool waits = false, is_late = false;  // for something; and for too long
+    Waits::Wait wait;
+    char text[1000] = "";
   };
   struct Peer {
     int rank = 0;
     Clock::time_point sign = Clock::now(), sent = Clock::now();
     MPI_Request in = MPI_REQUEST_NULL, out = MPI_REQUEST_NULL;
-    Beat inbox, outbox;
-    bool owed = false;  // the lead owes an answer
-    int said = kLives;  // what it said last
-    int told = kLives;  // what it knows of this rank
+    Beat inbox, outbox;               // inbox: others' calls of MPI write it; what it said is below
+    bool owed = false;                // the lead owes an answer
+    int said = kLives;                // what it said last
+    bool is_late = false;             // it waits for too long
+    std::optional<Waits::Wait> wait;  // for this
+    int told = kLives;                // what it knows of this rank
   };
 
   void run();
@@ -65,6 +70,7 @@ class Heartbeat {
   void ask(Peer& peer);     // on the others
   void receive(Peer& peer);
   void send(Peer& peer);
+  std::optional<Waits::Wait> late() const;
   static bool ended(MPI_Request& request);
   void hear(Peer& peer);
   State own_state() const;
@@ -72,6 +78,9 @@ class Heartbeat {
   void skip_gap(Clock::duration gap);
   void look_for_silence();
   void look_at_roll();
+  void look_at_waits();
+  std::optional<Waits::Wait> wait_of(int rank) const;
+  Status blame(const Waits::Wait& late) const;
   bool is_lead() const { return parts_.mpi.rank() == 0; }
   bool is_over(const Peer& peer) const;  // needs no more signs
 
@@ -81,7 +90,8 @@ class Heartbeat {
   std::atomic<bool> done_ = false, all_done_ = false, leaving_ = false, lead_left_ = false, stop_ = false;
   std::atomic<int> told_ = kLives;  // what all know that live
   std::atomic<bool> roll_wanted_ = false;
-  std::atomic<Clock::time_point> continued_at_ = Clock::time_point();
+  mutable std::mutex late_mutex_;
+  std::optional<Waits::Wait> late_;  // of this rank
   bool roll_is_called_ = false;
   Clock::time_point roll_began_;
   int continues_ = 0;

@@ -10,14 +10,24 @@ namespace {
 
 constexpr size_t kPieceBytes = size_t{1} << 30;
 
+// What Open MPI reads when it begins; what the user has set stays. Messages of 128 KiB go at once, not after two
+// answers of the other side: between machines that are 10 ms apart 64 KiB take 14 ms instead of 36.
+void set_parameters() {
+  constexpr int kKeepWhatIsSet = 0;
+  constexpr const char* kAtOnceBytes = "135168";  // and room for a header
+  setenv("OMPI_MCA_mpi_yield_when_idle", "1", kKeepWhatIsSet);
+  setenv("OMPI_MCA_btl_tcp_eager_limit", kAtOnceBytes, kKeepWhatIsSet);
+  setenv("OMPI_MCA_btl_tcp_rndv_eager_limit", kAtOnceBytes, kKeepWhatIsSet);
+  setenv("OMPI_MCA_btl_tcp_max_send_size", "262144", kKeepWhatIsSet);
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Mpi>> Mpi::begin() {
   int begun = 0;
   MPI_Initialized(&begun);
   if (begun != 0) return invalid_argument("MPI has begun in this process already: a process is one rank once");
-  constexpr int kKeepWhatIsSet = 0;
-  setenv("OMPI_MCA_mpi_yield_when_idle", "1", kKeepWhatIsSet);
+  set_parameters();
   int level = MPI_THREAD_SINGLE;
   if (const int error = MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level); error != MPI_SUCCESS)
     return unsupported("MPI does not begin: " + error_text(error));

@@ -25,7 +25,8 @@ MpiGroup::MpiGroup(std::unique_ptr<Mpi> mpi, const std::vector<Introduction>& ra
     : mpi_(std::move(mpi)), options_(options), outgoing_(ranks.size() * kTagCount) {
   for (const Introduction& each : ranks) {
     places_.push_back({each.host, each.device});
-    neighbors_.emplace_back(each.process);
+    const bool same_host = std::strcmp(each.host, ranks[static_cast<size_t>(rank())].host) == 0;
+    neighbors_.emplace_back(same_host ? each.process : ProcessId());
   }
   heartbeat_ = std::make_unique<Heartbeat>(Heartbeat::Parts{*mpi_, verdict_, waits_, names_of(*this), options_});
 }
@@ -83,20 +84,19 @@ Status MpiGroup::wait(Transfer& transfer, const Waits::Wait& what) {
   waited_ += (Clock::now() - began).count();
   if (done && transfer.error() == MPI_SUCCESS) return {};
   if (done) return failed_call(transfer.error(), what);
-  const std::string missed = std::string(what.sends ? " did not take " : " did not send ") + tag_name(what.tag);
-  if (!verdict_.failed()) abort(waited_too_long(name_of(what.rank) + missed, options_.wait_s));
-  let_go(transfer);
+  if (!verdict_.failed()) heartbeat_->judge(what);
+  let_go(transfer, what.rank);
   return status();
 }
 
 // After a failure. Open MPI cannot give up a message that has begun to move: those whose other side lives end in a
 // moment; for the rest no bytes are moved at all from here on, once everybody knows of the failure.
-void MpiGroup::let_go(Transfer& transfer) {
-  constexpr double kMoment_s = 0.3, kLongest_s = 1;
+void MpiGroup::let_go(Transfer& transfer, int other) {
+  constexpr double kLongest_s = 1;
   transfer.cancel(*mpi_);
+  const double moment_s = other == verdict_.gone() ? 0 : 0.3;
   while (!transfer.done(*mpi_)) {
-    const double since_s = verdict_.seconds_ago();
-    if (since_s > (heartbeat_->failure_is_told() ? kMoment_s : kLongest_s)) return mpi_->freeze();
+    if (verdict_.seconds_ago() > (heartbeat_->failure_is_told() ? moment_s : kLongest_s)) return mpi_->freeze();
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   }
 }
@@ -118,13 +118,15 @@ bool MpiGroup::speaks() {
   return *speaks_;
 }
 
-// The lead finishes its file meanwhile. -> whether this rank has to speak instead.
+// The lead finishes its file meanwhile: mpirun, once it kills, kills all for good as soon as one more process ends. ->
+// whether this rank has to speak instead: the second one, before others end.
 bool MpiGroup::wait_for_lead() const {
   const bool is_second = rank() == 1;
-  while (verdict_.seconds_ago() < options_.end_s) {
-    if (heartbeat_->lead_has_left()) return false;
-    if (verdict_.gone() == 0) return is_second;
-    if (heartbeat_->launcher_ends()) return false;
+  const double behind_s = is_second ? 0 : 1;
+  while (verdict_.seconds_ago() < options_.end_s + behind_s) {
+    const bool lead_is_gone = verdict_.gone() == 0;
+    if (heartbeat_->lead_has_left() || (!lead_is_gone && neighbors_[0].has_ended())) return false;
+    if (lead_is_gone && verdict_.seconds_ago() >= behind_s) return is_second;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return is_second;
@@ -146,8 +148,11 @@ void MpiGroup::end_after_failure(int code) {
   const Clock::time_point began = Clock::now();
   while (rank() == 0 && !mpi_->frozen() && !heartbeat_->leaving_is_told() && seconds_since(began) < kToTell_s)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  if (verdict_.gone() != kNobody) neighbors_[static_cast<size_t>(verdict_.gone())].kill();
   mpi_->freeze();
+  if (verdict_.gone() != kNobody) {
+    neighbors_[static_cast<size_t>(verdict_.gone())].kill();
+    end_launcher_later();
+  }
   // mpirun kills who is left when this process ends with a code that is not 0, and sooner than by MPI_Abort. srun does
   // not.
   const bool under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;

@@ -48,7 +48,7 @@ class MpiGroup : public Group {
     return outgoing_[static_cast<size_t>(to * kTagCount) + static_cast<size_t>(tag)];
   }
   Status wait(Transfer& transfer, const Waits::Wait& what);
-  void let_go(Transfer& transfer);
+  void let_go(Transfer& transfer, int other);
   Status failed_call(int error, const Waits::Wait& what);
   bool wait_for_lead() const;
   void end_after_failure(int code);

@@ -29,6 +29,11 @@ class ExitGuard {
   std::thread waiter_;
 };
 
+// Under mpirun: where mpirun, or its part on this machine, still lives some seconds from now, ends it; a process of its
+// own sees to that. After a network was lost mpirun waits for the other machine without an end. -> whether it was
+// begun.
+bool end_launcher_later();
+
 // What a process tells others about itself, so that those of its machine can kill it.
 struct ProcessId {
   int64_t pid = 0;
@@ -46,6 +51,7 @@ class Neighbor {
   Neighbor& operator=(Neighbor&&) = delete;
   // Nothing where it is of another machine, or not there any more.
   void kill() const;
+  bool has_ended() const;
 
  private:
   int fd_ = -1;

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "core/status.h"
 #include "parallel/group.h"
@@ -59,7 +61,7 @@ class Waits {
    public:
     Entry(Waits& waits, const Wait& wait) : waits_(waits) {
       std::lock_guard lock(waits_.mutex_);
-      at_ = waits_.now_.insert(waits_.now_.end(), wait);
+      at_ = waits_.now_.insert(waits_.now_.end(), {wait, Clock::now()});
     }
     ~Entry() {
       std::lock_guard lock(waits_.mutex_);
@@ -70,15 +72,22 @@ class Waits {
 
    private:
     Waits& waits_;
-    std::list<Wait>::iterator at_;
+    std::list<std::pair<Wait, Clock::time_point>>::iterator at_;
   };
+
+  // The one that takes longest, if it has taken so long.
+  std::optional<Wait> longest(double at_least_s) const {
+    std::lock_guard lock(mutex_);
+    if (now_.empty() || seconds_since(now_.front().second) < at_least_s) return {};
+    return now_.front().first;
+  }
 
   // " while rank 0 waited for a block of rank 1", a wait for rank `other` before any other; "" if nobody waits.
   std::string text(int own, int other) const {
     std::lock_guard lock(mutex_);
     if (now_.empty()) return "";
-    const Wait* wait = &now_.front();
-    for (const Wait& each : now_)
+    const Wait* wait = &now_.front().first;
+    for (const auto& [each, since] : now_)
       if (each.rank == other) wait = &each;
     std::string text = " while rank " + std::to_string(own) + (wait->sends ? " waited to send " : " waited for ");
     text += tag_name(wait->tag);
@@ -88,7 +97,7 @@ class Waits {
 
  private:
   mutable std::mutex mutex_;
-  std::list<Wait> now_;
+  std::list<std::pair<Wait, Clock::time_point>> now_;  // in the order in which they began
 };
 
 }  // namespace liveavatar::mpi

@@ -16,22 +16,29 @@ from pathlib import Path
 from mpirun import Run, is_running, need_mpirun
 
 LIMIT_S = 10
-FAULTS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hangs": signal.SIGUSR1}
-WHAT = {"killed": "ended", "stopped": "gave no sign of life for 6 s", "hangs": r"did not (send|take) a block for 2 s"}
+FAULTS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP, "hangs": signal.SIGUSR1}  # and "cut off"
+SILENCE = "gave no sign of life for 5 s"
+WHAT = {"killed": "ended", "stopped": SILENCE, "cut off": SILENCE, "hangs": r"did not (send|take) a block for 2 s"}
 
 
-def one_round(program, fault, ranks, victim, options=(), before=()):
+def one_round(program, fault, ranks, victim, hosts=None):
+    """hosts: a TwoHosts, or None for this machine. mpirun takes longer to end with a host that it cannot reach."""
+    limit_s = LIMIT_S if fault != "cut off" else LIMIT_S + 3
+    where = (hosts.options(ranks), hosts.before()) if hosts else ()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "file"
         work = [program, "work", "--file", str(file), "--end_s", "4"]
-        run = Run(ranks, work + (["--wait_s", "2"] if fault == "hangs" else []), options, before)
+        run = Run(ranks, work + (["--wait_s", "2"] if fault == "hangs" else []), *where)
         pids = {}
         try:
             pids = run.pids(ranks)
             time.sleep(random.uniform(0.3, 1))
             began = time.monotonic()
-            os.kill(pids[victim], FAULTS[fault])
-            code = run.end(LIMIT_S)
+            if fault == "cut off":
+                hosts.link.is_cut = True
+            else:
+                os.kill(pids[victim], FAULTS[fault])
+            code = run.end(limit_s)
             end_s = time.monotonic() - began
             while any(map(is_running, pids.values())) and time.monotonic() - began < LIMIT_S:
                 time.sleep(0.02)

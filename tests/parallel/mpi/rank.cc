@@ -95,7 +95,7 @@ int work(Group& group, const std::string& file) {
   if (status.ok()) status = cancelled("stopped");
   group.abort(status);
   if (group.rank() == 0 && !file.empty()) {
-    usleep(300000);
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));  // also through SIGTERM
     std::ofstream(file) << "finished\n";
   }
   if (group.speaks()) std::fprintf(stderr, "rank %d says: %s\n", group.rank(), group.status().message().c_str());
