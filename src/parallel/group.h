@@ -41,9 +41,9 @@ class Group {
     std::string host, device;
   };
   struct Options {
-    double silence_s = 5;  // of a process that was stopped or is out of reach; mpirun takes 2 or 3 more
+    double silence_s = 5;  // of a process that was stopped or is out of reach; mpirun takes 2 to 4 more
     double wait_s = 3600;  // for one message of a rank that lives
-    double end_s = 30;     // after a failure: until the lead has finished its file and ended
+    double end_s = 30;     // after a failure: for the lead to finish its file and end
   };
 
   virtual ~Group() = default;
@@ -72,17 +72,17 @@ class Group {
   //
   //   if (stopped) status = group.roll_call();     a signal to stop may mean that another rank died
   //   if (group.speaks()) print(status);           on the lead, when its file is finished
-  //   group.end(code);                             last of all; then the process returns `code`
+  //   return group.end(code);                      last of all
   //
   // The failure, after a moment in which each rank may show that it lives.
   virtual Status roll_call() { return status(); }
   // Whether this rank says how the run ended: the lead; another where the lead died, or did not end for
   // Options::end_s. After a failure the others wait here for that, since the launcher kills all when one process ends.
   virtual bool speaks() { return rank() == 0; }
-  // Without a failure, and with code 0 on all: returns when every rank is here. Else every process ends, also one that
-  // hangs, and this one's exit code is `code`: ends at once where a transport can do it in no other way, so streams are
-  // flushed and files closed before. No call of the group follows.
-  virtual void end(int code) { static_cast<void>(code); }
+  // -> the exit code of this process. Without a failure, and with code 0 on all: returns when every rank is here. Else
+  // the code is not 0, and with it every process ends, also one that hangs. Where a launcher gives no other way it does
+  // not return: streams are flushed and files closed before. No call of the group follows.
+  virtual int end(int code) { return code; }
 
   Status send(int to, Tag tag, std::span<const std::byte> data);
   // A text of any length.

@@ -17,10 +17,12 @@ bool started_by_mpi();
 // messages. The group is to be ended by Group::end().
 //
 // What mpirun does decides how a run ends. When a process dies by a signal, or ends with a code that is not 0, mpirun
-// sends SIGCONT to all others at once, SIGTERM a second later and SIGKILL after another one (longer with
-// `--mca odls_base_sigkill_timeout`). The group takes that SIGCONT for what it is: within 0.6 s it knows which rank is
-// gone, and the lead has the rest of two seconds for its file. No signal comes when a process is stopped or its network
-// is lost: silence tells, and the lead has the time it needs, until it calls end().
+// sends SIGCONT to all others at once, SIGTERM a second later and SIGKILL after another one; sooner if one more process
+// ends meanwhile, so the others wait for the lead. The group takes that SIGCONT for what it is: within 0.6 s it knows
+// which rank is gone, and the lead has the rest of two seconds for its file (`mpirun --mca odls_base_sigkill_timeout S`
+// makes S of each second). No signal comes when a process is stopped, hangs or cannot be reached: silence or a wait
+// that is too long tells, and the lead has Options::end_s. Then the lead ends, with its code, and mpirun kills the
+// rest. A mpirun that still waits for a machine 4.5 s after that is killed.
 Expected<std::unique_ptr<Group>> open_mpi_group(const std::string& device, const Group::Options& options = {});
 
 // What the plugin exports as kMpiFactory. The caller owns the group.

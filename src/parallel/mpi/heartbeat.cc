@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "parallel/mpi/process_end.h"
 
@@ -24,12 +25,10 @@ std::string whole_seconds(double seconds) { return std::to_string(static_cast<in
 }  // namespace
 
 Heartbeat::Heartbeat(const Parts& parts) : parts_(parts), continues_(count_continues()) {
-  const int first = is_lead() ? 1 : 0, last = is_lead() ? parts_.mpi.size() - 1 : 0;
-  peers_.resize(static_cast<size_t>(last - first + 1));
-  for (size_t i = 0; i < peers_.size(); ++i) {
-    peers_[i].rank = first + static_cast<int>(i);
-    if (is_lead()) receive(peers_[i]);
-  }
+  const int first = is_lead() ? 1 : 0, end = is_lead() ? parts_.mpi.size() : 1;
+  for (int rank = first; rank < end; ++rank) peers_.emplace_back().rank = rank;
+  if (is_lead())
+    for (Peer& peer : peers_) receive(peer);  // peers_ does not move any more
   thread_ = std::thread([this] { run(); });
 }
 
@@ -74,7 +73,10 @@ void Heartbeat::skip_gap(Clock::duration gap) {
   const bool was_stopped = gap > kGap;
   if (was_stopped)
     for (Peer& peer : peers_) peer.sign += gap;
-  if (continues != continues_ && !was_stopped) roll_wanted_ = true;
+  if (continues != continues_ && !was_stopped) {
+    signal_at_ = Clock::now();
+    roll_wanted_ = true;
+  }
   continues_ = continues;
 }
 
@@ -257,6 +259,11 @@ void Heartbeat::roll_call() {
   if (parts_.mpi.frozen()) return;
   roll_wanted_ = true;
   while (roll_wanted_ && !parts_.verdict.failed()) std::this_thread::sleep_for(milliseconds(1));
+}
+
+double Heartbeat::launcher_signal_ago() const {
+  const Clock::time_point at = signal_at_;
+  return at == Clock::time_point() ? std::numeric_limits<double>::infinity() : seconds_since(at);
 }
 
 }  // namespace liveavatar::mpi

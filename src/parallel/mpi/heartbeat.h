@@ -44,6 +44,9 @@ class Heartbeat {
   void meet();
   // Waits a moment for a sign of life of every rank; one that gives none is a failure.
   void roll_call();
+  // Seconds since SIGCONT came to this process, which had not been stopped: mpirun ends all. Infinite if it has not
+  // come.
+  double launcher_signal_ago() const;
 
  private:
   enum State : int { kLives, kDone, kFailed, kLeft };
@@ -92,6 +95,7 @@ class Heartbeat {
   std::atomic<bool> roll_wanted_ = false;
   mutable std::mutex late_mutex_;
   std::optional<Waits::Wait> late_;  // of this rank
+  std::atomic<Clock::time_point> signal_at_ = Clock::time_point();
   bool roll_is_called_ = false;
   Clock::time_point roll_began_;
   int continues_ = 0;

@@ -114,13 +114,14 @@ void Transfer::cancel(Mpi& mpi) {
   });
 }
 
+// A fiftieth of what was waited already: that much later a message is seen.
 void Pause::next() {
-  constexpr double kSpin_s = 50e-6;
-  constexpr int kLongest_us = 100;
-  if (!sleeps_ && seconds_since(began_) < kSpin_s) return;
-  sleeps_ = true;
-  std::this_thread::sleep_for(std::chrono::microseconds(sleep_us_));
-  sleep_us_ = std::min(sleep_us_ * 2, kLongest_us);
+  constexpr double kSpin_s = 50e-6, kShortest_s = 5e-6, kLongest_s = 300e-6, kPart = 0.02;
+  const double waited_s = seconds_since(began_);
+  sleeps_ = waited_s > kSpin_s;
+  if (!sleeps_) return;
+  const double sleep_s = std::clamp(waited_s * kPart, kShortest_s, kLongest_s);
+  std::this_thread::sleep_for(std::chrono::duration<double>(sleep_s));
 }
 
 }  // namespace liveavatar::mpi

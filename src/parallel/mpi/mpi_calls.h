@@ -90,7 +90,6 @@ class Pause {
  private:
   Clock::time_point began_ = Clock::now();
   bool sleeps_ = false;
-  int sleep_us_ = 5;
 };
 
 }  // namespace liveavatar::mpi

@@ -11,8 +11,12 @@
 namespace liveavatar::mpi {
 namespace {
 
+// A failure that mpirun's signal brought to light, and one that mpirun follows.
+constexpr double kRollCall_s = 2, kAtOnce_s = 0.1;
+
 std::vector<std::string> names_of(const Group& group) {
   std::vector<std::string> names;
+  names.reserve(static_cast<size_t>(group.size()));
   for (int rank = 0; rank < group.size(); ++rank) names.push_back(group.name_of(rank));
   return names;
 }
@@ -44,7 +48,7 @@ Status MpiGroup::start_send(int to, Tag tag, std::span<const std::byte> data) {
 Status MpiGroup::finish_send(int to, Tag tag) {
   Outgoing& out = outgoing(to, tag);
   if (!out.moving) return {};
-  const Status sent = wait(out.transfer, {to, tag, true});
+  Status sent = wait(out.transfer, {to, tag, true});
   out.moving = false;
   heartbeat_->set_moving(false);
   return sent;
@@ -121,27 +125,31 @@ bool MpiGroup::speaks() {
 // The lead finishes its file meanwhile: mpirun, once it kills, kills all for good as soon as one more process ends. ->
 // whether this rank has to speak instead: the second one, before others end.
 bool MpiGroup::wait_for_lead() const {
+  constexpr double kSignal_s = 3;  // the lead's end is known on other machines by mpirun's signal, up to 2 s later
   const bool is_second = rank() == 1;
   const double behind_s = is_second ? 0 : 1;
-  while (verdict_.seconds_ago() < options_.end_s + behind_s) {
+  while (verdict_.seconds_ago() < options_.end_s + kSignal_s + behind_s) {
     const bool lead_is_gone = verdict_.gone() == 0;
-    if (heartbeat_->lead_has_left() || (!lead_is_gone && neighbors_[0].has_ended())) return false;
     if (lead_is_gone && verdict_.seconds_ago() >= behind_s) return is_second;
+    const bool lead_has_ended = heartbeat_->lead_has_left() || neighbors_[0].has_ended();
+    const bool launcher_followed = heartbeat_->launcher_signal_ago() < verdict_.seconds_ago() - kAtOnce_s;
+    if (!lead_is_gone && (lead_has_ended || launcher_followed)) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  return is_second;
+  return is_second && heartbeat_->launcher_signal_ago() > verdict_.seconds_ago() + kRollCall_s;
 }
 
-void MpiGroup::end(int code) {
+int MpiGroup::end(int code) {
   if (code != 0) abort(cancelled(name_of(rank()) + " ended with exit code " + std::to_string(code)));
   if (!verdict_.failed()) heartbeat_->meet();
   if (verdict_.failed()) return end_after_failure(code == 0 ? 1 : code);
   heartbeat_.reset();
   ExitGuard guard(options_.silence_s, code);
   mpi_->finalize();
+  return code;
 }
 
-void MpiGroup::end_after_failure(int code) {
+int MpiGroup::end_after_failure(int code) {
   constexpr double kToTell_s = 0.5, kToAbort_s = 3;
   const bool speaker = speaks();
   heartbeat_->leave();
@@ -156,9 +164,10 @@ void MpiGroup::end_after_failure(int code) {
   // mpirun kills who is left when this process ends with a code that is not 0, and sooner than by MPI_Abort. srun does
   // not.
   const bool under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;
-  if (!speaker || under_mpirun) return;
+  if (!speaker || under_mpirun) return code;
   ExitGuard guard(kToAbort_s, code);
   MPI_Abort(MPI_COMM_WORLD, code);
+  return code;
 }
 
 }  // namespace liveavatar::mpi

@@ -37,7 +37,7 @@ class MpiGroup : public Group {
 
   Status roll_call() override;
   bool speaks() override;
-  void end(int code) override;
+  int end(int code) override;
 
  private:
   struct Outgoing {
@@ -51,7 +51,7 @@ class MpiGroup : public Group {
   void let_go(Transfer& transfer, int other);
   Status failed_call(int error, const Waits::Wait& what);
   bool wait_for_lead() const;
-  void end_after_failure(int code);
+  int end_after_failure(int code);
 
   std::unique_ptr<Mpi> mpi_;
   std::vector<Place> places_;

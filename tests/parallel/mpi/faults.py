@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """faults.py MPI_RANK [ROUNDS [SEED]]: one rank is killed, is stopped or hangs while all work.
 
-Every time: an end within 10 s, an exit code that is not 0, one line that names the rank, and no process left over. The lead
-has finished its file, if it lives.
+Every time: an end within 10 s, an exit code that is not 0, one line that names the rank, and no process left over. The
+lead has finished its file, if it lives.
 """
 import os
 import random
@@ -27,7 +27,7 @@ def one_round(program, fault, ranks, victim, hosts=None):
     where = (hosts.options(ranks), hosts.before()) if hosts else ()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "file"
-        work = [program, "work", "--file", str(file), "--end_s", "4"]
+        work = [program, "work", "--file", str(file), "--end_s", "1"]
         run = Run(ranks, work + (["--wait_s", "2"] if fault == "hangs" else []), *where)
         pids = {}
         try:

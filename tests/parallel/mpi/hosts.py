@@ -113,8 +113,9 @@ class TwoHosts:
         """mpirun's: `ranks` of them, by turns on the two hosts"""
         each = [(ranks + 1) // 2, ranks // 2]
         hosts = ",".join(f"{address}:{count}" for address, count in zip(ADDRESSES, each))
-        return ["--host", hosts, "--map-by", "node", "--mca", "plm_rsh_agent", str(ENTER), "--mca", "btl", "tcp,self,vader",
-                "--mca", "btl_tcp_if_include", "wire", "--mca", "oob_tcp_if_include", "wire"]
+        return ["--host", hosts, "--map-by", "node", "--mca", "plm_rsh_agent", str(ENTER),
+                "--mca", "btl", "tcp,self,vader", "--mca", "btl_tcp_if_include", "wire",
+                "--mca", "oob_tcp_if_include", "wire"]
 
     @staticmethod
     def before():

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""network.py MPI_RANK [ROUNDS [SEED]]: what cases.py and faults.py test, on two hosts that are 10 ms apart; and the network
-is cut. Also the times that messages take.
+"""network.py MPI_RANK [ROUNDS [SEED]]: what cases.py and faults.py test, on two hosts that are 10 ms apart; and the
+network is cut. Also the times that messages take.
 """
 import random
 import sys

@@ -178,6 +178,5 @@ int main(int argc, char** argv) {
   g_group = group->get();
   const int code = run(**group, what, file);
   std::fflush(nullptr);
-  (*group)->end(code);
-  return code;
+  return (*group)->end(code);
 }
