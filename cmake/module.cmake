@@ -41,6 +41,28 @@ function(module_program name program)
   declare_arrows(${name})
 endfunction()
 
+# The same for a plugin, lib/liveavatar/<file>.so, which the program loads when it needs it. Where it is not ENABLED its
+# arrows are declared and nothing is built.
+function(module_plugin name file)
+  cmake_parse_arguments(MODULE "" "ENABLED" "DEPS;PRIVATE_DEPS;LINKS;LIBS" ${ARGN})
+  declare_arrows(${name})
+  if(NOT MODULE_ENABLED)
+    return()
+  endif()
+  module_headers(${name})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  set(plugin la_plugin_${file})
+  add_library(${plugin} MODULE ${sources})
+  set_target_properties(${plugin} PROPERTIES PREFIX "" OUTPUT_NAME ${file}
+                                             LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/lib/liveavatar)
+  target_link_libraries(${plugin} PRIVATE ${MODULE_LIBS})
+  module_links(${name} ${plugin} PRIVATE)
+  if(NOT LIVEAVATAR_SANITIZE)
+    target_link_options(${plugin} PRIVATE -Wl,--no-undefined)
+  endif()
+  install(TARGETS ${plugin} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/liveavatar)
+endfunction()
+
 # An include directory that holds this module's headers and no others: links in the build tree. Sets MODULE_ROOT.
 function(module_headers name)
   file(RELATIVE_PATH path ${PROJECT_SOURCE_DIR}/src ${CMAKE_CURRENT_SOURCE_DIR})

@@ -63,6 +63,11 @@ std::string Group::name_of(int rank) const {
   return "rank " + std::to_string(rank) + " (" + at.host + ", " + at.device + ")";
 }
 
+Status waited_too_long(const std::string& what, double seconds) {
+  return io_error(what + " for " + std::to_string(static_cast<int64_t>(seconds)) +
+                  " s; it hangs, or is much slower than the others: give it less of the work");
+}
+
 SubGroup::SubGroup(Group& whole, std::vector<int> members) : whole_(whole), members_(std::move(members)) {
   const auto own = std::find(members_.begin(), members_.end(), whole.rank());
   LA_CHECK(own != members_.end() && std::is_sorted(members_.begin(), members_.end()));

@@ -42,8 +42,9 @@ class Group {
     std::string host, device;
   };
   struct Options {
-    double silence_s = 8;  // of a process that was killed or stopped
+    double silence_s = 5;  // of a process that was stopped or is out of reach; mpirun takes 2 to 4 more
     double wait_s = 3600;  // for one message of a rank that lives
+    double end_s = 30;     // after a failure: for the lead to finish its file and end
   };
 
   virtual ~Group() = default;
@@ -72,6 +73,22 @@ class Group {
   // Seconds that this rank waited in the calls above.
   virtual double waited_s() const = 0;
 
+  // The end of a rank, in this order:
+  //
+  //   if (stopped) status = group.roll_call();     a signal to stop may mean that another rank died
+  //   if (group.speaks()) print(status);           on the lead, when its file is finished
+  //   return group.end(code);                      last of all
+  //
+  // The failure, after a moment in which each rank may show that it lives.
+  virtual Status roll_call() { return status(); }
+  // Whether this rank says how the run ended: the lead; another where the lead died, or did not end for
+  // Options::end_s. After a failure the others wait here for that, since the launcher kills all when one process ends.
+  virtual bool speaks() { return rank() == 0; }
+  // -> the exit code of this process. Without a failure, and with code 0 on all: returns when every rank is here. Else
+  // the code is not 0, and with it every process ends, also one that hangs. Where a launcher gives no other way it does
+  // not return: streams are flushed and files closed before. No call of the group follows.
+  virtual int end(int code) { return code; }
+
   Status send(int to, Tag tag, std::span<const std::byte> data);
   // A text of any length.
   Status send_text(int to, Tag tag, const std::string& text);
@@ -81,6 +98,9 @@ class Group {
   // "rank 2 (node7, cuda:1)"
   std::string name_of(int rank) const;
 };
+
+// What a wait of `seconds` that nothing ended becomes; what: "rank 2 (node7, cpu) did not send a block".
+Status waited_too_long(const std::string& what, double seconds);
 
 // Some ranks of a group as a group of their own; `members` in ascending order, this rank among them. `whole` outlives
 // it. Two groups that share two ranks must not use the same tag.

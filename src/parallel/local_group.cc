@@ -1,23 +1,17 @@
 #include "parallel/local_group.h"
 
-#include <unistd.h>
-
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
 
+#include "parallel/host_name.h"
+
 namespace liveavatar {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-std::string host_name() {
-  char name[256] = "";
-  const bool known = gethostname(name, sizeof(name) - 1) == 0;
-  return known ? name : "this host";
-}
 
 // A message on its way: one at a time from one rank to another with one tag.
 struct Mailbox {
@@ -171,9 +165,7 @@ class LocalGroup : public Group {
     waited_ += (Clock::now() - began).count();
     if (result == Shared::Wait::kDone) return {};
     if (result == Shared::Wait::kLate) {
-      abort(io_error(name_of(what.rank) + what.missed + tag_name(what.tag) + " for " +
-                     std::to_string(static_cast<int64_t>(shared_->options.wait_s)) +
-                     " s; it hangs, or is much slower than the others: give it less of the work"));
+      abort(waited_too_long(name_of(what.rank) + what.missed + tag_name(what.tag), shared_->options.wait_s));
     }
     return status();
   }
