@@ -22,6 +22,7 @@ Command add_convert(CLI::App& app);
 
 // Prints "liveavatar: <message>" to stderr. Returns the error's exit code.
 int report(const Status& status);
+int exit_code(const Status& status);
 // Says on stderr what --offload_kv_cache does without --paging_dir: nothing.
 void note_host_cache();
 

@@ -9,6 +9,7 @@
 #include "cli/generate_run.h"
 #include "cli/job_flags.h"
 #include "cli/model_flags.h"
+#include "cli/mpi_rank.h"
 #include "cli/original_flags.h"
 #include "cli/rank_flags.h"
 #include "cli/sample_list.h"
@@ -200,14 +201,27 @@ Status resolve_flags(Flags& f) {
   return resolve_model(f);
 }
 
-int generate(Flags& f) {
+// processes: the other ranks; null: none.
+int generate(Flags& f, Group* processes) {
   StopSignal stop("the video up to here is kept");
   if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
   if (Status made = make_save_dir(f); !made.ok()) return report(made);
-  RunOptions options{f.engine, f.original, f.report_file, f.quiet};
+  RunOptions options{f.engine, f.original, f.report_file, f.quiet, processes};
   return f.sample_list.empty() ? run_task(options, tasks->front()) : run_tasks(options, *tasks);
+}
+
+int generate_on_ranks(Flags& f) {
+  auto group = join_ranks(f.engine);
+  if (!group.ok()) return report(group.status());
+  if (*group == nullptr) return generate(f, nullptr);
+  Group& ranks = **group;
+  const bool alone = ranks.size() == 1;
+  if (ranks.rank() == 0) return end_lead(generate(f, alone ? nullptr : &ranks), ranks);
+  f.quiet = true;
+  const Status resolved = resolve_flags(f);
+  return resolved.ok() ? run_rank(f.engine, ranks) : ranks.end(exit_code(resolved));
 }
 
 }  // namespace
@@ -221,7 +235,7 @@ Command add_generate(CLI::App& app) {
   add_job_flags(*flags->app, *flags);
   add_outputs(*flags->app, *flags);
   add_machine(*flags->app, *flags);
-  return [flags] { return generate(*flags); };
+  return [flags] { return generate_on_ranks(*flags); };
 }
 
 }  // namespace liveavatar::cli

@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/field_flags.h"
+#include "cli/mpi_rank.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"
 #include "cli/video_job.h"
@@ -44,6 +45,9 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   line.finish();
   RunReport run_report = run_report_of(prepared.plan_report, engine, clock, video.frames);
   run_report.video_encoder = video.encoder;
+  for (const RankReport& rank : video.ranks)
+    run_report.ranks.push_back({rank.place.host, rank.place.device, rank.part, rank.planned_peak_bytes, rank.peak_bytes,
+                                rank.sample_s, rank.waited_s});
   if (run_report.frames > 0 && !quiet) print_result(task, info, run_report);
   OutputClaim* report_claim = outputs.report_claim;
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));
@@ -160,7 +164,7 @@ Status run_one(const RunOptions& options, const VideoTask& task, std::vector<Out
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, check_task(*checkpoint, checkpoint->options, options, task));
   StageClock clock;
   clock.begin("load");
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint), options.processes));
   if (StopSignal::requested()) return cancelled("stopped; no frame was made yet");
   OutputClaim* report_claim = options.report_file.empty() ? nullptr : &claims.back();
   return make_video(*engine, task, prepared, options.quiet, clock, {claims.front(), report_claim});
@@ -173,6 +177,7 @@ int run_task(const RunOptions& options, const VideoTask& task) {
   if (!claims.ok()) return report(claims.status());
   StopSignal::Cleaning cleaning(*claims);
   Status status = run_one(options, task, *claims);
+  if (options.processes != nullptr) status = end_of_run(status, *options.processes);
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.ok() ? 0 : report(status);
 }
@@ -186,7 +191,7 @@ int run_tasks(const RunOptions& options, const std::vector<VideoTask>& tasks) {
   if (!ready.ok()) return report(ready.status());
   std::unique_ptr<LocalEngine> engine;
   if (!ready->empty()) {
-    auto loaded = LocalEngine::load(*std::move(checkpoint));
+    auto loaded = LocalEngine::load(*std::move(checkpoint), options.processes);
     if (!loaded.ok()) return report(loaded.status());
     engine = std::move(*loaded);
   }

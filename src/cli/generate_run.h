@@ -7,6 +7,7 @@
 #include "cli/original_flags.h"
 #include "cli/stop_signal.h"
 #include "liveavatar/liveavatar.h"
+#include "parallel/group.h"
 
 namespace liveavatar::cli {
 
@@ -21,6 +22,7 @@ struct RunOptions {
   OriginalFlags original;
   std::string report_file;  // of a single task
   bool quiet = false;
+  Group* processes = nullptr;  // other ranks; null: none
 };
 
 // Each returns the exit code and reports errors on stderr.

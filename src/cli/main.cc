@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/field_flags.h"
 #include "cli/flags.h"
+#include "cli/mpi_rank.h"
 #include "cli/stack.h"
 #include "core/boundary.h"
 #include "liveavatar/liveavatar.h"
@@ -21,7 +22,11 @@
 namespace liveavatar::cli {
 
 int report(const Status& status) {
-  std::fprintf(stderr, "liveavatar: %s\n", in_flags(status.message()).c_str());
+  if (!is_other_rank()) std::fprintf(stderr, "liveavatar: %s\n", in_flags(status.message()).c_str());
+  return exit_code(status);
+}
+
+int exit_code(const Status& status) {
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.code() == ErrorCode::kInvalidArgument ? 2 : 1;
 }
@@ -79,7 +84,7 @@ int run(int argc, char** argv) {
     auto read = read_arguments(*chosen->first, {word + 1, args.end()});
     if (!read.ok()) return report(read.status());
     for (const std::string& note : read->notes)
-      if (!read->quiet) std::fprintf(stderr, "%s\n", one_line(note).c_str());
+      if (!read->quiet && !is_other_rank()) std::fprintf(stderr, "%s\n", one_line(note).c_str());
     args.erase(word + 1, args.end());
     args.insert(args.end(), read->args.begin(), read->args.end());
   }

@@ -4,6 +4,7 @@
 
 #include "core/status.h"
 #include "ops/make_backend.h"
+#include "session/rank_devices.h"
 
 namespace liveavatar::cli {
 
@@ -48,6 +49,7 @@ std::string given_flags(const CLI::App& app) {
 }  // namespace
 
 Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vector<std::string>& notes) {
+  if (are_processes(options)) return {};
   if (!options.devices.empty()) {
     if (app.count("--device") > 0) return invalid_argument("--device with --devices: give one of the two");
     return {};

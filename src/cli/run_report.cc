@@ -68,6 +68,12 @@ void print_run_report(const RunReport& run_report) {
     std::fprintf(stderr, "memory: %.1f MiB at the peak, planned %.1f MiB\n", mib(r.measured_peak_bytes),
                  mib(r.predicted_peak_bytes));
   }
+  for (size_t i = 0; i < r.ranks.size(); ++i) {
+    const RunReport::Rank& rank = r.ranks[i];
+    std::fprintf(stderr, "rank %zu (%s, %s): %s; %.1f MiB at the peak, planned %.1f MiB; waited %.1f of %.1f s\n", i,
+                 rank.host.c_str(), rank.device.c_str(), rank.part.c_str(), mib(rank.charged_peak_bytes),
+                 mib(rank.predicted_peak_bytes), rank.waited_seconds, rank.seconds);
+  }
   std::string line;
   for (const auto& [stage, seconds] : run_report.stage_seconds) {
     char part[64];

@@ -93,6 +93,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, c
   RunCalls run_calls;
   run_calls.on_progress = calls.on_progress;
   run_calls.stop = calls.stop;
+  run_calls.rank_reports = &run.ranks;
   run_calls.on_chunk = [&](const VideoChunk& block) {
     written = append(block);
     return written.ok() && !StopSignal::requested();

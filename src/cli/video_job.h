@@ -25,6 +25,7 @@ Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions* o
 void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, bool quiet);
 
 struct VideoRun {
+  std::vector<RankReport> ranks;                           // of several; the lead first
   int64_t frames = 0;                                      // handed to the file
   std::string encoder;                                     // of the file
   std::chrono::steady_clock::time_point first_frame_at{};  // when the first of them was

@@ -21,6 +21,8 @@ const char* tag_name(Tag tag) {
     case Tag::kExchange:
       return "a layer's tokens";
     case Tag::kWeights:
+      return "a request for weights";
+    case Tag::kPage:
       return "a layer's weights";
     case Tag::kReport:
       return "a report";

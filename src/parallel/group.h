@@ -23,7 +23,8 @@ enum class Tag : uint8_t {
   kBlock,      // a block on its way through the steps
   kFinished,   // and after its last step
   kExchange,   // tokens for heads, and back, within a layer
-  kWeights,    // a layer's weights
+  kWeights,    // which of a layer's weights are asked for
+  kPage,       // and these
   kReport,     // what a rank used
   kLast = kReport
 };
@@ -70,7 +71,7 @@ class Group {
   virtual Status status() const = 0;
   // Called once when the group fails, on any thread; at once if it has. Empty: no more, and no call is under way.
   virtual void on_failure(std::function<void()> callback) = 0;
-  // Seconds that this rank waited in the calls above.
+  // Seconds that this rank waited in the calls above, but for pages of weights: threads of their own wait for those.
   virtual double waited_s() const = 0;
 
   // The end of a rank, in this order:
@@ -99,6 +100,8 @@ class Group {
   std::string name_of(int rank) const;
 };
 
+// Whether a wait for it counts in Group::waited_s().
+constexpr bool counts_as_wait(Tag tag) { return tag != Tag::kWeights && tag != Tag::kPage; }
 // What a wait of `seconds` that nothing ended becomes; what: "rank 2 (node7, cpu) did not send a block".
 Status waited_too_long(const std::string& what, double seconds);
 

@@ -162,7 +162,7 @@ class LocalGroup : public Group {
   Status wait(const Mailbox& box, Mailbox::State state, const Awaited& what) {
     const auto began = Clock::now();
     const Shared::Wait result = shared_->wait(box, state);
-    waited_ += (Clock::now() - began).count();
+    if (counts_as_wait(what.tag)) waited_ += (Clock::now() - began).count();
     if (result == Shared::Wait::kDone) return {};
     if (result == Shared::Wait::kLate) {
       abort(waited_too_long(name_of(what.rank) + what.missed + tag_name(what.tag), shared_->options.wait_s));

@@ -54,7 +54,9 @@ Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked
   LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));
   if (devices.size() > 1) {
     options.device = devices.front();
-    const int on_host = static_cast<int>(std::count_if(devices.begin(), devices.end(), std::not_fn(is_card)));
+    const int on_host = are_processes(options)
+                            ? 1
+                            : static_cast<int>(std::count_if(devices.begin(), devices.end(), std::not_fn(is_card)));
     const int threads = options.threads == 0 ? usable_cpus() : options.threads;
     if (on_host > 1) options.threads = std::max(1, threads / on_host);
   }
@@ -83,12 +85,16 @@ Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkp
   return Models::load(std::move(checkpoint), device, rank);
 }
 
-Expected<std::unique_ptr<LocalEngine>> LocalEngine::load(std::unique_ptr<Checkpoint> checkpoint) {
+Expected<std::unique_ptr<LocalEngine>> LocalEngine::load(std::unique_ptr<Checkpoint> checkpoint, Group* processes) {
   return contained("load", [&]() -> Expected<std::unique_ptr<LocalEngine>> {
     LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(checkpoint->options));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Models> models, load_models(std::move(checkpoint)));
     std::unique_ptr<LocalEngine> engine(new LocalEngine(std::move(models)));
-    if (devices.size() > 1) {
+    engine->processes_ = processes;
+    if (processes != nullptr) {
+      const RankPart part = part_to_load(engine->models_->options(), 0, processes->size());
+      LA_ASSIGN_OR_RETURN(engine->pages_, serve_pages(*engine->models_, *processes, part));
+    } else if (devices.size() > 1) {
       LA_ASSIGN_OR_RETURN(engine->ranks_, LocalRanks::open(*engine->models_, devices));
     }
     return engine;
@@ -141,6 +147,7 @@ Status LocalEngine::run_guarded(ResolvedJob& job, const RunCalls& calls) {
   RunCalls inner = calls;
   inner.on_chunk = guarded("on_chunk", calls.on_chunk);
   if (calls.on_progress) inner.on_progress = guarded("on_progress", calls.on_progress);
+  inner.ranks = processes_;
   if (ranks_ == nullptr) return run_job(*models_, job, inner);
   inner.ranks = &ranks_->begin();
   const Status status = run_job(*models_, job, inner);

@@ -11,6 +11,7 @@
 #include "pipeline/resolve.h"
 #include "pipeline/run.h"
 #include "session/models.h"
+#include "session/page_server.h"
 
 namespace liveavatar {
 
@@ -23,7 +24,9 @@ Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkp
 
 class LocalEngine {
  public:
-  static Expected<std::unique_ptr<LocalEngine>> load(std::unique_ptr<Checkpoint> checkpoint);
+  // processes: of ranks that are other processes (serve_ranks), to be ended by end_ranks(); outlives the engine.
+  static Expected<std::unique_ptr<LocalEngine>> load(std::unique_ptr<Checkpoint> checkpoint,
+                                                     Group* processes = nullptr);
 
   // As Engine's.
   Expected<JobInfo> describe(const GenerateRequest& request);
@@ -46,7 +49,9 @@ class LocalEngine {
   Status run_guarded(ResolvedJob& job, const RunCalls& calls);
 
   std::unique_ptr<Models> models_;     // of the lead
-  std::unique_ptr<LocalRanks> ranks_;  // null: one device
+  std::unique_ptr<LocalRanks> ranks_;  // threads of this process; null: none
+  Group* processes_ = nullptr;         // other processes; null: none
+  std::unique_ptr<PageServer> pages_;  // of their weights; null: every rank has all
   std::atomic<bool> running_ = false;  // a job
 };
 

@@ -10,16 +10,7 @@ namespace {
 
 // A device of its own.
 Expected<std::unique_ptr<Models>> load_rank(const EngineOptions& all, const std::string& device, const RankPart& part) {
-  EngineOptions options = all;
-  options.devices.clear();
-  options.device = device;
-  options.num_gpus_dit = 0;
-  options.ulysses_size = 1;
-  options.vae_parallel = false;
-  options.step_shares.clear();
-  options.decode_threads = 0;
-  options.cache_bytes = 0;
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(single_rank(all, device)));
   return Models::load(std::move(checkpoint), nullptr, part);
 }
 

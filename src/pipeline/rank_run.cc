@@ -46,12 +46,14 @@ class RankRun : LatentChannel, VideoInputs {
   }
 
   double sample_s() const { return sample_s_; }
+  double waited_s() const { return waited_s_; }
 
  private:
   size_t stage() const { return job_.placement.stage_of(group_.rank()); }
 
   Status sample() {
     const auto began = std::chrono::steady_clock::now();
+    const double waited_before_s = group_.waited_s();
     const int64_t blocks = job_.shape.blocks, first_clip = std::min(blocks, job_.shape.clip_blocks());
     LA_ASSIGN_OR_RETURN(int64_t made, session_->denoiser().run(session_->weights(), {0, first_clip}, *this));
     if (made == job_.shape.clip_blocks() && made < blocks) {
@@ -65,6 +67,7 @@ class RankRun : LatentChannel, VideoInputs {
       LA_RETURN_IF_ERROR(group_.finish_send(0, Tag::kFinished));
     sender_.reset();  // the last block is taken
     sample_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+    waited_s_ = group_.waited_s() - waited_before_s + session_->weights().counts().seconds_waited;
     return {};
   }
 
@@ -112,7 +115,7 @@ class RankRun : LatentChannel, VideoInputs {
   std::unique_ptr<VideoSession> session_;
   std::unique_ptr<BlockReceiver> receiver_;
   std::unique_ptr<BlockSender> sender_;
-  double sample_s_ = 0;
+  double sample_s_ = 0, waited_s_ = 0;
 };
 
 std::string to_text(const RankReport& r) {
@@ -140,7 +143,6 @@ Expected<RankReport> make_video(Models& models, const MemoryLimits& limits, Grou
                          need_text(plan.peak_bytes, limits.device_bytes) +
                          "; raise it, or let more devices share the work");
   }
-  const double waited_s = group.waited_s();
   RankRun run(models, group, job);
   LA_RETURN_IF_ERROR(run.run());
   RankReport report;
@@ -149,7 +151,7 @@ Expected<RankReport> make_video(Models& models, const MemoryLimits& limits, Grou
   report.planned_peak_bytes = job.shape.one_host ? plan.session_bytes + plan.scratch_bytes : plan.peak_bytes;
   report.peak_bytes = models.budget->peak_bytes();
   report.sample_s = run.sample_s();
-  report.waited_s = group.waited_s() - waited_s;
+  report.waited_s = run.waited_s();
   return report;
 }
 

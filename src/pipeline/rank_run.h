@@ -7,7 +7,7 @@
 
 namespace liveavatar {
 
-// What a rank of a finished video used, for the lead's report.
+// What a rank of a finished video used, for the report. The lead has one, too.
 struct RankReport {
   int rank = 0;
   Group::Place place;

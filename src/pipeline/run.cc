@@ -86,18 +86,36 @@ class JobRun : LatentChannel, VideoInputs {
     if (link_ != nullptr) LA_RETURN_IF_ERROR(link_->announce(shape(), job_.sampling));
     LA_RETURN_IF_ERROR(session_.prepare(*this));
     portrait_ = Portrait();
-    if (link_ != nullptr) link_->open(session_, *models_.backend);
+    if (link_ != nullptr) {
+      link_->open(session_, *models_.backend);
+      waited_before_s_ = link_->group().waited_s();
+    }
     const Conditioner::Sources sources{audio_, session_.pose(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
                                        hooks().noise};
     conditioner_ = std::make_unique<Conditioner>(*models_.backend, session_.blocks(), sources);
+    const auto began = std::chrono::steady_clock::now();
     LA_RETURN_IF_ERROR(make_video());
     if (link_ == nullptr) return {};
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     LA_ASSIGN_OR_RETURN(std::vector<RankReport> reports, link_->reports());
+    reports.insert(reports.begin(), own_report(seconds));
     if (calls_.rank_reports != nullptr) *calls_.rank_reports = std::move(reports);
     return {};
   }
 
  private:
+  RankReport own_report(double seconds) const {
+    Group& group = link_->group();
+    RankReport report;
+    report.place = group.place(0);
+    report.part = shape().placement.text(0);
+    report.planned_peak_bytes = job_.plan.peak_bytes;
+    report.peak_bytes = models_.budget->peak_bytes();
+    report.sample_s = seconds;
+    report.waited_s = group.waited_s() - waited_before_s_ + paused_s_;
+    return report;
+  }
+
   bool finishes_elsewhere() const { return link_ != nullptr && link_->finishes_elsewhere(); }
   const JobShape& shape() const { return job_.shape; }
   const RunHooks& hooks() const { return calls_.hooks; }
@@ -282,7 +300,9 @@ class JobRun : LatentChannel, VideoInputs {
       }
       if (ready) return {};
       LA_RETURN_IF_ERROR(check_stop(stop_.get_token()));
+      const auto pause_began = std::chrono::steady_clock::now();
       std::this_thread::sleep_for(kPause);
+      paused_s_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - pause_began).count();
     }
   }
 
@@ -369,8 +389,9 @@ class JobRun : LatentChannel, VideoInputs {
   std::unique_ptr<Conditioner> conditioner_;
   // Decoded beside the next ones' sampling; on several ranks as many as can be on their way.
   BoundedQueue<DenoisedBlock> denoised_{link_ == nullptr ? 1 : job_.shape.placement.stages.size() + 1};
-  BoundedQueue<Event> first_done_{1};  // the sink's latent is there
-  int64_t finished_ = 0;               // blocks that came from the last stage
+  BoundedQueue<Event> first_done_{1};          // the sink's latent is there
+  int64_t finished_ = 0;                       // blocks that came from the last stage
+  double waited_before_s_ = 0, paused_s_ = 0;  // before the first block; in decode_until_ready()
 };
 
 }  // namespace

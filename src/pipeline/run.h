@@ -28,7 +28,7 @@ struct RunCalls {
   std::function<void(const Progress&)> on_progress;  // optional
   std::stop_token stop;                              // heard within a layer: kCancelled
   Group* ranks = nullptr;  // of ResolvedJob::placement; the others serve_video(). Null: the lead is alone
-  std::vector<RankReport>* rank_reports = nullptr;  // of the others; optional
+  std::vector<RankReport>* rank_reports = nullptr;  // of a finished video; optional
   Budget* budget = nullptr;  // of a session beside others: ResolvedJob::plan.session_bytes do. Null: the models'
   RunHooks hooks;
 };

@@ -188,6 +188,14 @@ std::string to_json(const RunReport& t) {
                                                  {"charged_bytes", category.charged_bytes}};
   json["seconds"] = Json::object();
   for (const auto& [stage, seconds] : t.stage_seconds) json["seconds"][stage] = seconds;
+  for (const RunReport::Rank& rank : t.ranks)
+    json["ranks"].push_back({{"host", rank.host},
+                             {"device", rank.device},
+                             {"does", rank.part},
+                             {"predicted_peak_bytes", rank.predicted_peak_bytes},
+                             {"charged_peak_bytes", rank.charged_peak_bytes},
+                             {"seconds", rank.seconds},
+                             {"waited_seconds", rank.waited_seconds}});
   add_renamed_keys(json);
   return json_text(json, 2);
 }

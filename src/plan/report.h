@@ -48,6 +48,12 @@ struct RunReport {
   std::vector<std::pair<std::string, double>> stage_seconds;
   int64_t frames = 0;
   std::string video_encoder;  // by FFmpeg's name; empty: no frame was made
+  struct Rank {
+    std::string host, device, part;
+    size_t predicted_peak_bytes = 0, charged_peak_bytes = 0;
+    double seconds = 0, waited_seconds = 0;  // making blocks, and of these waiting for other ranks
+  };
+  std::vector<Rank> ranks;  // of several
 };
 std::string to_json(const RunReport& run_report);
 

@@ -184,6 +184,7 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
   const Expected<std::vector<std::string>> devices = rank_devices(options);
   shape.one_host = devices.ok() && on_one_host(options, *devices);
   shape.shard_weights = options.shard_weights;
+  shape.processes = are_processes(options);
   shape.threads = options.threads;
   shape.decode_threads = options.decode_threads;
   shape.decode_beside = options.decode_beside;

@@ -71,6 +71,7 @@ struct JobShape {
   Placement placement;         // on several ranks
   RankPart rank;               // this one's part
   bool one_host = false;       // all of them share this host's memory, and the weights in it
+  bool processes = false;      // each of them is a process (MPI)
   bool shard_weights = false;  // the layers are dealt to the ranks that sample
 
   // Where weights, keys and values stay: on the device, of the others some in host memory beside it, the rest on disk.

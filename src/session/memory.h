@@ -19,6 +19,8 @@ namespace liveavatar {
 // 10 KiB a thread, and 1 MiB that jobs leave in heaps of other libraries. Charged to MemoryCategory::kRuntime when an
 // engine is loaded, so that the budget is that of the whole process (docs/plan.md: how it was measured).
 constexpr size_t kProgramBytes = size_t{67} << 19;  // 33.5 MiB
+// And of Open MPI in a rank that is a process: 6 to 8 MiB with two to five ranks.
+constexpr size_t kMpiBytes = size_t{8} << 20;
 
 // The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
 size_t video_writer_bytes(int64_t height, int64_t width);

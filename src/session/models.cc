@@ -7,6 +7,8 @@
 #include "ops/make_backend.h"
 #include "ops/transfer.h"
 #include "session/memory.h"
+#include "session/page_server.h"
+#include "session/rank_devices.h"
 
 namespace liveavatar {
 namespace {
@@ -20,6 +22,8 @@ Status check_audio(const Checkpoint& c) {
                  " wants " + std::to_string(dit.audio_layers) + " of " + std::to_string(dit.audio_dim) +
                  "; these files belong to different checkpoints");
 }
+
+size_t program_bytes(const EngineOptions& options) { return kProgramBytes + (are_processes(options) ? kMpiBytes : 0); }
 
 }  // namespace
 
@@ -78,6 +82,7 @@ Expected<std::unique_ptr<Models>> Models::dry_run(const JobShape& s) {
   options.decode_beside = s.decode_beside;
   options.int8_products = s.int8_products;
   options.tune = s.tune;
+  if (s.processes) options.devices = kOneProcess;
   LA_RETURN_IF_ERROR(models->open_device(nullptr, true));
   if (s.has_video_model()) LA_RETURN_IF_ERROR(models->dry_run_dit(s));
   if (s.video_model_only) return models;
@@ -94,6 +99,8 @@ Status Models::dry_run_dit(const JobShape& s) {
   if (!s.shard().whole()) {
     WeightSizer sizer(*backend, *budget, MemoryCategory::kWeights, types, s.merge_bytes);
     LA_ASSIGN_OR_RETURN(dit, S2vDit::load_shard(s.shapes.dit, types, s.shard(), sizer, *backend, *budget));
+    if (!s.processes) return {};
+    LA_ASSIGN_OR_RETURN(planned_pages, Charge::acquire(budget->host(), MemoryCategory::kWeights, kPagePieceBytes));
     return {};
   }
   if (!s.packed) {
@@ -163,7 +170,7 @@ Status Models::open_device(DeviceSource* source, bool dry_run) {
 // The text and the audio encoder stay on the host.
 Status Models::open_backends(DeviceSource& source, BackendOptions how) {
   const EngineOptions& o = options();
-  LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, kProgramBytes));
+  LA_ASSIGN_OR_RETURN(program, Charge::acquire(*host_budget, MemoryCategory::kRuntime, program_bytes(options())));
   how.budget = host_budget.get();
   LA_ASSIGN_OR_RETURN(host_backend, make_backend(is_card(o.device) ? "cpu" : o.device, how));
   how.budget = budget.get();
@@ -176,7 +183,7 @@ Status Models::open_backends(DeviceSource& source, BackendOptions how) {
 
 // All on the host.
 Status Models::open_host(BackendOptions o) {
-  LA_ASSIGN_OR_RETURN(program, Charge::acquire(*budget, MemoryCategory::kRuntime, kProgramBytes));
+  LA_ASSIGN_OR_RETURN(program, Charge::acquire(*budget, MemoryCategory::kRuntime, program_bytes(options())));
   o.budget = budget.get();
   LA_ASSIGN_OR_RETURN(backend, make_backend(options().device, o));
   o.threads = options().decode_threads;

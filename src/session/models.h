@@ -38,7 +38,7 @@ struct Models {
   std::unique_ptr<WanVae> vae;
   std::unique_ptr<Wav2Vec2> audio;
   std::unique_ptr<ConditionCache> cache;  // null: none was asked for
-  Charge planned_cache;                   // of a dry run: the cache, full
+  Charge planned_cache, planned_pages;    // of a dry run: the cache, full; a PageServer
 
   // Frees the backends' scratch, when nothing runs on them: the next job's plan is that of the first.
   void release_scratch();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <string_view>
 
 #include "ops/make_backend.h"
 
@@ -9,6 +10,7 @@ namespace liveavatar {
 namespace {
 
 constexpr int kMostRanks = 64;
+constexpr std::string_view kProcesses = "mpi:";
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> items;
@@ -55,6 +57,11 @@ Status add_item(const std::string& item, const std::string& all, std::vector<std
 Expected<std::vector<std::string>> rank_devices(const EngineOptions& options) {
   if (options.devices.empty()) return std::vector<std::string>{options.device};
   std::vector<std::string> devices;
+  if (are_processes(options)) {
+    devices.assign(static_cast<size_t>(count_of(options.devices.substr(kProcesses.size()))), options.device);
+    if (devices.empty()) return no_device(options.devices, options.devices);
+    return devices;
+  }
   for (const std::string& item : split(options.devices)) LA_RETURN_IF_ERROR(add_item(item, options.devices, devices));
   if (devices.size() > kMostRanks)
     return invalid_argument("`devices` " + options.devices + ": " + std::to_string(devices.size()) +
@@ -62,8 +69,23 @@ Expected<std::vector<std::string>> rank_devices(const EngineOptions& options) {
   return devices;
 }
 
+bool are_processes(const EngineOptions& options) { return options.devices.starts_with(kProcesses); }
+
+EngineOptions single_rank(const EngineOptions& options, const std::string& device) {
+  EngineOptions one = options;
+  one.devices = are_processes(options) ? kOneProcess : "";
+  one.device = device;
+  one.num_gpus_dit = 0;
+  one.ulysses_size = 1;
+  one.vae_parallel = false;
+  one.step_shares.clear();
+  one.decode_threads = 0;
+  one.cache_bytes = 0;
+  return one;
+}
+
 bool on_one_host(const EngineOptions& options, const std::vector<std::string>& devices) {
-  return !options.shard_weights && !is_card(devices.front()) &&
+  return !options.shard_weights && !are_processes(options) && !is_card(devices.front()) &&
          std::all_of(devices.begin(), devices.end(), [&](const auto& d) { return d == devices.front(); });
 }
 

@@ -54,6 +54,28 @@ inline void around_the_ring(Group& group) {
   }
 }
 
+// A message is there when it was sent, and taken when it was received, not before.
+inline void arrived_and_taken(Group& group) {
+  if (group.rank() > 1) return;
+  std::vector<int> value(1, 7), go(1, 1);
+  if (group.rank() == 0) {
+    EXPECT_FALSE(*group.arrived(1, Tag::kBlock));
+    EXPECT_TRUE(*group.taken(1, Tag::kBlock));
+    ASSERT_TRUE(group.start_send(1, Tag::kBlock, bytes_of(value)).ok());
+    for (int i = 0; i < 100; ++i) EXPECT_FALSE(*group.taken(1, Tag::kBlock));
+    ASSERT_TRUE(group.send(1, Tag::kJob, bytes_of(go)).ok());
+    while (!*group.taken(1, Tag::kBlock)) {
+    }
+    ASSERT_TRUE(group.finish_send(1, Tag::kBlock).ok());
+  } else {
+    ASSERT_TRUE(group.receive(0, Tag::kJob, room_in(go)).ok());
+    while (!*group.arrived(0, Tag::kBlock)) {
+    }
+    ASSERT_TRUE(group.receive(0, Tag::kBlock, room_in(value)).ok());
+    EXPECT_FALSE(*group.arrived(0, Tag::kBlock));
+  }
+}
+
 inline void texts_and_broadcasts(Group& group) {
   std::vector<int> values(5000, group.rank() == 1 ? 17 : 0);
   ASSERT_TRUE(group.broadcast(1, Tag::kPrompt, room_in(values)).ok());

@@ -23,6 +23,27 @@ TEST(LocalGroup, MessagesOfAllSizesArriveInOrder) {
   for (int ranks : {2, 3, 5}) run(ranks, around_the_ring);
 }
 
+TEST(LocalGroup, AMessageIsTakenWhenItIsReceived) {
+  for (int ranks : {2, 3}) run(ranks, arrived_and_taken);
+}
+
+TEST(LocalGroup, AFailureIsToldToEachRankOnce) {
+  std::atomic<int> told = 0;
+  run(3, [&](Group& group) {
+    group.on_failure([&] { ++told; });
+    std::vector<int> value(1);
+    if (group.rank() == 2) {
+      for (int from : {0, 1}) EXPECT_TRUE(group.receive(from, Tag::kJob, room_in(value)).ok());
+      group.abort(cancelled("stop"));
+    } else {
+      EXPECT_TRUE(group.send(2, Tag::kJob, bytes_of(value)).ok());
+      EXPECT_FALSE(group.receive(2, Tag::kBlock, room_in(value)).ok());
+    }
+    group.on_failure(nullptr);
+  });
+  EXPECT_EQ(told, 3);
+}
+
 TEST(LocalGroup, TextsAndBroadcasts) {
   for (int ranks : {2, 3, 5}) run(ranks, texts_and_broadcasts);
 }

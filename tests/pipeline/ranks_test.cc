@@ -88,6 +88,7 @@ TEST_P(RanksMode, GivesTheBitsOfOneDevice) {
     EXPECT_GE(double(got.peak_bytes), 0.97 * double(got.planned_bytes));
     EXPECT_FALSE(got.ranks.empty());
     for (const RankReport& rank : got.ranks) {
+      EXPECT_GT(rank.sample_s, rank.waited_s);
       EXPECT_LE(rank.peak_bytes, rank.planned_peak_bytes) << rank.rank;
       EXPECT_GE(double(rank.peak_bytes), 0.97 * double(rank.planned_peak_bytes)) << rank.rank;
     }

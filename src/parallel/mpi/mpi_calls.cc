@@ -80,9 +80,10 @@ void Transfer::begin(Mpi& mpi, size_t bytes, const Begin& piece) {
   } while (offset < bytes);
 }
 
+// Synchronous: it is done when the receiver takes it. Else small blocks would pile up unseen on a slower rank.
 void Transfer::send(Mpi& mpi, int to, int tag, std::span<const std::byte> data) {
   begin(mpi, data.size(), [&](size_t offset, int count, MPI_Request* request) {
-    return MPI_Isend(data.data() + offset, count, MPI_BYTE, to, tag, mpi.messages(), request);
+    return MPI_Issend(data.data() + offset, count, MPI_BYTE, to, tag, mpi.messages(), request);
   });
 }
 

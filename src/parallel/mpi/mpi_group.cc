@@ -74,6 +74,15 @@ Expected<bool> MpiGroup::arrived(int from, Tag tag) {
   return there != 0;
 }
 
+Expected<bool> MpiGroup::taken(int to, Tag tag) {
+  LA_RETURN_IF_ERROR(status());
+  Outgoing& out = outgoing(to, tag);
+  if (!out.moving) return true;
+  if (!out.transfer.done(*mpi_)) return false;
+  LA_RETURN_IF_ERROR(finish_send(to, tag));
+  return true;
+}
+
 // Until the transfer has ended. After a failure nobody reads or writes its bytes any more.
 Status MpiGroup::wait(Transfer& transfer, const Waits::Wait& what) {
   const Clock::time_point began = Clock::now();
@@ -85,7 +94,7 @@ Status MpiGroup::wait(Transfer& transfer, const Waits::Wait& what) {
     if (pause.sleeps() && !entry) entry.emplace(waits_, what);
     done = transfer.done(*mpi_);
   }
-  waited_ += (Clock::now() - began).count();
+  if (counts_as_wait(what.tag)) waited_ += (Clock::now() - began).count();
   if (done && transfer.error() == MPI_SUCCESS) return {};
   if (done) return failed_call(transfer.error(), what);
   if (!verdict_.failed()) heartbeat_->judge(what);

@@ -30,9 +30,11 @@ class MpiGroup : public Group {
   Status finish_send(int to, Tag tag) override;
   Status receive(int from, Tag tag, std::span<std::byte> data) override;
   Expected<bool> arrived(int from, Tag tag) override;
+  Expected<bool> taken(int to, Tag tag) override;
 
   void abort(const Status& why) override { verdict_.fail(why); }
   Status status() const override { return verdict_.status(); }
+  void on_failure(std::function<void()> callback) override { verdict_.on_failure(std::move(callback)); }
   double waited_s() const override { return std::chrono::duration<double>(Clock::duration(waited_.load())).count(); }
 
   Status roll_call() override;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -21,12 +22,22 @@ class Verdict {
  public:
   // gone: the rank whose process died, was stopped or cannot be reached.
   void fail(const Status& why, int gone = kNobody) {
-    std::lock_guard lock(mutex_);
-    if (failed_) return;
-    failure_ = why;
-    gone_ = gone;
-    at_ = Clock::now();
-    failed_ = true;
+    {
+      std::lock_guard lock(mutex_);
+      if (failed_) return;
+      failure_ = why;
+      gone_ = gone;
+      at_ = Clock::now();
+      failed_ = true;
+    }
+    std::lock_guard lock(callback_mutex_);
+    if (callback_) callback_();
+  }
+  // As Group::on_failure.
+  void on_failure(std::function<void()> callback) {
+    std::lock_guard lock(callback_mutex_);
+    if (failed_ && callback) callback();
+    callback_ = failed_ ? nullptr : std::move(callback);
   }
   bool failed() const { return failed_; }
   Status status() const {
@@ -41,6 +52,8 @@ class Verdict {
   }
 
  private:
+  std::mutex callback_mutex_;
+  std::function<void()> callback_;
   mutable std::mutex mutex_;
   std::atomic<bool> failed_ = false;
   std::atomic<int> gone_ = kNobody;

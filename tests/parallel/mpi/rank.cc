@@ -30,6 +30,7 @@ volatile sig_atomic_t g_stop = 0, g_hang = 0;
 // Every rank runs the same tests in the same order.
 TEST(MpiGroup, EveryRankReachesEveryOther) { everyone_to_everyone(*g_group); }
 TEST(MpiGroup, MessagesOfAllSizesArriveInOrder) { around_the_ring(*g_group); }
+TEST(MpiGroup, AMessageIsTakenWhenItIsReceived) { arrived_and_taken(*g_group); }
 TEST(MpiGroup, TextsAndBroadcasts) { texts_and_broadcasts(*g_group); }
 TEST(MpiGroup, APartOfAGroupIsAGroup) { part_of_a_group(*g_group); }
 
