@@ -285,17 +285,17 @@ class JobRun : LatentChannel, VideoInputs {
     return shape().online_decode ? decode(block, latents) : Status();
   }
 
-  // On one thread: decodes what has arrived, until the other ranks have room for the next block. Where the lead samples
-  // too, all that has arrived comes first, so that its frames are early; else the others would wait for a block that
-  // costs the lead next to nothing.
-  Status decode_until_ready() {
+  // On one thread: decodes what has arrived, until the other ranks have room for the next block. They come first where
+  // they are about to have no work.
+  Status decode_until_ready(bool others_first) {
     constexpr auto kPause = std::chrono::microseconds(100);
     for (;;) {
       LA_ASSIGN_OR_RETURN(const bool ready, link_->ready());
-      if (ready && !shape().rank.samples) return {};
+      if (ready && others_first) return {};
       LA_ASSIGN_OR_RETURN(const bool arrived, link_->arrived());
       if (arrived) {
         LA_RETURN_IF_ERROR(take_finished());
+        others_first = is_starving();
         continue;
       }
       if (ready) return {};
@@ -306,6 +306,13 @@ class JobRun : LatentChannel, VideoInputs {
     }
   }
 
+  // Whether the other stages have fewer blocks than there are of them, one that may have arrived not counted. A lead
+  // that samples nothing gives them a block at once.
+  bool is_starving() const {
+    const auto others = static_cast<int64_t>(shape().placement.stages.size()) - 1;
+    return !shape().rank.samples || sent_ - finished_ - 1 < others;
+  }
+
   const Tensor& latents_of(int64_t block) {
     const std::vector<OwnedTensor>& latents = session_.blocks().latents;
     return latents[static_cast<size_t>(block) % latents.size()].tensor;
@@ -313,7 +320,7 @@ class JobRun : LatentChannel, VideoInputs {
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override {
     output_.progress(Stage::kSample, block);
-    if (finishes_elsewhere() && !shape().decodes_beside()) LA_RETURN_IF_ERROR(decode_until_ready());
+    if (finishes_elsewhere() && !shape().decodes_beside()) LA_RETURN_IF_ERROR(decode_until_ready(is_starving()));
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
     if (link_ != nullptr) LA_RETURN_IF_ERROR(start ? link_->begin(block, *start) : link_->end(block));
     if (!start || !hooks().tensor) return start;
@@ -326,8 +333,9 @@ class JobRun : LatentChannel, VideoInputs {
   // Beside sampling nothing waits here: the next block's work follows at once.
   Status send(int64_t block, const Tensor& latents) override {
     if (finishes_elsewhere()) {
-      if (!shape().decodes_beside()) LA_RETURN_IF_ERROR(decode_until_ready());
+      if (!shape().decodes_beside()) LA_RETURN_IF_ERROR(decode_until_ready(true));
       LA_RETURN_IF_ERROR(link_->send(block, latents));
+      ++sent_;
       const bool expected = !shape().decodes_beside() || denoised_.push({block, Tensor(), Event()});
       return expected ? Status() : cancelled("stopped on request");
     }
@@ -354,6 +362,7 @@ class JobRun : LatentChannel, VideoInputs {
 
   // Latent by latent, so that the first frames of a block are out before the last are decoded.
   Status decode(int64_t block, const Tensor& latents) {
+    if (hooks().no_frames) return {};
     FrameDecoder& decoder = session_.decoder();
     for (int64_t f = 0; f < kBlockLatents; ++f) {
       if (output_.complete()) return {};
@@ -390,7 +399,7 @@ class JobRun : LatentChannel, VideoInputs {
   // Decoded beside the next ones' sampling; on several ranks as many as can be on their way.
   BoundedQueue<DenoisedBlock> denoised_{link_ == nullptr ? 1 : job_.shape.placement.stages.size() + 1};
   BoundedQueue<Event> first_done_{1};          // the sink's latent is there
-  int64_t finished_ = 0;                       // blocks that came from the last stage
+  int64_t sent_ = 0, finished_ = 0;            // blocks that went to other ranks, and that came from the last stage
   double waited_before_s_ = 0, paused_s_ = 0;  // before the first block; in decode_until_ready()
 };
 

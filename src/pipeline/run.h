@@ -21,6 +21,7 @@ struct RunHooks {
   std::function<void(const char* name, const Tensor& value)> tensor;
   std::function<void(std::span<const int32_t> ids)> token_ids;
   AudioColumns* audio = nullptr;  // instead of the job's voices
+  bool no_frames = false;         // blocks are sampled and not decoded: benchmarks
 };
 
 struct RunCalls {

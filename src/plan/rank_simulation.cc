@@ -110,7 +110,7 @@ class Run {
   std::vector<double> decoded() {
     while (decoded_at_.size() < static_cast<size_t>(video_.blocks)) {
       bool changes = true;
-      // In this order: a lead that does one thing at a time decodes before it begins a block.
+      // In this order: a lead that does one thing at a time decodes before it begins a block, unless others come first.
       while (changes) changes = send() || decode() || begin();
       advance();
     }
@@ -132,7 +132,7 @@ class Run {
   }
 
   bool decode() {
-    if (decoding_s_ || (!times_.decode_beside && lead().active())) return false;
+    if (decoding_s_ || (!times_.decode_beside && (lead().active() || others_first()))) return false;
     Worker& last = workers_.back();
     if (there(last)) {
       last.message_at.reset();
@@ -144,6 +144,15 @@ class Run {
     if (times_.online_decode || taken_ < video_.blocks) return false;
     decoding_s_ = times_.decode_s;
     return true;
+  }
+
+  // As JobRun::decode_until_ready(): the lead begins a block where the others are about to have no work.
+  bool others_first() {
+    Worker& w = lead();
+    if (w.state != Worker::State::kIdle || w.next == video_.blocks) return false;
+    const bool waits_for_sink = w.samples && w.next >= video_.clip_blocks && w.sinks < 2 && reference_at(0) > now_;
+    const auto others = static_cast<int64_t>(workers_.size()) - 1;
+    return !waits_for_sink && others > 0 && (!w.samples || w.next - taken_ - 1 < others);
   }
 
   bool begin() {
