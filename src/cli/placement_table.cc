@@ -7,7 +7,8 @@
 namespace liveavatar::cli {
 namespace {
 
-constexpr const char *kSampling = "--num_gpus_dit", *kMembers = "--ulysses_size", *kVae = "--enable_vae_parallel";
+constexpr const char *kSampling = "--num_gpus_dit", *kMembers = "--ulysses_size", *kVae = "--enable_vae_parallel",
+                     *kShards = "--dit_fsdp";
 
 int number_of(const CLI::App& app, const char* flag, int absent) {
   const CLI::Option* option = app.get_option(flag);
@@ -30,8 +31,11 @@ void add_placement_flags(CLI::App& app, std::string& link, const std::string& gr
   };
   add_number(kSampling, "With --devices: so many of them sample. None of these three: the fastest placement");
   add_number(kMembers, "With --devices: so many share each step");
+  app.add_flag(kShards)->description("With --devices: the weights are dealt to them")->group(group);
   app.add_flag(kVae)->description("With --devices: one has the VAE alone")->group(group);
 }
+
+bool asks_for_shards(const CLI::App& app) { return app.count(kShards) > 0; }
 
 std::optional<PlacementRequest> asked_request(const CLI::App& app, int devices) {
   if (app.count(kSampling) + app.count(kMembers) + app.count(kVae) == 0) return std::nullopt;

@@ -13,6 +13,8 @@ namespace liveavatar::cli {
 void add_placement_flags(CLI::App& app, std::string& link, const std::string& group);
 
 // What the three say; none of them: nothing.
+// Whether the weights are to be dealt to the devices.
+bool asks_for_shards(const CLI::App& app);
 std::optional<PlacementRequest> asked_request(const CLI::App& app, int devices);
 
 void print_placement(const PlacementReport& report, const DeviceProfile& device);

@@ -303,7 +303,9 @@ Status add_placement(const Flags& f, const JobShape& asked, PlanReport& plan_rep
   PlacementQuestion question{*device, plan_report.limits.device_bytes, LinkType::kPcie, {}, asked};
   LA_ASSIGN_OR_RETURN(question.link, link_type(f.link));
   question.request = asked_request(*f.app, device->count);
-  LA_ASSIGN_OR_RETURN(plan_report.placement, report_placement(plan_report.request, plan_report.work, question));
+  question.asked.shard_weights = asks_for_shards(*f.app);
+  if (question.asked.shard_weights) question.asked.packed = question.asked.layers_in_host = false;
+  LA_ASSIGN_OR_RETURN(plan_report.placement, report_placement(question.asked, plan_report.work, question));
   plan_report.fits = plan_report.placement->fits(question.memory_bytes);
   if (plan_report.fits) plan_report.suggestions.clear();
   return {};

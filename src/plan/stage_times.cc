@@ -14,11 +14,14 @@ double exchange_bytes(const JobShape& job, int64_t tokens) {
   return 4 * double(tokens) * double(dit.dim * dit.layers) * double(dtype_bytes(job.types().values));
 }
 
-// To read the weights once, from the card's memory and what cannot be there over PCIe.
-double weights_s(const Work& work, const DeviceProfile& device) {
+// To read the weights once, from the card's memory; over PCIe what cannot be there, or, where they are dealt to ranks,
+// what others have: up from theirs and down to this one.
+double weights_s(const JobShape& job, const Work& work, const DeviceProfile& device) {
+  const double pcie_bytes_per_s = device.pcie_bytes_per_s * kBandwidthShare;
   const double beyond = std::max(0.0, work.weight_bytes - double(device.memory_bytes));
-  return std::max(work.weight_bytes / (device.bytes_per_s * kBandwidthShare),
-                  beyond / (device.pcie_bytes_per_s * kBandwidthShare));
+  double paged_s = beyond / pcie_bytes_per_s;
+  if (job.shard_weights) paged_s = 2 * work.weight_bytes * (1 - 1 / double(device.count)) / pcie_bytes_per_s;
+  return std::max(work.weight_bytes / (device.bytes_per_s * kBandwidthShare), paged_s);
 }
 
 ForwardTimes step_times(const JobShape& job, const Work& work, const DeviceProfile& device) {
@@ -28,7 +31,7 @@ ForwardTimes step_times(const JobShape& job, const Work& work, const DeviceProfi
   f.by_tokens_s = work.product_flops / steps / (product_rate(work.products, device) * kArithmeticShare) +
                   work.prompt_flops / steps / flops_per_s;
   f.by_heads_s = (work.attention_flops - work.prompt_flops) / steps / flops_per_s;
-  f.weights_s = weights_s(work, device);
+  f.weights_s = weights_s(job, work, device);
   f.keys_values_s = (work.bytes / steps - work.weight_bytes) / bytes_per_s;
   f.exchanges = 2 * job.shapes.dit.layers;
   f.exchange_bytes = exchange_bytes(job, job.geometry().block_tokens());
@@ -41,7 +44,7 @@ ForwardTimes sink_times(const JobShape& job, const Work& work, const DeviceProfi
   f.by_tokens_s = work.sink_product_flops / (product_rate(work.products, device) * kArithmeticShare) +
                   work.sink_prompt_flops / flops_per_s;
   f.by_heads_s = (work.sink_attention_flops - work.sink_prompt_flops) / flops_per_s;
-  f.weights_s = weights_s(work, device);
+  f.weights_s = weights_s(job, work, device);
   f.exchanges = 2 * job.shapes.dit.layers;
   f.exchange_bytes = exchange_bytes(job, job.geometry().sink_tokens());
   return f;

@@ -6,6 +6,8 @@
 #include "parallel/local_group.h"
 #include "session_video.h"
 #include "support/mini.h"
+#include "support/sanitized.h"
+#include "weights/tensor_source.h"
 
 namespace liveavatar {
 namespace {
@@ -61,6 +63,45 @@ TEST_P(SharedSteps, GiveThemInAWavefrontWithNarrowTypes) {
   options.int8_products = true;
   options.kv_dtype = KvType::kInt8;
   expect_the_bits_of_one(options, {64, 64, 5, Schedule::kWavefront});
+}
+
+// A layer of the 14B model's widths, with synthetic weights that all ranks share: 40 heads on three ranks are 14, 13
+// and 13.
+Expected<std::unique_ptr<Models>> one_layer_of_14b(ComputeType dtype) {
+  EngineOptions options;
+  options.dtype = dtype;
+  options.threads = 1;
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Models> models, Models::without_weights(options));
+  ModelShapes& shapes = models->checkpoint->shapes;
+  LA_ASSIGN_OR_RETURN(shapes, named_model_shapes("14b"));
+  shapes.dit.layers = 1;
+  shapes.dit.audio_inject_layers = {0};
+  models->types = models->checkpoint->shape().types();
+  const TensorSourcePtr source = synthetic_tensors(dit_tensors(shapes.dit, *models->backend), 420);
+  LA_ASSIGN_OR_RETURN(models->dit, S2vDit::load(shapes.dit, *source, *models->backend, *models->budget, models->types));
+  return models;
+}
+
+TEST(SharedStepsOf14B, GiveTheBitsOfOneRank) {
+  if (kSanitized) GTEST_SKIP() << "minutes";
+  constexpr int kRanks = 3;
+  const VideoKind kind{64, 64, 2};
+  auto lead = *one_layer_of_14b(ComputeType::kBf16);
+  const std::vector<float> want = sample(*lead, kind);
+  std::vector<std::unique_ptr<Group>> groups = open_local_groups(std::vector<std::string>(kRanks, "cpu"));
+  std::vector<std::unique_ptr<Models>> others;
+  for (int r = 1; r < kRanks; ++r) others.push_back(*Models::beside(*lead));
+  std::vector<std::vector<float>> latents(kRanks);
+  std::vector<std::jthread> threads;
+  for (size_t r = 0; r < kRanks; ++r) {
+    threads.emplace_back([&, r] {
+      VideoKind part = kind;
+      part.rank.share = {static_cast<int64_t>(r), kRanks};
+      latents[r] = sample(r == 0 ? *lead : *others[r - 1], part, {.stage = groups[r].get()});
+    });
+  }
+  threads.clear();
+  for (const std::vector<float>& got : latents) EXPECT_EQ(got, want);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, SharedSteps, ::testing::Values(2, 3, 4));
