@@ -37,7 +37,8 @@ namespace {
 // "--num_gpus_dit 4, --enable_vae_parallel"
 std::string given_flags(const CLI::App& app) {
   std::string text;
-  for (const char* flag : {"--num_gpus_dit", "--ulysses_size", "--step_shares", "--enable_vae_parallel"}) {
+  for (const char* flag :
+       {"--num_gpus_dit", "--ulysses_size", "--step_shares", "--enable_vae_parallel", "--dit_fsdp"}) {
     const CLI::Option* option = app.get_option(flag);
     if (option->count() == 0) continue;
     text += (text.empty() ? "" : ", ") + std::string(flag);
@@ -67,6 +68,7 @@ Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vect
   options.ulysses_size = 1;
   options.vae_parallel = false;
   options.step_shares.clear();
+  options.shard_weights = false;
   const std::string split = "; give --devices, as --devices cpu:" + std::to_string(devices) + ", to split the work";
   notes.push_back(given + ": one device computes" + (devices > 1 ? split : ""));
   return {};

@@ -67,6 +67,8 @@ Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked
     const std::optional<size_t> available = available_host_bytes();
     if (options.host_budget_bytes == 0 && available)
       options.host_budget_bytes = std::max<size_t>(*available / 8 * 7, 1);
+    const auto cards = static_cast<size_t>(std::count_if(devices.begin(), devices.end(), is_card));
+    if (devices.size() > 1 && !are_processes(options)) options.host_budget_bytes /= cards;  // of each
   } else {
     options.memory_budget_bytes = smaller_limit(options.memory_budget_bytes, options.host_budget_bytes);
     options.host_budget_bytes = 0;
