@@ -14,6 +14,7 @@
 
 #include "backend/types.h"
 #include "core/device.h"
+#include "parallel/device_link.h"
 
 namespace liveavatar {
 
@@ -37,6 +38,12 @@ class Backend : public WorkQueue {
   virtual void download(const Tensor& from, void* host) = 0;
   // Waits for all ops. Returns the device's first failure: results after it are undefined.
   virtual Status synchronize() = 0;
+
+  // Messages between this backend's device and those of the stage's other ranks, which all call it at the same point.
+  // It dies before the backend. An error: the group has failed.
+  virtual Expected<LinkChoice> open_link(Group& stage) {
+    return decline_link(stage, "its backend has no messages between devices");
+  }
 
   // Allocates scratch for ops up to these sizes, charged to the budget, for the life of the backend. A larger op still
   // works, with memory outside the budget.

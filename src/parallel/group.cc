@@ -24,6 +24,8 @@ const char* tag_name(Tag tag) {
       return "a request for weights";
     case Tag::kPage:
       return "a layer's weights";
+    case Tag::kLink:
+      return "how it is linked";
     case Tag::kReport:
       return "a report";
   }

@@ -25,6 +25,7 @@ enum class Tag : uint8_t {
   kExchange,   // tokens for heads, and back, within a layer
   kWeights,    // which of a layer's weights are asked for
   kPage,       // and these
+  kLink,       // how the ranks of a stage are linked
   kReport,     // what a rank used
   kLast = kReport
 };
@@ -52,6 +53,7 @@ class Group {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual Place place(int rank) const = 0;
+  virtual const Options& options() const = 0;
 
   // Begins to send and may return before it is done: `data` must not change until finish_send(), or until the next
   // start_send() of the same rank and tag, which waits for this one. Before data dies finish_send() is called, also
@@ -97,7 +99,7 @@ class Group {
   // From `root` to all others; on the others data is written.
   Status broadcast(int root, Tag tag, std::span<std::byte> data);
   // "rank 2 (node7, cuda:1)"
-  std::string name_of(int rank) const;
+  virtual std::string name_of(int rank) const;
 };
 
 // Whether a wait for it counts in Group::waited_s().
@@ -113,6 +115,7 @@ class SubGroup : public Group {
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(members_.size()); }
   Place place(int rank) const override { return whole_.place(member(rank)); }
+  const Options& options() const override { return whole_.options(); }
   Status start_send(int to, Tag tag, std::span<const std::byte> data) override {
     return whole_.start_send(member(to), tag, data);
   }
@@ -126,6 +129,7 @@ class SubGroup : public Group {
   void on_failure(std::function<void()> callback) override { whole_.on_failure(std::move(callback)); }
   Status status() const override { return whole_.status(); }
   double waited_s() const override { return whole_.waited_s(); }
+  std::string name_of(int rank) const override { return whole_.name_of(member(rank)); }
 
  private:
   int member(int rank) const { return members_.at(static_cast<size_t>(rank)); }

@@ -111,6 +111,7 @@ class LocalGroup : public Group {
   int rank() const override { return rank_; }
   int size() const override { return static_cast<int>(shared_->count()); }
   Place place(int rank) const override { return {shared_->host, shared_->devices[static_cast<size_t>(rank)]}; }
+  const Options& options() const override { return shared_->options; }
 
   Status start_send(int to, Tag tag, std::span<const std::byte> data) override {
     LA_RETURN_IF_ERROR(finish_send(to, tag));

@@ -25,6 +25,7 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
   if (options.stage != nullptr) {
     session.exchange = std::make_unique<HeadExchange>(*options.stage, backend, shape.shapes.dit, shape.rank.share,
                                                       session.activations.exchange);
+    LA_RETURN_IF_ERROR(session.exchange->open_link());
   }
   LA_CHECK(budget.dry_run() || (session.exchange == nullptr) == shape.rank.share.whole());
   denoiser->schedule_ = {denoiser->steps_.count, shape.blocks_in_flight()};
@@ -131,6 +132,8 @@ Status Denoiser::end_tick(const Run& run) {
   LA_RETURN_IF_ERROR(session_status());
   const Forward& oldest = tick_.front();
   if (oldest.step < steps_.count - 1) return {};
+  DitSession& session = *memory_.session;
+  if (session.exchange != nullptr) LA_RETURN_IF_ERROR(session.exchange->finish());
   return run.channel->send(oldest.block, blocks_[oldest.slot].latents);
 }
 

@@ -120,6 +120,8 @@ class WeightlessRuntime final : public cuda::Runtime {
   int elapsed(void*, void*, float*) const override { return kOk; }
   Expected<std::unique_ptr<cuda::LinearLibrary>> open_linear_library() override { return no_library(); }
   Expected<std::unique_ptr<cuda::ConvLibrary>> open_conv_library() override { return no_library(); }
+  Expected<std::unique_ptr<cuda::LinkLibrary>> open_link_library() override { return no_library(); }
+  int make_current() override { return kOk; }
 
   CardUse use() const {
     const std::lock_guard lock(mutex_);

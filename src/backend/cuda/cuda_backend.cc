@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "backend/cuda/device_link.h"
 #include "backend/cuda/weights.h"
 
 namespace liveavatar::cuda {
@@ -40,6 +41,8 @@ std::string CudaBackend::describe() const {
   return cuda::describe(device_.runtime().card()) + "; own kernels: " + in_8bit +
          "bf16 products on tensor cores, the others in f32" + linears_.describe() + convs_.describe();
 }
+
+Expected<LinkChoice> CudaBackend::open_link(Group& stage) { return open_device_link(device_, stream_.get(), stage); }
 
 Status CudaBackend::reserve(const LargestOps& largest) {
   if (int8_products_) LA_RETURN_IF_ERROR(quantised_rows_.reserve(largest));

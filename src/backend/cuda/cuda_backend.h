@@ -33,6 +33,9 @@ class CudaBackend final : public Backend {
   void download(const Tensor& from, void* host) override;
   Status synchronize() override;
 
+  // By NCCL (device_link.h).
+  Expected<LinkChoice> open_link(Group& stage) override;
+
   // Kernels work in shared memory and registers: scratch is for activations in 8 bits and for libraries.
   Status reserve(const LargestOps& largest) override;
   void end_hot_convs() override { convs_.end_use(); }

@@ -1,8 +1,11 @@
-// Libraries that compute ops instead of our kernels, where they are right and quicker (library_ops.h). Each kind of op
-// has an interface here. A library is a file of libraries/ that implements one; tests have stand-ins.
+// Libraries that compute ops instead of our kernels, where they are right and quicker (library_ops.h), and one that
+// moves bytes between cards. Each kind has an interface here. A library is a file of libraries/ that implements one;
+// tests have stand-ins.
 #pragma once
 
+#include <array>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "backend/cuda/kernels.h"
@@ -54,6 +57,37 @@ class ConvLibrary {
   virtual std::string name() const = 0;  // with the version: "cuDNN 9.19.0"
   // As LinearLibrary's.
   virtual Status enqueue(const LibraryConv& call, void* stream) = 0;
+};
+
+// Bytes of device memory, to or from another rank.
+struct LinkMessage {
+  int rank;
+  void* data;
+  size_t bytes;
+};
+using LinkId = std::array<std::byte, 128>;  // of the ranks that join each other
+
+// One rank's end of what links some ranks. join(), enqueue() and end() only begin: after each of them ready() is asked
+// until it says so, before anything else is called and before other work follows on the stream. By one thread at a
+// time. Its death ends what is under way, also where others never answer.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  // An error may be that of another rank, also of work that was begun long before.
+  virtual Expected<bool> ready() = 0;
+  // All as one piece of work. An error: nothing was enqueued.
+  virtual Status enqueue(std::span<const LinkMessage> sends, std::span<const LinkMessage> receives, void* stream) = 0;
+  // When no work is under way, on all ranks: after it no other rank needs this one.
+  virtual Status end() = 0;
+};
+
+class LinkLibrary {
+ public:
+  virtual ~LinkLibrary() = default;
+  virtual std::string name() const = 0;  // with the version: "NCCL 2.28.9"
+  virtual Expected<LinkId> make_id() = 0;
+  // With the calling thread's device. Outlived by the library.
+  virtual Expected<std::unique_ptr<Communicator>> join(const LinkId& id, int rank, int ranks) = 0;
 };
 
 }  // namespace liveavatar::cuda

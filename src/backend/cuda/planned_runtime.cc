@@ -36,6 +36,8 @@ class PlannedRuntime final : public Runtime {
   int elapsed(void*, void*, float*) const override { return 0; }
   Expected<std::unique_ptr<LinearLibrary>> open_linear_library() override { return none(); }
   Expected<std::unique_ptr<ConvLibrary>> open_conv_library() override { return none(); }
+  Expected<std::unique_ptr<LinkLibrary>> open_link_library() override { return none(); }
+  int make_current() override { return 0; }
 
  private:
   static Status none() { return unsupported("a plan computes nothing"); }

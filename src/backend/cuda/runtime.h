@@ -16,7 +16,8 @@ struct Card {
   int compute_capability = 0;  // 89: sm_89
   int multiprocessors = 0;
   size_t memory_bytes = 0;
-  std::string driver;  // "13.0": the CUDA version that it is for
+  std::string driver;     // "13.0": the CUDA version that it is for
+  std::string slot = {};  // "0000:65:00.0": of the machine's bus
 };
 
 // "NVIDIA GeForce RTX 4090, sm_89, 128 multiprocessors, 24081 MiB"
@@ -64,6 +65,9 @@ class Runtime {
   // Opened anew by each call; they die before the runtime. An error says why there is none.
   virtual Expected<std::unique_ptr<LinearLibrary>> open_linear_library() = 0;
   virtual Expected<std::unique_ptr<ConvLibrary>> open_conv_library() = 0;
+  virtual Expected<std::unique_ptr<LinkLibrary>> open_link_library() = 0;
+  // For such a library: this device becomes that of the calling thread.
+  virtual int make_current() = 0;
 };
 
 }  // namespace liveavatar::cuda

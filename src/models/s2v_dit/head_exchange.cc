@@ -22,15 +22,13 @@ Tensor take(const Tensor& bytes, const Shape& shape, DType dtype, size_t& offset
 
 ExchangeBuffers::ExchangeBuffers(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena) {
   const int64_t item = static_cast<int64_t>(dtype_bytes(dtype));
-  const int64_t own_heads = g.share.of(c.heads).count, width = own_heads * c.head_dim();
+  const int64_t width = g.share.of(c.heads).count * c.head_dim(), head = c.channels * patch_volume(kPatch) * 4;
   int64_t out = 0, in = 0;
   for (const TokenLayout& layout : {g.block_layout(), g.sink_layout()}) {
-    int64_t most_rows = 0;
-    for (int64_t rank = 0; rank < g.share.ranks; ++rank) most_rows = std::max(most_rows, layout.rows_of(g.share, rank));
-    const int64_t own_rows = layout.own_rows(g.share), head = c.channels * patch_volume(kPatch) * 4;
+    const int64_t own_rows = layout.own_rows(g.share), other_rows = layout.rows() - own_rows;
     // Tokens for heads; heads for tokens; the head's f32 rows, which are sent as they are.
-    out = std::max({out, kMostTensors * own_rows * (c.dim - width) * item, (layout.rows() - own_rows) * width * item});
-    in = std::max({in, kMostTensors * most_rows * width * item, own_rows * (c.dim - width) * item, most_rows * head});
+    out = std::max({out, kMostTensors * own_rows * (c.dim - width) * item, other_rows * width * item});
+    in = std::max({in, kMostTensors * other_rows * width * item, own_rows * (c.dim - width) * item, other_rows * head});
   }
   outbox = arena.tensor({out}, DType::kU8);
   inbox = arena.tensor({in}, DType::kU8);
@@ -47,7 +45,28 @@ void HeadExchange::for_each_other(const Body& body) {
   for (int64_t step = 1; step < share_.ranks && status_.ok(); ++step) body((share_.index + step) % share_.ranks);
 }
 
+Status HeadExchange::open_link() {
+  LA_ASSIGN_OR_RETURN(LinkChoice choice, backend_.open_link(stage_));
+  link_ = std::move(choice.link);
+  return {};
+}
+
+// The outbox is free: over the link, whose exchanges are ops, it always is.
+void HeadExchange::begin() {
+  outgoing_.clear();
+  if (link_ == nullptr) finish_sends();
+}
+
+Status HeadExchange::finish() {
+  if (link_ != nullptr && status_.ok()) status_ = link_->finish();
+  return status_;
+}
+
 void HeadExchange::send(int64_t rank, const Tensor& message) {
+  if (link_ != nullptr) {
+    outgoing_.push_back({static_cast<int>(rank), message});
+    return;
+  }
   std::unique_ptr<Download>& sent = sent_[static_cast<size_t>(rank)];
   sent = std::make_unique<Download>(backend_, message);
   const Tensor& host = sent->tensor();
@@ -67,6 +86,26 @@ bool HeadExchange::receive(int64_t rank, const Tensor& message) {
   return status_.ok();
 }
 
+template <typename ShapeOf, typename Unpack>
+void HeadExchange::receive_all(DType dtype, const ShapeOf& shape_of, const Unpack& unpack) {
+  if (link_ == nullptr) {
+    for_each_other([&](int64_t from) {
+      size_t at = 0;
+      const Tensor message = take(buffers_.inbox, shape_of(from), dtype, at);
+      if (receive(from, message)) unpack(from, message);
+    });
+    return;
+  }
+  std::vector<DeviceMessage> incoming;
+  size_t at = 0;
+  for_each_other([&](int64_t from) {
+    incoming.push_back({static_cast<int>(from), take(buffers_.inbox, shape_of(from), dtype, at)});
+  });
+  if (status_.ok()) status_ = link_->exchange(outgoing_, incoming);
+  if (!status_.ok()) return;
+  for (const DeviceMessage& m : incoming) unpack(m.rank, m.tensor);
+}
+
 void HeadExchange::finish_sends() {
   for (int64_t rank = 0; rank < share_.ranks; ++rank) {
     if (rank == share_.index) continue;
@@ -79,7 +118,7 @@ void HeadExchange::to_heads(const TokenLayout& layout, std::span<const Tensor> o
   LA_CHECK(own.size() == all.size() && own.size() <= kMostTensors);
   const int64_t width = own.front().dim(1), own_rows = layout.own_rows(share_);
   const int64_t own_width = all.front().dim(1);
-  finish_sends();
+  begin();
   size_t sent = 0;
   for_each_other([&](int64_t to) {
     const Range columns = columns_of(to, width);
@@ -97,12 +136,11 @@ void HeadExchange::to_heads(const TokenLayout& layout, std::span<const Tensor> o
       ops::copy_block(backend_, {own[i], own_row, mine.first}, {all[i], row, 0}, {rows, own_width});
     });
   }
-  for_each_other([&](int64_t from) {
+  const auto shape_of = [&](int64_t from) {
+    return Shape{static_cast<int64_t>(own.size()) * layout.rows_of(share_, from), own_width};
+  };
+  receive_all(own.front().dtype, shape_of, [&](int64_t from, const Tensor& message) {
     const int64_t from_rows = layout.rows_of(share_, from);
-    const Shape shape{static_cast<int64_t>(own.size()) * from_rows, own_width};
-    size_t at = 0;
-    const Tensor message = take(buffers_.inbox, shape, own.front().dtype, at);
-    if (!receive(from, message)) return;
     for (size_t i = 0; i < own.size(); ++i) {
       for_each_range(layout, share_, from, {0, layout.rows()}, [&](int64_t row, int64_t from_row, int64_t rows) {
         const int64_t message_row = static_cast<int64_t>(i) * from_rows + from_row;
@@ -114,7 +152,7 @@ void HeadExchange::to_heads(const TokenLayout& layout, std::span<const Tensor> o
 
 void HeadExchange::to_tokens(const TokenLayout& layout, const Tensor& heads, const Tensor& own) {
   const int64_t own_width = heads.dim(1), width = own.dim(1), own_rows = layout.own_rows(share_);
-  finish_sends();
+  begin();
   size_t sent = 0;
   for_each_other([&](int64_t to) {
     const Tensor message = take(buffers_.outbox, {layout.rows_of(share_, to), own_width}, heads.dtype, sent);
@@ -127,17 +165,15 @@ void HeadExchange::to_tokens(const TokenLayout& layout, const Tensor& heads, con
   for_each_range(layout, share_, share_.index, {0, layout.rows()}, [&](int64_t row, int64_t own_row, int64_t rows) {
     ops::copy_block(backend_, {heads, row, 0}, {own, own_row, mine.first}, {rows, own_width});
   });
-  for_each_other([&](int64_t from) {
+  const auto shape_of = [&](int64_t from) { return Shape{own_rows, columns_of(from, width).count}; };
+  receive_all(own.dtype, shape_of, [&](int64_t from, const Tensor& message) {
     const Range columns = columns_of(from, width);
-    size_t at = 0;
-    const Tensor message = take(buffers_.inbox, {own_rows, columns.count}, own.dtype, at);
-    if (!receive(from, message)) return;
     ops::copy_block(backend_, {message, 0, 0}, {own, 0, columns.first}, {own_rows, columns.count});
   });
 }
 
 void HeadExchange::gather(const TokenLayout& layout, const Tensor& own, const Tensor& all) {
-  finish_sends();
+  begin();
   for_each_other([&](int64_t to) { send(to, own); });
   auto place = [&](int64_t rank, const Tensor& rows_of_rank) {
     for_each_range(layout, share_, rank, {0, layout.rows()}, [&](int64_t row, int64_t its_row, int64_t rows) {
@@ -145,12 +181,9 @@ void HeadExchange::gather(const TokenLayout& layout, const Tensor& own, const Te
     });
   };
   place(share_.index, own);
-  for_each_other([&](int64_t from) {
-    size_t at = 0;
-    const Tensor message = take(buffers_.inbox, {layout.rows_of(share_, from), own.dim(1)}, own.dtype, at);
-    if (receive(from, message)) place(from, message);
-  });
-  finish_sends();  // the next op writes to `own`
+  const auto shape_of = [&](int64_t from) { return Shape{layout.rows_of(share_, from), own.dim(1)}; };
+  receive_all(own.dtype, shape_of, place);
+  if (link_ == nullptr) finish_sends();  // the next op writes to `own`
 }
 
 }  // namespace liveavatar

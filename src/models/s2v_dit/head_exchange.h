@@ -13,15 +13,16 @@
 
 namespace liveavatar {
 
-// Buffers of an exchange, in the activations' arena: what is sent to all others, and what one of them sent.
+// Buffers of an exchange, in the activations' arena: what is sent to all others, and what all of them sent.
 struct ExchangeBuffers {
   Tensor outbox, inbox;  // bytes
   ExchangeBuffers() = default;
   ExchangeBuffers(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
 };
 
-// One rank's end. All ranks of the stage make the same calls in the same order. A failure of the group sticks: after it
-// nothing is exchanged and the outputs are undefined. Not thread-safe.
+// One rank's end: from device to device where the backends are linked (DeviceLink), else through host memory. All ranks
+// of the stage make the same calls in the same order. A failure of the group sticks: after it nothing is exchanged and
+// the outputs are undefined. Not thread-safe.
 class HeadExchange {
  public:
   // stage: its ranks, the share's index being the rank. Everything outlives this object.
@@ -33,9 +34,14 @@ class HeadExchange {
         share_(share),
         buffers_(buffers),
         sent_(static_cast<size_t>(share.ranks)) {}
-  ~HeadExchange() { finish_sends(); }
+  ~HeadExchange() {
+    if (link_ == nullptr) finish_sends();
+  }
   HeadExchange(const HeadExchange&) = delete;
   HeadExchange& operator=(const HeadExchange&) = delete;
+
+  // Opens a link where all ranks have one: before the first exchange.
+  Status open_link();
 
   // Each of own [own rows, D] -> the same of all [rows, own heads * d]. At most three.
   void to_heads(const TokenLayout& layout, std::span<const Tensor> own, std::span<const Tensor> all);
@@ -44,12 +50,18 @@ class HeadExchange {
   // own [own rows, N] -> all [rows, N].
   void gather(const TokenLayout& layout, const Tensor& own, const Tensor& all);
   const Status& status() const { return status_; }
+  // Waits for all exchanges. Not ok: what was computed from them is undefined.
+  Status finish();
 
  private:
   Range columns_of(int64_t rank, int64_t width) const;
+  void begin();
   void send(int64_t rank, const Tensor& message);
   bool receive(int64_t rank, const Tensor& message);
   void finish_sends();
+  // Of the other ranks: each one's message, a tensor of the shape that shape_of(rank) gives, to unpack(rank, message).
+  template <typename ShapeOf, typename Unpack>
+  void receive_all(DType dtype, const ShapeOf& shape_of, const Unpack& unpack);
   template <typename Body>
   void for_each_other(const Body& body);
 
@@ -59,6 +71,8 @@ class HeadExchange {
   RankShare share_;
   ExchangeBuffers buffers_;
   std::vector<std::unique_ptr<Download>> sent_;  // to each rank, until it has it
+  std::unique_ptr<DeviceLink> link_;             // null: through host memory
+  std::vector<DeviceMessage> outgoing_;          // of this exchange, over the link
   Status status_;
 };
 

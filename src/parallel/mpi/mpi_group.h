@@ -25,6 +25,7 @@ class MpiGroup : public Group {
   int rank() const override { return mpi_->rank(); }
   int size() const override { return mpi_->size(); }
   Place place(int rank) const override { return places_[static_cast<size_t>(rank)]; }
+  const Options& options() const override { return options_; }
 
   Status start_send(int to, Tag tag, std::span<const std::byte> data) override;
   Status finish_send(int to, Tag tag) override;

@@ -8,6 +8,7 @@
 
 #include "backend/cuda/libraries/cublaslt.h"
 #include "backend/cuda/libraries/cudnn.h"
+#include "backend/cuda/libraries/nccl.h"
 
 namespace liveavatar::cuda {
 namespace {
@@ -120,6 +121,10 @@ class CardRuntime final : public Runtime {
 
   Expected<std::unique_ptr<LinearLibrary>> open_linear_library() override { return open_cublaslt(index_); }
   Expected<std::unique_ptr<ConvLibrary>> open_conv_library() override { return open_cudnn(index_); }
+  Expected<std::unique_ptr<LinkLibrary>> open_link_library() override { return open_nccl(); }
+  int make_current() override {
+    return here([] { return cudaSuccess; });
+  }
 
  private:
   template <typename Call>
@@ -149,7 +154,9 @@ Expected<Card> describe(int index) {
   if (error != cudaSuccess) return explain(error);
   int driver = 0;
   cudaDriverGetVersion(&driver);
-  return Card{p.name, p.major * 10 + p.minor, p.multiProcessorCount, p.totalGlobalMem, version_text(driver)};
+  char slot[32] = "";
+  cudaDeviceGetPCIBusId(slot, sizeof slot, index);
+  return Card{p.name, p.major * 10 + p.minor, p.multiProcessorCount, p.totalGlobalMem, version_text(driver), slot};
 }
 
 }  // namespace

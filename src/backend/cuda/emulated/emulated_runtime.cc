@@ -27,10 +27,12 @@ EmulatedEvent& event_of(void* event) { return *static_cast<EmulatedEvent*>(event
 class EmulatedRuntime final : public Runtime {
  public:
   explicit EmulatedRuntime(const EmulatedCard& card)
-      : card_{"emulated device", 90, 1, card.memory_bytes, card.driver},
+      : card_{"emulated device", 90, 1, card.memory_bytes, card.driver, card.slot},
         stream_seed_(card.stream_seed),
         linear_library_(card.linear_library),
-        conv_library_(card.conv_library) {
+        conv_library_(card.conv_library),
+        link_library_(card.link_library) {
+    const std::lock_guard lock(emulate::device_lock());
     emulate::protect_from_host(true);
   }
 
@@ -140,6 +142,11 @@ class EmulatedRuntime final : public Runtime {
     if (!conv_library_) return unsupported("the emulated device has none");
     return conv_library_();
   }
+  Expected<std::unique_ptr<LinkLibrary>> open_link_library() override {
+    if (!link_library_) return unsupported("the emulated device has none");
+    return link_library_();
+  }
+  int make_current() override { return kOk; }
 
  private:
   void run(const emulate::Point& point) {
@@ -165,6 +172,7 @@ class EmulatedRuntime final : public Runtime {
   uint32_t stream_seed_;
   std::function<std::unique_ptr<LinearLibrary>()> linear_library_;
   std::function<std::unique_ptr<ConvLibrary>()> conv_library_;
+  std::function<std::unique_ptr<LinkLibrary>()> link_library_;
   std::map<void*, size_t> allocated_;
   size_t used_bytes_ = 0;
   std::string fault_;

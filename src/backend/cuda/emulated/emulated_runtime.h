@@ -13,9 +13,11 @@ struct EmulatedCard {
   // 0: work runs as late as it may. Else streams run ahead in an order that depends on it (emulate/stream.h).
   uint32_t stream_seed = 0;
   std::string driver = "13.0";
+  std::string slot = "0000:00:00.0";
   // Null: there is none.
   std::function<std::unique_ptr<LinearLibrary>()> linear_library;
   std::function<std::unique_ptr<ConvLibrary>()> conv_library;
+  std::function<std::unique_ptr<LinkLibrary>()> link_library;
 };
 
 std::unique_ptr<Runtime> make_emulated_runtime(const EmulatedCard& card = {});
