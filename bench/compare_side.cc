@@ -111,11 +111,12 @@ class DitSide : public Side {
     const KeyValues own = *cache, sink = caches.sink.layers.front();
     const std::pair<const char*, Tensor> places[] = {{"cache_k", own.k},        {"cache_v", own.v},
                                                      {"sink_k", sink.k},        {"sink_v", sink.v},
-                                                     {"prompt", caches.prompt}, {"e0", forward.time_projection}};
+                                                     {"prompt", caches.prompt}, {"e0", forward.time->projection}};
     for (const auto& [name, place] : places) {
       LA_ASSIGN_OR_RETURN(OwnedTensor value, input(s, inputs, name));
       ops::copy(s.backend, value.tensor, place);
     }
+    forward.time->projected = true;
     LA_ASSIGN_OR_RETURN(x_, input(s, inputs, "x"));
     return {};
   }

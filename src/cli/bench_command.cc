@@ -148,6 +148,7 @@ std::string to_json(const Flags& f, const BenchResult& b, size_t measured_bytes)
   json["blocks_in_flight"] = r.blocks_in_flight();
   json["ticks"] = b.ticks;
   json["paged_bytes"] = b.plan.paged_bytes;
+  json["paged_bytes_per_block"] = b.plan.paged_block_bytes;
   json["run_bytes_read"] = b.weights.bytes_read;
   json["resident_kv_caches"] = r.kv_caches().in_memory();
   json["kv_cache_bytes_per_block"] = b.plan.kv_cache_bytes;

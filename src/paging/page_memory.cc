@@ -39,7 +39,7 @@ Expected<PageMemory> PageMemory::allocate(const Layout& layout, Budget& budget) 
     memory.waiting.push_back(std::move(waiting));
     memory.lent.push_back(nullptr);
   }
-  for (size_t i = 0; i < kSlots && largest > 0; ++i) {
+  for (size_t i = 0; i < layout.slots && largest > 0; ++i) {
     LA_ASSIGN_OR_RETURN(Buffer slot, Buffer::allocate(budget, layout.category, largest));
     memory.slots.push_back(std::move(slot));
   }

@@ -18,7 +18,7 @@ PagePlace place_when_spread(int64_t i, int64_t count, const Residency& residency
 
 // A buffer for each page on the device or in host memory, and slots for the largest of those not on the device.
 struct PageMemory {
-  static constexpr size_t kSlots = 2;     // one is in use while the other is read
+  static constexpr size_t kSlots = 2;     // one page is in use while the next is read
   std::vector<Buffer> resident, waiting;  // for each page, on the device and in host memory; empty: not there
   std::vector<std::byte*> lent;           // for each page of kLent: where it is; set after allocate()
   std::vector<Buffer> slots;
@@ -32,6 +32,7 @@ struct PageMemory {
   struct Layout {
     std::vector<size_t> bytes;      // of each page
     std::vector<PagePlace> places;  // kHost: only of a device that is not the host
+    size_t slots = kSlots;          // more: so many pages less one are in use at a time
     bool filled = true;             // resident pages come from the store; else what is there is made here
     bool store_in_host = false;     // PageStore::host_memory(): nothing is staged
     MemoryCategory category = MemoryCategory::kWeights;

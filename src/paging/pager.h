@@ -25,8 +25,9 @@ class Pager {
   // From now on pages are used in this order, again and again. Not all pages must be in it.
   void expect(std::vector<size_t> order);
 
-  // Waits until the page is in memory, and keeps it there until release(). One page is acquired at a time, in the
-  // expected order (some may be skipped). After a failure (status()) it returns at once, with undefined content.
+  // Waits until the page is in memory, and keeps it there until release(). Pages are acquired in the expected order
+  // (some may be skipped), no more at a time than there are slots. After a failure (status()) it returns at once, with
+  // undefined content.
   std::byte* acquire(size_t page);
   struct Use {
     bool changed = false;

@@ -28,8 +28,10 @@ class DryRun : VideoInputs {
     plan_.kv_cache_bytes = kv_cache_bytes_per_block(caches, caches.count() - caches.in_memory());
     plan_.kv_cache_disk_bytes = kv_cache_bytes_per_block(caches, caches.on_disk());
     const PassBytes pass = models_->dit == nullptr ? PassBytes() : models_->dit->paged_bytes(shape_.layers());
-    plan_.paged_bytes = pass.all;
-    plan_.paged_disk_bytes = pass.disk;
+    plan_.paged_bytes = pass.pass.all;
+    plan_.paged_disk_bytes = pass.pass.disk;
+    plan_.paged_block_bytes = pass.block.all;
+    plan_.paged_block_disk_bytes = pass.block.disk;
     const size_t models_bytes = total().used_bytes();
     const size_t host_models_bytes = total().host().used_bytes();
     total().host().restart_recent_peak();

@@ -146,6 +146,8 @@ std::string to_json(const PlanReport& v) {
                     {"host_layers", v.request.layers_beside()},
                     {"paged_bytes", v.plan.paged_bytes},
                     {"paged_disk_bytes", v.plan.paged_disk_bytes},
+                    {"paged_bytes_per_block", v.plan.paged_block_bytes},
+                    {"paged_disk_bytes_per_block", v.plan.paged_block_disk_bytes},
                     {"kv_caches", v.request.kv_caches().count()},
                     {"resident_kv_caches", v.request.kv_caches().in_memory()},
                     {"host_kv_caches", v.request.host_kv_caches},

@@ -42,8 +42,9 @@ Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   double caches = double(plan.steady_by_category[size_t(MemoryCategory::kKvCache)] + plan.kv_cache_bytes);
   work.bytes = double(r.steps) * work.weight_bytes + caches;
   const auto passes = double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks());
-  work.link_bytes = double(plan.paged_bytes) * passes + double(plan.kv_cache_bytes);
-  work.disk_bytes = double(plan.paged_disk_bytes) * passes + double(plan.kv_cache_disk_bytes);
+  work.link_bytes = double(plan.paged_bytes) * passes + double(plan.paged_block_bytes + plan.kv_cache_bytes);
+  work.disk_bytes =
+      double(plan.paged_disk_bytes) * passes + double(plan.paged_block_disk_bytes + plan.kv_cache_disk_bytes);
   return work;
 }
 

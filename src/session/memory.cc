@@ -18,7 +18,7 @@ DitCaches allocate_caches(const JobShape& s, const DitTypes& types, Arena& arena
                           std::vector<AudioTokens>& audio_tokens) {
   const DitConfig& config = s.shapes.dit;
   const DitGeometry geometry = s.geometry();
-  DitCaches caches(config, geometry, s.kv_caches_paged() ? 0 : s.own_steps().count, 0, types, arena);
+  DitCaches caches(config, geometry, {s.own_steps().count, s.kv_caches_paged()}, 0, types, arena);
   for (int64_t i = 0; i < s.blocks_in_flight() * s.actors(); ++i)
     audio_tokens.emplace_back(config, geometry, types.values, arena);
   return caches;
@@ -45,9 +45,7 @@ Expected<SamplerMemory> SamplerMemory::allocate(const JobShape& s, const std::st
     LA_ASSIGN_OR_RETURN(memory.kv_cache_pages, allocate_kv_cache_pages(s.kv_caches(), budget));
     if (!budget.dry_run()) {
       LA_ASSIGN_OR_RETURN(
-          std::unique_ptr<PagedKvCaches> kv_caches,
-          PagedKvCaches::open(s.kv_caches(), kv_cache_folder, std::move(memory.kv_cache_pages), backend));
-      caches.set_kv_caches(std::move(kv_caches), s.own_steps().count);
+          caches.kv, PagedKvCaches::open(s.kv_caches(), kv_cache_folder, std::move(memory.kv_cache_pages), backend));
     }
   }
   DitActivations activations(config, geometry, types.values, memory.activation_arena, s.load());

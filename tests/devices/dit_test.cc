@@ -59,17 +59,16 @@ class DeviceTest : public ::testing::Test {
                          WorkQueue* queue = nullptr) {
     random_.seed(7);
     DitGeometry g{.latent_height = 8, .latent_width = 12};
-    int64_t in_memory = queue == nullptr ? kSteps : 0;
+    const DitSteps steps(kSteps, queue != nullptr);
     Arena measure;
-    DitCaches(config_, g, in_memory, 1, dit.types(), measure);
+    DitCaches(config_, g, steps, 1, dit.types(), measure);
     DitActivations(config_, g, dit.types().values, measure);
     Arena arena = *Arena::allocate(budget, MemoryCategory::kKvCache, measure.used_bytes());
-    DitCaches caches(config_, g, in_memory, 1, dit.types(), arena);
+    DitCaches caches(config_, g, steps, 1, dit.types(), arena);
     DitActivations a(config_, g, dit.types().values, arena);
     if (queue != nullptr) {
       KvCacheShape shape{config_, g, kSteps, dit.types().kv, 0, kv_caches_in_host_};
-      caches.set_kv_caches(*PagedKvCaches::open(shape, dir_.string(), *allocate_kv_cache_pages(shape, budget), *queue),
-                           kSteps);
+      caches.kv = *PagedKvCaches::open(shape, dir_.string(), *allocate_kv_cache_pages(shape, budget), *queue);
     }
     DitSession session(g, std::move(caches), std::move(a));
     OwnedTensor text = normal(backend, budget, {9, config_.text_dim}), ref = normal(backend, budget, {16, 1, 8, 12}),

@@ -86,16 +86,27 @@ void S2vDit::encode_audio(const Tensor& features, DitSession& session, AudioToke
   std::fill(tokens.ready.begin(), tokens.ready.end(), false);
 }
 
-// Keys, values and AdaIN of the block's audio for this layer, computed once for each block.
-void S2vDit::project_audio(int64_t layer, const DitAudioAttentionWeights& w, AudioTokens& tokens) const {
-  size_t j = static_cast<size_t>(config_.audio_attention_of(layer));
-  if (tokens.ready[j]) return;
-  ops::linear(backend_, tokens.global, w.adain_shift, tokens.adain[j].shift);
-  ops::linear(backend_, tokens.global, w.adain_scale, tokens.adain[j].scale);
-  ops::linear(backend_, tokens.local, w.attention.k, tokens.kv[j].k);
-  ops::rms_norm(backend_, tokens.kv[j].k, config_.eps, w.attention.norm_k, tokens.kv[j].k);
-  ops::linear(backend_, tokens.local, w.attention.v, tokens.kv[j].v);
-  tokens.ready[j] = true;
+// Keys, values and AdaIN of new blocks' audio for this layer.
+void S2vDit::project_audio(int64_t layer, DitWeightGroups& weights, std::span<ForwardState* const> forwards) const {
+  const auto j = static_cast<size_t>(config_.audio_attention_of(layer));
+  std::vector<AudioTokens*> missing;
+  for (ForwardState* f : forwards)
+    for (AudioTokens& actor : f->audio())
+      if (!actor.ready[j]) missing.push_back(&actor);
+  if (missing.empty()) return;
+  {
+    const DitWeightGuard group = acquire<DitAudioKeyWeights>(weights, layer);
+    for (AudioTokens* tokens : missing) project_keys(*group, tokens->local, tokens->kv[j]);
+  }
+  {
+    const DitWeightGuard group = acquire<DitAudioShiftWeights>(weights, layer);
+    for (AudioTokens* tokens : missing) ops::linear(backend_, tokens->global, group->shift, tokens->adain[j].shift);
+  }
+  const DitWeightGuard group = acquire<DitAudioScaleWeights>(weights, layer);
+  for (AudioTokens* tokens : missing) {
+    ops::linear(backend_, tokens->global, group->scale, tokens->adain[j].scale);
+    tokens->ready[j] = true;
+  }
 }
 
 // An actor's mask, one value for each token, as a gate [own tokens, D].

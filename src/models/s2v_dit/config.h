@@ -71,6 +71,7 @@ constexpr std::array<int64_t, 3> kPatch2x{2, 4, 4};  // frame packer, second buc
 constexpr std::array<int64_t, 3> kPatch4x{4, 8, 8};  // third bucket
 // The motion latents (one for the first frame, then one for every four frames) by the bucket that packs them: the
 // newest, the two before it, and the oldest sixteen.
+constexpr int64_t kModulationRows = 6;  // of a layer: shift, scale and gate of the self-attention and of the FFN
 constexpr int64_t kMotion1x = 1, kMotion2x = 2, kMotion4x = 16;
 constexpr int64_t kPackedLatents = kMotion4x + kMotion2x + kMotion1x;
 static_assert(kPackedLatents == 1 + (kMotionFrames - 1) / 4);

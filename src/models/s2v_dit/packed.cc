@@ -9,8 +9,12 @@ namespace {
 constexpr const char* kModel = "s2v_dit";
 
 std::string page_name(const DitWeightGroup& group) {
-  constexpr const char* kParts[] = {"self attention", "cross attention", "ffn", "audio injector"};
-  return "layer " + std::to_string(group.layer) + " " + kParts[static_cast<size_t>(group.part)];
+  constexpr const char* kParts[] = {
+      "time projection", "self attention", "self attention output", "keys of the prompt",   "cross attention",
+      "ffn in",          "ffn out",        "keys of the audio",     "audio injector shift", "audio injector scale",
+      "audio injector"};
+  const char* of = group.part == DitPart::kTime ? "row " : "layer ";
+  return of + std::to_string(group.layer) + " " + kParts[static_cast<size_t>(group.part)];
 }
 
 // The name in the header and in messages: BF16, or BF16 with I8.
@@ -146,13 +150,31 @@ PackedDit PackedDit::planned(const DitConfig& config, const Backend& backend, co
   return packed;
 }
 
+namespace {
+
+// Memory is for what every forward reads: the other groups stay in the store, or in host memory if all layers are in
+// memory of one kind or the other.
+PagePlace place_of(const DitWeightGroup& group, const DitConfig& config, const Residency& residency) {
+  if (in_every_forward(group.part)) return place_when_spread(group.layer, config.layers, residency);
+  if (residency.device >= config.layers) return PagePlace::kDevice;
+  return residency.device + residency.host >= config.layers ? PagePlace::kHost : PagePlace::kStore;
+}
+
+}  // namespace
+
+void PassBytes::add(DitPart part, uint64_t bytes, bool from_disk) {
+  if (part == DitPart::kTime || part == DitPart::kTextKeys) return;  // once a video
+  PageBytes& to = in_every_forward(part) ? pass : block;
+  to.all += bytes;
+  if (from_disk) to.disk += bytes;
+}
+
 PassBytes paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, const Residency& residency) {
   PassBytes bytes;
   const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
   for (size_t p = 0; p < pages.size(); ++p) {
-    const PagePlace place = place_when_spread(pages[p].layer, config.layers, residency);
-    if (place != PagePlace::kDevice) bytes.all += spans[p].bytes;
-    if (place == PagePlace::kStore) bytes.disk += spans[p].bytes;
+    const PagePlace place = place_of(pages[p], config, residency);
+    if (place != PagePlace::kDevice) bytes.add(pages[p].part, spans[p].bytes, place == PagePlace::kStore);
   }
   return bytes;
 }
@@ -165,11 +187,12 @@ DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend
 
 namespace {
 
-Expected<PageMemory> allocate_pages(const DitPages& pages, const Residency& residency, Budget& budget) {
+Expected<PageMemory> allocate_pages(const DitPages& pages, const DitAccess& access, Budget& budget) {
   PageMemory::Layout layout;
+  if (access.forwards > 1) ++layout.slots;  // these use two groups by turns, while the next is read
   layout.store_in_host = pages.in_host;
   for (const DitWeightGroup& group : dit_weight_groups(pages.config))
-    layout.places.push_back(place_when_spread(group.layer, pages.config.layers, residency));
+    layout.places.push_back(place_of(group, pages.config, access.residency));
   for (size_t p = 0; p < pages.own.size(); ++p)  // a shard
     layout.places[p] = pages.own[p] != 0 ? PagePlace::kLent : PagePlace::kStore;
   for (const PageSpan& span : pages.spans) layout.bytes.push_back(span.bytes);
@@ -178,13 +201,13 @@ Expected<PageMemory> allocate_pages(const DitPages& pages, const Residency& resi
 
 }  // namespace
 
-Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(DitPages pages, const Residency& residency,
+Expected<std::unique_ptr<PagedWeightGroups>> PagedWeightGroups::open(DitPages pages, const DitAccess& access,
                                                                      Backend& backend, Budget& budget,
                                                                      const std::stop_token& stop) {
   std::unique_ptr<PagedWeightGroups> paged(new PagedWeightGroups);
   paged->groups_ = dit_weight_groups(pages.config);
   paged->file_ = pages.file;
-  LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_pages(pages, residency, budget));
+  LA_ASSIGN_OR_RETURN(PageMemory memory, allocate_pages(pages, access, budget));
   if (budget.dry_run()) {
     paged->dry_run_memory_ = std::move(memory);
     return paged;
@@ -216,13 +239,12 @@ const DitGroupWeights& PagedWeightGroups::acquire(size_t group) {
   return view->weights;
 }
 
-void PagedWeightGroups::expect(AccessOrder order) {
-  if (expecting_ && order == order_) return;
-  expecting_ = true;
-  order_ = order;
+void PagedWeightGroups::expect(const DitUses& uses) {
+  if (uses_ == uses) return;
+  uses_ = uses;
   std::vector<size_t> pages;
   for (size_t p = 0; p < groups_.size(); ++p) {
-    if (order == AccessOrder::kAll || groups_[p].part != DitPart::kAudioAttention) pages.push_back(p);
+    if (uses.of(groups_[p].part)) pages.push_back(p);
   }
   pager_->expect(std::move(pages));
 }

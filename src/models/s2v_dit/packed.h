@@ -69,11 +69,22 @@ struct PackedDit {
   static PackedDit planned(const DitConfig& config, const Backend& backend, const DitTypes& types);
 };
 
-// Bytes that every pass over the layers brings to the device, and those of them that come from disk.
-struct PassBytes {
+// Bytes that are brought to the device, and those of them that come from disk.
+struct PageBytes {
   uint64_t all = 0, disk = 0;
 };
+// What a pass over the layers brings, and what a block's audio brings beside it, once.
+struct PassBytes {
+  PageBytes pass, block;
+  void add(DitPart part, uint64_t bytes, bool from_disk);
+};
 PassBytes paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, const Residency& residency);
+
+// How forwards read the layers.
+struct DitAccess {
+  Residency residency;
+  int64_t forwards = 1;  // run a layer together, at most
+};
 
 DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend, const DitTypes& types,
                                  const Buffer& page);
@@ -82,11 +93,11 @@ DitCommonWeights view_dit_common(const DitConfig& config, const Backend& backend
 class PagedWeightGroups : public DitWeightGroups {
  public:
   // stop: heard between the pages that are read now. Over a dry-run budget only the memory is counted.
-  static Expected<std::unique_ptr<PagedWeightGroups>> open(DitPages pages, const Residency& residency, Backend& backend,
+  static Expected<std::unique_ptr<PagedWeightGroups>> open(DitPages pages, const DitAccess& access, Backend& backend,
                                                            Budget& budget, const std::stop_token& stop = {});
   const DitGroupWeights& acquire(size_t group) override;
   void release(size_t group, Event used) override { pager_->release(group, {false, used}); }
-  void expect(AccessOrder order) override;
+  void expect(const DitUses& uses) override;
   Status status() const override { return pager_->status(); }
   PagingCounts counts() const override { return pager_->counts(); }
   bool direct() const override { return file_ != nullptr && file_->direct(); }
@@ -102,8 +113,7 @@ class PagedWeightGroups : public DitWeightGroups {
   std::unique_ptr<Pager> pager_;
   std::vector<std::vector<View>> views_;  // [group]: one view for each buffer that the group can be in
   std::vector<DitWeightGroup> groups_;
-  bool expecting_ = false;
-  AccessOrder order_ = AccessOrder::kAll;
+  std::optional<DitUses> uses_;  // as expect() said
 };
 
 }  // namespace liveavatar

@@ -126,7 +126,7 @@ Status S2vDit::read_back_shares() {
                                    shares.bytes());
 }
 
-Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(const Residency& residency, Budget& budget,
+Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(const DitAccess& access, Budget& budget,
                                                                       const std::stop_token& stop) const {
   if (!packed_ && !beside_ && !shard_)
     return std::unique_ptr<DitWeightGroups>(new ResidentWeightGroups(weights_.groups));
@@ -137,7 +137,7 @@ Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(const Resi
   }();
   LA_RETURN_IF_ERROR(pages.status());
   LA_ASSIGN_OR_RETURN(std::unique_ptr<DitWeightGroups> groups,
-                      PagedWeightGroups::open(*std::move(pages), residency, backend_, budget, stop));
+                      PagedWeightGroups::open(*std::move(pages), access, backend_, budget, stop));
   return groups;
 }
 
@@ -145,13 +145,15 @@ PassBytes S2vDit::paged_bytes(const Residency& residency) const {
   if (packed_) return liveavatar::paged_bytes(config_, packed_->spans(), residency);
   if (shard_) {
     PassBytes bytes;
-    for (size_t p = 1; p < shard_->pages.size(); ++p)
-      if (shard_->pages[p].bytes() == 0) bytes.all += shard_->bytes[p];
+    const std::vector<DitWeightGroup> groups = dit_weight_groups(config_);
+    for (size_t p = 0; p < groups.size(); ++p)
+      if (shard_->pages[p + 1].bytes() == 0) bytes.add(groups[p].part, shard_->bytes[p + 1], false);
     return bytes;
   }
   if (!beside_) return {};
-  const uint64_t all = liveavatar::paged_bytes(config_, beside_->layers(config_, types_, true).spans, residency).all;
-  return {all, 0};
+  PassBytes bytes = liveavatar::paged_bytes(config_, beside_->layers(config_, types_, true).spans, residency);
+  bytes.pass.disk = bytes.block.disk = 0;
+  return bytes;
 }
 
 void S2vDit::observe_product(const DitSession& s, const Product& name, const Tensor& x, const LinearWeight& w,
@@ -161,14 +163,43 @@ void S2vDit::observe_product(const DitSession& s, const Product& name, const Ten
   observe(s, name.group, name.i, name.part, scratch);
 }
 
-// Sinusoid of the timestep -> embedding e [1, D] -> six modulation rows e0 [6, D].
-void S2vDit::encode_time(double timestep, ForwardState& f) const {
+// Sinusoid of the timestep -> embedding e [1, D], once for each timestep of a video.
+void S2vDit::encode_time(double timestep, TimeRows& rows, ForwardState& f) const {
+  f.time = &rows;
+  if (rows.timestep == timestep) return;
   DitActivations& a = f.session->activations;
   fill_sinusoid(timestep, Upload(backend_, a.sinusoid).values());
   ops::linear(backend_, a.sinusoid, weights_.common.time_in, a.time_hidden, {.activation = Activation::kSilu});
-  ops::linear(backend_, a.time_hidden, weights_.common.time_out, f.time_embedding);
-  ops::activate(backend_, f.time_embedding, Activation::kSilu, a.time_act);
-  ops::linear(backend_, a.time_act, weights_.common.time_project, f.time_projection.reshape({1, 6 * config_.dim}));
+  ops::linear(backend_, a.time_hidden, weights_.common.time_out, rows.embedding);
+  rows.timestep = timestep;
+  rows.projected = false;
+}
+
+// e -> the six modulation rows e0 [6, D] of new timesteps.
+void S2vDit::project_time(DitWeightGroups& weights, std::span<ForwardState* const> forwards) const {
+  if (!uses_of(forwards).time) return;
+  for (int64_t row = 0; row < kModulationRows; ++row) {
+    const DitWeightGuard<DitTimeWeights> group(weights, backend_, static_cast<size_t>(row));
+    for (ForwardState* f : forwards) {
+      if (f->time->projected) continue;
+      const Tensor act = f->session->activations.time_act;
+      ops::activate(backend_, f->time->embedding, Activation::kSilu, act);
+      ops::linear(backend_, act, group->project, f->time->projection.slice(row, 1));
+    }
+  }
+  for (ForwardState* f : forwards) f->time->projected = true;
+}
+
+// What a pass with these forwards reads.
+DitUses S2vDit::uses_of(std::span<ForwardState* const> forwards) const {
+  auto some_missing = [](const std::vector<char>& ready) { return std::ranges::find(ready, 0) != ready.end(); };
+  DitUses uses;
+  for (const ForwardState* f : forwards) {
+    uses.time = uses.time || !f->time->projected;
+    uses.text_keys = uses.text_keys || some_missing(f->session->caches.text_ready);
+    for (const AudioTokens& actor : f->audio()) uses.audio_keys = uses.audio_keys || some_missing(actor.ready);
+  }
+  return uses;
 }
 
 // Tokens of `to` = patches of latents through w, plus the token type embedding.
@@ -196,23 +227,32 @@ void S2vDit::encode_text(const Tensor& rows, DitSession& session) const {
   std::fill(caches.text_ready.begin(), caches.text_ready.end(), false);
 }
 
-// The prompt's keys and values for this layer, computed once for each prompt.
-void S2vDit::project_text(int64_t layer, const DitAttentionWeights& w, DitSession& session) const {
-  DitCaches& caches = session.caches;
-  char& ready = caches.text_ready[static_cast<size_t>(layer)];
-  if (ready) return;
-  const KeyValues& cache = caches.text.layers[static_cast<size_t>(layer)];
-  ops::linear(backend_, caches.prompt, w.k, cache.k);
-  ops::rms_norm(backend_, cache.k, config_.eps, w.norm_k, cache.k);
-  ops::linear(backend_, caches.prompt, w.v, cache.v);
-  ready = true;
+// Keys and values of a cross-attention.
+void S2vDit::project_keys(const DitKeyWeights& w, const Tensor& x, const KeyValues& to) const {
+  ops::linear(backend_, x, w.k, to.k);
+  ops::rms_norm(backend_, to.k, config_.eps, w.norm_k, to.k);
+  ops::linear(backend_, x, w.v, to.v);
+}
+
+// Those of new prompts for this layer.
+void S2vDit::project_text(int64_t layer, DitWeightGroups& weights, std::span<ForwardState* const> forwards) const {
+  const auto i = static_cast<size_t>(layer);
+  auto is_ready = [i](const ForwardState* f) { return f->session->caches.text_ready[i] != 0; };
+  if (std::ranges::all_of(forwards, is_ready)) return;
+  const DitWeightGuard group = acquire<DitTextKeyWeights>(weights, layer);
+  for (ForwardState* f : forwards) {
+    if (is_ready(f)) continue;
+    DitCaches& caches = f->session->caches;
+    project_keys(*group, caches.prompt, caches.text.layers[i]);
+    caches.text_ready[i] = true;
+  }
 }
 
 // The sum of the layer's learned modulation and the timestep's: rows 0..2 for self-attention, rows 3..5 for the FFN.
 S2vDit::AdaLn S2vDit::ada_ln(int64_t layer, int64_t first_row, const ForwardState& f) const {
   Tensor sum = f.session->activations.modulation.slice(first_row, 3);
   ops::add(backend_, weights_.common.modulation[static_cast<size_t>(layer)].slice(first_row, 3),
-           f.time_projection.slice(first_row, 3), sum);
+           f.time->projection.slice(first_row, 3), sum);
   return {modulate(sum, 0), sum.slice(2, 1)};
 }
 
@@ -221,26 +261,26 @@ void S2vDit::cross_attention(int64_t layer, const DitCrossAttentionWeights& w, F
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), attended = a.attended.slice(0, tokens);
-  project_text(layer, w.attention, *f.session);
   ops::layer_norm_affine(backend_, x, config_.eps, w.norm_weight, w.norm_bias, y);
-  ops::linear(backend_, y, w.attention.q, q);
-  ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
+  ops::linear(backend_, y, w.q, q);
+  ops::rms_norm(backend_, q, config_.eps, w.norm_q, q);
   const KeyValues text = f.session->caches.text.layers[static_cast<size_t>(layer)];
   ops::attention(backend_, q, {&text, 1}, wide_attention(config_.heads), attended);
-  observe_product(*f.session, {"block", layer, ".cross_attn"}, attended, w.attention.o, q);
-  ops::linear(backend_, attended, w.attention.o, x, {.residual = x});
+  observe_product(*f.session, {"block", layer, ".cross_attn"}, attended, w.o, q);
+  ops::linear(backend_, attended, w.o, x, {.residual = x});
 }
 
 // x += gate2 * FFN(LN2(x) modulated)
-void S2vDit::feed_forward(int64_t layer, const DitFfnWeights& w, ForwardState& f, const Tensor& x) const {
+void S2vDit::feed_forward(int64_t layer, DitFfnGroups& w, ForwardState& f, const Tensor& x) const {
   DitActivations& a = f.session->activations;
   int64_t tokens = x.dim(0);
   Tensor y = a.y.slice(0, tokens), q = a.q.slice(0, tokens), hidden = a.hidden.slice(0, tokens);
   AdaLn ada = ada_ln(layer, 3, f);
   ops::layer_norm(backend_, x, config_.eps, y, ada.norm);
-  ops::linear(backend_, y, w.in, hidden, {.activation = Activation::kGeluTanh});
-  observe_product(*f.session, {"block", layer, ".ffn"}, hidden, w.out, q);
-  ops::linear(backend_, hidden, w.out, x, {.gate = ada.gate, .residual = x});
+  ops::linear(backend_, y, w.first().in, hidden, {.activation = Activation::kGeluTanh});
+  const LinearWeight& out = w.second().out;
+  observe_product(*f.session, {"block", layer, ".ffn"}, hidden, out, q);
+  ops::linear(backend_, hidden, out, x, {.gate = ada.gate, .residual = x});
 }
 
 void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitWeightGroups& weights,
@@ -260,13 +300,20 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitWeightGro
   embed(two, kPatch2x, w.pack_2x, TokenType::kMotion, {f, sink, {2 * n, g.tokens_2x()}});
   Tensor sixteen = motion_latents(backend_, motion, 0, kMotion4x, a);
   embed(sixteen, kPatch4x, w.pack_4x, TokenType::kMotion, {f, sink, {2 * n + g.tokens_2x(), g.tokens_4x()}});
-  encode_time(0, f);
+  encode_time(0, session.caches.time.back(), f);
   fill_sink_rope(config_, g, 0, Upload(backend_, f.sink_rope).values());
-  weights.expect(DitWeightGroups::AccessOrder::kWithoutAudio);
+  ForwardState* const forwards[] = {&f};
+  DitUses uses = uses_of(forwards);
+  uses.audio = uses.audio_keys = false;
+  weights.expect(uses);
+  project_time(weights, forwards);
   for (int64_t i = 0; i < config_.layers && weights.status().ok() && !session.stop.stop_requested(); ++i) {
-    prefill_self_attention(i, acquire<DitSelfAttentionWeights>(weights, i)->attention, f, x);
+    DitSelfAttentionGroups self = self_attention_groups(weights, i, 1);
+    prefill_self_attention(i, self, f, x);
+    project_text(i, weights, forwards);
     cross_attention(i, *acquire<DitCrossAttentionWeights>(weights, i), f, x);
-    feed_forward(i, *acquire<DitFfnWeights>(weights, i), f, x);
+    DitFfnGroups ffn = ffn_groups(weights, i, 1);
+    feed_forward(i, ffn, f, x);
   }
 }
 
@@ -283,9 +330,8 @@ void S2vDit::begin(const BlockInputs& in, ForwardState& f) const {
   for_each_own(block, [&](int64_t row, const Tensor& x) {
     ops::linear(backend_, pose_patches.slice(row, x.dim(0)), w.pose_patch, x, {.residual = x});
   });
-  encode_time(in.timestep, f);
-  observe(*f.session, "time_embedding", f.time_embedding);
-  observe(*f.session, "time_projection", f.time_projection);
+  encode_time(in.timestep, f.session->caches.time[static_cast<size_t>(in.step)], f);
+  observe(*f.session, "time_embedding", f.time->embedding);
   fill_block_rope(config_, g, in.start_latent, Upload(backend_, f.block_rope).values());
   fill_sink_rope(config_, g, sink_shift(in.start_latent, in.relative_dist), Upload(backend_, f.sink_rope).values());
   int64_t& filled = f.session->caches.filled_latents[static_cast<size_t>(in.step)];
@@ -297,22 +343,29 @@ void S2vDit::begin(const BlockInputs& in, ForwardState& f) const {
 // Self-attention, cross-attention to the prompt, FFN, and after some layers cross-attention to the audio.
 void S2vDit::layer(int64_t i, DitWeightGroups& weights, std::span<ForwardState* const> forwards) const {
   if (!weights.status().ok()) return;
-  if (i == 0) weights.expect(DitWeightGroups::AccessOrder::kAll);
+  if (i == 0) {
+    weights.expect(uses_of(forwards));
+    project_time(weights, forwards);
+    for (ForwardState* f : forwards) observe(*f->session, "time_projection", f->time->projection);
+  }
+  const auto count = static_cast<int64_t>(forwards.size());
   auto rows = [](const ForwardState& f) { return f.x.slice(0, f.session->geometry.own_block_tokens()); };
   {
-    DitWeightGuard group = acquire<DitSelfAttentionWeights>(weights, i);
-    for (ForwardState* f : forwards) self_attention(i, group->attention, *f, rows(*f));
+    DitSelfAttentionGroups groups = self_attention_groups(weights, i, count);
+    for (ForwardState* f : forwards) self_attention(i, groups, *f, rows(*f));
   }
+  project_text(i, weights, forwards);
   {
     DitWeightGuard group = acquire<DitCrossAttentionWeights>(weights, i);
     for (ForwardState* f : forwards) cross_attention(i, *group, *f, rows(*f));
   }
   {
-    DitWeightGuard group = acquire<DitFfnWeights>(weights, i);
-    for (ForwardState* f : forwards) feed_forward(i, *group, *f, rows(*f));
+    DitFfnGroups groups = ffn_groups(weights, i, count);
+    for (ForwardState* f : forwards) feed_forward(i, groups, *f, rows(*f));
   }
   for (ForwardState* f : forwards) observe(*f->session, "block", i, "", rows(*f));
   if (config_.audio_attention_of(i) < 0) return;
+  project_audio(i, weights, forwards);
   DitWeightGuard group = acquire<DitAudioAttentionWeights>(weights, i);
   for (ForwardState* f : forwards) audio_cross_attention(i, *group, *f);
 }
@@ -322,31 +375,30 @@ void S2vDit::audio_cross_attention(int64_t layer, const DitAudioAttentionWeights
   DitSession& session = *forward.session;
   const DitGeometry& g = session.geometry;
   DitActivations& a = session.activations;
-  std::span<AudioTokens> audio = forward.in.audio.empty() ? std::span(session.caches.actors) : forward.in.audio;
+  const std::span<const AudioTokens> audio = forward.audio();
   int64_t j = config_.audio_attention_of(layer);
   int64_t tokens = g.own_block_tokens(), n = g.own_latent_tokens(), keys = config_.audio_tokens + 1;
   Tensor x = forward.x.slice(0, tokens), y = a.y.slice(0, tokens), q = a.q.slice(0, tokens),
          attended = a.attended.slice(0, tokens);
   bool many = audio.size() > 1;
   for (size_t actor = 0; actor < audio.size(); ++actor) {
-    project_audio(layer, w, audio[actor]);
     const KeyValues& kv = audio[actor].kv[static_cast<size_t>(j)];
     ops::layer_norm(backend_, x, 1e-5f, y, audio[actor].adain[static_cast<size_t>(j)]);
     observe(session, "adain", j, "", y);
-    ops::linear(backend_, y, w.attention.q, q);
-    ops::rms_norm(backend_, q, config_.eps, w.attention.norm_q, q);
+    ops::linear(backend_, y, w.q, q);
+    ops::rms_norm(backend_, q, config_.eps, w.norm_q, q);
     for (int64_t f = 0; f < g.block_latents; ++f) {
       const KeyValues frame{kv.k.slice(f * keys, keys), kv.v.slice(f * keys, keys)};
       ops::attention(backend_, q.slice(f * n, n), {&frame, 1}, {.heads = config_.heads, .scale = attention_scale()},
                      attended.slice(f * n, n));
     }
-    observe_product(session, {"audio_injector", j, ""}, attended, w.attention.o, q);
+    observe_product(session, {"audio_injector", j, ""}, attended, w.o, q);
     // Every actor reads the same x, so the sum over several actors has its own buffer.
     Epilogue epilogue;
     if (many && !forward.in.actor_masks.empty())
       epilogue.gate = actor_gate(forward.in.actor_masks.slice(int64_t(actor), 1), session);
     if (!many || actor > 0) epilogue.residual = many ? a.audio_sum : x;
-    ops::linear(backend_, attended, w.attention.o, many ? a.audio_sum : x, epilogue);
+    ops::linear(backend_, attended, w.o, many ? a.audio_sum : x, epilogue);
   }
   if (many) ops::add(backend_, x, a.audio_sum, x);
 }
@@ -356,7 +408,7 @@ void S2vDit::end(ForwardState& f, const Tensor& velocity) const {
   int64_t tokens = g.own_block_tokens();
   DitActivations& a = f.session->activations;
   Tensor x = f.x.slice(0, tokens), y = a.y.slice(0, tokens);
-  ops::add(backend_, weights_.common.head_modulation, f.time_embedding.reshape({config_.dim}), a.head_modulation);
+  ops::add(backend_, weights_.common.head_modulation, f.time->embedding.reshape({config_.dim}), a.head_modulation);
   ops::layer_norm(backend_, x, config_.eps, y, modulate(a.head_modulation, 0));
   ops::linear(backend_, y, weights_.common.head, g.share.whole() ? a.head : a.own_head);
   if (!g.share.whole()) f.session->exchange->gather(g.block_layout(), a.own_head, a.head);

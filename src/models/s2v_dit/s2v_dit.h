@@ -51,10 +51,10 @@ class S2vDit {
   // The layers' weights for forwards. From a packed file or host memory, those that stay on the device (or, of a file,
   // beside it) are read here, the others when a forward needs them, into memory of the budget. Otherwise all are on the
   // device already. The model outlives the result.
-  Expected<std::unique_ptr<DitWeightGroups>> open_weight_groups(const Residency& residency, Budget& budget,
+  Expected<std::unique_ptr<DitWeightGroups>> open_weight_groups(const DitAccess& access, Budget& budget,
                                                                 const std::stop_token& stop = {}) const;
 
-  // What a pass over the layers then brings to the device.
+  // What is then brought to the device.
   PassBytes paged_bytes(const Residency& residency) const;
 
   const DitConfig& config() const { return config_; }
@@ -98,10 +98,24 @@ class S2vDit {
   // Acquires the group of a layer that has these weights.
   template <typename Weights>
   DitWeightGuard<Weights> acquire(DitWeightGroups& weights, int64_t layer) const {
-    return {weights, backend_, first_group_[static_cast<size_t>(layer)] + static_cast<size_t>(Weights::kPart)};
+    return {weights, backend_, group_of(Weights::kPart, layer)};
   }
 
-  void encode_time(double timestep, ForwardState& f) const;
+  // The two groups of a self-attention or FFN, for so many forwards.
+  DitSelfAttentionGroups self_attention_groups(DitWeightGroups& weights, int64_t layer, int64_t forwards) const {
+    return {weights, backend_, group_of(DitPart::kSelfAttention, layer), forwards > 1};
+  }
+  DitFfnGroups ffn_groups(DitWeightGroups& weights, int64_t layer, int64_t forwards) const {
+    return {weights, backend_, group_of(DitPart::kFfnIn, layer), forwards > 1};
+  }
+  size_t group_of(DitPart part, int64_t layer) const {
+    const size_t first = first_group_[static_cast<size_t>(layer)];
+    return first + static_cast<size_t>(part) - static_cast<size_t>(DitPart::kSelfAttention);
+  }
+  DitUses uses_of(std::span<ForwardState* const> forwards) const;
+
+  void encode_time(double timestep, TimeRows& rows, ForwardState& f) const;
+  void project_time(DitWeightGroups& weights, std::span<ForwardState* const> forwards) const;
   // Some rows of a forward's sequence of tokens, of which this rank has its own in f.x.
   struct TokenPart {
     ForwardState& f;
@@ -122,13 +136,13 @@ class S2vDit {
     Tensor q, k, v, attended;  // [tokens, heads * d]
     int64_t heads = 0;
   };
-  SelfAttention project(const DitAttentionWeights& w, const TokenLayout& layout, ForwardState& f) const;
+  SelfAttention project(const DitSelfAttentionWeights& w, const TokenLayout& layout, ForwardState& f) const;
   // Where a layer's branch is added.
   struct Residual {
     int64_t layer = 0;
     Tensor gate, x;
   };
-  void add_attended(const DitAttentionWeights& w, const TokenLayout& layout, const SelfAttention& s, ForwardState& f,
+  void add_attended(const LinearWeight& o, const TokenLayout& layout, const SelfAttention& s, ForwardState& f,
                     const Residual& to) const;
   float attention_scale() const;
   // Attention to many keys: in 8 bits if the weights are int8 and the backend supports it.
@@ -142,14 +156,15 @@ class S2vDit {
     Tensor gate;
   };
   AdaLn ada_ln(int64_t layer, int64_t first_row, const ForwardState& f) const;
-  void self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f, const Tensor& x) const;
-  void prefill_self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f, const Tensor& x) const;
+  void self_attention(int64_t layer, DitSelfAttentionGroups& w, ForwardState& f, const Tensor& x) const;
+  void prefill_self_attention(int64_t layer, DitSelfAttentionGroups& w, ForwardState& f, const Tensor& x) const;
   void cross_attention(int64_t layer, const DitCrossAttentionWeights& w, ForwardState& f, const Tensor& x) const;
-  void feed_forward(int64_t layer, const DitFfnWeights& w, ForwardState& f, const Tensor& x) const;
+  void feed_forward(int64_t layer, DitFfnGroups& w, ForwardState& f, const Tensor& x) const;
   void audio_cross_attention(int64_t layer, const DitAudioAttentionWeights& w, ForwardState& f) const;
-  void project_text(int64_t layer, const DitAttentionWeights& w, DitSession& session) const;
+  void project_keys(const DitKeyWeights& w, const Tensor& x, const KeyValues& to) const;
+  void project_text(int64_t layer, DitWeightGroups& weights, std::span<ForwardState* const> forwards) const;
   Tensor actor_gate(const Tensor& mask, DitSession& session) const;
-  void project_audio(int64_t layer, const DitAudioAttentionWeights& w, AudioTokens& tokens) const;
+  void project_audio(int64_t layer, DitWeightGroups& weights, std::span<ForwardState* const> forwards) const;
   void audio_branch(const ConvWeight& first, int64_t heads, DitActivations& a, Tensor& out) const;
 
   DitConfig config_;

@@ -18,7 +18,8 @@ AttentionSpec S2vDit::wide_attention(int64_t heads) const {
 
 // q and k are normalised over the whole width, before the split into heads. Then a rank that shares the step gets its
 // own heads of all tokens.
-S2vDit::SelfAttention S2vDit::project(const DitAttentionWeights& w, const TokenLayout& layout, ForwardState& f) const {
+S2vDit::SelfAttention S2vDit::project(const DitSelfAttentionWeights& w, const TokenLayout& layout,
+                                      ForwardState& f) const {
   const RankShare& share = f.session->geometry.share;
   DitActivations& a = f.session->activations;
   const int64_t tokens = layout.own_rows(share), all_tokens = layout.rows();
@@ -37,14 +38,14 @@ S2vDit::SelfAttention S2vDit::project(const DitAttentionWeights& w, const TokenL
 }
 
 // x += gate * o(attended)
-void S2vDit::add_attended(const DitAttentionWeights& w, const TokenLayout& layout, const SelfAttention& s,
-                          ForwardState& f, const Residual& to) const {
+void S2vDit::add_attended(const LinearWeight& o, const TokenLayout& layout, const SelfAttention& s, ForwardState& f,
+                          const Residual& to) const {
   DitActivations& a = f.session->activations;
   const int64_t tokens = to.x.dim(0);
   Tensor attended = a.attended.slice(0, tokens);
   if (!f.session->geometry.share.whole()) f.session->exchange->to_tokens(layout, s.attended, attended);
-  observe_product(*f.session, {"block", to.layer, ".self_attn"}, attended, w.o, a.q.slice(0, tokens));
-  ops::linear(backend_, attended, w.o, to.x, {.gate = to.gate, .residual = to.x});
+  observe_product(*f.session, {"block", to.layer, ".self_attn"}, attended, o, a.q.slice(0, tokens));
+  ops::linear(backend_, attended, o, to.x, {.gate = to.gate, .residual = to.x});
 }
 
 // Writes keys or values to a cache, converted to its type.
@@ -75,7 +76,7 @@ KeyValues S2vDit::rope_sink(int64_t layer, int64_t heads, const ForwardState& f)
 
 // x [own block tokens, D] f32 += gate1 * SelfAttention(LN1(x) modulated), with keys and values of the step's KV cache,
 // which gets those of this block first, and of the sink.
-void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f, const Tensor& x) const {
+void S2vDit::self_attention(int64_t layer, DitSelfAttentionGroups& w, ForwardState& f, const Tensor& x) const {
   const DitGeometry& g = f.session->geometry;
   const DitCaches& caches = f.session->caches;
   const int64_t n = g.latent_tokens();
@@ -83,7 +84,7 @@ void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, Forward
 
   AdaLn ada = ada_ln(layer, 0, f);
   ops::layer_norm(backend_, x, config_.eps, f.session->activations.y.slice(0, x.dim(0)), ada.norm);
-  const SelfAttention s = project(w, layout, f);
+  const SelfAttention s = project(w.first(), layout, f);
   ops::rope(backend_, s.q, f.block_rope, s.heads, s.q);
 
   int64_t first_latent = f.in.start_latent % g.clip_latents;
@@ -95,18 +96,17 @@ void S2vDit::self_attention(int64_t layer, const DitAttentionWeights& w, Forward
   int64_t filled = caches.filled_latents[static_cast<size_t>(f.in.step)];
   KeyValues segments[] = {(*cache).slice(0, filled * n), rope_sink(layer, s.heads, f)};
   ops::attention(backend_, s.q, segments, wide_attention(s.heads), s.attended);
-  add_attended(w, layout, s, f, {layer, ada.gate, x});
+  add_attended(w.second().o, layout, s, f, {layer, ada.gate, x});
 }
 
 // The same for the sink tokens, x [own sink tokens, D] f32: attention among themselves. Fills the layer's sink.
-void S2vDit::prefill_self_attention(int64_t layer, const DitAttentionWeights& w, ForwardState& f,
-                                    const Tensor& x) const {
+void S2vDit::prefill_self_attention(int64_t layer, DitSelfAttentionGroups& w, ForwardState& f, const Tensor& x) const {
   const KeyValues& sink = f.session->caches.sink.layers[static_cast<size_t>(layer)];
   const TokenLayout layout = f.session->geometry.sink_layout();
 
   AdaLn ada = ada_ln(layer, 0, f);
   ops::layer_norm(backend_, x, config_.eps, f.session->activations.y.slice(0, x.dim(0)), ada.norm);
-  const SelfAttention s = project(w, layout, f);
+  const SelfAttention s = project(w.first(), layout, f);
   write_cache(s.k, sink.k, sink.k_scale);  // before RoPE, which every forward applies with its own positions
   write_cache(s.v, sink.v, sink.v_scale);
   ops::rope(backend_, s.q, f.sink_rope, s.heads, s.q);
@@ -114,7 +114,7 @@ void S2vDit::prefill_self_attention(int64_t layer, const DitAttentionWeights& w,
 
   const KeyValues self{s.k, s.v};
   ops::attention(backend_, s.q, {&self, 1}, wide_attention(s.heads), s.attended);
-  add_attended(w, layout, s, f, {layer, ada.gate, x});
+  add_attended(w.second().o, layout, s, f, {layer, ada.gate, x});
 }
 
 }  // namespace liveavatar

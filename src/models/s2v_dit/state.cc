@@ -30,20 +30,20 @@ AudioTokens::AudioTokens(const DitConfig& c, const DitGeometry& g, DType dtype, 
   }
 }
 
-DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, int64_t steps, int64_t actor_count,
+DitCaches::DitCaches(const DitConfig& c, const DitGeometry& g, DitSteps steps, int64_t actor_count,
                      const DitTypes& types, Arena& arena)
     : sink(c.of_own_heads(g.share), g.sink_tokens(), types.kv, arena),
       prompt(arena.tensor({c.text_len, c.dim}, types.values)),
       text(c, c.text_len, types.values, arena),
-      text_ready(static_cast<size_t>(c.layers), false) {
-  set_kv_caches(std::make_unique<ResidentKvCaches>(KvCacheShape{c.of_own_heads(g.share), g, steps, types.kv}, arena),
-                steps);
+      text_ready(static_cast<size_t>(c.layers), false),
+      filled_latents(static_cast<size_t>(steps.count), 0) {
+  if (!steps.paged_kv)
+    kv = std::make_unique<ResidentKvCaches>(KvCacheShape{c.of_own_heads(g.share), g, steps.count, types.kv}, arena);
   for (int64_t i = 0; i < actor_count; ++i) actors.emplace_back(c, g, types.values, arena);
-}
-
-void DitCaches::set_kv_caches(std::unique_ptr<KvCaches> caches, int64_t steps) {
-  kv = std::move(caches);
-  filled_latents.assign(static_cast<size_t>(steps), 0);
+  for (int64_t i = 0; i <= steps.count; ++i) {
+    const Tensor embedding = arena.tensor({1, c.dim}, DType::kF32);
+    time.push_back({embedding, arena.tensor({kModulationRows, c.dim}, DType::kF32), {}, false});
+  }
 }
 
 DitSession::DitSession(const DitGeometry& g, DitCaches c, DitActivations a)
@@ -86,8 +86,10 @@ ForwardState::ForwardState(const DitConfig& c, const DitGeometry& g, Arena& aren
   x = arena.tensor({std::max(g.own_block_tokens(), g.own_sink_tokens()), c.dim}, DType::kF32);
   block_rope = arena.tensor({g.block_tokens(), pairs, 2}, DType::kF32);
   sink_rope = arena.tensor({g.sink_tokens(), pairs, 2}, DType::kF32);
-  time_embedding = arena.tensor({1, c.dim}, DType::kF32);
-  time_projection = arena.tensor({6, c.dim}, DType::kF32);
+}
+
+std::span<AudioTokens> ForwardState::audio() const {
+  return in.audio.empty() ? std::span(session->caches.actors) : in.audio;
 }
 
 DitActivations::DitActivations(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena, DitLoad load) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <stop_token>
 #include <string_view>
@@ -34,6 +35,20 @@ struct AudioTokens {
   AudioTokens(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
 };
 
+// What a timestep becomes: the same in every block.
+struct TimeRows {
+  Tensor embedding, projection;    // f32 [1, D], [6, D]
+  std::optional<double> timestep;  // that the rows are of
+  bool projected = false;          // the next forward computes the projection
+};
+
+// The denoising steps of a video on this device. paged_kv: the caller sets their KV caches, which are not in memory.
+struct DitSteps {
+  int64_t count = 4;
+  bool paged_kv = false;
+  DitSteps(int64_t steps, bool paged = false) : count(steps), paged_kv(paged) {}  // NOLINT: a count is one
+};
+
 // State that lasts from block to block.
 struct DitCaches {
   LayerCache sink;                      // attention sink: reference and motion, K before RoPE, own heads; for all steps
@@ -43,10 +58,9 @@ struct DitCaches {
   std::unique_ptr<KvCaches> kv;         // self-attention K, V of noisy tokens, for every denoising step
   std::vector<int64_t> filled_latents;  // for each step: the number of valid latents in its KV caches
   std::vector<AudioTokens> actors;
-  // With KV caches in memory. steps = 0: the caller sets other caches.
-  DitCaches(const DitConfig& config, const DitGeometry& geometry, int64_t steps, int64_t actor_count,
+  std::vector<TimeRows> time;  // of each step, and of the sink
+  DitCaches(const DitConfig& config, const DitGeometry& geometry, DitSteps steps, int64_t actor_count,
             const DitTypes& types, Arena& arena);
-  void set_kv_caches(std::unique_ptr<KvCaches> caches, int64_t steps);
 };
 
 // One noisy forward. All f32, valid until its end.
@@ -74,9 +88,10 @@ struct DitSession;
 struct ForwardState {
   DitSession* session = nullptr;  // the video of this forward
   BlockInputs in;
-  Tensor x;                                // f32 [T, D], the residual stream
-  Tensor block_rope, sink_rope;            // f32 [block_tokens, d / 2, 2], [sink_tokens, d / 2, 2]
-  Tensor time_embedding, time_projection;  // f32 [1, D], [6, D]
+  Tensor x;                              // f32 [T, D], the residual stream
+  Tensor block_rope, sink_rope;          // f32 [block_tokens, d / 2, 2], [sink_tokens, d / 2, 2]
+  TimeRows* time = nullptr;              // the session's
+  std::span<AudioTokens> audio() const;  // of each actor: of the block, or the session's
   ForwardState(const DitConfig& config, const DitGeometry& geometry, Arena& arena);
 };
 

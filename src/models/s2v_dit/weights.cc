@@ -1,18 +1,34 @@
-#include "models/s2v_dit/weights.h"
-
 #include <algorithm>
 #include <cmath>
+
+#include "models/s2v_dit/weight_groups.h"
 
 namespace liveavatar {
 namespace {
 
-DitAttentionWeights load_attention(WeightVisitor& visitor, const std::string& name, int64_t dim) {
-  DitAttentionWeights w;
-  w.q = visitor.linear(name + ".q", dim, dim, visitor.types().large);
-  w.k = visitor.linear(name + ".k", dim, dim, visitor.types().large);
-  w.v = visitor.linear(name + ".v", dim, dim, visitor.types().large);
-  w.o = visitor.linear(name + ".o", dim, dim, visitor.types().large);
+LinearWeight load_large(WeightVisitor& visitor, const std::string& name, int64_t n, int64_t k) {
+  return visitor.linear(name, n, k, visitor.types().large);
+}
+
+DitTimeWeights load_time(WeightVisitor& visitor, int64_t row, int64_t dim) {
+  return {visitor.linear_rows("time_projection.1", {kModulationRows * dim, dim}, row * dim, dim)};
+}
+
+DitSelfAttentionWeights load_self_attention(WeightVisitor& visitor, const std::string& name, int64_t dim) {
+  DitSelfAttentionWeights w;
+  w.q = load_large(visitor, name + ".q", dim, dim);
+  w.k = load_large(visitor, name + ".k", dim, dim);
+  w.v = load_large(visitor, name + ".v", dim, dim);
   w.norm_q = visitor.vector(name + ".norm_q.weight", {dim});
+  w.norm_k = visitor.vector(name + ".norm_k.weight", {dim});
+  return w;
+}
+
+template <typename Weights>
+Weights load_keys(WeightVisitor& visitor, const std::string& name, int64_t dim) {
+  Weights w;
+  w.k = load_large(visitor, name + ".k", dim, dim);
+  w.v = load_large(visitor, name + ".v", dim, dim);
   w.norm_k = visitor.vector(name + ".norm_k.weight", {dim});
   return w;
 }
@@ -21,24 +37,17 @@ DitCrossAttentionWeights load_cross_attention(WeightVisitor& visitor, const std:
   DitCrossAttentionWeights w;
   w.norm_weight = visitor.vector(layer + ".norm3.weight", {dim});
   w.norm_bias = visitor.vector(layer + ".norm3.bias", {dim});
-  w.attention = load_attention(visitor, layer + ".cross_attn", dim);
+  w.q = load_large(visitor, layer + ".cross_attn.q", dim, dim);
+  w.o = load_large(visitor, layer + ".cross_attn.o", dim, dim);
+  w.norm_q = visitor.vector(layer + ".cross_attn.norm_q.weight", {dim});
   return w;
 }
 
-DitFfnWeights load_ffn(WeightVisitor& visitor, const std::string& name, const DitConfig& c) {
-  DitFfnWeights w;
-  w.in = visitor.linear(name + ".0", c.ffn_dim, c.dim, visitor.types().large);
-  w.out = visitor.linear(name + ".2", c.dim, c.ffn_dim, visitor.types().large);
-  return w;
-}
-
-DitAudioAttentionWeights load_audio_attention(WeightVisitor& visitor, int64_t index, int64_t dim) {
-  const std::string j = std::to_string(index), adain = "audio_injector.injector_adain_layers." + j + ".linear";
-  const Shape both{2 * dim, dim};  // first half: shift
+DitAudioAttentionWeights load_audio_attention(WeightVisitor& visitor, const std::string& name, int64_t dim) {
   DitAudioAttentionWeights w;
-  w.attention = load_attention(visitor, "audio_injector.injector." + j, dim);
-  w.adain_shift = visitor.linear_rows(adain, both, 0, dim);
-  w.adain_scale = visitor.linear_rows(adain, both, dim, dim);
+  w.q = load_large(visitor, name + ".q", dim, dim);
+  w.o = load_large(visitor, name + ".o", dim, dim);
+  w.norm_q = visitor.vector(name + ".norm_q.weight", {dim});
   return w;
 }
 
@@ -73,26 +82,79 @@ AudioEncoderWeights load_audio_encoder(WeightVisitor& visitor, const DitConfig& 
 
 }  // namespace
 
+bool in_every_forward(DitPart part) {
+  switch (part) {
+    case DitPart::kTime:
+    case DitPart::kTextKeys:
+    case DitPart::kAudioKeys:
+    case DitPart::kAudioShift:
+    case DitPart::kAudioScale:
+      return false;
+    default:
+      return true;
+  }
+}
+
+bool DitUses::of(DitPart part) const {
+  switch (part) {
+    case DitPart::kTime:
+      return time;
+    case DitPart::kTextKeys:
+      return text_keys;
+    case DitPart::kAudioKeys:
+    case DitPart::kAudioShift:
+    case DitPart::kAudioScale:
+      return audio_keys;
+    case DitPart::kAudioAttention:
+      return audio;
+    default:
+      return true;
+  }
+}
+
 std::vector<DitWeightGroup> dit_weight_groups(const DitConfig& c) {
+  constexpr DitPart kLayer[] = {DitPart::kSelfAttention,  DitPart::kSelfOutput, DitPart::kTextKeys,
+                                DitPart::kCrossAttention, DitPart::kFfnIn,      DitPart::kFfnOut};
+  constexpr DitPart kAudio[] = {DitPart::kAudioKeys, DitPart::kAudioShift, DitPart::kAudioScale,
+                                DitPart::kAudioAttention};
   std::vector<DitWeightGroup> groups;
+  for (int64_t row = 0; row < kModulationRows; ++row) groups.push_back({DitPart::kTime, row});
   for (int64_t i = 0; i < c.layers; ++i) {
-    for (DitPart part : {DitPart::kSelfAttention, DitPart::kCrossAttention, DitPart::kFfn}) groups.push_back({part, i});
-    if (c.audio_attention_of(i) >= 0) groups.push_back({DitPart::kAudioAttention, i});
+    for (const DitPart part : kLayer) groups.push_back({part, i});
+    if (c.audio_attention_of(i) < 0) continue;
+    for (const DitPart part : kAudio) groups.push_back({part, i});
   }
   return groups;
 }
 
 DitGroupWeights load_dit_group(const DitConfig& c, const DitWeightGroup& group, WeightVisitor& visitor) {
-  const std::string layer = "blocks." + std::to_string(group.layer);
+  const std::string layer = "blocks." + std::to_string(group.layer), ffn = layer + ".ffn";
+  const std::string j = std::to_string(c.audio_attention_of(group.layer)), audio = "audio_injector.injector." + j,
+                    adain = "audio_injector.injector_adain_layers." + j + ".linear";
+  const Shape shift_and_scale{2 * c.dim, c.dim};
   switch (group.part) {
+    case DitPart::kTime:
+      return load_time(visitor, group.layer, c.dim);
     case DitPart::kSelfAttention:
-      return DitSelfAttentionWeights{load_attention(visitor, layer + ".self_attn", c.dim)};
+      return load_self_attention(visitor, layer + ".self_attn", c.dim);
+    case DitPart::kSelfOutput:
+      return DitSelfOutputWeights{load_large(visitor, layer + ".self_attn.o", c.dim, c.dim)};
+    case DitPart::kTextKeys:
+      return load_keys<DitTextKeyWeights>(visitor, layer + ".cross_attn", c.dim);
     case DitPart::kCrossAttention:
       return load_cross_attention(visitor, layer, c.dim);
-    case DitPart::kFfn:
-      return load_ffn(visitor, layer + ".ffn", c);
+    case DitPart::kFfnIn:
+      return DitFfnInWeights{load_large(visitor, ffn + ".0", c.ffn_dim, c.dim)};
+    case DitPart::kFfnOut:
+      return DitFfnOutWeights{load_large(visitor, ffn + ".2", c.dim, c.ffn_dim)};
+    case DitPart::kAudioKeys:
+      return load_keys<DitAudioKeyWeights>(visitor, audio, c.dim);
+    case DitPart::kAudioShift:
+      return DitAudioShiftWeights{visitor.linear_rows(adain, shift_and_scale, 0, c.dim)};
+    case DitPart::kAudioScale:
+      return DitAudioScaleWeights{visitor.linear_rows(adain, shift_and_scale, c.dim, c.dim)};
     case DitPart::kAudioAttention:
-      return load_audio_attention(visitor, c.audio_attention_of(group.layer), c.dim);
+      return load_audio_attention(visitor, audio, c.dim);
   }
   LA_CHECK(false);
 }
@@ -108,7 +170,6 @@ DitCommonWeights load_dit_common(const DitConfig& c, WeightVisitor& visitor) {
   w.text_out = visitor.linear("text_embedding.2", c.dim, c.dim);
   w.time_in = visitor.linear("time_embedding.0", c.dim, c.freq_dim);
   w.time_out = visitor.linear("time_embedding.2", c.dim, c.dim);
-  w.time_project = visitor.linear("time_projection.1", 6 * c.dim, c.dim);
   w.token_type = visitor.vector("trainable_cond_mask.weight", {3, c.dim});
   for (int64_t i = 0; i < c.layers && visitor.status().ok(); ++i)
     w.modulation.push_back(visitor.vector("blocks." + std::to_string(i) + ".modulation", {6, c.dim}));

@@ -13,40 +13,85 @@
 
 namespace liveavatar {
 
-struct DitAttentionWeights {
-  LinearWeight q, k, v, o;  // [D, D]
-  Tensor norm_q, norm_k;    // f32 [D]
+// A weight group: weights that are loaded, acquired and evicted as a whole. Small, since a slot holds the largest; and
+// what is read once for each timestep, prompt or block is apart from what every forward reads. In the order of use.
+enum class DitPart {
+  kTime,  // before the layers
+  kSelfAttention,
+  kSelfOutput,
+  kTextKeys,
+  kCrossAttention,
+  kFfnIn,
+  kFfnOut,
+  // After some layers. The checkpoint calls it audio_injector.
+  kAudioKeys,
+  kAudioShift,
+  kAudioScale,
+  kAudioAttention
 };
-
-// A weight group: weights of a layer that are loaded, acquired and evicted as a whole.
-enum class DitPart { kSelfAttention, kCrossAttention, kFfn, kAudioAttention };
 struct DitWeightGroup {
   DitPart part = DitPart::kSelfAttention;
-  int64_t layer = 0;  // of an audio cross-attention: the layer it follows
+  int64_t layer = 0;  // of an audio cross-attention: the layer it follows; of kTime: the row of the modulation
 };
+// Whether every noisy forward reads the group.
+bool in_every_forward(DitPart part);
 
+struct DitTimeWeights {
+  static constexpr DitPart kPart = DitPart::kTime;
+  LinearWeight project;  // [D, D], one of the rows of time_projection
+};
 struct DitSelfAttentionWeights {
   static constexpr DitPart kPart = DitPart::kSelfAttention;
-  DitAttentionWeights attention;
+  LinearWeight q, k, v;   // [D, D]
+  Tensor norm_q, norm_k;  // f32 [D]
+};
+struct DitSelfOutputWeights {
+  static constexpr DitPart kPart = DitPart::kSelfOutput;
+  LinearWeight o;  // [D, D]
+};
+// Keys and values of a cross-attention.
+struct DitKeyWeights {
+  LinearWeight k, v;  // [D, D]
+  Tensor norm_k;      // f32 [D]
+};
+struct DitTextKeyWeights : DitKeyWeights {
+  static constexpr DitPart kPart = DitPart::kTextKeys;
 };
 struct DitCrossAttentionWeights {
   static constexpr DitPart kPart = DitPart::kCrossAttention;
   Tensor norm_weight, norm_bias;  // f32 [D]
-  DitAttentionWeights attention;
+  LinearWeight q, o;              // [D, D]
+  Tensor norm_q;                  // f32 [D]
 };
-struct DitFfnWeights {
-  static constexpr DitPart kPart = DitPart::kFfn;
-  LinearWeight in, out;  // [ffn, D], [D, ffn]
+struct DitFfnInWeights {
+  static constexpr DitPart kPart = DitPart::kFfnIn;
+  LinearWeight in;  // [ffn, D]
 };
-// Audio cross-attention after a layer. The checkpoint calls it audio_injector.
+struct DitFfnOutWeights {
+  static constexpr DitPart kPart = DitPart::kFfnOut;
+  LinearWeight out;  // [D, ffn]
+};
+struct DitAudioKeyWeights : DitKeyWeights {
+  static constexpr DitPart kPart = DitPart::kAudioKeys;
+};
+// The two halves of injector_adain_layers.j.linear, [D, D] each.
+struct DitAudioShiftWeights {
+  static constexpr DitPart kPart = DitPart::kAudioShift;
+  LinearWeight shift;
+};
+struct DitAudioScaleWeights {
+  static constexpr DitPart kPart = DitPart::kAudioScale;
+  LinearWeight scale;
+};
 struct DitAudioAttentionWeights {
   static constexpr DitPart kPart = DitPart::kAudioAttention;
-  DitAttentionWeights attention;
-  LinearWeight adain_shift, adain_scale;  // [D, D], the two halves of injector_adain_layers.j.linear
+  LinearWeight q, o;  // [D, D]
+  Tensor norm_q;      // f32 [D]
 };
 // The weights of one group.
-using DitGroupWeights =
-    std::variant<DitSelfAttentionWeights, DitCrossAttentionWeights, DitFfnWeights, DitAudioAttentionWeights>;
+using DitGroupWeights = std::variant<DitTimeWeights, DitSelfAttentionWeights, DitSelfOutputWeights, DitTextKeyWeights,
+                                     DitCrossAttentionWeights, DitFfnInWeights, DitFfnOutWeights, DitAudioKeyWeights,
+                                     DitAudioShiftWeights, DitAudioScaleWeights, DitAudioAttentionWeights>;
 
 struct AudioEncoderWeights {
   Tensor layer_shares;  // f32 [layers], SiLU(w) / sum SiLU(w)
@@ -60,12 +105,12 @@ enum class TokenType { kNoisy, kReference, kMotion };
 
 // All weights that are in no group.
 struct DitCommonWeights {
-  LinearWeight patch, pose_patch;                // [D, 16 * 4]
-  LinearWeight pack_1x, pack_2x, pack_4x;        // frame packer
-  LinearWeight text_in, text_out;                // [D, text_dim], [D, D]
-  LinearWeight time_in, time_out, time_project;  // [D, 256], [D, D], [6 D, D]
-  Tensor token_type;                             // f32 [3, D]: an embedding for each TokenType
-  std::vector<Tensor> modulation;                // for each layer: f32 [6, D]
+  LinearWeight patch, pose_patch;          // [D, 16 * 4]
+  LinearWeight pack_1x, pack_2x, pack_4x;  // frame packer
+  LinearWeight text_in, text_out;          // [D, text_dim], [D, D]
+  LinearWeight time_in, time_out;          // [D, 256], [D, D]
+  Tensor token_type;                       // f32 [3, D]: an embedding for each TokenType
+  std::vector<Tensor> modulation;          // for each layer: f32 [6, D]
   AudioEncoderWeights audio;
   LinearWeight head;       // [16 * 4, D]
   Tensor head_modulation;  // f32 [2, D]
@@ -77,7 +122,7 @@ struct DitWeights {
   std::vector<Buffer> buffers;
 };
 
-// In the order in which a noisy forward uses them. A prefill skips the audio cross-attention.
+// In the order in which a forward uses them. A prefill skips the audio cross-attention.
 std::vector<DitWeightGroup> dit_weight_groups(const DitConfig& config);
 DitGroupWeights load_dit_group(const DitConfig& config, const DitWeightGroup& group, WeightVisitor& visitor);
 DitCommonWeights load_dit_common(const DitConfig& config, WeightVisitor& visitor);
