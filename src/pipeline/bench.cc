@@ -194,6 +194,7 @@ class Bench {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<Budget> limit, Budget::open_within(*models_->budget, plan.session_bytes));
     JobShape own = shape();
     own.shares_weights = !first;
+    own.sessions = o_.sessions;
     SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr, o_.stop};
     if (!first) options.weights = &videos_.front()->weights();
     LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video, SyntheticVideo::open(*models_, *limit, own, options));

@@ -32,6 +32,7 @@ class DryRun : VideoInputs {
     plan_.paged_disk_bytes = pass.pass.disk;
     plan_.paged_block_bytes = pass.block.all;
     plan_.paged_block_disk_bytes = pass.block.disk;
+    plan_.resting_bytes = pass.resting;
     const size_t models_bytes = total().used_bytes();
     const size_t host_models_bytes = total().host().used_bytes();
     total().host().restart_recent_peak();
@@ -155,9 +156,10 @@ Expected<MemoryPlan> plan_memory(const JobShape& shape) {
 Expected<SessionsPlan> plan_sessions(const JobShape& shape, int sessions) {
   SessionsPlan plan;
   plan.sessions = sessions;
-  LA_ASSIGN_OR_RETURN(plan.first, plan_memory(shape));
+  JobShape first = shape, other = shape;
+  first.sessions = sessions;
+  LA_ASSIGN_OR_RETURN(plan.first, plan_memory(first));
   if (sessions == 1) return plan;
-  JobShape other = shape;
   other.shares_weights = true;
   LA_ASSIGN_OR_RETURN(plan.other, plan_memory(other));
   return plan;

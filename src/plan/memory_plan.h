@@ -26,6 +26,7 @@ struct MemoryPlan {
   // Of weights that are not on the device, brought there whenever forwards go through the layers; from disk, of these.
   size_t paged_bytes = 0, paged_disk_bytes = 0;
   size_t paged_block_bytes = 0, paged_block_disk_bytes = 0;  // the same, once a block beside that, for its audio
+  size_t resting_bytes = 0;  // of weights on the device that are read for a new prompt, block or timestep alone
   // Of keys and values that are not on the device: so much a block moves once KV caches are full, three of four slots
   // in and one out; from and to disk, of these.
   size_t kv_cache_bytes = 0, kv_cache_disk_bytes = 0;

@@ -38,7 +38,8 @@ Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   work.sink_prompt_flops = layers_attention_flops(dit, g.sink_tokens(), dit.text_len);
   work.products = plan.int8_products ? DType::kI8 : r.types().values;
   work.vae_flops = double(kBlockFrames * decode_flops_per_frame(r.shapes.vae, g.latent_height, g.latent_width));
-  work.weight_bytes = double(plan.steady_by_category[size_t(MemoryCategory::kWeights)] + plan.paged_bytes);
+  const size_t weight_bytes = plan.steady_by_category[size_t(MemoryCategory::kWeights)] - plan.resting_bytes;
+  work.weight_bytes = double(weight_bytes + plan.paged_bytes);
   double caches = double(plan.steady_by_category[size_t(MemoryCategory::kKvCache)] + plan.kv_cache_bytes);
   work.bytes = double(r.steps) * work.weight_bytes + caches;
   const auto passes = double(BlockSchedule{r.steps, r.blocks_in_flight()}.ticks_between_blocks());

@@ -81,6 +81,7 @@ struct JobShape {
   int64_t resident_kv_caches = -1;  // of steps times layers, on the device; -1: all, or open
   int64_t host_kv_caches = 0;       // in host memory
   bool shares_weights = false;      // the layers' weights in memory are another video's
+  int64_t sessions = 1;             // videos that run layers together, with this one's weights
   bool video_model_only = false;    // no VAE, text, audio or video file: `bench`
 
   int64_t resident() const { return packed && resident_layers >= 0 ? resident_layers : shapes.dit.layers; }

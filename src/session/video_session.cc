@@ -65,8 +65,8 @@ Status VideoSession::open_blocks() {
 Status VideoSession::open_weights() {
   LA_CHECK(budget_.dry_run() || shape_.shares_weights == (options_.weights != nullptr));
   if (shape_.shares_weights || !shape_.rank.samples) return {};
-  LA_ASSIGN_OR_RETURN(
-      weights_, models_.dit->open_weight_groups({shape_.layers(), shape_.blocks_in_flight()}, budget_, options_.stop));
+  const DitAccess access{shape_.layers(), shape_.blocks_in_flight() * shape_.sessions};
+  LA_ASSIGN_OR_RETURN(weights_, models_.dit->open_weight_groups(access, budget_, options_.stop));
   return {};
 }
 

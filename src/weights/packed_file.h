@@ -20,7 +20,7 @@ struct PackedPage {
 };
 
 struct PackedHeader {
-  static constexpr int64_t kVersion = 1;
+  static constexpr int64_t kVersion = 2;
   std::string model;    // "s2v_dit"
   std::string packing;  // Backend::packing()
   std::string dtype;    // of matrices, as in dtype_name()

@@ -178,7 +178,7 @@ TEST(PlacementReport, SharesOfTheWeightsTakeLittleMoreThanOneModel) {
     constexpr double kUneven = 400e6;  // the largest page, an FFN, and what loading takes
     EXPECT_NEAR(weights(plans.back()), weights(plans.front()), kUneven) << rank;
   }
-  EXPECT_LT(double(sum) / double(whole), 1.13);
+  EXPECT_LT(double(sum) / double(whole), 1.1);
 }
 
 // Published of the original, 5 x H800, 720*400, four steps, fp8 and compiled: 45.2 frames/s, 1.21 s to the first frame.

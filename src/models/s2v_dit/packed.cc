@@ -162,20 +162,22 @@ PagePlace place_of(const DitWeightGroup& group, const DitConfig& config, const R
 
 }  // namespace
 
-void PassBytes::add(DitPart part, uint64_t bytes, bool from_disk) {
+void PassBytes::add(DitPart part, uint64_t bytes, PagePlace place) {
+  if (place == PagePlace::kDevice || place == PagePlace::kLent) {
+    if (!in_every_forward(part)) resting += bytes;
+    return;
+  }
   if (part == DitPart::kTime || part == DitPart::kTextKeys) return;  // once a video
   PageBytes& to = in_every_forward(part) ? pass : block;
   to.all += bytes;
-  if (from_disk) to.disk += bytes;
+  if (place == PagePlace::kStore) to.disk += bytes;
 }
 
 PassBytes paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, const Residency& residency) {
   PassBytes bytes;
   const std::vector<DitWeightGroup> pages = dit_weight_groups(config);
-  for (size_t p = 0; p < pages.size(); ++p) {
-    const PagePlace place = place_of(pages[p], config, residency);
-    if (place != PagePlace::kDevice) bytes.add(pages[p].part, spans[p].bytes, place == PagePlace::kStore);
-  }
+  for (size_t p = 0; p < pages.size(); ++p)
+    bytes.add(pages[p].part, spans[p].bytes, place_of(pages[p], config, residency));
   return bytes;
 }
 

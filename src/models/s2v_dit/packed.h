@@ -73,10 +73,12 @@ struct PackedDit {
 struct PageBytes {
   uint64_t all = 0, disk = 0;
 };
-// What a pass over the layers brings, and what a block's audio brings beside it, once.
+// What a pass over the layers brings, and what a block's audio brings beside it, once. resting: on the device, and not
+// read in a pass.
 struct PassBytes {
   PageBytes pass, block;
-  void add(DitPart part, uint64_t bytes, bool from_disk);
+  uint64_t resting = 0;
+  void add(DitPart part, uint64_t bytes, PagePlace place);
 };
 PassBytes paged_bytes(const DitConfig& config, const std::vector<PageSpan>& spans, const Residency& residency);
 

@@ -143,17 +143,21 @@ Expected<std::unique_ptr<DitWeightGroups>> S2vDit::open_weight_groups(const DitA
 
 PassBytes S2vDit::paged_bytes(const Residency& residency) const {
   if (packed_) return liveavatar::paged_bytes(config_, packed_->spans(), residency);
+  PassBytes bytes;
   if (shard_) {
-    PassBytes bytes;
     const std::vector<DitWeightGroup> groups = dit_weight_groups(config_);
-    for (size_t p = 0; p < groups.size(); ++p)
-      if (shard_->pages[p + 1].bytes() == 0) bytes.add(groups[p].part, shard_->bytes[p + 1], false);
+    for (size_t p = 0; p < groups.size(); ++p) {
+      const bool own = shard_->pages[p + 1].bytes() > 0;
+      bytes.add(groups[p].part, shard_->bytes[p + 1], own ? PagePlace::kLent : PagePlace::kHost);
+    }
     return bytes;
   }
-  if (!beside_) return {};
-  PassBytes bytes = liveavatar::paged_bytes(config_, beside_->layers(config_, types_, true).spans, residency);
-  bytes.pass.disk = bytes.block.disk = 0;
-  return bytes;
+  if (beside_) {
+    bytes = liveavatar::paged_bytes(config_, beside_->layers(config_, types_, true).spans, residency);
+    bytes.pass.disk = bytes.block.disk = 0;
+    return bytes;
+  }
+  return liveavatar::paged_bytes(config_, PackedDit::planned(config_, backend_, types_).spans(), {config_.layers});
 }
 
 void S2vDit::observe_product(const DitSession& s, const Product& name, const Tensor& x, const LinearWeight& w,
