@@ -75,10 +75,11 @@ class PagingTest : public ::testing::Test {
     for (size_t p = 0; p < groups.size(); ++p) bytes += times(groups[p].part) * packed.spans()[p].bytes;
     return bytes;
   }
-  // The time projection is read for each of run()'s three timesteps, the prompt's keys once.
+  // The time projection is read for each of run()'s three timesteps, the prompt's weights once.
   uint64_t once_bytes(const PackedDit& packed) const {
     return bytes_of(packed, [](DitPart part) {
-      return part == DitPart::kTime ? 3 : part == DitPart::kTextKeys ? 1 : 0;
+      if (part == DitPart::kTime) return 3;
+      return part == DitPart::kPromptIn || part == DitPart::kPromptOut || part == DitPart::kTextKeys ? 1 : 0;
     });
   }
   // Of the audio cross-attention, which a prefill does not read.

@@ -8,13 +8,41 @@ namespace {
 
 constexpr const char* kModel = "s2v_dit";
 
+const char* part_name(DitPart part) {
+  switch (part) {
+    case DitPart::kTime:
+      return "time projection";
+    case DitPart::kPromptIn:
+      return "prompt in";
+    case DitPart::kPromptOut:
+      return "prompt out";
+    case DitPart::kSelfAttention:
+      return "self attention";
+    case DitPart::kSelfOutput:
+      return "self attention output";
+    case DitPart::kTextKeys:
+      return "keys of the prompt";
+    case DitPart::kCrossAttention:
+      return "cross attention";
+    case DitPart::kFfnIn:
+      return "ffn in";
+    case DitPart::kFfnOut:
+      return "ffn out";
+    case DitPart::kAudioKeys:
+      return "keys of the audio";
+    case DitPart::kAudioShift:
+      return "audio injector shift";
+    case DitPart::kAudioScale:
+      return "audio injector scale";
+    case DitPart::kAudioAttention:
+      return "audio injector";
+  }
+  LA_CHECK(false);
+}
+
 std::string page_name(const DitWeightGroup& group) {
-  constexpr const char* kParts[] = {
-      "time projection", "self attention", "self attention output", "keys of the prompt",   "cross attention",
-      "ffn in",          "ffn out",        "keys of the audio",     "audio injector shift", "audio injector scale",
-      "audio injector"};
-  const char* of = group.part == DitPart::kTime ? "row " : "layer ";
-  return of + std::to_string(group.layer) + " " + kParts[static_cast<size_t>(group.part)];
+  const char* of = group.part < DitPart::kSelfAttention ? "row " : "layer ";
+  return of + std::to_string(group.layer) + " " + part_name(group.part);
 }
 
 // The name in the header and in messages: BF16, or BF16 with I8.
@@ -167,7 +195,8 @@ void PassBytes::add(DitPart part, uint64_t bytes, PagePlace place) {
     if (!in_every_forward(part)) resting += bytes;
     return;
   }
-  if (part == DitPart::kTime || part == DitPart::kTextKeys) return;  // once a video
+  const bool of_audio = part >= DitPart::kAudioKeys;
+  if (!in_every_forward(part) && !of_audio) return;  // once a video
   PageBytes& to = in_every_forward(part) ? pass : block;
   to.all += bytes;
   if (place == PagePlace::kStore) to.disk += bytes;

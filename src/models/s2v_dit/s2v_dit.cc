@@ -200,7 +200,7 @@ DitUses S2vDit::uses_of(std::span<ForwardState* const> forwards) const {
   DitUses uses;
   for (const ForwardState* f : forwards) {
     uses.time = uses.time || !f->time->projected;
-    uses.text_keys = uses.text_keys || some_missing(f->session->caches.text_ready);
+    uses.prompt = uses.prompt || some_missing(f->session->caches.text_ready);
     for (const AudioTokens& actor : f->audio()) uses.audio_keys = uses.audio_keys || some_missing(actor.ready);
   }
   return uses;
@@ -225,10 +225,28 @@ void S2vDit::encode_text(const Tensor& rows, DitSession& session) const {
   LA_CHECK(rows.dim(0) <= config_.text_len && rows.dim(1) == config_.text_dim);
   ops::fill(backend_, a.text_rows, 0);  // rows after the prompt are zeros, and attention includes them
   ops::copy(backend_, rows, a.text_rows.slice(0, rows.dim(0)));
-  ops::linear(backend_, a.text_rows, weights_.common.text_in, a.text_hidden, {.activation = Activation::kGeluTanh});
-  ops::linear(backend_, a.text_hidden, weights_.common.text_out, caches.prompt);
-  observe(session, "text_embedding", caches.prompt);
+  caches.prompt_ready = false;
   std::fill(caches.text_ready.begin(), caches.text_ready.end(), false);
+}
+
+// The embedding of new prompts.
+void S2vDit::embed_prompt(DitWeightGroups& weights, std::span<ForwardState* const> forwards) const {
+  std::vector<DitSession*> missing;
+  for (const ForwardState* f : forwards)
+    if (!f->session->caches.prompt_ready) missing.push_back(f->session);
+  if (missing.empty()) return;
+  {
+    const DitWeightGuard<DitPromptInWeights> group(weights, backend_, kModulationRows);
+    for (DitSession* s : missing)
+      ops::linear(backend_, s->activations.text_rows, group->in, s->activations.text_hidden,
+                  {.activation = Activation::kGeluTanh});
+  }
+  const DitWeightGuard<DitPromptOutWeights> group(weights, backend_, kModulationRows + 1);
+  for (DitSession* s : missing) {
+    ops::linear(backend_, s->activations.text_hidden, group->out, s->caches.prompt);
+    s->caches.prompt_ready = true;
+    observe(*s, "text_embedding", s->caches.prompt);
+  }
 }
 
 // Keys and values of a cross-attention.
@@ -311,6 +329,7 @@ void S2vDit::prefill(const Tensor& reference, const Tensor& motion, DitWeightGro
   uses.audio = uses.audio_keys = false;
   weights.expect(uses);
   project_time(weights, forwards);
+  embed_prompt(weights, forwards);
   for (int64_t i = 0; i < config_.layers && weights.status().ok() && !session.stop.stop_requested(); ++i) {
     DitSelfAttentionGroups self = self_attention_groups(weights, i, 1);
     prefill_self_attention(i, self, f, x);
@@ -350,6 +369,7 @@ void S2vDit::layer(int64_t i, DitWeightGroups& weights, std::span<ForwardState* 
   if (i == 0) {
     weights.expect(uses_of(forwards));
     project_time(weights, forwards);
+    embed_prompt(weights, forwards);
     for (ForwardState* f : forwards) observe(*f->session, "time_projection", f->time->projection);
   }
   const auto count = static_cast<int64_t>(forwards.size());

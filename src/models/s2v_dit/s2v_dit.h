@@ -60,8 +60,8 @@ class S2vDit {
   const DitConfig& config() const { return config_; }
   const DitTypes& types() const { return types_; }
 
-  // The prompt: rows [tokens <= text_len, text_dim] f32. The next forward computes its keys and values layer by layer,
-  // and those of the audio: thus weights on disk are read only for forwards.
+  // The prompt: rows [tokens <= text_len, text_dim] f32. The next forward embeds it and computes its keys and values
+  // layer by layer, and those of the audio: thus weights on disk are read only for forwards.
   void encode_text(const Tensor& rows, DitSession& session) const;
   // Tokens of a block's audio for one actor: features [layers, audio_dim, 12] f32.
   void encode_audio(const Tensor& features, DitSession& session, AudioTokens& tokens) const;
@@ -161,6 +161,7 @@ class S2vDit {
   void cross_attention(int64_t layer, const DitCrossAttentionWeights& w, ForwardState& f, const Tensor& x) const;
   void feed_forward(int64_t layer, DitFfnGroups& w, ForwardState& f, const Tensor& x) const;
   void audio_cross_attention(int64_t layer, const DitAudioAttentionWeights& w, ForwardState& f) const;
+  void embed_prompt(DitWeightGroups& weights, std::span<ForwardState* const> forwards) const;
   void project_keys(const DitKeyWeights& w, const Tensor& x, const KeyValues& to) const;
   void project_text(int64_t layer, DitWeightGroups& weights, std::span<ForwardState* const> forwards) const;
   Tensor actor_gate(const Tensor& mask, DitSession& session) const;

@@ -53,6 +53,7 @@ struct DitSteps {
 struct DitCaches {
   LayerCache sink;                      // attention sink: reference and motion, K before RoPE, own heads; for all steps
   Tensor prompt;                        // [text_len, D], embedded
+  bool prompt_ready = true;             // else the next forward embeds it
   LayerCache text;                      // cross-attention K, V of the prompt [text_len, D]
   std::vector<char> text_ready;         // for each layer: whether the prompt's K, V are computed
   std::unique_ptr<KvCaches> kv;         // self-attention K, V of noisy tokens, for every denoising step

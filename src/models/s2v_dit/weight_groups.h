@@ -11,8 +11,8 @@ namespace liveavatar {
 
 // The groups that passes over the layers use, beside those of every forward.
 struct DitUses {
-  bool audio = true;                                         // the audio cross-attention; a prefill has none
-  bool time = false, text_keys = false, audio_keys = false;  // a new timestep, prompt, block's audio
+  bool audio = true;                                      // the audio cross-attention; a prefill has none
+  bool time = false, prompt = false, audio_keys = false;  // a new timestep, prompt, block's audio
   bool of(DitPart part) const;
   bool operator==(const DitUses&) const = default;
 };

@@ -85,6 +85,8 @@ AudioEncoderWeights load_audio_encoder(WeightVisitor& visitor, const DitConfig& 
 bool in_every_forward(DitPart part) {
   switch (part) {
     case DitPart::kTime:
+    case DitPart::kPromptIn:
+    case DitPart::kPromptOut:
     case DitPart::kTextKeys:
     case DitPart::kAudioKeys:
     case DitPart::kAudioShift:
@@ -99,8 +101,10 @@ bool DitUses::of(DitPart part) const {
   switch (part) {
     case DitPart::kTime:
       return time;
+    case DitPart::kPromptIn:
+    case DitPart::kPromptOut:
     case DitPart::kTextKeys:
-      return text_keys;
+      return prompt;
     case DitPart::kAudioKeys:
     case DitPart::kAudioShift:
     case DitPart::kAudioScale:
@@ -119,6 +123,7 @@ std::vector<DitWeightGroup> dit_weight_groups(const DitConfig& c) {
                                 DitPart::kAudioAttention};
   std::vector<DitWeightGroup> groups;
   for (int64_t row = 0; row < kModulationRows; ++row) groups.push_back({DitPart::kTime, row});
+  for (const DitPart part : {DitPart::kPromptIn, DitPart::kPromptOut}) groups.push_back({part, 0});
   for (int64_t i = 0; i < c.layers; ++i) {
     for (const DitPart part : kLayer) groups.push_back({part, i});
     if (c.audio_attention_of(i) < 0) continue;
@@ -135,6 +140,10 @@ DitGroupWeights load_dit_group(const DitConfig& c, const DitWeightGroup& group, 
   switch (group.part) {
     case DitPart::kTime:
       return load_time(visitor, group.layer, c.dim);
+    case DitPart::kPromptIn:
+      return DitPromptInWeights{visitor.linear("text_embedding.0", c.dim, c.text_dim)};
+    case DitPart::kPromptOut:
+      return DitPromptOutWeights{visitor.linear("text_embedding.2", c.dim, c.dim)};
     case DitPart::kSelfAttention:
       return load_self_attention(visitor, layer + ".self_attn", c.dim);
     case DitPart::kSelfOutput:
@@ -166,8 +175,6 @@ DitCommonWeights load_dit_common(const DitConfig& c, WeightVisitor& visitor) {
   w.pack_1x = visitor.linear("frame_packer.proj", c.dim, c.channels * patch_volume(kPatch));
   w.pack_2x = visitor.linear("frame_packer.proj_2x", c.dim, c.channels * patch_volume(kPatch2x));
   w.pack_4x = visitor.linear("frame_packer.proj_4x", c.dim, c.channels * patch_volume(kPatch4x));
-  w.text_in = visitor.linear("text_embedding.0", c.dim, c.text_dim);
-  w.text_out = visitor.linear("text_embedding.2", c.dim, c.dim);
   w.time_in = visitor.linear("time_embedding.0", c.dim, c.freq_dim);
   w.time_out = visitor.linear("time_embedding.2", c.dim, c.dim);
   w.token_type = visitor.vector("trainable_cond_mask.weight", {3, c.dim});

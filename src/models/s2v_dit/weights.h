@@ -16,7 +16,11 @@ namespace liveavatar {
 // A weight group: weights that are loaded, acquired and evicted as a whole. Small, since a slot holds the largest; and
 // what is read once for each timestep, prompt or block is apart from what every forward reads. In the order of use.
 enum class DitPart {
-  kTime,  // before the layers
+  // Before the layers.
+  kTime,
+  kPromptIn,
+  kPromptOut,
+  // Of a layer.
   kSelfAttention,
   kSelfOutput,
   kTextKeys,
@@ -39,6 +43,14 @@ bool in_every_forward(DitPart part);
 struct DitTimeWeights {
   static constexpr DitPart kPart = DitPart::kTime;
   LinearWeight project;  // [D, D], one of the rows of time_projection
+};
+struct DitPromptInWeights {
+  static constexpr DitPart kPart = DitPart::kPromptIn;
+  LinearWeight in;  // [D, text_dim], text_embedding
+};
+struct DitPromptOutWeights {
+  static constexpr DitPart kPart = DitPart::kPromptOut;
+  LinearWeight out;  // [D, D]
 };
 struct DitSelfAttentionWeights {
   static constexpr DitPart kPart = DitPart::kSelfAttention;
@@ -89,9 +101,10 @@ struct DitAudioAttentionWeights {
   Tensor norm_q;      // f32 [D]
 };
 // The weights of one group.
-using DitGroupWeights = std::variant<DitTimeWeights, DitSelfAttentionWeights, DitSelfOutputWeights, DitTextKeyWeights,
-                                     DitCrossAttentionWeights, DitFfnInWeights, DitFfnOutWeights, DitAudioKeyWeights,
-                                     DitAudioShiftWeights, DitAudioScaleWeights, DitAudioAttentionWeights>;
+using DitGroupWeights =
+    std::variant<DitTimeWeights, DitPromptInWeights, DitPromptOutWeights, DitSelfAttentionWeights, DitSelfOutputWeights,
+                 DitTextKeyWeights, DitCrossAttentionWeights, DitFfnInWeights, DitFfnOutWeights, DitAudioKeyWeights,
+                 DitAudioShiftWeights, DitAudioScaleWeights, DitAudioAttentionWeights>;
 
 struct AudioEncoderWeights {
   Tensor layer_shares;  // f32 [layers], SiLU(w) / sum SiLU(w)
@@ -107,7 +120,6 @@ enum class TokenType { kNoisy, kReference, kMotion };
 struct DitCommonWeights {
   LinearWeight patch, pose_patch;          // [D, 16 * 4]
   LinearWeight pack_1x, pack_2x, pack_4x;  // frame packer
-  LinearWeight text_in, text_out;          // [D, text_dim], [D, D]
   LinearWeight time_in, time_out;          // [D, 256], [D, D]
   Tensor token_type;                       // f32 [3, D]: an embedding for each TokenType
   std::vector<Tensor> modulation;          // for each layer: f32 [6, D]
