@@ -267,17 +267,23 @@ Status JobRun::take_finished() {
 // they are about to have no work.
 Status JobRun::decode_until_ready(bool others_first) {
   constexpr auto kPause = std::chrono::microseconds(100);
+  Group& group = link_->group();
+  const double limit_s = group.options().wait_s;
+  auto wait_began = Clock::now();
   for (;;) {
-    LA_ASSIGN_OR_RETURN(const bool ready, link_->ready());
-    if (ready && others_first) return {};
+    LA_ASSIGN_OR_RETURN(const std::optional<int> awaited, link_->awaited());
+    if (!awaited && others_first) return {};
     LA_ASSIGN_OR_RETURN(const bool arrived, link_->arrived());
     if (arrived) {
       LA_RETURN_IF_ERROR(take_finished());
       others_first = is_starving();
+      wait_began = Clock::now();
       continue;
     }
-    if (ready) return {};
+    if (!awaited) return {};
     LA_RETURN_IF_ERROR(check_stop(stop_.get_token()));
+    if (seconds_since(wait_began) > limit_s)
+      return waited_too_long(group.name_of(*awaited) + " did not take " + tag_name(Tag::kBlock), limit_s);
     const auto pause_began = Clock::now();
     std::this_thread::sleep_for(kPause);
     paused_s_ += seconds_since(pause_began);

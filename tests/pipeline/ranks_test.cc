@@ -2,8 +2,11 @@
 // happy.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 
+#include "parallel/local_group.h"
 #include "pipeline/engine.h"
 #include "support/mini.h"
 #include "support/resolved.h"
@@ -102,6 +105,35 @@ INSTANTIATE_TEST_SUITE_P(Modes, RanksMode,
                                            Mode{"cpu:2", 1, false, "3,1"}, Mode{"cpu:2", 1, false, "", 1},
                                            Mode{"cpu:3", 1, true, "1,3", 1}, Mode{"cpu:4", 1, false, "", 0, true},
                                            Mode{"cpu:3", 3, false, "", 0, true}, Mode{"cpu:5", 2, true, "", 0, true}));
+
+// Takes part in a video, but for its blocks.
+class TakesNoBlock : public SubGroup {
+ public:
+  using SubGroup::SubGroup;
+  Status receive(int from, Tag tag, std::span<std::byte> data) override {
+    if (tag != Tag::kBlock) return SubGroup::receive(from, tag, data);
+    const auto began = std::chrono::steady_clock::now();
+    while (status().ok() && std::chrono::steady_clock::now() - began < std::chrono::seconds(30))
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    abort(cancelled("nobody gave up in 30 s"));
+    return status();
+  }
+};
+
+TEST(Ranks, ALeadThatDecodesMeanwhileDoesNotWaitForEver) {
+  auto models = *load_models(*open_checkpoint(options_of({"cpu:2"})));
+  auto others = *Models::beside(*models);
+  ResolvedJob job = *resolve(resolve_options(*models->checkpoint), job_of(1));
+  ASSERT_TRUE(hear(job).ok());
+  std::vector<std::unique_ptr<Group>> groups = open_local_groups({"cpu", "cpu"}, {.wait_s = 1});
+  TakesNoBlock silent(*groups[1], {0, 1});
+  std::jthread other([&] { EXPECT_FALSE(serve_video(*others, {}, silent).ok()); });
+  const ChunkCallback on_chunk = [](const VideoChunk&) { return true; };
+  const Status status = run_job(*models, job, {.on_chunk = on_chunk, .ranks = groups[0].get()});
+  EXPECT_EQ(status.code(), ErrorCode::kIo);
+  EXPECT_NE(status.message().find("rank 1 ("), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("did not take a block for 1 s"), std::string::npos) << status.message();
+}
 
 TEST(Ranks, ALatentOfEveryBlockIsKeptWithoutOnlineDecode) {
   GenerateRequest job = job_of(2);
