@@ -106,6 +106,21 @@ INSTANTIATE_TEST_SUITE_P(Modes, RanksMode,
                                            Mode{"cpu:3", 1, true, "1,3", 1}, Mode{"cpu:4", 1, false, "", 0, true},
                                            Mode{"cpu:3", 3, false, "", 0, true}, Mode{"cpu:5", 2, true, "", 0, true}));
 
+// They remember a block's steps, which all ranks have then.
+TEST(Ranks, EverySolverGivesTheBitsOfOneDeviceWhereAllRanksShareTheSteps) {
+  for (const SampleSolver solver : {SampleSolver::kUniPc, SampleSolver::kDpmPlusPlus}) {
+    GenerateRequest job = job_of(1);
+    job.sample_solver = solver;
+    const Made want = make(mini_options(), job);
+    for (const Mode& mode : {Mode{"cpu:2", 2}, Mode{"cpu:3", 2, true}}) {
+      const Made got = make(options_of(mode), job);
+      ASSERT_TRUE(got.status.ok()) << got.status.message();
+      EXPECT_EQ(got.latents, want.latents) << sample_solver_name(solver) << " " << mode.devices;
+      for (const RankReport& rank : got.ranks) EXPECT_LE(rank.peak_bytes, rank.planned_peak_bytes) << rank.rank;
+    }
+  }
+}
+
 // Takes part in a video, but for its blocks.
 class TakesNoBlock : public SubGroup {
  public:
