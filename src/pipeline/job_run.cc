@@ -307,6 +307,7 @@ Status JobRun::report_ranks(double seconds) {
   own.planned_peak_bytes = job_.plan.peak_bytes;
   own.peak_bytes = models_.budget->peak_bytes();
   own.sample_s = seconds;
+  if (shape().rank.samples) own.link = session_.denoiser().link();
   own.waited_s = group.waited_s() - waited_before_s_ + paused_s_;
   reports.insert(reports.begin(), std::move(own));
   if (calls_.rank_reports != nullptr) *calls_.rank_reports = std::move(reports);

@@ -195,7 +195,8 @@ std::string to_json(const RunReport& t) {
                              {"predicted_peak_bytes", rank.predicted_peak_bytes},
                              {"charged_peak_bytes", rank.charged_peak_bytes},
                              {"seconds", rank.seconds},
-                             {"waited_seconds", rank.waited_seconds}});
+                             {"waited_seconds", rank.waited_seconds},
+                             {"link", rank.link}});
   add_renamed_keys(json);
   return json_text(json, 2);
 }

@@ -58,3 +58,4 @@ struct RunReport {
 std::string to_json(const RunReport& run_report);
 
 }  // namespace liveavatar
+    std::string link;  // what it exchanges heads over: "NCCL 2.28.9", "host memory: " and why; empty: it does not

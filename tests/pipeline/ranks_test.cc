@@ -121,6 +121,14 @@ TEST(Ranks, EverySolverGivesTheBitsOfOneDeviceWhereAllRanksShareTheSteps) {
   }
 }
 
+TEST(Ranks, WhatHeadsAreExchangedOverIsReported) {
+  for (const RankReport& rank : make(options_of({"cpu:3", 2, true}), job_of(1)).ranks) {
+    const bool shares = rank.part != "VAE";
+    EXPECT_EQ(rank.link.starts_with("host memory: rank "), shares) << rank.link;
+    EXPECT_EQ(rank.link.empty(), !shares) << rank.link;
+  }
+}
+
 // Takes part in a video, but for its blocks.
 class TakesNoBlock : public SubGroup {
  public:
