@@ -129,6 +129,12 @@ TEST(Ranks, WhatHeadsAreExchangedOverIsReported) {
   }
 }
 
+TEST(Ranks, OneDeviceOfDevicesIsTheDevice) {
+  EngineOptions options = options_of({"cpu:1"});
+  options.device = "reference";
+  EXPECT_EQ((*open_checkpoint(options))->options.device, "cpu");
+}
+
 // Takes part in a video, but for its blocks.
 class TakesNoBlock : public SubGroup {
  public:
@@ -156,6 +162,41 @@ TEST(Ranks, ALeadThatDecodesMeanwhileDoesNotWaitForEver) {
   EXPECT_EQ(status.code(), ErrorCode::kIo);
   EXPECT_NE(status.message().find("rank 1 ("), std::string::npos) << status.message();
   EXPECT_NE(status.message().find("did not take a block for 1 s"), std::string::npos) << status.message();
+}
+
+// A rank's group as it would be with these hosts.
+class OnHosts : public SubGroup {
+ public:
+  OnHosts(Group& whole, const std::vector<int>& members, std::vector<std::string> hosts)
+      : SubGroup(whole, members), hosts_(std::move(hosts)) {}
+  Place place(int rank) const override { return {hosts_[static_cast<size_t>(rank)], SubGroup::place(rank).device}; }
+
+ private:
+  std::vector<std::string> hosts_;
+};
+
+TEST(Ranks, ProcessesWithCardsDivideTheMemoryOfTheirHost) {
+  std::vector<std::unique_ptr<Group>> groups = open_local_groups({"cuda:0", "cuda:1", "cuda:0", "cpu"});
+  auto host_bytes = [&](int rank, const std::vector<std::string>& hosts) {
+    const OnHosts group(*groups[static_cast<size_t>(rank)], {0, 1, 2, 3}, hosts);
+    EngineOptions options;
+    options.device = group.place(rank).device;
+    share_host_memory(group, options);
+    return double(options.host_budget_bytes);
+  };
+  const double whole = host_bytes(0, {"a", "b", "c", "d"});
+  ASSERT_GT(whole, 0);
+  constexpr double kChange = 0.2;  // meanwhile, by others
+  EXPECT_NEAR(host_bytes(1, {"a", "a", "b", "b"}) / whole, 1.0 / 2, kChange / 2);
+  EXPECT_NEAR(host_bytes(2, {"a", "a", "b", "b"}) / whole, 1, kChange);
+  EXPECT_NEAR(host_bytes(0, {"a", "a", "a", "a"}) / whole, 1.0 / 3, kChange / 3);
+  EXPECT_EQ(host_bytes(3, {"a", "a", "a", "a"}), 0);
+  const OnHosts group(*groups[0], {0, 1, 2, 3}, {"a", "a", "a", "a"});
+  EngineOptions given;
+  given.device = "cuda:0";
+  given.host_budget_bytes = 5;
+  share_host_memory(group, given);
+  EXPECT_EQ(given.host_budget_bytes, 5u);
 }
 
 TEST(Ranks, ALatentOfEveryBlockIsKeptWithoutOnlineDecode) {
