@@ -8,6 +8,7 @@
 
 #include "parallel/local_group.h"
 #include "pipeline/engine.h"
+#include "pipeline/plan_ranks.h"
 #include "support/mini.h"
 #include "support/resolved.h"
 #include "support/sanitized.h"
@@ -117,6 +118,21 @@ TEST(Ranks, EverySolverGivesTheBitsOfOneDeviceWhereAllRanksShareTheSteps) {
       ASSERT_TRUE(got.status.ok()) << got.status.message();
       EXPECT_EQ(got.latents, want.latents) << sample_solver_name(solver) << " " << mode.devices;
       for (const RankReport& rank : got.ranks) EXPECT_LE(rank.peak_bytes, rank.planned_peak_bytes) << rank.rank;
+    }
+  }
+}
+
+TEST(Ranks, ThePlanOfEachRankIsThatOfTheRun) {
+  for (const Mode& mode : {Mode{"cpu:3", 1, true}, Mode{"cpu:4", 2}, Mode{"cpu:3", 2, true, "", 0, true}}) {
+    const EngineOptions options = planned_lead(options_of(mode));
+    ResolvedJob job = *resolve_job(options, job_of());
+    ASSERT_TRUE(hear(job).ok());
+    const std::vector<RankUse> planned = *plan_ranks(job, options);
+    const std::vector<RankReport> ranks = make(options_of(mode), job_of()).ranks;
+    ASSERT_EQ(planned.size(), ranks.size());
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      EXPECT_EQ(planned[i].peak_bytes, ranks[i].planned_peak_bytes) << mode.devices << " rank " << i;
+      EXPECT_EQ(planned[i].part, ranks[i].part);
     }
   }
 }
