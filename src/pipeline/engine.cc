@@ -169,7 +169,7 @@ Status LocalEngine::run_guarded(ResolvedJob& job, const RunCalls& calls) {
   inner.ranks = processes_;
   if (ranks_ == nullptr) return run_job(*models_, job, inner);
   inner.ranks = &ranks_->begin();
-  const Status status = run_job(*models_, job, inner);
+  Status status = run_job(*models_, job, inner);
   ranks_->end();
   return status;
 }

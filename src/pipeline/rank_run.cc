@@ -22,7 +22,7 @@ class RankRun : LatentChannel, VideoInputs {
       : models_(models), group_(group), job_(job), stage_ranks_(job.placement.members(stage())) {
     group_.on_failure([this] { stop_.request_stop(); });
   }
-  ~RankRun() { group_.on_failure(nullptr); }
+  ~RankRun() override { group_.on_failure(nullptr); }
 
   Status run() {
     const RankPart& rank = job_.shape.rank;

@@ -48,7 +48,9 @@ TEST_F(PlanLines, PredictTheMemoryOfEveryRank) {
     ASSERT_GT(made.size(), 1u);
     ASSERT_EQ(plan.size(), made.size()) << devices;
     for (size_t i = 0; i < made.size(); ++i) {
-      EXPECT_EQ(plan[i]["does"], made[i]["does"]);
+      const auto does = made[i]["does"].get<std::string>(), link = made[i]["link"].get<std::string>();
+      EXPECT_EQ(plan[i]["does"], does);
+      EXPECT_EQ(link.starts_with("host memory: rank "), does.find("heads") != std::string::npos) << link;
       EXPECT_EQ(plan[i]["peak_bytes"], made[i]["predicted_peak_bytes"]) << devices << " rank " << i;
     }
   }

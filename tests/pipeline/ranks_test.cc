@@ -41,7 +41,7 @@ Made make(const EngineOptions& options, const GenerateRequest& request,
       return !on_chunk || on_chunk(chunk);
     };
     calls.rank_reports = &made.ranks;
-    const Status status = engine->run(job, calls);
+    Status status = engine->run(job, calls);
     made.peak_bytes = engine->memory_peak_bytes();
     made.planned_bytes = job.plan.peak_bytes;
     return status;
