@@ -45,6 +45,10 @@ class Backend : public WorkQueue {
     return decline_link(stage, "its backend has no messages between devices");
   }
 
+  // Device memory that such messages between so many ranks take at most, and which is not in the allocator. 0: there
+  // are none.
+  virtual size_t link_bytes(int) const { return 0; }
+
   // Allocates scratch for ops up to these sizes, charged to the budget, for the life of the backend. A larger op still
   // works, with memory outside the budget.
   virtual Status reserve(const LargestOps& largest) = 0;

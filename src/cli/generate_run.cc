@@ -47,7 +47,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   run_report.video_encoder = video.encoder;
   for (const RankReport& rank : video.ranks)
     run_report.ranks.push_back({rank.place.host, rank.place.device, rank.part, rank.planned_peak_bytes, rank.peak_bytes,
-                                rank.sample_s, rank.waited_s});
+                                rank.sample_s, rank.waited_s, rank.link});
   if (run_report.frames > 0 && !quiet) print_result(task, info, run_report);
   OutputClaim* report_claim = outputs.report_claim;
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));

@@ -9,6 +9,7 @@
 #include "cli/field_flags.h"
 #include "cli/stop_signal.h"
 #include "parallel/open_mpi_group.h"
+#include "pipeline/engine.h"
 #include "pipeline/rank_server.h"
 
 namespace liveavatar::cli {
@@ -38,6 +39,7 @@ Expected<std::unique_ptr<Group>> join_ranks(EngineOptions& options) {
   if (options.device == "cuda") options.device += ":" + variable("OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID");
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Group> group, open_mpi_group(options.device));
   if (group->size() > 1) options.devices = "mpi:" + std::to_string(group->size());
+  share_host_memory(*group, options);
   return group;
 }
 

@@ -16,6 +16,7 @@
 #include "media/image.h"
 #include "ops/make_backend.h"
 #include "paging/direct_file.h"
+#include "pipeline/plan_ranks.h"
 #include "pipeline/resolve.h"
 #include "plan/card_advice.h"
 #include "plan/reference_cost.h"
@@ -26,7 +27,8 @@ namespace {
 
 struct Flags : JobFlags {
   EngineOptions engine;
-  std::string shape = "14b", device_profile, devices, link = "pcie";
+  std::string shape = "14b", device_profile, link = "pcie";
+  PlannedDevices devices;  // of --device_profile and --devices
   OriginalFlags original;
   bool fp8 = false, json = false, reference_cost = false, cards = false, markdown = false;
   struct {
@@ -45,6 +47,7 @@ constexpr const char* kFooter =
     "  liveavatar plan --ckpt_dir models/mini --size \"128*128\" --json\n"
     "  liveavatar plan --shape 14b --size \"384*256\" --device_profile rtx4090 --paging_dir DIR\n"
     "  liveavatar plan --shape 14b --size \"384*256\" --weights_dtype int8 --devices 4xrtx4090\n"
+    "  liveavatar plan --ckpt_dir models/mini --size \"128*128\" --devices cpu:3 --enable_vae_parallel\n"
     "  liveavatar plan --cards\n"
     "  liveavatar plan ... as for generate: what that run will take\n"
     "Exit codes: 0 it fits, 1 it does not (or failed), 2 usage. Keys of --json: docs/plan.md.";
@@ -92,9 +95,7 @@ void add_machine(CLI::App& app, Flags& f) {
                  "h100, h200, b200, or custom:24GiB,165e12,1008e9,32e9 (memory, bf16 flops\n"
                  "a second, bytes a second of memory and of PCIe)")
       ->group("Model and machine");
-  app.add_option("--devices", f.devices,
-                 "Several, as in 4xrtx4090: also which of them does what, and how fast they are together")
-      ->group("Model and machine");
+  add_placement_flags(app, f.engine, f.link, "Model and machine");
   app.add_option("--paging_dir", f.engine.paging_dir,
                  "As for generate: folder on disk for weights and KV caches that do not fit")
       ->group("Model and machine");
@@ -129,11 +130,11 @@ Expected<ResolveOptions> model_of(const Flags& f, EngineOptions& engine) {
   return ResolveOptions{model_shape(engine, shapes), kOriginalVideoSize, limits_of(engine)};
 }
 
-// A job with assumed parts: no portrait, no voice, or a model shape alone.
-Expected<ResolvedJob> resolve_assumed(const Flags& f) {
+// A job with assumed parts: no portrait, no voice, or a model shape alone. engine: becomes what it would be loaded
+// with.
+Expected<ResolvedJob> resolve_assumed(const Flags& f, EngineOptions& engine) {
   if (!f.job.masks.empty() && f.job.audio.empty())
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
-  EngineOptions engine = f.engine;
   LA_ASSIGN_OR_RETURN(ResolveOptions model, model_of(f, engine));
   if (f.original.all_in_memory()) engine.page_weights = false;
   JobShape& models = model.models;
@@ -147,8 +148,7 @@ Expected<ResolvedJob> resolve_assumed(const Flags& f) {
 }
 
 // What `generate` would run.
-Expected<ResolvedJob> resolve_whole(const Flags& f) {
-  EngineOptions engine = f.engine;
+Expected<ResolvedJob> resolve_whole(const Flags& f, EngineOptions& engine) {
   if (!names_model(engine)) LA_RETURN_IF_ERROR(use_embedded_model(engine));
   LA_ASSIGN_OR_RETURN(ResolveOptions model, model_of(f, engine));
   LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(model, f.job));
@@ -188,6 +188,8 @@ void print_table(const PlanReport& v) {
       long(r.shapes.dit.layers), long(r.shapes.dit.dim), long(r.width), long(r.height), long(r.blocks),
       long(kBlockFrames), long(r.clip_frames / kBlockFrames), long(r.steps), types.c_str(),
       r.online_decode ? "online" : "offline", r.device.c_str());
+  if (v.placement) std::printf("one device that makes the whole video:\n");
+  if (!v.ranks.empty()) std::printf("rank 0%s:\n", r.one_host ? ", and what the others add to this host" : "");
   std::printf("%-14s %12s %12s   %s\n", "category", "peak GiB", "steady GiB", "placement");
   for (size_t t = 0; t < kCategoryCount; ++t) {
     MemoryCategory category = static_cast<MemoryCategory>(t);
@@ -221,6 +223,7 @@ void print_table(const PlanReport& v) {
                   v.fits ? "fits" : "does not fit");
     if (v.fits) return;
   }
+  if (!v.ranks.empty()) print_ranks(v);
   auto print_limit = [](const char* name, size_t limit_bytes, size_t peak_bytes) {
     if (limit_bytes > 0)
       std::printf("%s %s: %s\n", name, limit_text(limit_bytes).c_str(),
@@ -260,26 +263,15 @@ Status print_reference_cost(const Flags& f) {
   return {};
 }
 
-// A profile plans for a card, whatever this machine has.
-Status choose_card(Flags& f) {
-  std::string& device = f.engine.device;
-  if (f.app->count("--device") == 0) device = "cuda";
-  if (is_card(device)) return {};
-  return invalid_argument("--device " + device + ": a profile is of a card; leave --device out");
-}
-
 // The smallest budget is the engine's.
-Expected<std::optional<DeviceProfile>> resolve_budget(Flags& f) {
+void resolve_budget(Flags& f) {
   size_t& budget_bytes = f.engine.memory_budget_bytes;
   auto limit = [&](size_t bytes) { budget_bytes = smaller_limit(budget_bytes, bytes); };
-  const std::string& name = f.devices.empty() ? f.device_profile : f.devices;
-  if (!name.empty()) LA_RETURN_IF_ERROR(choose_card(f));
+  if (!f.engine.devices.empty()) f.engine = planned_lead(f.engine);
   if (!is_card(f.engine.device)) limit(std::exchange(f.engine.host_budget_bytes, 0));
-  if (name.empty()) return std::optional<DeviceProfile>();
-  LA_ASSIGN_OR_RETURN(DeviceProfile device, device_profile(name));
-  limit(device.memory_bytes);
+  if (!f.devices.cards) return;
+  limit(f.devices.cards->memory_bytes);
   if (f.engine.host_budget_bytes == 0) f.engine.host_budget_bytes = kAdvisedHostBytes;
-  return std::optional<DeviceProfile>(device);
 }
 
 Status resolve_flags(Flags& f) {
@@ -288,6 +280,10 @@ Status resolve_flags(Flags& f) {
     return invalid_argument("--sample_list: one video is planned at a time; give its --image and --audio instead");
   LA_RETURN_IF_ERROR(resolve_job(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.engine.weights_dtype));
+  std::vector<std::string> notes;
+  LA_ASSIGN_OR_RETURN(f.devices, planned_devices(*f.app, f.device_profile, f.engine, notes));
+  for (const std::string& note : notes)
+    if (!f.of_generate.quiet) std::fprintf(stderr, "note: %s\n", note.c_str());
   if (f.engine.offload_kv_cache && f.engine.paging_dir.empty() && !is_card(f.engine.device)) {
     if (!f.of_generate.quiet) note_host_cache();
     f.engine.offload_kv_cache = false;
@@ -295,15 +291,15 @@ Status resolve_flags(Flags& f) {
   return find_local_files(f.engine);
 }
 
-// Of several devices.
+// Of several cards with a profile.
 Status add_placement(const Flags& f, const JobShape& asked, PlanReport& plan_report) {
   const std::optional<DeviceProfile>& device = plan_report.device;
   if (!device || device->count == 1) return {};
   if (plan_report.work.products == DType::kF32) return {};  // no frame rate either
   PlacementQuestion question{*device, plan_report.limits.device_bytes, LinkType::kPcie, {}, asked};
   LA_ASSIGN_OR_RETURN(question.link, link_type(f.link));
-  question.request = asked_request(*f.app, device->count);
-  question.asked.shard_weights = asks_for_shards(*f.app);
+  question.request = f.devices.request;
+  question.asked.shard_weights = f.devices.shards;
   if (question.asked.shard_weights) question.asked.packed = question.asked.layers_in_host = false;
   LA_ASSIGN_OR_RETURN(plan_report.placement, report_placement(question.asked, plan_report.work, question));
   plan_report.fits = plan_report.placement->fits(question.memory_bytes);
@@ -311,13 +307,23 @@ Status add_placement(const Flags& f, const JobShape& asked, PlanReport& plan_rep
   return {};
 }
 
+// Of several devices by their names.
+Status add_ranks(const ResolvedJob& job, const EngineOptions& engine, PlanReport& plan_report) {
+  if (job.shape.placement.ranks() == 1) return {};
+  LA_ASSIGN_OR_RETURN(plan_report.ranks, plan_ranks(job, engine));
+  for (const RankUse& rank : plan_report.ranks) plan_report.fits = plan_report.fits && rank.fits;
+  return {};
+}
+
 Expected<PlanReport> make_report(Flags& f) {
-  LA_ASSIGN_OR_RETURN(std::optional<DeviceProfile> device, resolve_budget(f));
-  Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f) : resolve_assumed(f);
+  resolve_budget(f);
+  EngineOptions engine = f.engine;
+  Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f, engine) : resolve_assumed(f, engine);
   LA_RETURN_IF_ERROR(job.status());
   LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->limits));
-  plan_report.device = device;
+  plan_report.device = f.devices.cards;
   LA_RETURN_IF_ERROR(add_placement(f, job->asked, plan_report));
+  LA_RETURN_IF_ERROR(add_ranks(*job, engine, plan_report));
   for (Suggestion& suggestion : plan_report.suggestions) {
     suggestion.settings = in_flags(suggestion.settings);
     suggestion.costs = in_flags(suggestion.costs);
@@ -358,7 +364,6 @@ Command add_plan(CLI::App& app) {
   add_machine(*command, *flags);
   add_output(*command, *flags);
   add_ignored(*command, *flags);
-  add_placement_flags(*command, flags->link, "Model and machine");
   return [flags] { return plan(*flags); };
 }
 

@@ -32,10 +32,8 @@ void add_rank_flags(CLI::App& app, EngineOptions& options, const std::string& gr
       ->group(group);
 }
 
-namespace {
-
 // "--num_gpus_dit 4, --enable_vae_parallel"
-std::string given_flags(const CLI::App& app) {
+std::string given_rank_flags(const CLI::App& app) {
   std::string text;
   for (const char* flag :
        {"--num_gpus_dit", "--ulysses_size", "--step_shares", "--enable_vae_parallel", "--dit_fsdp"}) {
@@ -47,15 +45,24 @@ std::string given_flags(const CLI::App& app) {
   return text;
 }
 
-}  // namespace
+void leave_out_ranks(EngineOptions& options) {
+  options.devices.clear();
+  options.num_gpus_dit = 0;
+  options.ulysses_size = 1;
+  options.vae_parallel = false;
+  options.step_shares.clear();
+  options.shard_weights = false;
+}
 
 Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vector<std::string>& notes) {
   if (are_processes(options)) return {};
   if (!options.devices.empty()) {
     if (app.count("--device") > 0) return invalid_argument("--device with --devices: give one of the two");
+    LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));
+    options.device = devices.front();
     return {};
   }
-  const std::string given = given_flags(app);
+  const std::string given = given_rank_flags(app);
   if (given.empty()) return {};
   const int sampling = std::max({options.num_gpus_dit, options.ulysses_size, 1});
   const int devices = sampling + (options.vae_parallel ? 1 : 0);
@@ -64,11 +71,7 @@ Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vect
     notes.push_back(given + ": on --devices " + options.devices);
     return {};
   }
-  options.num_gpus_dit = 0;
-  options.ulysses_size = 1;
-  options.vae_parallel = false;
-  options.step_shares.clear();
-  options.shard_weights = false;
+  leave_out_ranks(options);
   const std::string split = "; give --devices, as --devices cpu:" + std::to_string(devices) + ", to split the work";
   notes.push_back(given + ": one device computes" + (devices > 1 ? split : ""));
   return {};

@@ -70,8 +70,10 @@ void print_run_report(const RunReport& run_report) {
   }
   for (size_t i = 0; i < r.ranks.size(); ++i) {
     const RunReport::Rank& rank = r.ranks[i];
+    std::string part = rank.part;
+    if (!rank.link.empty()) part += " over " + rank.link.substr(0, rank.link.find(':'));  // the reason is in --report
     std::fprintf(stderr, "rank %zu (%s, %s): %s; %.1f MiB at the peak, planned %.1f MiB; waited %.1f of %.1f s\n", i,
-                 rank.host.c_str(), rank.device.c_str(), rank.part.c_str(), mib(rank.charged_peak_bytes),
+                 rank.host.c_str(), rank.device.c_str(), part.c_str(), mib(rank.charged_peak_bytes),
                  mib(rank.predicted_peak_bytes), rank.waited_seconds, rank.seconds);
   }
   std::string line;

@@ -47,32 +47,49 @@ class OneAtATime {
   bool mine_ = false;
 };
 
+// Where nobody says how much: what is available, but for a reserve.
+std::optional<size_t> usable_host_bytes() {
+  const std::optional<size_t> available = available_host_bytes();
+  return available ? std::optional<size_t>(std::max<size_t>(*available / 8 * 7, 1)) : available;
+}
+
 }  // namespace
+
+void share_host_memory(const Group& processes, EngineOptions& options) {
+  if (!is_card(options.device) || options.host_budget_bytes != 0) return;
+  const std::optional<size_t> usable = usable_host_bytes();
+  if (!usable) return;
+  const std::string host = processes.place(processes.rank()).host;
+  size_t cards = 0;
+  for (int rank = 0; rank < processes.size(); ++rank) {
+    const Group::Place place = processes.place(rank);
+    cards += place.host == host && is_card(place.device) ? 1 : 0;
+  }
+  options.host_budget_bytes = std::max<size_t>(*usable / std::max<size_t>(cards, 1), 1);
+}
+
+Status resolve_lead(EngineOptions& options) {
+  LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));
+  EngineOptions lead = options;
+  take_lead_device(lead, devices);
+  if (is_card(lead.device)) {
+    LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(lead.device));
+    // The rest is for what no plan knows: the driver's and the libraries' code, the video encoder.
+    if (lead.memory_budget_bytes == 0) lead.memory_budget_bytes = free_bytes / 16 * 15;
+    if (lead.host_budget_bytes == 0) lead.host_budget_bytes = usable_host_bytes().value_or(0);
+    const auto cards = static_cast<size_t>(std::count_if(devices.begin(), devices.end(), is_card));
+    if (!are_processes(lead)) lead.host_budget_bytes /= cards;  // of each
+  } else {
+    lead.memory_budget_bytes = smaller_limit(lead.memory_budget_bytes, lead.host_budget_bytes);
+    lead.host_budget_bytes = 0;
+  }
+  options = lead;
+  return {};
+}
 
 Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked, const std::stop_token& stop) {
   EngineOptions options = asked;
-  LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));
-  if (devices.size() > 1) {
-    options.device = devices.front();
-    const int on_host = are_processes(options)
-                            ? 1
-                            : static_cast<int>(std::count_if(devices.begin(), devices.end(), std::not_fn(is_card)));
-    const int threads = options.threads == 0 ? usable_cpus() : options.threads;
-    if (on_host > 1) options.threads = std::max(1, threads / on_host);
-  }
-  if (is_card(options.device)) {
-    LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(options.device));
-    // The rest is for what no plan knows: the driver's and the libraries' code, the video encoder.
-    if (options.memory_budget_bytes == 0) options.memory_budget_bytes = free_bytes / 16 * 15;
-    const std::optional<size_t> available = available_host_bytes();
-    if (options.host_budget_bytes == 0 && available)
-      options.host_budget_bytes = std::max<size_t>(*available / 8 * 7, 1);
-    const auto cards = static_cast<size_t>(std::count_if(devices.begin(), devices.end(), is_card));
-    if (devices.size() > 1 && !are_processes(options)) options.host_budget_bytes /= cards;  // of each
-  } else {
-    options.memory_budget_bytes = smaller_limit(options.memory_budget_bytes, options.host_budget_bytes);
-    options.host_budget_bytes = 0;
-  }
+  LA_RETURN_IF_ERROR(resolve_lead(options));
   return Checkpoint::open(options, stop);
 }
 
@@ -152,7 +169,7 @@ Status LocalEngine::run_guarded(ResolvedJob& job, const RunCalls& calls) {
   inner.ranks = processes_;
   if (ranks_ == nullptr) return run_job(*models_, job, inner);
   inner.ranks = &ranks_->begin();
-  const Status status = run_job(*models_, job, inner);
+  Status status = run_job(*models_, job, inner);
   ranks_->end();
   return status;
 }

@@ -15,9 +15,15 @@
 
 namespace liveavatar {
 
-// The checkpoint of a run on a device that has to be there: kUnsupported or kNotFound where a card is not. Without a
-// budget the card's is what is free on it.
+// The lead's options of a run whose devices have to be there: kUnsupported or kNotFound where a card is not, and then
+// nothing changes. Without a budget the card's is what is free on it.
+Status resolve_lead(EngineOptions& options);
+// The checkpoint of such a run.
 Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& options, const std::stop_token& stop = {});
+
+// Before any rank of a group of processes loads: each one with a card keeps its part of the host memory that is there,
+// as cards of one process do (host_budget_bytes).
+void share_host_memory(const Group& processes, EngineOptions& options);
 
 // kOutOfMemory before a weight is read where the budget is too small for the models alone.
 Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device = nullptr);

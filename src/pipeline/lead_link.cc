@@ -43,13 +43,13 @@ void LeadLink::open(VideoSession& session, Backend& backend) {
   }
 }
 
-Expected<bool> LeadLink::ready() const {
+Expected<std::optional<int>> LeadLink::awaited() const {
   for (const BlockSender* sender : {starts_.get(), sender_.get()}) {
     if (sender == nullptr) continue;
-    LA_ASSIGN_OR_RETURN(const bool ready, sender->ready());
-    if (!ready) return false;
+    LA_ASSIGN_OR_RETURN(const std::optional<int> rank, sender->awaited());
+    if (rank) return rank;
   }
-  return true;
+  return std::optional<int>();
 }
 
 Status LeadLink::begin(int64_t block, const BlockStart& start) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "pipeline/rank_run.h"
@@ -31,8 +32,8 @@ class LeadLink {
   // The session is prepared.
   void open(VideoSession& session, Backend& backend);
 
-  // Whether neither begin() nor send() of the next block would wait.
-  Expected<bool> ready() const;
+  // The rank for which begin() or send() of the next block would wait; none: neither would.
+  Expected<std::optional<int>> awaited() const;
   // Keeps what the block travels with; other ranks of the lead's stage, or the first one, begin it.
   Status begin(int64_t block, const BlockStart& start);
   // After the lead's own steps, to the next stage.

@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/size_text.h"
 #include "ops/transfer.h"
+#include "plan/rank_plan.h"
 #include "session/block_link.h"
 #include "session/rank_job.h"
 #include "session/video_session.h"
@@ -21,7 +22,7 @@ class RankRun : LatentChannel, VideoInputs {
       : models_(models), group_(group), job_(job), stage_ranks_(job.placement.members(stage())) {
     group_.on_failure([this] { stop_.request_stop(); });
   }
-  ~RankRun() { group_.on_failure(nullptr); }
+  ~RankRun() override { group_.on_failure(nullptr); }
 
   Status run() {
     const RankPart& rank = job_.shape.rank;
@@ -45,6 +46,7 @@ class RankRun : LatentChannel, VideoInputs {
     return sample();
   }
 
+  std::string link() { return session_->denoiser().link(); }
   double sample_s() const { return sample_s_; }
   double waited_s() const { return waited_s_; }
 
@@ -123,35 +125,26 @@ std::string to_text(const RankReport& r) {
                                   {"planned_peak_bytes", r.planned_peak_bytes},
                                   {"peak_bytes", r.peak_bytes},
                                   {"sample_s", r.sample_s},
-                                  {"waited_s", r.waited_s}});
-}
-
-// The job, cut to this rank's memory.
-Expected<RankJob> fitted(const std::string& text, Models& models, const MemoryLimits& limits, int rank) {
-  LA_ASSIGN_OR_RETURN(RankJob job, parse_rank_job(text, models.checkpoint->shape(), rank));
-  if (!job.shape.one_host) {
-    LA_ASSIGN_OR_RETURN(job.shape, resolve_shape(job.shape, limits));
-  }
-  return job;
+                                  {"waited_s", r.waited_s},
+                                  {"link", r.link}});
 }
 
 Expected<RankReport> make_video(Models& models, const MemoryLimits& limits, Group& group, const std::string& text) {
-  LA_ASSIGN_OR_RETURN(const RankJob job, fitted(text, models, limits, group.rank()));
-  LA_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(job.shape));
-  if (limits.device_bytes != 0 && plan.peak_bytes > limits.device_bytes) {
+  LA_ASSIGN_OR_RETURN(const PlannedRank planned, plan_rank_job(text, models.checkpoint->shape(), group.rank(), limits));
+  if (limits.device_bytes != 0 && planned.plan.peak_bytes > limits.device_bytes) {
     return out_of_memory("`memory_budget_bytes` " + limit_text(limits.device_bytes) + ": its part of this job takes " +
-                         need_text(plan.peak_bytes, limits.device_bytes) +
+                         need_text(planned.plan.peak_bytes, limits.device_bytes) +
                          "; raise it, or let more devices share the work");
   }
-  RankRun run(models, group, job);
+  RankRun run(models, group, planned.job);
   LA_RETURN_IF_ERROR(run.run());
   RankReport report;
-  report.part = job.placement.text(group.rank());
-  // On one host: what it adds to the lead's.
-  report.planned_peak_bytes = job.shape.one_host ? plan.session_bytes + plan.scratch_bytes : plan.peak_bytes;
+  report.part = planned.job.placement.text(group.rank());
+  report.planned_peak_bytes = planned.peak_bytes();
   report.peak_bytes = models.budget->peak_bytes();
   report.sample_s = run.sample_s();
   report.waited_s = run.waited_s();
+  report.link = run.link();
   return report;
 }
 
@@ -185,6 +178,7 @@ Expected<RankReport> receive_report(Group& group, int from) {
   report.peak_bytes = static_cast<size_t>(reader.number("peak_bytes", 0, kMost));
   report.sample_s = reader.real("sample_s", 0, 1e12);
   report.waited_s = reader.real("waited_s", 0, 1e12);
+  report.link = reader.text("link", "");
   LA_RETURN_IF_ERROR(reader.status());
   return report;
 }

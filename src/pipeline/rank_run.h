@@ -14,6 +14,7 @@ struct RankReport {
   std::string part;  // Placement::text
   size_t planned_peak_bytes = 0, peak_bytes = 0;
   double sample_s = 0, waited_s = 0;  // waited_s: of these, for other ranks
+  std::string link;                   // Denoiser::link()
 };
 
 // One video, from its job to its report. models: with the video model; limits: of their memory. A failure of this rank

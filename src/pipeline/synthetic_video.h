@@ -22,6 +22,7 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
     std::string cache_folder;            // where keys and values go that do not stay in memory
     DitWeightGroups* weights = nullptr;  // of the video whose layers this one shares
     std::stop_token stop;                // heard between layers: kCancelled
+    Group* stage = nullptr;              // the ranks that share its steps (JobShape::rank)
   };
   // A video of this shape, ready for its first block; all memory is in the budget. models and budget outlive it.
   static Expected<std::unique_ptr<SyntheticVideo>> open(Models& models, Budget& budget, const JobShape& shape,
@@ -36,6 +37,7 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
   Denoiser::Run run() { return {&session_.denoiser(), {0, session_.shape().blocks}, this, {}}; }
 
   const std::vector<Block>& blocks() const { return blocks_; }
+  std::string link() { return session_.denoiser().link(); }
   PagingCounts cache_counts() { return session_.denoiser().cache_counts(); }
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override;
@@ -49,6 +51,7 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
                  {.sampling = {.seed = options.seed},
                   .cache_folder = options.cache_folder,
                   .stop = options.stop,
+                  .stage = options.stage,
                   .weights = options.weights}) {}
   void fill(const Tensor& t, uint64_t stream) const;
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }

@@ -28,7 +28,7 @@ Expected<PlacementChoice> asked_placement(const PlacementSearch& search, const P
 }  // namespace
 
 Expected<PlacementReport> report_placement(const JobShape& job, const Work& work, const PlacementQuestion& question) {
-  const std::optional<StageTimes> times = stage_times(job, work, question.device);
+  const std::optional<StageTimes> times = stage_times(job, work, question.device, question.link);
   if (!times) return unsupported("`dtype` f32: its products have no time model; take bf16 to plan several devices");
   PlacementSearch search;
   search.devices = question.device.count;

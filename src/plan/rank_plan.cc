@@ -11,4 +11,15 @@ Expected<MemoryPlan> plan_rank(const JobShape& asked, const Placement& placement
   return plan_memory(shape);
 }
 
+Expected<PlannedRank> plan_rank_job(const std::string& text, const JobShape& models, int rank,
+                                    const MemoryLimits& limits) {
+  PlannedRank planned;
+  LA_ASSIGN_OR_RETURN(planned.job, parse_rank_job(text, models, rank));
+  if (!planned.job.shape.one_host) {
+    LA_ASSIGN_OR_RETURN(planned.job.shape, resolve_shape(planned.job.shape, limits));
+  }
+  LA_ASSIGN_OR_RETURN(planned.plan, plan_memory(planned.job.shape));
+  return planned;
+}
+
 }  // namespace liveavatar

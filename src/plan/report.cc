@@ -170,6 +170,12 @@ std::string to_json(const PlanReport& v) {
                             {"disk_bytes", v.work.disk_bytes}};
   if (v.device) json["device"] = device_json(v);
   if (v.placement) json["placement"] = placement_json(*v.placement);
+  for (const RankUse& rank : v.ranks)
+    json["ranks"].push_back({{"device", rank.device},
+                             {"does", rank.part},
+                             {"peak_bytes", rank.peak_bytes},
+                             {"host_peak_bytes", rank.host_peak_bytes},
+                             {"fits", rank.fits}});
   add_renamed_keys(json);
   return json_text(json, 2);
 }
@@ -197,7 +203,8 @@ std::string to_json(const RunReport& t) {
                              {"predicted_peak_bytes", rank.predicted_peak_bytes},
                              {"charged_peak_bytes", rank.charged_peak_bytes},
                              {"seconds", rank.seconds},
-                             {"waited_seconds", rank.waited_seconds}});
+                             {"waited_seconds", rank.waited_seconds},
+                             {"link", rank.link}});
   add_renamed_keys(json);
   return json_text(json, 2);
 }

@@ -10,6 +10,13 @@
 
 namespace liveavatar {
 
+// What a rank of a run takes: the lead first. On one host the lead's is that of all, and the others' what they add.
+struct RankUse {
+  std::string device, part;
+  size_t peak_bytes = 0, host_peak_bytes = 0;
+  bool fits = true;  // its own limits
+};
+
 // A plan compared with a budget.
 struct PlanReport {
   JobShape request;
@@ -19,7 +26,8 @@ struct PlanReport {
   bool fits = true;
   std::vector<Suggestion> suggestions;
   std::optional<DeviceProfile> device;
-  std::optional<PlacementReport> placement;  // on several devices
+  std::optional<PlacementReport> placement;  // on several devices of that kind
+  std::vector<RankUse> ranks;                // on several devices by their names, of which `plan` is the lead's
   std::optional<Prediction> prediction() const { return device ? predict(work, *device) : std::nullopt; }
 };
 Expected<PlanReport> make_plan_report(const JobShape& request, const MemoryLimits& limits);
@@ -52,6 +60,7 @@ struct RunReport {
     std::string host, device, part;
     size_t predicted_peak_bytes = 0, charged_peak_bytes = 0;
     double seconds = 0, waited_seconds = 0;  // making blocks, and of these waiting for other ranks
+    std::string link;  // what it exchanges heads over: "NCCL 2.28.9", "host memory: " and why; empty: it does not
   };
   std::vector<Rank> ranks;  // of several
 };

@@ -42,12 +42,12 @@ std::span<std::byte> bytes_of(const Tensor& t) { return {static_cast<std::byte*>
 // After a failure nobody reads the outboxes any more, which is all that matters here.
 BlockSender::~BlockSender() { static_cast<void>(finish_sends()); }
 
-Expected<bool> BlockSender::ready() const {
+Expected<std::optional<int>> BlockSender::awaited() const {
   for (int to : to_) {
     LA_ASSIGN_OR_RETURN(const bool taken, group_.taken(to, Tag::kBlock));
-    if (!taken) return false;
+    if (!taken) return std::optional<int>(to);
   }
-  return true;
+  return std::optional<int>();
 }
 
 Status BlockSender::finish_sends() {

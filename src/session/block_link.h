@@ -2,6 +2,7 @@
 // latents, and a pose or masks where the video has them.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "parallel/group.h"
@@ -21,8 +22,8 @@ class BlockSender {
   BlockSender(const BlockSender&) = delete;
   BlockSender& operator=(const BlockSender&) = delete;
 
-  // Whether send() of the next block would not wait.
-  Expected<bool> ready() const;
+  // The rank for which send() of the next block would wait, since it has not taken the one before; none: it would not.
+  Expected<std::optional<int>> awaited() const;
   // Keeps the block's conditioning, which its owner may overwrite.
   Status begin(int64_t block, const BlockStart& start);
   // Begins to send it with these latents.

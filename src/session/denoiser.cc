@@ -20,19 +20,33 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
   const int steps = static_cast<int>(shape.steps);
   LA_ASSIGN_OR_RETURN(denoiser->solver_, Solver::make(options.sampling.solver, steps, options.sampling.shift));
   LA_ASSIGN_OR_RETURN(denoiser->memory_, SamplerMemory::allocate(shape, options.cache_folder, backend, budget));
-  DitSession& session = *denoiser->memory_.session;
-  session.stop = options.stop;
-  if (options.stage != nullptr) {
-    session.exchange = std::make_unique<HeadExchange>(*options.stage, backend, shape.shapes.dit, shape.rank.share,
-                                                      session.activations.exchange);
-    LA_RETURN_IF_ERROR(session.exchange->open_link());
-  }
-  LA_CHECK(budget.dry_run() || (session.exchange == nullptr) == shape.rank.share.whole());
+  denoiser->memory_.session->stop = options.stop;
+  if (!shape.rank.share.whole()) LA_RETURN_IF_ERROR(denoiser->open_exchange(shape, budget));
   denoiser->schedule_ = {denoiser->steps_.count, shape.blocks_in_flight()};
   denoiser->blocks_.resize(static_cast<size_t>(shape.blocks_in_flight()));
   for (int64_t i = 0; i < shape.blocks_in_flight() * shape.solver_tensors; ++i)
     denoiser->history_.push_back(denoiser->memory_.solver_history.tensor.slice(i, 1));
   return denoiser;
+}
+
+// With the ranks that share its steps.
+Status Denoiser::open_exchange(const JobShape& shape, Budget& budget) {
+  const RankShare& share = shape.rank.share;
+  LA_ASSIGN_OR_RETURN(link_buffers_, Charge::acquire(budget, MemoryCategory::kRuntime,
+                                                     backend_.link_bytes(static_cast<int>(share.ranks))));
+  if (budget.dry_run()) return {};
+  LA_CHECK(options_.stage != nullptr);
+  DitSession& session = *memory_.session;
+  session.exchange =
+      std::make_unique<HeadExchange>(*options_.stage, backend_, shape.shapes.dit, share, session.activations.exchange);
+  LA_RETURN_IF_ERROR(session.exchange->open_link());
+  if (!session.exchange->is_linked()) link_buffers_ = Charge();
+  return {};
+}
+
+std::string Denoiser::link() const {
+  const HeadExchange* exchange = memory_.session->exchange.get();
+  return exchange == nullptr ? "" : exchange->link();
 }
 
 void Denoiser::set_prompt(const Tensor& rows) { dit_.encode_text(rows, *memory_.session); }

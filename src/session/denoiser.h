@@ -73,6 +73,8 @@ class Denoiser {
 
   // Of keys and values that are not all in memory.
   PagingCounts cache_counts() const { return memory_.session->caches.kv->counts(); }
+  // HeadExchange::link() of ranks that share its steps; empty: none do.
+  std::string link() const;
 
  private:
   Denoiser(const S2vDit& dit, Backend& backend, const Options& options)
@@ -89,6 +91,7 @@ class Denoiser {
   // false: the channel ends before this block.
   Expected<bool> begin(const Forward& forward, LatentChannel& channel);
   void end(const Forward& forward);
+  Status open_exchange(const JobShape& shape, Budget& budget);
 
   const S2vDit& dit_;
   Backend& backend_;
@@ -96,6 +99,7 @@ class Denoiser {
   StepRange steps_;
   BlockSchedule schedule_;  // of its own steps
   Solver solver_;           // of all steps
+  Charge link_buffers_;     // Backend::link_bytes()
   SamplerMemory memory_;
   std::vector<BlockStart> blocks_;  // in flight
   std::vector<Forward> tick_;       // forwards of this tick

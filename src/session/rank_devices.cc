@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <string_view>
 
+#include "core/threads.h"
 #include "ops/make_backend.h"
 
 namespace liveavatar {
@@ -67,6 +69,14 @@ Expected<std::vector<std::string>> rank_devices(const EngineOptions& options) {
     return invalid_argument("`devices` " + options.devices + ": " + std::to_string(devices.size()) +
                             " devices; give up to " + std::to_string(kMostRanks));
   return devices;
+}
+
+void take_lead_device(EngineOptions& options, const std::vector<std::string>& devices) {
+  options.device = devices.front();
+  const auto on_host = std::count_if(devices.begin(), devices.end(), std::not_fn(is_card));
+  if (on_host < 2 || are_processes(options)) return;
+  const int threads = options.threads == 0 ? usable_cpus() : options.threads;
+  options.threads = std::max(1, threads / static_cast<int>(on_host));
 }
 
 bool are_processes(const EngineOptions& options) { return options.devices.starts_with(kProcesses); }

@@ -13,6 +13,8 @@ namespace liveavatar {
 // `device` is this one's. Empty: EngineOptions::device alone. kInvalidArgument: an item that names no device, a card
 // twice.
 Expected<std::vector<std::string>> rank_devices(const EngineOptions& options);
+// The device and the threads of the lead, which has these options and `devices`: ranks on the host divide its threads.
+void take_lead_device(EngineOptions& options, const std::vector<std::string>& devices);
 // Whether all ranks compute on the host and share its memory, the weights among it.
 bool on_one_host(const EngineOptions& options, const std::vector<std::string>& devices);
 // Whether the other ranks are other processes.

@@ -36,6 +36,7 @@ std::string to_text(const RankJob& job) {
                             {"wavefront", s.schedule == Schedule::kWavefront},
                             {"actors", s.actors()},
                             {"pose", !s.pose.empty()},
+                            {"solver", sample_solver_name(job.sampling.solver)},
                             {"shift", job.sampling.shift},
                             {"seed", std::to_string(job.sampling.seed)},
                             {"relative_dist", job.sampling.relative_dist},
@@ -68,6 +69,7 @@ Expected<RankJob> parse_rank_job(const std::string& text, const JobShape& models
   }
   shape.more_voices.assign(static_cast<size_t>(reader.number("actors", 1, 64)) - 1, 0);
   if (reader.flag("pose", false)) shape.pose.video_height = shape.pose.video_width = 1;
+  const Expected<SampleSolver> solver = parse_sample_solver(reader.text("solver", ""));
   job.sampling.shift = reader.real("shift", 0, std::numeric_limits<double>::max());
   job.sampling.seed = std::strtoull(reader.text("seed", "0").c_str(), nullptr, 10);
   job.sampling.relative_dist = reader.number("relative_dist", 0, kMost);
@@ -80,6 +82,8 @@ Expected<RankJob> parse_rank_job(const std::string& text, const JobShape& models
   job.placement.ulysses_size = static_cast<int>(reader.number("ulysses_size", 1, 1024));
   job.placement.vae_rank = reader.flag("vae_rank", false);
   LA_RETURN_IF_ERROR(reader.status());
+  LA_ASSIGN_OR_RETURN(job.sampling.solver, solver);
+  shape.solver_tensors = solver_history_tensors(job.sampling.solver);
   job.shape = rank_shape(shape, job.placement, rank);
   return job;
 }

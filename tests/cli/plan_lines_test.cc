@@ -37,6 +37,55 @@ TEST_F(PlanLines, PredictTheMemoryOfTheSameGenerateCommand) {
               "right.wav --mask " + two + "image --speakers original");
 }
 
+TEST_F(PlanLines, PredictTheMemoryOfEveryRank) {
+  const std::string one = "--ckpt_dir " + kMini + " --prompt hi --image " + kPortrait + " --audio " + kVoice +
+                          " --size '64*64' --infer_frames 12 --num_clip 2 --devices ";
+  for (const char* devices : {"cpu:3 --num_gpus_dit 2 --enable_vae_parallel", "cpu:2 --step_shares 3,1",
+                              "cpu:4 --ulysses_size 2 --dit_fsdp"}) {
+    expect_same(one + devices);
+    const auto plan = nlohmann::json::parse(run("plan --json " + one + devices).text)["ranks"],
+               made = nlohmann::json::parse(std::ifstream(path("report.json")))["ranks"];
+    ASSERT_GT(made.size(), 1u);
+    ASSERT_EQ(plan.size(), made.size()) << devices;
+    for (size_t i = 0; i < made.size(); ++i) {
+      const auto does = made[i]["does"].get<std::string>(), link = made[i]["link"].get<std::string>();
+      EXPECT_EQ(plan[i]["does"], does);
+      EXPECT_EQ(link.starts_with("host memory: rank "), does.find("heads") != std::string::npos) << link;
+      EXPECT_EQ(plan[i]["peak_bytes"], made[i]["predicted_peak_bytes"]) << devices << " rank " << i;
+    }
+  }
+  const std::string table = run("plan " + one + "cpu:2").text;
+  for (const char* words : {"rank 0, and what the others add to this host:", "2 ranks; no seconds", "steps 1..3"})
+    EXPECT_NE(table.find(words), std::string::npos) << words << "\n" << table;
+  EXPECT_EQ(table.find("frames/s"), std::string::npos) << table;
+}
+
+// Whether they are here or not.
+TEST_F(PlanLines, CardsAreNamedAsForGenerate) {
+  const std::string job = "plan --json --quiet --shape 14b --size '384*256' --weights_dtype int8 ";
+  const auto json = [&](const std::string& more) { return nlohmann::json::parse(run(job + more).text); };
+  const auto named = json("--devices cuda:0,cuda:1 --memory_budget 60GiB --host_budget 60GiB");
+  EXPECT_EQ(named["ranks"][1]["device"], "cuda:1");
+  EXPECT_EQ(named["ranks"][1]["does"], "steps 2..3");
+  EXPECT_FALSE(named.contains("placement"));
+  EXPECT_EQ(json("--device cuda --num_gpus_dit 2 --memory_budget 60GiB --host_budget 60GiB")["ranks"], named["ranks"]);
+  for (const char* same :
+       {"--devices cuda:0,cuda:1 --device_profile h100 --step_shares 3,1", "--devices 2xh100 --step_shares 3,1"}) {
+    const auto placed = json(same)["placement"];
+    ASSERT_EQ(placed["ranks"].size(), 2u) << same;
+    EXPECT_EQ(placed["ranks"][0]["does"], "steps 0..2");
+    EXPECT_GT(placed["predicted_frames_per_s"], 0);
+  }
+  // A card that is too small for the second rank's layers.
+  const Outcome small = run("plan --quiet --shape 14b --devices cuda:0,cuda:1 --memory_budget 2GiB");
+  EXPECT_EQ(small.code, 1);
+  EXPECT_NE(small.text.find("does not fit"), std::string::npos) << small.text;
+  expect_refusal(run(job + "--devices cpu:2 --device_profile h100"), 2, "a profile is of cards");
+  expect_refusal(run(job + "--devices cuda:0,cuda:1 --device_profile 2xh100"), 2, "give --device_profile h100");
+  expect_refusal(run(job + "--devices cpu:2 --device cpu"), 2, "give one of the two");
+  expect_refusal(run(job + "--devices 2xrtx1"), 2, "choose rtx3060");
+}
+
 TEST_F(PlanLines, ReportErrorsAsGenerateDoes) {
   const std::string job = "plan --ckpt_dir " + kMini + " --image " + kPortrait + " --audio " + kVoice;
   expect_refusal(run(job + " --mask " + kPortrait), 2, "leave --mask out");

@@ -206,6 +206,15 @@ TEST_F(NcclTest, WithoutTheLibraryTheSameBitsGoThroughTheHost) {
   EXPECT_EQ(stand_in_nccl().groups, 0);
 }
 
+// The plan counts so many (link_bytes).
+TEST_F(NcclTest, ACommunicatorHasNoMoreChannelsThanWerePlanned) {
+  on_linked_ranks(3, [](Machine& machine, DeviceLink&, Group& group) {
+    EXPECT_EQ(machine.backend->link_bytes(group.size()), kLinkBytes + 2 * kLinkPeerBytes);
+    EXPECT_EQ(machine.backend->link_bytes(1), 0u);
+  });
+  EXPECT_EQ(stand_in_nccl().channels, kLinkChannels);
+}
+
 TEST_F(NcclTest, TwoRanksOnOneCardAreNotLinked) {
   on_ranks(3, [](Group& group) {
     Machine machine(group.rank(), slot_of(group.rank() == 2 ? 0 : group.rank()), true);

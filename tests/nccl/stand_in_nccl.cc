@@ -92,6 +92,7 @@ ncclResult_t get_unique_id(ncclUniqueId* id) {
 
 ncclResult_t init_rank(ncclComm_t* communicator, int ranks, ncclUniqueId id, int rank, ncclConfig_t* config) {
   if (config->blocking != 0) return ncclInvalidArgument;
+  stand_in_nccl().channels = config->maxCTAs;
   if (rank == stand_in_nccl().refuses_rank) return ncclInvalidUsage;
   const std::lock_guard lock(world_lock());
   std::shared_ptr<World>& world = worlds()[id.internal];

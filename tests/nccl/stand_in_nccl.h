@@ -12,6 +12,7 @@ namespace liveavatar::cuda {
 struct StandInNccl {
   std::atomic<int> refuses_rank = -1;    // this rank's ncclCommInitRankConfig() fails
   std::atomic<int> fails_after = -1;     // groups, then every communicator has ncclRemoteError; -1: never
+  std::atomic<int> channels = 0;         // that the last communicator may have
   std::atomic<int> groups = 0;           // so far, of all ranks
   std::atomic<int> ended = 0, died = 0;  // communicators, by ncclCommDestroy() and ncclCommAbort()
 };

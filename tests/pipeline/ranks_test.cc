@@ -2,9 +2,13 @@
 // happy.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 
+#include "parallel/local_group.h"
 #include "pipeline/engine.h"
+#include "pipeline/plan_ranks.h"
 #include "support/mini.h"
 #include "support/resolved.h"
 #include "support/sanitized.h"
@@ -37,7 +41,7 @@ Made make(const EngineOptions& options, const GenerateRequest& request,
       return !on_chunk || on_chunk(chunk);
     };
     calls.rank_reports = &made.ranks;
-    const Status status = engine->run(job, calls);
+    Status status = engine->run(job, calls);
     made.peak_bytes = engine->memory_peak_bytes();
     made.planned_bytes = job.plan.peak_bytes;
     return status;
@@ -102,6 +106,114 @@ INSTANTIATE_TEST_SUITE_P(Modes, RanksMode,
                                            Mode{"cpu:2", 1, false, "3,1"}, Mode{"cpu:2", 1, false, "", 1},
                                            Mode{"cpu:3", 1, true, "1,3", 1}, Mode{"cpu:4", 1, false, "", 0, true},
                                            Mode{"cpu:3", 3, false, "", 0, true}, Mode{"cpu:5", 2, true, "", 0, true}));
+
+// They remember a block's steps, which all ranks have then.
+TEST(Ranks, EverySolverGivesTheBitsOfOneDeviceWhereAllRanksShareTheSteps) {
+  for (const SampleSolver solver : {SampleSolver::kUniPc, SampleSolver::kDpmPlusPlus}) {
+    GenerateRequest job = job_of(1);
+    job.sample_solver = solver;
+    const Made want = make(mini_options(), job);
+    for (const Mode& mode : {Mode{"cpu:2", 2}, Mode{"cpu:3", 2, true}}) {
+      const Made got = make(options_of(mode), job);
+      ASSERT_TRUE(got.status.ok()) << got.status.message();
+      EXPECT_EQ(got.latents, want.latents) << sample_solver_name(solver) << " " << mode.devices;
+      for (const RankReport& rank : got.ranks) EXPECT_LE(rank.peak_bytes, rank.planned_peak_bytes) << rank.rank;
+    }
+  }
+}
+
+TEST(Ranks, ThePlanOfEachRankIsThatOfTheRun) {
+  for (const Mode& mode : {Mode{"cpu:3", 1, true}, Mode{"cpu:4", 2}, Mode{"cpu:3", 2, true, "", 0, true}}) {
+    const EngineOptions options = planned_lead(options_of(mode));
+    ResolvedJob job = *resolve_job(options, job_of());
+    ASSERT_TRUE(hear(job).ok());
+    const std::vector<RankUse> planned = *plan_ranks(job, options);
+    const std::vector<RankReport> ranks = make(options_of(mode), job_of()).ranks;
+    ASSERT_EQ(planned.size(), ranks.size());
+    for (size_t i = 0; i < ranks.size(); ++i) {
+      EXPECT_EQ(planned[i].peak_bytes, ranks[i].planned_peak_bytes) << mode.devices << " rank " << i;
+      EXPECT_EQ(planned[i].part, ranks[i].part);
+    }
+  }
+}
+
+TEST(Ranks, WhatHeadsAreExchangedOverIsReported) {
+  for (const RankReport& rank : make(options_of({"cpu:3", 2, true}), job_of(1)).ranks) {
+    const bool shares = rank.part != "VAE";
+    EXPECT_EQ(rank.link.starts_with("host memory: rank "), shares) << rank.link;
+    EXPECT_EQ(rank.link.empty(), !shares) << rank.link;
+  }
+}
+
+TEST(Ranks, OneDeviceOfDevicesIsTheDevice) {
+  EngineOptions options = options_of({"cpu:1"});
+  options.device = "reference";
+  EXPECT_EQ((*open_checkpoint(options))->options.device, "cpu");
+}
+
+// Takes part in a video, but for its blocks.
+class TakesNoBlock : public SubGroup {
+ public:
+  using SubGroup::SubGroup;
+  Status receive(int from, Tag tag, std::span<std::byte> data) override {
+    if (tag != Tag::kBlock) return SubGroup::receive(from, tag, data);
+    const auto began = std::chrono::steady_clock::now();
+    while (status().ok() && std::chrono::steady_clock::now() - began < std::chrono::seconds(30))
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    abort(cancelled("nobody gave up in 30 s"));
+    return status();
+  }
+};
+
+TEST(Ranks, ALeadThatDecodesMeanwhileDoesNotWaitForEver) {
+  auto models = *load_models(*open_checkpoint(options_of({"cpu:2"})));
+  auto others = *Models::beside(*models);
+  ResolvedJob job = *resolve(resolve_options(*models->checkpoint), job_of(1));
+  ASSERT_TRUE(hear(job).ok());
+  std::vector<std::unique_ptr<Group>> groups = open_local_groups({"cpu", "cpu"}, {.wait_s = 1});
+  TakesNoBlock silent(*groups[1], {0, 1});
+  std::jthread other([&] { EXPECT_FALSE(serve_video(*others, {}, silent).ok()); });
+  const ChunkCallback on_chunk = [](const VideoChunk&) { return true; };
+  const Status status = run_job(*models, job, {.on_chunk = on_chunk, .ranks = groups[0].get()});
+  EXPECT_EQ(status.code(), ErrorCode::kIo);
+  EXPECT_NE(status.message().find("rank 1 ("), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("did not take a block for 1 s"), std::string::npos) << status.message();
+}
+
+// A rank's group as it would be with these hosts.
+class OnHosts : public SubGroup {
+ public:
+  OnHosts(Group& whole, const std::vector<int>& members, std::vector<std::string> hosts)
+      : SubGroup(whole, members), hosts_(std::move(hosts)) {}
+  Place place(int rank) const override { return {hosts_[static_cast<size_t>(rank)], SubGroup::place(rank).device}; }
+
+ private:
+  std::vector<std::string> hosts_;
+};
+
+TEST(Ranks, ProcessesWithCardsDivideTheMemoryOfTheirHost) {
+  std::vector<std::unique_ptr<Group>> groups = open_local_groups({"cuda:0", "cuda:1", "cuda:0", "cpu"});
+  auto host_bytes = [&](int rank, const std::vector<std::string>& hosts) {
+    const OnHosts group(*groups[static_cast<size_t>(rank)], {0, 1, 2, 3}, hosts);
+    EngineOptions options;
+    options.device = group.place(rank).device;
+    share_host_memory(group, options);
+    return double(options.host_budget_bytes);
+  };
+  const double whole = host_bytes(0, {"a", "b", "c", "d"});
+  ASSERT_GT(whole, 0);
+  constexpr double kChange = 0.2;  // meanwhile, by others
+  EXPECT_NEAR(host_bytes(1, {"a", "a", "b", "b"}) / whole, 1.0 / 2, kChange / 2);
+  EXPECT_NEAR(host_bytes(2, {"a", "a", "b", "b"}) / whole, 1, kChange);
+  EXPECT_NEAR(host_bytes(0, {"a", "a", "a", "a"}) / whole, 1.0 / 3, kChange / 3);
+  EXPECT_EQ(host_bytes(3, {"a", "a", "a", "a"}), 0);
+  const OnHosts group(*groups[0], {0, 1, 2, 3}, {"a", "a", "a", "a"});
+  EngineOptions given;
+  given.device = "cuda:0";
+  given.host_budget_bytes = 5;
+  share_host_memory(group, given);
+  EXPECT_EQ(given.host_budget_bytes, 5u);
+}
 
 TEST(Ranks, ALatentOfEveryBlockIsKeptWithoutOnlineDecode) {
   GenerateRequest job = job_of(2);

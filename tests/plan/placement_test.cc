@@ -59,6 +59,22 @@ TEST(StageTimes, WeightsBeyondACardsMemoryComeOverPcie) {
   EXPECT_NEAR(times_of(r, "h200").step.weights_s, weights / (4.8e12 * kBandwidthShare), 1e-9);
 }
 
+// Pages of dealt weights go through host memory: up one card's link, over the wire between machines, down the other's.
+TEST(StageTimes, DealtWeightsComeOverTheLinkButNeverOverNvlink) {
+  JobShape r = job_14b(384, 256);
+  r.shard_weights = true;
+  const Work work = work_of(r);
+  const DeviceProfile cards = *device_profile("4xrtx4090");
+  const double bytes = work.weight_bytes * 3 / 4, pcie_s = 2 * bytes / (cards.pcie_bytes_per_s * kBandwidthShare);
+  auto seconds = [&](LinkType link) { return stage_times(r, work, cards, link)->step.weights_s; };
+  EXPECT_NEAR(seconds(LinkType::kPcie), pcie_s, 1e-9);
+  EXPECT_NEAR(seconds(LinkType::kNvlink), pcie_s, 1e-9);
+  EXPECT_NEAR(seconds(LinkType::kEthernet10), pcie_s + bytes / (1.25e9 * kBandwidthShare), 1e-6);
+  const PlacementRequest request{.devices = 4};
+  auto rate = [&](LinkType link) { return placed(r, {cards, 0, link, request}).simulation.steady_frames_per_s; };
+  EXPECT_LT(rate(LinkType::kEthernet10), 0.2 * rate(LinkType::kPcie));
+}
+
 TEST(StageTimes, MessagesHaveWhatABlockTravelsWith) {
   JobShape r = job_14b(384, 256);
   const double latents = 16 * 3 * 48 * 32 * 4, audio = 25 * 1024 * 12 * 4;
@@ -156,6 +172,18 @@ TEST(PlacementReport, SaysEachRanksMemory) {
     EXPECT_LT(ranks[0], whole);
     for (size_t rank = 1; rank < 4; ++rank) EXPECT_LT(ranks[rank], ranks[0]);
   }
+}
+
+// Of the library that links cards, for each other rank; scratch of the ops is beside them, and smaller with more ranks.
+TEST(PlacementReport, CardsThatShareAStepHaveBuffersOfTheirLink) {
+  const JobShape job = job_14b(384, 256);
+  auto runtime_bytes = [&](int ranks) {
+    const Placement placement = *place_ranks({.devices = ranks, .ulysses_size = ranks}, job.steps, 0);
+    return double(plan_rank(job, placement, 1, {})->peak_by_category[size_t(MemoryCategory::kRuntime)]);
+  };
+  constexpr double kOne = 192 << 20, kScratch = 16 << 20;
+  EXPECT_GT(runtime_bytes(2), kOne);
+  EXPECT_NEAR(runtime_bytes(4), runtime_bytes(2) + 2 * kOne, kScratch);
 }
 
 // Weights dealt to four ranks that share the heads: what one device has of them and of KV caches, and not much more.

@@ -23,6 +23,8 @@ int describe_card(const std::string& device);
 int measure_rates(const std::string& device);
 int measure_layers(const std::string& device);
 int measure_copies(const std::string& device);
+// Two ranks on one card against one.
+int check_ranks(const std::string& device);
 // "layers=4 size=704*384 dtype=bf16 weights=int8 budget=8GiB blocks=2"
 int run_bench_step(const std::string& device, const std::vector<std::string>& settings);
 

@@ -17,7 +17,7 @@ constexpr const char* kHelp =
     "Checks and measures the CUDA backend on this machine's card: goldens, ops against the reference, rates, layers\n"
     "of the 14B model, the same in PyTorch. Results are written after every step.\n"
     "--only: the steps whose names begin so. --run: how this program is started, where not by its name.\n"
-    "A single step: gpu_check card|ops|rates|layers|copies DEVICE, gpu_check golden FLAGS FOLDER...,\n"
+    "A single step: gpu_check card|ops|rates|layers|copies|ranks DEVICE, gpu_check golden FLAGS FOLDER...,\n"
     "gpu_check bench DEVICE layers=4 size=704*384 [int8|fp8] [kv_int8] [budget_mib=N] [host_mib=N] [paging=FOLDER] "
     "[blocks=N]\n";
 
@@ -75,6 +75,7 @@ int run_step(int argc, char** argv) {
   if (step == "rates") return measure_rates(device);
   if (step == "layers") return measure_layers(device);
   if (step == "copies") return measure_copies(device);
+  if (step == "ranks") return check_ranks(device);
   if (step == "bench") return run_bench_step(device, {more.begin() + 1, more.end()});
   std::fputs(kHelp, stderr);
   return 2;

@@ -41,6 +41,11 @@ class Commands {
   Step bench(const std::string& name, const std::string& settings, double seconds) const {
     return step("bench." + name, "bench " + o_.device + " " + settings, seconds);
   }
+  // Two ranks on the one card that there is.
+  Step ranks(double seconds) const {
+    return {"ranks", program_ + " ranks " + o_.device, seconds, program_ + " card " + o_.device + " > /dev/null 2>&1",
+            "no card: " + o_.device + " cannot be opened (step card says why)"};
+  }
   // The same work by PyTorch, where there is one for cards; beside the emulated card, by any on the CPU.
   Step torch(const std::string& name, double seconds) const {
     const bool emulated = o_.device == "cuda-emulated";
@@ -77,6 +82,7 @@ std::vector<Step> steps(const std::string& program, const Options& o) {
       c.bench("4_layers.bf16.704x384", "layers=4 size=704*384", 60),
       c.bench("4_layers.bf16.704x384.own", "layers=4 size=704*384 own", 60),
       c.bench("4_layers.int8.704x384", "layers=4 size=704*384 int8", 60),
+      c.ranks(90),
       c.torch("rates", 60),
       c.torch("layers", 120),
       c.golden("dit.int8", "bf16 --weights_dtype int8 --kv_dtype int8", dit, 60),

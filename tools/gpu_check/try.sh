@@ -18,6 +18,12 @@ predicted=$(sed -n 's/^figure predicted_peak \(.*\) bytes$/\1/p' bench)
 charged=$(sed -n 's/^figure charged_peak \(.*\) bytes$/\1/p' bench)
 test -n "$predicted" && test "$predicted" = "$charged"
 
+"$check" ranks cuda-emulated > ranks
+grep -q '^2 blocks of 2 ranks are those of one, to the bit$' ranks
+grep -q '^exchanges over host memory: ' ranks
+"$check" all --device cuda:99 --only ranks --results no_card.json > log
+grep -q '"not_run": "no card: cuda:99 ' no_card.json
+
 # PyTorch has our names for the same work, so that the ratio comes out. Without it the step says so.
 some() { "$check" all --device cuda-emulated --torch_side "$torch_side" "$@" > log; }
 if "$python" -c 'import torch' 2> /dev/null; then

@@ -44,6 +44,10 @@ std::string CudaBackend::describe() const {
 
 Expected<LinkChoice> CudaBackend::open_link(Group& stage) { return open_device_link(device_, stream_.get(), stage); }
 
+size_t CudaBackend::link_bytes(int ranks) const {
+  return ranks < 2 ? 0 : kLinkBytes + static_cast<size_t>(ranks - 1) * kLinkPeerBytes;
+}
+
 Status CudaBackend::reserve(const LargestOps& largest) {
   if (int8_products_) LA_RETURN_IF_ERROR(quantised_rows_.reserve(largest));
   LA_RETURN_IF_ERROR(linears_.reserve(largest.hot_linears, stream_.get()));

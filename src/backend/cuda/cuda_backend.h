@@ -35,6 +35,7 @@ class CudaBackend final : public Backend {
 
   // By NCCL (device_link.h).
   Expected<LinkChoice> open_link(Group& stage) override;
+  size_t link_bytes(int ranks) const override;
 
   // Kernels work in shared memory and registers: scratch is for activations in 8 bits and for libraries.
   Status reserve(const LargestOps& largest) override;

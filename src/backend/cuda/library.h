@@ -59,6 +59,14 @@ class ConvLibrary {
   virtual Status enqueue(const LibraryConv& call, void* stream) = 0;
 };
 
+// What NCCL takes of the card, by its source (2.18 to 2.30; docs/cuda.md). With each other rank a channel has a
+// receiving and a sending end: buffers of its three protocols, 512 KiB, 4.7 and 4 MiB, in pieces of 2 MiB: 12 MiB of
+// both. Two channels a rank over PCIe, over NVLink two a link, of which we allow so many.
+inline constexpr int kLinkChannels = 16;
+inline constexpr size_t kLinkPeerBytes = kLinkChannels * (size_t{12} << 20);
+// Of the communicator itself: queues, and the tables of channels and ranks.
+inline constexpr size_t kLinkBytes = size_t{16} << 20;
+
 // Bytes of device memory, to or from another rank.
 struct LinkMessage {
   int rank;

@@ -48,6 +48,7 @@ void HeadExchange::for_each_other(const Body& body) {
 Status HeadExchange::open_link() {
   LA_ASSIGN_OR_RETURN(LinkChoice choice, backend_.open_link(stage_));
   link_ = std::move(choice.link);
+  link_text_ = (link_ == nullptr ? "host memory: " : "") + choice.text;
   return {};
 }
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
@@ -42,6 +43,9 @@ class HeadExchange {
 
   // Opens a link where all ranks have one: before the first exchange.
   Status open_link();
+  // What exchanges go over: "NCCL 2.28.9", or "host memory: " and why.
+  const std::string& link() const { return link_text_; }
+  bool is_linked() const { return link_ != nullptr; }
 
   // Each of own [own rows, D] -> the same of all [rows, own heads * d]. At most three.
   void to_heads(const TokenLayout& layout, std::span<const Tensor> own, std::span<const Tensor> all);
@@ -72,7 +76,8 @@ class HeadExchange {
   ExchangeBuffers buffers_;
   std::vector<std::unique_ptr<Download>> sent_;  // to each rank, until it has it
   std::unique_ptr<DeviceLink> link_;             // null: through host memory
-  std::vector<DeviceMessage> outgoing_;          // of this exchange, over the link
+  std::string link_text_;
+  std::vector<DeviceMessage> outgoing_;  // of this exchange, over the link
   Status status_;
 };
 

@@ -60,6 +60,7 @@ class NcclCommunicator final : public Communicator {
     std::memcpy(&unique, id.data(), sizeof unique);
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
+    config.maxCTAs = kLinkChannels;  // each has buffers of its own (kLinkPeerBytes)
     return check(f_, f_.join(&handle_, ranks, unique, rank, &config), nullptr);
   }
 
