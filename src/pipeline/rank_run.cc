@@ -18,17 +18,14 @@ namespace {
 class RankRun : LatentChannel, VideoInputs {
  public:
   RankRun(Models& models, Group& group, const RankJob& job)
-      : models_(models), group_(group), job_(job), stage_ranks_(job.placement.members(stage())) {
-    group_.on_failure([this] { stop_.request_stop(); });
-  }
-  ~RankRun() { group_.on_failure(nullptr); }
+      : models_(models), group_(group), job_(job), stage_ranks_(job.placement.members(stage())) {}
 
   Status run() {
     const RankPart& rank = job_.shape.rank;
     if (!rank.share.whole()) stage_group_ = std::make_unique<SubGroup>(group_, stage_ranks_);
     const VideoSession::Options options{.sampling = job_.sampling,
                                         .cache_folder = models_.options().paging_dir,
-                                        .stop = stop_.get_token(),
+                                        .stop = group_.failure_token(),
                                         .stage = stage_group_.get()};
     session_ = std::make_unique<VideoSession>(models_, *models_.budget, job_.shape, options);
     LA_RETURN_IF_ERROR(session_->prepare(*this));
@@ -51,7 +48,10 @@ class RankRun : LatentChannel, VideoInputs {
  private:
   size_t stage() const { return job_.placement.stage_of(group_.rank()); }
 
+  void begin(Stage stage) override { group_.set_stage(stage_name(stage)); }
+
   Status sample() {
+    group_.set_stage(stage_name(Stage::kSample));
     const auto began = std::chrono::steady_clock::now();
     const double waited_before_s = group_.waited_s();
     const int64_t blocks = job_.shape.blocks, first_clip = std::min(blocks, job_.shape.clip_blocks());
@@ -110,7 +110,6 @@ class RankRun : LatentChannel, VideoInputs {
   Group& group_;
   const RankJob& job_;
   std::vector<int> stage_ranks_;
-  std::stop_source stop_;
   std::unique_ptr<SubGroup> stage_group_;
   std::unique_ptr<VideoSession> session_;
   std::unique_ptr<BlockReceiver> receiver_;
@@ -129,10 +128,18 @@ std::string to_text(const RankReport& r) {
 // The job, cut to this rank's memory.
 Expected<RankJob> fitted(const std::string& text, Models& models, const MemoryLimits& limits, int rank) {
   LA_ASSIGN_OR_RETURN(RankJob job, parse_rank_job(text, models.checkpoint->shape(), rank));
+  const RankShare wanted = job.shape.shard();
+  if (wanted.index != models.dit_share.index || wanted.ranks != models.dit_share.ranks)
+    return invalid_argument("this rank has other layers than rank 0 deals to it; start all ranks with the same flags");
   if (!job.shape.one_host) {
     LA_ASSIGN_OR_RETURN(job.shape, resolve_shape(job.shape, limits));
   }
   return job;
+}
+
+Status fail(const Status& why, Group& group) {
+  group.abort({why.code(), group.name_of(group.rank()) + ": " + why.message()});
+  return group.status();
 }
 
 Expected<RankReport> make_video(Models& models, const MemoryLimits& limits, Group& group, const std::string& text) {
@@ -144,7 +151,8 @@ Expected<RankReport> make_video(Models& models, const MemoryLimits& limits, Grou
                          "; raise it, or let more devices share the work");
   }
   RankRun run(models, group, job);
-  LA_RETURN_IF_ERROR(run.run());
+  const Status made = contained("sample", [&] { return run.run(); });
+  if (!made.ok()) return fail(made, group);  // before the run ends: what it sent is not waited for
   RankReport report;
   report.part = job.placement.text(group.rank());
   // On one host: what it adds to the lead's.
@@ -162,11 +170,7 @@ Expected<bool> serve_video(Models& models, const MemoryLimits& limits, Group& gr
   if (text.empty()) return false;
   Expected<RankReport> report = contained("sample", [&] { return make_video(models, limits, group, text); });
   models.release_scratch();
-  if (!report.ok()) {
-    const Status& why = report.status();
-    group.abort({why.code(), group.name_of(group.rank()) + ": " + why.message()});
-    return group.status();
-  }
+  if (!report.ok()) return fail(report.status(), group);
   LA_RETURN_IF_ERROR(group.send_text(0, Tag::kReport, to_text(*report)));
   return true;
 }

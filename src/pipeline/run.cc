@@ -31,8 +31,10 @@ struct DenoisedBlock {
 // Progress and frames on their way to the caller. progress() is called by the threads that sample and decode.
 class Output {
  public:
-  Output(const JobInfo& info, Delivery& caller) : info_(info), delivery_(&caller) {}
+  // ranks: those that make the video; null: this one alone.
+  Output(const JobInfo& info, Delivery& caller, Group* ranks) : info_(info), delivery_(&caller), ranks_(ranks) {}
   void progress(Stage stage, int64_t block) {
+    if (ranks_ != nullptr) ranks_->set_stage(stage_name(stage));
     delivery_->progress({stage, block, info_.blocks, frames_done_, info_.frames});
   }
   bool complete() const { return frames_done_ == info_.frames; }
@@ -56,6 +58,7 @@ class Output {
  private:
   const JobInfo& info_;
   Delivery* delivery_;
+  Group* ranks_;
   std::atomic<int64_t> frames_done_ = 0;
 };
 
@@ -67,19 +70,14 @@ class JobRun : LatentChannel, VideoInputs {
       : models_(models),
         job_(job),
         calls_(calls),
-        output_(job.info, caller),
+        output_(job.info, caller, calls.ranks),
         link_(calls.ranks == nullptr ? nullptr : std::make_unique<LeadLink>(*calls.ranks, job.shape.placement)),
         session_(models, calls.budget != nullptr ? *calls.budget : *models.budget, job.shape,
                  {.sampling = job.sampling,
                   .cache_folder = models.options().paging_dir,
                   .stop = stop_.get_token(),
                   .stage = link_ == nullptr ? nullptr : link_->stage(),
-                  .black_pose_end = job.job.original_pose}) {
-    if (link_ != nullptr) link_->group().on_failure([this] { stop_.request_stop(); });
-  }
-  ~JobRun() override {
-    if (link_ != nullptr) link_->group().on_failure(nullptr);
-  }
+                  .black_pose_end = job.job.original_pose}) {}
 
   Status run() {
     LA_RETURN_IF_ERROR(check_fits(job_));
@@ -390,6 +388,8 @@ class JobRun : LatentChannel, VideoInputs {
                                                           if (link_ != nullptr)
                                                             link_->group().abort(cancelled("stopped on request"));
                                                         }};
+  std::stop_callback<std::function<void()>> stop_with_ranks_{
+      link_ == nullptr ? std::stop_token() : link_->group().failure_token(), [this] { stop_.request_stop(); }};
   Portrait portrait_;  // until it is encoded
   std::unique_ptr<FileColumns> voices_;
   AudioColumns* audio_ = nullptr;
@@ -403,16 +403,26 @@ class JobRun : LatentChannel, VideoInputs {
   double waited_before_s_ = 0, paused_s_ = 0;  // before the first block; in decode_until_ready()
 };
 
+// The group fails before the run ends: what was sent to other ranks is given up then, and not waited for.
+Status run_on_ranks(JobRun& run, Group& ranks) {
+  const Status made = contained("generate", [&] { return run.run(); });
+  if (made.ok()) return made;
+  const Status failed = ranks.status();
+  ranks.abort(made);
+  return failed.ok() ? made : failed;
+}
+
 }  // namespace
 
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls) {
   DirectDelivery caller(calls.on_chunk, calls.on_progress);
   if (calls.ranks == nullptr) return JobRun(models, job, calls, caller).run();
-  const Status status = contained("generate", [&] { return JobRun(models, job, calls, caller).run(); });
-  if (status.ok()) return status;
-  const Status& failed = calls.ranks->status();
-  calls.ranks->abort(status);
-  return failed.ok() ? status : failed;
+  const Status status = contained("generate", [&] {
+    JobRun run(models, job, calls, caller);
+    return run_on_ranks(run, *calls.ranks);
+  });
+  if (!status.ok()) calls.ranks->abort(status);  // also where there was no memory for the run
+  return status;
 }
 
 }  // namespace liveavatar
