@@ -121,6 +121,7 @@ void SiblingWatch::run() {
     was_stopped_ = was_stopped_ || now - before > kGap;
     if (getppid() == launcher_) find();
     look(now - before);
+    was_stopped_ = was_stopped_ || Clock::now() - now > kGap;
     before = now;
     const Status why = lost();
     if (why.ok()) continue;

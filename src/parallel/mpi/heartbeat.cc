@@ -71,13 +71,12 @@ void Heartbeat::run() {
 // Time in which this process did not run says nothing about the others.
 void Heartbeat::skip_gap(Clock::duration gap) {
   const int continues = count_continues();
-  const bool was_stopped = gap > kGap;
-  if (was_stopped) {
+  if (gap > kGap) {
     resumed_at_ = Clock::now();
     for (Peer& peer : peers_) peer.sign += gap;
   }
   // The launcher may have continued it to end all, and does so more than once.
-  if (continues != continues_ && seconds_since(resumed_at_) > kAfterStop_s) {
+  if (continues != continues_ && !was_stopped()) {
     signal_at_ = Clock::now();
     roll_wanted_ = true;
   }
@@ -267,6 +266,8 @@ void Heartbeat::roll_call() {
   roll_wanted_ = true;
   while (roll_wanted_ && !parts_.verdict.failed()) std::this_thread::sleep_for(milliseconds(1));
 }
+
+bool Heartbeat::was_stopped() const { return seconds_since(resumed_at_) < kAfterStop_s; }
 
 double Heartbeat::launcher_signal_ago() const {
   const Clock::time_point at = signal_at_;

@@ -52,6 +52,8 @@ class Heartbeat {
   // Seconds since SIGCONT came to this process, which had not been stopped: mpirun ends all. Infinite if it has not
   // come.
   double launcher_signal_ago() const;
+  // This process was stopped a moment ago: a signal of the launcher may be for itself.
+  bool was_stopped() const;
 
  private:
   enum State : int { kLives, kDone, kFailed, kLeft };
@@ -106,7 +108,7 @@ class Heartbeat {
   bool roll_is_called_ = false;
   Clock::time_point roll_began_;
   int continues_ = 0;
-  Clock::time_point resumed_at_;  // long ago, if it never was stopped
+  std::atomic<Clock::time_point> resumed_at_ = Clock::time_point();  // long ago, if it never was stopped
   std::thread thread_;
 };
 

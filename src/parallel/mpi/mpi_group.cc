@@ -156,6 +156,7 @@ int MpiGroup::end(int code) {
   if (code != 0) abort(cancelled(name_of(rank()) + " ended with exit code " + std::to_string(code)));
   if (!verdict_.failed()) heartbeat_->meet();
   if (verdict_.failed()) return end_after_failure(code == 0 ? 1 : code);
+  if (heartbeat_->was_stopped()) siblings_.launcher_ends_all = nullptr;
   SiblingWatch watch(SiblingWatch::Phase::kEnd, options_, siblings_);  // first: it notices if this process is stopped
   heartbeat_.reset();
   mpi_->finalize();
