@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/embedded.h"
@@ -204,6 +205,11 @@ Status resolve_flags(Flags& f) {
 // processes: the other ranks; null: none.
 int generate(Flags& f, Group* processes) {
   StopSignal stop("the video up to here is kept");
+  std::optional<StopWithRanks> stop_with_ranks;
+  if (processes != nullptr) {
+    processes->set_stage("load");
+    stop_with_ranks.emplace(stop, *processes);
+  }
   if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
@@ -220,8 +226,7 @@ int generate_on_ranks(Flags& f) {
   const bool alone = ranks.size() == 1;
   if (ranks.rank() == 0) return end_lead(generate(f, alone ? nullptr : &ranks), ranks);
   f.quiet = true;
-  const Status resolved = resolve_flags(f);
-  return resolved.ok() ? run_rank(f.engine, ranks) : ranks.end(exit_code(resolved));
+  return run_rank(resolve_flags(f), f.engine, ranks);
 }
 
 }  // namespace

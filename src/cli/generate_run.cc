@@ -137,6 +137,7 @@ Expected<std::vector<const VideoTask*>> check_tasks(const RunOptions& options, C
     }
     EngineOptions engine = checkpoint.options;
     auto prepared = check_task(checkpoint, engine, options, task);
+    if (prepared.status().code() == ErrorCode::kCancelled) return stopped_before(tasks.front());
     if (!prepared.ok()) {
       refuse(prepared.status());
       continue;
@@ -183,28 +184,33 @@ int run_task(const RunOptions& options, const VideoTask& task) {
 }
 
 int run_tasks(const RunOptions& options, const std::vector<VideoTask>& tasks) {
+  auto ended = [&](const Status& why) {
+    return report(options.processes == nullptr ? why : end_of_run(why, *options.processes));
+  };
   auto checkpoint = open_checkpoint(options.engine, StopSignal::token());
-  if (!checkpoint.ok()) return report(checkpoint.status());
+  if (!checkpoint.ok()) return ended(checkpoint.status());
   note_checkpoint(**checkpoint, tasks.front().job, options.quiet);
   std::vector<std::string> failed;
   auto ready = check_tasks(options, **checkpoint, tasks, failed);
-  if (!ready.ok()) return report(ready.status());
+  if (!ready.ok()) return ended(ready.status());
   std::unique_ptr<LocalEngine> engine;
   if (!ready->empty()) {
     auto loaded = LocalEngine::load(*std::move(checkpoint), options.processes);
-    if (!loaded.ok()) return report(loaded.status());
+    if (!loaded.ok()) return ended(loaded.status());
     engine = std::move(*loaded);
   }
   for (size_t i = 0; i < ready->size(); ++i) {
     const VideoTask& task = *(*ready)[i];
-    if (StopSignal::requested()) return report(stopped_before(task));
+    if (StopSignal::token().stop_requested()) return ended(stopped_before(task));
     if (!options.quiet)
       std::fprintf(stderr, "sample \"%s\" (%zu of %zu)\n", one_line(task.sample).c_str(), i + 1, ready->size());
     Status status = run_ready(*engine, options, task);
+    if (options.processes != nullptr) status = end_of_run(status, *options.processes);
     if (status.code() == ErrorCode::kCancelled) return 130;
     if (status.ok()) continue;
     failed.push_back(task.sample);
-    report(named(task, status));
+    const int code = report(named(task, status));
+    if (options.processes != nullptr && !options.processes->status().ok()) return code;  // for good
   }
   if (failed.empty()) return 0;
   std::fprintf(stderr, "liveavatar: %zu of %zu samples failed: %s\n", failed.size(), tasks.size(),

@@ -22,7 +22,8 @@
 namespace liveavatar::cli {
 
 int report(const Status& status) {
-  if (!is_other_rank()) std::fprintf(stderr, "liveavatar: %s\n", in_flags(status.message()).c_str());
+  const std::string who = name_before_join(exit_code(status));
+  std::fprintf(stderr, "liveavatar: %s%s\n", who.c_str(), in_flags(status.message()).c_str());
   return exit_code(status);
 }
 
@@ -96,7 +97,7 @@ int run(int argc, char** argv) {
     std::vector<std::string> reversed(args.rbegin(), args.rend());  // the parser's own order
     app.parse(reversed);
   } catch (const CLI::Success& e) {  // --help, --version
-    return app.exit(e);
+    return is_other_rank() ? 0 : app.exit(e);
   } catch (const CLI::ParseError& e) {
     return report(invalid_argument(e.what()));
   }

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kStopped = 130;
 std::atomic<int> g_requests{0};
+std::atomic<bool> g_silent{false};
 std::atomic<const char*> g_what{nullptr};
 std::atomic<bool> g_line_is_open{false};
 std::atomic<const std::vector<OutputClaim>*> g_outputs{nullptr};
@@ -31,10 +32,12 @@ void on_stop(int) {
     for (size_t i = 0; outputs != nullptr && i < outputs->size(); ++i) (*outputs)[i].remove_unused();
     ::_exit(kStopped);
   }
-  if (g_line_is_open) say("\n");
-  say("liveavatar: stopping: ");
-  say(g_what);
-  say("; Ctrl-C again ends it at once\n");
+  if (!g_silent) {
+    if (g_line_is_open) say("\n");
+    say("liveavatar: stopping: ");
+    say(g_what);
+    say("; Ctrl-C again ends it at once\n");
+  }
   [[maybe_unused]] ssize_t put = ::write(g_pipe, "s", 1);
   errno = error;
 }
@@ -50,6 +53,7 @@ void handle(void (*handler)(int)) {
 
 StopSignal::StopSignal(const char* what) {
   g_requests = 0;
+  g_silent = false;
   g_what = what;
   g_token = source_.get_token();
   if (::pipe2(pipe_, O_CLOEXEC) == 0) {
@@ -86,6 +90,11 @@ StopSignal::Cleaning::Cleaning(const std::vector<OutputClaim>& outputs) { g_outp
 StopSignal::Cleaning::~Cleaning() { g_outputs = nullptr; }
 
 void StopSignal::set_line_is_open(bool open) { g_line_is_open = open; }
+
+void StopSignal::request_stop() {
+  g_silent = true;
+  source_.request_stop();
+}
 
 bool StopSignal::requested() { return g_requests > 0; }
 

@@ -27,6 +27,8 @@ class StopSignal {
     Cleaning& operator=(const Cleaning&) = delete;
   };
   static bool requested();
+  // Stops the job as a signal does, and prints nothing from here on: the caller says why.
+  void request_stop();
   // Of the signal that lives: asked to stop soon after the first Ctrl-C.
   static std::stop_token token();
   // Whether stderr stands inside a line, which is ended before anything is said.

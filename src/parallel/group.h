@@ -2,10 +2,12 @@
 // of them, the lead (rank 0), reads the inputs and delivers the frames. docs/many_devices.md says who sends what.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -47,6 +49,9 @@ class Group {
     double silence_s = 5;  // of a process that was stopped or is out of reach; mpirun takes 2 to 4 more
     double wait_s = 3600;  // for one message of a rank that lives
     double end_s = 30;     // after a failure: for the lead to finish its file and end
+    double begin_s = 60;   // for the ranks of all machines to begin
+    // While ranks begin and end nothing can be returned: prints what ends the process then.
+    std::function<void(const Status&)> last_words;
   };
 
   virtual ~Group() = default;
@@ -71,8 +76,8 @@ class Group {
   virtual void abort(const Status& why) = 0;
   // The failure, if there was one.
   virtual Status status() const = 0;
-  // Called once when the group fails, on any thread; at once if it has. Empty: no more, and no call is under way.
-  virtual void on_failure(std::function<void()> callback) = 0;
+  // Asked to stop when the group fails, by the thread that notices it.
+  virtual std::stop_token failure_token() const = 0;
   // Seconds that this rank waited in the calls above, but for pages of weights: threads of their own wait for those.
   virtual double waited_s() const = 0;
 
@@ -100,10 +105,22 @@ class Group {
   Status broadcast(int root, Tag tag, std::span<std::byte> data);
   // "rank 2 (node7, cuda:1)"
   virtual std::string name_of(int rank) const;
+
+  // What this rank does, for failures that come while it waits for nobody: "decode", a literal.
+  void set_stage(const char* name) { stage_ = name; }
+
+ protected:
+  const std::atomic<const char*>& stage() const { return stage_; }
+
+ private:
+  std::atomic<const char*> stage_ = nullptr;
 };
 
 // Whether a wait for it counts in Group::waited_s().
 constexpr bool counts_as_wait(Tag tag) { return tag != Tag::kWeights && tag != Tag::kPage; }
+// Behind "rank 1 (node2, cpu) ended".
+constexpr const char* kCrashed =
+    "; it crashed or was killed, perhaps for want of memory: look at that machine, then run again";
 // What a wait of `seconds` that nothing ended becomes; what: "rank 2 (node7, cpu) did not send a block".
 Status waited_too_long(const std::string& what, double seconds);
 
@@ -126,7 +143,7 @@ class SubGroup : public Group {
   Expected<bool> arrived(int from, Tag tag) override { return whole_.arrived(member(from), tag); }
   Expected<bool> taken(int to, Tag tag) override { return whole_.taken(member(to), tag); }
   void abort(const Status& why) override { whole_.abort(why); }
-  void on_failure(std::function<void()> callback) override { whole_.on_failure(std::move(callback)); }
+  std::stop_token failure_token() const override { return whole_.failure_token(); }
   Status status() const override { return whole_.status(); }
   double waited_s() const override { return whole_.waited_s(); }
   std::string name_of(int rank) const override { return whole_.name_of(member(rank)); }

@@ -73,16 +73,10 @@ class Shared {
       failed_ = true;
     }
     changed_.notify_all();
-    std::lock_guard lock(callbacks_mutex_);
-    for (const std::function<void()>& callback : callbacks_)
-      if (callback) callback();
+    failure_source_.request_stop();
   }
 
-  void on_failure(int rank, std::function<void()> callback) {
-    std::lock_guard lock(callbacks_mutex_);
-    if (failed_ && callback) callback();
-    callbacks_[static_cast<size_t>(rank)] = failed_ ? nullptr : std::move(callback);
-  }
+  std::stop_token failure_token() const { return failure_source_.get_token(); }
 
   Status status() {
     if (!failed_) return {};
@@ -96,8 +90,7 @@ class Shared {
 
  private:
   std::vector<Mailbox> boxes_;
-  std::mutex callbacks_mutex_;
-  std::vector<std::function<void()>> callbacks_{count()};  // of each rank
+  std::stop_source failure_source_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::atomic<bool> failed_ = false;
@@ -150,7 +143,7 @@ class LocalGroup : public Group {
   }
 
   void abort(const Status& why) override { shared_->abort(why); }
-  void on_failure(std::function<void()> callback) override { shared_->on_failure(rank_, std::move(callback)); }
+  std::stop_token failure_token() const override { return shared_->failure_token(); }
   Status status() const override { return shared_->status(); }
   double waited_s() const override { return std::chrono::duration<double>(Clock::duration(waited_.load())).count(); }
 

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "liveavatar/version.h"
+#include "parallel/sibling_watch.h"
 
 namespace liveavatar {
 namespace {
@@ -45,6 +46,7 @@ bool started_by_mpi() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr ||
 
 Expected<std::unique_ptr<Group>> open_mpi_group(const std::string& device, const Group::Options& options) {
   if (!started_by_mpi()) return invalid_argument("this process is no rank of MPI: start it with mpirun or srun");
+  SiblingWatch watch(SiblingWatch::Phase::kBegin, options);
   const fs::path file = find_plugin();
   if (file.empty()) return unsupported("built without MPI: install libopenmpi-dev and build again");
   LA_ASSIGN_OR_RETURN(MpiFactory * open, load_factory(file));

@@ -37,19 +37,18 @@ JobRun::JobRun(Models& models, ResolvedJob& job, const RunCalls& calls, Delivery
     : models_(models),
       job_(job),
       calls_(calls),
-      output_(job.info, caller),
+      output_(job.info, caller, calls.ranks),
       link_(calls.ranks == nullptr ? nullptr : std::make_unique<LeadLink>(*calls.ranks, job.shape.placement)),
       session_(models, calls.budget != nullptr ? *calls.budget : *models.budget, job.shape,
                {.sampling = job.sampling,
                 .cache_folder = models.options().paging_dir,
                 .stop = stop_.get_token(),
                 .stage = link_ == nullptr ? nullptr : link_->stage(),
-                .black_pose_end = job.job.original_pose}) {
-  if (link_ != nullptr) link_->group().on_failure([this] { stop_.request_stop(); });
-}
+                .black_pose_end = job.job.original_pose}) {}
 
+// What is on its way to other ranks is taken, or given up, while its memory is there.
 JobRun::~JobRun() {
-  if (link_ != nullptr) link_->group().on_failure(nullptr);
+  if (link_ != nullptr) link_->close();
 }
 
 Status JobRun::run() {

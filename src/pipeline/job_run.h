@@ -20,8 +20,10 @@ namespace liveavatar {
 // Progress and frames on their way to the caller. progress() is called by the threads that sample and decode.
 class JobOutput {
  public:
-  JobOutput(const JobInfo& info, Delivery& caller) : info_(info), delivery_(&caller) {}
+  // ranks: those that make the video; null: this one alone.
+  JobOutput(const JobInfo& info, Delivery& caller, Group* ranks) : info_(info), delivery_(&caller), ranks_(ranks) {}
   void progress(Stage stage, int64_t block) {
+    if (ranks_ != nullptr) ranks_->set_stage(stage_name(stage));
     delivery_->progress({stage, block, info_.blocks, frames_done_, info_.frames});
   }
   bool complete() const { return frames_done_ == info_.frames; }
@@ -33,6 +35,7 @@ class JobOutput {
  private:
   const JobInfo& info_;
   Delivery* delivery_;
+  Group* ranks_;
   std::atomic<int64_t> frames_done_ = 0;
 };
 
@@ -108,6 +111,8 @@ class JobRun : LatentChannel, VideoInputs {
                                                           if (link_ != nullptr)
                                                             link_->group().abort(cancelled("stopped on request"));
                                                         }};
+  std::stop_callback<std::function<void()>> stop_with_ranks_{
+      link_ == nullptr ? std::stop_token() : link_->group().failure_token(), [this] { stop_.request_stop(); }};
   Portrait portrait_;  // until it is encoded
   std::unique_ptr<FileColumns> voices_;
   AudioColumns* audio_ = nullptr;

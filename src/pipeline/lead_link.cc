@@ -11,8 +11,12 @@ LeadLink::LeadLink(Group& group, const Placement& placement) : group_(group), pl
   if (shares) stage_ = std::make_unique<SubGroup>(group, placement.members(0));
 }
 
-// After a failure nobody reads it any more, which is all that matters here.
-LeadLink::~LeadLink() { static_cast<void>(finish_reference()); }
+void LeadLink::close() {
+  static_cast<void>(finish_reference());  // the group has the failure
+  starts_.reset();
+  sender_.reset();
+  reference_.reset();
+}
 
 Status LeadLink::announce(const JobShape& shape, const Sampling& sampling) {
   const std::string text = to_text({shape, sampling, placement_});

@@ -16,7 +16,9 @@ namespace liveavatar {
 class LeadLink {
  public:
   LeadLink(Group& group, const Placement& placement);
-  ~LeadLink();
+  ~LeadLink() { close(); }
+  // Nothing is on its way any more, after a failure because nobody takes it. Before the session's memory ends.
+  void close();
 
   Group& group() { return group_; }
   // The ranks that share the lead's steps; null: none do.

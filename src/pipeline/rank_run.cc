@@ -19,17 +19,21 @@ namespace {
 class RankRun : LatentChannel, VideoInputs {
  public:
   RankRun(Models& models, Group& group, const RankJob& job)
-      : models_(models), group_(group), job_(job), stage_ranks_(job.placement.members(stage())) {
-    group_.on_failure([this] { stop_.request_stop(); });
+      : models_(models), group_(group), job_(job), stage_ranks_(job.placement.members(stage())) {}
+  // What is on its way is taken, or given up, while its memory is there.
+  ~RankRun() override {
+    sender_.reset();
+    if (finishes()) static_cast<void>(group_.finish_send(0, Tag::kFinished));
   }
-  ~RankRun() override { group_.on_failure(nullptr); }
+  RankRun(const RankRun&) = delete;
+  RankRun& operator=(const RankRun&) = delete;
 
   Status run() {
     const RankPart& rank = job_.shape.rank;
     if (!rank.share.whole()) stage_group_ = std::make_unique<SubGroup>(group_, stage_ranks_);
     const VideoSession::Options options{.sampling = job_.sampling,
                                         .cache_folder = models_.options().paging_dir,
-                                        .stop = stop_.get_token(),
+                                        .stop = group_.failure_token(),
                                         .stage = stage_group_.get()};
     session_ = std::make_unique<VideoSession>(models_, *models_.budget, job_.shape, options);
     LA_RETURN_IF_ERROR(session_->prepare(*this));
@@ -52,8 +56,13 @@ class RankRun : LatentChannel, VideoInputs {
 
  private:
   size_t stage() const { return job_.placement.stage_of(group_.rank()); }
+  // Whether this rank sends finished blocks to the lead.
+  bool finishes() const { return job_.shape.rank.ends && job_.shape.rank.share.index == 0; }
+
+  void begin(Stage stage) override { group_.set_stage(stage_name(stage)); }
 
   Status sample() {
+    group_.set_stage(stage_name(Stage::kSample));
     const auto began = std::chrono::steady_clock::now();
     const double waited_before_s = group_.waited_s();
     const int64_t blocks = job_.shape.blocks, first_clip = std::min(blocks, job_.shape.clip_blocks());
@@ -65,8 +74,7 @@ class RankRun : LatentChannel, VideoInputs {
       const BlockRange rest{first_clip, blocks - first_clip};
       LA_RETURN_IF_ERROR(session_->denoiser().run(session_->weights(), rest, *this).status());
     }
-    if (job_.shape.rank.ends && job_.shape.rank.share.index == 0)
-      LA_RETURN_IF_ERROR(group_.finish_send(0, Tag::kFinished));
+    if (finishes()) LA_RETURN_IF_ERROR(group_.finish_send(0, Tag::kFinished));
     sender_.reset();  // the last block is taken
     sample_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     waited_s_ = group_.waited_s() - waited_before_s + session_->weights().counts().seconds_waited;
@@ -104,7 +112,7 @@ class RankRun : LatentChannel, VideoInputs {
 
   Status send(int64_t block, const Tensor& latents) override {
     if (sender_ != nullptr) return sender_->send(block, latents);
-    if (job_.shape.rank.share.index > 0) return {};  // all ranks of the stage have the same
+    if (!finishes()) return {};  // all ranks of the stage have the same
     return start_finished(group_, *models_.backend, latents, session_->link().finished_host);
   }
 
@@ -112,7 +120,6 @@ class RankRun : LatentChannel, VideoInputs {
   Group& group_;
   const RankJob& job_;
   std::vector<int> stage_ranks_;
-  std::stop_source stop_;
   std::unique_ptr<SubGroup> stage_group_;
   std::unique_ptr<VideoSession> session_;
   std::unique_ptr<BlockReceiver> receiver_;
@@ -129,15 +136,24 @@ std::string to_text(const RankReport& r) {
                                   {"link", r.link}});
 }
 
+Status fail(const Status& why, Group& group) {
+  group.abort({why.code(), group.name_of(group.rank()) + ": " + why.message()});
+  return group.status();
+}
+
 Expected<RankReport> make_video(Models& models, const MemoryLimits& limits, Group& group, const std::string& text) {
   LA_ASSIGN_OR_RETURN(const PlannedRank planned, plan_rank_job(text, models.checkpoint->shape(), group.rank(), limits));
+  const RankShare wanted = planned.job.shape.shard();
+  if (wanted.index != models.dit_share.index || wanted.ranks != models.dit_share.ranks)
+    return invalid_argument("this rank has other layers than rank 0 deals to it; start all ranks with the same flags");
   if (limits.device_bytes != 0 && planned.plan.peak_bytes > limits.device_bytes) {
     return out_of_memory("`memory_budget_bytes` " + limit_text(limits.device_bytes) + ": its part of this job takes " +
                          need_text(planned.plan.peak_bytes, limits.device_bytes) +
                          "; raise it, or let more devices share the work");
   }
   RankRun run(models, group, planned.job);
-  LA_RETURN_IF_ERROR(run.run());
+  const Status made = contained("sample", [&] { return run.run(); });
+  if (!made.ok()) return fail(made, group);  // before the run ends: what it sent is not waited for
   RankReport report;
   report.part = planned.job.placement.text(group.rank());
   report.planned_peak_bytes = planned.peak_bytes();
@@ -155,11 +171,7 @@ Expected<bool> serve_video(Models& models, const MemoryLimits& limits, Group& gr
   if (text.empty()) return false;
   Expected<RankReport> report = contained("sample", [&] { return make_video(models, limits, group, text); });
   models.release_scratch();
-  if (!report.ok()) {
-    const Status& why = report.status();
-    group.abort({why.code(), group.name_of(group.rank()) + ": " + why.message()});
-    return group.status();
-  }
+  if (!report.ok()) return fail(report.status(), group);
   LA_RETURN_IF_ERROR(group.send_text(0, Tag::kReport, to_text(*report)));
   return true;
 }

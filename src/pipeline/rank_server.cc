@@ -9,7 +9,9 @@ namespace liveavatar {
 namespace {
 
 Status serve(const EngineOptions& options, Group& group) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(single_rank(options, options.device)));
+  group.set_stage("load");
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint,
+                      open_checkpoint(single_rank(options, options.device), group.failure_token()));
   const RankPart part = part_to_load(options, group.rank(), group.size());
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Models> models, Models::load(std::move(checkpoint), nullptr, part));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<PageServer> pages, serve_pages(*models, group, part));
@@ -24,8 +26,11 @@ Status serve(const EngineOptions& options, Group& group) {
 
 Status serve_ranks(const EngineOptions& options, Group& group) {
   const Status served = contained("sample", [&] { return serve(options, group); });
-  if (served.ok()) return served;
-  if (group.status().ok()) group.abort({served.code(), group.name_of(group.rank()) + ": " + served.message()});
+  return served.ok() ? served : fail_ranks(served, group);
+}
+
+Status fail_ranks(const Status& why, Group& group) {
+  group.abort({why.code(), group.name_of(group.rank()) + ": " + why.message()});
   return group.status();
 }
 

@@ -8,6 +8,8 @@ namespace liveavatar {
 // Until the lead wants no more, or the group fails, which a failure of this rank causes. options: those of the lead's
 // command line; device: this rank's.
 Status serve_ranks(const EngineOptions& options, Group& group);
+// This rank cannot go on. Returns what the group failed with, which may have come before.
+Status fail_ranks(const Status& why, Group& group);
 // Of the lead: the others end.
 Status end_ranks(Group& group);
 

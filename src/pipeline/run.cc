@@ -5,14 +5,28 @@
 
 namespace liveavatar {
 
+namespace {
+
+// The group fails before the run ends: what was sent to other ranks is given up then, and not waited for.
+Status run_on_ranks(JobRun& run, Group& ranks) {
+  const Status made = contained("generate", [&] { return run.run(); });
+  if (made.ok()) return made;
+  const Status failed = ranks.status();
+  ranks.abort(made);
+  return failed.ok() ? made : failed;
+}
+
+}  // namespace
+
 Status run_job(Models& models, ResolvedJob& job, const RunCalls& calls) {
   DirectDelivery caller(calls.on_chunk, calls.on_progress);
   if (calls.ranks == nullptr) return JobRun(models, job, calls, caller).run();
-  const Status status = contained("generate", [&] { return JobRun(models, job, calls, caller).run(); });
-  if (status.ok()) return status;
-  const Status& failed = calls.ranks->status();
-  calls.ranks->abort(status);
-  return failed.ok() ? status : failed;
+  const Status status = contained("generate", [&] {
+    JobRun run(models, job, calls, caller);
+    return run_on_ranks(run, *calls.ranks);
+  });
+  if (!status.ok()) calls.ranks->abort(status);  // also where there was no memory for the run
+  return status;
 }
 
 }  // namespace liveavatar

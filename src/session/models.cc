@@ -35,6 +35,7 @@ Expected<std::unique_ptr<Models>> Models::load(std::unique_ptr<Checkpoint> check
   LA_RETURN_IF_ERROR(check_audio(c));
   models->types = c.shape().types();
   LA_RETURN_IF_ERROR(models->open_device(device, false));
+  models->dit_share = rank.weights;
   if (rank.samples) LA_RETURN_IF_ERROR(models->load_dit(rank.weights));
   c.dit.reset();
   if (!rank.lead) return models;

@@ -35,6 +35,7 @@ struct Models {
   const ModelShapes& shapes() const { return checkpoint->shapes; }
   DitTypes types{DType::kBF16};  // of the video model; the others are in its `values`
   std::unique_ptr<S2vDit> dit;
+  RankShare dit_share;  // of its layers, which load() took
   std::unique_ptr<WanVae> vae;
   std::unique_ptr<Wav2Vec2> audio;
   std::unique_ptr<ConditionCache> cache;  // null: none was asked for

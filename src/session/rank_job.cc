@@ -15,7 +15,7 @@ std::string models_text(const JobShape& s) {
   auto number = [](int64_t n) { return std::to_string(n); };
   return number(c.layers) + " layers of width " + number(c.dim) + " with " + number(c.heads) + " heads, " +
          compute_type_name(s.dtype) + ", weights " + s.weights_name() + (s.int8_products ? " in 8-bit products" : "") +
-         ", keys and values " + s.kv_name();
+         ", keys and values " + s.kv_name() + (s.shard_weights ? ", layers dealt to the ranks" : "");
 }
 
 }  // namespace

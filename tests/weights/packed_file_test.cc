@@ -113,7 +113,7 @@ TEST_F(PackedFileTest, NamesEveryKindOfDamage) {
   EXPECT_TRUE(read_packed_header(file).ok());
   EXPECT_NE(verify_packed_file(file, budget_).message().find("page page 2 is damaged"), std::string::npos);
   rewrite(file, good);
-  edit_header(file, "\"version\":1", "\"version\":9");
+  edit_header(file, "\"version\":2", "\"version\":9");
   EXPECT_NE(error_of(file).find("version 9"), std::string::npos);
   rewrite(file, good);
   edit_header(file, "\"bytes\":8192", "\"bytes\":8191");

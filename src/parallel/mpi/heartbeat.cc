@@ -19,6 +19,7 @@ constexpr double kPeriod_s = 0.25, kPeriodOfFailure_s = 0.05;
 constexpr double kRollOfLead_s = 0.6, kRoll_s = 0.9;
 // This process did not run: it was stopped, or its machine was.
 constexpr milliseconds kGap{500};
+constexpr double kAfterStop_s = 4;
 
 std::string whole_seconds(double seconds) { return std::to_string(static_cast<int64_t>(seconds)) + " s"; }
 
@@ -70,10 +71,12 @@ void Heartbeat::run() {
 // Time in which this process did not run says nothing about the others.
 void Heartbeat::skip_gap(Clock::duration gap) {
   const int continues = count_continues();
-  const bool was_stopped = gap > kGap;
-  if (was_stopped)
+  if (gap > kGap) {
+    resumed_at_ = Clock::now();
     for (Peer& peer : peers_) peer.sign += gap;
-  if (continues != continues_ && !was_stopped) {
+  }
+  // The launcher may have continued it to end all, and does so more than once.
+  if (continues != continues_ && !was_stopped()) {
     signal_at_ = Clock::now();
     roll_wanted_ = true;
   }
@@ -94,6 +97,7 @@ void Heartbeat::send(Peer& peer) {
   Beat& beat = peer.outbox;
   beat = Beat();
   beat.state = own_state();
+  beat.exit_code = exit_code_;
   if (beat.state >= kFailed) {
     const Status why = parts_.verdict.status();
     beat.code = static_cast<int>(why.code());
@@ -145,7 +149,10 @@ void Heartbeat::hear(Peer& peer) {
   if (beat.waits) peer.wait = beat.wait;
   beat.text[sizeof(beat.text) - 1] = '\0';
   if (beat.state >= kFailed) parts_.verdict.fail({static_cast<ErrorCode>(beat.code), beat.text}, beat.gone);
-  if (!is_lead() && beat.state == kLeft) lead_left_ = true;
+  if (!is_lead() && beat.state == kLeft) {
+    lead_code_ = beat.exit_code;
+    lead_left_ = true;
+  }
   if (!is_lead() && beat.state == kDone) all_done_ = true;
 }
 
@@ -171,10 +178,11 @@ void Heartbeat::look_for_silence() {
   for (const Peer& peer : peers_) {
     const double silence_s = parts_.options.silence_s;
     if (parts_.verdict.failed() || is_over(peer) || seconds_since(peer.sign) < silence_s) continue;
-    parts_.verdict.fail(io_error(parts_.names[static_cast<size_t>(peer.rank)] + " gave no sign of life for " +
-                                 whole_seconds(silence_s) + parts_.waits.text(parts_.mpi.rank(), peer.rank) +
-                                 "; it was killed, stopped or lost its network: look at that machine, then run again"),
-                        peer.rank);
+    parts_.verdict.fail(
+        io_error(parts_.names[static_cast<size_t>(peer.rank)] + " gave no sign of life for " +
+                 whole_seconds(silence_s) + parts_.waits.text(parts_.mpi.rank(), peer.rank, parts_.stage) +
+                 "; it was killed, stopped or lost its network: look at that machine, then run again"),
+        peer.rank);
   }
 }
 
@@ -190,12 +198,9 @@ void Heartbeat::look_at_roll() {
     if (peer.sign < roll_began_ && !is_over(peer) && (silent == nullptr || peer.sign < silent->sign)) silent = &peer;
   if (silent != nullptr && seconds_since(roll_began_) < (is_lead() ? kRollOfLead_s : kRoll_s)) return;
   if (silent != nullptr) {
-    parts_.verdict.fail(
-        io_error(parts_.names[static_cast<size_t>(silent->rank)] + " ended" +
-                 parts_.waits.text(parts_.mpi.rank(), silent->rank) +
-                 "; it crashed or was killed, perhaps for want of memory: look at that machine, then run "
-                 "again"),
-        silent->rank);
+    parts_.verdict.fail(io_error(parts_.names[static_cast<size_t>(silent->rank)] + " ended" +
+                                 parts_.waits.text(parts_.mpi.rank(), silent->rank, parts_.stage) + kCrashed),
+                        silent->rank);
   }
   roll_is_called_ = roll_wanted_ = false;
 }
@@ -213,7 +218,7 @@ void Heartbeat::judge(const Waits::Wait& late) {
   }
   const Clock::time_point began = Clock::now();
   while (!parts_.verdict.failed() && seconds_since(began) < kForTheLead_s) std::this_thread::sleep_for(milliseconds(1));
-  parts_.verdict.fail(blame(late));
+  parts_.verdict.fail(blame(late), late.rank);
 }
 
 Status Heartbeat::blame(const Waits::Wait& late) const {
@@ -244,7 +249,8 @@ void Heartbeat::look_at_waits() {
     ++steps;
   }
   const bool in_a_circle = steps == parts_.mpi.size();
-  parts_.verdict.fail(blame(in_a_circle ? *first : last));
+  const Waits::Wait& late = in_a_circle ? *first : last;
+  parts_.verdict.fail(blame(late), late.rank);
 }
 
 void Heartbeat::meet() {
@@ -260,6 +266,8 @@ void Heartbeat::roll_call() {
   roll_wanted_ = true;
   while (roll_wanted_ && !parts_.verdict.failed()) std::this_thread::sleep_for(milliseconds(1));
 }
+
+bool Heartbeat::was_stopped() const { return seconds_since(resumed_at_) < kAfterStop_s; }
 
 double Heartbeat::launcher_signal_ago() const {
   const Clock::time_point at = signal_at_;

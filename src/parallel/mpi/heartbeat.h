@@ -22,6 +22,7 @@ class Heartbeat {
     Mpi& mpi;
     Verdict& verdict;
     const Waits& waits;
+    const std::atomic<const char*>& stage;  // of this rank
     std::vector<std::string> names;
     Group::Options options;
   };
@@ -33,10 +34,14 @@ class Heartbeat {
 
   // After a failure: whether all know who can.
   bool failure_is_told() const { return told_ >= State::kFailed; }
-  // This rank ends. On the lead: its file is finished, so all may end; and whether they know.
-  void leave() { leaving_ = true; }
+  // This rank ends with this exit code. On the lead: its file is finished, so all may end; and whether they know.
+  void leave(int exit_code) {
+    exit_code_ = exit_code;
+    leaving_ = true;
+  }
   bool leaving_is_told() const { return told_ >= State::kLeft; }
-  bool lead_has_left() const { return lead_left_; }
+  // The lead's code, when it has left.
+  std::optional<int> lead_has_left() const { return lead_left_ ? std::optional<int>(lead_code_) : std::nullopt; }
 
   // A wait took too long: ends the group, and names the rank for which all others wait in the end. Returns when it has.
   void judge(const Waits::Wait& late);
@@ -47,11 +52,14 @@ class Heartbeat {
   // Seconds since SIGCONT came to this process, which had not been stopped: mpirun ends all. Infinite if it has not
   // come.
   double launcher_signal_ago() const;
+  // This process was stopped a moment ago: a signal of the launcher may be for itself.
+  bool was_stopped() const;
 
  private:
   enum State : int { kLives, kDone, kFailed, kLeft };
   struct Beat {
-    int state = kLives, code = 0, gone = kNobody;
+    int state = kLives, code = 0, gone = kNobody;  // code: of the failure
+    int exit_code = 0;
     bool waits = false, is_late = false;  // for something; and for too long
     Waits::Wait wait;
     char text[1000] = "";
@@ -92,6 +100,7 @@ class Heartbeat {
   std::atomic<int> moving_ = 0;
   std::atomic<bool> done_ = false, all_done_ = false, leaving_ = false, lead_left_ = false, stop_ = false;
   std::atomic<int> told_ = kLives;  // what all know that live
+  std::atomic<int> exit_code_ = 0, lead_code_ = 0;
   std::atomic<bool> roll_wanted_ = false;
   mutable std::mutex late_mutex_;
   std::optional<Waits::Wait> late_;  // of this rank
@@ -99,6 +108,7 @@ class Heartbeat {
   bool roll_is_called_ = false;
   Clock::time_point roll_began_;
   int continues_ = 0;
+  std::atomic<Clock::time_point> resumed_at_ = Clock::time_point();  // long ago, if it never was stopped
   std::thread thread_;
 };
 

@@ -1,6 +1,10 @@
 #include "parallel/mpi/mpi_calls.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
@@ -21,6 +25,33 @@ void set_parameters() {
   setenv("OMPI_MCA_btl_tcp_max_send_size", "262144", kKeepWhatIsSet);
 }
 
+// Open MPI 4 hands its long messages to mpirun and waits, inside of MPI_Test, until that has printed them: while mpirun
+// ends a job it does not, and a lead whose peer died would never say so. They are printed here instead.
+using ShowHelp = int(const char* file, const char* topic, bool header, ...);
+using HelpText = char*(const char* file, const char* topic, bool header, va_list arguments);
+HelpText* g_help_text = nullptr;
+
+int show_help(const char* file, const char* topic, bool header, ...) {
+  va_list arguments;
+  va_start(arguments, header);
+  char* text = g_help_text(file, topic, header, arguments);
+  va_end(arguments);
+  if (text != nullptr) std::fputs(text, stderr);
+  std::free(text);
+  return 0;
+}
+
+void print_help_here() {
+  if (OMPI_MAJOR_VERSION != 4) return;
+  Dl_info place{};
+  if (dladdr(reinterpret_cast<void*>(&MPI_Init_thread), &place) == 0) return;
+  void* mpi = dlopen(place.dli_fname, RTLD_LAZY | RTLD_NOLOAD);  // with the libraries that it needs
+  if (mpi == nullptr) return;
+  auto* handler = static_cast<ShowHelp**>(dlsym(mpi, "opal_show_help"));
+  g_help_text = reinterpret_cast<HelpText*>(dlsym(mpi, "opal_show_help_vstring"));
+  if (handler != nullptr && g_help_text != nullptr) *handler = show_help;
+}
+
 }  // namespace
 
 Expected<std::unique_ptr<Mpi>> Mpi::begin() {
@@ -33,6 +64,7 @@ Expected<std::unique_ptr<Mpi>> Mpi::begin() {
     return unsupported("MPI does not begin: " + error_text(error));
   if (level != MPI_THREAD_MULTIPLE)
     return unsupported("this MPI has no MPI_THREAD_MULTIPLE: install an Open MPI that has it");
+  print_help_here();
   std::unique_ptr<Mpi> mpi(new Mpi);
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   for (MPI_Comm* own : {&mpi->messages_, &mpi->beats_})

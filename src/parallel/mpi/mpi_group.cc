@@ -31,8 +31,11 @@ MpiGroup::MpiGroup(std::unique_ptr<Mpi> mpi, const std::vector<Introduction>& ra
     places_.push_back({each.host, each.device});
     const bool same_host = std::strcmp(each.host, ranks[static_cast<size_t>(rank())].host) == 0;
     neighbors_.emplace_back(same_host ? each.process : ProcessId());
+    const auto other = static_cast<int>(places_.size()) - 1;
+    if (neighbors_.back().is_here()) siblings_.ranks[other] = static_cast<pid_t>(each.process.pid);
   }
-  heartbeat_ = std::make_unique<Heartbeat>(Heartbeat::Parts{*mpi_, verdict_, waits_, names_of(*this), options_});
+  heartbeat_ =
+      std::make_unique<Heartbeat>(Heartbeat::Parts{*mpi_, verdict_, waits_, stage(), names_of(*this), options_});
 }
 
 Status MpiGroup::start_send(int to, Tag tag, std::span<const std::byte> data) {
@@ -140,7 +143,7 @@ bool MpiGroup::wait_for_lead() const {
   while (verdict_.seconds_ago() < options_.end_s + kSignal_s + behind_s) {
     const bool lead_is_gone = verdict_.gone() == 0;
     if (lead_is_gone && verdict_.seconds_ago() >= behind_s) return is_second;
-    const bool lead_has_ended = heartbeat_->lead_has_left() || neighbors_[0].has_ended();
+    const bool lead_has_ended = heartbeat_->lead_has_left().has_value() || neighbors_[0].has_ended();
     const bool launcher_followed = heartbeat_->launcher_signal_ago() < verdict_.seconds_ago() - kAtOnce_s;
     if (!lead_is_gone && (lead_has_ended || launcher_followed)) return false;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -149,11 +152,13 @@ bool MpiGroup::wait_for_lead() const {
 }
 
 int MpiGroup::end(int code) {
+  siblings_.launcher_ends_all = [before = count_continues()] { return count_continues() != before; };
   if (code != 0) abort(cancelled(name_of(rank()) + " ended with exit code " + std::to_string(code)));
   if (!verdict_.failed()) heartbeat_->meet();
   if (verdict_.failed()) return end_after_failure(code == 0 ? 1 : code);
+  if (heartbeat_->was_stopped()) siblings_.launcher_ends_all = nullptr;
+  SiblingWatch watch(SiblingWatch::Phase::kEnd, options_, siblings_);  // first: it notices if this process is stopped
   heartbeat_.reset();
-  ExitGuard guard(options_.silence_s, code);
   mpi_->finalize();
   return code;
 }
@@ -161,7 +166,9 @@ int MpiGroup::end(int code) {
 int MpiGroup::end_after_failure(int code) {
   constexpr double kToTell_s = 0.5, kToAbort_s = 3;
   const bool speaker = speaks();
-  heartbeat_->leave();
+  // mpirun's code is that of the process which ends first.
+  if (!speaker) code = heartbeat_->lead_has_left().value_or(code);
+  heartbeat_->leave(code);
   const Clock::time_point began = Clock::now();
   while (rank() == 0 && !mpi_->frozen() && !heartbeat_->leaving_is_told() && seconds_since(began) < kToTell_s)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));

@@ -9,6 +9,7 @@
 #include "parallel/group.h"
 #include "parallel/mpi/heartbeat.h"
 #include "parallel/mpi/process_end.h"
+#include "parallel/sibling_watch.h"
 
 namespace liveavatar::mpi {
 
@@ -35,7 +36,7 @@ class MpiGroup : public Group {
 
   void abort(const Status& why) override { verdict_.fail(why); }
   Status status() const override { return verdict_.status(); }
-  void on_failure(std::function<void()> callback) override { verdict_.on_failure(std::move(callback)); }
+  std::stop_token failure_token() const override { return verdict_.failure_token(); }
   double waited_s() const override { return std::chrono::duration<double>(Clock::duration(waited_.load())).count(); }
 
   Status roll_call() override;
@@ -59,6 +60,7 @@ class MpiGroup : public Group {
   std::unique_ptr<Mpi> mpi_;
   std::vector<Place> places_;
   std::vector<Neighbor> neighbors_;  // by rank
+  SiblingWatch::Known siblings_;
   Options options_;
   Verdict verdict_;
   Waits waits_;

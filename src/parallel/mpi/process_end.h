@@ -49,6 +49,7 @@ class Neighbor {
   ~Neighbor();
   Neighbor(Neighbor&& other) noexcept;
   Neighbor& operator=(Neighbor&&) = delete;
+  bool is_here() const { return fd_ >= 0; }
   // Nothing where it is of another machine, or not there any more.
   void kill() const;
   bool has_ended() const;

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <list>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <utility>
 
@@ -20,7 +20,7 @@ constexpr int kNobody = -1;
 // The first failure; those after it are its consequences.
 class Verdict {
  public:
-  // gone: the rank whose process died, was stopped or cannot be reached.
+  // gone: the rank whose process died, was stopped, hangs or cannot be reached.
   void fail(const Status& why, int gone = kNobody) {
     {
       std::lock_guard lock(mutex_);
@@ -30,15 +30,9 @@ class Verdict {
       at_ = Clock::now();
       failed_ = true;
     }
-    std::lock_guard lock(callback_mutex_);
-    if (callback_) callback_();
+    failure_source_.request_stop();
   }
-  // As Group::on_failure.
-  void on_failure(std::function<void()> callback) {
-    std::lock_guard lock(callback_mutex_);
-    if (failed_ && callback) callback();
-    callback_ = failed_ ? nullptr : std::move(callback);
-  }
+  std::stop_token failure_token() const { return failure_source_.get_token(); }
   bool failed() const { return failed_; }
   Status status() const {
     if (!failed_) return {};
@@ -52,8 +46,7 @@ class Verdict {
   }
 
  private:
-  std::mutex callback_mutex_;
-  std::function<void()> callback_;
+  std::stop_source failure_source_;
   mutable std::mutex mutex_;
   std::atomic<bool> failed_ = false;
   std::atomic<int> gone_ = kNobody;
@@ -95,10 +88,12 @@ class Waits {
     return now_.front().first;
   }
 
-  // " while rank 0 waited for a block of rank 1", a wait for rank `other` before any other; "" if nobody waits.
-  std::string text(int own, int other) const {
+  // " while rank 0 waited for a block of rank 1", a wait for rank `other` before any other; if nobody waits
+  // " while rank 0 was at "decode"", the stage, which may be null.
+  std::string text(int own, int other, const char* stage) const {
     std::lock_guard lock(mutex_);
-    if (now_.empty()) return "";
+    if (now_.empty() && stage == nullptr) return "";
+    if (now_.empty()) return " while rank " + std::to_string(own) + " was at \"" + stage + "\"";
     const Wait* wait = &now_.front().first;
     for (const auto& [each, since] : now_)
       if (each.rank == other) wait = &each;

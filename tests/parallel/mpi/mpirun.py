@@ -30,10 +30,11 @@ def is_running(pid):
 
 
 class Run:
-    """before: in front of mpirun, as ["ip", "netns", "exec", "name"]. options: of mpirun."""
+    """before: in front of mpirun, as ["ip", "netns", "exec", "name"]. options: its own. variables: of its processes."""
 
-    def __init__(self, ranks, program, options=(), before=()):
-        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+    def __init__(self, ranks, program, options=(), before=(), variables=None):
+        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                           **(variables or {}))
         mpirun = ["mpirun", "--oversubscribe", "-np", str(ranks)]
         self.lines = []
         self.process = subprocess.Popen([*before, *mpirun, *options, *program], stdout=subprocess.PIPE,

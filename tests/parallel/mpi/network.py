@@ -40,7 +40,7 @@ def main():
         check_messages(program, hosts)
         for number in range(rounds):
             ranks = random.choice((2, 3, 5))
-            faults.one_round(program, list(faults.FAULTS)[number % 3], ranks, random.randrange(1, ranks), hosts)
+            faults.one_round(program, list(faults.FAULTS)[number % 3], ranks, random.randrange(ranks), hosts)
         faults.one_round(program, "cut off", 2, 1, hosts)
     print("all as expected")
 
