@@ -55,11 +55,15 @@ Expected<std::string> Group::receive_text(int from, Tag tag) {
 
 Status Group::broadcast(int root, Tag tag, std::span<std::byte> data) {
   if (rank() != root) return receive(root, tag, data);
+  Status first;
+  auto keep = [&](const Status& status) {
+    if (first.ok()) first = status;
+  };
   for (int to = 0; to < size(); ++to)
-    if (to != root) LA_RETURN_IF_ERROR(start_send(to, tag, data));
-  for (int to = 0; to < size(); ++to)
-    if (to != root) LA_RETURN_IF_ERROR(finish_send(to, tag));
-  return {};
+    if (to != root && first.ok()) keep(start_send(to, tag, data));
+  for (int to = 0; to < size(); ++to)  // all of them: nobody reads the data any more when this returns
+    if (to != root) keep(finish_send(to, tag));
+  return first;
 }
 
 std::string Group::name_of(int rank) const {

@@ -108,6 +108,7 @@ class LocalGroup : public Group {
 
   Status start_send(int to, Tag tag, std::span<const std::byte> data) override {
     LA_RETURN_IF_ERROR(finish_send(to, tag));
+    LA_RETURN_IF_ERROR(status());
     Mailbox& box = shared_->box(rank_, to, tag);
     box.data = data;
     shared_->set(box, Mailbox::kFull);
@@ -123,6 +124,7 @@ class LocalGroup : public Group {
 
   Status receive(int from, Tag tag, std::span<std::byte> data) override {
     Mailbox& box = shared_->box(from, rank_, tag);
+    LA_RETURN_IF_ERROR(status());  // also where a message is there
     LA_RETURN_IF_ERROR(wait(box, Mailbox::kFull, {from, tag, " did not send "}));
     int full = Mailbox::kFull;
     if (!box.state.compare_exchange_strong(full, Mailbox::kTaken)) return status();  // withdrawn

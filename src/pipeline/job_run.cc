@@ -189,7 +189,11 @@ Expected<int64_t> JobRun::denoise() {
 
 // By the denoiser, or by other ranks alone.
 Expected<int64_t> JobRun::sample(const BlockRange& blocks) {
-  if (shape().rank.samples) return session_.denoiser().run(session_.weights(), blocks, *this);
+  if (shape().rank.samples) {
+    LA_ASSIGN_OR_RETURN(const int64_t made, session_.denoiser().run(session_.weights(), blocks, *this));
+    if (link_ != nullptr && made < blocks.count) LA_RETURN_IF_ERROR(link_->end(blocks.first + made));
+    return made;
+  }
   for (int64_t block = blocks.first; block < blocks.first + blocks.count; ++block) {
     LA_RETURN_IF_ERROR(check_stop(stop_.get_token()));
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, receive(block));
@@ -203,7 +207,7 @@ Expected<std::optional<BlockStart>> JobRun::receive(int64_t block) {
   output_.progress(Stage::kSample, block);
   if (finishes_elsewhere() && !shape().decodes_beside()) LA_RETURN_IF_ERROR(decode_until_ready(is_starving()));
   LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
-  if (link_ != nullptr) LA_RETURN_IF_ERROR(start ? link_->begin(block, *start) : link_->end(block));
+  if (link_ != nullptr) LA_RETURN_IF_ERROR(start ? link_->begin(block, *start) : link_->end_starts(block));
   if (!start || !hooks().tensor) return start;
   hooks().tensor("audio_features", start->features);
   if (session_.pose() != nullptr) show("pose_latents", start->pose);

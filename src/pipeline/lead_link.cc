@@ -68,11 +68,9 @@ Status LeadLink::send(int64_t block, const Tensor& latents) {
   return sender_ == nullptr ? Status() : sender_->send(block, latents);
 }
 
-Status LeadLink::end(int64_t block) {
-  for (BlockSender* sender : {starts_.get(), sender_.get()})
-    if (sender != nullptr) LA_RETURN_IF_ERROR(sender->end(block));
-  return {};
-}
+Status LeadLink::end_starts(int64_t block) { return starts_ == nullptr ? Status() : starts_->end(block); }
+
+Status LeadLink::end(int64_t block) { return sender_ == nullptr ? Status() : sender_->end(block); }
 
 Status LeadLink::start_reference(Backend& backend, const Tensor& latent) {
   reference_ = std::make_unique<Download>(backend, latent);

@@ -40,7 +40,9 @@ class LeadLink {
   Status begin(int64_t block, const BlockStart& start);
   // After the lead's own steps, to the next stage.
   Status send(int64_t block, const Tensor& latents);
-  // No block follows.
+  // No block begins any more: to the ranks that begin one with the lead.
+  Status end_starts(int64_t block);
+  // After the last send(), to the next stage: no block follows.
   Status end(int64_t block);
   // The sink's latent from the second clip on. The others take it when they are done with the first one, which may need
   // the lead to go on: this only begins to send it. latent does not change any more.

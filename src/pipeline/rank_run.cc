@@ -47,7 +47,7 @@ class RankRun : LatentChannel, VideoInputs {
       const std::vector<int> next{job_.placement.rank_of(stage() + 1, member)};
       sender_ = std::make_unique<BlockSender>(group_, next, backend, link.outboxes);
     }
-    return sample();
+    return sample_all();
   }
 
   std::string link() { return session_->denoiser().link(); }
@@ -61,18 +61,25 @@ class RankRun : LatentChannel, VideoInputs {
 
   void begin(Stage stage) override { group_.set_stage(stage_name(stage)); }
 
-  Status sample() {
+  // The next stage learns that no block follows when it has all that were in flight.
+  Expected<int64_t> sample(const BlockRange& blocks) {
+    LA_ASSIGN_OR_RETURN(const int64_t made, session_->denoiser().run(session_->weights(), blocks, *this));
+    if (made < blocks.count && sender_ != nullptr) LA_RETURN_IF_ERROR(sender_->end(blocks.first + made));
+    return made;
+  }
+
+  Status sample_all() {
     group_.set_stage(stage_name(Stage::kSample));
     const auto began = std::chrono::steady_clock::now();
     const double waited_before_s = group_.waited_s();
     const int64_t blocks = job_.shape.blocks, first_clip = std::min(blocks, job_.shape.clip_blocks());
-    LA_ASSIGN_OR_RETURN(int64_t made, session_->denoiser().run(session_->weights(), {0, first_clip}, *this));
+    LA_ASSIGN_OR_RETURN(int64_t made, sample({0, first_clip}));
     if (made == job_.shape.clip_blocks() && made < blocks) {
       LA_RETURN_IF_ERROR(
           receive_tensor(group_, 0, Tag::kReference, *models_.backend, session_->blocks().reference.tensor));
       LA_RETURN_IF_ERROR(session_->prefill());
       const BlockRange rest{first_clip, blocks - first_clip};
-      LA_RETURN_IF_ERROR(session_->denoiser().run(session_->weights(), rest, *this).status());
+      LA_RETURN_IF_ERROR(sample(rest).status());
     }
     if (finishes()) LA_RETURN_IF_ERROR(group_.finish_send(0, Tag::kFinished));
     sender_.reset();  // the last block is taken
@@ -105,8 +112,7 @@ class RankRun : LatentChannel, VideoInputs {
 
   Expected<std::optional<BlockStart>> receive(int64_t block) override {
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, receiver_->receive(block));
-    if (sender_ == nullptr) return start;
-    LA_RETURN_IF_ERROR(start ? sender_->begin(block, *start) : sender_->end(block));
+    if (start && sender_ != nullptr) LA_RETURN_IF_ERROR(sender_->begin(block, *start));
     return start;
   }
 

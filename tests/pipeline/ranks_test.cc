@@ -258,6 +258,64 @@ TEST(Ranks, AFailureOfTheCallerEndsAll) {
   EXPECT_EQ(made.status.code(), ErrorCode::kCancelled);
 }
 
+// Blocks on their way to other ranks, and back, are in memory that ends with the video.
+TEST(Ranks, AStopAtAnyFrameEndsAllThatIsOnItsWay) {
+  for (const char* shares : {"1,3", "3,1"}) {
+    const Mode mode{"cpu:2", 1, false, shares};
+    auto engine = *LocalEngine::load(*open_checkpoint(options_of(mode)));
+    for (int last = 1; last < 12; ++last) {
+      int chunks = 0;
+      auto stopping = [&](const VideoChunk&) { return ++chunks < last; };
+      EXPECT_EQ(engine->generate(job_of(), stopping, {}).code(), ErrorCode::kCancelled) << shares << " at " << last;
+    }
+    const Status whole = engine->generate(job_of(1), [](const VideoChunk&) { return true; }, {});
+    EXPECT_TRUE(whole.ok()) << whole.message();
+  }
+}
+
+// A sound whose end nobody knows before it is there.
+class EndsAt : public AudioColumns {
+ public:
+  EndsAt(int64_t block, int64_t values) : end_(block * kBlockFrames), values_(values) {}
+  int64_t count() const override { return 1; }
+  Expected<bool> columns(int64_t first, int64_t count, float* out) override {
+    if (first >= end_) return false;
+    for (int64_t i = 0; i < values_ * count; ++i) out[i] = float((i * 7 + first) % 13) / 13;
+    return true;
+  }
+
+ private:
+  int64_t end_, values_;
+};
+
+TEST(Ranks, ASoundThatEndsEarlyEndsAllRanksBehindTheBlocksInFlight) {
+  GenerateRequest request = job_of();
+  request.schedule = Schedule::kWavefront;
+  auto latents = [&](const EngineOptions& options, int64_t end) {
+    std::vector<float> all;
+    auto engine = *LocalEngine::load(*open_checkpoint(options));
+    ResolvedJob job = *resolve(resolve_options(engine->checkpoint()), request);
+    EXPECT_TRUE(hear(job).ok());
+    const DitConfig& dit = job.shape.shapes.dit;
+    EndsAt sound(end, dit.audio_layers * dit.audio_dim);
+    RunCalls calls;
+    calls.hooks.audio = &sound;
+    calls.hooks.latents = [&](int64_t, const Tensor& t) {
+      all.insert(all.end(), t.host<float>(), t.host<float>() + t.elements());
+    };
+    calls.on_chunk = [](const VideoChunk&) { return true; };
+    const Status status = engine->run(job, calls);
+    EXPECT_TRUE(status.ok()) << status.message();
+    return all;
+  };
+  for (int64_t end : {2, 3, 5}) {  // in the first clip, at its end, in the second
+    const std::vector<float> want = latents(mini_options(), end);
+    EXPECT_FALSE(want.empty());
+    for (const Mode& mode : {Mode{"cpu:2"}, Mode{"cpu:2", 2}, Mode{"cpu:3", 1, true}, Mode{"cpu:4", 2}})
+      EXPECT_EQ(latents(options_of(mode), end), want) << mode.devices << " ends at " << end;
+  }
+}
+
 TEST(Ranks, WhatCannotBePlacedIsRefusedByItsName) {
   auto refused = [](const Mode& mode) { return make(options_of(mode), job_of(1)).status.message(); };
   EXPECT_NE(refused({"cpu:6"}).find("`num_gpus_dit`"), std::string::npos);

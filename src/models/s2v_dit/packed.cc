@@ -41,8 +41,10 @@ const char* part_name(DitPart part) {
 }
 
 std::string page_name(const DitWeightGroup& group) {
-  const char* of = group.part < DitPart::kSelfAttention ? "row " : "layer ";
-  return of + std::to_string(group.layer) + " " + part_name(group.part);
+  const std::string part = part_name(group.part);
+  if (group.part == DitPart::kPromptIn || group.part == DitPart::kPromptOut) return part;
+  const char* of = group.part == DitPart::kTime ? "row " : "layer ";
+  return of + std::to_string(group.layer) + " " + part;
 }
 
 // The name in the header and in messages: BF16, or BF16 with I8.
@@ -183,7 +185,7 @@ namespace {
 // Memory is for what every forward reads: the other groups stay in the store, or in host memory if all layers are in
 // memory of one kind or the other.
 PagePlace place_of(const DitWeightGroup& group, const DitConfig& config, const Residency& residency) {
-  if (in_every_forward(group.part)) return place_when_spread(group.layer, config.layers, residency);
+  if (reading_of(group.part) == DitReading::kAlways) return place_when_spread(group.layer, config.layers, residency);
   if (residency.device >= config.layers) return PagePlace::kDevice;
   return residency.device + residency.host >= config.layers ? PagePlace::kHost : PagePlace::kStore;
 }
@@ -191,13 +193,13 @@ PagePlace place_of(const DitWeightGroup& group, const DitConfig& config, const R
 }  // namespace
 
 void PassBytes::add(DitPart part, uint64_t bytes, PagePlace place) {
+  const DitReading reading = reading_of(part);
   if (place == PagePlace::kDevice || place == PagePlace::kLent) {
-    if (!in_every_forward(part)) resting += bytes;
+    if (reading != DitReading::kAlways) resting += bytes;
     return;
   }
-  const bool of_audio = part >= DitPart::kAudioKeys;
-  if (!in_every_forward(part) && !of_audio) return;  // once a video
-  PageBytes& to = in_every_forward(part) ? pass : block;
+  if (reading == DitReading::kNewPrompt || reading == DitReading::kNewTimestep) return;  // once a video
+  PageBytes& to = reading == DitReading::kAlways ? pass : block;
   to.all += bytes;
   if (place == PagePlace::kStore) to.disk += bytes;
 }

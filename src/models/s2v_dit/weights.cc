@@ -1,7 +1,7 @@
+#include "models/s2v_dit/weights.h"
+
 #include <algorithm>
 #include <cmath>
-
-#include "models/s2v_dit/weight_groups.h"
 
 namespace liveavatar {
 namespace {
@@ -82,38 +82,27 @@ AudioEncoderWeights load_audio_encoder(WeightVisitor& visitor, const DitConfig& 
 
 }  // namespace
 
-bool in_every_forward(DitPart part) {
+DitReading reading_of(DitPart part) {
   switch (part) {
     case DitPart::kTime:
+      return DitReading::kNewTimestep;
     case DitPart::kPromptIn:
     case DitPart::kPromptOut:
     case DitPart::kTextKeys:
+      return DitReading::kNewPrompt;
     case DitPart::kAudioKeys:
     case DitPart::kAudioShift:
     case DitPart::kAudioScale:
-      return false;
-    default:
-      return true;
-  }
-}
-
-bool DitUses::of(DitPart part) const {
-  switch (part) {
-    case DitPart::kTime:
-      return time;
-    case DitPart::kPromptIn:
-    case DitPart::kPromptOut:
-    case DitPart::kTextKeys:
-      return prompt;
-    case DitPart::kAudioKeys:
-    case DitPart::kAudioShift:
-    case DitPart::kAudioScale:
-      return audio_keys;
+      return DitReading::kNewBlock;
+    case DitPart::kSelfAttention:
+    case DitPart::kSelfOutput:
+    case DitPart::kCrossAttention:
+    case DitPart::kFfnIn:
+    case DitPart::kFfnOut:
     case DitPart::kAudioAttention:
-      return audio;
-    default:
-      return true;
+      return DitReading::kAlways;
   }
+  LA_CHECK(false);
 }
 
 std::vector<DitWeightGroup> dit_weight_groups(const DitConfig& c) {

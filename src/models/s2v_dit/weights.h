@@ -37,8 +37,9 @@ struct DitWeightGroup {
   DitPart part = DitPart::kSelfAttention;
   int64_t layer = 0;  // of an audio cross-attention: the layer it follows; of kTime: the row of the modulation
 };
-// Whether every noisy forward reads the group.
-bool in_every_forward(DitPart part);
+// When a noisy forward reads a group: always, or where its block's audio, prompt or timestep is new.
+enum class DitReading { kAlways, kNewBlock, kNewPrompt, kNewTimestep };
+DitReading reading_of(DitPart part);
 
 struct DitTimeWeights {
   static constexpr DitPart kPart = DitPart::kTime;
