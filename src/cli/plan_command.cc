@@ -308,14 +308,16 @@ Status add_placement(const Flags& f, const JobShape& asked, PlanReport& plan_rep
 }
 
 // Of several devices by their names.
-Status add_ranks(const ResolvedJob& job, const EngineOptions& engine, PlanReport& plan_report) {
+Status add_ranks(const ResolvedJob& job, const EngineOptions& engine, const EngineOptions& asked,
+                 PlanReport& plan_report) {
   if (job.shape.placement.ranks() == 1) return {};
-  LA_ASSIGN_OR_RETURN(plan_report.ranks, plan_ranks(job, engine));
+  LA_ASSIGN_OR_RETURN(plan_report.ranks, plan_ranks(job, engine, asked));
   for (const RankUse& rank : plan_report.ranks) plan_report.fits = plan_report.fits && rank.fits;
   return {};
 }
 
 Expected<PlanReport> make_report(Flags& f) {
+  const EngineOptions asked = f.engine;
   resolve_budget(f);
   EngineOptions engine = f.engine;
   Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f, engine) : resolve_assumed(f, engine);
@@ -323,7 +325,7 @@ Expected<PlanReport> make_report(Flags& f) {
   LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->limits));
   plan_report.device = f.devices.cards;
   LA_RETURN_IF_ERROR(add_placement(f, job->asked, plan_report));
-  LA_RETURN_IF_ERROR(add_ranks(*job, engine, plan_report));
+  LA_RETURN_IF_ERROR(add_ranks(*job, engine, asked, plan_report));
   for (Suggestion& suggestion : plan_report.suggestions) {
     suggestion.settings = in_flags(suggestion.settings);
     suggestion.costs = in_flags(suggestion.costs);
