@@ -75,6 +75,24 @@ TEST(StageTimes, DealtWeightsComeOverTheLinkButNeverOverNvlink) {
   EXPECT_LT(rate(LinkType::kEthernet10), 0.2 * rate(LinkType::kPcie));
 }
 
+TEST(PlacementReport, EachRankHasItsPartOfTheHostMemory) {
+  JobShape r = job_14b(704, 384);
+  r.packed = r.layers_in_host = true;
+  const PlacementReport report =
+      placed(r, {*device_profile("4xrtx4090"), size_t{20} << 30, LinkType::kPcie, PlacementRequest{.devices = 4}});
+  const size_t most = report.host_peak_bytes[0];
+  ASSERT_GT(most, size_t{28} * 1000 * 1000 * 1000);  // all layers, in bf16
+  EXPECT_GT(most, report.host_peak_bytes[1]);
+  EXPECT_TRUE(report.fits(0, 0));
+  EXPECT_TRUE(report.fits(0, 4 * most));
+  EXPECT_FALSE(report.fits(0, 4 * most - 4));
+  EXPECT_EQ(report.host_peak_of_all(), most + 3 * report.host_peak_bytes[1]);
+  // Cards that hold all layers have none beside them.
+  const PlacementReport whole =
+      placed(r, {*device_profile("4xh100"), size_t{66} << 30, LinkType::kPcie, PlacementRequest{.devices = 4}});
+  EXPECT_LT(whole.host_peak_bytes[0], size_t{3} << 30);
+}
+
 TEST(StageTimes, MessagesHaveWhatABlockTravelsWith) {
   JobShape r = job_14b(384, 256);
   const double latents = 16 * 3 * 48 * 32 * 4, audio = 25 * 1024 * 12 * 4;
