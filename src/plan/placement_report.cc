@@ -16,12 +16,14 @@ RankMemory rank_memory(const JobShape& asked, size_t memory_bytes) {
   };
 }
 
-Expected<PlacementChoice> asked_placement(const PlacementSearch& search, const PlacementRequest& request) {
+// As a run of the same flags has it.
+Expected<PlacementChoice> asked_placement(const PlacementSearch& search, const Work& work,
+                                          const PlacementRequest& request) {
   if (request.ulysses_size > search.times.heads)
     return invalid_argument("`ulysses_size` " + std::to_string(request.ulysses_size) + ": the video model has " +
                             std::to_string(search.times.heads) + " heads; choose as many or fewer");
   PlacementChoice choice;
-  LA_ASSIGN_OR_RETURN(choice.placement, place_ranks(request, search.steps, lead_steps(search.times)));
+  LA_ASSIGN_OR_RETURN(choice.placement, place_ranks(request, search.steps, lead_steps(work, search.steps)));
   choice.simulation = simulate_ranks(choice.placement, search.video, search.times, search.link);
   return choice;
 }
@@ -40,7 +42,7 @@ Expected<PlacementReport> report_placement(const JobShape& job, const Work& work
   search.times = *times;
   search.link = device_link(question.link, question.device);
   Expected<PlacementChoice> choice =
-      question.request ? asked_placement(search, *question.request) : best_placement(search);
+      question.request ? asked_placement(search, work, *question.request) : best_placement(search);
   LA_RETURN_IF_ERROR(choice.status());
   PlacementReport report{question.link, choice->placement, choice->simulation, choice->reason, {}, {}};
   const auto ranks = static_cast<size_t>(report.placement.ranks());
