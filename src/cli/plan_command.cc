@@ -176,6 +176,18 @@ void print_device(const PlanReport& v) {
   std::printf("\nat its data sheet's rates: at least %.3f s\n", least_seconds_per_block(v.work, d));
 }
 
+void print_placement_limits(const PlanReport& v) {
+  const PlacementReport& p = *v.placement;
+  auto fits = [](bool yes) { return yes ? "fits" : "does not fit"; };
+  std::printf("\n");
+  if (v.limits.device_bytes > 0)
+    std::printf("budget of each device %s: %s\n", limit_text(v.limits.device_bytes).c_str(),
+                fits(p.fits(v.limits.device_bytes, 0)));
+  std::printf("host budget of all %s, a part for each; together they take %.3f GiB: %s\n",
+              limit_text(v.placement_host_bytes).c_str(), gib(p.host_peak_of_all()),
+              fits(p.fits(0, v.placement_host_bytes)));
+}
+
 void print_table(const PlanReport& v) {
   const JobShape& r = v.request;
   std::string types = compute_type_name(r.dtype);
@@ -218,9 +230,7 @@ void print_table(const PlanReport& v) {
   print_device(v);
   if (v.placement) {
     print_placement(*v.placement, *v.device);
-    if (v.limits.device_bytes > 0)
-      std::printf("\nbudget of each device %s: %s\n", limit_text(v.limits.device_bytes).c_str(),
-                  v.fits ? "fits" : "does not fit");
+    print_placement_limits(v);
     if (v.fits) return;
   }
   if (!v.ranks.empty()) print_ranks(v);
@@ -229,9 +239,10 @@ void print_table(const PlanReport& v) {
       std::printf("%s %s: %s\n", name, limit_text(limit_bytes).c_str(),
                   peak_bytes <= limit_bytes ? "fits" : "does not fit");
   };
-  if (v.limits.device_bytes > 0 || v.limits.host_bytes > 0) std::printf("\n");
-  print_limit("budget", v.limits.device_bytes, v.plan.peak_bytes);
-  print_limit("host budget", v.limits.host_bytes, v.plan.host.peak_bytes);
+  const MemoryLimits limits = v.placement ? MemoryLimits() : v.limits;  // those of a placement are said
+  if (limits.device_bytes > 0 || limits.host_bytes > 0) std::printf("\n");
+  print_limit("budget", limits.device_bytes, v.plan.peak_bytes);
+  print_limit("host budget", limits.host_bytes, v.plan.host.peak_bytes);
   for (const Suggestion& c : v.suggestions)
     std::printf("  %-28s %10.3f GiB   %s\n", c.settings.c_str(), gib(c.peak_bytes), c.costs.c_str());
 }
@@ -291,39 +302,44 @@ Status resolve_flags(Flags& f) {
   return find_local_files(f.engine);
 }
 
-// Of several cards with a profile.
-Status add_placement(const Flags& f, const JobShape& asked, PlanReport& plan_report) {
+// Of several cards with a profile. host_budget_bytes: as it was given, of all.
+Status add_placement(const Flags& f, size_t host_budget_bytes, const JobShape& asked, PlanReport& plan_report) {
   const std::optional<DeviceProfile>& device = plan_report.device;
   if (!device || device->count == 1) return {};
   if (plan_report.work.products == DType::kF32) return {};  // no frame rate either
   PlacementQuestion question{*device, plan_report.limits.device_bytes, LinkType::kPcie, {}, asked};
+  question.host_bytes =
+      host_budget_bytes > 0 ? host_budget_bytes : kAdvisedHostBytes * static_cast<size_t>(device->count);
   LA_ASSIGN_OR_RETURN(question.link, link_type(f.link));
   question.request = f.devices.request;
   question.asked.shard_weights = f.devices.shards;
   if (question.asked.shard_weights) question.asked.packed = question.asked.layers_in_host = false;
   LA_ASSIGN_OR_RETURN(plan_report.placement, report_placement(question.asked, plan_report.work, question));
-  plan_report.fits = plan_report.placement->fits(question.memory_bytes);
+  plan_report.placement_host_bytes = question.host_bytes;
+  plan_report.fits = plan_report.placement->fits(question.memory_bytes, question.host_bytes);
   if (plan_report.fits) plan_report.suggestions.clear();
   return {};
 }
 
 // Of several devices by their names.
-Status add_ranks(const ResolvedJob& job, const EngineOptions& engine, PlanReport& plan_report) {
+Status add_ranks(const ResolvedJob& job, const EngineOptions& engine, const EngineOptions& asked,
+                 PlanReport& plan_report) {
   if (job.shape.placement.ranks() == 1) return {};
-  LA_ASSIGN_OR_RETURN(plan_report.ranks, plan_ranks(job, engine));
+  LA_ASSIGN_OR_RETURN(plan_report.ranks, plan_ranks(job, engine, asked));
   for (const RankUse& rank : plan_report.ranks) plan_report.fits = plan_report.fits && rank.fits;
   return {};
 }
 
 Expected<PlanReport> make_report(Flags& f) {
+  const EngineOptions asked = f.engine;
   resolve_budget(f);
   EngineOptions engine = f.engine;
   Expected<ResolvedJob> job = f.is_whole_job() ? resolve_whole(f, engine) : resolve_assumed(f, engine);
   LA_RETURN_IF_ERROR(job.status());
   LA_ASSIGN_OR_RETURN(PlanReport plan_report, plan_report_of(job->asked, job->shape, job->plan, job->limits));
   plan_report.device = f.devices.cards;
-  LA_RETURN_IF_ERROR(add_placement(f, job->asked, plan_report));
-  LA_RETURN_IF_ERROR(add_ranks(*job, engine, plan_report));
+  LA_RETURN_IF_ERROR(add_placement(f, asked.host_budget_bytes, job->asked, plan_report));
+  LA_RETURN_IF_ERROR(add_ranks(*job, engine, asked, plan_report));
   for (Suggestion& suggestion : plan_report.suggestions) {
     suggestion.settings = in_flags(suggestion.settings);
     suggestion.costs = in_flags(suggestion.costs);

@@ -42,7 +42,16 @@ Expected<MpiFactory*> load_factory(const fs::path& file) {
 
 }  // namespace
 
-bool started_by_mpi() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr || std::getenv("PMIX_RANK") != nullptr; }
+bool started_by_mpi() {
+  // Of mpirun, then of srun, which gives PMIX_RANK to one task too; the last is also that of a whole allocation.
+  const bool by_pmix = std::getenv("PMIX_RANK") != nullptr;
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"}) {
+    const char* tasks = std::getenv(name);
+    if (tasks != nullptr && (by_pmix || std::string_view(name).starts_with("OMPI")))
+      return std::string_view(tasks) != "1";
+  }
+  return by_pmix;
+}
 
 Expected<std::unique_ptr<Group>> open_mpi_group(const std::string& device, const Group::Options& options) {
   if (!started_by_mpi()) return invalid_argument("this process is no rank of MPI: start it with mpirun or srun");

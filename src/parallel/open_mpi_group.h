@@ -10,7 +10,7 @@
 
 namespace liveavatar {
 
-// Whether mpirun or srun started this process.
+// Whether mpirun or srun started this process as one of several.
 bool started_by_mpi();
 
 // This process's end of all that were started with it. Once a process, early: it begins MPI. device: this rank's, for

@@ -68,29 +68,81 @@ void share_host_memory(const Group& processes, EngineOptions& options) {
   options.host_budget_bytes = std::max<size_t>(*usable / std::max<size_t>(cards, 1), 1);
 }
 
+namespace {
+
+size_t count_cards(const std::vector<std::string>& devices) {
+  return static_cast<size_t>(std::count_if(devices.begin(), devices.end(), is_card));
+}
+
+// One of so many cards of this process: what is left open.
+Status limit_to_free(EngineOptions& rank, size_t cards) {
+  LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(rank.device));
+  // The rest is for what no plan knows: the driver's and the libraries' code, the video encoder.
+  if (rank.memory_budget_bytes == 0) rank.memory_budget_bytes = free_bytes / 16 * 15;
+  if (rank.host_budget_bytes == 0) rank.host_budget_bytes = usable_host_bytes().value_or(0) / cards;
+  return {};
+}
+
+// One memory.
+void limit_to_host(EngineOptions& rank) {
+  rank.memory_budget_bytes = smaller_limit(rank.memory_budget_bytes, rank.host_budget_bytes);
+  rank.host_budget_bytes = 0;
+}
+
+// Layers that fit beside the lead's limit may not fit within a smaller one.
+void keep_paging(const EngineOptions& asked, const EngineOptions& lead, EngineOptions& own) {
+  const size_t bytes = own.memory_budget_bytes;
+  if (bytes != lead.memory_budget_bytes && smaller_limit(bytes, lead.memory_budget_bytes) == bytes)
+    own.page_weights = asked.page_weights;
+}
+
+}  // namespace
+
 Status resolve_lead(EngineOptions& options) {
   LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));
   EngineOptions lead = options;
   take_lead_device(lead, devices);
   if (is_card(lead.device)) {
-    LA_ASSIGN_OR_RETURN(const size_t free_bytes, card_free_bytes(lead.device));
-    // The rest is for what no plan knows: the driver's and the libraries' code, the video encoder.
-    if (lead.memory_budget_bytes == 0) lead.memory_budget_bytes = free_bytes / 16 * 15;
-    if (lead.host_budget_bytes == 0) lead.host_budget_bytes = usable_host_bytes().value_or(0);
-    const auto cards = static_cast<size_t>(std::count_if(devices.begin(), devices.end(), is_card));
-    if (!are_processes(lead)) lead.host_budget_bytes /= cards;  // of each
+    const size_t cards = are_processes(lead) ? 1 : count_cards(devices);
+    lead.host_budget_bytes /= cards;  // of each
+    LA_RETURN_IF_ERROR(limit_to_free(lead, cards));
   } else {
-    lead.memory_budget_bytes = smaller_limit(lead.memory_budget_bytes, lead.host_budget_bytes);
-    lead.host_budget_bytes = 0;
+    limit_to_host(lead);
   }
   options = lead;
   return {};
 }
 
+EngineOptions rank_options(const EngineOptions& asked, const EngineOptions& lead, const std::string& device) {
+  EngineOptions own = single_rank(lead, device);
+  own.memory_budget_bytes = asked.memory_budget_bytes;
+  own.host_budget_bytes = asked.host_budget_bytes;
+  if (!is_card(device)) {
+    limit_to_host(own);
+  } else if (is_card(lead.device)) {
+    own.host_budget_bytes = lead.host_budget_bytes;  // divided already
+  } else if (const Expected<std::vector<std::string>> devices = rank_devices(asked); devices.ok()) {
+    own.host_budget_bytes /= std::max<size_t>(count_cards(*devices), 1);
+  }
+  keep_paging(asked, lead, own);
+  return own;
+}
+
+Expected<EngineOptions> resolve_rank(const EngineOptions& asked, const EngineOptions& lead, const std::string& device) {
+  EngineOptions own = rank_options(asked, lead, device);
+  if (!is_card(device)) return own;
+  LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(asked));
+  LA_RETURN_IF_ERROR(limit_to_free(own, std::max<size_t>(count_cards(devices), 1)));
+  keep_paging(asked, lead, own);
+  return own;
+}
+
 Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& asked, const std::stop_token& stop) {
   EngineOptions options = asked;
   LA_RETURN_IF_ERROR(resolve_lead(options));
-  return Checkpoint::open(options, stop);
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(options, stop));
+  checkpoint->asked = asked;
+  return checkpoint;
 }
 
 Expected<std::unique_ptr<Models>> load_models(std::unique_ptr<Checkpoint> checkpoint, DeviceSource* device) {

@@ -18,6 +18,12 @@ namespace liveavatar {
 // The lead's options of a run whose devices have to be there: kUnsupported or kNotFound where a card is not, and then
 // nothing changes. Without a budget the card's is what is free on it.
 Status resolve_lead(EngineOptions& options);
+// Another rank of that process: `asked` are the options as they were given, `lead` what resolve_lead() made of them.
+// Its limits are those that were asked for, of its own device.
+EngineOptions rank_options(const EngineOptions& asked, const EngineOptions& lead, const std::string& device);
+// The same with the limits of a card that are left open: what is free on it, and its part of the host memory that is
+// available. kUnsupported or kNotFound where the card is not there.
+Expected<EngineOptions> resolve_rank(const EngineOptions& asked, const EngineOptions& lead, const std::string& device);
 // The checkpoint of such a run.
 Expected<std::unique_ptr<Checkpoint>> open_checkpoint(const EngineOptions& options, const std::stop_token& stop = {});
 

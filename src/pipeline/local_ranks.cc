@@ -8,9 +8,9 @@
 namespace liveavatar {
 namespace {
 
-// A device of its own.
-Expected<std::unique_ptr<Models>> load_rank(const EngineOptions& all, const std::string& device, const RankPart& part) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(single_rank(all, device)));
+// On a device of its own.
+Expected<std::unique_ptr<Models>> load_rank(const EngineOptions& own, const RankPart& part) {
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::open(own));
   return Models::load(std::move(checkpoint), nullptr, part);
 }
 
@@ -18,17 +18,22 @@ Expected<std::unique_ptr<Models>> load_rank(const EngineOptions& all, const std:
 
 Expected<std::unique_ptr<LocalRanks>> LocalRanks::open(Models& lead, const std::vector<std::string>& devices) {
   std::unique_ptr<LocalRanks> ranks(new LocalRanks(devices));
+  auto named = [&](size_t rank, const Status& why) {
+    return Status(why.code(), "rank " + std::to_string(rank) + " (" + devices[rank] + "): " + why.message());
+  };
   const bool one_host = on_one_host(lead.options(), devices);
+  std::vector<EngineOptions> options{lead.options()};  // of all, before one of them takes memory
+  for (size_t rank = 1; rank < devices.size(); ++rank) {
+    Expected<EngineOptions> own = resolve_rank(lead.checkpoint->asked, lead.options(), devices[rank]);
+    if (!own.ok()) return named(rank, own.status());
+    options.push_back(*std::move(own));
+  }
   const int count = static_cast<int>(devices.size());
   for (size_t rank = 1; rank < devices.size(); ++rank) {
     Expected<std::unique_ptr<Models>> models =
-        one_host
-            ? Models::beside(lead)
-            : load_rank(lead.options(), devices[rank], part_to_load(lead.options(), static_cast<int>(rank), count));
-    if (!models.ok()) {
-      const Status& why = models.status();
-      return Status(why.code(), "rank " + std::to_string(rank) + " (" + devices[rank] + "): " + why.message());
-    }
+        one_host ? Models::beside(lead)
+                 : load_rank(options[rank], part_to_load(lead.options(), static_cast<int>(rank), count));
+    if (!models.ok()) return named(rank, models.status());
     ranks->models_.push_back(*std::move(models));
   }
   if (lead.options().shard_weights) ranks->connect_shards(lead);

@@ -20,7 +20,17 @@ EngineOptions planned_lead(const EngineOptions& options) {
   return lead;
 }
 
-Expected<std::vector<RankUse>> plan_ranks(const ResolvedJob& lead, const EngineOptions& options) {
+namespace {
+
+EngineOptions planned_rank(const EngineOptions& asked, const EngineOptions& lead, const std::string& device) {
+  const Expected<EngineOptions> own = resolve_rank(asked, lead, device);
+  return own.ok() ? *own : rank_options(asked, lead, device);
+}
+
+}  // namespace
+
+Expected<std::vector<RankUse>> plan_ranks(const ResolvedJob& lead, const EngineOptions& options,
+                                          const EngineOptions& asked) {
   LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));
   const Placement& placement = lead.shape.placement;
   const std::string text = to_text({lead.shape, lead.sampling, placement});
@@ -29,7 +39,7 @@ Expected<std::vector<RankUse>> plan_ranks(const ResolvedJob& lead, const EngineO
   for (int rank = 1; rank < placement.ranks(); ++rank) {
     const std::string& device = devices[static_cast<size_t>(rank)];
     // As Models::beside(), or as a rank that loads its own.
-    const EngineOptions own = lead.shape.one_host ? options : planned_lead(single_rank(options, device));
+    const EngineOptions own = lead.shape.one_host ? options : planned_rank(asked, options, device);
     JobShape models = model_shape(own, lead.shape.shapes);
     models.merge_bytes = lead.shape.merge_bytes;
     models.decode_threads = 0;

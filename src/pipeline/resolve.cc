@@ -124,15 +124,10 @@ void shape_length(const ResolvedJob& job, bool past_voice, JobShape& shape, JobI
   shape.blocks = info.blocks;
 }
 
-// What the lead does beside sampling, in steps: decoding, as its flops are to those of a step.
-double lead_steps(const JobShape& shape) {
-  const Work work = work_per_block(shape, {});
-  return work.vae_flops * double(shape.steps) / work.dit_flops();
-}
-
 // Which rank does what.
 Status place(const GenerateRequest& job, JobShape& shape) {
-  LA_ASSIGN_OR_RETURN(shape.placement, place_ranks(shape.ranks, shape.steps, lead_steps(shape)));
+  const double beside = lead_steps(work_per_block(shape, {}), shape.steps);
+  LA_ASSIGN_OR_RETURN(shape.placement, place_ranks(shape.ranks, shape.steps, beside));
   const Placement& placement = shape.placement;
   if (placement.stages.size() > 1 && job.sample_solver != SampleSolver::kEuler)
     return unsupported("`sample_solver` " + std::string(sample_solver_name(job.sample_solver)) +

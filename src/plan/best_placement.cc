@@ -12,6 +12,15 @@ namespace {
 // A frame rate without what rounding does to it.
 int64_t rate_of(const RankSimulation& s) { return std::llround(s.steady_frames_per_s * 1e6); }
 
+// What the lead does beside sampling, in steps of one rank: as lead_steps(), which is what a run goes by, but in
+// seconds.
+double predicted_lead_steps(const StageTimes& times, int sampling_ranks) {
+  const ForwardTimes& f = times.step;
+  const double step_s =
+      std::max(f.whole_s + f.by_tokens_s + f.by_heads_s, f.reading_s(sampling_ranks) + f.keys_values_s);
+  return step_s > 0 ? (times.condition_s + times.decode_s) / step_s : 0;
+}
+
 class Search {
  public:
   explicit Search(const PlacementSearch& search) : search_(search) {
@@ -60,7 +69,8 @@ class Search {
   // Even shares leave the lead's own work aside, but no rank has the caches of more steps than it must.
   void add(bool vae, int members, int stages) {
     const std::vector<int64_t> even = balanced_shares(search_.steps, stages, 0);
-    const std::vector<int64_t> balanced = balanced_shares(search_.steps, stages, vae ? 0 : lead_steps(search_.times));
+    const double beside = vae ? 0 : predicted_lead_steps(search_.times, members * stages);
+    const std::vector<int64_t> balanced = balanced_shares(search_.steps, stages, beside);
     add_shares(vae, members, even);
     if (balanced != even) add_shares(vae, members, balanced);
   }
@@ -130,12 +140,6 @@ std::string placement_text(const Placement& p) {
     text += (p.stages.size() == 1 ? " of " : ", ") + std::to_string(p.ulysses_size) +
             (p.stages.size() == 1 ? " ranks" : " ranks each");
   return text + (p.vae_rank ? ", a rank for the VAE" : "");
-}
-
-double lead_steps(const StageTimes& times) {
-  const ForwardTimes& f = times.step;
-  const double step_s = std::max(f.whole_s + f.by_tokens_s + f.by_heads_s, f.weights_s + f.keys_values_s);
-  return step_s > 0 ? (times.condition_s + times.decode_s) / step_s : 0;
 }
 
 }  // namespace liveavatar

@@ -32,7 +32,5 @@ Expected<PlacementChoice> best_placement(const PlacementSearch& search);
 
 // "stages of 2 and 2 steps, 2 ranks each, a rank for the VAE"
 std::string placement_text(const Placement& placement);
-// What the lead does beside sampling, in steps: for balanced_shares() and place_ranks().
-double lead_steps(const StageTimes& times);
 
 }  // namespace liveavatar

@@ -1,6 +1,7 @@
 #include "plan/placement_report.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "plan/rank_plan.h"
 
@@ -15,12 +16,14 @@ RankMemory rank_memory(const JobShape& asked, size_t memory_bytes) {
   };
 }
 
-Expected<PlacementChoice> asked_placement(const PlacementSearch& search, const PlacementRequest& request) {
+// As a run of the same flags has it.
+Expected<PlacementChoice> asked_placement(const PlacementSearch& search, const Work& work,
+                                          const PlacementRequest& request) {
   if (request.ulysses_size > search.times.heads)
     return invalid_argument("`ulysses_size` " + std::to_string(request.ulysses_size) + ": the video model has " +
                             std::to_string(search.times.heads) + " heads; choose as many or fewer");
   PlacementChoice choice;
-  LA_ASSIGN_OR_RETURN(choice.placement, place_ranks(request, search.steps, lead_steps(search.times)));
+  LA_ASSIGN_OR_RETURN(choice.placement, place_ranks(request, search.steps, lead_steps(work, search.steps)));
   choice.simulation = simulate_ranks(choice.placement, search.video, search.times, search.link);
   return choice;
 }
@@ -39,20 +42,28 @@ Expected<PlacementReport> report_placement(const JobShape& job, const Work& work
   search.times = *times;
   search.link = device_link(question.link, question.device);
   Expected<PlacementChoice> choice =
-      question.request ? asked_placement(search, *question.request) : best_placement(search);
+      question.request ? asked_placement(search, work, *question.request) : best_placement(search);
   LA_RETURN_IF_ERROR(choice.status());
   PlacementReport report{question.link, choice->placement, choice->simulation, choice->reason, {}, {}};
+  const auto ranks = static_cast<size_t>(report.placement.ranks());
+  const MemoryLimits limits{question.memory_bytes, question.host_bytes / ranks};
   for (int rank = 0; rank < report.placement.ranks(); ++rank) {
-    LA_ASSIGN_OR_RETURN(const MemoryPlan plan,
-                        plan_rank(question.asked, report.placement, rank, {question.memory_bytes, 0}));
+    LA_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_rank(question.asked, report.placement, rank, limits));
     report.peak_bytes.push_back(plan.peak_bytes);
     report.host_peak_bytes.push_back(plan.host.peak_bytes);
   }
   return report;
 }
 
-bool PlacementReport::fits(size_t memory_bytes) const {
-  return memory_bytes == 0 || *std::max_element(peak_bytes.begin(), peak_bytes.end()) <= memory_bytes;
+bool PlacementReport::fits(size_t memory_bytes, size_t host_bytes) const {
+  const size_t most = *std::max_element(peak_bytes.begin(), peak_bytes.end());
+  const size_t most_of_host = *std::max_element(host_peak_bytes.begin(), host_peak_bytes.end());
+  return (memory_bytes == 0 || most <= memory_bytes) &&
+         (host_bytes == 0 || most_of_host <= host_bytes / host_peak_bytes.size());
+}
+
+size_t PlacementReport::host_peak_of_all() const {
+  return std::accumulate(host_peak_bytes.begin(), host_peak_bytes.end(), size_t{0});
 }
 
 nlohmann::ordered_json placement_json(const PlacementReport& report) {

@@ -18,6 +18,7 @@ struct PlacementQuestion {
   LinkType link = LinkType::kPcie;
   std::optional<PlacementRequest> request;  // none: the best placement
   JobShape asked;                           // the job before it was resolved for one device
+  size_t host_bytes = 0;                    // of host memory beside all that are used, a part of it each; 0: no limit
 };
 
 struct PlacementReport {
@@ -26,7 +27,9 @@ struct PlacementReport {
   RankSimulation simulation;
   std::string reason;                               // of the best placement; empty: it was asked for
   std::vector<size_t> peak_bytes, host_peak_bytes;  // of each rank: on its device, and in host memory beside it
-  bool fits(size_t memory_bytes) const;             // on each device
+  // On each device, and in its part of the host memory beside them; 0: no limit.
+  bool fits(size_t memory_bytes, size_t host_bytes) const;
+  size_t host_peak_of_all() const;
 };
 // kUnsupported for products in f32, which have no time model.
 Expected<PlacementReport> report_placement(const JobShape& job, const Work& work, const PlacementQuestion& question);

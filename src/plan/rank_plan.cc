@@ -7,6 +7,13 @@ Expected<MemoryPlan> plan_rank(const JobShape& asked, const Placement& placement
   JobShape shape = rank_shape(asked, placement, rank);
   shape.one_host = false;
   shape.resident_kv_caches = shape.kv_caches().count();
+  if (shape.layers_in_host || shape.pack_first) {  // as drop_idle_paging() for a run
+    JobShape whole = shape;
+    whole.packed = whole.pack_first = whole.layers_in_host = false;
+    LA_ASSIGN_OR_RETURN(whole, resolve_shape(whole, limits));
+    LA_ASSIGN_OR_RETURN(const MemoryPlan plan, plan_memory(whole));
+    if (limits.keeps({plan, {}})) return plan;
+  }
   LA_ASSIGN_OR_RETURN(shape, resolve_shape(shape, limits));
   return plan_memory(shape);
 }

@@ -10,7 +10,7 @@
 namespace liveavatar {
 
 // Of the rank's part of a job, each rank with memory of its own. Keys and values stay on its device, as the time model
-// takes them to; layers as far as its limits go. Error: the device is unknown.
+// takes them to; layers as far as its limits go, and where all fit none is beside them. Error: the device is unknown.
 Expected<MemoryPlan> plan_rank(const JobShape& asked, const Placement& placement, int rank, const MemoryLimits& limits);
 
 // The part of a rank other than the lead, as a run has it.

@@ -25,13 +25,16 @@ struct Part {
 class PartTimes {
  public:
   PartTimes(const Placement& placement, const StageTimes& times, const Link& link)
-      : members_(placement.ulysses_size), times_(times), link_(link) {}
+      : members_(placement.ulysses_size),
+        sampling_(placement.ranks() - placement.first_sampling_rank()),
+        times_(times),
+        link_(link) {}
 
   Part part(const ForwardTimes& f, int member) const {
     const double heads = share_of(times_.heads, members_, member), tokens = share_of(times_.tokens, members_, member);
     Part part;
-    part.compute_s =
-        std::max(f.whole_s + f.by_tokens_s * tokens + f.by_heads_s * heads, f.weights_s + f.keys_values_s * heads);
+    part.compute_s = std::max(f.whole_s + f.by_tokens_s * tokens + f.by_heads_s * heads,
+                              f.reading_s(sampling_) + f.keys_values_s * heads);
     if (members_ == 1) return part;
     // Three of four parts go as own tokens of others' heads, one as own heads of others' tokens.
     const double sent = 0.75 * tokens * (1 - heads) + 0.25 * heads * (1 - tokens);
@@ -51,7 +54,7 @@ class PartTimes {
   }
 
  private:
-  int members_;
+  int members_, sampling_;
   const StageTimes& times_;
   const Link& link_;
 };

@@ -2,6 +2,7 @@
 // numbers in give equal numbers out. docs/many_devices_plan.md states the rules.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -16,9 +17,13 @@ struct ForwardTimes {
   double by_tokens_s = 0;     // products; attention to the prompt
   double by_heads_s = 0;      // self-attention
   double weights_s = 0;       // to read the weights, while it computes; every rank reads them all
+  double dealt_s = 0;         // to read them from other ranks that have all of them; a rank has its own share
   double keys_values_s = 0;   // to read keys and values, by heads
   int64_t exchanges = 0;      // with the other ranks of the stage: two a layer
   double exchange_bytes = 0;  // queries, keys, values and the attention's output, of all tokens and layers
+
+  // To read the weights where so many ranks sample.
+  double reading_s(int sampling_ranks) const { return std::max(weights_s, dealt_s * (1 - 1 / double(sampling_ranks))); }
 };
 
 struct StageTimes {

@@ -169,7 +169,11 @@ std::string to_json(const PlanReport& v) {
                             {"link_bytes", v.work.link_bytes},
                             {"disk_bytes", v.work.disk_bytes}};
   if (v.device) json["device"] = device_json(v);
-  if (v.placement) json["placement"] = placement_json(*v.placement);
+  if (v.placement) {
+    json["placement"] = placement_json(*v.placement);
+    json["placement"]["host_budget_bytes"] = v.placement_host_bytes;
+    json["placement"]["host_peak_bytes"] = v.placement->host_peak_of_all();
+  }
   for (const RankUse& rank : v.ranks)
     json["ranks"].push_back({{"device", rank.device},
                              {"does", rank.part},

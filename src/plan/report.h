@@ -27,6 +27,7 @@ struct PlanReport {
   std::vector<Suggestion> suggestions;
   std::optional<DeviceProfile> device;
   std::optional<PlacementReport> placement;  // on several devices of that kind
+  size_t placement_host_bytes = 0;           // the limit of host memory beside all of these
   std::vector<RankUse> ranks;                // on several devices by their names, of which `plan` is the lead's
   std::optional<Prediction> prediction() const { return device ? predict(work, *device) : std::nullopt; }
 };

@@ -14,38 +14,44 @@ double exchange_bytes(const JobShape& job, int64_t tokens) {
   return 4 * double(tokens) * double(dit.dim * dit.layers) * double(dtype_bytes(job.types().values));
 }
 
+struct ReadingTimes {
+  double weights_s = 0, dealt_s = 0;  // as of ForwardTimes
+};
+
 // To read the weights once, from the card's memory; over PCIe what cannot be there, or, where they are dealt to ranks,
 // what others have.
-double weights_s(const JobShape& job, const Work& work, const DeviceProfile& device, LinkType link) {
+ReadingTimes reading_times(const JobShape& job, const Work& work, const DeviceProfile& device, LinkType link) {
+  const double card_s = work.weight_bytes / (device.bytes_per_s * kBandwidthShare);
+  if (job.shard_weights) return {card_s, work.weight_bytes / page_link(link, device).bytes_per_s};
   const double beyond = std::max(0.0, work.weight_bytes - double(device.memory_bytes));
-  double paged_s = beyond / (device.pcie_bytes_per_s * kBandwidthShare);
-  if (job.shard_weights)
-    paged_s = work.weight_bytes * (1 - 1 / double(device.count)) / page_link(link, device).bytes_per_s;
-  return std::max(work.weight_bytes / (device.bytes_per_s * kBandwidthShare), paged_s);
+  return {std::max(card_s, beyond / (device.pcie_bytes_per_s * kBandwidthShare)), 0};
 }
 
-// reading_s: weights_s().
-ForwardTimes step_times(const JobShape& job, const Work& work, const DeviceProfile& device, double reading_s) {
+ForwardTimes step_times(const JobShape& job, const Work& work, const DeviceProfile& device,
+                        const ReadingTimes& reading) {
   const double steps = double(job.steps), flops_per_s = device.bf16_flops_per_s * kArithmeticShare;
   const double bytes_per_s = device.bytes_per_s * kBandwidthShare;
   ForwardTimes f;
   f.by_tokens_s = work.product_flops / steps / (product_rate(work.products, device) * kArithmeticShare) +
                   work.prompt_flops / steps / flops_per_s;
   f.by_heads_s = (work.attention_flops - work.prompt_flops) / steps / flops_per_s;
-  f.weights_s = reading_s;
+  f.weights_s = reading.weights_s;
+  f.dealt_s = reading.dealt_s;
   f.keys_values_s = (work.bytes / steps - work.weight_bytes) / bytes_per_s;
   f.exchanges = 2 * job.shapes.dit.layers;
   f.exchange_bytes = exchange_bytes(job, job.geometry().block_tokens());
   return f;
 }
 
-ForwardTimes sink_times(const JobShape& job, const Work& work, const DeviceProfile& device, double reading_s) {
+ForwardTimes sink_times(const JobShape& job, const Work& work, const DeviceProfile& device,
+                        const ReadingTimes& reading) {
   const double flops_per_s = device.bf16_flops_per_s * kArithmeticShare;
   ForwardTimes f;
   f.by_tokens_s = work.sink_product_flops / (product_rate(work.products, device) * kArithmeticShare) +
                   work.sink_prompt_flops / flops_per_s;
   f.by_heads_s = (work.sink_attention_flops - work.sink_prompt_flops) / flops_per_s;
-  f.weights_s = reading_s;
+  f.weights_s = reading.weights_s;
+  f.dealt_s = reading.dealt_s;
   f.exchanges = 2 * job.shapes.dit.layers;
   f.exchange_bytes = exchange_bytes(job, job.geometry().sink_tokens());
   return f;
@@ -70,9 +76,9 @@ std::optional<StageTimes> stage_times(const JobShape& job, const Work& work, con
   const DitGeometry g = job.geometry();
   const double latent = double(job.shapes.dit.channels * g.latent_height * g.latent_width);
   StageTimes times;
-  const double reading_s = weights_s(job, work, device, link);
-  times.step = step_times(job, work, device, reading_s);
-  times.prefill = sink_times(job, work, device, reading_s);
+  const ReadingTimes reading = reading_times(job, work, device, link);
+  times.step = step_times(job, work, device, reading);
+  times.prefill = sink_times(job, work, device, reading);
   times.heads = job.shapes.dit.heads;
   times.tokens = g.latent_tokens();
   times.decode_s = work.vae_flops / (device.bf16_flops_per_s * kArithmeticShare);

@@ -49,4 +49,6 @@ Work work_per_block(const JobShape& r, const MemoryPlan& plan) {
   return work;
 }
 
+double lead_steps(const Work& work, int64_t steps) { return work.vae_flops * double(steps) / work.dit_flops(); }
+
 }  // namespace liveavatar

@@ -25,4 +25,8 @@ struct Work {
 };
 Work work_per_block(const JobShape& request, const MemoryPlan& plan);
 
+// What a lead does beside sampling, in steps: decoding, as its flops are to those of a step. By this steps are dealt to
+// stages (place_ranks), in a run and in a plan of the same flags.
+double lead_steps(const Work& work, int64_t steps);
+
 }  // namespace liveavatar

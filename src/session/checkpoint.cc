@@ -201,7 +201,7 @@ JobShape model_shape(const EngineOptions& options, const ModelShapes& shapes) {
 Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& options, const std::stop_token& stop) {
   LA_RETURN_IF_ERROR(check_options(options));
   auto c = std::make_unique<Checkpoint>();
-  c->options = options;
+  c->options = c->asked = options;
   c->stop = stop;
   LA_ASSIGN_OR_RETURN(c->paths, find_parts(part_request(options)));
   if (options.packed_dit.empty()) {

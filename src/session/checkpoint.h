@@ -20,6 +20,7 @@ constexpr const char* kOriginalVideoSize = "704*384";
 
 struct Checkpoint {
   EngineOptions options;
+  EngineOptions asked;  // what `options` were resolved from; other ranks of the process are resolved from it too
   PartPaths paths;
   ModelShapes shapes;
   TensorSourcePtr dit;               // adapters merged in as it is read; null: from options.packed_dit

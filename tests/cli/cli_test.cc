@@ -278,6 +278,14 @@ TEST_F(CliTest, PlanSaysWhichDeviceDoesWhat) {
                             "the fastest of 14 placements on up to 4 devices"})
     EXPECT_NE(best.text.find(words), std::string::npos) << words << "\n" << best.text;
   EXPECT_NE(best.text.find("peak GiB", best.text.find("one video on")), std::string::npos) << best.text;
+  // Host memory is that of all of them.
+  const std::string paged =
+      "plan --shape 14b --size '704*384' --weights_dtype int8 --activations_dtype int8 --devices 4xrtx4090 ";
+  const Outcome enough = run(paged + "--host_budget 72GiB"), less = run(paged + "--host_budget 64GiB");
+  EXPECT_EQ(enough.code, 0) << enough.text;
+  EXPECT_NE(enough.text.find("GiB: fits"), std::string::npos) << enough.text;
+  EXPECT_EQ(less.code, 1);
+  EXPECT_NE(less.text.find("GiB: does not fit"), std::string::npos) << less.text;
   const Outcome asked =
       run(plan + "5xh100 --num_gpus_dit 4 --ulysses_size 2 --enable_vae_parallel --link 10gbe --json");
   const auto placement = nlohmann::json::parse(asked.text)["placement"];

@@ -76,6 +76,12 @@ TEST_F(PlanLines, CardsAreNamedAsForGenerate) {
     EXPECT_EQ(placed["ranks"][0]["does"], "steps 0..2");
     EXPECT_GT(placed["predicted_frames_per_s"], 0);
   }
+  // A CPU's budget is not that of the card beside it.
+  const auto mixed = json("--devices cpu,cuda:0 --host_budget 20GiB")["ranks"];
+  EXPECT_FALSE(mixed[0]["fits"]);
+  EXPECT_TRUE(mixed[1]["fits"]);
+  EXPECT_EQ(mixed[1]["peak_bytes"], json("--devices cpu,cuda:0")["ranks"][1]["peak_bytes"]);
+  EXPECT_LE(mixed[1]["host_peak_bytes"], size_t{20} << 30);
   // A card that is too small for the second rank's layers.
   const Outcome small = run("plan --quiet --shape 14b --devices cuda:0,cuda:1 --memory_budget 2GiB");
   EXPECT_EQ(small.code, 1);

@@ -127,7 +127,7 @@ TEST(Ranks, ThePlanOfEachRankIsThatOfTheRun) {
     const EngineOptions options = planned_lead(options_of(mode));
     ResolvedJob job = *resolve_job(options, job_of());
     ASSERT_TRUE(hear(job).ok());
-    const std::vector<RankUse> planned = *plan_ranks(job, options);
+    const std::vector<RankUse> planned = *plan_ranks(job, options, options_of(mode));
     const std::vector<RankReport> ranks = make(options_of(mode), job_of()).ranks;
     ASSERT_EQ(planned.size(), ranks.size());
     for (size_t i = 0; i < ranks.size(); ++i) {
@@ -135,6 +135,46 @@ TEST(Ranks, ThePlanOfEachRankIsThatOfTheRun) {
       EXPECT_EQ(planned[i].part, ranks[i].part);
     }
   }
+}
+
+// The lead's are of its device, and were made of what was asked for.
+TEST(Ranks, TheLimitsOfARankAreOfItsOwnDevice) {
+  constexpr size_t kGib = size_t{1} << 30;
+  EngineOptions asked, lead;
+  auto limits = [&](const char* devices, const char* device) {
+    asked.devices = lead.devices = devices;
+    const EngineOptions own = rank_options(asked, lead, device);
+    EXPECT_EQ(own.device, device);
+    return std::pair(own.memory_budget_bytes / kGib, own.host_budget_bytes / kGib);
+  };
+  lead.device = "cuda:0";
+  lead.memory_budget_bytes = 22 * kGib;  // what was free there
+  lead.host_budget_bytes = 50 * kGib;
+  EXPECT_EQ(limits("cuda:0,cuda:1", "cuda:1"), std::pair(size_t{0}, size_t{50}));
+  EXPECT_EQ(limits("cuda:0,cpu", "cpu"), std::pair(size_t{0}, size_t{0}));
+  asked.memory_budget_bytes = 12 * kGib;  // of each
+  asked.host_budget_bytes = 100 * kGib;
+  EXPECT_EQ(limits("cuda:0,cuda:1", "cuda:1"), std::pair(size_t{12}, size_t{50}));
+  EXPECT_EQ(limits("cuda:0,cpu", "cpu"), std::pair(size_t{12}, size_t{0}));
+  asked.memory_budget_bytes = 0;
+  lead.device = "cpu";
+  lead.memory_budget_bytes = 100 * kGib;
+  lead.host_budget_bytes = 0;
+  EXPECT_EQ(limits("cpu,cuda:0", "cuda:0"), std::pair(size_t{0}, size_t{100}));
+  EXPECT_EQ(limits("cpu,cuda:0,cuda:1", "cuda:1"), std::pair(size_t{0}, size_t{50}));
+}
+
+// Layers that fit on the lead's card stay there, and those of a rank with less memory may still leave it.
+TEST(Ranks, ARankWithLessMemoryThanTheLeadMayPage) {
+  EngineOptions asked, lead;
+  asked.devices = lead.devices = "cuda:0,cuda:1";
+  lead.device = "cuda:0";
+  lead.page_weights = false;
+  lead.memory_budget_bytes = 200;
+  asked.memory_budget_bytes = 100;
+  EXPECT_TRUE(rank_options(asked, lead, "cuda:1").page_weights);
+  asked.memory_budget_bytes = 200;
+  EXPECT_FALSE(rank_options(asked, lead, "cuda:1").page_weights);
 }
 
 TEST(Ranks, WhatHeadsAreExchangedOverIsReported) {

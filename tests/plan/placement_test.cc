@@ -65,14 +65,59 @@ TEST(StageTimes, DealtWeightsComeOverTheLinkButNeverOverNvlink) {
   r.shard_weights = true;
   const Work work = work_of(r);
   const DeviceProfile cards = *device_profile("4xrtx4090");
-  const double bytes = work.weight_bytes * 3 / 4, pcie_s = 2 * bytes / (cards.pcie_bytes_per_s * kBandwidthShare);
-  auto seconds = [&](LinkType link) { return stage_times(r, work, cards, link)->step.weights_s; };
+  const double bytes = work.weight_bytes, pcie_s = 2 * bytes / (cards.pcie_bytes_per_s * kBandwidthShare);
+  auto seconds = [&](LinkType link) { return stage_times(r, work, cards, link)->step.dealt_s; };
   EXPECT_NEAR(seconds(LinkType::kPcie), pcie_s, 1e-9);
   EXPECT_NEAR(seconds(LinkType::kNvlink), pcie_s, 1e-9);
   EXPECT_NEAR(seconds(LinkType::kEthernet10), pcie_s + bytes / (1.25e9 * kBandwidthShare), 1e-6);
   const PlacementRequest request{.devices = 4};
   auto rate = [&](LinkType link) { return placed(r, {cards, 0, link, request}).simulation.steady_frames_per_s; };
   EXPECT_LT(rate(LinkType::kEthernet10), 0.2 * rate(LinkType::kPcie));
+}
+
+// A rank that samples nothing has none of them.
+TEST(StageTimes, WeightsAreDealtToTheRanksThatSample) {
+  JobShape r = job_14b(384, 256);
+  r.shard_weights = true;
+  auto step_s = [&](const char* cards, const PlacementRequest& request, int rank) {
+    const PlacementReport report = placed(r, {*device_profile(cards), 0, LinkType::kPcie, request});
+    return report.simulation.ranks[static_cast<size_t>(rank)].sampling_s;
+  };
+  const double four = step_s("4xrtx4090", {.devices = 4}, 1);
+  EXPECT_NEAR(step_s("5xrtx4090", {.devices = 5, .num_gpus_dit = 4, .vae_parallel = true}, 1), four, 1e-9);
+  const ForwardTimes step = times_of(r, "rtx4090").step;
+  EXPECT_NEAR(four, 0.75 * step.dealt_s + step.keys_values_s, 1e-9);
+}
+
+// By flops, though decoding takes far less time than a step that waits for the weights of other ranks.
+TEST(PlacementReport, DealsTheStepsOfTheSameFlagsAsARun) {
+  JobShape r = job_14b(384, 256);
+  r.shapes = *named_model_shapes("1.3b");
+  r.shard_weights = true;
+  const PlacementReport report =
+      placed(r, {*device_profile("2xrtx4090"), 0, LinkType::kEthernet10, PlacementRequest{.devices = 2}});
+  const Placement run = *place_ranks({.devices = 2}, r.steps, lead_steps(work_of(r), r.steps));
+  ASSERT_EQ(run.text(0), "step 0");
+  EXPECT_EQ(report.placement.text(0), "step 0");
+  EXPECT_EQ(report.placement.text(1), "steps 1..3");
+}
+
+TEST(PlacementReport, EachRankHasItsPartOfTheHostMemory) {
+  JobShape r = job_14b(704, 384);
+  r.packed = r.layers_in_host = true;
+  const PlacementReport report =
+      placed(r, {*device_profile("4xrtx4090"), size_t{20} << 30, LinkType::kPcie, PlacementRequest{.devices = 4}});
+  const size_t most = report.host_peak_bytes[0];
+  ASSERT_GT(most, size_t{28} * 1000 * 1000 * 1000);  // all layers, in bf16
+  EXPECT_GT(most, report.host_peak_bytes[1]);
+  EXPECT_TRUE(report.fits(0, 0));
+  EXPECT_TRUE(report.fits(0, 4 * most));
+  EXPECT_FALSE(report.fits(0, 4 * most - 4));
+  EXPECT_EQ(report.host_peak_of_all(), most + 3 * report.host_peak_bytes[1]);
+  // Cards that hold all layers have none beside them.
+  const PlacementReport whole =
+      placed(r, {*device_profile("4xh100"), size_t{66} << 30, LinkType::kPcie, PlacementRequest{.devices = 4}});
+  EXPECT_LT(whole.host_peak_bytes[0], size_t{3} << 30);
 }
 
 TEST(StageTimes, MessagesHaveWhatABlockTravelsWith) {
