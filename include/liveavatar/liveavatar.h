@@ -50,7 +50,7 @@ struct EngineOptions {
   std::string device = "cpu";
   // Several devices make each video together (docs/many_devices.md), a rank each: "cuda:0,cuda:1", "cpu:2" (twice the
   // CPU), "cpu,cuda:0". The first is the lead, which has the VAE. Empty: `device` alone. The video is that of one
-  // device.
+  // device; on cards with Tune::kOff, else up to roundings.
   std::string devices;
   int num_gpus_dit = 0;       // how many of them sample, a range of the steps each; 0: all that can
   int ulysses_size = 1;       // how many share each of their steps, some tokens and heads each

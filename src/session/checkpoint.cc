@@ -14,6 +14,7 @@
 #include "session/rank_devices.h"
 #include "weights/part.h"
 #include "weights/stoppable_source.h"
+#include "weights/weights_key.h"
 
 namespace liveavatar {
 namespace {
@@ -38,8 +39,7 @@ std::vector<LoraOptions> all_loras(const EngineOptions& options) {
   return all;
 }
 
-Expected<LoraMerges> merge_dit(const PartPaths& paths, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_part(paths.dit, Part::kVideoModel));
+Expected<std::vector<LoraAdapter>> open_adapters(const EngineOptions& options) {
   std::vector<LoraAdapter> adapters;
   for (const LoraOptions& lora : all_loras(options)) {
     LA_ASSIGN_OR_RETURN(LoraAdapter adapter, open_lora(lora.path));
@@ -47,7 +47,7 @@ Expected<LoraMerges> merge_dit(const PartPaths& paths, const EngineOptions& opti
     if (is_live_avatar_lora(adapter)) adapter.alpha = options.lora_alpha;
     adapters.push_back(std::move(adapter));
   }
-  return merge_loras(std::move(base), std::move(adapters));
+  return adapters;
 }
 
 // Changes with whatever would make other weights.
@@ -95,8 +95,11 @@ bool from_host_memory(const EngineOptions& options) {
 }
 
 Expected<DitTensors> open_dit_tensors(const PartPaths& paths, const EngineOptions& options) {
-  LA_ASSIGN_OR_RETURN(LoraMerges merges, merge_dit(paths, options));
-  DitTensors tensors{merges.source, {}, 0};
+  LA_ASSIGN_OR_RETURN(TensorSourcePtr base, open_part(paths.dit, Part::kVideoModel));
+  LA_ASSIGN_OR_RETURN(std::vector<LoraAdapter> adapters, open_adapters(options));
+  LA_ASSIGN_OR_RETURN(std::string key, weights_key(*base, adapters));
+  LA_ASSIGN_OR_RETURN(LoraMerges merges, merge_loras(std::move(base), std::move(adapters)));
+  DitTensors tensors{merges.source, {}, 0, std::move(key)};
   for (const LoraReport& report : merges.reports) tensors.notes.push_back(report.line());
   if (!merges.reports.empty()) tensors.merge_bytes = merges.source->scratch_bytes();
   return tensors;
@@ -207,12 +210,14 @@ Expected<std::unique_ptr<Checkpoint>> Checkpoint::open(const EngineOptions& opti
   if (options.packed_dit.empty()) {
     LA_ASSIGN_OR_RETURN(DitTensors tensors, open_dit_tensors(c->paths, options));
     LA_ASSIGN_OR_RETURN(c->shapes.dit, find_dit_config(*tensors.source, c->paths.dit_config));
+    c->shapes.dit_key = std::move(tensors.key);
     c->dit = std::move(tensors.source);
     c->notes = std::move(tensors.notes);
     c->merge_bytes = tensors.merge_bytes;
   } else {
     LA_ASSIGN_OR_RETURN(PackedHeader header, read_packed_header(options.packed_dit));
     LA_ASSIGN_OR_RETURN(c->shapes.dit, parse_dit_config(header.config, options.packed_dit));
+    c->shapes.dit_key = weights_key(header);
   }
   LA_ASSIGN_OR_RETURN(c->vae, open_part(c->paths.vae, Part::kVae));
   LA_ASSIGN_OR_RETURN(c->shapes.vae, read_vae_config(*c->vae));

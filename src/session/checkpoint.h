@@ -50,6 +50,7 @@ struct DitTensors {
   TensorSourcePtr source;
   std::vector<std::string> notes;  // what merging does, a line each
   size_t merge_bytes = 0;          // 0: no adapter
+  std::string key;                 // weights_key()
 };
 Expected<DitTensors> open_dit_tensors(const PartPaths& paths, const EngineOptions& options);
 

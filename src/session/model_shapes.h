@@ -1,4 +1,4 @@
-// The sizes of a checkpoint's four models, without their weights.
+// The sizes of a checkpoint's four models, without their weights, and what tells the video model's from others.
 #pragma once
 
 #include <string>
@@ -15,6 +15,7 @@ struct ModelShapes {
   WanVaeConfig vae;
   Umt5Config text;
   Wav2Vec2Config audio;
+  std::string dit_key;  // of the video model's weights (weights_key); empty: without a checkpoint
 };
 
 // "14b": Live Avatar on Wan2.2-S2V-14B. "1.3b": the same topology at the width of Wan 2.1 1.3B. "mini": a model of the

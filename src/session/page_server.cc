@@ -4,15 +4,35 @@
 #include <chrono>
 #include <thread>
 
+#include "core/boundary.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "session/models.h"
 
 namespace liveavatar {
-Expected<std::unique_ptr<PageServer>> PageServer::open(S2vDit& dit, Group& group, const RankShare& share,
-                                                       int first_rank, Budget& host) {
+namespace {
+
+// Of the pages of ShardDit behind the common one.
+std::vector<size_t> own_pages(const S2vDit& dit, const Backend& backend, const RankShare& share) {
+  std::vector<size_t> bytes;
+  for (const PackedPage& page : dit_packed_pages(dit.config(), backend, dit.types())) bytes.push_back(page.span.bytes);
+  bytes.erase(bytes.begin());
+  const std::vector<int64_t> owners = deal_pages(bytes, share.ranks);
+  for (size_t page = 0; page < bytes.size(); ++page)
+    if (owners[page] != share.index) bytes[page] = 0;
+  return bytes;
+}
+
+}  // namespace
+
+Expected<std::unique_ptr<PageServer>> PageServer::open(S2vDit& dit, const Backend& backend, Group& group,
+                                                       const RankShare& share, int first_rank, Budget& host) {
   std::unique_ptr<PageServer> server(new PageServer(dit, group, share, first_rank));
   LA_ASSIGN_OR_RETURN(server->piece_, Buffer::allocate(host, MemoryCategory::kWeights, kPagePieceBytes));
-  server->thread_ = std::thread([s = server.get()] { s->serve(); });
+  server->own_bytes_ = own_pages(dit, backend, share);
+  server->thread_ = std::thread([s = server.get()] {
+    const Status served = contained("weights for other ranks", [&] { return s->serve(); });
+    if (!served.ok()) s->group_.abort({served.code(), s->group_.name_of(s->group_.rank()) + ": " + served.message()});
+  });
   dit.set_peers(*server);
   return server;
 }
@@ -35,33 +55,37 @@ Status PageServer::read(int64_t owner, size_t page, const PageRange& range, std:
   return {};
 }
 
-void PageServer::serve() {
+Status PageServer::serve() {
   constexpr auto kPause = std::chrono::microseconds(100);
   while (!stop_) {
     bool idle = true;
     for (int64_t other = 0; other < share_.ranks; ++other) {
       if (other == share_.index) continue;
       const int rank = first_rank_ + static_cast<int>(other);
-      const Expected<bool> asks = group_.arrived(rank, Tag::kWeights);
-      if (!asks.ok()) return;  // the group failed: everybody knows
-      if (!*asks) continue;
+      LA_ASSIGN_OR_RETURN(const bool asks, group_.arrived(rank, Tag::kWeights));
+      if (!asks) continue;
       idle = false;
-      if (const Status answered = answer(rank); !answered.ok()) return group_.abort(answered);
+      LA_RETURN_IF_ERROR(answer(rank));
     }
     if (idle) std::this_thread::sleep_for(kPause);
   }
+  return {};
 }
 
 Expected<std::unique_ptr<PageServer>> serve_pages(Models& models, Group& group, const RankPart& part) {
   if (part.weights.whole() || !part.samples) return std::unique_ptr<PageServer>();
   const int first_rank = group.rank() - static_cast<int>(part.weights.index);
-  return PageServer::open(*models.dit, group, part.weights, first_rank, models.budget->host());
+  return PageServer::open(*models.dit, *models.backend, group, part.weights, first_rank, models.budget->host());
 }
 
 Status PageServer::answer(int rank) {
   Request request;
   LA_RETURN_IF_ERROR(group_.receive(rank, Tag::kWeights, std::as_writable_bytes(std::span(&request, 1))));
-  if (request.bytes > piece_.bytes()) return corrupt(group_.name_of(rank) + " asks for more weights than there are");
+  const size_t bytes = request.page < own_bytes_.size() ? own_bytes_[request.page] : 0;
+  const bool is_there = request.begin < bytes && request.bytes <= bytes - request.begin;
+  if (!is_there || request.bytes > piece_.bytes())
+    return corrupt(group_.name_of(rank) +
+                   " asks for weights that are not here; start all ranks with the same program, flags and files");
   LA_RETURN_IF_ERROR(dit_.read_page(request.page, {request.begin, request.bytes}, piece_.data()));
   return group_.send(rank, Tag::kPage, {piece_.data(), request.bytes});
 }

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/json.h"
+#include "weights/weights_key.h"
 
 namespace liveavatar {
 namespace {
@@ -18,6 +19,29 @@ std::string models_text(const JobShape& s) {
          ", keys and values " + s.kv_name() + (s.shard_weights ? ", layers dealt to the ranks" : "");
 }
 
+// All that the forwards of a model depend on.
+std::string config_text(const JobShape& s) {
+  DitConfig config = s.shapes.dit;
+  config.video_size.clear();  // the lead's decides
+  return dit_config_json(config);
+}
+
+Status check_models(JsonReader& lead, const JobShape& own) {
+  const std::string theirs = lead.text("models", ""), ours = models_text(own);
+  if (theirs != ours)
+    return invalid_argument("this rank has another model or other types than rank 0: " + ours + "; there: " + theirs +
+                            "; start all ranks with the same flags and files");
+  const std::string their_config = lead.text("config", ""), our_config = config_text(own);
+  if (their_config != our_config)
+    return invalid_argument("this rank's video model has another config.json than rank 0's: " + our_config +
+                            "; there: " + their_config + "; start all ranks with the same files");
+  if (!may_be_same_weights(lead.text("weights", ""), own.shapes.dit_key))
+    return invalid_argument(
+        "this rank has other weights of the video model than rank 0, or merges other adapters; start all ranks with "
+        "the same files in `checkpoint_dir` or `dit_path`, and the same `lora_path`, `lora_alpha` and `loras`");
+  return {};
+}
+
 }  // namespace
 
 std::string to_text(const RankJob& job) {
@@ -25,6 +49,8 @@ std::string to_text(const RankJob& job) {
   nlohmann::json stages = nlohmann::json::array();
   for (const StepRange& steps : job.placement.stages) stages.push_back(steps.count);
   const nlohmann::json json{{"models", models_text(s)},
+                            {"config", config_text(s)},
+                            {"weights", s.shapes.dit_key},
                             {"height", s.height},
                             {"width", s.width},
                             {"clip_frames", s.clip_frames},
@@ -50,10 +76,7 @@ Expected<RankJob> parse_rank_job(const std::string& text, const JobShape& models
   const std::string where = "the lead's job";
   LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(text, where));
   JsonReader reader(json, where);
-  const std::string theirs = reader.text("models", ""), ours = models_text(models);
-  if (theirs != ours)
-    return invalid_argument("this rank has another model or other types than rank 0: " + ours + "; there: " + theirs +
-                            "; start all ranks with the same flags and files");
+  LA_RETURN_IF_ERROR(check_models(reader, models));
   RankJob job;
   JobShape shape = models;
   shape.height = reader.number("height", 1, kMost);

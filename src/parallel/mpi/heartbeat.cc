@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/boundary.h"
 #include "parallel/mpi/process_end.h"
 
 namespace liveavatar::mpi {
@@ -46,26 +47,37 @@ Heartbeat::~Heartbeat() {
 }
 
 void Heartbeat::run() {
+  const std::string where = parts_.names[static_cast<size_t>(parts_.mpi.rank())] + ": signs of life";
   Clock::time_point before = Clock::now();
   while (!stop_) {
     std::this_thread::sleep_for(moving_ > 0 ? microseconds(500) : microseconds(20000));
     const Clock::time_point now = Clock::now();
-    skip_gap(now - before);
+    const Clock::duration gap = now - before;
     before = now;
-    parts_.mpi.call([&] {
-      for (Peer& peer : peers_) {
-        if (is_lead()) {
-          answer(peer);
-        } else {
-          ask(peer);
-        }
-      }
+    // The thread goes on after a failure: it tells the others.
+    const Status done = contained(where, [&] {
+      beat(gap);
+      return Status();
     });
-    note_progress();
-    look_for_silence();
-    look_at_roll();
-    look_at_waits();
+    if (!done.ok()) parts_.verdict.fail(done);
   }
+}
+
+void Heartbeat::beat(Clock::duration gap) {
+  skip_gap(gap);
+  parts_.mpi.call([&] {
+    for (Peer& peer : peers_) {
+      if (is_lead()) {
+        answer(peer);
+      } else {
+        ask(peer);
+      }
+    }
+  });
+  note_progress();
+  look_for_silence();
+  look_at_roll();
+  look_at_waits();
 }
 
 // Time in which this process did not run says nothing about the others.
@@ -120,8 +132,8 @@ void Heartbeat::answer(Peer& peer) {
     peer.owed = true;
   }
   if (peer.owed && peer.out == MPI_REQUEST_NULL) {
-    peer.owed = false;
     send(peer);
+    peer.owed = false;
   }
 }
 
@@ -136,8 +148,8 @@ void Heartbeat::ask(Peer& peer) {
   const bool has_news =
       own_state() > peer.told || (late() && !peer.outbox.is_late) || (roll_is_called_ && peer.sent < roll_began_);
   if (!has_news && seconds_since(peer.sent) < period_s) return;
+  send(peer);  // first: where it throws, the next beat asks again
   receive(peer);
-  send(peer);
 }
 
 void Heartbeat::hear(Peer& peer) {

@@ -77,8 +77,9 @@ class Heartbeat {
   };
 
   void run();
-  void answer(Peer& peer);  // on the lead
-  void ask(Peer& peer);     // on the others
+  void beat(Clock::duration gap);  // gap: since the last one
+  void answer(Peer& peer);         // on the lead
+  void ask(Peer& peer);            // on the others
   void receive(Peer& peer);
   void send(Peer& peer);
   std::optional<Waits::Wait> late() const;
