@@ -48,6 +48,9 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   for (const RankReport& rank : video.ranks)
     run_report.ranks.push_back({rank.place.host, rank.place.device, rank.part, rank.planned_peak_bytes, rank.peak_bytes,
                                 rank.sample_s, rank.waited_s, rank.link});
+  // What is measured is the process.
+  const JobShape& shape = prepared.plan_report.request;
+  if (!shape.one_host && !shape.processes) sum_of_ranks(run_report);
   if (run_report.frames > 0 && !quiet) print_result(task, info, run_report);
   OutputClaim* report_claim = outputs.report_claim;
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));

@@ -54,8 +54,26 @@ void leave_out_ranks(EngineOptions& options) {
   options.shard_weights = false;
 }
 
+namespace {
+
+Status check_counts(const EngineOptions& options) {
+  auto check = [](const char* flag, int value, int least) -> Status {
+    if (value >= least && value <= kMostRanks) return {};
+    return invalid_argument(std::string(flag) + " " + std::to_string(value) + ": choose 1 to " +
+                            std::to_string(kMostRanks));
+  };
+  LA_RETURN_IF_ERROR(check("--num_gpus_dit", options.num_gpus_dit, 0));
+  return check("--ulysses_size", options.ulysses_size, 1);
+}
+
+}  // namespace
+
 Status resolve_rank_flags(const CLI::App& app, EngineOptions& options, std::vector<std::string>& notes) {
-  if (are_processes(options)) return {};
+  LA_RETURN_IF_ERROR(check_counts(options));
+  if (are_processes(options)) {
+    if (app.count("--devices") == 0) return {};
+    return invalid_argument("--devices " + options.devices + ": start processes with mpirun, and leave --devices out");
+  }
   if (!options.devices.empty()) {
     if (app.count("--device") > 0) return invalid_argument("--device with --devices: give one of the two");
     LA_ASSIGN_OR_RETURN(const std::vector<std::string> devices, rank_devices(options));

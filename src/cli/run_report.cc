@@ -56,6 +56,15 @@ RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine
   return run_report;
 }
 
+void sum_of_ranks(RunReport& r) {
+  if (r.ranks.empty() || r.host_predicted_peak_bytes > 0) return;
+  r.predicted_peak_bytes = r.charged_peak_bytes = 0;
+  for (const RunReport::Rank& rank : r.ranks) {
+    r.predicted_peak_bytes += rank.predicted_peak_bytes;
+    r.charged_peak_bytes += rank.charged_peak_bytes;
+  }
+}
+
 void print_run_report(const RunReport& run_report) {
   auto mib = [](size_t bytes) { return double(bytes) / double(1 << 20); };
   const RunReport& r = run_report;

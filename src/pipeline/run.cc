@@ -13,7 +13,9 @@ Status run_on_ranks(JobRun& run, Group& ranks) {
   if (made.ok()) return made;
   const Status failed = ranks.status();
   ranks.abort(made);
-  return failed.ok() ? made : failed;
+  // What the lead's own stop told the ranks says less than why it stopped.
+  const bool own_stop = failed.code() == ErrorCode::kCancelled && made.code() != ErrorCode::kCancelled;
+  return failed.ok() || own_stop ? made : failed;
 }
 
 }  // namespace

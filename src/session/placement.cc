@@ -61,9 +61,10 @@ Status check_stages(int stages, int64_t steps) {
 }
 
 Status check_shares(const std::vector<int64_t>& shares, int stages, int64_t steps) {
-  const int64_t sum = std::accumulate(shares.begin(), shares.end(), int64_t{0});
-  const bool positive = std::all_of(shares.begin(), shares.end(), [](int64_t share) { return share > 0; });
-  if (static_cast<int>(shares.size()) == stages && sum == steps && positive) return {};
+  const bool possible =
+      std::all_of(shares.begin(), shares.end(), [&](int64_t share) { return share > 0 && share <= steps; });
+  const bool all = static_cast<int>(shares.size()) == stages && possible;
+  if (all && std::accumulate(shares.begin(), shares.end(), int64_t{0}) == steps) return {};
   return invalid_argument("`step_shares`: give " + number(stages) + " numbers above 0, one a stage, whose sum is the " +
                           number(steps) + " steps");
 }
@@ -73,6 +74,9 @@ Status check_shares(const std::vector<int64_t>& shares, int stages, int64_t step
 Expected<Placement> place_ranks(const PlacementRequest& r, int64_t steps, double lead_steps) {
   if (r.ulysses_size < 1) return invalid_argument("`ulysses_size` " + number(r.ulysses_size) + ": choose 1 or more");
   if (r.num_gpus_dit < 0) return invalid_argument("`num_gpus_dit` " + number(r.num_gpus_dit) + ": choose 1 or more");
+  if (std::max(r.num_gpus_dit, r.ulysses_size) > kMostRanks)
+    return invalid_argument("`num_gpus_dit` " + number(r.num_gpus_dit) + ", `ulysses_size` " + number(r.ulysses_size) +
+                            ": choose up to " + number(kMostRanks));
   const int vae = r.vae_parallel ? 1 : 0;
   int sampling = r.num_gpus_dit;
   if (sampling == 0) sampling = r.devices > 0 ? r.devices - vae : r.ulysses_size;

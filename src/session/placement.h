@@ -12,6 +12,8 @@
 
 namespace liveavatar {
 
+constexpr int kMostRanks = 64;  // of one video
+
 // Denoising steps [first, first + count).
 struct StepRange {
   int64_t first = 0, count = 0;

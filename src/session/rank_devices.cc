@@ -11,7 +11,6 @@
 namespace liveavatar {
 namespace {
 
-constexpr int kMostRanks = 64;
 constexpr std::string_view kProcesses = "mpi:";
 
 std::vector<std::string> split(const std::string& text) {
@@ -49,7 +48,9 @@ Status add_item(const std::string& item, const std::string& all, std::vector<std
   const size_t colon = item.find(':');
   const std::string kind = item.substr(0, colon);
   const int64_t count = colon == std::string::npos ? 1 : count_of(item.substr(colon + 1));
-  if ((kind != "cpu" && kind != "reference") || count == 0 || count > kMostRanks) return no_device(item, all);
+  if ((kind != "cpu" && kind != "reference") || count == 0) return no_device(item, all);
+  if (count > kMostRanks)
+    return invalid_argument("`devices` " + item + ": give up to " + std::to_string(kMostRanks) + " ranks");
   devices.insert(devices.end(), static_cast<size_t>(count), kind);
   return {};
 }
@@ -65,7 +66,7 @@ Expected<std::vector<std::string>> rank_devices(const EngineOptions& options) {
     return devices;
   }
   for (const std::string& item : split(options.devices)) LA_RETURN_IF_ERROR(add_item(item, options.devices, devices));
-  if (devices.size() > kMostRanks)
+  if (devices.size() > size_t{kMostRanks})
     return invalid_argument("`devices` " + options.devices + ": " + std::to_string(devices.size()) +
                             " devices; give up to " + std::to_string(kMostRanks));
   return devices;
