@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cmath>
 #include <thread>
 #include <utility>
 
@@ -351,12 +350,8 @@ class JobRun : LatentChannel, VideoInputs {
   // A block before it is handed on.
   Status check_latents(int64_t block, const Tensor& latents) {
     Backend& backend = session_.decoder().backend();
-    const Download host(backend, latents);
-    LA_RETURN_IF_ERROR(backend.synchronize());
-    if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
-      return corrupt("the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
-    }
-    if (hooks().latents) hooks().latents(block, host.tensor());
+    LA_RETURN_IF_ERROR(check_finite(backend, latents));
+    if (hooks().latents) hooks().latents(block, Download(backend, latents).tensor());
     return {};
   }
 

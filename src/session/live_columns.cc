@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/stop.h"
+#include "models/wan_vae/config.h"
 #include "models/wav2vec2/timeline.h"
 #include "ops/transfer.h"
 
@@ -20,7 +21,7 @@ int64_t look_ahead_samples(const LiveShape& s) { return s.look_ahead_ms * kModel
 
 void RunningLoudness::add(std::span<const float> frame) {
   constexpr double kQuietest = 0.0025, kPause = 0.03;  // of full scale; of the loudness so far
-  constexpr double kLongest = 400;                     // frames: 8 s of speech
+  constexpr int64_t kLongest = 400;                    // frames: 8 s of speech
   double mean = 0, squares = 0;
   for (float x : frame) {
     mean += x;
@@ -28,13 +29,19 @@ void RunningLoudness::add(std::span<const float> frame) {
   }
   mean /= double(frame.size());
   squares /= double(frame.size());
-  const double quietest = std::max(kQuietest, kPause * std::sqrt(loudness_.variance));
+  const double quietest = std::max(kQuietest, kPause * std::sqrt(get().variance));
   if (squares < quietest * quietest) return;
-  weight_ = std::min(weight_ + 1, kLongest);
-  const double share = 1 / weight_, before = loudness_.mean, delta = mean - before;
-  loudness_.mean += share * delta;
+  frames_ = std::min(frames_ + 1, kLongest);
+  const double share = 1 / double(frames_), before = speech_.mean, delta = mean - before;
   const double deviation = squares - 2 * before * mean + before * before;  // around the mean before
-  loudness_.variance = (1 - share) * loudness_.variance + share * deviation - share * share * delta * delta;
+  speech_.mean += share * delta;
+  speech_.variance = (1 - share) * speech_.variance + share * deviation - share * share * delta * delta;
+}
+
+Loudness RunningLoudness::get() const {
+  constexpr double kUsualRms = 0.1, kTrusted = 50;  // of full scale; frames
+  const double share = std::min(1.0, double(frames_) / kTrusted);
+  return {share * speech_.mean, share * speech_.variance + (1 - share) * kUsualRms * kUsualRms, 0};
 }
 
 AudioWindow LiveMemory::window_of(const LiveShape& s) {
@@ -50,6 +57,16 @@ Expected<LiveMemory> LiveMemory::allocate(const LiveShape& s, const Wav2Vec2& mo
   const size_t samples = static_cast<size_t>(window.samples() + kHopSamples) * sizeof(float);
   LA_ASSIGN_OR_RETURN(memory.sound,
                       Charge::acquire(budget.host(), MemoryCategory::kAudio, LiveSound::bytes(s) + samples));
+  return memory;
+}
+
+Expected<LiveChunkMemory> LiveChunkMemory::allocate(const JobShape& s, Budget& budget) {
+  LiveChunkMemory memory;
+  const Shape frames{s.live.chunks, kVaeFrames, s.height, s.width, 3};
+  LA_ASSIGN_OR_RETURN(memory.rgb, OwnedTensor::allocate(budget.host(), MemoryCategory::kMedia, frames, DType::kU8));
+  const int64_t samples = s.live.chunks * kVaeFrames * frame_samples(s.live.rate_hz);
+  LA_ASSIGN_OR_RETURN(memory.audio, Buffer::allocate(budget.host(), MemoryCategory::kMedia,
+                                                     static_cast<size_t>(samples) * sizeof(int16_t)));
   return memory;
 }
 
@@ -84,7 +101,7 @@ void LiveColumns::update_samples(int64_t block) {
 
 Status LiveColumns::hear() {
   normalised_.resize(samples_.size());
-  const Loudness& loudness = loudness_.get();
+  const Loudness loudness = loudness_.get();
   std::transform(samples_.begin(), samples_.end(), normalised_.begin(), [&](float x) { return loudness.normalise(x); });
   states_ = frame_count(std::ssize(samples_));
   const Wav2Vec2Config& config = model_.config();

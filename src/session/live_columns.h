@@ -12,16 +12,16 @@
 namespace liveavatar {
 
 // Mean and variance of what was said so far, where the original takes those of the whole utterance. Pauses do not
-// count, so that they do not make what is behind them loud. Begins at the loudness of usual speech.
+// count, so that they do not make what is behind them loud. In the first second of speech that of usual speech fades
+// out.
 class RunningLoudness {
  public:
   void add(std::span<const float> frame);  // 20 ms
-  const Loudness& get() const { return loudness_; }
+  Loudness get() const;
 
  private:
-  Loudness loudness_{0, kUsualRms* kUsualRms, 0};
-  static constexpr double kUsualRms = 0.1;  // of full scale
-  double weight_ = 25;                      // frames that this counts as
+  Loudness speech_;
+  int64_t frames_ = 0;  // of speech
 };
 
 // Memory of a session's hearing, over a dry-run budget as well.
@@ -30,6 +30,13 @@ struct LiveMemory {
   Charge sound;  // LiveSound, and a second window: samples before and after they are normalised
   static AudioWindow window_of(const LiveShape& shape);
   static Expected<LiveMemory> allocate(const LiveShape& shape, const Wav2Vec2& model, Budget& budget);
+};
+
+// Of a session, chunks of frames and sound that wait for the caller.
+struct LiveChunkMemory {
+  OwnedTensor rgb;  // [chunks, 4, H, W, 3] u8, of the host
+  Buffer audio;     // [chunks, 4 * frame_samples()] 16 bit
+  static Expected<LiveChunkMemory> allocate(const JobShape& shape, Budget& budget);
 };
 
 // Columns of one block after the other. All memory is allocated in open(). model, budget and sound outlive it.
@@ -42,7 +49,7 @@ class LiveColumns : public AudioColumns {
   Expected<bool> columns(int64_t first, int64_t count, float* out) override;
   // Checked between layers: columns() is kCancelled then.
   void set_stop(std::stop_token stop) { stop_ = std::move(stop); }
-  const Loudness& loudness() const { return loudness_.get(); }
+  Loudness loudness() const { return loudness_.get(); }
 
  private:
   LiveColumns(const Wav2Vec2& model, const LiveShape& shape, LiveSound& sound)
