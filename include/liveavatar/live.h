@@ -73,7 +73,7 @@ struct LiveCallbacks {
 class LiveFeed;  // what is behind a LiveSession
 
 // One live session. Every call may come from any thread, several at once, also from its callbacks. It may outlive its
-// engine, which ends it.
+// engine, which ends it, and waits for the callback that runs.
 class LIVEAVATAR_EXPORT LiveSession final {
  public:
   explicit LiveSession(std::shared_ptr<LiveFeed> feed);

@@ -100,16 +100,12 @@ Expected<std::shared_ptr<LiveFeed>> LiveLoop::open(const LiveRequest& request, c
 void LiveLoop::serve() {
   std::unique_lock lock(signal_->mutex);
   while (!stop_) {
-    open_waiting(lock);
-    if (remove_finished(lock)) continue;
-    const std::vector<Session*> due = due_sessions(clock_.now());
-    if (!due.empty()) {
-      lock.unlock();
-      make_blocks(due);
-      lock.lock();
-    } else if (openings_.empty() && !stop_) {
-      clock_.wait(lock, signal_->changed, next_due());
-    }
+    const Status failed = contained("live", [&] {
+      serve_turn(lock);
+      return Status();
+    });
+    if (!lock.owns_lock()) lock.lock();
+    if (!failed.ok()) fail_all(failed);
   }
   const Status ended = cancelled("the live session's engine has ended");
   for (Opening* opening : openings_) opening->done.set_value(ended);
@@ -119,13 +115,34 @@ void LiveLoop::serve() {
   release(std::exchange(sessions_, {}));
 }
 
+void LiveLoop::serve_turn(std::unique_lock<std::mutex>& lock) {
+  open_waiting(lock);
+  if (remove_finished(lock)) return;
+  const std::vector<Session*> due = due_sessions(clock_.now());
+  if (!due.empty()) {
+    lock.unlock();
+    make_blocks(due);
+    lock.lock();
+  } else if (openings_.empty() && !stop_) {
+    clock_.wait(lock, signal_->changed, next_due());
+  }
+}
+
+void LiveLoop::fail_all(const Status& why) {
+  for (auto& session : sessions_) {
+    session->status = why;
+    session->feed->end(why);
+  }
+}
+
 void LiveLoop::open_waiting(std::unique_lock<std::mutex>& lock) {
   while (!openings_.empty() && !stop_) {
     Opening& opening = *openings_.front();
     openings_.pop_front();
     lock.unlock();
-    opening.done.set_value(contained("open_live", [&] { return open_session(opening); }));
+    const Status status = contained("open_live", [&] { return open_session(opening); });
     if (sessions_.empty()) forget_device();
+    opening.done.set_value(status);  // the opening is gone then
     lock.lock();
   }
 }

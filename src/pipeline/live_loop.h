@@ -51,6 +51,8 @@ class LiveLoop {
   using Sessions = std::vector<std::unique_ptr<Session>>;
 
   void serve();
+  void serve_turn(std::unique_lock<std::mutex>& lock);
+  void fail_all(const Status& why);
   void open_waiting(std::unique_lock<std::mutex>& lock);
   Status open_session(Opening& opening);
   Status admit(const Opening& opening);
