@@ -164,6 +164,9 @@ struct CategoryMemory {
   size_t used_bytes = 0, peak_bytes = 0;
 };
 
+struct LiveRequest;  // liveavatar/live.h
+struct LiveCallbacks;
+class LiveSession;
 class LocalEngine;   // what is behind an Engine
 class ThreadedFile;  // and behind a VideoFile
 
@@ -191,6 +194,11 @@ class LIVEAVATAR_EXPORT Engine final {
   // disturbs nothing. An empty on_chunk is kInvalidArgument. What on_chunk or on_progress throws ends the job as
   // kCancelled, with its message. After any error the engine is ready for the next job.
   Status generate(const GenerateRequest& request, const ChunkCallback& on_chunk, std::stop_token stop = {});
+  // A video without an end, from sound that is pushed (liveavatar/live.h). Returns when it is ready to begin. Any
+  // thread, also while other sessions run, which are late by that. The session's memory is part of memory_budget_bytes:
+  // kOutOfMemory, before anything is allocated, where it is not left. Jobs and live sessions exclude each other:
+  // kUnsupported while generate() runs, and generate() while a session is open. Not from a callback.
+  Expected<std::unique_ptr<LiveSession>> open_live(const LiveRequest& request, const LiveCallbacks& callbacks);
   // Any thread, at any time; while a job runs the numbers are of a moment in it.
   size_t memory_used_bytes() const;
   size_t memory_peak_bytes() const;  // since load()

@@ -9,6 +9,7 @@
 #include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/job_files.h"
+#include "cli/live_bench.h"
 #include "cli/model_flags.h"
 #include "cli/pipeline_bench.h"
 #include "cli/run_report.h"
@@ -28,9 +29,10 @@ namespace {
 struct Flags {
   BenchOptions bench;             // with --synthetic
   PipelineBenchOptions pipeline;  // without; bench.shape has the flags of both
+  LiveBenchOptions live;          // with --live, of the same checkpoint
   std::string shape = "mini", size = "128*128", json_file;
   int64_t infer_frames = 48;
-  bool synthetic = false, quiet = false, no_online_decode = false;
+  bool synthetic = false, is_live = false, quiet = false, no_online_decode = false;
   CLI::App* app = nullptr;
   std::vector<OutputClaim> outputs;  // --json
 };
@@ -39,6 +41,7 @@ constexpr const char* kFooter =
     "Examples:\n"
     "  liveavatar bench                                 the mini model and the demo of the repository\n"
     "  liveavatar bench --ckpt_dir models/mini --audio speech.wav --repeats 5 --json figures.json\n"
+    "  liveavatar bench --live --size \"64*64\"            a voice at real time, with pauses (docs/live.md)\n"
     "  liveavatar bench --shape 14b --synthetic --size \"384*256\" --infer_frames 12 --blocks 1 --sample_steps 1 \\\n"
     "    --memory_budget 8GiB --paging_dir /var/tmp\n"
     "Of a checkpoint: loading, conditioning, sampling, decoding, encoding and muxing, as `generate` does; the video "
@@ -48,7 +51,7 @@ constexpr const char* kFooter =
     "docs/paging.md.";
 
 // Groups of flags. Those of the other kind of benchmark are refused.
-constexpr const char *kOfCheckpoint = "Of a checkpoint", *kSynthetic = "Synthetic weights";
+constexpr const char *kOfCheckpoint = "Of a checkpoint", *kSynthetic = "Synthetic weights", *kLive = "A live session";
 
 void add_checkpoint(CLI::App& app, Flags& f) {
   PipelineBenchOptions& p = f.pipeline;
@@ -67,6 +70,21 @@ void add_checkpoint(CLI::App& app, Flags& f) {
       ->group(group);
   app.add_flag("--no_online_decode", f.no_online_decode, "Decode at the end")->group(group);
   add_decode_flags(app, p.engine, group);
+}
+
+void add_live(CLI::App& app, Flags& f) {
+  LiveRequest& r = f.live.request;
+  app.add_flag("--live", f.is_live, "Push the voice at real time, as a microphone does, with pauses")->group(kLive);
+  app.add_option("--seconds", f.live.seconds, "So long")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str()
+      ->group(kLive);
+  app.add_option("--sample_rate", r.sample_rate, "Of the pushed sound, in Hz")->capture_default_str()->group(kLive);
+  app.add_option("--context_seconds", r.context_seconds, "Sound that the model hears before a block")
+      ->capture_default_str()
+      ->group(kLive);
+  app.add_option("--look_ahead_seconds", r.look_ahead_seconds, "And behind it")->capture_default_str()->group(kLive);
+  app.add_option("--queue_seconds", r.queue_seconds, "Most sound that may wait")->capture_default_str()->group(kLive);
 }
 
 void add_synthetic(CLI::App& app, Flags& f) {
@@ -250,6 +268,7 @@ Status claim(Flags& f, const std::vector<NamedPath>& inputs) {
 int synthetic_bench(Flags& f) {
   Status of_checkpoint =
       refuse_group(*f.app, kOfCheckpoint, ": --synthetic reads no checkpoint, image or audio; leave one of them out");
+  if (of_checkpoint.ok()) of_checkpoint = refuse_group(*f.app, kLive, " is of a checkpoint; leave out --synthetic");
   if (!of_checkpoint.ok()) return report(of_checkpoint);
   if (Status status = set_job(f); !status.ok()) return report(status);
   std::vector<NamedPath> inputs;
@@ -268,6 +287,7 @@ int synthetic_bench(Flags& f) {
 
 Status set_pipeline(Flags& f) {
   LA_RETURN_IF_ERROR(refuse_group(*f.app, kSynthetic, " is for synthetic weights; add --synthetic"));
+  if (!f.is_live) LA_RETURN_IF_ERROR(refuse_group(*f.app, kLive, " is of a live session; add --live"));
   PipelineBenchOptions& p = f.pipeline;
   LA_RETURN_IF_ERROR(find_local_files(p.engine));
   if (!names_model(p.engine)) LA_RETURN_IF_ERROR(use_embedded_model(p.engine));
@@ -297,6 +317,29 @@ Status set_pipeline(Flags& f) {
   return {};
 }
 
+Expected<LiveBenchResult> live_bench(Flags& f) {
+  const GenerateRequest& job = f.pipeline.job;
+  LiveBenchOptions& live = f.live;
+  live.engine = f.pipeline.engine;
+  live.audio = job.audio;
+  live.request.image = job.image;
+  live.request.prompt = job.prompt;
+  live.request.size = job.size;
+  live.request.infer_frames = job.infer_frames;
+  live.request.sample_steps = job.sample_steps;
+  return run_live_bench(live);
+}
+
+// Runs, prints the table, and writes the figures.
+template <typename Run>
+int run_and_print(Flags& f, const Run& run) {
+  auto result = run();
+  if (!result.ok()) return report(result.status());
+  print_table(*result);
+  Status written = f.outputs.empty() ? Status() : f.outputs.front().write(to_json(*result));
+  return written.ok() ? 0 : report(written);
+}
+
 int pipeline_bench(Flags& f) {
   if (Status status = set_pipeline(f); !status.ok()) return report(status);
   std::vector<NamedPath> inputs;
@@ -305,11 +348,8 @@ int pipeline_bench(Flags& f) {
   add_engine_inputs(inputs, f.pipeline.engine);
   if (Status status = claim(f, inputs); !status.ok()) return report(status);
   StopSignal::Cleaning cleaning(f.outputs);
-  auto result = run_pipeline_bench(f.pipeline);
-  if (!result.ok()) return report(result.status());
-  print_table(*result);
-  Status written = f.outputs.empty() ? Status() : f.outputs.front().write(to_json(*result));
-  return written.ok() ? 0 : report(written);
+  if (f.is_live) return run_and_print(f, [&] { return live_bench(f); });
+  return run_and_print(f, [&] { return run_pipeline_bench(f.pipeline); });
 }
 
 // A stopped bench releases its claims before the program ends: an output that was not written is removed.
@@ -332,6 +372,7 @@ Command add_bench(CLI::App& app) {
   command->footer(kFooter);
   command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   add_checkpoint(*command, *flags);
+  add_live(*command, *flags);
   add_synthetic(*command, *flags);
   add_both(*command, *flags);
   return [flags] { return bench(*flags); };

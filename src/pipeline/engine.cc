@@ -197,6 +197,20 @@ Status LocalEngine::generate(const GenerateRequest& request, const ChunkCallback
   });
 }
 
+Expected<std::unique_ptr<LiveSession>> LocalEngine::open_live(const LiveRequest& request,
+                                                              const LiveCallbacks& callbacks, LiveClock* clock) {
+  return contained("open_live", [&]() -> Expected<std::unique_ptr<LiveSession>> {
+    if (ranks_ != nullptr || processes_ != nullptr)
+      return unsupported("open_live: a live session runs on one device; load an engine without `devices`");
+    {
+      std::lock_guard lock(live_mutex_);
+      if (live_ == nullptr) live_ = std::make_unique<LiveLoop>(*models_, running_, clock);
+    }
+    LA_ASSIGN_OR_RETURN(std::shared_ptr<LiveFeed> feed, live_->open(request, callbacks));
+    return std::make_unique<LiveSession>(std::move(feed));
+  });
+}
+
 Status LocalEngine::run(ResolvedJob& job, const RunCalls& calls) {
   return run_alone([&] { return run_guarded(job, calls); });
 }
@@ -206,8 +220,8 @@ Status LocalEngine::run_alone(const std::function<Status()>& body) {
   OneAtATime job_place(running_);
   if (!job_place.mine())
     return unsupported(
-        "generate: this engine is running a job already; wait until that generate() has returned, or load a second "
-        "engine");
+        "generate: this engine is running a job already, or live sessions; wait until that generate() has returned or "
+        "the sessions are closed, or load a second engine");
   Status status = contained("generate", body);
   models_->release_scratch();
   return status;
@@ -266,6 +280,10 @@ Expected<JobInfo> Engine::describe(const GenerateRequest& request) { return impl
 
 Status Engine::generate(const GenerateRequest& request, const ChunkCallback& on_chunk, std::stop_token stop) {
   return impl_->generate(request, on_chunk, stop);
+}
+
+Expected<std::unique_ptr<LiveSession>> Engine::open_live(const LiveRequest& request, const LiveCallbacks& callbacks) {
+  return impl_->open_live(request, callbacks);
 }
 
 size_t Engine::memory_used_bytes() const { return impl_->memory_used_bytes(); }

@@ -4,9 +4,11 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <stop_token>
 #include <vector>
 
+#include "pipeline/live_loop.h"
 #include "pipeline/local_ranks.h"
 #include "pipeline/resolve.h"
 #include "pipeline/run.h"
@@ -43,6 +45,9 @@ class LocalEngine {
   // As Engine's.
   Expected<JobInfo> describe(const GenerateRequest& request);
   Status generate(const GenerateRequest& request, const ChunkCallback& on_chunk, const std::stop_token& stop);
+  // clock: instead of the real one, of the first call; outlives the engine.
+  Expected<std::unique_ptr<LiveSession>> open_live(const LiveRequest& request, const LiveCallbacks& callbacks,
+                                                   LiveClock* clock = nullptr);
   // A job that was resolved with this engine's checkpoint. What the callbacks throw is contained, as in generate().
   Status run(ResolvedJob& job, const RunCalls& calls);
 
@@ -64,7 +69,9 @@ class LocalEngine {
   std::unique_ptr<LocalRanks> ranks_;  // threads of this process; null: none
   Group* processes_ = nullptr;         // other processes; null: none
   std::unique_ptr<PageServer> pages_;  // of their weights; null: every rank has all
-  std::atomic<bool> running_ = false;  // a job
+  std::atomic<bool> running_ = false;  // a job, or live sessions
+  std::mutex live_mutex_;
+  std::unique_ptr<LiveLoop> live_;  // null: there was no live session yet
 };
 
 }  // namespace liveavatar

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <thread>
 
 #include "core/boundary.h"
@@ -325,12 +324,8 @@ const Tensor& JobRun::latents_of(int64_t block) {
 // A block before it is handed on.
 Status JobRun::check_latents(int64_t block, const Tensor& latents) {
   Backend& backend = session_.decoder().backend();
-  const Download host(backend, latents);
-  LA_RETURN_IF_ERROR(backend.synchronize());
-  if (!std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); })) {
-    return corrupt("the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
-  }
-  if (hooks().latents) hooks().latents(block, host.tensor());
+  LA_RETURN_IF_ERROR(check_finite(backend, latents));
+  if (hooks().latents) hooks().latents(block, Download(backend, latents).tensor());
   return {};
 }
 

@@ -6,6 +6,7 @@
 
 #include "media/mask_image.h"
 #include "models/wav2vec2/audio_features.h"
+#include "session/live_columns.h"
 #include "session/models.h"
 #include "session/video_session.h"
 
@@ -95,8 +96,14 @@ class DryRun : VideoInputs {
   // The first block's audio.
   Status hear() {
     if (shape_.video_model_only) return {};
+    if (shape_.live.live()) return open_live();
     LA_RETURN_IF_ERROR(hear(shape_.voice_samples));
     for (int64_t samples : shape_.more_voices) LA_RETURN_IF_ERROR(hear(samples));
+    return {};
+  }
+  Status open_live() {
+    LA_ASSIGN_OR_RETURN(live_, LiveMemory::allocate(shape_.live, *models_->audio, session_budget_->host()));
+    LA_ASSIGN_OR_RETURN(chunks_, LiveChunkMemory::allocate(shape_, *session_budget_));
     return {};
   }
   Status hear(int64_t voice_samples) {
@@ -114,6 +121,8 @@ class DryRun : VideoInputs {
   std::unique_ptr<Budget> session_budget_;
   std::unique_ptr<VideoSession> session_;
   std::vector<AudioMemory> voices_;
+  LiveMemory live_;
+  LiveChunkMemory chunks_;
 };
 
 }  // namespace

@@ -31,6 +31,16 @@ struct PoseShape {
   bool empty() const { return video_height == 0; }
 };
 
+// How a live session hears (docs/live.md, which has what these were measured by).
+struct LiveShape {
+  int rate_hz = 0;             // of the sound that is pushed; 0: it is not a live session
+  int64_t context_ms = 2000;   // heard before a block
+  int64_t look_ahead_ms = 80;  // and behind it
+  int64_t queue_ms = 30000;    // of sound that waits
+  int64_t chunks = 6;          // of 4 frames that wait for the caller
+  bool live() const { return rate_hz > 0; }
+};
+
 struct JobShape {
   // The models, and how they are loaded.
   ModelShapes shapes;
@@ -62,6 +72,7 @@ struct JobShape {
   int64_t mask_pixels = 0;        // the same where masks move
   size_t orientation_bytes = 0;   // in which a HEIF portrait's turn is found, for masks across it
   int64_t prompt_tokens = 0;      // 0: as many as the model takes
+  LiveShape live;
 
   // Sampling.
   int64_t steps = 4;           // denoising steps

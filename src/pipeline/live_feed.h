@@ -1,0 +1,88 @@
+// What the caller of a live session and the engine's live thread share: the sound that goes in, and the chunks that
+// come out on a thread of the session's own.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <thread>
+#include <vector>
+
+#include "core/memory.h"
+#include "liveavatar/live.h"
+#include "session/live_columns.h"
+
+namespace liveavatar {
+
+// Wakes the live thread. Whoever changes what it waits for raises it afterwards, with no other lock held.
+struct LiveSignal {
+  std::mutex mutex;
+  std::condition_variable changed;
+  void raise() {
+    { std::lock_guard lock(mutex); }
+    changed.notify_all();
+  }
+};
+
+// A chunk, and where its values are written.
+struct LiveSlot {
+  LiveChunk chunk;
+  uint8_t* rgb = nullptr;
+  int16_t* audio = nullptr;
+};
+
+class LiveFeed {
+ public:
+  LiveFeed(const JobShape& shape, const LiveCallbacks& callbacks, std::shared_ptr<LiveSignal> signal);
+
+  // The caller's side: as LiveSession's.
+  int64_t width() const { return shape_.width; }
+  int64_t height() const { return shape_.height; }
+  Status push(std::span<const int16_t> samples);
+  Status push(std::span<const float> samples);
+  Status end_speech();
+  Expected<LivePosition> interrupt();
+  void close();
+
+  // The live thread's side.
+  LiveSound& sound() { return *sound_; }
+  std::stop_token stop() const { return stop_.get_token(); }
+  void open(LiveChunkMemory memory);  // its thread starts
+  // Whether so many chunks more can wait.
+  bool has_room(int64_t chunks);
+  // A free one; post() gives it to the caller.
+  LiveSlot& next();
+  void post();
+  // No more chunks: what waits goes out, then on_end says why.
+  void end(const Status& why);
+  // Whether no callback runs or will.
+  bool finished();
+  // Finished: frees all that it has of the session's budget.
+  void free_memory();
+  // The session is gone: close() returns.
+  void release();
+
+ private:
+  void deliver();
+  Status deliver_one(const LiveChunk& chunk);
+  void call_end(const Status& why);
+
+  const JobShape shape_;
+  const LiveCallbacks callbacks_;
+  const std::shared_ptr<LiveSignal> signal_;
+  std::stop_source stop_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unique_ptr<LiveSound> sound_;
+  LiveChunkMemory memory_;
+  std::vector<LiveSlot> slots_;     // a ring
+  int64_t posted_ = 0, taken_ = 0;  // chunks so far
+  Status status_;                   // why it ended
+  bool closed_ = false, ended_ = false, finished_ = false, released_ = false;
+  std::thread thread_;
+};
+
+}  // namespace liveavatar

@@ -1,0 +1,23 @@
+#include <utility>
+
+#include "core/boundary.h"
+#include "pipeline/engine.h"
+#include "pipeline/live_feed.h"
+
+namespace liveavatar {
+
+LiveSession::LiveSession(std::shared_ptr<LiveFeed> feed) : feed_(std::move(feed)) {}
+LiveSession::~LiveSession() { feed_->close(); }
+int64_t LiveSession::width() const { return feed_->width(); }
+int64_t LiveSession::height() const { return feed_->height(); }
+Status LiveSession::push(std::span<const int16_t> samples) {
+  return contained("push", [&] { return feed_->push(samples); });
+}
+Status LiveSession::push(std::span<const float> samples) {
+  return contained("push", [&] { return feed_->push(samples); });
+}
+Status LiveSession::end_speech() { return feed_->end_speech(); }
+Expected<LivePosition> LiveSession::interrupt() { return feed_->interrupt(); }
+void LiveSession::close() { feed_->close(); }
+
+}  // namespace liveavatar

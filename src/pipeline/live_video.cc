@@ -1,0 +1,101 @@
+#include "pipeline/live_video.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "ops/layout.h"
+#include "ops/transfer.h"
+
+namespace liveavatar {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+}  // namespace
+
+Expected<std::unique_ptr<LiveVideo>> LiveVideo::open(Models& models, Budget& budget, ResolvedJob job,
+                                                     const Options& options) {
+  std::unique_ptr<LiveVideo> video(new LiveVideo(models, budget, std::move(job), options));
+  LA_RETURN_IF_ERROR(video->prepare(budget));
+  return video;
+}
+
+LiveVideo::LiveVideo(Models& models, Budget& budget, ResolvedJob job, const Options& options)
+    : models_(models),
+      job_(std::move(job)),
+      feed_(options.feed),
+      session_(models, budget, options.shape,
+               {.sampling = job_.sampling,
+                .cache_folder = models.options().paging_dir,
+                .stop = feed_->stop(),
+                .weights = options.weights}) {}
+
+Status LiveVideo::prepare(Budget& budget) {
+  LA_RETURN_IF_ERROR(session_.prepare(*this));
+  portrait_ = Portrait();
+  LA_ASSIGN_OR_RETURN(columns_,
+                      LiveColumns::open(*models_.audio, budget.host(), session_.shape().live, feed_->sound()));
+  columns_->set_stop(feed_->stop());
+  const Conditioner::Sources sources{.audio = columns_.get(), .seed = job_.sampling.seed};
+  conditioner_ = std::make_unique<Conditioner>(*models_.backend, session_.blocks(), sources);
+  LA_ASSIGN_OR_RETURN(LiveChunkMemory chunks, LiveChunkMemory::allocate(session_.shape(), budget));
+  feed_->open(std::move(chunks));
+  return {};
+}
+
+Status LiveVideo::open(Budget& budget) {
+  LA_ASSIGN_OR_RETURN(portrait_, job_.files.portrait->read(budget));
+  return {};
+}
+
+Expected<OwnedTensor> LiveVideo::prompt(VideoSession& session) {
+  LA_ASSIGN_OR_RETURN(PromptIds prompt, prompt_ids(*models_.checkpoint, job_.job.prompt));
+  return session.encode_prompt(prompt.ids);
+}
+
+Expected<StaticImageLatents> LiveVideo::portrait(VideoSession& session) { return session.encode_portrait(portrait_); }
+
+Expected<std::optional<BlockStart>> LiveVideo::receive(int64_t block) {
+  const auto began = Clock::now();
+  LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, conditioner_->block(block));
+  hear_seconds_ = seconds_since(began);
+  return start;
+}
+
+Status LiveVideo::send(int64_t block, const Tensor& latents) {
+  if (block == 0) ops::copy_frames(*models_.backend, latents, session_.blocks().reference.tensor, {0, 0, 1});
+  latents_ = latents;
+  return check_finite(*models_.backend, latents);
+}
+
+Status LiveVideo::decode(int64_t latent, const LiveBlockReport& report) {
+  const auto began = Clock::now();
+  LA_ASSIGN_OR_RETURN(const uint8_t* rgb, session_.decoder().decode(latents_, latent));
+  LiveSlot& slot = feed_->next();
+  LiveChunk& chunk = slot.chunk;
+  LiveSound& sound = feed_->sound();
+  chunk.first_frame = block_ * kBlockFrames + latent * kVaeFrames;
+  std::copy_n(rgb, chunk.frames * chunk.height * chunk.width * 3, slot.rgb);
+  const std::span<const int16_t> samples =
+      sound.samples().subspan(static_cast<size_t>(latent * chunk.samples), static_cast<size_t>(chunk.samples));
+  std::copy(samples.begin(), samples.end(), slot.audio);
+  const SpeechPosition at = sound.position((latent + 1) * kVaeFrames - 1);
+  chunk.position = {at.speech, at.samples, at.complete};
+  chunk.queued_samples = sound.queued_samples();
+  chunk.gaps = sound.gaps();
+  chunk.late_seconds = report.late_seconds;
+  chunk.paused_seconds = report.paused_seconds;
+  chunk.times = {hear_seconds_, report.sample_seconds, seconds_since(began)};
+  feed_->post();
+  return {};
+}
+
+// Before the second clip the model's own first latent replaces the portrait's in the sink, as in any video.
+Status LiveVideo::finish_block() {
+  ++block_;
+  return block_ == session_.shape().clip_blocks() ? session_.prefill() : Status();
+}
+
+}  // namespace liveavatar
