@@ -156,7 +156,7 @@ Status LiveLoop::open_session(Opening& opening) {
   }
   LA_RETURN_IF_ERROR(admit(opening));
   if (weights_ == nullptr) {
-    LA_ASSIGN_OR_RETURN(weights_, models_.dit->open_weight_groups(opening.live.shape.layers(), *models_.budget));
+    LA_ASSIGN_OR_RETURN(weights_, models_.dit->open_weight_groups({opening.live.shape.layers()}, *models_.budget));
   }
   auto session = std::make_unique<Session>();
   session->feed = opening.feed;
