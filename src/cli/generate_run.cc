@@ -17,11 +17,13 @@ namespace liveavatar::cli {
 namespace {
 
 // The summary at the end.
-void print_result(const VideoTask& task, const JobInfo& info, const RunReport& run_report) {
+void print_result(const VideoTask& task, const PreparedJob& prepared, const RunReport& run_report) {
+  const JobInfo& info = prepared.job.info;
+  const JobShape& shape = prepared.plan_report.request;
   std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps, %s\n", one_line(task.video.path).c_str(), long(info.width),
                long(info.height), clock_text(double(run_report.frames) / double(info.fps)).c_str(), long(info.fps),
                run_report.video_encoder.c_str());
-  print_run_report(run_report);
+  print_run_report(run_report, !run_report.ranks.empty() && !shape.one_host && !shape.processes);
 }
 
 // report_claim: where the figures are written as JSON; null: nowhere.
@@ -48,10 +50,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   for (const RankReport& rank : video.ranks)
     run_report.ranks.push_back({rank.place.host, rank.place.device, rank.part, rank.planned_peak_bytes, rank.peak_bytes,
                                 rank.sample_s, rank.waited_s, rank.link});
-  // What is measured is the process.
-  const JobShape& shape = prepared.plan_report.request;
-  if (!shape.one_host && !shape.processes) sum_of_ranks(run_report);
-  if (run_report.frames > 0 && !quiet) print_result(task, info, run_report);
+  if (run_report.frames > 0 && !quiet) print_result(task, prepared, run_report);
   OutputClaim* report_claim = outputs.report_claim;
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));
   if (status.code() == ErrorCode::kCancelled && !quiet) {

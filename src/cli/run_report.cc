@@ -56,16 +56,7 @@ RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine
   return run_report;
 }
 
-void sum_of_ranks(RunReport& r) {
-  if (r.ranks.empty() || r.host_predicted_peak_bytes > 0) return;
-  r.predicted_peak_bytes = r.charged_peak_bytes = 0;
-  for (const RunReport::Rank& rank : r.ranks) {
-    r.predicted_peak_bytes += rank.predicted_peak_bytes;
-    r.charged_peak_bytes += rank.charged_peak_bytes;
-  }
-}
-
-void print_run_report(const RunReport& run_report) {
+void print_run_report(const RunReport& run_report, bool ranks_apart) {
   auto mib = [](size_t bytes) { return double(bytes) / double(1 << 20); };
   const RunReport& r = run_report;
   if (r.host_predicted_peak_bytes > 0) {
@@ -73,6 +64,8 @@ void print_run_report(const RunReport& run_report) {
                  "memory: %.1f MiB of the card at the peak, planned %.1f MiB; host %.1f MiB, planned %.1f MiB\n",
                  mib(r.charged_peak_bytes), mib(r.predicted_peak_bytes), mib(r.measured_peak_bytes),
                  mib(r.host_predicted_peak_bytes));
+  } else if (ranks_apart) {
+    std::fprintf(stderr, "memory: %.1f MiB at the peak, of all ranks together\n", mib(r.measured_peak_bytes));
   } else {
     std::fprintf(stderr, "memory: %.1f MiB at the peak, planned %.1f MiB\n", mib(r.measured_peak_bytes),
                  mib(r.predicted_peak_bytes));

@@ -28,9 +28,7 @@ class StageClock {
 size_t peak_resident_bytes();
 
 RunReport run_report_of(const PlanReport& plan_report, const LocalEngine& engine, StageClock& clock, int64_t frames);
-// Of ranks in this process with a budget each: their sums, as the process is measured. Ranks on cards: nothing.
-void sum_of_ranks(RunReport& run_report);
-// A few lines for people.
-void print_run_report(const RunReport& run_report);
+// A few lines for people. ranks_apart: several in this process, with a budget each, and what is measured is the process.
+void print_run_report(const RunReport& run_report, bool ranks_apart);
 
 }  // namespace liveavatar::cli
