@@ -224,9 +224,9 @@ int generate_on_ranks(Flags& f) {
   if (*group == nullptr) return generate(f, nullptr);
   Group& ranks = **group;
   const bool alone = ranks.size() == 1;
-  if (ranks.rank() == 0) return end_lead(generate(f, alone ? nullptr : &ranks), ranks);
+  if (ranks.rank() == 0) end_lead(generate(f, alone ? nullptr : &ranks), ranks);
   f.quiet = true;
-  return run_rank(resolve_flags(f), f.engine, ranks);
+  run_rank(resolve_flags(f), f.engine, ranks);
 }
 
 }  // namespace

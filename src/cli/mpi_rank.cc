@@ -72,12 +72,25 @@ Expected<std::unique_ptr<Group>> join_ranks(EngineOptions& options) {
   return group;
 }
 
-int run_rank(const Status& flags, const EngineOptions& options, Group& group) {
-  // The lead ends all, when its file is finished.
+namespace {
+
+void ignore_stops() {
   for (int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, SIG_IGN);
+}
+
+// The process ends here: one that is stopped later would keep the launcher, and no other rank is left to see it.
+[[noreturn]] void leave(int code) {
+  std::fflush(nullptr);
+  std::_Exit(code);
+}
+
+}  // namespace
+
+void run_rank(const Status& flags, const EngineOptions& options, Group& group) {
+  ignore_stops();  // the lead ends all, when its file is finished
   const Status served = flags.ok() ? serve_ranks(options, group) : fail_ranks(flags, group);
   if (!served.ok() && group.speaks()) say(served);
-  return group.end(served.ok() ? 0 : exit_code(served));
+  leave(group.end(served.ok() ? 0 : exit_code(served)));
 }
 
 Status end_of_run(const Status& status, Group& group) {
@@ -87,9 +100,10 @@ Status end_of_run(const Status& status, Group& group) {
   return by_another && says_nothing ? failed : status;
 }
 
-int end_lead(int code, Group& group) {
+void end_lead(int code, Group& group) {
+  ignore_stops();  // the file is finished
   const Status ended = code == 0 ? end_ranks(group) : Status();
-  return group.end(ended.ok() ? code : report(ended));
+  leave(group.end(ended.ok() ? code : report(ended)));
 }
 
 }  // namespace liveavatar::cli

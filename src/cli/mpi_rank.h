@@ -21,8 +21,8 @@ std::string name_before_join(int code);
 // The ranks that were started together; null: mpirun did not start this. Sets options.devices, and the card that is
 // this rank's where options.device is "cuda".
 Expected<std::unique_ptr<Group>> join_ranks(EngineOptions& options);
-// The run of a rank other than 0. flags: whether its command line is right. Returns the exit code.
-int run_rank(const Status& flags, const EngineOptions& options, Group& group);
+// The run of a rank other than 0, and the end of its process. flags: whether its command line is right.
+[[noreturn]] void run_rank(const Status& flags, const EngineOptions& options, Group& group);
 // Stops the lead's job when another rank fails.
 class StopWithRanks {
  public:
@@ -34,7 +34,7 @@ class StopWithRanks {
 };
 // What the lead's run ended with: a stop may mean that another rank died.
 Status end_of_run(const Status& status, Group& group);
-// The last call of the lead. Returns the exit code.
-int end_lead(int code, Group& group);
+// The last call of the lead: ends the process.
+[[noreturn]] void end_lead(int code, Group& group);
 
 }  // namespace liveavatar::cli

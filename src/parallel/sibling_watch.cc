@@ -30,7 +30,7 @@ constexpr milliseconds kGap{1000};
 constexpr double kLauncher_s = 4;  // from one rank's end to that of all
 constexpr int kNoRank = -1;
 // Of threads: how siblings know each other's state. 15 characters at most.
-constexpr char kWatches[] = "la-siblings", kExplains[] = "la-explains";
+constexpr char kWatches[] = "la-siblings", kExplains[] = "la-explains", kLeaves[] = "la-leaves";
 
 int number_in(std::string_view text) {
   int number = kNoRank;
@@ -102,6 +102,20 @@ SiblingWatch::SiblingWatch(Phase phase, const Group::Options& options, const Kno
   for (const auto& [rank, pid] : known.ranks) siblings_[rank] = Sibling{.pid = pid, .running = began_};
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), kWatches);
+}
+
+void SiblingWatch::leave_together() {
+  constexpr milliseconds kPause{2};
+  pthread_setname_np(pthread_self(), kLeaves);
+  std::vector<pid_t> others;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [rank, sibling] : siblings_) others.push_back(sibling.pid);
+  }
+  for (const pid_t pid : others) {
+    auto is_here = [pid] { return state_of(pid) != '\0' && state_of(pid) != 'Z' && state_of(pid) != 'X'; };
+    while (is_here() && !has_thread(pid, kLeaves)) std::this_thread::sleep_for(kPause);
+  }
 }
 
 SiblingWatch::~SiblingWatch() {

@@ -30,6 +30,8 @@ class SiblingWatch {
   };
   SiblingWatch(Phase phase, const Group::Options& options, const Known& known = {});
   ~SiblingWatch();
+  // Waits until all others have called this too, or are gone: one that is stopped until then is seen.
+  void leave_together();
   SiblingWatch(const SiblingWatch&) = delete;
   SiblingWatch& operator=(const SiblingWatch&) = delete;
 

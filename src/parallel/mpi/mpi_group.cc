@@ -160,6 +160,7 @@ int MpiGroup::end(int code) {
   SiblingWatch watch(SiblingWatch::Phase::kEnd, options_, siblings_);  // first: it notices if this process is stopped
   heartbeat_.reset();
   mpi_->finalize();
+  watch.leave_together();
   return code;
 }
 
