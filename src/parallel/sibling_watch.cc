@@ -79,6 +79,8 @@ char state_of(pid_t pid) {
   return name_end == std::string::npos ? '\0' : stat[name_end + 2];
 }
 
+bool is_gone(char state) { return state == '\0' || state == 'Z' || state == 'X'; }
+
 bool has_thread(pid_t pid, const char* name) {
   for (const std::string& thread : names_in(proc(pid, "task")))
     if (content(proc(pid, "task/" + thread + "/comm")).starts_with(name)) return true;
@@ -112,10 +114,8 @@ void SiblingWatch::leave_together() {
     std::lock_guard lock(mutex_);
     for (const auto& [rank, sibling] : siblings_) others.push_back(sibling.pid);
   }
-  for (const pid_t pid : others) {
-    auto is_here = [pid] { return state_of(pid) != '\0' && state_of(pid) != 'Z' && state_of(pid) != 'X'; };
-    while (is_here() && !has_thread(pid, kLeaves)) std::this_thread::sleep_for(kPause);
-  }
+  for (const pid_t pid : others)
+    while (!is_gone(state_of(pid)) && !has_thread(pid, kLeaves)) std::this_thread::sleep_for(kPause);
 }
 
 SiblingWatch::~SiblingWatch() {
@@ -159,7 +159,7 @@ void SiblingWatch::look(Clock::duration gap) {
   for (auto& [rank, sibling] : siblings_) {
     if (sibling.gone) continue;
     const char state = state_of(sibling.pid);
-    sibling.gone = state == '\0' || state == 'Z' || state == 'X';
+    sibling.gone = is_gone(state);
     sibling.stopped = state == 'T' || state == 't';
     if (!sibling.stopped && !sibling.gone) sibling.running = Clock::now();
     if (sibling.stopped && gap > kGap) sibling.running += gap;
