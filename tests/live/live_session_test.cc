@@ -306,8 +306,8 @@ TEST_F(LiveSessions, OneThatDoesNotFitIsRefusedBeforeAnythingIsAllocated) {
     ASSERT_EQ(models->budget->used_bytes(), used);
     const size_t peak = models->budget->peak_bytes();
     std::atomic<bool> taken = false;
+    Listener listener;  // the loop's end calls it
     LiveLoop loop(*models, taken, &clock_);
-    Listener listener;
     auto feed = loop.open(request_at(), listener.callbacks());
     ASSERT_EQ(feed.ok(), missing == 0);
     if (missing == 0) continue;
