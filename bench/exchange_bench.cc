@@ -32,7 +32,8 @@ class ExchangingRank {
     Arena sizes;
     allocate(s, g, sizes);
     arena_ = *Arena::allocate(budget_, MemoryCategory::kActivations, sizes.used_bytes());
-    exchange_ = std::make_unique<HeadExchange>(group, *backend_, s.shapes.dit, g.share, allocate(s, g, arena_));
+    exchange_ = std::make_unique<HeadExchange>(group, *backend_, g.share,
+                                               HeadExchange::Memory{s.shapes.dit.heads, allocate(s, g, arena_)});
   }
   void run(int layers) {
     const Tensor from[] = {tokens_, tokens_, tokens_};
