@@ -330,7 +330,7 @@ Status add_ranks(const ResolvedJob& job, const EngineOptions& engine, const Engi
   return {};
 }
 
-Expected<PlanReport> make_report(Flags& f) {
+Expected<PlanReport> report_of(Flags& f) {
   const EngineOptions asked = f.engine;
   resolve_budget(f);
   EngineOptions engine = f.engine;
@@ -344,6 +344,45 @@ Expected<PlanReport> make_report(Flags& f) {
     suggestion.settings = in_flags(suggestion.settings);
     suggestion.costs = in_flags(suggestion.costs);
   }
+  return plan_report;
+}
+
+// What a placement that does not fit can be with other flags: each is planned, and those that fit are told.
+Expected<std::vector<Suggestion>> placement_changes(const Flags& f) {
+  std::vector<Suggestion> found;
+  struct Weights {
+    WeightsType type;
+    const char *flag, *costs;
+  };
+  for (const Weights& w : {Weights{f.engine.weights_dtype, "", "time: ranks read weights from each other"},
+                           Weights{WeightsType::kInt8, "`weights_dtype` int8", "8-bit weights: frames differ little"},
+                           Weights{WeightsType::kQ4, "`weights_dtype` q4", "4-bit weights: frames differ"}}) {
+    if (w.type == f.engine.weights_dtype && *w.flag != 0) continue;
+    for (const bool shards : {f.devices.shards, true}) {
+      Flags changed = f;
+      changed.engine.weights_dtype = w.type;
+      if (w.type == WeightsType::kQ4) changed.engine.int8_products = false;
+      changed.devices.shards = shards;
+      const Expected<PlanReport> changed_report = report_of(changed);
+      if (!changed_report.ok() && changed_report.status().code() != ErrorCode::kOutOfMemory)
+        return changed_report.status();
+      if (!changed_report.ok() || !changed_report->fits) continue;
+      const std::vector<size_t>& peaks = changed_report->placement->peak_bytes;
+      const std::string dealt = shards == f.devices.shards ? "" : "--dit_fsdp";
+      const std::string both = *w.flag != 0 && !dealt.empty() ? " + " : "";
+      found.push_back({w.flag + both + dealt, w.costs, *std::max_element(peaks.begin(), peaks.end())});
+      break;
+    }
+  }
+  return found;
+}
+
+Expected<PlanReport> make_report(Flags& f) {
+  const Flags asked = f;
+  LA_ASSIGN_OR_RETURN(PlanReport plan_report, report_of(f));
+  if (!plan_report.placement || plan_report.fits) return plan_report;
+  LA_ASSIGN_OR_RETURN(plan_report.suggestions, placement_changes(asked));
+  for (Suggestion& suggestion : plan_report.suggestions) suggestion.settings = in_flags(suggestion.settings);
   return plan_report;
 }
 
