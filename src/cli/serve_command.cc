@@ -82,6 +82,9 @@ void add_limits(CLI::App& app, Flags& f) {
   add_count("--max_connections", o.server.max_connections, "Connections at once", 1);
   add_count("--max_connections_per_client", o.server.max_connections_per_client, "Of them, from one address", 1);
   add_memory(app, "--max_body", f.max_body_bytes, "The largest upload (default: 64MiB)")->group(kLimits);
+  add_memory(app, "--send_queue", f.serve.server.send_queue_bytes,
+             "What may wait for a session's client before the session does (default: 8MiB)")
+      ->group(kLimits);
   add_seconds(app, "--session_idle_s", o.session_idle_s, "A session ends when its client is silent so long");
   add_seconds(app, "--session_lifetime_s", o.session_lifetime_s, "A session's longest time");
   add_seconds(app, "--slow_reader_s", o.slow_reader_s, "A session waits so long for a client that does not read");

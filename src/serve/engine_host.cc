@@ -20,7 +20,10 @@ EngineHost::~EngineHost() = default;
 
 Expected<std::unique_ptr<EngineHost>> EngineHost::load(const EngineOptions& options, const std::stop_token& stop) {
   return contained("load", [&]() -> Expected<std::unique_ptr<EngineHost>> {
-    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options, stop));
+    // The checkpoint keeps its token, and reads weights in jobs too: those end by theirs.
+    std::stop_source loading;
+    const std::stop_callback forward(stop, [&] { loading.request_stop(); });
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options, loading.get_token()));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
     return std::unique_ptr<EngineHost>(new EngineHost(std::move(engine)));
   });

@@ -3,6 +3,8 @@
 #include <bit>
 #include <utility>
 
+#include "media/live_muxer.h"
+
 namespace liveavatar::serve {
 namespace {
 
@@ -31,6 +33,27 @@ class RawOutput final : public LiveOutput {
   const Sink sink_;
 };
 
+// H.264 and Opus, a fragment a chunk, for Media Source Extensions.
+class Mp4Output final : public LiveOutput {
+ public:
+  static Expected<std::unique_ptr<LiveOutput>> open(const LiveChunk& like, Sink sink) {
+    LiveMuxerOptions options;
+    options.width = like.width;
+    options.height = like.height;
+    options.sample_rate = like.sample_rate;
+    LA_ASSIGN_OR_RETURN(auto muxer, LiveMuxer::open(options, [sink = std::move(sink)](const LiveSegment& segment) {
+                          sink({reinterpret_cast<const char*>(segment.bytes.data()), segment.bytes.size()});
+                        }));
+    return std::unique_ptr<LiveOutput>(new Mp4Output(std::move(muxer)));
+  }
+  std::string mime() const override { return "video/mp4; codecs=\"" + muxer_->codecs() + "\""; }
+  Status write(const LiveChunk& c) override { return muxer_->write(c.rgb, c.frames, c.audio, c.samples); }
+
+ private:
+  explicit Mp4Output(std::unique_ptr<LiveMuxer> muxer) : muxer_(std::move(muxer)) {}
+  const std::unique_ptr<LiveMuxer> muxer_;
+};
+
 }  // namespace
 
 std::string raw_head(const LiveChunk& c) {
@@ -47,9 +70,10 @@ std::string raw_head(const LiveChunk& c) {
   return head;
 }
 
-Expected<std::unique_ptr<LiveOutput>> open_live_output(LiveFormat format, const LiveChunk&, LiveOutput::Sink sink) {
-  if (format == LiveFormat::kRaw) return std::unique_ptr<LiveOutput>(std::make_unique<RawOutput>(std::move(sink)));
-  return unsupported("format mp4 is not in this build; start with \"format\":\"raw\"");
+Expected<std::unique_ptr<LiveOutput>> open_live_output(LiveFormat format, const LiveChunk& like,
+                                                       LiveOutput::Sink sink) {
+  if (format == LiveFormat::kMp4) return Mp4Output::open(like, std::move(sink));
+  return std::unique_ptr<LiveOutput>(std::make_unique<RawOutput>(std::move(sink)));
 }
 
 }  // namespace liveavatar::serve

@@ -18,10 +18,12 @@ void wait_for(const std::stop_token& stop) {
   changed.wait(lock, stop, [] { return false; });
 }
 
-void wait_until_idle(const Service& service, double seconds) {
+// Work has ended, and clients have its last bytes.
+void wait_until_idle(const Service& service, const http::Server& server, double seconds) {
   constexpr auto kStep = std::chrono::milliseconds(50);
   const Clock::time_point begin = Clock::now();
-  while (!service.is_idle() && std::chrono::duration<double>(Clock::now() - begin).count() < seconds)
+  while ((!service.is_idle() || server.answering() > 0) &&
+         std::chrono::duration<double>(Clock::now() - begin).count() < seconds)
     std::this_thread::sleep_for(kStep);
 }
 
@@ -36,7 +38,7 @@ Status run(const ServeOptions& options, const ServeCalls& calls, const std::stop
   if (calls.on_ready) calls.on_ready();
   wait_for(stop);
   service->drain();
-  wait_until_idle(*service, options.drain_s);
+  wait_until_idle(*service, *server, options.drain_s);
   service->end_sessions();
   server->stop();
   return {};
@@ -46,7 +48,9 @@ Status run(const ServeOptions& options, const ServeCalls& calls, const std::stop
 
 Status serve(const ServeOptions& options, const ServeCalls& calls, const std::stop_token& stop) {
   if (const std::string missing = http::missing_server(); !missing.empty()) return unsupported(missing);
-  return contained("serve", [&] { return run(options, calls, stop); });
+  const Status status = contained("serve", [&] { return run(options, calls, stop); });
+  const bool was_loading = status.code() == ErrorCode::kCancelled && stop.stop_requested();
+  return was_loading ? Status() : status;
 }
 
 }  // namespace liveavatar::serve

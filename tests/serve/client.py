@@ -31,11 +31,12 @@ def wait_until(what, condition, patience_s=PATIENCE_S):
 class Server:
     """`liveavatar serve` on a free port. As a context it is ready, and ends with code 0."""
 
-    def __init__(self, program, *flags, env=None, wait=True, pass_fds=(), preexec=None):
+    def __init__(self, program, *flags, env=None, wait=True):
         command = [program, "serve", "--port", "0", "--threads", "2", *map(str, flags)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                        env={**os.environ, **(env or {})}, pass_fds=pass_fds, preexec_fn=preexec)
+                                        env={**os.environ, **(env or {})})
         self.log = []
+        self.terminated = False
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
         line = self.process.stdout.readline()
@@ -60,9 +61,15 @@ class Server:
         if kind is None:
             assert code == 0, (code, self.log[-5:])
 
-    def stop(self, patience_s=PATIENCE_S):
-        if self.process.poll() is None:
+    def terminate(self):
+        """Once: a second signal ends it at once."""
+        if not self.terminated and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
+        self.terminated = True
+
+    def stop(self, patience_s=PATIENCE_S):
+        """-> the exit code"""
+        self.terminate()
         try:
             return self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
@@ -71,6 +78,8 @@ class Server:
             raise
         finally:
             self.reader.join(10)
+            self.process.stdout.close()
+            self.process.stderr.close()
 
     def request(self, method, path, body=None, headers=None):
         """-> status, headers with names in lower case, body"""

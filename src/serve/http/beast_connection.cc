@@ -57,6 +57,18 @@ class BodyPlace {
   const uint64_t bytes_;
 };
 
+// A request that is being answered, while it lives.
+class Answering {
+ public:
+  explicit Answering(std::atomic<int>& count) : count_(count) { ++count_; }
+  ~Answering() { --count_; }
+  Answering(const Answering&) = delete;
+  Answering& operator=(const Answering&) = delete;
+
+ private:
+  std::atomic<int>& count_;
+};
+
 class HttpConnection final : public Connection, public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(Shared& shared, beast::tcp_stream stream, std::string peer)
@@ -191,6 +203,7 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_one() {
   keep_alive_ = parser.keep_alive();
   request->body = std::move(parser.get().body());
   bytes_in_ = request->body.size();
+  const Answering answering(shared_.answering);
   const Request head{request->method, request->path, {}, peer_, {}, {}};
   Response response = co_await answer(*std::move(request));
   const int status = response.status;

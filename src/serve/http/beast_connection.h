@@ -11,7 +11,7 @@
 
 namespace liveavatar::http {
 
-// On the I/O thread, but for count.
+// On the I/O thread, but for the counts.
 struct Shared {
   Shared(std::shared_ptr<net::io_context> context, ServerOptions server_options, Handler& server_handler)
       : io(std::move(context)), options(std::move(server_options)), handler(server_handler) {}
@@ -24,7 +24,7 @@ struct Shared {
   Handler& handler;
   std::list<std::weak_ptr<Connection>> open;
   std::map<std::string, int> of_client;  // by address
-  std::atomic<int> count = 0;
+  std::atomic<int> count = 0, answering = 0;
   uint64_t body_bytes = 0;  // of the bodies that are being read
   bool stopping = false;
 };

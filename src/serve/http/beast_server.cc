@@ -21,6 +21,7 @@ class BeastServer final : public Server {
   Status listen();
   int port() const override { return port_; }
   int connections() const override { return shared_.count; }
+  int answering() const override { return shared_.answering; }
   void stop() override;
 
  private:

@@ -176,6 +176,7 @@ net::awaitable<void> BeastSocket::read_all(SocketHandler& handler) {
 net::awaitable<void> BeastSocket::accept_and_read(const BeastRequest& request, const SocketSetup& setup) {
   beast::get_lowest_layer(stream_).expires_never();  // the WebSocket has timers of its own
   stream_.set_option(websocket::stream_base::timeout{kCloseTime, 30s, true});
+  stream_.auto_fragment(false);  // a message is a frame
   stream_.read_message_max(setup.options.max_message_bytes);
   stream_.set_option(websocket::stream_base::decorator([protocol = setup.protocol](websocket::response_type& response) {
     response.erase(beast::http::field::server);

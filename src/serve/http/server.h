@@ -86,6 +86,7 @@ class Server {
   virtual ~Server() = default;  // stop()
   virtual int port() const = 0;
   virtual int connections() const = 0;
+  virtual int answering() const = 0;  // requests whose response is not sent yet; no sockets
   // Closes all connections and ends the thread. A second call does nothing.
   virtual void stop() = 0;
 };
