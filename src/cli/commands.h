@@ -19,6 +19,7 @@ Command add_doctor(CLI::App& app);
 Command add_sheet(CLI::App& app);
 Command add_bench(CLI::App& app);
 Command add_convert(CLI::App& app);
+Command add_serve(CLI::App& app);
 
 // Prints "liveavatar: <message>" to stderr. Returns the error's exit code.
 int report(const Status& status);

@@ -17,6 +17,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`int8_products` false", "--activations_dtype same"},
     {"`decode_beside` false", "--no_decode_beside"},
     {"`online_decode` true", "--enable_online_decode"},
+    {"`access_log`", "--access_log"},
     {"`audio_encoder`", "--audio_encoder"},
     {"`audio`", "--audio"},
     {"`cache_bytes`", "--cache_memory"},
@@ -29,6 +30,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`dtype`", "--dtype"},
     {"`fit`", "--fit"},
     {"`host_budget_bytes`", "--host_budget"},
+    {"`host`", "--host"},
     {"`image`", "--image"},
     {"`infer_frames`", "--infer_frames"},
     {"`int8_products`", "--activations_dtype int8"},
@@ -45,6 +47,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`packed_dit`", "--dit"},
     {"`paging_dir`", "--paging_dir"},
     {"`pose_video`", "--pose_video"},
+    {"`port`", "--port"},
     {"`prompt`", "--prompt"},
     {"`queue_seconds`", "--queue_seconds"},
     {"`resident_layers`", "--resident_layers"},
@@ -70,6 +73,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`vae`", "--vae"},
     {"`video_encoder`", "--video_encoder"},
     {"`weights_dtype`", "--weights_dtype"},
+    {"`work_dir`", "--work_dir"},
 };
 
 bool is_one_of(char c, std::string_view all) { return all.find(c) != std::string_view::npos; }

@@ -68,7 +68,7 @@ int run(int argc, char** argv) {
     Command command = make(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(command));
   };
-  for (auto make : {add_generate, add_plan, add_info, add_doctor, add_sheet, add_bench, add_convert}) add(make);
+  for (auto make : {add_generate, add_plan, add_info, add_doctor, add_sheet, add_bench, add_convert, add_serve}) add(make);
   for (auto& [subcommand, command] : commands) {
     subcommand->allow_extras();
     check_numbers(*subcommand);
@@ -110,7 +110,7 @@ int run(int argc, char** argv) {
     return command();
   }
   const std::string& first = args.front();
-  std::string guess = nearest(first, {"generate", "plan", "info", "doctor", "sheet", "bench", "convert"});
+  std::string guess = nearest(first, {"generate", "plan", "info", "doctor", "sheet", "bench", "convert", "serve"});
   return report(invalid_argument("unknown command " + first + (guess.empty() ? "" : "; did you mean " + guess + "?")));
 }
 

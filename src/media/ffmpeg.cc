@@ -17,6 +17,13 @@ std::string ffmpeg_error(int code) {
   return text;
 }
 
+Expected<const AVCodec*> find_encoder(const std::string& name, const std::string& format) {
+  const AVCodec* codec = avcodec_find_encoder_by_name(name.c_str());
+  if (codec != nullptr) return codec;
+  return unsupported("FFmpeg here has no " + format + " encoder; install FFmpeg's libraries with " + name +
+                     ", as Debian has them");
+}
+
 namespace {
 
 constexpr const char* kAdvice = "; export it again, or give another file";

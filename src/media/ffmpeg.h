@@ -30,7 +30,15 @@ struct FreeFfmpeg {
 template <typename T>
 using Owned = std::unique_ptr<T, FreeFfmpeg>;
 
+struct FreeOutput {
+  void operator()(AVFormatContext* c) const { avformat_free_context(c); }
+};
+using OwnedOutput = std::unique_ptr<AVFormatContext, FreeOutput>;
+
 std::string ffmpeg_error(int code);
+
+// The encoder that FFmpeg knows by this name; kUnsupported where it was built without. format: "Opus".
+Expected<const AVCodec*> find_encoder(const std::string& name, const std::string& format);
 
 // Added to the level of what a codec logs: the library never prints. FFmpeg's demuxers have no such number; what they
 // log is up to the program (av_log_set_level), whose process it is.

@@ -35,6 +35,10 @@ void set_cpu_options(AVCodecContext& encoder, const VideoWriterOptions& options)
   av_opt_set(encoder.priv_data, "preset", options.preset.c_str(), 0);
   av_opt_set(encoder.priv_data, "tune", "zerolatency", 0);
   av_opt_set_int(encoder.priv_data, "crf", options.crf, 0);
+  if (!options.live) return;
+  av_opt_set(encoder.priv_data, "profile", "baseline", 0);
+  av_opt_set_int(encoder.priv_data, "sc_threshold", 0, 0);  // no keyframe at a change of scene
+  av_opt_set_int(encoder.priv_data, "forced-idr", 1, 0);
 }
 
 void set_card_options(AVCodecContext& encoder, const VideoWriterOptions& options) {
@@ -49,7 +53,7 @@ void set_card_options(AVCodecContext& encoder, const VideoWriterOptions& options
 
 Status absent(const std::string& name) {
   if (name != kCpuEncoder) return unsupported("FFmpeg here has no " + name);
-  return unsupported("FFmpeg here has no H.264 encoder; install FFmpeg's libraries with libx264, as Debian has them");
+  return find_encoder(name, "H.264").status();
 }
 
 Status refused(const std::string& name, int code, const VideoWriterOptions& options) {

@@ -2,26 +2,21 @@
 
 #include <cctype>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <vector>
+#include <optional>
 
 #include "core/errno_text.h"
 #include "core/text.h"
 #include "media/audio_track.h"
 #include "media/ffmpeg.h"
 #include "media/plain_mp4.h"
+#include "media/rgb_to_yuv.h"
 #include "media/video_encoder.h"
 
 namespace liveavatar {
 namespace {
 
-constexpr size_t kReadBeyond = 256;
 constexpr double kFragmentSeconds = 0.48;  // a block of the model: what is finished is on the disk
-
-struct FreeOutput {
-  void operator()(AVFormatContext* c) const { avformat_free_context(c); }
-};
 
 // What FFmpeg can write as it grows from these two encoders.
 struct Container {
@@ -81,15 +76,9 @@ class FileWriter : public VideoWriter {
   std::string encoder() const override { return encoder_->codec->name; }
 
   Status write_frame(const uint8_t* rgb) override {
-    if (av_frame_make_writable(frame_.get()) < 0)
-      return out_of_memory("no memory for a video frame; take a smaller `size`, or close other programs");
-    // swscale reads whole vectors, beyond the end of the last row: give it a padded copy.
-    std::memcpy(staging_.data(), rgb, static_cast<size_t>(options_.width * options_.height * 3));
-    const uint8_t* source[4] = {staging_.data()};
-    const int stride[4] = {static_cast<int>(options_.width) * 3};
-    sws_scale(scaler_.get(), source, stride, 0, static_cast<int>(options_.height), frame_->data, frame_->linesize);
-    frame_->pts = frames_;
-    LA_RETURN_IF_ERROR(encode(frame_.get()));
+    LA_ASSIGN_OR_RETURN(AVFrame * frame, converter_->convert(rgb));
+    frame->pts = frames_;
+    LA_RETURN_IF_ERROR(encode(frame));
     ++frames_;
     if (sound_) LA_RETURN_IF_ERROR(sound_->advance(double(frames_) / options_.fps, audio_sink()));
     return frames_ % fragment_frames() == 0 ? end_fragment() : Status();
@@ -130,19 +119,9 @@ class FileWriter : public VideoWriter {
     avcodec_parameters_from_context(stream->codecpar, encoder_.get());
     if (encoder_->codec_id == AV_CODEC_ID_HEVC && container_.fragments)
       stream->codecpar->codec_tag = MKTAG('h', 'v', 'c', '1');  // Apple's players open no other HEVC
-    frame_.reset(av_frame_alloc());
     packet_.reset(av_packet_alloc());
-    staging_.resize(static_cast<size_t>(options_.width * options_.height * 3) + kReadBeyond);
-    frame_->format = encoder_->pix_fmt;
-    frame_->width = encoder_->width;
-    frame_->height = encoder_->height;
-    scaler_.reset(sws_getContext(encoder_->width, encoder_->height, AV_PIX_FMT_RGB24, encoder_->width, encoder_->height,
-                                 AV_PIX_FMT_YUV420P, SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INP, nullptr,
-                                 nullptr, nullptr));
-    if (av_frame_get_buffer(frame_.get(), 0) < 0 || !scaler_)
-      return out_of_memory("no memory for the video encoder; take a smaller `size`, or close other programs");
-    const int* matrix = sws_getCoefficients(SWS_CS_ITU709);
-    sws_setColorspaceDetails(scaler_.get(), matrix, 1, matrix, 0, 0, 1 << 16, 1 << 16);
+    if (!packet_) return out_of_memory("no memory for the video encoder; close other programs");
+    LA_ASSIGN_OR_RETURN(converter_, RgbToYuv::open(*encoder_));
     return {};
   }
 
@@ -181,12 +160,10 @@ class FileWriter : public VideoWriter {
   const Container& container_;
   int fd_ = -1;
   OwnedIo io_;
-  std::unique_ptr<AVFormatContext, FreeOutput> format_;  // before `io_`, which it writes through
+  OwnedOutput format_;  // before `io_`, which it writes through
   Owned<AVCodecContext> encoder_;
-  Owned<AVFrame> frame_;
   Owned<AVPacket> packet_;
-  Owned<SwsContext> scaler_;
-  std::vector<uint8_t> staging_;
+  std::optional<RgbToYuv> converter_;
   std::unique_ptr<AudioTrack> sound_;
   int64_t frames_ = 0;
   bool finished_ = false;

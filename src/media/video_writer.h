@@ -20,6 +20,9 @@ struct VideoWriterOptions {
   int crf = 18;                     // of either encoder: the quality
   std::string preset = "veryfast";  // of the CPU's
   int threads = 0;                  // of the CPU's; 0: the library's choice
+  // Of the CPU's: constrained baseline, which every browser and phone decodes, and keyframes only where they are asked
+  // for or a second after the last.
+  bool live = false;
 };
 
 // kUnsupported if the encoder of these options does not open here for this size. It is closed again.

@@ -1,0 +1,215 @@
+// `liveavatar serve`: live sessions and a queue of jobs over HTTP and WebSocket (docs/serve.md).
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+
+#include "cli/commands.h"
+#include "cli/embedded.h"
+#include "cli/flags.h"
+#include "cli/model_flags.h"
+#include "cli/stop_signal.h"
+#include "core/status.h"
+#include "ops/make_backend.h"
+#include "serve/options.h"
+#include "serve/portraits.h"
+
+namespace liveavatar::cli {
+namespace {
+
+struct Flags {
+  serve::ServeOptions serve;
+  std::string api_key_file;
+  std::vector<std::string> portraits;  // NAME=FILE
+  size_t max_body_bytes = 64 << 20;
+  bool fp8 = false, quiet = false;
+};
+
+constexpr const char* kFooter =
+    "Examples:\n"
+    "  liveavatar serve                          the mini model, at http://127.0.0.1:8080\n"
+    "  liveavatar serve --ckpt_dir ckpt/Wan2.2-S2V-14B --lora_path_dmd ckpt/Live-Avatar --device cuda \\\n"
+    "    --host 0.0.0.0 --api_key_file /etc/liveavatar/key --max_sessions 2\n"
+    "Every flag is also read from the environment: --max_sessions from LIVEAVATAR_MAX_SESSIONS. A flag counts first.\n"
+    "docs/serve.md has the interface; /openapi.json too. SIGTERM lets running work end.";
+
+constexpr const char *kWho = "Who may use it", *kLimits = "Limits", *kModel = "Model and machine";
+
+void add_listening(CLI::App& app, Flags& f) {
+  http::ServerOptions& o = f.serve.server;
+  app.add_option("--host", o.host, "The address to listen at; 0.0.0.0: all of this machine")->capture_default_str();
+  app.add_option("--port", o.port, "0: any that is free; it is printed")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_option("--portrait", f.portraits, "NAME=FILE: a portrait that is kept by name; may be given several times")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false);
+  app.add_option("--work_dir", f.serve.work_dir, "Where the folder for uploads and videos is made (default: $TMPDIR)");
+  app.add_option("--access_log", f.serve.access_log,
+                 "File for a JSON line a request (default: standard error); off: none");
+  app.add_flag("--quiet", f.quiet, "Print errors only, and the access log");
+}
+
+void add_access(CLI::App& app, Flags& f) {
+  app.add_option("--api_key", f.serve.api_key,
+                 "Clients must send it: Authorization: Bearer KEY. Others see it in the\n"
+                 "list of processes; better LIVEAVATAR_API_KEY or a file")
+      ->group(kWho);
+  app.add_option("--api_key_file", f.api_key_file, "The file's first line is the key")->group(kWho);
+  app.add_option("--cors_origin", f.serve.cors_origins,
+                 "Web pages of this origin (https://example.org) may use the server; \"*\": all; several times")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false)
+      ->group(kWho);
+}
+
+void add_seconds(CLI::App& app, const std::string& flag, double& value, const std::string& help) {
+  app.add_option(flag, value, help)->check(CLI::Range(0.1, 31536000.0))->capture_default_str()->group(kLimits);
+}
+
+void add_limits(CLI::App& app, Flags& f) {
+  serve::ServeOptions& o = f.serve;
+  auto add_count = [&](const char* flag, int& value, const char* help, int least) {
+    app.add_option(flag, value, help)->check(CLI::Range(least, 100000))->capture_default_str()->group(kLimits);
+  };
+  add_count("--max_sessions", o.max_sessions, "Live sessions at once", 0);
+  add_count("--max_queue", o.max_queue, "Jobs that wait", 1);
+  add_count("--keep_videos", o.keep_videos, "Jobs that have ended and are still known, with their videos", 0);
+  add_count("--max_connections", o.server.max_connections, "Connections at once", 1);
+  add_count("--max_connections_per_client", o.server.max_connections_per_client, "Of them, from one address", 1);
+  add_memory(app, "--max_body", f.max_body_bytes, "The largest upload (default: 64MiB)")->group(kLimits);
+  add_memory(app, "--send_queue", f.serve.server.send_queue_bytes,
+             "What may wait for a session's client before the session does (default: 8MiB)")
+      ->group(kLimits);
+  add_seconds(app, "--session_idle_s", o.session_idle_s, "A session ends when its client is silent so long");
+  add_seconds(app, "--session_lifetime_s", o.session_lifetime_s, "A session's longest time");
+  add_seconds(app, "--slow_reader_s", o.slow_reader_s, "A session waits so long for a client that does not read");
+  add_seconds(app, "--queue_seconds", o.queue_seconds, "Pushed sound that may wait in a session; 1 to 600");
+  add_seconds(app, "--header_timeout_s", o.server.header_timeout_s, "For the head of a request");
+  add_seconds(app, "--read_timeout_s", o.server.read_timeout_s, "For its body, and a second more for each 64 KiB");
+  add_seconds(app, "--write_timeout_s", o.server.write_timeout_s, "For each piece of a response");
+  add_seconds(app, "--drain_s", o.drain_s, "After SIGTERM running work has so long");
+}
+
+void add_machine(CLI::App& app, Flags& f) {
+  EngineOptions& e = f.serve.engine;
+  add_model_flags(app, e, kModel);
+  app.add_option("--device", e.device, "cpu; cuda or cuda:1, an NVIDIA card; or reference (slow plain loops)")
+      ->capture_default_str()
+      ->group(kModel);
+  add_dtype(app, e.dtype)->group(kModel);
+  add_weights_dtype(app, e.weights_dtype)->group(kModel);
+  add_kv_dtype(app, e.kv_dtype)->group(kModel);
+  add_activations_dtype(app, e.int8_products)->group(kModel);
+  add_tune(app, e.tune)->group(kModel);
+  app.add_flag("--fp8", f.fp8, "The original's name for --weights_dtype fp8")->group(kModel);
+  add_threads(app, e.threads)->group(kModel);
+  add_decode_flags(app, e, kModel);
+  add_cache_memory(app, e.cache_bytes)->group(kModel);
+  add_memory(app, "--memory_budget", e.memory_budget_bytes, "Most memory of all sessions and jobs, e.g. 8GiB")
+      ->group(kModel);
+  add_memory(app, "--host_budget", e.host_budget_bytes, "Most host memory beside a card")->group(kModel);
+  app.add_option("--paging_dir", e.paging_dir, "Folder on disk for what does not fit into --memory_budget")
+      ->group(kModel);
+}
+
+// "--max_sessions" is LIVEAVATAR_MAX_SESSIONS.
+void add_environment(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
+    std::string name = "LIVEAVATAR_" + option->get_lnames().front();
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
+    option->envname(name);
+  }
+}
+
+Status read_key(Flags& f) {
+  if (f.api_key_file.empty()) return {};
+  if (!f.serve.api_key.empty()) return invalid_argument("--api_key and --api_key_file: give one of them");
+  std::ifstream file(f.api_key_file);
+  std::getline(file, f.serve.api_key);
+  while (!f.serve.api_key.empty() && std::isspace(static_cast<unsigned char>(f.serve.api_key.back())) != 0)
+    f.serve.api_key.pop_back();
+  if (f.serve.api_key.empty())
+    return invalid_argument("--api_key_file " + f.api_key_file + ": its first line is no key; write one into it");
+  return {};
+}
+
+Status add_portraits(Flags& f) {
+  for (const std::string& text : f.portraits) {
+    const size_t equals = text.find('=');
+    const std::string name = text.substr(0, equals);
+    if (equals == std::string::npos || !serve::Portraits::is_name(name))
+      return invalid_argument("--portrait " + text +
+                              ": write NAME=FILE, with letters, digits, \"-\" and \"_\" as NAME");
+    f.serve.portraits.push_back({name, text.substr(equals + 1)});
+  }
+  if (!f.portraits.empty()) return {};
+  if (auto demo = embedded_path("assets/demo/portrait.png"); demo.ok()) f.serve.portraits.push_back({"demo", *demo});
+  return {};
+}
+
+// A socket that systemd opened (sd_listen_fds): the first one, which is descriptor 3. -1: there is none.
+int passed_socket() {
+  auto number = [](const char* name) {
+    const char* text = std::getenv(name);
+    long value = 0;
+    if (text != nullptr) std::from_chars(text, text + std::char_traits<char>::length(text), value);
+    return value;
+  };
+  constexpr int kFirst = 3;
+  const bool is_ours = number("LISTEN_PID") == static_cast<long>(::getpid()) && number("LISTEN_FDS") >= 1;
+  return is_ours ? kFirst : -1;
+}
+
+Status resolve(Flags& f) {
+  LA_RETURN_IF_ERROR(read_key(f));
+  LA_RETURN_IF_ERROR(add_portraits(f));
+  LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
+  f.serve.server.max_body_bytes = f.max_body_bytes;
+  f.serve.server.listen_fd = passed_socket();
+  LA_RETURN_IF_ERROR(find_local_files(f.serve.engine));
+  if (names_model(f.serve.engine)) return {};
+  if (!f.quiet)
+    std::fprintf(stderr, "note: no --ckpt_dir: the mini model of cartoon faces that comes with the program\n");
+  return use_embedded_model(f.serve.engine);
+}
+
+int run_serve(Flags& f) {
+  StopSignal stop("running work ends first");
+  if (const Status resolved = resolve(f); !resolved.ok()) return report(resolved);
+  serve::ServeCalls calls;
+  calls.on_listening = [&](int port) {
+    const std::string host =
+        f.serve.server.host.find(':') == std::string::npos ? f.serve.server.host : "[" + f.serve.server.host + "]";
+    std::printf("http://%s:%d\n", host.c_str(), port);
+    std::fflush(stdout);
+  };
+  calls.on_ready = [&] {
+    if (!f.quiet) std::fprintf(stderr, "ready\n");
+  };
+  calls.on_log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  const Status status = serve::serve(f.serve, calls, StopSignal::token());
+  return status.ok() ? 0 : report(status);
+}
+
+}  // namespace
+
+Command add_serve(CLI::App& app) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = app.add_subcommand("serve", "Live sessions and a queue of jobs over HTTP and WebSocket");
+  command->footer(kFooter);
+  command->option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  add_listening(*command, *flags);
+  add_access(*command, *flags);
+  add_limits(*command, *flags);
+  add_machine(*command, *flags);
+  add_environment(*command);
+  return [flags] { return run_serve(*flags); };
+}
+
+}  // namespace liveavatar::cli

@@ -1,0 +1,98 @@
+#include "media/opus_track.h"
+
+#include <algorithm>
+
+namespace liveavatar {
+namespace {
+
+constexpr int kOpusHz = 48000;
+
+Status no_memory() { return out_of_memory("no memory for the sound's encoder; close other programs"); }
+
+}  // namespace
+
+Expected<std::unique_ptr<OpusTrack>> OpusTrack::open(int rate_hz, int64_t bits_per_second) {
+  LA_ASSIGN_OR_RETURN(const AVCodec* codec, find_encoder("libopus", "Opus"));
+  std::unique_ptr<OpusTrack> track(new OpusTrack);
+  track->encoder_.reset(avcodec_alloc_context3(codec));
+  track->frame_.reset(av_frame_alloc());
+  track->packet_.reset(av_packet_alloc());
+  if (!track->encoder_ || !track->frame_ || !track->packet_) return no_memory();
+  AVCodecContext& encoder = *track->encoder_;
+  encoder.sample_fmt = AV_SAMPLE_FMT_FLT;
+  encoder.sample_rate = kOpusHz;
+  encoder.bit_rate = bits_per_second;
+  encoder.time_base = {1, kOpusHz};
+  encoder.log_level_offset = kQuiet;
+  encoder.flags |= AV_CODEC_FLAG_BITEXACT | AV_CODEC_FLAG_GLOBAL_HEADER;
+  av_channel_layout_default(&encoder.ch_layout, 1);
+  av_opt_set(encoder.priv_data, "frame_duration", "20", 0);
+  if (int code = avcodec_open2(&encoder, codec, nullptr); code < 0)
+    return unsupported("the Opus encoder does not open for " + std::to_string(bits_per_second) + " bit/s (" +
+                       ffmpeg_error(code) + "); choose 6000 to 256000");
+  LA_RETURN_IF_ERROR(track->open_resampler(rate_hz));
+  return track;
+}
+
+Status OpusTrack::open_resampler(int rate_hz) {
+  SwrContext* resampler = nullptr;
+  AVChannelLayout& mono = encoder_->ch_layout;
+  int code = swr_alloc_set_opts2(&resampler, &mono, AV_SAMPLE_FMT_FLT, kOpusHz, &mono, AV_SAMPLE_FMT_S16, rate_hz,
+                                 kQuiet, nullptr);
+  resampler_.reset(resampler);
+  if (code < 0 || swr_init(resampler) < 0)
+    return unsupported("sound at " + std::to_string(rate_hz) +
+                       " Hz cannot be resampled by FFmpeg here; choose 24000 or 48000");
+  return {};
+}
+
+// Appends to waiting_; null: what the resampler holds.
+Status OpusTrack::convert(const int16_t* samples, int count) {
+  const int room = std::max(1, swr_get_out_samples(resampler_.get(), count));
+  const size_t before = waiting_.size();
+  waiting_.resize(before + static_cast<size_t>(room));
+  auto* out = reinterpret_cast<uint8_t*>(waiting_.data() + before);
+  auto* in = reinterpret_cast<const uint8_t*>(samples);
+  const int made = swr_convert(resampler_.get(), &out, room, samples ? &in : nullptr, count);
+  waiting_.resize(before + static_cast<size_t>(std::max(0, made)));
+  return made < 0 ? io_error("the sound could not be resampled (" + ffmpeg_error(made) + "); send it at 48000 Hz")
+                  : Status();
+}
+
+Status OpusTrack::encode(int64_t samples, const PacketSink& sink) {
+  AVFrame& frame = *frame_;
+  av_frame_unref(&frame);
+  frame.nb_samples = static_cast<int>(samples);
+  frame.format = encoder_->sample_fmt;
+  frame.sample_rate = encoder_->sample_rate;
+  frame.pts = encoded_;
+  if (av_channel_layout_copy(&frame.ch_layout, &encoder_->ch_layout) < 0 || av_frame_get_buffer(&frame, 0) < 0)
+    return no_memory();
+  std::copy_n(waiting_.begin(), samples, reinterpret_cast<float*>(frame.data[0]));
+  waiting_.erase(waiting_.begin(), waiting_.begin() + samples);
+  encoded_ += samples;
+  if (int code = avcodec_send_frame(encoder_.get(), &frame); code < 0)
+    return io_error("the Opus encoder failed (" + ffmpeg_error(code) + "); close other programs");
+  return drain(sink);
+}
+
+Status OpusTrack::drain(const PacketSink& sink) {
+  while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) LA_RETURN_IF_ERROR(sink(*packet_));
+  return {};
+}
+
+Status OpusTrack::write(std::span<const int16_t> samples, const PacketSink& sink) {
+  LA_RETURN_IF_ERROR(convert(samples.data(), static_cast<int>(samples.size())));
+  while (std::ssize(waiting_) >= encoder_->frame_size) LA_RETURN_IF_ERROR(encode(encoder_->frame_size, sink));
+  return {};
+}
+
+Status OpusTrack::finish(const PacketSink& sink) {
+  LA_RETURN_IF_ERROR(convert(nullptr, 0));
+  while (!waiting_.empty())
+    LA_RETURN_IF_ERROR(encode(std::min<int64_t>(encoder_->frame_size, std::ssize(waiting_)), sink));
+  avcodec_send_frame(encoder_.get(), nullptr);
+  return drain(sink);
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,42 @@
+// Sound as Opus: mono, 48 kHz, packets of 20 ms.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "media/ffmpeg.h"
+
+namespace liveavatar {
+
+// One thread at a time. Packets are in the encoder's time base and begin at minus its `initial_padding`, which players
+// drop; the first sample that was written is at 0.
+class OpusTrack {
+ public:
+  using PacketSink = std::function<Status(AVPacket&)>;
+
+  // rate_hz: of what is written. Errors: no encoder here, no memory.
+  static Expected<std::unique_ptr<OpusTrack>> open(int rate_hz, int64_t bits_per_second);
+  const AVCodecContext& encoder() const { return *encoder_; }
+  // Encodes the packets that are full; less than one and the resampler's delay (2 ms at most) wait.
+  Status write(std::span<const int16_t> samples, const PacketSink& sink);
+  // All that waits; nothing is written afterwards.
+  Status finish(const PacketSink& sink);
+
+ private:
+  OpusTrack() = default;
+  Status open_resampler(int rate_hz);
+  Status convert(const int16_t* samples, int count);
+  Status encode(int64_t samples, const PacketSink& sink);
+  Status drain(const PacketSink& sink);
+
+  Owned<AVCodecContext> encoder_;
+  Owned<SwrContext> resampler_;
+  Owned<AVFrame> frame_;
+  Owned<AVPacket> packet_;
+  std::vector<float> waiting_;  // at 48 kHz
+  int64_t encoded_ = 0;         // samples
+};
+
+}  // namespace liveavatar

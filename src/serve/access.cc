@@ -1,0 +1,76 @@
+#include "serve/access.h"
+
+#include <algorithm>
+
+#include "core/text.h"
+
+namespace liveavatar::serve {
+namespace {
+
+constexpr std::string_view kBearer = "bearer ", kBearerProtocol = "bearer.";
+
+// The protocols that a client offers, in its order.
+std::vector<std::string_view> protocols_of(const http::Request& head) {
+  std::vector<std::string_view> all;
+  for (std::string_view rest = head.header("sec-websocket-protocol"); !rest.empty();) {
+    std::string_view one = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    while (one.starts_with(' ')) one.remove_prefix(1);
+    while (one.ends_with(' ')) one.remove_suffix(1);
+    all.push_back(one);
+  }
+  return all;
+}
+
+}  // namespace
+
+bool same_key(std::string_view given, std::string_view key) {
+  unsigned different = given.size() == key.size() ? 0 : 1;
+  for (size_t i = 0; i < key.size(); ++i) {
+    const char other = given.empty() ? '\0' : given[i % given.size()];
+    different |= static_cast<unsigned char>(other ^ key[i]);
+  }
+  return different == 0;
+}
+
+bool Access::has_key(const http::Request& head) const {
+  if (key_.empty()) return true;
+  const std::string_view given = head.header("authorization");
+  if (lower_case(std::string(given.substr(0, kBearer.size()))) == kBearer)
+    return same_key(given.substr(kBearer.size()), key_);
+  for (const std::string_view protocol : protocols_of(head))
+    if (protocol.starts_with(kBearerProtocol)) return same_key(protocol.substr(kBearerProtocol.size()), key_);
+  return false;
+}
+
+bool Access::is_listed(std::string_view origin) const {
+  return std::any_of(origins_.begin(), origins_.end(),
+                     [&](const std::string& one) { return one == "*" || one == origin; });
+}
+
+bool Access::is_origin_allowed(const http::Request& head) const {
+  const std::string_view origin = head.header("origin");
+  if (origin.empty()) return true;
+  const size_t host = origin.find("://");
+  const bool is_own = host != std::string_view::npos && origin.substr(host + 3) == head.header("host");
+  return is_own || is_listed(origin);
+}
+
+void Access::add_cors(const http::Request& head, http::Headers& headers) const {
+  const std::string_view origin = head.header("origin");
+  if (origin.empty() || !is_listed(origin)) return;
+  headers.emplace_back("Access-Control-Allow-Origin", std::string(origin));
+  headers.emplace_back("Vary", "Origin");
+  headers.emplace_back("Access-Control-Expose-Headers", "Retry-After, Content-Range, Accept-Ranges");
+  if (head.method != "OPTIONS") return;
+  headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE");
+  headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, Range");
+  headers.emplace_back("Access-Control-Max-Age", "600");
+}
+
+bool offers_protocol(const http::Request& head) {
+  const std::vector<std::string_view> offered = protocols_of(head);
+  return std::find(offered.begin(), offered.end(), kSocketProtocol) != offered.end();
+}
+
+}  // namespace liveavatar::serve

@@ -1,0 +1,37 @@
+// Who may use the server: keys, and the origins of web pages.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serve/http/message.h"
+
+namespace liveavatar::serve {
+
+// In a time that does not depend on where they differ.
+bool same_key(std::string_view given, std::string_view key);
+
+class Access {
+ public:
+  Access(std::string key, std::vector<std::string> origins) : key_(std::move(key)), origins_(std::move(origins)) {}
+
+  // By "Authorization: Bearer KEY", or for a WebSocket of a browser, which cannot send that, by the protocol
+  // "bearer.KEY" beside "liveavatar.v1".
+  bool has_key(const http::Request& head) const;
+  // The server's own page, a page that was allowed, or no page at all.
+  bool is_origin_allowed(const http::Request& head) const;
+  // For a page of another origin that is allowed; nothing for others.
+  void add_cors(const http::Request& head, http::Headers& headers) const;
+
+ private:
+  bool is_listed(std::string_view origin) const;
+  const std::string key_;
+  const std::vector<std::string> origins_;
+};
+
+constexpr const char* kSocketProtocol = "liveavatar.v1";
+// Whether a client offers kSocketProtocol.
+bool offers_protocol(const http::Request& head);
+
+}  // namespace liveavatar::serve

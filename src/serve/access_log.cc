@@ -1,0 +1,58 @@
+#include "serve/access_log.h"
+
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+
+#include "core/errno_text.h"
+#include "core/json.h"
+
+namespace liveavatar::serve {
+
+Expected<std::unique_ptr<AccessLog>> AccessLog::open(const std::string& path, Sink sink) {
+  std::unique_ptr<AccessLog> log(new AccessLog());
+  if (path == "off") return log;
+  if (path.empty()) {
+    log->sink_ = std::move(sink);
+    return log;
+  }
+  log->file_ = std::fopen(path.c_str(), "ae");
+  if (log->file_ == nullptr)
+    return invalid_argument("`access_log` " + path + " cannot be written " + errno_text(errno, "choose another file"));
+  return log;
+}
+
+AccessLog::~AccessLog() {
+  if (file_ != nullptr) std::fclose(file_);
+}
+
+std::string access_line(const http::Exchange& exchange, double unix_seconds) {
+  const auto whole = static_cast<std::time_t>(std::floor(unix_seconds));
+  std::tm utc{};
+  ::gmtime_r(&whole, &utc);
+  char day[32], time[48];
+  std::strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &utc);
+  std::snprintf(time, sizeof(time), "%s.%03dZ", day, static_cast<int>((unix_seconds - double(whole)) * 1000));
+  const nlohmann::ordered_json line{{"time", time},
+                                    {"peer", exchange.peer},
+                                    {"method", exchange.method},
+                                    {"path", exchange.path},
+                                    {"status", exchange.status},
+                                    {"bytes_in", exchange.bytes_in},
+                                    {"bytes_out", exchange.bytes_out},
+                                    {"ms", std::round(exchange.seconds * 1e6) / 1e3}};
+  return json_text(line);
+}
+
+void AccessLog::write(const http::Exchange& exchange) {
+  if (!sink_ && file_ == nullptr) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const std::string line = access_line(exchange, std::chrono::duration<double>(now).count());
+  std::lock_guard lock(mutex_);
+  if (sink_) return sink_(line);
+  std::fprintf(file_, "%s\n", line.c_str());
+  std::fflush(file_);
+}
+
+}  // namespace liveavatar::serve

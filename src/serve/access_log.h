@@ -1,0 +1,36 @@
+// One JSON line for each request.
+#pragma once
+
+#include <cstdio>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "core/status.h"
+#include "serve/http/server.h"
+
+namespace liveavatar::serve {
+
+// Any thread.
+class AccessLog {
+ public:
+  using Sink = std::function<void(const std::string& line)>;
+  // path: lines are appended to it; empty: they go to the sink; "off": nowhere. kInvalidArgument: it cannot be written.
+  static Expected<std::unique_ptr<AccessLog>> open(const std::string& path, Sink sink);
+  ~AccessLog();
+  AccessLog(const AccessLog&) = delete;
+  AccessLog& operator=(const AccessLog&) = delete;
+  void write(const http::Exchange& exchange);
+
+ private:
+  AccessLog() = default;
+  std::mutex mutex_;
+  Sink sink_;
+  std::FILE* file_ = nullptr;
+};
+
+// {"time":"2026-11-30T12:00:00.000Z","peer":...}; without a query, which may hold secrets.
+std::string access_line(const http::Exchange& exchange, double unix_seconds);
+
+}  // namespace liveavatar::serve

@@ -1,0 +1,388 @@
+#include "serve/http/beast_connection.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cctype>
+
+namespace liveavatar::http {
+
+namespace {
+
+namespace fields = beast::http;
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+constexpr size_t kMostHeaderBytes = 16 << 10, kMostPathBytes = 4 << 10;
+constexpr uint64_t kSlowestBytesPerSecond = 64 << 10, kBodiesAtOnce = 4;
+constexpr auto kStreamPause = 20ms;
+
+Response plain_error(int status, const std::string& code, const std::string& message) {
+  return {.status = status, .body = "{\"error\":{\"code\":\"" + code + "\",\"message\":\"" + message + "\"}}"};
+}
+
+// Counts a connection while it lives.
+class Place {
+ public:
+  Place(Shared& shared, std::string peer) : shared_(shared), peer_(std::move(peer)) {
+    ++shared_.count;
+    of_client_ = ++shared_.of_client[peer_];
+  }
+  ~Place() {
+    --shared_.count;
+    const auto at = shared_.of_client.find(peer_);
+    if (--at->second == 0) shared_.of_client.erase(at);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  bool is_free() const {
+    return shared_.count <= shared_.options.max_connections && of_client_ <= shared_.options.max_connections_per_client;
+  }
+
+ private:
+  Shared& shared_;
+  const std::string peer_;
+  int of_client_ = 0;
+};
+
+// Bytes of a body that is being read.
+class BodyPlace {
+ public:
+  BodyPlace(Shared& shared, uint64_t bytes) : shared_(shared), bytes_(bytes) { shared_.body_bytes += bytes_; }
+  ~BodyPlace() { shared_.body_bytes -= bytes_; }
+  BodyPlace(const BodyPlace&) = delete;
+  BodyPlace& operator=(const BodyPlace&) = delete;
+
+ private:
+  Shared& shared_;
+  const uint64_t bytes_;
+};
+
+// A request that is being answered, while it lives.
+class Answering {
+ public:
+  explicit Answering(std::atomic<int>& count) : count_(count) { ++count_; }
+  ~Answering() { --count_; }
+  Answering(const Answering&) = delete;
+  Answering& operator=(const Answering&) = delete;
+
+ private:
+  std::atomic<int>& count_;
+};
+
+class HttpConnection final : public Connection, public std::enable_shared_from_this<HttpConnection> {
+ public:
+  HttpConnection(Shared& shared, beast::tcp_stream stream, std::string peer)
+      : shared_(shared), stream_(std::move(stream)), timer_(*shared.io), peer_(std::move(peer)) {}
+
+  void abort() override;
+  net::awaitable<void> run();
+  net::awaitable<void> refuse(Response response);
+
+ private:
+  using Parser = fields::request_parser<fields::string_body>;
+  enum class Next { kRequest, kEnd };
+  net::awaitable<Next> serve_one();
+  net::awaitable<Next> head_failed(const error_code& error);
+  net::awaitable<Next> serve_refusal(Parser& parser, Response response, bool is_head);
+  net::awaitable<Next> serve_admitted(Parser& parser, Request request, Clock::time_point begin);
+  net::awaitable<bool> read_body(Parser& parser);
+  net::awaitable<void> serve_upgrade(Parser& parser, const Request& head);
+  net::awaitable<Response> answer(Request request);
+  net::awaitable<bool> write(Response& response, bool is_head);
+  net::awaitable<bool> write_stream(Response& response, fields::response<fields::empty_body> head);
+  net::awaitable<bool> write_bytes(const std::string& bytes, bool chunked);
+  net::awaitable<void> discard_rest();
+  bool client_is_gone();
+  void expire_after(double seconds) { stream_.expires_after(milliseconds_of(seconds)); }
+  void log(const Request& head, int status, Clock::time_point begin);
+
+  Shared& shared_;
+  beast::tcp_stream stream_;
+  net::steady_timer timer_;
+  const std::string peer_;
+  beast::flat_buffer buffer_;
+  bool keep_alive_ = false, aborted_ = false;
+  unsigned version_ = 11;
+  uint64_t bytes_in_ = 0, bytes_out_ = 0;  // of the request that is served
+};
+
+void HttpConnection::abort() {
+  aborted_ = true;
+  error_code ignored;
+  stream_.socket().close(ignored);
+  timer_.cancel();
+}
+
+Expected<Request> request_of(const BeastRequest& head, const std::string& peer) {
+  Request request;
+  request.peer = peer;
+  request.method = std::string(head.method_string());
+  const std::string target(head.target());
+  if (target.empty() || target.front() != '/' || target.size() > kMostPathBytes)
+    return invalid_argument("the target must be a path of at most 4096 bytes");
+  const size_t mark = std::min(target.find('?'), target.size());
+  LA_ASSIGN_OR_RETURN(request.path, percent_decoded(std::string_view(target).substr(0, mark)));
+  if (mark < target.size()) request.query = target.substr(mark + 1);
+  for (const auto& field : head) {
+    std::string name(field.name_string());
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    request.headers.emplace_back(std::move(name), std::string(field.value()));
+  }
+  return request;
+}
+
+void HttpConnection::log(const Request& head, int status, Clock::time_point begin) {
+  shared_.handler.answered({peer_, head.method, head.path, status, bytes_in_, bytes_out_,
+                            std::chrono::duration<double>(Clock::now() - begin).count()});
+}
+
+net::awaitable<void> HttpConnection::refuse(Response response) {
+  keep_alive_ = false;
+  co_await write(response, false);
+  co_await discard_rest();
+}
+
+// So that the client can read the answer before the connection is reset: what it still sends is read, for a while.
+net::awaitable<void> HttpConnection::discard_rest() {
+  error_code error;
+  stream_.socket().shutdown(tcp::socket::shutdown_send, error);
+  stream_.expires_after(1s);
+  char dropped[4096];
+  for (size_t total = 0; !error && total < (size_t{1} << 20);)
+    total += co_await stream_.async_read_some(net::buffer(dropped), into(error));
+}
+
+net::awaitable<HttpConnection::Next> HttpConnection::head_failed(const error_code& error) {
+  if (error == fields::error::body_limit) {
+    co_await refuse(plain_error(413, "too_large", "the body is larger than this server takes"));
+  } else if (error == fields::error::header_limit) {
+    co_await refuse(plain_error(431, "too_large", "the request's head is larger than 16 KiB"));
+  } else if (error.category() == fields::make_error_code(fields::error::bad_method).category() &&
+             error != fields::error::end_of_stream && error != fields::error::partial_message) {
+    co_await refuse(plain_error(400, "bad_request", "this is no HTTP request"));
+  }
+  co_return Next::kEnd;
+}
+
+net::awaitable<HttpConnection::Next> HttpConnection::serve_one() {
+  Parser parser;
+  parser.header_limit(kMostHeaderBytes);
+  parser.body_limit(shared_.options.max_body_bytes);
+  bytes_in_ = bytes_out_ = 0;
+  keep_alive_ = false;
+  expire_after(shared_.options.header_timeout_s);
+  error_code error;
+  co_await fields::async_read_header(stream_, buffer_, parser, into(error));
+  if (error) co_return co_await head_failed(error);
+  const Clock::time_point begin = Clock::now();
+  version_ = parser.get().version();
+  auto request = request_of(parser.get(), peer_);
+  if (!request.ok()) {
+    co_await refuse(plain_error(400, "bad_request", request.status().message()));
+    co_return Next::kEnd;
+  }
+  if (websocket::is_upgrade(parser.get())) {
+    co_await serve_upgrade(parser, *request);
+    co_return Next::kEnd;
+  }
+  if (auto refused = shared_.handler.admit(*request)) {
+    const int status = refused->status;
+    const Next next = co_await serve_refusal(parser, *std::move(refused), request->method == "HEAD");
+    log(*request, status, begin);
+    co_return next;
+  }
+  co_return co_await serve_admitted(parser, *std::move(request), begin);
+}
+
+net::awaitable<HttpConnection::Next> HttpConnection::serve_refusal(Parser& parser, Response response, bool is_head) {
+  const bool has_body = !parser.is_done();
+  keep_alive_ = parser.keep_alive() && !has_body;
+  const bool sent = co_await write(response, is_head);
+  if (has_body) co_await discard_rest();
+  co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
+}
+
+net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& parser, Request request,
+                                                                    Clock::time_point begin) {
+  const uint64_t most = shared_.options.max_body_bytes;
+  const BodyPlace place(shared_, parser.is_done() ? 0 : parser.content_length().value_or(most));
+  if (shared_.body_bytes > kBodiesAtOnce * most) {
+    co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"));
+    log(request, 503, begin);
+    co_return Next::kEnd;
+  }
+  if (!co_await read_body(parser)) co_return Next::kEnd;
+  keep_alive_ = parser.keep_alive();
+  request.body = std::move(parser.get().body());
+  bytes_in_ = request.body.size();
+  const Answering answering(shared_.answering);
+  const Request head{request.method, request.path, {}, peer_, {}, {}};
+  Response response = co_await answer(std::move(request));
+  const int status = response.status;
+  const bool sent = co_await write(response, head.method == "HEAD");
+  log(head, status, begin);
+  co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
+}
+
+net::awaitable<bool> HttpConnection::read_body(Parser& parser) {
+  if (parser.is_done()) co_return true;
+  error_code error;
+  const double seconds = double(parser.content_length().value_or(0)) / double(kSlowestBytesPerSecond);
+  expire_after(shared_.options.read_timeout_s + seconds);
+  if (beast::iequals(parser.get()[fields::field::expect], "100-continue")) {
+    const std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
+    co_await net::async_write(stream_, net::buffer(go_on), into(error));
+    if (error) co_return false;
+  }
+  co_await fields::async_read(stream_, buffer_, parser, into(error));
+  if (error) co_await head_failed(error);
+  co_return !error;
+}
+
+net::awaitable<void> HttpConnection::serve_upgrade(Parser& parser, const Request& head) {
+  const Clock::time_point begin = Clock::now();
+  Upgrade upgrade = shared_.handler.upgrade(head);
+  if (upgrade.refused) {
+    const int status = upgrade.refused->status;
+    co_await refuse(*std::move(upgrade.refused));
+    log(head, status, begin);
+    co_return;
+  }
+  SocketSetup setup{shared_.options, std::move(upgrade.handler), std::move(upgrade.protocol),
+                    [this](std::weak_ptr<Connection> connection) { shared_.enter(std::move(connection)); }};
+  co_await serve_socket(shared_.io, std::move(stream_), parser.release(), std::move(setup));
+  log(head, 101, begin);
+}
+
+// What the handler replies, whenever and wherever it does.
+net::awaitable<Response> HttpConnection::answer(Request request) {
+  struct Waiting {
+    explicit Waiting(net::io_context& io) : timer(io) {}
+    net::steady_timer timer;
+    std::optional<Response> response;
+  };
+  const auto waiting = std::make_shared<Waiting>(*shared_.io);
+  waiting->timer.expires_at(Clock::time_point::max());
+  stream_.expires_never();
+  shared_.handler.handle(std::move(request), [waiting, io = shared_.io](Response response) {
+    net::post(*io, [waiting, response = std::move(response)]() mutable {
+      waiting->response = std::move(response);
+      waiting->timer.cancel();
+    });
+  });
+  error_code ignored;
+  if (!waiting->response) co_await waiting->timer.async_wait(into(ignored));
+  if (!waiting->response) co_return plain_error(503, "stopping", "the server ends");
+  co_return *std::move(waiting->response);
+}
+
+net::awaitable<bool> HttpConnection::write(Response& response, bool is_head) {
+  fields::response<fields::string_body> out;
+  out.version(version_);
+  out.result(static_cast<unsigned>(response.status));
+  out.keep_alive(keep_alive_);
+  out.set(fields::field::content_type, response.content_type);
+  for (const auto& [name, value] : response.headers) out.set(name, value);
+  if (response.stream) co_return co_await write_stream(response, fields::response<fields::empty_body>(out.base()));
+  if (response.status != 204 && response.status != 304)
+    out.content_length(response.stream_bytes.value_or(response.body.size()));
+  if (!is_head) out.body() = std::move(response.body);
+  bytes_out_ = out.body().size();
+  fields::response_serializer<fields::string_body> serializer(out);
+  expire_after(shared_.options.write_timeout_s);
+  error_code error;
+  co_await fields::async_write(stream_, serializer, into(error));
+  co_return !error;
+}
+
+net::awaitable<bool> HttpConnection::write_bytes(const std::string& bytes, bool chunked) {
+  expire_after(shared_.options.write_timeout_s);
+  error_code error;
+  if (chunked) {
+    co_await net::async_write(stream_, fields::make_chunk(net::buffer(bytes)), into(error));
+  } else {
+    co_await net::async_write(stream_, net::buffer(bytes), into(error));
+  }
+  bytes_out_ += bytes.size();
+  co_return !error;
+}
+
+net::awaitable<bool> HttpConnection::write_stream(Response& response, fields::response<fields::empty_body> head) {
+  const bool chunked = !response.stream_bytes && version_ == 11;
+  if (response.stream_bytes) head.content_length(*response.stream_bytes);
+  if (chunked) head.chunked(true);
+  if (!chunked && !response.stream_bytes) {
+    keep_alive_ = false;
+    head.keep_alive(false);
+  }
+  error_code error;
+  fields::response_serializer<fields::empty_body> serializer(head);
+  expire_after(shared_.options.write_timeout_s);
+  co_await fields::async_write_header(stream_, serializer, into(error));
+  if (error) co_return false;
+  for (auto state = BodyStream::State::kMore; state != BodyStream::State::kEnd;) {
+    std::string bytes;
+    state = response.stream->next(bytes);
+    if (!bytes.empty() && !co_await write_bytes(bytes, chunked)) co_return false;
+    if (state != BodyStream::State::kWait) continue;
+    if (aborted_ || client_is_gone()) co_return false;
+    timer_.expires_after(kStreamPause);
+    co_await timer_.async_wait(into(error));
+  }
+  if (!chunked) co_return true;
+  co_await net::async_write(stream_, fields::make_chunk_last(), into(error));
+  co_return !error;
+}
+
+bool HttpConnection::client_is_gone() {
+  char byte = 0;
+  const ssize_t got = ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+  return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+net::awaitable<void> HttpConnection::run() {
+  Next next = Next::kRequest;
+  while (next == Next::kRequest && !aborted_ && !shared_.stopping) next = co_await serve_one();
+  error_code ignored;
+  if (stream_.socket().is_open()) stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+}
+
+std::string address_of(const beast::tcp_stream& stream) {
+  error_code error;
+  const tcp::endpoint peer = stream.socket().remote_endpoint(error);
+  return error ? std::string("unknown") : peer.address().to_string();
+}
+
+}  // namespace
+
+void Shared::enter(std::weak_ptr<Connection> connection) {
+  open.remove_if([](const auto& other) { return other.expired(); });
+  open.push_back(connection);
+  if (stopping)
+    if (const auto alive = connection.lock()) alive->abort();
+}
+
+void Shared::abort_all() {
+  stopping = true;
+  for (const auto& connection : open)
+    if (const auto alive = connection.lock()) alive->abort();
+}
+
+net::awaitable<void> serve_connection(Shared& shared, beast::tcp_stream stream) {
+  try {
+    const std::string peer = address_of(stream);
+    const Place place(shared, peer);
+    const auto connection = std::make_shared<HttpConnection>(shared, std::move(stream), peer);
+    shared.enter(connection);
+    if (place.is_free()) {
+      co_await connection->run();
+    } else {
+      Response full = plain_error(503, "busy", "too many connections; try again");
+      full.headers.emplace_back("Retry-After", "1");
+      co_await connection->refuse(std::move(full));
+    }
+  } catch (const std::exception&) {  // no memory for this connection: it ends
+  }
+}
+
+}  // namespace liveavatar::http

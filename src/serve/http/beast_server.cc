@@ -1,0 +1,132 @@
+// Listens, and serves each HTTP connection by a coroutine. All on one thread.
+#include <sys/socket.h>
+
+#include <map>
+#include <set>
+#include <thread>
+
+#include "core/boundary.h"
+#include "serve/http/beast_connection.h"
+
+namespace liveavatar::http {
+namespace {
+
+using namespace std::chrono_literals;
+
+class BeastServer final : public Server {
+ public:
+  BeastServer(const ServerOptions& options, Handler& handler)
+      : io_(std::make_shared<net::io_context>(1)), acceptor_(*io_), shared_(io_, options, handler) {}
+  ~BeastServer() override { stop(); }
+  Status listen();
+  int port() const override { return port_; }
+  int connections() const override { return shared_.count; }
+  int answering() const override { return shared_.answering; }
+  void stop() override;
+
+ private:
+  Status adopt(int fd);
+  Status bind();
+  void run();
+  net::awaitable<void> accept_all();
+
+  std::shared_ptr<net::io_context> io_;
+  tcp::acceptor acceptor_;
+  Shared shared_;
+  int port_ = 0;
+  std::thread thread_;
+};
+
+Status BeastServer::adopt(int fd) {
+  sockaddr_storage address{};
+  socklen_t bytes = sizeof(address);
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &bytes) != 0 ||
+      (address.ss_family != AF_INET && address.ss_family != AF_INET6))
+    return invalid_argument("the socket that the service manager passed (descriptor " + std::to_string(fd) +
+                            ") is no TCP socket; give one by ListenStream=PORT");
+  error_code error;
+  acceptor_.assign(address.ss_family == AF_INET ? tcp::v4() : tcp::v6(), fd, error);
+  if (error) return io_error("the socket that the service manager passed cannot be used: " + error.message());
+  return {};
+}
+
+Status BeastServer::bind() {
+  const ServerOptions& o = shared_.options;
+  const std::string where = o.host + ":" + std::to_string(o.port);
+  error_code error;
+  const net::ip::address address = net::ip::make_address(o.host, error);
+  if (error)
+    return invalid_argument("`host` " + o.host +
+                            ": no address; choose 127.0.0.1, 0.0.0.0, :: or another of this machine");
+  const tcp::endpoint endpoint(address, static_cast<uint16_t>(o.port));
+  acceptor_.open(endpoint.protocol(), error);
+  if (!error) acceptor_.set_option(net::socket_base::reuse_address(true), error);
+  if (!error) acceptor_.bind(endpoint, error);
+  if (!error) acceptor_.listen(net::socket_base::max_listen_connections, error);
+  if (error)
+    return io_error(where + " cannot be listened at: " + error.message() + "; choose another `port` or `host`");
+  return {};
+}
+
+Status BeastServer::listen() {
+  LA_RETURN_IF_ERROR(shared_.options.listen_fd >= 0 ? adopt(shared_.options.listen_fd) : bind());
+  error_code error;
+  port_ = acceptor_.local_endpoint(error).port();
+  net::co_spawn(*io_, accept_all(), net::detached);
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+void BeastServer::run() {
+  for (;;) {
+    try {
+      io_->run();
+      return;
+    } catch (const std::exception&) {  // of one operation; the others go on
+    }
+  }
+}
+
+net::awaitable<void> BeastServer::accept_all() {
+  net::steady_timer pause(*io_);
+  while (acceptor_.is_open()) {
+    error_code error;
+    tcp::socket socket(*io_);
+    co_await acceptor_.async_accept(socket, into(error));
+    if (!acceptor_.is_open()) co_return;
+    if (error) {  // no descriptors left, for example
+      pause.expires_after(100ms);
+      co_await pause.async_wait(into(error));
+      continue;
+    }
+    net::co_spawn(*io_, serve_connection(shared_, beast::tcp_stream(std::move(socket))), net::detached);
+  }
+}
+
+void BeastServer::stop() {
+  if (!thread_.joinable()) return;
+  net::post(*io_, [this] {
+    error_code ignored;
+    acceptor_.close(ignored);
+    shared_.abort_all();
+  });
+  // Ends by itself when the last coroutine has ended.
+  const auto deadline = std::chrono::steady_clock::now() + 5s;
+  while (!io_->stopped() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(5ms);
+  io_->stop();
+  thread_.join();
+}
+
+}  // namespace
+
+std::string missing_server() { return {}; }
+
+Expected<std::unique_ptr<Server>> open_server(const ServerOptions& options, Handler& handler) {
+  return contained("the server", [&]() -> Expected<std::unique_ptr<Server>> {
+    auto server = std::make_unique<BeastServer>(options, handler);
+    LA_RETURN_IF_ERROR(server->listen());
+    return std::unique_ptr<Server>(std::move(server));
+  });
+}
+
+}  // namespace liveavatar::http

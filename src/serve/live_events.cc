@@ -1,0 +1,134 @@
+#include "serve/live_events.h"
+
+#include <algorithm>
+
+namespace liveavatar::serve {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double rounded(double value) { return double(int64_t(value * 1e6 + (value < 0 ? -0.5 : 0.5))) / 1e6; }
+
+constexpr std::pair<const char*, LiveEvent::Type> kTypes[] = {{"start", LiveEvent::Type::kStart},
+                                                              {"end_speech", LiveEvent::Type::kEndSpeech},
+                                                              {"interrupt", LiveEvent::Type::kInterrupt},
+                                                              {"stop", LiveEvent::Type::kStop},
+                                                              {"ping", LiveEvent::Type::kPing}};
+
+}  // namespace
+
+Expected<LiveEvent> parse_live_event(std::string_view text) {
+  LiveEvent event;
+  LA_ASSIGN_OR_RETURN(event.body, parse_json(std::string(text), "the event"));
+  JsonReader reader(event.body, "the event");
+  const std::string type = reader.text("type", "");
+  LA_RETURN_IF_ERROR(reader.status());
+  for (const auto& [name, value] : kTypes) {
+    event.type = value;
+    if (type == name) return event;
+  }
+  return invalid_argument("the event's type is " + json_kind(event.body["type"]) +
+                          "; send start, end_speech, interrupt, stop or ping");
+}
+
+Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
+  LiveStart start;
+  LiveRequest& r = start.request;
+  JsonReader reader(body, "start");
+  start.portrait = reader.text("portrait", "");
+  r.prompt = reader.text("prompt", "");
+  r.size = reader.text("size", "");
+  r.sample_rate = static_cast<int>(reader.number("sample_rate", 1, 1000000, r.sample_rate));
+  r.sample_steps = static_cast<int>(reader.number("sample_steps", 1, 1000, r.sample_steps));
+  r.infer_frames = reader.number("infer_frames", 1, 4800, r.infer_frames);
+  r.sample_shift = reader.real("sample_shift", 0.01, 100, r.sample_shift);
+  r.seed = static_cast<uint64_t>(reader.number("seed", 0, INT64_MAX, static_cast<int64_t>(r.seed)));
+  const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
+  LA_RETURN_IF_ERROR(reader.status());
+  LA_ASSIGN_OR_RETURN(r.fit, parse_fit(fit));
+  if (format != "raw" && format != "mp4") return invalid_argument("start: format is \"mp4\" or \"raw\"");
+  start.format = format == "raw" ? LiveFormat::kRaw : LiveFormat::kMp4;
+  if (start.portrait.empty())
+    return invalid_argument("start: portrait is missing; give the name of one that was PUT, or an image in base64");
+  return start;
+}
+
+std::string error_event(int status, const std::string& code, const std::string& message) {
+  return json_text(Json{{"type", "error"}, {"code", code}, {"message", message}, {"status", status}});
+}
+
+double PlaybackEvents::seconds(int64_t samples) const { return rounded(double(samples) / sample_rate_); }
+
+void PlaybackEvents::pushed(int64_t samples) {
+  if (samples == 0) return;
+  if (speeches_.empty() || speeches_.back().ended) speeches_.push_back({next_++});
+  speeches_.back().samples += samples;
+}
+
+void PlaybackEvents::end_speech() {
+  if (!speeches_.empty()) speeches_.back().ended = true;
+}
+
+std::string PlaybackEvents::finished(const Speech& speech, int64_t samples) const {
+  return json_text(Json{{"type", "playback_finished"},
+                        {"speech", speech.number},
+                        {"position_s", seconds(samples)},
+                        {"interrupted", speech.interrupted}});
+}
+
+std::vector<std::string> PlaybackEvents::interrupted(const LivePosition& stops_at) {
+  std::vector<std::string> events;
+  for (Speech& speech : speeches_) {
+    const bool all_plays = speech.number < stops_at.speech;
+    if (all_plays) continue;
+    const int64_t plays = speech.number == stops_at.speech ? stops_at.samples : 0;
+    speech.interrupted = !speech.ended || plays < speech.samples;
+    speech.samples = plays;
+    speech.ended = true;
+    if (plays == 0) events.push_back(finished(speech, 0));
+  }
+  std::erase_if(speeches_, [](const Speech& speech) { return speech.ended && speech.samples == 0; });
+  return events;
+}
+
+std::vector<std::string> PlaybackEvents::begins(const LiveChunk& chunk) {
+  std::vector<std::string> events;
+  for (Speech& speech : speeches_) {
+    if (speech.begun || speech.number > chunk.position.speech) continue;
+    speech.begun = true;
+    events.push_back(json_text(Json{
+        {"type", "playback_started"}, {"speech", speech.number}, {"time_s", rounded(double(chunk.first_frame) / 25)}}));
+  }
+  return events;
+}
+
+std::vector<std::string> PlaybackEvents::ends(const LiveChunk& chunk) {
+  std::vector<std::string> events;
+  while (!speeches_.empty() && speeches_.front().begun) {
+    const Speech& speech = speeches_.front();
+    const bool is_past = speech.number < chunk.position.speech;
+    const bool is_done = is_past || (speech.ended && chunk.position.samples >= speech.samples);
+    if (!is_done) break;
+    events.push_back(finished(speech, speech.samples));
+    speeches_.pop_front();
+  }
+  return events;
+}
+
+std::string stats_event(const LiveChunk& last, const BlockStats& stats) {
+  const double rate = last.sample_rate;
+  return json_text(Json{{"type", "stats"},
+                        {"block", stats.block},
+                        {"time_s", rounded(double(last.first_frame + last.frames) / 25)},
+                        {"hear_ms", rounded(last.times.hear_seconds * 1000)},
+                        {"sample_ms", rounded(last.times.sample_seconds * 1000)},
+                        {"decode_ms", rounded(stats.decode_seconds * 1000)},
+                        {"encode_ms", rounded(stats.encode_seconds * 1000)},
+                        {"send_ms", rounded(stats.send_seconds * 1000)},
+                        {"late_s", rounded(last.late_seconds)},
+                        {"paused_s", rounded(last.paused_seconds)},
+                        {"gaps", last.gaps},
+                        {"queued_s", rounded(double(last.queued_samples) / rate)}});
+}
+
+}  // namespace liveavatar::serve

@@ -1,0 +1,327 @@
+#include "serve/live_socket.h"
+
+#include <cstring>
+#include <utility>
+
+#include "core/boundary.h"
+#include "serve/base64.h"
+#include "serve/errors.h"
+
+namespace liveavatar::serve {
+namespace {
+
+using Json = nlohmann::ordered_json;
+constexpr size_t kMostEventBytes = 64 << 10, kMostWaitingBytes = 4 << 20;
+constexpr int kNormal = 1000, kGoingAway = 1001, kPolicy = 1008, kInternal = 1011, kTryLater = 1013;
+
+double seconds_since(std::chrono::steady_clock::time_point time) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
+}
+
+http::Message message_of(bool is_text, std::string bytes) {
+  return {is_text, std::make_shared<const std::string>(std::move(bytes))};
+}
+
+}  // namespace
+
+LiveSocket::LiveSocket(const LiveServices& services) : services_(services) {}
+LiveSocket::~LiveSocket() {
+  if (!released_) services_.turn.give_back_live();  // no connection came to be
+}
+
+void LiveSocket::on_open(std::shared_ptr<http::Socket> socket) {
+  std::lock_guard lock(mutex_);
+  socket_ = std::move(socket);
+}
+
+void LiveSocket::on_closed() {
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    state_ = State::kEnded;
+  }
+  services_.tasks.add([self = shared_from_this()] { self->release(); });
+}
+
+// The callbacks hold this object until the session is gone.
+void LiveSocket::release() {
+  std::unique_ptr<LiveSession> session;
+  {
+    std::lock_guard lock(mutex_);
+    session = std::move(session_);
+    socket_.reset();
+    portrait_.reset();
+    waiting_.clear();
+  }
+  if (session) session->close();
+  session.reset();
+  released_ = true;
+  services_.turn.give_back_live();
+}
+
+void LiveSocket::on_text(std::string_view text) {
+  std::lock_guard lock(mutex_);
+  heard_ = Clock::now();
+  if (state_ == State::kNew && text.size() > kMostEventBytes) return begin_opening(std::string(text));
+  if (text.size() > kMostEventBytes) return post(error_event(400, "invalid_argument", "an event has 64 KiB at most"));
+  take({true, std::string(text)});
+}
+
+void LiveSocket::on_binary(std::string_view bytes) {
+  std::lock_guard lock(mutex_);
+  heard_ = Clock::now();
+  if (state_ == State::kNew)
+    return fail(kPolicy, 400, "invalid_argument", "sound came before start; send the event start first");
+  take({false, std::string(bytes)});
+}
+
+void LiveSocket::take(const Input& input) {
+  if (state_ == State::kEnded) return;
+  if (state_ == State::kOpening) {
+    waiting_bytes_ += input.bytes.size();
+    if (waiting_bytes_ > kMostWaitingBytes)
+      return fail(kPolicy, 400, "invalid_argument",
+                  "too much came before the session was started; wait for the event started");
+    waiting_.push_back(input);
+    return;
+  }
+  if (!input.is_text) return take_audio(input.bytes);
+  const auto event = parse_live_event(input.bytes);
+  if (!event.ok()) return post(error_event(400, "invalid_argument", event.status().message()));
+  if (event->type == LiveEvent::Type::kStart && state_ == State::kNew) return begin_opening(input.bytes);
+  take_event(*event);
+}
+
+void LiveSocket::take_event(const LiveEvent& event) {
+  switch (event.type) {
+    case LiveEvent::Type::kPing: {
+      Json pong{{"type", "pong"}};
+      if (event.body.contains("id")) pong["id"] = event.body["id"];
+      return post(json_text(pong));
+    }
+    case LiveEvent::Type::kStop:
+      state_ = State::kEnded;
+      post(json_text(Json{{"type", "stopped"}}));
+      if (socket_) socket_->close(kNormal, "stop");
+      return;
+    case LiveEvent::Type::kStart:
+      return post(error_event(400, "invalid_argument", "the session was started already; open another socket"));
+    case LiveEvent::Type::kEndSpeech:
+    case LiveEvent::Type::kInterrupt:
+      break;
+  }
+  if (state_ != State::kRunning) return post(error_event(400, "invalid_argument", "send start first"));
+  half_sample_.reset();
+  if (event.type == LiveEvent::Type::kInterrupt) return interrupt();
+  playback_->end_speech();
+  if (const Status ended = session_->end_speech(); !ended.ok()) post(error_event(503, "cancelled", ended.message()));
+}
+
+void LiveSocket::interrupt() {
+  const auto stops_at = session_->interrupt();
+  if (!stops_at.ok()) return post(error_event(503, "cancelled", stops_at.status().message()));
+  const std::vector<std::string> events = playback_->interrupted(*stops_at);
+  post(json_text(Json{
+      {"type", "interrupted"}, {"speech", stops_at->speech}, {"position_s", playback_->seconds(stops_at->samples)}}));
+  for (const std::string& event : events) post(event);
+}
+
+// Pieces end anywhere, also within a sample.
+void LiveSocket::take_audio(std::string_view bytes) {
+  std::string joined;
+  if (half_sample_) {
+    joined = *half_sample_;
+    joined += bytes;
+    bytes = joined;
+    half_sample_.reset();
+  }
+  std::vector<int16_t> samples(bytes.size() / sizeof(int16_t));
+  std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(int16_t));
+  if (bytes.size() % sizeof(int16_t) != 0) half_sample_ = bytes.back();
+  const Status pushed = session_->push(std::span<const int16_t>(samples));
+  if (pushed.ok()) return playback_->pushed(static_cast<int64_t>(samples.size()));
+  const bool is_full = pushed.code() == ErrorCode::kOutOfMemory;
+  post(error_event(is_full ? 429 : 503, is_full ? "queue_full" : "cancelled", pushed.message()));
+}
+
+void LiveSocket::post(const std::string& event) {
+  if (socket_) socket_->post(message_of(true, event));
+}
+
+void LiveSocket::fail(int close_code, int status, const std::string& code, const std::string& message) {
+  state_ = State::kEnded;
+  post(error_event(status, code, message));
+  if (socket_) socket_->close(close_code, code);
+}
+
+void LiveSocket::end(int close_code, const std::string& code, const std::string& message) {
+  std::lock_guard lock(mutex_);
+  if (state_ != State::kEnded) fail(close_code, 503, code, message);
+}
+
+void LiveSocket::check_time() {
+  std::lock_guard lock(mutex_);
+  if (state_ == State::kEnded) return;
+  const LiveLimits& limits = services_.limits;
+  if (state_ == State::kNew && seconds_since(opened_) > limits.start_s)
+    return fail(kPolicy, 408, "no_start", "the event start did not come in time");
+  if (seconds_since(heard_) > limits.idle_s)
+    return fail(kNormal, 408, "idle", "nothing came from the client for too long; ping keeps a session open");
+  if (seconds_since(opened_) > limits.lifetime_s)
+    fail(kNormal, 408, "lifetime", "the session has reached its longest time; open another");
+}
+
+void LiveSocket::begin_opening(std::string text) {
+  state_ = State::kOpening;
+  services_.tasks.add([self = shared_from_this(), text = std::move(text)] { self->open(text); });
+}
+
+void LiveSocket::open(const std::string& start) {
+  const Status opened = contained("start", [&] { return open_session(start); });
+  std::lock_guard lock(mutex_);
+  if (!opened.ok()) {
+    const std::string path = portrait_ ? portrait_->path() : std::string();
+    const bool memory = opened.code() == ErrorCode::kOutOfMemory;
+    if (state_ != State::kEnded)
+      fail(memory ? kTryLater : kPolicy, http_status(opened), code_name(opened.code()),
+           without_path(opened.message(), path, "the portrait"));
+    return;
+  }
+  if (state_ != State::kOpening) return;  // closed meanwhile: release() comes behind this task
+  state_ = State::kRunning;
+  services_.metrics.session();
+  for (const Input& input : std::exchange(waiting_, {})) take(input);
+}
+
+Status LiveSocket::open_session(const std::string& text) {
+  LA_ASSIGN_OR_RETURN(const LiveEvent event, parse_live_event(text));
+  if (event.type != LiveEvent::Type::kStart) return invalid_argument("the first event must be start");
+  LA_ASSIGN_OR_RETURN(LiveStart start, parse_live_start(event.body));
+  Portrait portrait;
+  if (Portraits::is_name(start.portrait)) {
+    LA_ASSIGN_OR_RETURN(portrait, services_.portraits.get(start.portrait));
+  } else {
+    const std::optional<std::string> bytes = base64_decoded(start.portrait);
+    if (!bytes)
+      return invalid_argument("start: portrait is neither a name nor base64; a URL or a path is never opened");
+    LA_ASSIGN_OR_RETURN(portrait, services_.portraits.read(*bytes));
+  }
+  start.request.image = portrait.file->path();
+  start.request.queue_seconds = services_.limits.queue_seconds;
+  format_ = start.format;
+  {
+    std::lock_guard lock(mutex_);
+    portrait_ = portrait.file;
+    playback_ = std::make_unique<PlaybackEvents>(start.request.sample_rate);
+  }
+  const auto self = shared_from_this();
+  const LiveCallbacks callbacks{[self](const LiveChunk& chunk) { return self->on_chunk(chunk); },
+                                [self](const Status& why) { self->on_end(why); }};
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<LiveSession> session, services_.engine.open_live(start.request, callbacks));
+  std::lock_guard lock(mutex_);
+  session_ = std::move(session);
+  return {};
+}
+
+bool LiveSocket::send(bool is_text, std::string bytes) {
+  std::shared_ptr<http::Socket> socket;
+  {
+    std::lock_guard lock(mutex_);
+    socket = closed_ ? nullptr : socket_;
+  }
+  if (!socket || !sent_) return sent_ = false;
+  const auto patience = std::chrono::milliseconds(static_cast<int64_t>(services_.limits.slow_reader_s * 1000));
+  const auto sent = socket->send(message_of(is_text, std::move(bytes)), patience);
+  if (sent == http::Socket::Sent::kTooSlow) {
+    services_.metrics.slow_reader();
+    socket->drop(kPolicy, "the client does not read");
+  }
+  sent_ = sent == http::Socket::Sent::kQueued;
+  return sent_;
+}
+
+bool LiveSocket::send_all(const std::vector<std::string>& events) {
+  for (const std::string& event : events)
+    if (!send(true, event)) return false;
+  return true;
+}
+
+// The first chunk says how large the video is.
+Status LiveSocket::begin_output(const LiveChunk& chunk) {
+  LA_ASSIGN_OR_RETURN(output_, open_live_output(format_, chunk, [this](std::string bytes) {
+                        const Clock::time_point begin = Clock::now();
+                        send(false, std::move(bytes));
+                        stats_.send_seconds += seconds_since(begin);
+                      }));
+  Json started{{"type", "started"},
+               {"format", format_ == LiveFormat::kRaw ? "raw" : "mp4"},
+               {"width", chunk.width},
+               {"height", chunk.height},
+               {"fps", 25},
+               {"sample_rate", chunk.sample_rate}};
+  if (!output_->mime().empty()) started["mime"] = output_->mime();
+  send(true, json_text(started));
+  return {};
+}
+
+void LiveSocket::count(const LiveChunk& chunk) {
+  constexpr double kLate = 0.02;  // seconds
+  Metrics& metrics = services_.metrics;
+  metrics.frames(Metrics::Frames::kLive, chunk.frames);
+  metrics.stage(Metrics::Stage::kDecode, chunk.times.decode_seconds);
+  if (chunk.late_seconds > kLate) metrics.late_chunk();
+  if (chunk.gaps > gaps_) metrics.gaps(chunk.gaps - std::exchange(gaps_, chunk.gaps));
+  if (chunk.first_frame % 12 != 0) return;
+  metrics.stage(Metrics::Stage::kHear, chunk.times.hear_seconds);
+  metrics.stage(Metrics::Stage::kSample, chunk.times.sample_seconds);
+}
+
+bool LiveSocket::send_chunk(const LiveChunk& chunk) {
+  const Clock::time_point begin = Clock::now();
+  const double sent_before = stats_.send_seconds;
+  if (const Status written = output_->write(chunk); !written.ok()) {
+    end(kInternal, code_name(written.code()), written.message());
+    return false;
+  }
+  const double send_seconds = stats_.send_seconds - sent_before;
+  const double encode_seconds = seconds_since(begin) - send_seconds;
+  stats_.decode_seconds += chunk.times.decode_seconds;
+  stats_.encode_seconds += encode_seconds;
+  services_.metrics.stage(Metrics::Stage::kEncode, encode_seconds);
+  services_.metrics.stage(Metrics::Stage::kSend, send_seconds);
+  return sent_;
+}
+
+bool LiveSocket::on_chunk(const LiveChunk& chunk) {
+  if (!output_) {
+    if (const Status begun = begin_output(chunk); !begun.ok()) {
+      end(kPolicy, code_name(begun.code()), begun.message());
+      return false;
+    }
+  }
+  count(chunk);
+  std::vector<std::string> events;
+  {
+    std::lock_guard lock(mutex_);
+    events = playback_->begins(chunk);
+  }
+  if (!send_all(events) || !send_chunk(chunk)) return false;
+  {
+    std::lock_guard lock(mutex_);
+    events = playback_->ends(chunk);
+  }
+  const bool block_ends = (chunk.first_frame + chunk.frames) % 12 == 0;
+  if (block_ends) {
+    stats_.block = chunk.first_frame / 12;
+    events.push_back(stats_event(chunk, stats_));
+    stats_ = {};
+  }
+  return send_all(events);
+}
+
+void LiveSocket::on_end(const Status& why) {
+  if (why.code() == ErrorCode::kCancelled && !sent_) return;  // this side ended it
+  end(why.code() == ErrorCode::kCancelled ? kGoingAway : kInternal, code_name(why.code()), why.message());
+}
+
+}  // namespace liveavatar::serve

@@ -1,0 +1,11 @@
+// The description of the HTTP interface, made from the tables that the server itself works by.
+#pragma once
+
+#include <string>
+
+namespace liveavatar::serve {
+
+// OpenAPI 3.1 as JSON.
+std::string openapi_json();
+
+}  // namespace liveavatar::serve

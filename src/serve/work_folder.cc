@@ -1,0 +1,67 @@
+#include "serve/work_folder.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "core/errno_text.h"
+
+namespace liveavatar::serve {
+
+namespace fs = std::filesystem;
+
+WorkFile::~WorkFile() {
+  std::error_code ignored;
+  fs::remove(path_, ignored);
+}
+
+std::string random_id() {
+  unsigned char bytes[16];
+  if (::getrandom(bytes, sizeof(bytes), 0) != static_cast<ssize_t>(sizeof(bytes))) {
+    std::random_device device;
+    for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(device());
+  }
+  std::string text;
+  for (const unsigned char byte : bytes) {
+    char digits[3];
+    std::snprintf(digits, sizeof(digits), "%02x", byte);
+    text += digits;
+  }
+  return text;
+}
+
+Expected<std::unique_ptr<WorkFolder>> WorkFolder::create(const std::string& parent) {
+  std::error_code error;
+  const fs::path in = parent.empty() ? fs::temp_directory_path(error) : fs::path(parent);
+  std::string path = (in / "liveavatar-serve-XXXXXX").string();
+  if (error || ::mkdtemp(path.data()) == nullptr)
+    return io_error("no folder can be made in " + in.string() + " " + errno_text(errno, "choose another `work_dir`"));
+  return std::unique_ptr<WorkFolder>(new WorkFolder(path));
+}
+
+WorkFolder::~WorkFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+std::shared_ptr<WorkFile> WorkFolder::name(const std::string& ending) const {
+  return std::make_shared<WorkFile>((fs::path(path_) / (random_id() + ending)).string());
+}
+
+Expected<std::shared_ptr<WorkFile>> WorkFolder::write(std::string_view bytes) const {
+  std::shared_ptr<WorkFile> file = name("");
+  std::FILE* out = std::fopen(file->path().c_str(), "wbex");
+  bool written = out != nullptr && std::fwrite(bytes.data(), 1, bytes.size(), out) == bytes.size();
+  const int error = errno;
+  if (out != nullptr) written = std::fclose(out) == 0 && written;
+  if (!written)
+    return io_error("an upload cannot be kept " + errno_text(error, "free space, or choose another `work_dir`"));
+  return file;
+}
+
+}  // namespace liveavatar::serve
