@@ -219,7 +219,7 @@ LIVEAVATAR_EXPORT la_code la_live_push(la_live* live, const int16_t* samples, si
 LIVEAVATAR_EXPORT la_code la_live_push_float(la_live* live, const float* samples, size_t count, char** message);
 /* The speech ends with what was pushed. */
 LIVEAVATAR_EXPORT la_code la_live_end_speech(la_live* live, char** message);
-/* Drops what no block has begun with. position: where the video will stop to speak; may be NULL. */
+/* Drops what no block has begun with, but for 5 ms that fade out. position: where the video will stop to speak; may be NULL. */
 LIVEAVATAR_EXPORT la_code la_live_interrupt(la_live* live, la_live_position* position, char** message);
 /* Another prompt or portrait, from the block that begins next; waits until it is in place. first_frame: the first that
    has it; may be NULL. After an error nothing has changed. LA_UNSUPPORTED without "allow_changes". */

@@ -84,6 +84,7 @@ constexpr Field<LiveRequest> kLiveFields[] = {
     {"context_seconds", &LiveRequest::context_seconds},
     {"look_ahead_seconds", &LiveRequest::look_ahead_seconds},
     {"queue_seconds", &LiveRequest::queue_seconds},
+    {"microphone", &LiveRequest::microphone},
     {"allow_changes", &LiveRequest::allow_changes},
 };
 

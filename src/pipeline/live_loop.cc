@@ -33,6 +33,7 @@ Expected<LiveShape> live_shape(const LiveRequest& request) {
   LA_ASSIGN_OR_RETURN(shape.context_ms, in_range("context_seconds", request.context_seconds, 0.5, 10));
   LA_ASSIGN_OR_RETURN(shape.look_ahead_ms, in_range("look_ahead_seconds", request.look_ahead_seconds, 0, 0.4));
   LA_ASSIGN_OR_RETURN(shape.queue_ms, in_range("queue_seconds", request.queue_seconds, 1, 600));
+  shape.microphone = request.microphone;
   shape.changes = request.allow_changes;
   return shape;
 }

@@ -206,6 +206,7 @@ TEST(CLiveFields, EveryFieldIsSetByItsName) {
                              {"context_seconds", "1.5"},
                              {"look_ahead_seconds", "0.2"},
                              {"queue_seconds", "9"},
+                             {"microphone", "true"},
                              {"allow_changes", "true"}})
     EXPECT_TRUE(set_field(request, name, value).ok()) << name;
   EXPECT_EQ(request.image + request.prompt + request.size, "a.pngb64*64");

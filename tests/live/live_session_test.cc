@@ -122,6 +122,7 @@ TEST_F(LiveSessions, AnInterruptionStopsTheSpeechWithinABlock) {
   make(listener, 2);
   Samples want(kBlockSamples, 0);
   want.resize(2 * kBlockSamples, 1000);
+  for (int i = 80; i > 0; --i) want.push_back(int16_t(1000 * i / 81));  // 5 ms fade out
   want.resize(3 * kBlockSamples, 0);
   EXPECT_EQ(listener.audio(), want);
 }
