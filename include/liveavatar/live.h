@@ -28,6 +28,11 @@ struct LiveRequest {
   double context_seconds = 2;        // that the model hears before a block; 0.5 to 10
   double look_ahead_seconds = 0.08;  // and behind it, by which a microphone's sound is late; 0 to 0.4
   double queue_seconds = 30;         // of sound that waits for its block; 1 to 600
+  // The sound comes at real time, from a microphone, whose clock is never quite the engine's: what has come to wait
+  // longer, or to be short, is made up for in pauses. Else every sample that is pushed is heard.
+  bool microphone = false;
+  // set_prompt() and set_portrait() may be called: the session has the memory for it (docs/live.md says how much).
+  bool allow_changes = false;
 };
 
 // How far a moment of the video has come in what was pushed. A speech is what is pushed until end_speech() or
@@ -91,8 +96,16 @@ class LIVEAVATAR_EXPORT LiveSession final {
   Status push(std::span<const float> samples);
   // The speech ends with what was pushed. Without a speech it does nothing.
   Status end_speech();
-  // Drops what no block has begun with. Returns where the video will stop to speak, within a block of 0.48 s.
+  // Drops what no block has begun with, but for 5 ms that fade out. Returns where the video will stop to speak, within
+  // a block of 0.48 s.
   Expected<LivePosition> interrupt();
+  // Another prompt, UTF-8, or portrait, which is fitted to the video's size, from the block on that begins next when
+  // the call returns: its first frame is the result. The caller waits while it is encoded, and so do all sessions, as
+  // for an opening. With a portrait the picture is cut: the video begins anew with it, and the sound goes on. After an
+  // error nothing has changed. kUnsupported without LiveRequest::allow_changes. Of several calls one is served at a
+  // time.
+  Expected<int64_t> set_prompt(const std::string& prompt);
+  Expected<int64_t> set_portrait(const std::string& image);
   // No callback runs when it returns, and none will; from within a callback: none after that one. Its memory is free. A
   // second call does nothing.
   void close();

@@ -1,6 +1,5 @@
 // The C API over the C++ one: pointers are checked, texts are copied, and every error becomes a code and a line.
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <stop_token>
@@ -9,11 +8,12 @@
 #include <vector>
 
 #include "c_api/fields.h"
-#include "core/boundary.h"
-#include "liveavatar/c.h"
-#include "liveavatar/liveavatar.h"
+#include "c_api/objects.h"
 
+using liveavatar::call;
 using liveavatar::ErrorCode;
+using liveavatar::make;
+using liveavatar::not_null;
 using liveavatar::Status;
 
 struct la_engine_options {
@@ -21,11 +21,6 @@ struct la_engine_options {
 };
 struct la_request {
   liveavatar::GenerateRequest request;
-};
-struct la_engine {
-  std::unique_ptr<liveavatar::Engine> engine;
-  std::mutex mutex;
-  std::vector<std::stop_source> running;  // of each la_generate, one that will be refused too; behind the mutex
 };
 struct la_video_file {
   std::unique_ptr<liveavatar::VideoFile> file;
@@ -48,24 +43,6 @@ struct OwnedInfo : la_job_info {
   std::vector<const char*> lines;
 };
 
-// body() returns Status. Whatever it does, a code comes back, and a line if there is memory for one.
-template <typename Body>
-la_code call(const char* name, char** message, Body&& body) noexcept {
-  if (message != nullptr) *message = nullptr;
-  try {
-    Status status = liveavatar::contained(name, body);
-    if (message != nullptr && !status.ok()) *message = strdup(status.message().c_str());
-    return static_cast<la_code>(status.code());
-  } catch (...) {  // no memory, even for the line
-    return LA_OUT_OF_MEMORY;
-  }
-}
-
-Status not_null(const void* pointer, const char* what) {
-  if (pointer != nullptr) return {};
-  return liveavatar::invalid_argument(std::string(what) + " is NULL");
-}
-
 // A la_generate for as long as it runs: la_engine_stop reaches it.
 class Stoppable {
  public:
@@ -85,15 +62,6 @@ class Stoppable {
   la_engine& engine_;
   std::stop_source source_;
 };
-
-template <typename Object>
-Object* make() noexcept {
-  try {
-    return new Object;
-  } catch (...) {
-    return nullptr;
-  }
-}
 
 la_job_info* owned_info(const liveavatar::JobInfo& info) {
   auto owned = std::make_unique<OwnedInfo>();

@@ -71,6 +71,23 @@ constexpr Field<GenerateRequest> kRequestFields[] = {
     {"video_encoder", &GenerateRequest::video_encoder},
 };
 
+constexpr Field<LiveRequest> kLiveFields[] = {
+    {"image", &LiveRequest::image},
+    {"prompt", &LiveRequest::prompt},
+    {"size", &LiveRequest::size},
+    {"fit", &LiveRequest::fit},
+    {"infer_frames", &LiveRequest::infer_frames},
+    {"sample_steps", &LiveRequest::sample_steps},
+    {"sample_shift", &LiveRequest::sample_shift},
+    {"seed", &LiveRequest::seed},
+    {"sample_rate", &LiveRequest::sample_rate},
+    {"context_seconds", &LiveRequest::context_seconds},
+    {"look_ahead_seconds", &LiveRequest::look_ahead_seconds},
+    {"queue_seconds", &LiveRequest::queue_seconds},
+    {"microphone", &LiveRequest::microphone},
+    {"allow_changes", &LiveRequest::allow_changes},
+};
+
 Status expected(const char* what, const std::string& name, const std::string& value) {
   return invalid_argument(name + ": \"" + value + "\" is not " + what);
 }
@@ -123,11 +140,16 @@ Status parse(const std::string&, const std::string& text, VideoEncoder& out) {
   return choose(parse_video_encoder(text), out);
 }
 
+// Those that are set below, by themselves.
+std::string own_names(const EngineOptions&) { return "lora, lora_strength"; }
+std::string own_names(const GenerateRequest&) { return "mask"; }
+std::string own_names(const LiveRequest&) { return ""; }
+
 template <typename T>
 Status set_by_name(std::span<const Field<T>> fields, T& object, const std::string& name, const std::string& value) {
-  std::string known = std::is_same_v<T, GenerateRequest> ? "mask" : "lora, lora_strength";  // set below
+  std::string known = own_names(object);
   for (const Field<T>& field : fields) {
-    known += std::string(", ") + field.name;
+    known += std::string(known.empty() ? "" : ", ") + field.name;
     if (name != field.name) continue;
     return std::visit([&](auto member) { return parse(name, value, object.*member); }, field.member);
   }
@@ -154,6 +176,10 @@ Status set_field(GenerateRequest& request, const std::string& name, const std::s
     return {};
   }
   return set_by_name<GenerateRequest>(kRequestFields, request, name, value);
+}
+
+Status set_field(LiveRequest& request, const std::string& name, const std::string& value) {
+  return set_by_name<LiveRequest>(kLiveFields, request, name, value);
 }
 
 }  // namespace liveavatar

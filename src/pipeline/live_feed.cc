@@ -46,6 +46,38 @@ Expected<LivePosition> LiveFeed::interrupt() {
   return LivePosition{at.speech, at.samples, at.complete};
 }
 
+Expected<int64_t> LiveFeed::set_prompt(const std::string& prompt) {
+  LiveChange wanted;
+  wanted.prompt = prompt;
+  return change(wanted);
+}
+
+Expected<int64_t> LiveFeed::set_portrait(const std::string& path) {
+  LiveChange wanted;
+  wanted.portrait = path;
+  return change(wanted);
+}
+
+Expected<int64_t> LiveFeed::change(LiveChange& change) {
+  if (!shape_.live.changes)
+    return unsupported(std::string(change.call()) +
+                       ": this session has no memory for changes; open it with LiveRequest::allow_changes");
+  std::future<Expected<int64_t>> done = change.done.get_future();
+  std::lock_guard one_at_a_time(changing_);
+  {
+    std::lock_guard lock(mutex_);
+    if (!status_.ok()) return status_;
+    change_ = &change;
+  }
+  signal_->raise();
+  return done.get();
+}
+
+LiveChange* LiveFeed::take_change() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(change_, nullptr);
+}
+
 void LiveFeed::close() {
   stop_.request_stop();
   std::unique_lock lock(mutex_);
@@ -97,7 +129,14 @@ void LiveFeed::end(const Status& why) {
   std::lock_guard lock(mutex_);
   ended_ = true;
   if (status_.ok()) status_ = why;
+  refuse_change();  // a callback may wait for it
   changed_.notify_all();
+}
+
+// With the mutex held, after the session's end.
+void LiveFeed::refuse_change() {
+  LiveChange* change = std::exchange(change_, nullptr);
+  if (change != nullptr) change->done.set_value(status_);
 }
 
 bool LiveFeed::finished() {
@@ -109,6 +148,7 @@ void LiveFeed::free_memory() {
   if (thread_.joinable()) thread_.join();
   std::lock_guard lock(mutex_);
   LA_CHECK(!status_.ok());
+  refuse_change();
   sound_.reset();
   slots_.clear();
   memory_ = LiveChunkMemory();

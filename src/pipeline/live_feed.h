@@ -3,11 +3,13 @@
 #pragma once
 
 #include <condition_variable>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <stop_token>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -34,6 +36,14 @@ struct LiveSlot {
   int16_t* audio = nullptr;
 };
 
+// What a caller wants changed, and waits for; one of the two.
+struct LiveChange {
+  std::optional<std::string> prompt, portrait;  // the portrait's path
+  // The first frame that has it.
+  std::promise<Expected<int64_t>> done;
+  const char* call() const { return prompt ? "set_prompt" : "set_portrait"; }
+};
+
 class LiveFeed {
  public:
   LiveFeed(const JobShape& shape, const LiveCallbacks& callbacks, std::shared_ptr<LiveSignal> signal);
@@ -45,9 +55,13 @@ class LiveFeed {
   Status push(std::span<const float> samples);
   Status end_speech();
   Expected<LivePosition> interrupt();
+  Expected<int64_t> set_prompt(const std::string& prompt);
+  Expected<int64_t> set_portrait(const std::string& path);
   void close();
 
   // The live thread's side.
+  // That waits; null: none. Whoever takes it says when it is done.
+  LiveChange* take_change();
   LiveSound& sound() { return *sound_; }
   std::stop_token stop() const { return stop_.get_token(); }
   void open(LiveChunkMemory memory);  // its thread starts
@@ -66,6 +80,8 @@ class LiveFeed {
   void release();
 
  private:
+  Expected<int64_t> change(LiveChange& change);
+  void refuse_change();
   void deliver();
   Status deliver_one(const LiveChunk& chunk);
   void call_end(const Status& why);
@@ -81,6 +97,8 @@ class LiveFeed {
   std::vector<LiveSlot> slots_;     // a ring
   int64_t posted_ = 0, taken_ = 0;  // chunks so far
   Status status_;                   // why it ended
+  std::mutex changing_;             // held by the caller whose change is next
+  LiveChange* change_ = nullptr;    // the caller's
   bool closed_ = false, ended_ = false, finished_ = false, released_ = false;
   std::thread thread_;
 };

@@ -33,6 +33,8 @@ Expected<LiveShape> live_shape(const LiveRequest& request) {
   LA_ASSIGN_OR_RETURN(shape.context_ms, in_range("context_seconds", request.context_seconds, 0.5, 10));
   LA_ASSIGN_OR_RETURN(shape.look_ahead_ms, in_range("look_ahead_seconds", request.look_ahead_seconds, 0, 0.4));
   LA_ASSIGN_OR_RETURN(shape.queue_ms, in_range("queue_seconds", request.queue_seconds, 1, 600));
+  shape.microphone = request.microphone;
+  shape.changes = request.allow_changes;
   return shape;
 }
 
@@ -118,6 +120,7 @@ void LiveLoop::serve() {
 void LiveLoop::serve_turn(std::unique_lock<std::mutex>& lock) {
   open_waiting(lock);
   if (remove_finished(lock)) return;
+  if (serve_changes(lock)) return;
   const std::vector<Session*> due = due_sessions(clock_.now());
   if (!due.empty()) {
     lock.unlock();
@@ -186,6 +189,31 @@ Status LiveLoop::admit(const Opening& opening) {
   LA_RETURN_IF_ERROR(check("`memory_budget_bytes`", *models_.budget, plan.session_bytes + scratch));
   if (models_.host_budget == nullptr) return {};
   return check("`host_budget_bytes`", *models_.host_budget, plan.host.session_bytes);
+}
+
+// Whether there were some: time has passed.
+bool LiveLoop::serve_changes(std::unique_lock<std::mutex>& lock) {
+  bool served = false;
+  for (auto& session : sessions_) {
+    LiveChange* change = session->status.ok() ? session->feed->take_change() : nullptr;
+    if (change == nullptr) continue;
+    lock.unlock();
+    serve_change(*session, *change);
+    lock.lock();
+    served = true;
+  }
+  return served;
+}
+
+void LiveLoop::serve_change(Session& session, LiveChange& change) {
+  bool broken = false;
+  const Expected<int64_t> changed =
+      contained(change.call(), [&]() -> Expected<int64_t> { return session.video->change(change, broken); });
+  if (broken) {
+    session.status = changed.status();
+    session.feed->end(session.status);
+  }
+  change.done.set_value(changed);  // the change is gone then
 }
 
 // Whether there were some: others may have finished while the lock was open.

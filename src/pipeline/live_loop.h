@@ -56,6 +56,8 @@ class LiveLoop {
   void open_waiting(std::unique_lock<std::mutex>& lock);
   Status open_session(Opening& opening);
   Status admit(const Opening& opening);
+  bool serve_changes(std::unique_lock<std::mutex>& lock);
+  void serve_change(Session& session, LiveChange& change);
   bool remove_finished(std::unique_lock<std::mutex>& lock);
   void release(Sessions gone);
   std::vector<Session*> due_sessions(Time now);

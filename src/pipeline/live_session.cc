@@ -18,6 +18,12 @@ Status LiveSession::push(std::span<const float> samples) {
 }
 Status LiveSession::end_speech() { return feed_->end_speech(); }
 Expected<LivePosition> LiveSession::interrupt() { return feed_->interrupt(); }
+Expected<int64_t> LiveSession::set_prompt(const std::string& prompt) {
+  return contained("set_prompt", [&] { return feed_->set_prompt(prompt); });
+}
+Expected<int64_t> LiveSession::set_portrait(const std::string& image) {
+  return contained("set_portrait", [&] { return feed_->set_portrait(image); });
+}
 void LiveSession::close() { feed_->close(); }
 
 }  // namespace liveavatar

@@ -35,10 +35,10 @@ LiveVideo::LiveVideo(Models& models, Budget& budget, ResolvedJob job, const Opti
 Status LiveVideo::prepare(Budget& budget) {
   LA_RETURN_IF_ERROR(session_.prepare(*this));
   portrait_ = Portrait();
-  LA_ASSIGN_OR_RETURN(columns_,
+  LA_ASSIGN_OR_RETURN(columns_.all,
                       LiveColumns::open(*models_.audio, budget.host(), session_.shape().live, feed_->sound()));
-  columns_->set_stop(feed_->stop());
-  const Conditioner::Sources sources{.audio = columns_.get(), .seed = job_.sampling.seed};
+  columns_.all->set_stop(feed_->stop());
+  const Conditioner::Sources sources{.audio = &columns_, .seed = job_.sampling.seed};
   conditioner_ = std::make_unique<Conditioner>(*models_.backend, session_.blocks(), sources);
   LA_ASSIGN_OR_RETURN(LiveChunkMemory chunks, LiveChunkMemory::allocate(session_.shape(), budget));
   feed_->open(std::move(chunks));
@@ -95,7 +95,44 @@ Status LiveVideo::decode(int64_t latent, const LiveBlockReport& report) {
 // Before the second clip the model's own first latent replaces the portrait's in the sink, as in any video.
 Status LiveVideo::finish_block() {
   ++block_;
-  return block_ == session_.shape().clip_blocks() ? session_.prefill() : Status();
+  return block_ - columns_.first_block == session_.shape().clip_blocks() ? session_.prefill() : Status();
+}
+
+Expected<int64_t> LiveVideo::change(const LiveChange& change, bool& broken) {
+  Status changed;
+  if (change.prompt) {
+    LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt(*change.prompt));
+    broken = true;
+    changed = session_.change_prompt(rows.tensor);
+  } else {
+    LA_ASSIGN_OR_RETURN(StaticImageLatents latents, encode_portrait(*change.portrait));
+    broken = true;
+    columns_.first_block = block_;
+    changed = session_.restart(latents);
+  }
+  LA_RETURN_IF_ERROR(changed);
+  broken = false;
+  return block_ * kBlockFrames;
+}
+
+Expected<OwnedTensor> LiveVideo::encode_prompt(const std::string& prompt) {
+  GenerateRequest job = job_.job;
+  job.prompt = prompt;
+  LA_RETURN_IF_ERROR(check_job(job));
+  LA_ASSIGN_OR_RETURN(PromptIds ids, prompt_ids(*models_.checkpoint, prompt));
+  return session_.encode_new_prompt(ids.ids);
+}
+
+Expected<StaticImageLatents> LiveVideo::encode_portrait(const std::string& path) {
+  if (path.empty()) return not_found("set_portrait: none is given; name the portrait, any picture FFmpeg reads");
+  GenerateRequest job = job_.job;
+  job.image = path;
+  LA_RETURN_IF_ERROR(check_job(job));
+  LA_ASSIGN_OR_RETURN(const int64_t area, parse_size(job.size));
+  LA_ASSIGN_OR_RETURN(PortraitFile file, PortraitFile::open(path, area, job.fit));
+  file.fit_to({session_.shape().height, session_.shape().width});
+  LA_ASSIGN_OR_RETURN(const Portrait portrait, file.read(session_.budget().host()));
+  return session_.encode_portrait(portrait);
 }
 
 }  // namespace liveavatar

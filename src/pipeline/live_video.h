@@ -30,13 +30,28 @@ class LiveVideo : LatentChannel, VideoInputs {
                                                    const Options& options);
 
   // The next block, to be sampled alone or beside others; then its three latents; then what comes before the next.
-  Denoiser::Run run() { return {&session_.denoiser(), {block_, 1}, this, {}}; }
+  Denoiser::Run run() { return {&session_.denoiser(), {block_ - columns_.first_block, 1}, this, {}}; }
   Status decode(int64_t latent, const LiveBlockReport& report);
   Status finish_block();
 
+  // Between two blocks. An error leaves all as it was, but for `broken`: the session is to end then. Returns the first
+  // frame that has the change.
+  Expected<int64_t> change(const LiveChange& change, bool& broken);
+
  private:
+  // What the model hears of its block 0 on, which is a later one of the time line after a new portrait.
+  struct Columns : AudioColumns {
+    std::unique_ptr<LiveColumns> all;
+    int64_t first_block = 0;
+    int64_t count() const override { return all->count(); }
+    Expected<bool> columns(int64_t first, int64_t count, float* out) override {
+      return all->columns(first_block * kBlockFrames + first, count, out);
+    }
+  };
   LiveVideo(Models& models, Budget& budget, ResolvedJob job, const Options& options);
   Status prepare(Budget& budget);
+  Expected<OwnedTensor> encode_prompt(const std::string& prompt);
+  Expected<StaticImageLatents> encode_portrait(const std::string& path);
   Status open(Budget& budget) override;
   Expected<OwnedTensor> prompt(VideoSession& session) override;
   Expected<StaticImageLatents> portrait(VideoSession& session) override;
@@ -48,10 +63,10 @@ class LiveVideo : LatentChannel, VideoInputs {
   std::shared_ptr<LiveFeed> feed_;
   Portrait portrait_;  // until it is encoded
   VideoSession session_;
-  std::unique_ptr<LiveColumns> columns_;
+  Columns columns_;
   std::unique_ptr<Conditioner> conditioner_;
-  int64_t block_ = 0;
-  Tensor latents_;  // of the block
+  int64_t block_ = 0;  // of the time line
+  Tensor latents_;     // of the block
   double hear_seconds_ = 0;
 };
 

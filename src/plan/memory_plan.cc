@@ -82,9 +82,11 @@ class DryRun : VideoInputs {
     const Shape rows{dit.text_len, dit.text_dim};
     if (shape_.video_model_only)
       return OwnedTensor::allocate(session.budget().host(), MemoryCategory::kConditioning, rows, DType::kF32);
-    const int64_t tokens = shape_.prompt_tokens > 0 ? shape_.prompt_tokens : dit.text_len;
-    const std::vector<int32_t> ids(static_cast<size_t>(tokens), 0);
-    return session.encode_prompt(ids);
+    return session.encode_prompt(prompt_ids());
+  }
+  std::vector<int32_t> prompt_ids() const {
+    const int64_t tokens = shape_.prompt_tokens > 0 ? shape_.prompt_tokens : shape_.shapes.dit.text_len;
+    return std::vector<int32_t>(static_cast<size_t>(tokens), 0);
   }
 
   Expected<StaticImageLatents> portrait(VideoSession& session) override {
@@ -104,6 +106,16 @@ class DryRun : VideoInputs {
   Status open_live() {
     LA_ASSIGN_OR_RETURN(live_, LiveMemory::allocate(shape_.live, *models_->audio, session_budget_->host()));
     LA_ASSIGN_OR_RETURN(chunks_, LiveChunkMemory::allocate(shape_, *session_budget_));
+    return shape_.live.changes ? change() : Status();
+  }
+  // Beside all that a session has while it runs. The next portrait may take as much to read as the first.
+  Status change() {
+    end_stage("live");
+    LA_RETURN_IF_ERROR(session_->encode_new_prompt(prompt_ids()).status());
+    end_stage("new prompt");
+    LA_RETURN_IF_ERROR(open(session_budget_->host()));
+    LA_RETURN_IF_ERROR(portrait(*session_).status());
+    end_stage("new portrait");
     return {};
   }
   Status hear(int64_t voice_samples) {

@@ -66,6 +66,8 @@ Status Denoiser::prefill(DitWeightGroups& weights, const Tensor& reference, cons
   return weights.status();
 }
 
+void Denoiser::restart() { memory_.session->caches.forget_blocks(); }
+
 Status Denoiser::session_status() const {
   const DitSession& session = *memory_.session;
   if (session.exchange != nullptr) LA_RETURN_IF_ERROR(session.exchange->status());

@@ -55,6 +55,9 @@ class Denoiser {
   void set_prompt(const Tensor& rows);
   // (Re)fills the sink: reference [16, 1, h, w], motion [16, 19, h, w], f32. The KV caches of blocks stay.
   Status prefill(DitWeightGroups& weights, const Tensor& reference, const Tensor& motion);
+  // Forgets all blocks, between two calls of run(): the next is block 0, of another video with this one's prompt and
+  // sampling. Its sink is to be filled first.
+  void restart();
   // Denoises blocks, until the range or the channel ends. Between two calls nothing is in flight: the time to renew the
   // sink. Returns how many blocks were sent.
   Expected<int64_t> run(DitWeightGroups& weights, const BlockRange& blocks, LatentChannel& channel);

@@ -26,12 +26,18 @@ Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(const WanVae& vae, co
   Backend& backend = decoder->stream_->backend();
   decoder->backend_ = &backend;
   LA_ASSIGN_OR_RETURN(decoder->memory_, DecoderMemory::allocate(first_latents.dim(0), height, width, budget));
-  if (budget.dry_run()) return decoder;
-  for (int64_t f = 0; f < first_latents.dim(1); ++f) {
-    ops::copy_frames(backend, first_latents, decoder->memory_.latent.tensor, {f, 0, 1});
-    LA_RETURN_IF_ERROR(decoder->stream_->prime(decoder->memory_.latent.tensor, first_latents.dim(1) - 1 - f));
-  }
+  if (!budget.dry_run()) LA_RETURN_IF_ERROR(decoder->restart(first_latents));
   return decoder;
+}
+
+Status FrameDecoder::restart(const Tensor& first_latents) {
+  stream_->restart();
+  first_ = true;
+  for (int64_t f = 0; f < first_latents.dim(1); ++f) {
+    ops::copy_frames(*backend_, first_latents, memory_.latent.tensor, {f, 0, 1});
+    LA_RETURN_IF_ERROR(stream_->prime(memory_.latent.tensor, first_latents.dim(1) - 1 - f));
+  }
+  return {};
 }
 
 Expected<const uint8_t*> FrameDecoder::decode(const Tensor& latents, int64_t frame) {

@@ -17,10 +17,14 @@ Expected<PortraitFile> PortraitFile::open(const std::string& path, int64_t area,
   PortraitFile portrait{.file = std::move(file), .fit = fit, .area = area};
   LA_ASSIGN_OR_RETURN(portrait.picture, portrait.file.probe(fit == Fit::kCover, area));
   const ImageInfo& picture = portrait.picture;
-  LA_ASSIGN_OR_RETURN(portrait.size, working_size(picture.height, picture.width, area));
-  portrait.bytes =
-      kDecoderBytes + std::max(picture.decode_bytes, picture.image_bytes + fit_bytes(picture, portrait.size, fit));
+  LA_ASSIGN_OR_RETURN(const WorkingSize size, working_size(picture.height, picture.width, area));
+  portrait.fit_to(size);
   return portrait;
+}
+
+void PortraitFile::fit_to(WorkingSize video) {
+  size = video;
+  bytes = kDecoderBytes + std::max(picture.decode_bytes, picture.image_bytes + fit_bytes(picture, size, fit));
 }
 
 Expected<Portrait> PortraitFile::read(Budget& budget) const {

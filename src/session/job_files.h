@@ -35,6 +35,8 @@ struct PortraitFile {
   int64_t area = 0;  // of the video, as asked for
 
   static Expected<PortraitFile> open(const std::string& path, int64_t area, Fit fit);
+  // For a video that has its size already.
+  void fit_to(WorkingSize video);
   // `bytes` are charged meanwhile.
   Expected<Portrait> read(Budget& budget) const;
 };

@@ -38,6 +38,8 @@ struct LiveShape {
   int64_t look_ahead_ms = 80;  // and behind it
   int64_t queue_ms = 30000;    // of sound that waits
   int64_t chunks = 6;          // of 4 frames that wait for the caller
+  bool microphone = false;     // the sound comes at real time, by another clock
+  bool changes = false;        // the prompt and the portrait may change while it runs
   bool live() const { return rate_hz > 0; }
 };
 

@@ -15,7 +15,10 @@ Status check_live_rate(int rate_hz) {
 
 namespace {
 
+constexpr int kFadesInSecond = 200;  // 5 ms
+
 size_t queue_size(const LiveShape& s) { return static_cast<size_t>(s.queue_ms * s.rate_hz / 1000); }
+int64_t samples_of_20_ms(const LiveShape& s) { return s.rate_hz / 50; }
 int64_t look_ahead(const LiveShape& s) { return ceil_div(s.look_ahead_ms * s.rate_hz, int64_t{1000}); }
 
 // Two blocks, and what a resampled sample reaches to on each side.
@@ -31,7 +34,12 @@ size_t LiveSound::bytes(const LiveShape& s) {
 }
 
 LiveSound::LiveSound(const LiveShape& s)
-    : rate_hz_(s.rate_hz), look_ahead_(look_ahead(s)), resampler_(s.rate_hz), queue_(queue_size(s)) {
+    : rate_hz_(s.rate_hz),
+      look_ahead_(look_ahead(s)),
+      resampler_(s.rate_hz),
+      queue_(queue_size(s)),
+      drift_(samples_of_20_ms(s), look_ahead_),
+      microphone_(s.microphone) {
   LA_CHECK(look_ahead_ + resampler_.reach() < block_samples(rate_hz_));
   line_.reserve(line_size(s, resampler_));
 }
@@ -62,7 +70,10 @@ SpeechPosition LiveSound::interrupt() {
   while (!speeches_.empty() && speeches_.back().begin >= stop) speeches_.pop_back();
   if (!speeches_.empty() && (speeches_.back().end < 0 || speeches_.back().end > stop)) speeches_.back().end = stop;
   taken_ = pushed_;
+  const int64_t fade = rate_hz_ / kFadesInSecond;
+  fading_ = placed_ ? std::clamp<int64_t>(filled_ - end, 0, fade) : 0;  // in shift(): others read the line now
   drop_after(end);
+  filled_ += fading_;
   speaking_ = false;
   return position_of(stop);
 }
@@ -88,6 +99,11 @@ void LiveSound::place(int64_t block) {
 // Forgets what is more than a block old.
 void LiveSound::shift() {
   line_.resize(static_cast<size_t>(filled_ - line_first_));  // shorter after an interruption
+  for (int64_t i = 0; i < fading_; ++i) {
+    int16_t& sample = line_[line_.size() - static_cast<size_t>(i) - 1];
+    sample = static_cast<int16_t>(sample * (i + 1) / (fading_ + 1));
+  }
+  fading_ = 0;
   const int64_t keep = std::max<int64_t>(0, block_first_ - block_samples(rate_hz_) - resampler_.reach());
   line_.erase(line_.begin(), line_.begin() + (keep - line_first_));
   line_first_ = keep;
@@ -102,7 +118,12 @@ void LiveSound::fill(int64_t end, int64_t known) {
   const int64_t wanted = known - filled_, count = std::min(wanted, pushed_ - taken_);
   const bool ended = speeches_.empty() || speeches_.back().end >= 0;
   if (count > 0 && count < wanted && !speaking_ && !ended) add_silence(known - count);
-  take(count);
+  if (!speaking_) drift_.restart();
+  if (microphone_) {
+    take_from_microphone(known);
+  } else {
+    take(count);
+  }
   speaking_ = speaking_ || count > 0;
   if (filled_ < end) {
     if (speaking_ && !ended) ++gaps_;
@@ -110,6 +131,43 @@ void LiveSound::fill(int64_t end, int64_t known) {
     speaking_ = false;
   }
   if (ended && taken_ == pushed_) speaking_ = false;
+}
+
+// As take(), for as much as there is. Where the clocks have run apart a pause becomes shorter, or longer by silence; a
+// frame of it stays, so that no word loses its end.
+void LiveSound::take_from_microphone(int64_t known) {
+  if (speaking_) drift_.add(pushed_ - taken_ - (known - filled_));
+  int64_t correction = drift_.correction();
+  const int64_t wanted = correction;
+  bool in_pause = false;
+  while (filled_ < known && taken_ < pushed_) {
+    const int64_t frame = std::min<int64_t>({rate_hz_ / 50, known - filled_, pushed_ - taken_});
+    const bool pause = is_pause(frame);
+    const bool within = pause && in_pause;
+    in_pause = pause;
+    if (within && correction >= frame) {
+      taken_ += frame;
+      correction -= frame;
+      continue;
+    }
+    if (within && correction < 0) {
+      add_silence(std::min(known, filled_ - correction));
+      correction = 0;
+    }
+    take(std::min(frame, known - filled_));
+  }
+  if (correction != wanted) drift_.restart();
+}
+
+// Whether the next `count` samples of the queue are quiet.
+bool LiveSound::is_pause(int64_t count) {
+  const auto size = static_cast<int64_t>(queue_.size());
+  double squares = 0;
+  for (int64_t i = taken_; i < taken_ + count; ++i) {
+    const double sample = queue_[static_cast<size_t>(i % size)];
+    squares += sample * sample;
+  }
+  return drift_.is_pause(squares / double(count));
 }
 
 void LiveSound::take(int64_t count) {

@@ -10,6 +10,7 @@
 
 #include "core/status.h"
 #include "session/job_shape.h"
+#include "session/microphone_drift.h"
 #include "session/sinc_resampler.h"
 
 namespace liveavatar {
@@ -37,7 +38,8 @@ class LiveSound {
   // All or nothing. kOutOfMemory: the queue has no room for so much.
   Status push(std::span<const int16_t> samples);
   void end_speech();
-  // Drops what no block has taken. Returns where the blocks that have begun will stop.
+  // Drops what no block has taken, but for some of what was looked ahead to, which fades out. Returns where the blocks
+  // that have begun will stop.
   SpeechPosition interrupt();
   int64_t queued_samples() const;
 
@@ -64,6 +66,8 @@ class LiveSound {
   void shift();
   void fill(int64_t end, int64_t known);
   void take(int64_t count);
+  void take_from_microphone(int64_t known);
+  bool is_pause(int64_t count);
   void add_silence(int64_t until);
   void drop_after(int64_t time);
   int64_t pushed_until(int64_t time) const;
@@ -83,6 +87,9 @@ class LiveSound {
   int64_t line_first_ = 0, filled_ = 0;  // what is decided ends at filled_
   int64_t block_first_ = 0;              // of the block that was placed last
   int64_t gaps_ = 0;
+  int64_t fading_ = 0;     // samples behind the last block that fade out
+  MicrophoneDrift drift_;  // of a microphone
+  bool microphone_ = false;
   bool placed_ = false, speaking_ = false, voiced_ = false;
 };
 

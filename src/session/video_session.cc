@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
 
@@ -53,12 +54,30 @@ Status VideoSession::open_denoiser(VideoInputs& inputs) {
   return {};
 }
 
+Status VideoSession::change_prompt(const Tensor& rows) {
+  denoiser_->set_prompt(rows);
+  return prefill();
+}
+
+Status VideoSession::restart(const StaticImageLatents& portrait) {
+  Backend& backend = *models_.backend;
+  ops::copy(backend, portrait.first.tensor, static_image_.first.tensor);
+  ops::copy(backend, portrait.last.tensor, static_image_.last.tensor);
+  set_reference();
+  denoiser_->restart();
+  LA_RETURN_IF_ERROR(prefill());
+  return decoder_->restart(static_image_.first.tensor);
+}
+
+// Latent 1 of five equal frames.
+void VideoSession::set_reference() {
+  ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
+}
+
 Status VideoSession::open_blocks() {
   LA_ASSIGN_OR_RETURN(blocks_, BlockMemory::allocate(shape_, budget_));
   LA_ASSIGN_OR_RETURN(link_, LinkMemory::allocate(shape_, budget_));
-  if (budget_.dry_run()) return {};
-  // latent 1 of five equal frames
-  ops::copy_frames(*models_.backend, static_image_.first.tensor, blocks_.reference.tensor, {1, 0, 1});
+  if (!budget_.dry_run()) set_reference();
   return {};
 }
 
@@ -105,6 +124,11 @@ Expected<OwnedTensor> VideoSession::encode_prompt(std::span<const int32_t> ids) 
   LA_ASSIGN_OR_RETURN(OwnedTensor rows, run_text_encoder(models_, ids, budget_, options_.stop));
   cache->keep(key, {Download(backend, rows.tensor).tensor()});
   return rows;
+}
+
+Expected<OwnedTensor> VideoSession::encode_new_prompt(std::span<const int32_t> ids) {
+  LA_ASSIGN_OR_RETURN(OwnedTensor rows, encode_prompt(ids));
+  return on_device(models_, std::move(rows), budget_);
 }
 
 Expected<StaticImageLatents> VideoSession::encode_portrait(const Image& portrait) {

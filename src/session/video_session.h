@@ -60,7 +60,15 @@ class VideoSession {
 
   // For inputs. Both are computed, or come from the models' cache. In a dry run only the memory is charged.
   Expected<OwnedTensor> encode_prompt(std::span<const int32_t> ids);
-  Expected<StaticImageLatents> encode_portrait(const Image& portrait);  // of the video's size; empty in a dry run
+  Expected<OwnedTensor> encode_new_prompt(std::span<const int32_t> ids);  // for change_prompt()
+  Expected<StaticImageLatents> encode_portrait(const Image& portrait);    // of the video's size; empty in a dry run
+
+  // While it runs, between two blocks; not over a dry run. Where one fails the session cannot be used any more.
+  // The next block and the sink have this prompt: rows [tokens, text_dim] f32 on the video model's device.
+  Status change_prompt(const Tensor& rows);
+  // Begins anew with this portrait and the same prompt, as a session that was just prepared: the next block is the
+  // first.
+  Status restart(const StaticImageLatents& portrait);
 
   const JobShape& shape() const { return shape_; }
   Budget& budget() { return budget_; }
@@ -76,6 +84,7 @@ class VideoSession {
  private:
   Status open_writer();
   Status open_denoiser(VideoInputs& inputs);
+  void set_reference();
   Status open_blocks();
   Status open_weights();
   Status open_decoder();

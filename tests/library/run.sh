@@ -33,6 +33,9 @@ quietly "$cmake" -S examples -B by_cmake -DCMAKE_PREFIX_PATH="$installed"
 quietly "$cmake" --build by_cmake
 makes_a_video by_cmake/first_video 0.4
 makes_a_video by_cmake/first_video_c 0.4
+head -c 48000 /dev/zero > silence.raw
+LD_LIBRARY_PATH="$installed/lib" by_cmake/live_c "$model" "$demo/portrait.png" silence.raw > frames
+grep -q "^frames 0..4, 3840 samples" frames
 # A project of C alone.
 mkdir c_alone
 cat > c_alone/CMakeLists.txt <<'PROJECT'

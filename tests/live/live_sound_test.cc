@@ -11,7 +11,7 @@ namespace liveavatar {
 namespace {
 
 constexpr int kRate = 16000;
-constexpr size_t kBlock = 7680, kLookAhead = 1280;  // samples
+constexpr size_t kBlock = 7680, kLookAhead = 1280, kFade = 80;  // samples
 
 LiveShape shape_at(int rate_hz = kRate) {
   LiveShape shape;
@@ -138,7 +138,10 @@ TEST(LiveSound, AnInterruptionDropsWhatNoBlockHasAndTellsWhereItStops) {
   EXPECT_TRUE(at.complete);
   EXPECT_EQ(sound.queued_samples(), 0);
   EXPECT_TRUE(sound.position(11).complete);
-  EXPECT_EQ(placed(sound, 1), silence(kBlock));  // nor what was looked ahead to
+  // Of what was looked ahead to 5 ms fade out.
+  Samples faded = part(counting(30000), kBlock, kFade);
+  for (size_t i = 0; i < kFade; ++i) faded[i] = int16_t(int64_t(faded[i]) * int64_t(kFade - i) / int64_t(kFade + 1));
+  EXPECT_EQ(placed(sound, 1), faded + silence(kBlock - kFade));
   ASSERT_TRUE(sound.push(counting(9000, 100)).ok());
   EXPECT_EQ(placed(sound, 2), part(counting(9000, 100), 0, kBlock));
   EXPECT_EQ(sound.position(11).speech, 1);
@@ -156,6 +159,25 @@ TEST(LiveSound, AnInterruptionBeforeASpeechBeganTellsTheOneBefore) {
   EXPECT_EQ(at.samples, 100);
   EXPECT_EQ(placed(sound, 1), silence(kBlock));
   EXPECT_EQ(LiveSound(shape_at()).interrupt().speech, -1);
+}
+
+TEST(LiveSound, ASecondInterruptionFadesTheSameAndNothingFadesWhereNothingIsKnown) {
+  LiveShape shape = shape_at();
+  shape.look_ahead_ms = 0;
+  LiveSound deaf(shape);
+  ASSERT_TRUE(deaf.push(counting(30000)).ok());
+  placed(deaf, 0);
+  deaf.interrupt();
+  EXPECT_EQ(placed(deaf, 1), silence(kBlock));
+  LiveSound once(shape_at()), twice(shape_at());
+  for (LiveSound* sound : {&once, &twice}) {
+    ASSERT_TRUE(sound->push(counting(30000)).ok());
+    placed(*sound, 0);
+    sound->interrupt();
+  }
+  twice.interrupt();
+  EXPECT_EQ(placed(once, 1), placed(twice, 1));
+  EXPECT_EQ(once.position(11).samples, int64_t(kBlock));
 }
 
 TEST(LiveSound, AFullQueueTakesNothingAndHasRoomAgain) {

@@ -90,6 +90,27 @@ TEST_P(KvCachesTest, EveryBlockReadsTheBlocksBeforeIt) {
   EXPECT_TRUE(fs::is_empty(dir_.path()));
 }
 
+TEST_P(KvCachesTest, BlocksBeginAnewAtAnyPlace) {
+  shape_.resident = 1;
+  auto caches = *PagedKvCaches::open(shape_, dir_.string(), *allocate_kv_cache_pages(shape_, budget_), host_queue());
+  std::vector<KvCacheKey> uses;
+  for (int64_t i = 0; i < 6; ++i) uses.push_back({i % 2, i / 2});
+  caches->expect(uses);
+  int64_t first = 0;  // so that no two videos have the same bytes
+  for (int64_t blocks : {1, 2, 4, 3, 5, 4}) {
+    for (int64_t block = 0; block < blocks; ++block) {
+      for (const KvCacheKey& use : uses) {
+        KvCacheGuard cache(*caches, host_queue(), use, block % 3);
+        for (int64_t before = std::max<int64_t>(0, block - 2); before < block; ++before)
+          EXPECT_TRUE(holds(*cache, use, first + before)) << block << " sees " << before << " of " << blocks;
+        write(*cache, use, first + block);
+      }
+    }
+    first += 6;
+  }
+  EXPECT_TRUE(caches->status().ok()) << caches->status().message();
+}
+
 TEST_P(KvCachesTest, ReportsADiskWithoutRoom) {
   shape_.resident = 0;
   auto caches = PagedKvCaches::open(shape_, "/nowhere", *allocate_kv_cache_pages(shape_, budget_), host_queue());

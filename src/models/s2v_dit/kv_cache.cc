@@ -130,6 +130,11 @@ class PagedKvCaches::Store : public PageStore {
 
   void wrote(size_t page, int64_t slot) {
     Page& p = pages_[page];
+    if (slot == 0 && p.next != 0) {  // the blocks before are forgotten
+      p.filled = 0;
+      std::fill(p.changed.begin(), p.changed.end(), false);
+      p.next = 0;
+    }
     LA_CHECK(slot == p.next);
     p.changed[static_cast<size_t>(slot)] = true;
     p.filled = std::max(p.filled, slot + 1);

@@ -24,7 +24,8 @@ class KvCaches {
   // K, V [kv_cache_tokens, D], with scales [kv_cache_tokens, heads] if they are 8-bit. Valid until release(). May wait
   // for the disk. Only one cache is acquired at a time.
   virtual KeyValues acquire(const KvCacheKey& key) = 0;
-  // `slot` was written; slots are written in order from 0 on. used: an event after the ops that used the cache.
+  // `slot` was written; slots are written in order from 0 on, and 0 out of its turn begins anew: the others are free.
+  // used: an event after the ops that used the cache.
   virtual void release(const KvCacheKey& key, int64_t slot, Event used) = 0;
   // The order in which the caches are used from now on, again and again.
   virtual void expect(std::span<const KvCacheKey> uses) = 0;

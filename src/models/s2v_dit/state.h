@@ -62,6 +62,8 @@ struct DitCaches {
   std::vector<TimeRows> time;  // of each step, and of the sink
   DitCaches(const DitConfig& config, const DitGeometry& geometry, DitSteps steps, int64_t actor_count,
             const DitTypes& types, Arena& arena);
+  // The keys and values of all blocks are forgotten; the next block is the first again.
+  void forget_blocks() { std::fill(filled_latents.begin(), filled_latents.end(), 0); }
 };
 
 // One noisy forward. All f32, valid until its end.

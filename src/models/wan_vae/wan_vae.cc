@@ -92,8 +92,13 @@ Expected<std::unique_ptr<VaeDecodeStream>> VaeDecodeStream::open(const WanVae& v
   LA_ASSIGN_OR_RETURN(stream->allocated_, allocate_decoder(vae.config(), in, stream->backend_, budget));
   if (budget.dry_run()) return stream;
   stream->memory_ = decoder_memory(vae.config(), latent_height, latent_width, vae.dtype(), stream->allocated_.arena);
-  clear(stream->backend_, stream->memory_.cache);
+  stream->restart();
   return stream;
+}
+
+void VaeDecodeStream::restart() {
+  clear(backend_, memory_.cache);
+  first_ = true;
 }
 
 Status VaeDecodeStream::prime(const Tensor& z, int64_t left) {

@@ -92,6 +92,9 @@ class VaeDecodeStream {
   // as with step, for about two thirds of the work.
   Status prime(const Tensor& z, int64_t left);
 
+  // Another video of the same size begins, as in a stream that was just opened.
+  void restart();
+
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
   Backend& backend() const { return backend_; }
   // "head" is observed before the clamp.
