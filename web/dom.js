@@ -19,16 +19,17 @@ export function setMeter(node, fraction, text) {
   node.firstElementChild.style.width = `${percent}%`;
 }
 
-// Calls take(file) for a file that is dropped on the node.
-export function takeDrops(node, take) {
-  const over = (on) => (event) => {
+// Calls take (file) for a file that is dropped anywhere, which would open it in place of the page otherwise.
+export function takeDrops(take) {
+  const mark = (isOver) => document.body.classList.toggle('over', isOver);
+  document.addEventListener('dragover', (event) => {
     event.preventDefault();
-    node.classList.toggle('over', on);
-  };
-  node.addEventListener('dragover', over(true));
-  node.addEventListener('dragleave', over(false));
-  node.addEventListener('drop', (event) => {
-    over(false)(event);
+    mark(true);
+  });
+  document.addEventListener('dragleave', (event) => event.relatedTarget || mark(false));
+  document.addEventListener('drop', (event) => {
+    event.preventDefault();
+    mark(false);
     if (event.dataTransfer.files.length > 0) take(event.dataTransfer.files[0]);
   });
 }

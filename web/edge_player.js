@@ -87,6 +87,12 @@ export class EdgePlayer {
     return buffered.length > 0 ? Math.max(0, buffered.end(buffered.length - 1) - currentTime) : 0;
   }
 
+  // Without the rise and fall of each block.
+  meanBehind() {
+    const sum = this.ahead.reduce((all, {seconds}) => all + seconds, 0);
+    return this.ahead.length > 0 ? sum / this.ahead.length : this.behind();
+  }
+
   stalled() {
     if (!this.playing) return;
     ++this.stalls;

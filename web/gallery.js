@@ -148,7 +148,8 @@ export class Gallery {
   // A job that has not ended is cancelled, and then stays in the list.
   remove(id) {
     return this.attempt(async () => {
-      const wasEnded = isEnded(this.items.get(id).video);
+      const {video} = this.items.get(id), wasEnded = isEnded(video);
+      if (video.status === 'completed' && !confirm('Delete this video? It cannot be brought back.')) return;
       const answer = await (await request(`/v1/videos/${id}`, {method: 'DELETE'})).json();
       if (wasEnded) return this.drop(id);
       this.put(answer);

@@ -31,7 +31,7 @@ export class Gauges {
   }
 
   showPlayer(player) {
-    byId('g-behind').textContent = milliseconds(player.behind());
+    byId('g-behind').textContent = milliseconds(player.meanBehind());
     this.number('Reserve', `${milliseconds(player.reserve)} of ${milliseconds(player.target)}`);
     this.number('Stops of playback', player.stalls);
   }
@@ -62,8 +62,8 @@ export class Gauges {
     const resident = sum('process_resident_memory_bytes'), used = sum('liveavatar_memory_used_bytes');
     const budget = sum('liveavatar_memory_budget_bytes');
     byId('g-memory').textContent = budget > 0 ? `${bytesText(used)} of ${bytesText(budget)}` : bytesText(used);
-    const whole = budget || Math.max(resident, 1);
-    setMeter(byId('m-memory'), used / whole, budget > 0 ? 'of the budget' : 'of the program');
+    byId('m-memory').hidden = budget === 0;
+    if (budget > 0) setMeter(byId('m-memory'), used / budget, 'of the budget');
     this.number('Memory of the program', bytesText(resident));
     const frames = metrics.find(([name, labels]) => name === 'liveavatar_frames_per_second' && labels.includes('live'));
     if (frames) this.number('Frames a second, all sessions', frames[2].toFixed(0));

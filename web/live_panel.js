@@ -6,7 +6,7 @@ import {LiveLink} from './live_link.js';
 export const kRate = 24000;  // Hz, of the sound that is sent
 
 export class LivePanel {
-  // settings(): a promise of the event start. onLive(), onEnded(): also where a session is lost for a while.
+  // settings(): a promise of the event start. onLive(). onEnded(isLost).
   constructor({settings, gauges, onLive, onEnded}) {
     Object.assign(this, {settings, gauges, onLive, onEnded, waiting: []});
     this.link = new LiveLink({
@@ -39,6 +39,7 @@ export class LivePanel {
   // Resolves when the session is live; rejects where it ends before.
   whenLive() {
     if (this.isLive()) return Promise.resolve();
+    if (this.missing) return Promise.reject(new Error(this.missing));
     const waits = new Promise((resolve, reject) => this.waiting.push({resolve, reject}));
     if (!this.isOpen()) this.start();
     return waits;
@@ -68,17 +69,19 @@ export class LivePanel {
   }
 
   interrupt() {
-    this.link.sendEvent('interrupt');
-    this.pushed = null;
+    this.sendEvent('interrupt');
   }
 
   // The first sound of a speech counts: it is the one whose picture is waited for.
   sendSound(pcm) {
-    if (!this.pushed) this.pushed = performance.now();
+    if (!this.inSpeech) this.pushed = performance.now();
+    this.inSpeech = true;
     this.link.sendSound(pcm);
   }
 
+  // end_speech or interrupt
   sendEvent(type) {
+    this.inSpeech = false;
     this.link.sendEvent(type);
   }
 
@@ -101,8 +104,8 @@ export class LivePanel {
     if (state !== 'live') this.closePlayer();
     if (state === 'ended' || state === 'idle') this.finishWaiting('reject', new Error(message || 'Stopped.'));
     if (state === 'live') this.onLive();
-    if (state === 'lost' || state === 'ended' || state === 'idle') this.onEnded();
     this.show();
+    if (state === 'lost' || state === 'ended' || state === 'idle') this.onEnded(state === 'lost');
   }
 
   finishWaiting(how, value) {
@@ -120,10 +123,9 @@ export class LivePanel {
   // The event comes before its picture is shown.
   speechBegins({time_s: time}) {
     const {pushed, player} = this;
-    this.pushed = null;
     this.status('Live. The portrait speaks.');
     const timer = setInterval(() => {
-      if (player !== this.player || !pushed) return clearInterval(timer);
+      if (player !== this.player) return clearInterval(timer);
       if (byId('video').currentTime < time) return;
       clearInterval(timer);
       this.gauges.showSpeech((performance.now() - pushed) / 1000);
@@ -131,7 +133,6 @@ export class LivePanel {
   }
 
   speechEnds({interrupted, position_s: position}) {
-    this.pushed = null;
     this.status(interrupted ? `Interrupted after ${position.toFixed(1)} s of speech.` : 'Live. The portrait listens.');
   }
 
@@ -148,7 +149,7 @@ export class LivePanel {
   closePlayer() {
     this.player?.close();
     this.player = null;
-    this.pushed = null;
+    this.inSpeech = false;
     byId('video').hidden = true;
     this.gauges.clearLive();
   }

@@ -13,7 +13,7 @@ export class Microphone {
     return '';
   }
 
-  // onSound(pcm, peak). Throws an Error that says what to do.
+  // onSound(pcm, peak). Throws an Error that says what to do. false: it was stopped meanwhile.
   async start(rate, onSound, onEnded) {
     const missing = Microphone.missing();
     if (missing) throw new Error(missing);
@@ -23,19 +23,29 @@ export class Microphone {
     } catch (error) {
       throw new Error(kReasons[error.name] || `The microphone cannot be used: ${error.message}`);
     }
+    if (this.stopped) return this.release();
     this.stream.getAudioTracks()[0].addEventListener('ended', onEnded);
     this.context = new AudioContext({latencyHint: 'interactive'});
-    await this.context.audioWorklet.addModule('microphone-worklet.js');
-    this.node = new AudioWorkletNode(this.context, 'microphone', {numberOfOutputs: 0, processorOptions: {rate}});
+    const {context} = this;
+    await context.audioWorklet.addModule('microphone-worklet.js');
+    if (this.stopped) return false;
+    this.node = new AudioWorkletNode(context, 'microphone', {numberOfOutputs: 0, processorOptions: {rate}});
     this.node.port.onmessage = ({data}) => onSound(data.pcm, data.peak);
-    this.context.createMediaStreamSource(this.stream).connect(this.node);
-    await this.context.resume();
+    context.createMediaStreamSource(this.stream).connect(this.node);
+    context.resume();  // not awaited: without a loudspeaker some browsers never answer
+    return true;
   }
 
   stop() {
+    this.stopped = true;
+    this.release();
+  }
+
+  release() {
     if (this.node) this.node.port.onmessage = null;
     this.stream?.getTracks().forEach((track) => track.stop());
     this.context?.close();
     this.stream = this.context = this.node = null;
+    return false;
   }
 }

@@ -10,7 +10,7 @@ import {VoicePanel} from './voice_panel.js';
 const kAskMs = 5000, kAskSoonMs = 1500;
 const poster = byId('poster');
 const gauges = new Gauges(), gallery = new Gallery(), portraits = new Portraits(showPoster);
-const live = new LivePanel({settings: liveSettings, gauges, onLive: () => {}, onEnded: () => voice.interrupt()});
+const live = new LivePanel({settings: liveSettings, gauges, onLive: askServer, onEnded: sessionEnded});
 const voice = new VoicePanel(live, makeVideo);
 let serverState = '', asking;
 
@@ -47,6 +47,13 @@ async function makeVideo(file) {
   } catch (error) {
     note(error.message);
   }
+}
+
+// lost: it is tried again, and then the microphone goes on.
+function sessionEnded(isLost) {
+  voice.interrupt();
+  if (!isLost) voice.stopMicrophone();
+  askServer();
 }
 
 function showServer(now) {
@@ -111,8 +118,7 @@ poster.addEventListener('load', () =>
 whenKeyIsRefused(askForKey);
 byId('key-form').addEventListener('submit', useKey);
 byId('interrupt').addEventListener('click', () => voice.interrupt());
-takeDrops(byId('drop'), (file) => portraits.takeFile(file));
-takeDrops(byId('screen'), (file) => portraits.takeFile(file));
+takeDrops((file) => (file.type.startsWith('image/') ? portraits.takeFile(file) : voice.takeDrop(file)));
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && live.isLive() && !byId('player').open) byId('interrupt').click();
 });

@@ -105,6 +105,7 @@ export class Portraits {
   }
 
   async forget(name) {
+    if (!confirm(`Forget the portrait ${name}? Nobody can use it by this name then.`)) return;
     try {
       await request(`/v1/portraits/${name}`, {method: 'DELETE'});
       this.sources.delete(name);

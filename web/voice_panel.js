@@ -1,6 +1,6 @@
 // The three ways to speak: microphone, sound file, typed text.
 import {getJson, request} from './api.js';
-import {byId, say, setMeter, takeDrops} from './dom.js';
+import {byId, say, setMeter} from './dom.js';
 import {kRate} from './live_panel.js';
 import {Microphone} from './microphone.js';
 import {SpeechSender, decodeSound} from './speech.js';
@@ -15,7 +15,6 @@ export class VoicePanel {
     for (const radio of document.getElementsByName('way')) radio.addEventListener('change', () => this.showWay());
     byId('mic').addEventListener('click', () => this.toggleMicrophone());
     byId('voice').addEventListener('change', () => this.takeFile(byId('voice').files[0]));
-    takeDrops(byId('way-file'), (file) => this.takeFile(file));
     byId('speak').addEventListener('click', () => this.sayFile());
     byId('make').addEventListener('click', () => this.makeVideo(this.file));
     byId('say').addEventListener('click', () => this.sayText());
@@ -40,13 +39,13 @@ export class VoicePanel {
     const microphone = (this.microphone = new Microphone());
     byId('mic').disabled = true;
     try {
-      await microphone.start(kRate, (pcm, peak) => this.heard(pcm, peak), () => this.lostMicrophone());
+      const runs = await microphone.start(kRate, (pcm, peak) => this.heard(pcm, peak), () => this.lostMicrophone());
+      if (!runs) return;
       this.showMicrophone(true, 'The microphone is on.');
       await this.live.whenLive();
     } catch (error) {
       if (microphone === this.microphone) this.stopMicrophone(error.message);
     }
-    byId('mic').disabled = false;
   }
 
   heard(pcm, peak) {
@@ -59,7 +58,8 @@ export class VoicePanel {
   }
 
   stopMicrophone(reason = 'The microphone is off.') {
-    this.microphone?.stop();
+    if (!this.microphone) return;
+    this.microphone.stop();
     this.microphone = null;
     this.live.sendEvent('end_speech');
     setMeter(byId('mic-level'), 0);
@@ -79,6 +79,13 @@ export class VoicePanel {
     byId('voice-name').textContent = file.name;
     byId('speak').disabled = byId('make').disabled = false;
     say(byId('voice-note'), '');
+  }
+
+  takeDrop(file) {
+    const radio = document.querySelector('input[name="way"][value="file"]');
+    radio.checked = true;
+    this.showWay();
+    this.takeFile(file);
   }
 
   async sayFile() {
@@ -107,6 +114,7 @@ export class VoicePanel {
     const pcm = await decodeSound(bytes, kRate);
     if (this.microphone) this.stopMicrophone('The microphone is off while the portrait says the sound.');
     await this.live.whenLive();
+    if (this.sender.isSending()) this.live.interrupt();
     note(`Says ${(pcm.length / kRate).toFixed(1)} s of sound.`);
     this.sender.send(pcm, () => note('All of it is sent.'));
   }

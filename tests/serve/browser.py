@@ -85,21 +85,6 @@ class Browser:
                 assert "error" not in message, (method, message["error"])
                 return message["result"]
             self.events.append(message)
-            self.answer(message)
-
-    def answer(self, message):
-        """Of a request that Fetch.enable holds."""
-        if message["method"] == "Fetch.requestPaused":
-            self.on_request(message["params"])
-
-    def on_request(self, request):
-        self.socket.send(id=0, method="Fetch.continueRequest", params={"requestId": request["requestId"]})
-
-    def fulfil(self, request, body, content_type):
-        headers = [{"name": "Content-Type", "value": content_type}]
-        self.socket.send(id=0, method="Fetch.fulfillRequest",
-                         params={"requestId": request["requestId"], "responseCode": 200, "responseHeaders": headers,
-                                 "body": base64.b64encode(body).decode()})
 
     def open(self, url, before=None):
         """before: JavaScript that runs ahead of the page's own."""
