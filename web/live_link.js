@@ -30,6 +30,11 @@ function closing(event, reason) {
   return {code: 'closed', message: `The server ended the session${event.reason ? `: ${event.reason}` : ''}.`};
 }
 
+// The server's messages are lines of a log; here they are sentences.
+function sentence(text) {
+  return text[0].toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
+}
+
 // States: idle, connecting, live, lost (it tries again), ended.
 export class LiveLink {
   // onState(state, {code, message, seconds}), onEvent(event), onMedia(bytes).
@@ -136,7 +141,8 @@ export class LiveLink {
     const {opened, reason} = this;
     this.leave();
     const mark = (this.mark = {});
-    const why = opened ? closing(event, reason) : await refusal();
+    const found = opened ? closing(event, reason) : await refusal();
+    const why = {...found, message: sentence(found.message)};
     const isStale = mark !== this.mark || this.socket || this.state === 'idle';
     if (isStale) return;
     if (kPassing.has(why.code)) return this.tryAgain(why);

@@ -22,8 +22,8 @@ class Browser:
         command = [CHROMIUM, "--headless=new", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage",
                    "--disable-background-networking", "--disable-component-update", "--no-proxy-server",
                    "--autoplay-policy=document-user-activation-required", "--use-fake-device-for-media-stream",
-                   f"--user-data-dir={self.folder.name}", "--remote-debugging-port=0", f"--window-size={width},{height}",
-                   *flags]
+                   f"--user-data-dir={self.folder.name}", "--remote-debugging-port=0",
+                   f"--window-size={width},{height}", *flags]
         if os.geteuid() == 0:
             command.append("--no-sandbox")  # Chromium's sandbox refuses root
         if microphone:
@@ -123,7 +123,8 @@ class Browser:
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
 
     def allow_microphone(self, allowed=True):
-        self.call("Browser.setPermission", permission={"name": "microphone"}, setting="granted" if allowed else "denied")
+        setting = "granted" if allowed else "denied"
+        self.call("Browser.setPermission", permission={"name": "microphone"}, setting=setting)
 
     def size(self, width, height, phone=False):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)

@@ -89,6 +89,10 @@ class Page(Browser):
             return now and first and sum(abs(a - b) for a, b in zip(now, first)) / len(first) > 0.5
         wait_until("the picture moves", moved)
 
+    def reading(self, label):
+        return self.evaluate(f"""[...document.querySelectorAll('#numbers div')]
+          .find((n) => n.textContent.startsWith({label!r})).lastChild.textContent""")
+
     def take_picture(self, name):
         if PICTURES:
             self.screenshot(Path(PICTURES) / f"{name}.png", whole=True)
@@ -191,9 +195,7 @@ class Live(WithServer):
             page.key("Escape", 27)
             page.until_text("status", "Interrupted after")
             print("first picture, behind live, speech to picture:",
-                  page.evaluate("[...document.querySelectorAll('#numbers div')].find((n) => "
-                                "n.textContent.startsWith('First')).textContent"),
-                  page.text("g-behind"), page.text("g-speech"))
+                  page.reading("First"), page.text("g-behind"), page.text("g-speech"))
             page.click("stop")
             page.until_text("status", "Stopped")
             self.until_sessions(0)
@@ -287,7 +289,8 @@ class Live(WithServer):
         })"""
         with Page(self.server) as page:
             page.evaluate(drop + "(['/v1/portraits/demo', 'me.png', 'image/png'])")
-            page.until("document.querySelectorAll('#portraits img').length === 2 && !document.getElementById('keep').hidden")
+            page.until("document.querySelectorAll('#portraits img').length === 2")
+            page.until("!document.getElementById('keep').hidden")
             page.evaluate(drop + "(['/v1/portraits/demo', 'voice.wav', 'audio/wav'])")
             page.until("!document.getElementById('make').disabled && !document.getElementById('way-file').hidden")
 
@@ -423,7 +426,7 @@ class Refusals(unittest.TestCase):
                 first.process.send_signal(how)
                 first.process.wait()
                 page.until("document.documentElement.dataset.live === 'lost'")
-                page.until_text("status", "Trying again")
+                page.until_text("status", ". Trying again")
                 with Server(PROGRAM, "--port", first.port) as second:
                     page.until("document.documentElement.dataset.live === 'live'")
                     page.until_plays()
