@@ -3,7 +3,8 @@
 // A block of 12 frames comes at once, so what lies ahead falls and rises by 0.48 s. The least of it within a while is
 // the reserve: what is left when the next block comes. The rate of playback holds the reserve near its target.
 const kWindowMs = 1500, kLeastTarget = 0.12, kMostTarget = 0.6;  // seconds
-const kSeekBehind = 2;       // seconds; so much is there only after a pause
+const kStallGrowth = 0.1, kForgetPerMs = 3e-6;  // seconds: of the target by a stop; it is forgotten after half a minute
+const kSeekExcess = 0.7;     // seconds of reserve that is not wanted: after a pause; less goes by the rate
 const kKeptSeconds = 10;     // of the past
 const kFastest = 1.05, kSlowest = 0.97;
 
@@ -96,7 +97,7 @@ export class EdgePlayer {
   stalled() {
     if (!this.playing) return;
     ++this.stalls;
-    this.target = Math.min(kMostTarget, this.target + 0.1);
+    this.target = Math.min(kMostTarget, this.target + kStallGrowth);
     this.ahead = [];
   }
 
@@ -106,9 +107,9 @@ export class EdgePlayer {
     if (!this.playing) return this.begin();
     const last = video.buffered.length - 1, start = video.buffered.start(last);
     if (video.currentTime < start) this.seek(start);
-    else if (this.behind() > kSeekBehind + this.target) this.seek(video.buffered.end(last) - 0.5);
     this.measure();
-    video.playbackRate = this.rate();
+    if (this.isKnown() && this.excess() > kSeekExcess) this.seek(video.currentTime + this.excess());
+    else video.playbackRate = this.rate();
     if (video.paused && !this.blocked) this.play();
   }
 
@@ -145,13 +146,22 @@ export class EdgePlayer {
     this.ahead.push({at: now, seconds: this.behind()});
     while (this.ahead[0].at < now - kWindowMs) this.ahead.shift();
     this.reserve = Math.min(...this.ahead.map((one) => one.seconds));
-    this.target = Math.max(kLeastTarget, this.target - 0.0005);  // a stall is forgotten after some 20 s
+    this.target = Math.max(kLeastTarget, this.target - kForgetPerMs * (now - (this.measured ?? now)));
+    this.measured = now;
+  }
+
+  // Whether more than one block has come since the last seek or stop.
+  isKnown() {
+    return performance.now() - this.ahead[0].at > 0.6 * kWindowMs;
+  }
+
+  excess() {
+    return this.reserve - this.target;
   }
 
   rate() {
-    const isKnown = performance.now() - this.ahead[0].at > 0.6 * kWindowMs;
-    if (!isKnown) return 1;
-    const excess = this.reserve - this.target;
+    if (!this.isKnown()) return 1;
+    const excess = this.excess();
     if (excess > 0.15) return kFastest;
     if (excess > 0.04) return 1.02;
     return excess < -0.06 ? kSlowest : 1;

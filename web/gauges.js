@@ -34,6 +34,7 @@ export class Gauges {
     byId('g-behind').textContent = milliseconds(player.meanBehind());
     this.number('Reserve', `${milliseconds(player.reserve)} of ${milliseconds(player.target)}`);
     this.number('Stops of playback', player.stalls);
+    this.number('Skips', player.seeks);
   }
 
   showFirstPicture(seconds) {

@@ -4,8 +4,8 @@ how far behind the newest frame it is. Chromium plays the voice of assets/demo a
 import sys
 import time
 
-import page_test
 from client import VOICE, Server
+from page import Page
 
 # Once a frame that is shown: what lies ahead of it, in ms.
 WATCH = """(() => {
@@ -27,7 +27,7 @@ def quantiles(values):
 
 def measure(program, size="128*128", starts=5, seconds=30):
     first, speech = [], []
-    with Server(program) as server, page_test.Page(server, microphone=VOICE) as page:
+    with Server(program) as server, Page(server, microphone=VOICE) as page:
         page.allow_microphone()
         page.evaluate(f"document.getElementById('size').value = {size!r}")
         for turn in range(int(starts)):

@@ -7,33 +7,14 @@ import signal
 import sys
 import tempfile
 import unittest
-from pathlib import Path
 
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM
 from client import PORTRAIT, VOICE, Server, WebSocket, form, wait_until
+from page import LISTEN, Page
 
-PROGRAM, PICTURES = None, None
+PROGRAM = None
 LONG = {"size": "64*64", "prompt": "a test", "sample_steps": "40"}
 
-# What the page sees of the picture and of the sound.
-PICTURE = """(() => {
-  const video = document.getElementById('video'), canvas = document.createElement('canvas');
-  if (video.hidden || !video.videoWidth) return null;
-  [canvas.width, canvas.height] = [32, 32];
-  const context = canvas.getContext('2d');
-  context.drawImage(video, 0, 0, 32, 32);
-  return Array.from(context.getImageData(0, 0, 32, 32).data).filter((_, i) => i % 4 === 1);
-})()"""
-LISTEN = """(() => {
-  const context = new AudioContext(), meter = context.createAnalyser();
-  context.createMediaElementSource(document.getElementById('video')).connect(meter).connect(context.destination);
-  const sound = new Float32Array(meter.fftSize);
-  window.loudest = 0;
-  setInterval(() => {
-    meter.getFloatTimeDomainData(sound);
-    window.loudest = Math.max(window.loudest, ...sound.map(Math.abs));
-  }, 40);
-})()"""
 # A server with text to speech, for the page: a tone of half a second.
 FAKE_SPEECH = """
 const realFetch = window.fetch;
@@ -54,48 +35,6 @@ LOADING = """
 const realFetch = window.fetch;
 window.fetch = (path, options) => path === '/health' && !window.loaded ?
   Promise.resolve(new Response('{"status":"loading"}', {status: 503})) : realFetch(path, options);"""
-
-
-class Page(Browser):
-    """The page of a server, ready unless told otherwise."""
-
-    def __init__(self, server, *flags, before=None, ready=True, **options):
-        super().__init__(*flags, **options)
-        self.origin = f"http://127.0.0.1:{server.port}"
-        self.open(self.origin + "/", f"{before or ''}; window.confirm = () => true;")
-        if ready:
-            self.until("!document.getElementById('start').disabled")
-
-    def until_text(self, node, part):
-        self.until(f"document.getElementById('{node}').textContent.includes({part!r})")
-
-    def until_plays(self, seconds=1.0):
-        self.until("!document.getElementById('video').hidden")
-        start = self.evaluate("document.getElementById('video').currentTime")
-        self.until(f"document.getElementById('video').currentTime > {start + seconds}")
-
-    def choose_way(self, way):
-        self.evaluate(f"document.querySelector('input[value={way}]').click()", as_user=True)
-
-    def choose_voice(self):
-        self.choose_way("file")
-        self.choose_file("#voice", VOICE)
-
-    def picture_moves(self):
-        first = self.evaluate(PICTURE)
-
-        def moved():
-            now = self.evaluate(PICTURE)
-            return now and first and sum(abs(a - b) for a, b in zip(now, first)) / len(first) > 0.5
-        wait_until("the picture moves", moved)
-
-    def reading(self, label):
-        return self.evaluate(f"""[...document.querySelectorAll('#numbers div')]
-          .find((n) => n.textContent.startsWith({label!r})).lastChild.textContent""")
-
-    def take_picture(self, name):
-        if PICTURES:
-            self.screenshot(Path(PICTURES) / f"{name}.png", whole=True)
 
 
 class WithServer(unittest.TestCase):
@@ -201,6 +140,15 @@ class Live(WithServer):
             self.until_sessions(0)
             page.until_text("server-text", "0 of 4")
             self.assertEqual(page.errors(), [])
+
+    def test_what_was_missed_is_skipped(self):
+        with Page(self.server) as page:
+            page.click("start")
+            page.until_plays(4)
+            before = int(page.reading("Skips"))
+            page.evaluate("document.getElementById('video').currentTime -= 3")
+            wait_until("a skip", lambda: int(page.reading("Skips")) > before)
+            page.until_plays()
 
     def test_a_microphone_is_repeated(self):
         with Page(self.server, microphone=VOICE) as page:
@@ -442,7 +390,7 @@ if __name__ == "__main__":
     PROGRAM = os.path.abspath(sys.argv.pop(1))
     if "--pictures" in sys.argv:
         at = sys.argv.index("--pictures")
-        PICTURES = sys.argv[at + 1]
-        os.makedirs(PICTURES, exist_ok=True)
+        Page.pictures = sys.argv[at + 1]
+        os.makedirs(Page.pictures, exist_ok=True)
         del sys.argv[at:at + 2]
     unittest.main(verbosity=2)
