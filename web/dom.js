@@ -12,6 +12,12 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+// A hint that may be an error.
+export function note(node, text, isBad = false) {
+  node.classList.toggle('bad', isBad);
+  say(node, text);
+}
+
 export function setMeter(node, fraction, text) {
   const percent = Math.round(100 * Math.min(1, Math.max(0, fraction)));
   node.setAttribute('aria-valuenow', percent);

@@ -180,6 +180,8 @@ export class LivePanel {
   show() {
     const {state} = this.link, isOpen = this.isOpen();
     document.documentElement.dataset.live = state;
+    const isNew = this.isReady && state === 'idle' && !isOpen && byId('status').textContent === '';
+    if (isNew) this.status('Ready. Press Start live, or turn the microphone on.');
     byId('start').disabled = isOpen || !this.isReady || Boolean(this.missing);
     byId('start').textContent = state === 'ended' ? 'Try again' : 'Start live';
     byId('interrupt').disabled = byId('mute').disabled = state !== 'live';

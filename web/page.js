@@ -1,6 +1,6 @@
 // Puts the page together.
 import {getJson, health, keyWorks, request, setApiKey, whenKeyIsRefused} from './api.js';
-import {byId, say, takeDrops} from './dom.js';
+import {byId, note as show, say, takeDrops} from './dom.js';
 import {Gallery} from './gallery.js';
 import {Gauges} from './gauges.js';
 import {LivePanel} from './live_panel.js';
@@ -35,7 +35,7 @@ async function liveSettings() {
 }
 
 async function makeVideo(file) {
-  const note = (text) => say(byId('voice-note'), text);
+  const note = (text, isBad) => show(byId('voice-note'), text, isBad);
   try {
     const form = new FormData();
     for (const [name, value] of Object.entries(fields())) if (value) form.append(name, value);
@@ -45,7 +45,7 @@ async function makeVideo(file) {
     gallery.add(await (await request('/v1/videos', {method: 'POST', body: form})).json());
     note(live.isOpen() ? 'The video is made when no live session runs.' : 'The video is in the list below.');
   } catch (error) {
-    note(error.message);
+    note(error.message, true);
   }
 }
 

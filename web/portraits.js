@@ -1,6 +1,6 @@
 // The choice of a portrait: those that the server keeps, and one from this computer.
 import {getJson, request, sourceOf} from './api.js';
-import {byId, element, say} from './dom.js';
+import {byId, element, note} from './dom.js';
 
 const kMostLiveBytes = 11 * 2 ** 20;  // in base64 a message of 16 MiB
 
@@ -23,8 +23,8 @@ export class Portraits {
     byId('forget').addEventListener('click', () => this.forget(this.chosen.name));
   }
 
-  note(text) {
-    say(byId('portrait-note'), text);
+  note(text, isBad) {
+    note(byId('portrait-note'), text, isBad);
   }
 
   async refresh() {
@@ -43,7 +43,7 @@ export class Portraits {
 
   takeFile(file) {
     if (!file) return;
-    if (file.type && !file.type.startsWith('image/')) return this.note('This file is no image.');
+    if (file.type && !file.type.startsWith('image/')) return this.note('This file is no image.', true);
     this.note('');
     this.file = {file, source: URL.createObjectURL(file)};
     byId('keep-name').value = file.name.replace(/\.[^.]*$/, '').replace(/[^A-Za-z0-9_-]+/g, '-').slice(0, 64);
@@ -100,7 +100,7 @@ export class Portraits {
       this.chooseKept(name);
       await this.refresh();
     } catch (error) {
-      this.note(error.message);
+      this.note(error.message, true);
     }
   }
 
@@ -112,7 +112,7 @@ export class Portraits {
       this.note(`The server has forgotten ${name}.`);
       await this.refresh();
     } catch (error) {
-      this.note(error.message);
+      this.note(error.message, true);
     }
   }
 

@@ -1,6 +1,6 @@
 // The three ways to speak: microphone, sound file, typed text.
 import {getJson, request} from './api.js';
-import {byId, say, setMeter} from './dom.js';
+import {byId, note as show, say, setMeter} from './dom.js';
 import {kRate} from './live_panel.js';
 import {Microphone} from './microphone.js';
 import {SpeechSender, decodeSound} from './speech.js';
@@ -44,7 +44,7 @@ export class VoicePanel {
       this.showMicrophone(true, 'The microphone is on.');
       await this.live.whenLive();
     } catch (error) {
-      if (microphone === this.microphone) this.stopMicrophone(error.message);
+      if (microphone === this.microphone) this.stopMicrophone(error.message, true);
     }
   }
 
@@ -54,23 +54,23 @@ export class VoicePanel {
   }
 
   lostMicrophone() {
-    this.stopMicrophone('The microphone is gone. Connect it, then try again.');
+    this.stopMicrophone('The microphone is gone. Connect it, then try again.', true);
   }
 
-  stopMicrophone(reason = 'The microphone is off.') {
+  stopMicrophone(reason = 'The microphone is off.', isBad = false) {
     if (!this.microphone) return;
     this.microphone.stop();
     this.microphone = null;
     this.live.sendEvent('end_speech');
     setMeter(byId('mic-level'), 0);
-    this.showMicrophone(false, reason);
+    this.showMicrophone(false, reason, isBad);
   }
 
-  showMicrophone(isOn, text) {
+  showMicrophone(isOn, text, isBad = false) {
     byId('mic').setAttribute('aria-pressed', isOn);
     byId('mic').textContent = isOn ? 'Turn the microphone off' : 'Turn the microphone on';
     byId('mic').disabled = false;
-    say(byId('mic-note'), text);
+    show(byId('mic-note'), text, isBad);
   }
 
   takeFile(file) {
@@ -78,7 +78,7 @@ export class VoicePanel {
     this.file = file;
     byId('voice-name').textContent = file.name;
     byId('speak').disabled = byId('make').disabled = false;
-    say(byId('voice-note'), '');
+    show(byId('voice-note'), '');
   }
 
   takeDrop(file) {
@@ -89,16 +89,16 @@ export class VoicePanel {
   }
 
   async sayFile() {
-    const note = (text) => say(byId('voice-note'), text);
+    const note = (text, isBad) => show(byId('voice-note'), text, isBad);
     try {
       await this.saySound(await this.file.arrayBuffer(), note);
     } catch (error) {
-      note(error.message);
+      note(error.message, true);
     }
   }
 
   async sayText() {
-    const note = (text) => say(byId('type-note'), text), text = byId('text').value.trim();
+    const note = (text, isBad) => show(byId('type-note'), text, isBad), text = byId('text').value.trim();
     if (!text) return note('Type what the portrait says.');
     note('Making the sound…');
     try {
@@ -106,7 +106,7 @@ export class VoicePanel {
       const sound = await (await request(kSpeechPath, {method: 'POST', body})).arrayBuffer();
       await this.saySound(sound, note);
     } catch (error) {
-      note(error.message);
+      note(error.message, true);
     }
   }
 
@@ -121,7 +121,7 @@ export class VoicePanel {
 
   // What waits here is dropped too.
   interrupt() {
-    if (this.sender.isSending()) say(byId('voice-note'), 'Interrupted.');
+    if (this.sender.isSending()) show(byId('voice-note'), 'Interrupted.');
     this.sender.cancel();
   }
 }
