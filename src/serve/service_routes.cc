@@ -71,9 +71,8 @@ http::Response Service::page(const std::string& path) const {
   if (file == nullptr) return error_response(404, "not_found", "there is no such path");
   http::Response response{.content_type = content_type_of(file->path), .body = std::string(file->bytes)};
   response.headers.emplace_back("Content-Security-Policy",
-                                "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' "
-                                "'unsafe-inline'; img-src 'self' blob: data:; media-src 'self' blob:; "
-                                "worker-src 'self' blob:; frame-ancestors 'none'");
+                                "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; "
+                                "form-action 'self'; frame-ancestors 'none'");
   return response;
 }
 
