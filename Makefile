@@ -7,7 +7,7 @@ CTEST_FLAGS ?= -LE slow
 # GCC 12's TSan does not start at the addresses that kernels with wide ASLR give (vm.mmap_rnd_bits above 28).
 NO_ASLR := $(if $(filter tsan,$(PRESET)),$(shell setarch -R true 2> /dev/null && echo setarch -R))
 
-.PHONY: help demo test test-all quick build program configure deps tools-deps fuzz format tidy clean
+.PHONY: help demo serve test test-all quick build program configure deps tools-deps fuzz format tidy clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -21,6 +21,10 @@ demo: program
 	$(BIN)/liveavatar sheet $(OUT)/demo.mp4 $(OUT)/demo.png
 	@echo "video:         $(CURDIR)/$(OUT)/demo.mp4"
 	@echo "contact sheet: $(CURDIR)/$(OUT)/demo.png"
+
+## make serve      the server with the mini model: http://127.0.0.1:8080; SERVE_FLAGS="--port 0 --quiet"
+serve: program
+	$(BIN)/liveavatar serve $(SERVE_FLAGS)
 
 ## make test       the suite (a few minutes); PRESET=debug runs it under ASan and UBSan, PRESET=tsan under TSan
 test: build tools-deps

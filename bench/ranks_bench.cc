@@ -1,15 +1,15 @@
 // ranks_bench CKPT_DIR IMAGE [SIZE] [CLIPS] [ROUNDS]: one video on one rank and on several of this process, one thread
 // each; seconds of sampling alone and of the whole, what each rank waited, and what the simulation of ranks says of the
-// same numbers. Best of ROUNDS, in turns. The audio is made of zeros. By hand (docs/performance.md).
+// same numbers. The simulation knows runs of one rank alone, of which there are two side by side, as two ranks keep
+// both cores busy. Medians of ROUNDS, in turns. The audio is made of zeros. By hand (docs/performance.md).
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "parallel/local_group.h"
+#include "exchange_bench.h"
 #include "pipeline/engine.h"
 #include "plan/rank_simulation.h"
 #include "plan/work.h"
@@ -18,6 +18,7 @@ namespace liveavatar {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+constexpr const char* kFewTokens = "64*64";
 
 double seconds_since(Clock::time_point since) { return std::chrono::duration<double>(Clock::now() - since).count(); }
 
@@ -34,13 +35,29 @@ struct Mode {
   bool frames = false;
   int steps = 4;
   std::string step_shares;
+  std::string size;     // empty: as asked for
+  bool beside = false;  // another video of the kind on the other core
 };
 
 struct Timing {
-  double prefill_s = 0, video_s = 1e9;
+  double prefill_s = 0, video_s = 0;
   std::vector<RankReport> ranks;
   JobShape shape;
   double latents = 0;  // their sum: equal in every mode
+};
+
+// One mode's, a round each.
+class Runs {
+ public:
+  void add(Timing run) { runs_.push_back(std::move(run)); }
+  Timing median() const {
+    std::vector<Timing> sorted = runs_;
+    std::sort(sorted.begin(), sorted.end(), [](auto& a, auto& b) { return a.video_s < b.video_s; });
+    return sorted[sorted.size() / 2];
+  }
+
+ private:
+  std::vector<Timing> runs_;
 };
 
 class RanksBench {
@@ -48,7 +65,18 @@ class RanksBench {
   RanksBench(std::string checkpoint, GenerateRequest request)
       : checkpoint_(std::move(checkpoint)), request_(std::move(request)) {}
 
-  Status run(const Mode& mode, Timing& best) const {
+  Status run(const Mode& mode, Runs& runs) const {
+    if (!mode.beside) return run_one(mode, runs);
+    Runs other;
+    Status status;
+    std::jthread beside([&] { status = run_one(mode, other); });
+    LA_RETURN_IF_ERROR(run_one(mode, runs));
+    beside.join();
+    return status;
+  }
+
+ private:
+  Status run_one(const Mode& mode, Runs& runs) const {
     EngineOptions options;
     options.checkpoint_dir = checkpoint_;
     options.devices = mode.devices;
@@ -60,6 +88,7 @@ class RanksBench {
     LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint)));
     GenerateRequest request = request_;
     request.sample_steps = mode.steps;
+    if (!mode.size.empty()) request.size = mode.size;
     LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(resolve_options(engine->checkpoint()), request));
     Silence silence;
     Timing timing;
@@ -81,44 +110,19 @@ class RanksBench {
     };
     LA_RETURN_IF_ERROR(engine->run(job, calls));
     timing.video_s = seconds_since(sample);
-    if (timing.video_s < best.video_s) best = timing;
+    runs.add(std::move(timing));
     return {};
   }
 
- private:
   std::string checkpoint_;
   GenerateRequest request_;
 };
 
-// Of one message of so many bytes and its answer.
-Link measure_link() {
-  auto exchange_s = [](size_t bytes) {
-    constexpr int kTurns = 2000;
-    auto groups = open_local_groups({"cpu", "cpu"});
-    const Clock::time_point began = Clock::now();
-    auto turns = [&](Group& group) {
-      std::vector<std::byte> out(bytes), in(bytes);
-      const int other = 1 - group.rank();
-      for (int i = 0; i < kTurns; ++i) {
-        const bool sent = group.start_send(other, Tag::kExchange, out).ok() &&
-                          group.receive(other, Tag::kExchange, in).ok() &&
-                          group.finish_send(other, Tag::kExchange).ok();
-        if (!sent) return;
-      }
-    };
-    std::jthread other([&] { turns(*groups[1]); });
-    turns(*groups[0]);
-    return seconds_since(began) / kTurns;
-  };
-  constexpr size_t kLarge = size_t{256} << 10;
-  const double small_s = exchange_s(64), large_s = exchange_s(kLarge);
-  return {double(kLarge) / std::max(1e-9, large_s - small_s), small_s};
-}
-
-// From runs of one rank: with one step and with four, and with frames.
+// From runs of one rank: with one step and with four, of few tokens, and with frames.
 struct Parts {
   double audio_s = 0, step_s = 0, decode_s = 0, prefill_s = 0;  // audio and decode: a block
-  double by_heads = 0;                                          // of a step
+  double whole_s = 0;                                           // of a step: what more tokens do not make longer
+  double by_heads = 0;                                          // of the rest
 };
 
 RankSimulation simulate(const Timing& t, const Parts& parts, const Mode& mode, const Link& link) {
@@ -126,12 +130,11 @@ RankSimulation simulate(const Timing& t, const Parts& parts, const Mode& mode, c
   const DitGeometry g{s.height / 8, s.width / 8, s.clip_latents(), kBlockLatents};
   StageTimes times;
   // Each rank encodes a block's audio once.
-  times.step.whole_s = parts.audio_s * double(s.placement.stages.size()) / double(s.steps);
-  times.step.by_heads_s = parts.step_s * parts.by_heads;
-  times.step.by_tokens_s = parts.step_s - times.step.by_heads_s;
+  times.step.whole_s = parts.whole_s + parts.audio_s * double(s.placement.stages.size()) / double(s.steps);
+  times.step.by_heads_s = (parts.step_s - parts.whole_s) * parts.by_heads;
+  times.step.by_tokens_s = parts.step_s - parts.whole_s - times.step.by_heads_s;
   times.step.exchanges = 2 * s.shapes.dit.layers;
-  times.step.exchange_bytes =
-      4 * double(g.block_tokens() * s.shapes.dit.dim * s.shapes.dit.layers) * double(dtype_bytes(s.types().values));
+  times.step.exchange_bytes = exchanged_bytes(s) * double(s.shapes.dit.layers);
   times.prefill.by_tokens_s = parts.prefill_s;
   times.heads = s.shapes.dit.heads;
   times.tokens = g.latent_tokens();
@@ -153,39 +156,73 @@ void print(const Mode& mode, const Timing& t, const Timing& one, const RankSimul
   std::printf("%s\n", t.latents == one.latents ? "" : "  NOT THE SAME VIDEO");
 }
 
+// The runs of one rank that the parts come from.
+struct PartRuns {
+  Runs four_steps, one_step, few_four_steps, few_one_step, frames;
+
+  Status run(const RanksBench& bench, bool beside) {
+    auto mode = [&](const char* size, int steps, bool with_frames = false) {
+      return Mode{"", "", 1, false, with_frames, steps, "", size, beside};
+    };
+    LA_RETURN_IF_ERROR(bench.run(mode("", 4), four_steps));
+    LA_RETURN_IF_ERROR(bench.run(mode("", 1), one_step));
+    LA_RETURN_IF_ERROR(bench.run(mode(kFewTokens, 4), few_four_steps));
+    LA_RETURN_IF_ERROR(bench.run(mode(kFewTokens, 1), few_one_step));
+    return bench.run(mode("", 4, true), frames);
+  }
+
+  Parts parts() const {
+    const Timing four = four_steps.median();
+    const JobShape shape = four.shape, few = few_four_steps.median().shape;
+    const double blocks = double(shape.blocks);
+    Parts parts;
+    parts.prefill_s = four.prefill_s;
+    const double resinks_s = shape.blocks > shape.clip_blocks() ? parts.prefill_s : 0;
+    parts.step_s = (four.video_s - one_step.median().video_s) / blocks / 3;
+    parts.audio_s = (four.video_s - resinks_s) / blocks - 4 * parts.step_s;
+    parts.decode_s = (frames.median().video_s - four.video_s) / blocks;
+    const Work work = work_per_block(shape, {});
+    parts.by_heads = (work.attention_flops - work.prompt_flops) / work.dit_flops();
+    // The attention's time goes with the square of the tokens.
+    const double few_step_s = (few_four_steps.median().video_s - few_one_step.median().video_s) / blocks / 3;
+    const double fewer = double(few.width * few.height) / double(shape.width * shape.height);
+    const double shrinks = fewer * (1 - parts.by_heads) + fewer * fewer * parts.by_heads;
+    parts.whole_s = std::max(0.0, (few_step_s - shrinks * parts.step_s) / (1 - shrinks));
+    return parts;
+  }
+};
+
+void print(const char* what, const Parts& parts) {
+  std::printf("%s, ms: a step %.2f (%.2f of it whole), a block's audio %.2f, its decoding %.2f, prefill %.2f\n", what,
+              1e3 * parts.step_s, 1e3 * parts.whole_s, 1e3 * parts.audio_s, 1e3 * parts.decode_s,
+              1e3 * parts.prefill_s);
+}
+
 Status bench(const std::string& checkpoint, const GenerateRequest& request, int rounds) {
   const RanksBench bench(checkpoint, request);
-  std::vector<Mode> modes{{"one", ""},
-                          {"one, one step", "", 1, false, false, 1},
-                          {"one, with frames", "", 1, false, true},
-                          {"2 stages", "cpu:2", 1, false, false, 4, "2,2"},
-                          {"2 share each step", "cpu:2", 2},
-                          {"2 stages, frames", "cpu:2", 1, false, true},
-                          {"VAE rank and 1, frames", "cpu:2", 1, true, true}};
-  std::vector<Timing> timings(modes.size());
-  for (int round = 0; round < rounds; ++round)
-    for (size_t i = 0; i < modes.size(); ++i) LA_RETURN_IF_ERROR(bench.run(modes[i], timings[i]));
-  const Timing &one = timings[0], &one_step = timings[1], &whole = timings[2];
-  const double blocks = double(one.shape.blocks);
-  Parts parts;
-  parts.prefill_s = one.prefill_s;
-  const double resinks_s = one.shape.blocks > one.shape.clip_blocks() ? one.prefill_s : 0;
-  parts.step_s = (one.video_s - one_step.video_s) / blocks / 3;
-  parts.audio_s = (one.video_s - resinks_s) / blocks - 4 * parts.step_s;
-  parts.decode_s = (whole.video_s - one.video_s) / blocks;
-  const Work work = work_per_block(one.shape, {});
-  parts.by_heads = (work.attention_flops - work.prompt_flops) / work.dit_flops();
-  const Link link = measure_link();
-  std::printf(
-      "%ld x %ld, %ld blocks. ms: a step %.2f, a block's audio %.2f, its decoding %.2f, prefill %.2f; a message "
-      "%.1f us and %.2f GB/s\n",
-      long(one.shape.width), long(one.shape.height), long(one.shape.blocks), 1e3 * parts.step_s, 1e3 * parts.audio_s,
-      1e3 * parts.decode_s, 1e3 * parts.prefill_s, 1e6 * link.latency_s, link.bytes_per_s / 1e9);
+  const std::vector<Mode> modes{{"2 stages", "cpu:2", 1, false, false, 4, "2,2"},
+                                {"2 share each step", "cpu:2", 2},
+                                {"2 stages, frames", "cpu:2", 1, false, true},
+                                {"VAE rank and 1, frames", "cpu:2", 1, true, true}};
+  PartRuns alone, beside;
+  std::vector<Runs> runs(modes.size());
+  for (int round = 0; round < rounds; ++round) {
+    LA_RETURN_IF_ERROR(alone.run(bench, false));
+    LA_RETURN_IF_ERROR(beside.run(bench, true));
+    for (size_t i = 0; i < modes.size(); ++i) LA_RETURN_IF_ERROR(bench.run(modes[i], runs[i]));
+  }
+  const JobShape shape = alone.four_steps.median().shape;
+  const Link link = measure_exchange(shape);
+  std::printf("%ld x %ld, %ld blocks; an exchange %.1f us and %.2f GB/s\n", long(shape.width), long(shape.height),
+              long(shape.blocks), 1e6 * link.latency_s, link.bytes_per_s / 1e9);
+  print("one video", alone.parts());
+  print("one of two videos side by side", beside.parts());
+  std::printf("two videos side by side: %.2fx the frames/s of one\n",
+              2 * alone.four_steps.median().video_s / beside.four_steps.median().video_s);
   std::printf("%-28s %8s %8s %7s %10s %8s   waited s, each rank\n", "", "s", "frames/s", "speed", "simulated", "error");
   for (size_t i = 0; i < modes.size(); ++i) {
-    const bool frames = modes[i].frames;
-    if (i == 1) continue;
-    print(modes[i], timings[i], frames ? whole : one, simulate(timings[i], parts, modes[i], link));
+    const Timing one = modes[i].frames ? alone.frames.median() : alone.four_steps.median(), timing = runs[i].median();
+    print(modes[i], timing, one, simulate(timing, beside.parts(), modes[i], link));
   }
   return {};
 }

@@ -91,6 +91,31 @@ def words_of(container):
     return container.get("command", []) + container.get("args", [])
 
 
+def value_of(words, *names):
+    """What a flag was given, as `--flag value` or `--flag=value`; "": it is not there."""
+    for word, following in zip(words, words[1:] + [""]):
+        flag, equals, value = word.partition("=")
+        if flag in names:
+            return value if equals else following
+    return ""
+
+
+def gpus_of(container):
+    """The limit, which may be a number or a text; -1: no number."""
+    limit = str(container.get("resources", {}).get("limits", {}).get("nvidia.com/gpu", 0))
+    return int(limit) if limit.isdigit() else -1
+
+
+def of_gpus(container):
+    """A GPU for each of --devices."""
+    words = words_of(container)
+    devices = value_of(words, "--devices").split(",")
+    named = sum(device.startswith("cuda") for device in devices)
+    wanted = named or int(value_of(words, "--device").startswith("cuda"))
+    gpus = gpus_of(container)
+    return [] if gpus == wanted else [f"nvidia.com/gpu: {gpus}, and the flags name {wanted} cards"]
+
+
 def of_pod(pod):
     """Mounts that have no volume, and volumes that nothing mounts."""
     volumes = {volume["name"] for volume in pod.get("volumes", [])}
@@ -107,11 +132,12 @@ def of_ranks(job):
     if launcher["replicas"] != 1:
         found.append("Launcher.replicas: 1 process is mpirun")
     slots, workers = spec["slotsPerWorker"], worker["replicas"]
-    asked = int(words[words.index("-n") + 1]) if words[:1] == ["mpirun"] and "-n" in words[:-1] else 0
+    ranks = value_of(words, "-n", "-np", "--np", "-c")
+    asked = int(ranks) if words[:1] == ["mpirun"] and ranks.isdigit() else 0
     if asked != slots * workers:
         found.append(f"mpirun -n {asked}: {workers} workers of {slots} slots have {slots * workers}")
-    limits = worker["template"]["spec"]["containers"][0]["resources"]["limits"]
-    gpus, on_gpus = limits.get("nvidia.com/gpu", 0), "--device=cuda" in words
+    gpus = gpus_of(worker["template"]["spec"]["containers"][0])
+    on_gpus = value_of(words, "--device") == "cuda"
     if gpus != (slots if on_gpus else 0):
         found.append(f"nvidia.com/gpu: {gpus}, and {slots} ranks of a pod on {'GPUs' if on_gpus else 'the CPU'}")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", f"{job['metadata']['name']}-worker-{workers - 1}"):
@@ -126,11 +152,14 @@ def of_flags(containers, program):
     for container in containers:
         words = words_of(container)
         given = words[words.index("generate") + 1:] if "generate" in words else []
-        found += [f"{word}: `generate` has no such flag" for word in given if word.split("=")[0] not in known]
+        flags = [word for word in given if word.startswith("--")]
+        found += [f"{word}: `generate` has no such flag" for word in flags if word.split("=")[0] not in known]
     return found
 
 
 def check(resource, program=None):
+    if not isinstance(resource, dict):
+        return [f"no manifest: {resource!r:.60}"]
     found = by_schema(resource)
     if found:
         return found
@@ -138,7 +167,8 @@ def check(resource, program=None):
         pods = [replicas["template"]["spec"] for replicas in resource["spec"]["mpiReplicaSpecs"].values()]
         found += of_ranks(resource)
     else:
-        pods = [resource["spec"]["template"]["spec"]]
+        pods = [resource["spec"]["template"]["spec"]] if resource["kind"] == "Job" else []
+        found += [line for pod in pods for container in pod["containers"] for line in of_gpus(container)]
     containers = [container for pod in pods for container in pod["containers"]]
     for pod in pods:
         found += of_pod(pod)
@@ -157,8 +187,12 @@ def main():
     options = parser.parse_args()
     failed = False
     for file in options.files:
-        with open(file, encoding="utf-8") as text:
-            resources = list(yaml.safe_load_all(text))
+        resources = []
+        try:
+            with open(file, encoding="utf-8") as text:
+                resources = list(yaml.safe_load_all(text))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            resources = [str(error).replace("\n", " ")]
         found = [line for resource in resources for line in check(resource, options.program)]
         for line in found:
             print(f"{file}: {line}")

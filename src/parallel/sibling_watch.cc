@@ -186,10 +186,13 @@ Status SiblingWatch::lost() const {
                   "; look at the processes and at the network between the machines, then run again");
 }
 
-// The first that is left. The lost one is stopped, or gone.
+// The first that is left. The lost one is stopped, or gone. While MPI begins, one that is not here yet is not counted;
+// while it ends, such a one learns of the loss by its group.
 bool SiblingWatch::speaks() const {
-  for (const auto& [rank, sibling] : siblings_)
-    if (rank < rank_ && !sibling.stopped && !sibling.gone && sibling.watches) return false;
+  for (const auto& [rank, sibling] : siblings_) {
+    const bool learns = sibling.watches || phase_ == Phase::kEnd;
+    if (rank < rank_ && !sibling.stopped && !sibling.gone && learns) return false;
+  }
   return true;
 }
 

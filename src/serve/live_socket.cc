@@ -25,7 +25,9 @@ http::Message message_of(bool is_text, std::string bytes) {
 }  // namespace
 
 LiveSocket::LiveSocket(const LiveServices& services) : services_(services), counts_(services.metrics) {}
-LiveSocket::~LiveSocket() = default;
+LiveSocket::~LiveSocket() {
+  if (!released_) services_.turn.give_back_live();  // no connection came to be
+}
 
 void LiveSocket::on_open(std::shared_ptr<http::Socket> socket) {
   std::lock_guard lock(mutex_);
@@ -53,6 +55,7 @@ void LiveSocket::release() {
   }
   if (session) session->close();
   session.reset();
+  released_ = true;
   services_.turn.give_back_live();
 }
 

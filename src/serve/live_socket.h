@@ -94,6 +94,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   std::shared_ptr<WorkFile> portrait_;
   Clock::time_point opened_ = Clock::now(), heard_ = opened_;
   bool closed_ = false;
+  bool released_ = false;  // of the tasks' thread
 
   // Of the session's thread.
   LiveFormat format_ = LiveFormat::kMp4;

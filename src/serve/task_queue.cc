@@ -33,20 +33,25 @@ void TaskQueue::add(Task task) {
 }
 
 void TaskQueue::run() {
+  using Clock = std::chrono::steady_clock;
   constexpr auto kTick = std::chrono::milliseconds(500);
+  Clock::time_point next_tick = Clock::now() + kTick;
   std::unique_lock lock(mutex_);
   for (;;) {
-    const bool woken = changed_.wait_for(lock, kTick, [&] { return ended_ || !tasks_.empty(); });
+    changed_.wait_until(lock, next_tick, [&] { return ended_ || !tasks_.empty(); });
     if (tasks_.empty() && ended_) return;
     Task task;
-    if (woken && !tasks_.empty()) {
+    if (!tasks_.empty()) {
       task = std::move(tasks_.front());
       tasks_.pop_front();
     }
     lock.unlock();
     contained_run(task);
     task = nullptr;
-    if (!woken) contained_run(tick_);
+    if (Clock::now() >= next_tick) {
+      contained_run(tick_);
+      next_tick = Clock::now() + kTick;
+    }
     lock.lock();
   }
 }

@@ -34,13 +34,21 @@ Status Denoiser::open_exchange(const JobShape& shape, Budget& budget) {
   const RankShare& share = shape.rank.share;
   LA_ASSIGN_OR_RETURN(link_buffers_, Charge::acquire(budget, MemoryCategory::kRuntime,
                                                      backend_.link_bytes(static_cast<int>(share.ranks))));
+  DitSession& session = *memory_.session;
+  const ExchangeBuffers& buffers = session.activations.exchange;
+  if (const size_t bytes = buffers.staging_bytes(); bytes > 0) {
+    LA_ASSIGN_OR_RETURN(exchange_staging_, Buffer::allocate_staging(budget, MemoryCategory::kActivations, bytes));
+  }
   if (budget.dry_run()) return {};
   LA_CHECK(options_.stage != nullptr);
-  DitSession& session = *memory_.session;
-  session.exchange =
-      std::make_unique<HeadExchange>(*options_.stage, backend_, shape.shapes.dit, share, session.activations.exchange);
+  const HeadExchange::Memory memory{shape.shapes.dit.heads, buffers, exchange_staging_.data()};
+  session.exchange = std::make_unique<HeadExchange>(*options_.stage, backend_, share, memory);
   LA_RETURN_IF_ERROR(session.exchange->open_link());
-  if (!session.exchange->is_linked()) link_buffers_ = Charge();
+  if (session.exchange->is_linked()) {
+    exchange_staging_ = Buffer();
+  } else {
+    link_buffers_ = Charge();
+  }
   return {};
 }
 

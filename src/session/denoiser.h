@@ -100,6 +100,7 @@ class Denoiser {
   BlockSchedule schedule_;  // of its own steps
   Solver solver_;           // of all steps
   Charge link_buffers_;     // Backend::link_bytes()
+  Buffer exchange_staging_;
   SamplerMemory memory_;
   std::vector<BlockStart> blocks_;  // in flight
   std::vector<Forward> tick_;       // forwards of this tick

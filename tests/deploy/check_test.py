@@ -57,6 +57,24 @@ class Check(unittest.TestCase):
     def test_ranks_without_a_gpu(self):
         self.assertIn("nvidia.com/gpu", self.worker(lambda c: c["resources"]["limits"].pop("nvidia.com/gpu")))
 
+    def test_words_that_mean_the_same(self):
+        def change(spec):
+            launcher = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"][0]
+            words = " ".join(launcher["command"]).replace("--device=cuda", "--device cuda").replace(" -n ", " -np ", 1)
+            launcher["command"] = words.split(" ")
+            worker = spec["mpiReplicaSpecs"]["Worker"]["template"]["spec"]["containers"][0]
+            limits = worker["resources"]["limits"]
+            limits["nvidia.com/gpu"] = str(limits["nvidia.com/gpu"])
+        self.assertEqual(self.found(change), "")
+
+    def test_a_plain_job_with_too_few_gpus(self):
+        def change(spec):
+            spec["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = 3
+        self.assertIn("the flags name 4 cards", self.found(change, "job.yaml"))
+
+    def test_what_is_no_manifest(self):
+        self.assertIn("no manifest", " ".join(check.check("text")))
+
     def test_a_mount_without_a_volume(self):
         self.assertIn("volume gone", self.worker(lambda c: c["volumeMounts"][0].update(name="gone")))
 

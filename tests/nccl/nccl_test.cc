@@ -140,10 +140,13 @@ class SharedStep {
     EXPECT_TRUE(backend.reserve(largest_ops(config_, g, types)).ok());
     Arena arena = arena_of(g, types, machine.budget);
     DitCaches caches(config_, g, 1, 1, types, arena);
+    std::vector<std::byte> staging;
     DitSession session(g, std::move(caches), DitActivations(config_, g, types.values, arena));
     if (stage != nullptr) {
-      session.exchange =
-          std::make_unique<HeadExchange>(*stage, backend, config_, g.share, session.activations.exchange);
+      const ExchangeBuffers& buffers = session.activations.exchange;
+      staging.resize(buffers.staging_bytes());
+      const HeadExchange::Memory memory{config_.heads, buffers, staging.data()};
+      session.exchange = std::make_unique<HeadExchange>(*stage, backend, g.share, memory);
       EXPECT_TRUE(session.exchange->open_link().ok());
     }
     const OwnedTensor text = uniform(machine, machine.budget, {9, config_.text_dim});

@@ -83,6 +83,8 @@ class Jobs(unittest.TestCase):
         status, headers, content = self.server.request("GET", path)
         self.assertEqual((status, headers["accept-ranges"]), (200, "bytes"))
         self.assertEqual(plays(content), (True, ""))
+        status, headers, body = self.server.request("HEAD", path)
+        self.assertEqual((status, headers["content-length"], body), (200, str(len(content)), b""))
         for header, part in (("bytes=4-7", content[4:8]), ("bytes=-9", content[-9:]),
                              (f"bytes={len(content) - 3}-", content[-3:]), ("bytes=10-99999999", content[10:])):
             status, headers, body = self.server.request("GET", path, headers={"Range": header})

@@ -22,12 +22,12 @@ Tensor take(const Tensor& bytes, const Shape& shape, DType dtype, size_t& offset
 
 ExchangeBuffers::ExchangeBuffers(const DitConfig& c, const DitGeometry& g, DType dtype, Arena& arena) {
   const int64_t item = static_cast<int64_t>(dtype_bytes(dtype));
-  const int64_t width = g.share.of(c.heads).count * c.head_dim(), head = c.channels * patch_volume(kPatch) * 4;
+  const int64_t width = c.of_own_heads(g.share).dim, head = c.channels * patch_volume(kPatch) * 4;
   int64_t out = 0, in = 0;
   for (const TokenLayout& layout : {g.block_layout(), g.sink_layout()}) {
     const int64_t own_rows = layout.own_rows(g.share), other_rows = layout.rows() - own_rows;
-    // Tokens for heads; heads for tokens; the head's f32 rows, which are sent as they are.
-    out = std::max({out, kMostTensors * own_rows * (c.dim - width) * item, other_rows * width * item});
+    // Tokens for heads; heads for tokens; the head's f32 rows, of which the staging has what is sent.
+    out = std::max({out, kMostTensors * own_rows * (c.dim - width) * item, other_rows * width * item, own_rows * head});
     in = std::max({in, kMostTensors * other_rows * width * item, own_rows * (c.dim - width) * item, other_rows * head});
   }
   outbox = arena.tensor({out}, DType::kU8);
@@ -35,8 +35,8 @@ ExchangeBuffers::ExchangeBuffers(const DitConfig& c, const DitGeometry& g, DType
 }
 
 Range HeadExchange::columns_of(int64_t rank, int64_t width) const {
-  const int64_t d = width / heads_;
-  const Range heads = share_.of(heads_, rank);
+  const int64_t d = width / memory_.heads;
+  const Range heads = share_.of(memory_.heads, rank);
   return {heads.first * d, heads.count * d};
 }
 
@@ -55,6 +55,7 @@ Status HeadExchange::open_link() {
 // The outbox is free: over the link, whose exchanges are ops, it always is.
 void HeadExchange::begin() {
   outgoing_.clear();
+  staged_bytes_ = 0;
   if (link_ == nullptr) finish_sends();
 }
 
@@ -63,27 +64,32 @@ Status HeadExchange::finish() {
   return status_;
 }
 
-void HeadExchange::send(int64_t rank, const Tensor& message) {
-  if (link_ != nullptr) {
-    outgoing_.push_back({static_cast<int>(rank), message});
-    return;
+std::span<const std::byte> HeadExchange::in_host(const Tensor& message) {
+  auto* host = static_cast<std::byte*>(message.address());
+  if (!message.device.is_host()) {
+    host = memory_.staging + staged_bytes_;
+    staged_bytes_ += message.bytes();
+    LA_CHECK(staged_bytes_ <= memory_.buffers.outbox.bytes());
+    backend_.download(message, host);
   }
-  std::unique_ptr<Download>& sent = sent_[static_cast<size_t>(rank)];
-  sent = std::make_unique<Download>(backend_, message);
-  const Tensor& host = sent->tensor();
-  status_ = stage_.start_send(static_cast<int>(rank), Tag::kExchange,
-                              {static_cast<const std::byte*>(host.address()), host.bytes()});
+  return {host, message.bytes()};
+}
+
+void HeadExchange::send(int64_t rank, const Tensor& message) {
+  if (link_ == nullptr) return send_host(rank, in_host(message));
+  outgoing_.push_back({static_cast<int>(rank), message});
+}
+
+void HeadExchange::send_host(int64_t rank, std::span<const std::byte> message) {
+  status_ = stage_.start_send(static_cast<int>(rank), Tag::kExchange, message);
 }
 
 bool HeadExchange::receive(int64_t rank, const Tensor& message) {
-  std::unique_ptr<std::byte[]> staging;
+  const bool on_host = message.device.is_host();
   auto* host = static_cast<std::byte*>(message.address());
-  if (!message.device.is_host()) {
-    staging = std::make_unique<std::byte[]>(message.bytes());
-    host = staging.get();
-  }
+  if (!on_host) host = memory_.staging + memory_.buffers.outbox.bytes();
   status_ = stage_.receive(static_cast<int>(rank), Tag::kExchange, {host, message.bytes()});
-  if (staging != nullptr) backend_.upload(host, message);
+  if (!on_host && status_.ok()) backend_.upload(host, message);
   return status_.ok();
 }
 
@@ -92,7 +98,7 @@ void HeadExchange::receive_all(DType dtype, const ShapeOf& shape_of, const Unpac
   if (link_ == nullptr) {
     for_each_other([&](int64_t from) {
       size_t at = 0;
-      const Tensor message = take(buffers_.inbox, shape_of(from), dtype, at);
+      const Tensor message = take(memory_.buffers.inbox, shape_of(from), dtype, at);
       if (receive(from, message)) unpack(from, message);
     });
     return;
@@ -100,7 +106,7 @@ void HeadExchange::receive_all(DType dtype, const ShapeOf& shape_of, const Unpac
   std::vector<DeviceMessage> incoming;
   size_t at = 0;
   for_each_other([&](int64_t from) {
-    incoming.push_back({static_cast<int>(from), take(buffers_.inbox, shape_of(from), dtype, at)});
+    incoming.push_back({static_cast<int>(from), take(memory_.buffers.inbox, shape_of(from), dtype, at)});
   });
   if (status_.ok()) status_ = link_->exchange(outgoing_, incoming);
   if (!status_.ok()) return;
@@ -126,10 +132,10 @@ void HeadExchange::to_heads(const TokenLayout& layout, std::span<const Tensor> o
     const size_t begin = sent;
     for (const Tensor& t : own)
       ops::copy_block(backend_, {t, 0, columns.first},
-                      {take(buffers_.outbox, {own_rows, columns.count}, t.dtype, sent), 0, 0},
+                      {take(memory_.buffers.outbox, {own_rows, columns.count}, t.dtype, sent), 0, 0},
                       {own_rows, columns.count});
     size_t at = begin;
-    send(to, take(buffers_.outbox, {static_cast<int64_t>(sent - begin)}, DType::kU8, at));
+    send(to, take(memory_.buffers.outbox, {static_cast<int64_t>(sent - begin)}, DType::kU8, at));
   });
   const Range mine = columns_of(share_.index, width);
   for (size_t i = 0; i < own.size(); ++i) {
@@ -156,7 +162,7 @@ void HeadExchange::to_tokens(const TokenLayout& layout, const Tensor& heads, con
   begin();
   size_t sent = 0;
   for_each_other([&](int64_t to) {
-    const Tensor message = take(buffers_.outbox, {layout.rows_of(share_, to), own_width}, heads.dtype, sent);
+    const Tensor message = take(memory_.buffers.outbox, {layout.rows_of(share_, to), own_width}, heads.dtype, sent);
     for_each_range(layout, share_, to, {0, layout.rows()}, [&](int64_t row, int64_t to_row, int64_t rows) {
       ops::copy_block(backend_, {heads, row, 0}, {message, to_row, 0}, {rows, own_width});
     });
@@ -175,7 +181,12 @@ void HeadExchange::to_tokens(const TokenLayout& layout, const Tensor& heads, con
 
 void HeadExchange::gather(const TokenLayout& layout, const Tensor& own, const Tensor& all) {
   begin();
-  for_each_other([&](int64_t to) { send(to, own); });
+  if (link_ == nullptr) {
+    const std::span<const std::byte> message = in_host(own);
+    for_each_other([&](int64_t to) { send_host(to, message); });
+  } else {
+    for_each_other([&](int64_t to) { send(to, own); });
+  }
   auto place = [&](int64_t rank, const Tensor& rows_of_rank) {
     for_each_range(layout, share_, rank, {0, layout.rows()}, [&](int64_t row, int64_t its_row, int64_t rows) {
       ops::copy_block(backend_, {rows_of_rank, its_row, 0}, {all, row, 0}, {rows, all.dim(1)});

@@ -9,7 +9,6 @@
 #include "backend/backend.h"
 #include "core/memory.h"
 #include "models/s2v_dit/config.h"
-#include "ops/transfer.h"
 #include "parallel/group.h"
 
 namespace liveavatar {
@@ -19,6 +18,8 @@ struct ExchangeBuffers {
   Tensor outbox, inbox;  // bytes
   ExchangeBuffers() = default;
   ExchangeBuffers(const DitConfig& config, const DitGeometry& geometry, DType dtype, Arena& arena);
+  // Of a HeadExchange's staging, where the device is not the host.
+  size_t staging_bytes() const { return outbox.device.is_host() ? 0 : outbox.bytes() + inbox.bytes(); }
 };
 
 // One rank's end: from device to device where the backends are linked (DeviceLink), else through host memory. All ranks
@@ -26,15 +27,16 @@ struct ExchangeBuffers {
 // the outputs are undefined. Not thread-safe.
 class HeadExchange {
  public:
+  // Where an exchange is: the heads that there are, the buffers, and host memory of staging_bytes() for what goes
+  // through the host.
+  struct Memory {
+    int64_t heads = 0;
+    ExchangeBuffers buffers;
+    std::byte* staging = nullptr;
+  };
   // stage: its ranks, the share's index being the rank. Everything outlives this object.
-  HeadExchange(Group& stage, Backend& backend, const DitConfig& config, const RankShare& share,
-               const ExchangeBuffers& buffers)
-      : stage_(stage),
-        backend_(backend),
-        heads_(config.heads),
-        share_(share),
-        buffers_(buffers),
-        sent_(static_cast<size_t>(share.ranks)) {}
+  HeadExchange(Group& stage, Backend& backend, const RankShare& share, const Memory& memory)
+      : stage_(stage), backend_(backend), share_(share), memory_(memory) {}
   ~HeadExchange() {
     if (link_ == nullptr) finish_sends();
   }
@@ -60,7 +62,10 @@ class HeadExchange {
  private:
   Range columns_of(int64_t rank, int64_t width) const;
   void begin();
+  // The message in host memory, until begin().
+  std::span<const std::byte> in_host(const Tensor& message);
   void send(int64_t rank, const Tensor& message);
+  void send_host(int64_t rank, std::span<const std::byte> message);
   bool receive(int64_t rank, const Tensor& message);
   void finish_sends();
   // Of the other ranks: each one's message, a tensor of the shape that shape_of(rank) gives, to unpack(rank, message).
@@ -71,11 +76,10 @@ class HeadExchange {
 
   Group& stage_;
   Backend& backend_;
-  int64_t heads_;
   RankShare share_;
-  ExchangeBuffers buffers_;
-  std::vector<std::unique_ptr<Download>> sent_;  // to each rank, until it has it
-  std::unique_ptr<DeviceLink> link_;             // null: through host memory
+  Memory memory_;
+  size_t staged_bytes_ = 0;           // of what is sent in this exchange, from the staging's begin
+  std::unique_ptr<DeviceLink> link_;  // null: through host memory
   std::string link_text_;
   std::vector<DeviceMessage> outgoing_;  // of this exchange, over the link
   Status status_;

@@ -272,7 +272,8 @@ net::awaitable<bool> HttpConnection::write(Response& response, bool is_head) {
   out.set(fields::field::content_type, response.content_type);
   for (const auto& [name, value] : response.headers) out.set(name, value);
   if (response.stream) co_return co_await write_stream(response, fields::response<fields::empty_body>(out.base()));
-  if (response.status != 204 && response.status != 304) out.content_length(response.body.size());
+  if (response.status != 204 && response.status != 304)
+    out.content_length(response.stream_bytes.value_or(response.body.size()));
   if (!is_head) out.body() = std::move(response.body);
   bytes_out_ = out.body().size();
   fields::response_serializer<fields::string_body> serializer(out);

@@ -9,8 +9,8 @@ namespace liveavatar::http {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr auto kCloseTime = 5s;
-constexpr size_t kMostEventBytes = 1 << 20;  // beside the queue of send()
+constexpr auto kCloseTime = 5s, kFlushTime = 30s;
+constexpr size_t kMostPostedBytes = 1 << 20;  // beside the queue of send()
 
 websocket::close_reason reason_of(int code, const std::string& text) {
   constexpr size_t kMostBytes = 120;  // of a control frame
@@ -36,8 +36,12 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   struct Item {
     Message message;
     std::optional<websocket::close_reason> close;
+    bool is_posted = false;
   };
+  size_t& bytes_of(const Item& item) { return item.is_posted ? posted_bytes_ : sent_bytes_; }
   void enqueue(Item item);  // with the lock
+  void forget(const Item& item);
+  void abort_after(std::chrono::seconds time);
   void write_next();
   void written(const error_code& error);
   void mark_closed();
@@ -48,25 +52,29 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   const size_t most_bytes_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Item> queue_;  // the first one is being written
-  size_t queued_bytes_ = 0;
+  std::deque<Item> queue_;                    // the first one is being written
+  size_t sent_bytes_ = 0, posted_bytes_ = 0;  // that are queued, by send() and post()
   bool writing_ = false, closing_ = false, closed_ = false;
   websocket::stream<beast::tcp_stream> stream_;
   net::steady_timer close_timer_;
 };
 
 void BeastSocket::enqueue(Item item) {
-  if (item.message.data) queued_bytes_ += item.message.data->size();
+  if (item.message.data) bytes_of(item) += item.message.data->size();
   queue_.push_back(std::move(item));
   if (std::exchange(writing_, true)) return;
   net::post(*io_, [self = shared_from_this()] { self->write_next(); });
+}
+
+void BeastSocket::forget(const Item& item) {
+  if (item.message.data) bytes_of(item) -= item.message.data->size();
 }
 
 Socket::Sent BeastSocket::send(Message message, std::chrono::milliseconds patience) {
   std::unique_lock lock(mutex_);
   const size_t bytes = message.data->size();
   const bool fits = changed_.wait_for(
-      lock, patience, [&] { return closing_ || closed_ || queue_.empty() || queued_bytes_ + bytes <= most_bytes_; });
+      lock, patience, [&] { return closing_ || closed_ || sent_bytes_ == 0 || sent_bytes_ + bytes <= most_bytes_; });
   if (closing_ || closed_) return Sent::kClosed;
   if (!fits) return Sent::kTooSlow;
   enqueue({std::move(message), {}});
@@ -76,8 +84,8 @@ Socket::Sent BeastSocket::send(Message message, std::chrono::milliseconds patien
 bool BeastSocket::post(Message message) {
   std::unique_lock lock(mutex_);
   if (closing_ || closed_) return false;
-  if (queued_bytes_ + message.data->size() <= most_bytes_ + kMostEventBytes) {
-    enqueue({std::move(message), {}});
+  if (posted_bytes_ + message.data->size() <= kMostPostedBytes) {
+    enqueue({std::move(message), {}, true});
     return true;
   }
   lock.unlock();
@@ -91,24 +99,30 @@ void BeastSocket::close(int code, const std::string& reason) {
   closing_ = true;
   enqueue({{}, reason_of(code, reason)});
   changed_.notify_all();
+  abort_after(kFlushTime);
+}
+
+// Whether or not the client has read what is queued, and answered.
+void BeastSocket::abort_after(std::chrono::seconds time) {
+  net::post(*io_, [self = shared_from_this(), time] {
+    self->close_timer_.expires_after(time);
+    self->close_timer_.async_wait([self](const error_code& cut) {
+      if (!cut) self->abort();
+    });
+  });
 }
 
 void BeastSocket::drop(int code, const std::string& reason) {
   std::lock_guard lock(mutex_);
   if (closed_) return;
   while (queue_.size() > 1) {  // the first is on its way
-    if (queue_.back().message.data) queued_bytes_ -= queue_.back().message.data->size();
+    forget(queue_.back());
     queue_.pop_back();
   }
   closing_ = true;
   enqueue({{}, reason_of(code, reason)});
   changed_.notify_all();
-  net::post(*io_, [self = shared_from_this()] {
-    self->close_timer_.expires_after(kCloseTime);
-    self->close_timer_.async_wait([self](const error_code& cut) {
-      if (!cut) self->abort();
-    });
-  });
+  abort_after(kCloseTime);
 }
 
 void BeastSocket::abort() {
@@ -137,7 +151,7 @@ void BeastSocket::write_next() {
 void BeastSocket::written(const error_code& error) {
   std::unique_lock lock(mutex_);
   if (queue_.empty()) return;  // closed meanwhile
-  if (queue_.front().message.data) queued_bytes_ -= queue_.front().message.data->size();
+  forget(queue_.front());
   queue_.pop_front();
   changed_.notify_all();
   lock.unlock();
@@ -153,7 +167,7 @@ void BeastSocket::mark_closed() {
   std::lock_guard lock(mutex_);
   closed_ = true;
   queue_.clear();
-  queued_bytes_ = 0;
+  sent_bytes_ = posted_bytes_ = 0;
   changed_.notify_all();
 }
 

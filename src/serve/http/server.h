@@ -40,7 +40,7 @@ class Socket {
   virtual Sent send(Message message, std::chrono::milliseconds patience) = 0;
   // Does not wait. false: it is closed, or so much waits that the client is dropped.
   virtual bool post(Message message) = 0;
-  // After what is queued; a second call does nothing.
+  // After what is queued, and in 30 s at most; a second call does nothing.
   virtual void close(int code, const std::string& reason) = 0;
   // At once: what is queued is dropped, and after 5 s the connection.
   virtual void drop(int code, const std::string& reason) = 0;
