@@ -6,11 +6,10 @@ namespace liveavatar::serve {
 
 void WhepSessions::open(const LiveServices& services, http::Request request, http::Reply reply) {
   const auto session = std::make_shared<WhepSession>(WhepServices{services, peers_, settings_}, random_id());
-  {
-    std::lock_guard lock(mutex_);
-    sessions_[session->id()] = session;
-  }
   session->begin(std::move(request), std::move(reply));
+  std::lock_guard lock(mutex_);
+  sessions_[session->id()] = session;
+  if (ended_) session->end();
 }
 
 bool WhepSessions::end(const std::string& id) {
@@ -28,6 +27,7 @@ bool WhepSessions::end(const std::string& id) {
 
 void WhepSessions::end_all() {
   std::lock_guard lock(mutex_);
+  ended_ = true;
   for (const auto& [id, session] : sessions_) session->end();
 }
 

@@ -19,6 +19,7 @@ class WhepSessions {
   void open(const LiveServices& services, http::Request request, http::Reply reply);
   // false: there is none of that id.
   bool end(const std::string& id);
+  // Also those that are opened afterwards.
   void end_all();
   // Now and then: ends what came to a limit, and forgets what is gone.
   void check_time();
@@ -28,6 +29,7 @@ class WhepSessions {
   rtc::PeerHost peers_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<WhepSession>> sessions_;
+  bool ended_ = false;
 };
 
 }  // namespace liveavatar::serve

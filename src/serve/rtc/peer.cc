@@ -14,7 +14,8 @@ Expected<std::unique_ptr<PeerMaker>> load_maker() {
     return unsupported(
         "built without WebRTC: install the packages of scripts/packages-webrtc.txt and build again; /v1/live is there");
   LA_ASSIGN_OR_RETURN(void* factory, load_plugin(file, {kPeerVersion, kPeerFactory},
-                                                 "install the packages of scripts/packages-webrtc.txt"));
+                                                 "install gstreamer1.0-nice and gstreamer1.0-plugins-base, -good, "
+                                                 "-bad and -ugly"));
   Expected<std::unique_ptr<PeerMaker>> made = invalid_argument("not made");
   reinterpret_cast<PeerFactory*>(factory)(&made);
   return made;
