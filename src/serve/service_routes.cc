@@ -134,13 +134,12 @@ Expected<VideoView> Service::add_video(const http::Request& request) {
 }
 
 http::Response Service::create_video(const http::Request& request) {
+  if (!is_video_body(std::string(request.header("content-type"))))
+    return error_response(415, "content_type", "the body must be multipart/form-data (curl -F) or application/json");
   const auto added = add_video(request);
   if (!added.ok()) {
     http::Response response = error_response(added.status());
     if (response.status == 503) response.headers.emplace_back("Retry-After", "10");
-    const bool is_body =
-        added.status().code() == ErrorCode::kUnsupported && added.status().message().starts_with("the body must be");
-    if (is_body) response.status = 415;
     return response;
   }
   http::Response response{.status = 202, .body = video_json(*added)};

@@ -67,6 +67,13 @@ Status keep(VideoInputs& inputs, const std::string& name, std::string bytes) {
   return {};
 }
 
+constexpr const char* kJson = "application/json";
+
+// Without its parameters.
+std::string media_type(const std::string& content_type) {
+  return lower_case(content_type.substr(0, content_type.find(';')));
+}
+
 Expected<VideoInputs> parse_json_inputs(const std::string& body) {
   LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(body, "the body"));
   if (!json.is_object()) return invalid_argument("the body must be a JSON object");
@@ -110,11 +117,13 @@ const std::vector<VideoField>& video_fields() {
   return fields;
 }
 
+bool is_video_body(const std::string& content_type) {
+  const std::string type = media_type(content_type);
+  return type == kJson || type == "multipart/form-data";
+}
+
 Expected<VideoInputs> parse_video_inputs(const std::string& content_type, const std::string& body) {
-  const std::string type = lower_case(content_type.substr(0, content_type.find(';')));
-  if (type == "application/json") return parse_json_inputs(body);
-  if (type != "multipart/form-data")
-    return unsupported("the body must be multipart/form-data (curl -F) or application/json");
+  if (media_type(content_type) == kJson) return parse_json_inputs(body);
   LA_ASSIGN_OR_RETURN(const std::vector<FormPart> parts, parse_form(content_type, body));
   VideoInputs inputs;
   for (const FormPart& part : parts) LA_RETURN_IF_ERROR(keep(inputs, part.name, std::string(part.bytes)));

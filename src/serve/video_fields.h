@@ -22,7 +22,9 @@ struct VideoInputs {
   std::map<std::string, std::string> texts;
   std::string image, audio;  // bytes; empty: none
 };
-// kUnsupported: another content type.
+// multipart/form-data or application/json.
+bool is_video_body(const std::string& content_type);
+// Of such a body.
 Expected<VideoInputs> parse_video_inputs(const std::string& content_type, const std::string& body);
 // image, audio and portrait are for the caller. kInvalidArgument names the field.
 Expected<GenerateRequest> video_request(const VideoInputs& inputs);

@@ -83,6 +83,8 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   enum class Next { kRequest, kEnd };
   net::awaitable<Next> serve_one();
   net::awaitable<Next> head_failed(const error_code& error);
+  net::awaitable<Next> serve_refusal(Parser& parser, Response response, bool is_head);
+  net::awaitable<Next> serve_admitted(Parser& parser, Request request, Clock::time_point begin);
   net::awaitable<bool> read_body(Parser& parser);
   net::awaitable<void> serve_upgrade(Parser& parser, const Request& head);
   net::awaitable<Response> answer(Request request);
@@ -184,28 +186,38 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_one() {
     co_return Next::kEnd;
   }
   if (auto refused = shared_.handler.admit(*request)) {
-    const bool has_body = !parser.is_done();
-    keep_alive_ = parser.keep_alive() && !has_body;
     const int status = refused->status;
-    const bool sent = co_await write(*refused, request->method == "HEAD");
+    const Next next = co_await serve_refusal(parser, *std::move(refused), request->method == "HEAD");
     log(*request, status, begin);
-    if (has_body) co_await discard_rest();
-    co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
+    co_return next;
   }
+  co_return co_await serve_admitted(parser, *std::move(request), begin);
+}
+
+net::awaitable<HttpConnection::Next> HttpConnection::serve_refusal(Parser& parser, Response response, bool is_head) {
+  const bool has_body = !parser.is_done();
+  keep_alive_ = parser.keep_alive() && !has_body;
+  const bool sent = co_await write(response, is_head);
+  if (has_body) co_await discard_rest();
+  co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
+}
+
+net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& parser, Request request,
+                                                                    Clock::time_point begin) {
   const uint64_t most = shared_.options.max_body_bytes;
   const BodyPlace place(shared_, parser.is_done() ? 0 : parser.content_length().value_or(most));
   if (shared_.body_bytes > kBodiesAtOnce * most) {
     co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"));
-    log(*request, 503, begin);
+    log(request, 503, begin);
     co_return Next::kEnd;
   }
   if (!co_await read_body(parser)) co_return Next::kEnd;
   keep_alive_ = parser.keep_alive();
-  request->body = std::move(parser.get().body());
-  bytes_in_ = request->body.size();
+  request.body = std::move(parser.get().body());
+  bytes_in_ = request.body.size();
   const Answering answering(shared_.answering);
-  const Request head{request->method, request->path, {}, peer_, {}, {}};
-  Response response = co_await answer(*std::move(request));
+  const Request head{request.method, request.path, {}, peer_, {}, {}};
+  Response response = co_await answer(std::move(request));
   const int status = response.status;
   const bool sent = co_await write(response, head.method == "HEAD");
   log(head, status, begin);
