@@ -184,10 +184,10 @@ Status resolve(Flags& f) {
   LA_RETURN_IF_ERROR(add_portraits(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
   f.serve.server.max_body_bytes = f.max_body_bytes;
-  const std::string& host = f.serve.server.host;
-  const bool is_all = host == "0.0.0.0" || host == "::";
-  if (f.serve.webrtc.address.empty() && !is_all) f.serve.webrtc.address = host;
   f.serve.server.listen_fd = passed_socket();
+  const std::string& host = f.serve.server.host;
+  const bool is_all = host == "0.0.0.0" || host == "::" || f.serve.server.listen_fd >= 0;
+  if (f.serve.webrtc.address.empty() && !is_all) f.serve.webrtc.address = host;
   LA_RETURN_IF_ERROR(find_local_files(f.serve.engine));
   if (names_model(f.serve.engine)) return {};
   if (!f.quiet)

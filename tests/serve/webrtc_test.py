@@ -118,6 +118,7 @@ class Whep(unittest.IsolatedAsyncioTestCase):
                  (path, offer.replace("H264", "AV1").replace("VP8", "VP9"), SDP, 400),
                  (path, offer.replace("a=fingerprint", "a=x"), SDP, 400),
                  (path, offer.replace("m=video", "m=vid"), SDP, 400),
+                 (path, offer + 8 * offer[offer.index("m=audio"):], SDP, 400),
                  ("/v1/live/whep?size=64*64", offer, SDP, 400), ("/v1/live/whep?portrait=nobody", offer, SDP, 404),
                  (path + "&size=7", offer, SDP, 201), ("/v1/live/whep?portrait=demo&size=7", offer, SDP, 400)]
         for at, (target, body, headers, wanted) in enumerate(cases):

@@ -6,6 +6,8 @@
 namespace liveavatar::rtc {
 namespace {
 
+constexpr guint kMostMedia = 8;
+
 // How well a payload type of the offer fits; 0: not at all.
 int fitness(const GstStructure* format, std::string_view wanted) {
   auto text = [&](const char* field) {
@@ -64,6 +66,8 @@ Expected<ParsedOffer> parse_offer(const std::string& sdp, bool can_h264, bool ca
   ParsedOffer offer{Owned<GstSDPMessage>(parsed), {}};
   if (result != GST_SDP_OK || parsed == nullptr || gst_sdp_message_medias_len(parsed) == 0)
     return invalid_argument("the body is no SDP offer; send what createOffer() gave, with its candidates");
+  if (gst_sdp_message_medias_len(parsed) > kMostMedia)
+    return invalid_argument("the offer has more than 8 media; offer one video and one sound");
   if (!can_connect(parsed))
     return invalid_argument("the offer has no ICE credentials, DTLS fingerprint, setup or mid; send one of WebRTC");
   Codecs& codecs = offer.codecs;
