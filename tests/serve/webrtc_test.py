@@ -2,6 +2,7 @@
 """webrtc_test.py PROGRAM ...: live sessions of `liveavatar serve` over WebRTC, with aiortc as the peer."""
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -131,6 +132,24 @@ class Whep(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(self.server.request("GET", "/v1/live/whep")[0], 405)
         self.assertEqual(self.server.request("DELETE", "/v1/live/whep/none")[0], 404)
         await peer.close()
+
+    async def test_broken_offers_never_end_the_server(self):
+        peer = Peer()
+        offer = await peer.offer()
+        await peer.close()
+        chance = random.Random(1)
+        for _ in range(40):
+            lines = offer.split("\r\n")
+            for _ in range(chance.choice((1, 2, 4))):
+                at, other = chance.randrange(len(lines)), chance.choice(lines)
+                lines[at:at + 1] = chance.choice(([], [other], [lines[at], other], [lines[at][:-1]], [lines[at] + " -1"],
+                                                  [lines[at] + "9" * 30], ["A" * 3000], [lines[at].swapcase()]))
+            status, headers, answer = await asyncio.to_thread(
+                self.server.request, "POST", "/v1/live/whep?portrait=demo&size=64*64", "\r\n".join(lines), SDP)
+            self.assertIn(status, (201, 400), answer)
+            if status == 201:
+                self.server.request("DELETE", headers["location"])
+            no_sessions(self.server)
 
     async def test_sessions_of_both_kinds_share_their_number(self):
         sockets = [WebSocket(self.server), WebSocket(self.server)]
