@@ -31,6 +31,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`fit`", "--fit"},
     {"`host_budget_bytes`", "--host_budget"},
     {"`host`", "--host"},
+    {"`ice_server`", "--ice_server"},
     {"`image`", "--image"},
     {"`infer_frames`", "--infer_frames"},
     {"`int8_products`", "--activations_dtype int8"},
@@ -72,6 +73,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`vae_parallel`", "--enable_vae_parallel"},
     {"`vae`", "--vae"},
     {"`video_encoder`", "--video_encoder"},
+    {"`webrtc_address`", "--webrtc_address"},
     {"`weights_dtype`", "--weights_dtype"},
     {"`work_dir`", "--work_dir"},
 };

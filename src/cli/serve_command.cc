@@ -95,6 +95,19 @@ void add_limits(CLI::App& app, Flags& f) {
   add_seconds(app, "--drain_s", o.drain_s, "After SIGTERM running work has so long");
 }
 
+void add_webrtc(CLI::App& app, Flags& f) {
+  constexpr const char* kWebRtc = "WebRTC";
+  app.add_option("--ice_server", f.serve.webrtc.ice_servers,
+                 "stun:HOST:PORT or turn:USER:PASSWORD@HOST:PORT, by which peers behind routers are reached;\n"
+                 "several times")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false)
+      ->group(kWebRtc);
+  app.add_option("--webrtc_address", f.serve.webrtc.address,
+                 "The address of this machine that peers are told (default: --host, or all where that is all)")
+      ->group(kWebRtc);
+}
+
 void add_machine(CLI::App& app, Flags& f) {
   EngineOptions& e = f.serve.engine;
   add_model_flags(app, e, kModel);
@@ -172,6 +185,9 @@ Status resolve(Flags& f) {
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
   f.serve.server.max_body_bytes = f.max_body_bytes;
   f.serve.server.listen_fd = passed_socket();
+  const std::string& host = f.serve.server.host;
+  const bool is_all = host == "0.0.0.0" || host == "::" || f.serve.server.listen_fd >= 0;
+  if (f.serve.webrtc.address.empty() && !is_all) f.serve.webrtc.address = host;
   LA_RETURN_IF_ERROR(find_local_files(f.serve.engine));
   if (names_model(f.serve.engine)) return {};
   if (!f.quiet)
@@ -207,6 +223,7 @@ Command add_serve(CLI::App& app) {
   add_listening(*command, *flags);
   add_access(*command, *flags);
   add_limits(*command, *flags);
+  add_webrtc(*command, *flags);
   add_machine(*command, *flags);
   add_environment(*command);
   return [flags] { return run_serve(*flags); };

@@ -61,7 +61,7 @@ void Access::add_cors(const http::Request& head, http::Headers& headers) const {
   if (origin.empty() || !is_listed(origin)) return;
   headers.emplace_back("Access-Control-Allow-Origin", std::string(origin));
   headers.emplace_back("Vary", "Origin");
-  headers.emplace_back("Access-Control-Expose-Headers", "Retry-After, Content-Range, Accept-Ranges");
+  headers.emplace_back("Access-Control-Expose-Headers", "Retry-After, Content-Range, Accept-Ranges, Location");
   if (head.method != "OPTIONS") return;
   headers.emplace_back("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE");
   headers.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, Range");

@@ -24,7 +24,7 @@ http::Message message_of(bool is_text, std::string bytes) {
 
 }  // namespace
 
-LiveSocket::LiveSocket(const LiveServices& services) : services_(services) {}
+LiveSocket::LiveSocket(const LiveServices& services) : services_(services), counts_(services.metrics) {}
 LiveSocket::~LiveSocket() {
   if (!released_) services_.turn.give_back_live();  // no connection came to be
 }
@@ -264,18 +264,6 @@ Status LiveSocket::begin_output(const LiveChunk& chunk) {
   return {};
 }
 
-void LiveSocket::count(const LiveChunk& chunk) {
-  constexpr double kLate = 0.02;  // seconds
-  Metrics& metrics = services_.metrics;
-  metrics.frames(Metrics::Frames::kLive, chunk.frames);
-  metrics.stage(Metrics::Stage::kDecode, chunk.times.decode_seconds);
-  if (chunk.late_seconds > kLate) metrics.late_chunk();
-  if (chunk.gaps > gaps_) metrics.gaps(chunk.gaps - std::exchange(gaps_, chunk.gaps));
-  if (chunk.first_frame % 12 != 0) return;
-  metrics.stage(Metrics::Stage::kHear, chunk.times.hear_seconds);
-  metrics.stage(Metrics::Stage::kSample, chunk.times.sample_seconds);
-}
-
 bool LiveSocket::send_chunk(const LiveChunk& chunk) {
   const Clock::time_point begin = Clock::now();
   const double sent_before = stats_.send_seconds;
@@ -299,7 +287,7 @@ bool LiveSocket::on_chunk(const LiveChunk& chunk) {
       return false;
     }
   }
-  count(chunk);
+  counts_.add(chunk);
   std::vector<std::string> events;
   {
     std::lock_guard lock(mutex_);

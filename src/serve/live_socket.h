@@ -13,6 +13,7 @@
 #include "serve/device_turn.h"
 #include "serve/engine_host.h"
 #include "serve/http/server.h"
+#include "serve/live_counts.h"
 #include "serve/live_events.h"
 #include "serve/live_output.h"
 #include "serve/metrics.h"
@@ -77,7 +78,6 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   bool on_chunk(const LiveChunk& chunk);
   Status begin_output(const LiveChunk& chunk);
   bool send_chunk(const LiveChunk& chunk);
-  void count(const LiveChunk& chunk);
   void on_end(const Status& why);
   bool send(bool is_text, std::string bytes);
   bool send_all(const std::vector<std::string>& events);
@@ -100,7 +100,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   LiveFormat format_ = LiveFormat::kMp4;
   std::unique_ptr<LiveOutput> output_;
   BlockStats stats_;
-  int64_t gaps_ = 0;
+  LiveCounts counts_;
   bool sent_ = true;  // false: the client is gone or does not read
 };
 

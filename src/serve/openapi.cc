@@ -64,6 +64,7 @@ Json video_schema(bool as_json) {
 
 Json body_of(RouteBody body) {
   if (body == RouteBody::kImage) return {{"required", true}, {"content", {{"image/*", Json::object()}}}};
+  if (body == RouteBody::kSdp) return {{"required", true}, {"content", {{"application/sdp", Json::object()}}}};
   return {{"required", true},
           {"content",
            {{"multipart/form-data", {{"schema", video_schema(false)}}},

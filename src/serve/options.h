@@ -9,6 +9,7 @@
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "serve/http/server.h"
+#include "serve/rtc/peer.h"
 
 namespace liveavatar::serve {
 
@@ -32,6 +33,7 @@ struct ServeOptions {
   int max_queue = 32;         // jobs that wait
   int keep_videos = 100;      // jobs that have ended
   double drain_s = 30;
+  rtc::PeerSettings webrtc;
 };
 
 struct ServeCalls {

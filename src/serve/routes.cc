@@ -13,6 +13,14 @@ const RouteAnswer kBadInput{400, "What is wrong with the request", "application/
 const RouteAnswer kUnknown{404, "There is none of that name", "application/json", "Error"};
 const RouteAnswer kNotNow{503, "Not now: loading, draining, a full queue, or no memory; the message says which",
                           "application/json", "Error"};
+const RouteAnswer kTaken{503, "A job runs, or all sessions are taken: Retry-After says when to ask again",
+                         "application/json", "Error"};
+constexpr RouteParameter kPortraitQuery{"portrait", "query", "The name of one that is kept"};
+constexpr RouteParameter kPromptQuery{"prompt", "query", "A sentence that describes the person and the scene"};
+constexpr RouteParameter kSizeQuery{"size", "query",
+                                    "An area, as \"704*384\"; the portrait's aspect decides the shape"};
+constexpr RouteParameter kFitQuery{"fit", "query", "cover, or original: the Python original's rule"};
+constexpr RouteParameter kSeedQuery{"seed", "query", "Same seed, same video"};
 
 std::vector<Route> make_routes() {
   return {
@@ -129,8 +137,26 @@ std::vector<Route> make_routes() {
        {{101, "The socket is open", ""},
         {403, "The page's origin is not allowed", "application/json", "Error"},
         {426, "This is no WebSocket", "application/json", "Error"},
-        {503, "A job runs, or all sessions are taken: Retry-After says when to ask again", "application/json",
-         "Error"}}},
+        kTaken}},
+      {RouteId::kOpenWhep,
+       "POST",
+       "/v1/live/whep",
+       "A live session over WebRTC: WHEP, and the microphone of the same offer speaks (docs/serve.md)",
+       {kPortraitQuery, kPromptQuery, kSizeQuery, kFitQuery, kSeedQuery},
+       RouteBody::kSdp,
+       {{201, "The answer, with all candidates; Location is the session", "application/sdp"},
+        kBadInput,
+        kUnknown,
+        {415, "The body is no application/sdp", "application/json", "Error"},
+        {501, "This server has no WebRTC; the message says what to install", "application/json", "Error"},
+        kTaken}},
+      {RouteId::kEndWhep,
+       "DELETE",
+       "/v1/live/whep/{id}",
+       "End a session over WebRTC",
+       {{"id", "path", "Of the session, as Location says"}},
+       RouteBody::kNone,
+       {{200, "It ends", kText}, kUnknown}},
   };
 }
 

@@ -24,10 +24,12 @@ enum class RouteId {
   kGetPortrait,
   kDeletePortrait,
   kLive,
+  kOpenWhep,
+  kEndWhep,
 };
 
 struct RouteParameter {
-  const char *name, *in, *description;  // in: "path", "header"
+  const char *name, *in, *description;  // in: "path", "query", "header"
 };
 
 struct RouteAnswer {
@@ -37,7 +39,7 @@ struct RouteAnswer {
   const char* schema = nullptr;  // of openapi's components; null: bytes or text
 };
 
-enum class RouteBody { kNone, kVideo, kImage };
+enum class RouteBody { kNone, kVideo, kImage, kSdp };
 
 struct Route {
   RouteId id;

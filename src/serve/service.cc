@@ -23,6 +23,7 @@ http::Response unknown_path() { return error_response(404, "not_found", "there i
 }  // namespace
 
 Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, std::unique_ptr<AccessLog> log) {
+  for (const std::string& server : options.webrtc.ice_servers) LA_RETURN_IF_ERROR(rtc::check_ice_server(server));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WorkFolder> folder, WorkFolder::create(options.work_dir));
   std::unique_ptr<Service> service(new Service(options, std::move(log), std::move(folder)));
   for (const KeptPortrait& kept : options.portraits) {
@@ -41,7 +42,9 @@ Service::Service(const ServeOptions& options, std::unique_ptr<AccessLog> log, st
       folder_(std::move(folder)),
       portraits_(*folder_),
       turn_(options.max_sessions),
-      live_tasks_([this] { check_sockets(); }) {}
+      whep_(options.webrtc),
+      live_tasks_([this] { check_sockets(); }),
+      whep_tasks_([this] { whep_.check_time(); }) {}
 
 Service::~Service() = default;
 
@@ -73,6 +76,7 @@ void Service::end_sessions() {
     for (const auto& socket : sockets_)
       if (const auto alive = socket.lock()) alive->end(kGoingAway, "draining", "the server ends");
   }
+  whep_.end_all();
   constexpr std::chrono::milliseconds kMoment(2000), kStep(10);
   const auto deadline = std::chrono::steady_clock::now() + kMoment;
   while (turn_.sessions() > 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(kStep);
@@ -126,6 +130,7 @@ std::optional<http::Response> Service::refusal(const http::Request& head) const 
   const bool needs_engine =
       std::string_view(match.route->path).starts_with("/v1/videos") || match.route->id == RouteId::kModels;
   const bool is_loading = phase_ == Phase::kLoading && needs_engine;
+  if (match.route->id == RouteId::kOpenWhep) return busy();
   if (is_loading || match.route->id == RouteId::kCreateVideo || match.route->id == RouteId::kPutPortrait) {
     const bool may_wait = match.route->id == RouteId::kPutPortrait && phase_ == Phase::kLoading;
     if (!may_wait) return busy();
@@ -150,6 +155,29 @@ http::Upgrade Service::refused(const http::Request& head, http::Response respons
   return {with_common(head, std::move(response)), nullptr, {}};
 }
 
+std::optional<http::Response> Service::take_live() {
+  switch (turn_.take_live()) {
+    case DeviceTurn::Live::kFull:
+      return busy_response("sessions",
+                           "all " + std::to_string(turn_.max_sessions()) + " live sessions are taken; try again later",
+                           kRetryJob);
+    case DeviceTurn::Live::kJobRuns:
+      return busy_response("job", "a job runs, which has the device for itself; try again later", kRetryJob);
+    case DeviceTurn::Live::kTaken:
+      break;
+  }
+  return {};
+}
+
+LiveServices Service::live_services(TaskQueue& tasks) {
+  LiveLimits limits;
+  limits.idle_s = options_.session_idle_s;
+  limits.lifetime_s = options_.session_lifetime_s;
+  limits.slow_reader_s = options_.slow_reader_s;
+  limits.queue_seconds = options_.queue_seconds;
+  return {*engine_, portraits_, turn_, metrics_, tasks, limits};
+}
+
 http::Upgrade Service::upgrade(const http::Request& head) {
   if (head.path != "/v1/live") return refused(head, unknown_path());
   if (!access_.is_origin_allowed(head))
@@ -159,24 +187,8 @@ http::Upgrade Service::upgrade(const http::Request& head) {
                                         "send the key as Authorization: Bearer KEY, or the protocols " +
                                             std::string(kSocketProtocol) + " and bearer.KEY"));
   if (auto response = busy()) return refused(head, *std::move(response));
-  switch (turn_.take_live()) {
-    case DeviceTurn::Live::kFull:
-      return refused(head, busy_response("sessions",
-                                         "all " + std::to_string(turn_.max_sessions()) +
-                                             " live sessions are taken; try again later",
-                                         kRetryJob));
-    case DeviceTurn::Live::kJobRuns:
-      return refused(head,
-                     busy_response("job", "a job runs, which has the device for itself; try again later", kRetryJob));
-    case DeviceTurn::Live::kTaken:
-      break;
-  }
-  LiveLimits limits;
-  limits.idle_s = options_.session_idle_s;
-  limits.lifetime_s = options_.session_lifetime_s;
-  limits.slow_reader_s = options_.slow_reader_s;
-  limits.queue_seconds = options_.queue_seconds;
-  auto socket = std::make_shared<LiveSocket>(LiveServices{*engine_, portraits_, turn_, metrics_, live_tasks_, limits});
+  if (auto response = take_live()) return refused(head, *std::move(response));
+  auto socket = std::make_shared<LiveSocket>(live_services(live_tasks_));
   std::lock_guard lock(sockets_mutex_);
   sockets_.push_back(socket);
   return {{}, std::move(socket), offers_protocol(head) ? kSocketProtocol : ""};
@@ -184,6 +196,12 @@ http::Upgrade Service::upgrade(const http::Request& head) {
 
 void Service::handle(http::Request request, http::Reply reply) {
   const RouteMatch match = match_route(request.method, request.path);
+  if (match.route != nullptr && match.route->id == RouteId::kOpenWhep) {
+    const http::Request head{request.method, request.path, {}, request.peer, request.headers, {}};
+    if (auto response = take_live()) return reply(with_common(head, *std::move(response)));
+    return whep_.open(live_services(whep_tasks_), std::move(request),
+                      [this, head, reply](http::Response response) { reply(with_common(head, std::move(response))); });
+  }
   const bool takes_time =
       match.route != nullptr && (match.route->id == RouteId::kCreateVideo || match.route->id == RouteId::kPutPortrait);
   auto work = [this, match, reply](const http::Request& head) {
@@ -233,9 +251,12 @@ http::Response Service::answer(const RouteMatch& match, const http::Request& req
       return get_portrait(parameter("name"));
     case RouteId::kDeletePortrait:
       return delete_portrait(parameter("name"));
+    case RouteId::kEndWhep:
+      return end_whep(parameter("id"));
     case RouteId::kPage:
     case RouteId::kLive:
-      break;  // upgrade()
+    case RouteId::kOpenWhep:
+      break;  // upgrade() and handle()
   }
   return unknown_path();
 }

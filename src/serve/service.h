@@ -13,6 +13,7 @@
 #include "serve/options.h"
 #include "serve/routes.h"
 #include "serve/video_jobs.h"
+#include "serve/whep_sessions.h"
 
 namespace liveavatar::serve {
 
@@ -59,7 +60,11 @@ class Service final : public http::Handler {
   http::Response put_portrait(const std::string& name, const http::Request& request);
   http::Response get_portrait(const std::string& name) const;
   http::Response delete_portrait(const std::string& name);
+  http::Response end_whep(const std::string& id);
   void check_sockets();
+  // A place for one more live session, or why there is none.
+  std::optional<http::Response> take_live();
+  LiveServices live_services(TaskQueue& tasks);
 
   const ServeOptions options_;
   const Access access_;
@@ -75,7 +80,8 @@ class Service final : public http::Handler {
   std::unique_ptr<VideoJobs> jobs_;
   std::mutex sockets_mutex_;
   std::vector<std::weak_ptr<LiveSocket>> sockets_;
-  TaskQueue uploads_, live_tasks_;  // last: they use all of the above
+  WhepSessions whep_;
+  TaskQueue uploads_, live_tasks_, whep_tasks_;  // last: they use all of the above
 };
 
 }  // namespace liveavatar::serve

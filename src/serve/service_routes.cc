@@ -239,4 +239,9 @@ http::Response Service::delete_portrait(const std::string& name) {
   return {.status = 204, .content_type = "text/plain"};
 }
 
+http::Response Service::end_whep(const std::string& id) {
+  if (!whep_.end(id)) return error_response(404, "not_found", "there is no such session, or it has ended");
+  return {.content_type = "text/plain"};
+}
+
 }  // namespace liveavatar::serve
