@@ -11,6 +11,8 @@
 namespace liveavatar::serve {
 namespace {
 
+constexpr const char* kEnds = "the server ends; send the job again later";
+
 double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::steady_clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -134,7 +136,10 @@ std::optional<VideoView> VideoJobs::remove(const std::string& id) {
     return view_of(*job);
   }
   job->stop.request_stop();
-  if (job->view.state == VideoState::kQueued) finish(*job, cancelled("the job was cancelled while it waited"));
+  if (job->view.state == VideoState::kQueued) {
+    finish(*job, cancelled("the job was cancelled while it waited"));
+    forget_old();
+  }
   changed_.notify_all();
   return view_of(*job);
 }
@@ -154,7 +159,8 @@ void VideoJobs::drain() {
   std::lock_guard lock(mutex_);
   draining_ = true;
   for (const auto& job : jobs_)
-    if (job->view.state == VideoState::kQueued) finish(*job, cancelled("the server ends; send the job again later"));
+    if (job->view.state == VideoState::kQueued) finish(*job, cancelled(kEnds));
+  forget_old();
 }
 
 // With the lock.
@@ -177,7 +183,7 @@ void VideoJobs::finish(Job& job, const Status& status) {
   if (!status.ok()) view.state = status.code() == ErrorCode::kCancelled ? VideoState::kCancelled : VideoState::kFailed;
   view.error = status;
   if (!status.ok()) view.video.reset();
-  job.video.inputs.clear();
+  job.video = {};
   metrics_.job(video_state_name(view.state));
 }
 

@@ -250,6 +250,21 @@ class Limits(unittest.TestCase):
                 socket.close()
                 no_sessions(server)
 
+    def test_jobs_that_are_cancelled_while_they_wait_are_forgotten(self):
+        with Server(PROGRAM, "--keep_videos", 2) as server:
+            socket, _ = open_session(server)  # no job begins
+            videos = [self.cancelled_job(server) for _ in range(4)]
+            kept = [video["id"] for video in server.json("/v1/videos")["data"]]
+            self.assertEqual(kept, [videos[3], videos[2]])
+            stop(socket)
+
+    @staticmethod
+    def cancelled_job(server):
+        headers, body = form({"image": PORTRAIT.read_bytes(), "audio": VOICE.read_bytes()}, {"size": "64*64"})
+        video = json.loads(server.request("POST", "/v1/videos", body, headers)[2])["id"]
+        assert json.loads(server.request("DELETE", "/v1/videos/" + video)[2])["status"] == "cancelled"
+        return video
+
     def test_a_session_that_does_not_fit_is_refused_with_what_is_missing(self):
         with Server(PROGRAM, "--memory_budget", "90MiB") as server:
             socket = WebSocket(server)
