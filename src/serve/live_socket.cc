@@ -177,6 +177,7 @@ void LiveSocket::begin_opening(std::string text) {
 }
 
 void LiveSocket::open(const std::string& start) {
+  if (services_.draining) return end(kGoingAway, "draining", "the server ends and takes no more work");
   const Status opened = contained("start", [&] { return open_session(start); });
   std::lock_guard lock(mutex_);
   if (!opened.ok()) {

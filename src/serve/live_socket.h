@@ -34,7 +34,8 @@ struct LiveServices {
   Portraits& portraits;
   DeviceTurn& turn;
   Metrics& metrics;
-  TaskQueue& tasks;  // opens and closes sessions, which takes time
+  TaskQueue& tasks;                   // opens and closes sessions, which takes time
+  const std::atomic<bool>& draining;  // no more of them are opened
   LiveLimits limits;
 };
 

@@ -75,6 +75,7 @@ class Service final : public http::Handler {
   Metrics metrics_;
   std::atomic<const http::Server*> server_ = nullptr;  // set while the I/O thread serves already
   std::atomic<Phase> phase_ = Phase::kLoading;
+  std::atomic<bool> draining_ = false;  // what sessions see of the phase
   // Set before the phase leaves kLoading.
   std::unique_ptr<EngineHost> engine_;
   std::unique_ptr<VideoJobs> jobs_;

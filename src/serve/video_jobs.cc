@@ -85,6 +85,7 @@ Expected<VideoView> VideoJobs::add(NewVideo video) {
   job->view.progress.frames = video.info.frames;
   job->video = std::move(video);
   std::lock_guard lock(mutex_);
+  if (draining_ || ended_) return cancelled(kEnds);
   const auto waits = [](const auto& other) { return other->view.state == VideoState::kQueued; };
   if (std::count_if(jobs_.begin(), jobs_.end(), waits) >= limits_.max_queue)
     return out_of_memory("the queue has " + std::to_string(limits_.max_queue) + " jobs already; try again later");

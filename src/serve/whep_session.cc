@@ -11,6 +11,7 @@ namespace liveavatar::serve {
 namespace {
 
 constexpr double kConnect_s = 15;
+constexpr int kRetry_s = 10;
 constexpr size_t kMostOfferBytes = 64 << 10;
 
 double seconds_since(std::chrono::steady_clock::time_point time) {
@@ -61,6 +62,7 @@ void WhepSession::begin(http::Request request, http::Reply reply) {
 }
 
 http::Response WhepSession::open(const http::Request& request) {
+  if (services_.live.draining) return busy_response("draining", "the server ends and takes no more work", kRetry_s);
   const std::string type(request.header("content-type"));
   if (lower_case(type.substr(0, type.find(';'))) != "application/sdp")
     return error_response(415, "unsupported", "the body must be application/sdp: what createOffer() gave");

@@ -280,17 +280,43 @@ class Limits(unittest.TestCase):
             self.assertIn("retry-after", headers)
 
     def test_sessions_go_on_while_the_server_drains_and_are_told_when_it_ends(self):
-        server = Server(PROGRAM, "--drain_s", 2)
+        server = Server(PROGRAM, "--drain_s", 4, "--max_sessions", 2)
         socket, _ = open_session(server)
+        waiting = WebSocket(server)
+        begun_job = self.half_a_job(server)
         server.terminate()
         wait_until("it drains", lambda: server.get("/health")[0] == 503)
         socket.until_event("stats")
         self.assertEqual(WebSocket(server).status, 503)
+        self.finish_half_a_job(server, *begun_job)
+        waiting.send(**START)
+        self.assertEqual(waiting.until_event("error")[-1]["code"], "draining")
+        self.assertIsNone(waiting.receive())
+        waiting.close()
         self.assertEqual(socket.until_event("error")[-1]["code"], "draining")
         self.assertIsNone(socket.receive())
         self.assertEqual(socket.close_code, 1001)
         socket.close()
         self.assertEqual(server.stop(), 0)
+
+    @staticmethod
+    def half_a_job(server):
+        """-> a connection, and what it has not sent yet"""
+        headers, body = form({"image": PORTRAIT.read_bytes(), "audio": VOICE.read_bytes()}, {"size": "64*64"})
+        head = f"POST /v1/videos HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        connection = server.connect()
+        connection.sendall(head.encode() + b"\r\n" + body[:100])
+        server.get("/health")  # so that the head was read before what comes next
+        return connection, body[100:]
+
+    def finish_half_a_job(self, server, connection, rest):
+        connection.sendall(rest)
+        answer = connection.makefile("rb").read()
+        self.assertIn(b" 503 ", answer.splitlines()[0])
+        self.assertIn(b"draining", answer)
+        self.assertEqual(server.json("/v1/videos")["data"], [])
+        connection.close()
 
 
 if __name__ == "__main__":
