@@ -40,7 +40,7 @@ void LiveSocket::on_closed() {
     closed_ = true;
     state_ = State::kEnded;
   }
-  services_.tasks.add([self = shared_from_this()] { self->release(); });
+  release_.add_to(services_.tasks, shared_from_this());
 }
 
 // The callbacks hold this object until the session is gone.

@@ -200,6 +200,18 @@ std::shared_ptr<VideoJobs::Job> VideoJobs::next() {
   return nullptr;
 }
 
+void VideoJobs::run_to_end(Job& job) {
+  try {
+    const Status status = contained("the job", [&] { return run(job); });
+    std::lock_guard lock(mutex_);
+    finish(job, status);
+    forget_old();
+  } catch (...) {  // no memory is left even to say so; the next jobs may find some
+    std::lock_guard lock(mutex_);
+    if (!has_ended(job.view.state)) job.view.state = VideoState::kFailed;
+  }
+}
+
 void VideoJobs::work() {
   for (;;) {
     {
@@ -211,12 +223,7 @@ void VideoJobs::work() {
       if (ended_) return;
     }
     if (!turn_.take_job()) return;
-    if (const std::shared_ptr<Job> job = next()) {
-      const Status status = contained("the job", [&] { return run(*job); });
-      std::lock_guard lock(mutex_);
-      finish(*job, status);
-      forget_old();
-    }
+    if (const std::shared_ptr<Job> job = next()) run_to_end(*job);
     turn_.give_back_job();
   }
 }

@@ -80,6 +80,7 @@ class VideoJobs {
   };
   void work();
   std::shared_ptr<Job> next();
+  void run_to_end(Job& job);
   Status run(Job& job);
   bool keep_chunk(Job& job, VideoFile& file, const VideoChunk& chunk, Status& kept);
   void finish(Job& job, const Status& status);

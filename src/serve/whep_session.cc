@@ -174,7 +174,7 @@ void WhepSession::end() {
     if (state_ == State::kEnded) return;
     state_ = State::kEnded;
   }
-  services_.live.tasks.add([self = shared_from_this()] { self->release(); });
+  release_.add_to(services_.live.tasks, shared_from_this());
 }
 
 // Behind the opening, on the same thread, so that all that was opened is here.
