@@ -78,7 +78,7 @@ void LiveSocket::on_binary(std::string_view bytes) {
 void LiveSocket::take(const Input& input) {
   if (state_ == State::kEnded) return;
   if (state_ == State::kOpening) {
-    waiting_bytes_ += input.bytes.size();
+    waiting_bytes_ += sizeof(Input) + input.bytes.size();
     if (waiting_bytes_ > kMostWaitingBytes)
       return fail(kPolicy, 400, "invalid_argument",
                   "too much came before the session was started; wait for the event started");
@@ -177,6 +177,7 @@ void LiveSocket::begin_opening(std::string text) {
 }
 
 void LiveSocket::open(const std::string& start) {
+  if (std::lock_guard lock(mutex_); state_ != State::kOpening) return;  // the client has gone: others need the time
   if (services_.draining) return end(kGoingAway, "draining", "the server ends and takes no more work");
   const Status opened = contained("start", [&] { return open_session(start); });
   std::lock_guard lock(mutex_);
