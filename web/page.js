@@ -31,7 +31,7 @@ function fields() {
 }
 
 async function liveSettings() {
-  return {...fields(), portrait: await portraits.forLive()};
+  return {...fields(), portrait: await portraits.forLive(), microphone: Boolean(voice.microphone)};
 }
 
 async function makeVideo(file) {

@@ -43,6 +43,7 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   r.infer_frames = reader.number("infer_frames", 1, 4800, r.infer_frames);
   r.sample_shift = reader.real("sample_shift", 0.01, 100, r.sample_shift);
   r.seed = static_cast<uint64_t>(reader.number("seed", 0, INT64_MAX, static_cast<int64_t>(r.seed)));
+  r.microphone = reader.flag("microphone", false);
   const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
   LA_RETURN_IF_ERROR(reader.status());
   LA_ASSIGN_OR_RETURN(r.fit, parse_fit(fit));

@@ -39,6 +39,7 @@ Expected<LiveStart> parse_whep_query(const std::string& query) {
   for (const char* name : {"seed", "sample_steps", "infer_frames", "sample_shift"})
     if (const std::string text = http::query_value(query, name); !text.empty()) body[name] = value_of(text);
   body["sample_rate"] = rtc::kSampleRate;
+  body["microphone"] = true;
   LA_ASSIGN_OR_RETURN(LiveStart start, parse_live_start(body));
   if (!Portraits::is_name(start.portrait))
     return invalid_argument("portrait is the name of one that was PUT to /v1/portraits/NAME");

@@ -117,12 +117,15 @@ TEST(LiveEvents, StartHasItsNumbersCheckedByName) {
   EXPECT_EQ(start->request.sample_rate, 16000);
   EXPECT_EQ(start->request.seed, 3u);
   EXPECT_EQ(start->format, LiveFormat::kRaw);
+  EXPECT_FALSE(start->request.microphone);
+  EXPECT_TRUE(parse_live_start(parsed(R"({"portrait":"me","microphone":true})"))->request.microphone);
   for (const auto& [body, word] :
        std::vector<std::pair<std::string, std::string>>{{R"({})", "portrait"},
                                                         {R"({"portrait":"me","sample_rate":"high"})", "sample_rate"},
                                                         {R"({"portrait":"me","sample_steps":0})", "sample_steps"},
                                                         {R"({"portrait":"me","format":"webm"})", "format"},
                                                         {R"({"portrait":"me","fit":"round"})", "fit"},
+                                                        {R"({"portrait":"me","microphone":1})", "microphone"},
                                                         {R"({"portrait":["me"]})", "portrait"}}) {
     const auto wrong = parse_live_start(parsed(body));
     EXPECT_FALSE(wrong.ok()) << body;
