@@ -60,9 +60,13 @@ std::string error_event(int status, const std::string& code, const std::string& 
 
 double PlaybackEvents::seconds(int64_t samples) const { return rounded(double(samples) / sample_rate_); }
 
+bool PlaybackEvents::begins_speech() const { return speeches_.empty() || speeches_.back().ended; }
+
+bool PlaybackEvents::is_full() const { return begins_speech() && speeches_.size() >= kMostSpeeches; }
+
 void PlaybackEvents::pushed(int64_t samples) {
   if (samples == 0) return;
-  if (speeches_.empty() || speeches_.back().ended) speeches_.push_back({next_++});
+  if (begins_speech()) speeches_.push_back({next_++});
   speeches_.back().samples += samples;
 }
 

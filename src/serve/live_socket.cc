@@ -138,6 +138,8 @@ void LiveSocket::take_audio(std::string_view bytes) {
   std::vector<int16_t> samples(bytes.size() / sizeof(int16_t));
   std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(int16_t));
   if (bytes.size() % sizeof(int16_t) != 0) half_sample_ = bytes.back();
+  if (!samples.empty() && playback_->is_full())
+    return post(error_event(429, "queue_full", "too many speeches wait; end one when it has more to say"));
   const Status pushed = session_->push(std::span<const int16_t>(samples));
   if (pushed.ok()) return playback_->pushed(static_cast<int64_t>(samples.size()));
   const bool is_full = pushed.code() == ErrorCode::kOutOfMemory;

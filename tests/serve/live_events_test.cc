@@ -91,6 +91,19 @@ TEST(Playback, AnInterruptionOfNothingIsNoEvent) {
   EXPECT_TRUE(playback.interrupted({0, 640, true}).empty());
 }
 
+TEST(Playback, TakesSoManySpeechesAndNoMore) {
+  PlaybackEvents playback(kRate);
+  for (size_t i = 0; i < PlaybackEvents::kMostSpeeches; ++i) {
+    EXPECT_FALSE(playback.is_full());
+    playback.pushed(1);
+    EXPECT_FALSE(playback.is_full());  // the last one may go on
+    playback.end_speech();
+  }
+  EXPECT_TRUE(playback.is_full());
+  EXPECT_EQ(playback.interrupted({}).size(), PlaybackEvents::kMostSpeeches);
+  EXPECT_FALSE(playback.is_full());
+}
+
 TEST(Playback, ASpeechThatPlayedWholeIsNotInterrupted) {
   PlaybackEvents playback(kRate);
   playback.pushed(640);

@@ -231,6 +231,16 @@ class Live(unittest.TestCase):
         self.assertEqual(socket.until_event("playback_finished")[-1]["position_s"], 0.2)
         stop(socket)
 
+    def test_a_flood_of_speeches_is_told_and_the_session_goes_on(self):
+        socket, _ = open_session(self.server)
+        for _ in range(400):
+            socket.send_sound(b"\1\0")
+            socket.send(type="end_speech")
+        self.assertEqual(socket.until_event("error")[-1]["code"], "queue_full")
+        socket.send(type="interrupt")
+        socket.until_event("interrupted")
+        stop(socket)
+
     def test_sound_before_the_start_ends_the_socket(self):
         socket = WebSocket(self.server)
         socket.send_sound(sound(0.1))
