@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "serve/small_json.h"
+
 namespace liveavatar::serve {
 namespace {
 
@@ -19,7 +21,7 @@ constexpr std::pair<const char*, LiveEvent::Type> kTypes[] = {{"start", LiveEven
 
 Expected<LiveEvent> parse_live_event(std::string_view text) {
   LiveEvent event;
-  LA_ASSIGN_OR_RETURN(event.body, parse_json(std::string(text), "the event"));
+  LA_ASSIGN_OR_RETURN(event.body, parse_small_json(std::string(text), "the event"));
   JsonReader reader(event.body, "the event");
   const std::string type = reader.text("type", "");
   LA_RETURN_IF_ERROR(reader.status());

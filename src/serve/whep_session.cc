@@ -20,6 +20,8 @@ double seconds_since(std::chrono::steady_clock::time_point time) {
 
 // A number where it is one, so that a wrong one is told as in `start`.
 nlohmann::json value_of(const std::string& text) {
+  constexpr size_t kMostChars = 40;
+  if (text.size() > kMostChars) return text;
   nlohmann::json number = nlohmann::json::parse(text, nullptr, false);
   if (number.is_number()) return number;
   return text;

@@ -120,6 +120,13 @@ TEST(LiveEvents, AreRefusedWithTheReason) {
     EXPECT_FALSE(parse_live_event(text).ok()) << text;
   std::string deep(100000, '[');
   EXPECT_FALSE(parse_live_event(deep).ok());
+  const std::string commas(10000, ',');  // in a text they are no values
+  EXPECT_TRUE(parse_live_event(R"({"type":"ping","id":"\",[)" + commas + "\"}").ok());
+  std::string many = R"({"type":"ping","id":[{})";
+  for (int i = 0; i < 5000; ++i) many += ",{}";
+  const auto flood = parse_live_event(many + "]}");
+  ASSERT_FALSE(flood.ok());
+  EXPECT_NE(flood.status().message().find("4096 values"), std::string::npos) << flood.status().message();
   EXPECT_EQ(parse_live_event(R"({"type":"interrupt"})")->type, LiveEvent::Type::kInterrupt);
 }
 
