@@ -85,5 +85,8 @@ export async function sourceOf(path) {
   return URL.createObjectURL(await (await request(path)).blob());
 }
 
+// Frees the copy, where it is one.
+export const freeSource = (source) => source?.startsWith('blob:') && URL.revokeObjectURL(source);
+
 // The sub-protocols of the live socket: a browser cannot send headers with one.
 export const socketProtocols = () => (key ? ['liveavatar.v1', `bearer.${key}`] : ['liveavatar.v1']);

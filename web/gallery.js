@@ -1,8 +1,9 @@
 // The jobs of the server: progress, play, download, delete.
-import {apiKey, getJson, readEvents, request, sourceOf} from './api.js';
+import {apiKey, freeSource, getJson, readEvents, request, sourceOf} from './api.js';
 import {byId, element, say} from './dom.js';
 
 const kMostFollowed = 2;  // a browser has six connections to a server; the others are asked for now and then
+const kDownloadMs = 60000;  // in which the browser begins to read what it downloads
 
 const isEnded = (video) => video.status !== 'queued' && video.status !== 'running';
 
@@ -28,7 +29,7 @@ export class Gallery {
     this.items = new Map();  // by id: {video, node}
     this.followed = new Map();
     byId('player-close').addEventListener('click', () => byId('player').close());
-    byId('player').addEventListener('close', () => byId('player-video').removeAttribute('src'));
+    byId('player').addEventListener('close', () => this.endPlay());
   }
 
   // Whether a job runs or waits.
@@ -138,10 +139,17 @@ export class Gallery {
     });
   }
 
+  endPlay() {
+    const video = byId('player-video'), source = video.getAttribute('src');
+    video.removeAttribute('src');
+    freeSource(source);
+  }
+
   save(id) {
     return this.attempt(async () => {
       const link = element('a', {href: await sourceOf(`/v1/videos/${id}/content`), download: `${id}.mp4`});
       link.click();
+      setTimeout(() => freeSource(link.href), kDownloadMs);
     });
   }
 

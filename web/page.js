@@ -31,7 +31,7 @@ function fields() {
 }
 
 async function liveSettings() {
-  return {...fields(), portrait: await portraits.forLive()};
+  return {...fields(), portrait: await portraits.forLive(), microphone: Boolean(voice.microphone)};
 }
 
 async function makeVideo(file) {
@@ -74,7 +74,7 @@ function serverText(now) {
 // After the server became ready, again too: it may be another one by now.
 async function meetServer() {
   byId('model').textContent = (await getJson('/v1/models')).data[0].id;
-  portraits.sources.clear();
+  portraits.forgetSources();
   await Promise.all([portraits.refresh(), voice.findSpeech()]);
 }
 

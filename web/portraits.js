@@ -1,5 +1,5 @@
 // The choice of a portrait: those that the server keeps, and one from this computer.
-import {getJson, request, sourceOf} from './api.js';
+import {freeSource, getJson, request, sourceOf} from './api.js';
 import {byId, element, note} from './dom.js';
 
 const kMostLiveBytes = 11 * 2 ** 20;  // in base64 a message of 16 MiB
@@ -37,6 +37,12 @@ export class Portraits {
     this.show();
   }
 
+  // Another server may have other images by the same names.
+  forgetSources() {
+    for (const source of this.sources.values()) freeSource(source);
+    this.sources.clear();
+  }
+
   chooseKept(name) {
     this.choose({name, source: this.sources.get(name)});
   }
@@ -45,6 +51,7 @@ export class Portraits {
     if (!file) return;
     if (file.type && !file.type.startsWith('image/')) return this.note('This file is no image.', true);
     this.note('');
+    freeSource(this.file?.source);
     this.file = {file, source: URL.createObjectURL(file)};
     byId('keep-name').value = file.name.replace(/\.[^.]*$/, '').replace(/[^A-Za-z0-9_-]+/g, '-').slice(0, 64);
     this.choose(this.file);
@@ -108,6 +115,7 @@ export class Portraits {
     if (!confirm(`Forget the portrait ${name}? Nobody can use it by this name then.`)) return;
     try {
       await request(`/v1/portraits/${name}`, {method: 'DELETE'});
+      freeSource(this.sources.get(name));
       this.sources.delete(name);
       this.note(`The server has forgotten ${name}.`);
       await this.refresh();

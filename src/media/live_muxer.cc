@@ -1,7 +1,9 @@
 #include "media/live_muxer.h"
 
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
+#include <new>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -17,11 +19,14 @@ namespace {
 constexpr int kBufferBytes = 32768;
 constexpr int kPicture = 0, kSound = 1;  // streams
 
-int append_bytes(void* opaque, uint8_t* bytes, int count) {
+// An exception must not pass FFmpeg's frames.
+int append_bytes(void* opaque, uint8_t* bytes, int count) try {
   auto& all = *static_cast<std::vector<std::byte>*>(opaque);
   const auto* from = reinterpret_cast<const std::byte*>(bytes);
   all.insert(all.end(), from, from + count);
   return count;
+} catch (const std::bad_alloc&) {
+  return AVERROR(ENOMEM);
 }
 
 OwnedIo io_to_memory(std::vector<std::byte>& bytes) {
@@ -190,6 +195,7 @@ class Fmp4Muxer : public LiveMuxer {
     const int code = av_write_frame(format_.get(), nullptr);
     if (code < 0) return failed(code);
     avio_flush(io_.get());
+    if (io_->error < 0) return failed(io_->error);
     sink_({kind, bytes_});
     bytes_.clear();
     return {};

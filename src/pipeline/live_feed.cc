@@ -84,7 +84,7 @@ void LiveFeed::close() {
   closed_ = true;
   if (status_.ok()) status_ = cancelled("the live session is closed; open another");
   changed_.notify_all();
-  const bool in_callback = thread_.get_id() == std::this_thread::get_id();
+  const bool in_callback = delivering_ == std::this_thread::get_id();
   lock.unlock();
   signal_->raise();
   if (in_callback) return;
@@ -180,6 +180,7 @@ void LiveFeed::call_end(const Status& why) {
 
 void LiveFeed::deliver() {
   std::unique_lock lock(mutex_);
+  delivering_ = std::this_thread::get_id();
   for (;;) {
     changed_.wait(lock, [&] { return closed_ || ended_ || posted_ > taken_; });
     if (closed_ || posted_ == taken_) break;
@@ -201,6 +202,7 @@ void LiveFeed::deliver() {
   if (!closed) call_end(why);
   lock.lock();
   finished_ = true;
+  delivering_ = {};  // another thread may get the same
   lock.unlock();
   signal_->raise();
 }

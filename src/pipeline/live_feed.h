@@ -100,6 +100,7 @@ class LiveFeed {
   std::mutex changing_;             // held by the caller whose change is next
   LiveChange* change_ = nullptr;    // the caller's
   bool closed_ = false, ended_ = false, finished_ = false, released_ = false;
+  std::thread::id delivering_;  // the thread that runs callbacks; thread_ itself is joined without the mutex
   std::thread thread_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "serve/small_json.h"
+
 namespace liveavatar::serve {
 namespace {
 
@@ -19,7 +21,7 @@ constexpr std::pair<const char*, LiveEvent::Type> kTypes[] = {{"start", LiveEven
 
 Expected<LiveEvent> parse_live_event(std::string_view text) {
   LiveEvent event;
-  LA_ASSIGN_OR_RETURN(event.body, parse_json(std::string(text), "the event"));
+  LA_ASSIGN_OR_RETURN(event.body, parse_small_json(std::string(text), "the event"));
   JsonReader reader(event.body, "the event");
   const std::string type = reader.text("type", "");
   LA_RETURN_IF_ERROR(reader.status());
@@ -43,6 +45,7 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   r.infer_frames = reader.number("infer_frames", 1, 4800, r.infer_frames);
   r.sample_shift = reader.real("sample_shift", 0.01, 100, r.sample_shift);
   r.seed = static_cast<uint64_t>(reader.number("seed", 0, INT64_MAX, static_cast<int64_t>(r.seed)));
+  r.microphone = reader.flag("microphone", false);
   const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
   LA_RETURN_IF_ERROR(reader.status());
   LA_ASSIGN_OR_RETURN(r.fit, parse_fit(fit));
@@ -59,9 +62,13 @@ std::string error_event(int status, const std::string& code, const std::string& 
 
 double PlaybackEvents::seconds(int64_t samples) const { return rounded(double(samples) / sample_rate_); }
 
+bool PlaybackEvents::begins_speech() const { return speeches_.empty() || speeches_.back().ended; }
+
+bool PlaybackEvents::is_full() const { return begins_speech() && speeches_.size() >= kMostSpeeches; }
+
 void PlaybackEvents::pushed(int64_t samples) {
   if (samples == 0) return;
-  if (speeches_.empty() || speeches_.back().ended) speeches_.push_back({next_++});
+  if (begins_speech()) speeches_.push_back({next_++});
   speeches_.back().samples += samples;
 }
 

@@ -40,7 +40,11 @@ class PlaybackEvents {
  public:
   explicit PlaybackEvents(int sample_rate) : sample_rate_(sample_rate) {}
 
+  static constexpr size_t kMostSpeeches = 256;  // that have not finished; a flood of tiny ones fits in little sound
+
   double seconds(int64_t samples) const;
+  // Whether sound would begin one speech too many.
+  bool is_full() const;
   // As the calls of LiveSession.
   void pushed(int64_t samples);
   void end_speech();
@@ -56,6 +60,7 @@ class PlaybackEvents {
     int64_t number = 0, samples = 0;
     bool ended = false, begun = false, interrupted = false;
   };
+  bool begins_speech() const;
   std::string finished(const Speech& speech, int64_t samples) const;
 
   const int sample_rate_;

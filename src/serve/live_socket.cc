@@ -40,7 +40,7 @@ void LiveSocket::on_closed() {
     closed_ = true;
     state_ = State::kEnded;
   }
-  services_.tasks.add([self = shared_from_this()] { self->release(); });
+  release_.add_to(services_.tasks, shared_from_this());
 }
 
 // The callbacks hold this object until the session is gone.
@@ -78,7 +78,7 @@ void LiveSocket::on_binary(std::string_view bytes) {
 void LiveSocket::take(const Input& input) {
   if (state_ == State::kEnded) return;
   if (state_ == State::kOpening) {
-    waiting_bytes_ += input.bytes.size();
+    waiting_bytes_ += sizeof(Input) + input.bytes.size();
     if (waiting_bytes_ > kMostWaitingBytes)
       return fail(kPolicy, 400, "invalid_argument",
                   "too much came before the session was started; wait for the event started");
@@ -138,6 +138,8 @@ void LiveSocket::take_audio(std::string_view bytes) {
   std::vector<int16_t> samples(bytes.size() / sizeof(int16_t));
   std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(int16_t));
   if (bytes.size() % sizeof(int16_t) != 0) half_sample_ = bytes.back();
+  if (!samples.empty() && playback_->is_full())
+    return post(error_event(429, "queue_full", "too many speeches wait; end one when it has more to say"));
   const Status pushed = session_->push(std::span<const int16_t>(samples));
   if (pushed.ok()) return playback_->pushed(static_cast<int64_t>(samples.size()));
   const bool is_full = pushed.code() == ErrorCode::kOutOfMemory;
@@ -177,6 +179,8 @@ void LiveSocket::begin_opening(std::string text) {
 }
 
 void LiveSocket::open(const std::string& start) {
+  if (std::lock_guard lock(mutex_); state_ != State::kOpening) return;  // the client has gone: others need the time
+  if (services_.draining) return end(kGoingAway, "draining", "the server ends and takes no more work");
   const Status opened = contained("start", [&] { return open_session(start); });
   std::lock_guard lock(mutex_);
   if (!opened.ok()) {

@@ -34,7 +34,8 @@ struct LiveServices {
   Portraits& portraits;
   DeviceTurn& turn;
   Metrics& metrics;
-  TaskQueue& tasks;  // opens and closes sessions, which takes time
+  TaskQueue& tasks;                   // opens and closes sessions, which takes time
+  const std::atomic<bool>& draining;  // no more of them are opened
   LiveLimits limits;
 };
 
@@ -95,6 +96,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   Clock::time_point opened_ = Clock::now(), heard_ = opened_;
   bool closed_ = false;
   bool released_ = false;  // of the tasks' thread
+  LastTask<LiveSocket> release_{&LiveSocket::release};
 
   // Of the session's thread.
   LiveFormat format_ = LiveFormat::kMp4;

@@ -57,6 +57,7 @@ void Service::ready(std::unique_ptr<EngineHost> engine) {
 
 void Service::drain() {
   const bool is_loaded = phase_.exchange(Phase::kDraining) != Phase::kLoading;
+  draining_ = true;
   if (is_loaded) jobs_->drain();
 }
 
@@ -175,7 +176,7 @@ LiveServices Service::live_services(TaskQueue& tasks) {
   limits.lifetime_s = options_.session_lifetime_s;
   limits.slow_reader_s = options_.slow_reader_s;
   limits.queue_seconds = options_.queue_seconds;
-  return {*engine_, portraits_, turn_, metrics_, tasks, limits};
+  return {*engine_, portraits_, turn_, metrics_, tasks, draining_, limits};
 }
 
 http::Upgrade Service::upgrade(const http::Request& head) {
@@ -198,7 +199,9 @@ void Service::handle(http::Request request, http::Reply reply) {
   const RouteMatch match = match_route(request.method, request.path);
   if (match.route != nullptr && match.route->id == RouteId::kOpenWhep) {
     const http::Request head{request.method, request.path, {}, request.peer, request.headers, {}};
-    if (auto response = take_live()) return reply(with_common(head, *std::move(response)));
+    std::optional<http::Response> refused = busy();
+    if (!refused) refused = take_live();
+    if (refused) return reply(with_common(head, *std::move(refused)));
     return whep_.open(live_services(whep_tasks_), std::move(request),
                       [this, head, reply](http::Response response) { reply(with_common(head, std::move(response))); });
   }
@@ -216,7 +219,12 @@ void Service::handle(http::Request request, http::Reply reply) {
   };
   if (!takes_time) return work(request);
   const auto shared = std::make_shared<const http::Request>(std::move(request));
-  uploads_.add([work, shared] { work(*shared); });
+  uploads_.add([this, work, reply, shared] {
+    // The server may have begun to end while the body came, or while others were before it.
+    auto refused = draining_ ? busy() : std::nullopt;
+    if (refused) return reply(with_common(*shared, *std::move(refused)));
+    work(*shared);
+  });
 }
 
 http::Response Service::answer(const RouteMatch& match, const http::Request& request) {

@@ -23,7 +23,7 @@ class Service final : public http::Handler {
   static Expected<std::unique_ptr<Service>> create(const ServeOptions& options, std::unique_ptr<AccessLog> log);
   ~Service() override;
 
-  void set_server(const http::Server& server) { server_ = &server; }  // before ready()
+  void set_server(const http::Server& server) { server_ = &server; }
   void ready(std::unique_ptr<EngineHost> engine);
   // No new work; what runs goes on.
   void drain();
@@ -73,8 +73,9 @@ class Service final : public http::Handler {
   Portraits portraits_;
   DeviceTurn turn_;
   Metrics metrics_;
-  const http::Server* server_ = nullptr;
+  std::atomic<const http::Server*> server_ = nullptr;  // set while the I/O thread serves already
   std::atomic<Phase> phase_ = Phase::kLoading;
+  std::atomic<bool> draining_ = false;  // what sessions see of the phase
   // Set before the phase leaves kLoading.
   std::unique_ptr<EngineHost> engine_;
   std::unique_ptr<VideoJobs> jobs_;

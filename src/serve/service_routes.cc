@@ -91,12 +91,13 @@ http::Response Service::health() const {
 
 http::Response Service::metrics_text() const {
   const bool is_loaded = phase_ != Phase::kLoading && jobs_;
+  const http::Server* server = server_;
   std::vector<Gauge> gauges{
       {"liveavatar_sessions", "Live sessions that are open", "", double(turn_.sessions())},
       {"liveavatar_sessions_max", "Most of them", "", double(turn_.max_sessions())},
       {"liveavatar_queue_length", "Jobs that wait", "", is_loaded ? double(jobs_->queued()) : 0},
       {"liveavatar_job_runs", "1 while a job runs", "", turn_.job_runs() ? 1.0 : 0.0},
-      {"liveavatar_http_connections", "Open connections", "", server_ != nullptr ? double(server_->connections()) : 0}};
+      {"liveavatar_http_connections", "Open connections", "", server != nullptr ? double(server->connections()) : 0}};
   if (is_loaded) add_memory(gauges, *engine_);
   add_process(gauges);
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = metrics_.text(gauges)};

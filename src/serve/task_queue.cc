@@ -27,8 +27,14 @@ TaskQueue::~TaskQueue() {
 }
 
 void TaskQueue::add(Task task) {
+  Prepared prepared;
+  prepared.push_back(std::move(task));
+  add(std::move(prepared));
+}
+
+void TaskQueue::add(Prepared task) noexcept {
   std::lock_guard lock(mutex_);
-  tasks_.push_back(std::move(task));
+  tasks_.splice(tasks_.end(), task);
   changed_.notify_all();
 }
 
@@ -40,14 +46,11 @@ void TaskQueue::run() {
   for (;;) {
     changed_.wait_until(lock, next_tick, [&] { return ended_ || !tasks_.empty(); });
     if (tasks_.empty() && ended_) return;
-    Task task;
-    if (!tasks_.empty()) {
-      task = std::move(tasks_.front());
-      tasks_.pop_front();
-    }
+    Prepared task;
+    if (!tasks_.empty()) task.splice(task.begin(), tasks_, tasks_.begin());
     lock.unlock();
-    contained_run(task);
-    task = nullptr;
+    if (!task.empty()) contained_run(task.front());
+    task.clear();
     if (Clock::now() >= next_tick) {
       contained_run(tick_);
       next_tick = Clock::now() + kTick;

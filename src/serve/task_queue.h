@@ -2,10 +2,12 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <functional>
+#include <list>
+#include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace liveavatar::serve {
 
@@ -17,17 +19,37 @@ class TaskQueue {
   ~TaskQueue();  // after all tasks
   TaskQueue(const TaskQueue&) = delete;
   TaskQueue& operator=(const TaskQueue&) = delete;
+  // A task with the memory that adding it takes.
+  using Prepared = std::list<Task>;
   // Any thread. What a task throws is dropped.
   void add(Task task);
+  void add(Prepared task) noexcept;
 
  private:
   void run();
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Task> tasks_;
+  std::list<Task> tasks_;
   const Task tick_;
   bool ended_ = false;
   std::thread thread_;  // last: it uses all of the above
+};
+
+// The last task of an object, which must not fail for want of memory. It holds the object only once it was added.
+template <typename Owner>
+class LastTask {
+ public:
+  explicit LastTask(void (Owner::*run)()) : owner_(std::make_shared<std::shared_ptr<Owner>>()) {
+    task_.push_back([owner = owner_, run] { ((**owner).*run)(); });
+  }
+  void add_to(TaskQueue& tasks, std::shared_ptr<Owner> owner) noexcept {
+    *owner_ = std::move(owner);
+    tasks.add(std::move(task_));
+  }
+
+ private:
+  const std::shared_ptr<std::shared_ptr<Owner>> owner_;
+  TaskQueue::Prepared task_;
 };
 
 }  // namespace liveavatar::serve

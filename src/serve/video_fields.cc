@@ -8,6 +8,7 @@
 #include "core/utf8.h"
 #include "serve/base64.h"
 #include "serve/multipart.h"
+#include "serve/small_json.h"
 
 namespace liveavatar::serve {
 namespace {
@@ -75,7 +76,7 @@ std::string media_type(const std::string& content_type) {
 }
 
 Expected<VideoInputs> parse_json_inputs(const std::string& body) {
-  LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(body, "the body"));
+  LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_small_json(body, "the body"));
   if (!json.is_object()) return invalid_argument("the body must be a JSON object");
   VideoInputs inputs;
   for (const auto& [name, value] : json.items()) {

@@ -11,6 +11,8 @@
 namespace liveavatar::serve {
 namespace {
 
+constexpr const char* kEnds = "the server ends; send the job again later";
+
 double seconds_between(std::chrono::steady_clock::time_point from, std::chrono::steady_clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
@@ -83,6 +85,7 @@ Expected<VideoView> VideoJobs::add(NewVideo video) {
   job->view.progress.frames = video.info.frames;
   job->video = std::move(video);
   std::lock_guard lock(mutex_);
+  if (draining_ || ended_) return cancelled(kEnds);
   const auto waits = [](const auto& other) { return other->view.state == VideoState::kQueued; };
   if (std::count_if(jobs_.begin(), jobs_.end(), waits) >= limits_.max_queue)
     return out_of_memory("the queue has " + std::to_string(limits_.max_queue) + " jobs already; try again later");
@@ -134,7 +137,10 @@ std::optional<VideoView> VideoJobs::remove(const std::string& id) {
     return view_of(*job);
   }
   job->stop.request_stop();
-  if (job->view.state == VideoState::kQueued) finish(*job, cancelled("the job was cancelled while it waited"));
+  if (job->view.state == VideoState::kQueued) {
+    finish(*job, cancelled("the job was cancelled while it waited"));
+    forget_old();
+  }
   changed_.notify_all();
   return view_of(*job);
 }
@@ -154,7 +160,8 @@ void VideoJobs::drain() {
   std::lock_guard lock(mutex_);
   draining_ = true;
   for (const auto& job : jobs_)
-    if (job->view.state == VideoState::kQueued) finish(*job, cancelled("the server ends; send the job again later"));
+    if (job->view.state == VideoState::kQueued) finish(*job, cancelled(kEnds));
+  forget_old();
 }
 
 // With the lock.
@@ -177,7 +184,7 @@ void VideoJobs::finish(Job& job, const Status& status) {
   if (!status.ok()) view.state = status.code() == ErrorCode::kCancelled ? VideoState::kCancelled : VideoState::kFailed;
   view.error = status;
   if (!status.ok()) view.video.reset();
-  job.video.inputs.clear();
+  job.video = {};
   metrics_.job(video_state_name(view.state));
 }
 
@@ -193,6 +200,18 @@ std::shared_ptr<VideoJobs::Job> VideoJobs::next() {
   return nullptr;
 }
 
+void VideoJobs::run_to_end(Job& job) {
+  try {
+    const Status status = contained("the job", [&] { return run(job); });
+    std::lock_guard lock(mutex_);
+    finish(job, status);
+    forget_old();
+  } catch (...) {  // no memory is left even to say so; the next jobs may find some
+    std::lock_guard lock(mutex_);
+    if (!has_ended(job.view.state)) job.view.state = VideoState::kFailed;
+  }
+}
+
 void VideoJobs::work() {
   for (;;) {
     {
@@ -204,12 +223,7 @@ void VideoJobs::work() {
       if (ended_) return;
     }
     if (!turn_.take_job()) return;
-    if (const std::shared_ptr<Job> job = next()) {
-      const Status status = contained("the job", [&] { return run(*job); });
-      std::lock_guard lock(mutex_);
-      finish(*job, status);
-      forget_old();
-    }
+    if (const std::shared_ptr<Job> job = next()) run_to_end(*job);
     turn_.give_back_job();
   }
 }

@@ -59,7 +59,8 @@ class VideoJobs {
             const VideoLimits& limits);
   ~VideoJobs();  // stops the job that runs
 
-  Expected<VideoView> add(NewVideo video);  // kOutOfMemory: the queue is full
+  // kOutOfMemory: the queue is full. kCancelled: drain() was called.
+  Expected<VideoView> add(NewVideo video);
   std::optional<VideoView> find(const std::string& id) const;
   std::vector<VideoView> all() const;  // the newest first
   // Cancels, or forgets what has ended. Empty: there is no such job.
@@ -79,6 +80,7 @@ class VideoJobs {
   };
   void work();
   std::shared_ptr<Job> next();
+  void run_to_end(Job& job);
   Status run(Job& job);
   bool keep_chunk(Job& job, VideoFile& file, const VideoChunk& chunk, Status& kept);
   void finish(Job& job, const Status& status);

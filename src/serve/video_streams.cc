@@ -9,6 +9,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/boundary.h"
 #include "core/errno_text.h"
 
 namespace liveavatar::serve {
@@ -34,11 +35,19 @@ class OpenFile {
     struct stat status {};
     return ::fstat(fd_, &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
   }
-  // What is there, up to `count` bytes.
+  // What is there, up to `count` bytes. Throws where it cannot be read: the connection then ends before the body does,
+  // which is how HTTP tells a client that it has not all.
   std::string read(uint64_t from, uint64_t count) const {
     std::string bytes(std::min<uint64_t>(count, kPieceBytes), '\0');
     const ssize_t got = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(from));
-    bytes.resize(got > 0 ? static_cast<size_t>(got) : 0);
+    if (got < 0) throw Failure(io_error("the video cannot be read " + errno_text(errno, "make it again")));
+    bytes.resize(static_cast<size_t>(got));
+    return bytes;
+  }
+  // Of that, at least a byte where `count` says there is one.
+  std::string read_some(uint64_t from, uint64_t count) const {
+    std::string bytes = read(from, count);
+    if (bytes.empty() && count > 0) throw Failure(io_error("the video has become shorter; make it again"));
     return bytes;
   }
 
@@ -52,10 +61,10 @@ class FileStream final : public http::BodyStream {
   FileStream(std::shared_ptr<OpenFile> file, uint64_t first, uint64_t count)
       : file_(std::move(file)), at_(first), end_(first + count) {}
   State next(std::string& out) override {
-    const std::string bytes = file_->read(at_, end_ - at_);
+    const std::string bytes = file_->read_some(at_, end_ - at_);
     at_ += bytes.size();
     out += bytes;
-    return at_ < end_ && !bytes.empty() ? State::kMore : State::kEnd;
+    return at_ < end_ ? State::kMore : State::kEnd;
   }
 
  private:
@@ -82,7 +91,7 @@ class GrowingStream final : public http::BodyStream {
     const uint64_t size = file_->size();
     while (box_end_ <= at_ && !at_index_ && open_box(size)) {
     }
-    const std::string bytes = file_->read(at_, std::min(box_end_, size) - at_);
+    const std::string bytes = file_->read_some(at_, std::min(box_end_, size) - at_);
     at_ += bytes.size();
     out += bytes;
     if (at_index_) return State::kEnd;

@@ -1,4 +1,5 @@
-// Bodies that are made while they are sent: of a job's video and of its events.
+// Bodies that are made while they are sent: of a job's video and of its events. Their next() throws where a file cannot
+// be read to its end.
 #pragma once
 
 #include <cstdint>

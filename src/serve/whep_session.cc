@@ -11,6 +11,7 @@ namespace liveavatar::serve {
 namespace {
 
 constexpr double kConnect_s = 15;
+constexpr int kRetry_s = 10;
 constexpr size_t kMostOfferBytes = 64 << 10;
 
 double seconds_since(std::chrono::steady_clock::time_point time) {
@@ -19,6 +20,8 @@ double seconds_since(std::chrono::steady_clock::time_point time) {
 
 // A number where it is one, so that a wrong one is told as in `start`.
 nlohmann::json value_of(const std::string& text) {
+  constexpr size_t kMostChars = 40;
+  if (text.size() > kMostChars) return text;
   nlohmann::json number = nlohmann::json::parse(text, nullptr, false);
   if (number.is_number()) return number;
   return text;
@@ -38,6 +41,7 @@ Expected<LiveStart> parse_whep_query(const std::string& query) {
   for (const char* name : {"seed", "sample_steps", "infer_frames", "sample_shift"})
     if (const std::string text = http::query_value(query, name); !text.empty()) body[name] = value_of(text);
   body["sample_rate"] = rtc::kSampleRate;
+  body["microphone"] = true;
   LA_ASSIGN_OR_RETURN(LiveStart start, parse_live_start(body));
   if (!Portraits::is_name(start.portrait))
     return invalid_argument("portrait is the name of one that was PUT to /v1/portraits/NAME");
@@ -61,6 +65,9 @@ void WhepSession::begin(http::Request request, http::Reply reply) {
 }
 
 http::Response WhepSession::open(const http::Request& request) {
+  if (std::lock_guard lock(mutex_); state_ == State::kEnded)
+    return error_response(503, "cancelled", "the session was ended before it was opened");
+  if (services_.live.draining) return busy_response("draining", "the server ends and takes no more work", kRetry_s);
   const std::string type(request.header("content-type"));
   if (lower_case(type.substr(0, type.find(';'))) != "application/sdp")
     return error_response(415, "unsupported", "the body must be application/sdp: what createOffer() gave");
@@ -172,7 +179,7 @@ void WhepSession::end() {
     if (state_ == State::kEnded) return;
     state_ = State::kEnded;
   }
-  services_.live.tasks.add([self = shared_from_this()] { self->release(); });
+  release_.add_to(services_.live.tasks, shared_from_this());
 }
 
 // Behind the opening, on the same thread, so that all that was opened is here.

@@ -66,6 +66,7 @@ class WhepSession final : public std::enable_shared_from_this<WhepSession> {
   std::atomic<int64_t> queued_samples_ = 0;  // of the microphone
   std::atomic<bool> skipping_ = false;
   LiveCounts counts_;  // of the session's thread
+  LastTask<WhepSession> release_{&WhepSession::release};
 };
 
 }  // namespace liveavatar::serve

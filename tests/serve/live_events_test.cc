@@ -91,6 +91,19 @@ TEST(Playback, AnInterruptionOfNothingIsNoEvent) {
   EXPECT_TRUE(playback.interrupted({0, 640, true}).empty());
 }
 
+TEST(Playback, TakesSoManySpeechesAndNoMore) {
+  PlaybackEvents playback(kRate);
+  for (size_t i = 0; i < PlaybackEvents::kMostSpeeches; ++i) {
+    EXPECT_FALSE(playback.is_full());
+    playback.pushed(1);
+    EXPECT_FALSE(playback.is_full());  // the last one may go on
+    playback.end_speech();
+  }
+  EXPECT_TRUE(playback.is_full());
+  EXPECT_EQ(playback.interrupted({}).size(), PlaybackEvents::kMostSpeeches);
+  EXPECT_FALSE(playback.is_full());
+}
+
 TEST(Playback, ASpeechThatPlayedWholeIsNotInterrupted) {
   PlaybackEvents playback(kRate);
   playback.pushed(640);
@@ -107,6 +120,13 @@ TEST(LiveEvents, AreRefusedWithTheReason) {
     EXPECT_FALSE(parse_live_event(text).ok()) << text;
   std::string deep(100000, '[');
   EXPECT_FALSE(parse_live_event(deep).ok());
+  const std::string commas(10000, ',');  // in a text they are no values
+  EXPECT_TRUE(parse_live_event(R"({"type":"ping","id":"\",[)" + commas + "\"}").ok());
+  std::string many = R"({"type":"ping","id":[{})";
+  for (int i = 0; i < 5000; ++i) many += ",{}";
+  const auto flood = parse_live_event(many + "]}");
+  ASSERT_FALSE(flood.ok());
+  EXPECT_NE(flood.status().message().find("4096 values"), std::string::npos) << flood.status().message();
   EXPECT_EQ(parse_live_event(R"({"type":"interrupt"})")->type, LiveEvent::Type::kInterrupt);
 }
 
@@ -117,12 +137,15 @@ TEST(LiveEvents, StartHasItsNumbersCheckedByName) {
   EXPECT_EQ(start->request.sample_rate, 16000);
   EXPECT_EQ(start->request.seed, 3u);
   EXPECT_EQ(start->format, LiveFormat::kRaw);
+  EXPECT_FALSE(start->request.microphone);
+  EXPECT_TRUE(parse_live_start(parsed(R"({"portrait":"me","microphone":true})"))->request.microphone);
   for (const auto& [body, word] :
        std::vector<std::pair<std::string, std::string>>{{R"({})", "portrait"},
                                                         {R"({"portrait":"me","sample_rate":"high"})", "sample_rate"},
                                                         {R"({"portrait":"me","sample_steps":0})", "sample_steps"},
                                                         {R"({"portrait":"me","format":"webm"})", "format"},
                                                         {R"({"portrait":"me","fit":"round"})", "fit"},
+                                                        {R"({"portrait":"me","microphone":1})", "microphone"},
                                                         {R"({"portrait":["me"]})", "portrait"}}) {
     const auto wrong = parse_live_start(parsed(body));
     EXPECT_FALSE(wrong.ok()) << body;

@@ -231,6 +231,16 @@ class Live(unittest.TestCase):
         self.assertEqual(socket.until_event("playback_finished")[-1]["position_s"], 0.2)
         stop(socket)
 
+    def test_a_flood_of_speeches_is_told_and_the_session_goes_on(self):
+        socket, _ = open_session(self.server)
+        for _ in range(400):
+            socket.send_sound(b"\1\0")
+            socket.send(type="end_speech")
+        self.assertEqual(socket.until_event("error")[-1]["code"], "queue_full")
+        socket.send(type="interrupt")
+        socket.until_event("interrupted")
+        stop(socket)
+
     def test_sound_before_the_start_ends_the_socket(self):
         socket = WebSocket(self.server)
         socket.send_sound(sound(0.1))
@@ -243,12 +253,28 @@ class Limits(unittest.TestCase):
     def test_a_silent_client_and_an_old_session_are_ended(self):
         for flags, code in ((["--session_idle_s", 0.5], "idle"), (["--session_lifetime_s", 0.5], "lifetime")):
             with Server(PROGRAM, *flags) as server:
-                socket, _ = open_session(server)
+                socket = WebSocket(server)
+                socket.send(**START, format="raw")  # on a loaded machine the limit comes before `started`
                 self.assertEqual(socket.until_event("error")[-1]["code"], code)
                 self.assertIsNone(socket.receive())
                 self.assertEqual(socket.close_code, 1000)
                 socket.close()
                 no_sessions(server)
+
+    def test_jobs_that_are_cancelled_while_they_wait_are_forgotten(self):
+        with Server(PROGRAM, "--keep_videos", 2) as server:
+            socket, _ = open_session(server)  # no job begins
+            videos = [self.cancelled_job(server) for _ in range(4)]
+            kept = [video["id"] for video in server.json("/v1/videos")["data"]]
+            self.assertEqual(kept, [videos[3], videos[2]])
+            stop(socket)
+
+    @staticmethod
+    def cancelled_job(server):
+        headers, body = form({"image": PORTRAIT.read_bytes(), "audio": VOICE.read_bytes()}, {"size": "64*64"})
+        video = json.loads(server.request("POST", "/v1/videos", body, headers)[2])["id"]
+        assert json.loads(server.request("DELETE", "/v1/videos/" + video)[2])["status"] == "cancelled"
+        return video
 
     def test_a_session_that_does_not_fit_is_refused_with_what_is_missing(self):
         with Server(PROGRAM, "--memory_budget", "90MiB") as server:
@@ -265,17 +291,43 @@ class Limits(unittest.TestCase):
             self.assertIn("retry-after", headers)
 
     def test_sessions_go_on_while_the_server_drains_and_are_told_when_it_ends(self):
-        server = Server(PROGRAM, "--drain_s", 2)
+        server = Server(PROGRAM, "--drain_s", 4, "--max_sessions", 2)
         socket, _ = open_session(server)
+        waiting = WebSocket(server)
+        begun_job = self.half_a_job(server)
         server.terminate()
         wait_until("it drains", lambda: server.get("/health")[0] == 503)
         socket.until_event("stats")
         self.assertEqual(WebSocket(server).status, 503)
+        self.finish_half_a_job(server, *begun_job)
+        waiting.send(**START)
+        self.assertEqual(waiting.until_event("error")[-1]["code"], "draining")
+        self.assertIsNone(waiting.receive())
+        waiting.close()
         self.assertEqual(socket.until_event("error")[-1]["code"], "draining")
         self.assertIsNone(socket.receive())
         self.assertEqual(socket.close_code, 1001)
         socket.close()
         self.assertEqual(server.stop(), 0)
+
+    @staticmethod
+    def half_a_job(server):
+        """-> a connection, and what it has not sent yet"""
+        headers, body = form({"image": PORTRAIT.read_bytes(), "audio": VOICE.read_bytes()}, {"size": "64*64"})
+        head = f"POST /v1/videos HTTP/1.0\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        connection = server.connect()
+        connection.sendall(head.encode() + b"\r\n" + body[:100])
+        server.get("/health")  # so that the head was read before what comes next
+        return connection, body[100:]
+
+    def finish_half_a_job(self, server, connection, rest):
+        connection.sendall(rest)
+        answer = connection.makefile("rb").read()
+        self.assertIn(b" 503 ", answer.splitlines()[0])
+        self.assertIn(b"draining", answer)
+        self.assertEqual(server.json("/v1/videos")["data"], [])
+        connection.close()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include "serve/routes.h"
 #include "serve/task_queue.h"
 #include "serve/video_fields.h"
+#include "serve/video_streams.h"
 
 namespace liveavatar::serve {
 namespace {
@@ -113,6 +114,37 @@ TEST(TaskQueue, WorksInOrderAndToTheEnd) {
   }
   ASSERT_EQ(done.size(), 101u);
   for (int i = 0; i <= 100; ++i) EXPECT_EQ(done[size_t(i)], i);
+}
+
+struct Released {
+  int times = 0;
+  void release() { ++times; }
+};
+
+TEST(LastTask, HoldsItsOwnerOnlyFromItsAdditionOn) {
+  auto owner = std::make_shared<Released>();
+  LastTask<Released> last(&Released::release);
+  EXPECT_EQ(owner.use_count(), 1);
+  {
+    TaskQueue queue;
+    last.add_to(queue, owner);
+    last.add_to(queue, owner);  // nothing is left of it
+  }
+  EXPECT_EQ(owner->times, 1);
+}
+
+TEST(FileStream, SaysWhereAFileIsShorterThanItWas) {
+  auto folder = WorkFolder::create("");
+  ASSERT_TRUE(folder.ok());
+  auto file = (*folder)->write("bytes");
+  ASSERT_TRUE(file.ok());
+  using State = http::BodyStream::State;
+  std::string got;
+  EXPECT_EQ((*open_file_stream(*file, 1, 4))->next(got), State::kEnd);
+  EXPECT_EQ(got, "ytes");
+  auto stream = open_file_stream(*file, 0, 10);
+  EXPECT_EQ((*stream)->next(got), State::kMore);
+  EXPECT_THROW((*stream)->next(got), std::exception);
 }
 
 TEST(WorkFolder, LeavesNothing) {

@@ -51,6 +51,7 @@ TEST(WhepQuery, IsAStart) {
   EXPECT_EQ(start->request.seed, 7u);
   EXPECT_EQ(start->request.sample_shift, 2.5);
   EXPECT_EQ(start->request.sample_rate, kSampleRate);
+  EXPECT_TRUE(start->request.microphone);
   for (const char* bad : {"", "portrait=", "portrait=a/b", "portrait=me&seed=x", "portrait=me&seed=1.5",
                           "portrait=me&seed=-1", "portrait=me&fit=wide", "portrait=me&sample_steps=0"})
     EXPECT_FALSE(serve::parse_whep_query(bad).ok()) << bad;

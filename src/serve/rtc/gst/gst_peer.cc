@@ -130,11 +130,42 @@ GstBusSyncReply message_came(GstBus*, GstMessage* message, gpointer data) {
   return GST_BUS_DROP;
 }
 
-// What a promise of webrtcbin brings.
-Status wait_for(GstPromise* promise, const char* what) {
-  if (gst_promise_wait(promise) != GST_PROMISE_RESULT_REPLIED)
-    return cancelled(std::string(what) + ": the peer was closed");
-  const GstStructure* reply = gst_promise_get_reply(promise);
+// What webrtcbin answers with, which gst_promise_wait() would wait for without an end.
+class Promise {
+ public:
+  Promise()
+      : promise_(gst_promise_new_with_change_func(changed, new std::shared_ptr<Change>(change_), [](gpointer data) {
+          delete static_cast<std::shared_ptr<Change>*>(data);
+        })) {}
+  GstPromise* get() const { return promise_.get(); }
+  const GstStructure* reply() const { return gst_promise_get_reply(promise_.get()); }
+  // false: it came to nothing, or not in time; webrtcbin may still answer then, and has its own hold of the promise.
+  bool wait() const {
+    constexpr std::chrono::seconds kPatience(10);
+    std::unique_lock lock(change_->mutex);
+    if (!change_->changed.wait_for(lock, kPatience, [&] { return change_->came; })) return false;
+    return gst_promise_wait(promise_.get()) == GST_PROMISE_RESULT_REPLIED;
+  }
+
+ private:
+  struct Change {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool came = false;
+  };
+  static void changed(GstPromise*, gpointer data) {
+    const std::shared_ptr<Change> change = *static_cast<std::shared_ptr<Change>*>(data);
+    std::lock_guard lock(change->mutex);
+    change->came = true;
+    change->changed.notify_all();
+  }
+  const std::shared_ptr<Change> change_ = std::make_shared<Change>();
+  const Owned<GstPromise> promise_;
+};
+
+Status wait_for(const Promise& promise, const char* what) {
+  if (!promise.wait()) return cancelled(std::string(what) + ": GStreamer gave no answer to it");
+  const GstStructure* reply = promise.reply();
   if (reply == nullptr || gst_structure_has_field(reply, "error") == FALSE) return {};
   GError* error = nullptr;
   gst_structure_get(reply, "error", G_TYPE_ERROR, &error, nullptr);
@@ -238,20 +269,20 @@ Status GstPeer::play() {
 Status GstPeer::negotiate(Owned<GstSDPMessage> offer) {
   const Owned<GstWebRTCSessionDescription> remote(
       gst_webrtc_session_description_new(GST_WEBRTC_SDP_TYPE_OFFER, offer.release()));
-  const Owned<GstPromise> offered(gst_promise_new());
+  const Promise offered;
   g_signal_emit_by_name(peer_.get(), "set-remote-description", remote.get(), offered.get());
-  LA_RETURN_IF_ERROR(wait_for(offered.get(), "the offer"));
-  const Owned<GstPromise> answered(gst_promise_new());
+  LA_RETURN_IF_ERROR(wait_for(offered, "the offer"));
+  const Promise answered;
   g_signal_emit_by_name(peer_.get(), "create-answer", nullptr, answered.get());
-  LA_RETURN_IF_ERROR(wait_for(answered.get(), "the answer"));
+  LA_RETURN_IF_ERROR(wait_for(answered, "the answer"));
   GstWebRTCSessionDescription* made = nullptr;
-  const GstStructure* reply = gst_promise_get_reply(answered.get());
+  const GstStructure* reply = answered.reply();
   if (reply != nullptr) gst_structure_get(reply, "answer", gst_webrtc_session_description_get_type(), &made, nullptr);
   const Owned<GstWebRTCSessionDescription> local(made);
   if (!local) return invalid_argument("the offer cannot be answered");
-  const Owned<GstPromise> set(gst_promise_new());
+  const Promise set;
   g_signal_emit_by_name(peer_.get(), "set-local-description", local.get(), set.get());
-  LA_RETURN_IF_ERROR(wait_for(set.get(), "the answer"));
+  LA_RETURN_IF_ERROR(wait_for(set, "the answer"));
   // An ICE server that is silent does not hold up those that are not.
   constexpr std::chrono::seconds kGathering(3);
   events_->wait_for(kGathering, [&] { return events_->gathered; });

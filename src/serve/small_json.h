@@ -1,0 +1,13 @@
+// JSON of clients, who may send megabytes of it but need few values.
+#pragma once
+
+#include "core/json.h"
+
+namespace liveavatar::serve {
+
+constexpr size_t kMostJsonValues = 4096;
+
+// As parse_json(), and kInvalidArgument where it has more values than that: a value of two bytes takes fifty in memory.
+Expected<nlohmann::json> parse_small_json(const std::string& text, const std::string& where);
+
+}  // namespace liveavatar::serve
