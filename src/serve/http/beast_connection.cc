@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "serve/http/beast_reply.h"
+
 namespace liveavatar::http {
 
 namespace {
@@ -72,7 +74,7 @@ class Answering {
 class HttpConnection final : public Connection, public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(Shared& shared, beast::tcp_stream stream, std::string peer)
-      : shared_(shared), stream_(std::move(stream)), timer_(*shared.io), peer_(std::move(peer)) {}
+      : shared_(shared), stream_(std::move(stream)), timer_(shared.io), peer_(std::move(peer)) {}
 
   void abort() override;
   net::awaitable<void> run();
@@ -99,6 +101,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   Shared& shared_;
   beast::tcp_stream stream_;
   net::steady_timer timer_;
+  std::weak_ptr<WaitingAnswer> waiting_;  // while the handler works
   const std::string peer_;
   beast::flat_buffer buffer_;
   bool keep_alive_ = false, aborted_ = false;
@@ -111,6 +114,7 @@ void HttpConnection::abort() {
   error_code ignored;
   stream_.socket().close(ignored);
   timer_.cancel();
+  if (const auto waiting = waiting_.lock()) waiting->timer.cancel();
 }
 
 Expected<Request> request_of(const BeastRequest& head, const std::string& peer) {
@@ -250,28 +254,23 @@ net::awaitable<void> HttpConnection::serve_upgrade(Parser& parser, const Request
   }
   SocketSetup setup{shared_.options, std::move(upgrade.handler), std::move(upgrade.protocol),
                     [this](std::weak_ptr<Connection> connection) { shared_.enter(std::move(connection)); }};
-  co_await serve_socket(shared_.io, std::move(stream_), parser.release(), std::move(setup));
+  co_await serve_socket(shared_.context(), std::move(stream_), parser.release(), std::move(setup));
   log(head, 101, begin);
 }
 
 // What the handler replies, whenever and wherever it does.
 net::awaitable<Response> HttpConnection::answer(Request request) {
-  struct Waiting {
-    explicit Waiting(net::io_context& io) : timer(io) {}
-    net::steady_timer timer;
-    std::optional<Response> response;
-  };
-  const auto waiting = std::make_shared<Waiting>(*shared_.io);
-  waiting->timer.expires_at(Clock::time_point::max());
+  const auto waiting = std::make_shared<WaitingAnswer>(shared_.io);
+  waiting_ = waiting;
   stream_.expires_never();
-  shared_.handler.handle(std::move(request), [waiting, io = shared_.io](Response response) {
-    net::post(*io, [waiting, response = std::move(response)]() mutable {
-      waiting->response = std::move(response);
-      waiting->timer.cancel();
-    });
-  });
+  {
+    auto reply = std::make_shared<PendingReply>(shared_.shared_from_this(), waiting,
+                                                plain_error(500, "internal", "the request was given up"));
+    shared_.handler.handle(std::move(request),
+                           [reply = std::move(reply)](Response response) { reply->send(std::move(response)); });
+  }
   error_code ignored;
-  if (!waiting->response) co_await waiting->timer.async_wait(into(ignored));
+  if (!waiting->response && !aborted_) co_await waiting->timer.async_wait(into(ignored));
   if (!waiting->response) co_return plain_error(503, "stopping", "the server ends");
   co_return *std::move(waiting->response);
 }

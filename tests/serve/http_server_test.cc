@@ -1,0 +1,109 @@
+// The server over real sockets, with handlers that misbehave.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "serve/http/server.h"
+
+namespace liveavatar::http {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+class FakeHandler : public Handler {
+ public:
+  std::optional<Response> admit(const Request&) override { return {}; }
+  void handle(Request request, Reply reply) override { on_request(std::move(request), std::move(reply)); }
+  Upgrade upgrade(const Request&) override { return {Response{.status = 404}, nullptr, {}}; }
+  void answered(const Exchange& exchange) override {
+    std::lock_guard lock(mutex);
+    exchanges.push_back(exchange);
+  }
+
+  std::function<void(Request, Reply)> on_request = [](const Request&, const Reply& reply) { reply({.body = "{}"}); };
+  std::mutex mutex;
+  std::vector<Exchange> exchanges;
+};
+
+class Client {
+ public:
+  explicit Client(int port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const timeval patience{30, 0};
+    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  }
+  ~Client() { ::close(fd_); }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+  void send(const std::string& text) const { ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL); }
+  // To the connection's end.
+  std::string read_all() const {
+    std::string all;
+    char piece[4096];
+    for (ssize_t got = 0; (got = ::recv(fd_, piece, sizeof(piece), 0)) > 0;) all.append(piece, size_t(got));
+    return all;
+  }
+
+ private:
+  const int fd_;
+};
+
+class HttpServer : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!missing_server().empty()) GTEST_SKIP() << missing_server();
+    options.port = 0;
+    options.header_timeout_s = options.read_timeout_s = 1;
+  }
+  void open() {
+    auto opened = open_server(options, handler);
+    ASSERT_TRUE(opened.ok()) << opened.status().message();
+    server = *std::move(opened);
+  }
+  std::string ask(const std::string& request) const {
+    const Client client(server->port());
+    client.send(request);
+    return client.read_all();
+  }
+
+  ServerOptions options;
+  FakeHandler handler;
+  std::unique_ptr<Server> server;
+};
+
+constexpr const char* kGet = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+
+TEST_F(HttpServer, AnswersWhereTheHandlerForgetsTo) {
+  handler.on_request = [](const Request&, const Reply&) {};
+  open();
+  EXPECT_NE(ask(kGet).find(" 500 "), std::string::npos);
+}
+
+TEST_F(HttpServer, EndsAtOnceWhileARequestWaitsAndTakesItsReplyAfterwards) {
+  std::promise<Reply> taken;
+  handler.on_request = [&](const Request&, Reply reply) { taken.set_value(std::move(reply)); };
+  open();
+  const Client client(server->port());
+  client.send(kGet);
+  Reply reply = taken.get_future().get();
+  const Clock::time_point begin = Clock::now();
+  server.reset();
+  EXPECT_LT(Clock::now() - begin, 3s);  // it gives up after 5 s
+  EXPECT_EQ(client.read_all(), "");
+  reply({.body = "{}"});
+  reply = nullptr;  // the last that holds what the server was
+}
+
+}  // namespace
+}  // namespace liveavatar::http
