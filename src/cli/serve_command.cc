@@ -90,7 +90,7 @@ void add_limits(CLI::App& app, Flags& f) {
   add_seconds(app, "--slow_reader_s", o.slow_reader_s, "A session waits so long for a client that does not read");
   add_seconds(app, "--queue_seconds", o.queue_seconds, "Pushed sound that may wait in a session; 1 to 600");
   add_seconds(app, "--header_timeout_s", o.server.header_timeout_s, "For the head of a request");
-  add_seconds(app, "--read_timeout_s", o.server.read_timeout_s, "For its body, and a second more for each 64 KiB");
+  add_seconds(app, "--read_timeout_s", o.server.read_timeout_s, "A body may be so late behind 64 KiB a second");
   add_seconds(app, "--write_timeout_s", o.server.write_timeout_s, "For each piece of a response");
   add_seconds(app, "--drain_s", o.drain_s, "After SIGTERM running work has so long");
 }

@@ -109,8 +109,13 @@ std::optional<http::Response> Service::refusal(const http::Request& head) const 
     access_.add_cors(head, cors);
     if (!cors.empty()) return http::Response{.status = 204, .content_type = "text/plain"};
   }
-  if (reads && find_page_file(head.path) != nullptr) return {};
   const RouteMatch match = match_route(head.method, head.path);
+  const bool is_page = reads && find_page_file(head.path) != nullptr;
+  const bool takes_body = !is_page && match.route != nullptr && match.route->body != RouteBody::kNone;
+  const bool is_known = is_page || match.route != nullptr;
+  if (is_known && !takes_body && head.announces_body())  // no memory for what nobody reads
+    return error_response(400, "body", "this path takes no body; send none");
+  if (is_page) return {};
   if (match.allowed.empty()) return unknown_path();
   if (match.route == nullptr) {
     http::Response response = error_response(405, "method", "this path takes " + match.allowed);

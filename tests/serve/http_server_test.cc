@@ -105,5 +105,43 @@ TEST_F(HttpServer, EndsAtOnceWhileARequestWaitsAndTakesItsReplyAfterwards) {
   reply = nullptr;  // the last that holds what the server was
 }
 
+TEST_F(HttpServer, GivesNoPlaceToBodiesThatAreOnlyAnnounced) {
+  options.max_body_bytes = 1000;
+  options.read_timeout_s = 30;
+  open();
+  std::vector<std::unique_ptr<Client>> idle;
+  for (int i = 0; i < 10; ++i) {
+    idle.push_back(std::make_unique<Client>(server->port()));
+    idle.back()->send("POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc");
+  }
+  while (server->connections() < 10) std::this_thread::sleep_for(5ms);
+  const std::string post = "POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n";
+  EXPECT_NE(ask(post + std::string(1000, 'x')).find(" 200 "), std::string::npos);
+}
+
+TEST_F(HttpServer, RefusesABodyWhereAllTogetherAreTooLarge) {
+  options.max_body_bytes = 1000;
+  options.read_timeout_s = 30;
+  open();
+  std::vector<std::unique_ptr<Client>> slow;
+  const std::string post = "POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n";
+  for (int i = 0; i < 4; ++i) {
+    slow.push_back(std::make_unique<Client>(server->port()));
+    slow.back()->send(post + std::string(999, 'x'));
+  }
+  std::this_thread::sleep_for(300ms);  // until they are read
+  EXPECT_NE(ask(post + std::string(1000, 'x')).find(" 503 "), std::string::npos);
+}
+
+TEST_F(HttpServer, CutsOffABodyThatStopsHoweverMuchIsAnnounced) {
+  options.max_body_bytes = 8 << 20;
+  open();
+  const Client client(server->port());
+  const Clock::time_point begin = Clock::now();
+  client.send("POST / HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n" + std::string(4000000, 'x'));
+  client.read_all();
+  EXPECT_LT(Clock::now() - begin, 20s);
+}
+
 }  // namespace
 }  // namespace liveavatar::http

@@ -180,6 +180,8 @@ class Jobs(unittest.TestCase):
         status, headers, _ = self.server.request("DELETE", "/v1/videos")
         self.assertEqual((status, headers["allow"]), (405, "POST, GET"))
         self.assertEqual(self.server.get("/v1/live")[0], 426)
+        for path in ("/", "/health", "/openapi.json", "/v1/videos"):
+            self.assertEqual(self.server.request("GET", path, b"a body")[0], 400)
         self.assertEqual(self.server.request("PUT", "/v1/portraits/big", bytes(3 << 20))[0], 413)
         connection = self.server.connect()
         connection.sendall(b"GET /" + b"x" * 40000 + b" HTTP/1.1\r\n\r\n")

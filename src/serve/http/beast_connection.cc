@@ -46,17 +46,39 @@ class Place {
   int of_client_ = 0;
 };
 
-// Bytes of a body that is being read.
+// Bytes of a body that is being read, as they come: what is only announced takes no place.
 class BodyPlace {
  public:
-  BodyPlace(Shared& shared, uint64_t bytes) : shared_(shared), bytes_(bytes) { shared_.body_bytes += bytes_; }
+  explicit BodyPlace(Shared& shared) : shared_(shared) {}
   ~BodyPlace() { shared_.body_bytes -= bytes_; }
   BodyPlace(const BodyPlace&) = delete;
   BodyPlace& operator=(const BodyPlace&) = delete;
+  // false: all bodies together are too large.
+  bool grow_to(uint64_t bytes) {
+    shared_.body_bytes += bytes - bytes_;
+    bytes_ = bytes;
+    return shared_.body_bytes <= kBodiesAtOnce * shared_.options.max_body_bytes;
+  }
 
  private:
   Shared& shared_;
-  const uint64_t bytes_;
+  uint64_t bytes_ = 0;
+};
+
+// When a body is too slow: `most` behind kSlowestBytesPerSecond. Being early before does not help, so that nobody can
+// send quickly and then hold the place.
+class BodyDeadline {
+ public:
+  explicit BodyDeadline(double most_s) : most_(milliseconds_of(most_s)), at_(Clock::now() + most_) {}
+  void received(uint64_t bytes) {
+    const std::chrono::nanoseconds earned(bytes * std::nano::den / kSlowestBytesPerSecond);
+    at_ = std::min(at_ + earned, Clock::now() + most_);
+  }
+  Clock::time_point at() const { return at_; }
+
+ private:
+  const std::chrono::nanoseconds most_;
+  Clock::time_point at_;
 };
 
 // A request that is being answered, while it lives.
@@ -87,7 +109,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   net::awaitable<Next> head_failed(const error_code& error);
   net::awaitable<Next> serve_refusal(Parser& parser, Response response, bool is_head);
   net::awaitable<Next> serve_admitted(Parser& parser, Request request, Clock::time_point begin);
-  net::awaitable<bool> read_body(Parser& parser);
+  net::awaitable<bool> read_body(Parser& parser, BodyPlace& place, const Request& head, Clock::time_point begin);
   net::awaitable<void> serve_upgrade(Parser& parser, const Request& head);
   net::awaitable<Response> answer(Request request);
   net::awaitable<bool> write(Response& response, bool is_head);
@@ -208,14 +230,8 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_refusal(Parser& parse
 
 net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& parser, Request request,
                                                                     Clock::time_point begin) {
-  const uint64_t most = shared_.options.max_body_bytes;
-  const BodyPlace place(shared_, parser.is_done() ? 0 : parser.content_length().value_or(most));
-  if (shared_.body_bytes > kBodiesAtOnce * most) {
-    co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"));
-    log(request, 503, begin);
-    co_return Next::kEnd;
-  }
-  if (!co_await read_body(parser)) co_return Next::kEnd;
+  BodyPlace place(shared_);
+  if (!co_await read_body(parser, place, request, begin)) co_return Next::kEnd;
   keep_alive_ = parser.keep_alive();
   request.body = std::move(parser.get().body());
   bytes_in_ = request.body.size();
@@ -228,17 +244,28 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& pars
   co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
 }
 
-net::awaitable<bool> HttpConnection::read_body(Parser& parser) {
+net::awaitable<bool> HttpConnection::read_body(Parser& parser, BodyPlace& place, const Request& head,
+                                               Clock::time_point begin) {
   if (parser.is_done()) co_return true;
   error_code error;
-  const double seconds = double(parser.content_length().value_or(0)) / double(kSlowestBytesPerSecond);
-  expire_after(shared_.options.read_timeout_s + seconds);
+  BodyDeadline deadline(shared_.options.read_timeout_s);
+  stream_.expires_at(deadline.at());
   if (beast::iequals(parser.get()[fields::field::expect], "100-continue")) {
     const std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
     co_await net::async_write(stream_, net::buffer(go_on), into(error));
-    if (error) co_return false;
   }
-  co_await fields::async_read(stream_, buffer_, parser, into(error));
+  parser.eager(true);
+  while (!error && !parser.is_done()) {
+    const uint64_t before = parser.get().body().size();
+    stream_.expires_at(deadline.at());
+    co_await fields::async_read_some(stream_, buffer_, parser, into(error));
+    const uint64_t now = parser.get().body().size();
+    deadline.received(now - before);
+    if (error || place.grow_to(now)) continue;
+    co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"));
+    log(head, 503, begin);
+    co_return false;
+  }
   if (error) co_await head_failed(error);
   co_return !error;
 }

@@ -10,6 +10,11 @@ std::string_view Request::header(std::string_view name) const {
   return {};
 }
 
+bool Request::announces_body() const {
+  const std::string_view length = header("content-length");
+  return !header("transfer-encoding").empty() || length.find_first_not_of('0') != std::string_view::npos;
+}
+
 Expected<std::string> percent_decoded(std::string_view text) {
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {
