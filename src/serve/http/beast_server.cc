@@ -1,9 +1,9 @@
 // Listens, and serves each HTTP connection by a coroutine. All on one thread.
 #include <sys/socket.h>
 
-#include <map>
-#include <set>
+#include <cstdio>
 #include <thread>
+#include <utility>
 
 #include "core/boundary.h"
 #include "serve/http/beast_connection.h"
@@ -12,6 +12,7 @@ namespace liveavatar::http {
 namespace {
 
 using namespace std::chrono_literals;
+constexpr int kMostRefusedAtOnce = 32;
 
 class BeastServer final : public Server {
  public:
@@ -29,11 +30,13 @@ class BeastServer final : public Server {
   Status bind();
   void run();
   net::awaitable<void> accept_all();
+  net::awaitable<bool> accept_one();  // false: not now, try again later
 
   const std::shared_ptr<Shared> shared_;  // first: the others belong to its context
   net::io_context& io_;
   tcp::acceptor acceptor_;
   int port_ = 0;
+  bool has_warned_ = false;
   std::thread thread_;
 };
 
@@ -87,20 +90,35 @@ void BeastServer::run() {
   }
 }
 
+// Nothing ends it but stop(): no lack of descriptors or memory.
 net::awaitable<void> BeastServer::accept_all() {
   net::steady_timer pause(io_);
-  while (acceptor_.is_open()) {
-    error_code error;
-    tcp::socket socket(io_);
-    co_await acceptor_.async_accept(socket, into(error));
-    if (!acceptor_.is_open()) co_return;
-    if (error) {  // no descriptors left, for example
-      pause.expires_after(100ms);
-      co_await pause.async_wait(into(error));
-      continue;
+  for (bool is_well = true; acceptor_.is_open();) {
+    try {
+      error_code ignored;
+      pause.expires_after(is_well ? 0ms : 100ms);
+      if (!is_well) co_await pause.async_wait(into(ignored));
+      is_well = false;  // also where the next line throws
+      is_well = co_await accept_one();
+    } catch (const std::exception&) {  // no memory for this connection
     }
-    net::co_spawn(io_, serve_connection(*shared_, beast::tcp_stream(std::move(socket))), net::detached);
   }
+}
+
+net::awaitable<bool> BeastServer::accept_one() {
+  error_code error;
+  tcp::socket socket(io_);
+  co_await acceptor_.async_accept(socket, into(error));
+  if (!acceptor_.is_open()) co_return true;
+  if (error) {
+    if (!std::exchange(has_warned_, true))
+      std::fprintf(stderr, "a connection cannot be accepted: %s; told once\n", error.message().c_str());
+    co_return false;
+  }
+  // A few more are told that there are too many; the others would take all descriptors for that.
+  if (shared_->count >= shared_->options.max_connections + kMostRefusedAtOnce) co_return true;
+  net::co_spawn(io_, serve_connection(*shared_, beast::tcp_stream(std::move(socket))), net::detached);
+  co_return true;
 }
 
 void BeastServer::stop() {
