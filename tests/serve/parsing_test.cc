@@ -130,6 +130,7 @@ TEST(Range, IsReadAsTheStandardSays) {
 
 TEST(Path, IsDecodedOrRefused) {
   EXPECT_EQ(*http::percent_decoded("/a%2Fb%20"), "/a/b ");
+  EXPECT_EQ(http::query_value("a=1&b=a+b%2Bc", "b"), "a b+c");
   for (const char* text : {"%", "%2", "%zz", "a%00b"}) EXPECT_FALSE(http::percent_decoded(text).ok()) << text;
 }
 

@@ -1,5 +1,6 @@
 #include "serve/http/message.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace liveavatar::http {
@@ -41,7 +42,9 @@ std::string query_value(const std::string& query, std::string_view name) {
     rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
     const size_t equals = pair.find('=');
     if (pair.substr(0, equals) != name || equals == std::string_view::npos) continue;
-    auto value = percent_decoded(pair.substr(equals + 1));
+    std::string text(pair.substr(equals + 1));
+    std::replace(text.begin(), text.end(), '+', ' ');  // as forms write it
+    auto value = percent_decoded(text);
     return value.ok() ? *value : std::string();
   }
   return {};
