@@ -143,5 +143,54 @@ TEST_F(HttpServer, CutsOffABodyThatStopsHoweverMuchIsAnnounced) {
   EXPECT_LT(Clock::now() - begin, 20s);
 }
 
+class ShortStream : public BodyStream {
+ public:
+  State next(std::string& out) override {
+    out = "abc";
+    return State::kEnd;
+  }
+};
+
+TEST_F(HttpServer, ClosesWhereAStreamIsShorterThanItsLength) {
+  handler.on_request = [](const Request&, const Reply& reply) {
+    reply({.stream = std::make_shared<ShortStream>(), .stream_bytes = 10});
+  };
+  open();
+  const std::string answers = ask("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+  EXPECT_TRUE(answers.ends_with("\r\n\r\nabc")) << answers;
+  EXPECT_EQ(answers.find("HTTP/1.1 200"), answers.rfind("HTTP/1.1 200"));
+}
+
+TEST_F(HttpServer, LogsWhatFails) {
+  options.max_body_bytes = 1000;
+  open();
+  ask("nonsense\r\n\r\n");
+  ask("GET / HTTP/1.1\r\nx: " + std::string(20000, 'x') + "\r\n\r\n");
+  ask("GET x HTTP/1.1\r\n\r\n");
+  ask("POST / HTTP/1.1\r\nContent-Length: 2000\r\n\r\n");
+  ask("GET / HT");                                          // times out
+  ask("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");  // so does this
+  ask("");                                                  // this does too, but it is no request
+  Client(server->port()).send("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+  while (server->connections() > 0) std::this_thread::sleep_for(5ms);
+  server->stop();
+  std::vector<int> statuses;
+  for (const Exchange& exchange : handler.exchanges) statuses.push_back(exchange.status);
+  EXPECT_EQ(statuses, (std::vector<int>{400, 431, 400, 413, 408, 408, 499}));
+}
+
+TEST_F(HttpServer, ClosesConnectionsThatAreFarTooManyWithoutAnAnswer) {
+  options.max_connections = 1;
+  options.max_connections_per_client = 1000;
+  options.header_timeout_s = 30;
+  open();
+  std::vector<std::unique_ptr<Client>> many;
+  for (int i = 0; i < 60; ++i) {  // those that are refused stay a second, since they do not close
+    many.push_back(std::make_unique<Client>(server->port()));
+    EXPECT_LE(server->connections(), 1 + 32);
+  }
+  EXPECT_EQ(many.back()->read_all(), "");
+}
+
 }  // namespace
 }  // namespace liveavatar::http
