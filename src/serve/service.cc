@@ -18,6 +18,11 @@ namespace {
 
 constexpr int kRetrySoon = 2, kRetryJob = 10;
 
+http::Response wrong_host() {
+  return error_response(421, "host",
+                        "without a key this server is used by its address, localhost, or a name given by --allow_host");
+}
+
 http::Response unknown_path() { return error_response(404, "not_found", "there is no such path; see /openapi.json"); }
 
 }  // namespace
@@ -37,7 +42,7 @@ Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, 
 
 Service::Service(const ServeOptions& options, std::unique_ptr<AccessLog> log, std::unique_ptr<WorkFolder> folder)
     : options_(options),
-      access_(options.api_key, options.cors_origins),
+      access_(options.api_key, options.cors_origins, options.allowed_hosts),
       log_(std::move(log)),
       folder_(std::move(folder)),
       portraits_(*folder_),
@@ -101,6 +106,7 @@ std::optional<http::Response> Service::busy() const {
 
 // Before a body is read.
 std::optional<http::Response> Service::refusal(const http::Request& head) const {
+  if (!access_.is_host_allowed(head)) return wrong_host();
   const bool reads = head.method == "GET" || head.method == "HEAD";
   if (!reads && !access_.is_origin_allowed(head))
     return error_response(403, "origin", "this page's origin is not allowed; start the server with its CORS origin");
@@ -184,6 +190,7 @@ LiveServices Service::live_services(TaskQueue& tasks) {
 }
 
 http::Upgrade Service::upgrade(const http::Request& head) {
+  if (!access_.is_host_allowed(head)) return refused(head, wrong_host());
   if (head.path != "/v1/live") return refused(head, unknown_path());
   if (!access_.is_origin_allowed(head))
     return refused(head, error_response(403, "origin", "this page's origin is not allowed"));

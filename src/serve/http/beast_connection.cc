@@ -130,7 +130,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   bool keep_alive_ = false, aborted_ = false;
   unsigned version_ = 11;
   Clock::time_point begin_ = Clock::now();  // of the request that is served
-  uint64_t bytes_in_ = 0, bytes_out_ = 0;  // of the request that is served
+  uint64_t bytes_in_ = 0, bytes_out_ = 0;   // of the request that is served
 };
 
 void HttpConnection::abort() {

@@ -22,7 +22,7 @@ struct ServerOptions {
   double header_timeout_s = 10;  // for a request's head, and between two requests
   // A body may be so late behind 64 KiB a second: what comes sooner does not make this longer.
   double read_timeout_s = 30;
-  double write_timeout_s = 30;   // for each piece of a response
+  double write_timeout_s = 30;  // for each piece of a response
   size_t send_queue_bytes = 8 << 20;
 };
 
