@@ -19,8 +19,9 @@ namespace {
 constexpr int kRetrySoon = 2, kRetryJob = 10;
 
 http::Response wrong_host() {
-  return error_response(421, "host",
-                        "without a key this server is used by its address, localhost, or a name given by --allow_host");
+  return error_response(
+      421, "host",
+      "without a key this server is used by its address, localhost, or a name that was allowed at its start");
 }
 
 http::Response unknown_path() { return error_response(404, "not_found", "there is no such path; see /openapi.json"); }
