@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
 #include <mutex>
@@ -76,6 +77,17 @@ class HttpServer : public ::testing::Test {
     client.send(request);
     return client.read_all();
   }
+  // Of so many exchanges, as soon as they are there.
+  std::vector<int> statuses_of(size_t count) {
+    std::vector<int> statuses;
+    for (const auto end = Clock::now() + 20s; statuses.size() < count && Clock::now() < end;) {
+      std::this_thread::sleep_for(5ms);
+      std::lock_guard lock(handler.mutex);
+      statuses.clear();
+      for (const Exchange& exchange : handler.exchanges) statuses.push_back(exchange.status);
+    }
+    return statuses;
+  }
 
   ServerOptions options;
   FakeHandler handler;
@@ -125,12 +137,11 @@ TEST_F(HttpServer, RefusesABodyWhereAllTogetherAreTooLarge) {
   open();
   std::vector<std::unique_ptr<Client>> slow;
   const std::string post = "POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n";
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 5; ++i) {
     slow.push_back(std::make_unique<Client>(server->port()));
     slow.back()->send(post + std::string(999, 'x'));
   }
-  std::this_thread::sleep_for(300ms);  // until they are read
-  EXPECT_NE(ask(post + std::string(1000, 'x')).find(" 503 "), std::string::npos);
+  EXPECT_EQ(statuses_of(1), std::vector<int>{503});
 }
 
 TEST_F(HttpServer, CutsOffABodyThatStopsHoweverMuchIsAnnounced) {
@@ -172,24 +183,21 @@ TEST_F(HttpServer, LogsWhatFails) {
   ask("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");  // so does this
   ask("");                                                  // this does too, but it is no request
   Client(server->port()).send("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
-  while (server->connections() > 0) std::this_thread::sleep_for(5ms);
-  server->stop();
-  std::vector<int> statuses;
-  for (const Exchange& exchange : handler.exchanges) statuses.push_back(exchange.status);
-  EXPECT_EQ(statuses, (std::vector<int>{400, 431, 400, 413, 408, 408, 499}));
+  EXPECT_EQ(statuses_of(7), (std::vector<int>{400, 431, 400, 413, 408, 408, 499}));
 }
 
 TEST_F(HttpServer, ClosesConnectionsThatAreFarTooManyWithoutAnAnswer) {
   options.max_connections = 1;
   options.max_connections_per_client = 1000;
-  options.header_timeout_s = 30;
   open();
   std::vector<std::unique_ptr<Client>> many;
   for (int i = 0; i < 60; ++i) {  // those that are refused stay a second, since they do not close
     many.push_back(std::make_unique<Client>(server->port()));
     EXPECT_LE(server->connections(), 1 + 32);
   }
-  EXPECT_EQ(many.back()->read_all(), "");
+  const auto unanswered =
+      std::count_if(many.begin() + 1, many.end(), [](const auto& one) { return one->read_all().empty(); });
+  EXPECT_GT(unanswered, 0);
 }
 
 }  // namespace

@@ -274,6 +274,8 @@ net::awaitable<bool> HttpConnection::read_body(Parser& parser, BodyPlace& place,
     deadline.received(now - before);
     bytes_in_ = now;
     if (error || place.grow_to(now)) continue;
+    parser.get().body() = std::string();  // now, so that the others fit while this one is told
+    place.grow_to(0);
     co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"), head);
     co_return false;
   }
