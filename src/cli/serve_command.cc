@@ -15,6 +15,7 @@
 #include "cli/stop_signal.h"
 #include "core/status.h"
 #include "ops/make_backend.h"
+#include "serve/exposure.h"
 #include "serve/options.h"
 #include "serve/portraits.h"
 
@@ -23,10 +24,11 @@ namespace {
 
 struct Flags {
   serve::ServeOptions serve;
+  const CLI::Option* key_option = nullptr;  // --api_key
   std::string api_key_file;
   std::vector<std::string> portraits;  // NAME=FILE
   size_t max_body_bytes = 64 << 20;
-  bool fp8 = false, quiet = false;
+  bool fp8 = false, quiet = false, no_key = false;
 };
 
 constexpr const char* kFooter =
@@ -55,11 +57,18 @@ void add_listening(CLI::App& app, Flags& f) {
 }
 
 void add_access(CLI::App& app, Flags& f) {
-  app.add_option("--api_key", f.serve.api_key,
-                 "Clients must send it: Authorization: Bearer KEY. Others see it in the\n"
-                 "list of processes; better LIVEAVATAR_API_KEY or a file")
-      ->group(kWho);
+  f.key_option = app.add_option("--api_key", f.serve.api_key,
+                                "Clients must send it: Authorization: Bearer KEY. Others see it in the\n"
+                                "list of processes; better LIVEAVATAR_API_KEY or a file")
+                     ->group(kWho);
   app.add_option("--api_key_file", f.api_key_file, "The file's first line is the key")->group(kWho);
+  app.add_flag("--no_key", f.no_key, "Listen at a --host other than this machine's own without a key")->group(kWho);
+  app.add_option("--allow_host", f.serve.allowed_hosts,
+                 "Without a key: a name by which this server is reached, beside its addresses and localhost;\n"
+                 "several times")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false)
+      ->group(kWho);
   app.add_option("--cors_origin", f.serve.cors_origins,
                  "Web pages of this origin (https://example.org) may use the server; \"*\": all; several times")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
@@ -90,7 +99,7 @@ void add_limits(CLI::App& app, Flags& f) {
   add_seconds(app, "--slow_reader_s", o.slow_reader_s, "A session waits so long for a client that does not read");
   add_seconds(app, "--queue_seconds", o.queue_seconds, "Pushed sound that may wait in a session; 1 to 600");
   add_seconds(app, "--header_timeout_s", o.server.header_timeout_s, "For the head of a request");
-  add_seconds(app, "--read_timeout_s", o.server.read_timeout_s, "For its body, and a second more for each 64 KiB");
+  add_seconds(app, "--read_timeout_s", o.server.read_timeout_s, "A body may be so late behind 64 KiB a second");
   add_seconds(app, "--write_timeout_s", o.server.write_timeout_s, "For each piece of a response");
   add_seconds(app, "--drain_s", o.drain_s, "After SIGTERM running work has so long");
 }
@@ -130,17 +139,42 @@ void add_machine(CLI::App& app, Flags& f) {
       ->group(kModel);
 }
 
+// For a Service named "liveavatar" Kubernetes sets LIVEAVATAR_PORT to tcp://10.0.0.1:8080.
+bool is_of_kubernetes(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  return value != nullptr && std::string_view(value).starts_with("tcp://");
+}
+
 // "--max_sessions" is LIVEAVATAR_MAX_SESSIONS.
 void add_environment(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
     std::string name = "LIVEAVATAR_" + option->get_lnames().front();
     std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-    option->envname(name);
+    if (!is_of_kubernetes(name)) option->envname(name);
   }
 }
 
+// A secret that is not there must not open the server.
+Status check_no_empty_key(const Flags& f) {
+  if (!f.serve.api_key.empty()) return {};
+  if (f.key_option->count() > 0) return invalid_argument("--api_key is empty: give a key, or leave it out");
+  const char* value = std::getenv("LIVEAVATAR_API_KEY");
+  if (value == nullptr || *value != '\0') return {};
+  return invalid_argument("LIVEAVATAR_API_KEY is empty: put a key into it, or unset it");
+}
+
+Status check_reach(const Flags& f) {
+  const http::ServerOptions& o = f.serve.server;
+  if (f.no_key || !f.serve.api_key.empty() || serve::is_local_only(o)) return {};
+  const std::string where = o.listen_fd >= 0 ? "the service manager's socket" : "--host " + o.host;
+  return invalid_argument(where +
+                          " without a key: anybody who reaches the port could use the server; give --api_key_file "
+                          "FILE, or --no_key if that is meant");
+}
+
 Status read_key(Flags& f) {
+  LA_RETURN_IF_ERROR(check_no_empty_key(f));
   if (f.api_key_file.empty()) return {};
   if (!f.serve.api_key.empty()) return invalid_argument("--api_key and --api_key_file: give one of them");
   std::ifstream file(f.api_key_file);
@@ -185,6 +219,7 @@ Status resolve(Flags& f) {
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
   f.serve.server.max_body_bytes = f.max_body_bytes;
   f.serve.server.listen_fd = passed_socket();
+  LA_RETURN_IF_ERROR(check_reach(f));
   const std::string& host = f.serve.server.host;
   const bool is_all = host == "0.0.0.0" || host == "::" || f.serve.server.listen_fd >= 0;
   if (f.serve.webrtc.address.empty() && !is_all) f.serve.webrtc.address = host;

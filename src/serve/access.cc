@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/text.h"
+#include "serve/exposure.h"
 
 namespace liveavatar::serve {
 namespace {
@@ -20,6 +21,13 @@ std::vector<std::string_view> protocols_of(const http::Request& head) {
     all.push_back(one);
   }
   return all;
+}
+
+// "here" of "Here:8080", "::1" of "[::1]:8080".
+std::string name_of(std::string_view host) {
+  const bool is_bracketed = host.starts_with('[');
+  if (is_bracketed) host.remove_prefix(1);
+  return lower_case(std::string(host.substr(0, host.find(is_bracketed ? ']' : ':'))));
 }
 
 }  // namespace
@@ -46,6 +54,14 @@ bool Access::has_key(const http::Request& head) const {
 bool Access::is_listed(std::string_view origin) const {
   return std::any_of(origins_.begin(), origins_.end(),
                      [&](const std::string& one) { return one == "*" || one == origin; });
+}
+
+bool Access::is_host_allowed(const http::Request& head) const {
+  const std::string_view host = head.header("host");
+  if (!key_.empty() || host.empty()) return true;  // a browser always sends one
+  const std::string name = name_of(host);
+  return name == "localhost" || is_address(name) ||
+         std::any_of(hosts_.begin(), hosts_.end(), [&](const std::string& one) { return lower_case(one) == name; });
 }
 
 bool Access::is_origin_allowed(const http::Request& head) const {

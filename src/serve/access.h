@@ -14,11 +14,15 @@ bool same_key(std::string_view given, std::string_view key);
 
 class Access {
  public:
-  Access(std::string key, std::vector<std::string> origins) : key_(std::move(key)), origins_(std::move(origins)) {}
+  Access(std::string key, std::vector<std::string> origins, std::vector<std::string> hosts = {})
+      : key_(std::move(key)), origins_(std::move(origins)), hosts_(std::move(hosts)) {}
 
   // By "Authorization: Bearer KEY", or for a WebSocket of a browser, which cannot send that, by the protocol
   // "bearer.KEY" beside "liveavatar.v1".
   bool has_key(const http::Request& head) const;
+  // Without a key: an address, localhost, or one that was named. Else a page of a name that its owner lets point at
+  // this machine (DNS rebinding) would be the server's own page.
+  bool is_host_allowed(const http::Request& head) const;
   // The server's own page, a page that was allowed, or no page at all.
   bool is_origin_allowed(const http::Request& head) const;
   // For a page of another origin that is allowed; nothing for others.
@@ -27,7 +31,7 @@ class Access {
  private:
   bool is_listed(std::string_view origin) const;
   const std::string key_;
-  const std::vector<std::string> origins_;
+  const std::vector<std::string> origins_, hosts_;
 };
 
 constexpr const char* kSocketProtocol = "liveavatar.v1";

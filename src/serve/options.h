@@ -22,6 +22,7 @@ struct ServeOptions {
   EngineOptions engine;
   std::string api_key;                    // empty: none is asked for
   std::vector<std::string> cors_origins;  // web pages of others that may use the server; "*": all
+  std::vector<std::string> allowed_hosts;  // names by which it is reached without a key, beside localhost
   std::string access_log;                 // a file; empty: standard error; "off"
   std::string work_dir;                   // uploads and videos lie in a folder made there; empty: the system's
   std::vector<KeptPortrait> portraits;    // kept by name from the start

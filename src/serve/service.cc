@@ -18,6 +18,12 @@ namespace {
 
 constexpr int kRetrySoon = 2, kRetryJob = 10;
 
+http::Response wrong_host() {
+  return error_response(
+      421, "host",
+      "without a key this server is used by its address, localhost, or a name that was allowed at its start");
+}
+
 http::Response unknown_path() { return error_response(404, "not_found", "there is no such path; see /openapi.json"); }
 
 }  // namespace
@@ -37,7 +43,7 @@ Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, 
 
 Service::Service(const ServeOptions& options, std::unique_ptr<AccessLog> log, std::unique_ptr<WorkFolder> folder)
     : options_(options),
-      access_(options.api_key, options.cors_origins),
+      access_(options.api_key, options.cors_origins, options.allowed_hosts),
       log_(std::move(log)),
       folder_(std::move(folder)),
       portraits_(*folder_),
@@ -102,6 +108,7 @@ std::optional<http::Response> Service::busy() const {
 
 // Before a body is read.
 std::optional<http::Response> Service::refusal(const http::Request& head) const {
+  if (!access_.is_host_allowed(head)) return wrong_host();
   const bool reads = head.method == "GET" || head.method == "HEAD";
   if (!reads && !access_.is_origin_allowed(head))
     return error_response(403, "origin", "this page's origin is not allowed; start the server with its CORS origin");
@@ -110,8 +117,13 @@ std::optional<http::Response> Service::refusal(const http::Request& head) const 
     access_.add_cors(head, cors);
     if (!cors.empty()) return http::Response{.status = 204, .content_type = "text/plain"};
   }
-  if (reads && find_page_file(head.path) != nullptr) return {};
   const RouteMatch match = match_route(head.method, head.path);
+  const bool is_page = reads && find_page_file(head.path) != nullptr;
+  const bool takes_body = !is_page && match.route != nullptr && match.route->body != RouteBody::kNone;
+  const bool is_known = is_page || match.route != nullptr;
+  if (is_known && !takes_body && head.announces_body())  // no memory for what nobody reads
+    return error_response(400, "body", "this path takes no body; send none");
+  if (is_page) return {};
   if (match.allowed.empty()) return unknown_path();
   if (match.route == nullptr) {
     http::Response response = error_response(405, "method", "this path takes " + match.allowed);
@@ -180,6 +192,7 @@ LiveServices Service::live_services(TaskQueue& tasks) {
 }
 
 http::Upgrade Service::upgrade(const http::Request& head) {
+  if (!access_.is_host_allowed(head)) return refused(head, wrong_host());
   if (head.path != "/v1/live") return refused(head, unknown_path());
   if (!access_.is_origin_allowed(head))
     return refused(head, error_response(403, "origin", "this page's origin is not allowed"));

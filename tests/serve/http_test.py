@@ -180,6 +180,8 @@ class Jobs(unittest.TestCase):
         status, headers, _ = self.server.request("DELETE", "/v1/videos")
         self.assertEqual((status, headers["allow"]), (405, "POST, GET"))
         self.assertEqual(self.server.get("/v1/live")[0], 426)
+        for path in ("/", "/health", "/openapi.json", "/v1/videos"):
+            self.assertEqual(self.server.request("GET", path, b"a body")[0], 400)
         self.assertEqual(self.server.request("PUT", "/v1/portraits/big", bytes(3 << 20))[0], 413)
         connection = self.server.connect()
         connection.sendall(b"GET /" + b"x" * 40000 + b" HTTP/1.1\r\n\r\n")
@@ -232,6 +234,37 @@ class Access(unittest.TestCase):
             self.assertEqual(allowed.status, 101)
             allowed.close()
             self.assertEqual(WebSocket(server, headers={"Origin": "https://third.example"}).status, 403)
+
+    def test_without_a_key_names_of_others_are_refused(self):
+        with Server(PROGRAM, "--allow_host", "here.example") as server:
+            rebound = {"Host": f"evil.example:{server.port}"}
+            for path in ("/", "/health", "/v1/portraits"):
+                status, _, body = server.request("GET", path, headers=rebound)
+                self.assertEqual((status, json.loads(body)["error"]["code"]), (421, "host"))
+                self.assertEqual(server.get(path, {"Host": f"here.example:{server.port}"})[0], 200)
+                self.assertEqual(server.get(path, {"Host": "localhost"})[0], 200)
+            self.assertEqual(WebSocket(server, headers=rebound).status, 421)
+
+    def test_a_port_that_others_reach_needs_a_key(self):
+        def fails(*flags, env=None, fd=None):
+            command = [PROGRAM, "serve", "--quiet", "--port", "0", *flags]
+            if fd is not None:
+                script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&{fd}'
+                command = ["sh", "-c", script, *command]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, pass_fds=(fd,) if fd else (),
+                                  env={**os.environ, **(env or {})})
+            self.assertNotEqual(done.returncode, 0)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            return done.stderr
+
+        self.assertIn("--no_key", fails("--host", "0.0.0.0"))
+        self.assertIn("--api_key", fails("--api_key", ""))
+        self.assertIn("LIVEAVATAR_API_KEY", fails(env={"LIVEAVATAR_API_KEY": ""}))
+        with socket.create_server(("0.0.0.0", 0)) as listening:
+            self.assertIn("--no_key", fails(fd=listening.fileno()))
+        for flags in (["--no_key"], ["--api_key", "secret"]):
+            with Server(PROGRAM, "--host", "0.0.0.0", *flags):
+                pass
 
     def test_connections_of_one_client_are_limited(self):
         with Server(PROGRAM, "--max_connections_per_client", 3) as server:
@@ -298,6 +331,12 @@ class Ends(unittest.TestCase):
         self.assertEqual(process.wait(60), 0)
         process.stdout.close()
         listening.close()
+
+    def test_the_port_of_a_kubernetes_service_is_no_flag(self):
+        done = subprocess.run([PROGRAM, "serve", "--host", "nowhere"], capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "LIVEAVATAR_PORT": "tcp://10.0.0.1:8080"})
+        self.assertNotIn("LIVEAVATAR_PORT", done.stderr)
+        self.assertIn("--host", done.stderr)
 
     def test_wrong_flags_are_one_line(self):
         for flags in (["--host", "nowhere"], ["--api_key_file", "/nothing"], ["--portrait", "a"],

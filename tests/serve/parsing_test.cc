@@ -3,6 +3,7 @@
 
 #include "serve/access.h"
 #include "serve/base64.h"
+#include "serve/exposure.h"
 #include "serve/http/message.h"
 #include "serve/multipart.h"
 #include "serve/video_fields.h"
@@ -130,6 +131,7 @@ TEST(Range, IsReadAsTheStandardSays) {
 
 TEST(Path, IsDecodedOrRefused) {
   EXPECT_EQ(*http::percent_decoded("/a%2Fb%20"), "/a/b ");
+  EXPECT_EQ(http::query_value("a=1&b=a+b%2Bc", "b"), "a b+c");
   for (const char* text : {"%", "%2", "%zz", "a%00b"}) EXPECT_FALSE(http::percent_decoded(text).ok()) << text;
 }
 
@@ -149,6 +151,31 @@ TEST(Access, NeedsTheWholeKey) {
   EXPECT_TRUE(access.has_key(request_with({{"sec-websocket-protocol", "liveavatar.v1 ,bearer.key"}})));
   EXPECT_FALSE(access.has_key(request_with({{"sec-websocket-protocol", "bearer.ke"}})));
   EXPECT_TRUE(Access("", {}).has_key(request_with({})));
+}
+
+TEST(Access, TakesNamesOfOthersForThisMachineOnlyWithAKey) {
+  const Access access("", {}, {"Here.example"});
+  auto allowed = [&](const char* host) { return access.is_host_allowed(request_with({{"host", host}})); };
+  for (const char* host : {"127.0.0.1", "127.0.0.1:8080", "192.168.1.5:1", "[::1]:8080", "[::1]", "localhost:8080",
+                           "LocalHost", "here.example:8080", "HERE.example"})
+    EXPECT_TRUE(allowed(host)) << host;
+  for (const char* host : {"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example",
+                           "[evil.example]:8080", "x.here.example"})
+    EXPECT_FALSE(allowed(host)) << host;
+  EXPECT_TRUE(access.is_host_allowed(request_with({})));
+  EXPECT_TRUE(Access("key", {}).is_host_allowed(request_with({{"host", "evil.example"}})));
+}
+
+TEST(Exposure, IsWhatTheAddressSays) {
+  http::ServerOptions options;
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "nowhere"}) {
+    options.host = host;
+    EXPECT_TRUE(is_local_only(options)) << host;
+  }
+  for (const char* host : {"0.0.0.0", "::", "192.168.1.5", "fe80::1%eth0", "::ffff:10.0.0.1"}) {
+    options.host = host;
+    EXPECT_FALSE(is_local_only(options)) << host;
+  }
 }
 
 TEST(Access, LetsInItsOwnPageAndThoseThatAreListed) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "serve/http/beast_reply.h"
+
 namespace liveavatar::http {
 
 namespace {
@@ -44,17 +46,39 @@ class Place {
   int of_client_ = 0;
 };
 
-// Bytes of a body that is being read.
+// Bytes of a body that is being read, as they come: what is only announced takes no place.
 class BodyPlace {
  public:
-  BodyPlace(Shared& shared, uint64_t bytes) : shared_(shared), bytes_(bytes) { shared_.body_bytes += bytes_; }
+  explicit BodyPlace(Shared& shared) : shared_(shared) {}
   ~BodyPlace() { shared_.body_bytes -= bytes_; }
   BodyPlace(const BodyPlace&) = delete;
   BodyPlace& operator=(const BodyPlace&) = delete;
+  // false: all bodies together are too large.
+  bool grow_to(uint64_t bytes) {
+    shared_.body_bytes += bytes - bytes_;
+    bytes_ = bytes;
+    return shared_.body_bytes <= kBodiesAtOnce * shared_.options.max_body_bytes;
+  }
 
  private:
   Shared& shared_;
-  const uint64_t bytes_;
+  uint64_t bytes_ = 0;
+};
+
+// When a body is too slow: `most` behind kSlowestBytesPerSecond. Being early before does not help, so that nobody can
+// send quickly and then hold the place.
+class BodyDeadline {
+ public:
+  explicit BodyDeadline(double most_s) : most_(milliseconds_of(most_s)), at_(Clock::now() + most_) {}
+  void received(uint64_t bytes) {
+    const std::chrono::nanoseconds earned(bytes * std::nano::den / kSlowestBytesPerSecond);
+    at_ = std::min(at_ + earned, Clock::now() + most_);
+  }
+  Clock::time_point at() const { return at_; }
+
+ private:
+  const std::chrono::nanoseconds most_;
+  Clock::time_point at_;
 };
 
 // A request that is being answered, while it lives.
@@ -72,20 +96,21 @@ class Answering {
 class HttpConnection final : public Connection, public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(Shared& shared, beast::tcp_stream stream, std::string peer)
-      : shared_(shared), stream_(std::move(stream)), timer_(*shared.io), peer_(std::move(peer)) {}
+      : shared_(shared), stream_(std::move(stream)), timer_(shared.io), peer_(std::move(peer)) {}
 
   void abort() override;
   net::awaitable<void> run();
-  net::awaitable<void> refuse(Response response);
+  // Answers, ends the connection and logs it; `head` is what is known of the request.
+  net::awaitable<void> refuse(Response response, const Request& head);
 
  private:
   using Parser = fields::request_parser<fields::string_body>;
   enum class Next { kRequest, kEnd };
   net::awaitable<Next> serve_one();
-  net::awaitable<Next> head_failed(const error_code& error);
+  net::awaitable<void> read_failed(const error_code& error, const Request& head);
   net::awaitable<Next> serve_refusal(Parser& parser, Response response, bool is_head);
-  net::awaitable<Next> serve_admitted(Parser& parser, Request request, Clock::time_point begin);
-  net::awaitable<bool> read_body(Parser& parser);
+  net::awaitable<Next> serve_admitted(Parser& parser, Request request);
+  net::awaitable<bool> read_body(Parser& parser, BodyPlace& place, const Request& head);
   net::awaitable<void> serve_upgrade(Parser& parser, const Request& head);
   net::awaitable<Response> answer(Request request);
   net::awaitable<bool> write(Response& response, bool is_head);
@@ -94,16 +119,18 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   net::awaitable<void> discard_rest();
   bool client_is_gone();
   void expire_after(double seconds) { stream_.expires_after(milliseconds_of(seconds)); }
-  void log(const Request& head, int status, Clock::time_point begin);
+  void log(const Request& head, int status);
 
   Shared& shared_;
   beast::tcp_stream stream_;
   net::steady_timer timer_;
+  std::weak_ptr<WaitingAnswer> waiting_;  // while the handler works
   const std::string peer_;
   beast::flat_buffer buffer_;
   bool keep_alive_ = false, aborted_ = false;
   unsigned version_ = 11;
-  uint64_t bytes_in_ = 0, bytes_out_ = 0;  // of the request that is served
+  Clock::time_point begin_ = Clock::now();  // of the request that is served
+  uint64_t bytes_in_ = 0, bytes_out_ = 0;   // of the request that is served
 };
 
 void HttpConnection::abort() {
@@ -111,6 +138,7 @@ void HttpConnection::abort() {
   error_code ignored;
   stream_.socket().close(ignored);
   timer_.cancel();
+  if (const auto waiting = waiting_.lock()) waiting->timer.cancel();
 }
 
 Expected<Request> request_of(const BeastRequest& head, const std::string& peer) {
@@ -131,14 +159,16 @@ Expected<Request> request_of(const BeastRequest& head, const std::string& peer) 
   return request;
 }
 
-void HttpConnection::log(const Request& head, int status, Clock::time_point begin) {
+void HttpConnection::log(const Request& head, int status) {
   shared_.handler.answered({peer_, head.method, head.path, status, bytes_in_, bytes_out_,
-                            std::chrono::duration<double>(Clock::now() - begin).count()});
+                            std::chrono::duration<double>(Clock::now() - begin_).count()});
 }
 
-net::awaitable<void> HttpConnection::refuse(Response response) {
+net::awaitable<void> HttpConnection::refuse(Response response, const Request& head) {
   keep_alive_ = false;
+  const int status = response.status;
   co_await write(response, false);
+  log(head, status);
   co_await discard_rest();
 }
 
@@ -152,16 +182,19 @@ net::awaitable<void> HttpConnection::discard_rest() {
     total += co_await stream_.async_read_some(net::buffer(dropped), into(error));
 }
 
-net::awaitable<HttpConnection::Next> HttpConnection::head_failed(const error_code& error) {
+// Answers where somebody may still read that, and logs what no response says.
+net::awaitable<void> HttpConnection::read_failed(const error_code& error, const Request& head) {
+  constexpr int kTimeout = 408, kClientClosed = 499;  // the latter as nginx logs it
   if (error == fields::error::body_limit) {
-    co_await refuse(plain_error(413, "too_large", "the body is larger than this server takes"));
+    co_await refuse(plain_error(413, "too_large", "the body is larger than this server takes"), head);
   } else if (error == fields::error::header_limit) {
-    co_await refuse(plain_error(431, "too_large", "the request's head is larger than 16 KiB"));
+    co_await refuse(plain_error(431, "too_large", "the request's head is larger than 16 KiB"), head);
   } else if (error.category() == fields::make_error_code(fields::error::bad_method).category() &&
              error != fields::error::end_of_stream && error != fields::error::partial_message) {
-    co_await refuse(plain_error(400, "bad_request", "this is no HTTP request"));
+    co_await refuse(plain_error(400, "bad_request", "this is no HTTP request"), head);
+  } else {
+    log(head, error == beast::error::timeout ? kTimeout : kClientClosed);
   }
-  co_return Next::kEnd;
 }
 
 net::awaitable<HttpConnection::Next> HttpConnection::serve_one() {
@@ -173,12 +206,18 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_one() {
   expire_after(shared_.options.header_timeout_s);
   error_code error;
   co_await fields::async_read_header(stream_, buffer_, parser, into(error));
-  if (error) co_return co_await head_failed(error);
-  const Clock::time_point begin = Clock::now();
+  begin_ = Clock::now();
+  if (error) {  // a connection that ends between two requests is no failure
+    const Request unknown;
+    if (parser.got_some() || buffer_.size() > 0) co_await read_failed(error, unknown);
+    co_return Next::kEnd;
+  }
   version_ = parser.get().version();
   auto request = request_of(parser.get(), peer_);
   if (!request.ok()) {
-    co_await refuse(plain_error(400, "bad_request", request.status().message()));
+    Request head;
+    head.method = std::string(parser.get().method_string());
+    co_await refuse(plain_error(400, "bad_request", request.status().message()), head);
     co_return Next::kEnd;
   }
   if (websocket::is_upgrade(parser.get())) {
@@ -188,10 +227,10 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_one() {
   if (auto refused = shared_.handler.admit(*request)) {
     const int status = refused->status;
     const Next next = co_await serve_refusal(parser, *std::move(refused), request->method == "HEAD");
-    log(*request, status, begin);
+    log(*request, status);
     co_return next;
   }
-  co_return co_await serve_admitted(parser, *std::move(request), begin);
+  co_return co_await serve_admitted(parser, *std::move(request));
 }
 
 net::awaitable<HttpConnection::Next> HttpConnection::serve_refusal(Parser& parser, Response response, bool is_head) {
@@ -202,16 +241,9 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_refusal(Parser& parse
   co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
 }
 
-net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& parser, Request request,
-                                                                    Clock::time_point begin) {
-  const uint64_t most = shared_.options.max_body_bytes;
-  const BodyPlace place(shared_, parser.is_done() ? 0 : parser.content_length().value_or(most));
-  if (shared_.body_bytes > kBodiesAtOnce * most) {
-    co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"));
-    log(request, 503, begin);
-    co_return Next::kEnd;
-  }
-  if (!co_await read_body(parser)) co_return Next::kEnd;
+net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& parser, Request request) {
+  BodyPlace place(shared_);
+  if (!co_await read_body(parser, place, request)) co_return Next::kEnd;
   keep_alive_ = parser.keep_alive();
   request.body = std::move(parser.get().body());
   bytes_in_ = request.body.size();
@@ -220,58 +252,63 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& pars
   Response response = co_await answer(std::move(request));
   const int status = response.status;
   const bool sent = co_await write(response, head.method == "HEAD");
-  log(head, status, begin);
+  log(head, status);
   co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
 }
 
-net::awaitable<bool> HttpConnection::read_body(Parser& parser) {
+net::awaitable<bool> HttpConnection::read_body(Parser& parser, BodyPlace& place, const Request& head) {
   if (parser.is_done()) co_return true;
   error_code error;
-  const double seconds = double(parser.content_length().value_or(0)) / double(kSlowestBytesPerSecond);
-  expire_after(shared_.options.read_timeout_s + seconds);
+  BodyDeadline deadline(shared_.options.read_timeout_s);
+  stream_.expires_at(deadline.at());
   if (beast::iequals(parser.get()[fields::field::expect], "100-continue")) {
     const std::string go_on = "HTTP/1.1 100 Continue\r\n\r\n";
     co_await net::async_write(stream_, net::buffer(go_on), into(error));
-    if (error) co_return false;
   }
-  co_await fields::async_read(stream_, buffer_, parser, into(error));
-  if (error) co_await head_failed(error);
+  parser.eager(true);
+  while (!error && !parser.is_done()) {
+    const uint64_t before = parser.get().body().size();
+    stream_.expires_at(deadline.at());
+    co_await fields::async_read_some(stream_, buffer_, parser, into(error));
+    const uint64_t now = parser.get().body().size();
+    deadline.received(now - before);
+    bytes_in_ = now;
+    if (error || place.grow_to(now)) continue;
+    parser.get().body() = std::string();  // now, so that the others fit while this one is told
+    place.grow_to(0);
+    co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"), head);
+    co_return false;
+  }
+  if (error) co_await read_failed(error, head);
   co_return !error;
 }
 
 net::awaitable<void> HttpConnection::serve_upgrade(Parser& parser, const Request& head) {
-  const Clock::time_point begin = Clock::now();
   Upgrade upgrade = shared_.handler.upgrade(head);
   if (upgrade.refused) {
-    const int status = upgrade.refused->status;
-    co_await refuse(*std::move(upgrade.refused));
-    log(head, status, begin);
+    co_await refuse(*std::move(upgrade.refused), head);
     co_return;
   }
   SocketSetup setup{shared_.options, std::move(upgrade.handler), std::move(upgrade.protocol),
                     [this](std::weak_ptr<Connection> connection) { shared_.enter(std::move(connection)); }};
-  co_await serve_socket(shared_.io, std::move(stream_), parser.release(), std::move(setup));
-  log(head, 101, begin);
+  const bool was_opened =
+      co_await serve_socket(shared_.context(), std::move(stream_), parser.release(), std::move(setup));
+  log(head, was_opened ? 101 : 400);
 }
 
 // What the handler replies, whenever and wherever it does.
 net::awaitable<Response> HttpConnection::answer(Request request) {
-  struct Waiting {
-    explicit Waiting(net::io_context& io) : timer(io) {}
-    net::steady_timer timer;
-    std::optional<Response> response;
-  };
-  const auto waiting = std::make_shared<Waiting>(*shared_.io);
-  waiting->timer.expires_at(Clock::time_point::max());
+  const auto waiting = std::make_shared<WaitingAnswer>(shared_.io);
+  waiting_ = waiting;
   stream_.expires_never();
-  shared_.handler.handle(std::move(request), [waiting, io = shared_.io](Response response) {
-    net::post(*io, [waiting, response = std::move(response)]() mutable {
-      waiting->response = std::move(response);
-      waiting->timer.cancel();
-    });
-  });
+  {
+    auto reply = std::make_shared<PendingReply>(shared_.shared_from_this(), waiting,
+                                                plain_error(500, "internal", "the request was given up"));
+    shared_.handler.handle(std::move(request),
+                           [reply = std::move(reply)](Response response) { reply->send(std::move(response)); });
+  }
   error_code ignored;
-  if (!waiting->response) co_await waiting->timer.async_wait(into(ignored));
+  if (!waiting->response && !aborted_) co_await waiting->timer.async_wait(into(ignored));
   if (!waiting->response) co_return plain_error(503, "stopping", "the server ends");
   co_return *std::move(waiting->response);
 }
@@ -329,6 +366,8 @@ net::awaitable<bool> HttpConnection::write_stream(Response& response, fields::re
     timer_.expires_after(kStreamPause);
     co_await timer_.async_wait(into(error));
   }
+  // Of a file that was cut meanwhile: the client would take the next response for the rest of this one.
+  if (response.stream_bytes && bytes_out_ != *response.stream_bytes) co_return false;
   if (!chunked) co_return true;
   co_await net::async_write(stream_, fields::make_chunk_last(), into(error));
   co_return !error;
@@ -379,7 +418,8 @@ net::awaitable<void> serve_connection(Shared& shared, beast::tcp_stream stream) 
     } else {
       Response full = plain_error(503, "busy", "too many connections; try again");
       full.headers.emplace_back("Retry-After", "1");
-      co_await connection->refuse(std::move(full));
+      const Request unread;
+      co_await connection->refuse(std::move(full), unread);
     }
   } catch (const std::exception&) {  // no memory for this connection: it ends
   }

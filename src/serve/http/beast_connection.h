@@ -11,15 +11,18 @@
 
 namespace liveavatar::http {
 
-// On the I/O thread, but for the counts.
-struct Shared {
-  Shared(std::shared_ptr<net::io_context> context, ServerOptions server_options, Handler& server_handler)
-      : io(std::move(context)), options(std::move(server_options)), handler(server_handler) {}
+// On the I/O thread, but for the counts. Owned by the server, by replies that are not given yet, and by sockets: the
+// last of them destroys the coroutines that still wait.
+struct Shared : std::enable_shared_from_this<Shared> {
+  Shared(ServerOptions server_options, Handler& server_handler)
+      : options(std::move(server_options)), handler(server_handler) {}
 
   void abort_all();
   void enter(std::weak_ptr<Connection> connection);
 
-  std::shared_ptr<net::io_context> io;
+  // Owns all of this, so that the context never outlives what its coroutines use.
+  std::shared_ptr<net::io_context> context() { return {shared_from_this(), &io}; }
+
   const ServerOptions options;
   Handler& handler;
   std::list<std::weak_ptr<Connection>> open;
@@ -27,9 +30,10 @@ struct Shared {
   std::atomic<int> count = 0, answering = 0;
   uint64_t body_bytes = 0;  // of the bodies that are being read
   bool stopping = false;
+  net::io_context io{1};  // last, so it ends first: the coroutines that it destroys use the above
 };
 
-// To the connection's end. `shared` outlives the I/O thread.
+// To the connection's end. `shared` outlives its I/O context.
 net::awaitable<void> serve_connection(Shared& shared, beast::tcp_stream stream);
 
 }  // namespace liveavatar::http

@@ -1,9 +1,9 @@
 // Listens, and serves each HTTP connection by a coroutine. All on one thread.
 #include <sys/socket.h>
 
-#include <map>
-#include <set>
+#include <cstdio>
 #include <thread>
+#include <utility>
 
 #include "core/boundary.h"
 #include "serve/http/beast_connection.h"
@@ -12,16 +12,17 @@ namespace liveavatar::http {
 namespace {
 
 using namespace std::chrono_literals;
+constexpr int kMostRefusedAtOnce = 32;
 
 class BeastServer final : public Server {
  public:
   BeastServer(const ServerOptions& options, Handler& handler)
-      : io_(std::make_shared<net::io_context>(1)), acceptor_(*io_), shared_(io_, options, handler) {}
+      : shared_(std::make_shared<Shared>(options, handler)), io_(shared_->io), acceptor_(io_) {}
   ~BeastServer() override { stop(); }
   Status listen();
   int port() const override { return port_; }
-  int connections() const override { return shared_.count; }
-  int answering() const override { return shared_.answering; }
+  int connections() const override { return shared_->count; }
+  int answering() const override { return shared_->answering; }
   void stop() override;
 
  private:
@@ -29,11 +30,13 @@ class BeastServer final : public Server {
   Status bind();
   void run();
   net::awaitable<void> accept_all();
+  net::awaitable<bool> accept_one();  // false: not now, try again later
 
-  std::shared_ptr<net::io_context> io_;
+  const std::shared_ptr<Shared> shared_;  // first: the others belong to its context
+  net::io_context& io_;
   tcp::acceptor acceptor_;
-  Shared shared_;
   int port_ = 0;
+  bool has_warned_ = false;
   std::thread thread_;
 };
 
@@ -51,7 +54,7 @@ Status BeastServer::adopt(int fd) {
 }
 
 Status BeastServer::bind() {
-  const ServerOptions& o = shared_.options;
+  const ServerOptions& o = shared_->options;
   const std::string where = o.host + ":" + std::to_string(o.port);
   error_code error;
   const net::ip::address address = net::ip::make_address(o.host, error);
@@ -69,10 +72,10 @@ Status BeastServer::bind() {
 }
 
 Status BeastServer::listen() {
-  LA_RETURN_IF_ERROR(shared_.options.listen_fd >= 0 ? adopt(shared_.options.listen_fd) : bind());
+  LA_RETURN_IF_ERROR(shared_->options.listen_fd >= 0 ? adopt(shared_->options.listen_fd) : bind());
   error_code error;
   port_ = acceptor_.local_endpoint(error).port();
-  net::co_spawn(*io_, accept_all(), net::detached);
+  net::co_spawn(io_, accept_all(), net::detached);
   thread_ = std::thread([this] { run(); });
   return {};
 }
@@ -80,40 +83,55 @@ Status BeastServer::listen() {
 void BeastServer::run() {
   for (;;) {
     try {
-      io_->run();
+      io_.run();
       return;
     } catch (const std::exception&) {  // of one operation; the others go on
     }
   }
 }
 
+// Nothing ends it but stop(): no lack of descriptors or memory.
 net::awaitable<void> BeastServer::accept_all() {
-  net::steady_timer pause(*io_);
-  while (acceptor_.is_open()) {
-    error_code error;
-    tcp::socket socket(*io_);
-    co_await acceptor_.async_accept(socket, into(error));
-    if (!acceptor_.is_open()) co_return;
-    if (error) {  // no descriptors left, for example
-      pause.expires_after(100ms);
-      co_await pause.async_wait(into(error));
-      continue;
+  net::steady_timer pause(io_);
+  for (bool is_well = true; acceptor_.is_open();) {
+    try {
+      error_code ignored;
+      pause.expires_after(is_well ? 0ms : 100ms);
+      if (!is_well) co_await pause.async_wait(into(ignored));
+      is_well = false;  // also where the next line throws
+      is_well = co_await accept_one();
+    } catch (const std::exception&) {  // no memory for this connection
     }
-    net::co_spawn(*io_, serve_connection(shared_, beast::tcp_stream(std::move(socket))), net::detached);
   }
+}
+
+net::awaitable<bool> BeastServer::accept_one() {
+  error_code error;
+  tcp::socket socket(io_);
+  co_await acceptor_.async_accept(socket, into(error));
+  if (!acceptor_.is_open()) co_return true;
+  if (error) {
+    if (!std::exchange(has_warned_, true))
+      std::fprintf(stderr, "a connection cannot be accepted: %s; told once\n", error.message().c_str());
+    co_return false;
+  }
+  // A few more are told that there are too many; the others would take all descriptors for that.
+  if (shared_->count >= shared_->options.max_connections + kMostRefusedAtOnce) co_return true;
+  net::co_spawn(io_, serve_connection(*shared_, beast::tcp_stream(std::move(socket))), net::detached);
+  co_return true;
 }
 
 void BeastServer::stop() {
   if (!thread_.joinable()) return;
-  net::post(*io_, [this] {
+  net::post(io_, [this] {
     error_code ignored;
     acceptor_.close(ignored);
-    shared_.abort_all();
+    shared_->abort_all();
   });
   // Ends by itself when the last coroutine has ended.
   const auto deadline = std::chrono::steady_clock::now() + 5s;
-  while (!io_->stopped() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(5ms);
-  io_->stop();
+  while (!io_.stopped() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(5ms);
+  io_.stop();
   thread_.join();
 }
 

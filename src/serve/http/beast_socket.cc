@@ -30,7 +30,7 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   void close(int code, const std::string& reason) override;
   void drop(int code, const std::string& reason) override;
   void abort() override;
-  net::awaitable<void> run(BeastRequest request, SocketSetup setup);
+  net::awaitable<bool> run(BeastRequest request, SocketSetup setup);
 
  private:
   struct Item {
@@ -54,7 +54,7 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   std::condition_variable changed_;
   std::deque<Item> queue_;                    // the first one is being written
   size_t sent_bytes_ = 0, posted_bytes_ = 0;  // that are queued, by send() and post()
-  bool writing_ = false, closing_ = false, closed_ = false;
+  bool writing_ = false, closing_ = false, closed_ = false, was_opened_ = false;
   websocket::stream<beast::tcp_stream> stream_;
   net::steady_timer close_timer_;
 };
@@ -200,11 +200,12 @@ net::awaitable<void> BeastSocket::accept_and_read(const BeastRequest& request, c
   beast::get_lowest_layer(stream_).socket().set_option(tcp::no_delay(true), error);
   co_await stream_.async_accept(request, into(error));
   if (error) co_return;
+  was_opened_ = true;
   setup.handler->on_open(shared_from_this());
   co_await read_all(*setup.handler);
 }
 
-net::awaitable<void> BeastSocket::run(BeastRequest request, SocketSetup setup) {
+net::awaitable<bool> BeastSocket::run(BeastRequest request, SocketSetup setup) {
   try {
     setup.enter(weak_from_this());
     co_await accept_and_read(request, setup);
@@ -213,14 +214,15 @@ net::awaitable<void> BeastSocket::run(BeastRequest request, SocketSetup setup) {
   mark_closed();
   abort();
   setup.handler->on_closed();
+  co_return was_opened_;
 }
 
 }  // namespace
 
-net::awaitable<void> serve_socket(std::shared_ptr<net::io_context> io, beast::tcp_stream stream, BeastRequest request,
+net::awaitable<bool> serve_socket(std::shared_ptr<net::io_context> io, beast::tcp_stream stream, BeastRequest request,
                                   SocketSetup setup) {
   const auto socket = std::make_shared<BeastSocket>(std::move(io), std::move(stream), setup.options.send_queue_bytes);
-  co_await socket->run(std::move(request), std::move(setup));
+  co_return co_await socket->run(std::move(request), std::move(setup));
 }
 
 }  // namespace liveavatar::http

@@ -1,5 +1,6 @@
 #include "serve/http/message.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace liveavatar::http {
@@ -8,6 +9,11 @@ std::string_view Request::header(std::string_view name) const {
   for (const auto& [key, value] : headers)
     if (key == name) return value;
   return {};
+}
+
+bool Request::announces_body() const {
+  const std::string_view length = header("content-length");
+  return !header("transfer-encoding").empty() || length.find_first_not_of('0') != std::string_view::npos;
 }
 
 Expected<std::string> percent_decoded(std::string_view text) {
@@ -36,7 +42,9 @@ std::string query_value(const std::string& query, std::string_view name) {
     rest.remove_prefix(std::min(rest.size(), pair.size() + 1));
     const size_t equals = pair.find('=');
     if (pair.substr(0, equals) != name || equals == std::string_view::npos) continue;
-    auto value = percent_decoded(pair.substr(equals + 1));
+    std::string text(pair.substr(equals + 1));
+    std::replace(text.begin(), text.end(), '+', ' ');  // as forms write it
+    auto value = percent_decoded(text);
     return value.ok() ? *value : std::string();
   }
   return {};

@@ -24,6 +24,8 @@ struct Request {
 
   // The first of that name, in lower case; empty: there is none.
   std::string_view header(std::string_view name) const;
+  // Whether the head says that a body follows.
+  bool announces_body() const;
 };
 
 // A body that is made while it is sent.

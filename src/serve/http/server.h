@@ -20,8 +20,9 @@ struct ServerOptions {
   size_t max_message_bytes = 16 << 20;  // of a WebSocket
   int max_connections = 256, max_connections_per_client = 64;
   double header_timeout_s = 10;  // for a request's head, and between two requests
-  double read_timeout_s = 30;    // for its body, and a second more for each 64 KiB
-  double write_timeout_s = 30;   // for each piece of a response
+  // A body may be so late behind 64 KiB a second: what comes sooner does not make this longer.
+  double read_timeout_s = 30;
+  double write_timeout_s = 30;  // for each piece of a response
   size_t send_queue_bytes = 8 << 20;
 };
 

@@ -1,0 +1,204 @@
+// The server over real sockets, with handlers that misbehave.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "serve/http/server.h"
+
+namespace liveavatar::http {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+class FakeHandler : public Handler {
+ public:
+  std::optional<Response> admit(const Request&) override { return {}; }
+  void handle(Request request, Reply reply) override { on_request(std::move(request), std::move(reply)); }
+  Upgrade upgrade(const Request&) override { return {Response{.status = 404}, nullptr, {}}; }
+  void answered(const Exchange& exchange) override {
+    std::lock_guard lock(mutex);
+    exchanges.push_back(exchange);
+  }
+
+  std::function<void(Request, Reply)> on_request = [](const Request&, const Reply& reply) { reply({.body = "{}"}); };
+  std::mutex mutex;
+  std::vector<Exchange> exchanges;
+};
+
+class Client {
+ public:
+  explicit Client(int port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const timeval patience{30, 0};
+    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  }
+  ~Client() { ::close(fd_); }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+  void send(const std::string& text) const { ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL); }
+  // To the connection's end.
+  std::string read_all() const {
+    std::string all;
+    char piece[4096];
+    for (ssize_t got = 0; (got = ::recv(fd_, piece, sizeof(piece), 0)) > 0;) all.append(piece, size_t(got));
+    return all;
+  }
+
+ private:
+  const int fd_;
+};
+
+class HttpServer : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!missing_server().empty()) GTEST_SKIP() << missing_server();
+    options.port = 0;
+    options.header_timeout_s = options.read_timeout_s = 1;
+  }
+  void open() {
+    auto opened = open_server(options, handler);
+    ASSERT_TRUE(opened.ok()) << opened.status().message();
+    server = *std::move(opened);
+  }
+  std::string ask(const std::string& request) const {
+    const Client client(server->port());
+    client.send(request);
+    return client.read_all();
+  }
+  // Of so many exchanges, as soon as they are there.
+  std::vector<int> statuses_of(size_t count) {
+    std::vector<int> statuses;
+    for (const auto end = Clock::now() + 20s; statuses.size() < count && Clock::now() < end;) {
+      std::this_thread::sleep_for(5ms);
+      std::lock_guard lock(handler.mutex);
+      statuses.clear();
+      for (const Exchange& exchange : handler.exchanges) statuses.push_back(exchange.status);
+    }
+    return statuses;
+  }
+
+  ServerOptions options;
+  FakeHandler handler;
+  std::unique_ptr<Server> server;
+};
+
+constexpr const char* kGet = "GET / HTTP/1.1\r\nConnection: close\r\n\r\n";
+
+TEST_F(HttpServer, AnswersWhereTheHandlerForgetsTo) {
+  handler.on_request = [](const Request&, const Reply&) {};
+  open();
+  EXPECT_NE(ask(kGet).find(" 500 "), std::string::npos);
+}
+
+TEST_F(HttpServer, EndsAtOnceWhileARequestWaitsAndTakesItsReplyAfterwards) {
+  std::promise<Reply> taken;
+  handler.on_request = [&](const Request&, Reply reply) { taken.set_value(std::move(reply)); };
+  open();
+  const Client client(server->port());
+  client.send(kGet);
+  Reply reply = taken.get_future().get();
+  const Clock::time_point begin = Clock::now();
+  server.reset();
+  EXPECT_LT(Clock::now() - begin, 3s);  // it gives up after 5 s
+  EXPECT_EQ(client.read_all(), "");
+  reply({.body = "{}"});
+  reply = nullptr;  // the last that holds what the server was
+}
+
+TEST_F(HttpServer, GivesNoPlaceToBodiesThatAreOnlyAnnounced) {
+  options.max_body_bytes = 1000;
+  options.read_timeout_s = 30;
+  open();
+  std::vector<std::unique_ptr<Client>> idle;
+  for (int i = 0; i < 10; ++i) {
+    idle.push_back(std::make_unique<Client>(server->port()));
+    idle.back()->send("POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc");
+  }
+  while (server->connections() < 10) std::this_thread::sleep_for(5ms);
+  const std::string post = "POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n";
+  EXPECT_NE(ask(post + std::string(1000, 'x')).find(" 200 "), std::string::npos);
+}
+
+TEST_F(HttpServer, RefusesABodyWhereAllTogetherAreTooLarge) {
+  options.max_body_bytes = 1000;
+  options.read_timeout_s = 30;
+  open();
+  std::vector<std::unique_ptr<Client>> slow;
+  const std::string post = "POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\n";
+  for (int i = 0; i < 5; ++i) {
+    slow.push_back(std::make_unique<Client>(server->port()));
+    slow.back()->send(post + std::string(999, 'x'));
+  }
+  EXPECT_EQ(statuses_of(1), std::vector<int>{503});
+}
+
+TEST_F(HttpServer, CutsOffABodyThatStopsHoweverMuchIsAnnounced) {
+  options.max_body_bytes = 8 << 20;
+  open();
+  const Client client(server->port());
+  const Clock::time_point begin = Clock::now();
+  client.send("POST / HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n" + std::string(4000000, 'x'));
+  client.read_all();
+  EXPECT_LT(Clock::now() - begin, 20s);
+}
+
+class ShortStream : public BodyStream {
+ public:
+  State next(std::string& out) override {
+    out = "abc";
+    return State::kEnd;
+  }
+};
+
+TEST_F(HttpServer, ClosesWhereAStreamIsShorterThanItsLength) {
+  handler.on_request = [](const Request&, const Reply& reply) {
+    reply({.stream = std::make_shared<ShortStream>(), .stream_bytes = 10});
+  };
+  open();
+  const std::string answers = ask("GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+  EXPECT_TRUE(answers.ends_with("\r\n\r\nabc")) << answers;
+  EXPECT_EQ(answers.find("HTTP/1.1 200"), answers.rfind("HTTP/1.1 200"));
+}
+
+TEST_F(HttpServer, LogsWhatFails) {
+  options.max_body_bytes = 1000;
+  open();
+  ask("nonsense\r\n\r\n");
+  ask("GET / HTTP/1.1\r\nx: " + std::string(20000, 'x') + "\r\n\r\n");
+  ask("GET x HTTP/1.1\r\n\r\n");
+  ask("POST / HTTP/1.1\r\nContent-Length: 2000\r\n\r\n");
+  ask("GET / HT");                                          // times out
+  ask("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");  // so does this
+  ask("");                                                  // this does too, but it is no request
+  Client(server->port()).send("POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+  EXPECT_EQ(statuses_of(7), (std::vector<int>{400, 431, 400, 413, 408, 408, 499}));
+}
+
+TEST_F(HttpServer, ClosesConnectionsThatAreFarTooManyWithoutAnAnswer) {
+  options.max_connections = 1;
+  options.max_connections_per_client = 1000;
+  open();
+  std::vector<std::unique_ptr<Client>> many;
+  for (int i = 0; i < 60; ++i) {  // those that are refused stay a second, since they do not close
+    many.push_back(std::make_unique<Client>(server->port()));
+    EXPECT_LE(server->connections(), 1 + 32);
+  }
+  const auto unanswered =
+      std::count_if(many.begin() + 1, many.end(), [](const auto& one) { return one->read_all().empty(); });
+  EXPECT_GT(unanswered, 0);
+}
+
+}  // namespace
+}  // namespace liveavatar::http
