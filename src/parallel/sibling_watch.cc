@@ -7,9 +7,8 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <sstream>
 #include <string_view>
@@ -40,9 +39,17 @@ int number_in(std::string_view text) {
 
 std::string proc(pid_t pid, const std::string& what) { return "/proc/" + std::to_string(pid) + "/" + what; }
 
+// A file of a process, as far as it can be read: a process may end between open and read, where a stream buffer throws.
 std::string content(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string text;
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rbe"), std::fclose);
+  if (file == nullptr) return text;
+  char part[4096];
+  for (size_t got = 1; got > 0;) {
+    got = std::fread(part, 1, sizeof(part), file.get());
+    text.append(part, got);
+  }
+  return text;
 }
 
 std::vector<std::string> names_in(const std::string& folder) {
