@@ -17,8 +17,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr int kRanks = 2;
 
-DitGeometry geometry_of(const JobShape& s) { return {s.height / 8, s.width / 8, s.clip_latents(), kBlockLatents}; }
-
 double bytes_of(const JobShape& s, const DitGeometry& g) {
   return 4 * double(g.block_tokens() * s.shapes.dit.dim) * double(dtype_bytes(s.types().values));
 }
@@ -73,10 +71,10 @@ double layer_s(const JobShape& s, const DitGeometry& g) {
 
 }  // namespace
 
-double exchanged_bytes(const JobShape& s) { return bytes_of(s, geometry_of(s)); }
+double exchanged_bytes(const JobShape& s) { return bytes_of(s, s.geometry()); }
 
 Link measure_exchange(const JobShape& s) {
-  const DitGeometry whole = geometry_of(s);
+  const DitGeometry whole = s.geometry();
   DitGeometry few = whole;
   few.latent_height = few.latent_width = 4;
   const double few_s = layer_s(s, few), whole_s = layer_s(s, whole);

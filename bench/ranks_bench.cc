@@ -127,7 +127,7 @@ struct Parts {
 
 RankSimulation simulate(const Timing& t, const Parts& parts, const Mode& mode, const Link& link) {
   const JobShape& s = t.shape;
-  const DitGeometry g{s.height / 8, s.width / 8, s.clip_latents(), kBlockLatents};
+  const DitGeometry g = s.geometry();
   StageTimes times;
   // Each rank encodes a block's audio once.
   times.step.whole_s = parts.whole_s + parts.audio_s * double(s.placement.stages.size()) / double(s.steps);
