@@ -42,7 +42,10 @@ class LastTask {
   explicit LastTask(void (Owner::*run)()) : owner_(std::make_shared<std::shared_ptr<Owner>>()) {
     task_.push_back([owner = owner_, run] { ((**owner).*run)(); });
   }
+  // At most once: what comes after is dropped, because the task may be running and reads the owner.
   void add_to(TaskQueue& tasks, std::shared_ptr<Owner> owner) noexcept {
+    if (added_) return;
+    added_ = true;
     *owner_ = std::move(owner);
     tasks.add(std::move(task_));
   }
@@ -50,6 +53,7 @@ class LastTask {
  private:
   const std::shared_ptr<std::shared_ptr<Owner>> owner_;
   TaskQueue::Prepared task_;
+  bool added_ = false;
 };
 
 }  // namespace liveavatar::serve
