@@ -47,6 +47,8 @@ void add_listening(CLI::App& app, Flags& f) {
   app.add_option("--port", o.port, "0: any that is free; it is printed")
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
+  app.add_option("--tls_cert", o.tls_certificate_file, "HTTPS: the certificate and its chain, PEM");
+  app.add_option("--tls_key", o.tls_key_file, "HTTPS: the certificate's key, PEM, without a password");
   app.add_option("--portrait", f.portraits, "NAME=FILE: a portrait that is kept by name; may be given several times")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
@@ -213,8 +215,14 @@ int passed_socket() {
   return is_ours ? kFirst : -1;
 }
 
+Status check_tls(const http::ServerOptions& o) {
+  if (o.tls_certificate_file.empty() == o.tls_key_file.empty()) return {};
+  return invalid_argument("--tls_cert and --tls_key: give both, or none");
+}
+
 Status resolve(Flags& f) {
   LA_RETURN_IF_ERROR(read_key(f));
+  LA_RETURN_IF_ERROR(check_tls(f.serve.server));
   LA_RETURN_IF_ERROR(add_portraits(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
   f.serve.server.max_body_bytes = f.max_body_bytes;
@@ -237,7 +245,8 @@ int run_serve(Flags& f) {
   calls.on_listening = [&](int port) {
     const std::string host =
         f.serve.server.host.find(':') == std::string::npos ? f.serve.server.host : "[" + f.serve.server.host + "]";
-    std::printf("http://%s:%d\n", host.c_str(), port);
+    const char* scheme = f.serve.server.tls_certificate_file.empty() ? "http" : "https";
+    std::printf("%s://%s:%d\n", scheme, host.c_str(), port);
     std::fflush(stdout);
   };
   calls.on_ready = [&] {

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parents[2]
 PORTRAIT = SOURCE / "assets/demo/portrait.png"
 VOICE = SOURCE / "assets/demo/voice.wav"
+TLS = SOURCE / "tests/serve/tls"  # of localhost, for tests alone
 PATIENCE_S = 120  # of anything that must happen; a loaded machine is slow
 
 
@@ -40,12 +42,15 @@ class Server:
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()
         line = self.process.stdout.readline()
-        match = re.fullmatch(r"http://.*:(\d+)\n", line)
+        match = re.fullmatch(r"https?://.*:(\d+)\n", line)
         if not match:
             self.process.wait()
             self.reader.join()
             raise AssertionError(f"no address: {line!r} {self.log}")
         self.port = int(match[1])
+        self.tls = None
+        if line.startswith("https"):
+            self.tls = ssl.create_default_context(cafile=TLS / "certificate.pem")
         if wait:
             wait_until("the model is loaded", lambda: self.get("/health")[0] == 200)
 
@@ -83,7 +88,9 @@ class Server:
 
     def request(self, method, path, body=None, headers=None):
         """-> status, headers with names in lower case, body"""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
+        with_tls = {"context": self.tls} if self.tls else {}
+        connection = kind("127.0.0.1", self.port, timeout=PATIENCE_S, **with_tls)
         try:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
@@ -130,6 +137,8 @@ class WebSocket:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(PATIENCE_S)
         self.socket.connect(("127.0.0.1", server.port))
+        if getattr(server, "tls", None):
+            self.socket = server.tls.wrap_socket(self.socket, server_hostname="localhost")
         key = base64.b64encode(os.urandom(16)).decode()
         lines = {"Host": f"127.0.0.1:{server.port}", "Upgrade": "websocket", "Connection": "Upgrade",
                  "Sec-WebSocket-Key": key, "Sec-WebSocket-Version": "13", **(headers or {})}

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cctype>
 
+#include "serve/http/beast_limits.h"
 #include "serve/http/beast_reply.h"
+#include "serve/http/beast_socket.h"
 
 namespace liveavatar::http {
 
@@ -15,87 +17,15 @@ namespace fields = beast::http;
 using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 constexpr size_t kMostHeaderBytes = 16 << 10, kMostPathBytes = 4 << 10;
-constexpr uint64_t kSlowestBytesPerSecond = 64 << 10, kBodiesAtOnce = 4;
 constexpr auto kStreamPause = 20ms;
 
 Response plain_error(int status, const std::string& code, const std::string& message) {
   return {.status = status, .body = "{\"error\":{\"code\":\"" + code + "\",\"message\":\"" + message + "\"}}"};
 }
 
-// Counts a connection while it lives.
-class Place {
- public:
-  Place(Shared& shared, std::string peer) : shared_(shared), peer_(std::move(peer)) {
-    ++shared_.count;
-    of_client_ = ++shared_.of_client[peer_];
-  }
-  ~Place() {
-    --shared_.count;
-    const auto at = shared_.of_client.find(peer_);
-    if (--at->second == 0) shared_.of_client.erase(at);
-  }
-  Place(const Place&) = delete;
-  Place& operator=(const Place&) = delete;
-  bool is_free() const {
-    return shared_.count <= shared_.options.max_connections && of_client_ <= shared_.options.max_connections_per_client;
-  }
-
- private:
-  Shared& shared_;
-  const std::string peer_;
-  int of_client_ = 0;
-};
-
-// Bytes of a body that is being read, as they come: what is only announced takes no place.
-class BodyPlace {
- public:
-  explicit BodyPlace(Shared& shared) : shared_(shared) {}
-  ~BodyPlace() { shared_.body_bytes -= bytes_; }
-  BodyPlace(const BodyPlace&) = delete;
-  BodyPlace& operator=(const BodyPlace&) = delete;
-  // false: all bodies together are too large.
-  bool grow_to(uint64_t bytes) {
-    shared_.body_bytes += bytes - bytes_;
-    bytes_ = bytes;
-    return shared_.body_bytes <= kBodiesAtOnce * shared_.options.max_body_bytes;
-  }
-
- private:
-  Shared& shared_;
-  uint64_t bytes_ = 0;
-};
-
-// When a body is too slow: `most` behind kSlowestBytesPerSecond. Being early before does not help, so that nobody can
-// send quickly and then hold the place.
-class BodyDeadline {
- public:
-  explicit BodyDeadline(double most_s) : most_(milliseconds_of(most_s)), at_(Clock::now() + most_) {}
-  void received(uint64_t bytes) {
-    const std::chrono::nanoseconds earned(bytes * std::nano::den / kSlowestBytesPerSecond);
-    at_ = std::min(at_ + earned, Clock::now() + most_);
-  }
-  Clock::time_point at() const { return at_; }
-
- private:
-  const std::chrono::nanoseconds most_;
-  Clock::time_point at_;
-};
-
-// A request that is being answered, while it lives.
-class Answering {
- public:
-  explicit Answering(std::atomic<int>& count) : count_(count) { ++count_; }
-  ~Answering() { --count_; }
-  Answering(const Answering&) = delete;
-  Answering& operator=(const Answering&) = delete;
-
- private:
-  std::atomic<int>& count_;
-};
-
 class HttpConnection final : public Connection, public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(Shared& shared, beast::tcp_stream stream, std::string peer)
+  HttpConnection(Shared& shared, ClientStream stream, std::string peer)
       : shared_(shared), stream_(std::move(stream)), timer_(shared.io), peer_(std::move(peer)) {}
 
   void abort() override;
@@ -122,7 +52,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   void log(const Request& head, int status);
 
   Shared& shared_;
-  beast::tcp_stream stream_;
+  ClientStream stream_;
   net::steady_timer timer_;
   std::weak_ptr<WaitingAnswer> waiting_;  // while the handler works
   const std::string peer_;
@@ -135,8 +65,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
 
 void HttpConnection::abort() {
   aborted_ = true;
-  error_code ignored;
-  stream_.socket().close(ignored);
+  stream_.close();
   timer_.cancel();
   if (const auto waiting = waiting_.lock()) waiting->timer.cancel();
 }
@@ -174,9 +103,9 @@ net::awaitable<void> HttpConnection::refuse(Response response, const Request& he
 
 // So that the client can read the answer before the connection is reset: what it still sends is read, for a while.
 net::awaitable<void> HttpConnection::discard_rest() {
-  error_code error;
-  stream_.socket().shutdown(tcp::socket::shutdown_send, error);
+  co_await stream_.shutdown_send();
   stream_.expires_after(1s);
+  error_code error;
   char dropped[4096];
   for (size_t total = 0; !error && total < (size_t{1} << 20);)
     total += co_await stream_.async_read_some(net::buffer(dropped), into(error));
@@ -380,13 +309,16 @@ bool HttpConnection::client_is_gone() {
 }
 
 net::awaitable<void> HttpConnection::run() {
+  error_code error;
+  expire_after(shared_.options.header_timeout_s);
+  co_await stream_.handshake(error);
+  if (error) co_return;
   Next next = Next::kRequest;
   while (next == Next::kRequest && !aborted_ && !shared_.stopping) next = co_await serve_one();
-  error_code ignored;
-  if (stream_.socket().is_open()) stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+  co_await stream_.shutdown_send();
 }
 
-std::string address_of(const beast::tcp_stream& stream) {
+std::string address_of(const ClientStream& stream) {
   error_code error;
   const tcp::endpoint peer = stream.socket().remote_endpoint(error);
   return error ? std::string("unknown") : peer.address().to_string();
@@ -407,10 +339,10 @@ void Shared::abort_all() {
     if (const auto alive = connection.lock()) alive->abort();
 }
 
-net::awaitable<void> serve_connection(Shared& shared, beast::tcp_stream stream) {
+net::awaitable<void> serve_connection(Shared& shared, ClientStream stream) {
   try {
     const std::string peer = address_of(stream);
-    const Place place(shared, peer);
+    const ConnectionPlace place(shared, peer);
     const auto connection = std::make_shared<HttpConnection>(shared, std::move(stream), peer);
     shared.enter(connection);
     if (place.is_free()) {

@@ -7,7 +7,7 @@
 #include <memory>
 #include <string>
 
-#include "serve/http/beast_types.h"
+#include "serve/http/beast_stream.h"
 
 namespace liveavatar::http {
 
@@ -24,6 +24,7 @@ struct Shared : std::enable_shared_from_this<Shared> {
   std::shared_ptr<net::io_context> context() { return {shared_from_this(), &io}; }
 
   const ServerOptions options;
+  std::shared_ptr<TlsContext> tls;  // null: plain HTTP
   Handler& handler;
   std::list<std::weak_ptr<Connection>> open;
   std::map<std::string, int> of_client;  // by address
@@ -34,6 +35,6 @@ struct Shared : std::enable_shared_from_this<Shared> {
 };
 
 // To the connection's end. `shared` outlives its I/O context.
-net::awaitable<void> serve_connection(Shared& shared, beast::tcp_stream stream);
+net::awaitable<void> serve_connection(Shared& shared, ClientStream stream);
 
 }  // namespace liveavatar::http

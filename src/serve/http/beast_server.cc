@@ -72,6 +72,10 @@ Status BeastServer::bind() {
 }
 
 Status BeastServer::listen() {
+  const ServerOptions& o = shared_->options;
+  if (!o.tls_certificate_file.empty()) {
+    LA_ASSIGN_OR_RETURN(shared_->tls, load_tls(o.tls_certificate_file, o.tls_key_file));
+  }
   LA_RETURN_IF_ERROR(shared_->options.listen_fd >= 0 ? adopt(shared_->options.listen_fd) : bind());
   error_code error;
   port_ = acceptor_.local_endpoint(error).port();
@@ -117,7 +121,7 @@ net::awaitable<bool> BeastServer::accept_one() {
   }
   // A few more are told that there are too many; the others would take all descriptors for that.
   if (shared_->count >= shared_->options.max_connections + kMostRefusedAtOnce) co_return true;
-  net::co_spawn(io_, serve_connection(*shared_, beast::tcp_stream(std::move(socket))), net::detached);
+  net::co_spawn(io_, serve_connection(*shared_, ClientStream(std::move(socket), shared_->tls.get())), net::detached);
   co_return true;
 }
 

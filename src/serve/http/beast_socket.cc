@@ -1,9 +1,9 @@
-// A WebSocket: one coroutine reads, a chain of writes sends what is queued.
+// One coroutine reads, a chain of writes sends what is queued.
+#include "serve/http/beast_socket.h"
+
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-
-#include "serve/http/beast_types.h"
 
 namespace liveavatar::http {
 namespace {
@@ -22,7 +22,7 @@ websocket::close_reason reason_of(int code, const std::string& text) {
 
 class BeastSocket final : public Socket, public Connection, public std::enable_shared_from_this<BeastSocket> {
  public:
-  BeastSocket(std::shared_ptr<net::io_context> io, beast::tcp_stream stream, size_t queue_bytes)
+  BeastSocket(std::shared_ptr<net::io_context> io, ClientStream stream, size_t queue_bytes)
       : io_(std::move(io)), most_bytes_(queue_bytes), stream_(std::move(stream)), close_timer_(*io_) {}
 
   Sent send(Message message, std::chrono::milliseconds patience) override;
@@ -55,7 +55,7 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   std::deque<Item> queue_;                    // the first one is being written
   size_t sent_bytes_ = 0, posted_bytes_ = 0;  // that are queued, by send() and post()
   bool writing_ = false, closing_ = false, closed_ = false, was_opened_ = false;
-  websocket::stream<beast::tcp_stream> stream_;
+  websocket::stream<ClientStream> stream_;
   net::steady_timer close_timer_;
 };
 
@@ -126,8 +126,7 @@ void BeastSocket::drop(int code, const std::string& reason) {
 }
 
 void BeastSocket::abort() {
-  error_code ignored;
-  beast::get_lowest_layer(stream_).socket().close(ignored);
+  stream_.next_layer().close();
   close_timer_.cancel();
 }
 
@@ -219,7 +218,7 @@ net::awaitable<bool> BeastSocket::run(BeastRequest request, SocketSetup setup) {
 
 }  // namespace
 
-net::awaitable<bool> serve_socket(std::shared_ptr<net::io_context> io, beast::tcp_stream stream, BeastRequest request,
+net::awaitable<bool> serve_socket(std::shared_ptr<net::io_context> io, ClientStream stream, BeastRequest request,
                                   SocketSetup setup) {
   const auto socket = std::make_shared<BeastSocket>(std::move(io), std::move(stream), setup.options.send_queue_bytes);
   co_return co_await socket->run(std::move(request), std::move(setup));

@@ -29,15 +29,4 @@ class Connection {
   virtual void abort() = 0;
 };
 
-// For serve_socket().
-struct SocketSetup {
-  ServerOptions options;
-  std::shared_ptr<SocketHandler> handler;
-  std::string protocol;
-  std::function<void(std::weak_ptr<Connection>)> enter;  // tells who is to be aborted
-};
-// Serves an upgraded connection to its end; false: it was never opened, since the handshake was wrong.
-net::awaitable<bool> serve_socket(std::shared_ptr<net::io_context> io, beast::tcp_stream stream, BeastRequest request,
-                                  SocketSetup setup);
-
 }  // namespace liveavatar::http

@@ -1,4 +1,5 @@
-// An HTTP and WebSocket server on one thread. Where it was built without Boost, open_server() says so.
+// An HTTP and WebSocket server on one thread. Where it was built without Boost or OpenSSL, open_server()
+// says so.
 #pragma once
 
 #include <chrono>
@@ -13,9 +14,10 @@
 namespace liveavatar::http {
 
 struct ServerOptions {
-  std::string host = "127.0.0.1";  // an address
-  int port = 8080;                 // 0: any that is free
-  int listen_fd = -1;              // a socket that listens already (of systemd); -1: none
+  std::string host = "127.0.0.1";                  // an address
+  int port = 8080;                                 // 0: any that is free
+  int listen_fd = -1;                              // a socket that listens already (of systemd); -1: none
+  std::string tls_certificate_file, tls_key_file;  // PEM, the chain and its key; empty: plain HTTP
   uint64_t max_body_bytes = 64 << 20;
   size_t max_message_bytes = 16 << 20;  // of a WebSocket
   int max_connections = 256, max_connections_per_client = 64;
