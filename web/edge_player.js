@@ -7,6 +7,7 @@ const kStallGrowth = 0.1, kForgetPerMs = 3e-6;  // seconds: of the target by a s
 const kSeekExcess = 0.7;     // seconds of reserve that is not wanted: after a pause; less goes by the rate
 const kKeptSeconds = 10;     // of the past
 const kFastest = 1.05, kSlowest = 0.97;
+const kFadeSteps = 4, kFadeMs = 40;
 
 const SourceClass = () => window.ManagedMediaSource || window.MediaSource;
 
@@ -44,12 +45,34 @@ export class EdgePlayer {
 
   close() {
     this.closed = true;
-    clearInterval(this.timer);
+    for (const timer of [this.timer, this.fade, this.hush]) clearInterval(timer);
     clearTimeout(this.beginning);
+    this.video.volume = 1;
     this.video.removeEventListener('waiting', this.onWaiting);
     this.video.removeAttribute('src');
     this.video.load();
     if (this.url) URL.revokeObjectURL(this.url);
+  }
+
+  // Fades the sound out, and in.
+  setHushed(isHushed) {
+    clearInterval(this.fade);
+    const step = (isHushed ? -1 : 1) / kFadeSteps;
+    this.fade = setInterval(() => {
+      this.video.volume = Math.min(1, Math.max(0, this.video.volume + step));
+      const isDone = this.video.volume === (isHushed ? 0 : 1);
+      if (isDone) clearInterval(this.fade);
+    }, kFadeMs / kFadeSteps);
+  }
+
+  // What is hushed stays so until that time of the video is shown.
+  hushUntil(time) {
+    clearInterval(this.hush);
+    this.hush = setInterval(() => {
+      if (this.video.currentTime < time) return;
+      clearInterval(this.hush);
+      this.setHushed(false);
+    }, 10);
   }
 
   append(bytes) {

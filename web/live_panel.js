@@ -68,8 +68,10 @@ export class LivePanel {
     this.link.stop();
   }
 
+  // What was sent already would speak on for a block: it is not heard.
   interrupt() {
     this.sendEvent('interrupt');
+    if (this.speaks) this.player?.setHushed(true);
   }
 
   // The first sound of a speech counts: it is the one whose picture is waited for.
@@ -123,6 +125,7 @@ export class LivePanel {
   // The event comes before its picture is shown.
   speechBegins({time_s: time}) {
     const {pushed, player} = this;
+    this.speaks = true;
     this.status('Live. The portrait speaks.');
     const timer = setInterval(() => {
       if (player !== this.player) return clearInterval(timer);
@@ -132,7 +135,12 @@ export class LivePanel {
     }, 10);
   }
 
-  speechEnds({interrupted, position_s: position}) {
+  // No time: none of it was in the video.
+  speechEnds({interrupted, position_s: position, time_s: time}) {
+    if (time !== undefined) {
+      this.speaks = false;
+      this.player?.hushUntil(time);
+    }
     this.status(interrupted ? `Interrupted after ${position.toFixed(1)} s of speech.` : 'Live. The portrait listens.');
   }
 
@@ -149,7 +157,7 @@ export class LivePanel {
   closePlayer() {
     this.player?.close();
     this.player = null;
-    this.inSpeech = false;
+    this.inSpeech = this.speaks = false;
     byId('video').hidden = true;
     this.gauges.clearLive();
   }

@@ -10,10 +10,15 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 double rounded(double value) { return double(int64_t(value * 1e6 + (value < 0 ? -0.5 : 0.5))) / 1e6; }
+// In the video.
+double begin_s(const LiveChunk& chunk) { return rounded(double(chunk.first_frame) / 25); }
+double end_s(const LiveChunk& chunk) { return rounded(double(chunk.first_frame + chunk.frames) / 25); }
 
 constexpr std::pair<const char*, LiveEvent::Type> kTypes[] = {{"start", LiveEvent::Type::kStart},
                                                               {"end_speech", LiveEvent::Type::kEndSpeech},
                                                               {"interrupt", LiveEvent::Type::kInterrupt},
+                                                              {"set_prompt", LiveEvent::Type::kSetPrompt},
+                                                              {"set_portrait", LiveEvent::Type::kSetPortrait},
                                                               {"stop", LiveEvent::Type::kStop},
                                                               {"ping", LiveEvent::Type::kPing}};
 
@@ -24,13 +29,13 @@ Expected<LiveEvent> parse_live_event(std::string_view text) {
   LA_ASSIGN_OR_RETURN(event.body, parse_small_json(std::string(text), "the event"));
   JsonReader reader(event.body, "the event");
   const std::string type = reader.text("type", "");
-  LA_RETURN_IF_ERROR(reader.status());
+  LA_RETURN_IF_ERROR(client_error(reader.status()));
   for (const auto& [name, value] : kTypes) {
     event.type = value;
     if (type == name) return event;
   }
   return invalid_argument("the event's type is " + json_kind(event.body["type"]) +
-                          "; send start, end_speech, interrupt, stop or ping");
+                          "; send start, end_speech, interrupt, set_prompt, set_portrait, stop or ping");
 }
 
 Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
@@ -45,12 +50,18 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   r.infer_frames = reader.number("infer_frames", 1, 4800, r.infer_frames);
   r.sample_shift = reader.real("sample_shift", 0.01, 100, r.sample_shift);
   r.seed = static_cast<uint64_t>(reader.number("seed", 0, INT64_MAX, static_cast<int64_t>(r.seed)));
+  r.look_ahead_seconds = reader.real("look_ahead_s", 0, 0.4, r.look_ahead_seconds);
   r.microphone = reader.flag("microphone", false);
+  r.allow_changes = reader.flag("allow_changes", false);
   const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
-  LA_RETURN_IF_ERROR(reader.status());
+  const std::string audio = reader.text("audio", "pcm");
+  LA_RETURN_IF_ERROR(client_error(reader.status()));
   LA_ASSIGN_OR_RETURN(r.fit, parse_fit(fit));
   if (format != "raw" && format != "mp4") return invalid_argument("start: format is \"mp4\" or \"raw\"");
   start.format = format == "raw" ? LiveFormat::kRaw : LiveFormat::kMp4;
+  if (audio != "pcm" && audio != "webm" && audio != "ogg")
+    return invalid_argument("start: audio is \"pcm\", \"webm\" or \"ogg\"");
+  if (audio != "pcm") start.container = audio;
   if (start.portrait.empty())
     return invalid_argument("start: portrait is missing; give the name of one that was PUT, or an image in base64");
   return start;
@@ -76,11 +87,17 @@ void PlaybackEvents::end_speech() {
   if (!speeches_.empty()) speeches_.back().ended = true;
 }
 
-std::string PlaybackEvents::finished(const Speech& speech, int64_t samples) const {
+std::string PlaybackEvents::dropped(const Speech& speech) const {
+  return json_text(
+      Json{{"type", "playback_finished"}, {"speech", speech.number}, {"position_s", 0.0}, {"interrupted", true}});
+}
+
+std::string PlaybackEvents::finished(const Speech& speech, const LiveChunk& chunk) const {
   return json_text(Json{{"type", "playback_finished"},
                         {"speech", speech.number},
-                        {"position_s", seconds(samples)},
-                        {"interrupted", speech.interrupted}});
+                        {"position_s", seconds(speech.samples)},
+                        {"interrupted", speech.interrupted},
+                        {"time_s", end_s(chunk)}});
 }
 
 std::vector<std::string> PlaybackEvents::interrupted(const LivePosition& stops_at) {
@@ -92,7 +109,7 @@ std::vector<std::string> PlaybackEvents::interrupted(const LivePosition& stops_a
     speech.interrupted = !speech.ended || plays < speech.samples;
     speech.samples = plays;
     speech.ended = true;
-    if (plays == 0) events.push_back(finished(speech, 0));
+    if (plays == 0) events.push_back(dropped(speech));
   }
   std::erase_if(speeches_, [](const Speech& speech) { return speech.ended && speech.samples == 0; });
   return events;
@@ -103,8 +120,8 @@ std::vector<std::string> PlaybackEvents::begins(const LiveChunk& chunk) {
   for (Speech& speech : speeches_) {
     if (speech.begun || speech.number > chunk.position.speech) continue;
     speech.begun = true;
-    events.push_back(json_text(Json{
-        {"type", "playback_started"}, {"speech", speech.number}, {"time_s", rounded(double(chunk.first_frame) / 25)}}));
+    events.push_back(
+        json_text(Json{{"type", "playback_started"}, {"speech", speech.number}, {"time_s", begin_s(chunk)}}));
   }
   return events;
 }
@@ -116,7 +133,7 @@ std::vector<std::string> PlaybackEvents::ends(const LiveChunk& chunk) {
     const bool is_past = speech.number < chunk.position.speech;
     const bool is_done = is_past || (speech.ended && chunk.position.samples >= speech.samples);
     if (!is_done) break;
-    events.push_back(finished(speech, speech.samples));
+    events.push_back(finished(speech, chunk));
     speeches_.pop_front();
   }
   return events;
@@ -126,7 +143,7 @@ std::string stats_event(const LiveChunk& last, const BlockStats& stats) {
   const double rate = last.sample_rate;
   return json_text(Json{{"type", "stats"},
                         {"block", stats.block},
-                        {"time_s", rounded(double(last.first_frame + last.frames) / 25)},
+                        {"time_s", end_s(last)},
                         {"hear_ms", rounded(last.times.hear_seconds * 1000)},
                         {"sample_ms", rounded(last.times.sample_seconds * 1000)},
                         {"decode_ms", rounded(stats.decode_seconds * 1000)},

@@ -17,7 +17,7 @@ enum class LiveFormat { kRaw, kMp4 };
 
 // What a client says.
 struct LiveEvent {
-  enum class Type { kStart, kEndSpeech, kInterrupt, kStop, kPing };
+  enum class Type { kStart, kEndSpeech, kInterrupt, kSetPrompt, kSetPortrait, kStop, kPing };
   Type type = Type::kPing;
   nlohmann::json body;
 };
@@ -28,6 +28,7 @@ struct LiveStart {
   LiveRequest request;   // without its image
   std::string portrait;  // a name, or an image in base64
   LiveFormat format = LiveFormat::kMp4;
+  std::string container;  // of the client's sound: "webm" or "ogg" with Opus; empty: s16 samples
 };
 Expected<LiveStart> parse_live_start(const nlohmann::json& body);
 
@@ -61,7 +62,8 @@ class PlaybackEvents {
     bool ended = false, begun = false, interrupted = false;
   };
   bool begins_speech() const;
-  std::string finished(const Speech& speech, int64_t samples) const;
+  std::string dropped(const Speech& speech) const;
+  std::string finished(const Speech& speech, const LiveChunk& chunk) const;
 
   const int sample_rate_;
   std::deque<Speech> speeches_;  // that have not finished

@@ -6,6 +6,7 @@
 #include "core/boundary.h"
 #include "serve/base64.h"
 #include "serve/errors.h"
+#include "serve/small_json.h"
 
 namespace liveavatar::serve {
 namespace {
@@ -46,13 +47,16 @@ void LiveSocket::on_closed() {
 // The callbacks hold this object until the session is gone.
 void LiveSocket::release() {
   std::unique_ptr<LiveSession> session;
+  std::unique_ptr<SoundDemuxer> demuxer;
   {
     std::lock_guard lock(mutex_);
     session = std::move(session_);
+    demuxer = std::move(demuxer_);
     socket_.reset();
     portrait_.reset();
     waiting_.clear();
   }
+  demuxer.reset();  // its thread takes the mutex
   if (session) session->close();
   session.reset();
   released_ = true;
@@ -85,6 +89,7 @@ void LiveSocket::take(const Input& input) {
     waiting_.push_back(input);
     return;
   }
+  if (!input.is_text && demuxer_) return take_contained_audio(input.bytes);
   if (!input.is_text) return take_audio(input.bytes);
   const auto event = parse_live_event(input.bytes);
   if (!event.ok()) return post(error_event(400, "invalid_argument", event.status().message()));
@@ -108,11 +113,23 @@ void LiveSocket::take_event(const LiveEvent& event) {
       return post(error_event(400, "invalid_argument", "the session was started already; open another socket"));
     case LiveEvent::Type::kEndSpeech:
     case LiveEvent::Type::kInterrupt:
+    case LiveEvent::Type::kSetPrompt:
+    case LiveEvent::Type::kSetPortrait:
       break;
   }
   if (state_ != State::kRunning) return post(error_event(400, "invalid_argument", "send start first"));
+  if (event.type == LiveEvent::Type::kSetPrompt || event.type == LiveEvent::Type::kSetPortrait)
+    return begin_change(event);
   half_sample_.reset();
   if (event.type == LiveEvent::Type::kInterrupt) return interrupt();
+  if (!demuxer_) return end_speech();
+  demuxer_->then([this] {
+    std::lock_guard lock(mutex_);
+    if (state_ == State::kRunning) end_speech();
+  });
+}
+
+void LiveSocket::end_speech() {
   playback_->end_speech();
   if (const Status ended = session_->end_speech(); !ended.ok()) post(error_event(503, "cancelled", ended.message()));
 }
@@ -138,12 +155,36 @@ void LiveSocket::take_audio(std::string_view bytes) {
   std::vector<int16_t> samples(bytes.size() / sizeof(int16_t));
   std::memcpy(samples.data(), bytes.data(), samples.size() * sizeof(int16_t));
   if (bytes.size() % sizeof(int16_t) != 0) half_sample_ = bytes.back();
+  take_samples(samples);
+}
+
+void LiveSocket::take_samples(std::span<const int16_t> samples) {
   if (!samples.empty() && playback_->is_full())
     return post(error_event(429, "queue_full", "too many speeches wait; end one when it has more to say"));
-  const Status pushed = session_->push(std::span<const int16_t>(samples));
+  const Status pushed = session_->push(samples);
   if (pushed.ok()) return playback_->pushed(static_cast<int64_t>(samples.size()));
   const bool is_full = pushed.code() == ErrorCode::kOutOfMemory;
   post(error_event(is_full ? 429 : 503, is_full ? "queue_full" : "cancelled", pushed.message()));
+}
+
+void LiveSocket::take_contained_audio(std::string_view bytes) {
+  if (const Status taken = demuxer_->push(bytes); !taken.ok()) post(error_event(429, "queue_full", taken.message()));
+}
+
+// Its calls come on its thread, which ends before this object does.
+Status LiveSocket::open_demuxer(const LiveStart& start) {
+  if (start.container.empty()) return {};
+  SoundCalls calls;
+  calls.on_samples = [this](std::span<const int16_t> samples) {
+    std::lock_guard lock(mutex_);
+    if (state_ == State::kRunning) take_samples(samples);
+  };
+  calls.on_error = [this](const Status& why) { end(kPolicy, code_name(why.code()), why.message()); };
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<SoundDemuxer> demuxer,
+                      SoundDemuxer::open(start.container, start.request.sample_rate, std::move(calls)));
+  std::lock_guard lock(mutex_);
+  demuxer_ = std::move(demuxer);
+  return {};
 }
 
 void LiveSocket::post(const std::string& event) {
@@ -201,18 +242,11 @@ Status LiveSocket::open_session(const std::string& text) {
   LA_ASSIGN_OR_RETURN(const LiveEvent event, parse_live_event(text));
   if (event.type != LiveEvent::Type::kStart) return invalid_argument("the first event must be start");
   LA_ASSIGN_OR_RETURN(LiveStart start, parse_live_start(event.body));
-  Portrait portrait;
-  if (Portraits::is_name(start.portrait)) {
-    LA_ASSIGN_OR_RETURN(portrait, services_.portraits.get(start.portrait));
-  } else {
-    const std::optional<std::string> bytes = base64_decoded(start.portrait);
-    if (!bytes)
-      return invalid_argument("start: portrait is neither a name nor base64; a URL or a path is never opened");
-    LA_ASSIGN_OR_RETURN(portrait, services_.portraits.read(*bytes));
-  }
+  LA_ASSIGN_OR_RETURN(const Portrait portrait, portrait_of(start.portrait));
   start.request.image = portrait.file->path();
   start.request.queue_seconds = services_.limits.queue_seconds;
   format_ = start.format;
+  LA_RETURN_IF_ERROR(open_demuxer(start));
   {
     std::lock_guard lock(mutex_);
     portrait_ = portrait.file;
@@ -225,6 +259,54 @@ Status LiveSocket::open_session(const std::string& text) {
   std::lock_guard lock(mutex_);
   session_ = std::move(session);
   return {};
+}
+
+Expected<Portrait> LiveSocket::portrait_of(const std::string& text) const {
+  if (Portraits::is_name(text)) return services_.portraits.get(text);
+  const std::optional<std::string> bytes = base64_decoded(text);
+  if (!bytes) return invalid_argument("portrait is neither a name nor base64; a URL or a path is never opened");
+  return services_.portraits.read(*bytes);
+}
+
+// One at a time: the session has the memory for one, and a client could queue any number.
+void LiveSocket::begin_change(const LiveEvent& event) {
+  if (changing_) return post(error_event(429, "busy", "a change is being made; wait for its answer"));
+  changing_ = true;
+  services_.tasks.add([self = shared_from_this(), event] { self->change(event); });
+}
+
+void LiveSocket::change(const LiveEvent& event) {
+  Expected<int64_t> first_frame = 0;
+  const Status done = contained("the change", [&] {
+    first_frame = change_session(event);
+    return first_frame.status();
+  });
+  std::lock_guard lock(mutex_);
+  changing_ = false;
+  if (!done.ok()) return post(error_event(http_status(done), code_name(done.code()), done.message()));
+  const char* type = event.type == LiveEvent::Type::kSetPrompt ? "prompt_changed" : "portrait_changed";
+  post(json_text(Json{{"type", type}, {"time_s", double(*first_frame) / 25}}));
+}
+
+// The session waits for its turn meanwhile, and needs the mutex for its chunks. This thread alone takes it away.
+Expected<int64_t> LiveSocket::change_session(const LiveEvent& event) {
+  LiveSession* session = nullptr;
+  {
+    std::lock_guard lock(mutex_);
+    session = session_.get();
+  }
+  if (session == nullptr) return Status(ErrorCode::kCancelled, "the session has ended");
+  const bool is_prompt = event.type == LiveEvent::Type::kSetPrompt;
+  const std::string name = is_prompt ? "prompt" : "portrait";
+  JsonReader reader(event.body, "set_" + name);
+  const std::string value = reader.text(name.c_str(), "");
+  LA_RETURN_IF_ERROR(client_error(reader.status()));
+  if (is_prompt) return session->set_prompt(value);
+  LA_ASSIGN_OR_RETURN(const Portrait portrait, portrait_of(value));
+  const auto first_frame = session->set_portrait(portrait.file->path());
+  if (first_frame.ok()) return first_frame;
+  return Status(first_frame.status().code(),
+                without_path(first_frame.status().message(), portrait.file->path(), "the portrait"));
 }
 
 bool LiveSocket::send(bool is_text, std::string bytes) {

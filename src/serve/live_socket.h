@@ -7,9 +7,11 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "media/sound_demuxer.h"
 #include "serve/device_turn.h"
 #include "serve/engine_host.h"
 #include "serve/http/server.h"
@@ -65,14 +67,22 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   void take(const Input& input);
   void take_event(const LiveEvent& event);
   void take_audio(std::string_view bytes);
+  void take_samples(std::span<const int16_t> samples);
+  void take_contained_audio(std::string_view bytes);
+  void end_speech();
   void interrupt();
   void post(const std::string& event);
   void fail(int close_code, int status, const std::string& code, const std::string& message);
   void begin_opening(std::string text);
+  void begin_change(const LiveEvent& event);
 
   // On the tasks' thread.
   void open(const std::string& start);
   Status open_session(const std::string& start);
+  Status open_demuxer(const LiveStart& start);
+  Expected<Portrait> portrait_of(const std::string& text) const;
+  void change(const LiveEvent& event);
+  Expected<int64_t> change_session(const LiveEvent& event);
   void release();
 
   // On the session's thread.
@@ -90,11 +100,12 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   std::deque<Input> waiting_;  // that came while the session was opened
   size_t waiting_bytes_ = 0;
   std::optional<char> half_sample_;
+  std::unique_ptr<SoundDemuxer> demuxer_;  // null: s16 samples come
   std::unique_ptr<PlaybackEvents> playback_;
   std::unique_ptr<LiveSession> session_;
   std::shared_ptr<WorkFile> portrait_;
   Clock::time_point opened_ = Clock::now(), heard_ = opened_;
-  bool closed_ = false;
+  bool closed_ = false, changing_ = false;
   bool released_ = false;  // of the tasks' thread
   LastTask<LiveSocket> release_{&LiveSocket::release};
 

@@ -25,7 +25,15 @@ bool has_too_many_values(const std::string& text) {
 Expected<nlohmann::json> parse_small_json(const std::string& text, const std::string& where) {
   if (has_too_many_values(text))
     return invalid_argument(where + " has more than " + std::to_string(kMostJsonValues) + " values; send fewer");
-  return parse_json(text, where);
+  auto json = parse_json(text, where);
+  if (!json.ok()) return client_error(json.status());
+  return json;
+}
+
+Status client_error(const Status& status) {
+  if (status.code() != ErrorCode::kCorrupt) return status;
+  const std::string& message = status.message();
+  return invalid_argument(message.substr(0, message.rfind("; download or copy")));
 }
 
 }  // namespace liveavatar::serve

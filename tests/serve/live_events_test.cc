@@ -36,7 +36,7 @@ TEST(Playback, BeginsWithTheChunkThatHasTheFirstSampleAndEndsWithTheLast) {
   const auto ended = playback.ends(chunk_at(16, {0, 6000, true}));
   ASSERT_EQ(ended.size(), 1u);
   EXPECT_EQ(parsed(ended[0]),
-            parsed(R"({"type":"playback_finished","speech":0,"position_s":0.375,"interrupted":false})"));
+            parsed(R"({"type":"playback_finished","speech":0,"position_s":0.375,"interrupted":false,"time_s":0.8})"));
   EXPECT_TRUE(playback.ends(chunk_at(20, {0, 6000, true})).empty());
 }
 

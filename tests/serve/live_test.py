@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """live_test.py PROGRAM: live sessions of `liveavatar serve`, from start to stop."""
+import array
 import base64
 import json
 import os
@@ -89,11 +90,12 @@ class Live(unittest.TestCase):
         begin = heard.find(spoken)
         self.assertGreaterEqual(begin, 0)
         self.assertEqual(heard[:begin].strip(b"\0") + heard[begin + len(spoken):].strip(b"\0"), b"")
+        chunk_of_begin, *_, chunk_of_end = [c for c in chunks if c.sound.strip(b"\0")]
         self.assertEqual(events_of(came, "playback_finished"),
-                         [{"type": "playback_finished", "speech": 0, "position_s": 1.3, "interrupted": False}])
+                         [{"type": "playback_finished", "speech": 0, "position_s": 1.3, "interrupted": False,
+                           "time_s": (chunk_of_end.first_frame + 4) / 25}])
         begun = events_of(came, "playback_started")
         self.assertEqual([event["speech"] for event in begun], [0])
-        chunk_of_begin = next(c for c in chunks if c.sound.strip(b"\0"))
         self.assertAlmostEqual(begun[0]["time_s"], chunk_of_begin.first_frame / 25, 5)
         stats = events_of(came, "stats")
         self.assertEqual([event["block"] for event in stats], list(range(len(stats))))
@@ -229,6 +231,67 @@ class Live(unittest.TestCase):
         socket.send_sound(sound(0.2))
         socket.send(type="end_speech")
         self.assertEqual(socket.until_event("playback_finished")[-1]["position_s"], 0.2)
+        stop(socket)
+
+    def test_opus_in_webm_and_ogg_is_heard_as_it_comes(self):
+        for container in ("webm", "ogg"):
+            encoded = subprocess.run(
+                ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=440:duration=2", "-c:a", "libopus", "-f", container,
+                 *(["-live", "1"] if container == "webm" else []), "-"], capture_output=True, check=True).stdout
+            socket, _ = open_session(self.server, audio=container)
+            cut = random.Random(1)
+            while encoded:
+                size = cut.randrange(1, 400)
+                socket.send_sound(encoded[:size])
+                encoded = encoded[size:]
+            socket.send(type="end_speech")
+            came = socket.until_event("playback_finished")
+            self.assertAlmostEqual(came[-1]["position_s"], 2, delta=0.05)
+            came += stop(socket)
+            heard = array.array("h", b"".join(Raw(message).sound for message in binaries_of(came)))
+            tone = [value for value in heard if value]
+            crossings = sum((a < 0) != (b < 0) for a, b in zip(tone, tone[1:]))
+            self.assertAlmostEqual(crossings / 2 / (len(tone) / RATE), 440, delta=5)
+
+    def test_what_is_no_opus_ends_the_session(self):
+        for container in ("webm", "ogg"):
+            socket, _ = open_session(self.server, audio=container)
+            for _ in range(3):
+                socket.send_sound(b"no sound" * 5000)
+            event = socket.until_event("error")[-1]
+            self.assertIn("Opus", event["message"])
+            while socket.receive() is not None:
+                pass
+            self.assertEqual(socket.close_code, 1008)
+            socket.close()
+
+    def test_the_prompt_and_the_portrait_change_while_it_runs(self):
+        socket, _ = open_session(self.server, allow_changes=True)
+        socket.send(type="set_prompt", prompt="another sentence")
+        came = socket.until_event("prompt_changed")
+        self.assertGreaterEqual(came[-1]["time_s"], 0)
+        socket.send(type="set_portrait", portrait="demo")
+        changed = socket.until_event("portrait_changed")[-1]
+        self.assertGreaterEqual(changed["time_s"], came[-1]["time_s"])
+        self.assertAlmostEqual(changed["time_s"] % 0.48, 0, 5)
+        for wrong, code in (({"portrait": "nobody"}, "not_found"), ({"portrait": "/etc/passwd"}, "invalid_argument"),
+                            ({"portrait": 3}, "invalid_argument"), ({"portrait": "bm8gaW1hZ2U="}, "invalid_argument")):
+            socket.send(type="set_portrait", **wrong)
+            error = socket.until_event("error")[-1]
+            self.assertEqual(error["code"], code, error)
+            self.assertNotIn("/tmp", error["message"])
+        stop(socket)
+
+    def test_changes_must_be_allowed_and_come_one_at_a_time(self):
+        socket, _ = open_session(self.server)
+        socket.send(type="set_prompt", prompt="another sentence")
+        self.assertIn("allow_changes", socket.until_event("error")[-1]["message"])
+        stop(socket)
+        socket, _ = open_session(self.server, allow_changes=True)
+        for _ in range(3):
+            socket.send(type="set_prompt", prompt="another sentence")
+        came = socket.until_event("prompt_changed")
+        self.assertEqual([error["code"] for error in events_of(came, "error")], ["busy", "busy"])
         stop(socket)
 
     def test_a_flood_of_speeches_is_told_and_the_session_goes_on(self):

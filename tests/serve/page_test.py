@@ -132,7 +132,9 @@ class Live(WithServer):
             page.until("document.getElementById('g-speech').textContent.includes('ms')")
             page.take_picture("live")
             page.key("Escape", 27)
+            page.until("document.getElementById('video').volume === 0", patience_s=0.3)
             page.until_text("status", "Interrupted after")
+            page.until("document.getElementById('video').volume === 1")
             print("first picture, behind live, speech to picture:",
                   page.reading("First"), page.text("g-behind"), page.text("g-speech"))
             page.click("stop")
