@@ -18,10 +18,11 @@ import latents
 import measure
 import world
 from character import MOODS, Pose, draw
+from live_clips import LiveClips
 from speech import FPS, speech
 
 SECOND, LAGS = FPS, range(-3, 4)
-PARTS = ("scenes", "silence", "steps", "prompts", "long")
+PARTS = ("scenes", "live", "silence", "steps", "prompts", "long")
 BEGIN, END = "<!-- evaluation: written by tools/mini/evaluate.py -->", "<!-- end of evaluation -->"
 
 
@@ -98,6 +99,15 @@ def judge_scenes(judge, scenes):
     return figures, videos
 
 
+def judge_live(judge, scenes, figures):
+    """The same scenes spoken into live sessions, which hear two seconds of the voice at a time."""
+    with LiveClips(judge.args) as live:
+        tracks = [judge.openings(s, live.clip(s)) for s in scenes]
+    lag = figures["best_lag_frames"]
+    each = [measure.correlation(g[SECOND:], s.opening[SECOND:], lag) for g, s in zip(tracks, scenes)]
+    return dict(mouth_correlation_live=float(np.mean(each)), mouth_correlation_live_each=each)
+
+
 def judge_silence(judge, scenes):
     """Fed digital zeros: opening, of the range that voices reach."""
     out = []
@@ -163,6 +173,8 @@ def evaluate(judge, args):
         part, videos = judge_scenes(judge, scenes)
         figures.update(part)
         sheet = contact_sheet(scenes, videos, args.sheet_truth)
+    if "live" in args.parts:
+        figures.update(judge_live(judge, scenes, figures))
     if "silence" in args.parts:
         figures.update(judge_silence(judge, scenes[:4]))
     if "steps" in args.parts:
