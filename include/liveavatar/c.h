@@ -141,7 +141,7 @@ LIVEAVATAR_EXPORT la_code la_generate(la_engine* engine, const la_request* reque
    happens, and the next la_generate runs. */
 LIVEAVATAR_EXPORT void la_engine_stop(la_engine* engine);
 
-/* --- a video file with the voice beside the frames: .mp4, .m4v, .mov, .mkv. --- */
+/* --- a video file with the voice beside the frames: .mp4, .m4v, .mov, .mkv, or HLS, .m3u8. --- */
 
 /* info: of the job whose frames will come; it may be freed afterwards. audio: as the job's; NULL: a silent video. */
 LIVEAVATAR_EXPORT la_code la_video_file_create(const char* path, const la_job_info* info, const char* audio,
@@ -219,7 +219,8 @@ LIVEAVATAR_EXPORT la_code la_live_push(la_live* live, const int16_t* samples, si
 LIVEAVATAR_EXPORT la_code la_live_push_float(la_live* live, const float* samples, size_t count, char** message);
 /* The speech ends with what was pushed. */
 LIVEAVATAR_EXPORT la_code la_live_end_speech(la_live* live, char** message);
-/* Drops what no block has begun with, but for 5 ms that fade out. position: where the video will stop to speak; may be NULL. */
+/* Drops what no block has begun with, but for 5 ms that fade out. position: where the video will stop to speak; may be
+ * NULL. */
 LIVEAVATAR_EXPORT la_code la_live_interrupt(la_live* live, la_live_position* position, char** message);
 /* Another prompt or portrait, from the block that begins next; waits until it is in place. first_frame: the first that
    has it; may be NULL. After an error nothing has changed. LA_UNSUPPORTED without "allow_changes". */

@@ -210,8 +210,8 @@ class LIVEAVATAR_EXPORT Engine final {
 };
 
 // A video file with the voice beside the frames (H.264 + AAC; .mp4, .m4v, .mov, .mkv; JobInfo::video_encoder can make
-// it HEVC or AV1). It plays while it grows. One thread at a time, but it need not be the same one. It needs no engine
-// and may outlive the one whose frames it gets.
+// it HEVC or AV1), or HLS, a playlist (.m3u8) with its segments beside it. It plays while it grows. One thread at a
+// time, but it need not be the same one. It needs no engine and may outlive the one whose frames it gets.
 class LIVEAVATAR_EXPORT VideoFile final {
  public:
   // audio as in GenerateRequest; may be empty: a silent video. Several voices are mixed; original_mix: as the Python

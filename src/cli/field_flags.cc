@@ -50,6 +50,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`pose_video`", "--pose_video"},
     {"`port`", "--port"},
     {"`prompt`", "--prompt"},
+    {"`push`", "--push"},
     {"`queue_seconds`", "--queue_seconds"},
     {"`resident_layers`", "--resident_layers"},
     {"`resident_kv_caches`", "--resident_kv_caches"},

@@ -26,7 +26,7 @@ namespace {
 struct Flags : JobFlags {
   EngineOptions engine;
   OriginalFlags original;
-  std::string save_file, save_dir, sample_list, report_file;
+  std::string save_file, output, save_dir, sample_list, report_file;
   bool fp8 = false, quiet = false;
   CLI::App* app = nullptr;
 };
@@ -36,10 +36,15 @@ constexpr const char* kFooter =
     "  liveavatar generate --ckpt_dir ckpt/Wan2.2-S2V-14B --lora_path_dmd ckpt/Live-Avatar \\\n"
     "    --image me.jpg --audio speech.wav --prompt \"A woman explains a recipe.\" --size \"688*368\"\n"
     "  liveavatar generate --ckpt_dir models/mini --image me.png --audio hello.mp3 --prompt \"hi\" --size \"128*128\"\n"
+    "  liveavatar generate ... --output rtmp://live.example.org/app/KEY\n"
     "Dashes and underscores are the same in flag names. Exit codes: 0 done, 1 failed, 2 usage, 130 stopped.";
 
 void add_outputs(CLI::App& app, Flags& f) {
   app.add_option("--save_file", f.save_file, "The video to write (default: <portrait>_<voice>.mp4)")
+      ->group("What to make");
+  app.add_option("--output", f.output,
+                 "Instead of --save_file: a file; NAME.m3u8, HLS with its segments beside it; rtmp://HOST/APP/KEY,\n"
+                 "rtmps://... or srt://HOST:PORT, a server, at real time; or -, fragmented MP4 to standard output")
       ->group("What to make");
   app.add_option("--save_dir", f.save_dir, "Folder for the default name")->group("What to make");
   app.add_option(
@@ -103,9 +108,9 @@ std::string default_output(const Flags& f) {
 // The file's, or the only one.
 Expected<std::vector<VideoTask>> tasks_of(const Flags& f) {
   if (f.sample_list.empty()) {
-    const bool named = !f.save_file.empty();
-    const NamedPath video{named || f.save_dir.empty() ? "--save_file" : "--save_dir",
-                          named ? f.save_file : default_output(f)};
+    NamedPath video{f.save_dir.empty() ? "--save_file" : "--save_dir", default_output(f)};
+    if (!f.save_file.empty()) video = {"--save_file", f.save_file};
+    if (!f.output.empty()) video = {"--output", f.output};
     return std::vector<VideoTask>{{.job = f.job, .video = video}};
   }
   LA_ASSIGN_OR_RETURN(SampleList list, read_sample_list(f.sample_list));
@@ -124,10 +129,12 @@ Expected<std::vector<VideoTask>> tasks_of(const Flags& f) {
   return tasks;
 }
 
-// Flags that the samples replace.
-Status check_sample_flags(const Flags& f) {
+// One output; and flags that the samples replace.
+Status check_output_flags(const Flags& f) {
+  if (!f.save_file.empty() && !f.output.empty())
+    return invalid_argument("--save_file and --output both name the video; leave one out");
   if (f.sample_list.empty()) return {};
-  for (const char* flag : {"--save_file", "--report"}) {
+  for (const char* flag : {"--save_file", "--output", "--report"}) {
     if (f.app->count(flag) > 0)
       return invalid_argument(std::string(flag) + " is for one video; with --sample_list give --save_dir DIR");
   }
@@ -179,7 +186,7 @@ Status resolve_model(Flags& f) {
 Status resolve_flags(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   LA_RETURN_IF_ERROR(resolve_inputs(f));
-  LA_RETURN_IF_ERROR(check_sample_flags(f));
+  LA_RETURN_IF_ERROR(check_output_flags(f));
   LA_RETURN_IF_ERROR(resolve_job(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.engine.weights_dtype));
   std::vector<std::string> notes;

@@ -9,8 +9,11 @@
 #include "cli/progress.h"
 #include "cli/run_report.h"
 #include "cli/video_job.h"
+#include "cli/video_output.h"
 #include "core/status.h"
 #include "core/text.h"
+#include "media/stream_address.h"
+#include "media/stream_output.h"
 #include "session/speakers.h"
 
 namespace liveavatar::cli {
@@ -20,19 +23,25 @@ namespace {
 void print_result(const VideoTask& task, const PreparedJob& prepared, const RunReport& run_report) {
   const JobInfo& info = prepared.job.info;
   const JobShape& shape = prepared.plan_report.request;
-  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps, %s\n", one_line(task.video.path).c_str(), long(info.width),
+  std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps, %s\n", output_name(task.video.path).c_str(), long(info.width),
                long(info.height), clock_text(double(run_report.frames) / double(info.fps)).c_str(), long(info.fps),
                run_report.video_encoder.c_str());
   print_run_report(run_report, !run_report.ranks.empty() && !shape.one_host && !shape.processes);
 }
 
-// report_claim: where the figures are written as JSON; null: nowhere.
-struct VideoOutputs {
-  OutputClaim& video;
-  OutputClaim* report_claim;
+// Where a task writes. claims: of the video, if it is a file, and of the report, if one is asked for.
+struct TaskOutputs {
+  std::vector<OutputClaim> claims;
+  std::unique_ptr<StreamOutput> stream;  // of the video; null: it is a file
+
+  OutputClaim* report_claim() { return claims.size() > (stream ? 0u : 1u) ? &claims.back() : nullptr; }
+  Expected<std::unique_ptr<ThreadedFile>> create(const JobInfo& info, const GenerateRequest& request) {
+    return stream ? create_video(*stream, info, request) : create_video(claims.front(), info, request);
+  }
 };
+
 Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepared, bool quiet, StageClock& clock,
-                  const VideoOutputs& outputs) {
+                  TaskOutputs& outputs) {
   const JobInfo& info = prepared.job.info;
   for (const std::string& note : info.notes) {
     if (!quiet) std::fprintf(stderr, "note: %s\n", in_flags(note).c_str());
@@ -43,7 +52,8 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
     line.update(p, info.fps);
   };
   VideoRun video;
-  Status status = write_video(engine, prepared.job, outputs.video, {on_progress, StopSignal::token()}, video);
+  auto create = [&](const JobInfo& of, const GenerateRequest& request) { return outputs.create(of, request); };
+  Status status = write_video(engine, prepared.job, {create, on_progress, StopSignal::token()}, video);
   line.finish();
   RunReport run_report = run_report_of(prepared.plan_report, engine, clock, video.frames);
   run_report.video_encoder = video.encoder;
@@ -51,7 +61,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
     run_report.ranks.push_back({rank.place.host, rank.place.device, rank.part, rank.planned_peak_bytes, rank.peak_bytes,
                                 rank.sample_s, rank.waited_s, rank.link});
   if (run_report.frames > 0 && !quiet) print_result(task, prepared, run_report);
-  OutputClaim* report_claim = outputs.report_claim;
+  OutputClaim* report_claim = outputs.report_claim();
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));
   if (status.code() == ErrorCode::kCancelled && !quiet) {
     bool some = video.frames > 0;
@@ -86,11 +96,13 @@ std::vector<NamedPath> inputs_of(const RunOptions& options, const std::vector<Vi
   return inputs;
 }
 
-// Before anything is read: each output can be written, and none is an input.
+// Before anything is read: each file can be written, and none is an input.
 Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const VideoTask& task,
                                               const std::vector<NamedPath>& inputs) {
-  LA_RETURN_IF_ERROR(check_video_path(task.video));
-  std::vector<NamedPath> outputs{task.video};
+  const bool is_file = !is_stream(task.video.path);
+  LA_RETURN_IF_ERROR(is_file ? check_video_path(task.video) : check_stream(task.video));
+  std::vector<NamedPath> outputs;
+  if (is_file) outputs.push_back(task.video);
   if (!options.report_file.empty()) outputs.push_back({"--report", options.report_file});
   const std::string& folder = options.engine.paging_dir;
   if (!folder.empty()) LA_RETURN_IF_ERROR(check_writable_folder({"--paging_dir", folder}));
@@ -153,15 +165,18 @@ Expected<std::vector<const VideoTask*>> check_tasks(const RunOptions& options, C
 
 // One of several; its output was compared with the inputs before.
 Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask& task) {
-  LA_ASSIGN_OR_RETURN(std::vector<OutputClaim> claims, claim_task(options, task, {}));
-  StopSignal::Cleaning cleaning(claims);
+  TaskOutputs outputs;
+  LA_ASSIGN_OR_RETURN(outputs.claims, claim_task(options, task, {}));
+  StopSignal::Cleaning cleaning(outputs.claims);
   const Checkpoint& checkpoint = engine.checkpoint();
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, nullptr, task.job, true));
   StageClock clock;
-  return make_video(engine, task, prepared, options.quiet, clock, {claims.front(), nullptr});
+  return make_video(engine, task, prepared, options.quiet, clock, outputs);
 }
 
-Status run_one(const RunOptions& options, const VideoTask& task, std::vector<OutputClaim>& claims) {
+Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& outputs) {
+  // Before all that takes time: a wrong address is known in a moment.
+  LA_ASSIGN_OR_RETURN(outputs.stream, open_stream(task.video, options.quiet, StopSignal::token()));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options.engine, StopSignal::token()));
   note_checkpoint(*checkpoint, task.job, options.quiet);
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, check_task(*checkpoint, checkpoint->options, options, task));
@@ -169,8 +184,7 @@ Status run_one(const RunOptions& options, const VideoTask& task, std::vector<Out
   clock.begin("load");
   LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint), options.processes));
   if (StopSignal::requested()) return cancelled("stopped; no frame was made yet");
-  OutputClaim* report_claim = options.report_file.empty() ? nullptr : &claims.back();
-  return make_video(*engine, task, prepared, options.quiet, clock, {claims.front(), report_claim});
+  return make_video(*engine, task, prepared, options.quiet, clock, outputs);
 }
 
 }  // namespace
@@ -178,8 +192,9 @@ Status run_one(const RunOptions& options, const VideoTask& task, std::vector<Out
 int run_task(const RunOptions& options, const VideoTask& task) {
   auto claims = claim_task(options, task, inputs_of(options, {task}));
   if (!claims.ok()) return report(claims.status());
-  StopSignal::Cleaning cleaning(*claims);
-  Status status = run_one(options, task, *claims);
+  TaskOutputs outputs{*std::move(claims), nullptr};
+  StopSignal::Cleaning cleaning(outputs.claims);
+  Status status = run_one(options, task, outputs);
   if (options.processes != nullptr) status = end_of_run(status, *options.processes);
   if (status.code() == ErrorCode::kCancelled) return 130;
   return status.ok() ? 0 : report(status);

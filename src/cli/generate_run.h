@@ -14,7 +14,7 @@ namespace liveavatar::cli {
 struct VideoTask {
   std::string sample;  // its name in --sample_list; empty: the only one
   GenerateRequest job;
-  NamedPath video;  // the file to write, and the flag that decided its name
+  NamedPath video;  // the file or address to write to, and the flag that decided its name
 };
 
 struct RunOptions {

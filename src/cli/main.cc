@@ -18,6 +18,7 @@
 #include "core/boundary.h"
 #include "liveavatar/liveavatar.h"
 #include "media/ffmpeg_log.h"
+#include "media/stream_address.h"
 
 namespace liveavatar::cli {
 
@@ -47,7 +48,7 @@ constexpr const char* kFooter =
 
 // "unknown flag --prmpt; did you mean --prompt?"
 int unknown_arguments(const CLI::App& app, const std::vector<std::string>& extras) {
-  const std::string& first = extras.front();
+  const std::string first = without_secrets(extras.front());
   std::string message = "unknown " + std::string(first.starts_with("-") ? "flag " : "argument ") + first;
   std::string name = first.substr(0, first.find('='));
   if (name.starts_with("--")) std::replace(name.begin() + 2, name.end(), '-', '_');
@@ -68,7 +69,8 @@ int run(int argc, char** argv) {
     Command command = make(app);
     commands.emplace_back(app.get_subcommands({}).back(), std::move(command));
   };
-  for (auto make : {add_generate, add_plan, add_info, add_doctor, add_sheet, add_bench, add_convert, add_serve}) add(make);
+  for (auto make : {add_generate, add_plan, add_info, add_doctor, add_sheet, add_bench, add_convert, add_serve})
+    add(make);
   for (auto& [subcommand, command] : commands) {
     subcommand->allow_extras();
     check_numbers(*subcommand);

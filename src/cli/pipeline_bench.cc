@@ -48,7 +48,8 @@ Expected<Figures> run_once(const PipelineBenchOptions& o, OutputClaim& output, J
   info = job.info;
   VideoRun video;
   auto on_progress = [&](const Progress& p) { stages.begin(stage_name(p.stage)); };
-  LA_RETURN_IF_ERROR(write_video(*engine, job, output, {on_progress, StopSignal::token()}, video));
+  auto create = [&](const JobInfo& of, const GenerateRequest& request) { return create_video(output, of, request); };
+  LA_RETURN_IF_ERROR(write_video(*engine, job, {create, on_progress, StopSignal::token()}, video));
   double job_s = seconds_between(loaded, Clock::now());
   Figures figures{{"frames_per_second", double(video.frames) / job_s},
                   {"time_to_first_frame_s", seconds_between(loaded, video.first_frame_at)},

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <sstream>
 
 #include "cli/commands.h"
 #include "cli/embedded.h"
@@ -27,6 +28,7 @@ struct Flags {
   const CLI::Option* key_option = nullptr;  // --api_key
   std::string api_key_file;
   std::vector<std::string> portraits;  // NAME=FILE
+  std::vector<std::string> pushes;     // NAME=URL, several between spaces too
   size_t max_body_bytes = 64 << 20;
   bool fp8 = false, quiet = false, no_key = false;
 };
@@ -50,6 +52,12 @@ void add_listening(CLI::App& app, Flags& f) {
   app.add_option("--tls_cert", o.tls_certificate_file, "HTTPS: the certificate and its chain, PEM");
   app.add_option("--tls_key", o.tls_key_file, "HTTPS: the certificate's key, PEM, without a password");
   app.add_option("--portrait", f.portraits, "NAME=FILE: a portrait that is kept by name; may be given several times")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false);
+  app.add_option(
+         "--push", f.pushes,
+         "NAME=URL: a server (rtmp://HOST/APP/KEY, rtmps://..., srt://HOST:PORT) that live sessions may name, to be\n"
+         "sent there too; several times. Others see it in the list of processes; better LIVEAVATAR_PUSH")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
   app.add_option("--work_dir", f.serve.work_dir, "Where the folder for uploads and videos is made (default: $TMPDIR)");
@@ -202,6 +210,21 @@ Status add_portraits(Flags& f) {
   return {};
 }
 
+// The environment has one text for all of them, with spaces between.
+Status add_pushes(Flags& f) {
+  for (const std::string& texts : f.pushes) {
+    std::istringstream words(texts);
+    for (std::string text; words >> text;) {
+      const size_t equals = text.find('=');
+      const std::string name = text.substr(0, equals);
+      if (equals == std::string::npos || !serve::Portraits::is_name(name))
+        return invalid_argument("--push: write NAME=URL, with letters, digits, \"-\" and \"_\" as NAME");
+      f.serve.push_targets.push_back({name, text.substr(equals + 1)});
+    }
+  }
+  return {};
+}
+
 // A socket that systemd opened (sd_listen_fds): the first one, which is descriptor 3. -1: there is none.
 int passed_socket() {
   auto number = [](const char* name) {
@@ -224,6 +247,7 @@ Status resolve(Flags& f) {
   LA_RETURN_IF_ERROR(read_key(f));
   LA_RETURN_IF_ERROR(check_tls(f.serve.server));
   LA_RETURN_IF_ERROR(add_portraits(f));
+  LA_RETURN_IF_ERROR(add_pushes(f));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
   f.serve.server.max_body_bytes = f.max_body_bytes;
   f.serve.server.listen_fd = passed_socket();

@@ -6,7 +6,6 @@
 #include "cli/field_flags.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
-#include "pipeline/video_file.h"
 
 namespace liveavatar::cli {
 
@@ -76,13 +75,12 @@ void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, b
   for (const std::string& line : checkpoint.notes) std::fprintf(stderr, "note: %s\n", in_flags(line).c_str());
 }
 
-Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls, VideoRun& run) {
-  // The file is made with the first frame: until then what it held before stays.
+Status write_video(LocalEngine& engine, ResolvedJob& job, const VideoCalls& calls, VideoRun& run) {
   std::unique_ptr<ThreadedFile> file;
   auto append = [&](const VideoChunk& block) -> Status {
     if (file == nullptr) {
       run.first_frame_at = std::chrono::steady_clock::now();
-      LA_ASSIGN_OR_RETURN(file, create_video(output, job.info, job.job));
+      LA_ASSIGN_OR_RETURN(file, calls.create(job.info, job.job));
       run.encoder = file->encoder();
     }
     LA_RETURN_IF_ERROR(file->append(block));

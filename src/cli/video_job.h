@@ -3,11 +3,13 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <stop_token>
 #include <string>
 
 #include "core/output_files.h"
 #include "pipeline/engine.h"
+#include "pipeline/video_file.h"
 #include "plan/report.h"
 
 namespace liveavatar::cli {
@@ -31,11 +33,13 @@ struct VideoRun {
   std::chrono::steady_clock::time_point first_frame_at{};  // when the first of them was
 };
 
-// Writes the job's video to `output`. A file that cannot be opened never stays: without a frame there is no file.
 struct VideoCalls {
+  // Makes the file, or begins the stream, with the first frame: until then what the file held before stays.
+  std::function<Expected<std::unique_ptr<ThreadedFile>>(const JobInfo&, const GenerateRequest&)> create;
   std::function<void(const Progress&)> on_progress;
   std::stop_token stop;
 };
-Status write_video(LocalEngine& engine, ResolvedJob& job, OutputClaim& output, const VideoCalls& calls, VideoRun& run);
+// A file that cannot be opened never stays: without a frame there is no file.
+Status write_video(LocalEngine& engine, ResolvedJob& job, const VideoCalls& calls, VideoRun& run);
 
 }  // namespace liveavatar::cli

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "media/ffmpeg.h"
-#include "media/opus_track.h"
 #include "media/rgb_to_yuv.h"
+#include "media/sound_track.h"
 #include "media/video_encoder.h"
 
 namespace liveavatar {
@@ -76,7 +76,8 @@ class Fmp4Muxer : public LiveMuxer {
     if (!io_ || !packet_) return out_of_memory("no memory for a stream; close other programs");
     format->pb = io_.get();
     LA_RETURN_IF_ERROR(open_picture());
-    LA_ASSIGN_OR_RETURN(sound_, OpusTrack::open(int(options_.sample_rate), options_.sound_bits_per_second));
+    LA_ASSIGN_OR_RETURN(sound_,
+                        SoundTrack::open(SoundCodec::kOpus, int(options_.sample_rate), options_.sound_bits_per_second));
     add_stream(sound_->encoder());
     return write_header();
   }
@@ -164,7 +165,7 @@ class Fmp4Muxer : public LiveMuxer {
     return {};
   }
 
-  OpusTrack::PacketSink sound_sink() {
+  SoundTrack::PacketSink sound_sink() {
     return [this](AVPacket& packet) { return put(packet, kSound, sound_->encoder().time_base); };
   }
 
@@ -213,7 +214,7 @@ class Fmp4Muxer : public LiveMuxer {
   Owned<AVCodecContext> encoder_;
   Owned<AVPacket> packet_;
   std::optional<RgbToYuv> converter_;
-  std::unique_ptr<OpusTrack> sound_;
+  std::unique_ptr<SoundTrack> sound_;
   std::string codecs_;
   std::atomic<bool> keyframe_wanted_ = false;
   bool force_key_ = false, begun_ = false, finished_ = false;

@@ -103,6 +103,8 @@ Expected<std::string> choose_encoder(VideoEncoder asked, const TryEncoder& open)
 Expected<Owned<AVCodecContext>> open_video_encoder(const VideoWriterOptions& options) {
   Owned<AVCodecContext> encoder;
   auto open = [&](const std::string& name) -> Status {
+    if (options.h264_only && name != kCpuEncoder && !name.starts_with("h264"))
+      return unsupported(name + " is not H.264, which a stream takes");
     LA_ASSIGN_OR_RETURN(encoder, open_encoder(name, options));
     return {};
   };

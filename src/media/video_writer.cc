@@ -9,8 +9,10 @@
 #include "core/text.h"
 #include "media/audio_track.h"
 #include "media/ffmpeg.h"
+#include "media/hls_sink.h"
 #include "media/plain_mp4.h"
 #include "media/rgb_to_yuv.h"
+#include "media/stream_writer.h"
 #include "media/video_encoder.h"
 
 namespace liveavatar {
@@ -25,6 +27,13 @@ struct Container {
 };
 constexpr Container kContainers[] = {
     {".mp4", "mp4", true}, {".m4v", "mp4", true}, {".mov", "mov", true}, {".mkv", "matroska", false}};
+
+// HLS: the name is that of the playlist.
+constexpr const char* kPlaylistEnding = ".m3u8";
+
+bool is_playlist(const std::string& path) {
+  return lower_case(std::filesystem::path(path).extension().string()) == kPlaylistEnding;
+}
 
 const Container* container_of(const std::string& path) {
   std::string ending = lower_case(std::filesystem::path(path).extension().string());
@@ -172,30 +181,52 @@ class FileWriter : public VideoWriter {
 }  // namespace
 
 Status check_video_path(const std::string& path) {
-  if (container_of(path)) return {};
+  if (container_of(path) || is_playlist(path)) return {};
   std::string known;
   for (const Container& c : kContainers) {
     bool last = &c == std::end(kContainers) - 1;
     known += std::string(known.empty() ? "" : last ? " or " : ", ") + c.ending;
   }
-  return invalid_argument(path + ": the name must end in " + known);
+  return invalid_argument(path + ": the name must end in " + known + ", or in " + kPlaylistEnding + " for HLS");
 }
+
+namespace {
+
+// claim: of a playlist, owned or held by the caller.
+template <typename Claim>
+Expected<std::unique_ptr<VideoWriter>> open_playlist(Claim&& claim, const VideoWriterOptions& options,
+                                                     std::unique_ptr<AudioStream> audio) {
+  auto sink = std::make_unique<HlsSink>(std::forward<Claim>(claim));
+  return open_stream_writer({std::move(sink), false, {}}, options, std::move(audio));
+}
+
+template <typename Claim>
+Expected<std::unique_ptr<VideoWriter>> open_file(Claim&& claim, const VideoWriterOptions& options,
+                                                 std::unique_ptr<AudioStream> audio) {
+  if (is_playlist(claim.path())) return open_playlist(std::forward<Claim>(claim), options, std::move(audio));
+  auto writer = std::make_unique<FileWriter>(std::forward<Claim>(claim), options);
+  LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
+  return std::unique_ptr<VideoWriter>(std::move(writer));
+}
+
+}  // namespace
 
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(const std::string& path, const VideoWriterOptions& options,
                                                          std::unique_ptr<AudioStream> audio) {
   LA_RETURN_IF_ERROR(check_video_path(path));
   LA_ASSIGN_OR_RETURN(OutputClaim claim, OutputClaim::acquire({"", path}));
-  auto writer = std::make_unique<FileWriter>(std::move(claim), options);
-  LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
-  return std::unique_ptr<VideoWriter>(std::move(writer));
+  return open_file(std::move(claim), options, std::move(audio));
 }
 
 Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(OutputClaim& claim, const VideoWriterOptions& options,
                                                          std::unique_ptr<AudioStream> audio) {
   LA_RETURN_IF_ERROR(check_video_path(claim.path()));
-  auto writer = std::make_unique<FileWriter>(claim, options);
-  LA_RETURN_IF_ERROR(writer->begin(std::move(audio)));
-  return std::unique_ptr<VideoWriter>(std::move(writer));
+  return open_file(claim, options, std::move(audio));
+}
+
+Expected<std::unique_ptr<VideoWriter>> VideoWriter::open(StreamOutput& output, const VideoWriterOptions& options,
+                                                         std::unique_ptr<AudioStream> audio) {
+  return open_stream_writer(output.take(), options, std::move(audio));
 }
 
 }  // namespace liveavatar

@@ -1,5 +1,6 @@
 // Video out: H.264 (or what a card encodes) + AAC, written as it grows; playable while it grows and after a crash. An
-// MP4 is fragmented until it is finished, a plain one with an index then.
+// MP4 is fragmented until it is finished, a plain one with an index then. A name that ends in .m3u8 is HLS: segments
+// beside the playlist.
 #pragma once
 
 #include <memory>
@@ -9,6 +10,7 @@
 #include "core/status.h"
 #include "liveavatar/types.h"
 #include "media/audio.h"
+#include "media/stream_output.h"
 
 namespace liveavatar {
 
@@ -23,6 +25,7 @@ struct VideoWriterOptions {
   // Of the CPU's: constrained baseline, which every browser and phone decodes, and keyframes only where they are asked
   // for or a second after the last.
   bool live = false;
+  bool h264_only = false;  // no other codec of a card's
 };
 
 // kUnsupported if the encoder of these options does not open here for this size. It is closed again.
@@ -41,6 +44,10 @@ class VideoWriter {
                                                      std::unique_ptr<AudioStream> audio);
   // Into an output that is claimed already, and outlives the writer.
   static Expected<std::unique_ptr<VideoWriter>> open(OutputClaim& claim, const VideoWriterOptions& options,
+                                                     std::unique_ptr<AudioStream> audio);
+  // Into an output that is open already, and is the writer's from now on: H.264 + AAC. To a server frames go at their
+  // time, 25 a second, or as they are made where that is slower; to a pipe as they are made.
+  static Expected<std::unique_ptr<VideoWriter>> open(StreamOutput& output, const VideoWriterOptions& options,
                                                      std::unique_ptr<AudioStream> audio);
   virtual std::string encoder() const = 0;  // by FFmpeg's name: "libx264", "h264_nvenc"
   // rgb [height, width, 3].

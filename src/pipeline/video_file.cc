@@ -107,7 +107,7 @@ VideoWriterOptions writer_options(const JobInfo& info) {
   return options;
 }
 
-// Output: a path, or a claim on one.
+// Output: a path, a claim on one, or a stream.
 template <typename Output>
 Expected<std::unique_ptr<ThreadedFile>> open_file(Output& output, const JobInfo& info, const std::string& audio,
                                                   bool original_mix) {
@@ -130,6 +130,11 @@ Status check_video_encoder(const JobInfo& info) {
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
                                                      const GenerateRequest& request) {
   return contained("the video file", [&] { return open_file(output, info, request.audio, request.original_speakers); });
+}
+
+Expected<std::unique_ptr<ThreadedFile>> create_video(StreamOutput& output, const JobInfo& info,
+                                                     const GenerateRequest& request) {
+  return contained("the stream", [&] { return open_file(output, info, request.audio, request.original_speakers); });
 }
 
 VideoFile::VideoFile(std::unique_ptr<ThreadedFile> impl) : impl_(std::move(impl)) {}

@@ -13,6 +13,7 @@
 
 namespace liveavatar {
 
+class StreamOutput;
 class VideoWriter;
 
 // A video writer on a thread of its own. The methods are VideoFile's.
@@ -48,6 +49,9 @@ class ThreadedFile {
 Status check_video_encoder(const JobInfo& info);
 // As VideoFile::create. The output outlives the file.
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
+                                                     const GenerateRequest& request);
+// The same to a server or a pipe.
+Expected<std::unique_ptr<ThreadedFile>> create_video(StreamOutput& output, const JobInfo& info,
                                                      const GenerateRequest& request);
 
 }  // namespace liveavatar

@@ -22,9 +22,12 @@ class AccessLog {
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
   void write(const http::Exchange& exchange);
+  // {"time":...,"push":name,"error":message}
+  void write_push_error(const std::string& name, const std::string& message);
 
  private:
   AccessLog() = default;
+  void write_line(const std::string& line);
   std::mutex mutex_;
   Sink sink_;
   std::FILE* file_ = nullptr;

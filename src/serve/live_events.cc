@@ -53,6 +53,7 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   r.look_ahead_seconds = reader.real("look_ahead_s", 0, 0.4, r.look_ahead_seconds);
   r.microphone = reader.flag("microphone", false);
   r.allow_changes = reader.flag("allow_changes", false);
+  start.push = reader.text("push", "");
   const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
   const std::string audio = reader.text("audio", "pcm");
   LA_RETURN_IF_ERROR(client_error(reader.status()));
@@ -69,6 +70,10 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
 
 std::string error_event(int status, const std::string& code, const std::string& message) {
   return json_text(Json{{"type", "error"}, {"code", code}, {"message", message}, {"status", status}});
+}
+
+std::string push_error_event(const std::string& name, const std::string& code, const std::string& message) {
+  return json_text(Json{{"type", "push_error"}, {"push", name}, {"code", code}, {"message", message}});
 }
 
 double PlaybackEvents::seconds(int64_t samples) const { return rounded(double(samples) / sample_rate_); }
@@ -141,18 +146,24 @@ std::vector<std::string> PlaybackEvents::ends(const LiveChunk& chunk) {
 
 std::string stats_event(const LiveChunk& last, const BlockStats& stats) {
   const double rate = last.sample_rate;
-  return json_text(Json{{"type", "stats"},
-                        {"block", stats.block},
-                        {"time_s", end_s(last)},
-                        {"hear_ms", rounded(last.times.hear_seconds * 1000)},
-                        {"sample_ms", rounded(last.times.sample_seconds * 1000)},
-                        {"decode_ms", rounded(stats.decode_seconds * 1000)},
-                        {"encode_ms", rounded(stats.encode_seconds * 1000)},
-                        {"send_ms", rounded(stats.send_seconds * 1000)},
-                        {"late_s", rounded(last.late_seconds)},
-                        {"paused_s", rounded(last.paused_seconds)},
-                        {"gaps", last.gaps},
-                        {"queued_s", rounded(double(last.queued_samples) / rate)}});
+  Json event{{"type", "stats"},
+             {"block", stats.block},
+             {"time_s", end_s(last)},
+             {"hear_ms", rounded(last.times.hear_seconds * 1000)},
+             {"sample_ms", rounded(last.times.sample_seconds * 1000)},
+             {"decode_ms", rounded(stats.decode_seconds * 1000)},
+             {"encode_ms", rounded(stats.encode_seconds * 1000)},
+             {"send_ms", rounded(stats.send_seconds * 1000)},
+             {"late_s", rounded(last.late_seconds)},
+             {"paused_s", rounded(last.paused_seconds)},
+             {"gaps", last.gaps},
+             {"queued_s", rounded(double(last.queued_samples) / rate)}};
+  if (stats.push)
+    event["push"] = {{"connected", stats.push->connected},
+                     {"sent_frames", stats.push->sent_frames},
+                     {"dropped_frames", stats.push->dropped_frames},
+                     {"connections", stats.push->connections}};
+  return json_text(event);
 }
 
 }  // namespace liveavatar::serve

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,11 +30,14 @@ struct LiveStart {
   std::string portrait;  // a name, or an image in base64
   LiveFormat format = LiveFormat::kMp4;
   std::string container;  // of the client's sound: "webm" or "ogg" with Opus; empty: s16 samples
+  std::string push;       // the name of a target; empty: none
 };
 Expected<LiveStart> parse_live_start(const nlohmann::json& body);
 
 // {"type":"error","code":...,"message":...,"status":...}: what HTTP would have said.
 std::string error_event(int status, const std::string& code, const std::string& message);
+// {"type":"push_error",...}: the session goes on without its target.
+std::string push_error_event(const std::string& name, const std::string& code, const std::string& message);
 
 // From the positions in chunks, what plays: an event when a speech begins to play and one when it has ended, for each
 // speech that was pushed, whatever happens to it. One thread at a time.
@@ -70,10 +74,17 @@ class PlaybackEvents {
   int64_t next_ = 0;
 };
 
+// The target got `sent_frames` of the session.
+struct PushStats {
+  bool connected = false;
+  int64_t sent_frames = 0, dropped_frames = 0, connections = 0;
+};
+
 // "stats", once a block.
 struct BlockStats {
   int64_t block = 0;
   double decode_seconds = 0, encode_seconds = 0, send_seconds = 0;  // of its chunks
+  std::optional<PushStats> push;                                    // where there is a target
 };
 std::string stats_event(const LiveChunk& last, const BlockStats& stats);
 

@@ -19,6 +19,10 @@ double seconds_since(std::chrono::steady_clock::time_point time) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
 }
 
+PushStats push_stats(const PushCounts& counts) {
+  return {counts.connected, counts.sent_frames, counts.dropped_frames, counts.connections};
+}
+
 http::Message message_of(bool is_text, std::string bytes) {
   return {is_text, std::make_shared<const std::string>(std::move(bytes))};
 }
@@ -59,6 +63,8 @@ void LiveSocket::release() {
   demuxer.reset();  // its thread takes the mutex
   if (session) session->close();
   session.reset();
+  if (push_) push_->close();
+  push_.reset();
   released_ = true;
   services_.turn.give_back_live();
 }
@@ -238,11 +244,36 @@ void LiveSocket::open(const std::string& start) {
   for (const Input& input : std::exchange(waiting_, {})) take(input);
 }
 
+// Where another session has the target this one is told so, and ends.
+Status LiveSocket::take_push(const std::string& name) {
+  if (name.empty()) return {};
+  auto on_trouble = [weak = weak_from_this(), name](PushTrouble trouble) {
+    if (const auto self = weak.lock()) self->say_push_trouble(name, trouble);
+  };
+  LA_ASSIGN_OR_RETURN(push_, services_.push_targets.take(name, std::move(on_trouble)));
+  if (push_) return {};
+  const std::string message = "start: another session is sent to the target " + name + "; try again later";
+  std::lock_guard lock(mutex_);
+  if (state_ != State::kEnded) fail(kTryLater, 409, "push_busy", message);
+  return invalid_argument(message);
+}
+
+// Where the target is, and why, is for who runs the server.
+void LiveSocket::say_push_trouble(const std::string& name, PushTrouble trouble) {
+  const bool is_slow = trouble == PushTrouble::kSlow;
+  const std::string message =
+      is_slow ? "the target does not take the stream as fast as it is made; parts are left out"
+              : "the target cannot be reached, or ended the connection; it is tried again while the session goes on";
+  std::lock_guard lock(mutex_);
+  if (state_ != State::kEnded) post(push_error_event(name, is_slow ? "push_slow" : "push_lost", message));
+}
+
 Status LiveSocket::open_session(const std::string& text) {
   LA_ASSIGN_OR_RETURN(const LiveEvent event, parse_live_event(text));
   if (event.type != LiveEvent::Type::kStart) return invalid_argument("the first event must be start");
   LA_ASSIGN_OR_RETURN(LiveStart start, parse_live_start(event.body));
   LA_ASSIGN_OR_RETURN(const Portrait portrait, portrait_of(start.portrait));
+  LA_RETURN_IF_ERROR(take_push(start.push));
   start.request.image = portrait.file->path();
   start.request.queue_seconds = services_.limits.queue_seconds;
   format_ = start.format;
@@ -374,6 +405,7 @@ bool LiveSocket::on_chunk(const LiveChunk& chunk) {
     }
   }
   counts_.add(chunk);
+  if (push_) push_->offer(chunk);
   std::vector<std::string> events;
   {
     std::lock_guard lock(mutex_);
@@ -387,6 +419,7 @@ bool LiveSocket::on_chunk(const LiveChunk& chunk) {
   const bool block_ends = (chunk.first_frame + chunk.frames) % 12 == 0;
   if (block_ends) {
     stats_.block = chunk.first_frame / 12;
+    if (push_) stats_.push = push_stats(push_->counts());
     events.push_back(stats_event(chunk, stats_));
     stats_ = {};
   }

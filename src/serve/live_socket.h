@@ -20,6 +20,7 @@
 #include "serve/live_output.h"
 #include "serve/metrics.h"
 #include "serve/portraits.h"
+#include "serve/push_targets.h"
 #include "serve/task_queue.h"
 
 namespace liveavatar::serve {
@@ -36,6 +37,7 @@ struct LiveServices {
   Portraits& portraits;
   DeviceTurn& turn;
   Metrics& metrics;
+  PushTargets& push_targets;
   TaskQueue& tasks;                   // opens and closes sessions, which takes time
   const std::atomic<bool>& draining;  // no more of them are opened
   LiveLimits limits;
@@ -75,6 +77,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   void fail(int close_code, int status, const std::string& code, const std::string& message);
   void begin_opening(std::string text);
   void begin_change(const LiveEvent& event);
+  void say_push_trouble(const std::string& name, PushTrouble trouble);
 
   // On the tasks' thread.
   void open(const std::string& start);
@@ -83,6 +86,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   Expected<Portrait> portrait_of(const std::string& text) const;
   void change(const LiveEvent& event);
   Expected<int64_t> change_session(const LiveEvent& event);
+  Status take_push(const std::string& name);
   void release();
 
   // On the session's thread.
@@ -104,6 +108,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   std::unique_ptr<PlaybackEvents> playback_;
   std::unique_ptr<LiveSession> session_;
   std::shared_ptr<WorkFile> portrait_;
+  std::shared_ptr<Push> push_;  // set before the session is there; null: none
   Clock::time_point opened_ = Clock::now(), heard_ = opened_;
   bool closed_ = false, changing_ = false;
   bool released_ = false;  // of the tasks' thread

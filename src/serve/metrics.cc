@@ -121,7 +121,7 @@ std::string Metrics::text(const std::vector<Gauge>& gauges) const {
          rate_of(static_cast<Frames>(k)));
   std::string last;
   for (const Gauge& gauge : gauges) {
-    if (gauge.name != last) head(out, gauge.name, "gauge", gauge.help);
+    if (gauge.name != last) head(out, gauge.name, gauge.type, gauge.help);
     line(out, gauge.name, gauge.labels, gauge.value);
     last = gauge.name;
   }

@@ -16,6 +16,7 @@ namespace liveavatar::serve {
 struct Gauge {
   std::string name, help, labels;  // labels: "a=\"b\"" or empty
   double value = 0;
+  const char* type = "gauge";
 };
 
 // Any thread.

@@ -17,15 +17,21 @@ struct KeptPortrait {
   std::string name, path;
 };
 
+// A server that live sessions may be sent to (media/stream_address.h); the address may hold secrets.
+struct PushTarget {
+  std::string name, url;
+};
+
 struct ServeOptions {
   http::ServerOptions server;
   EngineOptions engine;
-  std::string api_key;                    // empty: none is asked for
-  std::vector<std::string> cors_origins;  // web pages of others that may use the server; "*": all
+  std::string api_key;                     // empty: none is asked for
+  std::vector<std::string> cors_origins;   // web pages of others that may use the server; "*": all
   std::vector<std::string> allowed_hosts;  // names by which it is reached without a key, beside localhost
-  std::string access_log;                 // a file; empty: standard error; "off"
-  std::string work_dir;                   // uploads and videos lie in a folder made there; empty: the system's
-  std::vector<KeptPortrait> portraits;    // kept by name from the start
+  std::string access_log;                  // a file; empty: standard error; "off"
+  std::string work_dir;                    // uploads and videos lie in a folder made there; empty: the system's
+  std::vector<KeptPortrait> portraits;     // kept by name from the start
+  std::vector<PushTarget> push_targets;
   int max_sessions = 4;
   double session_idle_s = 300;  // without a message of the client
   double session_lifetime_s = 3600;

@@ -32,6 +32,10 @@ Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, 
   for (const std::string& server : options.webrtc.ice_servers) LA_RETURN_IF_ERROR(rtc::check_ice_server(server));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WorkFolder> folder, WorkFolder::create(options.work_dir));
   std::unique_ptr<Service> service(new Service(options, std::move(log), std::move(folder)));
+  LA_ASSIGN_OR_RETURN(service->push_targets_,
+                      PushTargets::create(options.push_targets, [log = service->log_.get()](const auto&... entry) {
+                        log->write_push_error(entry...);
+                      }));
   for (const KeptPortrait& kept : options.portraits) {
     std::ifstream file(kept.path, std::ios::binary);
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
@@ -188,7 +192,7 @@ LiveServices Service::live_services(TaskQueue& tasks) {
   limits.lifetime_s = options_.session_lifetime_s;
   limits.slow_reader_s = options_.slow_reader_s;
   limits.queue_seconds = options_.queue_seconds;
-  return {*engine_, portraits_, turn_, metrics_, tasks, draining_, limits};
+  return {*engine_, portraits_, turn_, metrics_, *push_targets_, tasks, draining_, limits};
 }
 
 http::Upgrade Service::upgrade(const http::Request& head) {

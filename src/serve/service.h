@@ -71,6 +71,7 @@ class Service final : public http::Handler {
   const std::unique_ptr<AccessLog> log_;
   const std::unique_ptr<WorkFolder> folder_;
   Portraits portraits_;
+  std::unique_ptr<PushTargets> push_targets_;  // set by create()
   DeviceTurn turn_;
   Metrics metrics_;
   std::atomic<const http::Server*> server_ = nullptr;  // set while the I/O thread serves already

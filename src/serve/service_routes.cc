@@ -98,6 +98,7 @@ http::Response Service::metrics_text() const {
       {"liveavatar_queue_length", "Jobs that wait", "", is_loaded ? double(jobs_->queued()) : 0},
       {"liveavatar_job_runs", "1 while a job runs", "", turn_.job_runs() ? 1.0 : 0.0},
       {"liveavatar_http_connections", "Open connections", "", server != nullptr ? double(server->connections()) : 0}};
+  push_targets_->add_gauges(gauges);
   if (is_loaded) add_memory(gauges, *engine_);
   add_process(gauges);
   return {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = metrics_.text(gauges)};

@@ -1,4 +1,4 @@
-// Sound as Opus: mono, 48 kHz, packets of 20 ms.
+// Sound that is pushed, encoded: mono, 48 kHz.
 #pragma once
 
 #include <functional>
@@ -10,14 +10,19 @@
 
 namespace liveavatar {
 
+enum class SoundCodec {
+  kOpus,  // packets of 20 ms
+  kAac,   // of 21.3 ms
+};
+
 // One thread at a time. Packets are in the encoder's time base and begin at minus its `initial_padding`, which players
 // drop; the first sample that was written is at 0.
-class OpusTrack {
+class SoundTrack {
  public:
   using PacketSink = std::function<Status(AVPacket&)>;
 
   // rate_hz: of what is written. Errors: no encoder here, no memory.
-  static Expected<std::unique_ptr<OpusTrack>> open(int rate_hz, int64_t bits_per_second);
+  static Expected<std::unique_ptr<SoundTrack>> open(SoundCodec codec, int rate_hz, int64_t bits_per_second);
   const AVCodecContext& encoder() const { return *encoder_; }
   // Encodes the packets that are full; less than one and the resampler's delay (2 ms at most) wait.
   Status write(std::span<const int16_t> samples, const PacketSink& sink);
@@ -25,7 +30,7 @@ class OpusTrack {
   Status finish(const PacketSink& sink);
 
  private:
-  OpusTrack() = default;
+  SoundTrack() = default;
   Status open_resampler(int rate_hz);
   Status convert(const int16_t* samples, int count);
   Status encode(int64_t samples, const PacketSink& sink);

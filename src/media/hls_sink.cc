@@ -1,0 +1,115 @@
+#include "media/hls_sink.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+
+#include "core/errno_text.h"
+#include "core/folder.h"
+
+namespace liveavatar {
+namespace {
+
+constexpr int kBufferBytes = 32768;
+constexpr double kSegmentSeconds = 4;
+// A segment ends with a keyframe's time, of which there is one a second.
+constexpr const char* kHead =
+    "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:5\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT";
+
+// A name that is the same as a part of a URL.
+std::string plain_name(std::string name) {
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0 && c != '-' && c != '_'; }, '_');
+  return name;
+}
+
+}  // namespace
+
+int HlsSink::write_bytes(void* self, uint8_t* bytes, int count) {
+  auto& sink = *static_cast<HlsSink*>(self);
+  if (!sink.segment_) return AVERROR(EBADF);
+  for (int done = 0; done < count;) {
+    const ssize_t put = ::write(sink.segment_->descriptor(), bytes + done, static_cast<size_t>(count - done));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) return put < 0 ? AVERROR(errno) : AVERROR(EIO);
+    done += static_cast<int>(put);
+  }
+  return count;
+}
+
+std::string HlsSink::segment_name() const {
+  char number[16];
+  std::snprintf(number, sizeof(number), "-%05d.ts", segments_);
+  return plain_name(std::filesystem::path(claim_.path()).stem().string()) + number;
+}
+
+Status HlsSink::begin(const StreamEncoders& encoders) {
+  encoders_ = encoders;
+  playlist_ = kHead;
+  auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
+  if (buffer != nullptr) io_.reset(avio_alloc_context(buffer, kBufferBytes, 1, this, nullptr, write_bytes, nullptr));
+  if (!io_) {
+    av_free(buffer);
+    return out_of_memory("no memory for a stream; close other programs");
+  }
+  LA_RETURN_IF_ERROR(begin_segment());
+  const int code = muxer_.open("mpegts", io_.get(), encoders);
+  return code < 0 ? failed(code) : Status();
+}
+
+Status HlsSink::begin_segment() {
+  const std::string path = (folder_of(claim_.path()) / segment_name()).string();
+  LA_ASSIGN_OR_RETURN(segment_, PendingFile::open(path, PendingFile::Busy::kRefuse));
+  if (segments_ > 0) av_opt_set(muxer_.format()->priv_data, "mpegts_flags", "resend_headers", 0);
+  return {};
+}
+
+Status HlsSink::write(AVPacket& packet, int stream) {
+  if (stream == kPictureStream) {
+    const double time_s = double(packet.pts) * av_q2d(encoders_.picture->time_base);
+    const bool is_key = (packet.flags & AV_PKT_FLAG_KEY) != 0;
+    if (is_key && time_s - begin_s_ >= kSegmentSeconds) {
+      if (const int code = muxer_.flush(); code < 0) return failed(code);
+      LA_RETURN_IF_ERROR(end_segment(time_s));
+      LA_RETURN_IF_ERROR(claim_.write(playlist_));
+      LA_RETURN_IF_ERROR(begin_segment());
+    }
+    end_s_ = time_s + av_q2d(encoders_.picture->time_base);
+  }
+  const int code = muxer_.write(packet, stream);
+  return code < 0 ? failed(code) : Status();
+}
+
+// The segment is in the playlist's text when it is on the disk.
+Status HlsSink::end_segment(double time_s) {
+  char line[64];
+  std::snprintf(line, sizeof(line), "\n#EXTINF:%.3f,\n", time_s - begin_s_);
+  const std::string entry = line + segment_name();
+  LA_RETURN_IF_ERROR(segment_->commit());
+  segment_.reset();
+  playlist_ += entry;
+  begin_s_ = time_s;
+  ++segments_;
+  return {};
+}
+
+Status HlsSink::finish() {
+  if (!segment_) return {};
+  if (const int code = muxer_.finish(); code < 0) return failed(code);
+  LA_RETURN_IF_ERROR(end_segment(end_s_));
+  LA_RETURN_IF_ERROR(claim_.write(playlist_ + "\n#EXT-X-ENDLIST"));
+  return claim_.check_name();
+}
+
+Status HlsSink::failed(int code) const {
+  char so_far[32];
+  std::snprintf(so_far, sizeof(so_far), "%.1f s", begin_s_);
+  return io_error(claim_.path() + ": writing failed (" + ffmpeg_error(code) + "); the first " + so_far +
+                  " are safe in it; " + errno_advice(AVUNERROR(code), "make room, or choose another place"));
+}
+
+}  // namespace liveavatar
