@@ -52,12 +52,14 @@ Json video_schema(bool as_json) {
   properties["model"] = {{"type", "string"}, {"description", "Is not looked at: there is one model"}};
   for (const VideoField& field : video_fields()) {
     properties[field.name] = {{"type", field.type}, {"description", field.description}};
+    if (!field.choices.empty()) properties[field.name]["enum"] = field.choices;
     if (field.least >= field.most) continue;
     properties[field.name]["minimum"] = field.least;
     properties[field.name]["maximum"] = field.most;
   }
   return {{"type", "object"},
           {"required", Json::array({"audio"})},
+          {"anyOf", Json::array({{{"required", Json::array({"image"})}}, {{"required", Json::array({"portrait"})}}})},
           {"properties", properties},
           {"additionalProperties", false}};
 }
@@ -80,6 +82,20 @@ Json answer_of(const RouteAnswer& answer) {
   return json;
 }
 
+// What any route of that kind may answer before it is asked.
+std::vector<RouteAnswer> common_answers(const Route& route) {
+  constexpr const char *kJson = "application/json", *kError = "Error";
+  std::vector<RouteAnswer> answers{
+      {400, "The request's head is wrong, or it has a body that this path does not take", kJson, kError},
+      {421, "Without a key: Host is a name that was not allowed at the server's start", kJson, kError},
+      {431, "The request's head is larger than 16 KiB", kJson, kError},
+      {503, "Not now: loading, draining, or too many connections", kJson, kError}};
+  if (!route.is_open) answers.push_back({401, "The key is missing or wrong", kJson, kError});
+  if (std::string(route.method) != "GET") answers.push_back({403, "The page's origin is not allowed", kJson, kError});
+  if (route.body != RouteBody::kNone) answers.push_back({413, "The body is too large", kJson, kError});
+  return answers;
+}
+
 Json operation_of(const Route& route) {
   Json operation{{"summary", route.summary}};
   if (route.is_open) operation["security"] = Json::array();
@@ -92,8 +108,9 @@ Json operation_of(const Route& route) {
   if (route.body != RouteBody::kNone) operation["requestBody"] = body_of(route.body);
   for (const RouteAnswer& answer : route.answers)
     operation["responses"][std::to_string(answer.status)] = answer_of(answer);
-  if (!route.is_open)
-    operation["responses"]["401"] = answer_of({401, "The key is missing or wrong", "application/json", "Error"});
+  for (const RouteAnswer& answer : common_answers(route))
+    if (!operation["responses"].contains(std::to_string(answer.status)))
+      operation["responses"][std::to_string(answer.status)] = answer_of(answer);
   return operation;
 }
 

@@ -1,5 +1,6 @@
 #include "serve/video_fields.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -75,6 +76,27 @@ std::string media_type(const std::string& content_type) {
   return lower_case(content_type.substr(0, content_type.find(';')));
 }
 
+// 7 and 7.0 are the same whole number of JSON.
+std::string number_text(const nlohmann::json& value) {
+  constexpr double kMostExact = 9007199254740992.0;
+  const double number = value.get<double>();
+  const bool is_whole = value.is_number_float() && std::trunc(number) == number && std::abs(number) <= kMostExact;
+  return is_whole ? std::to_string(static_cast<int64_t>(number)) : json_text(value);
+}
+
+// Of the type that /openapi.json says. A form has texts alone.
+Expected<std::string> text_of(const std::string& name, const nlohmann::json& value) {
+  const auto field = std::find_if(video_fields().begin(), video_fields().end(),
+                                  [&](const VideoField& one) { return name == one.name; });
+  const bool is_known = field != video_fields().end();
+  if (!is_known && name != "portrait" && name != "model") return unknown_field(name);
+  const bool is_text = !is_known || std::string(field->type) == "string";
+  if (is_text && value.is_string()) return value.get<std::string>();
+  if (is_text || !value.is_number())
+    return invalid_argument(name + " is " + json_kind(value) + "; give a " + (is_text ? "text" : "number"));
+  return number_text(value);
+}
+
 Expected<VideoInputs> parse_json_inputs(const std::string& body) {
   LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_small_json(body, "the body"));
   if (!json.is_object()) return invalid_argument("the body must be a JSON object");
@@ -85,12 +107,9 @@ Expected<VideoInputs> parse_json_inputs(const std::string& body) {
       if (value.is_string()) bytes = base64_decoded(value.get_ref<const std::string&>());
       if (!bytes) return invalid_argument(name + " must be base64; a URL or a path is never opened");
       LA_RETURN_IF_ERROR(keep(inputs, name, *std::move(bytes)));
-    } else if (value.is_string()) {
-      LA_RETURN_IF_ERROR(keep(inputs, name, value.get<std::string>()));
-    } else if (value.is_number()) {
-      inputs.texts[name] = json_text(value);
     } else {
-      return invalid_argument(name + " is " + json_kind(value) + "; give a text or a number");
+      LA_ASSIGN_OR_RETURN(std::string text, text_of(name, value));
+      LA_RETURN_IF_ERROR(keep(inputs, name, std::move(text)));
     }
   }
   return inputs;
@@ -102,7 +121,7 @@ const std::vector<VideoField>& video_fields() {
   static const std::vector<VideoField> fields{
       {"prompt", "string", "A sentence that describes the person and the scene", 0, 0, set_prompt},
       {"size", "string", "An area, as \"704*384\"; the portrait's aspect decides the shape", 0, 0, set_size},
-      {"fit", "string", "cover, or original: the Python original's rule", 0, 0, set_fit},
+      {"fit", "string", "cover, or original: the Python original's rule", 0, 0, set_fit, {"cover", "original"}},
       {"seed", "integer", "Same seed, same video", 0, 9007199254740992.0,
        [](Request& r, const VideoField& f, Text text) { return set_number(r.seed, f, text); }},
       {"num_clip", "integer", "At most so many clips; 0: as long as the voice", 0, 1 << 24,
@@ -113,7 +132,7 @@ const std::vector<VideoField>& video_fields() {
        [](Request& r, const VideoField& f, Text text) { return set_number(r.sample_steps, f, text); }},
       {"sample_shift", "number", "Flow-matching shift", 0.01, 100,
        [](Request& r, const VideoField& f, Text text) { return set_number(r.sample_shift, f, text); }},
-      {"sample_solver", "string", "euler, unipc or dpm++", 0, 0, set_solver},
+      {"sample_solver", "string", "euler, unipc or dpm++", 0, 0, set_solver, {"euler", "unipc", "dpm++"}},
   };
   return fields;
 }

@@ -14,6 +14,7 @@ struct VideoField {
   const char *name, *type, *description;  // type: of JSON
   double least = 0, most = 0;             // of numbers
   Status (*set)(GenerateRequest& request, const VideoField& field, const std::string& value);
+  std::vector<const char*> choices = {};  // of texts; empty: any
 };
 const std::vector<VideoField>& video_fields();
 

@@ -31,10 +31,10 @@ def wait_until(what, condition, patience_s=PATIENCE_S):
 
 
 class Server:
-    """`liveavatar serve` on a free port. As a context it is ready, and ends with code 0."""
+    """`liveavatar serve`, on a free port where none is given. As a context it is ready, and ends with code 0."""
 
-    def __init__(self, program, *flags, env=None, wait=True):
-        command = [program, "serve", "--port", "0", "--threads", "2", *map(str, flags)]
+    def __init__(self, program, *flags, env=None, wait=True, port=0):
+        command = [program, "serve", "--port", str(port), "--threads", "2", *map(str, flags)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         env={**os.environ, **(env or {})})
         self.log = []

@@ -5,7 +5,9 @@
 #include "serve/base64.h"
 #include "serve/exposure.h"
 #include "serve/http/message.h"
+#include "serve/live_events.h"
 #include "serve/multipart.h"
+#include "serve/small_json.h"
 #include "serve/video_fields.h"
 #include "serve/video_streams.h"
 
@@ -104,6 +106,47 @@ TEST(VideoFields, AreRefusedByName) {
     const auto request = video_request(inputs);
     EXPECT_FALSE(request.ok()) << name << " " << value;
     EXPECT_NE(request.status().message().find(name), std::string::npos) << request.status().message();
+  }
+}
+
+TEST(VideoFields, HaveInJsonTheTypesThatAreDescribed) {
+  auto read = [](const std::string& field) { return parse_video_inputs("application/json", "{" + field + "}"); };
+  for (const char* right : {R"("seed":7)", R"("seed":7.0)", R"("sample_shift":2)", R"("sample_shift":2.5)"}) {
+    const auto inputs = read(right);
+    ASSERT_TRUE(inputs.ok()) << inputs.status().message();
+    EXPECT_TRUE(video_request(*inputs).ok()) << right;
+  }
+  for (const char* wrong : {R"("seed":"7")", R"("seed":null)", R"("seed":true)", R"("seed":[7])", R"("prompt":5)",
+                            R"("portrait":5)", R"("model":{})", R"("fit":1)", R"("sample_shift":"2")"}) {
+    const auto inputs = read(wrong);
+    ASSERT_FALSE(inputs.ok()) << wrong;
+    EXPECT_NE(inputs.status().message().find("; give a "), std::string::npos) << inputs.status().message();
+  }
+  EXPECT_NE(read(R"("sneed":7)").status().message().find("sneed is not known"), std::string::npos);
+  EXPECT_FALSE(video_request(*read(R"("seed":7.5)")).ok());
+  EXPECT_FALSE(video_request(*read(R"("seed":1e300)")).ok());
+}
+
+TEST(SmallJson, IsRefusedWhereItIsDeepHoweverLongItIs) {
+  auto message_of = [](const std::string& text) {
+    const auto json = parse_small_json(text, "the body");
+    EXPECT_FALSE(json.ok());
+    return json.status().message();
+  };
+  EXPECT_NE(message_of(std::string(60 << 20, '[')).find("more than 4096 values"), std::string::npos);
+  std::string objects;
+  for (int i = 0; i < 1000; ++i) objects += "{\"a\":";
+  for (const std::string& text : {std::string(4000, '['), std::string(65, '[') + std::string(65, ']'), objects})
+    EXPECT_NE(message_of(text).find("nested deeper than 64"), std::string::npos);
+  EXPECT_TRUE(parse_small_json(std::string(64, '[') + std::string(64, ']'), "the body").ok());
+}
+
+TEST(SmallJson, DoesNotSpeakOfFilesToThoseWhoSentAText) {
+  for (const char* text : {"{", "[", R"({"type":5})", R"({"type":"start","portrait":"me","seed":"x"})"}) {
+    auto event = parse_live_event(text);
+    const Status status = event.ok() ? parse_live_start(event->body).status() : event.status();
+    EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument) << text;
+    EXPECT_EQ(status.message().find("file"), std::string::npos) << status.message();
   }
 }
 

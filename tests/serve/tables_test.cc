@@ -48,6 +48,8 @@ TEST(Routes, AreAllDescribedAndOnlyTheyAre) {
     const nlohmann::json& operation = described["paths"][route.path][method];
     EXPECT_EQ(operation["summary"], route.summary);
     EXPECT_EQ(operation["responses"].contains("401"), !route.is_open) << route.path;
+    for (const char* status : {"400", "421", "431", "503"})  // whatever is asked for
+      EXPECT_TRUE(operation["responses"].contains(status)) << route.path << " " << status;
     for (const RouteAnswer& answer : route.answers) {
       ASSERT_TRUE(operation["responses"].contains(std::to_string(answer.status))) << route.path;
       if (answer.schema == nullptr) continue;
