@@ -77,7 +77,7 @@ Expected<std::shared_ptr<Connection>> Connection::open(const StreamAddress& addr
   }
   const int result = code.get();
   if (stop.stop_requested()) return cancelled("stopped while " + address.shown + " was opened");
-  if (result < 0) return not_opened(address, result, seconds);
+  if (result < 0) return not_opened(address, connection->is_late() ? AVERROR_EXIT : result, seconds);
   return connection;
 }
 

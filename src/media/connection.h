@@ -40,6 +40,8 @@ class Connection {
   AVIOContext* io() { return io_; }
   // What is written next may wait so long.
   void allow(double seconds);
+  // Whether it waited for all of that: some protocols call it an error of another kind.
+  bool is_late() { return deadline_.passed(); }
 
  private:
   int connect();

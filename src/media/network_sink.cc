@@ -62,7 +62,7 @@ Status NetworkSink::write(AVPacket& packet, int stream) {
   const double time_s = double(packet.pts) * av_q2d(encoder.time_base);
   connection_->allow(patience_.write_s);
   const int code = muxer_.write(packet, stream);
-  if (code < 0) return status_ = reopen(code);
+  if (code < 0) return status_ = reopen(connection_->is_late() ? AVERROR_EXIT : code);
   written_s_ = std::max(written_s_, time_s);
   if (written_s_ - reopened_at_s_ > kLasting) reopened_ = 0;
   return {};

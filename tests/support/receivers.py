@@ -120,6 +120,7 @@ class FfmpegSrt(Receiver):
         self.file = Path(folder) / f"{name}.ts"
         self.url = f"srt://127.0.0.1:{self.port}"
         super().__init__(["ffmpeg", "-y", "-loglevel", "error", "-i", f"{self.url}?mode=listener", "-c", "copy",
+                          "-flush_packets", 1,
                           "-f", "mpegts", self.file], lambda: is_bound(self.port))
 
 
