@@ -15,7 +15,9 @@ constexpr std::pair<const char*, LiveEvent::Type> kTypes[] = {{"start", LiveEven
                                                               {"end_speech", LiveEvent::Type::kEndSpeech},
                                                               {"interrupt", LiveEvent::Type::kInterrupt},
                                                               {"stop", LiveEvent::Type::kStop},
-                                                              {"ping", LiveEvent::Type::kPing}};
+                                                              {"ping", LiveEvent::Type::kPing},
+                                                              {"say", LiveEvent::Type::kSay},
+                                                              {"ask", LiveEvent::Type::kAsk}};
 
 }  // namespace
 
@@ -30,7 +32,7 @@ Expected<LiveEvent> parse_live_event(std::string_view text) {
     if (type == name) return event;
   }
   return invalid_argument("the event's type is " + json_kind(event.body["type"]) +
-                          "; send start, end_speech, interrupt, stop or ping");
+                          "; send start, say, ask, end_speech, interrupt, stop or ping");
 }
 
 Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
@@ -46,11 +48,13 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   r.sample_shift = reader.real("sample_shift", 0.01, 100, r.sample_shift);
   r.seed = static_cast<uint64_t>(reader.number("seed", 0, INT64_MAX, static_cast<int64_t>(r.seed)));
   r.microphone = reader.flag("microphone", false);
+  start.converse = reader.flag("converse", false);
   const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
   LA_RETURN_IF_ERROR(reader.status());
   LA_ASSIGN_OR_RETURN(r.fit, parse_fit(fit));
   if (format != "raw" && format != "mp4") return invalid_argument("start: format is \"mp4\" or \"raw\"");
   start.format = format == "raw" ? LiveFormat::kRaw : LiveFormat::kMp4;
+  if (start.converse) r.microphone = false;  // what is spoken is made here
   if (start.portrait.empty())
     return invalid_argument("start: portrait is missing; give the name of one that was PUT, or an image in base64");
   return start;

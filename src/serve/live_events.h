@@ -17,7 +17,7 @@ enum class LiveFormat { kRaw, kMp4 };
 
 // What a client says.
 struct LiveEvent {
-  enum class Type { kStart, kEndSpeech, kInterrupt, kStop, kPing };
+  enum class Type { kStart, kEndSpeech, kInterrupt, kStop, kPing, kSay, kAsk };
   Type type = Type::kPing;
   nlohmann::json body;
 };
@@ -28,6 +28,7 @@ struct LiveStart {
   LiveRequest request;   // without its image
   std::string portrait;  // a name, or an image in base64
   LiveFormat format = LiveFormat::kMp4;
+  bool converse = false;  // the sound is a visitor's, whom the portrait answers
 };
 Expected<LiveStart> parse_live_start(const nlohmann::json& body);
 
@@ -43,6 +44,9 @@ class PlaybackEvents {
   static constexpr size_t kMostSpeeches = 256;  // that have not finished; a flood of tiny ones fits in little sound
 
   double seconds(int64_t samples) const;
+  // Whether there is a speech that has not finished, and the number of the last one; -1: there was none.
+  bool is_playing() const { return !speeches_.empty(); }
+  int64_t last_speech() const { return next_ - 1; }
   // Whether sound would begin one speech too many.
   bool is_full() const;
   // As the calls of LiveSession.

@@ -7,6 +7,8 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include "serve/live_counts.h"
 #include "serve/live_events.h"
 #include "serve/live_output.h"
+#include "serve/live_voice.h"
 #include "serve/metrics.h"
 #include "serve/portraits.h"
 #include "serve/task_queue.h"
@@ -37,6 +40,7 @@ struct LiveServices {
   TaskQueue& tasks;                   // opens and closes sessions, which takes time
   const std::atomic<bool>& draining;  // no more of them are opened
   LiveLimits limits;
+  const Minds& minds;
 };
 
 class LiveSocket final : public http::SocketHandler, public std::enable_shared_from_this<LiveSocket> {
@@ -65,6 +69,9 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   void take(const Input& input);
   void take_event(const LiveEvent& event);
   void take_audio(std::string_view bytes);
+  void take_words(const LiveEvent& event);
+  bool is_visitors(std::span<const int16_t> samples);
+  void end_speech();
   void interrupt();
   void post(const std::string& event);
   void fail(int close_code, int status, const std::string& code, const std::string& message);
@@ -74,6 +81,11 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   void open(const std::string& start);
   Status open_session(const std::string& start);
   void release();
+
+  // On the threads of the voice.
+  LiveVoice::Calls voice_calls();
+  Expected<int64_t> push_speech(std::span<const int16_t> samples, const std::stop_token& stop);
+  void end_said(const std::stop_token& stop);
 
   // On the session's thread.
   bool on_chunk(const LiveChunk& chunk);
@@ -92,6 +104,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   std::optional<char> half_sample_;
   std::unique_ptr<PlaybackEvents> playback_;
   std::unique_ptr<LiveSession> session_;
+  std::unique_ptr<LiveVoice> voice_;  // null until the session is opened
   std::shared_ptr<WorkFile> portrait_;
   Clock::time_point opened_ = Clock::now(), heard_ = opened_;
   bool closed_ = false;
