@@ -59,8 +59,8 @@ export class LiveLink {
     if (this.isLive()) this.socket.send(samples);
   }
 
-  sendEvent(type) {
-    if (this.isLive()) this.socket.send(JSON.stringify({type}));
+  sendEvent(type, fields = {}) {
+    if (this.isLive()) this.socket.send(JSON.stringify({type, ...fields}));
   }
 
   stop() {

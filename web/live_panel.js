@@ -6,9 +6,9 @@ import {LiveLink} from './live_link.js';
 export const kRate = 24000;  // Hz, of the sound that is sent
 
 export class LivePanel {
-  // settings(): a promise of the event start. onLive(). onEnded(isLost).
-  constructor({settings, gauges, onLive, onEnded}) {
-    Object.assign(this, {settings, gauges, onLive, onEnded, waiting: []});
+  // settings(): a promise of the event start. onLive(). onEnded(isLost). onWords(event): what is said and heard.
+  constructor({settings, gauges, onLive, onEnded, onWords}) {
+    Object.assign(this, {settings, gauges, onLive, onEnded, onWords, waiting: []});
     this.link = new LiveLink({
       onState: (state, detail) => this.onState(state, detail),
       onEvent: (event) => this.onEvent(event),
@@ -81,10 +81,21 @@ export class LivePanel {
     this.link.sendSound(pcm);
   }
 
-  // end_speech or interrupt
-  sendEvent(type) {
+  // A text that the server speaks.
+  say(text) {
+    this.awaitSpeech();
+    this.sendEvent('say', {text});
+  }
+
+  // From now on the picture of a speech is waited for.
+  awaitSpeech() {
+    this.pushed = performance.now();
+  }
+
+  // Other than sound.
+  sendEvent(type, fields) {
     this.inSpeech = false;
-    this.link.sendEvent(type);
+    this.link.sendEvent(type, fields);
   }
 
   setMuted(isMuted) {
@@ -119,6 +130,7 @@ export class LivePanel {
     if (event.type === 'stats') this.gauges.showStats(event);
     if (event.type === 'playback_started') this.speechBegins(event);
     if (event.type === 'playback_finished') this.speechEnds(event);
+    this.onWords(event);
     if (event.type === 'error' && event.code === 'queue_full') this.problem(event.message);
   }
 

@@ -5,13 +5,15 @@ import {Gallery} from './gallery.js';
 import {Gauges} from './gauges.js';
 import {LivePanel} from './live_panel.js';
 import {Portraits} from './portraits.js';
+import {TalkPanel} from './talk_panel.js';
 import {VoicePanel} from './voice_panel.js';
 
 const kAskMs = 5000, kAskSoonMs = 1500;
 const poster = byId('poster');
 const gauges = new Gauges(), gallery = new Gallery(), portraits = new Portraits(showPoster);
-const live = new LivePanel({settings: liveSettings, gauges, onLive: askServer, onEnded: sessionEnded});
-const voice = new VoicePanel(live, makeVideo);
+const live = new LivePanel({settings: liveSettings, gauges, onLive: askServer, onEnded: sessionEnded, onWords});
+const talk = new TalkPanel(live, () => voice.stopMicrophone());
+const voice = new VoicePanel(live, {makeVideo, onWay: (way) => way === 'converse' || talk.end()});
 let serverState = '', asking;
 
 function showPoster({source}) {
@@ -31,7 +33,7 @@ function fields() {
 }
 
 async function liveSettings() {
-  return {...fields(), portrait: await portraits.forLive(), microphone: Boolean(voice.microphone)};
+  return {...fields(), portrait: await portraits.forLive(), microphone: Boolean(voice.microphone), ...talk.settings()};
 }
 
 async function makeVideo(file) {
@@ -53,7 +55,13 @@ async function makeVideo(file) {
 function sessionEnded(isLost) {
   voice.interrupt();
   if (!isLost) voice.stopMicrophone();
+  if (!isLost) talk.sessionEnded();
   askServer();
+}
+
+function onWords(event) {
+  talk.onWords(event);
+  voice.onWords(event);
 }
 
 function showServer(now) {
@@ -73,7 +81,9 @@ function serverText(now) {
 
 // After the server became ready, again too: it may be another one by now.
 async function meetServer() {
-  byId('model').textContent = (await getJson('/v1/models')).data[0].id;
+  const [model] = (await getJson('/v1/models')).data;
+  byId('model').textContent = model.id;
+  talk.offer(Boolean(model.capabilities?.converse));
   portraits.forgetSources();
   await Promise.all([portraits.refresh(), voice.findSpeech()]);
 }

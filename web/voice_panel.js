@@ -1,17 +1,17 @@
-// The three ways to speak: microphone, sound file, typed text.
-import {getJson, request} from './api.js';
+// The ways to speak: microphone, sound file, typed text.
+import {getJson} from './api.js';
 import {byId, note as show, say, setMeter} from './dom.js';
 import {kRate} from './live_panel.js';
 import {Microphone} from './microphone.js';
 import {SpeechSender, decodeSound} from './speech.js';
 
-const kSpeechPath = '/v1/audio/speech';  // as servers with text to speech have it
+const kSpeechPath = '/v1/audio/speech';  // of servers with text to speech
 const kNoSpeech = 'This server has no text to speech. Talk, or choose a sound file.';
 
 export class VoicePanel {
-  // makeVideo(file): posts a job.
-  constructor(live, makeVideo) {
-    Object.assign(this, {live, makeVideo, sender: new SpeechSender(live, kRate)});
+  // makeVideo(file): posts a job. onWay(way): it was chosen.
+  constructor(live, {makeVideo, onWay}) {
+    Object.assign(this, {live, makeVideo, onWay, sender: new SpeechSender(live, kRate)});
     for (const radio of document.getElementsByName('way')) radio.addEventListener('change', () => this.showWay());
     byId('mic').addEventListener('click', () => this.toggleMicrophone());
     byId('voice').addEventListener('change', () => this.takeFile(byId('voice').files[0]));
@@ -23,7 +23,8 @@ export class VoicePanel {
 
   showWay() {
     const chosen = document.querySelector('input[name="way"]:checked').value;
-    for (const way of ['talk', 'file', 'type']) byId(`way-${way}`).hidden = way !== chosen;
+    for (const way of ['talk', 'file', 'type', 'converse']) byId(`way-${way}`).hidden = way !== chosen;
+    this.onWay(chosen);
   }
 
   // Whether the server has text to speech is in its description.
@@ -100,21 +101,32 @@ export class VoicePanel {
   async sayText() {
     const note = (text, isBad) => show(byId('type-note'), text, isBad), text = byId('text').value.trim();
     if (!text) return note('Type what the portrait says.');
-    note('Making the sound…');
     try {
-      const body = new Blob([JSON.stringify({input: text, response_format: 'wav'})], {type: 'application/json'});
-      const sound = await (await request(kSpeechPath, {method: 'POST', body})).arrayBuffer();
-      await this.saySound(sound, note);
+      await this.makeWay('the text');
+      this.live.interrupt();
+      this.live.say(text);
+      note('The portrait says it.');
     } catch (error) {
       note(error.message, true);
     }
   }
 
-  async saySound(bytes, note) {
-    const pcm = await decodeSound(bytes, kRate);
-    if (this.microphone) this.stopMicrophone('The microphone is off while the portrait says the sound.');
+  // What the server says of a text.
+  onWords({type, code, message}) {
+    if (type === 'error' && (code === 'speech' || code === 'no_speech')) show(byId('type-note'), message, true);
+  }
+
+  // A session in which nobody else speaks.
+  async makeWay(what) {
+    if (this.microphone) this.stopMicrophone(`The microphone is off while the portrait says ${what}.`);
     await this.live.whenLive();
     if (this.sender.isSending()) this.live.interrupt();
+    this.sender.cancel();
+  }
+
+  async saySound(bytes, note) {
+    const pcm = await decodeSound(bytes, kRate);
+    await this.makeWay('the sound');
     note(`Says ${(pcm.length / kRate).toFixed(1)} s of sound.`);
     this.sender.send(pcm, () => note('All of it is sent.'));
   }

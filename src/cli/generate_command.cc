@@ -15,6 +15,7 @@
 #include "cli/rank_flags.h"
 #include "cli/sample_list.h"
 #include "cli/script_flags.h"
+#include "cli/spoken_text.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "ops/make_backend.h"
@@ -26,6 +27,7 @@ namespace {
 struct Flags : JobFlags {
   EngineOptions engine;
   OriginalFlags original;
+  SpokenTextFlags spoken;
   std::string save_file, output, save_dir, sample_list, report_file;
   bool fp8 = false, quiet = false;
   CLI::App* app = nullptr;
@@ -37,6 +39,7 @@ constexpr const char* kFooter =
     "    --image me.jpg --audio speech.wav --prompt \"A woman explains a recipe.\" --size \"688*368\"\n"
     "  liveavatar generate --ckpt_dir models/mini --image me.png --audio hello.mp3 --prompt \"hi\" --size \"128*128\"\n"
     "  liveavatar generate ... --output rtmp://live.example.org/app/KEY\n"
+    "  liveavatar generate --image me.png --tts \"Hello there.\" --voice en-gb\n"
     "Dashes and underscores are the same in flag names. Exit codes: 0 done, 1 failed, 2 usage, 130 stopped.";
 
 void add_outputs(CLI::App& app, Flags& f) {
@@ -161,7 +164,7 @@ Status make_save_dir(const Flags& f) {
 // Portrait and voice: given, of the samples, or, where a web page would ask for them, the demo's.
 Status resolve_inputs(Flags& f) {
   if (!f.sample_list.empty()) return {};
-  const bool demo = is_web_page_script(*f.app) && f.job.image.empty() && f.job.audio.empty();
+  const bool demo = is_web_page_script(*f.app) && f.job.image.empty() && f.job.audio.empty() && !is_given(f.spoken);
   if (demo) {
     LA_ASSIGN_OR_RETURN(f.job.image, embedded_path("assets/demo/portrait.png"));
     LA_ASSIGN_OR_RETURN(f.job.audio, embedded_path("assets/demo/voice.wav"));
@@ -169,7 +172,9 @@ Status resolve_inputs(Flags& f) {
     if (!f.quiet) std::fprintf(stderr, "note: no --image and --audio: the demo's portrait and voice\n");
   }
   if (f.job.image.empty()) return invalid_argument("--image is required: the portrait, any image file FFmpeg reads");
-  if (f.job.audio.empty()) return invalid_argument("--audio is required: the voice, any audio file FFmpeg reads");
+  if (is_given(f.spoken)) return {};  // generate() speaks it
+  if (f.job.audio.empty())
+    return invalid_argument("--audio is required: the voice, any audio file FFmpeg reads; or --tts TEXT");
   return {};
 }
 
@@ -185,6 +190,7 @@ Status resolve_model(Flags& f) {
 
 Status resolve_flags(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
+  LA_RETURN_IF_ERROR(check_spoken_text(*f.app, f.spoken));
   LA_RETURN_IF_ERROR(resolve_inputs(f));
   LA_RETURN_IF_ERROR(check_output_flags(f));
   LA_RETURN_IF_ERROR(resolve_job(f));
@@ -218,6 +224,9 @@ int generate(Flags& f, Group* processes) {
     stop_with_ranks.emplace(stop, *processes);
   }
   if (Status resolved = resolve_flags(f); !resolved.ok()) return report(resolved);
+  SpokenAudio spoken;  // a file that lives as long as the run
+  if (Status made = spoken.make(f.spoken, f.job.audio); !made.ok())
+    return made.code() == ErrorCode::kCancelled ? 130 : report(made);
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
   if (Status made = make_save_dir(f); !made.ok()) return report(made);
@@ -245,6 +254,7 @@ Command add_generate(CLI::App& app) {
   flags->app->option_defaults()->multi_option_policy(
       CLI::MultiOptionPolicy::TakeLast);  // scripts append to a line of defaults
   add_job_flags(*flags->app, *flags);
+  add_spoken_text(*flags->app, flags->spoken);
   add_outputs(*flags->app, *flags);
   add_machine(*flags->app, *flags);
   return [flags] { return generate_on_ranks(*flags); };

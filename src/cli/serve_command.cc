@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/embedded.h"
 #include "cli/flags.h"
+#include "cli/mind_flags.h"
 #include "cli/model_flags.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
@@ -25,6 +26,7 @@ namespace {
 
 struct Flags {
   serve::ServeOptions serve;
+  MindFlags minds;
   const CLI::Option* key_option = nullptr;  // --api_key
   std::string api_key_file;
   std::vector<std::string> portraits;  // NAME=FILE
@@ -248,6 +250,7 @@ Status resolve(Flags& f) {
   LA_RETURN_IF_ERROR(check_tls(f.serve.server));
   LA_RETURN_IF_ERROR(add_portraits(f));
   LA_RETURN_IF_ERROR(add_pushes(f));
+  LA_RETURN_IF_ERROR(resolve_minds(f.minds, f.serve.minds));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
   f.serve.server.max_body_bytes = f.max_body_bytes;
   f.serve.server.listen_fd = passed_socket();
@@ -292,6 +295,7 @@ Command add_serve(CLI::App& app) {
   add_access(*command, *flags);
   add_limits(*command, *flags);
   add_webrtc(*command, *flags);
+  add_mind_flags(*command, flags->minds);
   add_machine(*command, *flags);
   add_environment(*command);
   return [flags] { return run_serve(*flags); };

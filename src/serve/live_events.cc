@@ -20,7 +20,9 @@ constexpr std::pair<const char*, LiveEvent::Type> kTypes[] = {{"start", LiveEven
                                                               {"set_prompt", LiveEvent::Type::kSetPrompt},
                                                               {"set_portrait", LiveEvent::Type::kSetPortrait},
                                                               {"stop", LiveEvent::Type::kStop},
-                                                              {"ping", LiveEvent::Type::kPing}};
+                                                              {"ping", LiveEvent::Type::kPing},
+                                                              {"say", LiveEvent::Type::kSay},
+                                                              {"ask", LiveEvent::Type::kAsk}};
 
 }  // namespace
 
@@ -35,7 +37,7 @@ Expected<LiveEvent> parse_live_event(std::string_view text) {
     if (type == name) return event;
   }
   return invalid_argument("the event's type is " + json_kind(event.body["type"]) +
-                          "; send start, end_speech, interrupt, set_prompt, set_portrait, stop or ping");
+                          "; send start, say, ask, end_speech, interrupt, set_prompt, set_portrait, stop or ping");
 }
 
 Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
@@ -54,6 +56,7 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   r.microphone = reader.flag("microphone", false);
   r.allow_changes = reader.flag("allow_changes", false);
   start.push = reader.text("push", "");
+  start.converse = reader.flag("converse", false);
   const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
   const std::string audio = reader.text("audio", "pcm");
   LA_RETURN_IF_ERROR(client_error(reader.status()));
@@ -63,6 +66,7 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   if (audio != "pcm" && audio != "webm" && audio != "ogg")
     return invalid_argument("start: audio is \"pcm\", \"webm\" or \"ogg\"");
   if (audio != "pcm") start.container = audio;
+  if (start.converse) r.microphone = false;  // what is spoken is made here
   if (start.portrait.empty())
     return invalid_argument("start: portrait is missing; give the name of one that was PUT, or an image in base64");
   return start;

@@ -18,7 +18,7 @@ enum class LiveFormat { kRaw, kMp4 };
 
 // What a client says.
 struct LiveEvent {
-  enum class Type { kStart, kEndSpeech, kInterrupt, kSetPrompt, kSetPortrait, kStop, kPing };
+  enum class Type { kStart, kEndSpeech, kInterrupt, kSetPrompt, kSetPortrait, kStop, kPing, kSay, kAsk };
   Type type = Type::kPing;
   nlohmann::json body;
 };
@@ -31,6 +31,7 @@ struct LiveStart {
   LiveFormat format = LiveFormat::kMp4;
   std::string container;  // of the client's sound: "webm" or "ogg" with Opus; empty: s16 samples
   std::string push;       // the name of a target; empty: none
+  bool converse = false;  // the sound is a visitor's, whom the portrait answers
 };
 Expected<LiveStart> parse_live_start(const nlohmann::json& body);
 
@@ -48,6 +49,9 @@ class PlaybackEvents {
   static constexpr size_t kMostSpeeches = 256;  // that have not finished; a flood of tiny ones fits in little sound
 
   double seconds(int64_t samples) const;
+  // Whether there is a speech that has not finished, and the number of the last one; -1: there was none.
+  bool is_playing() const { return !speeches_.empty(); }
+  int64_t last_speech() const { return next_ - 1; }
   // Whether sound would begin one speech too many.
   bool is_full() const;
   // As the calls of LiveSession.

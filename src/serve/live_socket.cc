@@ -44,6 +44,7 @@ void LiveSocket::on_closed() {
     std::lock_guard lock(mutex_);
     closed_ = true;
     state_ = State::kEnded;
+    if (voice_) voice_->cancel();
   }
   release_.add_to(services_.tasks, shared_from_this());
 }
@@ -52,15 +53,18 @@ void LiveSocket::on_closed() {
 void LiveSocket::release() {
   std::unique_ptr<LiveSession> session;
   std::unique_ptr<SoundDemuxer> demuxer;
+  std::unique_ptr<LiveVoice> voice;
   {
     std::lock_guard lock(mutex_);
     session = std::move(session_);
     demuxer = std::move(demuxer_);
+    voice = std::move(voice_);
     socket_.reset();
     portrait_.reset();
     waiting_.clear();
   }
-  demuxer.reset();  // its thread takes the mutex
+  demuxer.reset();  // its thread and those of the voice take the mutex
+  voice.reset();
   if (session) session->close();
   session.reset();
   if (push_) push_->close();
@@ -121,6 +125,8 @@ void LiveSocket::take_event(const LiveEvent& event) {
     case LiveEvent::Type::kInterrupt:
     case LiveEvent::Type::kSetPrompt:
     case LiveEvent::Type::kSetPortrait:
+    case LiveEvent::Type::kSay:
+    case LiveEvent::Type::kAsk:
       break;
   }
   if (state_ != State::kRunning) return post(error_event(400, "invalid_argument", "send start first"));
@@ -128,11 +134,19 @@ void LiveSocket::take_event(const LiveEvent& event) {
     return begin_change(event);
   half_sample_.reset();
   if (event.type == LiveEvent::Type::kInterrupt) return interrupt();
-  if (!demuxer_) return end_speech();
+  if (event.type != LiveEvent::Type::kEndSpeech) return take_words(event);
+  if (!demuxer_) return end_client_speech();
   demuxer_->then([this] {
     std::lock_guard lock(mutex_);
-    if (state_ == State::kRunning) end_speech();
+    if (state_ == State::kRunning) end_client_speech();
   });
+}
+
+// Of the portrait, or of a visitor.
+void LiveSocket::end_client_speech() {
+  const LiveVoice::Heard ended = voice_->end_speech();
+  for (const std::string& told : ended.events) post(told);
+  if (ended.is_portraits) end_speech();
 }
 
 void LiveSocket::end_speech() {
@@ -140,13 +154,63 @@ void LiveSocket::end_speech() {
   if (const Status ended = session_->end_speech(); !ended.ok()) post(error_event(503, "cancelled", ended.message()));
 }
 
+// A text is a speech of its own; one that is asked stops what is spoken.
+void LiveSocket::take_words(const LiveEvent& event) {
+  const bool is_said = event.type == LiveEvent::Type::kSay;
+  const bool is_speaking = playback_->is_playing() || voice_->is_busy();
+  if (is_said && !voice_->is_busy()) end_speech();
+  if (!is_said && voice_->converses() && is_speaking) interrupt();
+  const Status taken = is_said ? voice_->say(event.body) : voice_->ask(event.body);
+  if (taken.ok()) return;
+  const bool is_full = taken.code() == ErrorCode::kOutOfMemory, is_absent = taken.code() == ErrorCode::kUnsupported;
+  if (is_full) return post(error_event(429, "queue_full", taken.message()));
+  post(error_event(is_absent ? 501 : 400, is_absent ? "no_speech" : "invalid_argument", taken.message()));
+}
+
+// Or nobody's: it is not the portrait's.
+bool LiveSocket::is_visitors(std::span<const int16_t> samples) {
+  const LiveVoice::Heard heard = voice_->hear(samples);
+  for (const std::string& event : heard.events) post(event);
+  if (heard.interrupts && (playback_->is_playing() || voice_->is_busy())) interrupt();
+  return !heard.is_portraits;
+}
+
+LiveVoice::Calls LiveSocket::voice_calls() {
+  LiveVoice::Calls calls;
+  calls.sound.push = [this](std::span<const int16_t> samples, const std::stop_token& stop) {
+    return push_speech(samples, stop);
+  };
+  calls.sound.end_speech = [this](const std::stop_token& stop) { end_said(stop); };
+  calls.post = [this](const std::string& event) {
+    std::lock_guard lock(mutex_);
+    post(event);
+  };
+  return calls;
+}
+
+Expected<int64_t> LiveSocket::push_speech(std::span<const int16_t> samples, const std::stop_token& stop) {
+  std::lock_guard lock(mutex_);
+  if (state_ != State::kRunning || stop.stop_requested()) return cancelled("the speech was interrupted");
+  if (playback_->is_full()) return out_of_memory("too many speeches wait");
+  LA_RETURN_IF_ERROR(session_->push(samples));
+  playback_->pushed(static_cast<int64_t>(samples.size()));
+  return playback_->last_speech();
+}
+
+void LiveSocket::end_said(const std::stop_token& stop) {
+  std::lock_guard lock(mutex_);
+  if (state_ == State::kRunning && !stop.stop_requested()) end_speech();
+}
+
 void LiveSocket::interrupt() {
+  voice_->cancel();
   const auto stops_at = session_->interrupt();
   if (!stops_at.ok()) return post(error_event(503, "cancelled", stops_at.status().message()));
   const std::vector<std::string> events = playback_->interrupted(*stops_at);
   post(json_text(Json{
       {"type", "interrupted"}, {"speech", stops_at->speech}, {"position_s", playback_->seconds(stops_at->samples)}}));
   for (const std::string& event : events) post(event);
+  for (const std::string& event : voice_->interrupted(*stops_at)) post(event);
 }
 
 // Pieces end anywhere, also within a sample.
@@ -165,6 +229,7 @@ void LiveSocket::take_audio(std::string_view bytes) {
 }
 
 void LiveSocket::take_samples(std::span<const int16_t> samples) {
+  if (is_visitors(samples)) return;
   if (!samples.empty() && playback_->is_full())
     return post(error_event(429, "queue_full", "too many speeches wait; end one when it has more to say"));
   const Status pushed = session_->push(samples);
@@ -272,6 +337,8 @@ Status LiveSocket::open_session(const std::string& text) {
   LA_ASSIGN_OR_RETURN(const LiveEvent event, parse_live_event(text));
   if (event.type != LiveEvent::Type::kStart) return invalid_argument("the first event must be start");
   LA_ASSIGN_OR_RETURN(LiveStart start, parse_live_start(event.body));
+  if (start.converse && !services_.minds.can_converse())
+    return unsupported("start: no conversation: " + services_.minds.no_conversation());
   LA_ASSIGN_OR_RETURN(const Portrait portrait, portrait_of(start.portrait));
   LA_RETURN_IF_ERROR(take_push(start.push));
   start.request.image = portrait.file->path();
@@ -287,8 +354,10 @@ Status LiveSocket::open_session(const std::string& text) {
   const LiveCallbacks callbacks{[self](const LiveChunk& chunk) { return self->on_chunk(chunk); },
                                 [self](const Status& why) { self->on_end(why); }};
   LA_ASSIGN_OR_RETURN(std::unique_ptr<LiveSession> session, services_.engine.open_live(start.request, callbacks));
+  auto voice = std::make_unique<LiveVoice>(services_.minds, start.request.sample_rate, start.converse, voice_calls());
   std::lock_guard lock(mutex_);
   session_ = std::move(session);
+  voice_ = std::move(voice);
   return {};
 }
 
@@ -415,6 +484,9 @@ bool LiveSocket::on_chunk(const LiveChunk& chunk) {
   {
     std::lock_guard lock(mutex_);
     events = playback_->ends(chunk);
+    std::vector<std::string> answered;
+    if (voice_) answered = voice_->played(chunk.position);
+    events.insert(events.end(), answered.begin(), answered.end());
   }
   const bool block_ends = (chunk.first_frame + chunk.frames) % 12 == 0;
   if (block_ends) {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "serve/live_counts.h"
 #include "serve/live_events.h"
 #include "serve/live_output.h"
+#include "serve/live_voice.h"
 #include "serve/metrics.h"
 #include "serve/portraits.h"
 #include "serve/push_targets.h"
@@ -41,6 +43,7 @@ struct LiveServices {
   TaskQueue& tasks;                   // opens and closes sessions, which takes time
   const std::atomic<bool>& draining;  // no more of them are opened
   LiveLimits limits;
+  const Minds& minds;
 };
 
 class LiveSocket final : public http::SocketHandler, public std::enable_shared_from_this<LiveSocket> {
@@ -71,6 +74,9 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   void take_audio(std::string_view bytes);
   void take_samples(std::span<const int16_t> samples);
   void take_contained_audio(std::string_view bytes);
+  void take_words(const LiveEvent& event);
+  bool is_visitors(std::span<const int16_t> samples);
+  void end_client_speech();
   void end_speech();
   void interrupt();
   void post(const std::string& event);
@@ -88,6 +94,11 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   Expected<int64_t> change_session(const LiveEvent& event);
   Status take_push(const std::string& name);
   void release();
+
+  // On the threads of the voice.
+  LiveVoice::Calls voice_calls();
+  Expected<int64_t> push_speech(std::span<const int16_t> samples, const std::stop_token& stop);
+  void end_said(const std::stop_token& stop);
 
   // On the session's thread.
   bool on_chunk(const LiveChunk& chunk);
@@ -107,6 +118,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   std::unique_ptr<SoundDemuxer> demuxer_;  // null: s16 samples come
   std::unique_ptr<PlaybackEvents> playback_;
   std::unique_ptr<LiveSession> session_;
+  std::unique_ptr<LiveVoice> voice_;  // null until the session is opened
   std::shared_ptr<WorkFile> portrait_;
   std::shared_ptr<Push> push_;  // set before the session is there; null: none
   Clock::time_point opened_ = Clock::now(), heard_ = opened_;

@@ -18,7 +18,14 @@ constexpr const char* kSchemas = R"({
     "status": {"enum": ["ok", "loading", "draining", "failed"]}, "sessions": {"type": "integer"},
     "max_sessions": {"type": "integer"}, "queue": {"type": "integer"}}},
   "Models": {"type": "object", "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": {
-    "type": "object", "properties": {"id": {"type": "string"}, "object": {"const": "model"}, "owned_by": {"type": "string"}}}}}},
+    "type": "object", "properties": {"id": {"type": "string"}, "object": {"const": "model"}, "owned_by": {"type": "string"},
+    "capabilities": {"type": "object", "description": "What live sessions can do here", "properties": {
+      "say": {"type": "boolean"}, "converse": {"type": "boolean"}}}}}}}},
+  "Speech": {"type": "object", "required": ["input"], "properties": {
+    "input": {"type": "string", "description": "The text, 8 KiB at most"},
+    "voice": {"type": "string", "description": "A name of this server's kind of voice; default: its own"},
+    "response_format": {"enum": ["wav", "pcm"], "default": "wav"},
+    "model": {"type": "string", "description": "Is not looked at"}}},
   "Video": {"type": "object", "required": ["id", "object", "status", "created_at", "progress"], "properties": {
     "id": {"type": "string"}, "object": {"const": "video"},
     "status": {"enum": ["queued", "running", "completed", "failed", "cancelled"]},
@@ -67,6 +74,9 @@ Json video_schema(bool as_json) {
 Json body_of(RouteBody body) {
   if (body == RouteBody::kImage) return {{"required", true}, {"content", {{"image/*", Json::object()}}}};
   if (body == RouteBody::kSdp) return {{"required", true}, {"content", {{"application/sdp", Json::object()}}}};
+  if (body == RouteBody::kSpeech)
+    return {{"required", true},
+            {"content", {{"application/json", {{"schema", {{"$ref", "#/components/schemas/Speech"}}}}}}}};
   return {{"required", true},
           {"content",
            {{"multipart/form-data", {{"schema", video_schema(false)}}},
@@ -116,7 +126,7 @@ Json operation_of(const Route& route) {
 
 }  // namespace
 
-std::string openapi_json() {
+std::string openapi_json(bool has_speech) {
   Json json{{"openapi", "3.1.0"},
             {"info",
              {{"title", "liveavatar"},
@@ -124,6 +134,7 @@ std::string openapi_json() {
               {"description", "One portrait and a voice become a talking video. The live socket: docs/asyncapi.yaml"}}},
             {"security", {{{"key", Json::array()}}}}};
   for (const Route& route : routes()) {
+    if (route.id == RouteId::kSpeech && !has_speech) continue;
     std::string method = route.method;
     for (char& c : method) c = static_cast<char>(c - 'A' + 'a');
     json["paths"][route.path][method] = operation_of(route);

@@ -5,7 +5,7 @@
 
 namespace liveavatar::serve {
 
-// OpenAPI 3.1 as JSON.
-std::string openapi_json();
+// OpenAPI 3.1 as JSON. has_speech: whether this server speaks texts.
+std::string openapi_json(bool has_speech = true);
 
 }  // namespace liveavatar::serve

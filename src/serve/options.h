@@ -9,6 +9,7 @@
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "serve/http/server.h"
+#include "serve/minds.h"
 #include "serve/rtc/peer.h"
 
 namespace liveavatar::serve {
@@ -41,6 +42,7 @@ struct ServeOptions {
   int keep_videos = 100;      // jobs that have ended
   double drain_s = 30;
   rtc::PeerSettings webrtc;
+  MindOptions minds;
 };
 
 struct ServeCalls {

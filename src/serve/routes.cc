@@ -157,6 +157,17 @@ std::vector<Route> make_routes() {
        {{"id", "path", "Of the session, as Location says"}},
        RouteBody::kNone,
        {{200, "It ends", kText}, kUnknown}},
+      {RouteId::kSpeech,
+       "POST",
+       "/v1/audio/speech",
+       "Text to speech, as it is spoken: 24 kHz, mono, 16 bit",
+       {},
+       RouteBody::kSpeech,
+       {{200, "Sound, as WAV or without a head", "audio/wav"},
+        kBadInput,
+        {501, "This server has no speech; the message says what to install", "application/json", "Error"},
+        {502, "The server that speaks for this one failed", "application/json", "Error"},
+        {503, "Too many texts are being spoken: Retry-After says when to ask again", "application/json", "Error"}}},
   };
 }
 

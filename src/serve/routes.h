@@ -26,6 +26,7 @@ enum class RouteId {
   kLive,
   kOpenWhep,
   kEndWhep,
+  kSpeech,
 };
 
 struct RouteParameter {
@@ -39,7 +40,7 @@ struct RouteAnswer {
   const char* schema = nullptr;  // of openapi's components; null: bytes or text
 };
 
-enum class RouteBody { kNone, kVideo, kImage, kSdp };
+enum class RouteBody { kNone, kVideo, kImage, kSdp, kSpeech };
 
 struct Route {
   RouteId id;

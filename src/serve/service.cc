@@ -30,12 +30,15 @@ http::Response unknown_path() { return error_response(404, "not_found", "there i
 
 Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, std::unique_ptr<AccessLog> log) {
   for (const std::string& server : options.webrtc.ice_servers) LA_RETURN_IF_ERROR(rtc::check_ice_server(server));
+  LA_ASSIGN_OR_RETURN(Minds minds, open_minds(options.minds));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WorkFolder> folder, WorkFolder::create(options.work_dir));
   std::unique_ptr<Service> service(new Service(options, std::move(log), std::move(folder)));
   LA_ASSIGN_OR_RETURN(service->push_targets_,
                       PushTargets::create(options.push_targets, [log = service->log_.get()](const auto&... entry) {
                         log->write_push_error(entry...);
                       }));
+  service->minds_ = std::move(minds);
+  if (service->minds_.voice) service->speech_ = std::make_unique<SpeechRequests>(service->minds_.voice);
   for (const KeptPortrait& kept : options.portraits) {
     std::ifstream file(kept.path, std::ios::binary);
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
@@ -192,7 +195,7 @@ LiveServices Service::live_services(TaskQueue& tasks) {
   limits.lifetime_s = options_.session_lifetime_s;
   limits.slow_reader_s = options_.slow_reader_s;
   limits.queue_seconds = options_.queue_seconds;
-  return {*engine_, portraits_, turn_, metrics_, *push_targets_, tasks, draining_, limits};
+  return {*engine_, portraits_, turn_, metrics_, *push_targets_, tasks, draining_, limits, minds_};
 }
 
 http::Upgrade Service::upgrade(const http::Request& head) {
@@ -212,8 +215,18 @@ http::Upgrade Service::upgrade(const http::Request& head) {
   return {{}, std::move(socket), offers_protocol(head) ? kSocketProtocol : ""};
 }
 
+// Replies when there is sound.
+void Service::speak(const http::Request& request, http::Reply reply) {
+  const http::Request head{request.method, request.path, {}, request.peer, request.headers, {}};
+  if (draining_) return reply(with_common(head, *busy()));
+  if (!speech_) return reply(with_common(head, error_response(501, "no_speech", minds_.no_voice)));
+  speech_->open(request,
+                [this, head, reply](http::Response response) { reply(with_common(head, std::move(response))); });
+}
+
 void Service::handle(http::Request request, http::Reply reply) {
   const RouteMatch match = match_route(request.method, request.path);
+  if (match.route != nullptr && match.route->id == RouteId::kSpeech) return speak(request, std::move(reply));
   if (match.route != nullptr && match.route->id == RouteId::kOpenWhep) {
     const http::Request head{request.method, request.path, {}, request.peer, request.headers, {}};
     std::optional<http::Response> refused = busy();
@@ -253,7 +266,7 @@ http::Response Service::answer(const RouteMatch& match, const http::Request& req
     case RouteId::kMetrics:
       return metrics_text();
     case RouteId::kOpenApi:
-      return {.body = openapi_json()};
+      return {.body = openapi_json(minds_.voice != nullptr)};
     case RouteId::kModels:
       return models();
     case RouteId::kCreateVideo:
@@ -281,6 +294,7 @@ http::Response Service::answer(const RouteMatch& match, const http::Request& req
     case RouteId::kPage:
     case RouteId::kLive:
     case RouteId::kOpenWhep:
+    case RouteId::kSpeech:
       break;  // upgrade() and handle()
   }
   return unknown_path();

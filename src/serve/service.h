@@ -10,8 +10,10 @@
 #include "serve/access.h"
 #include "serve/access_log.h"
 #include "serve/live_socket.h"
+#include "serve/minds.h"
 #include "serve/options.h"
 #include "serve/routes.h"
+#include "serve/speech_requests.h"
 #include "serve/video_jobs.h"
 #include "serve/whep_sessions.h"
 
@@ -65,6 +67,7 @@ class Service final : public http::Handler {
   // A place for one more live session, or why there is none.
   std::optional<http::Response> take_live();
   LiveServices live_services(TaskQueue& tasks);
+  void speak(const http::Request& request, http::Reply reply);
 
   const ServeOptions options_;
   const Access access_;
@@ -72,6 +75,8 @@ class Service final : public http::Handler {
   const std::unique_ptr<WorkFolder> folder_;
   Portraits portraits_;
   std::unique_ptr<PushTargets> push_targets_;  // set by create()
+  Minds minds_;
+  std::unique_ptr<SpeechRequests> speech_;  // null: without a voice
   DeviceTurn turn_;
   Metrics metrics_;
   std::atomic<const http::Server*> server_ = nullptr;  // set while the I/O thread serves already

@@ -105,7 +105,10 @@ http::Response Service::metrics_text() const {
 }
 
 http::Response Service::models() const {
-  const Json model{{"id", engine_->model()}, {"object", "model"}, {"owned_by", "liveavatar"}};
+  const Json model{{"id", engine_->model()},
+                   {"object", "model"},
+                   {"owned_by", "liveavatar"},
+                   {"capabilities", {{"say", minds_.voice != nullptr}, {"converse", minds_.can_converse()}}}};
   return {.body = list_of({json_text(model)})};
 }
 

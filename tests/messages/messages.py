@@ -10,7 +10,7 @@ from pathlib import Path
 
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.S)
 FLAG = re.compile(r"--[a-z][a-z0-9_-]*")
-OTHERS_FLAGS = {"--local-dir"}  # of the hub's own program
+OTHERS_FLAGS = {"--local-dir", "--voices"}  # of the hub's own program and of espeak-ng
 FIELD = re.compile(r"`([a-z0-9_]+)`")
 ROW = re.compile(r'\{"`([a-z0-9_]+)`[^"]*", "--')
 

@@ -11,26 +11,11 @@ import unittest
 from browser import CHROMIUM
 from client import PORTRAIT, VOICE, Server, WebSocket, form, wait_until
 from page import LISTEN, Page
+from stand_ins import StandIn
 
 PROGRAM = None
 LONG = {"size": "64*64", "prompt": "a test", "sample_steps": "40"}
 
-# A server with text to speech, for the page: a tone of half a second.
-FAKE_SPEECH = """
-const realFetch = window.fetch;
-const tone = () => {
-  const wav = new DataView(new ArrayBuffer(44 + 24000));
-  [0x46464952, 36 + 24000, 0x45564157, 0x20746d66, 16, 0x10001, 24000, 48000, 0x100002, 0x61746164, 24000]
-    .forEach((word, i) => wav.setUint32(4 * i, word, true));
-  for (let i = 0; i < 12000; ++i) wav.setInt16(44 + 2 * i, 9000 * Math.sin(i * 0.1), true);
-  return new Response(wav.buffer);
-};
-window.fetch = async (path, options) => {
-  if (path === '/v1/audio/speech') window.asked = await options.body.text();
-  if (path === '/v1/audio/speech') return tone();
-  if (path !== '/openapi.json') return realFetch(path, options);
-  return new Response(JSON.stringify({paths: {'/v1/audio/speech': {}}}));
-};"""
 LOADING = """
 const realFetch = window.fetch;
 window.fetch = (path, options) => path === '/health' && !window.loaded ?
@@ -75,7 +60,7 @@ class Looks(WithServer):
 
     def test_every_control_has_a_name_for_a_screen_reader(self):
         with Page(self.server) as page:
-            for way in ("talk", "file", "type"):
+            for way in ("talk", "file", "type", "converse"):
                 page.choose_way(way)
                 nodes = page.call("Accessibility.getFullAXTree")["nodes"]
                 seen = {}
@@ -202,19 +187,6 @@ class Live(WithServer):
             self.assertEqual(page.evaluate("document.documentElement.dataset.live"), "idle")
             self.assertEqual(self.server.metric("liveavatar_sessions_total"), opened)
 
-    def test_text_is_said_where_the_server_has_text_to_speech(self):
-        with Page(self.server) as page:
-            page.choose_way("type")
-            page.until_text("type-note", "no text to speech")
-            self.assertTrue(page.evaluate("document.getElementById('type-fields').hidden"))
-        with Page(self.server, before=FAKE_SPEECH) as page:
-            page.choose_way("type")
-            page.until("!document.getElementById('type-fields').hidden")
-            page.evaluate("document.getElementById('text').value = 'hello'")
-            page.click("say")
-            page.until_text("status", "speaks")
-            self.assertIn('"hello"', page.evaluate("window.asked"))
-
     def test_an_own_image_talks_and_is_kept_by_name(self):
         with Page(self.server) as page:
             page.choose_file("#portrait-file", PORTRAIT)
@@ -325,6 +297,51 @@ class Jobs(WithServer):
             wait_until("it has ended", lambda: not self.server.json("/health")["job_runs"])
             page.click("start")
             page.until_plays()
+
+
+class Words(unittest.TestCase):
+    def test_a_server_without_speech_is_told(self):
+        with Server(PROGRAM, "--no_speech") as server, Page(server) as page:
+            page.choose_way("type")
+            page.until_text("type-note", "no text to speech")
+            self.assertTrue(page.evaluate("document.getElementById('type-fields').hidden"))
+            self.assertTrue(page.evaluate("document.getElementById('converse-tab').hidden"))
+
+    def test_text_is_said_and_said_again(self):
+        with StandIn() as stand_in, Server(PROGRAM, *stand_in.flags) as server, Page(server) as page:
+            page.choose_way("type")
+            page.until("!document.getElementById('type-fields').hidden")
+            page.evaluate("document.getElementById('text').value = 'Hello there, whoever you are.'")
+            page.click("say")
+            page.until_text("status", "speaks")
+            page.until_text("status", "listens")
+            page.evaluate("document.getElementById('text').value = 'It will FAIL.'")
+            page.click("say")
+            page.until_text("type-note", "answered 500")
+            self.assertEqual(page.errors(), [])
+
+    def test_a_visitor_talks_and_writes_with_the_portrait(self):
+        with StandIn() as stand_in, Server(PROGRAM, *stand_in.all_flags) as server:
+            stand_in.to_hear = ["what is this"] * 20
+            with Page(server, microphone=VOICE) as page:
+                page.allow_microphone()
+                page.until("!document.getElementById('converse-tab').hidden")
+                page.choose_way("converse")
+                page.click("converse")
+                page.until_text("words", "what is this")
+                page.until_text("words", "You said what is this")
+                page.take_picture("converse")
+                page.click("converse")
+                page.until_text("converse-note", "has ended")
+                wait_until("no session", lambda: server.json("/health")["sessions"] == 0)
+                page.allow_microphone(False)
+                page.evaluate("document.getElementById('ask-text').value = 'good morning'")
+                page.evaluate("document.getElementById('ask').requestSubmit()")
+                page.until_text("words", "You said good morning. That is all.")
+                page.until_text("status", "speaks")
+                page.choose_way("talk")
+                page.until_text("status", "Stopped")
+                self.assertEqual(page.errors(), [])
 
 
 class Refusals(unittest.TestCase):

@@ -1,0 +1,109 @@
+// A visitor speaks and the portrait answers: listening, understanding, answering, and stopping when spoken over.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "liveavatar/live.h"
+#include "mind/chat.h"
+#include "mind/transcription.h"
+#include "mind/voice_activity.h"
+#include "serve/speaker.h"
+
+namespace liveavatar::serve {
+
+// What of an answer was pushed, sentence by sentence, and so what of it was played.
+class AnswerRecord {
+ public:
+  explicit AnswerRecord(int sample_rate) : sample_rate_(sample_rate) {}
+  size_t add(const std::string& sentence);  // -> its number
+  void pushed(size_t sentence, int64_t speech, int64_t samples);
+  void completed(size_t sentence);  // no more sound of it comes
+  bool is_past(const LivePosition& position) const;
+  std::string text() const;  // of the sentences that have sound
+  // Of a sentence that was cut off, the words that its share of the sound has.
+  std::string text_until(const LivePosition& stops_at) const;
+  int64_t samples() const;
+
+ private:
+  struct Sentence {
+    std::string text;
+    int64_t samples = 0;
+    bool complete = false;
+  };
+  std::string words_of(const Sentence& sentence, int64_t samples) const;
+  const int sample_rate_;
+  std::vector<Sentence> sentences_;
+  int64_t speech_ = -1;
+};
+
+// Calls that "do not wait" are made with the session's lock; `post` takes it, and is called from the conversation's
+// thread and the speaker's.
+class Conversation {
+ public:
+  struct Setup {
+    ChatApi chat;
+    TranscriptionApi transcription;
+    int sample_rate = 24000;
+    std::function<void(const std::string& event)> post;
+  };
+  // speaker outlives it, and is ended before it.
+  Conversation(Setup setup, Speaker& speaker);
+  ~Conversation();
+
+  // Do not wait. Events are for the caller to send.
+  // true: the visitor begins to speak, which interrupts whoever speaks.
+  bool hear(std::span<const int16_t> samples, std::vector<std::string>& events);
+  void end_utterance(std::vector<std::string>& events);
+  // What is typed instead. kOutOfMemory: too much waits.
+  Status ask(std::string text);
+  // The answer that is being made or spoken ends; interrupted() says later what was played of it.
+  void cancel();
+  std::vector<std::string> interrupted(const LivePosition& stops_at);
+  std::vector<std::string> played(const LivePosition& position);
+  bool is_answering() const;
+
+ private:
+  static constexpr size_t kMostInputs = 4;
+  struct Input {
+    std::vector<int16_t> sound;
+    std::string text;  // instead of the sound
+  };
+  struct Answer {
+    int64_t turn = 0;
+    std::stop_source stop;
+    AnswerRecord record;
+    bool all_pushed = false, is_cut = false;
+  };
+  void take_event(VoiceActivity::Event event, bool& begins, std::vector<std::string>& events);
+  void run();
+  void understand(const Input& input);
+  Expected<std::string> text_of(const Input& input);
+  void answer();
+  void speak(const std::shared_ptr<Answer>& answer, const std::string& sentence);
+  void finish(const std::shared_ptr<Answer>& answer);
+  std::string close_answer(const std::string& kept, bool interrupted);  // with mutex_
+
+  const Setup setup_;
+  Speaker& speaker_;
+  VoiceActivity activity_;  // with the session's lock
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Input> inputs_;
+  bool visitor_speaks_ = false, wants_answer_ = false, ended_ = false;
+  ChatHistory history_;
+  std::shared_ptr<Answer> answer_;  // null: none is made or spoken
+  int64_t turn_ = 0;
+  std::stop_source stop_;  // of all
+  std::thread thread_;     // last: it uses all of the above
+};
+
+}  // namespace liveavatar::serve
