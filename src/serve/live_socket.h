@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "media/sound_demuxer.h"
 #include "serve/device_turn.h"
 #include "serve/engine_host.h"
 #include "serve/http/server.h"
@@ -24,6 +23,10 @@
 #include "serve/portraits.h"
 #include "serve/push_targets.h"
 #include "serve/task_queue.h"
+
+namespace liveavatar {
+class SoundDemuxer;
+}
 
 namespace liveavatar::serve {
 

@@ -6,6 +6,7 @@
 #include "core/boundary.h"
 #include "core/text.h"
 #include "serve/errors.h"
+#include "serve/live_parts.h"
 
 namespace liveavatar::serve {
 namespace {
@@ -13,10 +14,6 @@ namespace {
 constexpr double kConnect_s = 15;
 constexpr int kRetry_s = 10;
 constexpr size_t kMostOfferBytes = 64 << 10;
-
-double seconds_since(std::chrono::steady_clock::time_point time) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - time).count();
-}
 
 // A number where it is one, so that a wrong one is told as in `start`.
 nlohmann::json value_of(const std::string& text) {
