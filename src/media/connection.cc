@@ -1,5 +1,6 @@
 #include "media/connection.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <future>
 #include <string>

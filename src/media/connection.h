@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 #include <stop_token>
+#include <utility>
 
 #include "core/status.h"
 #include "media/ffmpeg.h"

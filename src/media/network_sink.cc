@@ -1,11 +1,11 @@
 #include "media/network_sink.h"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 
 namespace liveavatar {

@@ -1,5 +1,7 @@
 #include "media/packet_sink.h"
 
+#include <algorithm>
+
 namespace liveavatar {
 
 int PacketMuxer::result(int code) const { return code < 0 ? code : std::min(0, format_->pb->error); }

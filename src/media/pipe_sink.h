@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <stop_token>
+#include <utility>
 
 #include "media/connection.h"
 #include "media/packet_sink.h"
