@@ -57,6 +57,7 @@ std::vector<Route> make_routes() {
        RouteBody::kVideo,
        {{202, "It waits", "application/json", "Video"},
         kBadInput,
+        kUnknown,
         {413, "The body is too large", "application/json", "Error"},
         {415, "The body's content type is neither multipart/form-data nor application/json", "application/json",
          "Error"},
