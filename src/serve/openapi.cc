@@ -112,7 +112,7 @@ Json operation_of(const Route& route) {
   for (const RouteParameter& parameter : route.parameters)
     operation["parameters"].push_back({{"name", parameter.name},
                                        {"in", parameter.in},
-                                       {"required", std::string(parameter.in) == "path"},
+                                       {"required", parameter.is_required || std::string(parameter.in) == "path"},
                                        {"description", parameter.description},
                                        {"schema", {{"type", "string"}}}});
   if (route.body != RouteBody::kNone) operation["requestBody"] = body_of(route.body);

@@ -15,7 +15,7 @@ const RouteAnswer kNotNow{503, "Not now: loading, draining, a full queue, or no 
                           "application/json", "Error"};
 const RouteAnswer kTaken{503, "A job runs, or all sessions are taken: Retry-After says when to ask again",
                          "application/json", "Error"};
-constexpr RouteParameter kPortraitQuery{"portrait", "query", "The name of one that is kept"};
+constexpr RouteParameter kPortraitQuery{"portrait", "query", "The name of one that is kept", true};
 constexpr RouteParameter kPromptQuery{"prompt", "query", "A sentence that describes the person and the scene"};
 constexpr RouteParameter kSizeQuery{"size", "query",
                                     "An area, as \"704*384\"; the portrait's aspect decides the shape"};
@@ -57,6 +57,7 @@ std::vector<Route> make_routes() {
        RouteBody::kVideo,
        {{202, "It waits", "application/json", "Video"},
         kBadInput,
+        kUnknown,
         {413, "The body is too large", "application/json", "Error"},
         {415, "The body's content type is neither multipart/form-data nor application/json", "application/json",
          "Error"},

@@ -31,6 +31,7 @@ enum class RouteId {
 
 struct RouteParameter {
   const char *name, *in, *description;  // in: "path", "query", "header"
+  bool is_required = false;             // those of a path are
 };
 
 struct RouteAnswer {

@@ -20,7 +20,8 @@ Status set_number(Number& number, const VideoField& field, const std::string& te
   Number value{};
   const char* end = text.data() + text.size();
   const auto [at, error] = std::from_chars(text.data(), end, value);
-  if (error == std::errc() && at == end && double(value) >= field.least && double(value) <= field.most) {
+  const bool is_number = error == std::errc() && at == end;
+  if (is_number && value >= static_cast<Number>(field.least) && value <= static_cast<Number>(field.most)) {
     number = value;
     return {};
   }

@@ -22,15 +22,35 @@ class FakeHandler : public Handler {
  public:
   std::optional<Response> admit(const Request&) override { return {}; }
   void handle(Request request, Reply reply) override { on_request(std::move(request), std::move(reply)); }
-  Upgrade upgrade(const Request&) override { return {Response{.status = 404}, nullptr, {}}; }
+  Upgrade upgrade(const Request&) override {
+    if (!socket) return {Response{.status = 404}, nullptr, {}};
+    return {{}, socket, {}};
+  }
   void answered(const Exchange& exchange) override {
     std::lock_guard lock(mutex);
     exchanges.push_back(exchange);
   }
 
+  std::shared_ptr<SocketHandler> socket;
   std::function<void(Request, Reply)> on_request = [](const Request&, const Reply& reply) { reply({.body = "{}"}); };
   std::mutex mutex;
   std::vector<Exchange> exchanges;
+};
+
+// Closes at the first message.
+class ClosingSocket : public SocketHandler {
+ public:
+  void on_open(std::shared_ptr<Socket> opened) override { socket_ = std::move(opened); }
+  void on_text(std::string_view) override { socket_->close(1008, "enough"); }
+  void on_binary(std::string_view) override {}
+  void on_closed() override {
+    socket_.reset();
+    closed.set_value();
+  }
+  std::promise<void> closed;
+
+ private:
+  std::shared_ptr<Socket> socket_;
 };
 
 class Client {
@@ -48,6 +68,13 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
   void send(const std::string& text) const { ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL); }
+  // Until that has come, or the connection's end.
+  std::string read_until(const std::string& end) const {
+    std::string all;
+    char byte = 0;
+    while (!all.ends_with(end) && ::recv(fd_, &byte, 1, 0) == 1) all += byte;
+    return all;
+  }
   // To the connection's end.
   std::string read_all() const {
     std::string all;
@@ -152,6 +179,47 @@ TEST_F(HttpServer, CutsOffABodyThatStopsHoweverMuchIsAnnounced) {
   client.send("POST / HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n" + std::string(4000000, 'x'));
   client.read_all();
   EXPECT_LT(Clock::now() - begin, 20s);
+}
+
+const std::string kHandshake =
+    "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const std::string kText("\x81\x81\0\0\0\0x", 7), kReservedOpcode("\x83\x80\0\0\0\0", 6);
+const std::string kPing("\x89\x80\0\0\0\0", 6);
+const std::string kClose("\x88\x82\0\0\0\0\x03\xf0", 8);
+
+TEST_F(HttpServer, TellsWhyItClosesASocket) {
+  const auto socket = std::make_shared<ClosingSocket>();
+  handler.socket = socket;
+  open();
+  const Client client(server->port());
+  client.send(kHandshake);
+  client.read_until("\r\n\r\n");
+  client.send(kText);
+  EXPECT_EQ(client.read_until("enough"),
+            "\x88\x08\x03\xf0"
+            "enough");
+  client.send(kClose);
+  EXPECT_EQ(client.read_all(), "");
+}
+
+// The answer to the ping lets a close of Beast's in before the wrong frame is read: each would wait for the other.
+TEST_F(HttpServer, EndsASocketWhoseClientBreaksTheRulesWhileItIsClosed) {
+  for (const bool at_once : {true, false}) {
+    const auto socket = std::make_shared<ClosingSocket>();
+    handler.socket = socket;
+    if (!server) open();
+    {
+      const Client client(server->port());
+      client.send(kHandshake);
+      client.read_until("\r\n\r\n");
+      client.send(at_once ? kText + kPing + kReservedOpcode : kText);
+      if (!at_once) client.read_until("enough");
+      if (!at_once) client.send(kReservedOpcode);
+      client.read_all();
+    }
+    EXPECT_EQ(socket->closed.get_future().wait_for(20s), std::future_status::ready);
+  }
 }
 
 class ShortStream : public BodyStream {

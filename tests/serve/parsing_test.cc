@@ -94,6 +94,7 @@ TEST(VideoFields, AreReadFromBothKindsOfBody) {
 TEST(VideoFields, AreRefusedByName) {
   for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{{"seed", "1.5"},
                                                                                     {"seed", ""},
+                                                                                    {"seed", "9007199254740993"},
                                                                                     {"sample_steps", "0"},
                                                                                     {"sample_steps", "1001"},
                                                                                     {"sample_shift", "nan"},

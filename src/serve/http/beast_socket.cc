@@ -10,6 +10,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto kCloseTime = 5s, kFlushTime = 30s;
+constexpr auto kStopPause = 20ms;
 constexpr size_t kMostPostedBytes = 1 << 20;  // beside the queue of send()
 
 websocket::close_reason reason_of(int code, const std::string& text) {
@@ -20,10 +21,23 @@ websocket::close_reason reason_of(int code, const std::string& text) {
   return reason;
 }
 
+std::string close_frame(const websocket::close_reason& close) {
+  constexpr char kFinalClose = '\x88';
+  const std::string_view text(close.reason.data(), close.reason.size());
+  std::string frame{kFinalClose, static_cast<char>(2 + text.size()), static_cast<char>(close.code >> 8),
+                    static_cast<char>(close.code & 0xff)};
+  frame += text;
+  return frame;
+}
+
 class BeastSocket final : public Socket, public Connection, public std::enable_shared_from_this<BeastSocket> {
  public:
   BeastSocket(std::shared_ptr<net::io_context> io, ClientStream stream, size_t queue_bytes)
-      : io_(std::move(io)), most_bytes_(queue_bytes), stream_(std::move(stream)), close_timer_(*io_) {}
+      : io_(std::move(io)),
+        most_bytes_(queue_bytes),
+        stream_(std::move(stream)),
+        close_timer_(*io_),
+        stop_timer_(*io_) {}
 
   Sent send(Message message, std::chrono::milliseconds patience) override;
   bool post(Message message) override;
@@ -45,6 +59,8 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   void write_next();
   void written(const error_code& error);
   void mark_closed();
+  void stop_reading();
+  net::awaitable<void> say_goodbye();
   net::awaitable<void> accept_and_read(const BeastRequest& request, const SocketSetup& setup);
   net::awaitable<void> read_all(SocketHandler& handler);
 
@@ -56,7 +72,10 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   size_t sent_bytes_ = 0, posted_bytes_ = 0;  // that are queued, by send() and post()
   bool writing_ = false, closing_ = false, closed_ = false, was_opened_ = false;
   websocket::stream<ClientStream> stream_;
-  net::steady_timer close_timer_;
+  net::steady_timer close_timer_, stop_timer_;
+  // On the I/O thread.
+  bool reading_ = false;
+  std::optional<websocket::close_reason> goodbye_;
 };
 
 void BeastSocket::enqueue(Item item) {
@@ -138,13 +157,38 @@ void BeastSocket::write_next() {
   }
   const Item item = queue_.front();
   lock.unlock();
-  auto done = [self = shared_from_this()](const error_code& error, size_t = 0) { self->written(error); };
   if (item.close) {
-    stream_.async_close(*item.close, done);
+    goodbye_ = item.close;
+    stop_reading();
     return;
   }
   stream_.text(item.message.is_text);
-  stream_.async_write(net::buffer(*item.message.data), [done, item](const error_code& error, size_t) { done(error); });
+  stream_.async_write(net::buffer(*item.message.data),
+                      [self = shared_from_this(), item](const error_code& error, size_t) { self->written(error); });
+}
+
+// Beast's own close waits for its reader, and a reader that finds a wrong frame waits for the close: neither would ever
+// end. So the reader is stopped and says goodbye itself. Again and again, since a message is read in several steps.
+void BeastSocket::stop_reading() {
+  if (!reading_) return;
+  stream_.next_layer().cancel();
+  stop_timer_.expires_after(kStopPause);
+  stop_timer_.async_wait([self = shared_from_this()](const error_code& cut) {
+    if (!cut) self->stop_reading();
+  });
+}
+
+// What the client still sends is dropped, so that it can read the frame before the connection is reset.
+net::awaitable<void> BeastSocket::say_goodbye() {
+  abort_after(kCloseTime);
+  error_code error;
+  const std::string frame = close_frame(*goodbye_);
+  co_await net::async_write(stream_.next_layer(), net::buffer(frame), into(error));
+  co_await stream_.next_layer().shutdown_send();
+  beast::tcp_stream& tcp = stream_.next_layer().next_layer();
+  tcp.expires_never();
+  char dropped[4096];
+  while (!error) co_await tcp.async_read_some(net::buffer(dropped), into(error));
 }
 
 void BeastSocket::written(const error_code& error) {
@@ -174,7 +218,10 @@ net::awaitable<void> BeastSocket::read_all(SocketHandler& handler) {
   beast::flat_buffer buffer;
   for (;;) {
     error_code error;
+    if (goodbye_) co_return;
+    reading_ = true;
     co_await stream_.async_read(buffer, into(error));
+    reading_ = false;
     if (error) co_return;
     const std::string_view bytes(static_cast<const char*>(buffer.data().data()), buffer.size());
     if (stream_.got_text()) {
@@ -208,8 +255,10 @@ net::awaitable<bool> BeastSocket::run(BeastRequest request, SocketSetup setup) {
   try {
     setup.enter(weak_from_this());
     co_await accept_and_read(request, setup);
+    if (goodbye_) co_await say_goodbye();
   } catch (const std::exception&) {  // no memory for a message: this connection ends
   }
+  reading_ = false;
   mark_closed();
   abort();
   setup.handler->on_closed();

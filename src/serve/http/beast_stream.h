@@ -47,6 +47,10 @@ class ClientStream {
     error_code ignored;
     if (tcp_) tcp_->socket().close(ignored);
   }
+  // Ends what is being read or written, with an error.
+  void cancel() {
+    if (tcp_) tcp_->cancel();
+  }
   // Tells the client that nothing more follows.
   net::awaitable<void> shutdown_send() {
     error_code ignored;
