@@ -132,7 +132,9 @@ export class TalkPanel {
 
   // Of an answer that was cut off, what was heard.
   finish({turn, text, interrupted}) {
-    if (this.turn === turn && this.words) this.words.textContent = interrupted ? `${text} –` : text;
+    const words = this.turn === turn && this.words;
     this.words = null;
+    if (words && !text) words.parentElement.remove();
+    else if (words) words.textContent = interrupted ? `${text} –` : text;
   }
 }

@@ -118,7 +118,7 @@ void Conversation::run() {
         answer();
         return {};
       });
-      if (!done.ok()) setup_.post(failed_event("chat", "the chat", done));
+      if (!done.ok()) abandon(done);
     } else {
       const Input input = std::move(inputs_.front());
       inputs_.pop_front();
@@ -131,6 +131,17 @@ void Conversation::run() {
     }
     lock.lock();
   }
+}
+
+// What an answer throws, for want of memory. What of it was given to the speaker is spoken.
+void Conversation::abandon(const Status& why) {
+  std::string event;
+  {
+    std::lock_guard lock(mutex_);
+    if (answer_ && !answer_->is_cut) event = close_answer(answer_->record.text(), true);
+  }
+  setup_.post(failed_event("chat", "the chat", why));
+  if (!event.empty()) setup_.post(event);
 }
 
 Expected<std::string> Conversation::text_of(const Input& input) {

@@ -88,6 +88,7 @@ class Conversation {
   void understand(const Input& input);
   Expected<std::string> text_of(const Input& input);
   void answer();
+  void abandon(const Status& why);
   void speak(const std::shared_ptr<Answer>& answer, const std::string& sentence);
   void finish(const std::shared_ptr<Answer>& answer);
   std::string close_answer(const std::string& kept, bool interrupted);  // with mutex_
