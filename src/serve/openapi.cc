@@ -116,11 +116,16 @@ Json operation_of(const Route& route) {
                                        {"description", parameter.description},
                                        {"schema", {{"type", "string"}}}});
   if (route.body != RouteBody::kNone) operation["requestBody"] = body_of(route.body);
-  for (const RouteAnswer& answer : route.answers)
-    operation["responses"][std::to_string(answer.status)] = answer_of(answer);
+  Json& responses = operation["responses"];
+  for (const RouteAnswer& answer : route.answers) {  // one of several types has a row for each
+    Json& known = responses[std::to_string(answer.status)];
+    Json described = answer_of(answer);
+    if (known.contains("content")) described["content"].update(known["content"]);
+    known = described;
+  }
   for (const RouteAnswer& answer : common_answers(route))
-    if (!operation["responses"].contains(std::to_string(answer.status)))
-      operation["responses"][std::to_string(answer.status)] = answer_of(answer);
+    if (!responses.contains(std::to_string(answer.status)))
+      responses[std::to_string(answer.status)] = answer_of(answer);
   return operation;
 }
 

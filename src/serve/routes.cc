@@ -165,6 +165,7 @@ std::vector<Route> make_routes() {
        {},
        RouteBody::kSpeech,
        {{200, "Sound, as WAV or without a head", "audio/wav"},
+        {200, "Sound, as WAV or without a head", "audio/pcm"},
         kBadInput,
         {501, "This server has no speech; the message says what to install", "application/json", "Error"},
         {502, "The server that speaks for this one failed", "application/json", "Error"},

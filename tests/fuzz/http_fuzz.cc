@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <thread>
 
 #include "must.h"
@@ -98,6 +99,14 @@ std::string frames_of(std::string_view text) {
   return frames;
 }
 
+// Once more where a signal came, as libFuzzer's timer sends them.
+template <typename Call>
+ssize_t uninterrupted(Call&& call) {
+  ssize_t got = call();
+  while (got < 0 && errno == EINTR) got = call();
+  return got;
+}
+
 class Connection {
  public:
   explicit Connection(int port) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -113,7 +122,7 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   void send(std::string_view bytes) const {
     while (!bytes.empty()) {
-      const ssize_t sent = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      const ssize_t sent = uninterrupted([&] { return ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); });
       if (sent <= 0) return;  // the server has refused it
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
@@ -123,14 +132,15 @@ class Connection {
     send(kHandshake);
     std::string answer;
     char byte = 0;
-    while (!answer.ends_with("\r\n\r\n") && ::recv(fd_, &byte, 1, 0) == 1) answer += byte;
+    while (!answer.ends_with("\r\n\r\n") && uninterrupted([&] { return ::recv(fd_, &byte, 1, 0); }) == 1)
+      answer += byte;
     fuzz::must(answer.starts_with("HTTP/1.1 101 "), "a handshake is answered");
   }
   // Says that no more comes, and reads to the end.
   void finish() const {
     ::shutdown(fd_, SHUT_WR);
     char dropped[16384];
-    while (::recv(fd_, dropped, sizeof(dropped), 0) > 0) {
+    while (uninterrupted([&] { return ::recv(fd_, dropped, sizeof(dropped), 0); }) > 0) {
     }
   }
 

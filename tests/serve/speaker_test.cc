@@ -69,7 +69,9 @@ bool wait_for(const Condition& condition) {
   return condition();
 }
 
-Speaker::Text text_of(const std::string& text, bool ends_speech = true) { return {{text, {}}, ends_speech, {}, {}, {}}; }
+Speaker::Text text_of(const std::string& text, bool ends_speech = true) {
+  return {{text, {}}, ends_speech, {}, {}, {}};
+}
 
 TEST(Speaker, SpeaksTextsInTheirOrderAsSpeechesOrParts) {
   FakeSession session;
@@ -186,7 +188,7 @@ TEST(SpeechRequests, AreParsedAndRefused) {
   EXPECT_FALSE(request->is_wav);
   EXPECT_TRUE(parse_speech_request(R"({"input":"Hi"})")->is_wav);
   for (const char* wrong : {"", "[]", "{}", R"({"input":""})", R"({"input":5})", R"({"input":"a","voice":[]})",
-                            R"({"input":"a","response_format":"mp3"})"})
+                            R"({"input":"a","response_format":"mp3"})", R"({"input":"a","model":null})"})
     EXPECT_FALSE(parse_speech_request(wrong).ok()) << wrong;
 }
 
