@@ -123,8 +123,10 @@ class MonoConverter {
 
 class FfmpegSoundDemuxer final : public SoundDemuxer {
  public:
-  FfmpegSoundDemuxer(const AVInputFormat* container, int rate_hz, SoundCalls calls)
-      : container_(container), converter_(rate_hz), calls_(std::move(calls)), thread_([this] { run(); }) {}
+  FfmpegSoundDemuxer(std::string name, const AVInputFormat* container, int rate_hz, SoundCalls calls)
+      : name_(std::move(name)), container_(container), converter_(rate_hz), calls_(std::move(calls)), thread_([this] {
+          run();
+        }) {}
   ~FfmpegSoundDemuxer() override {
     pieces_.end();
     thread_.join();
@@ -145,7 +147,11 @@ class FfmpegSoundDemuxer final : public SoundDemuxer {
 
   void run() {
     const Status ended = contained("the sound", [&] { return decode_all(); });
-    if (!ended.ok() && ended.code() != ErrorCode::kCancelled) calls_.on_error(ended);
+    const Status told = contained("the sound", [&] {
+      if (!ended.ok() && ended.code() != ErrorCode::kCancelled) calls_.on_error(ended);
+      return Status();
+    });
+    if (!told.ok()) return;
     uint8_t dropped[256];
     while (pieces_.read(dropped, sizeof(dropped)) >= 0) {  // the calls of then() still run
     }
@@ -153,16 +159,19 @@ class FfmpegSoundDemuxer final : public SoundDemuxer {
 
   Status failed(int code) {
     if (pieces_.has_ended()) return Status(ErrorCode::kCancelled, "ended");
-    return corrupt("the sound is no Opus in " + std::string(container_->name) + " (" + ffmpeg_error(code) +
+    return corrupt("the sound is no Opus in " + name_ + " (" + ffmpeg_error(code) +
                    "); send what MediaRecorder gives from its first piece on");
   }
 
   Status open_container() {
     constexpr int kBufferBytes = 4096;
+    const Status no_memory = out_of_memory("no memory for the sound's decoder");
     auto* buffer = static_cast<unsigned char*>(av_malloc(kBufferBytes));
+    if (buffer == nullptr) return no_memory;
     io_.reset(avio_alloc_context(buffer, kBufferBytes, 0, this, &read, nullptr, nullptr));
-    AVFormatContext* format = avformat_alloc_context();
-    if (!io_ || format == nullptr) return out_of_memory("no memory for the sound's decoder");
+    if (!io_) av_free(buffer);
+    AVFormatContext* format = io_ ? avformat_alloc_context() : nullptr;
+    if (format == nullptr) return no_memory;
     io_->seekable = 0;
     format->pb = io_.get();
     format->flags |= AVFMT_FLAG_CUSTOM_IO | AVFMT_FLAG_NOBUFFER;
@@ -208,6 +217,7 @@ class FfmpegSoundDemuxer final : public SoundDemuxer {
     return {};
   }
 
+  const std::string name_;  // "webm"
   const AVInputFormat* const container_;
   PieceQueue pieces_;
   MonoConverter converter_;
@@ -232,7 +242,7 @@ Expected<std::unique_ptr<SoundDemuxer>> SoundDemuxer::open(const std::string& co
     return unsupported("FFmpeg here reads no Opus in " + container + "; send s16 samples");
   return contained("the sound", [&]() -> Expected<std::unique_ptr<SoundDemuxer>> {
     return std::unique_ptr<SoundDemuxer>(
-        std::make_unique<FfmpegSoundDemuxer>(format, sample_rate_hz, std::move(calls)));
+        std::make_unique<FfmpegSoundDemuxer>(container, format, sample_rate_hz, std::move(calls)));
   });
 }
 

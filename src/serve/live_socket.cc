@@ -63,7 +63,7 @@ Status LiveSocket::open_demuxer(const LiveStart& start) {
     std::lock_guard lock(mutex_);
     if (state_ == State::kRunning) take_samples(samples);
   };
-  calls.on_error = [this](const Status& why) { end(kPolicy, code_name(why.code()), why.message()); };
+  calls.on_error = [this](const Status& why) { end(kPolicy, http_status(why), code_name(why.code()), why.message()); };
   LA_ASSIGN_OR_RETURN(std::unique_ptr<SoundDemuxer> demuxer,
                       SoundDemuxer::open(start.container, start.request.sample_rate, std::move(calls)));
   std::lock_guard lock(mutex_);
@@ -81,9 +81,9 @@ void LiveSocket::fail(int close_code, int status, const std::string& code, const
   if (socket_) socket_->close(close_code, code);
 }
 
-void LiveSocket::end(int close_code, const std::string& code, const std::string& message) {
+void LiveSocket::end(int close_code, int status, const std::string& code, const std::string& message) {
   std::lock_guard lock(mutex_);
-  if (state_ != State::kEnded) fail(close_code, 503, code, message);
+  if (state_ != State::kEnded) fail(close_code, status, code, message);
 }
 
 void LiveSocket::check_time() {
@@ -105,7 +105,7 @@ void LiveSocket::begin_opening(std::string text) {
 
 void LiveSocket::open(const std::string& start) {
   if (std::lock_guard lock(mutex_); state_ != State::kOpening) return;  // the client has gone: others need the time
-  if (services_.draining) return end(kGoingAway, "draining", "the server ends and takes no more work");
+  if (services_.draining) return end(kGoingAway, 503, "draining", "the server ends and takes no more work");
   const Status opened = contained("start", [&] { return open_session(start); });
   std::lock_guard lock(mutex_);
   if (!opened.ok()) {

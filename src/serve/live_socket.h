@@ -62,7 +62,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
 
   // Any thread. Ends what came to a limit.
   void check_time();
-  void end(int close_code, const std::string& code, const std::string& message);
+  void end(int close_code, int status, const std::string& code, const std::string& message);
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -76,9 +76,9 @@ void LiveSocket::take_event(const LiveEvent& event) {
   if (state_ != State::kRunning) return post(error_event(400, "invalid_argument", "send start first"));
   if (event.type == LiveEvent::Type::kSetPrompt || event.type == LiveEvent::Type::kSetPortrait)
     return begin_change(event);
+  if (event.type == LiveEvent::Type::kSay || event.type == LiveEvent::Type::kAsk) return take_words(event);
   half_sample_.reset();
   if (event.type == LiveEvent::Type::kInterrupt) return interrupt();
-  if (event.type != LiveEvent::Type::kEndSpeech) return take_words(event);
   if (!demuxer_) return end_client_speech();
   demuxer_->then([this] {
     std::lock_guard lock(mutex_);
@@ -101,10 +101,11 @@ void LiveSocket::end_speech() {
 // A text is a speech of its own; one that is asked stops what is spoken.
 void LiveSocket::take_words(const LiveEvent& event) {
   const bool is_said = event.type == LiveEvent::Type::kSay;
-  const bool is_speaking = playback_->is_playing() || voice_->is_busy();
-  if (is_said && !voice_->is_busy()) end_speech();
+  const bool is_busy = voice_->is_busy(), is_speaking = playback_->is_playing() || is_busy;
   if (!is_said && voice_->converses() && is_speaking) interrupt();
   const Status taken = is_said ? voice_->say(event.body) : voice_->ask(event.body);
+  // What is said waits for the mutex, so the client's own speech still ends before it.
+  if (taken.ok() && is_said && !is_busy) end_speech();
   if (taken.ok()) return;
   const bool is_full = taken.code() == ErrorCode::kOutOfMemory, is_absent = taken.code() == ErrorCode::kUnsupported;
   if (is_full) return post(error_event(429, "queue_full", taken.message()));

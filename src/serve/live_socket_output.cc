@@ -61,7 +61,7 @@ bool LiveSocket::send_chunk(const LiveChunk& chunk) {
   const Clock::time_point begin = Clock::now();
   const double sent_before = stats_.send_seconds;
   if (const Status written = output_->write(chunk); !written.ok()) {
-    end(kInternal, code_name(written.code()), written.message());
+    end(kInternal, 503, code_name(written.code()), written.message());
     return false;
   }
   const double send_seconds = stats_.send_seconds - sent_before;
@@ -76,7 +76,7 @@ bool LiveSocket::send_chunk(const LiveChunk& chunk) {
 bool LiveSocket::on_chunk(const LiveChunk& chunk) {
   if (!output_) {
     if (const Status begun = begin_output(chunk); !begun.ok()) {
-      end(kPolicy, code_name(begun.code()), begun.message());
+      end(kPolicy, 503, code_name(begun.code()), begun.message());
       return false;
     }
   }
@@ -107,7 +107,7 @@ bool LiveSocket::on_chunk(const LiveChunk& chunk) {
 
 void LiveSocket::on_end(const Status& why) {
   if (why.code() == ErrorCode::kCancelled && !sent_) return;  // this side ended it
-  end(why.code() == ErrorCode::kCancelled ? kGoingAway : kInternal, code_name(why.code()), why.message());
+  end(why.code() == ErrorCode::kCancelled ? kGoingAway : kInternal, 503, code_name(why.code()), why.message());
 }
 
 }  // namespace liveavatar::serve

@@ -88,7 +88,7 @@ void Service::end_sessions() {
   {
     std::lock_guard lock(sockets_mutex_);
     for (const auto& socket : sockets_)
-      if (const auto alive = socket.lock()) alive->end(kGoingAway, "draining", "the server ends");
+      if (const auto alive = socket.lock()) alive->end(kGoingAway, 503, "draining", "the server ends");
   }
   whep_.end_all();
   constexpr std::chrono::milliseconds kMoment(2000), kStep(10);

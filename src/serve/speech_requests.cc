@@ -108,6 +108,9 @@ SpeechRequests::~SpeechRequests() {
 }
 
 void SpeechRequests::open(const http::Request& request, http::Reply reply) {
+  constexpr size_t kMostBodyBytes = 64 << 10;  // this is the I/O thread
+  if (request.body.size() > kMostBodyBytes)
+    return reply(error_response(413, "too_large", "the body has 64 KiB at most"));
   auto parsed = contained("the request", [&] { return parse_speech_request(request.body); });
   if (!parsed.ok())
     return reply(failed(parsed.status().code() == ErrorCode::kCorrupt ? invalid_argument(parsed.status().message())

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """tls_test.py PROGRAM: `liveavatar serve --tls_cert --tls_key`."""
+import json
 import ssl
 import subprocess
 import sys
 import time
 import unittest
 
-from client import PORTRAIT, TLS, Server, WebSocket, binaries_of
+from client import PORTRAIT, TLS, VOICE, Server, WebSocket, binaries_of, form, wait_until
 
 PROGRAM = None
 FLAGS = ("--tls_cert", TLS / "certificate.pem", "--tls_key", TLS / "key.pem")
@@ -57,11 +58,36 @@ class Tls(unittest.TestCase):
                 self.assertLess(time.monotonic() - begin, 20)
             self.assertEqual(server.get("/health")[0], 200)
 
+    def test_refusals_are_heard(self):
+        with Server(PROGRAM, *FLAGS, "--max_body", "1MiB", "--max_connections", 1) as server:
+            with server.connect() as plain:
+                stream = server.tls.wrap_socket(plain, server_hostname="localhost")
+                stream.sendall(b"POST /v1/videos HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000\r\n\r\n")
+                stream.sendall(b"x" * 500000)
+                self.assertIn(b" 413 ", stream.recv(4096))
+                with server.connect() as second:
+                    other = server.tls.wrap_socket(second, server_hostname="localhost")
+                    other.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    self.assertIn(b"too many connections", other.recv(4096))
+
+    def test_a_client_that_goes_gives_its_connection_back(self):
+        with Server(PROGRAM, *FLAGS) as server:
+            video = server.request("POST", "/v1/videos", *reversed(form(
+                {"image": PORTRAIT.read_bytes(), "audio": VOICE.read_bytes()}, {"size": "128*128"})))
+            self.assertEqual(video[0], 202, video)
+            with server.connect() as plain:
+                stream = server.tls.wrap_socket(plain, server_hostname="localhost")
+                path = f"/v1/videos/{json.loads(video[2])['id']}/events"
+                stream.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                self.assertIn(b" 200 ", stream.recv(4096))
+                stream.close()
+            wait_until("the connection is given back", lambda: server.metric("liveavatar_connections") == 1, 10)
+
     def test_wrong_files_are_one_line(self):
         missing, other = TLS / "none.pem", TLS / "other_key.pem"
         for flags, words in (((FLAGS[0], FLAGS[1]), "--tls_key"), (("--tls_cert", missing, *FLAGS[2:]), "cannot be read"),
                              (("--tls_cert", PORTRAIT, *FLAGS[2:]), "PEM"), ((*FLAGS[:3], PORTRAIT), "PEM"),
-                             ((*FLAGS[:3], other), "key"), (("--tls_cert", TLS, *FLAGS[2:]), "PEM")):
+                             ((*FLAGS[:3], other), "no key in PEM"), (("--tls_cert", TLS, *FLAGS[2:]), "PEM")):
             done = subprocess.run([PROGRAM, "serve", "--port", "0", "--quiet", *map(str, flags)], capture_output=True,
                                   text=True, timeout=60)
             self.assertEqual((done.returncode in (1, 2), done.stdout), (True, ""), done)

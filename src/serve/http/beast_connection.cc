@@ -1,6 +1,6 @@
 #include "serve/http/beast_connection.h"
 
-#include <sys/socket.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <cctype>
@@ -29,6 +29,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
       : shared_(shared), stream_(std::move(stream)), timer_(shared.io), peer_(std::move(peer)) {}
 
   void abort() override;
+  net::awaitable<bool> begin();  // false: no TLS came to be
   net::awaitable<void> run();
   // Answers, ends the connection and logs it; `head` is what is known of the request.
   net::awaitable<void> refuse(Response response, const Request& head);
@@ -103,12 +104,13 @@ net::awaitable<void> HttpConnection::refuse(Response response, const Request& he
 
 // So that the client can read the answer before the connection is reset: what it still sends is read, for a while.
 net::awaitable<void> HttpConnection::discard_rest() {
-  co_await stream_.shutdown_send();
-  stream_.expires_after(1s);
+  // Below TLS, whose end would not be read before all of that.
   error_code error;
+  stream_.socket().shutdown(tcp::socket::shutdown_send, error);
+  stream_.expires_after(1s);
   char dropped[4096];
   for (size_t total = 0; !error && total < (size_t{1} << 20);)
-    total += co_await stream_.async_read_some(net::buffer(dropped), into(error));
+    total += co_await stream_.next_layer().async_read_some(net::buffer(dropped), into(error));
 }
 
 // Answers where somebody may still read that, and logs what no response says.
@@ -303,16 +305,19 @@ net::awaitable<bool> HttpConnection::write_stream(Response& response, fields::re
 }
 
 bool HttpConnection::client_is_gone() {
-  char byte = 0;
-  const ssize_t got = ::recv(stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+  // Whatever it sent before: another request, or the end of TLS.
+  pollfd connection{stream_.socket().native_handle(), POLLRDHUP, 0};
+  return ::poll(&connection, 1, 0) > 0 && (connection.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
-net::awaitable<void> HttpConnection::run() {
+net::awaitable<bool> HttpConnection::begin() {
   error_code error;
   expire_after(shared_.options.header_timeout_s);
   co_await stream_.handshake(error);
-  if (error) co_return;
+  co_return !error;
+}
+
+net::awaitable<void> HttpConnection::run() {
   Next next = Next::kRequest;
   while (next == Next::kRequest && !aborted_ && !shared_.stopping) next = co_await serve_one();
   co_await stream_.shutdown_send();
@@ -345,6 +350,7 @@ net::awaitable<void> serve_connection(Shared& shared, ClientStream stream) {
     const ConnectionPlace place(shared, peer);
     const auto connection = std::make_shared<HttpConnection>(shared, std::move(stream), peer);
     shared.enter(connection);
+    if (!co_await connection->begin()) co_return;
     if (place.is_free()) {
       co_await connection->run();
     } else {

@@ -60,6 +60,13 @@ class ClientStream {
     if (socket().is_open()) socket().shutdown(tcp::socket::shutdown_send, ignored);
   }
 
+  // handler(error_code), at once where there is no TLS.
+  template <typename Handler>
+  void async_end_tls(Handler handler) {
+    if (!tls_) return handler(error_code());
+    tls_->async_shutdown(std::move(handler));
+  }
+
   template <typename Buffers, typename Token>
   Result<Token> async_read_some(const Buffers& buffers, Token&& token) {
     if (tls_) return tls_->async_read_some(buffers, std::forward<Token>(token));
@@ -79,7 +86,10 @@ class ClientStream {
 // What a WebSocket does at its end; found by its argument.
 template <typename Handler>
 void async_teardown(beast::role_type role, ClientStream& stream, Handler&& handler) {
-  websocket::async_teardown(role, stream.socket(), std::forward<Handler>(handler));
+  auto tear_down = [role, &stream, handler = std::forward<Handler>(handler)](const error_code&) mutable {
+    websocket::async_teardown(role, stream.socket(), std::move(handler));
+  };
+  stream.async_end_tls(std::move(tear_down));
 }
 
 }  // namespace liveavatar::http
