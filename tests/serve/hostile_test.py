@@ -142,6 +142,21 @@ class Hostile(unittest.TestCase):
             client.socket.sendall(random.Random(seed).randbytes(2000))
             client.close()
 
+    def test_clients_that_break_the_rules_while_they_are_closed_keep_no_place(self):
+        def frame(head, payload=b""):
+            return bytes([head, 0x80 | len(payload)]) + bytes(4) + payload
+
+        ping, reserved_opcode = frame(0x89), frame(0x83)
+        with Server(PROGRAM, *QUICK, "--max_sessions", 2) as server:
+            for closes in (frame(0x81, b'{"type":"stop"}'), frame(0x82, b"sound before start")):
+                for pings in range(4):
+                    client = WebSocket(server)
+                    self.assertEqual(client.status, 101)
+                    client.socket.sendall(closes + pings * ping + reserved_opcode)
+                    client.socket.shutdown(socket.SHUT_WR)
+                    wait_until("the session is gone", lambda: server.json("/health")["sessions"] == 0, 30)
+                    client.close()
+
     def test_a_byte_at_a_time_is_cut_off(self):
         with Server(PROGRAM, *QUICK) as server:
             for head in (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n",
