@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -142,7 +143,7 @@ Status Transfer::prepare() {
 }
 
 Status Transfer::check_time() const {
-  auto seconds = [](double value) { return std::to_string(static_cast<int64_t>(value + 0.5)) + " s"; };
+  auto seconds = [](double value) { return std::to_string(std::llround(value)) + " s"; };
   if (seconds_since(begun_) > endpoint_.total_s) return io_error("did not finish in " + seconds(endpoint_.total_s));
   // Before there is a connection libcurl has its own limit.
   curl_off_t connect_us = 0;
@@ -202,7 +203,7 @@ Status Transfer::drive(const std::stop_token& stop) {
 Status Transfer::run(const std::stop_token& stop) {
   LA_RETURN_IF_ERROR(prepare());
   curl_multi_add_handle(multi_.get(), easy_.get());
-  const Status status = drive(stop);
+  Status status = drive(stop);
   curl_multi_remove_handle(multi_.get(), easy_.get());
   return status;
 }

@@ -23,7 +23,7 @@ VoiceActivity::VoiceActivity(int rate_hz, VoiceActivityLimits limits)
   quietest_.fill(std::numeric_limits<double>::max());
 }
 
-int64_t VoiceActivity::frames_of(double seconds) const { return static_cast<int64_t>(seconds / kFrame_s + 0.5); }
+int64_t VoiceActivity::frames_of(double seconds) const { return std::llround(seconds / kFrame_s); }
 
 bool VoiceActivity::is_loud(double mean_square) {
   if (frames_ % kSpanFrames == 0) {

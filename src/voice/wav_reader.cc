@@ -68,7 +68,7 @@ Status WavReader::read_head() {
 }
 
 void WavReader::convert(std::string_view data) {
-  const size_t frame_bytes = static_cast<size_t>(channels_ * sample_bytes_);
+  const size_t frame_bytes = static_cast<size_t>(channels_) * static_cast<size_t>(sample_bytes_);
   const size_t frames = data.size() / frame_bytes;
   for (size_t frame = 0; frame < frames; ++frame) {
     double sum = 0;
