@@ -81,7 +81,7 @@ class Tls(unittest.TestCase):
                 stream.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 self.assertIn(b" 200 ", stream.recv(4096))
                 stream.close()
-            wait_until("the connection is given back", lambda: server.metric("liveavatar_connections") == 1, 10)
+            wait_until("the connection is given back", lambda: server.metric("liveavatar_http_connections") == 1, 10)
 
     def test_wrong_files_are_one_line(self):
         missing, other = TLS / "none.pem", TLS / "other_key.pem"
