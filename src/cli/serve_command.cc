@@ -109,7 +109,10 @@ void add_limits(CLI::App& app, Flags& f) {
   add_seconds(app, "--session_idle_s", o.session_idle_s, "A session ends when its client is silent so long");
   add_seconds(app, "--session_lifetime_s", o.session_lifetime_s, "A session's longest time");
   add_seconds(app, "--slow_reader_s", o.slow_reader_s, "A session waits so long for a client that does not read");
-  add_seconds(app, "--queue_seconds", o.queue_seconds, "Pushed sound that may wait in a session; 1 to 600");
+  app.add_option("--queue_seconds", o.queue_seconds, "Pushed sound that may wait in a session")
+      ->check(CLI::Range(1.0, 600.0))
+      ->capture_default_str()
+      ->group(kLimits);
   add_seconds(app, "--header_timeout_s", o.server.header_timeout_s, "For the head of a request");
   add_seconds(app, "--read_timeout_s", o.server.read_timeout_s, "A body may be so late behind 64 KiB a second");
   add_seconds(app, "--write_timeout_s", o.server.write_timeout_s, "For each piece of a response");

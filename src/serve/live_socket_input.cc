@@ -101,6 +101,11 @@ void LiveSocket::end_speech() {
 // A text is a speech of its own; one that is asked stops what is spoken.
 void LiveSocket::take_words(const LiveEvent& event) {
   const bool is_said = event.type == LiveEvent::Type::kSay;
+  JsonReader reader(event.body, is_said ? "say" : "ask");
+  const std::string text = reader.text("text", "");
+  if (text.empty() && reader.status().ok()) reader.fail(invalid_argument("text is missing or empty; give words"));
+  if (const Status wrong = client_error(reader.status()); !wrong.ok())  // before anything stops for it
+    return post(error_event(400, "invalid_argument", wrong.message()));
   const bool is_busy = voice_->is_busy(), is_speaking = playback_->is_playing() || is_busy;
   if (!is_said && voice_->converses() && is_speaking) interrupt();
   const Status taken = is_said ? voice_->say(event.body) : voice_->ask(event.body);

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "serve/live_events.h"
+#include "serve/small_json.h"
 
 namespace liveavatar::serve {
 namespace {
@@ -13,7 +14,7 @@ constexpr size_t kMostWaiting = 16;  // texts
 Expected<std::string> text_of(const nlohmann::json& event, const char* name) {
   JsonReader reader(event, name);
   std::string text = reader.text("text", "");
-  LA_RETURN_IF_ERROR(reader.status());
+  LA_RETURN_IF_ERROR(client_error(reader.status()));
   if (const Status status = check_spoken(text, kMostSaidBytes); !status.ok())
     return Status(status.code(), std::string(name) + ": " + status.message());
   return text;
@@ -41,7 +42,7 @@ Status LiveVoice::say(const nlohmann::json& event) {
   LA_ASSIGN_OR_RETURN(std::string said, text_of(event, "say"));
   JsonReader reader(event, "say");
   std::string voice = reader.text("voice", "");
-  LA_RETURN_IF_ERROR(reader.status());
+  LA_RETURN_IF_ERROR(client_error(reader.status()));
   if (speaker_->waiting() >= kMostWaiting) return out_of_memory("say: too many texts wait; send it later");
   Speaker::Text text{{std::move(said), std::move(voice)}, true, {}, {}, {}};
   Json saying{{"type", "saying"}};

@@ -182,7 +182,8 @@ void VideoJobs::finish(Job& job, const Status& status) {
   if (view.state == VideoState::kQueued) view.queued_s = seconds_between(job.added, now);
   view.state = VideoState::kCompleted;
   if (!status.ok()) view.state = status.code() == ErrorCode::kCancelled ? VideoState::kCancelled : VideoState::kFailed;
-  view.error = status;
+  const std::string path = view.video ? view.video->path() : std::string();
+  view.error = Status(status.code(), without_path(status.message(), path, "the video"));
   if (!status.ok()) view.video.reset();
   job.video = {};
   metrics_.job(video_state_name(view.state));
