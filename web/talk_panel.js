@@ -67,7 +67,9 @@ export class TalkPanel {
     this.note('The microphone is gone. You can write, or connect it and begin again.', true);
   }
 
+  // What it heard last is over, also where that was in the middle of a word.
   stopMicrophone() {
+    if (this.microphone) this.live.sendEvent('end_speech');
     this.microphone?.stop();
     this.microphone = null;
     setMeter(byId('converse-level'), 0);

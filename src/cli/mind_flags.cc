@@ -58,7 +58,7 @@ void add_endpoint(CLI::App& app, EndpointFlags& flags, const std::string& name, 
   app.add_option("--" + name + "_model", flags.model, "The model that is named there (default: OpenAI's)")
       ->group(group);
   app.add_option("--" + name + "_key_file", flags.key_file,
-                 "The file's first line is the key for that server; without a file " + variable_of(name) + " is")
+                 "The key for that server is this file's first line (default: the variable " + variable_of(name) + ")")
       ->group(group);
 }
 

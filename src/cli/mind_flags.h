@@ -13,7 +13,8 @@ namespace liveavatar::cli {
 struct EndpointFlags {
   std::string url, model, key_file;
 };
-// tail: what follows an API's base, "/audio/speech". key_variable: where the key is read from without a file.
+// Checks the flags and puts URL and key into the endpoint. name: "speech"; without a key file the key is that of the
+// environment, LIVEAVATAR_SPEECH_KEY. tail: what follows an API's base, "/audio/speech".
 Status resolve_endpoint(const EndpointFlags& flags, const std::string& name, const std::string& tail,
                         http_client::Endpoint& endpoint);
 // --NAME_url, --NAME_model, --NAME_key_file, with a group for --help.

@@ -62,7 +62,7 @@ Status write_all(Synthesizer& voice, const SpokenText& text, const std::string& 
   };
   const Status spoken = speak_all(voice, text, kRateHz, sink, StopSignal::token());
   file.seekp(0);
-  file << wav_head(kRateHz, static_cast<uint32_t>(samples));
+  file << wav_head(kRateHz, samples);
   file.close();
   if (StopSignal::requested()) return cancelled("stopped; no frame was made yet");
   if (!file) return io_error("--tts: " + path + " cannot be written; free space or set TMPDIR");

@@ -1,5 +1,6 @@
 #include "core/utf8.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -37,6 +38,14 @@ size_t first_not_utf8(std::string_view text) {
     at = end;
   }
   return std::string_view::npos;
+}
+
+size_t whole_characters(std::string_view text, size_t most) {
+  if (most >= text.size()) return text.size();
+  auto is_inner = [&](size_t at) { return (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80; };
+  for (size_t back = 0; back <= std::min<size_t>(most, 3); ++back)
+    if (!is_inner(most - back)) return most - back;
+  return most;
 }
 
 }  // namespace liveavatar

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr size_t kMostErrorBytes = 4096, kMostShownBytes = 200;
 
+Status no_memory() { return out_of_memory("failed: the system has no memory for the request"); }
+
 double seconds_since(Clock::time_point time) { return std::chrono::duration<double>(Clock::now() - time).count(); }
 
 template <auto free>
@@ -30,6 +33,15 @@ struct Cleanup {
 };
 template <typename T, auto free>
 using Owned = std::unique_ptr<T, Cleanup<free>>;
+
+// What stands for the key may have the key in it, "K", so the search goes on behind it.
+std::string without_key(std::string text, const std::string& key) {
+  constexpr std::string_view kInstead = "KEY";
+  if (key.empty()) return text;
+  for (size_t at = text.find(key); at != std::string::npos; at = text.find(key, at + kInstead.size()))
+    text.replace(at, key.size(), kInstead);
+  return text;
+}
 
 // One POST.
 class Transfer {
@@ -60,11 +72,19 @@ class Transfer {
   size_t bytes_ = 0;
   std::string refusal_;  // the body of an answer that is no 2xx
   Status failed_;        // of the sink, or too much
+  std::exception_ptr thrown_;
   Clock::time_point begun_ = Clock::now(), heard_ = begun_;
 };
 
+// What is thrown waits until the library has returned: its frames are C.
 size_t Transfer::on_bytes(char* bytes, size_t one, size_t count, void* transfer) {
-  return static_cast<Transfer*>(transfer)->take({bytes, one * count});
+  auto* self = static_cast<Transfer*>(transfer);
+  try {
+    return self->take({bytes, one * count});
+  } catch (...) {
+    self->thrown_ = std::current_exception();
+    return 0;
+  }
 }
 
 // Less than all of it ends the call.
@@ -77,7 +97,7 @@ size_t Transfer::take(std::string_view bytes) {
   }
   bytes_ += bytes.size();
   if (bytes_ > what_.most_bytes) failed_ = io_error("sent more than " + std::to_string(what_.most_bytes) + " bytes");
-  if (failed_.ok()) failed_ = contained("the answer", [&] { return sink_(bytes); });
+  if (failed_.ok()) failed_ = contained("failed", [&] { return sink_(bytes); });
   heard_ = Clock::now();  // the sink may have waited
   return failed_.ok() ? bytes.size() : 0;
 }
@@ -93,6 +113,7 @@ void Transfer::set_limits() {
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // also none of the environment: it would see the key
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(endpoint_.connect_s * 1000));
 #if LIBCURL_VERSION_NUM >= 0x075700
   curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);  // a stop does not wait for a name server
@@ -107,13 +128,16 @@ Status Transfer::set_body() {
     return {};
   }
   mime_.reset(curl_mime_init(easy));
+  if (!mime_) return no_memory();
   for (const Part& part : what_.parts) {
     curl_mimepart* made = curl_mime_addpart(mime_.get());
-    if (made == nullptr) return out_of_memory("the system has no memory for the request");
-    curl_mime_name(made, part.name.c_str());
-    curl_mime_data(made, part.bytes.data(), part.bytes.size());
-    if (!part.file_name.empty()) curl_mime_filename(made, part.file_name.c_str());
-    if (!part.content_type.empty()) curl_mime_type(made, part.content_type.c_str());
+    if (made == nullptr) return no_memory();
+    const CURLcode results[] = {curl_mime_name(made, part.name.c_str()),
+                                curl_mime_data(made, part.bytes.data(), part.bytes.size()),
+                                curl_mime_filename(made, part.file_name.empty() ? nullptr : part.file_name.c_str()),
+                                curl_mime_type(made, part.content_type.empty() ? nullptr : part.content_type.c_str())};
+    for (const CURLcode result : results)
+      if (result != CURLE_OK) return no_memory();
   }
   curl_easy_setopt(easy, CURLOPT_MIMEPOST, mime_.get());
   return {};
@@ -122,7 +146,7 @@ Status Transfer::set_body() {
 Status Transfer::prepare() {
   easy_.reset(curl_easy_init());
   multi_.reset(curl_multi_init());
-  if (!easy_ || !multi_) return out_of_memory("the system has no memory for the request");
+  if (!easy_ || !multi_) return no_memory();
   CURL* easy = easy_.get();
   curl_easy_setopt(easy, CURLOPT_URL, endpoint_.url.c_str());
   set_limits();
@@ -132,7 +156,7 @@ Status Transfer::prepare() {
   if (!endpoint_.key.empty()) lines.push_back("Authorization: Bearer " + endpoint_.key);
   for (const std::string& line : lines) {
     curl_slist* longer = curl_slist_append(headers_.get(), line.c_str());
-    if (longer == nullptr) return out_of_memory("the system has no memory for the request");
+    if (longer == nullptr) return no_memory();
     static_cast<void>(headers_.release());
     headers_.reset(longer);
   }
@@ -163,9 +187,7 @@ std::string Transfer::refusal_text() const {
     if (error.is_object() && error.contains("message") && error["message"].is_string())
       text = error["message"].get<std::string>();
   }
-  for (size_t at = text.find(endpoint_.key); !endpoint_.key.empty() && at != std::string::npos;
-       at = text.find(endpoint_.key))
-    text.replace(at, endpoint_.key.size(), "KEY");
+  text = without_key(std::move(text), endpoint_.key);
   if (text.size() > kMostShownBytes) text = text.substr(0, kMostShownBytes) + "...";
   return one_line(text);
 }
@@ -197,26 +219,28 @@ Status Transfer::drive(const std::stop_token& stop) {
   }
   int left = 0;
   const CURLMsg* message = curl_multi_info_read(multi_.get(), &left);
-  return result(message == nullptr ? CURLE_OK : message->data.result);
+  return message == nullptr ? io_error("failed: libcurl tells no result") : result(message->data.result);
 }
 
 Status Transfer::run(const std::stop_token& stop) {
   LA_RETURN_IF_ERROR(prepare());
-  curl_multi_add_handle(multi_.get(), easy_.get());
-  Status status = drive(stop);
+  const CURLMcode added = curl_multi_add_handle(multi_.get(), easy_.get());
+  if (added != CURLM_OK) return io_error(std::string("failed: ") + curl_multi_strerror(added));
+  const Status status = drive(stop);
   curl_multi_remove_handle(multi_.get(), easy_.get());
+  if (thrown_) std::rethrow_exception(thrown_);  // post() contains it
   return status;
 }
 
 Status begin_library() {
   static const CURLcode begun = curl_global_init(CURL_GLOBAL_DEFAULT);
-  return begun == CURLE_OK ? Status() : io_error("libcurl does not start");
+  return begun == CURLE_OK ? Status() : io_error("failed: libcurl does not start");
 }
 
 }  // namespace
 
 Status post(const Endpoint& endpoint, const Post& what, const BodySink& sink, const std::stop_token& stop) {
-  return contained("the request", [&]() -> Status {
+  return contained("failed", [&]() -> Status {
     LA_RETURN_IF_ERROR(begin_library());
     Transfer transfer(endpoint, what, sink);
     return transfer.run(stop);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/json.h"
+#include "core/utf8.h"
 #include "mind/sse_reader.h"
 
 namespace liveavatar {
@@ -70,14 +71,13 @@ class AnswerReader {
   }
 
   Status take(const nlohmann::json& json, const char* where) {
-    if (json.contains("error")) return io_error("reported an error in its answer");
+    const auto error = json.find("error");
+    if (error != json.end() && !error->is_null()) return io_error("reported an error in its answer");
     std::string text = content_of(json, where);
     if (text.empty() || is_full()) return {};
-    size_t most = kMostAnswerBytes - bytes_;
-    if (most < text.size())
-      while (most > 0 && (static_cast<unsigned char>(text[most]) & 0xC0) == 0x80) --most;  // a whole character
-    text.resize(std::min(most, text.size()));
-    bytes_ = most < kMostAnswerBytes - bytes_ ? kMostAnswerBytes : bytes_ + text.size();
+    const size_t whole = whole_characters(text, kMostAnswerBytes - bytes_);
+    bytes_ = whole < text.size() ? kMostAnswerBytes : bytes_ + whole;
+    text.resize(whole);
     sink_(text);
     return {};
   }

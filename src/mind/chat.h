@@ -28,8 +28,6 @@ class ChatHistory {
   static constexpr size_t kMostMessages = 40, kMostBytes = 24 << 10;
   void add(ChatMessage message);
   const std::deque<ChatMessage>& messages() const { return messages_; }
-  // Whether the visitor has the last word.
-  bool waits_for_answer() const { return !messages_.empty() && !messages_.back().is_answer; }
 
  private:
   std::deque<ChatMessage> messages_;

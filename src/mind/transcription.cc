@@ -1,6 +1,7 @@
 #include "mind/transcription.h"
 
 #include "core/json.h"
+#include "core/text.h"
 #include "voice/wav_reader.h"
 
 namespace liveavatar {
@@ -9,7 +10,7 @@ Expected<std::string> transcribe(const TranscriptionApi& api, std::span<const in
                                  const std::stop_token& stop) {
   http_client::Post request;
   request.most_bytes = 1 << 20;
-  std::string wav = wav_head(rate_hz, static_cast<uint32_t>(sound.size()));
+  std::string wav = wav_head(rate_hz, sound.size());
   wav.append(reinterpret_cast<const char*>(sound.data()), sound.size_bytes());  // little endian
   request.parts = {{"file", std::move(wav), "speech.wav", "audio/wav"},
                    {"model", api.model, "", ""},
@@ -22,13 +23,10 @@ Expected<std::string> transcribe(const TranscriptionApi& api, std::span<const in
   };
   LA_RETURN_IF_ERROR(http_client::post(api.endpoint, request, take, stop));
   const nlohmann::json json = nlohmann::json::parse(body, nullptr, false);
-  if (!json.is_object() || !json.contains("text") || !json["text"].is_string())
-    return corrupt("gave no text");
-  std::string text = json["text"].get<std::string>();
+  if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) return corrupt("gave no text");
+  const auto text = json["text"].get<std::string>();
   if (text.size() > kMostHeardBytes) return corrupt("gave more text than can have been said");
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string::npos) return std::string();
-  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+  return trimmed(text);
 }
 
 }  // namespace liveavatar

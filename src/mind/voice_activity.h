@@ -13,7 +13,7 @@ namespace liveavatar {
 struct VoiceActivityLimits {
   double pause_s = 0.7;     // of silence ends an utterance
   double longest_s = 30;    // an utterance is cut there, and the next begins
-  double shortest_s = 0.2;  // of speech in it; less is a noise and is dropped
+  double shortest_s = 0.2;  // an utterance with less speech in it is dropped as a noise
   double lead_s = 0.3;      // of sound before speech was sure
 };
 
@@ -24,7 +24,7 @@ class VoiceActivity {
   explicit VoiceActivity(int rate_hz, VoiceActivityLimits limits = {});
 
   enum class Event { kNone, kBegins, kEnds, kDropped };
-  // Of at most one frame at a time: calls on_event for each.
+  // Sound of any length. on_event is called where an utterance begins or ends in it.
   template <typename OnEvent>
   void push(std::span<const int16_t> samples, const OnEvent& on_event) {
     for (const int16_t sample : samples) {

@@ -1,7 +1,6 @@
-// What of an answer was played.
-#include <algorithm>
+#include "serve/answer_record.h"
 
-#include "serve/conversation.h"
+#include <algorithm>
 
 namespace liveavatar::serve {
 
@@ -11,21 +10,25 @@ size_t AnswerRecord::add(const std::string& sentence) {
 }
 
 void AnswerRecord::pushed(size_t sentence, int64_t speech, int64_t samples) {
-  speech_ = speech;
+  sentences_[sentence].speech = speech;
   sentences_[sentence].samples += samples;
 }
 
 void AnswerRecord::completed(size_t sentence) { sentences_[sentence].complete = true; }
 
-int64_t AnswerRecord::samples() const {
-  int64_t sum = 0;
-  for (const Sentence& sentence : sentences_) sum += sentence.samples;
-  return sum;
+bool AnswerRecord::has_sound() const {
+  return std::any_of(sentences_.begin(), sentences_.end(), [](const Sentence& one) { return one.samples > 0; });
 }
 
 bool AnswerRecord::is_past(const LivePosition& position) const {
-  if (position.speech != speech_) return position.speech > speech_;
-  return position.complete && position.samples >= samples();
+  int64_t last_speech = -1, samples = 0;  // of it
+  for (const Sentence& sentence : sentences_) {
+    if (sentence.speech > last_speech) samples = 0;
+    last_speech = std::max(last_speech, sentence.speech);
+    if (sentence.speech == last_speech) samples += sentence.samples;
+  }
+  if (position.speech != last_speech) return position.speech > last_speech;
+  return position.complete && position.samples >= samples;
 }
 
 std::string AnswerRecord::text() const {
@@ -47,15 +50,16 @@ std::string AnswerRecord::words_of(const Sentence& sentence, int64_t samples) co
 }
 
 std::string AnswerRecord::text_until(const LivePosition& stops_at) const {
-  if (speech_ < 0 || stops_at.speech < speech_) return {};
-  if (stops_at.speech > speech_) return text();
   std::string kept;
-  int64_t left = stops_at.samples;
+  int64_t left = stops_at.samples;  // of the speech that stops
   for (const Sentence& sentence : sentences_) {
-    const std::string words = words_of(sentence, std::min(left, sentence.samples));
+    std::string words;
+    if (sentence.samples > 0 && sentence.speech < stops_at.speech) words = sentence.text;
+    if (sentence.speech == stops_at.speech) {
+      words = words_of(sentence, std::clamp<int64_t>(left, 0, sentence.samples));
+      left -= sentence.samples;
+    }
     if (!words.empty()) kept += (kept.empty() ? "" : " ") + words;
-    left -= sentence.samples;
-    if (left <= 0) break;
   }
   return kept;
 }

@@ -4,6 +4,7 @@
 
 #include "core/boundary.h"
 #include "core/json.h"
+#include "serve/errors.h"
 #include "serve/live_events.h"
 #include "voice/resampler.h"
 #include "voice/sentence_cutter.h"
@@ -16,7 +17,7 @@ constexpr int kHeardHz = 16000;  // of the sound that is transcribed
 
 // What another server did wrong.
 std::string failed_event(const char* code, const char* who, const Status& status) {
-  return error_event(502, code, std::string(who) + " " + status.message());
+  return error_event(502, code, failure_of(who, status));
 }
 
 }  // namespace
@@ -69,10 +70,13 @@ void Conversation::take_event(VoiceActivity::Event event, bool& begins, std::vec
 }
 
 Status Conversation::ask(std::string text) {
+  std::vector<std::string> events;
+  end_utterance(events);
   std::lock_guard lock(mutex_);
+  told_.insert(told_.end(), events.begin(), events.end());
+  changed_.notify_all();
   if (inputs_.size() >= kMostInputs) return out_of_memory("too much waits to be answered; send it later");
   inputs_.push_back({{}, std::move(text)});
-  changed_.notify_all();
   return {};
 }
 
@@ -88,6 +92,7 @@ void Conversation::cancel() {
 std::string Conversation::close_answer(const std::string& kept, bool interrupted) {
   const std::shared_ptr<Answer> answer = std::exchange(answer_, nullptr);
   history_.add({true, kept});
+  changed_.notify_all();  // what came meanwhile may be answered
   return json_text(Json{{"type", "answered"}, {"turn", answer->turn}, {"text", kept}, {"interrupted", interrupted}});
 }
 
@@ -103,44 +108,67 @@ std::vector<std::string> Conversation::played(const LivePosition& position) {
   return {close_answer(answer_->record.text(), false)};
 }
 
+// What is thrown ends neither the thread nor the conversation.
 void Conversation::run() {
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    // A visitor who goes on before the answer has begun is answered when all is said.
-    auto may_answer = [&] { return wants_answer_ && !visitor_speaks_ && !answer_; };
-    changed_.wait(lock, [&] { return ended_ || !inputs_.empty() || may_answer(); });
-    if (ended_) return;
-    if (inputs_.empty()) {
-      wants_answer_ = false;
-      answer_ = std::make_shared<Answer>(Answer{turn_, {}, AnswerRecord(setup_.sample_rate)});
-      lock.unlock();
-      const Status done = contained("the answer", [&]() -> Status {
-        answer();
-        return {};
-      });
-      if (!done.ok()) abandon(done);
-    } else {
-      const Input input = std::move(inputs_.front());
-      inputs_.pop_front();
-      lock.unlock();
-      const Status done = contained("what was said", [&]() -> Status {
-        understand(input);
-        return {};
-      });
-      if (!done.ok()) setup_.post(failed_event("transcription", "the transcription", done));
-    }
-    lock.lock();
+  bool goes_on = true;
+  while (goes_on) {
+    static_cast<void>(contained("the conversation", [&]() -> Status {
+      goes_on = take_turn();
+      return {};
+    }));
   }
 }
 
-// What an answer throws, for want of memory. What of it was given to the speaker is spoken.
-void Conversation::abandon(const Status& why) {
+// false: it has ended.
+bool Conversation::take_turn() {
+  std::unique_lock lock(mutex_);
+  // A visitor who goes on before the answer has begun is answered when all is said.
+  auto may_answer = [&] { return wants_answer_ && !visitor_speaks_ && !answer_; };
+  changed_.wait(lock, [&] { return ended_ || !told_.empty() || !inputs_.empty() || may_answer(); });
+  if (ended_) return false;
+  const std::vector<std::string> told = std::exchange(told_, {});
+  Input input;
+  const bool has_input = !inputs_.empty();
+  if (has_input) {
+    input = std::move(inputs_.front());
+    inputs_.pop_front();
+  }
+  const bool answers = !has_input && may_answer();
+  lock.unlock();
+  for (const std::string& event : told) setup_.post(event);
+  if (has_input) understand(input);
+  if (answers) begin_answer();
+  return true;
+}
+
+void Conversation::begin_answer() {
+  std::shared_ptr<Answer> made;
+  std::vector<ChatMessage> messages;
+  {
+    std::lock_guard lock(mutex_);
+    if (!wants_answer_ || visitor_speaks_) return;  // since then
+    wants_answer_ = false;
+    made = std::make_shared<Answer>(Answer{turn_, {}, AnswerRecord(setup_.sample_rate)});
+    messages.assign(history_.messages().begin(), history_.messages().end());
+    answer_ = made;
+  }
+  const Status done = contained("failed", [&]() -> Status {
+    answer(made, messages);
+    return {};
+  });
+  if (!done.ok()) give_up(made, failed_event("chat", "the chat", done));
+}
+
+// Nothing more of it is made. What the session has of it is heard, so the chat knows that.
+void Conversation::give_up(const std::shared_ptr<Answer>& answer, const std::string& failure) {
   std::string event;
   {
     std::lock_guard lock(mutex_);
-    if (answer_ && !answer_->is_cut) event = close_answer(answer_->record.text(), true);
+    answer->stop.request_stop();
+    // interrupted() closes one that is cut: it knows what was played.
+    if (answer_ == answer && !answer->is_cut) event = close_answer(answer->record.text(), true);
   }
-  setup_.post(failed_event("chat", "the chat", why));
+  if (!failure.empty()) setup_.post(failure);
   if (!event.empty()) setup_.post(event);
 }
 
@@ -151,11 +179,11 @@ Expected<std::string> Conversation::text_of(const Input& input) {
   std::vector<int16_t> sound(most.begin(), most.end());
   const std::span<const int16_t> rest = resampler.finish();
   sound.insert(sound.end(), rest.begin(), rest.end());
-  return transcribe(setup_.transcription, sound, kHeardHz, stop_.get_token());
+  return setup_.transcribe(sound, kHeardHz, stop_.get_token());
 }
 
 void Conversation::understand(const Input& input) {
-  const Expected<std::string> text = text_of(input);
+  const auto text = contained("failed", [&] { return text_of(input); });
   if (!text.ok()) {
     if (!stop_.stop_requested()) setup_.post(failed_event("transcription", "the transcription", text.status()));
     return;
@@ -170,32 +198,33 @@ void Conversation::understand(const Input& input) {
   setup_.post(json_text(Json{{"type", "heard"}, {"turn", turn}, {"text", *text}}));
 }
 
-void Conversation::answer() {
-  std::shared_ptr<Answer> answer;
-  std::vector<ChatMessage> messages;
-  {
-    std::lock_guard lock(mutex_);
-    answer = answer_;
-    messages.assign(history_.messages().begin(), history_.messages().end());
-  }
-  if (!answer) return;  // interrupted already
+void Conversation::answer(const std::shared_ptr<Answer>& answer, const std::vector<ChatMessage>& messages) {
   const std::stop_token stop = answer->stop.get_token();
   const std::stop_callback with_all(stop_.get_token(), [&] { answer->stop.request_stop(); });
   SentenceCutter cutter;
+  Status given;  // to the speaker
+  auto give = [&](const std::string& sentence) {
+    if (given.ok()) given = speak(answer, sentence);
+    if (!given.ok()) answer->stop.request_stop();
+  };
   const TextSink take = [&](std::string_view text) {
     if (stop.stop_requested()) return;
     setup_.post(json_text(Json{{"type", "answer"}, {"turn", answer->turn}, {"text", std::string(text)}}));
-    for (const std::string& sentence : cutter.push(text)) speak(answer, sentence);
+    for (const std::string& sentence : cutter.push(text)) give(sentence);
   };
-  const Status status = chat(setup_.chat, messages, take, stop);
+  const Status status = setup_.chat(messages, take, stop);
   if (!status.ok() && !stop.stop_requested()) setup_.post(failed_event("chat", "the chat", status));
-  if (const std::string rest = cutter.finish(); !rest.empty()) speak(answer, rest);
-  finish(answer);
+  const std::string rest = cutter.finish();
+  if (!rest.empty()) give(rest);
+  if (given.ok()) given = finish(answer);
+  if (given.ok()) return;
+  const bool has_ended = given.code() == ErrorCode::kCancelled;  // the session
+  give_up(answer, has_ended ? std::string() : error_event(502, "speech", given.message()));
 }
 
-void Conversation::speak(const std::shared_ptr<Answer>& answer, const std::string& sentence) {
+Status Conversation::speak(const std::shared_ptr<Answer>& answer, const std::string& sentence) {
   std::lock_guard given(mutex_);  // cancel() drops what was given to the speaker, and nothing is given after it
-  if (answer->stop.stop_requested()) return;
+  if (answer->stop.stop_requested()) return {};
   const size_t number = answer->record.add(sentence);
   Speaker::Text text{{sentence, {}}, false, answer->stop.get_token(), {}, {}};
   text.on_sound = [this, answer, number](int64_t speech, int64_t samples) {
@@ -210,13 +239,13 @@ void Conversation::speak(const std::shared_ptr<Answer>& answer, const std::strin
     answer->stop.request_stop();  // the next sentence would fail too
     setup_.post(failed_event("speech", "the voice", spoken));
   };
-  static_cast<void>(speaker_.say(std::move(text)));  // else the session ends
+  return speaker_.say(std::move(text));
 }
 
 // Behind the last sentence.
-void Conversation::finish(const std::shared_ptr<Answer>& answer) {
+Status Conversation::finish(const std::shared_ptr<Answer>& answer) {
   std::lock_guard given(mutex_);
-  if (answer->is_cut) return;
+  if (answer->is_cut) return {};
   Speaker::Text text;
   text.on_end = [this, answer](const Status&) {
     std::string event;
@@ -224,11 +253,11 @@ void Conversation::finish(const std::shared_ptr<Answer>& answer) {
       std::lock_guard lock(mutex_);
       if (answer_ != answer) return;
       answer->all_pushed = true;
-      if (answer->record.samples() == 0) event = close_answer({}, false);
+      if (!answer->record.has_sound()) event = close_answer({}, false);
     }
     if (!event.empty()) setup_.post(event);
   };
-  static_cast<void>(speaker_.say(std::move(text)));
+  return speaker_.say(std::move(text));
 }
 
 }  // namespace liveavatar::serve

@@ -12,46 +12,23 @@
 #include <thread>
 #include <vector>
 
-#include "liveavatar/live.h"
 #include "mind/chat.h"
-#include "mind/transcription.h"
 #include "mind/voice_activity.h"
+#include "serve/answer_record.h"
 #include "serve/speaker.h"
 
 namespace liveavatar::serve {
-
-// What of an answer was pushed, sentence by sentence, and so what of it was played.
-class AnswerRecord {
- public:
-  explicit AnswerRecord(int sample_rate) : sample_rate_(sample_rate) {}
-  size_t add(const std::string& sentence);  // -> its number
-  void pushed(size_t sentence, int64_t speech, int64_t samples);
-  void completed(size_t sentence);  // no more sound of it comes
-  bool is_past(const LivePosition& position) const;
-  std::string text() const;  // of the sentences that have sound
-  // Of a sentence that was cut off, the words that its share of the sound has.
-  std::string text_until(const LivePosition& stops_at) const;
-  int64_t samples() const;
-
- private:
-  struct Sentence {
-    std::string text;
-    int64_t samples = 0;
-    bool complete = false;
-  };
-  std::string words_of(const Sentence& sentence, int64_t samples) const;
-  const int sample_rate_;
-  std::vector<Sentence> sentences_;
-  int64_t speech_ = -1;
-};
 
 // Calls that "do not wait" are made with the session's lock; `post` takes it, and is called from the conversation's
 // thread and the speaker's.
 class Conversation {
  public:
   struct Setup {
-    ChatApi chat;
-    TranscriptionApi transcription;
+    // As chat() and transcribe() of the servers that are asked.
+    std::function<Status(const std::vector<ChatMessage>& messages, const TextSink& sink, const std::stop_token& stop)>
+        chat;
+    std::function<Expected<std::string>(std::span<const int16_t> sound, int rate_hz, const std::stop_token& stop)>
+        transcribe;
     int sample_rate = 24000;
     std::function<void(const std::string& event)> post;
   };
@@ -63,7 +40,8 @@ class Conversation {
   // true: the visitor begins to speak, which interrupts whoever speaks.
   bool hear(std::span<const int16_t> samples, std::vector<std::string>& events);
   void end_utterance(std::vector<std::string>& events);
-  // What is typed instead. kOutOfMemory: too much waits.
+  // What is typed instead; it ends an utterance, which a microphone that is gone would keep open for ever.
+  // kOutOfMemory: too much waits.
   Status ask(std::string text);
   // The answer that is being made or spoken ends; interrupted() says later what was played of it.
   void cancel();
@@ -85,12 +63,14 @@ class Conversation {
   };
   void take_event(VoiceActivity::Event event, bool& begins, std::vector<std::string>& events);
   void run();
+  bool take_turn();
+  void begin_answer();
   void understand(const Input& input);
   Expected<std::string> text_of(const Input& input);
-  void answer();
-  void abandon(const Status& why);
-  void speak(const std::shared_ptr<Answer>& answer, const std::string& sentence);
-  void finish(const std::shared_ptr<Answer>& answer);
+  void answer(const std::shared_ptr<Answer>& answer, const std::vector<ChatMessage>& messages);
+  Status speak(const std::shared_ptr<Answer>& answer, const std::string& sentence);
+  Status finish(const std::shared_ptr<Answer>& answer);
+  void give_up(const std::shared_ptr<Answer>& answer, const std::string& failure);
   std::string close_answer(const std::string& kept, bool interrupted);  // with mutex_
 
   const Setup setup_;
@@ -99,6 +79,7 @@ class Conversation {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Input> inputs_;
+  std::vector<std::string> told_;  // events that the thread posts before it takes the next input
   bool visitor_speaks_ = false, wants_answer_ = false, ended_ = false;
   ChatHistory history_;
   std::shared_ptr<Answer> answer_;  // null: none is made or spoken

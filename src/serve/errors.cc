@@ -64,4 +64,15 @@ std::string without_path(std::string message, const std::string& path, const std
   return message;
 }
 
+std::string failure_of(const std::string& who, const Status& status) {
+  switch (status.code()) {
+    case ErrorCode::kIo:
+    case ErrorCode::kCorrupt:
+    case ErrorCode::kOutOfMemory:
+      return who + " " + status.message();
+    default:
+      return status.message();
+  }
+}
+
 }  // namespace liveavatar::serve

@@ -20,4 +20,8 @@ http::Response busy_response(const std::string& code, const std::string& message
 // A message without the name of our own file, which tells a client nothing.
 std::string without_path(std::string message, const std::string& path, const std::string& name);
 
+// What `who`, "the chat" or "the voice", did wrong: "the chat answered 500". A text that the client sent wrong is told
+// by a whole sentence, which stays as it is.
+std::string failure_of(const std::string& who, const Status& status);
+
 }  // namespace liveavatar::serve

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "serve/errors.h"
 #include "serve/live_events.h"
 #include "serve/small_json.h"
 
@@ -20,15 +21,26 @@ Expected<std::string> text_of(const nlohmann::json& event, const char* name) {
   return text;
 }
 
+Conversation::Setup setup_of(const Minds& minds, int sample_rate, std::function<void(const std::string&)> post) {
+  Conversation::Setup setup;
+  setup.chat = [api = *minds.chat](const std::vector<ChatMessage>& messages, const TextSink& sink,
+                                   const std::stop_token& stop) { return chat(api, messages, sink, stop); };
+  setup.transcribe = [api = *minds.transcription](std::span<const int16_t> sound, int rate_hz,
+                                                  const std::stop_token& stop) {
+    return transcribe(api, sound, rate_hz, stop);
+  };
+  setup.sample_rate = sample_rate;
+  setup.post = std::move(post);
+  return setup;
+}
+
 }  // namespace
 
 LiveVoice::LiveVoice(const Minds& minds, int sample_rate, bool converses, Calls calls)
     : minds_(minds), calls_(std::move(calls)) {
   if (!minds.voice) return;
   speaker_ = std::make_unique<Speaker>(minds.voice, sample_rate, calls_.sound);
-  if (converses)
-    conversation_ = std::make_unique<Conversation>(
-        Conversation::Setup{*minds.chat, *minds.transcription, sample_rate, calls_.post}, *speaker_);
+  if (converses) conversation_ = std::make_unique<Conversation>(setup_of(minds, sample_rate, calls_.post), *speaker_);
 }
 
 LiveVoice::~LiveVoice() {
@@ -48,7 +60,8 @@ Status LiveVoice::say(const nlohmann::json& event) {
   Json saying{{"type", "saying"}};
   if (event.contains("id")) saying["id"] = event["id"];
   text.on_sound = [post = calls_.post, saying, is_told = false](int64_t speech, int64_t) mutable {
-    if (std::exchange(is_told, true)) return;
+    if (is_told) return;
+    is_told = true;
     saying["speech"] = speech;
     post(json_text(saying));
   };
@@ -56,7 +69,7 @@ Status LiveVoice::say(const nlohmann::json& event) {
     if (spoken.ok() || spoken.code() == ErrorCode::kCancelled) return;
     const bool is_clients = spoken.code() == ErrorCode::kInvalidArgument;
     post(error_event(is_clients ? 400 : 502, is_clients ? "invalid_argument" : "speech",
-                     "the voice " + spoken.message()));
+                     failure_of("the voice", spoken)));
   };
   was_refused_ = false;
   return speaker_->say(std::move(text));
@@ -75,9 +88,10 @@ LiveVoice::Heard LiveVoice::hear(std::span<const int16_t> samples) {
     return heard;
   }
   heard.is_portraits = !speaker_ || !speaker_->is_busy();
-  if (!heard.is_portraits && !std::exchange(was_refused_, true))
-    heard.events.push_back(
-        error_event(409, "busy", "a text is being said, so this sound is dropped; interrupt it first"));
+  if (heard.is_portraits || was_refused_) return heard;
+  was_refused_ = true;
+  heard.events.push_back(
+      error_event(409, "busy", "a text is being said, so this sound is dropped; interrupt it first"));
   return heard;
 }
 

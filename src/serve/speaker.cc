@@ -63,14 +63,27 @@ void Speaker::run() {
     const std::stop_token stop = stop_.get_token();
     speaks_ = true;
     lock.unlock();
-    const Status spoken = contained("speech", [&] { return speak(text, stop); });
-    if (text.ends_speech && !stop.stop_requested()) calls_.end_speech(stop);
-    lock.lock();
-    speaks_ = false;
-    lock.unlock();
-    if (text.on_end) text.on_end(spoken);
+    take(text, stop);
     lock.lock();
   }
+}
+
+// on_end is called whatever was thrown before it.
+void Speaker::take(const Text& text, const std::stop_token& stop) {
+  Status spoken = contained("failed", [&] { return speak(text, stop); });
+  const Status ended = contained("failed", [&]() -> Status {
+    if (text.ends_speech && !stop.stop_requested()) calls_.end_speech(stop);
+    return {};
+  });
+  if (spoken.ok()) spoken = ended;
+  {
+    std::lock_guard lock(mutex_);
+    speaks_ = false;
+  }
+  static_cast<void>(contained("failed", [&]() -> Status {
+    if (text.on_end) text.on_end(spoken);
+    return {};
+  }));
 }
 
 // A session that has no room plays meanwhile. false: it takes no more.

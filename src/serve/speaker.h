@@ -48,6 +48,7 @@ class Speaker {
 
  private:
   void run();
+  void take(const Text& text, const std::stop_token& stop);
   Status speak(const Text& text, const std::stop_token& stop);
   bool push(std::span<const int16_t> samples, const Text& text, const std::stop_token& stop, Status& pushed);
 

@@ -19,7 +19,7 @@ constexpr int kRetry_s = 2;
 http::Response failed(const Status& status) {
   if (status.code() == ErrorCode::kInvalidArgument) return error_response(status);
   if (status.code() == ErrorCode::kUnsupported) return error_response(501, "no_speech", status.message());
-  return error_response(502, "speech", "the voice " + status.message());
+  return error_response(502, "speech", failure_of("the voice", status));
 }
 
 }  // namespace
@@ -49,10 +49,10 @@ class SpeechSound {
     std::lock_guard lock(mutex_);
     bytes_ += bytes;
   }
-  void end(const Status& status) {
+  void end(Status status) {
     std::lock_guard lock(mutex_);
     ended_ = true;
-    status_ = status;
+    status_ = std::move(status);
   }
   // Throws where the speech failed: what is sent already cannot become an error.
   http::BodyStream::State next(std::string& out) {
@@ -94,10 +94,15 @@ class SoundStream final : public http::BodyStream {
 }  // namespace
 
 SpeechRequests::SpeechRequests(std::shared_ptr<Synthesizer> voice) : voice_(std::move(voice)) {
-  for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { run(); });
+  try {
+    for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { run(); });
+  } catch (...) {
+    end();  // a thread that is not joined would end the process
+    throw;
+  }
 }
 
-SpeechRequests::~SpeechRequests() {
+void SpeechRequests::end() {
   {
     std::lock_guard lock(mutex_);
     ended_ = true;
@@ -130,7 +135,12 @@ void SpeechRequests::run() {
     Work work = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
-    speak(work);
+    // Without memory for an answer the connection has its own.
+    const Status done = contained("failed", [&]() -> Status {
+      speak(work);
+      return {};
+    });
+    if (!done.ok()) work.sound->end(done);
     work = {};
     lock.lock();
   }
@@ -145,13 +155,14 @@ void SpeechRequests::speak(Work& work) {
     if (bytes > kMostSoundBytes) return false;
     if (!has_replied && work.request.is_wav) work.sound->add(wav_head(kSpeechRequestHz, {}));
     work.sound->add({reinterpret_cast<const char*>(samples.data()), samples.size_bytes()});
-    if (std::exchange(has_replied, true)) return true;
+    if (has_replied) return true;
+    has_replied = true;
     http::Response response{.content_type = work.request.is_wav ? "audio/wav" : "audio/pcm"};
     response.stream = std::make_shared<SoundStream>(work.sound);
     work.reply(std::move(response));
     return true;
   };
-  const Status spoken = contained("speech", [&] {
+  const Status spoken = contained("failed", [&] {
     return speak_all(*voice_, work.request.text, kSpeechRequestHz, sink, work.sound->stop.get_token());
   });
   work.sound->end(spoken);

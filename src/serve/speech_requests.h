@@ -31,7 +31,7 @@ class SpeechSound;
 class SpeechRequests {
  public:
   explicit SpeechRequests(std::shared_ptr<Synthesizer> voice);
-  ~SpeechRequests();
+  ~SpeechRequests() { end(); }
   // Replies when there is sound, or why there is none.
   void open(const http::Request& request, http::Reply reply);
 
@@ -42,6 +42,7 @@ class SpeechRequests {
     std::shared_ptr<SpeechSound> sound;
     http::Reply reply;
   };
+  void end();
   void run();
   void speak(Work& work);
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/text.h"
+#include "core/utf8.h"
 #include "voice/voice.h"
 
 namespace liveavatar {
@@ -26,6 +28,16 @@ size_t length_of_any(const List& list, std::string_view text) {
   return 0;
 }
 
+// Quotes and brackets behind a mark belong to its sentence.
+size_t end_of_closing(std::string_view text, size_t at) {
+  size_t more = length_of_any(kClosing, text.substr(at));
+  while (more > 0) {
+    at += more;
+    more = length_of_any(kClosing, text.substr(at));
+  }
+  return at;
+}
+
 // Of the word that ends before `end`, in lower case.
 std::string word_before(std::string_view text, size_t end) {
   size_t begin = end;
@@ -44,12 +56,6 @@ bool is_abbreviation(std::string_view text, size_t period) {
   return is_initial || (begins_line && !word.empty() && std::all_of(word.begin(), word.end(), is_digit));
 }
 
-std::string trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == std::string_view::npos) return {};
-  return std::string(text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1));
-}
-
 // Where a text that is too long is cut; more than 0.
 size_t forced_cut(std::string_view text) {
   const std::string_view head = text.substr(0, kMostSentenceBytes);
@@ -58,9 +64,7 @@ size_t forced_cut(std::string_view text) {
     const size_t at = head.find_last_of(marks);
     if (at != std::string_view::npos && at >= kLeast) return at + 1;
   }
-  size_t cut = head.size();
-  while (cut > 1 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;
-  return cut;
+  return whole_characters(text, head.size());
 }
 
 }  // namespace
@@ -80,8 +84,7 @@ size_t SentenceCutter::end_of_sentence() const {
     const std::string_view rest = text.substr(at);
     const size_t wide = length_of_any(kWide, rest), mark = wide > 0 ? wide : length_of_any(kAscii, rest);
     if (mark == 0 || !is_speakable(text.substr(0, at))) continue;
-    size_t end = at + mark;
-    while (const size_t more = length_of_any(kClosing, text.substr(end))) end += more;
+    const size_t end = end_of_closing(text, at + mark);
     const bool ends = wide > 0 || (end < text.size() && is_space(text[end]));
     if (!ends || (rest[0] == '.' && is_abbreviation(text, at))) continue;
     return end;
@@ -92,9 +95,9 @@ size_t SentenceCutter::end_of_sentence() const {
 std::vector<std::string> SentenceCutter::push(std::string_view text) {
   text_ += text;
   std::vector<std::string> sentences;
-  while (const size_t end = end_of_sentence()) {
-    if (std::string sentence = trimmed(std::string_view(text_).substr(0, end)); is_speakable(sentence))
-      sentences.push_back(std::move(sentence));
+  for (size_t end = end_of_sentence(); end > 0; end = end_of_sentence()) {
+    std::string sentence = trimmed(std::string_view(text_).substr(0, end));
+    if (is_speakable(sentence)) sentences.push_back(std::move(sentence));
     text_.erase(0, end);
   }
   return sentences;

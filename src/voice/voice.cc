@@ -4,7 +4,7 @@
 #include <memory>
 #include <optional>
 
-#include "core/json.h"
+#include "core/utf8.h"
 #include "voice/resampler.h"
 #include "voice/sentence_cutter.h"
 
@@ -46,11 +46,7 @@ Status check_spoken(const std::string& text, size_t most_bytes) {
     return invalid_argument("the text has " + std::to_string(text.size()) + " bytes; " + std::to_string(most_bytes) +
                             " at most are spoken at once");
   if (text.find('\0') != std::string::npos) return invalid_argument("the text has a NUL; send plain text");
-  try {
-    static_cast<void>(nlohmann::json(text).dump());  // which checks it
-  } catch (const nlohmann::json::exception&) {
-    return invalid_argument("the text is not UTF-8");
-  }
+  if (first_not_utf8(text) != std::string_view::npos) return invalid_argument("the text is not UTF-8");
   if (!is_speakable(text)) return invalid_argument("the text has nothing to speak");
   return {};
 }

@@ -37,7 +37,7 @@ Status WavReader::read_format(std::string_view chunk) {
   const auto bits = number_at<uint16_t>(chunk, 14);
   const bool is_known = (format == kPcm && bits == 16) || (format == kFloat && bits == 32);
   if (!is_known || channels_ < 1 || channels_ > 2 || rate < 4000 || rate > 192000)
-    return no_wav("16 bit or float, one or two channels, 4000 to 192000 Hz are");
+    return no_wav("it must be 16 bit or float, of one or two channels and 4000 to 192000 Hz");
   rate_hz_ = static_cast<int>(rate);
   sample_bytes_ = bits / 8;
   return {};
@@ -101,9 +101,11 @@ Expected<std::span<const int16_t>> WavReader::push(std::string_view bytes) {
   return std::span<const int16_t>(samples_);
 }
 
-std::string wav_head(int rate_hz, std::optional<uint32_t> samples) {
-  const uint32_t data_bytes = samples ? *samples * 2 : kUnknown;
-  const uint32_t all_bytes = samples ? data_bytes + 36 : kUnknown;
+std::string wav_head(int rate_hz, std::optional<uint64_t> samples) {
+  constexpr uint32_t kHeadBytes = 36;
+  const bool is_known = samples && *samples <= (kUnknown - 1 - kHeadBytes) / 2;
+  const uint32_t data_bytes = is_known ? static_cast<uint32_t>(*samples * 2) : kUnknown;
+  const uint32_t all_bytes = is_known ? data_bytes + kHeadBytes : kUnknown;
   std::string head = "RIFF";
   auto add = [&](auto value) { head.append(reinterpret_cast<const char*>(&value), sizeof value); };
   add(all_bytes);

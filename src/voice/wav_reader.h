@@ -34,7 +34,7 @@ class WavReader {
   std::vector<int16_t> samples_;
 };
 
-// s16 mono. samples: unknown: a stream.
-std::string wav_head(int rate_hz, std::optional<uint32_t> samples);
+// s16 mono. samples: none: a stream, whose length is not known. More than a WAV's 4 GiB are told as a stream.
+std::string wav_head(int rate_hz, std::optional<uint64_t> samples);
 
 }  // namespace liveavatar

@@ -70,9 +70,12 @@ class Visitor:
     def events(self, kind):
         return events_of(self.came, kind)
 
-    def leave(self):
+    def stop_microphone(self):
         self.runs = False
         self.thread.join()
+
+    def leave(self):
+        self.stop_microphone()
         self.socket.close()
 
 
@@ -181,6 +184,30 @@ class Converse(unittest.TestCase):
         self.assertEqual(visitor.until("answered", turn=2)["text"], "You said once more. That is all.")
         visitor.send(type="ask", text="...")
         self.assertEqual(visitor.until("error")["code"], "invalid_argument")
+        visitor.leave()
+
+    def test_a_microphone_that_ends_in_a_word_keeps_no_answer_back(self):
+        self.stand_in.to_hear = ["half a"]
+        visitor = Visitor(self.server)
+        visitor.speak(5)
+        visitor.until("hearing", speaks=True)
+        time.sleep(0.3)
+        visitor.stop_microphone()
+        visitor.send(type="ask", text="who are you")
+        visitor.until("hearing", speaks=False)
+        self.assertEqual(visitor.until("heard")["text"], "half a")
+        self.assertEqual(visitor.until("answered", turn=2)["text"], "You said who are you. That is all.")
+        visitor.leave()
+
+    def test_a_text_that_is_said_during_an_answer_is_no_part_of_it(self):
+        self.stand_in.piece_s = 0.4
+        visitor = Visitor(self.server)
+        visitor.send(type="ask", text="hello")
+        visitor.until("playback_started", speech=0)
+        visitor.send(type="say", text="By the way.")
+        self.assertEqual(visitor.until("answered")["text"], "You said hello. That is all.")
+        said = [e["input"] for e in self.stand_in.sent("/v1/audio/speech")]
+        self.assertEqual(sorted(said), ["By the way.", "That is all.", "You said hello."])
         visitor.leave()
 
     def test_each_failure_is_told_and_the_conversation_goes_on(self):

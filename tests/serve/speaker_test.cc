@@ -5,73 +5,16 @@
 
 #include <atomic>
 #include <chrono>
+#include <stdexcept>
 
-#include "serve/conversation.h"
+#include "serve/answer_record.h"
+#include "serve/fake_session.h"
 #include "serve/speech_requests.h"
 
 namespace liveavatar::serve {
 namespace {
 
-constexpr int kRate = 8000;
 using namespace std::chrono_literals;
-
-// 100 samples a byte of the text, with its first letter as their value.
-class FakeSynthesizer final : public Synthesizer {
- public:
-  Status speak(const SpokenText& text, const PcmSink& sink, const std::stop_token& stop) override {
-    if (text.text == "fail.") return io_error("answered 500");
-    const std::vector<int16_t> sound(100, text.text[0]);
-    for (size_t i = 0; i < text.text.size(); ++i)
-      if (stop.stop_requested() || !sink(sound, kRate)) return cancelled("stopped");
-    return {};
-  }
-};
-
-// What a session has: a lock, room, and speeches.
-struct FakeSession {
-  std::mutex mutex;
-  std::vector<std::string> speeches{""};
-  std::atomic<int64_t> room = 1000000, calls = 0;
-
-  Speaker::Calls sinks() {
-    Speaker::Calls made;
-    made.push = [this](std::span<const int16_t> samples, const std::stop_token& stop) -> Expected<int64_t> {
-      std::lock_guard lock(mutex);
-      ++calls;
-      if (stop.stop_requested()) return cancelled("interrupted");
-      if (std::ssize(samples) > room) return out_of_memory("full");
-      room -= std::ssize(samples);
-      const auto letter = static_cast<char>(samples[0]);
-      if (speeches.back().empty() || speeches.back().back() != letter) speeches.back() += letter;
-      return std::ssize(speeches) - 1;
-    };
-    made.end_speech = [this](const std::stop_token& stop) {
-      std::lock_guard lock(mutex);
-      if (!stop.stop_requested()) speeches.emplace_back();
-    };
-    return made;
-  }
-  // As LiveSocket does, and speech ends.
-  void interrupt(Speaker& speaker) {
-    std::lock_guard lock(mutex);
-    speaker.cancel();
-    if (!speeches.back().empty()) speeches.emplace_back();
-  }
-  std::vector<std::string> spoken() {
-    std::lock_guard lock(mutex);
-    return speeches;
-  }
-};
-
-template <typename Condition>
-bool wait_for(const Condition& condition) {
-  for (int i = 0; i < 4000 && !condition(); ++i) std::this_thread::sleep_for(5ms);
-  return condition();
-}
-
-Speaker::Text text_of(const std::string& text, bool ends_speech = true) {
-  return {{text, {}}, ends_speech, {}, {}, {}};
-}
 
 TEST(Speaker, SpeaksTextsInTheirOrderAsSpeechesOrParts) {
   FakeSession session;
@@ -141,6 +84,31 @@ TEST(Speaker, EndsWhileItWaitsForRoom) {
   EXPECT_EQ(speaker.say(text_of("b.")).code(), ErrorCode::kCancelled);
 }
 
+TEST(Speaker, GoesOnWhateverItsCallsThrow) {
+  FakeSession session;
+  Speaker::Calls calls = session.sinks();
+  std::atomic<int> ends = 0;
+  calls.end_speech = [&](const std::stop_token&) {
+    ++ends;
+    throw std::runtime_error("no end");
+  };
+  Speaker speaker(std::make_shared<FakeSynthesizer>(), kRate, calls);
+  std::atomic<int> right = 0;
+  Speaker::Text bad_sound = text_of("a.", false), bad_end = text_of("b.");
+  bad_sound.on_sound = [](int64_t, int64_t) { throw std::runtime_error("no sound"); };
+  bad_sound.on_end = [&](const Status& spoken) { right += spoken.message() == "failed: no sound" ? 1 : 0; };
+  bad_end.on_end = [&](const Status& spoken) {
+    right += spoken.message() == "failed: no end" ? 1 : 0;
+    throw std::runtime_error("no more");
+  };
+  ASSERT_TRUE(speaker.say(bad_sound).ok());
+  ASSERT_TRUE(speaker.say(bad_end).ok());
+  ASSERT_TRUE(speaker.say(text_of("c.")).ok());
+  EXPECT_TRUE(wait_for([&] { return ends == 2 && !speaker.is_busy(); }));
+  EXPECT_EQ(right, 2);
+  EXPECT_EQ(session.spoken(), std::vector<std::string>{"abc"});
+}
+
 AnswerRecord record_of(bool complete) {
   AnswerRecord record(kRate);
   for (const char* sentence : {"One two three four.", "Five six seven eight."}) {
@@ -178,6 +146,41 @@ TEST(AnswerRecord, GuessesTheLengthOfASentenceThatIsNotComplete) {
   AnswerRecord record(kRate);
   record.pushed(record.add("One two three four."), 0, 4000);
   EXPECT_EQ(record.text_until({0, 4000, true}), "One two");  // of 9120
+}
+
+TEST(AnswerRecord, CountsEachSpeechByItself) {
+  AnswerRecord record(kRate);
+  const size_t first = record.add("One two three four."), second = record.add("Five six.");
+  EXPECT_FALSE(record.has_sound());
+  record.pushed(first, 3, 1000);
+  record.completed(first);
+  record.pushed(second, 4, 500);
+  record.completed(second);
+  EXPECT_TRUE(record.has_sound());
+  EXPECT_EQ(record.text_until({3, 500, false}), "One two");
+  EXPECT_EQ(record.text_until({3, 1900, true}), "One two three four.");  // a text that was said stands behind it
+  EXPECT_EQ(record.text_until({4, 300, false}), "One two three four. Five");
+  EXPECT_FALSE(record.is_past({3, 9000, true}));
+  EXPECT_FALSE(record.is_past({4, 499, true}));
+  EXPECT_TRUE(record.is_past({4, 500, true}));
+}
+
+TEST(SpeechRequests, GoOnWhateverAReplyThrows) {
+  SpeechRequests requests(std::make_shared<FakeSynthesizer>());
+  std::atomic<int> thrown = 0, status = 0;
+  auto open = [&](const char* body, http::Reply reply) {
+    http::Request request;
+    request.body = body;
+    requests.open(request, std::move(reply));
+  };
+  for (const char* body : {R"({"input":"fail."})", R"({"input":"Hi."})", R"({"input":"fail."})"})
+    open(body, [&](const http::Response&) {
+      ++thrown;
+      throw std::runtime_error("no memory");
+    });
+  EXPECT_TRUE(wait_for([&] { return thrown == 3; }));
+  open(R"({"input":"Hi."})", [&](const http::Response& response) { status = response.status; });
+  EXPECT_TRUE(wait_for([&] { return status == 200; }));
 }
 
 TEST(SpeechRequests, AreParsedAndRefused) {

@@ -155,7 +155,7 @@ class StandIn:
         self.head(request, "text/event-stream")
         text = self.answer(what["messages"])
         for word in text.split(" "):
-            piece = {"choices": [{"delta": {"content": word + " "}}]}
+            piece = {"choices": [{"delta": {"content": word + " "}}], "error": None}
             request.wfile.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
             if self.piece_s:
                 time.sleep(self.piece_s)

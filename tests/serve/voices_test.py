@@ -50,7 +50,8 @@ class WithVoice(unittest.TestCase):
     def setUpClass(cls):
         cls.stand_in = StandIn(key="secret-1").__enter__()
         cls.server = Server(PROGRAM, *cls.stand_in.flags, "--reply_timeout_s", 2, "--queue_seconds", 5,
-                            env={"LIVEAVATAR_SPEECH_KEY": "secret-1"})
+                            env={"LIVEAVATAR_SPEECH_KEY": "secret-1",
+                                 "http_proxy": "http://127.0.0.1:9"})  # which is not asked
 
     @classmethod
     def tearDownClass(cls):
@@ -289,6 +290,12 @@ class Espeak(unittest.TestCase):
             status, _, body = posted(self.server, input="Hello.", voice=voice)
             self.assertEqual(status, 400, body)
             self.assertIn("voice", json.loads(body)["error"]["message"])
+        socket = open_session(self.server)
+        socket.send(type="say", text="Hello.", voice="nobody")
+        error = socket.until_event("error")[-1]
+        self.assertEqual(error["code"], "invalid_argument")
+        self.assertTrue(error["message"].startswith('espeak-ng has no voice "nobody"'), error)
+        socket.close()
 
 
 if __name__ == "__main__":

@@ -74,6 +74,9 @@ class Generate(unittest.TestCase):
             line = self.error("--tts", "Hello.", "--speech_url", stand_in.url, "--speech_key_file", "key")
             self.assertIn("answered 401", line)
             self.assertNotIn("wrong-key", line)
+        with StandIn(key="KEEP") as stand_in:  # a key that is a part of what stands for it
+            line = self.error("--tts", "Hello.", "--speech_url", stand_in.url, LIVEAVATAR_SPEECH_KEY="K")
+            self.assertIn("API key: KEYEEP", line)
 
     def test_errors_are_one_line(self):
         with StandIn() as stand_in:

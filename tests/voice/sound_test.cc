@@ -5,6 +5,7 @@
 #include <cstring>
 #include <thread>
 
+#include "core/utf8.h"
 #include "http_client/client.h"
 #include "voice/espeak_voice.h"
 #include "voice/resampler.h"
@@ -62,6 +63,12 @@ TEST(WavReader, MixesChannelsTakesFloatsAndSkipsOtherChunks) {
   EXPECT_EQ(*read(head_of(3, 1, 32) + bytes_of(floats), 3), (Sound{16384, -32768, 32767, -32768, 0}));
 }
 
+TEST(WavReader, ALengthThatAHeadCannotHoldIsNotTold) {
+  EXPECT_EQ(wav_head(8000, uint64_t{1} << 31), wav_head(8000, {}));
+  EXPECT_EQ(wav_head(8000, uint64_t{1} << 40), wav_head(8000, {}));
+  EXPECT_NE(wav_head(8000, (uint64_t{1} << 31) - 100), wav_head(8000, {}));
+}
+
 TEST(WavReader, EndsWhereItsLengthSays) {
   EXPECT_EQ(*read(wav_head(8000, 2) + bytes_of(Sound{1, 2, 3, 4}), 3), (Sound{1, 2}));
 }
@@ -101,6 +108,13 @@ TEST(Resampler, ChangesNothingWhereTheRatesAreTheSame) {
   const auto made = resampler.push(sound);
   EXPECT_EQ(Sound(made.begin(), made.end()), sound);
   EXPECT_TRUE(resampler.finish().empty());
+}
+
+TEST(Text, IsCutBetweenTwoCharacters) {
+  const std::string text = "aé好b";
+  const std::vector<size_t> whole{0, 1, 1, 3, 3, 3, 6, 7, 7};
+  for (size_t most = 0; most < whole.size(); ++most) EXPECT_EQ(whole_characters(text, most), whole[most]) << most;
+  EXPECT_EQ(whole_characters(std::string(20, '\x80'), 9), 9u);  // no UTF-8
 }
 
 TEST(Text, ThatCannotBeSpokenIsRefused) {
@@ -185,6 +199,10 @@ TEST(Espeak, SpeaksOrSaysWhatToInstall) {
   stop.request_stop();
   EXPECT_EQ((*voice)->speak({"Hello.", "de"}, sink, stop.get_token()).code(), ErrorCode::kCancelled);
   EXPECT_FALSE(open_espeak("xx-nobody").ok());
+  std::string endless;
+  for (int i = 0; i < 700; ++i) endless += "one hundred and ";
+  const PcmSink none = [](std::span<const int16_t>, int) { return true; };
+  EXPECT_EQ((*voice)->speak({endless, "en"}, none, {}).message(), "made more than 180 s of one sentence");
 }
 
 TEST(Espeak, SpeaksForSeveralAtOnceEachInItsLanguage) {

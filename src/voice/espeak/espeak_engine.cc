@@ -15,6 +15,7 @@ struct Making {
   std::vector<int16_t>& sound;
   size_t most_samples;
   const std::stop_token& stop;
+  bool is_too_long = false, has_no_memory = false;
 };
 Making* making = nullptr;  // of the call that runs; with the engine's mutex
 
@@ -22,13 +23,15 @@ Making* making = nullptr;  // of the call that runs; with the engine's mutex
 int take(short* samples, int count, espeak_EVENT*) {
   if (making == nullptr || making->stop.stop_requested()) return 1;
   if (samples == nullptr || count <= 0) return 0;
-  if (making->sound.size() + static_cast<size_t>(count) > making->most_samples) return 1;
+  if (making->is_too_long || making->has_no_memory) return 1;
+  making->is_too_long = making->sound.size() + static_cast<size_t>(count) > making->most_samples;
+  if (making->is_too_long) return 1;
   try {
     making->sound.insert(making->sound.end(), samples, samples + count);
   } catch (const std::bad_alloc&) {
-    return 1;
+    making->has_no_memory = true;
   }
-  return 0;
+  return making->has_no_memory ? 1 : 0;
 }
 
 // The library takes a name for part of a path.
@@ -80,6 +83,9 @@ Status EspeakEngine::make(const SpokenText& text, std::vector<int16_t>& sound, c
                                          espeakCHARS_UTF8 | espeakENDPAUSE, nullptr, nullptr);
   making = nullptr;
   if (stop.stop_requested()) return cancelled("stopped while the text was spoken");
+  if (call.has_no_memory) return out_of_memory("failed: the system has no memory for the sound");
+  if (call.is_too_long)
+    return io_error("made more than " + std::to_string(static_cast<int>(kMostSentenceSeconds)) + " s of one sentence");
   return made == EE_OK ? Status() : io_error("failed (espeak-ng, " + std::to_string(made) + ")");
 }
 
