@@ -99,6 +99,29 @@ class Client(unittest.IsolatedAsyncioTestCase):
         self.assertLess(listener.finished()[0].position_s, 5)
         self.assertTrue(noise(0.5, seed=2) in listener.sound())
 
+    async def test_what_is_pushed_ends_with_the_avatar(self):
+        avatar, listener = await open_avatar(self.server)
+        pushing = asyncio.create_task(avatar.push(noise(30)))
+        await until("it speaks", lambda: len(listener.frames(0)) > 5)
+        self.assertFalse(avatar.has_ended)
+        await avatar.close()
+        await asyncio.wait_for(pushing, 5)
+        await asyncio.wait_for(avatar.push(noise(30)), 5)
+        self.assertTrue(avatar.has_ended)
+
+    async def test_an_error_that_leaves_the_session_is_survived(self):
+        avatar, listener = await open_avatar(self.server, more={"allow_changes": True})
+        await avatar.push(noise(1.3))
+        with self.assertLogs("liveavatar_client", "WARNING") as logs:
+            for event in ({"kind": "nothing"}, {"kind": "set_portrait", "portrait": "nobody"}):
+                await avatar._tell(lambda socket, event=event: socket.send_event(**event))
+            await until("the errors are told", lambda: len(logs.output) >= 2)
+        self.assertEqual([line.rpartition("(")[2] for line in logs.output], ["invalid_argument)", "not_found)"])
+        await avatar.end_speech()
+        await until("it is finished", listener.finished)
+        await avatar.close()
+        self.assertEqual(listener.finished(), [SpeechFinished(0, 1.3, "played")])
+
     async def test_a_reader_that_comes_late_has_missed_pauses_and_no_speech(self):
         avatar = LiveAvatar(options_of(self.server))
         await avatar.open()
@@ -169,6 +192,11 @@ class Reconnecting(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(LiveAvatarError):
             await avatar.push(noise(1))
         await avatar.close()
+
+
+class Options(unittest.TestCase):
+    def test_the_key_is_not_shown(self):
+        self.assertNotIn("secret", repr(LiveOptions(key="secret")))
 
 
 class Raw(unittest.TestCase):

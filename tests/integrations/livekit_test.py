@@ -10,8 +10,8 @@ from support import RATE, LiveAvatar, Server, is_said, need, no_sessions, noise,
 
 need("livekit.agents")
 from livekit import api, rtc  # noqa: E402
-from livekit.agents.voice.avatar import (AvatarRunner, DataStreamAudioOutput, DataStreamAudioReceiver,  # noqa: E402
-                                         QueueAudioOutput)
+from livekit.agents.voice.avatar import (AudioSegmentEnd, AvatarRunner, DataStreamAudioOutput,  # noqa: E402
+                                         DataStreamAudioReceiver, QueueAudioOutput)
 from livekit_room import FakeRoom  # noqa: E402
 from liveavatar_livekit import LiveAvatarGenerator, avatar_options, run_avatar  # noqa: E402
 from liveavatar_livekit.worker import make_token, parse_args  # noqa: E402
@@ -192,6 +192,21 @@ class Failing(unittest.IsolatedAsyncioTestCase):
         with self.assertRaisesRegex(Exception, "no live socket at|the server ends"):
             await asyncio.wait_for(running, 20)
         await avatar.close()
+
+
+    async def test_a_segment_that_waits_for_the_last_one_ends_with_the_avatar(self):
+        with Server(PROGRAM) as server:
+            avatar = LiveAvatar(options_of(server))
+            await avatar.open()
+            generator = LiveAvatarGenerator(avatar)
+            frame = rtc.AudioFrame(noise(0.5), RATE, 1, RATE // 2)
+            await generator.push_audio(frame)
+            await generator.push_audio(AudioSegmentEnd())
+            waiting = asyncio.create_task(generator.push_audio(frame))
+            await asyncio.sleep(0.2)
+            self.assertFalse(waiting.done())
+            await avatar.close()
+            await asyncio.wait_for(waiting, 5)
 
 
 class Main(unittest.TestCase):

@@ -77,10 +77,10 @@ class LiveAvatar:
 
     async def push(self, pcm):
         """s16le mono, whole samples. Waits while the server has `ahead_s` of sound, or while there is no connection.
-        An interrupt() drops what waits."""
+        An interrupt() or close() drops what waits."""
         interrupts, at = self._interrupts, memoryview(pcm).cast("B")
         step = self.options.sample_rate // 2 * 2  # half a second, so that an interruption finds little on its way
-        while at and self._interrupts == interrupts and not self._skipping:
+        while at and self._interrupts == interrupts and not self._skipping and not self._closed:
             if self._error:
                 raise self._error
             if not self._has_room():
@@ -122,6 +122,11 @@ class LiveAvatar:
     def unfinished(self) -> int:
         """Speeches that were not interrupted and whose SpeechFinished has not been iterated yet."""
         return sum(self.hears(speech) for speech in self._unreported)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was closed, or has failed for good: no speech finishes any more."""
+        return self._closed or self._error is not None
 
     @property
     def speech(self) -> int:

@@ -31,7 +31,7 @@ class LiveOptions:
     prompt: str = ""
     size: str = ""  # an area, as "704*384"; empty: the model's own
     sample_rate: int = 24000  # of the sound in both directions: a multiple of 25 from 8000 to 48000
-    key: str = ""
+    key: str = field(default="", repr=False)
     more: dict = field(default_factory=dict)  # other fields of `start`: seed, fit, sample_steps, ...
     ahead_s: float = 5  # sound is sent so far ahead of real time at most
     reserve_s: float = 0.12  # how long the first frame is held, so that a late block leaves no gap
@@ -76,6 +76,7 @@ class LiveSocket:
     def __init__(self, options: LiveOptions, connection):
         self._options, self._connection = options, connection
         self.started: dict = {}  # the event: width, height, fps, sample_rate
+        self._last_error: dict = {}  # the event
 
     @classmethod
     async def open(cls, options: LiveOptions) -> "LiveSocket":
@@ -109,9 +110,12 @@ class LiveSocket:
         except ConnectionClosed as error:
             raise self._ended(error) from error
 
-    @staticmethod
-    def _ended(error: ConnectionClosed) -> LiveAvatarError:
+    # The server says the code of the error that ended the session, whose event came before.
+    def _ended(self, error: ConnectionClosed) -> LiveAvatarError:
         reason = error.rcvd.reason if error.rcvd else ""
+        event = self._last_error
+        if reason and event.get("code") == reason:
+            return LiveAvatarError(reason, event["message"], event["status"])
         return LiveAvatarError("closed", f"the live socket was closed: {reason or 'the connection was lost'}")
 
     async def send_sound(self, pcm):
@@ -121,7 +125,7 @@ class LiveSocket:
         await self._send(json.dumps({"type": kind, **fields}))
 
     async def receive(self, patience_s: float | None = None) -> Chunk | dict:
-        """A chunk, or an event. An `error` that leaves the session as it is comes as an event."""
+        """A chunk, or an event. An `error` is an event too: the session has ended when the socket is closed."""
         patience_s = self._options.stall_s if patience_s is None else patience_s
         try:
             async with asyncio.timeout(patience_s):  # wait_for() of Python 3.11 may swallow a cancellation
@@ -136,12 +140,9 @@ class LiveSocket:
             except ValueError as error:
                 raise LiveAvatarError("protocol", str(error), 400) from error
         event = json.loads(message)
-        if event["type"] == "error" and not self._survives(event):
-            raise LiveAvatarError(event["code"], event["message"], event["status"])
+        if event["type"] == "error":
+            self._last_error = event
         return event
-
-    def _survives(self, event: dict) -> bool:
-        return bool(self.started) and event["code"] in ("invalid_argument", "corrupt", "queue_full", "cancelled")
 
     async def close(self):
         """Says `stop` where somebody hears it."""

@@ -79,7 +79,7 @@ class LiveAvatarGenerator(VideoGenerator):
                 await self._avatar.end_speech()
             return
         # AvatarRunner knows one segment at a time: it forgets the end of one that is read before the last has ended.
-        while not self._is_within and self._avatar.unfinished and self._clears == clears:
+        while not self._is_within and self._avatar.unfinished and self._clears == clears and not self._avatar.has_ended:
             await asyncio.sleep(_POLL_S)
         if self._clears != clears:
             return
