@@ -1,7 +1,9 @@
 """The page of a server in a browser, and what tests and measurements do with it."""
+import os
+import sys
 from pathlib import Path
 
-from browser import Browser
+from browser import CHROMIUM, Browser
 from client import VOICE, wait_until
 
 # What the page sees of the picture and of the sound.
@@ -66,3 +68,16 @@ class Page(Browser):
     def take_picture(self, name):
         if pictures := Page.pictures:
             self.screenshot(Path(pictures) / f"{name}.png", whole=True)
+
+
+def program_of_page_tests():
+    """Of a test's arguments, PROGRAM [--pictures FOLDER] ..., which are taken. Without Chromium the test is skipped."""
+    if CHROMIUM is None:
+        print("skipped: there is no Chromium; apt-get install chromium")
+        sys.exit(77)
+    if "--pictures" in sys.argv:
+        at = sys.argv.index("--pictures")
+        Page.pictures = sys.argv[at + 1]
+        os.makedirs(Page.pictures, exist_ok=True)
+        del sys.argv[at:at + 2]
+    return os.path.abspath(sys.argv.pop(1))

@@ -2,16 +2,12 @@
 """page_test.py PROGRAM [--pictures FOLDER]: the page of `liveavatar serve` in Chromium.
 
 With a folder, screenshots are written there. Code 77, which ctest takes as skipped: there is no Chromium."""
-import os
 import signal
-import sys
 import tempfile
 import unittest
 
-from browser import CHROMIUM
 from client import PORTRAIT, VOICE, Server, WebSocket, form, wait_until
-from page import LISTEN, Page
-from stand_ins import StandIn
+from page import LISTEN, Page, program_of_page_tests
 
 PROGRAM = None
 LONG = {"size": "64*64", "prompt": "a test", "sample_steps": "40"}
@@ -299,51 +295,6 @@ class Jobs(WithServer):
             page.until_plays()
 
 
-class Words(unittest.TestCase):
-    def test_a_server_without_speech_is_told(self):
-        with Server(PROGRAM, "--no_speech") as server, Page(server) as page:
-            page.choose_way("type")
-            page.until_text("type-note", "no text to speech")
-            self.assertTrue(page.evaluate("document.getElementById('type-fields').hidden"))
-            self.assertTrue(page.evaluate("document.getElementById('converse-tab').hidden"))
-
-    def test_text_is_said_and_said_again(self):
-        with StandIn() as stand_in, Server(PROGRAM, *stand_in.flags) as server, Page(server) as page:
-            page.choose_way("type")
-            page.until("!document.getElementById('type-fields').hidden")
-            page.evaluate("document.getElementById('text').value = 'Hello there, whoever you are.'")
-            page.click("say")
-            page.until_text("status", "speaks")
-            page.until_text("status", "listens")
-            page.evaluate("document.getElementById('text').value = 'It will FAIL.'")
-            page.click("say")
-            page.until_text("type-note", "answered 500")
-            self.assertEqual(page.errors(), [])
-
-    def test_a_visitor_talks_and_writes_with_the_portrait(self):
-        with StandIn() as stand_in, Server(PROGRAM, *stand_in.all_flags) as server:
-            stand_in.to_hear = ["what is this"] * 20
-            with Page(server, microphone=VOICE) as page:
-                page.allow_microphone()
-                page.until("!document.getElementById('converse-tab').hidden")
-                page.choose_way("converse")
-                page.click("converse")
-                page.until_text("words", "what is this")
-                page.until_text("words", "You said what is this")
-                page.take_picture("converse")
-                page.click("converse")
-                page.until_text("converse-note", "has ended")
-                wait_until("no session", lambda: server.json("/health")["sessions"] == 0)
-                page.allow_microphone(False)
-                page.evaluate("document.getElementById('ask-text').value = 'good morning'")
-                page.evaluate("document.getElementById('ask').requestSubmit()")
-                page.until_text("words", "You said good morning. That is all.")
-                page.until_text("status", "speaks")
-                page.choose_way("talk")
-                page.until_text("status", "Stopped")
-                self.assertEqual(page.errors(), [])
-
-
 class Refusals(unittest.TestCase):
     def test_a_full_server_is_told_and_another_try_works(self):
         with Server(PROGRAM, "--max_sessions", 1) as server, Page(server) as page:
@@ -403,13 +354,5 @@ class Refusals(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if CHROMIUM is None:
-        print("skipped: there is no Chromium; apt-get install chromium")
-        sys.exit(77)
-    PROGRAM = os.path.abspath(sys.argv.pop(1))
-    if "--pictures" in sys.argv:
-        at = sys.argv.index("--pictures")
-        Page.pictures = sys.argv[at + 1]
-        os.makedirs(Page.pictures, exist_ok=True)
-        del sys.argv[at:at + 2]
+    PROGRAM = program_of_page_tests()
     unittest.main(verbosity=2)
