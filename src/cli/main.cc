@@ -101,7 +101,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& e) {  // --help, --version
     return is_other_rank() ? 0 : app.exit(e);
   } catch (const CLI::ParseError& e) {
-    return report(invalid_argument(e.what()));
+    return report(invalid_argument(without_secrets(e.what())));
   }
   for (auto& [subcommand, command] : commands) {
     if (!subcommand->parsed()) continue;
@@ -113,7 +113,8 @@ int run(int argc, char** argv) {
   }
   const std::string& first = args.front();
   std::string guess = nearest(first, {"generate", "plan", "info", "doctor", "sheet", "bench", "convert", "serve"});
-  return report(invalid_argument("unknown command " + first + (guess.empty() ? "" : "; did you mean " + guess + "?")));
+  return report(invalid_argument("unknown command " + without_secrets(first) +
+                                 (guess.empty() ? "" : "; did you mean " + guess + "?")));
 }
 
 }  // namespace

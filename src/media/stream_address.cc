@@ -10,13 +10,13 @@ namespace {
 
 constexpr const char* kHidden = "***";
 
+bool is_of_protocol(unsigned char c) { return std::isalnum(c) != 0 || c == '+' || c == '-' || c == '.'; }
+
 // "rtmp" of "RTMP://host/app/key"; empty: no address.
 std::string protocol_of(const std::string& text) {
   const size_t end = text.find("://");
   if (end == std::string::npos || end == 0) return {};
-  const bool is_name = std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '+' || c == '-' || c == '.';
-  });
+  const bool is_name = std::all_of(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(end), is_of_protocol);
   return is_name ? lower_case(text.substr(0, end)) : std::string();
 }
 
@@ -75,7 +75,12 @@ Status check_srt(const Parts& parts, const std::string& shown) {
 bool is_stream(const std::string& output) { return output == "-" || !protocol_of(output).empty(); }
 
 std::string without_secrets(const std::string& text) {
-  return protocol_of(text).empty() ? text : shown_address(split(text));
+  for (size_t mark = text.find("://"); mark != std::string::npos; mark = text.find("://", mark + 1)) {
+    size_t begin = mark;
+    while (begin > 0 && is_of_protocol(static_cast<unsigned char>(text[begin - 1]))) --begin;
+    if (begin < mark) return text.substr(0, begin) + shown_address(split(text.substr(begin)));
+  }
+  return text;
 }
 
 Expected<StreamAddress> parse_stream_address(const std::string& output) {

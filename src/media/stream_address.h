@@ -20,7 +20,8 @@ bool is_stream(const std::string& output);
 // rtmp, rtmps, srt or "-". kInvalidArgument, in a line without secrets: another protocol, no server, no stream named.
 Expected<StreamAddress> parse_stream_address(const std::string& output);
 
-// An address without secrets, whether it can be parsed or not; another text as it is.
+// A text up to the first address in it, and that without secrets, whether it can be parsed or not; what comes behind is
+// left out, as it may be of the address. A text without one as it is.
 std::string without_secrets(const std::string& text);
 
 }  // namespace liveavatar

@@ -181,6 +181,14 @@ class Streams(unittest.TestCase):
         self.assert_fails(Job(self.folder, "a.mp4", "--save_file", "b.mp4").end(), 2, "leave one out")
         self.assert_fails(Job(self.folder, "a.mp4", f"rtmp://h/live/{KEY}").end(), 2, "rtmp://h/live/***")
 
+    def test_arguments_that_nobody_knows_are_told_without_their_secrets(self):
+        address = f"rtmp://h/live/{KEY}"
+        for arguments, says in ((("generate", f"--outptu={address}"), "--outptu=rtmp://h/live/***; did you mean --output?"),
+                                (("serve", f"studio={address}"), "studio=rtmp://h/live/***"),
+                                (("generate", "--num_clip", address), "num_clip"), ((address,), "rtmp://h/live/***")):
+            end = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
+            self.assert_fails((end.returncode, end.stdout, end.stderr, 0), 2, says)
+
     def test_listener_that_never_answers_ends_the_job(self):
         with SilentServer() as server:
             end = Job(self.folder, server.url).end()

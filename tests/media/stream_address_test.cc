@@ -58,7 +58,22 @@ TEST(StreamAddress, RefusesInALineWithoutSecrets) {
 
 TEST(StreamAddress, KeepsOtherTextsAsTheyAre) {
   EXPECT_EQ(without_secrets("/videos/a.mp4"), "/videos/a.mp4");
-  EXPECT_EQ(without_secrets("foo://user:secret@h/secret?secret"), "foo://h/***");
+  EXPECT_EQ(without_secrets("a=b"), "a=b");
+  EXPECT_EQ(without_secrets("://a"), "://a");
+}
+
+TEST(StreamAddress, HidesTheSecretsOfAnAddressAnywhereInAText) {
+  struct Case {
+    const char *text, *shown;
+  };
+  for (const Case& c : {Case{"foo://user:secret@h/secret?secret", "foo://h/***"},
+                        {"--outptu=rtmp://h/app/secret", "--outptu=rtmp://h/app/***"},
+                        {"studio=rtmp://secret@h/app/secret", "studio=rtmp://h/app/***"},
+                        {"--psh=a=srt://h:1?passphrase=secret", "--psh=a=srt://h:1"},
+                        {"bad value: rtmp://h/app/secret token=secret", "bad value: rtmp://h/app/***"},
+                        {"://rtmp://h/app/secret", "://rtmp://h/app/***"},
+                        {"rtmp://h/app/secret rtmp://h/app/secret", "rtmp://h/app/***"}})
+    EXPECT_EQ(without_secrets(c.text), c.shown);
 }
 
 }  // namespace
