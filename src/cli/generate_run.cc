@@ -114,7 +114,7 @@ Expected<std::vector<OutputClaim>> claim_task(const RunOptions& options, const V
 std::vector<NamedPath> inputs_to_check(const RunOptions& options, const std::vector<VideoTask>& tasks) {
   std::vector<NamedPath> inputs = inputs_of(options, tasks), outputs;
   for (const VideoTask& task : tasks) outputs.push_back(task.video);
-  if (check_outputs(inputs, outputs).ok()) inputs.clear();
+  if (check_inputs_stay(inputs, outputs).ok()) inputs.clear();
   return inputs;
 }
 

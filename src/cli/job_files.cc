@@ -64,6 +64,21 @@ void add_packed_copies(std::vector<NamedPath>& inputs, const std::string& folder
   }
 }
 
+// Segments of HLS replace what has their names.
+Status check_segments(const std::vector<NamedPath>& inputs, const std::vector<NamedPath>& outputs) {
+  for (const NamedPath& input : inputs) {
+    for (const std::string& name : {input.path, follow_links(input.path)}) {
+      if (!name.ends_with(".ts")) continue;  // of long lists nearly all
+      for (const NamedPath& output : outputs) {
+        if (writes_segment(output.path, name))
+          return invalid_argument(output.flag + " " + output.path + ": " + input.flag + " " + input.path +
+                                  " is named like its segments, and would be lost; choose another name");
+      }
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 void add_input(std::vector<NamedPath>& inputs, const std::string& flag, const std::string& path) {
@@ -90,9 +105,14 @@ void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& opti
   if (!options.paging_dir.empty()) add_packed_copies(inputs, options.paging_dir);
 }
 
+Status check_inputs_stay(const std::vector<NamedPath>& inputs, const std::vector<NamedPath>& outputs) {
+  LA_RETURN_IF_ERROR(check_outputs(inputs, outputs));
+  return check_segments(inputs, outputs);
+}
+
 Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& inputs,
                                                  const std::vector<NamedPath>& outputs) {
-  LA_RETURN_IF_ERROR(check_outputs(inputs, outputs));
+  LA_RETURN_IF_ERROR(check_inputs_stay(inputs, outputs));
   std::vector<OutputClaim> claims;
   for (const NamedPath& output : outputs) {
     if (output.flag == "--report" || output.flag == "--json") LA_RETURN_IF_ERROR(check_replaces_json(output));

@@ -14,8 +14,11 @@ void add_input(std::vector<NamedPath>& inputs, const std::string& flag, const st
 // What an engine with these options reads.
 void add_engine_inputs(std::vector<NamedPath>& inputs, const EngineOptions& options);
 
-// Checks that no output is an input or another output, before a file is opened, and claims the outputs: each can be
-// written and no other job writes it. The claims are in the order of `outputs`.
+// kInvalidArgument if an output is an input or another output, or a segment of a playlist would be an input.
+Status check_inputs_stay(const std::vector<NamedPath>& inputs, const std::vector<NamedPath>& outputs);
+
+// Checks that before a file is opened, and claims the outputs: each can be written and no other job writes it. The
+// claims are in the order of `outputs`.
 Expected<std::vector<OutputClaim>> claim_outputs(const std::vector<NamedPath>& inputs,
                                                  const std::vector<NamedPath>& outputs);
 

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -20,11 +19,24 @@ constexpr double kSegmentSeconds = 4;
 constexpr const char* kHead =
     "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:5\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT";
 
-// A name that is the same as a part of a URL.
-std::string plain_name(std::string name) {
-  std::replace_if(
-      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0 && c != '-' && c != '_'; }, '_');
-  return name;
+constexpr size_t kLeastDigits = 5, kEndingBytes = 3;  // of a segment's "-00000.ts"
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+bool is_plain_in_a_url(char c) {
+  return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.' ||
+         c == '~';
+}
+
+// A playlist's lines are URLs, relative to its own.
+std::string as_url(const std::string& name) {
+  std::string url;
+  for (const char c : name) {
+    char escaped[4] = {c};
+    if (!is_plain_in_a_url(c)) std::snprintf(escaped, sizeof(escaped), "%%%02X", static_cast<unsigned char>(c));
+    url += escaped;
+  }
+  return url;
 }
 
 }  // namespace
@@ -42,9 +54,20 @@ int HlsSink::write_bytes(void* self, uint8_t* bytes, int count) {
 }
 
 std::string HlsSink::segment_name() const {
-  char number[16];
+  char number[24];
   std::snprintf(number, sizeof(number), "-%05d.ts", segments_);
-  return plain_name(std::filesystem::path(claim_.path()).stem().string()) + number;
+  return std::filesystem::path(claim_.path()).stem().string() + number;
+}
+
+bool HlsSink::is_segment(const std::string& file, const std::string& playlist) {
+  const std::string name = std::filesystem::path(file).filename().string();
+  const std::string begin = std::filesystem::path(playlist).stem().string() + "-";
+  if (name.size() < begin.size() + kLeastDigits + kEndingBytes) return false;
+  const std::string number = name.substr(begin.size(), name.size() - begin.size() - kEndingBytes);
+  const bool has_form =
+      name.starts_with(begin) && name.ends_with(".ts") && std::all_of(number.begin(), number.end(), is_digit);
+  std::error_code ignored;
+  return has_form && std::filesystem::equivalent(folder_of(file), folder_of(playlist), ignored);
 }
 
 Status HlsSink::begin(const StreamEncoders& encoders) {
@@ -88,7 +111,7 @@ Status HlsSink::write(AVPacket& packet, int stream) {
 Status HlsSink::end_segment(double time_s) {
   char line[64];
   std::snprintf(line, sizeof(line), "\n#EXTINF:%.3f,\n", time_s - begin_s_);
-  const std::string entry = line + segment_name();
+  const std::string entry = line + as_url(segment_name());
   LA_RETURN_IF_ERROR(segment_->commit());
   segment_.reset();
   playlist_ += entry;

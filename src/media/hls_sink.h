@@ -12,7 +12,8 @@
 
 namespace liveavatar {
 
-// A segment has its name when it is whole, and is in the playlist then. The playlist ends with the video.
+// Segments are NAME-00000.ts, ... of NAME.m3u8; the playlist's lines escape what a URL must. A segment has its name
+// when it is whole, and is in the playlist then. The playlist ends with the video.
 class HlsSink final : public PacketSink {
  public:
   explicit HlsSink(OutputClaim& claim) : claim_(claim) {}  // of the playlist; outlives the sink
@@ -21,6 +22,9 @@ class HlsSink final : public PacketSink {
   Status write(AVPacket& packet, int stream) override;
   Status flush() override { return {}; }
   Status finish() override;
+
+  // Whether the file has the name of a segment of the playlist.
+  static bool is_segment(const std::string& file, const std::string& playlist);
 
  private:
   static int write_bytes(void* self, uint8_t* bytes, int count);

@@ -190,6 +190,10 @@ Status check_video_path(const std::string& path) {
   return invalid_argument(path + ": the name must end in " + known + ", or in " + kPlaylistEnding + " for HLS");
 }
 
+bool writes_segment(const std::string& video, const std::string& file) {
+  return is_playlist(video) && HlsSink::is_segment(file, video);
+}
+
 namespace {
 
 // claim: of a playlist, owned or held by the caller.

@@ -34,6 +34,9 @@ Status check_video_encoder(const VideoWriterOptions& options);
 // kInvalidArgument if no format has the name's ending (in any case); the message is the path and the valid endings.
 Status check_video_path(const std::string& path);
 
+// Whether the file has the name of a segment that a video of this name (HLS) would write.
+bool writes_segment(const std::string& video, const std::string& file);
+
 // One thread at a time. Frames and audio go out interleaved; a fragment is closed twice a second and flushed. An
 // existing video stays until the first frame is in a file.
 class VideoWriter {

@@ -134,6 +134,18 @@ class Streams(unittest.TestCase):
         self.assertAlmostEqual(recording.seconds("video"), (recording.frames - 1) / 25, delta=0.005)
         self.assertAlmostEqual(recording.onset_s(), ONSET_S, delta=0.02)
 
+    def test_hls_does_not_replace_the_voice_that_is_named_like_a_segment(self):
+        folder = Path(self.own.name)
+        voice = folder / "talk-00003.ts"
+        write_voice(voice)
+        (folder / "elsewhere.wav").symlink_to(voice)
+        before = voice.read_bytes()
+        for name in (voice.name, "elsewhere.wav"):
+            end = Job(folder, folder / "talk.m3u8", voice=name).end()
+            self.assert_fails(end, 2, "--output ", "talk.m3u8: --audio ", "is named like its segments")
+        self.assertEqual(voice.read_bytes(), before)
+        self.assertFalse((folder / "talk.m3u8").exists())
+
     def test_pipe_has_the_video_and_nothing_else(self):
         job = Job(self.folder, "-")
         file = Path(self.own.name) / "piped.mp4"
@@ -183,9 +195,10 @@ class Streams(unittest.TestCase):
 
     def test_arguments_that_nobody_knows_are_told_without_their_secrets(self):
         address = f"rtmp://h/live/{KEY}"
-        for arguments, says in ((("generate", f"--outptu={address}"), "--outptu=rtmp://h/live/***; did you mean --output?"),
-                                (("serve", f"studio={address}"), "studio=rtmp://h/live/***"),
-                                (("generate", "--num_clip", address), "num_clip"), ((address,), "rtmp://h/live/***")):
+        cases = ((("generate", f"--outptu={address}"), "--outptu=rtmp://h/live/***; did you mean --output?"),
+                 (("serve", f"studio={address}"), "studio=rtmp://h/live/***"),
+                 (("generate", "--num_clip", address), "num_clip"), ((address,), "rtmp://h/live/***"))
+        for arguments, says in cases:
             end = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
             self.assert_fails((end.returncode, end.stdout, end.stderr, 0), 2, says)
 

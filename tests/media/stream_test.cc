@@ -332,8 +332,8 @@ TEST_F(StreamTest, HlsIsAPlaylistOfSegmentsThatEachPlay) {
     ASSERT_TRUE((*writer)->write_frame(noise(i).data()).ok());
     if (i == 120) {
       EXPECT_EQ(slurp(path("my talk%d.m3u8")).find("ENDLIST"), std::string::npos);
-      EXPECT_NE(slurp(path("my talk%d.m3u8")).find("my_talk_d-00000.ts"), std::string::npos);
-      EXPECT_FALSE(std::filesystem::exists(path("my_talk_d-00001.ts")));
+      EXPECT_NE(slurp(path("my talk%d.m3u8")).find("\nmy%20talk%25d-00000.ts"), std::string::npos);
+      EXPECT_FALSE(std::filesystem::exists(path("my talk%d-00001.ts")));
     }
   }
   ASSERT_TRUE((*writer)->finish().ok());
@@ -343,7 +343,7 @@ TEST_F(StreamTest, HlsIsAPlaylistOfSegmentsThatEachPlay) {
   int64_t frames = 0;
   double end_s = 0;
   for (int segment = 0; segment < 3; ++segment) {
-    const std::string file = path("my_talk_d-0000" + std::to_string(segment) + ".ts");
+    const std::string file = path("my talk%d-0000" + std::to_string(segment) + ".ts");
     const Packets picture = packets_in(file, AVMEDIA_TYPE_VIDEO), sound = packets_in(file, AVMEDIA_TYPE_AUDIO);
     EXPECT_GE(picture.keys, 1) << segment;
     const double expected_s = segment == 0 ? picture.begin_s : end_s;
@@ -353,6 +353,30 @@ TEST_F(StreamTest, HlsIsAPlaylistOfSegmentsThatEachPlay) {
     end_s = picture.end_s;
   }
   EXPECT_EQ(frames, 250);
+}
+
+TEST_F(StreamTest, HlsOfSimilarNamesHasSegmentsOfItsOwn) {
+  std::vector<std::string> segments;
+  for (const std::string name : {"a b", "a_b", "\u4f60", "\u597d"}) {
+    auto writer = VideoWriter::open(path(name + ".m3u8"), {.width = kSide, .height = kSide}, nullptr);
+    ASSERT_TRUE(writer.ok()) << writer.status().message();
+    ASSERT_TRUE(write_frames(**writer, 2).ok());
+    segments.push_back(path(name + "-00000.ts"));
+  }
+  for (const std::string& segment : segments) EXPECT_EQ(packets_in(segment, AVMEDIA_TYPE_VIDEO).count, 2) << segment;
+  EXPECT_NE(slurp(path("\u4f60.m3u8")).find("\n%E4%BD%A0-00000.ts\n"), std::string::npos);
+}
+
+TEST_F(StreamTest, HlsKnowsTheNamesOfItsSegments) {
+  const std::string playlist = path("a b.m3u8");
+  for (const char* segment : {"a b-00000.ts", "a b-00017.ts", "a b-123456.ts"})
+    EXPECT_TRUE(writes_segment(playlist, path(segment))) << segment;
+  EXPECT_TRUE(writes_segment(playlist, path("./a b-00000.ts")));
+  for (const char* other :
+       {"a b-0000.ts", "a b-0000x.ts", "a b-.ts", "a_b-00000.ts", "a b-00000.tsx", "a b.ts", "-00000.ts"})
+    EXPECT_FALSE(writes_segment(playlist, path(other))) << other;
+  EXPECT_FALSE(writes_segment(playlist, "/a b-00000.ts"));
+  EXPECT_FALSE(writes_segment(path("a b.mp4"), path("a b-00000.ts")));
 }
 
 TEST_F(StreamTest, HlsThatIsNotFinishedPlaysItsWholeSegments) {
