@@ -62,23 +62,37 @@ int Connection::connect() {
   return avio_open2(&io_, address_.url.c_str(), AVIO_FLAG_WRITE, &interrupt, nullptr);
 }
 
-Expected<std::shared_ptr<Connection>> Connection::open(const StreamAddress& address, double seconds,
-                                                       const std::stop_token& stop) {
-  auto connection = std::make_shared<Connection>(address, stop);
-  auto opened = std::make_shared<std::promise<int>>();
-  std::future<int> code = opened->get_future();
-  connection->deadline_.set(seconds, 0);
+struct Connector::Try {
+  std::shared_ptr<Connection> connection;
+  std::promise<int> code;
+};
+
+Expected<std::shared_ptr<Connection>> Connector::open(double seconds, const std::stop_token& stop) {
+  constexpr std::chrono::milliseconds kStep(5), kMoment(500);
+  const Status stopped = cancelled("stopped while " + address_.shown + " was opened");
+  const Clock::time_point latest = Clock::now() + duration_of(seconds);
+  auto wait_for = [&](const auto& is_done, Clock::time_point end) -> Status {
+    while (!is_done()) {
+      if (stop.stop_requested()) return stopped;
+      if (Clock::now() >= end) return no_answer(address_, seconds);
+      std::this_thread::sleep_for(kStep);
+    }
+    return {};
+  };
+  LA_RETURN_IF_ERROR(wait_for([this] { return last_.expired(); }, latest));
+
+  auto connection = std::make_shared<Connection>(address_, stop);
+  connection->deadline_.set(std::chrono::duration<double>(latest - Clock::now()).count(), 0);
+  auto one = std::make_shared<Try>(Try{connection, {}});
+  std::future<int> code = one->code.get_future();
+  last_ = one;
   // On a thread that may be left alone: the system's look-up of a name heeds no deadline.
-  std::thread([connection, opened] { opened->set_value(connection->connect()); }).detach();
-  constexpr std::chrono::milliseconds kStep(10), kMoment(500);
-  const Clock::time_point latest = Clock::now() + duration_of(seconds) + kMoment;
-  while (code.wait_for(kStep) != std::future_status::ready) {
-    if (stop.stop_requested()) return cancelled("stopped while " + address.shown + " was opened");
-    if (Clock::now() >= latest) return no_answer(address, seconds);
-  }
+  std::thread([one = std::move(one)] { one->code.set_value(one->connection->connect()); }).detach();
+  auto has_code = [&] { return code.wait_for(Clock::duration::zero()) == std::future_status::ready; };
+  LA_RETURN_IF_ERROR(wait_for(has_code, latest + kMoment));
   const int result = code.get();
-  if (stop.stop_requested()) return cancelled("stopped while " + address.shown + " was opened");
-  if (result < 0) return not_opened(address, connection->is_late() ? AVERROR_EXIT : result, seconds);
+  if (stop.stop_requested()) return stopped;
+  if (result < 0) return not_opened(address_, connection->is_late() ? AVERROR_EXIT : result, seconds);
   return connection;
 }
 

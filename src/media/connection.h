@@ -35,21 +35,36 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
   ~Connection();  // within a second
 
-  // Ends within `seconds`, also where the look-up of the host's name does not: kIo, or kCancelled after a stop.
-  static Expected<std::shared_ptr<Connection>> open(const StreamAddress& address, double seconds,
-                                                    const std::stop_token& stop);
   AVIOContext* io() { return io_; }
   // What is written next may wait so long.
   void allow(double seconds);
-  // Whether it waited for all of that: some protocols call it an error of another kind.
+  // Whether it waited for all of that.
   bool is_late() { return deadline_.passed(); }
 
  private:
+  friend class Connector;
   int connect();
 
   const StreamAddress address_;
   Deadline deadline_;
   AVIOContext* io_ = nullptr;
+};
+
+// Opens connections to an address, one thread at a time.
+class Connector {
+ public:
+  explicit Connector(StreamAddress address) : address_(std::move(address)) {}
+  const StreamAddress& address() const { return address_; }
+
+  // Ends within `seconds`, also where the look-up of the host's name does not: kIo, or kCancelled after a stop. That
+  // look-up goes on, and the next try waits for its end, so that there is one at most.
+  Expected<std::shared_ptr<Connection>> open(double seconds, const std::stop_token& stop);
+
+ private:
+  struct Try;
+
+  const StreamAddress address_;
+  std::weak_ptr<Try> last_;  // lives as long as its thread
 };
 
 }  // namespace liveavatar

@@ -88,11 +88,11 @@ class EncodedStream final : public LiveStream {
 
 }  // namespace
 
-Expected<std::unique_ptr<LiveStream>> LiveStream::open(const StreamAddress& address, const LiveStreamOptions& options,
-                                                       const StreamPatience& patience, const std::stop_token& stop) {
-  StreamPatience once = patience;
-  once.reopens = 0;
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<PacketSink> sink, NetworkSink::connect(address, once, stop));
+Expected<std::unique_ptr<LiveStream>> LiveStream::open(const std::shared_ptr<Connector>& connector,
+                                                       const LiveStreamOptions& options, const StreamWaits& waits,
+                                                       const std::stop_token& stop) {
+  const StreamPatience once{waits, 0};
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<PacketSink> sink, NetworkSink::connect(connector, once, stop));
   auto stream = std::make_unique<EncodedStream>(options, std::move(sink));
   LA_RETURN_IF_ERROR(stream->begin());
   return std::unique_ptr<LiveStream>(std::move(stream));

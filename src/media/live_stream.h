@@ -11,6 +11,8 @@
 
 namespace liveavatar {
 
+class Connector;
+
 struct LiveStreamOptions {
   int64_t width = 0, height = 0;  // of the frames; even
   int fps = 25;
@@ -33,9 +35,10 @@ struct LiveFrames {
 class LiveStream {
  public:
   virtual ~LiveStream() = default;
-  // Connects. Nothing is opened again when it is lost: patience.reopens is not looked at.
-  static Expected<std::unique_ptr<LiveStream>> open(const StreamAddress& address, const LiveStreamOptions& options,
-                                                    const StreamPatience& patience, const std::stop_token& stop);
+  // Connects. Nothing is opened again when it is lost.
+  static Expected<std::unique_ptr<LiveStream>> open(const std::shared_ptr<Connector>& connector,
+                                                    const LiveStreamOptions& options, const StreamWaits& waits,
+                                                    const std::stop_token& stop);
   // Frames come in order. For those that are left out the picture stands still, and there is silence.
   virtual Status write(const LiveFrames& frames) = 0;
   virtual Status finish() = 0;

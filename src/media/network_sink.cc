@@ -26,21 +26,24 @@ void wait_for(double seconds, const std::stop_token& stop) {
 
 }  // namespace
 
-Expected<std::unique_ptr<NetworkSink>> NetworkSink::connect(const StreamAddress& address,
+Expected<std::unique_ptr<NetworkSink>> NetworkSink::connect(std::shared_ptr<Connector> connector,
                                                             const StreamPatience& patience,
                                                             const std::stop_token& stop) {
-  std::unique_ptr<NetworkSink> sink(new NetworkSink(address, patience, stop));
-  LA_ASSIGN_OR_RETURN(sink->connection_, Connection::open(address, patience.connect_s, stop));
+  std::unique_ptr<NetworkSink> sink(new NetworkSink(std::move(connector), patience, stop));
+  LA_ASSIGN_OR_RETURN(sink->connection_, sink->connector_->open(patience.waits.connect_s, stop));
   return sink;
 }
+
+// What ended a wait: some protocols call the deadline an error of another kind.
+int NetworkSink::or_late(int code) { return code < 0 && connection_->is_late() ? AVERROR_EXIT : code; }
 
 int NetworkSink::begin_muxer() {
   const bool is_rtmp = address_.kind == StreamAddress::Kind::kRtmp;
   AVDictionary* settings = nullptr;
   av_dict_set(&settings, "avoid_negative_ts", "make_zero", 0);  // also after a break
   if (is_rtmp) av_dict_set(&settings, "flvflags", "no_duration_filesize", 0);
-  connection_->allow(patience_.write_s);
-  return muxer_.open(is_rtmp ? "flv" : "mpegts", connection_->io(), encoders_, settings);
+  connection_->allow(patience_.waits.write_s);
+  return or_late(muxer_.open(is_rtmp ? "flv" : "mpegts", connection_->io(), encoders_, settings));
 }
 
 Status NetworkSink::begin(const StreamEncoders& encoders) {
@@ -60,9 +63,12 @@ Status NetworkSink::write(AVPacket& packet, int stream) {
   }
   const AVCodecContext& encoder = stream == kPictureStream ? *encoders_.picture : *encoders_.sound;
   const double time_s = double(packet.pts) * av_q2d(encoder.time_base);
-  connection_->allow(patience_.write_s);
-  const int code = muxer_.write(packet, stream);
-  if (code < 0) return status_ = reopen(connection_->is_late() ? AVERROR_EXIT : code);
+  connection_->allow(patience_.waits.write_s);
+  const int code = or_late(muxer_.write(packet, stream));
+  if (code < 0) {
+    status_ = reopen(code);
+    return status_;
+  }
   written_s_ = std::max(written_s_, time_s);
   if (written_s_ - reopened_at_s_ > kLasting) reopened_ = 0;
   return {};
@@ -87,7 +93,7 @@ Status NetworkSink::reopen(int code) {
     connection_.reset();
     if (pause_s > 0) wait_for(pause_s, stop_);
     pause_s = pause_s == 0 ? 1 : 2 * pause_s;
-    auto opened = Connection::open(address_, patience_.connect_s, stop_);
+    auto opened = connector_->open(patience_.waits.connect_s, stop_);
     if (!opened.ok()) {
       if (opened.status().code() == ErrorCode::kCancelled) return opened.status();
       continue;
@@ -106,7 +112,7 @@ bool NetworkSink::was_broken() { return std::exchange(broken_, false); }
 Status NetworkSink::finish() {
   LA_RETURN_IF_ERROR(status_);
   connection_->allow(kCloseSeconds);
-  const int code = muxer_.finish();
+  const int code = or_late(muxer_.finish());
   if (code < 0) return lost(code);
   if (address_.kind == StreamAddress::Kind::kSrt) wait_for(kSrtLinger, {});
   muxer_ = PacketMuxer();

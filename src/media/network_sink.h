@@ -15,8 +15,8 @@ namespace liveavatar {
 // then. kIo: it stays lost; the message says how far the video came.
 class NetworkSink final : public PacketSink {
  public:
-  static Expected<std::unique_ptr<NetworkSink>> connect(const StreamAddress& address, const StreamPatience& patience,
-                                                        const std::stop_token& stop);
+  static Expected<std::unique_ptr<NetworkSink>> connect(std::shared_ptr<Connector> connector,
+                                                        const StreamPatience& patience, const std::stop_token& stop);
   Status begin(const StreamEncoders& encoders) override;
   Status write(AVPacket& packet, int stream) override;
   Status flush() override { return {}; }  // every packet goes out at once
@@ -24,13 +24,18 @@ class NetworkSink final : public PacketSink {
   bool was_broken() override;
 
  private:
-  NetworkSink(const StreamAddress& address, const StreamPatience& patience, std::stop_token stop)
-      : address_(address), patience_(patience), stop_(std::move(stop)) {}
+  NetworkSink(std::shared_ptr<Connector> connector, const StreamPatience& patience, std::stop_token stop)
+      : connector_(std::move(connector)),
+        address_(connector_->address()),
+        patience_(patience),
+        stop_(std::move(stop)) {}
   int begin_muxer();
+  int or_late(int code);
   Status reopen(int code);
   Status lost(int code) const;
 
-  const StreamAddress address_;
+  const std::shared_ptr<Connector> connector_;
+  const StreamAddress& address_;
   const StreamPatience patience_;
   const std::stop_token stop_;
   std::shared_ptr<Connection> connection_;

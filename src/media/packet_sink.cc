@@ -43,13 +43,6 @@ int PacketMuxer::write(AVPacket& packet, int stream) {
   return result(av_interleaved_write_frame(format_.get(), &packet));
 }
 
-int PacketMuxer::write_now(AVPacket& packet, int stream) {
-  rescale(packet, stream);
-  const int code = av_write_frame(format_.get(), &packet);
-  av_packet_unref(&packet);
-  return result(code);
-}
-
 int PacketMuxer::flush() {
   int code = av_interleaved_write_frame(format_.get(), nullptr);
   if (code >= 0) code = av_write_frame(format_.get(), nullptr);

@@ -35,7 +35,6 @@ class PacketMuxer {
   // settings: consumed.
   int open(const char* format, AVIOContext* io, const StreamEncoders& encoders, AVDictionary* settings = nullptr);
   int write(AVPacket& packet, int stream);  // in the order of time, whatever order they come in
-  int write_now(AVPacket& packet, int stream);
   int flush();
   int finish();
   AVFormatContext* format() { return format_.get(); }

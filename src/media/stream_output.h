@@ -12,10 +12,13 @@ namespace liveavatar {
 class PacketSink;
 
 // Of a connection.
-struct StreamPatience {
+struct StreamWaits {
   double connect_s = 10;  // until the server is ready to take a stream
   double write_s = 10;    // for which it takes nothing
-  int reopens = 4;        // of a connection that was lost: at once, then after 1, 2 and 4 s
+};
+struct StreamPatience {
+  StreamWaits waits;
+  int reopens = 4;  // of a connection that was lost: at once, then after 1, 2 and 4 s
 };
 
 // Opened before there is anything to send; a VideoWriter takes it.

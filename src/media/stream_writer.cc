@@ -122,7 +122,8 @@ StreamOutput::Parts StreamOutput::take() { return std::move(*parts_); }
 Expected<std::unique_ptr<StreamOutput>> StreamOutput::connect(const StreamAddress& address,
                                                               const StreamPatience& patience,
                                                               const std::stop_token& stop) {
-  LA_ASSIGN_OR_RETURN(std::unique_ptr<PacketSink> sink, NetworkSink::connect(address, patience, stop));
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<PacketSink> sink,
+                      NetworkSink::connect(std::make_shared<Connector>(address), patience, stop));
   std::unique_ptr<StreamOutput> output(new StreamOutput());
   output->parts_ = std::make_unique<Parts>(Parts{std::move(sink), true, stop});
   return output;

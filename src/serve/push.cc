@@ -93,7 +93,7 @@ void Push::wait_for_previous() {
 
 void Push::run() {
   wait_for_previous();
-  while (const std::unique_ptr<Piece> piece = next()) {
+  for (std::unique_ptr<Piece> piece = next(); piece; piece = next()) {
     const Status sent = contained("a push", [&] { return send(*piece); });
     if (sent.ok()) continue;
     count(&PushCounts::dropped_frames, piece->chunk.frames);

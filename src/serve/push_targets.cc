@@ -4,21 +4,22 @@
 #include <thread>
 #include <utility>
 
+#include "media/connection.h"
 #include "media/live_stream.h"
 #include "media/stream_address.h"
 
 namespace liveavatar::serve {
 namespace {
 
-Expected<std::unique_ptr<LiveStream>> open_stream(const StreamAddress& address, const LiveChunk& like,
+Expected<std::unique_ptr<LiveStream>> open_stream(const std::shared_ptr<Connector>& connector, const LiveChunk& like,
                                                   const std::stop_token& stop) {
   LiveStreamOptions options;
   options.width = like.width;
   options.height = like.height;
   options.sample_rate = like.sample_rate;
-  StreamPatience patience;
-  patience.write_s = 5;
-  return LiveStream::open(address, options, patience, stop);
+  StreamWaits waits;
+  waits.write_s = 5;
+  return LiveStream::open(connector, options, waits, stop);
 }
 
 Expected<StreamAddress> parse_target(const PushTarget& target) {
@@ -37,10 +38,10 @@ Expected<StreamAddress> parse_target(const PushTarget& target) {
 Expected<std::unique_ptr<PushTargets>> PushTargets::create(const std::vector<PushTarget>& targets, Log log) {
   std::unique_ptr<PushTargets> all(new PushTargets(std::move(log)));
   for (const PushTarget& target : targets) {
-    LA_RETURN_IF_ERROR(parse_target(target).status());
+    LA_ASSIGN_OR_RETURN(StreamAddress address, parse_target(target));
     const bool is_new = all->targets_.try_emplace(target.name).second;
     if (!is_new) return invalid_argument("`push` " + target.name + ": is given twice; choose another name");
-    all->targets_[target.name].url = target.url;
+    all->targets_[target.name].connector = std::make_shared<Connector>(std::move(address));
   }
   return all;
 }
@@ -59,11 +60,10 @@ Expected<std::shared_ptr<Push>> PushTargets::take(const std::string& name, Troub
   const auto found = targets_.find(name);
   if (found == targets_.end()) return not_found("start: there is no target of that name; ask who runs the server");
   Target& target = found->second;
-  if (target.last && !target.last->is_closed()) return std::shared_ptr<Push>();
-  LA_ASSIGN_OR_RETURN(StreamAddress address, parse_stream_address(target.url));
+  if (target.last && !target.last->is_closed()) return std::shared_ptr<Push>(kBusy);
   PushCalls calls;
-  calls.open = [address = std::move(address)](const LiveChunk& like, const std::stop_token& stop) {
-    return open_stream(address, like, stop);
+  calls.open = [connector = target.connector](const LiveChunk& like, const std::stop_token& stop) {
+    return open_stream(connector, like, stop);
   };
   calls.on_trouble = [log = log_, name, on_trouble = std::move(on_trouble)](PushTrouble trouble, const Status& why) {
     if (log) log(name, why.message());

@@ -1,6 +1,7 @@
 // Where live sessions may be sent beside their clients: servers that the operator named.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,6 +13,10 @@
 #include "serve/metrics.h"
 #include "serve/options.h"
 #include "serve/push.h"
+
+namespace liveavatar {
+class Connector;
+}
 
 namespace liveavatar::serve {
 
@@ -26,13 +31,14 @@ class PushTargets {
 
   ~PushTargets();  // lets streams that were closed end, for a moment
 
-  // kNotFound: there is no such target. Null: another session has it. on_trouble: PushCalls'.
+  static constexpr std::nullptr_t kBusy = nullptr;  // an answer of take(): another session has the target
+  // kNotFound: there is no such target. on_trouble: PushCalls'.
   Expected<std::shared_ptr<Push>> take(const std::string& name, Trouble on_trouble);
   void add_gauges(std::vector<Gauge>& gauges) const;
 
  private:
   struct Target {
-    std::string url;
+    std::shared_ptr<Connector> connector;
     std::shared_ptr<PushCounts> totals = std::make_shared<PushCounts>();
     std::shared_ptr<Push> last;
   };

@@ -13,6 +13,7 @@
 
 #include "fixture.h"
 #include "media/audio.h"
+#include "media/connection.h"
 #include "media/live_stream.h"
 #include "media/video_writer.h"
 
@@ -65,6 +66,10 @@ class TcpServer {
 // SRT's container; a name that FFmpeg resolves to TCP.
 StreamAddress tcp(int port) {
   return {StreamAddress::Kind::kSrt, "tcp://127.0.0.1:" + std::to_string(port), "the server"};
+}
+
+std::shared_ptr<Connector> connector_to(const TcpServer& server) {
+  return std::make_shared<Connector>(tcp(server.port()));
 }
 
 std::string read_to_end(int connection, size_t most = SIZE_MAX) {
@@ -171,7 +176,7 @@ TEST_F(StreamTest, ServerThatNeverAnswersEndsAtTheDeadlineOrAStop) {
   address.kind = StreamAddress::Kind::kRtmp;
   address.url = "rtmp://127.0.0.1:" + std::to_string(server.port()) + "/app/key";
   auto begin = Clock::now();
-  const Status late = StreamOutput::connect(address, {.connect_s = 0.5}, {}).status();
+  const Status late = StreamOutput::connect(address, {.waits = {.connect_s = 0.5}}, {}).status();
   EXPECT_NE(late.message().find("does not answer within 0.5 s"), std::string::npos) << late.message();
   EXPECT_LT(seconds_since(begin), 1.5);
 
@@ -192,7 +197,7 @@ TEST_F(StreamTest, ServerThatNeverReadsEndsAtTheDeadline) {
   std::atomic<bool> done = false;
   TcpServer server([&](int, int) { wait_for(done); });
   LiveStreamOptions options{.width = kSide, .height = kSide, .crf = 1, .preset = "ultrafast"};
-  auto stream = LiveStream::open(tcp(server.port()), options, {.write_s = 0.5}, {});
+  auto stream = LiveStream::open(connector_to(server), options, {.write_s = 0.5}, {});
   ASSERT_TRUE(stream.ok()) << stream.status().message();
   const std::vector<int16_t> silence(960);
   Status status;
@@ -257,7 +262,7 @@ TEST_F(StreamTest, FramesThatAreLeftOutStandStillInStep) {
   std::string got;
   {
     TcpServer server([&](int connection, int) { got = read_to_end(connection); });
-    auto stream = LiveStream::open(tcp(server.port()), {.width = kSide, .height = kSide}, {}, {});
+    auto stream = LiveStream::open(connector_to(server), {.width = kSide, .height = kSide}, {}, {});
     ASSERT_TRUE(stream.ok()) << stream.status().message();
     const std::vector<int16_t> sound(960, 1000);
     for (int i = 100; i < 200; ++i) {

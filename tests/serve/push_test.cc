@@ -171,7 +171,7 @@ TEST(PushTargets, GiveEachTargetToOneSessionAtATime) {
   EXPECT_EQ((*targets)->take("c", [](PushTrouble) {}).status().code(), ErrorCode::kNotFound);
   auto first = (*targets)->take("a", [](PushTrouble) {});
   ASSERT_TRUE(first.ok() && *first);
-  EXPECT_EQ(*(*targets)->take("a", [](PushTrouble) {}), nullptr);
+  EXPECT_EQ(*(*targets)->take("a", [](PushTrouble) {}), PushTargets::kBusy);
   EXPECT_NE(*(*targets)->take("b", [](PushTrouble) {}), nullptr);
   (*first)->close();
   EXPECT_NE(*(*targets)->take("a", [](PushTrouble) {}), nullptr);
