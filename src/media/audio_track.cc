@@ -84,16 +84,9 @@ Status AudioTrack::pull(int64_t until) {
   return {};
 }
 
-Status AudioTrack::encode(int64_t samples, const PacketSink& sink) {
+Status AudioTrack::encode(int64_t samples, const PacketTaker& take) {
   AVFrame& frame = *frame_;
-  av_frame_unref(&frame);
-  frame.nb_samples = static_cast<int>(samples);
-  frame.format = encoder_->sample_fmt;
-  frame.sample_rate = encoder_->sample_rate;
-  frame.pts = encoded_;
-  if (av_channel_layout_copy(&frame.ch_layout, &encoder_->ch_layout) < 0 || av_frame_get_buffer(&frame, 0) < 0) {
-    return out_of_memory("no memory for a frame of audio; close other programs");
-  }
+  LA_RETURN_IF_ERROR(prepare_sound(frame, *encoder_, samples, encoded_));
   for (size_t c = 0; c < waiting_.size(); ++c) {
     std::copy_n(waiting_[c].begin(), samples, reinterpret_cast<float*>(frame.data[c]));
     waiting_[c].erase(waiting_[c].begin(), waiting_[c].begin() + samples);
@@ -101,27 +94,22 @@ Status AudioTrack::encode(int64_t samples, const PacketSink& sink) {
   encoded_ += samples;
   if (int code = avcodec_send_frame(encoder_.get(), &frame); code < 0)
     return io_error("the AAC encoder failed at the voice (" + ffmpeg_error(code) + "); convert it to a 16-bit WAV");
-  return drain(sink);
+  return take_packets(*encoder_, *packet_, take);
 }
 
-Status AudioTrack::drain(const PacketSink& sink) {
-  while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) LA_RETURN_IF_ERROR(sink(*packet_));
-  return {};
-}
-
-Status AudioTrack::advance(double seconds, const PacketSink& sink) {
+Status AudioTrack::advance(double seconds, const PacketTaker& take) {
   int64_t until = std::llround(seconds * encoder_->sample_rate);
   LA_RETURN_IF_ERROR(pull(until));
-  while (until - encoded_ >= encoder_->frame_size) LA_RETURN_IF_ERROR(encode(encoder_->frame_size, sink));
+  while (until - encoded_ >= encoder_->frame_size) LA_RETURN_IF_ERROR(encode(encoder_->frame_size, take));
   // What was converted beyond `until` waits; finish() drops it.
   wanted_ = until - encoded_;
   return {};
 }
 
-Status AudioTrack::finish(const PacketSink& sink) {
-  if (wanted_ > 0) LA_RETURN_IF_ERROR(encode(wanted_, sink));
+Status AudioTrack::finish(const PacketTaker& take) {
+  if (wanted_ > 0) LA_RETURN_IF_ERROR(encode(wanted_, take));
   avcodec_send_frame(encoder_.get(), nullptr);
-  return drain(sink);
+  return take_packets(*encoder_, *packet_, take);
 }
 
 }  // namespace liveavatar

@@ -1,19 +1,16 @@
 // The audio track of a video: read from its file as the video grows, converted for AAC, encoded in sync.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <vector>
 
 #include "media/audio.h"
-#include "media/ffmpeg.h"
+#include "media/encode.h"
 
 namespace liveavatar {
 
 class AudioTrack {
  public:
-  using PacketSink = std::function<Status(AVPacket&)>;
-
   // audio's rate is kept where AAC knows it and it is 32 kHz or more; a lower one is doubled until it is.
   // global_header: the container wants the codec's header apart.
   static Expected<std::unique_ptr<AudioTrack>> open(std::unique_ptr<AudioStream> audio, bool global_header);
@@ -21,15 +18,14 @@ class AudioTrack {
 
   // Encodes up to `seconds` of audio in all; after the end of the voice, silence. Packets are in the encoder's time
   // base.
-  Status advance(double seconds, const PacketSink& sink);
+  Status advance(double seconds, const PacketTaker& take);
   // The rest of the requested audio and the encoder's own.
-  Status finish(const PacketSink& sink);
+  Status finish(const PacketTaker& take);
 
  private:
   explicit AudioTrack(std::unique_ptr<AudioStream> audio) : audio_(std::move(audio)) {}
   Status pull(int64_t until);
-  Status encode(int64_t samples, const PacketSink& sink);
-  Status drain(const PacketSink& sink);
+  Status encode(int64_t samples, const PacketTaker& take);
 
   std::unique_ptr<AudioStream> audio_;
   Owned<AVCodecContext> encoder_;

@@ -155,17 +155,16 @@ class Fmp4Muxer : public LiveMuxer {
   Status encode(const AVFrame* frame) {
     if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
       return io_error("a stream: the H.264 encoder failed (" + ffmpeg_error(code) + "); close other programs");
-    while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) {
-      const bool key = (packet_->flags & AV_PKT_FLAG_KEY) != 0;
+    return take_packets(*encoder_, *packet_, [this](AVPacket& packet) {
+      const bool key = (packet.flags & AV_PKT_FLAG_KEY) != 0;
       if (packets_[kPicture] == 0) begins_with_key_ = key;
       since_key_ = key ? 1 : since_key_ + 1;
-      packet_->duration = 1;
-      LA_RETURN_IF_ERROR(put(*packet_, kPicture, encoder_->time_base));
-    }
-    return {};
+      packet.duration = 1;
+      return put(packet, kPicture, encoder_->time_base);
+    });
   }
 
-  SoundTrack::PacketSink sound_sink() {
+  PacketTaker sound_sink() {
     return [this](AVPacket& packet) { return put(packet, kSound, sound_->encoder().time_base); };
   }
 

@@ -69,41 +69,30 @@ Status SoundTrack::convert(const int16_t* samples, int count) {
                   : Status();
 }
 
-Status SoundTrack::encode(int64_t samples, const PacketSink& sink) {
+Status SoundTrack::encode(int64_t samples, const PacketTaker& take) {
   AVFrame& frame = *frame_;
-  av_frame_unref(&frame);
-  frame.nb_samples = static_cast<int>(samples);
-  frame.format = encoder_->sample_fmt;
-  frame.sample_rate = encoder_->sample_rate;
-  frame.pts = encoded_;
-  if (av_channel_layout_copy(&frame.ch_layout, &encoder_->ch_layout) < 0 || av_frame_get_buffer(&frame, 0) < 0)
-    return no_memory();
+  LA_RETURN_IF_ERROR(prepare_sound(frame, *encoder_, samples, encoded_));
   std::copy_n(waiting_.begin(), samples, reinterpret_cast<float*>(frame.data[0]));
   waiting_.erase(waiting_.begin(), waiting_.begin() + samples);
   encoded_ += samples;
   if (int code = avcodec_send_frame(encoder_.get(), &frame); code < 0)
     return io_error(std::string("the sound's encoder ") + encoder_->codec->name + " failed (" + ffmpeg_error(code) +
                     "); close other programs");
-  return drain(sink);
+  return take_packets(*encoder_, *packet_, take);
 }
 
-Status SoundTrack::drain(const PacketSink& sink) {
-  while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0) LA_RETURN_IF_ERROR(sink(*packet_));
-  return {};
-}
-
-Status SoundTrack::write(std::span<const int16_t> samples, const PacketSink& sink) {
+Status SoundTrack::write(std::span<const int16_t> samples, const PacketTaker& take) {
   LA_RETURN_IF_ERROR(convert(samples.data(), static_cast<int>(samples.size())));
-  while (std::ssize(waiting_) >= encoder_->frame_size) LA_RETURN_IF_ERROR(encode(encoder_->frame_size, sink));
+  while (std::ssize(waiting_) >= encoder_->frame_size) LA_RETURN_IF_ERROR(encode(encoder_->frame_size, take));
   return {};
 }
 
-Status SoundTrack::finish(const PacketSink& sink) {
+Status SoundTrack::finish(const PacketTaker& take) {
   LA_RETURN_IF_ERROR(convert(nullptr, 0));
   while (!waiting_.empty())
-    LA_RETURN_IF_ERROR(encode(std::min<int64_t>(encoder_->frame_size, std::ssize(waiting_)), sink));
+    LA_RETURN_IF_ERROR(encode(std::min<int64_t>(encoder_->frame_size, std::ssize(waiting_)), take));
   avcodec_send_frame(encoder_.get(), nullptr);
-  return drain(sink);
+  return take_packets(*encoder_, *packet_, take);
 }
 
 }  // namespace liveavatar

@@ -1,12 +1,11 @@
 // Sound that is pushed, encoded: mono, 48 kHz.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
-#include "media/ffmpeg.h"
+#include "media/encode.h"
 
 namespace liveavatar {
 
@@ -19,22 +18,19 @@ enum class SoundCodec {
 // drop; the first sample that was written is at 0.
 class SoundTrack {
  public:
-  using PacketSink = std::function<Status(AVPacket&)>;
-
   // rate_hz: of what is written. Errors: no encoder here, no memory.
   static Expected<std::unique_ptr<SoundTrack>> open(SoundCodec codec, int rate_hz, int64_t bits_per_second);
   const AVCodecContext& encoder() const { return *encoder_; }
   // Encodes the packets that are full; less than one and the resampler's delay (2 ms at most) wait.
-  Status write(std::span<const int16_t> samples, const PacketSink& sink);
+  Status write(std::span<const int16_t> samples, const PacketTaker& take);
   // All that waits; nothing is written afterwards.
-  Status finish(const PacketSink& sink);
+  Status finish(const PacketTaker& take);
 
  private:
   SoundTrack() = default;
   Status open_resampler(int rate_hz);
   Status convert(const int16_t* samples, int count);
-  Status encode(int64_t samples, const PacketSink& sink);
-  Status drain(const PacketSink& sink);
+  Status encode(int64_t samples, const PacketTaker& take);
 
   Owned<AVCodecContext> encoder_;
   Owned<SwrContext> resampler_;

@@ -3,14 +3,12 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
-#include <optional>
 #include <utility>
 
 #include "media/audio_track.h"
 #include "media/network_sink.h"
+#include "media/packet_source.h"
 #include "media/pipe_sink.h"
-#include "media/rgb_to_yuv.h"
-#include "media/video_encoder.h"
 
 namespace liveavatar {
 namespace {
@@ -49,67 +47,44 @@ class Pacer {
 class StreamWriter : public VideoWriter {
  public:
   StreamWriter(StreamOutput::Parts parts, const VideoWriterOptions& options)
-      : sink_(std::move(parts.sink)),
+      : source_(std::move(parts.sink)),
         paced_(parts.paced),
         options_(options),
         pacer_(options.fps, std::move(parts.stop)) {}
 
   Status begin(std::unique_ptr<AudioStream> audio) {
-    LA_ASSIGN_OR_RETURN(encoder_, open_video_encoder(options_));
-    LA_ASSIGN_OR_RETURN(converter_, RgbToYuv::open(*encoder_));
-    packet_.reset(av_packet_alloc());
-    if (!packet_) return out_of_memory("no memory for the video encoder; close other programs");
     if (audio) {
       LA_ASSIGN_OR_RETURN(sound_, AudioTrack::open(std::move(audio), true));
     }
-    return sink_->begin({encoder_.get(), sound_ ? &sound_->encoder() : nullptr});
+    return source_.begin(options_, sound_ ? &sound_->encoder() : nullptr);
   }
 
-  std::string encoder() const override { return encoder_->codec->name; }
+  std::string encoder() const override { return source_.encoder().codec->name; }
 
   Status write_frame(const uint8_t* rgb) override {
     if (paced_) pacer_.wait_for(frames_);
-    LA_ASSIGN_OR_RETURN(AVFrame * frame, converter_->convert(rgb));
-    frame->pts = frames_;
-    const bool was_broken = sink_->was_broken();
+    const bool was_broken = source_.sink().was_broken();
     if (was_broken) pacer_.restart(frames_);
-    frame->pict_type = was_broken ? AV_PICTURE_TYPE_I : AV_PICTURE_TYPE_NONE;
-    LA_RETURN_IF_ERROR(encode(frame));
+    LA_RETURN_IF_ERROR(source_.write_picture(rgb, frames_, was_broken));
     ++frames_;
-    if (sound_) LA_RETURN_IF_ERROR(sound_->advance(double(frames_) / options_.fps, audio_sink()));
-    return frames_ % kFlushFrames == 0 ? sink_->flush() : Status();
+    if (sound_) LA_RETURN_IF_ERROR(sound_->advance(double(frames_) / options_.fps, source_.sound_taker()));
+    return frames_ % kFlushFrames == 0 ? source_.sink().flush() : Status();
   }
 
   Status finish() override {
     if (finished_) return {};
     finished_ = true;
-    LA_RETURN_IF_ERROR(encode(nullptr));
-    if (sound_) LA_RETURN_IF_ERROR(sound_->finish(audio_sink()));
-    return sink_->finish();
+    LA_RETURN_IF_ERROR(source_.finish_picture());
+    if (sound_) LA_RETURN_IF_ERROR(sound_->finish(source_.sound_taker()));
+    return source_.sink().finish();
   }
 
  private:
-  Status encode(const AVFrame* frame) {
-    if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
-      return io_error("the video encoder failed (" + ffmpeg_error(code) +
-                      "); take another `size`, or close other programs");
-    while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0)
-      LA_RETURN_IF_ERROR(sink_->write(*packet_, kPictureStream));
-    return {};
-  }
-
-  AudioTrack::PacketSink audio_sink() {
-    return [this](AVPacket& packet) { return sink_->write(packet, kSoundStream); };
-  }
-
-  Owned<AVCodecContext> encoder_;
   std::unique_ptr<AudioTrack> sound_;
-  std::unique_ptr<PacketSink> sink_;  // before the encoders, which it looks at
+  PacketSource source_;  // before the sound, which its sink looks at
   const bool paced_;
   const VideoWriterOptions options_;
   Pacer pacer_;
-  Owned<AVPacket> packet_;
-  std::optional<RgbToYuv> converter_;
   int64_t frames_ = 0;
   bool finished_ = false;
 };

@@ -138,12 +138,10 @@ class FileWriter : public VideoWriter {
     if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
       return io_error(path_ + ": the video encoder failed (" + ffmpeg_error(code) +
                       "); take another `size`, or close other programs");
-    while (avcodec_receive_packet(encoder_.get(), packet_.get()) == 0)
-      LA_RETURN_IF_ERROR(put(*packet_, 0, encoder_->time_base));
-    return {};
+    return take_packets(*encoder_, *packet_, [this](AVPacket& packet) { return put(packet, 0, encoder_->time_base); });
   }
 
-  AudioTrack::PacketSink audio_sink() {
+  PacketTaker audio_sink() {
     return [this](AVPacket& packet) { return put(packet, 1, sound_->encoder().time_base); };
   }
 
