@@ -141,8 +141,8 @@ class Streams(unittest.TestCase):
         (folder / "elsewhere.wav").symlink_to(voice)
         before = voice.read_bytes()
         for name in (voice.name, "elsewhere.wav"):
-            self.assert_fails(Job(folder, folder / "talk.m3u8", voice=name).end(), 2, "--output ", "talk.m3u8: --audio ",
-                              "is named like its segments")
+            end = Job(folder, folder / "talk.m3u8", voice=name).end()
+            self.assert_fails(end, 2, "--output ", "talk.m3u8: --audio ", "is named like its segments")
         self.assertEqual(voice.read_bytes(), before)
         self.assertFalse((folder / "talk.m3u8").exists())
 
@@ -195,9 +195,10 @@ class Streams(unittest.TestCase):
 
     def test_arguments_that_nobody_knows_are_told_without_their_secrets(self):
         address = f"rtmp://h/live/{KEY}"
-        for arguments, says in ((("generate", f"--outptu={address}"), "--outptu=rtmp://h/live/***; did you mean --output?"),
-                                (("serve", f"studio={address}"), "studio=rtmp://h/live/***"),
-                                (("generate", "--num_clip", address), "num_clip"), ((address,), "rtmp://h/live/***")):
+        cases = ((("generate", f"--outptu={address}"), "--outptu=rtmp://h/live/***; did you mean --output?"),
+                 (("serve", f"studio={address}"), "studio=rtmp://h/live/***"),
+                 (("generate", "--num_clip", address), "num_clip"), ((address,), "rtmp://h/live/***"))
+        for arguments, says in cases:
             end = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=PATIENCE_S)
             self.assert_fails((end.returncode, end.stdout, end.stderr, 0), 2, says)
 
