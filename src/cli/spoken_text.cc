@@ -5,7 +5,6 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <memory>
 
 #include "cli/stop_signal.h"
@@ -41,9 +40,14 @@ Expected<std::shared_ptr<Synthesizer>> open_voice(const SpokenTextFlags& f) {
 Expected<std::string> text_of(const SpokenTextFlags& f) {
   std::string text = f.text;
   if (!f.file.empty()) {
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(f.file, ignored))
+      return not_found("--tts_file " + f.file + ": there is no such file; check the path");
     std::ifstream file(f.file, std::ios::binary);
-    if (!file) return not_found("--tts_file " + f.file + ": cannot be read; check the path");
-    text.assign(std::istreambuf_iterator<char>(file), {});
+    text.resize(kMostTextBytes + 1);  // one too many is told below
+    file.read(text.data(), std::ssize(text));
+    if (file.bad() || !file.is_open()) return io_error("--tts_file " + f.file + ": cannot be read");
+    text.resize(static_cast<size_t>(file.gcount()));
   }
   const Status checked = check_spoken(text, kMostTextBytes);
   if (!checked.ok()) return Status(checked.code(), (f.file.empty() ? "--tts: " : "--tts_file: ") + checked.message());
@@ -113,7 +117,8 @@ Status SpokenAudio::make(const SpokenTextFlags& f, std::string& audio) {
   const std::filesystem::path parent = std::filesystem::temp_directory_path(error);
   std::string folder = (parent / "liveavatar-tts-XXXXXX").string();
   if (error || ::mkdtemp(folder.data()) == nullptr)
-    return io_error("--tts: no folder for the sound can be made in " + parent.string() + "; set TMPDIR to another");
+    return io_error("--tts: no folder for the sound can be made" + (error ? "" : " in " + parent.string()) +
+                    "; set TMPDIR to a folder that can be written");
   folder_ = folder;
   audio = folder + "/tts.wav";
   const std::string& url = f.endpoint.url;

@@ -89,7 +89,11 @@ Expected<std::shared_ptr<Connection>> Connector::open(double seconds, const std:
   // On a thread that may be left alone: the system's look-up of a name heeds no deadline.
   std::thread([one = std::move(one)] { one->code.set_value(one->connection->connect()); }).detach();
   auto has_code = [&] { return code.wait_for(Clock::duration::zero()) == std::future_status::ready; };
-  LA_RETURN_IF_ERROR(wait_for(has_code, latest + kMoment));
+  const Status waited = wait_for(has_code, latest + kMoment);
+  // A stop ends all but a look-up in a moment. At the process' end a thread would use what is destroyed by then.
+  const Clock::time_point left = Clock::now() + kMoment;
+  while (!waited.ok() && !last_.expired() && Clock::now() < left) std::this_thread::sleep_for(kStep);
+  LA_RETURN_IF_ERROR(waited);
   const int result = code.get();
   if (stop.stop_requested()) return stopped;
   if (result < 0) return not_opened(address_, connection->is_late() ? AVERROR_EXIT : result, seconds);
