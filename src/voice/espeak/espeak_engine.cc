@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 #include "core/text.h"
 
@@ -44,20 +45,44 @@ bool is_voice_name(const std::string& name) {
   return is_clean && !name.empty() && name.size() <= kMostBytes;
 }
 
-// By its own name, as "de+f3", else by a language that a voice says it has, as "en-gb". false: there is none.
-bool set_voice(const std::string& name) {
-  if (espeak_SetVoiceByName(name.c_str()) == EE_OK) return true;
-  const size_t variant = std::min(name.find('+'), name.size());
-  const std::string language = name.substr(0, variant);
-  espeak_VOICE wanted{};
-  wanted.languages = language.c_str();
-  for (const espeak_VOICE** voice = espeak_ListVoices(&wanted); *voice != nullptr; ++voice) {
-    const std::string file = (*voice)->identifier;
-    if (file.starts_with("mb/")) continue;  // of another program
-    const std::string found = file.substr(file.rfind('/') + 1) + name.substr(variant);
-    return espeak_SetVoiceByName(found.c_str()) == EE_OK;
-  }
+std::string file_of(const espeak_VOICE& voice) {
+  const std::string path = voice.identifier;
+  return path.substr(path.rfind('/') + 1);
+}
+
+// A list of a priority and a text each, as "\5en-gb\0\2en\0\0".
+bool speaks(const espeak_VOICE& voice, const std::string& language) {
+  for (const char* at = voice.languages; *at != '\0'; at += 2 + std::strlen(at + 1))
+    if (language == at + 1) return true;
   return false;
+}
+
+// The file of a voice by its own name, as "de", else by a language that it says it has, as "en-gb"; empty: none. The
+// library itself would take a variant alone ("f3") and crash, and voices of mbrola, another program.
+std::string voice_file(const std::string& name) {
+  std::string by_language;
+  for (const espeak_VOICE** voice = espeak_ListVoices(nullptr); *voice != nullptr; ++voice) {
+    if (std::string_view((*voice)->identifier).starts_with("mb/")) continue;
+    if (file_of(**voice) == name || name == (*voice)->name) return file_of(**voice);
+    if (by_language.empty() && speaks(**voice, name)) by_language = file_of(**voice);
+  }
+  return by_language;
+}
+
+bool has_variant(const std::string& name) {
+  espeak_VOICE wanted{};
+  wanted.languages = "variant";
+  for (const espeak_VOICE** voice = espeak_ListVoices(&wanted); *voice != nullptr; ++voice)
+    if (file_of(**voice) == name) return true;
+  return false;
+}
+
+// "de" or "de+f3". false: there is none.
+bool set_voice(const std::string& name) {
+  const size_t plus = std::min(name.find('+'), name.size());
+  const std::string file = voice_file(name.substr(0, plus));
+  const bool is_known = plus == name.size() || has_variant(name.substr(plus + 1));
+  return !file.empty() && is_known && espeak_SetVoiceByName((file + name.substr(plus)).c_str()) == EE_OK;
 }
 
 }  // namespace
