@@ -24,6 +24,19 @@ constexpr std::pair<const char*, LiveEvent::Type> kTypes[] = {{"start", LiveEven
                                                               {"say", LiveEvent::Type::kSay},
                                                               {"ask", LiveEvent::Type::kAsk}};
 
+// A misspelt field would be a default that nobody asked for, as of the sample rate.
+Status check_start_fields(const nlohmann::json& body) {
+  constexpr std::string_view kFields[] = {
+      "type",          "portrait",     "prompt",       "size",        "fit",          "seed",
+      "infer_frames",  "sample_steps", "sample_shift", "sample_rate", "look_ahead_s", "microphone",
+      "allow_changes", "push",         "converse",     "format",      "audio"};
+  for (const auto& item : body.items())
+    if (std::find(std::begin(kFields), std::end(kFields), item.key()) == std::end(kFields))
+      return invalid_argument("start: the field " + json_kind(item.key()) +
+                              " is not known; docs/asyncapi.yaml has all");
+  return {};
+}
+
 }  // namespace
 
 Expected<LiveEvent> parse_live_event(std::string_view text) {
@@ -60,6 +73,7 @@ Expected<LiveStart> parse_live_start(const nlohmann::json& body) {
   const std::string format = reader.text("format", "mp4"), fit = reader.text("fit", fit_name(r.fit));
   const std::string audio = reader.text("audio", "pcm");
   LA_RETURN_IF_ERROR(client_error(reader.status()));
+  LA_RETURN_IF_ERROR(check_start_fields(body));
   LA_ASSIGN_OR_RETURN(r.fit, parse_fit(fit));
   if (format != "raw" && format != "mp4") return invalid_argument("start: format is \"mp4\" or \"raw\"");
   start.format = format == "raw" ? LiveFormat::kRaw : LiveFormat::kMp4;

@@ -209,7 +209,8 @@ class Live(unittest.TestCase):
                  ({"portrait": "/etc/passwd"}, "portrait"), ({"portrait": "http://127.0.0.1/x.png"}, "portrait"),
                  ({"portrait": base64.b64encode(b"no image" * 20).decode()}, "image"), ({"size": "7"}, "size"),
                  ({"sample_rate": 12345}, "sample_rate"), ({"sample_rate": "high"}, "sample_rate"),
-                 ({"format": "webm"}, "format"), ({"sample_steps": 0}, "sample_steps")]
+                 ({"format": "webm"}, "format"), ({"sample_steps": 0}, "sample_steps"),
+                 ({"samplerate": 16000}, "samplerate")]
         for fields, word in cases:
             socket = WebSocket(self.server)
             socket.send(**{**START, "format": "raw", **fields})
