@@ -117,9 +117,7 @@ void SpeechRequests::open(const http::Request& request, http::Reply reply) {
   if (request.body.size() > kMostBodyBytes)
     return reply(error_response(413, "too_large", "the body has 64 KiB at most"));
   auto parsed = contained("the request", [&] { return parse_speech_request(request.body); });
-  if (!parsed.ok())
-    return reply(failed(parsed.status().code() == ErrorCode::kCorrupt ? invalid_argument(parsed.status().message())
-                                                                      : parsed.status()));
+  if (!parsed.ok()) return reply(failed(parsed.status()));
   if (*open_ >= kMostOpen)
     return reply(busy_response("speech", "too many texts are being spoken; try again", kRetry_s));
   std::lock_guard lock(mutex_);
