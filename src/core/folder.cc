@@ -1,6 +1,10 @@
 #include "core/folder.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 
 #include "core/errno_text.h"
 
@@ -9,6 +13,15 @@ namespace liveavatar {
 namespace fs = std::filesystem;
 
 fs::path folder_of(const fs::path& file) { return file.has_parent_path() ? file.parent_path() : fs::path("."); }
+
+bool sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool synced = descriptor >= 0 && ::fsync(descriptor) == 0;
+  const int error = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  errno = error;
+  return synced;
+}
 
 Expected<std::vector<fs::path>> list_folder(const fs::path& folder) {
   std::vector<fs::path> entries;

@@ -11,6 +11,9 @@ namespace liveavatar {
 // The folder of a file. "." for a bare name.
 std::filesystem::path folder_of(const std::filesystem::path& file);
 
+// Names in the folder are on the disk, not only with the system. false: errno.
+bool sync_folder(const std::filesystem::path& folder);
+
 // Entries sorted by name. Error: the folder cannot be read.
 Expected<std::vector<std::filesystem::path>> list_folder(const std::filesystem::path& folder);
 // The same, but a folder that cannot be read counts as empty.

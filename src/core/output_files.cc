@@ -293,6 +293,18 @@ Expected<int> OutputClaim::begin() {
   return descriptor_;
 }
 
+Expected<int> OutputClaim::reopen(int64_t bytes) {
+  if (descriptor_ < 0) return io_error(shown(output_) + ": is no regular file, so it cannot be gone on with");
+  if (static_cast<int64_t>(this->bytes()) >= bytes) return descriptor_;
+  return corrupt(shown(output_) + ": is shorter than it was at its snapshot; it was changed since, make it anew");
+}
+
+Status OutputClaim::cut(int64_t bytes, const std::string& head) {
+  if (::ftruncate(descriptor_, bytes) != 0) return write_failed(output_, errno);
+  const ssize_t put = ::pwrite(descriptor_, head.data(), head.size(), 0);
+  return put == static_cast<ssize_t>(head.size()) ? Status() : write_failed(output_, put < 0 ? errno : ENOSPC);
+}
+
 size_t OutputClaim::bytes() const {
   struct stat info {};
   return ::fstat(descriptor_, &info) == 0 ? static_cast<size_t>(info.st_size) : 0;

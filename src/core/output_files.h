@@ -44,6 +44,10 @@ class OutputClaim {
   // it. publish() gives the new file the name: until then the old content stays.
   Expected<int> begin();
   Status publish();
+  // For a file that is gone on with: its descriptor. Error: it has less than `bytes`, or is no regular file. cut()
+  // drops what is behind them, and writes `head` over the first ones again, before more is written.
+  Expected<int> reopen(int64_t bytes);
+  Status cut(int64_t bytes, const std::string& head);
   // After the last byte: kIo if the file was moved or removed in the meantime. The message says where it is.
   Status check_name() const;
 

@@ -10,6 +10,7 @@
 #include "core/status.h"
 #include "liveavatar/types.h"
 #include "media/audio.h"
+#include "media/file_position.h"
 #include "media/stream_output.h"
 
 namespace liveavatar {
@@ -26,6 +27,9 @@ struct VideoWriterOptions {
   // for or a second after the last.
   bool live = false;
   bool h264_only = false;  // no other codec of a card's
+  // MP4 alone: a file that can be gone on with later. It is made of segments, and what is in it is on the disk, not only
+  // with the system: a power cut leaves it.
+  bool resumable = false;
 };
 
 // kUnsupported if the encoder of these options does not open here for this size. It is closed again.
@@ -33,6 +37,9 @@ Status check_video_encoder(const VideoWriterOptions& options);
 
 // kInvalidArgument if no format has the name's ending (in any case); the message is the path and the valid endings.
 Status check_video_path(const std::string& path);
+
+// kInvalidArgument where a file of that name cannot be resumable.
+Status check_resumable(const std::string& path);
 
 // Whether the file has the name of a segment that a video of this name (HLS) would write.
 bool writes_segment(const std::string& video, const std::string& file);
@@ -48,6 +55,11 @@ class VideoWriter {
   // Into an output that is claimed already, and outlives the writer.
   static Expected<std::unique_ptr<VideoWriter>> open(OutputClaim& claim, const VideoWriterOptions& options,
                                                      std::unique_ptr<AudioStream> audio);
+  // Goes on with the file of the claim behind a position of it; what it has beyond is gone with the first frames. The
+  // file is then, to the bit of its frames, as if it had been made at once. options: resumable. audio: from its start.
+  static Expected<std::unique_ptr<VideoWriter>> resume(OutputClaim& claim, const FilePosition& from,
+                                                       const VideoWriterOptions& options,
+                                                       std::unique_ptr<AudioStream> audio);
   // Into an output that is open already, and is the writer's from now on: H.264 + AAC. To a server frames go at their
   // time, 25 a second, or as they are made where that is slower; to a pipe as they are made.
   static Expected<std::unique_ptr<VideoWriter>> open(StreamOutput& output, const VideoWriterOptions& options,
@@ -55,6 +67,8 @@ class VideoWriter {
   virtual std::string encoder() const = 0;  // by FFmpeg's name: "libx264", "h264_nvenc"
   // rgb [height, width, 3].
   virtual Status write_frame(const uint8_t* rgb) = 0;
+  // Of a resumable file: its last position; between two segments. kUnsupported of another.
+  virtual Expected<FilePosition> position() const;
   // Encodes the rest of the audio up to the last frame's end (silence if it is shorter), writes the index, closes.
   virtual Status finish() = 0;
 };
