@@ -29,6 +29,7 @@ struct Flags : JobFlags {
   OriginalFlags original;
   SpokenTextFlags spoken;
   std::string save_file, output, save_dir, sample_list, report_file;
+  ResumeFlags resume;
   bool fp8 = false, quiet = false;
   CLI::App* app = nullptr;
 };
@@ -137,7 +138,7 @@ Status check_output_flags(const Flags& f) {
   if (!f.save_file.empty() && !f.output.empty())
     return invalid_argument("--save_file and --output both name the video; leave one out");
   if (f.sample_list.empty()) return {};
-  for (const char* flag : {"--save_file", "--output", "--report"}) {
+  for (const char* flag : {"--save_file", "--output", "--report", "--resume"}) {
     if (f.app->count(flag) > 0)
       return invalid_argument(std::string(flag) + " is for one video; with --sample_list give --save_dir DIR");
   }
@@ -230,7 +231,8 @@ int generate(Flags& f, Group* processes) {
   auto tasks = tasks_of(f);
   if (!tasks.ok()) return report(tasks.status());
   if (Status made = make_save_dir(f); !made.ok()) return report(made);
-  RunOptions options{f.engine, f.original, f.report_file, f.quiet, processes};
+  if (Status fits = check_resume_flags(*f.app, f.resume, tasks->front().video.path); !fits.ok()) return report(fits);
+  RunOptions options{f.engine, f.original, f.report_file, f.quiet, f.resume, processes};
   return f.sample_list.empty() ? run_task(options, tasks->front()) : run_tasks(options, *tasks);
 }
 
@@ -256,6 +258,7 @@ Command add_generate(CLI::App& app) {
   add_job_flags(*flags->app, *flags);
   add_spoken_text(*flags->app, flags->spoken);
   add_outputs(*flags->app, *flags);
+  add_resume_flags(*flags->app, flags->resume, "What to make");
   add_machine(*flags->app, *flags);
   return [flags] { return generate_on_ranks(*flags); };
 }

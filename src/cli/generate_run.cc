@@ -33,9 +33,11 @@ void print_result(const VideoTask& task, const PreparedJob& prepared, const RunR
 struct TaskOutputs {
   std::vector<OutputClaim> claims;
   std::unique_ptr<StreamOutput> stream;  // of the video; null: it is a file
+  std::unique_ptr<Resuming> resuming;    // null: without --resume
 
   OutputClaim* report_claim() { return claims.size() > (stream ? 0u : 1u) ? &claims.back() : nullptr; }
   Expected<std::unique_ptr<ThreadedFile>> create(const JobInfo& info, const GenerateRequest& request) {
+    if (resuming != nullptr) return resuming->create(info, request);
     return stream ? create_video(*stream, info, request) : create_video(claims.front(), info, request);
   }
 };
@@ -53,7 +55,8 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   };
   VideoRun video;
   auto create = [&](const JobInfo& of, const GenerateRequest& request) { return outputs.create(of, request); };
-  Status status = write_video(engine, prepared.job, {create, on_progress, StopSignal::token()}, video);
+  Status status = write_video(
+      engine, prepared.job, {create, on_progress, StopSignal::token(), outputs.resuming.get()}, video);
   line.finish();
   RunReport run_report = run_report_of(prepared.plan_report, engine, clock, video.frames);
   run_report.video_encoder = video.encoder;
@@ -67,6 +70,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
     bool some = video.frames > 0;
     std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
   }
+  if (status.ok() && outputs.resuming != nullptr) outputs.resuming->done();
   if (status.ok()) return reported;
   if (!reported.ok()) report(reported);  // only one is returned
   return status;
@@ -180,6 +184,10 @@ Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& ou
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options.engine, StopSignal::token()));
   note_checkpoint(*checkpoint, task.job, options.quiet);
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, check_task(*checkpoint, checkpoint->options, options, task));
+  if (options.resume.resume) {
+    LA_ASSIGN_OR_RETURN(outputs.resuming, Resuming::open(options.resume, *checkpoint, prepared.job,
+                                                         outputs.claims.front(), options.quiet));
+  }
   StageClock clock;
   clock.begin("load");
   LA_ASSIGN_OR_RETURN(std::unique_ptr<LocalEngine> engine, LocalEngine::load(std::move(checkpoint), options.processes));
@@ -192,7 +200,7 @@ Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& ou
 int run_task(const RunOptions& options, const VideoTask& task) {
   auto claims = claim_task(options, task, inputs_of(options, {task}));
   if (!claims.ok()) return report(claims.status());
-  TaskOutputs outputs{*std::move(claims), nullptr};
+  TaskOutputs outputs{*std::move(claims), nullptr, nullptr};
   StopSignal::Cleaning cleaning(outputs.claims);
   Status status = run_one(options, task, outputs);
   if (options.processes != nullptr) status = end_of_run(status, *options.processes);

@@ -5,6 +5,7 @@
 
 #include "cli/job_files.h"
 #include "cli/original_flags.h"
+#include "cli/resume_flags.h"
 #include "cli/stop_signal.h"
 #include "liveavatar/liveavatar.h"
 #include "parallel/group.h"
@@ -22,6 +23,7 @@ struct RunOptions {
   OriginalFlags original;
   std::string report_file;  // of a single task
   bool quiet = false;
+  ResumeFlags resume;  // of a single task
   Group* processes = nullptr;  // other ranks; null: none
 };
 

@@ -82,6 +82,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, const VideoCalls& call
       run.first_frame_at = std::chrono::steady_clock::now();
       LA_ASSIGN_OR_RETURN(file, calls.create(job.info, job.job));
       run.encoder = file->encoder();
+      if (calls.resuming != nullptr) calls.resuming->set_file(*file);
     }
     LA_RETURN_IF_ERROR(file->append(block));
     run.frames += block.frames;
@@ -92,11 +93,13 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, const VideoCalls& call
   run_calls.on_progress = calls.on_progress;
   run_calls.stop = calls.stop;
   run_calls.rank_reports = &run.ranks;
+  if (calls.resuming != nullptr) calls.resuming->add_to(run_calls);
   run_calls.on_chunk = [&](const VideoChunk& block) {
     written = append(block);
     return written.ok() && !StopSignal::requested();
   };
   Status made = engine.run(job, run_calls);
+  if (calls.resuming != nullptr) calls.resuming->wait();
   Status finished = file == nullptr ? Status() : file->finish();
   LA_RETURN_IF_ERROR(written);
   if (made.code() == ErrorCode::kCancelled && !finished.ok()) return finished;

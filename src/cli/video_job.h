@@ -7,6 +7,7 @@
 #include <stop_token>
 #include <string>
 
+#include "cli/resuming.h"
 #include "core/output_files.h"
 #include "pipeline/engine.h"
 #include "pipeline/video_file.h"
@@ -38,6 +39,7 @@ struct VideoCalls {
   std::function<Expected<std::unique_ptr<ThreadedFile>>(const JobInfo&, const GenerateRequest&)> create;
   std::function<void(const Progress&)> on_progress;
   std::stop_token stop;
+  Resuming* resuming = nullptr;  // snapshots of the run, and where it goes on; null: none
 };
 // A file that cannot be opened never stays: without a frame there is no file.
 Status write_video(LocalEngine& engine, ResolvedJob& job, const VideoCalls& calls, VideoRun& run);

@@ -62,6 +62,7 @@ Status JobRun::run() {
   const Conditioner::Sources sources{audio_, session_.pose(), masks_ ? &*masks_ : nullptr, job_.sampling.seed,
                                      hooks().noise};
   conditioner_ = std::make_unique<Conditioner>(*models_.backend, session_.blocks(), sources);
+  if (calls_.resume != nullptr) LA_RETURN_IF_ERROR(restore(*calls_.resume));
   const auto began = Clock::now();
   LA_RETURN_IF_ERROR(make_video());
   return link_ == nullptr ? Status() : report_ranks(seconds_since(began));
@@ -161,6 +162,11 @@ void JobRun::end_threads() {
 Status JobRun::decode_as_they_come() {
   while (std::optional<DenoisedBlock> next = denoised_.front()) {
     Backend& decoding = session_.decoder().backend();
+    if (next->snapshot) {
+      keep_decoding();
+      denoised_.pop();
+      continue;
+    }
     if (next->latents.empty()) {
       LA_ASSIGN_OR_RETURN(next->latents, receive_finished(decoding));
       if (next->block == 0) first_done_.push(decoding.record());
@@ -178,8 +184,11 @@ Status JobRun::decode_as_they_come() {
 // Returns how many blocks were made.
 Expected<int64_t> JobRun::denoise() {
   const int64_t first_clip = std::min(job_.info.blocks, shape().clip_blocks());
-  LA_ASSIGN_OR_RETURN(int64_t made, sample({0, first_clip}));
-  if (made < shape().clip_blocks() || made == job_.info.blocks) return made;
+  int64_t made = first_clip;
+  if (calls_.resume == nullptr || calls_.resume->moment.blocks.first == 0) {
+    LA_ASSIGN_OR_RETURN(made, sample({0, first_clip}));
+    if (made < shape().clip_blocks() || made == job_.info.blocks) return made;
+  }
   if (link_ != nullptr) LA_RETURN_IF_ERROR(share_reference());
   LA_RETURN_IF_ERROR(session_.prefill());
   LA_ASSIGN_OR_RETURN(int64_t more, sample({first_clip, job_.info.blocks - first_clip}));
@@ -189,7 +198,7 @@ Expected<int64_t> JobRun::denoise() {
 // By the denoiser, or by other ranks alone.
 Expected<int64_t> JobRun::sample(const BlockRange& blocks) {
   if (shape().rank.samples) {
-    LA_ASSIGN_OR_RETURN(const int64_t made, session_.denoiser().run(session_.weights(), blocks, *this));
+    LA_ASSIGN_OR_RETURN(const int64_t made, session_.denoiser().run(session_.weights(), blocks, *this, begun(blocks)));
     if (link_ != nullptr && made < blocks.count) LA_RETURN_IF_ERROR(link_->end(blocks.first + made));
     return made;
   }

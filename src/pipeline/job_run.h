@@ -26,6 +26,8 @@ class JobOutput {
     if (ranks_ != nullptr) ranks_->set_stage(stage_name(stage));
     delivery_->progress({stage, block, info_.blocks, frames_done_, info_.frames});
   }
+  // A job that goes on behind so many frames.
+  void go_on(int64_t frames) { frames_done_ = frames; }
   bool complete() const { return frames_done_ == info_.frames; }
   // The next four frames, or as many as are left: [4, H, W, 3] u8.
   Status frames(int64_t block, const uint8_t* rgb);
@@ -56,6 +58,7 @@ class JobRun : LatentChannel, VideoInputs {
     int64_t block = 0;
     Tensor latents;  // empty: they come from another rank
     Event done;      // of the backend that samples
+    bool snapshot = false;  // no block: the decoder's part of a snapshot is due
   };
 
   const JobShape& shape() const { return job_.shape; }
@@ -80,9 +83,16 @@ class JobRun : LatentChannel, VideoInputs {
   // Sampling.
   Expected<int64_t> denoise();
   Expected<int64_t> sample(const BlockRange& blocks);
+  Status before(const BlockRange& blocks, int64_t begun) override;
   Expected<std::optional<BlockStart>> receive(int64_t block) override;
   Status send(int64_t block, const Tensor& latents) override;
   Status send_on(int64_t block, const Tensor& latents);
+
+  // Snapshots.
+  Status restore(const ResumePoint& from);
+  int64_t begun(const BlockRange& blocks) const;
+  Status keep_sampling(const Denoiser::Moment& moment, SnapshotWriter& to);
+  void keep_decoding();
 
   // With other ranks.
   Status share_reference();

@@ -1,6 +1,7 @@
 // The public VideoFile: media/video_writer with the voice opened beside it, on a thread of its own.
 #include "pipeline/video_file.h"
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <string>
@@ -25,6 +26,7 @@ constexpr size_t kWaitingFrames = 4;
 
 ThreadedFile::ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info)
     : writer_(std::move(writer)),
+      resumable_(writer_->position().ok()),
       encoder_name_(writer_->encoder()),
       width_(info.width),
       height_(info.height),
@@ -73,16 +75,45 @@ void ThreadedFile::encode() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return waiting_ > 0 || ended_; });
-    if (waiting_ == 0 || !status_.ok()) return;
+    if (waiting_ == 0 || !status_.ok()) {
+      encoded_all_ = true;
+      changed_.notify_all();
+      return;
+    }
     const uint8_t* frame = ring_.data() + first_ * frame_bytes_;
     lock.unlock();
     Status written = contained("the video file", [&] { return writer_->write_frame(frame); });
     lock.lock();
     status_ = written;
+    keep_position();
     first_ = (first_ + 1) % kWaitingFrames;
     --waiting_;
     changed_.notify_all();
   }
+}
+
+// With the lock.
+void ThreadedFile::keep_position() {
+  if (!resumable_ || !status_.ok()) return;
+  Expected<FilePosition> now = writer_->position();
+  const int64_t last = positions_.empty() ? 0 : positions_.back().frames;
+  if (!now.ok() || now->frames <= last) return;
+  positions_.push_back(*std::move(now));
+  constexpr size_t kMostPositions = 8;  // a snapshot asks soon: two segments wait at most
+  if (positions_.size() > kMostPositions) positions_.pop_front();
+}
+
+Expected<FilePosition> ThreadedFile::position(int64_t frames) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] {
+    return !status_.ok() || encoded_all_ || (!positions_.empty() && positions_.back().frames >= frames);
+  });
+  LA_RETURN_IF_ERROR(status_);
+  const auto found = std::find_if(positions_.begin(), positions_.end(),
+                                  [frames](const FilePosition& position) { return position.frames == frames; });
+  if (found == positions_.end())
+    return unsupported("the video file has no segment that ends at frame " + std::to_string(frames));
+  return *found;
 }
 
 // Encodes what waits and ends the thread.
@@ -107,14 +138,16 @@ VideoWriterOptions writer_options(const JobInfo& info) {
   return options;
 }
 
+Expected<std::unique_ptr<AudioStream>> open_voice(const std::string& audio, bool original_mix) {
+  if (audio.empty()) return std::unique_ptr<AudioStream>();
+  return open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull);
+}
+
 // Output: a path, a claim on one, or a stream.
 template <typename Output>
 Expected<std::unique_ptr<ThreadedFile>> open_file(Output& output, const JobInfo& info, const std::string& audio,
                                                   bool original_mix) {
-  std::unique_ptr<AudioStream> voice;
-  if (!audio.empty()) {
-    LA_ASSIGN_OR_RETURN(voice, open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull));
-  }
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> voice, open_voice(audio, original_mix));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer,
                       VideoWriter::open(output, writer_options(info), std::move(voice)));
   return std::make_unique<ThreadedFile>(std::move(writer), info);
@@ -130,6 +163,20 @@ Status check_video_encoder(const JobInfo& info) {
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
                                                      const GenerateRequest& request) {
   return contained("the video file", [&] { return open_file(output, info, request.audio, request.original_speakers); });
+}
+
+Expected<std::unique_ptr<ThreadedFile>> create_resumable_video(OutputClaim& output, const JobInfo& info,
+                                                               const GenerateRequest& request,
+                                                               const FilePosition* from) {
+  return contained("the video file", [&]() -> Expected<std::unique_ptr<ThreadedFile>> {
+    VideoWriterOptions options = writer_options(info);
+    options.resumable = true;
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> voice, open_voice(request.audio, request.original_speakers));
+    auto opened = from == nullptr ? VideoWriter::open(output, options, std::move(voice))
+                                  : VideoWriter::resume(output, *from, options, std::move(voice));
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer, std::move(opened));
+    return std::make_unique<ThreadedFile>(std::move(writer), info);
+  });
 }
 
 Expected<std::unique_ptr<ThreadedFile>> create_video(StreamOutput& output, const JobInfo& info,

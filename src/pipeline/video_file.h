@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -10,6 +11,7 @@
 
 #include "core/output_files.h"
 #include "liveavatar/liveavatar.h"
+#include "media/file_position.h"
 
 namespace liveavatar {
 
@@ -22,6 +24,10 @@ class ThreadedFile {
   ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info);
   ~ThreadedFile();
 
+  // Of a resumable file: its position at so many frames, a multiple of kSegmentFrames that append() has had. Waits until
+  // they are in it. Any thread; one asks after the other, for ever more frames.
+  Expected<FilePosition> position(int64_t frames);
+
   Status append(const VideoChunk& chunk);
   std::string encoder() const { return encoder_name_; }
   Status finish();
@@ -30,9 +36,11 @@ class ThreadedFile {
   Status check(const VideoChunk& chunk) const;
   Status add(const VideoChunk& chunk);
   void encode();
+  void keep_position();
   void join();
 
   std::unique_ptr<VideoWriter> writer_;
+  bool resumable_;
   std::string encoder_name_;
   int64_t width_, height_;
   size_t frame_bytes_;
@@ -41,7 +49,9 @@ class ThreadedFile {
   std::condition_variable changed_;
   size_t first_ = 0, waiting_ = 0;  // in the ring
   bool ended_ = false;              // changed by the caller's thread alone
+  bool encoded_all_ = false;        // the thread has ended
   Status status_;                   // of encoding
+  std::deque<FilePosition> positions_;  // that may be asked for
   std::thread encoder_;             // last: it uses all of the above
 };
 
@@ -50,6 +60,10 @@ Status check_video_encoder(const JobInfo& info);
 // As VideoFile::create. The output outlives the file.
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
                                                      const GenerateRequest& request);
+// A resumable file; from: where it is gone on with, null: it is a new one.
+Expected<std::unique_ptr<ThreadedFile>> create_resumable_video(OutputClaim& output, const JobInfo& info,
+                                                               const GenerateRequest& request,
+                                                               const FilePosition* from);
 // The same to a server or a pipe.
 Expected<std::unique_ptr<ThreadedFile>> create_video(StreamOutput& output, const JobInfo& info,
                                                      const GenerateRequest& request);

@@ -32,6 +32,10 @@ struct BlockSchedule {
   int64_t ticks_between_blocks() const { return ceil_div(steps, in_flight); }
   // Of `blocks` blocks from the first's beginning to the last's end.
   int64_t ticks(int64_t blocks) const { return (blocks - 1) * ticks_between_blocks() + steps; }
+  // Of `begun` blocks those whose step is done before the next one begins.
+  int64_t done(int64_t begun, int64_t step) const {
+    return std::max<int64_t>(0, begun - step / ticks_between_blocks());
+  }
   // What of a range of blocks is done in a tick: the oldest block first, empty behind the last.
   std::vector<Forward> forwards(const BlockRange& blocks, int64_t tick) const {
     const int64_t lag = ticks_between_blocks();

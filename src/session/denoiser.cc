@@ -130,8 +130,11 @@ void Denoiser::expect_caches(const BlockRange& blocks, int64_t tick) {
 }
 
 Status Denoiser::begin_tick(Run& run, int64_t tick) {
+  tick += run.begun * schedule_.ticks_between_blocks();
   tick_ = schedule_.forwards(run.blocks, tick);
   if (tick_.empty()) return {};
+  const Forward& youngest = tick_.back();
+  if (youngest.step == 0) LA_RETURN_IF_ERROR(run.channel->before(run.blocks, youngest.block - run.blocks.first));
   expect_caches(run.blocks, tick);
   for (const Forward& f : tick_) {
     LA_ASSIGN_OR_RETURN(bool begun, begin(f, *run.channel));
@@ -161,8 +164,9 @@ Status Denoiser::end_tick(const Run& run) {
   return run.channel->send(oldest.block, blocks_[oldest.slot].latents);
 }
 
-Expected<int64_t> Denoiser::run(DitWeightGroups& weights, const BlockRange& blocks, LatentChannel& channel) {
-  Run alone{this, blocks, &channel, {}};
+Expected<int64_t> Denoiser::run(DitWeightGroups& weights, const BlockRange& blocks, LatentChannel& channel,
+                                int64_t begun) {
+  Run alone{this, blocks, &channel, {}, begun};
   LA_RETURN_IF_ERROR(run_together(weights, {&alone, 1}));
   LA_RETURN_IF_ERROR(alone.status);
   return alone.blocks.count;

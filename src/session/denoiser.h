@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/memory.h"
+#include "core/state_visitor.h"
 #include "models/s2v_dit/s2v_dit.h"
 #include "session/block_schedule.h"
 #include "session/memory.h"
@@ -33,6 +34,9 @@ class LatentChannel {
   virtual ~LatentChannel() = default;
   // Before a block's first step. Nothing: the video ends before this block.
   virtual Expected<std::optional<BlockStart>> receive(int64_t block) = 0;
+  // Between two ticks, before a block begins: the time to keep the denoiser's state. The range, and how
+  // many of its blocks have begun.
+  virtual Status before(const BlockRange&, int64_t) { return {}; }
   // After its last, in order.
   virtual Status send(int64_t block, const Tensor& latents) = 0;
 };
@@ -59,8 +63,18 @@ class Denoiser {
   // sampling. Its sink is to be filled first.
   void restart();
   // Denoises blocks, until the range or the channel ends. Between two calls nothing is in flight: the time to renew the
-  // sink. Returns how many blocks were sent.
-  Expected<int64_t> run(DitWeightGroups& weights, const BlockRange& blocks, LatentChannel& channel);
+  // sink. Returns how many blocks were sent. begun: so many of the range are begun already, in the state that
+  // visit_state() gave back; those that were sent count too.
+  Expected<int64_t> run(DitWeightGroups& weights, const BlockRange& blocks, LatentChannel& channel, int64_t begun = 0);
+  // In LatentChannel::before(), or before run(): keys and values, and the blocks in flight, whose places are in
+  // `memory`.
+  struct Moment {
+    BlockRange blocks;
+    int64_t begun = 0;
+  };
+  Status visit_state(const Moment& moment, const BlockMemory& memory, StateVisitor& visitor);
+  // Blocks of the range that were sent at that moment.
+  int64_t sent(int64_t begun) const { return schedule_.done(begun, schedule_.steps - 1); }
 
   // Of several videos side by side, each by a denoiser of its own on one model: a layer's weights serve the forwards of
   // all. Each video's bits are those of a run alone. A video whose channel ends, fails or is stopped leaves the others
@@ -70,6 +84,7 @@ class Denoiser {
     BlockRange blocks;  // becomes shorter where the channel ends before
     LatentChannel* channel = nullptr;
     Status status;
+    int64_t begun = 0;  // of run()
   };
   // An error of what all share: the weights.
   static Status run_together(DitWeightGroups& weights, std::span<Run> runs);
@@ -95,6 +110,8 @@ class Denoiser {
   Expected<bool> begin(const Forward& forward, LatentChannel& channel);
   void end(const Forward& forward);
   Status open_exchange(const JobShape& shape, Budget& budget);
+  Status visit_keys(const Moment& moment, StateVisitor& visitor);
+  Status visit_in_flight(const Moment& moment, const BlockMemory& memory, StateVisitor& visitor);
 
   const S2vDit& dit_;
   Backend& backend_;

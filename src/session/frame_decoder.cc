@@ -40,6 +40,11 @@ Status FrameDecoder::restart(const Tensor& first_latents) {
   return {};
 }
 
+Status FrameDecoder::visit_state(StateVisitor& visitor) {
+  first_ = false;
+  return stream_->visit_state(visitor);
+}
+
 Expected<const uint8_t*> FrameDecoder::decode(const Tensor& latents, int64_t frame) {
   ops::copy_frames(*backend_, latents, memory_.latent.tensor, {frame, 0, 1});
   LA_ASSIGN_OR_RETURN(int64_t frames, stream_->step(memory_.latent.tensor, memory_.pixels.tensor));

@@ -33,6 +33,9 @@ class FrameDecoder {
   // Another video of the same size begins, with these first latents: its frames are those of a new decoder.
   Status restart(const Tensor& first_latents);
 
+  // Between two latents, after the first: what later frames depend on.
+  Status visit_state(StateVisitor& visitor);
+
   // Latent `frame` of a block's latents [16, 3, h, w] f32 -> rgb [4, H, W, 3] in host memory, valid until the next
   // call. Of the first one the frames before the fourth repeat the fourth (docs/differences.md).
   Expected<const uint8_t*> decode(const Tensor& latents, int64_t frame);

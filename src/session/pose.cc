@@ -75,4 +75,13 @@ Status PoseEncoder::next_block(const Tensor& latents) {
   return {};
 }
 
+// Whole clips leave nothing behind but the video's place.
+Status PoseEncoder::skip(int64_t blocks, const Tensor& latents) {
+  const int64_t clip_blocks = options_.clip_frames / kBlockFrames;
+  const int64_t frames = blocks / clip_blocks * options_.clip_frames;
+  for (int64_t f = 0; f < frames; ++f) LA_RETURN_IF_ERROR(read_frame());
+  for (int64_t b = 0; b < blocks % clip_blocks; ++b) LA_RETURN_IF_ERROR(next_block(latents));
+  return {};
+}
+
 }  // namespace liveavatar

@@ -29,6 +29,9 @@ class PoseEncoder {
   // Latents of the next block of 12 frames: [16, 3, h, w] f32.
   Status next_block(const Tensor& latents);
 
+  // Before the first block: as if so many had been taken. latents: [16, 3, h, w] f32 to work in.
+  Status skip(int64_t blocks, const Tensor& latents);
+
   // Sees the VAE's input, frame by frame: [3, H, W] f32.
   void set_observer(std::function<void(const Tensor& pixels)> observer) { observer_ = std::move(observer); }
 

@@ -141,6 +141,13 @@ class PagedKvCaches::Store : public PageStore {
     p.next = (slot + 1) % slots_;
   }
 
+  void filled(size_t page, const Filled& slots) {
+    Page& p = pages_[page];
+    p.filled = slots.filled;
+    p.next = slots.next;
+    for (int64_t slot = 0; slot < slots.filled; ++slot) p.changed[static_cast<size_t>(slot)] = true;
+  }
+
  private:
   struct Page {
     uint64_t offset = 0;
@@ -207,6 +214,15 @@ KeyValues PagedKvCaches::acquire(const KvCacheKey& key) {
 
 void PagedKvCaches::release(const KvCacheKey& key, int64_t slot, Event used) {
   store_->wrote(page_of(key), slot);
+  pager_->release(page_of(key), {true, used});
+}
+
+void PagedKvCaches::release_unchanged(const KvCacheKey& key, Event used) {
+  pager_->release(page_of(key), {false, used});
+}
+
+void PagedKvCaches::release_filled(const KvCacheKey& key, const Filled& slots, Event used) {
+  store_->filled(page_of(key), slots);
   pager_->release(page_of(key), {true, used});
 }
 

@@ -27,6 +27,12 @@ class KvCaches {
   // `slot` was written; slots are written in order from 0 on, and 0 out of its turn begins anew: the others are free.
   // used: an event after the ops that used the cache.
   virtual void release(const KvCacheKey& key, int64_t slot, Event used) = 0;
+  // Instead: nothing was written, or all values were given back to slots [0, filled), of which `next` is written next.
+  virtual void release_unchanged(const KvCacheKey& key, Event used) = 0;
+  struct Filled {
+    int64_t filled = 0, next = 0;
+  };
+  virtual void release_filled(const KvCacheKey& key, const Filled& slots, Event used) = 0;
   // The order in which the caches are used from now on, again and again.
   virtual void expect(std::span<const KvCacheKey> uses) = 0;
   virtual PagingCounts counts() const = 0;
@@ -72,6 +78,8 @@ class ResidentKvCaches : public KvCaches {
   ResidentKvCaches(const KvCacheShape& shape, Arena& arena);
   KeyValues acquire(const KvCacheKey& key) override;
   void release(const KvCacheKey&, int64_t, Event) override {}
+  void release_unchanged(const KvCacheKey&, Event) override {}
+  void release_filled(const KvCacheKey&, const Filled&, Event) override {}
   void expect(std::span<const KvCacheKey>) override {}
   PagingCounts counts() const override { return {}; }
   Status status() const override { return {}; }
@@ -93,6 +101,8 @@ class PagedKvCaches : public KvCaches {
                                                        PageMemory memory, WorkQueue& queue);
   KeyValues acquire(const KvCacheKey& key) override;
   void release(const KvCacheKey& key, int64_t slot, Event used) override;
+  void release_unchanged(const KvCacheKey& key, Event used) override;
+  void release_filled(const KvCacheKey& key, const Filled& slots, Event used) override;
   void expect(std::span<const KvCacheKey> uses) override;
   PagingCounts counts() const override { return pager_->counts(); }
   Status status() const override { return pager_->status(); }

@@ -1,7 +1,7 @@
 #include "models/wan_vae/memory.h"
 
 #include <algorithm>
-#include <initializer_list>
+#include <string>
 
 #include "ops/elementwise.h"
 
@@ -144,14 +144,39 @@ VaeMemory decoder_memory(const WanVaeConfig& config, int64_t latent_height, int6
   return memory;
 }
 
+namespace {
+
+template <typename Each>
+void for_each_cache(const VaeCausalCache& cache, const Each& each) {
+  each(cache.conv1);
+  for (const ResidualCache* c : {&cache.middle0, &cache.middle2}) {
+    each(c->conv1);
+    each(c->conv2);
+  }
+  for (const VaeLayerCache& layer : cache.layers) {
+    each(layer.residual.conv1);
+    each(layer.residual.conv2);
+    each(layer.time);
+  }
+  each(cache.head);
+}
+
+}  // namespace
+
+Status visit(const VaeCausalCache& cache, StateVisitor& visitor) {
+  int64_t number = 0;
+  Status status;
+  for_each_cache(cache, [&](const Tensor& frames) {
+    const std::string name = "vae." + std::to_string(number++);
+    if (!frames.empty() && status.ok()) status = visitor.visit(name, frames);
+  });
+  return status;
+}
+
 void clear(Backend& backend, const VaeCausalCache& cache) {
-  auto zero = [&backend](std::initializer_list<Tensor> frames) {
-    for (const Tensor& t : frames) {
-      if (!t.empty()) ops::fill(backend, t, 0);
-    }
-  };
-  zero({cache.conv1, cache.middle0.conv1, cache.middle0.conv2, cache.middle2.conv1, cache.middle2.conv2, cache.head});
-  for (const VaeLayerCache& layer : cache.layers) zero({layer.residual.conv1, layer.residual.conv2, layer.time});
+  for_each_cache(cache, [&](const Tensor& frames) {
+    if (!frames.empty()) ops::fill(backend, frames, 0);
+  });
 }
 
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "core/memory.h"
+#include "core/state_visitor.h"
 #include "models/wan_vae/config.h"
 
 namespace liveavatar {
@@ -48,6 +49,8 @@ VaeMemory encoder_memory(const WanVaeConfig& config, int64_t height, int64_t wid
 VaeMemory decoder_memory(const WanVaeConfig& config, int64_t latent_height, int64_t latent_width, DType dtype,
                          Arena& arena);
 
+// Shows every cache to the visitor.
+Status visit(const VaeCausalCache& cache, StateVisitor& visitor);
 // Clears the caches for a new video.
 void clear(Backend& backend, const VaeCausalCache& cache);
 

@@ -101,6 +101,11 @@ void VaeDecodeStream::restart() {
   first_ = true;
 }
 
+Status VaeDecodeStream::visit_state(StateVisitor& visitor) {
+  LA_CHECK(!first_);
+  return visit(memory_.cache, visitor);
+}
+
 Status VaeDecodeStream::prime(const Tensor& z, int64_t left) {
   LA_RETURN_IF_ERROR(check_f32("latents", z, {vae_.config().z_dim, 1, height_, width_}));
   prime_step({backend_, vae_.weights(), memory_, first_, false, observer_, stop_}, z,

@@ -94,6 +94,8 @@ class VaeDecodeStream {
 
   // Another video of the same size begins, as in a stream that was just opened.
   void restart();
+  // Between two steps, after the first: what later frames depend on.
+  Status visit_state(StateVisitor& visitor);
 
   int64_t next_frames() const { return first_ ? 1 : kVaeFrames; }
   Backend& backend() const { return backend_; }

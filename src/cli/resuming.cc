@@ -1,0 +1,70 @@
+#include "cli/resuming.h"
+
+#include <cstdio>
+#include <filesystem>
+
+#include "cli/commands.h"
+#include "cli/field_flags.h"
+#include "pipeline/job_identity.h"
+
+namespace liveavatar::cli {
+namespace {
+
+double seconds_of(int64_t frames) { return double(frames) / double(kFps); }
+
+}  // namespace
+
+Expected<std::unique_ptr<Resuming>> Resuming::open(const ResumeFlags& flags, const Checkpoint& checkpoint,
+                                                   const ResolvedJob& job, OutputClaim& claim, bool quiet) {
+  if (!job.shape.rank.alone())
+    return unsupported("--resume: a video of several devices cannot be resumed yet; leave it out, or take one device");
+  if (!job.shape.online_decode)
+    return unsupported("--resume: without online decode the video is made at the end; leave out --no_online_decode");
+  std::unique_ptr<Resuming> resuming(new Resuming(claim));
+  const SnapshotOptions options = snapshot_options(flags, claim.path());
+  LA_ASSIGN_OR_RETURN(const JobIdentity identity, identity_of(checkpoint, job));
+  std::vector<std::string> notes;
+  LA_ASSIGN_OR_RETURN(resuming->point_, find_resume_point(options.folder, identity, notes));
+  for (const std::string& note : notes) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
+  if (!resuming->point_ && claim.bytes() > 0)
+    return invalid_argument("--resume: " + claim.path() + " is there and has no snapshot: it may be finished; move it "
+                            "away, or leave out --resume to replace it");
+  if (resuming->point_ && !quiet)
+    std::fprintf(stderr, "goes on behind %.1f of %.1f s, from %s\n", seconds_of(resuming->point_->frames),
+                 seconds_of(job.info.frames), one_line(resuming->point_->state->path()).c_str());
+  Snapshots::Calls calls;
+  calls.file = [self = resuming.get()](int64_t frames) { return self->position(frames); };
+  calls.say = [](const std::string& note) { std::fprintf(stderr, "note: %s\n", one_line(note).c_str()); };
+  LA_ASSIGN_OR_RETURN(resuming->snapshots_,
+                      Snapshots::open(options, identity, resuming->frames_before(), std::move(calls)));
+  return resuming;
+}
+
+Expected<std::unique_ptr<ThreadedFile>> Resuming::create(const JobInfo& info, const GenerateRequest& request) {
+  return create_resumable_video(claim_, info, request, point_ ? &point_->file : nullptr);
+}
+
+void Resuming::set_file(ThreadedFile& file) {
+  std::lock_guard lock(mutex_);
+  file_ = &file;
+}
+
+// Frames of a snapshot were handed to the file, which is there since the first of them.
+Expected<FilePosition> Resuming::position(int64_t frames) {
+  std::unique_lock lock(mutex_);
+  LA_CHECK(file_ != nullptr);
+  ThreadedFile& file = *file_;
+  lock.unlock();
+  return file.position(frames);
+}
+
+void Resuming::add_to(RunCalls& calls) {
+  calls.snapshots = snapshots_.get();
+  calls.resume = point_ ? &*point_ : nullptr;
+}
+
+void Resuming::wait() { snapshots_->wait(); }
+
+void Resuming::done() { snapshots_->remove(); }
+
+}  // namespace liveavatar::cli

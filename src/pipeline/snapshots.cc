@@ -1,0 +1,232 @@
+#include "pipeline/snapshots.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+#include "core/boundary.h"
+#include "core/folder.h"
+#include "core/json.h"
+#include "liveavatar/liveavatar.h"
+
+namespace liveavatar {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kEnding = ".snapshot";
+
+// In the order of the blocks.
+std::string file_name(int64_t block) {
+  char name[40];
+  std::snprintf(name, sizeof(name), "block-%09lld%s", static_cast<long long>(block), kEnding);
+  return name;
+}
+
+// Oldest first.
+std::vector<fs::path> snapshots_in(const std::string& folder) {
+  std::vector<fs::path> snapshots = folder_entries(folder);
+  std::erase_if(snapshots, [](const fs::path& file) { return file.extension() != kEnding; });
+  return snapshots;
+}
+
+std::string job_text(const JobIdentity& job, const Denoiser::Moment& moment, int64_t frames) {
+  Json json;
+  json["program"] = version();
+  json["frames"] = frames;
+  json["range_first"] = moment.blocks.first;
+  json["range_count"] = moment.blocks.count;
+  json["begun"] = moment.begun;
+  json["job"] = job;
+  return json_text(json);
+}
+
+std::string file_text(const FilePosition& file) {
+  Json json;
+  json["frames"] = file.frames;
+  json["bytes"] = file.bytes;
+  json["fragments"] = file.fragments;
+  json["encoder"] = file.encoder;
+  json["encoder_threads"] = file.encoder_threads;
+  return json_text(json);
+}
+
+constexpr int64_t kMost = int64_t{1} << 50;
+
+Expected<FilePosition> read_file_position(const SnapshotReader& state) {
+  LA_ASSIGN_OR_RETURN(const std::string text, state.text("file"));
+  LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(text, state.path()));
+  FilePosition file;
+  JsonReader reader(json, state.path());
+  file.frames = reader.number("frames", 0, kMost);
+  file.bytes = reader.number("bytes", 0, kMost);
+  file.fragments = reader.number("fragments", 0, INT32_MAX - 1);
+  file.encoder = reader.text("encoder", "");
+  file.encoder_threads = static_cast<int>(reader.number("encoder_threads", 0, 1024));
+  LA_RETURN_IF_ERROR(reader.status());
+  LA_ASSIGN_OR_RETURN(file.head, state.text("file.head"));
+  return file;
+}
+
+// What a snapshot says of itself.
+struct Said {
+  ResumePoint point;
+  JobIdentity job;
+  std::string program;
+};
+
+Expected<Said> read_snapshot(const std::string& path) {
+  Said said;
+  LA_ASSIGN_OR_RETURN(said.point.state, SnapshotReader::open(path));
+  LA_ASSIGN_OR_RETURN(const std::string text, said.point.state->text("job"));
+  LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(text, path));
+  JsonReader reader(json, path);
+  said.program = reader.text("program", "");
+  said.point.frames = reader.number("frames", 0, kMost);
+  Denoiser::Moment& moment = said.point.moment;
+  moment.blocks.first = reader.number("range_first", 0, kMost);
+  moment.blocks.count = reader.number("range_count", 1, kMost);
+  moment.begun = reader.number("begun", 0, moment.blocks.count);
+  LA_RETURN_IF_ERROR(reader.status());
+  const nlohmann::json& job = reader.at("job");
+  if (!job.is_object()) return corrupt(path + ": has no job; it cannot be used, remove it");
+  for (const auto& [name, value] : job.items()) said.job[name] = value.is_string() ? value.get<std::string>() : "";
+  LA_ASSIGN_OR_RETURN(said.point.file, read_file_position(*said.point.state));
+  return said;
+}
+
+// The first that differs.
+Status check_same(const std::string& path, const JobIdentity& had, const JobIdentity& has) {
+  for (const auto& [name, value] : has) {
+    const auto found = had.find(name);
+    const std::string before = found == had.end() ? "" : found->second;
+    if (before == value) continue;
+    return invalid_argument(path + ": is of another job, whose " + name + " is \"" + before + "\", not \"" + value +
+                            "\"; go on with the same, or remove the snapshots to begin anew");
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<std::optional<ResumePoint>> find_resume_point(const std::string& folder, const JobIdentity& job,
+                                                       std::vector<std::string>& notes) {
+  std::vector<fs::path> snapshots = snapshots_in(folder);
+  std::reverse(snapshots.begin(), snapshots.end());
+  for (const fs::path& path : snapshots) {
+    auto said = read_snapshot(path.string());
+    if (said.status().code() == ErrorCode::kUnsupported) return said.status();
+    if (!said.ok()) {
+      notes.push_back(said.status().message());
+      continue;
+    }
+    LA_RETURN_IF_ERROR(check_same(path.string(), said->job, job));
+    return std::optional<ResumePoint>(std::move(said->point));
+  }
+  return std::optional<ResumePoint>();
+}
+
+Expected<std::vector<std::string>> describe_snapshot(const std::string& path) {
+  LA_ASSIGN_OR_RETURN(const Said said, read_snapshot(path));
+  std::vector<std::string> lines;
+  const int64_t block = said.point.moment.blocks.first + said.point.moment.begun;
+  lines.push_back("snapshot of a job: " + std::to_string(said.point.frames) + " frames are done, block " +
+                  std::to_string(block) + " is next");
+  lines.push_back("made by version " + said.program + "; " + std::to_string(said.point.state->bytes()) +
+                  " bytes, every checksum is right");
+  for (const auto& [name, value] : said.job) lines.push_back(name + ": " + value);
+  return lines;
+}
+
+Expected<std::unique_ptr<Snapshots>> Snapshots::open(const SnapshotOptions& options, const JobIdentity& job,
+                                                     int64_t frames, Calls calls) {
+  std::error_code error;
+  fs::create_directories(options.folder, error);
+  if (error) return io_error(options.folder + ": the folder cannot be made (" + error.message() + "); choose another");
+  remove_abandoned(options.folder);
+  std::unique_ptr<Snapshots> snapshots(new Snapshots(options, job, std::move(calls)));
+  snapshots->last_frames_ = frames;
+  return snapshots;
+}
+
+Snapshots::~Snapshots() {
+  if (committing_.joinable()) committing_.join();
+}
+
+bool Snapshots::due(int64_t frames) const {
+  if (frames <= last_frames_ || frames % kSegmentFrames != 0 || busy_) return false;
+  if (options_.every_blocks > 0) return frames - last_frames_ >= options_.every_blocks * kBlockFrames;
+  return std::chrono::duration<double>(Clock::now() - last_).count() >= std::max(options_.every_s, wait_s_);
+}
+
+SnapshotWriter* Snapshots::begin(const Denoiser::Moment& moment, int64_t frames) {
+  if (committing_.joinable()) committing_.join();  // it has ended
+  began_ = last_ = Clock::now();
+  moment_ = moment;
+  frames_ = last_frames_ = frames;
+  auto writer = contained("snapshots", [&] {
+    return SnapshotWriter::create(options_.folder + "/" + file_name(moment.blocks.first + moment.begun));
+  });
+  if (!writer.ok()) {
+    give_up(writer.status());
+    return nullptr;
+  }
+  busy_ = true;
+  writer_ = *std::move(writer);
+  return writer_.get();
+}
+
+void Snapshots::give_up(const Status& why) {
+  writer_.reset();
+  busy_ = false;
+  if (!failing_.exchange(true) && calls_.say) calls_.say("no snapshot was written: " + why.message());
+}
+
+void Snapshots::finish() {
+  seconds_ += std::chrono::duration<double>(Clock::now() - began_).count();
+  const Status started = contained("snapshots", [&]() -> Status {
+    committing_ = std::thread([this] {
+      const Status done = contained("snapshots", [this] { return commit(); });
+      if (!done.ok()) give_up(done);
+    });
+    return {};
+  });
+  if (!started.ok()) give_up(started);
+}
+
+// The video's file first: what a snapshot says of it is on the disk.
+Status Snapshots::commit() {
+  LA_ASSIGN_OR_RETURN(const FilePosition file, calls_.file(frames_));
+  LA_RETURN_IF_ERROR(writer_->add("file", file_text(file)));
+  LA_RETURN_IF_ERROR(writer_->add("file.head", file.head));
+  LA_RETURN_IF_ERROR(writer_->add("job", job_text(job_, moment_, frames_)));
+  LA_RETURN_IF_ERROR(writer_->commit());
+  writer_.reset();
+  prune(static_cast<size_t>(std::max(options_.keep, 1)));
+  wait_s_ = std::chrono::duration<double>(Clock::now() - began_).count() / kMostShare;
+  ++count_;
+  failing_ = false;
+  busy_ = false;
+  return {};
+}
+
+void Snapshots::prune(size_t keep) const {
+  const std::vector<fs::path> snapshots = snapshots_in(options_.folder);
+  std::error_code ignored;
+  for (size_t i = 0; i + keep < snapshots.size(); ++i) fs::remove(snapshots[i], ignored);
+}
+
+void Snapshots::wait() {
+  if (committing_.joinable()) committing_.join();
+  writer_.reset();  // of a run that ended within one
+}
+
+void Snapshots::remove() {
+  wait();
+  prune(0);
+  std::error_code ignored;
+  fs::remove(options_.folder, ignored);  // if it is empty
+}
+
+}  // namespace liveavatar

@@ -1,0 +1,97 @@
+// The snapshots of a job on one device: when they are due, what they are of, and what is on the disk (docs/resume.md).
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "media/file_position.h"
+#include "session/denoiser.h"
+#include "session/snapshot_file.h"
+
+namespace liveavatar {
+
+// All that the bits of a job's video follow from, by name. Equal in a run and in the one that goes on with it.
+using JobIdentity = std::map<std::string, std::string>;
+
+struct SnapshotOptions {
+  std::string folder;        // made where it is missing; of this job alone
+  double every_s = 60;       // at least between two, and as much more as keeps them to kMostShare of the time
+  int64_t every_blocks = 0;  // instead: after so many blocks of video, whatever they cost; 0: by the time
+  int keep = 2;
+};
+
+// Where a job goes on.
+struct ResumePoint {
+  std::unique_ptr<SnapshotReader> state;
+  Denoiser::Moment moment;
+  int64_t frames = 0;  // that are out
+  FilePosition file;
+};
+
+// The newest whole snapshot of the folder; nothing: there is none. notes: of damaged ones that are passed over.
+// kInvalidArgument: it is of another job; the line says what differs.
+Expected<std::optional<ResumePoint>> find_resume_point(const std::string& folder, const JobIdentity& job,
+                                                       std::vector<std::string>& notes);
+
+// What `info` prints of a snapshot, a line each.
+Expected<std::vector<std::string>> describe_snapshot(const std::string& path);
+
+// due(), begin(), writer(): the thread that samples; finish(), give_up(): whoever writes the last part. One snapshot at
+// a time: the others wait for their turn.
+class Snapshots {
+ public:
+  static constexpr double kMostShare = 0.03;
+  struct Calls {
+    // Where the video's file stands at so many frames, once they are on the disk. Called by a thread of its own.
+    std::function<Expected<FilePosition>(int64_t frames)> file;
+    std::function<void(const std::string& note)> say;  // any thread
+  };
+  // frames: where the run begins, behind a snapshot.
+  static Expected<std::unique_ptr<Snapshots>> open(const SnapshotOptions& options, const JobIdentity& job,
+                                                   int64_t frames, Calls calls);
+  ~Snapshots();  // waits for the one that is being written
+
+  bool due(int64_t frames) const;
+  // Null: it cannot be made; that was said.
+  SnapshotWriter* begin(const Denoiser::Moment& moment, int64_t frames);
+  SnapshotWriter& writer() { return *writer_; }
+  // All parts are there: what is left is done beside the run.
+  void finish();
+  void give_up(const Status& why);
+  // Until none is being written. After the run.
+  void wait();
+  // The job is done: no snapshot is needed any more.
+  void remove();
+
+  double seconds() const { return seconds_; }  // that the run waited for them, in all
+  int64_t count() const { return count_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Snapshots(const SnapshotOptions& options, const JobIdentity& job, Calls calls)
+      : options_(options), job_(job), calls_(std::move(calls)) {}
+  Status commit();
+  void prune(size_t keep) const;
+
+  SnapshotOptions options_;
+  JobIdentity job_;
+  Calls calls_;
+  std::unique_ptr<SnapshotWriter> writer_;
+  Denoiser::Moment moment_;
+  int64_t frames_ = 0, last_frames_ = 0;
+  Clock::time_point began_, last_ = Clock::now();
+  double wait_s_ = 0;  // between the last one and the next
+  double seconds_ = 0;
+  std::atomic<int64_t> count_ = 0;
+  std::atomic<bool> busy_ = false, failing_ = false;
+  std::thread committing_;
+};
+
+}  // namespace liveavatar
