@@ -19,13 +19,13 @@
 namespace liveavatar::cli {
 namespace {
 
-// The summary at the end.
-void print_result(const VideoTask& task, const PreparedJob& prepared, const RunReport& run_report) {
+// The summary at the end. before: frames of the video that an earlier run made.
+void print_result(const VideoTask& task, const PreparedJob& prepared, const RunReport& run_report, int64_t before) {
   const JobInfo& info = prepared.job.info;
   const JobShape& shape = prepared.plan_report.request;
   std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps, %s\n", output_name(task.video.path).c_str(), long(info.width),
-               long(info.height), clock_text(double(run_report.frames) / double(info.fps)).c_str(), long(info.fps),
-               run_report.video_encoder.c_str());
+               long(info.height), clock_text(double(before + run_report.frames) / double(info.fps)).c_str(),
+               long(info.fps), run_report.video_encoder.c_str());
   print_run_report(run_report, !run_report.ranks.empty() && !shape.one_host && !shape.processes);
 }
 
@@ -63,7 +63,9 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   for (const RankReport& rank : video.ranks)
     run_report.ranks.push_back({rank.place.host, rank.place.device, rank.part, rank.planned_peak_bytes, rank.peak_bytes,
                                 rank.sample_s, rank.waited_s, rank.link});
-  if (run_report.frames > 0 && !quiet) print_result(task, prepared, run_report);
+  const int64_t before = outputs.resuming == nullptr ? 0 : outputs.resuming->frames_before();
+  if (run_report.frames > 0 && !quiet) print_result(task, prepared, run_report, before);
+  if (outputs.resuming != nullptr && !quiet) outputs.resuming->print();
   OutputClaim* report_claim = outputs.report_claim();
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));
   if (status.code() == ErrorCode::kCancelled && !quiet) {

@@ -7,6 +7,7 @@
 #include "cli/field_flags.h"
 #include "cli/model_flags.h"
 #include "pipeline/engine.h"
+#include "pipeline/snapshots.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -52,9 +53,17 @@ void print_shape(const DitConfig& config) {
               config.audio_inject_layers.size());
 }
 
+int info_snapshot(const std::string& path) {
+  auto lines = describe_snapshot(path);
+  if (!lines.ok()) return report(lines.status());
+  for (const std::string& line : *lines) std::printf("%s\n", one_line(line).c_str());
+  return 0;
+}
+
 int info(EngineOptions& options) {
   if (Status found = find_local_files(options); !found.ok()) return report(found);
   if (is_packed_file(options.checkpoint_dir)) return info_packed(options.checkpoint_dir);
+  if (is_snapshot(options.checkpoint_dir)) return info_snapshot(options.checkpoint_dir);
   std::error_code ignored;
   if (std::filesystem::is_regular_file(options.checkpoint_dir, ignored)) return info_file(options.checkpoint_dir);
   bool good = true;

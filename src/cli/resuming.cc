@@ -1,16 +1,22 @@
 #include "cli/resuming.h"
 
 #include <cstdio>
-#include <filesystem>
 
 #include "cli/commands.h"
-#include "cli/field_flags.h"
+#include "core/size_text.h"
+#include "media/plain_mp4.h"
 #include "pipeline/job_identity.h"
+#include "session/snapshot_size.h"
 
 namespace liveavatar::cli {
 namespace {
 
 double seconds_of(int64_t frames) { return double(frames) / double(kFps); }
+
+void say_snapshots(const SnapshotOptions& options, const JobShape& shape) {
+  std::fprintf(stderr, "note: snapshots of %s each go to %s, of which %d are kept\n",
+               mib(snapshot_bytes(shape)).c_str(), one_line(options.folder).c_str(), options.keep);
+}
 
 }  // namespace
 
@@ -26,9 +32,11 @@ Expected<std::unique_ptr<Resuming>> Resuming::open(const ResumeFlags& flags, con
   std::vector<std::string> notes;
   LA_ASSIGN_OR_RETURN(resuming->point_, find_resume_point(options.folder, identity, notes));
   for (const std::string& note : notes) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
-  if (!resuming->point_ && claim.bytes() > 0)
+  const bool finished = claim.bytes() > 0 && !is_unfinished_mp4(claim.descriptor());
+  if (!resuming->point_ && finished)
     return invalid_argument("--resume: " + claim.path() + " is there and has no snapshot: it may be finished; move it "
                             "away, or leave out --resume to replace it");
+  if (!quiet) say_snapshots(options, job.shape);
   if (resuming->point_ && !quiet)
     std::fprintf(stderr, "goes on behind %.1f of %.1f s, from %s\n", seconds_of(resuming->point_->frames),
                  seconds_of(job.info.frames), one_line(resuming->point_->state->path()).c_str());
@@ -63,7 +71,12 @@ void Resuming::add_to(RunCalls& calls) {
   calls.resume = point_ ? &*point_ : nullptr;
 }
 
-void Resuming::wait() { snapshots_->wait(); }
+void Resuming::wait() { snapshots_->end(); }
+
+void Resuming::print() const {
+  const long long count = snapshots_->count();
+  if (count > 0) std::fprintf(stderr, "snapshots: %lld, for which the run waited %.2f s\n", count, snapshots_->seconds());
+}
 
 void Resuming::done() { snapshots_->remove(); }
 

@@ -26,6 +26,8 @@ class Resuming {
   void add_to(RunCalls& calls);
   // The run has ended: no snapshot is being written any more.
   void wait();
+  // After that, for people: what they took.
+  void print() const;
   // The video is whole.
   void done();
   int64_t frames_before() const { return point_ ? point_->frames : 0; }

@@ -55,6 +55,7 @@ class OutputClaim {
   void remove_unused() const;
   const std::string& path() const { return output_.path; }
   size_t bytes() const;  // of the regular file
+  int descriptor() const { return descriptor_; }  // the claimed regular file's; -1: it is none
 
  private:
   void swap(OutputClaim& other);

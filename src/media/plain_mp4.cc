@@ -307,6 +307,18 @@ class PlainMp4 {
 
 }  // namespace
 
+bool is_unfinished_mp4(int fd) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return false;
+  auto reader = [fd](int64_t offset, int64_t count) { return read_bytes_at(fd, offset, count); };
+  Mp4Box box;
+  for (int64_t at = 0; read_box(reader, at, info.st_size, box); at += box.size) {
+    if (box.name == "moov") return !defaults_of(read_bytes_at(fd, box.offset, box.size)).empty();
+    if (box.name == "mdat") return false;
+  }
+  return false;
+}
+
 Status make_plain_mp4(int fd, const std::string& path) { return PlainMp4(fd, path).run(); }
 
 }  // namespace liveavatar

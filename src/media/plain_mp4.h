@@ -13,4 +13,7 @@ namespace liveavatar {
 // fd: open for reading and writing; path: what errors call it.
 Status make_plain_mp4(int fd, const std::string& path);
 
+// Whether the open file is a fragmented MP4 that never got that index.
+bool is_unfinished_mp4(int fd);
+
 }  // namespace liveavatar

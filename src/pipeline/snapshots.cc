@@ -27,7 +27,7 @@ std::string file_name(int64_t block) {
 // Oldest first.
 std::vector<fs::path> snapshots_in(const std::string& folder) {
   std::vector<fs::path> snapshots = folder_entries(folder);
-  std::erase_if(snapshots, [](const fs::path& file) { return file.extension() != kEnding; });
+  std::erase_if(snapshots, [](const fs::path& file) { return !is_snapshot(file.string()); });
   return snapshots;
 }
 
@@ -127,6 +127,8 @@ Expected<std::optional<ResumePoint>> find_resume_point(const std::string& folder
   return std::optional<ResumePoint>();
 }
 
+bool is_snapshot(const std::string& path) { return fs::path(path).extension() == kEnding; }
+
 Expected<std::vector<std::string>> describe_snapshot(const std::string& path) {
   LA_ASSIGN_OR_RETURN(const Said said, read_snapshot(path));
   std::vector<std::string> lines;
@@ -150,19 +152,23 @@ Expected<std::unique_ptr<Snapshots>> Snapshots::open(const SnapshotOptions& opti
   return snapshots;
 }
 
-Snapshots::~Snapshots() {
-  if (committing_.joinable()) committing_.join();
-}
+Snapshots::~Snapshots() { end(); }
 
 bool Snapshots::due(int64_t frames) const {
-  if (frames <= last_frames_ || frames % kSegmentFrames != 0 || busy_) return false;
+  if (frames <= last_frames_ || frames % kSegmentFrames != 0) return false;
   if (options_.every_blocks > 0) return frames - last_frames_ >= options_.every_blocks * kBlockFrames;
-  return std::chrono::duration<double>(Clock::now() - last_).count() >= std::max(options_.every_s, wait_s_);
+  if (busy_) return false;
+  const auto since = [now = Clock::now()](Clock::time_point moment) {
+    return std::chrono::duration<double>(now - moment).count();
+  };
+  constexpr double kFirst_s = 5;  // early on a kill costs half of what was made at most
+  const double every_s = std::min(options_.every_s, std::max(kFirst_s, since(opened_) / 2));
+  return since(last_) >= std::max(every_s, wait_s_);
 }
 
 SnapshotWriter* Snapshots::begin(const Denoiser::Moment& moment, int64_t frames) {
-  if (committing_.joinable()) committing_.join();  // it has ended
   began_ = last_ = Clock::now();
+  wait();
   moment_ = moment;
   frames_ = last_frames_ = frames;
   auto writer = contained("snapshots", [&] {
@@ -179,13 +185,14 @@ SnapshotWriter* Snapshots::begin(const Denoiser::Moment& moment, int64_t frames)
 
 void Snapshots::give_up(const Status& why) {
   writer_.reset();
-  busy_ = false;
+  set_idle();
   if (!failing_.exchange(true) && calls_.say) calls_.say("no snapshot was written: " + why.message());
 }
 
 void Snapshots::finish() {
   seconds_ += std::chrono::duration<double>(Clock::now() - began_).count();
   const Status started = contained("snapshots", [&]() -> Status {
+    std::lock_guard lock(mutex_);
     committing_ = std::thread([this] {
       const Status done = contained("snapshots", [this] { return commit(); });
       if (!done.ok()) give_up(done);
@@ -207,7 +214,7 @@ Status Snapshots::commit() {
   wait_s_ = std::chrono::duration<double>(Clock::now() - began_).count() / kMostShare;
   ++count_;
   failing_ = false;
-  busy_ = false;
+  set_idle();
   return {};
 }
 
@@ -217,13 +224,26 @@ void Snapshots::prune(size_t keep) const {
   for (size_t i = 0; i + keep < snapshots.size(); ++i) fs::remove(snapshots[i], ignored);
 }
 
+void Snapshots::set_idle() {
+  busy_ = false;
+  busy_.notify_all();
+}
+
 void Snapshots::wait() {
+  busy_.wait(true);
+  std::lock_guard lock(mutex_);
   if (committing_.joinable()) committing_.join();
-  writer_.reset();  // of a run that ended within one
+}
+
+void Snapshots::end() {
+  {
+    std::lock_guard lock(mutex_);
+    if (committing_.joinable()) committing_.join();
+  }
+  writer_.reset();
 }
 
 void Snapshots::remove() {
-  wait();
   prune(0);
   std::error_code ignored;
   fs::remove(options_.folder, ignored);  // if it is empty

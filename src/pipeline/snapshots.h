@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -22,7 +23,8 @@ using JobIdentity = std::map<std::string, std::string>;
 
 struct SnapshotOptions {
   std::string folder;        // made where it is missing; of this job alone
-  double every_s = 60;       // at least between two, and as much more as keeps them to kMostShare of the time
+  double every_s = 60;       // at least between two, and as much more as keeps them to kMostShare of the time; the
+                             // first ones come sooner
   int64_t every_blocks = 0;  // instead: after so many blocks of video, whatever they cost; 0: by the time
   int keep = 2;
 };
@@ -40,11 +42,13 @@ struct ResumePoint {
 Expected<std::optional<ResumePoint>> find_resume_point(const std::string& folder, const JobIdentity& job,
                                                        std::vector<std::string>& notes);
 
+// By its ending.
+bool is_snapshot(const std::string& path);
 // What `info` prints of a snapshot, a line each.
 Expected<std::vector<std::string>> describe_snapshot(const std::string& path);
 
 // due(), begin(), writer(): the thread that samples; finish(), give_up(): whoever writes the last part. One snapshot at
-// a time: the others wait for their turn.
+// a time: by the time, none is due meanwhile; by blocks, the next one waits.
 class Snapshots {
  public:
   static constexpr double kMostShare = 0.03;
@@ -65,19 +69,22 @@ class Snapshots {
   // All parts are there: what is left is done beside the run.
   void finish();
   void give_up(const Status& why);
-  // Until none is being written. After the run.
-  void wait();
-  // The job is done: no snapshot is needed any more.
+  // After the run: waits for the one that is being finished; one that lacks a part is given up.
+  void end();
+  // After end(). The job is done: no snapshot is needed any more.
   void remove();
 
-  double seconds() const { return seconds_; }  // that the run waited for them, in all
+  // After end(). Those that were written, and how long the run waited for them.
   int64_t count() const { return count_; }
+  double seconds() const { return seconds_; }
 
  private:
   using Clock = std::chrono::steady_clock;
   Snapshots(const SnapshotOptions& options, const JobIdentity& job, Calls calls)
       : options_(options), job_(job), calls_(std::move(calls)) {}
   Status commit();
+  void wait();
+  void set_idle();
   void prune(size_t keep) const;
 
   SnapshotOptions options_;
@@ -86,11 +93,12 @@ class Snapshots {
   std::unique_ptr<SnapshotWriter> writer_;
   Denoiser::Moment moment_;
   int64_t frames_ = 0, last_frames_ = 0;
-  Clock::time_point began_, last_ = Clock::now();
+  Clock::time_point began_, opened_ = Clock::now(), last_ = opened_;
   double wait_s_ = 0;  // between the last one and the next
   double seconds_ = 0;
   std::atomic<int64_t> count_ = 0;
   std::atomic<bool> busy_ = false, failing_ = false;
+  std::mutex mutex_;  // of committing_, which one thread begins and another ends
   std::thread committing_;
 };
 

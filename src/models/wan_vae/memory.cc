@@ -191,6 +191,14 @@ size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in) {
   return dry_run.used_bytes();
 }
 
+size_t decode_cache_bytes(const WanVaeConfig& config, const VaeInput& in) {
+  Arena dry_run;
+  const VaeMemory memory = decoder_memory(config, in.height, in.width, in.dtype, dry_run);
+  size_t bytes = 0;
+  for_each_cache(memory.cache, [&](const Tensor& frames) { bytes += frames.bytes(); });
+  return bytes;
+}
+
 namespace {
 
 Expected<VaeStreamMemory> allocate(const LargestOps& ops, size_t bytes, Backend& backend, Budget& budget) {

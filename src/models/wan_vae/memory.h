@@ -60,6 +60,7 @@ struct VaeInput {
 };
 size_t encode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
 size_t decode_stream_bytes(const WanVaeConfig& config, const VaeInput& in);
+size_t decode_cache_bytes(const WanVaeConfig& config, const VaeInput& in);  // of it the caches
 struct EndOfHotConvs {
   void operator()(Backend* backend) const { backend->end_hot_convs(); }
 };
