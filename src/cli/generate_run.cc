@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/field_flags.h"
+#include "cli/resuming.h"
 #include "cli/mpi_rank.h"
 #include "cli/progress.h"
 #include "cli/run_report.h"

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "media/video_writer.h"
+#include "pipeline/snapshots.h"
 
 namespace liveavatar::cli {
 namespace {

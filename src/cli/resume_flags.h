@@ -5,7 +5,10 @@
 #include <string>
 
 #include "core/status.h"
-#include "pipeline/snapshots.h"
+
+namespace liveavatar {
+struct SnapshotOptions;
+}
 
 namespace liveavatar::cli {
 

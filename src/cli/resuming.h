@@ -9,6 +9,7 @@
 #include "cli/resume_flags.h"
 #include "core/output_files.h"
 #include "pipeline/engine.h"
+#include "pipeline/snapshots.h"
 #include "pipeline/video_file.h"
 
 namespace liveavatar::cli {

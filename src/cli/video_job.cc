@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/field_flags.h"
+#include "cli/resuming.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
 

@@ -7,13 +7,14 @@
 #include <stop_token>
 #include <string>
 
-#include "cli/resuming.h"
 #include "core/output_files.h"
 #include "pipeline/engine.h"
 #include "pipeline/video_file.h"
 #include "plan/report.h"
 
 namespace liveavatar::cli {
+
+class Resuming;
 
 // A job that fits, and its plan.
 struct PreparedJob {

@@ -12,6 +12,7 @@
 #include "pipeline/delivery.h"
 #include "pipeline/lead_link.h"
 #include "pipeline/run.h"
+#include "pipeline/snapshots.h"
 #include "session/conditioner.h"
 #include "session/video_session.h"
 

@@ -9,10 +9,12 @@
 #include "liveavatar/liveavatar.h"
 #include "pipeline/rank_run.h"
 #include "pipeline/resolve.h"
-#include "pipeline/snapshots.h"
 #include "session/models.h"
 
 namespace liveavatar {
+
+struct ResumePoint;  // pipeline/snapshots.h
+class Snapshots;
 
 // Where a run can be watched or steered: golden_check and tests. All optional.
 struct RunHooks {

@@ -111,18 +111,18 @@ class Resume(unittest.TestCase):
         self.check_flags("--decode_threads", "1")
 
     def test_with_several_blocks_in_flight(self):
-        self.check_flags("--schedule", "wavefront")
+        self.check_flags("--schedule", "wavefront", counts=(1, 2))
 
     def test_with_a_solver_that_remembers(self):
-        self.check_flags("--schedule", "wavefront", "--sample_solver", "unipc")
+        self.check_flags("--schedule", "wavefront", "--sample_solver", "unipc", counts=(1, 2))
 
     def test_with_keys_and_values_in_8_bits(self):
-        self.check_flags("--kv_dtype", "int8", "--schedule", "wavefront")
+        self.check_flags("--kv_dtype", "int8", "--schedule", "wavefront", counts=(1, 2))
 
     def test_with_keys_and_values_on_disk(self):
         (self.folder / "paging").mkdir()
         self.check_flags("--memory_budget", "70MiB", "--paging_dir", str(self.folder / "paging"),
-                         "--offload_kv_cache")
+                         "--offload_kv_cache", counts=(1, 2))
 
     def test_with_a_pose_video(self):
         subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=25", "-t", "3",
@@ -132,7 +132,7 @@ class Resume(unittest.TestCase):
     def test_with_two_speakers(self):
         self.check_flags("--audio", f"{self.shared}/voice.wav+{self.shared}/other.wav", "--mask",
                          str(self.shared / "left.png"), "--mask", str(self.shared / "right.png"), "--schedule",
-                         "wavefront")
+                         "wavefront", counts=(1, 2))
 
     def test_is_killed_again_and_again(self):
         whole = self.whole()
@@ -165,7 +165,7 @@ class Resume(unittest.TestCase):
     def test_refuses_a_snapshot_of_another_job(self):
         self.kill_after(2)
         before = self.cut.read_bytes()
-        for flags, name in ((("--seed", "7"), "seed"), (("--sample_steps", "3"), "steps"),
+        for flags, name in ((("--base_seed", "7"), "seed"), (("--sample_steps", "3"), "steps"),
                             (("--audio", str(self.shared / "other.wav")), "frames")):
             done = self.run_to_end(self.cut, *flags)
             self.assertEqual(done.returncode, 2, done.stderr)
