@@ -14,6 +14,7 @@
 #include "cli/flags.h"
 #include "cli/mind_flags.h"
 #include "cli/model_flags.h"
+#include "cli/standard_streams.h"
 #include "cli/stop_signal.h"
 #include "core/status.h"
 #include "ops/make_backend.h"
@@ -273,6 +274,7 @@ int run_serve(Flags& f) {
   if (const Status resolved = resolve(f); !resolved.ok()) return report(resolved);
   serve::ServeCalls calls;
   calls.on_listening = [&](int port) {
+    if (!has_standard_output()) return;
     const std::string host =
         f.serve.server.host.find(':') == std::string::npos ? f.serve.server.host : "[" + f.serve.server.host + "]";
     const char* scheme = f.serve.server.tls_certificate_file.empty() ? "http" : "https";

@@ -170,6 +170,18 @@ class Streams(unittest.TestCase):
         job.process.stdout = None
         self.assert_fails(job.end(), 1, "standard output: the program that reads it has ended")
 
+    def test_standard_streams_that_are_closed(self):
+        job = [PROGRAM, "generate", "--image", SOURCE / "assets/demo/portrait.png", "--audio", self.folder / "voice.wav",
+               "--size", "64*64", "--quiet", "--output"]
+        for arguments, says in (([*job, "-"], "--output -: standard output is closed"),
+                                ([PROGRAM, "--help"], "standard output cannot be written")):
+            for closed in (">&-", "<&- >&-"):
+                end = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *map(str, arguments)], capture_output=True,
+                                     text=True, timeout=PATIENCE_S)
+                self.assertEqual((end.returncode, end.stdout), (1, ""), end.stderr)
+                self.assertIn(says, end.stderr)
+                self.assertEqual(end.stderr.count("\n"), 1)
+
     def test_pipe_that_is_not_read_ends_with_ctrl_c(self):
         job = Job(self.folder, "-", voice="long.wav")
         job.process.stdout.read(1000)
