@@ -9,6 +9,7 @@
 
 #include "core/boundary.h"
 #include "core/json.h"
+#include "core/memory_reserve.h"
 #include "serve/errors.h"
 #include "serve/openapi.h"
 #include "serve/page.h"
@@ -22,6 +23,12 @@ http::Response wrong_host() {
   return error_response(
       421, "host",
       "without a key this server is used by its address, localhost, or a name that was allowed at its start");
+}
+
+// Where even small things may fail soon, nothing new begins.
+std::optional<http::Response> no_memory() {
+  if (refill_memory_reserve()) return {};
+  return busy_response("out_of_memory", "the server has no memory left; try again later", kRetryJob);
 }
 
 http::Response unknown_path() { return error_response(404, "not_found", "there is no such path; see /openapi.json"); }
@@ -77,6 +84,7 @@ void Service::drain() {
 bool Service::is_idle() const { return turn_.sessions() == 0 && (!jobs_ || jobs_->is_idle()); }
 
 void Service::check_sockets() {
+  refill_memory_reserve();
   std::lock_guard lock(sockets_mutex_);
   std::erase_if(sockets_, [](const auto& socket) { return socket.expired(); });
   for (const auto& socket : sockets_)
@@ -167,6 +175,7 @@ http::Response Service::with_common(const http::Request& head, http::Response re
 
 std::optional<http::Response> Service::admit(const http::Request& head) {
   std::optional<http::Response> refused = refusal(head);
+  if (!refused) refused = no_memory();
   if (!refused) return {};
   return with_common(head, *std::move(refused));
 }
@@ -208,8 +217,15 @@ http::Upgrade Service::upgrade(const http::Request& head) {
                                         "send the key as Authorization: Bearer KEY, or the protocols " +
                                             std::string(kSocketProtocol) + " and bearer.KEY"));
   if (auto response = busy()) return refused(head, *std::move(response));
+  if (auto response = no_memory()) return refused(head, *std::move(response));
   if (auto response = take_live()) return refused(head, *std::move(response));
-  auto socket = std::make_shared<LiveSocket>(live_services(live_tasks_));
+  std::shared_ptr<LiveSocket> socket;
+  try {
+    socket = std::make_shared<LiveSocket>(live_services(live_tasks_));
+  } catch (...) {
+    turn_.give_back_live();
+    throw;
+  }
   std::lock_guard lock(sockets_mutex_);
   sockets_.push_back(socket);
   return {{}, std::move(socket), offers_protocol(head) ? kSocketProtocol : ""};
