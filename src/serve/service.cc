@@ -78,6 +78,7 @@ void Service::ready(std::unique_ptr<EngineHost> engine) {
 void Service::drain() {
   const bool is_loaded = phase_.exchange(Phase::kDraining) != Phase::kLoading;
   draining_ = true;
+  if (speech_) speech_->drain();
   if (is_loaded) jobs_->drain();
 }
 
@@ -266,6 +267,7 @@ void Service::handle(http::Request request, http::Reply reply) {
   if (!takes_time) return work(request);
   const auto shared = std::make_shared<const http::Request>(std::move(request));
   uploads_.add([this, work, reply, shared] {
+    if (shared->gone.stop_requested()) return;
     // The server may have begun to end while the body came, or while others were before it.
     auto refused = draining_ ? busy() : std::nullopt;
     if (refused) return reply(with_common(*shared, *std::move(refused)));
