@@ -200,7 +200,8 @@ class Streams(unittest.TestCase):
 
     def test_addresses_that_cannot_be_are_refused_without_their_secrets(self):
         for address, says in ((f"rtmp://127.0.0.1/{KEY}", "names no stream"), (f"http://h/{KEY}", "no protocol"),
-                              (f"srt://127.0.0.1?passphrase={KEY}", "names no port")):
+                              (f"srt://127.0.0.1?passphrase={KEY}", "names no port"),
+                              (f"rtmp://user:pa/{KEY}@127.0.0.1/live/{KEY}", "write / as %2F")):
             self.assert_fails(Job(self.folder, address).end(), 2, "--output ", says)
         self.assert_fails(Job(self.folder, "a.mp4", "--save_file", "b.mp4").end(), 2, "leave one out")
         self.assert_fails(Job(self.folder, "a.mp4", f"rtmp://h/live/{KEY}").end(), 2, "rtmp://h/live/***")

@@ -172,7 +172,13 @@ TEST(Url, IsCheckedCompletedAndShownWithoutSecrets) {
   EXPECT_EQ(full_url("http://h/openai/v1", "/audio/speech"), "http://h/openai/v1/audio/speech");
   EXPECT_EQ(full_url("http://h/tts", "/audio/speech"), "http://h/tts");
   EXPECT_EQ(full_url("http://h/v1?key=1", "/audio/speech"), "http://h/v1?key=1");
-  EXPECT_EQ(shown_url("https://user:pass@h:1/x@y?key=1"), "https://h:1/x@y");
+  EXPECT_EQ(shown_url("https://user:pass@h:1/x?key=1"), "https://h:1/x");
+  for (const char* secret : {"https://user:pa/ss@h:1/x", "https://user:pa?ss@h", "http://user:12#ss@h/x@y"}) {
+    const std::string shown = shown_url(secret);
+    EXPECT_TRUE(shown == "https://***" || shown == "http://***") << shown;
+  }
+  EXPECT_FALSE(check_url("https://user:pa/ss@h:1/x").ok());
+  EXPECT_TRUE(check_url("https://user:pa%2Fss@h:1/x").ok());
 }
 
 TEST(Espeak, SpeaksOrSaysWhatToInstall) {
