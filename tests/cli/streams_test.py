@@ -198,6 +198,12 @@ class Streams(unittest.TestCase):
                           "check the address")
         self.assertLess(end[3], 2)
 
+    @unittest.skipUnless(has_srt(), "this ffmpeg has no SRT")
+    def test_srt_errors_say_what_to_look_at(self):
+        end = Job(self.folder, f"srt://no.such.host.invalid:9000?passphrase={KEY}").end()
+        self.assert_fails(end, 1, "--output srt://no.such.host.invalid:9000: ", "check host and port (UDP)")
+        self.assertNotIn("Input/output", end[2])
+
     def test_addresses_that_cannot_be_are_refused_without_their_secrets(self):
         for address, says in ((f"rtmp://127.0.0.1/{KEY}", "names no stream"), (f"http://h/{KEY}", "no protocol"),
                               (f"srt://127.0.0.1?passphrase={KEY}", "names no port"),
