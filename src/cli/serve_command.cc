@@ -16,6 +16,7 @@
 #include "cli/model_flags.h"
 #include "cli/standard_streams.h"
 #include "cli/stop_signal.h"
+#include "core/line_output.h"
 #include "core/status.h"
 #include "ops/make_backend.h"
 #include "serve/exposure.h"
@@ -284,7 +285,10 @@ int run_serve(Flags& f) {
   calls.on_ready = [&] {
     if (!f.quiet) std::fprintf(stderr, "ready\n");
   };
-  calls.on_log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  calls.on_note = [&](const std::string& note) {
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", in_flags(note).c_str());
+  };
+  calls.on_log = [](const std::string& line) { put_line(STDERR_FILENO, line); };
   const Status status = serve::serve(f.serve, calls, StopSignal::token());
   return status.ok() ? 0 : report(status);
 }
