@@ -5,7 +5,6 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <sstream>
 
@@ -194,12 +193,7 @@ Status read_key(Flags& f) {
   LA_RETURN_IF_ERROR(check_no_empty_key(f));
   if (f.api_key_file.empty()) return {};
   if (!f.serve.api_key.empty()) return invalid_argument("--api_key and --api_key_file: give one of them");
-  std::ifstream file(f.api_key_file);
-  std::getline(file, f.serve.api_key);
-  while (!f.serve.api_key.empty() && std::isspace(static_cast<unsigned char>(f.serve.api_key.back())) != 0)
-    f.serve.api_key.pop_back();
-  if (f.serve.api_key.empty())
-    return invalid_argument("--api_key_file " + f.api_key_file + ": its first line is no key; write one into it");
+  LA_ASSIGN_OR_RETURN(f.serve.api_key, key_of_file("--api_key_file", f.api_key_file));
   return {};
 }
 

@@ -2,6 +2,7 @@
 #include "serve/service.h"
 
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -36,6 +37,8 @@ http::Response unknown_path() { return error_response(404, "not_found", "there i
 }  // namespace
 
 Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, std::unique_ptr<AccessLog> log) {
+  for (const std::string& origin : options.cors_origins) LA_RETURN_IF_ERROR(check_origin(origin));
+  for (const std::string& name : options.allowed_hosts) LA_RETURN_IF_ERROR(check_host_name(name));
   for (const std::string& server : options.webrtc.ice_servers) LA_RETURN_IF_ERROR(rtc::check_ice_server(server));
   LA_ASSIGN_OR_RETURN(Minds minds, open_minds(options.minds));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WorkFolder> folder, WorkFolder::create(options.work_dir));
@@ -47,10 +50,15 @@ Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, 
   service->minds_ = std::move(minds);
   if (service->minds_.voice) service->speech_ = std::make_unique<SpeechRequests>(service->minds_.voice);
   for (const KeptPortrait& kept : options.portraits) {
+    const std::string where = "`portrait` " + kept.name + "=" + kept.path + ": ";
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(kept.path, ignored))
+      return not_found(where + "there is no such file; check the path");
     std::ifstream file(kept.path, std::ios::binary);
+    if (!file) return io_error(where + "cannot be read; see who may read it");
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
     const auto put = service->portraits_.put(kept.name, bytes);
-    if (!put.ok()) return Status(put.status().code(), kept.path + ": " + put.status().message());
+    if (!put.ok()) return Status(put.status().code(), where + put.status().message());
   }
   return service;
 }
