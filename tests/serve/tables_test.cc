@@ -15,6 +15,7 @@
 #include "serve/routes.h"
 #include "serve/task_queue.h"
 #include "serve/video_fields.h"
+#include "serve/video_jobs.h"
 #include "serve/video_streams.h"
 
 namespace liveavatar::serve {
