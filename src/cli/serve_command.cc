@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/embedded.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/mind_flags.h"
 #include "cli/model_flags.h"

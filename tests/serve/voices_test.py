@@ -276,6 +276,10 @@ class Absent(unittest.TestCase):
         socket.until_event("playback_finished")
         socket.close()
 
+    def test_what_is_missing_for_a_conversation_is_told_at_the_start(self):
+        with StandIn() as stand_in, Server(PROGRAM, *stand_in.flags, "--chat_url", "http://127.0.0.1:1") as server:
+            self.assertIn("--transcription_url", "\n".join(server.log))
+
     def test_a_server_without_speech_says_so(self):
         with Server(PROGRAM, "--no_speech") as server:
             self.check_has_none(server, "started without speech")
