@@ -5,6 +5,7 @@
 #include <cstring>
 #include <thread>
 
+#include "core/program_memory.h"
 #include "core/utf8.h"
 #include "http_client/client.h"
 #include "voice/espeak_voice.h"
@@ -188,6 +189,10 @@ TEST(Espeak, SpeaksOrSaysWhatToInstall) {
     EXPECT_NE(voice.status().message().find("install "), std::string::npos);
     return;
   }
+  const size_t charged = loaded_library_bytes();
+  EXPECT_GE(charged, size_t{6} << 20);
+  EXPECT_TRUE(open_espeak("de").ok());
+  EXPECT_EQ(loaded_library_bytes(), charged);  // it is loaded once
   size_t samples = 0;
   int loudest = 0;
   const PcmSink sink = [&](std::span<const int16_t> sound, int rate_hz) {
