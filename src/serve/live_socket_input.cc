@@ -113,14 +113,12 @@ void LiveSocket::end_speech() {
 // A text is a speech of its own; one that is asked stops what is spoken.
 void LiveSocket::take_words(const LiveEvent& event) {
   const bool is_said = event.type == LiveEvent::Type::kSay;
-  JsonReader reader(event.body, is_said ? "say" : "ask");
-  const std::string text = reader.text("text", "");
-  if (text.empty() && reader.status().ok()) reader.fail(invalid_argument("text is missing or empty; give words"));
-  if (const Status wrong = client_error(reader.status()); !wrong.ok())  // before anything stops for it
-    return post(error_event(400, "invalid_argument", wrong.message()));
+  auto words = words_of(event.body, is_said ? "say" : "ask");
+  if (!words.ok())  // before anything stops for it
+    return post(error_event(400, "invalid_argument", words.status().message()));
   const bool is_busy = voice_->is_busy(), is_speaking = playback_->is_playing() || is_busy;
   if (!is_said && voice_->converses() && is_speaking) interrupt();
-  const Status taken = is_said ? voice_->say(event.body) : voice_->ask(event.body);
+  const Status taken = is_said ? voice_->say(event.body, *std::move(words)) : voice_->ask(*std::move(words));
   // What is said waits for the mutex, so the client's own speech still ends before it.
   if (taken.ok() && is_said && !is_busy) end_speech();
   if (taken.ok()) return;
