@@ -31,9 +31,8 @@ constexpr Container kContainers[] = {
 // HLS: the name is that of the playlist.
 constexpr const char* kPlaylistEnding = ".m3u8";
 
-bool is_playlist(const std::string& path) {
-  return lower_case(std::filesystem::path(path).extension().string()) == kPlaylistEnding;
-}
+// In small letters: the segments of talk.M3U8 would have the names of those of talk.m3u8.
+bool is_playlist(const std::string& path) { return std::filesystem::path(path).extension() == kPlaylistEnding; }
 
 const Container* container_of(const std::string& path) {
   std::string ending = lower_case(std::filesystem::path(path).extension().string());
@@ -180,6 +179,8 @@ class FileWriter : public VideoWriter {
 
 Status check_video_path(const std::string& path) {
   if (container_of(path) || is_playlist(path)) return {};
+  if (lower_case(std::filesystem::path(path).extension().string()) == kPlaylistEnding)
+    return invalid_argument(path + ": write the ending in small letters, " + kPlaylistEnding);
   std::string known;
   for (const Container& c : kContainers) {
     bool last = &c == std::end(kContainers) - 1;
