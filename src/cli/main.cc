@@ -135,7 +135,7 @@ int main(int argc, char** argv) {
   constexpr int kLargeBytes = 64 << 10, kHeaps = 2;
   mallopt(M_MMAP_THRESHOLD, kLargeBytes);
   mallopt(M_ARENA_MAX, kHeaps);
-  liveavatar::keep_memory_reserve();
+  liveavatar::keep_memory_reserve(liveavatar::OnLack::kThrow);
   liveavatar::silence_ffmpeg_log();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message

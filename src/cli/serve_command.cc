@@ -17,6 +17,7 @@
 #include "cli/standard_streams.h"
 #include "cli/stop_signal.h"
 #include "core/line_output.h"
+#include "core/memory_reserve.h"
 #include "core/status.h"
 #include "ops/make_backend.h"
 #include "serve/exposure.h"
@@ -267,6 +268,7 @@ Status resolve(Flags& f) {
 
 int run_serve(Flags& f) {
   StopSignal stop("running work ends first");
+  keep_memory_reserve(OnLack::kRetry);
   if (const Status resolved = resolve(f); !resolved.ok()) return report(resolved);
   serve::ServeCalls calls;
   calls.on_listening = [&](int port) {

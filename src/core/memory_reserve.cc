@@ -12,13 +12,15 @@ namespace {
 constexpr size_t kPartBytes = size_t{1} << 20;
 constexpr int kParts = 4;
 std::atomic<void*> parts[kParts];
-std::atomic<bool> is_kept = false;
+std::atomic<bool> is_kept = false, retries = false;
 
 void give_out_part() {
   for (std::atomic<void*>& part : parts) {
     void* const bytes = part.exchange(nullptr);
     std::free(bytes);
-    if (bytes != nullptr) return;
+    if (bytes == nullptr) continue;
+    if (retries) return;
+    break;
   }
   throw std::bad_alloc();
 }
@@ -33,7 +35,8 @@ bool refill(std::atomic<void*>& part) {
 
 }  // namespace
 
-void keep_memory_reserve() {
+void keep_memory_reserve(OnLack on_lack) {
+  retries = on_lack == OnLack::kRetry;
   is_kept = true;
   refill_memory_reserve();
   std::set_new_handler(give_out_part);

@@ -5,9 +5,10 @@
 
 namespace liveavatar {
 
-// A failed operator new is tried again with a part of the reserve, and throws when all parts are given out. Once, at
-// the start of main().
-void keep_memory_reserve();
+// What a failed operator new does when it has given out a part of the reserve: throw, so that a job ends where memory
+// ran out first; or try again, for a server, which goes on and refuses what is new.
+enum class OnLack { kThrow, kRetry };
+void keep_memory_reserve(OnLack on_lack);
 
 // Takes parts that were given out from the system again. false: it has none; who begins something new should refuse
 // it. true where no reserve is kept. Any thread.

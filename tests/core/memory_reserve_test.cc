@@ -40,7 +40,7 @@ void* take_all(size_t& bytes) {
 
 // A destructor that allocates and has none would end the process.
 void use_the_reserve() {
-  keep_memory_reserve();
+  keep_memory_reserve(OnLack::kRetry);
   std::optional<nlohmann::json> json = nested();
   size_t bytes = 0;
   void* taken = take_all(bytes);
