@@ -11,6 +11,7 @@ function stateText(video) {
   const {timings = {}} = video;
   switch (video.status) {
     case 'queued':
+      if (video.waits_for === 'sessions') return 'Waits until no live session is open';
       return video.queue_position > 0 ? `Waits behind ${video.queue_position}` : 'Waits until the engine is free';
     case 'running':
       return `${video.stage || 'Runs'} · ${video.frames_done} of ${video.frames} frames`;

@@ -1,13 +1,8 @@
-#include <fcntl.h>
 #include <malloc.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <csignal>
-#include <cstddef>
 #include <cstdio>
-#include <new>
 #include <utility>
 
 #include "cli/commands.h"
@@ -15,7 +10,9 @@
 #include "cli/flags.h"
 #include "cli/mpi_rank.h"
 #include "cli/stack.h"
+#include "cli/standard_streams.h"
 #include "core/boundary.h"
+#include "core/memory_reserve.h"
 #include "liveavatar/liveavatar.h"
 #include "media/ffmpeg_log.h"
 #include "media/stream_address.h"
@@ -122,26 +119,6 @@ int run(int argc, char** argv) {
 
 namespace {
 
-// A file that is opened must not become standard output or error because those were closed.
-void open_standard_streams() {
-  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    bool closed = fcntl(fd, F_GETFD) < 0;
-    if (closed) open("/dev/null", O_RDWR);  // takes the lowest free number, which is fd
-  }
-}
-
-// Memory for the way out once there is none: a JSON value's destructor allocates, and could not throw.
-std::atomic<std::byte*> reserve;
-void release_reserve() {
-  delete[] reserve.exchange(nullptr);
-  throw std::bad_alloc();
-}
-void keep_reserve() {
-  constexpr size_t kReserveBytes = size_t{1} << 20;  // never touched: addresses alone
-  reserve = new (std::nothrow) std::byte[kReserveBytes];
-  std::set_new_handler(release_reserve);
-}
-
 // What was printed is lost where standard output is full or gone.
 int flush_output(int code) {
   bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
@@ -152,13 +129,13 @@ int flush_output(int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  open_standard_streams();
+  liveavatar::cli::open_standard_streams();
   // Large blocks of libraries go back to the system when they are freed. Left to itself the threshold rises with every
   // such block, and a second job's lie in heaps that only grow; heaps are few, since no op allocates.
   constexpr int kLargeBytes = 64 << 10, kHeaps = 2;
   mallopt(M_MMAP_THRESHOLD, kLargeBytes);
   mallopt(M_ARENA_MAX, kHeaps);
-  keep_reserve();
+  liveavatar::keep_memory_reserve(liveavatar::OnLack::kThrow);
   liveavatar::silence_ffmpeg_log();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message

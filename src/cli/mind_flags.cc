@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 
 #include "core/text.h"
@@ -21,16 +22,24 @@ bool is_key(const std::string& text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > ' ' && c < 127; });
 }
 
-Expected<std::string> read_key(const std::string& flag, const std::string& path) {
-  std::ifstream file(path);
-  std::string key;
-  std::getline(file, key);
-  while (!key.empty() && std::isspace(static_cast<unsigned char>(key.back())) != 0) key.pop_back();
-  if (!is_key(key)) return invalid_argument(flag + " " + path + ": its first line is no key; write one into it");
-  return key;
+std::string no_key(const std::string& flag, const std::string& path) {
+  return flag + " " + path + ": its first line is no key; write one into it";
 }
 
 }  // namespace
+
+Expected<std::string> key_of_file(const std::string& flag, const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    return not_found(flag + " " + path + ": there is no such file; check the path");
+  std::ifstream file(path);
+  if (!file) return io_error(flag + " " + path + " cannot be read; see who may read it");
+  std::string key;
+  std::getline(file, key);
+  while (!key.empty() && std::isspace(static_cast<unsigned char>(key.back())) != 0) key.pop_back();
+  if (key.empty()) return invalid_argument(no_key(flag, path));
+  return key;
+}
 
 Status resolve_endpoint(const EndpointFlags& flags, const std::string& name, const std::string& tail,
                         http_client::Endpoint& endpoint) {
@@ -44,7 +53,8 @@ Status resolve_endpoint(const EndpointFlags& flags, const std::string& name, con
   if (!checked.ok()) return invalid_argument("--" + name + "_url: " + checked.message());
   const char* key = std::getenv(variable_of(name).c_str());
   if (!flags.key_file.empty()) {
-    LA_ASSIGN_OR_RETURN(endpoint.key, read_key(flag, flags.key_file));
+    LA_ASSIGN_OR_RETURN(endpoint.key, key_of_file(flag, flags.key_file));
+    if (!is_key(endpoint.key)) return invalid_argument(no_key(flag, flags.key_file));
   } else if (key != nullptr) {
     endpoint.key = key;
     if (!is_key(endpoint.key)) return invalid_argument(variable_of(name) + " is no key; put one into it, or unset it");

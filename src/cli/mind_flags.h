@@ -13,6 +13,9 @@ namespace liveavatar::cli {
 struct EndpointFlags {
   std::string url, model, key_file;
 };
+// The file's first line. Error: there is none.
+Expected<std::string> key_of_file(const std::string& flag, const std::string& path);
+
 // Checks the flags and puts URL and key into the endpoint. name: "speech"; without a key file the key is that of the
 // environment, LIVEAVATAR_SPEECH_KEY. tail: what follows an API's base, "/audio/speech".
 Status resolve_endpoint(const EndpointFlags& flags, const std::string& name, const std::string& tail,

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "cli/stop_signal.h"
+#include "core/clock.h"
 
 namespace liveavatar::cli {
 
@@ -70,7 +71,6 @@ void ProgressLine::show_stage(const Progress& p) {
 }
 
 std::string ProgressLine::frames_text(const Progress& p, int64_t fps, bool last) const {
-  auto seconds_since = [](Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); };
   double elapsed = seconds_since(first_frame_);
   double rate = elapsed > 0 ? double(p.frames_done - frames_at_first_) / elapsed : 0;
   if (rate <= 0 || last) rate = double(p.frames_done) / seconds_since(start_);

@@ -5,16 +5,19 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <sstream>
 
 #include "cli/commands.h"
 #include "cli/embedded.h"
+#include "cli/field_flags.h"
 #include "cli/flags.h"
 #include "cli/mind_flags.h"
 #include "cli/model_flags.h"
+#include "cli/standard_streams.h"
 #include "cli/stop_signal.h"
+#include "core/line_output.h"
+#include "core/memory_reserve.h"
 #include "core/status.h"
 #include "ops/make_backend.h"
 #include "serve/exposure.h"
@@ -192,12 +195,7 @@ Status read_key(Flags& f) {
   LA_RETURN_IF_ERROR(check_no_empty_key(f));
   if (f.api_key_file.empty()) return {};
   if (!f.serve.api_key.empty()) return invalid_argument("--api_key and --api_key_file: give one of them");
-  std::ifstream file(f.api_key_file);
-  std::getline(file, f.serve.api_key);
-  while (!f.serve.api_key.empty() && std::isspace(static_cast<unsigned char>(f.serve.api_key.back())) != 0)
-    f.serve.api_key.pop_back();
-  if (f.serve.api_key.empty())
-    return invalid_argument("--api_key_file " + f.api_key_file + ": its first line is no key; write one into it");
+  LA_ASSIGN_OR_RETURN(f.serve.api_key, key_of_file("--api_key_file", f.api_key_file));
   return {};
 }
 
@@ -270,9 +268,11 @@ Status resolve(Flags& f) {
 
 int run_serve(Flags& f) {
   StopSignal stop("running work ends first");
+  keep_memory_reserve(OnLack::kRetry);
   if (const Status resolved = resolve(f); !resolved.ok()) return report(resolved);
   serve::ServeCalls calls;
   calls.on_listening = [&](int port) {
+    if (!has_standard_output()) return;
     const std::string host =
         f.serve.server.host.find(':') == std::string::npos ? f.serve.server.host : "[" + f.serve.server.host + "]";
     const char* scheme = f.serve.server.tls_certificate_file.empty() ? "http" : "https";
@@ -282,7 +282,10 @@ int run_serve(Flags& f) {
   calls.on_ready = [&] {
     if (!f.quiet) std::fprintf(stderr, "ready\n");
   };
-  calls.on_log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  calls.on_note = [&](const std::string& note) {
+    if (!f.quiet) std::fprintf(stderr, "note: %s\n", in_flags(note).c_str());
+  };
+  calls.on_log = [](const std::string& line) { put_line(STDERR_FILENO, line); };
   const Status status = serve::serve(f.serve, calls, StopSignal::token());
   return status.ok() ? 0 : report(status);
 }

@@ -1,8 +1,5 @@
 #include "cli/spoken_text.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -104,23 +101,14 @@ Status check_spoken_text(const CLI::App& app, const SpokenTextFlags& f) {
   return {};
 }
 
-SpokenAudio::~SpokenAudio() {
-  std::error_code ignored;
-  if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
-}
-
 Status SpokenAudio::make(const SpokenTextFlags& f, std::string& audio) {
   if (!is_given(f)) return {};
   LA_ASSIGN_OR_RETURN(const std::string text, text_of(f));
   LA_ASSIGN_OR_RETURN(const std::shared_ptr<Synthesizer> voice, open_voice(f));
-  std::error_code error;
-  const std::filesystem::path parent = std::filesystem::temp_directory_path(error);
-  std::string folder = (parent / "liveavatar-tts-XXXXXX").string();
-  if (error || ::mkdtemp(folder.data()) == nullptr)
-    return io_error("--tts: no folder for the sound can be made" + (error ? "" : " in " + parent.string()) +
-                    "; set TMPDIR to a folder that can be written");
-  folder_ = folder;
-  audio = folder + "/tts.wav";
+  auto folder = TemporaryFolder::create("", "liveavatar-tts", "set TMPDIR to a folder that can be written");
+  if (!folder.ok()) return Status(folder.status().code(), "--tts: " + folder.status().message());
+  folder_ = *std::move(folder);
+  audio = folder_->path() + "/tts.wav";
   const std::string& url = f.endpoint.url;
   const std::string where = url.empty() ? "--tts: " : "--speech_url " + http_client::shown_url(url) + ": ";
   return write_all(*voice, {text, f.voice}, audio, where);

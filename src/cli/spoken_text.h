@@ -2,10 +2,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <memory>
 #include <string>
 
 #include "cli/mind_flags.h"
 #include "core/status.h"
+#include "core/temporary_folder.h"
 
 namespace liveavatar::cli {
 
@@ -22,15 +24,11 @@ Status check_spoken_text(const CLI::App& app, const SpokenTextFlags& flags);
 // The text as a WAV file of its own, which is removed at the end.
 class SpokenAudio {
  public:
-  SpokenAudio() = default;
-  ~SpokenAudio();
-  SpokenAudio(const SpokenAudio&) = delete;
-  SpokenAudio& operator=(const SpokenAudio&) = delete;
   // Sets `audio` to the file, where there is a text. kCancelled: Ctrl-C.
   Status make(const SpokenTextFlags& flags, std::string& audio);
 
  private:
-  std::string folder_;
+  std::unique_ptr<TemporaryFolder> folder_;
 };
 
 }  // namespace liveavatar::cli

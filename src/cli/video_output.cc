@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "cli/standard_streams.h"
 #include "core/errno_text.h"
 #include "core/text.h"
 #include "media/stream_address.h"
@@ -20,6 +21,8 @@ Status named(const NamedPath& video, const Status& status) {
 }
 
 Expected<std::unique_ptr<StreamOutput>> take_standard_output(const NamedPath& video, const std::stop_token& stop) {
+  if (!has_standard_output())
+    return io_error(video.flag + " -: standard output is closed; pipe it to a program, or name a file");
   if (::isatty(STDOUT_FILENO) == 1)
     return invalid_argument(video.flag + " -: standard output is a terminal; pipe it to a program, or name a file");
   constexpr int kFirstFree = 3;

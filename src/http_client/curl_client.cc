@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/boundary.h"
+#include "core/clock.h"
 #include "core/json.h"
 #include "core/text.h"
 #include "http_client/client.h"
@@ -21,8 +22,6 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kMostErrorBytes = 4096, kMostShownBytes = 200;
 
 Status no_memory() { return out_of_memory("failed: the system has no memory for the request"); }
-
-double seconds_since(Clock::time_point time) { return std::chrono::duration<double>(Clock::now() - time).count(); }
 
 template <auto free>
 struct Cleanup {

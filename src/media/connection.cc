@@ -13,6 +13,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr double kStoppedSeconds = 1;  // for what is being written when a stop comes
 constexpr const char* kAdvice = "; check the address, and that the server runs";
+constexpr const char* kSrtAdvice =
+    "; check host and port (UDP), that a listener waits there, and passphrase and streamid";
 
 Clock::duration duration_of(double seconds) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
@@ -31,10 +33,18 @@ Status not_opened(const StreamAddress& address, int code, double seconds) {
   if (code == AVERROR_PROTOCOL_NOT_FOUND)
     return unsupported(address.shown +
                        ": FFmpeg here does not know this protocol; install FFmpeg's libraries as Debian has them");
-  return io_error(address.shown + ": cannot be reached (" + ffmpeg_error(code) + ")" + kAdvice);
+  return io_error(address.shown + ": cannot be reached (" + stream_error(address, code) + ")" +
+                  (address.kind == StreamAddress::Kind::kSrt ? kSrtAdvice : kAdvice));
 }
 
 }  // namespace
+
+// FFmpeg has one error for all of SRT.
+std::string stream_error(const StreamAddress& address, int code) {
+  const bool says_nothing = code == AVERROR(EIO) || code == AVERROR_UNKNOWN || code == AVERROR_EXTERNAL;
+  const bool is_srt = address.kind == StreamAddress::Kind::kSrt;
+  return is_srt && says_nothing ? "the receiver refused or ended the connection, or there is none" : ffmpeg_error(code);
+}
 
 void Deadline::set(double seconds, double stopped_seconds) {
   at_ = Clock::now() + duration_of(seconds);

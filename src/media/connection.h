@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 #include <stop_token>
+#include <string>
 #include <utility>
 
 #include "core/status.h"
@@ -49,6 +50,9 @@ class Connection {
   Deadline deadline_;
   AVIOContext* io_ = nullptr;
 };
+
+// FFmpeg's error in words.
+std::string stream_error(const StreamAddress& address, int code);
 
 // Opens connections to an address, one thread at a time.
 class Connector {

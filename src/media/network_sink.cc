@@ -78,7 +78,7 @@ Status NetworkSink::lost(int code) const {
   if (stop_.stop_requested()) return cancelled("stopped on request");
   char so_far[32];
   std::snprintf(so_far, sizeof(so_far), "%.1f s", written_s_);
-  const std::string why = code == AVERROR_EXIT ? "nothing is taken any more" : ffmpeg_error(code);
+  const std::string why = code == AVERROR_EXIT ? "nothing is taken any more" : stream_error(address_, code);
   return io_error(address_.shown + ": the connection was lost after " + so_far + " of the video (" + why +
                   "); look at the server, then run the job again");
 }

@@ -22,6 +22,7 @@ std::string protocol_of(const std::string& text) {
 
 struct Parts {
   std::string protocol, server, path;  // server without user and password; path from its "/" on, without a query
+  bool may_hide_a_password = false;    // one with a "/", "?" or the like: an "@" is behind the server
 };
 
 Parts split(const std::string& address) {
@@ -30,6 +31,7 @@ Parts split(const std::string& address) {
   std::string rest = address.substr(parts.protocol.size() + 3);
   const size_t end = std::min(rest.find_first_of("/?# "), rest.size());
   parts.server = rest.substr(0, end);
+  parts.may_hide_a_password = rest.find('@', end) != std::string::npos;
   if (const size_t user = parts.server.rfind('@'); user != std::string::npos) parts.server.erase(0, user + 1);
   rest.erase(0, end);
   if (rest.starts_with("/")) parts.path = rest.substr(0, std::min(rest.find_first_of("?# "), rest.size()));
@@ -45,15 +47,24 @@ std::string shown_path(const Parts& parts) {
 }
 
 std::string shown_address(const Parts& parts) {
+  if (parts.may_hide_a_password) return one_line(parts.protocol + "://" + kHidden);
   return one_line(parts.protocol + "://" + parts.server + shown_path(parts));
 }
 
+bool names_port(const std::string& server) { return server.rfind(':') != std::string::npos && !server.ends_with("]"); }
+
 bool has_port(const std::string& server) {
+  if (!names_port(server)) return false;
   const size_t colon = server.rfind(':');
-  if (colon == std::string::npos || server.ends_with("]")) return false;
   return std::all_of(server.begin() + static_cast<std::ptrdiff_t>(colon) + 1, server.end(),
                      [](unsigned char c) { return std::isdigit(c) != 0; }) &&
          colon + 1 < server.size();
+}
+
+// Of a password with a "/" the server would be what is before that.
+Status check_port(const Parts& parts, const std::string& shown) {
+  if (!names_port(parts.server) || has_port(parts.server)) return {};
+  return invalid_argument(shown + ": the port is no number; in a password write / as %2F, ? as %3F and # as %23");
 }
 
 Status check_rtmp(const Parts& parts, const std::string& shown) {
@@ -89,6 +100,10 @@ Expected<StreamAddress> parse_stream_address(const std::string& output) {
   StreamAddress address;
   address.url = parts.protocol + output.substr(parts.protocol.size());
   address.shown = shown_address(parts);
+  const bool is_known = parts.protocol == "srt" || parts.protocol == "rtmp" || parts.protocol == "rtmps";
+  if (is_known && !parts.server.starts_with(":")) {
+    LA_RETURN_IF_ERROR(check_port(parts, address.shown));
+  }
   if (parts.protocol == "srt") {
     address.kind = StreamAddress::Kind::kSrt;
     LA_RETURN_IF_ERROR(check_srt(parts, address.shown));

@@ -13,14 +13,15 @@ namespace {
 // HLS: the name is that of the playlist.
 constexpr const char* kPlaylistEnding = ".m3u8";
 
-bool is_playlist(const std::string& path) {
-  return lower_case(std::filesystem::path(path).extension().string()) == kPlaylistEnding;
-}
+// In small letters: the segments of talk.M3U8 would have the names of those of talk.m3u8.
+bool is_playlist(const std::string& path) { return std::filesystem::path(path).extension() == kPlaylistEnding; }
 
 }  // namespace
 
 Status check_video_path(const std::string& path) {
   if (container_of(path) || is_playlist(path)) return {};
+  if (lower_case(std::filesystem::path(path).extension().string()) == kPlaylistEnding)
+    return invalid_argument(path + ": write the ending in small letters, " + kPlaylistEnding);
   return invalid_argument(path + ": the name must end in " + container_endings(false) + ", or in " + kPlaylistEnding +
                           " for HLS");
 }

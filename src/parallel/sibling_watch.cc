@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/clock.h"
 #include "parallel/host_name.h"
 
 namespace liveavatar {
@@ -92,10 +93,6 @@ bool has_thread(pid_t pid, const char* name) {
   for (const std::string& thread : names_in(proc(pid, "task")))
     if (content(proc(pid, "task/" + thread + "/comm")).starts_with(name)) return true;
   return false;
-}
-
-double seconds_since(std::chrono::steady_clock::time_point then) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - then).count();
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "core/boundary.h"
+#include "core/clock.h"
 #include "core/stop.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
@@ -13,8 +14,6 @@ namespace liveavatar {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 
 }  // namespace
 

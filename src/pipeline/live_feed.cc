@@ -61,7 +61,7 @@ Expected<int64_t> LiveFeed::set_portrait(const std::string& path) {
 Expected<int64_t> LiveFeed::change(LiveChange& change) {
   if (!shape_.live.changes)
     return unsupported(std::string(change.call()) +
-                       ": this session has no memory for changes; open it with LiveRequest::allow_changes");
+                       ": this session has no memory for changes; open it with allow_changes");
   std::future<Expected<int64_t>> done = change.done.get_future();
   std::lock_guard one_at_a_time(changing_);
   {

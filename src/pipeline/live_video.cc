@@ -4,6 +4,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/clock.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
 
@@ -11,7 +12,6 @@ namespace liveavatar {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
 }  // namespace
 

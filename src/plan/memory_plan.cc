@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/program_memory.h"
 #include "media/mask_image.h"
 #include "models/wav2vec2/audio_features.h"
 #include "session/live_columns.h"
@@ -150,7 +151,7 @@ void add_rank(const MemoryPlan& rank, MemoryPlan& plan) {
   for (size_t t = 0; t < kCategoryCount; ++t) {
     const auto category = static_cast<MemoryCategory>(t);
     if (category == MemoryCategory::kWeights) continue;
-    const size_t program = category == MemoryCategory::kRuntime ? kProgramBytes : 0;
+    const size_t program = category == MemoryCategory::kRuntime ? kProgramBytes + loaded_library_bytes() : 0;
     plan.peak_by_category[t] += rank.peak_by_category[t] - program;
     plan.steady_by_category[t] += rank.steady_by_category[t] - program;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/text.h"
+#include "media/stream_address.h"
 #include "serve/exposure.h"
 
 namespace liveavatar::serve {
@@ -39,6 +40,32 @@ bool same_key(std::string_view given, std::string_view key) {
     different |= static_cast<unsigned char>(other ^ key[i]);
   }
   return different == 0;
+}
+
+Status check_origin(const std::string& origin) {
+  if (origin == "*") return {};
+  const size_t mark = origin.find("://");
+  const std::string scheme = origin.substr(0, std::min(mark, origin.size()));
+  const std::string server = mark == std::string::npos ? "" : origin.substr(mark + 3);
+  const bool is_clean = std::all_of(server.begin(), server.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+           std::string_view("-._:[]").find(char(c)) != std::string_view::npos;
+  });
+  const bool has_default_port =
+      (scheme == "http" && server.ends_with(":80")) || (scheme == "https" && server.ends_with(":443"));
+  if ((scheme == "http" || scheme == "https") && !server.empty() && is_clean && !has_default_port) return {};
+  return invalid_argument("`cors_origin` " + without_secrets(origin) +
+                          ": no origin; write it as browsers send it: https://HOST[:PORT] in small letters, without a "
+                          "path and without the scheme's own port");
+}
+
+Status check_host_name(const std::string& name) {
+  const bool is_name = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_';
+  });
+  if (is_name) return {};
+  return invalid_argument("`allow_host` " + name +
+                          ": no name; write it without scheme, port and path, as studio.example.org");
 }
 
 bool Access::has_key(const http::Request& head) const {

@@ -5,12 +5,18 @@
 #include <string_view>
 #include <vector>
 
+#include "core/status.h"
 #include "serve/http/message.h"
 
 namespace liveavatar::serve {
 
 // In a time that does not depend on where they differ.
 bool same_key(std::string_view given, std::string_view key);
+
+// What the options may be: "*" or an origin as browsers send it; a name that can be in the header Host.
+// kInvalidArgument: what to write.
+Status check_origin(const std::string& origin);
+Status check_host_name(const std::string& name);
 
 class Access {
  public:

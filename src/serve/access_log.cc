@@ -1,12 +1,17 @@
 #include "serve/access_log.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <ctime>
 
 #include "core/errno_text.h"
 #include "core/json.h"
+#include "core/line_output.h"
 
 namespace liveavatar::serve {
 
@@ -17,14 +22,14 @@ Expected<std::unique_ptr<AccessLog>> AccessLog::open(const std::string& path, Si
     log->sink_ = std::move(sink);
     return log;
   }
-  log->file_ = std::fopen(path.c_str(), "ae");
-  if (log->file_ == nullptr)
+  log->file_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+  if (log->file_ < 0)
     return invalid_argument("`access_log` " + path + " cannot be written " + errno_text(errno, "choose another file"));
   return log;
 }
 
 AccessLog::~AccessLog() {
-  if (file_ != nullptr) std::fclose(file_);
+  if (file_ >= 0) ::close(file_);
 }
 
 namespace {
@@ -54,11 +59,11 @@ std::string access_line(const http::Exchange& exchange, double unix_seconds) {
 }
 
 void AccessLog::write(const http::Exchange& exchange) {
-  if (sink_ || file_ != nullptr) write_line(access_line(exchange, unix_now()));
+  if (sink_ || file_ >= 0) write_line(access_line(exchange, unix_now()));
 }
 
 void AccessLog::write_push_error(const std::string& name, const std::string& message) {
-  if (!sink_ && file_ == nullptr) return;
+  if (!sink_ && file_ < 0) return;
   const nlohmann::ordered_json line{{"time", time_text(unix_now())}, {"push", name}, {"error", message}};
   write_line(json_text(line));
 }
@@ -66,8 +71,7 @@ void AccessLog::write_push_error(const std::string& name, const std::string& mes
 void AccessLog::write_line(const std::string& line) {
   std::lock_guard lock(mutex_);
   if (sink_) return sink_(line);
-  std::fprintf(file_, "%s\n", line.c_str());
-  std::fflush(file_);
+  put_line(file_, line);
 }
 
 }  // namespace liveavatar::serve

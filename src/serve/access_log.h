@@ -1,7 +1,6 @@
 // One JSON line for each request.
 #pragma once
 
-#include <cstdio>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -30,7 +29,7 @@ class AccessLog {
   void write_line(const std::string& line);
   std::mutex mutex_;
   Sink sink_;
-  std::FILE* file_ = nullptr;
+  int file_ = -1;
 };
 
 // {"time":"2026-11-30T12:00:00.000Z","peer":...}; without a query, which may hold secrets.

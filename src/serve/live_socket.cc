@@ -26,7 +26,10 @@ void LiveSocket::on_closed() {
     std::lock_guard lock(mutex_);
     closed_ = true;
     state_ = State::kEnded;
-    if (voice_) voice_->cancel();
+    static_cast<void>(contained("the end", [this] {  // the place is given back whatever is thrown
+      if (voice_) voice_->cancel();
+      return Status();
+    }));
   }
   release_.add_to(services_.tasks, shared_from_this());
 }
@@ -99,8 +102,8 @@ void LiveSocket::check_time() {
 }
 
 void LiveSocket::begin_opening(std::string text) {
-  state_ = State::kOpening;
   services_.tasks.add([self = shared_from_this(), text = std::move(text)] { self->open(text); });
+  state_ = State::kOpening;
 }
 
 void LiveSocket::open(const std::string& start) {

@@ -76,6 +76,8 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   void take_event(const LiveEvent& event);
   void take_audio(std::string_view bytes);
   void take_samples(std::span<const int16_t> samples);
+  template <typename Take>
+  void contain(const Take& take_it);
   void take_contained_audio(std::string_view bytes);
   void take_words(const LiveEvent& event);
   bool is_visitors(std::span<const int16_t> samples);

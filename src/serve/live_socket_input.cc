@@ -17,12 +17,24 @@ constexpr size_t kMostEventBytes = 64 << 10, kMostWaitingBytes = 4 << 20;
 
 }  // namespace
 
+// What is thrown at an event is that event's error.
+template <typename Take>
+void LiveSocket::contain(const Take& take_it) {
+  const Status taken = contained("the event", [&] {
+    take_it();
+    return Status();
+  });
+  if (!taken.ok()) post(error_event(http_status(taken), code_name(taken.code()), taken.message()));
+}
+
 void LiveSocket::on_text(std::string_view text) {
   std::lock_guard lock(mutex_);
   heard_ = Clock::now();
-  if (state_ == State::kNew && text.size() > kMostEventBytes) return begin_opening(std::string(text));
-  if (text.size() > kMostEventBytes) return post(error_event(400, "invalid_argument", "an event has 64 KiB at most"));
-  take({true, std::string(text)});
+  contain([&] {
+    if (state_ == State::kNew && text.size() > kMostEventBytes) return begin_opening(std::string(text));
+    if (text.size() > kMostEventBytes) return post(error_event(400, "invalid_argument", "an event has 64 KiB at most"));
+    take({true, std::string(text)});
+  });
 }
 
 void LiveSocket::on_binary(std::string_view bytes) {
@@ -30,7 +42,7 @@ void LiveSocket::on_binary(std::string_view bytes) {
   heard_ = Clock::now();
   if (state_ == State::kNew)
     return fail(kPolicy, 400, "invalid_argument", "sound came before start; send the event start first");
-  take({false, std::string(bytes)});
+  contain([&] { take({false, std::string(bytes)}); });
 }
 
 void LiveSocket::take(const Input& input) {
@@ -101,14 +113,12 @@ void LiveSocket::end_speech() {
 // A text is a speech of its own; one that is asked stops what is spoken.
 void LiveSocket::take_words(const LiveEvent& event) {
   const bool is_said = event.type == LiveEvent::Type::kSay;
-  JsonReader reader(event.body, is_said ? "say" : "ask");
-  const std::string text = reader.text("text", "");
-  if (text.empty() && reader.status().ok()) reader.fail(invalid_argument("text is missing or empty; give words"));
-  if (const Status wrong = client_error(reader.status()); !wrong.ok())  // before anything stops for it
-    return post(error_event(400, "invalid_argument", wrong.message()));
+  auto words = words_of(event.body, is_said ? "say" : "ask");
+  if (!words.ok())  // before anything stops for it
+    return post(error_event(400, "invalid_argument", words.status().message()));
   const bool is_busy = voice_->is_busy(), is_speaking = playback_->is_playing() || is_busy;
   if (!is_said && voice_->converses() && is_speaking) interrupt();
-  const Status taken = is_said ? voice_->say(event.body) : voice_->ask(event.body);
+  const Status taken = is_said ? voice_->say(event.body, *std::move(words)) : voice_->ask(*std::move(words));
   // What is said waits for the mutex, so the client's own speech still ends before it.
   if (taken.ok() && is_said && !is_busy) end_speech();
   if (taken.ok()) return;
@@ -195,8 +205,8 @@ void LiveSocket::take_contained_audio(std::string_view bytes) {
 // One at a time: the session has the memory for one, and a client could queue any number.
 void LiveSocket::begin_change(const LiveEvent& event) {
   if (changing_) return post(error_event(429, "busy", "a change is being made; wait for its answer"));
-  changing_ = true;
   services_.tasks.add([self = shared_from_this(), event] { self->change(event); });
+  changing_ = true;
 }
 
 void LiveSocket::change(const LiveEvent& event) {

@@ -12,15 +12,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 constexpr size_t kMostWaiting = 16;  // texts
 
-Expected<std::string> text_of(const nlohmann::json& event, const char* name) {
-  JsonReader reader(event, name);
-  std::string text = reader.text("text", "");
-  LA_RETURN_IF_ERROR(client_error(reader.status()));
-  if (const Status status = check_spoken(text, kMostSaidBytes); !status.ok())
-    return Status(status.code(), std::string(name) + ": " + status.message());
-  return text;
-}
-
 Conversation::Setup setup_of(const Minds& minds, int sample_rate, std::function<void(const std::string&)> post) {
   Conversation::Setup setup;
   setup.chat = [api = *minds.chat](const std::vector<ChatMessage>& messages, const TextSink& sink,
@@ -36,6 +27,16 @@ Conversation::Setup setup_of(const Minds& minds, int sample_rate, std::function<
 
 }  // namespace
 
+Expected<std::string> words_of(const nlohmann::json& event, const char* name) {
+  JsonReader reader(event, name);
+  std::string text = reader.text("text", "");
+  LA_RETURN_IF_ERROR(client_error(reader.status()));
+  if (text.empty()) return invalid_argument(std::string(name) + ": text is missing or empty; give words");
+  if (const Status status = check_spoken(text, kMostSaidBytes); !status.ok())
+    return Status(status.code(), std::string(name) + ": " + status.message());
+  return text;
+}
+
 LiveVoice::LiveVoice(const Minds& minds, int sample_rate, bool converses, Calls calls)
     : minds_(minds), calls_(std::move(calls)) {
   if (!minds.voice) return;
@@ -49,14 +50,13 @@ LiveVoice::~LiveVoice() {
   conversation_.reset();
 }
 
-Status LiveVoice::say(const nlohmann::json& event) {
+Status LiveVoice::say(const nlohmann::json& event, std::string words) {
   if (!speaker_) return unsupported(minds_.no_voice);
-  LA_ASSIGN_OR_RETURN(std::string said, text_of(event, "say"));
   JsonReader reader(event, "say");
   std::string voice = reader.text("voice", "");
   LA_RETURN_IF_ERROR(client_error(reader.status()));
   if (speaker_->waiting() >= kMostWaiting) return out_of_memory("say: too many texts wait; send it later");
-  Speaker::Text text{{std::move(said), std::move(voice)}, true, {}, {}, {}};
+  Speaker::Text text{{std::move(words), std::move(voice)}, true, {}, {}, {}};
   Json saying{{"type", "saying"}};
   if (event.contains("id")) saying["id"] = event["id"];
   text.on_sound = [post = calls_.post, saying, is_told = false](int64_t speech, int64_t) mutable {
@@ -75,10 +75,9 @@ Status LiveVoice::say(const nlohmann::json& event) {
   return speaker_->say(std::move(text));
 }
 
-Status LiveVoice::ask(const nlohmann::json& event) {
+Status LiveVoice::ask(std::string words) {
   if (!conversation_) return unsupported("ask: this session is no conversation; start one with converse");
-  LA_ASSIGN_OR_RETURN(std::string text, text_of(event, "ask"));
-  return conversation_->ask(std::move(text));
+  return conversation_->ask(std::move(words));
 }
 
 LiveVoice::Heard LiveVoice::hear(std::span<const int16_t> samples) {

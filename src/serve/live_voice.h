@@ -16,6 +16,9 @@ namespace liveavatar::serve {
 
 constexpr size_t kMostSaidBytes = 16 << 10;  // of one text
 
+// The text of the event `name`, say or ask, which can be spoken.
+Expected<std::string> words_of(const nlohmann::json& event, const char* name);
+
 // All calls with the session's lock, but for the end. None waits.
 class LiveVoice {
  public:
@@ -28,9 +31,10 @@ class LiveVoice {
   LiveVoice(const Minds& minds, int sample_rate, bool converses, Calls calls);
   ~LiveVoice();  // without the lock: ends the threads
 
-  // The events say and ask: kUnsupported where the server cannot, kInvalidArgument, kOutOfMemory.
-  Status say(const nlohmann::json& event);
-  Status ask(const nlohmann::json& event);
+  // The events say and ask, with their words_of(): kUnsupported where the server cannot, kInvalidArgument,
+  // kOutOfMemory.
+  Status say(const nlohmann::json& event, std::string words);
+  Status ask(std::string words);
 
   // What a client's sound is: the portrait's, the visitor's, or nobody's, since a text is being said.
   struct Heard {

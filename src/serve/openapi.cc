@@ -32,6 +32,7 @@ constexpr const char* kSchemas = R"({
     "created_at": {"type": "integer", "description": "Seconds since 1970"},
     "progress": {"type": "integer", "minimum": 0, "maximum": 100},
     "queue_position": {"type": "integer", "description": "Jobs before it; while it waits"},
+    "waits_for": {"enum": ["sessions", "jobs"], "description": "What must end before it begins: live sessions, or jobs before it"},
     "stage": {"type": "string"}, "frames_done": {"type": "integer"}, "frames": {"type": "integer"},
     "width": {"type": "integer"}, "height": {"type": "integer"}, "fps": {"type": "integer"},
     "notes": {"type": "array", "items": {"type": "string"}},

@@ -47,8 +47,9 @@ struct ServeOptions {
 
 struct ServeCalls {
   std::function<void(int port)> on_listening;
-  std::function<void()> on_ready;                       // the model is loaded
-  std::function<void(const std::string& line)> on_log;  // of the access log where it is standard error
+  std::function<void()> on_ready;                        // the model is loaded
+  std::function<void(const std::string& note)> on_note;  // of what was given and has no use; may be empty
+  std::function<void(const std::string& line)> on_log;   // of the access log where it is standard error
 };
 
 // Loads the model and serves until stop, then lets running work end, drain_s at most. Calls come from its threads, one

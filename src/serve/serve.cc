@@ -27,9 +27,16 @@ void wait_until_idle(const Service& service, const http::Server& server, double 
     std::this_thread::sleep_for(kStep);
 }
 
+// A chat or a transcription that nobody can use.
+std::string idle_minds(const Minds& minds) {
+  if (minds.can_converse() || (!minds.chat && !minds.transcription)) return {};
+  return "no conversations: " + minds.no_conversation();
+}
+
 Status run(const ServeOptions& options, const ServeCalls& calls, const std::stop_token& stop) {
   LA_ASSIGN_OR_RETURN(std::unique_ptr<AccessLog> log, AccessLog::open(options.access_log, calls.on_log));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Service> service, Service::create(options, std::move(log)));
+  if (const std::string note = idle_minds(service->minds()); !note.empty() && calls.on_note) calls.on_note(note);
   LA_ASSIGN_OR_RETURN(std::unique_ptr<http::Server> server, http::open_server(options.server, *service));
   service->set_server(*server);
   if (calls.on_listening) calls.on_listening(server->port());

@@ -2,6 +2,7 @@
 #include "serve/service.h"
 
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -9,6 +10,7 @@
 
 #include "core/boundary.h"
 #include "core/json.h"
+#include "core/memory_reserve.h"
 #include "serve/errors.h"
 #include "serve/openapi.h"
 #include "serve/page.h"
@@ -24,11 +26,19 @@ http::Response wrong_host() {
       "without a key this server is used by its address, localhost, or a name that was allowed at its start");
 }
 
+// Where even small things may fail soon, nothing new begins.
+std::optional<http::Response> no_memory() {
+  if (refill_memory_reserve()) return {};
+  return busy_response("out_of_memory", "the server has no memory left; try again later", kRetryJob);
+}
+
 http::Response unknown_path() { return error_response(404, "not_found", "there is no such path; see /openapi.json"); }
 
 }  // namespace
 
 Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, std::unique_ptr<AccessLog> log) {
+  for (const std::string& origin : options.cors_origins) LA_RETURN_IF_ERROR(check_origin(origin));
+  for (const std::string& name : options.allowed_hosts) LA_RETURN_IF_ERROR(check_host_name(name));
   for (const std::string& server : options.webrtc.ice_servers) LA_RETURN_IF_ERROR(rtc::check_ice_server(server));
   LA_ASSIGN_OR_RETURN(Minds minds, open_minds(options.minds));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WorkFolder> folder, WorkFolder::create(options.work_dir));
@@ -40,10 +50,15 @@ Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, 
   service->minds_ = std::move(minds);
   if (service->minds_.voice) service->speech_ = std::make_unique<SpeechRequests>(service->minds_.voice);
   for (const KeptPortrait& kept : options.portraits) {
+    const std::string where = "`portrait` " + kept.name + "=" + kept.path + ": ";
+    std::error_code ignored;
+    if (!std::filesystem::is_regular_file(kept.path, ignored))
+      return not_found(where + "there is no such file; check the path");
     std::ifstream file(kept.path, std::ios::binary);
+    if (!file) return io_error(where + "cannot be read; see who may read it");
     const std::string bytes{std::istreambuf_iterator<char>(file), {}};
     const auto put = service->portraits_.put(kept.name, bytes);
-    if (!put.ok()) return Status(put.status().code(), kept.path + ": " + put.status().message());
+    if (!put.ok()) return Status(put.status().code(), where + put.status().message());
   }
   return service;
 }
@@ -71,12 +86,14 @@ void Service::ready(std::unique_ptr<EngineHost> engine) {
 void Service::drain() {
   const bool is_loaded = phase_.exchange(Phase::kDraining) != Phase::kLoading;
   draining_ = true;
+  if (speech_) speech_->drain();
   if (is_loaded) jobs_->drain();
 }
 
 bool Service::is_idle() const { return turn_.sessions() == 0 && (!jobs_ || jobs_->is_idle()); }
 
 void Service::check_sockets() {
+  refill_memory_reserve();
   std::lock_guard lock(sockets_mutex_);
   std::erase_if(sockets_, [](const auto& socket) { return socket.expired(); });
   for (const auto& socket : sockets_)
@@ -167,6 +184,7 @@ http::Response Service::with_common(const http::Request& head, http::Response re
 
 std::optional<http::Response> Service::admit(const http::Request& head) {
   std::optional<http::Response> refused = refusal(head);
+  if (!refused) refused = no_memory();
   if (!refused) return {};
   return with_common(head, *std::move(refused));
 }
@@ -208,8 +226,15 @@ http::Upgrade Service::upgrade(const http::Request& head) {
                                         "send the key as Authorization: Bearer KEY, or the protocols " +
                                             std::string(kSocketProtocol) + " and bearer.KEY"));
   if (auto response = busy()) return refused(head, *std::move(response));
+  if (auto response = no_memory()) return refused(head, *std::move(response));
   if (auto response = take_live()) return refused(head, *std::move(response));
-  auto socket = std::make_shared<LiveSocket>(live_services(live_tasks_));
+  std::shared_ptr<LiveSocket> socket;
+  try {
+    socket = std::make_shared<LiveSocket>(live_services(live_tasks_));
+  } catch (...) {
+    turn_.give_back_live();
+    throw;
+  }
   std::lock_guard lock(sockets_mutex_);
   sockets_.push_back(socket);
   return {{}, std::move(socket), offers_protocol(head) ? kSocketProtocol : ""};
@@ -250,6 +275,7 @@ void Service::handle(http::Request request, http::Reply reply) {
   if (!takes_time) return work(request);
   const auto shared = std::make_shared<const http::Request>(std::move(request));
   uploads_.add([this, work, reply, shared] {
+    if (shared->gone.stop_requested()) return;
     // The server may have begun to end while the body came, or while others were before it.
     auto refused = draining_ ? busy() : std::nullopt;
     if (refused) return reply(with_common(*shared, *std::move(refused)));

@@ -30,6 +30,7 @@ class Service final : public http::Handler {
   // No new work; what runs goes on.
   void drain();
   bool is_idle() const;
+  const Minds& minds() const { return minds_; }
   // Ends all sessions; waits for them a moment.
   void end_sessions();
 

@@ -118,11 +118,26 @@ void SpeechRequests::open(const http::Request& request, http::Reply reply) {
     return reply(error_response(413, "too_large", "the body has 64 KiB at most"));
   auto parsed = contained("the request", [&] { return parse_speech_request(request.body); });
   if (!parsed.ok()) return reply(failed(parsed.status()));
+  std::lock_guard lock(mutex_);
+  forget_gone();
   if (*open_ >= kMostOpen)
     return reply(busy_response("speech", "too many texts are being spoken; try again", kRetry_s));
-  std::lock_guard lock(mutex_);
-  waiting_.push_back({*std::move(parsed), std::make_shared<SpeechSound>(open_), std::move(reply)});
+  waiting_.push_back({*std::move(parsed), std::make_shared<SpeechSound>(open_), std::move(reply), request.gone});
   changed_.notify_all();
+}
+
+void SpeechRequests::forget_gone() {
+  std::erase_if(waiting_, [](const Work& work) { return work.gone.stop_requested(); });
+}
+
+void SpeechRequests::drain() {
+  std::deque<Work> refused;
+  {
+    std::lock_guard lock(mutex_);
+    refused.swap(waiting_);
+  }
+  for (const Work& work : refused)
+    work.reply(busy_response("draining", "the server ends and takes no more work", kRetry_s));
 }
 
 void SpeechRequests::run() {
@@ -130,6 +145,8 @@ void SpeechRequests::run() {
   for (;;) {
     changed_.wait(lock, [&] { return ended_ || !waiting_.empty(); });
     if (ended_) return;
+    forget_gone();
+    if (waiting_.empty()) continue;
     Work work = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
@@ -145,7 +162,8 @@ void SpeechRequests::run() {
 }
 
 void SpeechRequests::speak(Work& work) {
-  const std::stop_callback with_all(stop_.get_token(), [&] { work.sound->stop.request_stop(); });
+  const auto stop = [&] { work.sound->stop.request_stop(); };
+  const std::stop_callback with_all(stop_.get_token(), stop), with_client(work.gone, stop);
   size_t bytes = 0;
   bool has_replied = false;
   const PcmSink sink = [&](std::span<const int16_t> samples, int) {

@@ -32,8 +32,10 @@ class SpeechRequests {
  public:
   explicit SpeechRequests(std::shared_ptr<Synthesizer> voice);
   ~SpeechRequests() { end(); }
-  // Replies when there is sound, or why there is none.
+  // Replies when there is sound, or why there is none. A request whose client has gone gives its place back.
   void open(const http::Request& request, http::Reply reply);
+  // Refuses what waits; what is spoken goes on.
+  void drain();
 
  private:
   static constexpr int kThreads = 2, kMostOpen = 8;
@@ -41,7 +43,9 @@ class SpeechRequests {
     SpeechRequest request;
     std::shared_ptr<SpeechSound> sound;
     http::Reply reply;
+    std::stop_token gone;  // the client
   };
+  void forget_gone();  // with the lock
   void end();
   void run();
   void speak(Work& work);

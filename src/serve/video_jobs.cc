@@ -48,7 +48,11 @@ std::string video_json(const VideoView& v) {
                               {"width", v.info.width},
                               {"height", v.info.height},
                               {"fps", v.info.fps}};
-  if (v.state == VideoState::kQueued) json["queue_position"] = v.queue_position;
+  if (v.state == VideoState::kQueued) {
+    json["queue_position"] = v.queue_position;
+    if (v.live_sessions > 0) json["waits_for"] = "sessions";
+    if (v.live_sessions == 0 && v.queue_position > 0) json["waits_for"] = "jobs";
+  }
   if (v.state == VideoState::kRunning) json["stage"] = stage_name(v.progress.stage);
   if (!v.info.notes.empty()) json["notes"] = v.info.notes;
   json["timings"] = {{"queued_s", v.queued_s}};
@@ -105,6 +109,7 @@ VideoView VideoJobs::view_of(const Job& job) const {
   const Clock::time_point now = Clock::now();
   if (view.state == VideoState::kQueued) {
     view.queued_s = seconds_between(job.added, now);
+    view.live_sessions = turn_.sessions();
     for (const auto& other : jobs_) {
       if (other.get() == &job) break;
       if (!has_ended(other->view.state)) ++view.queue_position;

@@ -32,6 +32,7 @@ struct VideoView {
   VideoState state = VideoState::kQueued;
   int64_t created_at = 0;      // seconds since 1970
   int64_t queue_position = 0;  // jobs before it
+  int live_sessions = 0;       // that it waits for, where it is queued
   JobInfo info;
   Progress progress;
   int64_t frames_done = 0;

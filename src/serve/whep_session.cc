@@ -64,6 +64,7 @@ void WhepSession::begin(http::Request request, http::Reply reply) {
 http::Response WhepSession::open(const http::Request& request) {
   if (std::lock_guard lock(mutex_); state_ == State::kEnded)
     return error_response(503, "cancelled", "the session was ended before it was opened");
+  if (request.gone.stop_requested()) return error_response(503, "cancelled", "the client has gone");
   if (services_.live.draining) return busy_response("draining", "the server ends and takes no more work", kRetry_s);
   const std::string type(request.header("content-type"));
   if (lower_case(type.substr(0, type.find(';'))) != "application/sdp")

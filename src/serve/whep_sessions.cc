@@ -5,11 +5,22 @@
 namespace liveavatar::serve {
 
 void WhepSessions::open(const LiveServices& services, http::Request request, http::Reply reply) {
-  const auto session = std::make_shared<WhepSession>(WhepServices{services, peers_, settings_}, random_id());
-  session->begin(std::move(request), std::move(reply));
-  std::lock_guard lock(mutex_);
-  sessions_[session->id()] = session;
-  if (ended_) session->end();
+  std::shared_ptr<WhepSession> session;
+  try {
+    session = std::make_shared<WhepSession>(WhepServices{services, peers_, settings_}, random_id());
+    std::lock_guard lock(mutex_);
+    sessions_[session->id()] = session;
+    if (ended_) session->end();
+  } catch (...) {
+    services.turn.give_back_live();
+    throw;
+  }
+  try {
+    session->begin(std::move(request), std::move(reply));
+  } catch (...) {
+    session->end();
+    throw;
+  }
 }
 
 bool WhepSessions::end(const std::string& id) {

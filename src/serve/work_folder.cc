@@ -1,13 +1,12 @@
 #include "serve/work_folder.h"
 
 #include <sys/random.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <random>
+#include <utility>
 
 #include "core/errno_text.h"
 
@@ -36,21 +35,13 @@ std::string random_id() {
 }
 
 Expected<std::unique_ptr<WorkFolder>> WorkFolder::create(const std::string& parent) {
-  std::error_code error;
-  const fs::path in = parent.empty() ? fs::temp_directory_path(error) : fs::path(parent);
-  std::string path = (in / "liveavatar-serve-XXXXXX").string();
-  if (error || ::mkdtemp(path.data()) == nullptr)
-    return io_error("no folder can be made in " + in.string() + " " + errno_text(errno, "choose another `work_dir`"));
-  return std::unique_ptr<WorkFolder>(new WorkFolder(path));
-}
-
-WorkFolder::~WorkFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<TemporaryFolder> folder,
+                      TemporaryFolder::create(parent, "liveavatar-serve", "choose another `work_dir`"));
+  return std::unique_ptr<WorkFolder>(new WorkFolder(std::move(folder)));
 }
 
 std::shared_ptr<WorkFile> WorkFolder::name(const std::string& ending) const {
-  return std::make_shared<WorkFile>((fs::path(path_) / (random_id() + ending)).string());
+  return std::make_shared<WorkFile>((fs::path(folder_->path()) / (random_id() + ending)).string());
 }
 
 Expected<std::shared_ptr<WorkFile>> WorkFolder::write(std::string_view bytes) const {

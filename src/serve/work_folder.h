@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/status.h"
+#include "core/temporary_folder.h"
 
 namespace liveavatar::serve {
 
@@ -22,22 +23,18 @@ class WorkFile {
   const std::string path_;
 };
 
-// Any thread. The folder is removed with all that is in it.
+// Any thread.
 class WorkFolder {
  public:
   // parent: empty: the system's folder for temporary files.
   static Expected<std::unique_ptr<WorkFolder>> create(const std::string& parent);
-  ~WorkFolder();
-  WorkFolder(const WorkFolder&) = delete;
-  WorkFolder& operator=(const WorkFolder&) = delete;
-
   // A new name that ends so; no file is made.
   std::shared_ptr<WorkFile> name(const std::string& ending) const;
   Expected<std::shared_ptr<WorkFile>> write(std::string_view bytes) const;
 
  private:
-  explicit WorkFolder(std::string path) : path_(std::move(path)) {}
-  const std::string path_;
+  explicit WorkFolder(std::unique_ptr<TemporaryFolder> folder) : folder_(std::move(folder)) {}
+  const std::unique_ptr<TemporaryFolder> folder_;
 };
 
 // 32 hexadecimal digits that nobody can guess.

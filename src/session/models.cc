@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "core/program_memory.h"
 #include "models/umt5/tokenizer.h"
 #include "models/umt5/umt5.h"
 #include "ops/make_backend.h"
@@ -23,7 +24,9 @@ Status check_audio(const Checkpoint& c) {
                  "; these files belong to different checkpoints");
 }
 
-size_t program_bytes(const EngineOptions& options) { return kProgramBytes + (are_processes(options) ? kMpiBytes : 0); }
+size_t program_bytes(const EngineOptions& options) {
+  return kProgramBytes + loaded_library_bytes() + (are_processes(options) ? kMpiBytes : 0);
+}
 
 }  // namespace
 

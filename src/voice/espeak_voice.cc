@@ -4,9 +4,14 @@
 #include <utility>
 
 #include "core/plugin.h"
+#include "core/program_memory.h"
 
 namespace liveavatar {
 namespace {
+
+// The library, what it is linked to, its phonemes and a dictionary: 5.2 MiB measured with English, 7.2 with Russian,
+// whose dictionary is the largest.
+constexpr size_t kEspeakBytes = size_t{15} << 19;
 
 Expected<std::shared_ptr<Synthesizer>> load() {
   const std::string file = find_plugin("espeak");
@@ -25,6 +30,7 @@ Expected<std::shared_ptr<Synthesizer>> engine() {
   std::lock_guard lock(mutex);
   if (!made) {
     LA_ASSIGN_OR_RETURN(made, load());
+    add_loaded_library(kEspeakBytes);
   }
   return made;
 }

@@ -170,6 +170,18 @@ class Streams(unittest.TestCase):
         job.process.stdout = None
         self.assert_fails(job.end(), 1, "standard output: the program that reads it has ended")
 
+    def test_standard_streams_that_are_closed(self):
+        job = [PROGRAM, "generate", "--image", SOURCE / "assets/demo/portrait.png", "--audio", self.folder / "voice.wav",
+               "--size", "64*64", "--quiet", "--output"]
+        for arguments, says in (([*job, "-"], "--output -: standard output is closed"),
+                                ([PROGRAM, "--help"], "standard output cannot be written")):
+            for closed in (">&-", "<&- >&-"):
+                end = subprocess.run(["sh", "-c", f'exec "$0" "$@" {closed}', *map(str, arguments)], capture_output=True,
+                                     text=True, timeout=PATIENCE_S)
+                self.assertEqual((end.returncode, end.stdout), (1, ""), end.stderr)
+                self.assertIn(says, end.stderr)
+                self.assertEqual(end.stderr.count("\n"), 1)
+
     def test_pipe_that_is_not_read_ends_with_ctrl_c(self):
         job = Job(self.folder, "-", voice="long.wav")
         job.process.stdout.read(1000)
@@ -186,9 +198,16 @@ class Streams(unittest.TestCase):
                           "check the address")
         self.assertLess(end[3], 2)
 
+    @unittest.skipUnless(has_srt(), "this ffmpeg has no SRT")
+    def test_srt_errors_say_what_to_look_at(self):
+        end = Job(self.folder, f"srt://no.such.host.invalid:9000?passphrase={KEY}").end()
+        self.assert_fails(end, 1, "--output srt://no.such.host.invalid:9000: ", "check host and port (UDP)")
+        self.assertNotIn("Input/output", end[2])
+
     def test_addresses_that_cannot_be_are_refused_without_their_secrets(self):
         for address, says in ((f"rtmp://127.0.0.1/{KEY}", "names no stream"), (f"http://h/{KEY}", "no protocol"),
-                              (f"srt://127.0.0.1?passphrase={KEY}", "names no port")):
+                              (f"srt://127.0.0.1?passphrase={KEY}", "names no port"),
+                              (f"rtmp://user:pa/{KEY}@127.0.0.1/live/{KEY}", "write / as %2F")):
             self.assert_fails(Job(self.folder, address).end(), 2, "--output ", says)
         self.assert_fails(Job(self.folder, "a.mp4", "--save_file", "b.mp4").end(), 2, "leave one out")
         self.assert_fails(Job(self.folder, "a.mp4", f"rtmp://h/live/{KEY}").end(), 2, "rtmp://h/live/***")

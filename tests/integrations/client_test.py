@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import unittest
+from pathlib import Path
 
 from support import RATE, LiveAvatar, Server, no_sessions, noise, options_of, until
 
@@ -55,6 +56,18 @@ class Client(unittest.IsolatedAsyncioTestCase):
 
     def tearDown(self):
         no_sessions(self.server)
+
+    async def test_the_example_runs_as_it_stands(self):
+        source = Path(__file__).resolve().parents[2]
+        example = (source / "integrations/README.md").read_text().split("```python\n")[1].split("```")[0]
+        example = example.replace("http://127.0.0.1:8080", f"http://127.0.0.1:{self.server.port}")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", example, cwd=source, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(source / "integrations/client")})
+        out = (await process.communicate())[0].decode()
+        self.assertEqual(process.returncode, 0, out)
+        self.assertIn("speech 0 played after ", out)
+        self.assertIn("12288 bytes of rgb", out)
 
     async def test_a_speech_comes_back_to_the_sample_with_its_frames(self):
         avatar, listener = await open_avatar(self.server)

@@ -153,7 +153,7 @@ TEST_F(LiveChanges, ASessionWithoutMemoryForItRefuses) {
   auto session = open(request_at(), listener);
   EXPECT_EQ(session->set_prompt("a test").status().code(), ErrorCode::kUnsupported);
   EXPECT_EQ(session->set_portrait(other_portrait_).status().message(),
-            "set_portrait: this session has no memory for changes; open it with LiveRequest::allow_changes");
+            "set_portrait: this session has no memory for changes; open it with allow_changes");
 }
 
 TEST_F(LiveChanges, OthersHaveTheBitsThatTheyHaveAlone) {

@@ -47,6 +47,8 @@ TEST(StreamAddress, RefusesInALineWithoutSecrets) {
                         {"rtmp:///app/secret", "names no server"},
                         {"srt://h?passphrase=secret", "names no port"},
                         {"srt://[::1]?passphrase=secret", "names no port"},
+                        {"rtmp://user:secret/secret@h/app/secret", "write / as %2F"},
+                        {"srt://user:secret?secret@h:9000", "write / as %2F"},
                         {"rtnp://h/app/secret", "rtnp://: no protocol"},
                         {"https://h/secret", "https://: no protocol"}}) {
     const Status status = parse_stream_address(c.output).status();
@@ -71,6 +73,10 @@ TEST(StreamAddress, HidesTheSecretsOfAnAddressAnywhereInAText) {
                         {"studio=rtmp://secret@h/app/secret", "studio=rtmp://h/app/***"},
                         {"--psh=a=srt://h:1?passphrase=secret", "--psh=a=srt://h:1"},
                         {"bad value: rtmp://h/app/secret token=secret", "bad value: rtmp://h/app/***"},
+                        {"rtmp://user:1/secret@h/app/secret", "rtmp://***"},
+                        {"rtmp://user:secret#secret@h/app/secret", "rtmp://***"},
+                        {"https://secret secret@h/secret", "https://***"},
+                        {"srt://h:1?streamid=secret@secret", "srt://***"},
                         {"://rtmp://h/app/secret", "://rtmp://h/app/***"},
                         {"rtmp://h/app/secret rtmp://h/app/secret", "rtmp://h/app/***"}})
     EXPECT_EQ(without_secrets(c.text), c.shown);

@@ -179,11 +179,14 @@ class Converse(unittest.TestCase):
         visitor.until("playback_finished")
         visitor.send(type="ask", text="who are you")
         visitor.until("playback_started", speech=1)
-        visitor.send(type="ask", text="once more")
-        visitor.until("answered", turn=1, interrupted=True)
-        self.assertEqual(visitor.until("answered", turn=2)["text"], "You said once more. That is all.")
-        visitor.send(type="ask", text="...")
+        visitor.send(type="ask", text="...")  # nothing stops for it
         self.assertEqual(visitor.until("error")["code"], "invalid_argument")
+        self.assertEqual(visitor.until("answered", turn=1)["interrupted"], False)
+        visitor.send(type="ask", text="and then")
+        visitor.until("playback_started", speech=2)
+        visitor.send(type="ask", text="once more")
+        visitor.until("answered", turn=2, interrupted=True)
+        self.assertEqual(visitor.until("answered", turn=3)["text"], "You said once more. That is all.")
         visitor.leave()
 
     def test_a_microphone_that_ends_in_a_word_keeps_no_answer_back(self):

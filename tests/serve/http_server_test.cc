@@ -68,6 +68,7 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
   void send(const std::string& text) const { ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL); }
+  void end_sending() const { ::shutdown(fd_, SHUT_WR); }
   // Until that has come, or the connection's end.
   std::string read_until(const std::string& end) const {
     std::string all;
@@ -127,6 +128,43 @@ TEST_F(HttpServer, AnswersWhereTheHandlerForgetsTo) {
   handler.on_request = [](const Request&, const Reply&) {};
   open();
   EXPECT_NE(ask(kGet).find(" 500 "), std::string::npos);
+}
+
+TEST_F(HttpServer, AnswersWhereTheHandlerHasNoMemory) {
+  handler.on_request = [](const Request&, const Reply&) { throw std::bad_alloc(); };
+  open();
+  const std::string answer = ask(kGet);
+  EXPECT_NE(answer.find(" 503 "), std::string::npos) << answer;
+  EXPECT_NE(answer.find("\"out_of_memory\""), std::string::npos) << answer;
+  handler.on_request = [](const Request&, const Reply& reply) { reply({.body = "{}"}); };
+  EXPECT_NE(ask(kGet).find(" 200 "), std::string::npos);
+}
+
+TEST_F(HttpServer, TellsTheHandlerThatAClientHasGone) {
+  std::promise<std::stop_token> told;
+  std::vector<Reply> kept;
+  handler.on_request = [&](const Request& request, Reply reply) {
+    kept.push_back(std::move(reply));
+    told.set_value(request.gone);
+  };
+  open();
+  for (const bool half : {false, true}) {
+    told = {};
+    std::optional<Client> client(std::in_place, server->port());
+    client->send(kGet);
+    const std::stop_token gone = told.get_future().get();
+    EXPECT_FALSE(gone.stop_requested());
+    if (half) {
+      client->end_sending();
+    } else {
+      client.reset();
+    }
+    for (const auto end = Clock::now() + 10s; !gone.stop_requested() && Clock::now() < end;)
+      std::this_thread::sleep_for(1ms);
+    EXPECT_TRUE(gone.stop_requested()) << half;
+  }
+  EXPECT_EQ(statuses_of(2), (std::vector<int>{499, 499}));
+  for (const Reply& reply : kept) reply({.body = "{}"});  // too late
 }
 
 TEST_F(HttpServer, EndsAtOnceWhileARequestWaitsAndTakesItsReplyAfterwards) {

@@ -340,7 +340,8 @@ class Ends(unittest.TestCase):
 
     def test_wrong_flags_are_one_line(self):
         for flags in (["--host", "nowhere"], ["--api_key_file", "/nothing"], ["--portrait", "a"],
-                      ["--access_log", "/nothing/x"], ["--work_dir", "/nothing"]):
+                      ["--portrait", "a=/nothing.png"], ["--access_log", "/nothing/x"], ["--work_dir", "/nothing"],
+                      ["--cors_origin", "https://a/path"], ["--allow_host", "http://a"]):
             done = subprocess.run([PROGRAM, "serve", "--quiet", *flags], capture_output=True, text=True, timeout=60)
             self.assertIn(done.returncode, (1, 2), flags)
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "core/json.h"
+#include "serve/access.h"
 #include "serve/access_log.h"
 #include "serve/device_turn.h"
 #include "serve/errors.h"
@@ -14,6 +15,7 @@
 #include "serve/routes.h"
 #include "serve/task_queue.h"
 #include "serve/video_fields.h"
+#include "serve/video_jobs.h"
 #include "serve/video_streams.h"
 
 namespace liveavatar::serve {
@@ -133,6 +135,33 @@ TEST(LastTask, HoldsItsOwnerOnlyFromItsAdditionOn) {
     last.add_to(queue, owner);  // nothing is left of it
   }
   EXPECT_EQ(owner->times, 1);
+}
+
+TEST(Access, TakesOriginsAndNamesAsBrowsersSendThem) {
+  for (const char* good : {"*", "https://example.org", "http://localhost:3000", "http://[::1]:8080"})
+    EXPECT_TRUE(check_origin(good).ok()) << good;
+  for (const char* bad : {"", "example.org", "https://", "https://example.org/", "https://example.org/app",
+                          "https://Example.org", "https://example.org:443", "http://a:80", "null", "ftp://a",
+                          "https://user:secret@a", "https://*.example.org"}) {
+    const Status refused = check_origin(bad);
+    EXPECT_EQ(refused.code(), ErrorCode::kInvalidArgument) << bad;
+    EXPECT_EQ(refused.message().find("secret"), std::string::npos) << refused.message();
+  }
+  for (const char* good : {"example.org", "Studio-2", "a_b"}) EXPECT_TRUE(check_host_name(good).ok()) << good;
+  for (const char* bad : {"", "https://example.org", "example.org:8080", "example.org/", "a b", "*"})
+    EXPECT_EQ(check_host_name(bad).code(), ErrorCode::kInvalidArgument) << bad;
+}
+
+TEST(Jobs, SayWhatTheyWaitFor) {
+  VideoView view;
+  auto waits_for = [&] { return nlohmann::json::parse(video_json(view)).value("waits_for", "nothing"); };
+  EXPECT_EQ(waits_for(), "nothing");
+  view.queue_position = 2;
+  EXPECT_EQ(waits_for(), "jobs");
+  view.live_sessions = 1;
+  EXPECT_EQ(waits_for(), "sessions");
+  view.state = VideoState::kRunning;
+  EXPECT_EQ(waits_for(), "nothing");
 }
 
 TEST(FileStream, SaysWhereAFileIsShorterThanItWas) {

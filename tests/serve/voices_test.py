@@ -9,6 +9,7 @@ import tempfile
 import time
 import unittest
 from pathlib import Path
+from socket import SHUT_WR
 
 from client import Server, WebSocket, binaries_of, events_of, wait_until
 from stand_ins import RATE, StandIn, tone, wav
@@ -212,6 +213,38 @@ class Route(WithVoice):
             socket.close()
         wait_until("it is free again", lambda: posted(self.server, input="Well.")[0] == 200)
 
+    def ask(self, text):
+        """-> a connection that waits"""
+        socket = self.server.connect()
+        body = json.dumps({"input": text}).encode()
+        socket.sendall(b"POST /v1/audio/speech HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+                       + body)
+        return socket
+
+    def test_clients_that_go_while_they_wait_give_their_places_back_at_once(self):
+        for leave in (lambda socket: socket.close(), lambda socket: socket.shutdown(SHUT_WR)):
+            gone = [self.ask("HANG") for _ in range(8)]
+            wait_until("two are spoken", lambda: self.stand_in.open == 2)
+            for socket in gone:
+                leave(socket)
+            begin = time.monotonic()
+            wait_until("there is a place", lambda: posted(self.server, input="Well.")[0] == 200)
+            self.assertLess(time.monotonic() - begin, 1.5)  # not --reply_timeout_s
+
+
+class Drain(unittest.TestCase):
+    def test_what_waits_is_refused_at_once(self):
+        with StandIn() as stand_in, Server(PROGRAM, *stand_in.flags, "--reply_timeout_s", 20, "--drain_s", 2) as server:
+            connections = [Route.ask(self, "HANG") for self.server in [server] * 4]
+            wait_until("two are spoken", lambda: stand_in.open == 2)
+            begin = time.monotonic()
+            server.terminate()
+            heads = [socket.recv(12) for socket in connections[2:]]
+            self.assertEqual(heads, [b"HTTP/1.1 503"] * 2)
+            self.assertLess(time.monotonic() - begin, 1.5)
+            self.assertEqual(server.stop(), 0)  # those that are spoken have --drain_s
+            self.assertLess(time.monotonic() - begin, 10)
+
 
 class Keys(unittest.TestCase):
     def test_a_wrong_key_is_told_and_never_shown(self):
@@ -242,6 +275,10 @@ class Absent(unittest.TestCase):
         socket.send(type="end_speech")
         socket.until_event("playback_finished")
         socket.close()
+
+    def test_what_is_missing_for_a_conversation_is_told_at_the_start(self):
+        with StandIn() as stand_in, Server(PROGRAM, *stand_in.flags, "--chat_url", "http://127.0.0.1:1") as server:
+            self.assertIn("--transcription_url", "\n".join(server.log))
 
     def test_a_server_without_speech_says_so(self):
         with Server(PROGRAM, "--no_speech") as server:

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <thread>
 
+#include "core/program_memory.h"
 #include "core/utf8.h"
 #include "http_client/client.h"
 #include "voice/espeak_voice.h"
@@ -172,7 +173,13 @@ TEST(Url, IsCheckedCompletedAndShownWithoutSecrets) {
   EXPECT_EQ(full_url("http://h/openai/v1", "/audio/speech"), "http://h/openai/v1/audio/speech");
   EXPECT_EQ(full_url("http://h/tts", "/audio/speech"), "http://h/tts");
   EXPECT_EQ(full_url("http://h/v1?key=1", "/audio/speech"), "http://h/v1?key=1");
-  EXPECT_EQ(shown_url("https://user:pass@h:1/x@y?key=1"), "https://h:1/x@y");
+  EXPECT_EQ(shown_url("https://user:pass@h:1/x?key=1"), "https://h:1/x");
+  for (const char* secret : {"https://user:pa/ss@h:1/x", "https://user:pa?ss@h", "http://user:12#ss@h/x@y"}) {
+    const std::string shown = shown_url(secret);
+    EXPECT_TRUE(shown == "https://***" || shown == "http://***") << shown;
+  }
+  EXPECT_FALSE(check_url("https://user:pa/ss@h:1/x").ok());
+  EXPECT_TRUE(check_url("https://user:pa%2Fss@h:1/x").ok());
 }
 
 TEST(Espeak, SpeaksOrSaysWhatToInstall) {
@@ -182,6 +189,10 @@ TEST(Espeak, SpeaksOrSaysWhatToInstall) {
     EXPECT_NE(voice.status().message().find("install "), std::string::npos);
     return;
   }
+  const size_t charged = loaded_library_bytes();
+  EXPECT_GE(charged, size_t{6} << 20);
+  EXPECT_TRUE(open_espeak("de").ok());
+  EXPECT_EQ(loaded_library_bytes(), charged);  // it is loaded once
   size_t samples = 0;
   int loudest = 0;
   const PcmSink sink = [&](std::span<const int16_t> sound, int rate_hz) {

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "backend/cuda/handles.h"
+#include "core/clock.h"
 
 namespace liveavatar::cuda {
 namespace {
@@ -15,8 +16,6 @@ using Clock = std::chrono::steady_clock;
 constexpr int kJoinSeconds = 60;  // for ranks that have all said that they come
 constexpr double kEndSeconds = 2;
 constexpr std::chrono::milliseconds kWatchPeriod{20};
-
-double seconds_since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 
 // "rank 1 (node7, cuda:1)", or "one of rank 0 (...), rank 2 (...)"
 std::string others_of(const Group& stage) {

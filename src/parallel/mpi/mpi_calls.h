@@ -12,14 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/status.h"
 
 namespace liveavatar::mpi {
 
 using Clock = std::chrono::steady_clock;
-inline double seconds_since(Clock::time_point then) {
-  return std::chrono::duration<double>(Clock::now() - then).count();
-}
 
 // MPI, begun once a process, and its communicators.
 class Mpi {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "core/boundary.h"
 #include "serve/http/beast_limits.h"
 #include "serve/http/beast_reply.h"
 #include "serve/http/beast_socket.h"
@@ -18,9 +19,22 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 constexpr size_t kMostHeaderBytes = 16 << 10, kMostPathBytes = 4 << 10;
 constexpr auto kStreamPause = 20ms;
+constexpr int kTimeout = 408, kClientClosed = 499;  // the latter as nginx logs it
 
 Response plain_error(int status, const std::string& code, const std::string& message) {
   return {.status = status, .body = "{\"error\":{\"code\":\"" + code + "\",\"message\":\"" + message + "\"}}"};
+}
+
+Response no_memory_response() {
+  Response response = plain_error(503, "out_of_memory", "the server has no memory left for this; try again later");
+  response.headers.emplace_back("Retry-After", "10");
+  return response;
+}
+
+// For an exception that is being handled.
+Response thrown_response() {
+  const bool is_memory = status_of_exception("the request").code() == ErrorCode::kOutOfMemory;
+  return is_memory ? no_memory_response() : plain_error(500, "internal", "the server failed at this request");
 }
 
 class HttpConnection final : public Connection, public std::enable_shared_from_this<HttpConnection> {
@@ -35,7 +49,7 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   net::awaitable<void> refuse(Response response, const Request& head);
 
  private:
-  using Parser = fields::request_parser<fields::string_body>;
+  using Parser = fields::request_parser<UploadBody>;
   enum class Next { kRequest, kEnd };
   net::awaitable<Next> serve_one();
   net::awaitable<void> read_failed(const error_code& error, const Request& head);
@@ -43,7 +57,8 @@ class HttpConnection final : public Connection, public std::enable_shared_from_t
   net::awaitable<Next> serve_admitted(Parser& parser, Request request);
   net::awaitable<bool> read_body(Parser& parser, BodyPlace& place, const Request& head);
   net::awaitable<void> serve_upgrade(Parser& parser, const Request& head);
-  net::awaitable<Response> answer(Request request);
+  std::optional<Response> refusal(const Request& head);
+  net::awaitable<std::optional<Response>> answer(Request request);
   net::awaitable<bool> write(Response& response, bool is_head);
   net::awaitable<bool> write_stream(Response& response, fields::response<fields::empty_body> head);
   net::awaitable<bool> write_bytes(const std::string& bytes, bool chunked);
@@ -115,8 +130,9 @@ net::awaitable<void> HttpConnection::discard_rest() {
 
 // Answers where somebody may still read that, and logs what no response says.
 net::awaitable<void> HttpConnection::read_failed(const error_code& error, const Request& head) {
-  constexpr int kTimeout = 408, kClientClosed = 499;  // the latter as nginx logs it
-  if (error == fields::error::body_limit) {
+  if (error == no_memory()) {
+    co_await refuse(no_memory_response(), head);
+  } else if (error == fields::error::body_limit) {
     co_await refuse(plain_error(413, "too_large", "the body is larger than this server takes"), head);
   } else if (error == fields::error::header_limit) {
     co_await refuse(plain_error(431, "too_large", "the request's head is larger than 16 KiB"), head);
@@ -155,13 +171,21 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_one() {
     co_await serve_upgrade(parser, *request);
     co_return Next::kEnd;
   }
-  if (auto refused = shared_.handler.admit(*request)) {
+  if (auto refused = refusal(*request)) {
     const int status = refused->status;
     const Next next = co_await serve_refusal(parser, *std::move(refused), request->method == "HEAD");
     log(*request, status);
     co_return next;
   }
   co_return co_await serve_admitted(parser, *std::move(request));
+}
+
+std::optional<Response> HttpConnection::refusal(const Request& head) {
+  try {
+    return shared_.handler.admit(head);
+  } catch (...) {
+    return thrown_response();
+  }
 }
 
 net::awaitable<HttpConnection::Next> HttpConnection::serve_refusal(Parser& parser, Response response, bool is_head) {
@@ -180,9 +204,13 @@ net::awaitable<HttpConnection::Next> HttpConnection::serve_admitted(Parser& pars
   bytes_in_ = request.body.size();
   const Answering answering(shared_.answering);
   const Request head{request.method, request.path, {}, peer_, {}, {}};
-  Response response = co_await answer(std::move(request));
-  const int status = response.status;
-  const bool sent = co_await write(response, head.method == "HEAD");
+  std::optional<Response> response = co_await answer(std::move(request));
+  if (!response) {
+    log(head, kClientClosed);
+    co_return Next::kEnd;
+  }
+  const int status = response->status;
+  const bool sent = co_await write(*response, head.method == "HEAD");
   log(head, status);
   co_return sent&& keep_alive_ ? Next::kRequest : Next::kEnd;
 }
@@ -210,12 +238,18 @@ net::awaitable<bool> HttpConnection::read_body(Parser& parser, BodyPlace& place,
     co_await refuse(plain_error(503, "busy", "too many uploads at once; try again"), head);
     co_return false;
   }
+  if (error == no_memory()) parser.get().body() = std::string();
   if (error) co_await read_failed(error, head);
   co_return !error;
 }
 
 net::awaitable<void> HttpConnection::serve_upgrade(Parser& parser, const Request& head) {
-  Upgrade upgrade = shared_.handler.upgrade(head);
+  Upgrade upgrade;
+  try {
+    upgrade = shared_.handler.upgrade(head);
+  } catch (...) {
+    upgrade.refused = thrown_response();
+  }
   if (upgrade.refused) {
     co_await refuse(*std::move(upgrade.refused), head);
     co_return;
@@ -227,21 +261,34 @@ net::awaitable<void> HttpConnection::serve_upgrade(Parser& parser, const Request
   log(head, was_opened ? 101 : 400);
 }
 
-// What the handler replies, whenever and wherever it does.
-net::awaitable<Response> HttpConnection::answer(Request request) {
+// What the handler replies, whenever and wherever it does. Empty: the client has gone. One that has closed its own side
+// alone cannot be told from it.
+net::awaitable<std::optional<Response>> HttpConnection::answer(Request request) {
   const auto waiting = std::make_shared<WaitingAnswer>(shared_.io);
   waiting_ = waiting;
+  std::stop_source gone;
+  request.gone = gone.get_token();
   stream_.expires_never();
   {
     auto reply = std::make_shared<PendingReply>(shared_.shared_from_this(), waiting,
                                                 plain_error(500, "internal", "the request was given up"));
-    shared_.handler.handle(std::move(request),
-                           [reply = std::move(reply)](Response response) { reply->send(std::move(response)); });
+    try {
+      shared_.handler.handle(std::move(request), [reply](Response response) { reply->send(std::move(response)); });
+    } catch (...) {
+      waiting->response = thrown_response();
+    }
   }
+  // What is answered at once is answered whatever the client did.
   error_code ignored;
-  if (!waiting->response && !aborted_) co_await waiting->timer.async_wait(into(ignored));
-  if (!waiting->response) co_return plain_error(503, "stopping", "the server ends");
-  co_return *std::move(waiting->response);
+  while (!waiting->response && !aborted_) {
+    waiting->timer.expires_after(kStreamPause);
+    co_await waiting->timer.async_wait(into(ignored));
+    if (!waiting->response && !aborted_ && client_is_gone()) break;
+  }
+  if (waiting->response) co_return std::move(waiting->response);
+  gone.request_stop();
+  if (aborted_) co_return plain_error(503, "stopping", "the server ends");
+  co_return std::nullopt;
 }
 
 net::awaitable<bool> HttpConnection::write(Response& response, bool is_head) {

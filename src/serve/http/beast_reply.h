@@ -10,8 +10,8 @@ namespace liveavatar::http {
 
 // On the I/O thread.
 struct WaitingAnswer {
-  explicit WaitingAnswer(net::io_context& io) : timer(io) { timer.expires_at(net::steady_timer::time_point::max()); }
-  net::steady_timer timer;  // cancelled when there is a response, or none is wanted any more
+  explicit WaitingAnswer(net::io_context& io) : timer(io) {}
+  net::steady_timer timer;  // until the client is looked at; cancelled when there is a response, or none is wanted
   std::optional<Response> response;
 };
 

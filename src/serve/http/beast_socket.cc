@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <stdexcept>
 
 namespace liveavatar::http {
 namespace {
@@ -11,6 +12,7 @@ namespace {
 using namespace std::chrono_literals;
 constexpr auto kCloseTime = 5s, kFlushTime = 30s;
 constexpr auto kStopPause = 20ms;
+constexpr int kTryLater = 1013;
 constexpr size_t kMostPostedBytes = 1 << 20;  // beside the queue of send()
 
 websocket::close_reason reason_of(int code, const std::string& text) {
@@ -20,6 +22,18 @@ websocket::close_reason reason_of(int code, const std::string& text) {
   reason.reason = text.substr(0, kMostBytes);
   return reason;
 }
+
+// A message that the system has no memory for is an error of reading.
+class MessageBuffer : public beast::flat_buffer {
+ public:
+  mutable_buffers_type prepare(size_t bytes) {
+    try {
+      return beast::flat_buffer::prepare(bytes);
+    } catch (const std::bad_alloc&) {
+      throw std::length_error("no memory");  // Beast knows this one: error::buffer_overflow
+    }
+  }
+};
 
 std::string close_frame(const websocket::close_reason& close) {
   constexpr char kFinalClose = '\x88';
@@ -58,8 +72,11 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
   void abort_after(std::chrono::seconds time);
   void write_next();
   void written(const error_code& error);
+  void begin_write();
   void mark_closed();
   void stop_reading();
+  void end(SocketHandler& handler) noexcept;
+  net::awaitable<void> refuse_message();
   net::awaitable<void> say_goodbye();
   net::awaitable<void> accept_and_read(const BeastRequest& request, const SocketSetup& setup);
   net::awaitable<void> read_all(SocketHandler& handler);
@@ -79,10 +96,11 @@ class BeastSocket final : public Socket, public Connection, public std::enable_s
 };
 
 void BeastSocket::enqueue(Item item) {
-  if (item.message.data) bytes_of(item) += item.message.data->size();
   queue_.push_back(std::move(item));
-  if (std::exchange(writing_, true)) return;
+  if (queue_.back().message.data) bytes_of(queue_.back()) += queue_.back().message.data->size();
+  if (writing_) return;
   net::post(*io_, [self = shared_from_this()] { self->write_next(); });
+  writing_ = true;
 }
 
 void BeastSocket::forget(const Item& item) {
@@ -149,7 +167,17 @@ void BeastSocket::abort() {
   close_timer_.cancel();
 }
 
+// An exception would leave the queue as it is for ever.
 void BeastSocket::write_next() {
+  try {
+    begin_write();
+  } catch (const std::exception&) {
+    mark_closed();
+    abort();
+  }
+}
+
+void BeastSocket::begin_write() {
   std::unique_lock lock(mutex_);
   if (closed_ || queue_.empty()) {
     writing_ = false;
@@ -215,13 +243,14 @@ void BeastSocket::mark_closed() {
 }
 
 net::awaitable<void> BeastSocket::read_all(SocketHandler& handler) {
-  beast::flat_buffer buffer;
+  MessageBuffer buffer;
   for (;;) {
     error_code error;
     if (goodbye_) co_return;
     reading_ = true;
     co_await stream_.async_read(buffer, into(error));
     reading_ = false;
+    if (error == websocket::error::buffer_overflow) co_return co_await refuse_message();
     if (error) co_return;
     const std::string_view bytes(static_cast<const char*>(buffer.data().data()), buffer.size());
     if (stream_.got_text()) {
@@ -231,6 +260,16 @@ net::awaitable<void> BeastSocket::read_all(SocketHandler& handler) {
     }
     buffer.clear();
   }
+}
+
+// The rest of the message is dropped until what is queued is sent, with the goodbye behind it.
+net::awaitable<void> BeastSocket::refuse_message() {
+  close(kTryLater, "out_of_memory");
+  error_code error;
+  char dropped[4096];
+  for (reading_ = true; !error && !goodbye_;)
+    co_await stream_.next_layer().async_read_some(net::buffer(dropped), into(error));
+  reading_ = false;
 }
 
 net::awaitable<void> BeastSocket::accept_and_read(const BeastRequest& request, const SocketSetup& setup) {
@@ -251,17 +290,28 @@ net::awaitable<void> BeastSocket::accept_and_read(const BeastRequest& request, c
   co_await read_all(*setup.handler);
 }
 
+// Also where an exception in the midst of an operation ended the coroutine, but not where the server itself ends: then
+// nobody is left to be told.
+void BeastSocket::end(SocketHandler& handler) noexcept {
+  if (io_->stopped()) return;
+  try {
+    reading_ = false;
+    mark_closed();
+    abort();
+    handler.on_closed();
+  } catch (...) {  // no memory even for that
+  }
+}
+
 net::awaitable<bool> BeastSocket::run(BeastRequest request, SocketSetup setup) {
+  const auto tell = [this](SocketHandler* handler) { end(*handler); };
+  const std::unique_ptr<SocketHandler, decltype(tell)> at_end(setup.handler.get(), tell);
   try {
     setup.enter(weak_from_this());
     co_await accept_and_read(request, setup);
     if (goodbye_) co_await say_goodbye();
   } catch (const std::exception&) {  // no memory for a message: this connection ends
   }
-  reading_ = false;
-  mark_closed();
-  abort();
-  setup.handler->on_closed();
   co_return was_opened_;
 }
 

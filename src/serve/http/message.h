@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +22,7 @@ struct Request {
   std::string peer;                 // the client's address
   Headers headers;                  // names in lower case
   std::string body;                 // empty while only the head was read
+  std::stop_token gone = {};        // stopped where nobody waits for the answer any more
 
   // The first of that name, in lower case; empty: there is none.
   std::string_view header(std::string_view name) const;
