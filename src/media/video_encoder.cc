@@ -57,6 +57,11 @@ Status absent(const std::string& name) {
 }
 
 Status refused(const std::string& name, int code, const VideoWriterOptions& options) {
+  // libx264 says no more than that it failed, also where it got no memory.
+  if (name == kCpuEncoder && (code == AVERROR_EXTERNAL || code == AVERROR(ENOMEM)))
+    return out_of_memory("the H.264 encoder does not open (" + ffmpeg_error(code) +
+                         "): the system has no memory left, or it refuses the `size`; close other programs, raise the "
+                         "limit (ulimit -v), or take another `size`");
   if (name == kCpuEncoder)
     return unsupported("the H.264 encoder refuses the video (" + ffmpeg_error(code) + "); take another `size`");
   return unsupported(name + " does not open for " + std::to_string(options.width) + "x" +
