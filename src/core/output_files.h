@@ -44,6 +44,8 @@ class OutputClaim {
   // it. publish() gives the new file the name: until then the old content stays.
   Expected<int> begin();
   Status publish();
+  // The bytes are on the disk: an error that the system kept until now, as network file systems do, is told.
+  Status sync() const;
   // After the last byte: kIo if the file was moved or removed in the meantime. The message says where it is.
   Status check_name() const;
 
