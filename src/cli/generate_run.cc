@@ -67,9 +67,10 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
     bool some = video.frames > 0;
     std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
   }
-  if (status.ok()) return reported;
-  if (!reported.ok()) report(reported);  // only one is returned
-  return status;
+  // One line of error: a full disk takes neither video nor report.
+  const bool only_stopped = status.code() == ErrorCode::kCancelled;
+  if (only_stopped && !reported.ok()) report(reported);
+  return status.ok() ? reported : status;
 }
 
 Expected<PreparedJob> check_task(const Checkpoint& checkpoint, EngineOptions& engine, const RunOptions& options,

@@ -1,13 +1,18 @@
 #include "media/video_writer.h"
 
+#include <unistd.h>
+
 #include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <optional>
+#include <tuple>
 
 #include "core/errno_text.h"
+#include "core/system_calls.h"
 #include "core/text.h"
 #include "media/audio_track.h"
+#include "media/encode.h"
 #include "media/ffmpeg.h"
 #include "media/hls_sink.h"
 #include "media/plain_mp4.h"
@@ -64,9 +69,7 @@ class FileWriter : public VideoWriter {
     LA_RETURN_IF_ERROR(open_video());
     if (audio) {
       LA_ASSIGN_OR_RETURN(sound_, AudioTrack::open(std::move(audio), true));
-      AVStream* stream = avformat_new_stream(format, nullptr);
-      stream->time_base = sound_->encoder().time_base;
-      avcodec_parameters_from_context(stream->codecpar, &sound_->encoder());
+      LA_RETURN_IF_ERROR(add_stream(*format, sound_->encoder()).status());
     }
     LA_ASSIGN_OR_RETURN(fd_, claim_.begin());
     io_ = io_to(fd_);
@@ -80,6 +83,11 @@ class FileWriter : public VideoWriter {
     return code < 0 ? io_error(path_ + ": the video cannot be begun (" + ffmpeg_error(code) + "); " +
                                errno_advice(AVUNERROR(code), "make room, or choose another place"))
                     : Status();
+  }
+
+  // What is behind the last fragment that is whole plays nowhere.
+  ~FileWriter() override {
+    if (fd_ >= 0 && !is_whole_) std::ignore = retry_interrupted([this] { return ::ftruncate(fd_, safe_bytes_); });
   }
 
   std::string encoder() const override { return encoder_->codec->name; }
@@ -102,8 +110,10 @@ class FileWriter : public VideoWriter {
     if (code < 0 || format_->pb->error < 0) return write_failed(code < 0 ? code : format_->pb->error);
     avio_flush(io_.get());
     if (io_->error < 0) return write_failed(io_->error);
+    is_whole_ = true;
     LA_RETURN_IF_ERROR(claim_.publish());
     if (container_.fragments) LA_RETURN_IF_ERROR(make_plain_mp4(fd_, path_));
+    LA_RETURN_IF_ERROR(claim_.sync());
     return claim_.check_name();
   }
 
@@ -117,15 +127,16 @@ class FileWriter : public VideoWriter {
     for (int flush = 0; flush < 2 && code >= 0; ++flush) code = av_write_frame(format_.get(), nullptr);
     avio_flush(io_.get());
     if (code < 0 || io_->error < 0) return write_failed(code < 0 ? code : io_->error);
-    return claim_.publish();
+    LA_RETURN_IF_ERROR(claim_.publish());
+    safe_bytes_ = avio_tell(io_.get());
+    safe_frames_ = frames_;
+    return {};
   }
 
   Status open_video() {
     LA_ASSIGN_OR_RETURN(encoder_, open_video_encoder(options_));
-    AVStream* stream = avformat_new_stream(format_.get(), nullptr);
-    stream->time_base = encoder_->time_base;
+    LA_ASSIGN_OR_RETURN(AVStream * stream, add_stream(*format_, *encoder_));
     stream->avg_frame_rate = encoder_->framerate;
-    avcodec_parameters_from_context(stream->codecpar, encoder_.get());
     if (encoder_->codec_id == AV_CODEC_ID_HEVC && container_.fragments)
       stream->codecpar->codec_tag = MKTAG('h', 'v', 'c', '1');  // Apple's players open no other HEVC
     packet_.reset(av_packet_alloc());
@@ -155,8 +166,10 @@ class FileWriter : public VideoWriter {
   }
 
   Status write_failed(int code) const {
-    return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " +
-                    std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) + " frames are safe in it; " +
+    const std::string left = safe_frames_ == 0
+                                 ? "nothing of it is kept; "
+                                 : "the first " + std::to_string(safe_frames_) + " frames are safe in it; ";
+    return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); " + left +
                     errno_advice(AVUNERROR(code), "make room, or choose another place"));
   }
 
@@ -173,7 +186,9 @@ class FileWriter : public VideoWriter {
   std::optional<RgbToYuv> converter_;
   std::unique_ptr<AudioTrack> sound_;
   int64_t frames_ = 0;
+  int64_t safe_frames_ = 0, safe_bytes_ = 0;  // in whole fragments
   bool finished_ = false;
+  bool is_whole_ = false;  // the file plays to its end
 };
 
 }  // namespace
