@@ -15,6 +15,11 @@ namespace fs = std::filesystem;
 
 fs::path folder_of(const fs::path& file) { return file.has_parent_path() ? file.parent_path() : fs::path("."); }
 
+bool may_exist(const fs::path& path) {
+  std::error_code ignored;
+  return fs::status(path, ignored).type() != fs::file_type::not_found;
+}
+
 namespace {
 struct CloseFolder {
   void operator()(DIR* folder) const { ::closedir(folder); }

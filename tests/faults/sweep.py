@@ -20,6 +20,7 @@ from jobs import SOURCE, WAYS, jobs
 from outcome import Frames, Judge, Outcome
 
 PATIENCE_S = 20
+SKIPPED = 77
 SPACE_STEPS = 64  # full disks: so many sizes between nothing and all
 
 
@@ -193,6 +194,9 @@ def main():
     parser.add_argument("--fault", help="one fault, KIND:N:HOW as the shim takes it, with the calls that led to it")
     parser.add_argument("--json", help="write every run there")
     options = parser.parse_args()
+    if shutil.which("ffmpeg") is None:
+        print("sweep: ffmpeg is missing, which says whether a video plays; skipped")
+        return SKIPPED
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = [job for job in jobs() if not options.jobs or job.name in options.jobs]
     runner = Runner(Path(options.program).resolve(), Path(options.shim).resolve(), trace=bool(options.fault))
