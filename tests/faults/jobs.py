@@ -66,5 +66,6 @@ def jobs():
         Job("convert", ["convert", "--quiet", "--ckpt_dir", MINI, "--out", "OUT/model.packed"],
             [kind for kind in WAYS if kind != "clock"], whole=["model.packed"]),
         Job("plan", ["plan", "--ckpt_dir", MINI, "--image", PORTRAIT, "--audio", VOICE, "--size", "64*64"], READING, text=True),
-        Job("info", ["info", MINI], READING, text=True),
+        # Of a file whose first look failed it may show another name, which is no other result.
+        Job("info", ["info", MINI], [kind for kind in READING if kind != "stat"], text=True),
     ]

@@ -66,7 +66,13 @@ class Judge:
             return found + self.of_success(outcome, folder)
         if must_survive:
             found.append("fails for what must be survived")
-        return found + self.of_lines(outcome.lines) + self.of_failure(outcome, folder)
+        lines = outcome.lines or self.listed_problems(outcome)
+        return found + self.of_lines(lines) + self.of_failure(outcome, folder)
+
+    def listed_problems(self, outcome):
+        """Of `info`, whose table says what is wrong with a file: the first, as a line of error."""
+        problems = [line for line in outcome.out.decode().splitlines() if " PROBLEM " in line] if self.job.text else []
+        return ["liveavatar: " + line for line in problems[:1]]
 
     def leftovers(self, outcome):
         found = [f"leaves {name}" for name in outcome.files if PARTIAL in name or re.search(r"liveavatar-\w{6}$", name)]

@@ -143,6 +143,7 @@ class Sweep:
         outcome = self.runner.run(job, out, fault)
         problems = judge.problems(outcome, must_survive, out)
         self.records.append({"job": job.name, "fault": fault, "code": outcome.code, "lines": outcome.lines,
+                             "out": outcome.out.decode(errors="replace").splitlines() if judge.job.text else [],
                              "hit": outcome.hits[:60], "problems": problems, "seconds": time.monotonic() - began})
         shutil.rmtree(out)
         (self.folder / (out.name + ".log")).unlink(missing_ok=True)
@@ -174,7 +175,7 @@ class Sweep:
         for (job, _, problem), records in sorted(groups.items()):
             first = records[0]
             print(f"{job}: {problem}: {len(records)} times, first {first['fault']}")
-            for line in first["lines"][:2] + first["hit"][:1]:
+            for line in (first["lines"] or first["out"])[:2] + first["hit"][:1]:
                 print("    " + line)
         hits = sum(1 for record in self.records if record["hit"] or record["fault"].startswith("limit"))
         codes = collections.Counter(record["code"] for record in self.records)
