@@ -47,8 +47,8 @@ class Job:
         return [str(program)] + [str(part).replace("OUT", str(out)) for part in self.arguments]
 
 
-GENERATE = ["generate", "--quiet", "--ckpt_dir", MINI, "--image", PORTRAIT, "--audio", VOICE, "--prompt", "hi", "--size",
-            "64*64", "--num_clip", 1, "--infer_frames", 24, "--sample_steps", 2, "--threads", 2]
+GENERATE = ["generate", "--quiet", "--ckpt_dir", MINI, "--image", PORTRAIT, "--audio", VOICE, "--prompt", "hi",
+            "--size", "64*64", "--num_clip", 1, "--infer_frames", 24, "--sample_steps", 2, "--threads", 2]
 PAGED = ["--paging_dir", "OUT/pages", "--memory_budget", "70MiB", "--offload_kv_cache"]
 
 
@@ -65,7 +65,8 @@ def jobs():
         generate("paged", [kind for kind in WAYS if kind != "clock"], *PAGED, before={"pages/": ""}),
         Job("convert", ["convert", "--quiet", "--ckpt_dir", MINI, "--out", "OUT/model.packed"],
             [kind for kind in WAYS if kind != "clock"], whole=["model.packed"]),
-        Job("plan", ["plan", "--ckpt_dir", MINI, "--image", PORTRAIT, "--audio", VOICE, "--size", "64*64"], READING, text=True),
+        Job("plan", ["plan", "--ckpt_dir", MINI, "--image", PORTRAIT, "--audio", VOICE, "--size", "64*64"], READING,
+            text=True),
         # Of a file whose first look failed it may show another name, which is no other result.
         Job("info", ["info", MINI], [kind for kind in READING if kind != "stat"], text=True),
     ]

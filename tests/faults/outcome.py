@@ -36,8 +36,8 @@ class Frames:
 
     @staticmethod
     def decode(path):
-        run = subprocess.run(["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-map", "0:v", "-f", "framemd5", "-"],
-                             capture_output=True, timeout=60, text=True)
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(path), "-map", "0:v", "-f", "framemd5", "-"]
+        run = subprocess.run(command, capture_output=True, timeout=60, text=True)
         sums = [line.split(",")[-1].strip() for line in run.stdout.splitlines() if line and line[0] != "#"]
         return sums, run.stderr.strip() or ("" if run.returncode == 0 else "not decoded")
 

@@ -164,6 +164,7 @@ class Sweep:
                 for task in tasks:
                     task.result()
             except KeyboardInterrupt:  # what was found so far
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 pool.shutdown(cancel_futures=True)
 
     def report(self):
