@@ -74,9 +74,10 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
     std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
   }
   if (status.ok() && outputs.resuming != nullptr) outputs.resuming->done();
-  if (status.ok()) return reported;
-  if (!reported.ok()) report(reported);  // only one is returned
-  return status;
+  // One line of error: a full disk takes neither video nor report.
+  const bool only_stopped = status.code() == ErrorCode::kCancelled;
+  if (only_stopped && !reported.ok()) report(reported);
+  return status.ok() ? reported : status;
 }
 
 Expected<PreparedJob> check_task(const Checkpoint& checkpoint, EngineOptions& engine, const RunOptions& options,
@@ -181,6 +182,14 @@ Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask
   return make_video(engine, task, prepared, options.quiet, clock, outputs);
 }
 
+Status already_whole(Resuming& resuming, const VideoTask& task, bool quiet) {
+  resuming.done();
+  if (!quiet)
+    std::fprintf(stderr, "%s: is whole already; leave out --resume to make it anew\n",
+                 output_name(task.video.path).c_str());
+  return {};
+}
+
 Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& outputs) {
   // Before all that takes time: a wrong address is known in a moment.
   LA_ASSIGN_OR_RETURN(outputs.stream, open_stream(task.video, options.quiet, StopSignal::token()));
@@ -190,6 +199,7 @@ Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& ou
   if (options.resume.resume) {
     LA_ASSIGN_OR_RETURN(outputs.resuming, Resuming::open(options.resume, *checkpoint, prepared.job,
                                                          outputs.claims.front(), options.quiet));
+    if (outputs.resuming->is_whole()) return already_whole(*outputs.resuming, task, options.quiet);
   }
   StageClock clock;
   clock.begin("load");

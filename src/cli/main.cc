@@ -17,6 +17,35 @@
 #include "media/ffmpeg_log.h"
 #include "media/stream_address.h"
 
+namespace {
+
+// Memory for the way out once there is none: a JSON value's destructor allocates, and could not throw. The parser of
+// flags looks names up where it cannot throw either: until it is done, memory is found for it.
+constexpr size_t kReserveBytes = size_t{1} << 20;  // never touched: addresses alone
+std::atomic<std::byte*> reserve, parser_reserve;
+std::atomic<bool> is_parsing = true;
+
+void release_reserve() {
+  std::byte* const of_parser = is_parsing ? parser_reserve.exchange(nullptr) : nullptr;
+  delete[] of_parser;
+  if (of_parser != nullptr) return;  // tried again
+  delete[] reserve.exchange(nullptr);
+  throw std::bad_alloc();
+}
+
+void keep_reserve() {
+  reserve = new (std::nothrow) std::byte[kReserveBytes];
+  parser_reserve = new (std::nothrow) std::byte[kReserveBytes];
+  std::set_new_handler(release_reserve);
+}
+
+void end_parsing() {
+  is_parsing = false;
+  delete[] parser_reserve.exchange(nullptr);
+}
+
+}  // namespace
+
 namespace liveavatar::cli {
 
 int report(const Status& status) {
@@ -106,6 +135,7 @@ int run(int argc, char** argv) {
     extras.insert(extras.end(), behind.begin(), behind.end());  // behind "--"
     std::erase(extras, "--");
     if (!extras.empty()) return unknown_arguments(*subcommand, extras);
+    keep_memory_reserve(OnLack::kThrow);
     return command();
   }
   const std::string& first = args.front();
@@ -135,7 +165,8 @@ int main(int argc, char** argv) {
   constexpr int kLargeBytes = 64 << 10, kHeaps = 2;
   mallopt(M_MMAP_THRESHOLD, kLargeBytes);
   mallopt(M_ARENA_MAX, kHeaps);
-  liveavatar::keep_memory_reserve(liveavatar::OnLack::kThrow);
+  // The parser of flags looks names up where it cannot throw.
+  liveavatar::keep_memory_reserve(liveavatar::OnLack::kRetry);
   liveavatar::silence_ffmpeg_log();
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit becomes a write error with a message

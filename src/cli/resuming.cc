@@ -1,10 +1,12 @@
 #include "cli/resuming.h"
 
 #include <cstdio>
+#include <filesystem>
 
 #include "cli/commands.h"
 #include "core/size_text.h"
 #include "media/plain_mp4.h"
+#include "media/video_writer.h"
 #include "pipeline/job_identity.h"
 #include "session/snapshot_size.h"
 
@@ -29,14 +31,14 @@ Expected<std::unique_ptr<Resuming>> Resuming::open(const ResumeFlags& flags, con
   std::unique_ptr<Resuming> resuming(new Resuming(claim));
   const SnapshotOptions options = snapshot_options(flags, claim.path());
   LA_ASSIGN_OR_RETURN(const JobIdentity identity, identity_of(checkpoint, job));
+  resuming->mark_ = mark_of(identity);
+  std::error_code ignored;
+  const bool has_folder = std::filesystem::is_directory(options.folder, ignored);
   std::vector<std::string> notes;
   LA_ASSIGN_OR_RETURN(resuming->point_, find_resume_point(options.folder, identity, notes));
   for (const std::string& note : notes) std::fprintf(stderr, "note: %s\n", one_line(note).c_str());
-  const bool finished = claim.bytes() > 0 && !is_unfinished_mp4(claim.descriptor());
-  if (!resuming->point_ && finished)
-    return invalid_argument("--resume: " + claim.path() + " is there and has no snapshot: it may be finished; move it "
-                            "away, or leave out --resume to replace it");
-  if (!quiet) say_snapshots(options, job.shape);
+  if (!resuming->point_) LA_RETURN_IF_ERROR(resuming->check_video(job.info, has_folder));
+  if (!quiet && !resuming->whole_) say_snapshots(options, job.shape);
   if (resuming->point_ && !quiet)
     std::fprintf(stderr, "goes on behind %.1f of %.1f s, from %s\n", seconds_of(resuming->point_->frames),
                  seconds_of(job.info.frames), one_line(resuming->point_->state->path()).c_str());
@@ -48,8 +50,17 @@ Expected<std::unique_ptr<Resuming>> Resuming::open(const ResumeFlags& flags, con
   return resuming;
 }
 
+// A file that is there without a snapshot. The folder of snapshots is there as long as the job is not done.
+Status Resuming::check_video(const JobInfo& info, bool has_folder) {
+  whole_ = whole_with_mark(claim_.path(), mark_, info.frames);
+  const bool is_ours = whole_ || has_folder || claim_.bytes() == 0 || is_unfinished_mp4(claim_.descriptor());
+  if (is_ours) return {};
+  return invalid_argument("--resume: " + claim_.path() +
+                          " is there and is no video of this job; move it away, or leave out --resume to replace it");
+}
+
 Expected<std::unique_ptr<ThreadedFile>> Resuming::create(const JobInfo& info, const GenerateRequest& request) {
-  return create_resumable_video(claim_, info, request, point_ ? &point_->file : nullptr);
+  return create_resumable_video(claim_, info, request, {mark_, point_ ? &point_->file : nullptr});
 }
 
 void Resuming::set_file(ThreadedFile& file) {

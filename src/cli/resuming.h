@@ -16,10 +16,13 @@ namespace liveavatar::cli {
 
 class Resuming {
  public:
-  // Finds where the job goes on, and says it. A video without a snapshot that would be lost is refused. claim: of the
-  // video; outlives this object.
+  // Finds where the job goes on, and says it. A video of something else is refused. claim: of the video; outlives this
+  // object.
   static Expected<std::unique_ptr<Resuming>> open(const ResumeFlags& flags, const Checkpoint& checkpoint,
                                                   const ResolvedJob& job, OutputClaim& claim, bool quiet);
+
+  // The video is there already, to its last frame: nothing is left to do.
+  bool is_whole() const { return whole_; }
 
   // For write_video(): the file, once it is open, and what the run is told.
   Expected<std::unique_ptr<ThreadedFile>> create(const JobInfo& info, const GenerateRequest& request);
@@ -35,9 +38,12 @@ class Resuming {
 
  private:
   explicit Resuming(OutputClaim& claim) : claim_(claim) {}
+  Status check_video(const JobInfo& info, bool has_folder);
   Expected<FilePosition> position(int64_t frames);
 
   OutputClaim& claim_;
+  std::string mark_;
+  bool whole_ = false;
   std::optional<ResumePoint> point_;
   std::mutex mutex_;
   ThreadedFile* file_ = nullptr;

@@ -1,10 +1,13 @@
 #include "core/folder.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <string>
 
 #include "core/errno_text.h"
 
@@ -23,14 +26,33 @@ bool sync_folder(const fs::path& folder) {
   return synced;
 }
 
+bool may_exist(const fs::path& path) {
+  std::error_code ignored;
+  return fs::status(path, ignored).type() != fs::file_type::not_found;
+}
+
+namespace {
+struct CloseFolder {
+  void operator()(DIR* folder) const { ::closedir(folder); }
+};
+}  // namespace
+
+// By hand: std::filesystem's iterator ends the process where there is no memory for a name.
 Expected<std::vector<fs::path>> list_folder(const fs::path& folder) {
-  std::vector<fs::path> entries;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error))
-    entries.push_back(entry->path());
-  if (error) {
+  auto failed = [&folder](int error) {
     return io_error(folder.string() + ": the folder cannot be read " +
-                    errno_text(error.value(), "see who may read it, or choose another"));
+                    errno_text(error, "see who may read it, or choose another"));
+  };
+  const std::unique_ptr<DIR, CloseFolder> open(::opendir(folder.c_str()));
+  if (open == nullptr) return failed(errno);
+  std::vector<fs::path> entries;
+  while (true) {
+    errno = 0;
+    const dirent* entry = ::readdir(open.get());
+    if (entry == nullptr && errno != 0) return failed(errno);
+    if (entry == nullptr) break;
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") entries.push_back(folder / name);
   }
   std::sort(entries.begin(), entries.end());
   return entries;

@@ -17,6 +17,7 @@
 #include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/pending_file.h"
+#include "core/system_calls.h"
 
 namespace liveavatar {
 namespace {
@@ -47,8 +48,9 @@ std::optional<Identity> identity_of(const std::string& path) {
 // Also for reading if that is allowed: the end of a video file is made from its written part.
 int open_output(const std::string& path, int flags) {
   flags |= O_CREAT | O_CLOEXEC | O_NONBLOCK;
-  int descriptor = ::open(path.c_str(), O_RDWR | flags, 0666);
-  return descriptor < 0 && errno == EACCES ? ::open(path.c_str(), O_WRONLY | flags, 0666) : descriptor;
+  auto open = [&](int access) { return retry_interrupted([&] { return ::open(path.c_str(), access | flags, 0666); }); };
+  int descriptor = open(O_RDWR);
+  return descriptor < 0 && errno == EACCES ? open(O_WRONLY) : descriptor;
 }
 
 // The process's own open file that the path leads to, as /dev/stdout and /dev/fd/3 do; -1: none. Opened by the path it
@@ -65,24 +67,16 @@ int own_descriptor(const std::string& path) {
 }
 
 // 0, or errno. At the file's own offset.
-int write_all(int descriptor, const std::string& text) {
-  for (size_t done = 0; done < text.size();) {
-    ssize_t put = ::write(descriptor, text.data() + done, text.size() - done);
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return put < 0 ? errno : EIO;
-    done += static_cast<size_t>(put);
-  }
-  return 0;
-}
+int write_text(int descriptor, const std::string& text) { return write_all(descriptor, text.data(), text.size()); }
 
 // 0, or errno. Room is taken before a byte of the old content is lost.
 int write_over(int descriptor, const std::string& text) {
   const auto bytes = static_cast<off_t>(text.size());
-  const bool taken = ::fallocate(descriptor, 0, 0, bytes) == 0;
+  const bool taken = retry_interrupted([&] { return ::fallocate(descriptor, 0, 0, bytes); }) == 0;
   if (!taken && errno != EOPNOTSUPP && errno != ENOSYS) return errno;
   if (::lseek(descriptor, 0, SEEK_SET) < 0) return errno;
-  if (int error = write_all(descriptor, text); error != 0) return error;
-  return ::ftruncate(descriptor, bytes) == 0 ? 0 : errno;
+  if (int error = write_text(descriptor, text); error != 0) return error;
+  return retry_interrupted([&] { return ::ftruncate(descriptor, bytes); }) == 0 ? 0 : errno;
 }
 
 // Whether a new file in its folder may take the name of this one.
@@ -140,11 +134,8 @@ Status check_outputs(const std::vector<NamedPath>& inputs, const std::vector<Nam
 }
 
 Lock try_lock(int descriptor) {
-  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EINTR) continue;
-    return errno == EWOULDBLOCK ? Lock::kBusy : Lock::kNone;
-  }
-  return Lock::kTaken;
+  if (retry_interrupted([&] { return ::flock(descriptor, LOCK_EX | LOCK_NB); }) == 0) return Lock::kTaken;
+  return errno == EWOULDBLOCK ? Lock::kBusy : Lock::kNone;
 }
 
 bool is_open_at(int descriptor, const std::string& path) {
@@ -192,7 +183,7 @@ Expected<OutputClaim> OutputClaim::temporary(const std::string& folder, const st
   OutputClaim claim;
   claim.output_.path = folder + "/" + name;
   claim.temporary_ = true;
-  claim.descriptor_ = ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  claim.descriptor_ = retry_interrupted([&] { return ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600); });
   if (claim.descriptor_ >= 0) return claim;
   // Not every file system has files without a name.
   std::string path = folder + "/liveavatar-XXXXXX";
@@ -209,7 +200,7 @@ Status OutputClaim::open_device() {
     device_ = ::fcntl(own, F_DUPFD_CLOEXEC, 0);
     return device_ < 0 ? write_failed(output_, errno) : Status();
   }
-  device_ = ::open(output_.path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+  device_ = retry_interrupted([this] { return ::open(output_.path.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK); });
   struct stat info {};
   if (device_ < 0 && errno == ENXIO && ::stat(output_.path.c_str(), &info) == 0 && S_ISFIFO(info.st_mode))
     return io_error(shown(output_) + ": is a pipe that nothing reads; start its reader first");
@@ -224,7 +215,7 @@ Status OutputClaim::write(const std::string& text) {
   if (own < 0 && descriptor_ >= 0) return replace_content(whole);
   std::fflush(nullptr);  // what was printed there comes first
   if (own < 0) LA_RETURN_IF_ERROR(open_device());
-  const int error = write_all(own < 0 ? device_ : own, whole);
+  const int error = write_text(own < 0 ? device_ : own, whole);
   return error == 0 ? Status() : write_failed(output_, error);
 }
 
@@ -235,13 +226,14 @@ Status OutputClaim::replace_content(const std::string& whole) {
   // A file with several names keeps them.
   if (info.st_size > 0 && info.st_nlink == 1) LA_RETURN_IF_ERROR(open_beside());
   if (pending_ == nullptr) {
-    const int error = write_over(descriptor_, whole);
+    int error = write_over(descriptor_, whole);
+    if (error == 0 && sync_file(descriptor_) != 0) error = errno;
     if (error == 0) return {};
     // A new file without all of its content is none.
     [[maybe_unused]] int emptied = info.st_size == 0 ? ::ftruncate(descriptor_, 0) : 0;
     return write_failed(output_, error);
   }
-  const int error = write_all(pending_->descriptor(), whole);
+  const int error = write_text(pending_->descriptor(), whole);
   if (error == 0) return publish();
   pending_name_ = nullptr;
   pending_.reset();
@@ -289,7 +281,8 @@ Expected<int> OutputClaim::begin() {
   if (info.st_size == 0) return descriptor_;
   if (!temporary_) LA_RETURN_IF_ERROR(open_beside());
   if (pending_ != nullptr) return pending_->descriptor();
-  if (::ftruncate(descriptor_, 0) != 0 || ::lseek(descriptor_, 0, SEEK_SET) < 0) return write_failed(output_, errno);
+  if (retry_interrupted([this] { return ::ftruncate(descriptor_, 0); }) != 0 || ::lseek(descriptor_, 0, SEEK_SET) < 0)
+    return write_failed(output_, errno);
   return descriptor_;
 }
 
@@ -299,10 +292,13 @@ Expected<int> OutputClaim::reopen(int64_t bytes) {
   return corrupt(shown(output_) + ": is shorter than it was at its snapshot; it was changed since, make it anew");
 }
 
+// The head first: with it the file plays on, whatever comes in between.
 Status OutputClaim::cut(int64_t bytes, const std::string& head) {
-  if (::ftruncate(descriptor_, bytes) != 0) return write_failed(output_, errno);
-  const ssize_t put = ::pwrite(descriptor_, head.data(), head.size(), 0);
-  return put == static_cast<ssize_t>(head.size()) ? Status() : write_failed(output_, put < 0 ? errno : ENOSPC);
+  if (const int error = write_all_at(descriptor_, head.data(), head.size(), 0); error != 0)
+    return write_failed(output_, error);
+  if (sync_file(descriptor_) != 0) return write_failed(output_, errno);
+  const bool shorter = retry_interrupted([&] { return ::ftruncate(descriptor_, bytes); }) == 0;
+  return shorter ? Status() : write_failed(output_, errno);
 }
 
 size_t OutputClaim::bytes() const {
@@ -320,6 +316,10 @@ Status OutputClaim::publish() {
   ::close(std::exchange(descriptor_, published));
   pending_.reset();
   return {};
+}
+
+Status OutputClaim::sync() const {
+  return descriptor_ < 0 || sync_file(descriptor_) == 0 ? Status() : write_failed(output_, errno);
 }
 
 Status OutputClaim::check_name() const {

@@ -48,6 +48,8 @@ class OutputClaim {
   // drops what is behind them, and writes `head` over the first ones again, before more is written.
   Expected<int> reopen(int64_t bytes);
   Status cut(int64_t bytes, const std::string& head);
+  // The bytes are on the disk: an error that the system kept until now, as network file systems do, is told.
+  Status sync() const;
   // After the last byte: kIo if the file was moved or removed in the meantime. The message says where it is.
   Status check_name() const;
 

@@ -16,6 +16,7 @@
 #include "core/folder.h"
 #include "core/output_files.h"
 #include "core/stop.h"
+#include "core/system_calls.h"
 
 namespace liveavatar {
 namespace {
@@ -27,7 +28,8 @@ Status failed(const std::string& path) { return write_failed({"", path}, errno);
 // Follows no link and does not block on a pipe, because others can predict the name. -1 with errno. EEXIST: not a
 // regular file.
 int open_partial(const std::string& path, int flags) {
-  int descriptor = ::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0666);
+  flags |= O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+  int descriptor = retry_interrupted([&] { return ::open(path.c_str(), flags, 0666); });
   if (descriptor < 0) {
     if (errno == ENXIO || errno == ELOOP) errno = EEXIST;
     return -1;
@@ -73,7 +75,7 @@ Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy, cons
       return io_error(path + ": another job writes it; wait for that, or choose another name");
     if (lock == Lock::kBusy) std::this_thread::sleep_for(kPause);
   }
-  if (::ftruncate(file.descriptor_, 0) != 0) return failed(path);
+  if (retry_interrupted([&] { return ::ftruncate(file.descriptor_, 0); }) != 0) return failed(path);
   return file;
 }
 
@@ -84,6 +86,7 @@ Expected<PendingFile> PendingFile::with_own_name() {
   partial_.append(".").append(std::to_string(::getpid())).append(".").append(std::to_string(random()));
   descriptor_ = open_partial(partial_, O_CREAT | O_EXCL);
   if (descriptor_ < 0) return failed(path_);
+  try_lock(descriptor_);  // locks that fail now and then: remove_abandoned() leaves it alone where this one holds
   return std::move(*this);
 }
 
@@ -94,7 +97,8 @@ PendingFile::~PendingFile() {
 }
 
 Expected<int> PendingFile::publish() {
-  if (::fsync(descriptor_) != 0 || ::rename(partial_.c_str(), path_.c_str()) != 0) return failed(path_);
+  if (sync_file(descriptor_) != 0) return failed(path_);
+  if (::rename(partial_.c_str(), path_.c_str()) != 0) return failed(path_);
   return std::exchange(descriptor_, -1);
 }
 

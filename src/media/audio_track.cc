@@ -61,7 +61,9 @@ Status AudioTrack::pull(int64_t until) {
     int64_t got = 0;
     if (!ended_) {
       auto read = audio_->read(interleaved_.data(), kChunkFrames);
-      got = read.ok() ? *read : 0;  // a damaged tail ends the audio, not the video
+      // A damaged tail ends the audio, not the video.
+      if (!read.ok() && read.status().code() != ErrorCode::kCorrupt) return read.status();
+      got = read.ok() ? *read : 0;
       ended_ = got == 0;
     }
     int64_t room = swr_get_out_samples(resampler_.get(), static_cast<int>(got));

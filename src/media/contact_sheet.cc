@@ -24,6 +24,7 @@ Expected<int64_t> count_frames(const SharedFile& video) {
   LA_ASSIGN_OR_RETURN(Input input, Input::open(video, AVMEDIA_TYPE_VIDEO, "a video"));
   int64_t frames = 0;
   while (input.next()) ++frames;
+  LA_RETURN_IF_ERROR(input.status());
   if (frames == 0) return corrupt(video->path() + ": there is no frame in this video; give one that plays");
   return frames;
 }
@@ -48,6 +49,7 @@ Status write_contact_sheet(const std::string& video, const std::string& png, int
       ++placed;
     }
   }
+  LA_RETURN_IF_ERROR(input.status());
   return write_png(png, sheet);
 }
 

@@ -30,6 +30,7 @@ Status check_size(const std::string& path, const ImageHeader& header) {
 
 Expected<ImageHeader> checked_header(const SharedFile& file) {
   ImageHeader header = read_image_header(*file);
+  LA_RETURN_IF_ERROR(file->status());
   if (!header.complete) {
     return corrupt(file->path() + ": the " + image_kind_name(header.kind) +
                    " image is cut off: the file ends before it does; copy it again");
@@ -59,6 +60,7 @@ Expected<Input> decode_image(const SharedFile& file, const ImageHeader& header, 
   bool strict = header.kind != ImageKind::kTiff;  // where every tag that FFmpeg does not know would be an error
   LA_ASSIGN_OR_RETURN(Input input, Input::open_image(file, {probe, strict, reduction}));
   bool decoded = input.next() && input.frame->width > 0 && input.frame->height > 0;
+  LA_RETURN_IF_ERROR(input.status());
   const AVFrame& frame = *input.frame;
   if (!decoded || input.error < 0 || frame.decode_error_flags != 0 || (frame.flags & AV_FRAME_FLAG_CORRUPT)) {
     return damaged(file->path(), header.kind);

@@ -24,4 +24,12 @@ Status prepare_sound(AVFrame& frame, const AVCodecContext& encoder, int64_t samp
   return has_room ? Status() : out_of_memory("no memory for the sound's encoder; close other programs");
 }
 
+Expected<AVStream*> add_stream(AVFormatContext& format, const AVCodecContext& encoder) {
+  AVStream* stream = avformat_new_stream(&format, nullptr);
+  if (stream == nullptr || avcodec_parameters_from_context(stream->codecpar, &encoder) < 0)
+    return out_of_memory("no memory for a stream; close other programs");
+  stream->time_base = encoder.time_base;
+  return stream;
+}
+
 }  // namespace liveavatar

@@ -16,4 +16,7 @@ Status take_packets(AVCodecContext& encoder, AVPacket& packet, const PacketTaker
 // An empty frame of sound for the encoder; time: of its first sample.
 Status prepare_sound(AVFrame& frame, const AVCodecContext& encoder, int64_t samples, int64_t time);
 
+// A stream of the file for what this encoder makes.
+Expected<AVStream*> add_stream(AVFormatContext& format, const AVCodecContext& encoder);
+
 }  // namespace liveavatar

@@ -61,12 +61,23 @@ Demuxer find_demuxer(AVIOContext* io, const std::string& name, bool image) {
 // Playlists are not followed: only the named file is read.
 int open_no_other(AVFormatContext*, AVIOContext**, const char*, int, AVDictionary**) { return AVERROR(EACCES); }
 
+// Not to be confused: what cannot be read, what there is no memory for, and what is damaged.
+Status refused(const ReadFile& file, int code, const std::string& text) {
+  LA_RETURN_IF_ERROR(file.status());
+  if (code == AVERROR(ENOMEM)) return out_of_memory(file.path() + ": no memory to decode it; close other programs");
+  return corrupt(file.path() + text + kAdvice);
+}
+
 Status open_format(Input& input, const SharedFile& file, const std::string& what) {
   const std::string& path = file->path();
   bool image = what == "an image";
+  input.file = file;
   input.io = io_of(file);
   AVFormatContext* format = avformat_alloc_context();
-  if (!input.io || format == nullptr) return out_of_memory("no memory to read " + path);
+  if (!input.io || format == nullptr) {
+    avformat_free_context(format);
+    return refused(*file, AVERROR(ENOMEM), "");
+  }
   Demuxer demuxer = find_demuxer(input.io.get(), harmless_name(path), image);
   format->video_codec_id = demuxer.codec;
   format->pb = input.io.get();
@@ -74,7 +85,7 @@ Status open_format(Input& input, const SharedFile& file, const std::string& what
   // On failure FFmpeg frees the context.
   int code = demuxer.format ? avformat_open_input(&format, "", demuxer.format, nullptr) : AVERROR_INVALIDDATA;
   if (demuxer.format == nullptr) avformat_free_context(format);
-  if (code < 0) return corrupt(path + ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")" + kAdvice);
+  if (code < 0) return refused(*file, code, ": cannot be read as " + what + " (" + ffmpeg_error(code) + ")");
   input.format.reset(format);
   return {};
 }
@@ -88,36 +99,40 @@ struct DecoderOptions {
   int64_t max_pixels = kMostPixels;
 };
 
-Status open_decoder(Input& input, const std::string& path, AVMediaType kind, const std::string& what,
-                    DecoderOptions options) {
+Status open_decoder(Input& input, AVMediaType kind, const std::string& what, DecoderOptions options) {
+  const ReadFile& file = *input.file;
   const AVCodec* codec = nullptr;
   AVFormatContext* format = input.format.get();
   input.stream = av_find_best_stream(format, kind, -1, -1, &codec, 0);
-  if (input.stream < 0 || codec == nullptr)
-    return corrupt(path + ": there is no " + what.substr(what.find(" ") + 1) + " in this file; give one that has it");
+  if (input.stream < 0 || codec == nullptr) {
+    LA_RETURN_IF_ERROR(file.status());
+    return corrupt(file.path() + ": there is no " + what.substr(what.find(" ") + 1) +
+                   " in this file; give one that has it");
+  }
   input.decoder.reset(avcodec_alloc_context3(codec));
   input.packet.reset(av_packet_alloc());
   input.frame.reset(av_frame_alloc());
-  if (!input.decoder || !input.packet || !input.frame) return out_of_memory("no memory to decode " + path);
-  avcodec_parameters_to_context(input.decoder.get(), format->streams[input.stream]->codecpar);
+  if (!input.decoder || !input.packet || !input.frame) return refused(file, AVERROR(ENOMEM), "");
+  if (int code = avcodec_parameters_to_context(input.decoder.get(), format->streams[input.stream]->codecpar); code < 0)
+    return refused(file, code, ": cannot be decoded as " + what);
   input.decoder->thread_count = 1;
   input.decoder->log_level_offset = kQuiet;
   input.decoder->err_recognition = options.err_recognition;
   input.decoder->max_pixels = options.max_pixels;
   input.decoder->lowres = std::min(options.reduction, int(codec->max_lowres));
   if (int code = avcodec_open2(input.decoder.get(), codec, nullptr); code < 0)
-    return corrupt(path + ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")" + kAdvice);
+    return refused(file, code, ": cannot be decoded as " + what + " (" + ffmpeg_error(code) + ")");
   return {};
 }
 
 // FFmpeg decodes the first frames here.
-Status probe_streams(Input& input, const std::string& path, const std::string& what, int64_t max_pixels) {
+Status probe_streams(Input& input, const std::string& what, int64_t max_pixels) {
   const unsigned streams = input.format->nb_streams;
   std::vector<AVDictionary*> options(streams, nullptr);
   for (AVDictionary*& one : options) av_dict_set_int(&one, "max_pixels", max_pixels, 0);
   int code = avformat_find_stream_info(input.format.get(), options.data());
   for (AVDictionary*& one : options) av_dict_free(&one);
-  if (code < 0) return corrupt(path + ": cannot be read as " + what + kAdvice);
+  if (code < 0) return refused(*input.file, code, ": cannot be read as " + what);
   return {};
 }
 
@@ -126,8 +141,8 @@ Status probe_streams(Input& input, const std::string& path, const std::string& w
 Expected<Input> Input::open(const SharedFile& file, AVMediaType kind, const std::string& what, int64_t max_pixels) {
   Input input;
   LA_RETURN_IF_ERROR(open_format(input, file, what));
-  LA_RETURN_IF_ERROR(probe_streams(input, file->path(), what, max_pixels));
-  LA_RETURN_IF_ERROR(open_decoder(input, file->path(), kind, what, {0, 0, max_pixels}));
+  LA_RETURN_IF_ERROR(probe_streams(input, what, max_pixels));
+  LA_RETURN_IF_ERROR(open_decoder(input, kind, what, {0, 0, max_pixels}));
   return input;
 }
 
@@ -135,25 +150,32 @@ Expected<Input> Input::open_image(const SharedFile& file, ImageOptions options) 
   const std::string what = "an image";
   Input input;
   LA_RETURN_IF_ERROR(open_format(input, file, what));
-  if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, file->path(), what, kMostPixels));
+  if (options.probe) LA_RETURN_IF_ERROR(probe_streams(input, what, kMostPixels));
   int recognition = options.strict ? AV_EF_EXPLODE | AV_EF_CRCCHECK : 0;
-  LA_RETURN_IF_ERROR(open_decoder(input, file->path(), AVMEDIA_TYPE_VIDEO, what, {recognition, options.reduction}));
+  LA_RETURN_IF_ERROR(open_decoder(input, AVMEDIA_TYPE_VIDEO, what, {recognition, options.reduction}));
   return input;
 }
 
+int Input::note(int code) {
+  if (code == AVERROR(ENOMEM)) no_memory = true;
+  return code;
+}
+
+Status Input::status() const { return no_memory ? refused(*file, AVERROR(ENOMEM), "") : file->status(); }
+
 bool Input::next() {
   while (true) {
-    int code = avcodec_receive_frame(decoder.get(), frame.get());
+    int code = note(avcodec_receive_frame(decoder.get(), frame.get()));
     if (code == 0) return true;
     if (code != AVERROR(EAGAIN) || drained) return false;
-    code = av_read_frame(format.get(), packet.get());
+    code = note(av_read_frame(format.get(), packet.get()));
     if (code < 0) {  // the end, or damage: what the decoder still holds comes out
       drained = true;
       avcodec_send_packet(decoder.get(), nullptr);
       continue;
     }
     if (packet->stream_index == stream) {
-      code = avcodec_send_packet(decoder.get(), packet.get());
+      code = note(avcodec_send_packet(decoder.get(), packet.get()));
       if (code < 0) error = code;
     }
     av_packet_unref(packet.get());

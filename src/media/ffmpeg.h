@@ -59,6 +59,8 @@ struct Input {
   int stream = -1;
   bool drained = false;
   int error = 0;  // of the last packet that the decoder refused; 0: none
+  SharedFile file;
+  bool no_memory = false;
 
   // what: "an image", "audio". max_pixels: of a frame; larger ones are not decoded. Errors: unreadable, no
   // such stream.
@@ -73,6 +75,11 @@ struct Input {
   // The next decoded frame in `frame`; false at the end, or if the rest is damaged. A packet that the decoder
   // refuses is skipped and noted in `error`.
   bool next();
+  // After next() was false: an error if that was not the file's end, nor damage.
+  Status status() const;
+
+ private:
+  int note(int code);
 };
 
 }  // namespace liveavatar

@@ -22,7 +22,10 @@ class FfmpegAudio : public AudioStream {
 
   // Decodes the first frame, which decides.
   Status begin() {
-    if (!next_frame()) return corrupt(file_->path() + ": there are no samples in this audio; give one that plays");
+    if (!next_frame()) {
+      LA_RETURN_IF_ERROR(input_.status());
+      return corrupt(file_->path() + ": there are no samples in this audio; give one that plays");
+    }
     rate_ = input_.frame->sample_rate;
     channels_ = std::min(2, input_.frame->ch_layout.nb_channels);
     if (!sensible())
@@ -79,6 +82,7 @@ class FfmpegAudio : public AudioStream {
     while (ready_.empty() && next_frame()) {
       if (sensible()) LA_RETURN_IF_ERROR(convert());  // else a damaged piece
     }
+    LA_RETURN_IF_ERROR(input_.status());
     if (ready_.empty()) LA_RETURN_IF_ERROR(resample_to_end());
     return {};
   }

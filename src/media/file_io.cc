@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "core/errno_text.h"
+#include "core/system_calls.h"
 
 extern "C" {
 #include <libavformat/avformat.h>
@@ -28,10 +29,7 @@ struct Reader {
 
 int read_some(void* opaque, uint8_t* bytes, int count) {
   Reader& reader = *static_cast<Reader*>(opaque);
-  ssize_t got = 0;
-  do {
-    got = pread(reader.file->fd(), bytes, static_cast<size_t>(count), reader.at);
-  } while (got < 0 && errno == EINTR);
+  const ssize_t got = reader.file->read_some(bytes, reader.at, static_cast<size_t>(count));
   if (got < 0) return AVERROR(errno);
   reader.at += got;
   return got == 0 ? AVERROR_EOF : static_cast<int>(got);
@@ -51,14 +49,9 @@ int64_t seek_reader(void* opaque, int64_t offset, int whence) {
   return offset;
 }
 
-int write_all(void* opaque, uint8_t* bytes, int count) {
-  for (int done = 0; done < count;) {
-    ssize_t put = write(descriptor(opaque), bytes + done, static_cast<size_t>(count - done));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return AVERROR(put < 0 ? errno : EIO);
-    done += static_cast<int>(put);
-  }
-  return count;
+int write_bytes(void* opaque, uint8_t* bytes, int count) {
+  const int error = write_all(descriptor(opaque), bytes, static_cast<size_t>(count));
+  return error == 0 ? count : AVERROR(error);
 }
 
 int64_t seek_writer(void* opaque, int64_t offset, int whence) {
@@ -70,20 +63,22 @@ int64_t seek_writer(void* opaque, int64_t offset, int whence) {
 }  // namespace
 
 Expected<SharedFile> ReadFile::open(const std::string& path, const std::string& what) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // a pipe is not waited for
+  int fd = retry_interrupted([&] { return ::open(path.c_str(), kFlags); });
   if (fd < 0) {
     bool missing = errno == ENOENT || errno == ENOTDIR;
     return missing ? not_found(path + ": no such file; check the name")
                    : io_error(path + ": cannot be opened " + errno_text(errno, "see who may read it"));
   }
-  SharedFile file(new ReadFile(path, fd));
+  std::shared_ptr<ReadFile> file(new ReadFile(path, fd));
   struct stat info {};
   if (fstat(fd, &info) != 0)
     return io_error(path + ": cannot be read " + errno_text(errno, "copy it to another place"));
   if (S_ISDIR(info.st_mode)) return corrupt(path + ": a folder, not " + what + "; give a file in it");
   if (S_ISFIFO(info.st_mode)) return corrupt(path + ": a pipe, which is read more than once; save it as a file first");
+  if (S_ISREG(info.st_mode)) file->opened_bytes_ = info.st_size;
   if (S_ISREG(info.st_mode) && info.st_size == 0) return corrupt(path + ": the file is empty; save or copy it again");
-  return file;
+  return SharedFile(std::move(file));
 }
 
 ReadFile::~ReadFile() {
@@ -95,22 +90,38 @@ int64_t ReadFile::size() const {
   return fstat(fd_, &info) == 0 && S_ISREG(info.st_mode) ? info.st_size : 0;
 }
 
-int64_t read_at(int descriptor, void* to, int64_t offset, int64_t count) {
+void ReadFile::note(ssize_t got, int64_t offset) const {
+  if (got < 0) error_ = errno;
+  if (got == 0 && offset < opened_bytes_) is_shorter_ = true;
+}
+
+ssize_t ReadFile::read_some(void* to, int64_t offset, size_t count) const {
+  const ssize_t got = retry_interrupted([&] { return pread(fd_, to, count, offset); });
+  if (count > 0) note(got, offset);
+  return got;
+}
+
+int64_t ReadFile::read_at(void* to, int64_t offset, int64_t count) const {
   int64_t have = 0;
   while (have < count) {
-    ssize_t got = pread(descriptor, static_cast<char*>(to) + have, static_cast<size_t>(count - have), offset + have);
-    if (got < 0 && errno == EINTR) continue;
+    const ssize_t got = read_some(static_cast<char*>(to) + have, offset + have, static_cast<size_t>(count - have));
     if (got <= 0) break;
     have += got;
   }
   return have;
 }
 
-std::string read_bytes_at(int descriptor, int64_t offset, int64_t count) {
+std::string ReadFile::bytes_at(int64_t offset, int64_t count) const {
   if (offset < 0 || count <= 0) return {};
   std::string bytes(static_cast<size_t>(count), '\0');
-  bytes.resize(static_cast<size_t>(read_at(descriptor, bytes.data(), offset, count)));
+  bytes.resize(static_cast<size_t>(read_at(bytes.data(), offset, count)));
   return bytes;
+}
+
+Status ReadFile::status() const {
+  if (error_ != 0) return io_error(path_ + ": cannot be read " + errno_text(error_, "copy it to another place"));
+  if (is_shorter_) return io_error(path_ + ": became shorter while it was read; copy it again");
+  return {};
 }
 
 void FreeIo::operator()(AVIOContext* io) const {
@@ -127,7 +138,7 @@ OwnedIo io_to(int descriptor) {
   auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
   if (buffer == nullptr) return nullptr;
   void* opaque = reinterpret_cast<void*>(static_cast<intptr_t>(descriptor));
-  OwnedIo io(avio_alloc_context(buffer, kBufferBytes, 1, opaque, nullptr, write_all, seek_writer));
+  OwnedIo io(avio_alloc_context(buffer, kBufferBytes, 1, opaque, nullptr, write_bytes, seek_writer));
   if (!io) {
     av_free(buffer);
     return nullptr;

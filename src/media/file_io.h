@@ -6,17 +6,13 @@ extern "C" {
 #include <libavformat/avio.h>
 }
 
+#include <atomic>
 #include <memory>
 #include <string>
 
 #include "core/status.h"
 
 namespace liveavatar {
-
-// `count` bytes of an open file from `offset`, as many as there are, and how many; does not move the position.
-int64_t read_at(int descriptor, void* to, int64_t offset, int64_t count);
-// The same, as a string.
-std::string read_bytes_at(int descriptor, int64_t offset, int64_t count);
 
 // A file that is open for reading, once, for everybody who asks about it: it has no position that moves, so any number
 // of readers share it, on any thread. Closed with the last of them.
@@ -32,13 +28,24 @@ class ReadFile {
   int fd() const { return fd_; }
   // Bytes of a regular file; 0 for a device.
   int64_t size() const;
-  // `count` bytes from `offset`, as many as there are.
-  std::string bytes_at(int64_t offset, int64_t count) const { return read_bytes_at(fd_, offset, count); }
+  // `count` bytes from `offset`, as many as there are, and how many.
+  int64_t read_at(void* to, int64_t offset, int64_t count) const;
+  // The same, as a string.
+  std::string bytes_at(int64_t offset, int64_t count) const;
+  // Some of them; -1 with errno.
+  ssize_t read_some(void* to, int64_t offset, size_t count) const;
+  // An error if a read failed, or found the file shorter than it was. What was made of the rest is then worth nothing:
+  // a decoder takes such a read for the end of a damaged file, and conceals it.
+  Status status() const;
 
  private:
   ReadFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  void note(ssize_t got, int64_t offset) const;
   std::string path_;
   int fd_ = -1;
+  int64_t opened_bytes_ = 0;
+  mutable std::atomic<int> error_ = 0;  // of the first read that failed
+  mutable std::atomic<bool> is_shorter_ = false;
 };
 using SharedFile = std::shared_ptr<const ReadFile>;
 

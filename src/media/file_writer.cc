@@ -6,10 +6,13 @@
 #include <cerrno>
 #include <cmath>
 #include <filesystem>
+#include <tuple>
 
 #include "core/errno_text.h"
 #include "core/folder.h"
+#include "core/system_calls.h"
 #include "core/text.h"
+#include "media/encode.h"
 #include "media/mp4_boxes.h"
 #include "media/plain_mp4.h"
 #include "media/video_encoder.h"
@@ -57,6 +60,9 @@ FileWriter::FileWriter(OutputClaim&& claim, VideoWriterOptions options)
       container_(*container_of(path_)) {}
 
 FileWriter::~FileWriter() {
+  // What is behind the last fragment that is whole plays nowhere. A resumed file that has no new one is as it was.
+  const bool changed = fd_ >= 0 && (!resumed_ || cut_);
+  if (changed && !whole_) std::ignore = retry_interrupted([this] { return ::ftruncate(fd_, safe_bytes_); });
   if (format_ == nullptr || format_->pb == nullptr || format_->pb == io_.get()) return;
   uint8_t* bytes = nullptr;  // a header that was for no file
   avio_close_dyn_buf(format_->pb, &bytes);
@@ -73,8 +79,9 @@ Status FileWriter::begin(std::unique_ptr<AudioStream> audio, const FilePosition*
   resumed_ = from != nullptr;
   if (resumed_) {
     position_ = *from;
-    frames_ = from->frames;
+    frames_ = safe_frames_ = from->frames;
     fragments_ = from->fragments;
+    safe_bytes_ = from->bytes;
   }
   if (options_.resumable) options_.threads = resumed_ ? from->encoder_threads : encoder_threads();
   LA_RETURN_IF_ERROR(open_video());
@@ -89,10 +96,8 @@ Status FileWriter::begin(std::unique_ptr<AudioStream> audio, const FilePosition*
 
 Status FileWriter::open_video() {
   LA_ASSIGN_OR_RETURN(encoder_, open_video_encoder(options_));
-  AVStream* stream = avformat_new_stream(format_.get(), nullptr);
-  stream->time_base = encoder_->time_base;
+  LA_ASSIGN_OR_RETURN(AVStream * stream, add_stream(*format_, *encoder_));
   stream->avg_frame_rate = encoder_->framerate;
-  avcodec_parameters_from_context(stream->codecpar, encoder_.get());
   if (encoder_->codec_id == AV_CODEC_ID_HEVC && container_.fragments)
     stream->codecpar->codec_tag = MKTAG('h', 'v', 'c', '1');  // Apple's players open no other HEVC
   packet_.reset(av_packet_alloc());
@@ -103,10 +108,7 @@ Status FileWriter::open_video() {
 
 Status FileWriter::open_sound(std::unique_ptr<AudioStream> audio) {
   LA_ASSIGN_OR_RETURN(sound_, AudioTrack::open(std::move(audio), true));
-  AVStream* stream = avformat_new_stream(format_.get(), nullptr);
-  stream->time_base = sound_->encoder().time_base;
-  avcodec_parameters_from_context(stream->codecpar, &sound_->encoder());
-  return {};
+  return add_stream(*format_, sound_->encoder()).status();
 }
 
 Status FileWriter::open_file(const FilePosition* from) {
@@ -128,6 +130,7 @@ Status FileWriter::write_header() {
   std::string flags = "frag_custom+delay_moov+default_base_moof";
   if (options_.resumable) flags += "+skip_trailer";  // a list of the fragments, which would know of the last ones alone
   if (resumed_) flags += "+frag_discont";
+  if (!options_.mark.empty()) av_dict_set(&format_->metadata, "comment", options_.mark.c_str(), 0);
   if (container_.fragments) av_dict_set(&settings, "movflags", flags.c_str(), 0);
   if (resumed_) av_dict_set_int(&settings, "fragment_index", position_.fragments + 1, 0);
   if (resumed_ && avio_open_dyn_buf(&format_->pb) < 0) {
@@ -181,9 +184,10 @@ Status FileWriter::finish() {
   if (code < 0 || format_->pb->error < 0) return write_failed(code < 0 ? code : format_->pb->error);
   avio_flush(io_.get());
   if (io_->error < 0) return write_failed(io_->error);
+  whole_ = true;
   LA_RETURN_IF_ERROR(claim_.publish());
   if (container_.fragments) LA_RETURN_IF_ERROR(make_plain_mp4(fd_, path_));
-  if (options_.resumable) LA_RETURN_IF_ERROR(make_durable());
+  LA_RETURN_IF_ERROR(options_.resumable ? make_durable() : claim_.sync());
   return claim_.check_name();
 }
 
@@ -195,11 +199,13 @@ int64_t FileWriter::fragment_frames() const {
 Status FileWriter::end_fragment() {
   LA_RETURN_IF_ERROR(flush_fragment());
   LA_RETURN_IF_ERROR(claim_.publish());
+  safe_bytes_ = avio_tell(io_.get());
+  safe_frames_ = frames_;
   if (!options_.resumable) return {};
   ++fragments_;
   if (!begun_) LA_RETURN_IF_ERROR(make_durable());
   begun_ = true;
-  if (::fdatasync(fd_) != 0) return write_failed(AVERROR(errno));
+  if (retry_interrupted([this] { return ::fdatasync(fd_); }) != 0) return write_failed(AVERROR(errno));
   if (frames_ % kSegmentFrames != 0) return {};
   position_.frames = frames_;
   position_.fragments = fragments_;
@@ -225,6 +231,7 @@ Status FileWriter::write_without_header() {
   const std::string whole(reinterpret_cast<const char*>(bytes), static_cast<size_t>(std::max(size, 0)));
   av_free(bytes);
   LA_RETURN_IF_ERROR(claim_.cut(position_.bytes, position_.head));
+  cut_ = true;
   if (avio_seek(io_.get(), position_.bytes, SEEK_SET) < 0) return write_failed(AVERROR(EIO));
   for (const Mp4Box& box : boxes_in(whole, 0)) {
     if (box.name != "moof") continue;
@@ -239,12 +246,12 @@ Status FileWriter::write_without_header() {
 Status FileWriter::make_durable() {
   if (position_.head.empty()) {
     Mp4Box box;
-    auto reader = [this](int64_t offset, int64_t count) { return read_bytes_at(fd_, offset, count); };
+    auto reader = [this](int64_t from, int64_t count) { return read_text_at(fd_, uint64_t(from), size_t(count)); };
     int64_t at = 0;
     while (read_box(reader, at, avio_tell(io_.get()), box) && box.name != "moof") at += box.size;
-    position_.head = read_bytes_at(fd_, 0, at);
+    position_.head = read_text_at(fd_, 0, size_t(at));
   }
-  if (::fsync(fd_) != 0) return write_failed(AVERROR(errno));
+  if (sync_file(fd_) != 0) return write_failed(AVERROR(errno));
   return sync_folder(folder_of(path_)) ? Status() : write_failed(AVERROR(errno));
 }
 
@@ -282,8 +289,10 @@ Status FileWriter::put(AVPacket& packet, int stream, AVRational time_base) {
 }
 
 Status FileWriter::write_failed(int code) const {
-  return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); the first " +
-                  std::to_string(std::max<int64_t>(0, frames_ - options_.fps)) + " frames are safe in it; " +
+  const std::string left = safe_frames_ == 0
+                               ? "nothing of it is kept; "
+                               : "the first " + std::to_string(safe_frames_) + " frames are safe in it; ";
+  return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); " + left +
                   errno_advice(AVUNERROR(code), "make room, or choose another place"));
 }
 

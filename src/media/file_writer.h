@@ -67,10 +67,13 @@ class FileWriter : public VideoWriter {
   std::optional<RgbToYuv> converter_;
   std::unique_ptr<AudioTrack> sound_;
   int64_t frames_ = 0, fragments_ = 0;
-  FilePosition position_;     // of a resumable file: the last
-  bool resumed_ = false;      // behind such a position
-  bool begun_ = false;        // a fragment is in the file
+  int64_t safe_frames_ = 0, safe_bytes_ = 0;  // in whole fragments
+  FilePosition position_;                     // of a resumable file: the last
+  bool resumed_ = false;                      // behind such a position
+  bool cut_ = false;                          // and what was behind it is gone
+  bool begun_ = false;                        // a fragment is in the file
   bool finished_ = false;
+  bool whole_ = false;  // the file plays to its end
 };
 
 }  // namespace liveavatar

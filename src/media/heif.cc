@@ -31,7 +31,7 @@ int64_t position(void* data) { return static_cast<Reader*>(data)->at; }
 int read_all(void* to, size_t count, void* data) {
   Reader& reader = *static_cast<Reader*>(data);
   const auto wanted = static_cast<int64_t>(count);
-  const int64_t got = read_at(reader.file->fd(), to, reader.at, wanted);
+  const int64_t got = reader.file->read_at(to, reader.at, wanted);
   reader.at += got;
   return got == wanted ? 0 : 1;
 }
@@ -60,7 +60,9 @@ std::string kind_of(const std::string& head) {
   return brand == heif_avif || brand == heif_avis ? "AVIF" : "HEIC";
 }
 
-Status refusal(const std::string& path, const std::string& kind, const heif_error& error) {
+Status refusal(const ReadFile& file, const std::string& kind, const heif_error& error) {
+  LA_RETURN_IF_ERROR(file.status());
+  const std::string& path = file.path();
   std::string why = error.message ? error.message : "";
   std::replace(why.begin(), why.end(), '\n', ' ');
   if (error.code == heif_error_Unsupported_feature || error.code == heif_error_Unsupported_filetype ||
@@ -73,15 +75,14 @@ Status refusal(const std::string& path, const std::string& kind, const heif_erro
 }
 
 Expected<Opened> open_primary(const SharedFile& file) {
-  const std::string& path = file->path();
   Opened opened{std::make_unique<Reader>(Reader{file}), Context(heif_context_alloc()), nullptr,
                 kind_of(file->bytes_at(0, 64))};
   heif_error error = heif_context_read_from_reader(opened.context.get(), &kReader, opened.reader.get(), nullptr);
-  if (error.code != heif_error_Ok) return refusal(path, opened.kind, error);
+  if (error.code != heif_error_Ok) return refusal(*file, opened.kind, error);
   heif_image_handle* handle = nullptr;
   error = heif_context_get_primary_image_handle(opened.context.get(), &handle);
   opened.picture.reset(handle);
-  if (error.code != heif_error_Ok) return refusal(path, opened.kind, error);
+  if (error.code != heif_error_Ok) return refusal(*file, opened.kind, error);
   return opened;
 }
 
@@ -115,7 +116,7 @@ Expected<Image> read_heif(const SharedFile& file, bool upright) {
   heif_error error = heif_decode_image(opened.picture.get(), &decoded, heif_colorspace_RGB, heif_chroma_interleaved_RGB,
                                        options.get());
   HeifImage source(decoded);
-  if (error.code != heif_error_Ok) return refusal(file->path(), opened.kind, error);
+  if (error.code != heif_error_Ok) return refusal(*file, opened.kind, error);
   int stride = 0;
   const uint8_t* rows = heif_image_get_plane_readonly(source.get(), heif_channel_interleaved, &stride);
   Image image{heif_image_get_primary_height(source.get()), heif_image_get_primary_width(source.get()), {}, 0};

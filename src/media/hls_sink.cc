@@ -1,7 +1,5 @@
 #include "media/hls_sink.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -9,6 +7,7 @@
 
 #include "core/errno_text.h"
 #include "core/folder.h"
+#include "core/system_calls.h"
 
 namespace liveavatar {
 namespace {
@@ -44,13 +43,8 @@ std::string as_url(const std::string& name) {
 int HlsSink::write_bytes(void* self, uint8_t* bytes, int count) {
   auto& sink = *static_cast<HlsSink*>(self);
   if (!sink.segment_) return AVERROR(EBADF);
-  for (int done = 0; done < count;) {
-    const ssize_t put = ::write(sink.segment_->descriptor(), bytes + done, static_cast<size_t>(count - done));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return put < 0 ? AVERROR(errno) : AVERROR(EIO);
-    done += static_cast<int>(put);
-  }
-  return count;
+  const int error = write_all(sink.segment_->descriptor(), bytes, static_cast<size_t>(count));
+  return error == 0 ? count : AVERROR(error);
 }
 
 std::string HlsSink::segment_name() const {

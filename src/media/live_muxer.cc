@@ -78,7 +78,7 @@ class Fmp4Muxer : public LiveMuxer {
     LA_RETURN_IF_ERROR(open_picture());
     LA_ASSIGN_OR_RETURN(sound_,
                         SoundTrack::open(SoundCodec::kOpus, int(options_.sample_rate), options_.sound_bits_per_second));
-    add_stream(sound_->encoder());
+    LA_RETURN_IF_ERROR(add_stream(*format_, sound_->encoder()).status());
     return write_header();
   }
 
@@ -120,18 +120,11 @@ class Fmp4Muxer : public LiveMuxer {
     options.live = true;
     LA_ASSIGN_OR_RETURN(encoder_, open_video_encoder(options));
     LA_ASSIGN_OR_RETURN(converter_, RgbToYuv::open(*encoder_));
-    AVStream& stream = add_stream(*encoder_);
-    stream.avg_frame_rate = encoder_->framerate;
-    LA_ASSIGN_OR_RETURN(const std::string picture, avc_name(*stream.codecpar));
+    LA_ASSIGN_OR_RETURN(AVStream * stream, add_stream(*format_, *encoder_));
+    stream->avg_frame_rate = encoder_->framerate;
+    LA_ASSIGN_OR_RETURN(const std::string picture, avc_name(*stream->codecpar));
     codecs_ = picture + ",opus";
     return {};
-  }
-
-  AVStream& add_stream(const AVCodecContext& encoder) {
-    AVStream* stream = avformat_new_stream(format_.get(), nullptr);
-    stream->time_base = encoder.time_base;
-    avcodec_parameters_from_context(stream->codecpar, &encoder);
-    return *stream;
   }
 
   Status write_header() {

@@ -2,18 +2,19 @@
 
 #include <algorithm>
 
+#include "media/encode.h"
+
 namespace liveavatar {
 
 int PacketMuxer::result(int code) const { return code < 0 ? code : std::min(0, format_->pb->error); }
 
-void PacketMuxer::add_stream(const AVCodecContext& encoder) {
-  AVStream* stream = avformat_new_stream(format_.get(), nullptr);
-  if (stream == nullptr) return;
-  stream->time_base = encoder.time_base;
-  stream->avg_frame_rate = encoder.framerate;
-  avcodec_parameters_from_context(stream->codecpar, &encoder);
-  stream->codecpar->codec_tag = 0;
-  time_bases_[stream->index] = encoder.time_base;
+bool PacketMuxer::add_stream(const AVCodecContext& encoder) {
+  auto stream = liveavatar::add_stream(*format_, encoder);
+  if (!stream.ok()) return false;
+  (*stream)->avg_frame_rate = encoder.framerate;
+  (*stream)->codecpar->codec_tag = 0;
+  time_bases_[(*stream)->index] = encoder.time_base;
+  return true;
 }
 
 int PacketMuxer::open(const char* name, AVIOContext* io, const StreamEncoders& encoders, AVDictionary* settings) {
@@ -23,10 +24,8 @@ int PacketMuxer::open(const char* name, AVIOContext* io, const StreamEncoders& e
   if (code >= 0) {
     format->flags |= AVFMT_FLAG_CUSTOM_IO | AVFMT_FLAG_FLUSH_PACKETS | AVFMT_FLAG_BITEXACT;
     format->pb = io;
-    add_stream(*encoders.picture);
-    if (encoders.sound != nullptr) add_stream(*encoders.sound);
-    const unsigned wanted = encoders.sound == nullptr ? 1 : 2;
-    code = format->nb_streams == wanted ? avformat_write_header(format, &settings) : AVERROR(ENOMEM);
+    const bool added = add_stream(*encoders.picture) && (encoders.sound == nullptr || add_stream(*encoders.sound));
+    code = added ? avformat_write_header(format, &settings) : AVERROR(ENOMEM);
   }
   av_dict_free(&settings);
   return code < 0 ? code : result(code);

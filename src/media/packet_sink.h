@@ -40,7 +40,7 @@ class PacketMuxer {
   AVFormatContext* format() { return format_.get(); }
 
  private:
-  void add_stream(const AVCodecContext& encoder);
+  bool add_stream(const AVCodecContext& encoder);  // false: no memory
   void rescale(AVPacket& packet, int stream);
   int result(int code) const;
   OwnedOutput format_;

@@ -5,9 +5,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <tuple>
 
 #include "core/errno_text.h"
-#include "media/file_io.h"
+#include "core/system_calls.h"
 #include "media/mp4_boxes.h"
 
 namespace liveavatar {
@@ -81,21 +82,43 @@ class PlainMp4 {
  public:
   PlainMp4(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
 
+  // What is behind the last frame without being in use is cut off again, also where memory ends.
+  ~PlainMp4() {
+    if (is_begun_) std::ignore = retry_interrupted([this] { return ftruncate(fd_, end_); });
+  }
+
   Status run() {
-    if (!find_head()) return {};
+    const bool has_head = find_head();
+    LA_RETURN_IF_ERROR(check_reads());
+    if (!has_head) return {};
     find_tracks();
     visit([this](const Mp4Run& run) { count(run); });
-    Status written = write_moov();
+    is_begun_ = true;
+    LA_RETURN_IF_ERROR(write_moov());
+    LA_RETURN_IF_ERROR(check_reads());
+    if (sync_file(fd_) != 0) return no_index(errno);  // a power cut must not leave the switch without the index
     // From here on the file has both indexes: a player uses the first. The next write switches to the new one.
-    if (written.ok()) written = write_all(head_.offset, media_header());
-    if (written.ok()) return written;
-    int cut = ftruncate(fd_, end_);
-    if (cut != 0) return io_error(written.message() + "; the half-written index behind its last frame stays");
-    return written;
+    LA_RETURN_IF_ERROR(write_at(head_.offset, media_header()));
+    is_begun_ = false;
+    return {};
   }
 
  private:
-  std::string read(int64_t offset, int64_t count) const { return read_bytes_at(fd_, offset, count); }
+  // Fewer bytes than there are: noted for check_reads(), since an index of what could be read would hide frames.
+  std::string read(int64_t offset, int64_t count) const {
+    std::string bytes(static_cast<size_t>(std::max<int64_t>(0, std::min(count, end_ - offset))), '\0');
+    const ssize_t got = read_all_at(fd_, bytes.data(), bytes.size(), static_cast<uint64_t>(offset));
+    if (got < 0) read_error_ = errno;
+    if (got >= 0 && static_cast<size_t>(got) < bytes.size()) read_error_ = EIO;
+    bytes.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
+    return bytes;
+  }
+  Status check_reads() const { return read_error_ == 0 ? Status() : no_index(read_error_); }
+  Status no_index(int error) const {
+    return io_error(path_ + ": the index behind the video could not be written " +
+                    errno_text(error, "make room and run it again, or copy it (ffmpeg -i FILE -c copy NEW.mp4)") +
+                    "; the video is whole and plays, but some players cannot seek in it");
+  }
 
   template <typename Visit>
   void boxes(const Visit& visit) const {
@@ -273,24 +296,15 @@ class PlainMp4 {
 
   Status flush() {
     LA_RETURN_IF_ERROR(status_);
-    LA_RETURN_IF_ERROR(write_all(at_, pending_));
+    LA_RETURN_IF_ERROR(write_at(at_, pending_));
     at_ += static_cast<int64_t>(pending_.size());
     pending_.clear();
     return {};
   }
 
-  Status write_all(int64_t offset, const std::string& bytes) const {
-    for (size_t done = 0; done < bytes.size();) {
-      ssize_t wrote = pwrite(fd_, bytes.data() + done, bytes.size() - done, offset + static_cast<int64_t>(done));
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote <= 0) {
-        return io_error(path_ + ": the index behind the video could not be written " +
-                        errno_text(errno, "make room and run it again, or copy it (ffmpeg -i FILE -c copy NEW.mp4)") +
-                        "; the video is whole and plays, but some players cannot seek in it");
-      }
-      done += static_cast<size_t>(wrote);
-    }
-    return {};
+  Status write_at(int64_t offset, const std::string& bytes) const {
+    const int error = write_all_at(fd_, bytes.data(), bytes.size(), static_cast<uint64_t>(offset));
+    return error == 0 ? Status() : no_index(error);
   }
 
   int fd_;
@@ -301,7 +315,9 @@ class PlainMp4 {
   std::vector<Mp4Defaults> defaults_;
   std::vector<Track> tracks_;
   std::string pending_;
-  int64_t at_ = 0;  // where pending_ goes
+  int64_t at_ = 0;         // where pending_ goes
+  bool is_begun_ = false;  // there is something behind the last frame that is not in use
+  mutable int read_error_ = 0;
   Status status_;
 };
 
@@ -310,10 +326,10 @@ class PlainMp4 {
 bool is_unfinished_mp4(int fd) {
   struct stat info {};
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return false;
-  auto reader = [fd](int64_t offset, int64_t count) { return read_bytes_at(fd, offset, count); };
+  auto reader = [fd](int64_t offset, int64_t count) { return read_text_at(fd, uint64_t(offset), size_t(count)); };
   Mp4Box box;
   for (int64_t at = 0; read_box(reader, at, info.st_size, box); at += box.size) {
-    if (box.name == "moov") return !defaults_of(read_bytes_at(fd, box.offset, box.size)).empty();
+    if (box.name == "moov") return !defaults_of(reader(box.offset, box.size)).empty();
     if (box.name == "mdat") return false;
   }
   return false;

@@ -29,7 +29,10 @@ class FfmpegPose : public PoseVideo {
 
   Expected<const Image*> next() override {
     bool found = rule_ == FrameRule::kOriginal ? step() : advance();
-    if (!found) return static_cast<const Image*>(nullptr);
+    if (!found) {
+      LA_RETURN_IF_ERROR(input_.status());
+      return static_cast<const Image*>(nullptr);
+    }
     if (index_ == converted_) return shown();
     LA_RETURN_IF_ERROR(converter_.convert(*current_, path_, image_));
     if (orientation_ != 1) turn();
@@ -38,8 +41,9 @@ class FfmpegPose : public PoseVideo {
   }
 
   Status begin() {
-    if (!decode()) return corrupt(path_ + ": there are no frames in this video; give one that plays");
-    return {};
+    if (decode()) return {};
+    LA_RETURN_IF_ERROR(input_.status());
+    return corrupt(path_ + ": there are no frames in this video; give one that plays");
   }
 
  private:
@@ -72,7 +76,7 @@ class FfmpegPose : public PoseVideo {
     }
     ahead_.reset(av_frame_clone(input_.frame.get()));
     ++decoded_;
-    ended_ = ahead_ == nullptr;
+    ended_ = input_.no_memory = ahead_ == nullptr;
     return !ended_;
   }
 

@@ -4,6 +4,7 @@
 
 #include "core/text.h"
 #include "media/file_writer.h"
+#include "media/plain_mp4.h"
 #include "media/hls_sink.h"
 #include "media/stream_writer.h"
 
@@ -31,6 +32,16 @@ Status check_resumable(const std::string& path) {
   if (container != nullptr && container->fragments) return {};
   return invalid_argument(path + ": such a video cannot be resumed; choose a name that ends in " +
                           container_endings(true));
+}
+
+// The comment is in the file's first index, at its beginning.
+bool whole_with_mark(const std::string& path, const std::string& mark, int64_t frames) {
+  constexpr int64_t kHeadBytes = 1 << 16;
+  auto file = ReadFile::open(path, "a video");
+  if (!file.ok() || (*file)->bytes_at(0, kHeadBytes).find(mark) == std::string::npos) return false;
+  if (is_unfinished_mp4((*file)->fd())) return false;
+  auto input = Input::open(*file, AVMEDIA_TYPE_VIDEO, "a video");
+  return input.ok() && input->format->streams[input->stream]->nb_frames == frames;
 }
 
 bool writes_segment(const std::string& video, const std::string& file) {

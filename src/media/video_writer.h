@@ -30,6 +30,7 @@ struct VideoWriterOptions {
   // MP4 alone: a file that can be gone on with later. It is made of segments, and what is in it is on the disk, not only
   // with the system: a power cut leaves it.
   bool resumable = false;
+  std::string mark;  // of the job, as the file's comment: whole_with_mark() finds it; empty: none
 };
 
 // kUnsupported if the encoder of these options does not open here for this size. It is closed again.
@@ -37,6 +38,9 @@ Status check_video_encoder(const VideoWriterOptions& options);
 
 // kInvalidArgument if no format has the name's ending (in any case); the message is the path and the valid endings.
 Status check_video_path(const std::string& path);
+
+// Whether the file is a finished video of that mark, with so many frames.
+bool whole_with_mark(const std::string& path, const std::string& mark, int64_t frames);
 
 // kInvalidArgument where a file of that name cannot be resumable.
 Status check_resumable(const std::string& path);

@@ -9,6 +9,7 @@ namespace liveavatar {
 
 Expected<Image> read_animated_webp(const ReadFile& file) {
   std::string bytes = file.bytes_at(0, file.size());
+  LA_RETURN_IF_ERROR(file.status());
   WebPData data{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
   WebPAnimDecoderOptions options;
   WebPAnimDecoderOptionsInit(&options);

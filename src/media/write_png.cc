@@ -1,10 +1,8 @@
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
 
 #include "core/output_files.h"
 #include "core/pending_file.h"
+#include "core/system_calls.h"
 #include "media/ffmpeg.h"
 #include "media/image.h"
 
@@ -32,12 +30,8 @@ Status write_png(const std::string& path, const Image& image) {
     return io_error(path + ": the image could not be encoded");
   }
   LA_ASSIGN_OR_RETURN(PendingFile file, PendingFile::open(path, PendingFile::Busy::kRefuse));
-  for (int64_t done = 0; done < packet->size;) {
-    ssize_t put = ::write(file.descriptor(), packet->data + done, static_cast<size_t>(packet->size - done));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return write_failed({"", path}, errno);
-    done += put;
-  }
+  const int error = write_all(file.descriptor(), packet->data, static_cast<size_t>(packet->size));
+  if (error != 0) return write_failed({"", path}, error);
   return file.commit();
 }
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "core/errno_text.h"
+#include "core/system_calls.h"
 
 namespace liveavatar {
 namespace {
@@ -42,10 +43,11 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::open(const std::string& path, 
   std::unique_ptr<DirectFile> file(new DirectFile(path));
   file->pread_ = pread ? pread : ::pread;
   constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // do not block on a pipe
-  file->descriptor_ = ::open(path.c_str(), kFlags | O_DIRECT);
+  auto open = [&](int flags) { return retry_interrupted([&] { return ::open(path.c_str(), flags); }); };
+  file->descriptor_ = open(kFlags | O_DIRECT);
   if (file->descriptor_ < 0 && errno == EINVAL) {
     file->direct_ = false;
-    file->descriptor_ = ::open(path.c_str(), kFlags);
+    file->descriptor_ = open(kFlags);
   }
   if (file->descriptor_ < 0) {
     std::string message = path + ": cannot be opened " + errno_text(errno, "check the name, and who may read it");
@@ -79,7 +81,8 @@ Expected<std::unique_ptr<DirectFile>> DirectFile::scratch(const std::string& fol
 // If space cannot be allocated, at least check that it is free.
 Status DirectFile::allocate_space(const std::string& folder) {
   if (bytes_ == 0) return {};
-  if (::fallocate(descriptor_, 0, 0, static_cast<off_t>(bytes_)) == 0) return {};
+  const auto bytes = static_cast<off_t>(bytes_);
+  if (retry_interrupted([&] { return ::fallocate(descriptor_, 0, 0, bytes); }) == 0) return {};
   const int error = errno;
   const bool full = error == ENOSPC, too_large = error == EFBIG;
   const bool unsupported_here = error == EOPNOTSUPP || error == ENOSYS;
@@ -90,7 +93,7 @@ Status DirectFile::allocate_space(const std::string& folder) {
                     " left; choose another place");
   }
   if (too_large) return failed(error);
-  if (::ftruncate(descriptor_, static_cast<off_t>(bytes_)) != 0) return failed(errno);
+  if (retry_interrupted([&] { return ::ftruncate(descriptor_, bytes); }) != 0) return failed(errno);
   return {};
 }
 

@@ -96,6 +96,15 @@ Status add_inputs(const ResolvedJob& resolved, JobIdentity& job) {
 
 }  // namespace
 
+std::string mark_of(const JobIdentity& job) {
+  Checksum sum;
+  for (const auto& [name, value] : job) {
+    const std::string line = name + ": " + value + "\n";
+    sum.add(std::as_bytes(std::span(line)));
+  }
+  return "liveavatar job " + hex(sum.end());
+}
+
 Expected<JobIdentity> identity_of(const Checkpoint& checkpoint, const ResolvedJob& resolved) {
   JobIdentity job;
   LA_RETURN_IF_ERROR(add_models(checkpoint, job));

@@ -10,4 +10,7 @@ namespace liveavatar {
 // count, so that it may go on on another machine.
 Expected<JobIdentity> identity_of(const Checkpoint& checkpoint, const ResolvedJob& job);
 
+// One short text for all of it: the mark of its video (VideoWriterOptions::mark).
+std::string mark_of(const JobIdentity& job);
+
 }  // namespace liveavatar

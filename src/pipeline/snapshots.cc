@@ -1,10 +1,12 @@
 #include "pipeline/snapshots.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 
 #include "core/boundary.h"
+#include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/json.h"
 #include "liveavatar/liveavatar.h"
@@ -146,6 +148,8 @@ Expected<std::unique_ptr<Snapshots>> Snapshots::open(const SnapshotOptions& opti
   std::error_code error;
   fs::create_directories(options.folder, error);
   if (error) return io_error(options.folder + ": the folder cannot be made (" + error.message() + "); choose another");
+  const fs::path outer = folder_of(fs::path(options.folder).lexically_normal());
+  if (!sync_folder(outer)) return io_error(outer.string() + ": " + errno_text(errno, "choose another place"));
   remove_abandoned(options.folder);
   std::unique_ptr<Snapshots> snapshots(new Snapshots(options, job, std::move(calls)));
   snapshots->last_frames_ = frames;

@@ -167,10 +167,12 @@ Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const 
 
 Expected<std::unique_ptr<ThreadedFile>> create_resumable_video(OutputClaim& output, const JobInfo& info,
                                                                const GenerateRequest& request,
-                                                               const FilePosition* from) {
+                                                               const Continuation& continuation) {
   return contained("the video file", [&]() -> Expected<std::unique_ptr<ThreadedFile>> {
     VideoWriterOptions options = writer_options(info);
     options.resumable = true;
+    options.mark = continuation.mark;
+    const FilePosition* const from = continuation.from;
     LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> voice, open_voice(request.audio, request.original_speakers));
     auto opened = from == nullptr ? VideoWriter::open(output, options, std::move(voice))
                                   : VideoWriter::resume(output, *from, options, std::move(voice));

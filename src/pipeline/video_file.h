@@ -60,10 +60,14 @@ Status check_video_encoder(const JobInfo& info);
 // As VideoFile::create. The output outlives the file.
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
                                                      const GenerateRequest& request);
-// A resumable file; from: where it is gone on with, null: it is a new one.
+// A resumable file.
+struct Continuation {
+  std::string mark;                    // VideoWriterOptions::mark
+  const FilePosition* from = nullptr;  // where it is gone on with; null: it is a new one
+};
 Expected<std::unique_ptr<ThreadedFile>> create_resumable_video(OutputClaim& output, const JobInfo& info,
                                                                const GenerateRequest& request,
-                                                               const FilePosition* from);
+                                                               const Continuation& continuation);
 // The same to a server or a pipe.
 Expected<std::unique_ptr<ThreadedFile>> create_video(StreamOutput& output, const JobInfo& info,
                                                      const GenerateRequest& request);

@@ -11,6 +11,7 @@
 
 #include "core/boundary.h"
 #include "core/errno_text.h"
+#include "core/system_calls.h"
 
 namespace liveavatar::serve {
 namespace {
@@ -22,7 +23,7 @@ constexpr size_t kPieceBytes = 64 << 10;
 class OpenFile {
  public:
   static Expected<std::shared_ptr<OpenFile>> open(std::shared_ptr<WorkFile> file) {
-    const int fd = ::open(file->path().c_str(), O_RDONLY | O_CLOEXEC);
+    const int fd = retry_interrupted([&] { return ::open(file->path().c_str(), O_RDONLY | O_CLOEXEC); });
     if (fd < 0) return io_error("the video cannot be read " + errno_text(errno, "make it again"));
     return std::make_shared<OpenFile>(std::move(file), fd);
   }
@@ -39,7 +40,8 @@ class OpenFile {
   // which is how HTTP tells a client that it has not all.
   std::string read(uint64_t from, uint64_t count) const {
     std::string bytes(std::min<uint64_t>(count, kPieceBytes), '\0');
-    const ssize_t got = ::pread(fd_, bytes.data(), bytes.size(), static_cast<off_t>(from));
+    const auto offset = static_cast<off_t>(from);
+    const ssize_t got = retry_interrupted([&] { return ::pread(fd_, bytes.data(), bytes.size(), offset); });
     if (got < 0) throw Failure(io_error("the video cannot be read " + errno_text(errno, "make it again")));
     bytes.resize(static_cast<size_t>(got));
     return bytes;

@@ -12,7 +12,7 @@
 #include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/output_files.h"
-#include "media/file_io.h"
+#include "core/system_calls.h"
 #include "ops/transfer.h"
 
 namespace liveavatar {
@@ -31,6 +31,11 @@ struct RecordHead {
 
 std::span<const std::byte> bytes_of(const void* memory, size_t count) {
   return {static_cast<const std::byte*>(memory), count};
+}
+
+// Fewer bytes at the end, -1 where they cannot be read.
+int64_t read_at(int descriptor, void* to, uint64_t offset, size_t count) {
+  return read_all_at(descriptor, to, count, offset);
 }
 
 // Some rows of the tensor, at most kPartBytes where a row is not more.
@@ -56,13 +61,9 @@ Expected<std::unique_ptr<SnapshotWriter>> SnapshotWriter::create(const std::stri
 
 Status SnapshotWriter::put(std::span<const std::byte> bytes) {
   checksum_.add(bytes);
-  while (!bytes.empty()) {
-    const ssize_t put = ::write(file_.descriptor(), bytes.data(), bytes.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) return write_failed({"", path()}, put < 0 ? errno : ENOSPC);
-    bytes = bytes.subspan(static_cast<size_t>(put));
-    bytes_ += static_cast<uint64_t>(put);
-  }
+  const int error = write_all(file_.descriptor(), bytes.data(), bytes.size());
+  if (error != 0) return write_failed({"", path()}, error);
+  bytes_ += bytes.size();
   return {};
 }
 
@@ -117,7 +118,8 @@ Status SnapshotReader::damaged(const std::string& what) const {
 
 Expected<std::unique_ptr<SnapshotReader>> SnapshotReader::open(const std::string& path) {
   std::unique_ptr<SnapshotReader> reader(new SnapshotReader(path));
-  reader->descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  reader->descriptor_ =
+      retry_interrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   if (reader->descriptor_ < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
     const Status unreadable = io_error(path + ": cannot be opened " + errno_text(errno, "see who may read it"));
@@ -132,7 +134,7 @@ Expected<std::unique_ptr<SnapshotReader>> SnapshotReader::open(const std::string
 }
 
 Status SnapshotReader::check() {
-  const std::string magic = read_bytes_at(descriptor_, 0, sizeof(kMagic));
+  const std::string magic = read_text_at(descriptor_, 0, sizeof(kMagic));
   if (magic.size() < sizeof(kMagic) || std::memcmp(magic.data(), kMagic, kSameMagic) != 0)
     return damaged("is no snapshot of a job");
   if (std::memcmp(magic.data(), kMagic, sizeof(kMagic)) != 0)
@@ -152,23 +154,23 @@ Status SnapshotReader::check() {
 Expected<bool> SnapshotReader::check_record(uint64_t& offset, Checksum& checksum, std::span<std::byte> part) {
   const uint64_t left = bytes_ - offset;
   RecordHead head;
-  const bool has_head = read_at(descriptor_, &head, int64_t(offset), sizeof(head)) == sizeof(head);
+  const bool has_head = read_at(descriptor_, &head, offset, sizeof(head)) == sizeof(head);
   const uint64_t around = sizeof(head) + sizeof(Checksum::Value) + head.name_bytes;
   if (!has_head || head.name_bytes == 0 || head.name_bytes > kMostNameBytes || around > left ||
       head.bytes > left - around)
     return damaged("ends in the middle");
-  const std::string name = read_bytes_at(descriptor_, int64_t(offset + sizeof(head)), int64_t(head.name_bytes));
+  const std::string name = read_text_at(descriptor_, offset + sizeof(head), head.name_bytes);
   const Record record{offset + sizeof(head) + head.name_bytes, head.bytes};
   const uint64_t end = record.offset + record.bytes;
   for (uint64_t at = offset; at < end;) {
-    const int64_t count = read_at(descriptor_, part.data(), int64_t(at), int64_t(std::min<uint64_t>(part.size(), end - at)));
+    const int64_t count = read_at(descriptor_, part.data(), at, std::min<uint64_t>(part.size(), end - at));
     if (count <= 0) return damaged("cannot be read to its end");
     checksum.add(part.first(static_cast<size_t>(count)));
     at += static_cast<uint64_t>(count);
   }
   Checksum::Value stored{};
   const Checksum::Value value = checksum.end();
-  const bool has_sum = read_at(descriptor_, stored.data(), int64_t(end), sizeof(stored)) == sizeof(stored);
+  const bool has_sum = read_at(descriptor_, stored.data(), end, sizeof(stored)) == sizeof(stored);
   if (!has_sum || stored != value) return damaged("is damaged: the checksum of its part \"" + name + "\" is another");
   offset = end + sizeof(stored);
   if (name != kLast) {
@@ -189,7 +191,7 @@ Expected<SnapshotReader::Record> SnapshotReader::find(const std::string& name) c
 Expected<std::string> SnapshotReader::text(const std::string& name) const {
   LA_ASSIGN_OR_RETURN(const Record record, find(name));
   if (record.bytes > kMostTextBytes) return damaged("its part \"" + name + "\" is too long");
-  return read_bytes_at(descriptor_, int64_t(record.offset), int64_t(record.bytes));
+  return read_text_at(descriptor_, record.offset, record.bytes);
 }
 
 Status SnapshotReader::read(const std::string& name, Backend& backend, const Tensor& tensor) const {
@@ -199,7 +201,7 @@ Status SnapshotReader::read(const std::string& name, Backend& backend, const Ten
   return in_parts(tensor, [&](const Tensor& rows) -> Status {
     std::vector<std::byte> staging(rows.device.is_host() ? 0 : rows.bytes());
     void* to = staging.empty() ? rows.address() : staging.data();
-    if (read_at(descriptor_, to, int64_t(at), int64_t(rows.bytes())) != int64_t(rows.bytes()))
+    if (read_at(descriptor_, to, at, rows.bytes()) != static_cast<int64_t>(rows.bytes()))
       return damaged("changed while it was read");
     at += rows.bytes();
     if (!staging.empty()) backend.upload(staging.data(), rows);

@@ -7,11 +7,12 @@
 #include <cerrno>
 
 #include "core/errno_text.h"
+#include "core/system_calls.h"
 
 namespace liveavatar {
 
 Expected<std::shared_ptr<const File>> File::open(const std::string& path) {
-  int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int descriptor = retry_interrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   if (descriptor < 0) {
     const bool missing = errno == ENOENT;
     const std::string message =
@@ -29,19 +30,11 @@ Expected<std::shared_ptr<const File>> File::open(const std::string& path) {
 File::~File() { ::close(descriptor_); }
 
 Status File::read(uint64_t offset, void* target, size_t bytes) const {
-  char* to = static_cast<char*>(target);
-  while (bytes > 0) {
-    ssize_t got = pread(descriptor_, to, bytes, static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return io_error(path_ + ": cannot be read " + errno_text(errno, "copy it to another disk"));
-    if (got == 0)
-      return corrupt(path_ + ": ends at byte " + std::to_string(offset) +
-                     "; the file is truncated; download or copy it again");
-    to += got;
-    offset += static_cast<uint64_t>(got);
-    bytes -= static_cast<size_t>(got);
-  }
-  return {};
+  const ssize_t got = read_all_at(descriptor_, target, bytes, offset);
+  if (got < 0) return io_error(path_ + ": cannot be read " + errno_text(errno, "copy it to another disk"));
+  if (static_cast<size_t>(got) == bytes) return {};
+  return corrupt(path_ + ": ends at byte " + std::to_string(offset + static_cast<size_t>(got)) +
+                 "; the file is truncated; download or copy it again");
 }
 
 }  // namespace liveavatar

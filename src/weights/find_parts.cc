@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/text.h"
 #include "weights/file_kind.h"
@@ -16,11 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr const char* kTokenizerDir = "google/umt5-xxl";
-
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
 
 bool is_folder(const std::string& path) {
   std::error_code ignored;
@@ -106,7 +102,7 @@ std::string inside(const std::string& path, const std::string& folder) {
 Expected<std::string> find_in_folder(const PartRule& rule, const std::string& folder, const std::string& flag,
                                      Search& search) {
   for (const std::string& name : rule.original) {
-    if (is_there(fs::path(folder) / name)) return (fs::path(folder) / name).string();
+    if (may_exist(fs::path(folder) / name)) return (fs::path(folder) / name).string();
   }
   std::vector<std::string> paths = candidates(search.files(folder), rule.part);
   if (paths.size() < 2) return paths.empty() ? std::string() : paths.front();
@@ -122,7 +118,7 @@ Expected<std::string> find_part(const PartRule& rule, const PartRequest& request
     if (request.folder.empty()) return std::string();
     return find_in_folder(rule, request.folder, "`checkpoint_dir`", search);
   }
-  if (!is_there(given)) return not_found(std::string(rule.flag) + " " + given + ": no such file or folder");
+  if (!may_exist(given)) return not_found(std::string(rule.flag) + " " + given + ": no such file or folder");
   if (!is_folder(given)) return given;
   LA_ASSIGN_OR_RETURN(std::string found, find_in_folder(rule, given, rule.flag, search));
   if (!found.empty()) return found;
@@ -142,7 +138,7 @@ bool holds_tokenizer(const std::string& path) {
 
 // Empty: none.
 std::string find_tokenizer(const PartRequest& request, const std::string& text_encoder) {
-  if (is_there(fs::path(request.folder) / kTokenizerDir / "spiece.model") && !request.folder.empty())
+  if (may_exist(fs::path(request.folder) / kTokenizerDir / "spiece.model") && !request.folder.empty())
     return (fs::path(request.folder) / kTokenizerDir).string();
   if (holds_tokenizer(text_encoder)) return text_encoder;
   std::vector<fs::path> folders;
@@ -155,8 +151,8 @@ std::string find_tokenizer(const PartRequest& request, const std::string& text_e
     folders.insert(folders.end(), {folder, folder / "tokenizer", folder / "text_encoders", folder / "clip"});
   }
   for (const fs::path& folder : folders) {
-    if (!is_there(folder / "spiece.model")) continue;
-    return is_there(folder / "tokenizer.json") ? folder.string() : (folder / "spiece.model").string();
+    if (!may_exist(folder / "spiece.model")) continue;
+    return may_exist(folder / "tokenizer.json") ? folder.string() : (folder / "spiece.model").string();
   }
   return "";
 }
@@ -164,15 +160,15 @@ std::string find_tokenizer(const PartRequest& request, const std::string& text_e
 Expected<std::string> resolve_tokenizer(const PartRequest& request, const std::string& text_encoder) {
   if (request.tokenizer.empty()) return find_tokenizer(request, text_encoder);
   const std::string& given = request.tokenizer;
-  if (!is_there(given)) return not_found("`tokenizer` " + given + ": no such file or folder");
-  if (!is_folder(given) || is_there(given + "/spiece.model")) return given;
-  if (is_there(given + "/" + kTokenizerDir + "/spiece.model")) return given + "/" + kTokenizerDir;
+  if (!may_exist(given)) return not_found("`tokenizer` " + given + ": no such file or folder");
+  if (!is_folder(given) || may_exist(given + "/spiece.model")) return given;
+  if (may_exist(given + "/" + kTokenizerDir + "/spiece.model")) return given + "/" + kTokenizerDir;
   return not_found("`tokenizer` " + given + ": this folder holds no spiece.model");
 }
 
 // config.json in a folder if it is there and has this key, or cannot be read: then whoever reads it says why.
 bool has_config(const fs::path& folder, const char* key) {
-  if (!is_there(folder / "config.json")) return false;
+  if (!may_exist(folder / "config.json")) return false;
   auto json = read_json_file((folder / "config.json").string());
   return !json.ok() || (json->is_object() && json->contains(key));
 }
@@ -190,10 +186,14 @@ std::string audio_config_dir(const std::string& audio_encoder) {
 }
 
 Status check_folder(const PartRequest& request) {
-  if (request.folder.empty() || is_folder(request.folder)) return {};
-  if (is_there(request.folder))
-    return invalid_argument("`checkpoint_dir` " + request.folder + ": is a file; give the folder that holds it");
-  return not_found("`checkpoint_dir` " + request.folder + ": no such folder");
+  if (request.folder.empty()) return {};
+  const std::string named = "`checkpoint_dir` " + request.folder;
+  std::error_code error;
+  const fs::file_type type = fs::status(request.folder, error).type();
+  if (type == fs::file_type::directory) return {};
+  if (type == fs::file_type::not_found) return not_found(named + ": no such folder");
+  if (type != fs::file_type::none) return invalid_argument(named + ": is a file; give the folder that holds it");
+  return io_error(named + ": cannot be read " + errno_text(error.value(), "see who may read it, or choose another"));
 }
 
 // Unreadable files that might be the missing part.

@@ -25,11 +25,6 @@ std::string environment(const char* name) {
   return text;
 }
 
-bool is_there(const fs::path& path) {
-  std::error_code ignored;
-  return fs::exists(path, ignored);
-}
-
 // A name on the hub, and a file in it.
 struct HubName {
   std::string repo;  // org/name; empty: this is none
@@ -94,7 +89,7 @@ fs::path newest_snapshot(const fs::path& repo) {
 Expected<fs::path> snapshot_of(const fs::path& repo, const std::string& where, const HubName& hub) {
   std::string hash = first_line(repo / "refs" / "main");
   fs::path snapshot = hash.empty() ? newest_snapshot(repo) : repo / "snapshots" / hash;
-  if (!snapshot.empty() && is_there(snapshot)) return snapshot;
+  if (!snapshot.empty() && may_exist(snapshot)) return snapshot;
   std::string lacks = hash.empty() ? "holds no snapshot" : "lacks the snapshot " + hash + ", which refs/main names";
   return not_found(where + ": " + repo.string() + " " + lacks + "; download it again: " + command(hub));
 }
@@ -104,14 +99,14 @@ std::string missing_file(const fs::path& snapshot) {
   std::error_code ignored;
   std::set<std::string> missing;
   for (const fs::path& path : entries_below(snapshot)) {
-    if (fs::is_symlink(path, ignored) && !is_there(path) && path.extension() != ".md")
+    if (fs::is_symlink(path, ignored) && !may_exist(path) && path.extension() != ".md")
       missing.insert(path.lexically_relative(snapshot));
-    if (!path.string().ends_with(".index.json") || !is_there(path)) continue;
+    if (!path.string().ends_with(".index.json") || !may_exist(path)) continue;
     auto index = read_json_file(path.string());
     if (!index.ok() || !index->is_object() || !index->contains("weight_map") || !(*index)["weight_map"].is_object())
       continue;
     for (const auto& [tensor, file] : (*index)["weight_map"].items()) {
-      if (file.is_string() && !is_there(path.parent_path() / file.get<std::string>()))
+      if (file.is_string() && !may_exist(path.parent_path() / file.get<std::string>()))
         missing.insert((path.parent_path() / file.get<std::string>()).lexically_relative(snapshot));
     }
   }
@@ -129,11 +124,11 @@ std::string hub_cache_folder() {
 }
 
 Expected<std::string> find_local(const std::string& flag, const std::string& path) {
-  if (path.empty() || is_there(path)) return path;
+  if (path.empty() || may_exist(path)) return path;
   const std::string where = flag + " " + path;
   // A typing error in a path, not a name on the hub: "ckpt/Wan2.2" where ckpt is a folder here.
   const fs::path parent = fs::path(path).parent_path();
-  if (parent.has_relative_path() && is_there(parent) && known_repo(path).empty())
+  if (parent.has_relative_path() && may_exist(parent) && known_repo(path).empty())
     return not_found(where + ": no such file or folder in " + parent.string() + "; correct the name");
   HubName hub = parse_name(path);
   fs::path cache = hub_cache_folder();
@@ -143,7 +138,7 @@ Expected<std::string> find_local(const std::string& flag, const std::string& pat
     folder.replace(folder.find('/'), 1, kSeparator);
     repo = cache / folder;
   }
-  if (repo.empty() || !is_there(repo)) {
+  if (repo.empty() || !may_exist(repo)) {
     std::string known = known_repo(path);
     if (!known.empty() && known != hub.repo)
       return not_found(where + ": no such folder; download it there: hf download " + known + " --local-dir " + path);
@@ -155,7 +150,7 @@ Expected<std::string> find_local(const std::string& flag, const std::string& pat
   }
   LA_ASSIGN_OR_RETURN(fs::path snapshot, snapshot_of(repo, where, hub));
   if (!hub.file.empty()) {
-    if (is_there(snapshot / hub.file)) return (snapshot / hub.file).string();
+    if (may_exist(snapshot / hub.file)) return (snapshot / hub.file).string();
     return not_found(where + ": " + hub.file + " is missing in the snapshot " + snapshot.string() +
                      "; download it: " + command(hub));
   }

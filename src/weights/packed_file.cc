@@ -1,7 +1,5 @@
 #include "weights/packed_file.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/json.h"
+#include "core/system_calls.h"
 #include "weights/file_kind.h"
 
 namespace liveavatar {
@@ -187,17 +186,9 @@ Expected<std::unique_ptr<PackedWriter>> PackedWriter::create(const std::string& 
 }
 
 Status PackedWriter::write(const void* data, size_t bytes, uint64_t offset) {
-  const char* from = static_cast<const char*>(data);
-  while (bytes > 0) {
-    ssize_t put = ::pwrite(file_.descriptor(), from, bytes, static_cast<off_t>(offset));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0)
-      return io_error(file_.path() + ": cannot be written " + errno_text(errno, "make room, or choose another place"));
-    from += put;
-    offset += static_cast<uint64_t>(put);
-    bytes -= static_cast<size_t>(put);
-  }
-  return {};
+  const int error = write_all_at(file_.descriptor(), data, bytes, offset);
+  if (error == 0) return {};
+  return io_error(file_.path() + ": cannot be written " + errno_text(error, "make room, or choose another place"));
 }
 
 Status PackedWriter::append(const std::byte* data) {

@@ -1,10 +1,10 @@
 // safetensors: 8 bytes of header length, a JSON header {name: {dtype, shape, data_offsets}}, then the data.
 #include <algorithm>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <vector>
 
+#include "core/folder.h"
 #include "core/json.h"
 #include "weights/file_kind.h"
 #include "weights/tensor_source.h"
@@ -172,11 +172,9 @@ Expected<TensorSourcePtr> open_safetensors(const std::string& path) {
 }
 
 Expected<TensorSourcePtr> open_safetensors_folder(const std::string& dir, const std::string& stem) {
-  namespace fs = std::filesystem;
   const std::string single = dir + "/" + stem + ".safetensors", index_path = single + ".index.json";
-  std::error_code ignored;
-  if (!fs::exists(index_path, ignored)) {
-    if (fs::exists(single, ignored)) return open_safetensors(single);
+  if (!may_exist(index_path)) {
+    if (may_exist(single)) return open_safetensors(single);
     return not_found(dir + ": neither " + stem + ".safetensors nor its .index.json is there");
   }
   LA_ASSIGN_OR_RETURN(nlohmann::json weight_map, read_index(index_path));

@@ -277,7 +277,7 @@ TEST_F(VideoTest, FullDiskSaysHowManyFramesAreSafe) {
   EXPECT_EQ(status.code(), ErrorCode::kIo);
   EXPECT_NE(status.message().find("full.mp4"), std::string::npos) << status.message();
   EXPECT_NE(status.message().find("No space left"), std::string::npos) << status.message();
-  EXPECT_NE(status.message().find("first 0 frames"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("nothing of it is kept"), std::string::npos) << status.message();
 }
 
 TEST_F(VideoTest, AFullDiskKeepsTheFramesReportedSafe) {

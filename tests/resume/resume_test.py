@@ -180,21 +180,34 @@ class Resume(unittest.TestCase):
         self.assertEqual(done.returncode, 1, done.stderr)
         self.assertIn("is a snapshot of version 02", done.stderr)
 
-    def test_refuses_a_finished_video(self):
+    def test_a_whole_video_is_left_alone(self):
         whole = self.whole()
+        shutil.copy(self.folder / "whole.mp4", self.cut)
+        self.snapshots.mkdir()  # of a run that was killed while it removed them
+        done = self.run_to_end(self.cut)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("is whole already", done.stderr)
+        self.assertTrue(self.cut.read_bytes() == whole)
+        self.assertFalse(self.snapshots.exists())
+
+    def test_refuses_a_video_of_something_else(self):
+        whole = self.whole("--base_seed", "7")
         shutil.copy(self.folder / "whole.mp4", self.cut)
         done = self.run_to_end(self.cut)
         self.assertEqual(done.returncode, 2, done.stderr)
-        self.assertIn("has no snapshot", done.stderr)
+        self.assertIn("is no video of this job", done.stderr)
         self.assertTrue(self.cut.read_bytes() == whole)
 
     def test_begins_anew_where_no_snapshot_was_written_yet(self):
         whole = self.whole()
-        self.kill_after(1)
-        shutil.rmtree(self.snapshots)
-        done = self.run_to_end(self.cut)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertTrue(self.cut.read_bytes() == whole)
+        for sent in (signal.SIGKILL, signal.SIGINT):
+            self.kill_after(1, sent=sent)
+            for snapshot in self.snapshots.glob("*"):
+                snapshot.unlink()
+            done = self.run_to_end(self.cut)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertTrue(self.cut.read_bytes() == whole)
+            self.cut.unlink()
 
     def test_keeps_as_many_as_are_asked_for(self):
         self.kill_after(3, "--keep_snapshots", "3")

@@ -1,6 +1,6 @@
 // The model's sizes from the shapes of its tensors.
-#include <filesystem>
 
+#include "core/folder.h"
 #include "models/s2v_dit/config.h"
 
 namespace liveavatar {
@@ -63,8 +63,7 @@ Expected<DitShapes> read_dit_shapes(const TensorSource& source) {
 }
 
 Expected<DitConfig> find_dit_config(const TensorSource& source, const std::string& json_path) {
-  std::error_code ignored;
-  if (!json_path.empty() && std::filesystem::exists(json_path, ignored)) return read_dit_config(json_path);
+  if (!json_path.empty() && may_exist(json_path)) return read_dit_config(json_path);
   LA_ASSIGN_OR_RETURN(DitShapes shapes, read_dit_shapes(source));
   DitConfig c = shapes.config;
   bool released = c.layers == kReleasedLayers && shapes.audio_attentions == int64_t(kReleasedAudioLayers.size());

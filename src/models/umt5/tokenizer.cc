@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "core/folder.h"
 #include "core/json.h"
 #include "models/umt5/clean_text.h"
 #include "models/umt5/spiece_model.h"
@@ -32,7 +33,7 @@ class SentencePieceTokenizer : public Tokenizer {
     std::error_code ignored;
     bool folder = std::filesystem::is_directory(path, ignored);
     const std::string model = folder ? path + "/spiece.model" : path;
-    if (folder && !std::filesystem::is_regular_file(model, ignored))
+    if (folder && !may_exist(model))
       return not_found(model + ": missing; the checkpoint's tokenizer folder is incomplete");
     LA_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::open(model));
     LA_RETURN_IF_ERROR(explain_wrong_file(*file));
@@ -78,8 +79,7 @@ class SentencePieceTokenizer : public Tokenizer {
 
  private:
   Status read_json(const std::string& path) {
-    std::error_code ignored;
-    if (!std::filesystem::exists(path, ignored)) {
+    if (!may_exist(path)) {
       add_defaults();
       return {};
     }

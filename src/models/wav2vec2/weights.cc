@@ -1,9 +1,9 @@
 // Names as weights/part.h gives them: Hugging Face's, without the prefix wav2vec2.
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <vector>
 
+#include "core/folder.h"
 #include "core/json.h"
 #include "models/wav2vec2/wav2vec2.h"
 #include "weights/file_kind.h"
@@ -141,8 +141,7 @@ Expected<Wav2Vec2Config> read_wav2vec2_shapes(const TensorSource& source) {
 
 Expected<Wav2Vec2Config> find_wav2vec2_config(const TensorSource& source, const std::string& dir) {
   constexpr int64_t kHeadWidth = 64;  // of every released wav2vec2
-  std::error_code ignored;
-  if (!dir.empty() && std::filesystem::exists(dir + "/config.json", ignored)) return read_wav2vec2_config(dir);
+  if (!dir.empty() && may_exist(dir + "/config.json")) return read_wav2vec2_config(dir);
   LA_ASSIGN_OR_RETURN(Wav2Vec2Config c, read_wav2vec2_shapes(source));
   c.heads = c.width / kHeadWidth;
   if (c.width % kHeadWidth != 0) {
@@ -154,9 +153,8 @@ Expected<Wav2Vec2Config> find_wav2vec2_config(const TensorSource& source, const 
 
 Expected<std::unique_ptr<Wav2Vec2>> Wav2Vec2::load(const std::string& dir, Backend& backend, Budget& budget,
                                                    DType dtype) {
-  std::error_code ignored;
   for (const char* name : {"/model.safetensors", "/pytorch_model.bin"}) {
-    if (std::filesystem::exists(dir + name, ignored)) return load_file(dir, dir + name, backend, budget, dtype);
+    if (may_exist(dir + name)) return load_file(dir, dir + name, backend, budget, dtype);
   }
   LA_RETURN_IF_ERROR(read_wav2vec2_config(dir).status());
   return not_found(dir +
