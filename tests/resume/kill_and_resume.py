@@ -5,6 +5,7 @@ that nothing stopped, byte by byte."""
 import argparse
 import collections
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -29,7 +30,7 @@ class Job:
         make_voice(SOURCE / "assets/demo/voice.wav", work / "voice.wav", options.seconds)
         self.command = [Path(options.program).resolve(), "generate", "--image", SOURCE / "assets/demo/portrait.png",
                         "--audio", work / "voice.wav", "--size", options.size, "--save_file", VIDEO, "--resume",
-                        "--snapshot_every", options.snapshot_every]
+                        "--snapshot_every", options.snapshot_every, *shlex.split(options.flags)]
         self.seconds, self.tail_s = 600, 0
         folder = self.new_folder()
         run = self.start(folder)
@@ -206,6 +207,7 @@ def parse_options():
     parser.add_argument("--seconds", type=float, default=60, help="of video")
     parser.add_argument("--size", default="64*64")
     parser.add_argument("--snapshot_every", default="10")
+    parser.add_argument("--flags", default="", help="more of them for generate, as one text")
     parser.add_argument("--keep", help="a new folder for the files; those of failures stay")
     options = parser.parse_args()
     if options.power_cuts > 0 and not options.library:
