@@ -143,6 +143,7 @@ class Trials:
     def run_and_cut(self, folder, rng):
         """The power goes where the run is killed, or behind any step of a whole run. -> the folder with what is left"""
         disk, whole, journal = Disk(folder), Disk(folder), folder.with_suffix(".journal")
+        journal.write_bytes(b"")  # also of a program that is killed before it has begun
         run = self.job.start(folder, journal)
         at_step = rng.random() < 0.5
         code = self.job.end(run) if at_step or not self.job.kill(run, rng) else -9

@@ -1,4 +1,5 @@
 """A `liveavatar generate --resume` that is killed, and what its video is worth."""
+import math
 import os
 import pty
 import re
@@ -8,7 +9,7 @@ import time
 import wave
 from pathlib import Path
 
-BLOCK_FRAMES, FPS = 12, 25
+FPS = 25
 SEGMENT_FRAMES = 24  # kSegmentFrames: a run goes on at a multiple of them
 MOST_LOST = 25  # frames
 PARTIAL = ".liveavatar-partial"
@@ -28,6 +29,14 @@ def make_voice(source, file, seconds):
     with wave.open(str(file), "wb") as out:
         out.setparams(form)
         out.writeframes((frames * (count // len(frames) + 1))[:count])
+
+
+def seconds_of(clock):
+    """Of "1:02:03" or "2:03"."""
+    seconds = 0
+    for part in clock.split(":"):
+        seconds = 60 * seconds + int(part)
+    return seconds
 
 
 class Run:
@@ -87,9 +96,9 @@ class Run:
         return re.search(r"block (\d+)/\1\b.*frames/s", self.text) is not None
 
     def delivered_frames(self):
-        """At least. The block that is shown is in the works."""
-        blocks = [int(block) for block in re.findall(r"block (\d+)/\d+", self.text)]
-        return (max(blocks, default=1) - 1) * BLOCK_FRAMES
+        """At least: it says whole seconds, rounded. The block that it says may be several ahead of the video."""
+        clocks = re.findall(r"video ([\d:]+) of", self.text)
+        return max([math.ceil((seconds_of(clock) - 0.5) * FPS) for clock in clocks], default=0)
 
     def frames_before(self):
         """Where it went on. It says so in tenths of a second."""
