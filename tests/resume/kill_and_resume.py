@@ -78,7 +78,9 @@ class Trials:
 
     def kill(self, rng):
         folder = self.job.new_folder()
-        self.start_and_kill(folder, rng)
+        while self.start_and_kill(folder, rng) == 0:  # it was done before
+            self.check_end(folder)
+            folder = self.job.new_folder()
         self.resume(folder, rng)
 
     def start_and_kill(self, folder, rng):
