@@ -17,35 +17,6 @@
 #include "media/ffmpeg_log.h"
 #include "media/stream_address.h"
 
-namespace {
-
-// Memory for the way out once there is none: a JSON value's destructor allocates, and could not throw. The parser of
-// flags looks names up where it cannot throw either: until it is done, memory is found for it.
-constexpr size_t kReserveBytes = size_t{1} << 20;  // never touched: addresses alone
-std::atomic<std::byte*> reserve, parser_reserve;
-std::atomic<bool> is_parsing = true;
-
-void release_reserve() {
-  std::byte* const of_parser = is_parsing ? parser_reserve.exchange(nullptr) : nullptr;
-  delete[] of_parser;
-  if (of_parser != nullptr) return;  // tried again
-  delete[] reserve.exchange(nullptr);
-  throw std::bad_alloc();
-}
-
-void keep_reserve() {
-  reserve = new (std::nothrow) std::byte[kReserveBytes];
-  parser_reserve = new (std::nothrow) std::byte[kReserveBytes];
-  std::set_new_handler(release_reserve);
-}
-
-void end_parsing() {
-  is_parsing = false;
-  delete[] parser_reserve.exchange(nullptr);
-}
-
-}  // namespace
-
 namespace liveavatar::cli {
 
 int report(const Status& status) {
