@@ -59,7 +59,7 @@ tools-deps:
 
 ## make fuzz       every fuzz target under ASan and UBSan for FUZZ_SECONDS (600); needs clang-16 (tests/fuzz/packages.txt)
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS := safetensors gguf lora config torch packed tokenizer serve http
+FUZZ_TARGETS := safetensors gguf lora config torch packed tokenizer snapshot sound image serve http
 fuzz: build
 	@scripts/install-deps tests/fuzz/packages.txt
 	cmake --preset fuzz > /dev/null

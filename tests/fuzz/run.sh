@@ -10,7 +10,7 @@ gguf) seeds="$files/gguf $files/umt5" ;;
 lora) seeds="$files/lora $files/bad" ;;
 config) seeds="models/mini tests/goldens/generate/ckpt" ;;
 torch) seeds="tests/goldens/vae_pth models/mini/models_t5_umt5-xxl-enc-bf16.pth" ;;
-packed | serve | http) seeds="tests/fuzz/seeds/$target" ;;
+packed | snapshot | sound | image | serve | http) seeds="tests/fuzz/seeds/$target" ;;
 tokenizer) seeds="tests/goldens/tokenizer" ;;
 *) echo "run.sh: unknown target $target" >&2; exit 2 ;;
 esac
