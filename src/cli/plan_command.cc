@@ -11,6 +11,7 @@
 #include "cli/model_flags.h"
 #include "cli/original_flags.h"
 #include "cli/placement_table.h"
+#include "cli/resume_flags.h"
 #include "cli/script_flags.h"
 #include "core/size_text.h"
 #include "media/image.h"
@@ -21,6 +22,7 @@
 #include "plan/card_advice.h"
 #include "plan/reference_cost.h"
 #include "plan/report.h"
+#include "session/snapshot_size.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -33,6 +35,7 @@ struct Flags : JobFlags {
   bool fp8 = false, json = false, reference_cost = false, cards = false, markdown = false;
   struct {
     std::string save_file, save_dir, report_file, sample_list;
+    ResumeFlags resume;
     bool quiet = false;
   } of_generate;  // accepted, without effect on memory
   CLI::App* app = nullptr;
@@ -68,6 +71,7 @@ void add_ignored(CLI::App& app, Flags& f) {
   app.add_option("--report", g.report_file)->group("");
   app.add_option("--sample_list", g.sample_list)->group("");
   app.add_flag("--quiet", g.quiet)->group("");
+  add_resume_flags(app, g.resume, "");
   add_script_flags(app);
 }
 
@@ -401,6 +405,9 @@ int plan(Flags& f) {
     std::printf("%s\n", to_json(*plan_report).c_str());
   } else {
     print_table(*plan_report);
+    if (f.of_generate.resume.resume)
+      std::printf("snapshots (--resume): %s each on disk, %d are kept\n",
+                  mib(snapshot_bytes(plan_report->request)).c_str(), f.of_generate.resume.keep);
     for (const std::string& line : explain(f.original)) std::printf("%s\n", line.c_str());
   }
   return plan_report->fits ? 0 : 1;
