@@ -82,7 +82,7 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
 
 Expected<PreparedJob> check_task(const Checkpoint& checkpoint, EngineOptions& engine, const RunOptions& options,
                                  const VideoTask& task) {
-  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, &engine, task.job, options.quiet));
+  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, &engine, task.job, options.quiet, options.resume.resume));
   LA_RETURN_IF_ERROR(check_original_flags(options.original, prepared.plan_report.request));
   return prepared;
 }

@@ -140,6 +140,7 @@ Expected<ResolvedJob> resolve_assumed(const Flags& f, EngineOptions& engine) {
   if (!f.job.masks.empty() && f.job.audio.empty())
     return invalid_argument("--mask: give --audio left.wav+right.wav too, a voice for each mask");
   LA_ASSIGN_OR_RETURN(ResolveOptions model, model_of(f, engine));
+  model.models.snapshots = f.of_generate.resume.resume;
   if (f.original.all_in_memory()) engine.page_weights = false;
   JobShape& models = model.models;
   const bool in_file = (!engine.packed_dit.empty() || !engine.paging_dir.empty()) && !f.original.all_in_memory();
@@ -155,6 +156,7 @@ Expected<ResolvedJob> resolve_assumed(const Flags& f, EngineOptions& engine) {
 Expected<ResolvedJob> resolve_whole(const Flags& f, EngineOptions& engine) {
   if (!names_model(engine)) LA_RETURN_IF_ERROR(use_embedded_model(engine));
   LA_ASSIGN_OR_RETURN(ResolveOptions model, model_of(f, engine));
+  model.models.snapshots = f.of_generate.resume.resume;
   LA_ASSIGN_OR_RETURN(ResolvedJob job, resolve(model, f.job));
   LA_RETURN_IF_ERROR(drop_idle_paging(engine, job));
   LA_RETURN_IF_ERROR(check_original_flags(f.original, job.shape));

@@ -52,9 +52,11 @@ void note_paging(const JobShape& shape, const EngineOptions& options) {
 }  // namespace
 
 Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions* options, const GenerateRequest& job,
-                                  bool quiet) {
+                                  bool quiet, bool snapshots) {
   PreparedJob prepared;
-  LA_ASSIGN_OR_RETURN(prepared.job, resolve(resolve_options(checkpoint), job));
+  ResolveOptions model = resolve_options(checkpoint);
+  model.models.snapshots = snapshots;
+  LA_ASSIGN_OR_RETURN(prepared.job, resolve(model, job));
   LA_RETURN_IF_ERROR(check_video_encoder(prepared.job.info));
   LA_RETURN_IF_ERROR(hear(prepared.job, {.stop = StopSignal::token()}));
   if (options != nullptr) LA_RETURN_IF_ERROR(drop_idle_paging(*options, prepared.job));

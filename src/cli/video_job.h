@@ -24,7 +24,7 @@ struct PreparedJob {
 // What cannot fit is refused here, before a weight is read. Says where layers are paged from. options: of models that
 // are not loaded yet; page_weights is cleared if the weights fit. Null: they are loaded.
 Expected<PreparedJob> prepare_job(const Checkpoint& checkpoint, EngineOptions* options, const GenerateRequest& job,
-                                  bool quiet);
+                                  bool quiet, bool snapshots = false);
 // A line each for people: the adapters, and the size of a job that names none.
 void note_checkpoint(const Checkpoint& checkpoint, const GenerateRequest& job, bool quiet);
 

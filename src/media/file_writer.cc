@@ -96,6 +96,7 @@ Status FileWriter::begin(std::unique_ptr<AudioStream> audio, const FilePosition*
 
 Status FileWriter::open_video() {
   LA_ASSIGN_OR_RETURN(encoder_, open_video_encoder(options_));
+  encoder_name_ = encoder_->codec->name;
   LA_ASSIGN_OR_RETURN(AVStream * stream, add_stream(*format_, *encoder_));
   stream->avg_frame_rate = encoder_->framerate;
   if (encoder_->codec_id == AV_CODEC_ID_HEVC && container_.fragments)
@@ -156,7 +157,7 @@ Status FileWriter::skip_sound() {
 }
 
 Status FileWriter::write_frame(const uint8_t* rgb) {
-  if (options_.resumable && frames_ % kSegmentFrames == 0) LA_RETURN_IF_ERROR(begin_segment());
+  if (options_.resumable && frames_ % kSegmentFrames == 0 && encoder_ != nullptr) LA_RETURN_IF_ERROR(begin_segment());
   LA_ASSIGN_OR_RETURN(AVFrame * frame, converter_->convert(rgb));
   frame->pts = frames_;
   LA_RETURN_IF_ERROR(encode(frame));
@@ -168,8 +169,9 @@ Status FileWriter::write_frame(const uint8_t* rgb) {
 // A fresh encoder. A card's takes long to open; its segments begin with a keyframe alone.
 Status FileWriter::begin_segment() {
   if (frames_ == 0 || (resumed_ && frames_ == position_.frames && !begun_)) return {};
-  if (encoder_->codec_id != AV_CODEC_ID_H264 || encoder().find("nvenc") != std::string::npos) return {};
+  if (encoder_name_.find("nvenc") != std::string::npos) return {};
   LA_RETURN_IF_ERROR(encode(nullptr));
+  encoder_.reset();  // before the next: there is memory for one
   LA_ASSIGN_OR_RETURN(encoder_, open_video_encoder(options_));
   return {};
 }
@@ -264,6 +266,7 @@ Expected<FilePosition> FileWriter::position() const {
 }
 
 Status FileWriter::encode(const AVFrame* frame) {
+  if (encoder_ == nullptr) return out_of_memory(path_ + ": the video encoder is gone; close other programs");
   if (int code = avcodec_send_frame(encoder_.get(), frame); code < 0)
     return io_error(path_ + ": the video encoder failed (" + ffmpeg_error(code) +
                     "); take another `size`, or close other programs");

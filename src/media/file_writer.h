@@ -31,7 +31,7 @@ class FileWriter : public VideoWriter {
 
   // from: null for a new file. Once, before the first frame.
   Status begin(std::unique_ptr<AudioStream> audio, const FilePosition* from = nullptr);
-  std::string encoder() const override { return encoder_->codec->name; }
+  std::string encoder() const override { return encoder_name_; }
   Status write_frame(const uint8_t* rgb) override;
   Expected<FilePosition> position() const override;
   Status finish() override;
@@ -62,7 +62,8 @@ class FileWriter : public VideoWriter {
   int fd_ = -1;
   OwnedIo io_;
   OwnedOutput format_;  // before `io_`, which it writes through
-  Owned<AVCodecContext> encoder_;
+  Owned<AVCodecContext> encoder_;  // of this segment; null: the next one did not open
+  std::string encoder_name_;
   Owned<AVPacket> packet_;
   std::optional<RgbToYuv> converter_;
   std::unique_ptr<AudioTrack> sound_;

@@ -80,6 +80,7 @@ struct JobShape {
   int64_t steps = 4;           // denoising steps
   int64_t solver_tensors = 0;  // that a block's solver keeps, of a block's size
   bool online_decode = true;
+  bool snapshots = false;  // are written as it runs
   Schedule schedule = Schedule::kAuto;
   Placement placement;         // on several ranks
   RankPart rank;               // this one's part

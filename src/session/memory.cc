@@ -3,12 +3,18 @@
 #include "media/fit.h"
 #include "media/mask_image.h"
 #include "media/pose_video.h"
+#include "session/snapshot_file.h"
 
 namespace liveavatar {
 
 size_t video_writer_bytes(int64_t height, int64_t width) {
   constexpr size_t kFixedBytes = size_t{13} << 20, kBytesPerPixel = 52;
   return kFixedBytes + kBytesPerPixel * static_cast<size_t>(height * width);
+}
+
+size_t snapshot_run_bytes(bool beside_card) {
+  constexpr size_t kFixedBytes = size_t{2} << 20;
+  return kFixedBytes + (beside_card ? SnapshotWriter::kPartBytes : 0);
 }
 
 namespace {

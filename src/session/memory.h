@@ -24,6 +24,9 @@ constexpr size_t kMpiBytes = size_t{8} << 20;
 
 // The H.264 and AAC encoders beside a job, their frames in flight and the muxer: a fit to runs (docs/plan.md).
 size_t video_writer_bytes(int64_t height, int64_t width);
+// And of a job that writes snapshots: the thread that finishes them, what tells the job from others, the encoders that
+// follow one another; beside a card a part of a tensor on its way. Up to 1.7 MiB were measured on the CPU.
+size_t snapshot_run_bytes(bool beside_card);
 
 // Denoising: scratch of the largest attention, caches, activations of the forwards in flight.
 struct SamplerMemory {

@@ -126,13 +126,26 @@ def check_video(file, delivered, certain=None):
     behind them may be damaged, and is no fault if the file plays without it."""
     there = file.exists() and file.stat().st_size > 0
     frames, complaints = play(file) if there else (0, "")
-    if there and complaints and certain is not None:
-        frames, complaints = play_part(file, certain)
+    if there and complaints:  # a kill may tear the fragment that is being written
+        frames, complaints = play_part(file, whole_fragments(file) if certain is None else certain)
     if complaints:
         raise Failure(f"the video does not play: {complaints.splitlines()[0]} ({frames} frames)")
     if delivered - frames >= MOST_LOST:
         raise Failure(f"{delivered - frames} of {delivered} frames are lost")
     return max(delivered - frames, 0)
+
+
+def whole_fragments(file):
+    """-> bytes up to the end of the last fragment that has all of its data."""
+    data, at, end = file.read_bytes(), 0, 0
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at:at + 4], "big")
+        if size < 8 or at + size > len(data):
+            break
+        at += size
+        if data[at - size + 4:at - size + 8] != b"moof":
+            end = at
+    return end
 
 
 def play_part(file, count):
