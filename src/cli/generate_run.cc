@@ -5,9 +5,9 @@
 
 #include "cli/commands.h"
 #include "cli/field_flags.h"
-#include "cli/resuming.h"
 #include "cli/mpi_rank.h"
 #include "cli/progress.h"
+#include "cli/resuming.h"
 #include "cli/run_report.h"
 #include "cli/video_job.h"
 #include "cli/video_output.h"
@@ -56,8 +56,8 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   };
   VideoRun video;
   auto create = [&](const JobInfo& of, const GenerateRequest& request) { return outputs.create(of, request); };
-  Status status = write_video(
-      engine, prepared.job, {create, on_progress, StopSignal::token(), outputs.resuming.get()}, video);
+  Status status =
+      write_video(engine, prepared.job, {create, on_progress, StopSignal::token(), outputs.resuming.get()}, video);
   line.finish();
   RunReport run_report = run_report_of(prepared.plan_report, engine, clock, video.frames);
   run_report.video_encoder = video.encoder;
@@ -82,7 +82,8 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
 
 Expected<PreparedJob> check_task(const Checkpoint& checkpoint, EngineOptions& engine, const RunOptions& options,
                                  const VideoTask& task) {
-  LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, &engine, task.job, options.quiet, options.resume.resume));
+  LA_ASSIGN_OR_RETURN(PreparedJob prepared,
+                      prepare_job(checkpoint, &engine, task.job, options.quiet, options.resume.resume));
   LA_RETURN_IF_ERROR(check_original_flags(options.original, prepared.plan_report.request));
   return prepared;
 }

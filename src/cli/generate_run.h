@@ -23,7 +23,7 @@ struct RunOptions {
   OriginalFlags original;
   std::string report_file;  // of a single task
   bool quiet = false;
-  ResumeFlags resume;  // of a single task
+  ResumeFlags resume;          // of a single task
   Group* processes = nullptr;  // other ranks; null: none
 };
 

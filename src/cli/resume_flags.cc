@@ -30,13 +30,15 @@ Expected<Every> parse_every(const std::string& text) {
 }  // namespace
 
 void add_resume_flags(CLI::App& app, ResumeFlags& flags, const std::string& group) {
-  app.add_flag("--resume", flags.resume,
-               "Write snapshots of the job beside the video (VIDEO.snapshots), and go on from the last one if there is\n"
-               "one: after a crash, a power cut or Ctrl-C give the same line again. MP4 alone; docs/resume.md")
+  app.add_flag(
+         "--resume", flags.resume,
+         "Write snapshots of the job beside the video (VIDEO.snapshots), and go on from the last one if there is\n"
+         "one: after a crash, a power cut or Ctrl-C give the same line again. MP4 alone; docs/resume.md")
       ->group(group);
-  app.add_option("--snapshot_every", flags.every,
-                 "With --resume: a time (90s, 10m, 2h) or a number of blocks of 12 frames; by the time they take 3 % of\n"
-                 "the run at most")
+  app.add_option(
+         "--snapshot_every", flags.every,
+         "With --resume: a time (90s, 10m, 2h) or a number of blocks of 12 frames; by the time they take 3 % of\n"
+         "the run at most")
       ->capture_default_str()
       ->group(group);
   app.add_option("--keep_snapshots", flags.keep, "With --resume: how many of the last ones stay on the disk")

@@ -86,7 +86,8 @@ void Resuming::wait() { snapshots_->end(); }
 
 void Resuming::print() const {
   const long long count = snapshots_->count();
-  if (count > 0) std::fprintf(stderr, "snapshots: %lld, for which the run waited %.2f s\n", count, snapshots_->seconds());
+  if (count > 0)
+    std::fprintf(stderr, "snapshots: %lld, for which the run waited %.2f s\n", count, snapshots_->seconds());
 }
 
 void Resuming::done() { snapshots_->remove(); }

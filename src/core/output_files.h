@@ -56,7 +56,7 @@ class OutputClaim {
   // For a signal handler at the end of the process: removes the files that the destructor would remove.
   void remove_unused() const;
   const std::string& path() const { return output_.path; }
-  size_t bytes() const;  // of the regular file
+  size_t bytes() const;                           // of the regular file
   int descriptor() const { return descriptor_; }  // the claimed regular file's; -1: it is none
 
  private:

@@ -6,8 +6,8 @@
 
 namespace liveavatar {
 
-// Frames of a segment of a resumable file: it begins with a keyframe and an encoder that knows of no frame before it, so
-// that its bits are those of its own frames.
+// Frames of a segment of a resumable file: it begins with a keyframe and an encoder that knows of no frame before it,
+// so that its bits are those of its own frames.
 constexpr int64_t kSegmentFrames = 24;
 
 struct FilePosition {

@@ -292,9 +292,8 @@ Status FileWriter::put(AVPacket& packet, int stream, AVRational time_base) {
 }
 
 Status FileWriter::write_failed(int code) const {
-  const std::string left = safe_frames_ == 0
-                               ? "nothing of it is kept; "
-                               : "the first " + std::to_string(safe_frames_) + " frames are safe in it; ";
+  const std::string left = safe_frames_ == 0 ? "nothing of it is kept; "
+                                             : "the first " + std::to_string(safe_frames_) + " frames are safe in it; ";
   return io_error(path_ + ": writing failed (" + ffmpeg_error(code) + "); " + left +
                   errno_advice(AVUNERROR(code), "make room, or choose another place"));
 }

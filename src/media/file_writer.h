@@ -61,7 +61,7 @@ class FileWriter : public VideoWriter {
   const Container& container_;
   int fd_ = -1;
   OwnedIo io_;
-  OwnedOutput format_;  // before `io_`, which it writes through
+  OwnedOutput format_;             // before `io_`, which it writes through
   Owned<AVCodecContext> encoder_;  // of this segment; null: the next one did not open
   std::string encoder_name_;
   Owned<AVPacket> packet_;

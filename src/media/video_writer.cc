@@ -4,8 +4,8 @@
 
 #include "core/text.h"
 #include "media/file_writer.h"
-#include "media/plain_mp4.h"
 #include "media/hls_sink.h"
+#include "media/plain_mp4.h"
 #include "media/stream_writer.h"
 
 namespace liveavatar {

@@ -27,8 +27,8 @@ struct VideoWriterOptions {
   // for or a second after the last.
   bool live = false;
   bool h264_only = false;  // no other codec of a card's
-  // MP4 alone: a file that can be gone on with later. It is made of segments, and what is in it is on the disk, not only
-  // with the system: a power cut leaves it.
+  // MP4 alone: a file that can be gone on with later. It is made of segments, and what is in it is on the disk, not
+  // only with the system: a power cut leaves it.
   bool resumable = false;
   std::string mark;  // of the job, as the file's comment: whole_with_mark() finds it; empty: none
 };

@@ -57,8 +57,8 @@ class JobRun : LatentChannel, VideoInputs {
   // A block whose latents wait to be decoded.
   struct DenoisedBlock {
     int64_t block = 0;
-    Tensor latents;  // empty: they come from another rank
-    Event done;      // of the backend that samples
+    Tensor latents;         // empty: they come from another rank
+    Event done;             // of the backend that samples
     bool snapshot = false;  // no block: the decoder's part of a snapshot is due
   };
 

@@ -21,7 +21,7 @@ Status JobRun::restore(const ResumePoint& from) {
 // Of the range, in the state that was restored.
 int64_t JobRun::begun(const BlockRange& blocks) const {
   return calls_.resume != nullptr && calls_.resume->moment.blocks.first == blocks.first ? calls_.resume->moment.begun
-                                                                                       : 0;
+                                                                                        : 0;
 }
 
 // A snapshot that cannot be written is said, and the job goes on.

@@ -24,8 +24,8 @@ class ThreadedFile {
   ThreadedFile(std::unique_ptr<VideoWriter> writer, const JobInfo& info);
   ~ThreadedFile();
 
-  // Of a resumable file: its position at so many frames, a multiple of kSegmentFrames that append() has had. Waits until
-  // they are in it. Any thread; one asks after the other, for ever more frames.
+  // Of a resumable file: its position at so many frames, a multiple of kSegmentFrames that append() has had. Waits
+  // until they are in it. Any thread; one asks after the other, for ever more frames.
   Expected<FilePosition> position(int64_t frames);
 
   Status append(const VideoChunk& chunk);
@@ -47,12 +47,12 @@ class ThreadedFile {
   std::vector<uint8_t> ring_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  size_t first_ = 0, waiting_ = 0;  // in the ring
-  bool ended_ = false;              // changed by the caller's thread alone
-  bool encoded_all_ = false;        // the thread has ended
-  Status status_;                   // of encoding
+  size_t first_ = 0, waiting_ = 0;      // in the ring
+  bool ended_ = false;                  // changed by the caller's thread alone
+  bool encoded_all_ = false;            // the thread has ended
+  Status status_;                       // of encoding
   std::deque<FilePosition> positions_;  // that may be asked for
-  std::thread encoder_;             // last: it uses all of the above
+  std::thread encoder_;                 // last: it uses all of the above
 };
 
 // kUnsupported where a file of this job cannot have the encoder that was asked for: before any work is done.

@@ -118,8 +118,7 @@ Status SnapshotReader::damaged(const std::string& what) const {
 
 Expected<std::unique_ptr<SnapshotReader>> SnapshotReader::open(const std::string& path) {
   std::unique_ptr<SnapshotReader> reader(new SnapshotReader(path));
-  reader->descriptor_ =
-      retry_interrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
+  reader->descriptor_ = retry_interrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
   if (reader->descriptor_ < 0) {
     const bool missing = errno == ENOENT || errno == ENOTDIR;
     const Status unreadable = io_error(path + ": cannot be opened " + errno_text(errno, "see who may read it"));

@@ -19,7 +19,8 @@ class ResumedVideoTest : public MediaTest {
   // A picture that moves, so that its encoder has something to remember.
   static std::vector<uint8_t> frame_of(int64_t f) {
     std::vector<uint8_t> rgb(kSide * kSide * 3);
-    for (size_t i = 0; i < rgb.size(); ++i) rgb[i] = static_cast<uint8_t>((i * 7 + i / 192 * static_cast<size_t>(f)) % 251);
+    for (size_t i = 0; i < rgb.size(); ++i)
+      rgb[i] = static_cast<uint8_t>((i * 7 + i / 192 * static_cast<size_t>(f)) % 251);
     return rgb;
   }
   static std::unique_ptr<AudioStream> voice() {
