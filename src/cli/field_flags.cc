@@ -83,6 +83,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`video_encoder`", "--video_encoder"},
     {"`webrtc_address`", "--webrtc_address"},
     {"`weights_dtype`", "--weights_dtype"},
+    {"`whip_token_file`", "--whip_token_file"},
     {"`work_dir`", "--work_dir"},
 };
 

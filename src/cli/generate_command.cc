@@ -16,6 +16,7 @@
 #include "cli/sample_list.h"
 #include "cli/script_flags.h"
 #include "cli/spoken_text.h"
+#include "cli/whip_flags.h"
 #include "core/status.h"
 #include "liveavatar/liveavatar.h"
 #include "ops/make_backend.h"
@@ -28,7 +29,7 @@ struct Flags : JobFlags {
   EngineOptions engine;
   OriginalFlags original;
   SpokenTextFlags spoken;
-  std::string save_file, output, save_dir, sample_list, report_file;
+  std::string save_file, output, save_dir, sample_list, report_file, whip_token_file;
   ResumeFlags resume;
   bool fp8 = false, quiet = false;
   CLI::App* app = nullptr;
@@ -48,8 +49,10 @@ void add_outputs(CLI::App& app, Flags& f) {
       ->group("What to make");
   app.add_option("--output", f.output,
                  "Instead of --save_file: a file; NAME.m3u8, HLS with its segments beside it; rtmp://HOST/APP/KEY,\n"
-                 "rtmps://... or srt://HOST:PORT, a server, at real time; or -, fragmented MP4 to standard output")
+                 "rtmps://..., srt://HOST:PORT or whip+https://HOST/PATH, a server, at real time; or -, fragmented\n"
+                 "MP4 to standard output")
       ->group("What to make");
+  add_whip_token(app, f.whip_token_file, "What to make");
   app.add_option("--save_dir", f.save_dir, "Folder for the default name")->group("What to make");
   app.add_option(
          "--sample_list", f.sample_list,
@@ -232,7 +235,9 @@ int generate(Flags& f, Group* processes) {
   if (!tasks.ok()) return report(tasks.status());
   if (Status made = make_save_dir(f); !made.ok()) return report(made);
   if (Status fits = check_resume_flags(*f.app, f.resume, tasks->front().video.path); !fits.ok()) return report(fits);
-  RunOptions options{f.engine, f.original, f.report_file, f.quiet, f.resume, processes};
+  auto token = read_whip_token(f.whip_token_file, is_whip(f.output));
+  if (!token.ok()) return report(token.status());
+  RunOptions options{f.engine, f.original, f.report_file, f.quiet, f.resume, processes, *std::move(token)};
   return f.sample_list.empty() ? run_task(options, tasks->front()) : run_tasks(options, *tasks);
 }
 

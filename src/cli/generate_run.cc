@@ -11,6 +11,7 @@
 #include "cli/run_report.h"
 #include "cli/video_job.h"
 #include "cli/video_output.h"
+#include "cli/whip_flags.h"
 #include "core/status.h"
 #include "core/text.h"
 #include "media/stream_address.h"
@@ -33,12 +34,14 @@ void print_result(const VideoTask& task, const PreparedJob& prepared, const RunR
 // Where a task writes. claims: of the video, if it is a file, and of the report, if one is asked for.
 struct TaskOutputs {
   std::vector<OutputClaim> claims;
-  std::unique_ptr<StreamOutput> stream;  // of the video; null: it is a file
-  std::unique_ptr<Resuming> resuming;    // null: without --resume
+  std::unique_ptr<StreamOutput> stream;  // of the video; null: it is a file, or goes by WHIP
+  std::shared_ptr<serve::WhipServer> whip;  // null: it does not
+  std::unique_ptr<Resuming> resuming;       // null: without --resume
 
-  OutputClaim* report_claim() { return claims.size() > (stream ? 0u : 1u) ? &claims.back() : nullptr; }
+  OutputClaim* report_claim() { return claims.size() > (stream || whip ? 0u : 1u) ? &claims.back() : nullptr; }
   Expected<std::unique_ptr<ThreadedFile>> create(const JobInfo& info, const GenerateRequest& request) {
     if (resuming != nullptr) return resuming->create(info, request);
+    if (whip) return create_whip_video(whip, info, request, StopSignal::token());
     return stream ? create_video(*stream, info, request) : create_video(claims.front(), info, request);
   }
 };
@@ -193,7 +196,12 @@ Status already_whole(Resuming& resuming, const VideoTask& task, bool quiet) {
 
 Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& outputs) {
   // Before all that takes time: a wrong address is known in a moment.
-  LA_ASSIGN_OR_RETURN(outputs.stream, open_stream(task.video, options.quiet, StopSignal::token()));
+  if (is_whip(task.video.path)) {
+    LA_ASSIGN_OR_RETURN(outputs.whip,
+                        try_whip_server(task.video, options.whip_token, options.quiet, StopSignal::token()));
+  } else {
+    LA_ASSIGN_OR_RETURN(outputs.stream, open_stream(task.video, options.quiet, StopSignal::token()));
+  }
   LA_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(options.engine, StopSignal::token()));
   note_checkpoint(*checkpoint, task.job, options.quiet);
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, check_task(*checkpoint, checkpoint->options, options, task));
@@ -214,7 +222,7 @@ Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& ou
 int run_task(const RunOptions& options, const VideoTask& task) {
   auto claims = claim_task(options, task, inputs_of(options, {task}));
   if (!claims.ok()) return report(claims.status());
-  TaskOutputs outputs{*std::move(claims), nullptr, nullptr};
+  TaskOutputs outputs{*std::move(claims), nullptr, nullptr, nullptr};
   StopSignal::Cleaning cleaning(outputs.claims);
   Status status = run_one(options, task, outputs);
   if (options.processes != nullptr) status = end_of_run(status, *options.processes);

@@ -25,6 +25,7 @@ struct RunOptions {
   bool quiet = false;
   ResumeFlags resume;          // of a single task
   Group* processes = nullptr;  // other ranks; null: none
+  std::string whip_token;      // of the server that the video goes to; empty: none
 };
 
 // Each returns the exit code and reports errors on stderr.

@@ -16,6 +16,7 @@
 #include "cli/model_flags.h"
 #include "cli/standard_streams.h"
 #include "cli/stop_signal.h"
+#include "cli/whip_flags.h"
 #include "core/line_output.h"
 #include "core/memory_reserve.h"
 #include "core/status.h"
@@ -34,6 +35,7 @@ struct Flags {
   std::string api_key_file;
   std::vector<std::string> portraits;  // NAME=FILE
   std::vector<std::string> pushes;     // NAME=URL, several between spaces too
+  std::string whip_token_file;
   size_t max_body_bytes = 64 << 20;
   bool fp8 = false, quiet = false, no_key = false;
 };
@@ -61,10 +63,12 @@ void add_listening(CLI::App& app, Flags& f) {
       ->allow_extra_args(false);
   app.add_option(
          "--push", f.pushes,
-         "NAME=URL: a server (rtmp://HOST/APP/KEY, rtmps://..., srt://HOST:PORT) that live sessions may name, to be\n"
-         "sent there too; several times. Others see it in the list of processes; better LIVEAVATAR_PUSH")
+         "NAME=URL: a server (rtmp://HOST/APP/KEY, rtmps://..., srt://HOST:PORT, whip+https://HOST/PATH) that live\n"
+         "sessions may name, to be sent there too; several times. Others see it in the list of processes; better\n"
+         "LIVEAVATAR_PUSH")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
+  add_whip_token(app, f.whip_token_file);
   app.add_option("--work_dir", f.serve.work_dir, "Where the folder for uploads and videos is made (default: $TMPDIR)");
   app.add_option("--access_log", f.serve.access_log,
                  "File for a JSON line a request (default: standard error); off: none");
@@ -251,6 +255,9 @@ Status resolve(Flags& f) {
   LA_RETURN_IF_ERROR(check_tls(f.serve.server));
   LA_RETURN_IF_ERROR(add_portraits(f));
   LA_RETURN_IF_ERROR(add_pushes(f));
+  const auto& targets = f.serve.push_targets;
+  const bool whip = std::any_of(targets.begin(), targets.end(), [](const auto& target) { return is_whip(target.url); });
+  LA_ASSIGN_OR_RETURN(f.serve.whip_token, read_whip_token(f.whip_token_file, whip));
   LA_RETURN_IF_ERROR(resolve_minds(f.minds, f.serve.minds));
   LA_RETURN_IF_ERROR(resolve_fp8(f.fp8, f.serve.engine.weights_dtype));
   f.serve.server.max_body_bytes = f.max_body_bytes;

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "cli/standard_streams.h"
+#include "cli/whip_flags.h"
 #include "core/errno_text.h"
 #include "core/text.h"
 #include "media/stream_address.h"
@@ -40,6 +41,7 @@ std::string output_name(const std::string& output) {
 
 Status check_stream(const NamedPath& video) {
   if (!is_stream(video.path)) return {};
+  if (is_whip(video.path)) return make_whip_server(video, {}).status();
   return named(video, parse_stream_address(video.path).status());
 }
 

@@ -1,4 +1,4 @@
-// POST to another server, over http and https. Where it was built without libcurl, missing_client() says so.
+// POST and DELETE to another server, over http and https. Where it was built without libcurl, missing_client() says so.
 #pragma once
 
 #include <functional>
@@ -31,9 +31,18 @@ struct Part {
 };
 
 struct Post {
+  std::string method = "POST";  // another one goes without a body
   std::string body, content_type = "application/json";
   std::vector<Part> parts;  // instead of the body: multipart/form-data
   size_t most_bytes = 16 << 20;
+};
+
+// Of an answer, also of a refusal.
+struct AnswerHead {
+  long status = 0;  // 0: none came
+  std::string content_type;
+  std::string location;         // in full
+  bool is_same_server = false;  // as the one that was asked: the key may go there
 };
 
 // Bytes of the answer's body as they come. An error ends the call with it. May wait.
@@ -42,7 +51,8 @@ using BodySink = std::function<Status(std::string_view bytes)>;
 // Any thread, several at once. Waits until the answer is complete, or soon after a stop: kCancelled. kIo: no
 // connection, silence, too much, or a status other than 2xx; the message does not name the server, for the caller does.
 // Redirects are not followed: a key is for one server.
-Status post(const Endpoint& endpoint, const Post& what, const BodySink& sink, const std::stop_token& stop);
+Status post(const Endpoint& endpoint, const Post& what, const BodySink& sink, const std::stop_token& stop,
+            AnswerHead* head = nullptr);
 
 // "" where this program can ask other servers; else what is missing and what to install.
 std::string missing_client();

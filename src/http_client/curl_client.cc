@@ -42,17 +42,20 @@ std::string without_key(std::string text, const std::string& key) {
   return text;
 }
 
-// One POST.
+// One request.
 class Transfer {
  public:
   Transfer(const Endpoint& endpoint, const Post& what, const BodySink& sink)
       : endpoint_(endpoint), what_(what), sink_(sink) {}
   Status run(const std::stop_token& stop);
+  AnswerHead head() const;
 
  private:
   Status prepare();
   void set_limits();
   Status set_body();
+  std::string header(const char* name) const;
+  void locate(AnswerHead& head) const;
   Status drive(const std::stop_token& stop);
   Status check_time() const;
   Status result(CURLcode code);
@@ -121,6 +124,10 @@ void Transfer::set_limits() {
 
 Status Transfer::set_body() {
   CURL* easy = easy_.get();
+  if (what_.method != "POST") {
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, what_.method.c_str());
+    return {};
+  }
   if (what_.parts.empty()) {
     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(what_.body.size()));
     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, what_.body.c_str());
@@ -151,7 +158,7 @@ Status Transfer::prepare() {
   set_limits();
   LA_RETURN_IF_ERROR(set_body());
   std::vector<std::string> lines{"Expect:", "User-Agent: liveavatar"};
-  if (what_.parts.empty()) lines.push_back("Content-Type: " + what_.content_type);
+  if (what_.parts.empty() && what_.method == "POST") lines.push_back("Content-Type: " + what_.content_type);
   if (!endpoint_.key.empty()) lines.push_back("Authorization: Bearer " + endpoint_.key);
   for (const std::string& line : lines) {
     curl_slist* longer = curl_slist_append(headers_.get(), line.c_str());
@@ -163,6 +170,45 @@ Status Transfer::prepare() {
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Transfer::on_bytes);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, this);
   return {};
+}
+
+std::string Transfer::header(const char* name) const {
+  curl_header* found = nullptr;
+  const CURLHcode code = curl_easy_header(easy_.get(), name, 0, CURLH_HEADER, -1, &found);
+  return code == CURLHE_OK ? found->value : std::string();
+}
+
+// Which may be relative to the URL that was asked.
+void Transfer::locate(AnswerHead& head) const {
+  const std::string location = header("location");
+  const Owned<CURLU, curl_url_cleanup> here(curl_url()), there(curl_url());
+  auto set = [](CURLU* url, const std::string& text) {
+    return curl_url_set(url, CURLUPART_URL, text.c_str(), 0) == CURLUE_OK;
+  };
+  auto part = [](CURLU* url, CURLUPart which) {
+    char* text = nullptr;
+    curl_url_get(url, which, &text, CURLU_DEFAULT_PORT);
+    const Owned<char, curl_free> owner(text);
+    return text != nullptr ? lower_case(text) : std::string();
+  };
+  const bool is_known = !location.empty() && here && there && set(here.get(), endpoint_.url) &&
+                        set(there.get(), endpoint_.url) && set(there.get(), location);
+  if (!is_known) return;
+  char* text = nullptr;
+  curl_url_get(there.get(), CURLUPART_URL, &text, 0);
+  const Owned<char, curl_free> owner(text);
+  if (text != nullptr) head.location = text;
+  head.is_same_server = true;
+  for (const CURLUPart which : {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT})
+    head.is_same_server = head.is_same_server && part(here.get(), which) == part(there.get(), which);
+}
+
+AnswerHead Transfer::head() const {
+  AnswerHead head;
+  head.status = http_status();
+  head.content_type = header("content-type");
+  locate(head);
+  return head;
 }
 
 Status Transfer::check_time() const {
@@ -238,11 +284,14 @@ Status begin_library() {
 
 }  // namespace
 
-Status post(const Endpoint& endpoint, const Post& what, const BodySink& sink, const std::stop_token& stop) {
+Status post(const Endpoint& endpoint, const Post& what, const BodySink& sink, const std::stop_token& stop,
+            AnswerHead* head) {
   return contained("failed", [&]() -> Status {
     LA_RETURN_IF_ERROR(begin_library());
     Transfer transfer(endpoint, what, sink);
-    return transfer.run(stop);
+    const Status status = transfer.run(stop);
+    if (head != nullptr) *head = transfer.head();
+    return status;
   });
 }
 

@@ -81,6 +81,11 @@ Status check_srt(const Parts& parts, const std::string& shown) {
   return invalid_argument(shown + ": names no port; write srt://HOST:PORT");
 }
 
+Status check_whip(const Parts& parts, const std::string& shown) {
+  if (!parts.server.empty() && !parts.server.starts_with(":")) return {};
+  return invalid_argument(shown + ": names no server; write " + parts.protocol + "://HOST/PATH");
+}
+
 }  // namespace
 
 bool is_stream(const std::string& output) { return output == "-" || !protocol_of(output).empty(); }
@@ -100,7 +105,8 @@ Expected<StreamAddress> parse_stream_address(const std::string& output) {
   StreamAddress address;
   address.url = parts.protocol + output.substr(parts.protocol.size());
   address.shown = shown_address(parts);
-  const bool is_known = parts.protocol == "srt" || parts.protocol == "rtmp" || parts.protocol == "rtmps";
+  const bool is_whip = parts.protocol == "whip+https" || parts.protocol == "whip+http";
+  const bool is_known = is_whip || parts.protocol == "srt" || parts.protocol == "rtmp" || parts.protocol == "rtmps";
   if (is_known && !parts.server.starts_with(":")) {
     LA_RETURN_IF_ERROR(check_port(parts, address.shown));
   }
@@ -109,10 +115,16 @@ Expected<StreamAddress> parse_stream_address(const std::string& output) {
     LA_RETURN_IF_ERROR(check_srt(parts, address.shown));
     return address;
   }
+  if (is_whip) {
+    address.kind = StreamAddress::Kind::kWhip;
+    address.url.erase(0, std::string_view("whip+").size());
+    LA_RETURN_IF_ERROR(check_whip(parts, address.shown));
+    return address;
+  }
   address.kind = StreamAddress::Kind::kRtmp;
   if (parts.protocol != "rtmp" && parts.protocol != "rtmps")
     return invalid_argument(one_line(parts.protocol) +
-                            "://: no protocol for a video; write rtmp://, rtmps:// or srt://");
+                            "://: no protocol for a video; write rtmp://, rtmps://, srt:// or whip+https://");
   LA_RETURN_IF_ERROR(check_rtmp(parts, address.shown));
   return address;
 }

@@ -33,6 +33,7 @@ struct ServeOptions {
   std::string work_dir;                    // uploads and videos lie in a folder made there; empty: the system's
   std::vector<KeptPortrait> portraits;     // kept by name from the start
   std::vector<PushTarget> push_targets;
+  std::string whip_token;  // for those of WHIP; empty: none is sent
   int max_sessions = 4;
   double session_idle_s = 300;  // without a message of the client
   double session_lifetime_s = 3600;

@@ -11,6 +11,8 @@
 namespace liveavatar::serve {
 namespace {
 
+constexpr const char* kAddresses = "rtmp://HOST/APP/KEY, srt://HOST:PORT or whip+https://HOST/PATH";
+
 Expected<std::unique_ptr<LiveStream>> open_stream(const std::shared_ptr<Connector>& connector, const LiveChunk& like,
                                                   const std::stop_token& stop) {
   LiveStreamOptions options;
@@ -22,26 +24,41 @@ Expected<std::unique_ptr<LiveStream>> open_stream(const std::shared_ptr<Connecto
   return LiveStream::open(connector, options, waits, stop);
 }
 
+std::string where_of(const PushTarget& target) { return "`push` " + target.name + ": "; }
+
 Expected<StreamAddress> parse_target(const PushTarget& target) {
-  const std::string where = "`push` " + target.name + ": ";
-  if (!is_stream(target.url))
-    return invalid_argument(where + "is no address; write rtmp://HOST/APP/KEY or srt://HOST:PORT");
+  const std::string where = where_of(target);
+  if (!is_stream(target.url)) return invalid_argument(where + "is no address; write " + kAddresses);
   auto address = parse_stream_address(target.url);
   if (!address.ok()) return Status(address.status().code(), where + address.status().message());
   if (address->kind == StreamAddress::Kind::kStandardOutput)
-    return invalid_argument(where + "is standard output; write rtmp://HOST/APP/KEY or srt://HOST:PORT");
+    return invalid_argument(where + "is standard output; write " + kAddresses);
   return address;
 }
 
 }  // namespace
 
-Expected<std::unique_ptr<PushTargets>> PushTargets::create(const std::vector<PushTarget>& targets, Log log) {
+Expected<PushTargets::Open> PushTargets::opener_of(const PushTarget& target, const WhipOptions& whip) {
+  LA_ASSIGN_OR_RETURN(StreamAddress address, parse_target(target));
+  if (address.kind != StreamAddress::Kind::kWhip) {
+    return Open([connector = std::make_shared<Connector>(std::move(address))](
+                    const LiveChunk& like, const std::stop_token& stop) { return open_stream(connector, like, stop); });
+  }
+  auto server = WhipServer::create(address, whip);
+  if (!server.ok()) return Status(server.status().code(), where_of(target) + server.status().message());
+  return Open([server = *server](const LiveChunk& like, const std::stop_token& stop) {
+    return server->open({.width = like.width, .height = like.height, .sample_rate = like.sample_rate}, stop);
+  });
+}
+
+Expected<std::unique_ptr<PushTargets>> PushTargets::create(const std::vector<PushTarget>& targets, Log log,
+                                                           const WhipOptions& whip) {
   std::unique_ptr<PushTargets> all(new PushTargets(std::move(log)));
   for (const PushTarget& target : targets) {
-    LA_ASSIGN_OR_RETURN(StreamAddress address, parse_target(target));
+    LA_ASSIGN_OR_RETURN(Open open, opener_of(target, whip));
     const bool is_new = all->targets_.try_emplace(target.name).second;
     if (!is_new) return invalid_argument("`push` " + target.name + ": is given twice; choose another name");
-    all->targets_[target.name].connector = std::make_shared<Connector>(std::move(address));
+    all->targets_[target.name].open = std::move(open);
   }
   return all;
 }
@@ -62,9 +79,7 @@ Expected<std::shared_ptr<Push>> PushTargets::take(const std::string& name, Troub
   Target& target = found->second;
   if (target.last && !target.last->is_closed()) return std::shared_ptr<Push>(kBusy);
   PushCalls calls;
-  calls.open = [connector = target.connector](const LiveChunk& like, const std::stop_token& stop) {
-    return open_stream(connector, like, stop);
-  };
+  calls.open = target.open;
   calls.on_trouble = [log = log_, name, on_trouble = std::move(on_trouble)](PushTrouble trouble, const Status& why) {
     if (log) log(name, why.message());
     on_trouble(trouble);

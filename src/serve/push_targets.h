@@ -13,10 +13,7 @@
 #include "serve/metrics.h"
 #include "serve/options.h"
 #include "serve/push.h"
-
-namespace liveavatar {
-class Connector;
-}
+#include "serve/whip.h"
 
 namespace liveavatar::serve {
 
@@ -27,7 +24,9 @@ class PushTargets {
   using Log = std::function<void(const std::string& name, const std::string& message)>;
   using Trouble = std::function<void(PushTrouble)>;
   // kInvalidArgument: an address that cannot be, or a name twice. Connects to none.
-  static Expected<std::unique_ptr<PushTargets>> create(const std::vector<PushTarget>& targets, Log log);
+  // kUnsupported: one of WHIP, and what to install for it.
+  static Expected<std::unique_ptr<PushTargets>> create(const std::vector<PushTarget>& targets, Log log,
+                                                       const WhipOptions& whip = {});
 
   ~PushTargets();  // lets streams that were closed end, for a moment
 
@@ -37,11 +36,13 @@ class PushTargets {
   void add_gauges(std::vector<Gauge>& gauges) const;
 
  private:
+  using Open = decltype(PushCalls::open);
   struct Target {
-    std::shared_ptr<Connector> connector;
+    Open open;
     std::shared_ptr<PushCounts> totals = std::make_shared<PushCounts>();
     std::shared_ptr<Push> last;
   };
+  static Expected<Open> opener_of(const PushTarget& target, const WhipOptions& whip);
   explicit PushTargets(Log log) : log_(std::move(log)) {}
 
   const Log log_;

@@ -43,10 +43,9 @@ Expected<std::unique_ptr<Service>> Service::create(const ServeOptions& options, 
   LA_ASSIGN_OR_RETURN(Minds minds, open_minds(options.minds));
   LA_ASSIGN_OR_RETURN(std::unique_ptr<WorkFolder> folder, WorkFolder::create(options.work_dir));
   std::unique_ptr<Service> service(new Service(options, std::move(log), std::move(folder)));
-  LA_ASSIGN_OR_RETURN(service->push_targets_,
-                      PushTargets::create(options.push_targets, [log = service->log_.get()](const auto&... entry) {
-                        log->write_push_error(entry...);
-                      }));
+  const auto log_push = [to = service->log_.get()](const auto&... entry) { to->write_push_error(entry...); };
+  LA_ASSIGN_OR_RETURN(service->push_targets_, PushTargets::create(options.push_targets, log_push,
+                                                                  {options.whip_token, options.webrtc.ice_servers}));
   service->minds_ = std::move(minds);
   if (service->minds_.voice) service->speech_ = std::make_unique<SpeechRequests>(service->minds_.voice);
   for (const KeptPortrait& kept : options.portraits) {

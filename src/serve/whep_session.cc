@@ -81,7 +81,7 @@ http::Response WhepSession::open(const http::Request& request) {
   if (state_ == State::kEnded) return error_response(503, "cancelled", "the session was ended while it was opened");
   if (state_ == State::kOpening) state_ = State::kConnecting;
   since_ = Clock::now();
-  http::Response response{.status = 201, .content_type = "application/sdp", .body = peer_->answer()};
+  http::Response response{.status = 201, .content_type = "application/sdp", .body = peer_->description()};
   response.headers.emplace_back("Location", "/v1/live/whep/" + id_);
   return response;
 }

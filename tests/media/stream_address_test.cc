@@ -28,6 +28,8 @@ TEST(StreamAddress, ShowsServerAndApplicationAndNoSecret) {
                         {"srt://h:9000?passphrase=secret&streamid=secret", "srt://h:9000", Kind::kSrt},
                         {"srt://:9000?mode=listener", "srt://:9000", Kind::kSrt},
                         {"srt://[::1]:9000/secret", "srt://[::1]:9000/***", Kind::kSrt},
+                        {"whip+https://secret:secret@h/secret/secret?secret", "whip+https://h/***", Kind::kWhip},
+                        {"WHIP+HTTP://h:8080/secret", "whip+http://h:8080/***", Kind::kWhip},
                         {"-", "standard output", Kind::kStandardOutput}}) {
     const auto address = parse_stream_address(c.output);
     ASSERT_TRUE(address.ok()) << c.output << ": " << address.status().message();
@@ -35,6 +37,7 @@ TEST(StreamAddress, ShowsServerAndApplicationAndNoSecret) {
     EXPECT_EQ(address->kind, c.kind) << c.output;
   }
   EXPECT_EQ(parse_stream_address("RTMP://h/App/Key")->url, "rtmp://h/App/Key");
+  EXPECT_EQ(parse_stream_address("WHIP+HTTPS://h/Key")->url, "https://h/Key");
 }
 
 TEST(StreamAddress, RefusesInALineWithoutSecrets) {
@@ -49,6 +52,9 @@ TEST(StreamAddress, RefusesInALineWithoutSecrets) {
                         {"srt://[::1]?passphrase=secret", "names no port"},
                         {"rtmp://user:secret/secret@h/app/secret", "write / as %2F"},
                         {"srt://user:secret?secret@h:9000", "write / as %2F"},
+                        {"whip+https:///secret", "names no server"},
+                        {"whip+http://user:secret/secret@h/", "write / as %2F"},
+                        {"whip://h/secret", "whip://: no protocol"},
                         {"rtnp://h/app/secret", "rtnp://: no protocol"},
                         {"https://h/secret", "https://: no protocol"}}) {
     const Status status = parse_stream_address(c.output).status();

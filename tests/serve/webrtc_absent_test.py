@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-from client import Server, WebSocket, wait_until
+from client import PORTRAIT, VOICE, Server, WebSocket, wait_until
 
 PROGRAM = None
 SDP = {"Content-Type": "application/sdp"}
@@ -38,6 +39,18 @@ class Absent(unittest.TestCase):
                 self.assertEqual((status, error["code"]), (501, "no_webrtc"))
                 self.assertIn("built without WebRTC: install", error["message"])
                 self.check_the_rest(server)
+
+    def test_without_the_plugin_whip_is_refused(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "bin" / "liveavatar"
+            program.parent.mkdir()
+            shutil.copy(PROGRAM, program)
+            done = subprocess.run([program, "generate", "--quiet", "--image", PORTRAIT, "--audio", VOICE, "--output",
+                                   "whip+http://127.0.0.1:1/secret"], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+            self.assertIn(": install ", done.stderr)  # libcurl, where that is missing too
+            self.assertNotIn("secret", done.stderr)
 
     @unittest.skipUnless((Path(sys.argv[1]).resolve().parent.parent / "lib/liveavatar/webrtc.so").exists(), "no plugin")
     def test_without_gstreamers_elements_the_route_names_the_packages(self):

@@ -105,8 +105,8 @@ int main(int argc, char** argv) {
     say(peer.status().message());
     return 1;
   }
-  say("answer " + std::to_string((*peer)->answer().size()));
-  std::fputs((*peer)->answer().c_str(), stdout);
+  say("answer " + std::to_string((*peer)->description().size()));
+  std::fputs((*peer)->description().c_str(), stdout);
   std::fflush(stdout);
   send(**peer, seconds * 25 / kFrames);
   (*peer)->close();

@@ -11,8 +11,7 @@ namespace {
 Expected<std::unique_ptr<PeerMaker>> load_maker() {
   const std::string file = find_plugin("webrtc");
   if (file.empty())
-    return unsupported(
-        "built without WebRTC: install the packages of scripts/packages-webrtc.txt and build again; /v1/live is there");
+    return unsupported("built without WebRTC: install the packages of scripts/packages-webrtc.txt and build again");
   LA_ASSIGN_OR_RETURN(void* factory, load_plugin(file, {kPeerVersion, kPeerFactory},
                                                  "install gstreamer1.0-nice and gstreamer1.0-plugins-base, -good, "
                                                  "-bad and -ugly"));

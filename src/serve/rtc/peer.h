@@ -1,5 +1,6 @@
-// A peer over WebRTC: frames and sound go out, its microphone comes in. The code that needs GStreamer is a plugin
-// (src/serve/rtc/gst) that is loaded here: a server without it runs, and says what to install when a peer comes.
+// A peer over WebRTC: frames and sound go out, its microphone comes in. It calls us, or we call it. The code that needs
+// GStreamer is a plugin (src/serve/rtc/gst) that is loaded here: a server without it runs, and says what to install
+// when a peer comes.
 #pragma once
 
 #include <functional>
@@ -29,6 +30,13 @@ struct Offer {
   int64_t width = 0, height = 0;  // of the frames that will come, pixels
 };
 
+// To a server that takes what we send: no microphone comes back.
+struct Call {
+  int64_t width = 0, height = 0;  // of the frames, pixels
+  int sample_rate = kSampleRate;  // of the sound, in Hz: a multiple of 25
+  bool vp8 = false;               // also where there is H.264
+};
+
 // On threads of the peer, several at once. None may wait or close the peer.
 struct PeerCalls {
   std::function<void()> on_connected;
@@ -39,7 +47,10 @@ struct PeerCalls {
 class Peer {
  public:
   virtual ~Peer() = default;  // close()
-  virtual const std::string& answer() const = 0;
+  // What this side says: the answer to an offer, or the offer of a call.
+  virtual const std::string& description() const = 0;
+  // Of a call, once. kUnsupported: it takes no video of the codec that was offered. kInvalidArgument: it is no answer.
+  virtual Status take_answer(const std::string& sdp) = 0;
   // Copies the frames and the sound, and does not wait. One thread at a time, also while close() runs.
   virtual void write(const LiveChunk& chunk) = 0;
   // It was connected, and nothing comes from it any more. It reports what it gets every few seconds.
@@ -55,6 +66,8 @@ class PeerMaker {
   // Waits until the answer is complete, with all candidates: some 0.1 s, and seconds where an ICE server is silent.
   // kInvalidArgument: the offer is not to be answered.
   virtual Expected<std::unique_ptr<Peer>> open(const Offer& offer, const PeerSettings& settings, PeerCalls calls) = 0;
+  // The same for an offer of ours; nothing goes out before its answer was taken. kUnsupported: there is no such codec.
+  virtual Expected<std::unique_ptr<Peer>> call(const Call& call, const PeerSettings& settings, PeerCalls calls) = 0;
 };
 
 // What the plugin exports as kPeerFactory. The caller owns the maker.

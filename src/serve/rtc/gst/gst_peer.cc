@@ -180,30 +180,50 @@ std::string gst_address(const std::string& server) {
 
 }  // namespace
 
-GstPeer::GstPeer(Owned<GstElement> pipeline, const Offer& offer, bool audio, PeerCalls calls)
+GstPeer::GstPeer(Owned<GstElement> pipeline, const Codecs& codecs, const Call& media, PeerCalls calls)
     : pipeline_(std::move(pipeline)),
       peer_(gst_bin_get_by_name(GST_BIN(pipeline_.get()), kPeerElement)),
       events_(std::make_shared<PeerEvents>(std::move(calls))),
-      media_(std::make_shared<MediaIn>(pipeline_.get(), offer.width, offer.height, audio)),
-      tracks_(audio ? 2 : 1) {}
+      media_(std::make_shared<MediaIn>(pipeline_.get(), media, codecs.audio >= 0)),
+      codecs_(codecs),
+      tracks_(codecs.audio >= 0 ? 2 : 1) {}
 
 GstPeer::~GstPeer() { close(); }
 
-Expected<std::unique_ptr<Peer>> GstPeer::open(const Offer& offer, const PeerSettings& settings,
-                                              const Encoders& encoders, PeerCalls calls) {
-  LA_ASSIGN_OR_RETURN(ParsedOffer parsed, parse_offer(offer.sdp, !encoders.h264.empty(), encoders.vp8));
-  const std::string text = pipeline_text(parsed.codecs, encoders, offer.width * offer.height);
+Expected<std::unique_ptr<GstPeer>> GstPeer::make(const Codecs& codecs, const Call& media, const PeerSettings& settings,
+                                                 const Encoders& encoders, PeerCalls calls) {
+  const std::string text = pipeline_text(codecs, encoders, media.width * media.height);
   GError* error = nullptr;
   Owned<GstElement> pipeline(gst_parse_launch_full(text.c_str(), nullptr, GST_PARSE_FLAG_FATAL_ERRORS, &error));
   const Owned<GError> why(error);
   if (!pipeline) return unsupported(std::string("GStreamer: ") + (why ? why->message : "no pipeline"));
-  std::unique_ptr<GstPeer> peer(new GstPeer(std::move(pipeline), offer, parsed.codecs.audio >= 0, std::move(calls)));
+  std::unique_ptr<GstPeer> peer(new GstPeer(std::move(pipeline), codecs, media, std::move(calls)));
   peer->set_addresses(settings);
   peer->set_retransmission();
   peer->listen();
+  return peer;
+}
+
+Expected<std::unique_ptr<Peer>> GstPeer::open(const Offer& offer, const PeerSettings& settings,
+                                              const Encoders& encoders, PeerCalls calls) {
+  LA_ASSIGN_OR_RETURN(ParsedOffer parsed, parse_offer(offer.sdp, !encoders.h264.empty(), encoders.vp8));
+  const Call media{.width = offer.width, .height = offer.height};
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<GstPeer> peer, make(parsed.codecs, media, settings, encoders, std::move(calls)));
   LA_RETURN_IF_ERROR(peer->play());
-  LA_RETURN_IF_ERROR(peer->negotiate(std::move(parsed.message)));
-  LA_RETURN_IF_ERROR(peer->read_answer());
+  LA_RETURN_IF_ERROR(peer->take_offer(std::move(parsed.message)));
+  return std::unique_ptr<Peer>(std::move(peer));
+}
+
+Expected<std::unique_ptr<Peer>> GstPeer::call(const Call& call, const PeerSettings& settings, const Encoders& encoders,
+                                              PeerCalls calls) {
+  constexpr int kVideo = 96, kAudio = 111;
+  const bool h264 = !call.vp8 && !encoders.h264.empty();
+  if (!h264 && !encoders.vp8) return unsupported("GStreamer has no encoder for VP8 here");
+  const Codecs codecs{.h264 = h264, .video = kVideo, .audio = kAudio};
+  LA_ASSIGN_OR_RETURN(std::unique_ptr<GstPeer> peer, make(codecs, call, settings, encoders, std::move(calls)));
+  peer->send_only();
+  LA_RETURN_IF_ERROR(peer->play());
+  LA_RETURN_IF_ERROR(peer->describe("create-offer", "offer"));
   return std::unique_ptr<Peer>(std::move(peer));
 }
 
@@ -237,6 +257,16 @@ void GstPeer::set_retransmission() {
   if (transceiver != nullptr) g_object_set(transceiver, "do-nack", TRUE, nullptr);
 }
 
+void GstPeer::send_only() {
+  constexpr int kSendOnly = 2;  // of GstWebRTCRTPTransceiverDirection
+  for (int track = 0; track < tracks_; ++track) {
+    GObject* transceiver = nullptr;
+    g_signal_emit_by_name(peer_.get(), "get-transceiver", track, &transceiver);
+    const Owned<GObject> owner(transceiver);
+    if (transceiver != nullptr) g_object_set(transceiver, "direction", kSendOnly, nullptr);
+  }
+}
+
 void GstPeer::listen() {
   for (int track = 0; track < tracks_; ++track) {
     GstPad* pad = gst_element_get_static_pad(peer_.get(), ("sink_" + std::to_string(track)).c_str());
@@ -266,38 +296,54 @@ Status GstPeer::play() {
   return io_error(events_->ended ? events_->failure : "GStreamer: an encoder gave nothing in 20 s");
 }
 
-Status GstPeer::negotiate(Owned<GstSDPMessage> offer) {
-  const Owned<GstWebRTCSessionDescription> remote(
-      gst_webrtc_session_description_new(GST_WEBRTC_SDP_TYPE_OFFER, offer.release()));
-  const Promise offered;
-  g_signal_emit_by_name(peer_.get(), "set-remote-description", remote.get(), offered.get());
-  LA_RETURN_IF_ERROR(wait_for(offered, "the offer"));
-  const Promise answered;
-  g_signal_emit_by_name(peer_.get(), "create-answer", nullptr, answered.get());
-  LA_RETURN_IF_ERROR(wait_for(answered, "the answer"));
-  GstWebRTCSessionDescription* made = nullptr;
-  const GstStructure* reply = answered.reply();
-  if (reply != nullptr) gst_structure_get(reply, "answer", gst_webrtc_session_description_get_type(), &made, nullptr);
-  const Owned<GstWebRTCSessionDescription> local(made);
-  if (!local) return invalid_argument("the offer cannot be answered");
+Status GstPeer::set_remote(GstWebRTCSDPType type, Owned<GstSDPMessage> description, const char* what) {
+  const Owned<GstWebRTCSessionDescription> remote(gst_webrtc_session_description_new(type, description.release()));
+  const Promise taken;
+  g_signal_emit_by_name(peer_.get(), "set-remote-description", remote.get(), taken.get());
+  return wait_for(taken, what);
+}
+
+Status GstPeer::take_offer(Owned<GstSDPMessage> offer) {
+  LA_RETURN_IF_ERROR(set_remote(GST_WEBRTC_SDP_TYPE_OFFER, std::move(offer), "the offer"));
+  return describe("create-answer", "answer");
+}
+
+Status GstPeer::take_answer(const std::string& sdp) {
+  LA_ASSIGN_OR_RETURN(Owned<GstSDPMessage> answer, parse_answer(sdp, codecs_));
+  return set_remote(GST_WEBRTC_SDP_TYPE_ANSWER, std::move(answer), "its answer");
+}
+
+// kind: "offer" or "answer", the field of what the signal gives.
+Status GstPeer::describe(const char* signal, const char* kind) {
+  const std::string what = std::string("the ") + kind;
+  const Promise made;
+  g_signal_emit_by_name(peer_.get(), signal, nullptr, made.get());
+  LA_RETURN_IF_ERROR(wait_for(made, what.c_str()));
+  GstWebRTCSessionDescription* description = nullptr;
+  const GstStructure* reply = made.reply();
+  if (reply != nullptr)
+    gst_structure_get(reply, kind, gst_webrtc_session_description_get_type(), &description, nullptr);
+  const Owned<GstWebRTCSessionDescription> local(description);
+  if (!local) return invalid_argument(what + " cannot be made");
+  if (local->type == GST_WEBRTC_SDP_TYPE_OFFER) complete_offer(local->sdp, codecs_);
   const Promise set;
   g_signal_emit_by_name(peer_.get(), "set-local-description", local.get(), set.get());
-  LA_RETURN_IF_ERROR(wait_for(set, "the answer"));
+  LA_RETURN_IF_ERROR(wait_for(set, what.c_str()));
   // An ICE server that is silent does not hold up those that are not.
   constexpr std::chrono::seconds kGathering(3);
   events_->wait_for(kGathering, [&] { return events_->gathered; });
-  return {};
+  return read_description();
 }
 
-Status GstPeer::read_answer() {
+Status GstPeer::read_description() {
   GstWebRTCSessionDescription* local = nullptr;
   g_object_get(peer_.get(), "local-description", &local, nullptr);
   const Owned<GstWebRTCSessionDescription> owner(local);
   if (!owner) return invalid_argument("the offer cannot be answered");
-  answer_ = text_of(gst_sdp_message_as_text(local->sdp));
-  if (answer_.find("ssrc-group:FID 0 ") != std::string::npos)
-    return io_error("GStreamer answered without the source of the video; try again");
-  if (answer_.find("a=candidate:") == std::string::npos)
+  description_ = text_of(gst_sdp_message_as_text(local->sdp));
+  if (description_.find("ssrc-group:FID 0 ") != std::string::npos)
+    return io_error("GStreamer does not name the source of the video; try again");
+  if (description_.find("a=candidate:") == std::string::npos)
     return io_error("there is no address for WebRTC; start the server with `webrtc_address`");
   return {};
 }

@@ -11,8 +11,7 @@
 namespace liveavatar::rtc {
 namespace {
 
-constexpr int64_t kPieceSamples = kSampleRate / 50;  // 20 ms, a packet of Opus
-constexpr GstClockTime kPieceNs = GST_SECOND / 50;
+int64_t pieces_per_second(int sample_rate) { return sample_rate % 50 == 0 ? 50 : 25; }
 
 void set_caps(GstElement* source, const std::string& text) {
   const Owned<GstCaps> caps(gst_caps_from_string(text.c_str()));
@@ -21,17 +20,19 @@ void set_caps(GstElement* source, const std::string& text) {
 
 }  // namespace
 
-MediaIn::MediaIn(GstElement* pipeline, int64_t width, int64_t height, bool audio)
-    : width_(width),
-      height_(height),
+MediaIn::MediaIn(GstElement* pipeline, const Call& media, bool audio)
+    : width_(media.width),
+      height_(media.height),
+      piece_samples_(media.sample_rate / pieces_per_second(media.sample_rate)),
+      piece_ns_(GST_SECOND / static_cast<GstClockTime>(pieces_per_second(media.sample_rate))),
       video_(gst_bin_get_by_name(GST_BIN(pipeline), kVideoSource)),
       audio_(audio ? gst_bin_get_by_name(GST_BIN(pipeline), kAudioSource) : nullptr),
       encoder_(gst_bin_get_by_name(GST_BIN(pipeline), kVideoEncoder)) {
-  set_caps(video_.get(), "video/x-raw,format=RGB,framerate=25/1,width=" + std::to_string(width) +
-                             ",height=" + std::to_string(height));
+  set_caps(video_.get(), "video/x-raw,format=RGB,framerate=25/1,width=" + std::to_string(width_) +
+                             ",height=" + std::to_string(height_));
   if (audio_)
     set_caps(audio_.get(),
-             "audio/x-raw,format=S16LE,layout=interleaved,channels=1,rate=" + std::to_string(kSampleRate));
+             "audio/x-raw,format=S16LE,layout=interleaved,channels=1,rate=" + std::to_string(media.sample_rate));
 }
 
 GstClockTime MediaIn::now() const {
@@ -41,11 +42,11 @@ GstClockTime MediaIn::now() const {
 
 void MediaIn::prime() {
   const std::vector<uint8_t> black(static_cast<size_t>(width_ * height_ * 3));
-  const std::vector<int16_t> silence(kPieceSamples);
+  const std::vector<int16_t> silence(static_cast<size_t>(piece_samples_));
   std::lock_guard lock(mutex_);
   open_ = true;
   give(video_.get(), black.data(), black.size(), 0, kFrameNs);
-  if (audio_) give(audio_.get(), silence.data(), silence.size() * sizeof(int16_t), 0, kPieceNs);
+  if (audio_) give(audio_.get(), silence.data(), silence.size() * sizeof(int16_t), 0, piece_ns_);
   open_ = false;
 }
 
@@ -58,9 +59,9 @@ void MediaIn::write(const LiveChunk& chunk) {
   for (int64_t i = 0; i < chunk.frames; ++i)
     give(video_.get(), chunk.rgb + static_cast<size_t>(i) * frame_bytes, frame_bytes,
          begin + static_cast<GstClockTime>(i * kFrameNs), kFrameNs);
-  for (int64_t at = 0; audio_ && at + kPieceSamples <= chunk.samples; at += kPieceSamples)
-    give(audio_.get(), chunk.audio + at, static_cast<size_t>(kPieceSamples) * sizeof(int16_t),
-         begin + static_cast<GstClockTime>(at / kPieceSamples) * kPieceNs, kPieceNs);
+  for (int64_t at = 0; audio_ && at + piece_samples_ <= chunk.samples; at += piece_samples_)
+    give(audio_.get(), chunk.audio + at, static_cast<size_t>(piece_samples_) * sizeof(int16_t),
+         begin + static_cast<GstClockTime>(at / piece_samples_) * piece_ns_, piece_ns_);
   if (!open_) drop_past(here);
 }
 

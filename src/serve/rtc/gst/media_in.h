@@ -7,6 +7,7 @@
 #include "liveavatar/live.h"
 #include "serve/rtc/gst/handles.h"
 #include "serve/rtc/media_clock.h"
+#include "serve/rtc/peer.h"
 
 namespace liveavatar::rtc {
 
@@ -14,7 +15,7 @@ namespace liveavatar::rtc {
 class MediaIn {
  public:
   // pipeline: of pipeline_text(). A session without sound has audio false.
-  MediaIn(GstElement* pipeline, int64_t width, int64_t height, bool audio);
+  MediaIn(GstElement* pipeline, const Call& media, bool audio);
 
   // A black frame and silence at time 0, so that encoders and payloaders say what they will send.
   void prime();
@@ -34,6 +35,8 @@ class MediaIn {
   GstClockTime now() const;
 
   const int64_t width_, height_;
+  const int64_t piece_samples_;  // a packet of Opus, or two where the rate has no whole number for one
+  const GstClockTime piece_ns_;
   // Of the pipeline, which itself is not held: its signals hold this object.
   const Owned<GstElement> video_, audio_, encoder_;
   std::mutex mutex_;

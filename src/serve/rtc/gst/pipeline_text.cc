@@ -87,7 +87,7 @@ std::string pipeline_text(const Codecs& codecs, const Encoders& encoders, int64_
   text += packets_text("video", codecs.h264 ? "H264" : "VP8", codecs.video);
   if (codecs.audio < 0) return text;
   text += source_text(kAudioSource, 150);
-  text += "opusenc bitrate=64000 frame-size=20 audio-type=voice inband-fec=true ! rtpopuspay";
+  text += "audioresample ! opusenc bitrate=64000 frame-size=20 audio-type=voice inband-fec=true ! rtpopuspay";
   return text + packets_text("audio", "OPUS", codecs.audio);
 }
 

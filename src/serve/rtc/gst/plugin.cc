@@ -15,6 +15,9 @@ class GstPeerMaker final : public PeerMaker {
   Expected<std::unique_ptr<Peer>> open(const Offer& offer, const PeerSettings& settings, PeerCalls calls) override {
     return GstPeer::open(offer, settings, encoders_, std::move(calls));
   }
+  Expected<std::unique_ptr<Peer>> call(const Call& call, const PeerSettings& settings, PeerCalls calls) override {
+    return GstPeer::call(call, settings, encoders_, std::move(calls));
+  }
 
  private:
   const Encoders encoders_;
