@@ -81,6 +81,7 @@ typedef struct la_progress {
   const char* stage;
   int64_t block, blocks;
   int64_t frames_done, frames;
+  int64_t retried_block; /* -1: none */
 } la_progress;
 
 /* Called by la_generate on its own thread; NULL: none. user is passed on and never touched. */

@@ -99,6 +99,7 @@ struct Progress {
   Stage stage = Stage::kText;  // what begins
   int64_t block = 0, blocks = 0;
   int64_t frames_done = 0, frames = 0;
+  int64_t retried_block = -1;  // the last one that was computed again (OnNan::kRetry); -1: none
 };
 
 // The requested job.
@@ -129,6 +130,9 @@ struct GenerateRequest {
   uint64_t seed = 420;        // same seed, same video, on any number of threads
   bool online_decode = true;  // false: keep all latents, decode at the end
   Schedule schedule = Schedule::kAuto;
+  CheckFinite check_finite = CheckFinite::kBlock;
+  // kRetry: blocks one after the other, on one device, with keys and values on it; else kUnsupported.
+  OnNan on_nan = OnNan::kStop;
   // Of the VideoFile that is created with this job's JobInfo. kNvenc where there is none is kUnsupported before any
   // work.
   VideoEncoder video_encoder = VideoEncoder::kAuto;

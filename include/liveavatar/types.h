@@ -64,6 +64,25 @@ enum class VideoEncoder {
 LIVEAVATAR_EXPORT const char* video_encoder_name(VideoEncoder encoder);
 LIVEAVATAR_EXPORT Expected<VideoEncoder> parse_video_encoder(const std::string& text);
 
+// After what the values are looked at, so that those that are not finite are found: "block", "step", "layer". The error
+// names the place.
+enum class CheckFinite {
+  kBlock,  // a block's latents
+  kStep,   // every denoising step
+  kLayer,  // every layer: on a card its values come to the host for it
+};
+LIVEAVATAR_EXPORT const char* check_finite_name(CheckFinite check);
+LIVEAVATAR_EXPORT Expected<CheckFinite> parse_check_finite(const std::string& text);
+
+// What is done where a block's values are not finite: "stop", "retry".
+enum class OnNan {
+  kStop,   // the job fails
+  kRetry,  // the block is computed once more from its noise, in the same types: a machine that was wrong once gives
+           // numbers then, a broken model fails again
+};
+LIVEAVATAR_EXPORT const char* on_nan_name(OnNan on_nan);
+LIVEAVATAR_EXPORT Expected<OnNan> parse_on_nan(const std::string& text);
+
 // What a running job begins to do; a newer library may have more of them.
 enum class Stage {
   kText,     // "text": the prompt

@@ -111,7 +111,8 @@ la_code la_request_set_progress(la_request* request, la_progress_callback callba
     request->request.on_progress = nullptr;
     if (callback == nullptr) return {};
     request->request.on_progress = [callback, user](const liveavatar::Progress& p) {
-      const la_progress progress{liveavatar::stage_name(p.stage), p.block, p.blocks, p.frames_done, p.frames};
+      const la_progress progress{
+          liveavatar::stage_name(p.stage), p.block, p.blocks, p.frames_done, p.frames, p.retried_block};
       callback(&progress, user);
     };
     return {};

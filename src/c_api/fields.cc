@@ -14,7 +14,8 @@ template <typename T>
 struct Field {
   const char* name;
   std::variant<std::string T::*, bool T::*, int T::*, int64_t T::*, uint64_t T::*, double T::*, ComputeType T::*,
-               WeightsType T::*, KvType T::*, Tune T::*, Schedule T::*, SampleSolver T::*, Fit T::*, VideoEncoder T::*>
+               WeightsType T::*, KvType T::*, Tune T::*, Schedule T::*, SampleSolver T::*, Fit T::*, VideoEncoder T::*,
+               CheckFinite T::*, OnNan T::*>
       member;
 };
 
@@ -67,6 +68,8 @@ constexpr Field<GenerateRequest> kRequestFields[] = {
     {"seed", &GenerateRequest::seed},
     {"online_decode", &GenerateRequest::online_decode},
     {"schedule", &GenerateRequest::schedule},
+    {"check_finite", &GenerateRequest::check_finite},
+    {"on_nan", &GenerateRequest::on_nan},
     {"fit", &GenerateRequest::fit},
     {"video_encoder", &GenerateRequest::video_encoder},
 };
@@ -139,6 +142,11 @@ Status parse(const std::string&, const std::string& text, Fit& out) { return cho
 Status parse(const std::string&, const std::string& text, VideoEncoder& out) {
   return choose(parse_video_encoder(text), out);
 }
+
+Status parse(const std::string&, const std::string& text, CheckFinite& out) {
+  return choose(parse_check_finite(text), out);
+}
+Status parse(const std::string&, const std::string& text, OnNan& out) { return choose(parse_on_nan(text), out); }
 
 // Those that are set below, by themselves.
 std::string own_names(const EngineOptions&) { return "lora, lora_strength"; }

@@ -124,6 +124,7 @@ void add_both(CLI::App& app, Flags& f) {
       ->check(CLI::Range(1, kMostSteps))
       ->capture_default_str();
   add_schedule(app, r.schedule, "auto, sequential or wavefront");
+  add_check_finite(app, f.bench.check_finite);
   add_memory(app, "--memory_budget", f.bench.limits.device_bytes, "Most memory of the run, e.g. 8GiB");
   add_memory(app, "--host_budget", f.bench.limits.host_bytes, "Most host memory beside a card (default: no limit)");
   app.add_option("--paging_dir", f.bench.paging_dir, "Folder on disk for weights and KV caches that do not fit");
@@ -312,6 +313,7 @@ Status set_pipeline(Flags& f) {
   p.job.infer_frames = f.infer_frames;
   p.job.sample_steps = static_cast<int>(r.steps);
   p.job.schedule = r.schedule;
+  p.job.check_finite = f.bench.check_finite;
   p.job.online_decode = !f.no_online_decode;
   p.quiet = f.quiet;
   return {};

@@ -195,6 +195,22 @@ CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& hel
       ->description(help);
 }
 
+CLI::Option* add_check_finite(CLI::App& app, CheckFinite& value) {
+  return add_choice(app, "--check_finite", value, parse_check_finite, {"block", "step", "layer"})
+      ->default_str(check_finite_name(value))
+      ->description(
+          "Look for values that are not finite after each block, denoising step or layer, and name the place");
+}
+
+CLI::Option* add_on_nan(CLI::App& app, OnNan& value) {
+  return add_choice(app, "--on_nan", value, parse_on_nan, {"stop", "retry"})
+      ->default_str(on_nan_name(value))
+      ->description(
+          "Where there are such values: stop; retry: compute the block once more, in the same types, which helps "
+          "where\n"
+          "the machine was wrong, and not where the model is");
+}
+
 CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value) {
   return add_choice(app, "--sample_solver", value, parse_sample_solver, {"euler", "unipc", "dpm++"})
       ->default_str(sample_solver_name(value))

@@ -42,6 +42,8 @@ CLI::Option* add_memory(CLI::App& app, const std::string& flag, size_t& bytes, c
 Status resolve_fp8(bool fp8, WeightsType& weights_dtype);
 
 CLI::Option* add_schedule(CLI::App& app, Schedule& value, const std::string& help);
+CLI::Option* add_check_finite(CLI::App& app, CheckFinite& value);
+CLI::Option* add_on_nan(CLI::App& app, OnNan& value);
 CLI::Option* add_sample_solver(CLI::App& app, SampleSolver& value);
 CLI::Option* add_video_encoder(CLI::App& app, VideoEncoder& value);
 

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <set>
+#include <utility>
 
 #include "cli/commands.h"
 #include "cli/field_flags.h"
@@ -46,6 +47,15 @@ struct TaskOutputs {
   }
 };
 
+void note_retry(int64_t block, ProgressLine& line, bool quiet) {
+  line.finish();
+  if (!quiet)
+    std::fprintf(stderr,
+                 "note: block %ld: its values were not finite and it is computed again; where that helps, this machine "
+                 "computes wrongly at times: test its memory and cooling\n",
+                 long(block));
+}
+
 Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepared, bool quiet, StageClock& clock,
                   TaskOutputs& outputs) {
   const JobInfo& info = prepared.job.info;
@@ -53,8 +63,10 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
     if (!quiet) std::fprintf(stderr, "note: %s\n", in_flags(note).c_str());
   }
   ProgressLine line(quiet);
+  int64_t retried = -1;
   auto on_progress = [&](const Progress& p) {
     clock.begin(stage_name(p.stage));
+    if (std::exchange(retried, p.retried_block) != p.retried_block) note_retry(p.retried_block, line, quiet);
     line.update(p, info.fps);
   };
   VideoRun video;

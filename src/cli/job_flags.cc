@@ -92,6 +92,8 @@ void add_job_flags(CLI::App& app, JobFlags& flags) {
                "wavefront: several blocks in flight, weights read less often, the same video; sequential;\n"
                "auto: wavefront where weights are paged")
       ->group("Model and machine");
+  add_check_finite(app, flags.job.check_finite)->group("Model and machine");
+  add_on_nan(app, flags.job.on_nan)->group("Model and machine");
   add_video_encoder(app, flags.job.video_encoder)->group("Model and machine");
 }
 

@@ -196,6 +196,7 @@ class Bench {
     own.shares_weights = !first;
     own.sessions = o_.sessions;
     SyntheticVideo::Options options{o_.seed, o_.paging_dir, nullptr, o_.stop};
+    options.check_finite = o_.check_finite;
     if (!first) options.weights = &videos_.front()->weights();
     LA_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticVideo> video, SyntheticVideo::open(*models_, *limit, own, options));
     limits_.push_back(std::move(limit));

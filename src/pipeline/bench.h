@@ -20,6 +20,7 @@ struct BenchOptions {
   int64_t resident_layers = -1;  // -1: as many as fit
   int64_t resident_kv_caches = -1;
   uint64_t seed = 420;
+  CheckFinite check_finite = CheckFinite::kBlock;
   int sessions = 1;  // videos side by side: a pass over the weights serves all, and each has a limit of its own
   std::function<void(const std::string& line)> say;  // optional: what is being done
   DeviceSource* device = nullptr;                    // instead of the card that shape.device names

@@ -9,6 +9,7 @@
 #include "core/stop.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
+#include "session/finite.h"
 
 namespace liveavatar {
 namespace {
@@ -222,6 +223,12 @@ Expected<std::optional<BlockStart>> JobRun::receive(int64_t block) {
   return start;
 }
 
+Status JobRun::renew(int64_t block, const Tensor& latents) {
+  output_.retry(block);
+  conditioner_->fill_noise_of(block, latents);
+  return {};
+}
+
 // Beside sampling nothing waits here: the next block's work follows at once.
 Status JobRun::send(int64_t block, const Tensor& latents) {
   if (finishes_elsewhere()) return send_on(block, latents);
@@ -332,7 +339,7 @@ const Tensor& JobRun::latents_of(int64_t block) {
 // A block before it is handed on.
 Status JobRun::check_latents(int64_t block, const Tensor& latents) {
   Backend& backend = session_.decoder().backend();
-  LA_RETURN_IF_ERROR(check_finite(backend, latents));
+  LA_RETURN_IF_ERROR(check_finite(backend, latents, {block}));
   if (hooks().latents) hooks().latents(block, Download(backend, latents).tensor());
   return {};
 }

@@ -25,7 +25,11 @@ class JobOutput {
   JobOutput(const JobInfo& info, Delivery& caller, Group* ranks) : info_(info), delivery_(&caller), ranks_(ranks) {}
   void progress(Stage stage, int64_t block) {
     if (ranks_ != nullptr) ranks_->set_stage(stage_name(stage));
-    delivery_->progress({stage, block, info_.blocks, frames_done_, info_.frames});
+    delivery_->progress({stage, block, info_.blocks, frames_done_, info_.frames, retried_block_});
+  }
+  void retry(int64_t block) {
+    retried_block_ = block;
+    progress(Stage::kSample, block);
   }
   // A job that goes on behind so many frames.
   void go_on(int64_t frames) { frames_done_ = frames; }
@@ -39,7 +43,7 @@ class JobOutput {
   const JobInfo& info_;
   Delivery* delivery_;
   Group* ranks_;
-  std::atomic<int64_t> frames_done_ = 0;
+  std::atomic<int64_t> frames_done_ = 0, retried_block_ = -1;
 };
 
 // The members are what lives as long as the video. Four parts: the conditioner gives blocks to the denoiser, which
@@ -86,6 +90,7 @@ class JobRun : LatentChannel, VideoInputs {
   Expected<int64_t> sample(const BlockRange& blocks);
   Status before(const BlockRange& blocks, int64_t begun) override;
   Expected<std::optional<BlockStart>> receive(int64_t block) override;
+  Status renew(int64_t block, const Tensor& latents) override;
   Status send(int64_t block, const Tensor& latents) override;
   Status send_on(int64_t block, const Tensor& latents);
 

@@ -7,6 +7,7 @@
 #include "core/clock.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
+#include "session/finite.h"
 
 namespace liveavatar {
 namespace {
@@ -67,7 +68,7 @@ Expected<std::optional<BlockStart>> LiveVideo::receive(int64_t block) {
 Status LiveVideo::send(int64_t block, const Tensor& latents) {
   if (block == 0) ops::copy_frames(*models_.backend, latents, session_.blocks().reference.tensor, {0, 0, 1});
   latents_ = latents;
-  return check_finite(*models_.backend, latents);
+  return check_finite(*models_.backend, latents, {block_});
 }
 
 Status LiveVideo::decode(int64_t latent, const LiveBlockReport& report) {

@@ -39,6 +39,8 @@ Status check_job(const GenerateRequest& job) {
   LA_RETURN_IF_ERROR(check_paths(job));
   LA_RETURN_IF_ERROR(check_choice("`sample_solver`", job.sample_solver, SampleSolver::kDpmPlusPlus));
   LA_RETURN_IF_ERROR(check_choice("`schedule`", job.schedule, Schedule::kWavefront));
+  LA_RETURN_IF_ERROR(check_choice("`check_finite`", job.check_finite, CheckFinite::kLayer));
+  LA_RETURN_IF_ERROR(check_choice("`on_nan`", job.on_nan, OnNan::kRetry));
   LA_RETURN_IF_ERROR(check_choice("`fit`", job.fit, Fit::kOriginal));
   LA_RETURN_IF_ERROR(check_choice("`video_encoder`", job.video_encoder, VideoEncoder::kNvenc));
   LA_RETURN_IF_ERROR(make_schedule(job.sample_solver, job.sample_steps, job.sample_shift).status());
@@ -147,6 +149,7 @@ Status place(const GenerateRequest& job, JobShape& shape) {
 Status decide(ResolvedJob& job) {
   shape_length(job, job.past_voice, job.asked, job.info);
   LA_ASSIGN_OR_RETURN(job.shape, resolve_shape(job.asked, job.limits));
+  LA_RETURN_IF_ERROR(check_retry(job.shape, job.sampling));
   LA_ASSIGN_OR_RETURN(job.plan, plan_memory(job.shape));
   return {};
 }
@@ -168,7 +171,11 @@ Expected<ResolvedJob> resolve(const ResolveOptions& options, const GenerateReque
   if (job.size.empty()) resolved.job.size = options.video_size;
   LA_RETURN_IF_ERROR(check_job(resolved.job));
   LA_ASSIGN_OR_RETURN(resolved.files, JobFiles::open(resolved.job));
-  resolved.sampling = {.solver = job.sample_solver, .shift = job.sample_shift, .seed = job.seed};
+  resolved.sampling = {.solver = job.sample_solver,
+                       .shift = job.sample_shift,
+                       .seed = job.seed,
+                       .check_finite = job.check_finite,
+                       .on_nan = job.on_nan};
   resolved.limits = options.limits;
   JobShape& shape = resolved.asked;
   shape = options.models;

@@ -2,6 +2,7 @@
 
 #include "models/wan_vae/static_image.h"
 #include "ops/transfer.h"
+#include "session/finite.h"
 #include "session/noise.h"
 #include "weights/packed_file.h"
 
@@ -52,7 +53,8 @@ Expected<std::optional<BlockStart>> SyntheticVideo::receive(int64_t block) {
   return std::optional<BlockStart>(start);
 }
 
-Status SyntheticVideo::send(int64_t, const Tensor& latents) {
+Status SyntheticVideo::send(int64_t block, const Tensor& latents) {
+  LA_RETURN_IF_ERROR(check_finite(backend_, latents, {block}));
   const Download values(backend_, latents);
   const auto* bytes = reinterpret_cast<const std::byte*>(values.f32());
   blocks_.push_back({seconds(), page_checksum(bytes, latents.bytes())});

@@ -23,6 +23,7 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
     DitWeightGroups* weights = nullptr;  // of the video whose layers this one shares
     std::stop_token stop;                // heard between layers: kCancelled
     Group* stage = nullptr;              // the ranks that share its steps (JobShape::rank)
+    CheckFinite check_finite = CheckFinite::kBlock;
   };
   // A video of this shape, ready for its first block; all memory is in the budget. models and budget outlive it.
   static Expected<std::unique_ptr<SyntheticVideo>> open(Models& models, Budget& budget, const JobShape& shape,
@@ -48,7 +49,7 @@ class SyntheticVideo : public LatentChannel, VideoInputs {
       : backend_(*models.backend),
         seed_(options.seed),
         session_(models, budget, shape,
-                 {.sampling = {.seed = options.seed},
+                 {.sampling = {.seed = options.seed, .check_finite = options.check_finite},
                   .cache_folder = options.cache_folder,
                   .stop = options.stop,
                   .stage = options.stage,

@@ -30,6 +30,8 @@ class Conditioner {
   // Fills the block's places in the memory, which are free again when as many blocks have followed as it holds.
   // Nothing: the audio has ended.
   Expected<std::optional<BlockStart>> block(int64_t block);
+  // The block's noise. Again for a block that was filled: the same.
+  void fill_noise_of(int64_t block, const Tensor& latents);
 
  private:
   Backend& backend_;

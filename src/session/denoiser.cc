@@ -4,9 +4,24 @@
 
 #include "core/boundary.h"
 #include "core/stop.h"
+#include "session/finite.h"
 #include "session/noise.h"
 
 namespace liveavatar {
+
+Status check_retry(const JobShape& shape, const Sampling& sampling) {
+  if (sampling.on_nan != OnNan::kRetry) return {};
+  const std::string what = "`on_nan` retry: ";
+  if (shape.placement.ranks() > 1)
+    return unsupported(what + "a block is computed again on one device alone; leave out `devices`");
+  if (shape.blocks_in_flight() > 1)
+    return unsupported(what +
+                       "several blocks are in flight, and others would have what is wrong of one; choose "
+                       "`schedule` sequential");
+  if (shape.kv_caches_paged())
+    return unsupported(what + "keys and values must stay on the device; give it more memory, or choose `on_nan` stop");
+  return {};
+}
 
 Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& backend, Budget& budget,
                                                    const JobShape& shape, const Options& options) {
@@ -17,6 +32,7 @@ Expected<std::unique_ptr<Denoiser>> Denoiser::open(const S2vDit& dit, Backend& b
   const bool all = denoiser->steps_.count == shape.steps;
   if (!all && solver_history_tensors(options.sampling.solver) > 0)
     return unsupported("`sample_solver`: only euler can be split over several denoisers; the others remember steps");
+  LA_RETURN_IF_ERROR(check_retry(shape, options.sampling));
   const int steps = static_cast<int>(shape.steps);
   LA_ASSIGN_OR_RETURN(denoiser->solver_, Solver::make(options.sampling.solver, steps, options.sampling.shift));
   LA_ASSIGN_OR_RETURN(denoiser->memory_, SamplerMemory::allocate(shape, options.cache_folder, backend, budget));
@@ -87,10 +103,14 @@ Expected<bool> Denoiser::begin(const Forward& f, LatentChannel& channel) {
   const size_t actors = memory_.audio_tokens.size() / blocks_.size();
   std::span<AudioTokens> audio_tokens = std::span(memory_.audio_tokens).subspan(f.slot * actors, actors);
   if (f.step == 0) {
-    LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, channel.receive(f.block));
-    if (!start) return false;
-    blocks_[f.slot] = *start;
-    const Tensor& features = start->features;
+    if (again_ == f.block) {
+      LA_RETURN_IF_ERROR(channel.renew(f.block, blocks_[f.slot].latents));
+    } else {
+      LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, channel.receive(f.block));
+      if (!start) return false;
+      blocks_[f.slot] = *start;
+    }
+    const Tensor& features = blocks_[f.slot].features;
     Shape one{features.dim(1), features.dim(2), features.dim(3)};
     for (size_t a = 0; a < audio_tokens.size(); ++a)
       dit_.encode_audio(features.slice(int64_t(a), 1).reshape(one), session, audio_tokens[a]);
@@ -130,11 +150,12 @@ void Denoiser::expect_caches(const BlockRange& blocks, int64_t tick) {
 }
 
 Status Denoiser::begin_tick(Run& run, int64_t tick) {
-  tick += run.begun * schedule_.ticks_between_blocks();
+  tick += run.begun * schedule_.ticks_between_blocks() - run.repeated_ticks;
   tick_ = schedule_.forwards(run.blocks, tick);
   if (tick_.empty()) return {};
   const Forward& youngest = tick_.back();
-  if (youngest.step == 0) LA_RETURN_IF_ERROR(run.channel->before(run.blocks, youngest.block - run.blocks.first));
+  if (youngest.step == 0 && again_ != youngest.block)
+    LA_RETURN_IF_ERROR(run.channel->before(run.blocks, youngest.block - run.blocks.first));
   expect_caches(run.blocks, tick);
   for (const Forward& f : tick_) {
     LA_ASSIGN_OR_RETURN(bool begun, begin(f, *run.channel));
@@ -152,13 +173,62 @@ void Denoiser::collect(Run& run, std::vector<ForwardState*>& forwards) {
   for (const Forward& f : tick_) forwards.push_back(&memory_.session->activations.forwards[f.slot]);
 }
 
-Status Denoiser::end_tick(const Run& run) {
+// Of what a layer gave. A block that will be computed again goes on to the end of the tick, so that all pages are used
+// in the order in which they come.
+void Denoiser::check_layer(Run& run, int64_t layer) {
+  const Sampling& sampling = options_.sampling;
+  if (sampling.check_finite != CheckFinite::kLayer || !run.status.ok() || !fault_.ok()) return;
+  const DitSession& session = *memory_.session;
+  for (const Forward& f : tick_) {
+    const Tensor x = session.activations.forwards[f.slot].x.slice(0, session.geometry.own_block_tokens());
+    const Status found = check_finite(backend_, x, {f.block, steps_.first + f.step, layer});
+    if (found.ok()) continue;
+    Status& status = sampling.on_nan == OnNan::kRetry ? fault_ : run.status;
+    status = found;
+    return;
+  }
+}
+
+// Of what the steps of this tick gave. A block that may have to be computed again is looked at before it is sent.
+Status Denoiser::check_steps() {
+  const Sampling& sampling = options_.sampling;
+  for (const Forward& f : tick_) {
+    const bool sends = f.step == steps_.count - 1 && sampling.on_nan == OnNan::kRetry;
+    const int64_t step = steps_.first + f.step;
+    const Tensor& latents = blocks_[f.slot].latents;
+    if (sampling.check_finite != CheckFinite::kBlock) {
+      LA_RETURN_IF_ERROR(check_finite(backend_, latents, {f.block, step}));
+    } else if (sends) {
+      LA_RETURN_IF_ERROR(check_finite(backend_, latents, {f.block}));
+    }
+  }
+  return {};
+}
+
+// The block in flight, from its noise. Its keys and values are written over, and nothing else has seen them.
+Status Denoiser::compute_again(Run& run, const Status& fault) {
+  const Forward& f = tick_.front();
+  if (options_.sampling.on_nan != OnNan::kRetry) return fault;
+  if (again_ == f.block)
+    return corrupt(fault.message() + "; it was computed twice, and the machine does not seem to be the cause");
+  again_ = f.block;
+  fault_ = {};
+  run.repeated_ticks += f.step + 1;
+  memory_.session->caches.forget_kept();
+  return {};
+}
+
+Status Denoiser::end_tick(Run& run) {
   if (tick_.empty()) return {};
   LA_RETURN_IF_ERROR(session_status());
   for (const Forward& f : tick_) end(f);
   LA_RETURN_IF_ERROR(session_status());
+  const Status fault = fault_.ok() ? check_steps() : fault_;
+  if (fault.code() == ErrorCode::kCorrupt) return compute_again(run, fault);
+  LA_RETURN_IF_ERROR(fault);
   const Forward& oldest = tick_.front();
   if (oldest.step < steps_.count - 1) return {};
+  again_.reset();
   DitSession& session = *memory_.session;
   if (session.exchange != nullptr) LA_RETURN_IF_ERROR(session.exchange->finish());
   return run.channel->send(oldest.block, blocks_[oldest.slot].latents);
@@ -189,6 +259,7 @@ Status Denoiser::run_together(DitWeightGroups& weights, std::span<Run> runs) {
       for (Run& run : runs) run.denoiser->collect(run, forwards);
       if (forwards.empty()) break;
       first.dit_.layer(i, weights, forwards);
+      for (Run& run : runs) run.denoiser->check_layer(run, i);
     }
     if (forwards.empty()) return {};
     LA_RETURN_IF_ERROR(weights.status());

@@ -24,8 +24,14 @@ struct Sampling {
   SampleSolver solver = SampleSolver::kEuler;
   double shift = 3.0;
   uint64_t seed = 420;
-  int64_t relative_dist = 0;  // 0: drawn for every forward from seed, block and step; else 4..30
+  int64_t relative_dist = 0;                       // 0: drawn for every forward from seed, block and step; else 4..30
+  CheckFinite check_finite = CheckFinite::kBlock;  // the block's own is the channel's, where it is used
+  OnNan on_nan = OnNan::kStop;
 };
+
+// kUnsupported where a block cannot be computed again, and `on_nan` asks for it: what other blocks or ranks have of it
+// would be wrong.
+Status check_retry(const JobShape& shape, const Sampling& sampling);
 
 // Where a denoiser's blocks come from and where they go: conditioning and decoding, or denoisers of the steps before
 // and after it.
@@ -37,6 +43,8 @@ class LatentChannel {
   // Between two ticks, before a block begins: the time to keep the denoiser's state. The range, and how
   // many of its blocks have begun.
   virtual Status before(const BlockRange&, int64_t) { return {}; }
+  // Of a block that was received: its noise once more, to be computed again.
+  virtual Status renew(int64_t, const Tensor&) { return unsupported("this block cannot be computed again"); }
   // After its last, in order.
   virtual Status send(int64_t block, const Tensor& latents) = 0;
 };
@@ -84,7 +92,8 @@ class Denoiser {
     BlockRange blocks;  // becomes shorter where the channel ends before
     LatentChannel* channel = nullptr;
     Status status;
-    int64_t begun = 0;  // of run()
+    int64_t begun = 0;           // of run()
+    int64_t repeated_ticks = 0;  // of blocks that are computed again
   };
   // An error of what all share: the weights.
   static Status run_together(DitWeightGroups& weights, std::span<Run> runs);
@@ -104,7 +113,10 @@ class Denoiser {
   Status session_status() const;
   // Adds the forwards of this tick to those that go through the next layer; a video that is stopped goes no further.
   void collect(Run& run, std::vector<ForwardState*>& forwards);
-  Status end_tick(const Run& run);
+  void check_layer(Run& run, int64_t layer);
+  Status end_tick(Run& run);
+  Status check_steps();
+  Status compute_again(Run& run, const Status& fault);
   int64_t relative_dist(int64_t block, int64_t step) const;
   // false: the channel ends before this block.
   Expected<bool> begin(const Forward& forward, LatentChannel& channel);
@@ -125,6 +137,8 @@ class Denoiser {
   std::vector<BlockStart> blocks_;  // in flight
   std::vector<Forward> tick_;       // forwards of this tick
   std::vector<Tensor> history_;     // the solver's, block after block in flight
+  Status fault_;                    // of a layer in this tick, whose block will be computed again
+  std::optional<int64_t> again_;    // the block that is
 };
 
 }  // namespace liveavatar

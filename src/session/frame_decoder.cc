@@ -1,21 +1,12 @@
 #include "session/frame_decoder.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "ops/elementwise.h"
 #include "ops/layout.h"
 #include "ops/transfer.h"
 
 namespace liveavatar {
-
-Status check_finite(Backend& backend, const Tensor& latents) {
-  const Download host(backend, latents);
-  LA_RETURN_IF_ERROR(backend.synchronize());
-  const bool finite = std::all_of(host.values().begin(), host.values().end(), [](float v) { return std::isfinite(v); });
-  if (finite) return {};
-  return corrupt("the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
-}
 
 Expected<std::unique_ptr<FrameDecoder>> FrameDecoder::open(const WanVae& vae, const Tensor& first_latents,
                                                            Budget& budget, const DecodeOptions& options) {

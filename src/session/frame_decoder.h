@@ -19,9 +19,6 @@ struct DecodeOptions {
   std::stop_token stop;        // heard between layers
 };
 
-// kCorrupt where values of a block's latents are not finite. Waits for them.
-Status check_finite(Backend& backend, const Tensor& latents);
-
 // One video. Latents in order; state is carried. Not thread-safe.
 class FrameDecoder {
  public:

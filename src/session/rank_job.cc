@@ -66,6 +66,7 @@ std::string to_text(const RankJob& job) {
                             {"shift", job.sampling.shift},
                             {"seed", std::to_string(job.sampling.seed)},
                             {"relative_dist", job.sampling.relative_dist},
+                            {"check_finite", check_finite_name(job.sampling.check_finite)},
                             {"stages", stages},
                             {"ulysses_size", job.placement.ulysses_size},
                             {"vae_rank", job.placement.vae_rank}};
@@ -93,6 +94,7 @@ Expected<RankJob> parse_rank_job(const std::string& text, const JobShape& models
   shape.more_voices.assign(static_cast<size_t>(reader.number("actors", 1, 64)) - 1, 0);
   if (reader.flag("pose", false)) shape.pose.video_height = shape.pose.video_width = 1;
   const Expected<SampleSolver> solver = parse_sample_solver(reader.text("solver", ""));
+  const Expected<CheckFinite> check = parse_check_finite(reader.text("check_finite", "block"));
   job.sampling.shift = reader.real("shift", 0, std::numeric_limits<double>::max());
   job.sampling.seed = std::strtoull(reader.text("seed", "0").c_str(), nullptr, 10);
   job.sampling.relative_dist = reader.number("relative_dist", 0, kMost);
@@ -106,6 +108,7 @@ Expected<RankJob> parse_rank_job(const std::string& text, const JobShape& models
   job.placement.vae_rank = reader.flag("vae_rank", false);
   LA_RETURN_IF_ERROR(reader.status());
   LA_ASSIGN_OR_RETURN(job.sampling.solver, solver);
+  LA_ASSIGN_OR_RETURN(job.sampling.check_finite, check);
   shape.solver_tensors = solver_history_tensors(job.sampling.solver);
   job.shape = rank_shape(shape, job.placement, rank);
   return job;

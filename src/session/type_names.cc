@@ -16,6 +16,8 @@ constexpr Names<3> kSchedules{"auto", "sequential", "wavefront"};
 constexpr Names<3> kSolvers{"euler", "unipc", "dpm++"};
 constexpr Names<2> kFits{"cover", "original"};
 constexpr Names<3> kVideoEncoders{"auto", "cpu", "nvenc"};
+constexpr Names<3> kCheckFinites{"block", "step", "layer"};
+constexpr Names<2> kOnNans{"stop", "retry"};
 constexpr Names<6> kStages{"text", "image", "prefill", "sample", "decode", "write"};
 
 // A value that is not of its enum has no text.
@@ -55,6 +57,8 @@ const char* schedule_name(Schedule schedule) { return name_of(kSchedules, schedu
 const char* sample_solver_name(SampleSolver solver) { return name_of(kSolvers, solver); }
 const char* fit_name(Fit fit) { return name_of(kFits, fit); }
 const char* video_encoder_name(VideoEncoder encoder) { return name_of(kVideoEncoders, encoder); }
+const char* check_finite_name(CheckFinite check) { return name_of(kCheckFinites, check); }
+const char* on_nan_name(OnNan on_nan) { return name_of(kOnNans, on_nan); }
 const char* stage_name(Stage stage) { return name_of(kStages, stage); }
 
 Expected<ComputeType> parse_compute_type(const std::string& text) {
@@ -73,5 +77,9 @@ Expected<Fit> parse_fit(const std::string& text) { return parse<Fit>("`fit`", kF
 Expected<VideoEncoder> parse_video_encoder(const std::string& text) {
   return parse<VideoEncoder>("`video_encoder`", kVideoEncoders, text);
 }
+Expected<CheckFinite> parse_check_finite(const std::string& text) {
+  return parse<CheckFinite>("`check_finite`", kCheckFinites, text);
+}
+Expected<OnNan> parse_on_nan(const std::string& text) { return parse<OnNan>("`on_nan`", kOnNans, text); }
 
 }  // namespace liveavatar

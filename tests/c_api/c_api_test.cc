@@ -257,6 +257,8 @@ TEST(RequestCheck, RefusesValuesOutOfRange) {
   };
   refused("`sample_solver` 9", [](auto& r) { r.sample_solver = static_cast<SampleSolver>(9); });
   refused("`schedule` -1", [](auto& r) { r.schedule = static_cast<Schedule>(-1); });
+  refused("`check_finite` 3", [](auto& r) { r.check_finite = static_cast<CheckFinite>(3); });
+  refused("`on_nan` 2", [](auto& r) { r.on_nan = static_cast<OnNan>(2); });
   refused("`image`", [](auto& r) { r.image += std::string("\0", 1); });
   refused("`masks`", [](auto& r) { r.masks = {std::string("a\0b", 3)}; });
   refused("`size`", [](auto& r) { r.size = "64*64\n"; });
@@ -302,6 +304,11 @@ TEST(CApiFields, EnumsAreSetByTheirTexts) {
   EXPECT_TRUE(set_field(request, "schedule", "wavefront").ok());
   EXPECT_TRUE(set_field(request, "sample_solver", "dpm++").ok());
   EXPECT_EQ(request.schedule, Schedule::kWavefront);
+  EXPECT_TRUE(set_field(request, "check_finite", "layer").ok());
+  EXPECT_TRUE(set_field(request, "on_nan", "retry").ok());
+  EXPECT_EQ(request.check_finite, CheckFinite::kLayer);
+  EXPECT_EQ(request.on_nan, OnNan::kRetry);
+  EXPECT_EQ(set_field(request, "check_finite", "op").message(), "`check_finite` op: choose block, step or layer");
   EXPECT_EQ(request.sample_solver, SampleSolver::kDpmPlusPlus);
 }
 

@@ -62,6 +62,12 @@ struct DitCaches {
   std::vector<TimeRows> time;  // of each step, and of the sink
   DitCaches(const DitConfig& config, const DitGeometry& geometry, DitSteps steps, int64_t actor_count,
             const DitTypes& types, Arena& arena);
+  // What forwards kept for later ones, of timesteps and the prompt, is computed again by the next.
+  void forget_kept() {
+    for (TimeRows& rows : time) rows.timestep.reset();
+    prompt_ready = false;
+    std::fill(text_ready.begin(), text_ready.end(), 0);
+  }
   // The keys and values of all blocks are forgotten; the next block is the first again.
   void forget_blocks() { std::fill(filled_latents.begin(), filled_latents.end(), 0); }
 };
