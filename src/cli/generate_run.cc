@@ -35,7 +35,7 @@ void print_result(const VideoTask& task, const PreparedJob& prepared, const RunR
 // Where a task writes. claims: of the video, if it is a file, and of the report, if one is asked for.
 struct TaskOutputs {
   std::vector<OutputClaim> claims;
-  std::unique_ptr<StreamOutput> stream;  // of the video; null: it is a file, or goes by WHIP
+  std::unique_ptr<StreamOutput> stream;     // of the video; null: it is a file, or goes by WHIP
   std::shared_ptr<serve::WhipServer> whip;  // null: it does not
   std::unique_ptr<Resuming> resuming;       // null: without --resume
 

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "media/stream_address.h"
 #include "media/video_writer.h"
 #include "pipeline/snapshots.h"
 
@@ -54,7 +55,10 @@ Status check_resume_flags(const CLI::App& app, const ResumeFlags& flags, const s
     if (!flags.resume && app.count(flag) > 0)
       return invalid_argument(std::string(flag) + ": is for --resume; give that too, or leave it out");
   }
-  return flags.resume ? check_resumable(video) : Status();
+  if (!flags.resume) return {};
+  if (is_stream(video))  // whose address may have secrets
+    return invalid_argument("--resume: a stream cannot be resumed; leave it out, or write an MP4");
+  return check_resumable(video);
 }
 
 SnapshotOptions snapshot_options(const ResumeFlags& flags, const std::string& video) {

@@ -63,8 +63,9 @@ class Resume(unittest.TestCase):
 
     def command(self, video, *flags, resume=("--resume", "--snapshot_every", "2")):
         voice = [] if "--audio" in flags else ["--audio", self.shared / "voice.wav"]
+        output = [] if "--output" in flags else ["--save_file", video]
         line = [PROGRAM, "generate", "--image", SOURCE / "assets/demo/portrait.png", *voice, "--prompt", "hi",
-                "--size", "64*64", "--threads", 2, "--save_file", video, *resume, *flags]
+                "--size", "64*64", "--threads", 2, *output, *resume, *flags]
         return [str(part) for part in line]
 
     def run_to_end(self, video, *flags, **more):
@@ -223,11 +224,13 @@ class Resume(unittest.TestCase):
 
     def test_what_cannot_be_resumed_is_said_at_once(self):
         for video, flags, part in (("a.mkv", (), "cannot be resumed"), ("a.m3u8", (), "cannot be resumed"),
+                                   ("a.mp4", ("--output", "rtmp://host/app/KEY"), "a stream cannot be resumed"),
                                    ("a.mp4", ("--snapshot_every", "soon"), "is no time and no number of blocks"),
                                    ("a.mp4", ("--no_online_decode",), "online decode")):
             done = self.run_to_end(self.folder / video, *flags)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn(part, done.stderr)
+            self.assertNotIn("KEY", done.stderr)
             self.assertFalse((self.folder / video).exists())
 
     def test_frames_are_those_of_a_run_without_snapshots(self):

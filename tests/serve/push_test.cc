@@ -155,7 +155,8 @@ TEST_F(PushTest, TriesLessOftenWhileTheTargetIsGone) {
 }
 
 TEST(PushTargets, RefusesAddressesWithoutTheirSecrets) {
-  for (const char* url : {"file.mp4", "-", "http://h/secret", "rtmp://h/secret", "srt://h?passphrase=secret", "whip+https://?secret", ""}) {
+  for (const char* url : {"file.mp4", "-", "http://h/secret", "rtmp://h/secret", "srt://h?passphrase=secret",
+                          "whip+https://?secret", ""}) {
     const Status status = PushTargets::create({{"studio", url}}, {}).status();
     EXPECT_EQ(status.code(), ErrorCode::kInvalidArgument) << url;
     EXPECT_EQ(status.message().rfind("`push` studio: ", 0), 0u) << status.message();
