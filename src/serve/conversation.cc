@@ -53,11 +53,15 @@ void Conversation::end_utterance(std::vector<std::string>& events) {
 }
 
 void Conversation::take_event(VoiceActivity::Event event, bool& begins, std::vector<std::string>& events) {
+  std::lock_guard lock(mutex_);
+  take_event_locked(event, begins, events);
+}
+
+void Conversation::take_event_locked(VoiceActivity::Event event, bool& begins, std::vector<std::string>& events) {
   if (event == VoiceActivity::Event::kNone) return;
   const bool speaks = event == VoiceActivity::Event::kBegins;
   events.push_back(json_text(Json{{"type", "hearing"}, {"speaks", speaks}}));
   begins = begins || speaks;
-  std::lock_guard lock(mutex_);
   visitor_speaks_ = speaks;
   if (event == VoiceActivity::Event::kEnds) {
     if (inputs_.size() < kMostInputs) {
@@ -69,10 +73,12 @@ void Conversation::take_event(VoiceActivity::Event event, bool& begins, std::vec
   changed_.notify_all();
 }
 
+// What was said so far and the text under one lock: the thread that answers must find both.
 Status Conversation::ask(std::string text) {
   std::vector<std::string> events;
-  end_utterance(events);
+  bool ignored = false;
   std::lock_guard lock(mutex_);
+  take_event_locked(activity_.end_now(), ignored, events);
   told_.insert(told_.end(), events.begin(), events.end());
   changed_.notify_all();
   if (inputs_.size() >= kMostInputs) return out_of_memory("too much waits to be answered; send it later");

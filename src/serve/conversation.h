@@ -62,6 +62,7 @@ class Conversation {
     bool all_pushed = false, is_cut = false;
   };
   void take_event(VoiceActivity::Event event, bool& begins, std::vector<std::string>& events);
+  void take_event_locked(VoiceActivity::Event event, bool& begins, std::vector<std::string>& events);
   void run();
   bool take_turn();
   void begin_answer();
