@@ -8,12 +8,11 @@
 #include "cli/field_flags.h"
 #include "cli/mind_flags.h"
 #include "core/boundary.h"
+#include "media/audio.h"
 #include "media/stream_address.h"
 #include "media/video_writer.h"
-#include "media/voice_mix.h"
 #include "pipeline/video_file.h"
 #include "serve/whip_video.h"
-#include "session/speakers.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -77,11 +76,7 @@ Expected<std::unique_ptr<ThreadedFile>> create_whip_video(const std::shared_ptr<
                                                           const JobInfo& info, const GenerateRequest& request,
                                                           const std::stop_token& stop) {
   return contained("the stream", [&]() -> Expected<std::unique_ptr<ThreadedFile>> {
-    std::unique_ptr<AudioStream> voice;
-    if (!request.audio.empty()) {
-      const MixRule rule = request.original_speakers ? MixRule::kOriginal : MixRule::kFull;
-      LA_ASSIGN_OR_RETURN(voice, open_mix(split_voices(request.audio), rule));
-    }
+    LA_ASSIGN_OR_RETURN(std::unique_ptr<AudioStream> voice, open_voice(request.audio, request.original_speakers));
     LA_ASSIGN_OR_RETURN(std::unique_ptr<VideoWriter> writer,
                         serve::open_whip_video(server, info.width, info.height, std::move(voice), stop));
     return std::make_unique<ThreadedFile>(std::move(writer), info);

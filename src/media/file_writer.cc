@@ -211,7 +211,7 @@ Status FileWriter::end_fragment() {
   if (frames_ % kSegmentFrames != 0) return {};
   position_.frames = frames_;
   position_.fragments = fragments_;
-  position_.bytes = avio_tell(io_.get());
+  position_.bytes = safe_bytes_;
   return {};
 }
 

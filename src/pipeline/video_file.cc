@@ -126,6 +126,11 @@ void ThreadedFile::join() {
   if (encoder_.joinable()) encoder_.join();
 }
 
+Expected<std::unique_ptr<AudioStream>> open_voice(const std::string& audio, bool original_mix) {
+  if (audio.empty()) return std::unique_ptr<AudioStream>();
+  return open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull);
+}
+
 namespace {
 
 VideoWriterOptions writer_options(const JobInfo& info) {
@@ -136,11 +141,6 @@ VideoWriterOptions writer_options(const JobInfo& info) {
   options.encoder = info.video_encoder;
   options.card = info.video_card;
   return options;
-}
-
-Expected<std::unique_ptr<AudioStream>> open_voice(const std::string& audio, bool original_mix) {
-  if (audio.empty()) return std::unique_ptr<AudioStream>();
-  return open_mix(split_voices(audio), original_mix ? MixRule::kOriginal : MixRule::kFull);
 }
 
 // Output: a path, a claim on one, or a stream.

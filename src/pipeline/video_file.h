@@ -15,6 +15,7 @@
 
 namespace liveavatar {
 
+class AudioStream;
 class StreamOutput;
 class VideoWriter;
 
@@ -57,6 +58,8 @@ class ThreadedFile {
 
 // kUnsupported where a file of this job cannot have the encoder that was asked for: before any work is done.
 Status check_video_encoder(const JobInfo& info);
+// The sound of a video, from its beginning; null: it has none. original_mix as VideoFile::create.
+Expected<std::unique_ptr<AudioStream>> open_voice(const std::string& audio, bool original_mix);
 // As VideoFile::create. The output outlives the file.
 Expected<std::unique_ptr<ThreadedFile>> create_video(OutputClaim& output, const JobInfo& info,
                                                      const GenerateRequest& request);

@@ -30,15 +30,14 @@ std::string text_of(const ComputedBy& by) {
 Status check_finite(Backend& backend, const Tensor& values, const ComputedBy& by) {
   constexpr int64_t kPart = 1 << 18;  // values: of a card's, the copy in host memory is no larger
   const Tensor flat = values.reshape({values.elements()});
-  bool finite = true;
-  for (int64_t at = 0; at < flat.elements() && finite; at += kPart) {
+  for (int64_t at = 0; at < flat.elements(); at += kPart) {
     const Download part(backend, flat.slice(at, std::min(kPart, flat.elements() - at)));
     LA_RETURN_IF_ERROR(backend.synchronize());
-    finite = all_finite(part.values());
+    if (!all_finite(part.values()))
+      return corrupt(text_of(by) +
+                     ": the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
   }
-  if (finite) return {};
-  return corrupt(text_of(by) +
-                 ": the model gave values that are not finite; its weights are damaged, or `dtype` f32 is needed");
+  return {};
 }
 
 }  // namespace liveavatar

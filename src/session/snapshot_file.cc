@@ -33,11 +33,6 @@ std::span<const std::byte> bytes_of(const void* memory, size_t count) {
   return {static_cast<const std::byte*>(memory), count};
 }
 
-// Fewer bytes at the end, -1 where they cannot be read.
-int64_t read_at(int descriptor, void* to, uint64_t offset, size_t count) {
-  return read_all_at(descriptor, to, count, offset);
-}
-
 // Some rows of the tensor, at most kPartBytes where a row is not more.
 template <typename Each>
 Status in_parts(const Tensor& tensor, const Each& each) {
@@ -153,7 +148,7 @@ Status SnapshotReader::check() {
 Expected<bool> SnapshotReader::check_record(uint64_t& offset, Checksum& checksum, std::span<std::byte> part) {
   const uint64_t left = bytes_ - offset;
   RecordHead head;
-  const bool has_head = read_at(descriptor_, &head, offset, sizeof(head)) == sizeof(head);
+  const bool has_head = read_all_at(descriptor_, &head, sizeof(head), offset) == sizeof(head);
   const uint64_t around = sizeof(head) + sizeof(Checksum::Value) + head.name_bytes;
   if (!has_head || head.name_bytes == 0 || head.name_bytes > kMostNameBytes || around > left ||
       head.bytes > left - around)
@@ -162,14 +157,14 @@ Expected<bool> SnapshotReader::check_record(uint64_t& offset, Checksum& checksum
   const Record record{offset + sizeof(head) + head.name_bytes, head.bytes};
   const uint64_t end = record.offset + record.bytes;
   for (uint64_t at = offset; at < end;) {
-    const int64_t count = read_at(descriptor_, part.data(), at, std::min<uint64_t>(part.size(), end - at));
+    const int64_t count = read_all_at(descriptor_, part.data(), std::min<uint64_t>(part.size(), end - at), at);
     if (count <= 0) return damaged("cannot be read to its end");
     checksum.add(part.first(static_cast<size_t>(count)));
     at += static_cast<uint64_t>(count);
   }
   Checksum::Value stored{};
   const Checksum::Value value = checksum.end();
-  const bool has_sum = read_at(descriptor_, stored.data(), end, sizeof(stored)) == sizeof(stored);
+  const bool has_sum = read_all_at(descriptor_, stored.data(), sizeof(stored), end) == sizeof(stored);
   if (!has_sum || stored != value) return damaged("is damaged: the checksum of its part \"" + name + "\" is another");
   offset = end + sizeof(stored);
   if (name != kLast) {
@@ -200,7 +195,7 @@ Status SnapshotReader::read(const std::string& name, Backend& backend, const Ten
   return in_parts(tensor, [&](const Tensor& rows) -> Status {
     std::vector<std::byte> staging(rows.device.is_host() ? 0 : rows.bytes());
     void* to = staging.empty() ? rows.address() : staging.data();
-    if (read_at(descriptor_, to, at, rows.bytes()) != static_cast<int64_t>(rows.bytes()))
+    if (read_all_at(descriptor_, to, rows.bytes(), at) != static_cast<int64_t>(rows.bytes()))
       return damaged("changed while it was read");
     at += rows.bytes();
     if (!staging.empty()) backend.upload(staging.data(), rows);

@@ -267,8 +267,8 @@ net::awaitable<void> BeastSocket::refuse_message() {
   close(kTryLater, "out_of_memory");
   error_code error;
   char dropped[4096];
-  for (reading_ = true; !error && !goodbye_;)
-    co_await stream_.next_layer().async_read_some(net::buffer(dropped), into(error));
+  reading_ = true;
+  while (!error && !goodbye_) co_await stream_.next_layer().async_read_some(net::buffer(dropped), into(error));
   reading_ = false;
 }
 
