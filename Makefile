@@ -3,11 +3,11 @@ PRESET ?= release
 BUILD  := build/$(PRESET)
 BIN    := $(BUILD)/bin
 OUT    ?= out
-CTEST_FLAGS ?= -LE slow
+CTEST_FLAGS ?= -LE "slow|live"
 # GCC 12's TSan does not start at the addresses that kernels with wide ASLR give (vm.mmap_rnd_bits above 28).
 NO_ASLR := $(if $(filter tsan,$(PRESET)),$(shell setarch -R true 2> /dev/null && echo setarch -R))
 
-.PHONY: help demo serve test test-all quick build program configure deps tools-deps fuzz format tidy clean
+.PHONY: help demo serve test live test-all quick build program configure deps tools-deps fuzz format tidy clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -26,12 +26,16 @@ demo: program
 serve: program
 	$(BIN)/liveavatar serve $(SERVE_FLAGS)
 
-## make test       the suite (a few minutes); PRESET=debug runs it under ASan and UBSan, PRESET=tsan under TSan
+## make test       the suite (ten minutes); PRESET=debug runs it under ASan and UBSan, PRESET=tsan under TSan
 test: build tools-deps
 	$(NO_ASLR) ctest --preset $(PRESET) $(CTEST_FLAGS)
 	@grep -h '^callgrind\.' $(BUILD)/Testing/Temporary/LastTest.log || true
 
-## make test-all   the suite with the long tests (label slow)
+## make live       the tests of servers and streams (label live), which wait for real time
+live: build
+	ctest --preset $(PRESET) -L live -LE slow
+
+## make test-all   the suite with the tests of servers (label live) and the long ones (label slow)
 test-all: build tools-deps
 	$(NO_ASLR) ctest --preset $(PRESET)
 

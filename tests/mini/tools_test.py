@@ -1,4 +1,4 @@
-"""tools_test.py LIVEAVATAR SOURCE_DIR: the mini model's tools from nothing to a judged video, small and for seconds."""
+"""tools_test.py LIVEAVATAR SOURCE_DIR [CASE...]: the mini model's tools from nothing to a judged video, small and for seconds."""
 
 import json
 import pathlib
@@ -129,4 +129,4 @@ class Pipeline(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1], verbosity=2)
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=2)
