@@ -237,6 +237,7 @@ int generate(Flags& f, Group* processes) {
   if (Status fits = check_resume_flags(*f.app, f.resume, tasks->front().video.path); !fits.ok()) return report(fits);
   auto token = read_whip_token(f.whip_token_file, is_whip(f.output));
   if (!token.ok()) return report(token.status());
+  f.resume.one_process = processes == nullptr;
   RunOptions options{f.engine, f.original, f.report_file, f.quiet, f.resume, processes, *std::move(token)};
   return f.sample_list.empty() ? run_task(options, tasks->front()) : run_tasks(options, *tasks);
 }

@@ -16,6 +16,7 @@ struct ResumeFlags {
   bool resume = false;
   std::string every = "60s";
   int keep = 2;
+  bool one_process = true;  // makes the video: no ranks of mpirun
 };
 
 void add_resume_flags(CLI::App& app, ResumeFlags& flags, const std::string& group);

@@ -24,12 +24,11 @@ void say_snapshots(const SnapshotOptions& options, const JobShape& shape) {
 
 Expected<std::unique_ptr<Resuming>> Resuming::open(const ResumeFlags& flags, const Checkpoint& checkpoint,
                                                    const ResolvedJob& job, OutputClaim& claim, bool quiet) {
-  if (!job.shape.rank.alone())
-    return unsupported("--resume: a video of several devices cannot be resumed yet; leave it out, or take one device");
   if (!job.shape.online_decode)
     return unsupported("--resume: without online decode the video is made at the end; leave out --no_online_decode");
   std::unique_ptr<Resuming> resuming(new Resuming(claim));
-  const SnapshotOptions options = snapshot_options(flags, claim.path());
+  SnapshotOptions options = snapshot_options(flags, claim.path());
+  options.one_host = flags.one_process;
   LA_ASSIGN_OR_RETURN(const JobIdentity identity, identity_of(checkpoint, job));
   resuming->mark_ = mark_of(identity);
   std::error_code ignored;

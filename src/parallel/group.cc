@@ -28,6 +28,8 @@ const char* tag_name(Tag tag) {
       return "how it is linked";
     case Tag::kReport:
       return "a report";
+    case Tag::kSnapshot:
+      return "its part of a snapshot";
   }
   return "a message";
 }

@@ -29,7 +29,8 @@ enum class Tag : uint8_t {
   kPage,       // and these
   kLink,       // how the ranks of a stage are linked
   kReport,     // what a rank used
-  kLast = kReport
+  kSnapshot,   // whether it kept its part of a snapshot
+  kLast = kSnapshot
 };
 constexpr int kTagCount = static_cast<int>(Tag::kLast) + 1;
 const char* tag_name(Tag tag);  // "a block", for messages

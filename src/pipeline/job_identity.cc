@@ -122,6 +122,9 @@ Expected<JobIdentity> identity_of(const Checkpoint& checkpoint, const ResolvedJo
   job["steps"] = std::to_string(shape.steps);
   job["shift"] = exact(resolved.sampling.shift);
   job["solver"] = sample_solver_name(resolved.sampling.solver);
+  if (const Placement& placement = shape.placement; placement.ranks() > 1) {
+    for (int rank = 0; rank < placement.ranks(); ++rank) job["device " + std::to_string(rank)] = placement.text(rank);
+  }
   job["seed"] = std::to_string(resolved.sampling.seed);
   return job;
 }

@@ -37,7 +37,7 @@ JobRun::JobRun(Models& models, ResolvedJob& job, const RunCalls& calls, Delivery
       job_(job),
       calls_(calls),
       output_(job.info, caller, calls.ranks),
-      link_(calls.ranks == nullptr ? nullptr : std::make_unique<LeadLink>(*calls.ranks, job.shape.placement)),
+      link_(calls.ranks == nullptr ? nullptr : std::make_unique<LeadLink>(*calls.ranks, job.shape)),
       session_(models, calls.budget != nullptr ? *calls.budget : *models.budget, job.shape,
                {.sampling = job.sampling,
                 .cache_folder = models.options().paging_dir,
@@ -52,7 +52,7 @@ JobRun::~JobRun() {
 
 Status JobRun::run() {
   LA_RETURN_IF_ERROR(check_fits(job_));
-  if (link_ != nullptr) LA_RETURN_IF_ERROR(link_->announce(shape(), job_.sampling));
+  if (link_ != nullptr) LA_RETURN_IF_ERROR(announce());
   LA_RETURN_IF_ERROR(session_.prepare(*this));
   portrait_ = Portrait();
   if (link_ != nullptr) {
@@ -66,6 +66,12 @@ Status JobRun::run() {
   const auto began = Clock::now();
   LA_RETURN_IF_ERROR(make_video());
   return link_ == nullptr ? Status() : report_ranks(seconds_since(began));
+}
+
+Status JobRun::announce() {
+  RankSnapshotJob snapshots;
+  if (calls_.snapshots != nullptr) snapshots = calls_.snapshots->rank_job(calls_.resume);
+  return link_->announce(shape(), job_.sampling, snapshots);
 }
 
 Status JobRun::open(Budget& budget) {
@@ -160,21 +166,17 @@ void JobRun::end_threads() {
 }
 
 Status JobRun::decode_as_they_come() {
+  while (finished_ < sent_before_) LA_RETURN_IF_ERROR(take_finished());
   while (std::optional<DenoisedBlock> next = denoised_.front()) {
-    Backend& decoding = session_.decoder().backend();
     if (next->snapshot) {
       keep_decoding();
-      denoised_.pop();
-      continue;
-    }
-    if (next->latents.empty()) {
-      LA_ASSIGN_OR_RETURN(next->latents, receive_finished(decoding));
-      if (next->block == 0) first_done_.push(decoding.record());
+    } else if (next->latents.empty()) {
+      LA_RETURN_IF_ERROR(take_finished());
     } else {
       models_.backend->wait(next->done);
+      LA_RETURN_IF_ERROR(check_latents(next->block, next->latents));
+      LA_RETURN_IF_ERROR(decode(next->block, next->latents));
     }
-    LA_RETURN_IF_ERROR(check_latents(next->block, next->latents));
-    LA_RETURN_IF_ERROR(decode(next->block, next->latents));
     denoised_.pop();
   }
   return {};
@@ -202,7 +204,8 @@ Expected<int64_t> JobRun::sample(const BlockRange& blocks) {
     if (link_ != nullptr && made < blocks.count) LA_RETURN_IF_ERROR(link_->end(blocks.first + made));
     return made;
   }
-  for (int64_t block = blocks.first; block < blocks.first + blocks.count; ++block) {
+  for (int64_t block = blocks.first + begun(blocks); block < blocks.first + blocks.count; ++block) {
+    LA_RETURN_IF_ERROR(before(blocks, block - blocks.first));
     LA_RETURN_IF_ERROR(check_stop(stop_.get_token()));
     LA_ASSIGN_OR_RETURN(std::optional<BlockStart> start, receive(block));
     if (!start) return block - blocks.first;
@@ -272,10 +275,13 @@ Expected<Tensor> JobRun::receive_finished(Backend& backend) {
   return latents;
 }
 
-// On one thread: waits for it and decodes it.
+// Waits for it and decodes it, on the thread that decodes.
 Status JobRun::take_finished() {
   const int64_t block = finished_;
-  LA_ASSIGN_OR_RETURN(const Tensor latents, receive_finished(*models_.backend));
+  Backend& decoding = session_.decoder().backend();
+  LA_ASSIGN_OR_RETURN(const Tensor latents, receive_finished(decoding));
+  if (block == 0 && shape().decodes_beside()) first_done_.push(decoding.record());
+  if (block == snapshot_before_) keep_decoding();
   LA_RETURN_IF_ERROR(check_latents(block, latents));
   return shape().online_decode ? decode(block, latents) : Status();
 }

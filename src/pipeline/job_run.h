@@ -70,6 +70,8 @@ class JobRun : LatentChannel, VideoInputs {
   const RunHooks& hooks() const { return calls_.hooks; }
   bool finishes_elsewhere() const { return link_ != nullptr && link_->finishes_elsewhere(); }
 
+  Status announce();
+
   // What the video is made from.
   Status open(Budget& budget) override;
   Status open_masks(Budget& budget);
@@ -97,6 +99,9 @@ class JobRun : LatentChannel, VideoInputs {
   // Snapshots.
   Status restore(const ResumePoint& from);
   int64_t begun(const BlockRange& blocks) const;
+  int64_t sent(int64_t begun);
+  Status visit_sampling(const Denoiser::Moment& moment, StateVisitor& visitor);
+  Status visit_decoding(StateVisitor& visitor);
   Status keep_sampling(const Denoiser::Moment& moment, SnapshotWriter& to);
   void keep_decoding();
 
@@ -139,6 +144,8 @@ class JobRun : LatentChannel, VideoInputs {
   BoundedQueue<DenoisedBlock> denoised_{link_ == nullptr ? 1 : job_.shape.placement.stages.size() + 1};
   BoundedQueue<Event> first_done_{1};          // the sink's latent is there
   int64_t sent_ = 0, finished_ = 0;            // blocks that went to other ranks, and that came from the last stage
+  int64_t sent_before_ = 0;                    // of these at the snapshot where the job goes on
+  std::atomic<int64_t> snapshot_before_ = -1;  // a block from the last stage, before which the decoder is kept
   double waited_before_s_ = 0, paused_s_ = 0;  // before the first block; in decode_until_ready()
 };
 

@@ -4,22 +4,29 @@
 
 namespace liveavatar {
 
-LeadLink::LeadLink(Group& group, const Placement& placement) : group_(group), placement_(placement) {
+LeadLink::LeadLink(Group& group, const JobShape& shape)
+    : group_(group), placement_(shape.placement), answers_(std::make_shared<SnapshotAnswers>(group)) {
+  const Placement& placement = placement_;
   LA_CHECK(group.size() == placement.ranks() && group.rank() == 0);
   for (int rank = 1; rank < group.size(); ++rank) others_.push_back(rank);
+  for (size_t stage = 0; stage < placement.stages.size(); ++stage) {
+    const JobShape part = rank_shape(shape, placement, placement.rank_of(stage, 0));
+    stages_.push_back({part.own_steps().count, part.blocks_in_flight()});
+  }
   const bool shares = placement.samples(0) && placement.ulysses_size > 1;
   if (shares) stage_ = std::make_unique<SubGroup>(group, placement.members(0));
 }
 
 void LeadLink::close() {
+  answers_->end();
   static_cast<void>(finish_reference());  // the group has the failure
   starts_.reset();
   sender_.reset();
   reference_.reset();
 }
 
-Status LeadLink::announce(const JobShape& shape, const Sampling& sampling) {
-  const std::string text = to_text({shape, sampling, placement_});
+Status LeadLink::announce(const JobShape& shape, const Sampling& sampling, const RankSnapshotJob& snapshots) {
+  const std::string text = to_text({shape, sampling, placement_, snapshots});
   for (int rank : others_) LA_RETURN_IF_ERROR(group_.send_text(rank, Tag::kJob, text));
   return {};
 }
@@ -91,6 +98,18 @@ Status LeadLink::finish_reference() {
   return first;
 }
 
+void LeadLink::request_snapshot(const SnapshotMark& mark) {
+  answers_->expect(mark.id);
+  for (BlockSender* sender : {starts_.get(), sender_.get()})
+    if (sender != nullptr) sender->mark(mark);
+}
+
+// A stage's next block is the first that the stage before it has not sent.
+int64_t LeadLink::next_finished(const BlockRange& blocks, int64_t begun) const {
+  for (const BlockSchedule& stage : stages_) begun = stage.done(begun, stage.steps - 1);
+  return blocks.first + begun;
+}
+
 Expected<bool> LeadLink::arrived() { return group_.arrived(last_rank(), Tag::kFinished); }
 
 Status LeadLink::receive_finished(Backend& backend, const Tensor& latents, Buffer& host) {
@@ -98,6 +117,7 @@ Status LeadLink::receive_finished(Backend& backend, const Tensor& latents, Buffe
 }
 
 Expected<std::vector<RankReport>> LeadLink::reports() {
+  answers_->end();  // a rank reports when its last answer is taken
   LA_RETURN_IF_ERROR(finish_reference());
   std::vector<RankReport> reports;
   for (int rank : others_) {

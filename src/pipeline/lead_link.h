@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "pipeline/rank_run.h"
+#include "pipeline/rank_snapshots.h"
 #include "session/block_link.h"
 #include "session/placement.h"
 #include "session/video_session.h"
@@ -15,7 +16,8 @@ namespace liveavatar {
 // A thread may send blocks while another receives finished ones.
 class LeadLink {
  public:
-  LeadLink(Group& group, const Placement& placement);
+  // shape: the lead's.
+  LeadLink(Group& group, const JobShape& shape);
   ~LeadLink() { close(); }
   // Nothing is on its way any more, after a failure because nobody takes it. Before the session's memory ends.
   void close();
@@ -27,7 +29,7 @@ class LeadLink {
   bool finishes_elsewhere() const { return placement_.vae_rank || placement_.stages.size() > 1; }
 
   // Before anything else: what is to be made.
-  Status announce(const JobShape& shape, const Sampling& sampling);
+  Status announce(const JobShape& shape, const Sampling& sampling, const RankSnapshotJob& snapshots);
   // rows [tokens, text_dim] f32 of the text encoder.
   Status send_prompt(const Download& rows);
   Status send_portrait(Backend& backend, const StaticImageLatents& latents);
@@ -53,6 +55,17 @@ class LeadLink {
   // The next finished block's latents, into a tensor of this backend.
   Status receive_finished(Backend& backend, const Tensor& latents, Buffer& host);
 
+  // Before the next block begins, when the lead has kept its own state: the others keep theirs, each before the block
+  // that the mark reaches it with.
+  void request_snapshot(const SnapshotMark& mark);
+  // Of blocks that have begun and were not sent.
+  Status visit_state(const BlockRange& blocks, const BlockMemory& memory, StateVisitor& visitor) {
+    return sender_ == nullptr ? Status() : sender_->visit_state(blocks, memory, visitor);
+  }
+  // Of a snapshot at this moment of the lead: the first block that comes from the last stage behind it.
+  int64_t next_finished(const BlockRange& blocks, int64_t begun) const;
+  const std::shared_ptr<SnapshotAnswers>& answers() const { return answers_; }
+
   // After the last block.
   Expected<std::vector<RankReport>> reports();
 
@@ -62,9 +75,11 @@ class LeadLink {
 
   Group& group_;
   Placement placement_;
+  std::vector<BlockSchedule> stages_;  // of each stage
   std::vector<int> others_;
   std::unique_ptr<SubGroup> stage_;
   std::unique_ptr<Download> reference_;  // while it is sent
+  std::shared_ptr<SnapshotAnswers> answers_;
   std::unique_ptr<BlockSender> starts_;  // to ranks that begin a block; null: none but the lead does
   std::unique_ptr<BlockSender> sender_;  // to the next stage; null: the lead's steps are the last, or it has none
 };

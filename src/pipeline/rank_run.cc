@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/size_text.h"
 #include "ops/transfer.h"
+#include "pipeline/rank_snapshots.h"
 #include "plan/rank_plan.h"
 #include "session/block_link.h"
 #include "session/rank_job.h"
@@ -19,7 +20,11 @@ namespace {
 class RankRun : LatentChannel, VideoInputs {
  public:
   RankRun(Models& models, Group& group, const RankJob& job)
-      : models_(models), group_(group), job_(job), stage_ranks_(job.placement.members(stage())) {}
+      : models_(models),
+        group_(group),
+        job_(job),
+        stage_ranks_(job.placement.members(stage())),
+        snapshots_(group, job.snapshots) {}
   // What is on its way is taken, or given up, while its memory is there.
   ~RankRun() override {
     sender_.reset();
@@ -47,6 +52,7 @@ class RankRun : LatentChannel, VideoInputs {
       const std::vector<int> next{job_.placement.rank_of(stage() + 1, member)};
       sender_ = std::make_unique<BlockSender>(group_, next, backend, link.outboxes);
     }
+    if (job_.snapshots.resume.id != 0) LA_RETURN_IF_ERROR(restore());
     return sample_all();
   }
 
@@ -63,7 +69,8 @@ class RankRun : LatentChannel, VideoInputs {
 
   // The next stage learns that no block follows when it has all that were in flight.
   Expected<int64_t> sample(const BlockRange& blocks) {
-    LA_ASSIGN_OR_RETURN(const int64_t made, session_->denoiser().run(session_->weights(), blocks, *this));
+    const int64_t begun = resumed_.blocks.first == blocks.first ? resumed_.begun : 0;
+    LA_ASSIGN_OR_RETURN(const int64_t made, session_->denoiser().run(session_->weights(), blocks, *this, begun));
     if (made < blocks.count && sender_ != nullptr) LA_RETURN_IF_ERROR(sender_->end(blocks.first + made));
     return made;
   }
@@ -73,7 +80,10 @@ class RankRun : LatentChannel, VideoInputs {
     const auto began = std::chrono::steady_clock::now();
     const double waited_before_s = group_.waited_s();
     const int64_t blocks = job_.shape.blocks, first_clip = std::min(blocks, job_.shape.clip_blocks());
-    LA_ASSIGN_OR_RETURN(int64_t made, sample({0, first_clip}));
+    int64_t made = first_clip;
+    if (resumed_.blocks.first == 0) {
+      LA_ASSIGN_OR_RETURN(made, sample({0, first_clip}));
+    }
     if (made == job_.shape.clip_blocks() && made < blocks) {
       LA_RETURN_IF_ERROR(
           receive_tensor(group_, 0, Tag::kReference, *models_.backend, session_->blocks().reference.tensor));
@@ -83,8 +93,43 @@ class RankRun : LatentChannel, VideoInputs {
     }
     if (finishes()) LA_RETURN_IF_ERROR(group_.finish_send(0, Tag::kFinished));
     sender_.reset();  // the last block is taken
+    snapshots_.end();
     sample_s_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     waited_s_ = group_.waited_s() - waited_before_s + session_->weights().counts().seconds_waited;
+    return {};
+  }
+
+  // The state that this rank kept, from which the lead goes on with its own.
+  Status restore() {
+    const RankSnapshotJob& snapshots = job_.snapshots;
+    LA_ASSIGN_OR_RETURN(const RankSnapshot from, open_rank_snapshot(snapshots.folder, snapshots.resume, group_.rank()));
+    StateRestorer restorer(*from.state, *models_.backend);
+    LA_RETURN_IF_ERROR(visit_state(from.moment, restorer));
+    resumed_ = from.moment;
+    return models_.backend->synchronize();
+  }
+
+  Status visit_state(const Denoiser::Moment& moment, StateVisitor& visitor) {
+    Denoiser& denoiser = session_->denoiser();
+    LA_RETURN_IF_ERROR(denoiser.visit_state(moment, session_->blocks(), visitor));
+    if (sender_ == nullptr) return {};
+    return sender_->visit_state(denoiser.in_flight(moment), session_->blocks(), visitor);
+  }
+
+  // The next message may ask for a snapshot: the state is kept before the block begins.
+  Status before(const BlockRange& blocks, int64_t begun) override {
+    LA_ASSIGN_OR_RETURN(const SnapshotMark mark, receiver_->next());
+    if (mark.id == 0) return {};
+    if (sender_ != nullptr) sender_->mark(mark);
+    if (!receiver_->more()) {
+      snapshots_.refuse(mark);
+      return {};
+    }
+    const Denoiser::Moment moment{blocks, begun};
+    snapshots_.keep(mark, moment, [&](SnapshotWriter& to) {
+      StateSaver saver(to, *models_.backend);
+      return visit_state(moment, saver);
+    });
     return {};
   }
 
@@ -130,6 +175,8 @@ class RankRun : LatentChannel, VideoInputs {
   std::unique_ptr<VideoSession> session_;
   std::unique_ptr<BlockReceiver> receiver_;
   std::unique_ptr<BlockSender> sender_;
+  RankSnapshots snapshots_;
+  Denoiser::Moment resumed_;  // where the job goes on
   double sample_s_ = 0, waited_s_ = 0;
 };
 

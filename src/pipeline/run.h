@@ -33,7 +33,7 @@ struct RunCalls {
   std::stop_token stop;                              // heard within a layer: kCancelled
   Group* ranks = nullptr;  // of ResolvedJob::placement; the others serve_video(). Null: the lead is alone
   std::vector<RankReport>* rank_reports = nullptr;  // of a finished video; optional
-  Snapshots* snapshots = nullptr;                   // written as it runs; optional, of one device alone
+  Snapshots* snapshots = nullptr;                   // written as it runs; optional
   const ResumePoint* resume = nullptr;              // where it goes on; null: at its beginning
   Budget* budget = nullptr;  // of a session beside others: ResolvedJob::plan.session_bytes do. Null: the models'
   RunHooks hooks;

@@ -4,12 +4,14 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <random>
 
 #include "core/boundary.h"
 #include "core/errno_text.h"
 #include "core/folder.h"
 #include "core/json.h"
 #include "liveavatar/liveavatar.h"
+#include "pipeline/rank_snapshots.h"
 
 namespace liveavatar {
 namespace {
@@ -54,6 +56,10 @@ std::string file_text(const FilePosition& file) {
   return json_text(json);
 }
 
+std::string ranks_text(int ranks, int64_t id, bool one_host) {
+  return json_text(Json{{"count", ranks}, {"id", id}, {"one_host", one_host}});
+}
+
 constexpr int64_t kMost = int64_t{1} << 50;
 
 Expected<FilePosition> read_file_position(const SnapshotReader& state) {
@@ -74,9 +80,31 @@ Expected<FilePosition> read_file_position(const SnapshotReader& state) {
 // What a snapshot says of itself.
 struct Said {
   ResumePoint point;
+  int ranks = 0;  // that have files of their own
+  bool one_host = true;
   JobIdentity job;
   std::string program;
 };
+
+Status read_ranks(Said& said) {
+  const SnapshotReader& state = *said.point.state;
+  LA_ASSIGN_OR_RETURN(const std::string text, state.text("ranks"));
+  LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(text, state.path()));
+  JsonReader reader(json, state.path());
+  said.ranks = static_cast<int>(reader.number("count", 0, kMostRanks));
+  const int64_t id = reader.number("id", 0, kMost);
+  said.one_host = reader.flag("one_host", true);
+  const Denoiser::Moment& moment = said.point.moment;
+  if (said.ranks > 0) said.point.ranks = {moment.blocks.first + moment.begun, id};
+  return reader.status();
+}
+
+// The parts of ranks on this machine. Ranks of other machines look at theirs themselves.
+Status check_ranks(const std::string& folder, const Said& said) {
+  for (int rank = 1; rank <= said.ranks && said.one_host; ++rank)
+    LA_RETURN_IF_ERROR(open_rank_snapshot(folder, said.point.ranks, rank).status());
+  return {};
+}
 
 Expected<Said> read_snapshot(const std::string& path) {
   Said said;
@@ -95,6 +123,7 @@ Expected<Said> read_snapshot(const std::string& path) {
   if (!job.is_object()) return corrupt(path + ": has no job; it cannot be used, remove it");
   for (const auto& [name, value] : job.items()) said.job[name] = value.is_string() ? value.get<std::string>() : "";
   LA_ASSIGN_OR_RETURN(said.point.file, read_file_position(*said.point.state));
+  LA_RETURN_IF_ERROR(read_ranks(said));
   return said;
 }
 
@@ -124,6 +153,10 @@ Expected<std::optional<ResumePoint>> find_resume_point(const std::string& folder
       continue;
     }
     LA_RETURN_IF_ERROR(check_same(path.string(), said->job, job));
+    if (const Status whole = check_ranks(folder, *said); !whole.ok()) {
+      notes.push_back(whole.message());
+      continue;
+    }
     return std::optional<ResumePoint>(std::move(said->point));
   }
   return std::optional<ResumePoint>();
@@ -139,6 +172,7 @@ Expected<std::vector<std::string>> describe_snapshot(const std::string& path) {
                   std::to_string(block) + " is next");
   lines.push_back("made by version " + said.program + "; " + std::to_string(said.point.state->bytes()) +
                   " bytes, every checksum is right");
+  if (said.ranks > 0) lines.push_back("with it go the files of " + std::to_string(said.ranks) + " other devices");
   for (const auto& [name, value] : said.job) lines.push_back(name + ": " + value);
   return lines;
 }
@@ -174,6 +208,7 @@ SnapshotWriter* Snapshots::begin(const Denoiser::Moment& moment, int64_t frames)
   began_ = last_ = Clock::now();
   wait();
   moment_ = moment;
+  id_ = 1 + static_cast<int64_t>(random_());
   frames_ = last_frames_ = frames;
   auto writer = contained("snapshots", [&] {
     return SnapshotWriter::create(options_.folder + "/" + file_name(moment.blocks.first + moment.begun));
@@ -193,12 +228,18 @@ void Snapshots::give_up(const Status& why) {
   if (!failing_.exchange(true) && calls_.say) calls_.say("no snapshot was written: " + why.message());
 }
 
-void Snapshots::finish() {
+RankSnapshotJob Snapshots::rank_job(const ResumePoint* resume) const {
+  std::error_code error;  // ranks of mpirun may begin in other folders
+  const std::string folder = fs::absolute(options_.folder, error).string();
+  return {error ? options_.folder : folder, options_.keep, resume == nullptr ? SnapshotMark() : resume->ranks};
+}
+
+void Snapshots::finish(int ranks, std::function<Status()> others) {
   seconds_ += std::chrono::duration<double>(Clock::now() - began_).count();
   const Status started = contained("snapshots", [&]() -> Status {
     std::lock_guard lock(mutex_);
-    committing_ = std::thread([this] {
-      const Status done = contained("snapshots", [this] { return commit(); });
+    committing_ = std::thread([this, ranks, others = std::move(others)] {
+      const Status done = contained("snapshots", [&] { return commit(ranks, others); });
       if (!done.ok()) give_up(done);
     });
     return {};
@@ -207,8 +248,10 @@ void Snapshots::finish() {
 }
 
 // The video's file first: what a snapshot says of it is on the disk.
-Status Snapshots::commit() {
+Status Snapshots::commit(int ranks, const std::function<Status()>& others) {
   LA_ASSIGN_OR_RETURN(const FilePosition file, calls_.file(frames_));
+  if (others) LA_RETURN_IF_ERROR(others());
+  LA_RETURN_IF_ERROR(writer_->add("ranks", ranks_text(ranks, id_, options_.one_host)));
   LA_RETURN_IF_ERROR(writer_->add("file", file_text(file)));
   LA_RETURN_IF_ERROR(writer_->add("file.head", file.head));
   LA_RETURN_IF_ERROR(writer_->add("job", job_text(job_, moment_, frames_)));
@@ -225,7 +268,22 @@ Status Snapshots::commit() {
 void Snapshots::prune(size_t keep) const {
   const std::vector<fs::path> snapshots = snapshots_in(options_.folder);
   std::error_code ignored;
-  for (size_t i = 0; i + keep < snapshots.size(); ++i) fs::remove(snapshots[i], ignored);
+  const size_t removed = snapshots.size() - std::min(keep, snapshots.size());
+  for (size_t i = 0; i < removed; ++i) fs::remove(snapshots[i], ignored);
+  prune_ranks({snapshots.begin() + static_cast<std::ptrdiff_t>(removed), snapshots.end()});
+}
+
+// Other ranks' files that no snapshot needs. One that is being made has a later block than all.
+void Snapshots::prune_ranks(const std::vector<fs::path>& kept) const {
+  std::error_code ignored;
+  for (const fs::path& file : folder_entries(options_.folder)) {
+    const int64_t block = block_of_rank_snapshot(file.string());
+    if (block < 0) continue;
+    const std::string name = file_name(block);
+    const bool newer = !kept.empty() && kept.back().filename().string() < name;
+    const bool needed = std::any_of(kept.begin(), kept.end(), [&](const fs::path& k) { return k.filename() == name; });
+    if (!newer && !needed) fs::remove(file, ignored);
+  }
 }
 
 void Snapshots::set_idle() {

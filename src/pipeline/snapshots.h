@@ -1,19 +1,22 @@
-// The snapshots of a job on one device: when they are due, what they are of, and what is on the disk (docs/resume.md).
+// The snapshots of a job: when they are due, what they are of, and what is on the disk (docs/resume.md).
 #pragma once
 
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "media/file_position.h"
 #include "session/denoiser.h"
+#include "session/rank_job.h"
 #include "session/snapshot_file.h"
 
 namespace liveavatar {
@@ -27,6 +30,7 @@ struct SnapshotOptions {
                              // first ones come sooner
   int64_t every_blocks = 0;  // instead: after so many blocks of video, whatever they cost; 0: by the time
   int keep = 2;
+  bool one_host = true;  // the ranks of the job are on this machine
 };
 
 // Where a job goes on.
@@ -35,6 +39,7 @@ struct ResumePoint {
   Denoiser::Moment moment;
   int64_t frames = 0;  // that are out
   FilePosition file;
+  SnapshotMark ranks;  // of the files of other ranks; id 0: there are none
 };
 
 // The newest whole snapshot of the folder; nothing: there is none. notes: of damaged ones that are passed over.
@@ -65,9 +70,13 @@ class Snapshots {
   bool due(int64_t frames) const;
   // Null: it cannot be made; that was said.
   SnapshotWriter* begin(const Denoiser::Moment& moment, int64_t frames);
+  // Since begin(), for the other ranks' parts.
+  SnapshotMark mark() const { return {moment_.blocks.first + moment_.begun, id_}; }
+  RankSnapshotJob rank_job(const ResumePoint* resume) const;
   SnapshotWriter& writer() { return *writer_; }
-  // All parts are there: what is left is done beside the run.
-  void finish();
+  // All parts are there: what is left is done beside the run. others: waits until the other ranks have theirs; ranks:
+  // how many those are.
+  void finish(int ranks = 0, std::function<Status()> others = {});
   void give_up(const Status& why);
   // After the run: waits for the one that is being finished; one that lacks a part is given up.
   void end();
@@ -82,17 +91,19 @@ class Snapshots {
   using Clock = std::chrono::steady_clock;
   Snapshots(const SnapshotOptions& options, const JobIdentity& job, Calls calls)
       : options_(options), job_(job), calls_(std::move(calls)) {}
-  Status commit();
+  Status commit(int ranks, const std::function<Status()>& others);
   void wait();
   void set_idle();
   void prune(size_t keep) const;
+  void prune_ranks(const std::vector<std::filesystem::path>& kept) const;
 
   SnapshotOptions options_;
   JobIdentity job_;
   Calls calls_;
+  std::minstd_rand random_{std::random_device{}()};  // tells the parts of one snapshot from those of another
   std::unique_ptr<SnapshotWriter> writer_;
   Denoiser::Moment moment_;
-  int64_t frames_ = 0, last_frames_ = 0;
+  int64_t frames_ = 0, last_frames_ = 0, id_ = 0;
   Clock::time_point began_, opened_ = Clock::now(), last_ = opened_;
   double wait_s_ = 0;  // between the last one and the next
   double seconds_ = 0;

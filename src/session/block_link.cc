@@ -1,16 +1,13 @@
 #include "session/block_link.h"
 
 #include <cstring>
+#include <string>
+#include <utility>
 
 #include "ops/transfer.h"
 
 namespace liveavatar {
 namespace {
-
-// At the head of a message.
-struct Header {
-  int64_t block = 0, more = 0;  // more: 0: the video ends before this block
-};
 
 // The parts of a message in their order. part(tensor) for each that the block has; the latents' is the second.
 template <typename Part>
@@ -59,8 +56,11 @@ Status BlockSender::finish_sends() {
   return first;
 }
 
-Status BlockSender::start_sends(std::span<const std::byte> message) {
-  for (int to : to_) LA_RETURN_IF_ERROR(group_.start_send(to, Tag::kBlock, message));
+Status BlockSender::start_sends(int64_t block, bool more) {
+  Buffer& message = outbox(block);
+  const BlockReceiver::Header header{block, more ? 1 : 0, std::exchange(mark_, {})};
+  std::memcpy(message.data(), &header, sizeof(header));
+  for (int to : to_) LA_RETURN_IF_ERROR(group_.start_send(to, Tag::kBlock, {message.data(), message.bytes()}));
   return {};
 }
 
@@ -68,9 +68,7 @@ Status BlockSender::begin(int64_t block, const BlockStart& start) {
   // With one outbox it is the one that others may still read.
   if (outboxes_.size() == 1) LA_RETURN_IF_ERROR(finish_sends());
   std::byte* to = outbox(block).data();
-  const Header header{block, 1};
-  std::memcpy(to, &header, sizeof(header));
-  size_t at = sizeof(header);
+  size_t at = sizeof(BlockReceiver::Header);
   for_each_part(start, [&](const Tensor& part) {
     if (part.address() == start.latents.address()) {
       latents_at_ = at;
@@ -85,24 +83,44 @@ Status BlockSender::begin(int64_t block, const BlockStart& start) {
 Status BlockSender::send(int64_t block, const Tensor& latents) {
   Buffer& message = outbox(block);
   copy_to_host(backend_, latents, message.data() + latents_at_);
-  return start_sends({message.data(), message.bytes()});
+  return start_sends(block, true);
 }
 
 Status BlockSender::end(int64_t block) {
   LA_RETURN_IF_ERROR(finish_sends());
-  const Header header{block, 0};
-  std::memcpy(outbox(block).data(), &header, sizeof(header));
-  return start_sends({outbox(block).data(), outbox(block).bytes()});
+  return start_sends(block, false);
+}
+
+Status BlockSender::visit_state(const BlockRange& blocks, const BlockMemory& memory, StateVisitor& visitor) {
+  for (int64_t block = blocks.first; block < blocks.first + blocks.count; ++block) {
+    latents_at_ = sizeof(BlockReceiver::Header) + memory.start(block).features.bytes();
+    Buffer& message = outbox(block);
+    const auto floats = static_cast<int64_t>(message.bytes() / sizeof(float));  // all its parts are some
+    const Tensor values(message.data(), {floats}, DType::kF32);
+    LA_RETURN_IF_ERROR(visitor.visit("message." + std::to_string(block), values));
+  }
+  return {};
+}
+
+Expected<SnapshotMark> BlockReceiver::next() {
+  if (!has_next_) LA_RETURN_IF_ERROR(group_.receive(from_, Tag::kBlock, {inbox_.data(), inbox_.bytes()}));
+  has_next_ = true;
+  return header().mark;
+}
+
+BlockReceiver::Header BlockReceiver::header() const {
+  Header header;
+  std::memcpy(&header, inbox_.data(), sizeof(header));
+  return header;
 }
 
 Expected<std::optional<BlockStart>> BlockReceiver::receive(int64_t block) {
-  LA_RETURN_IF_ERROR(group_.receive(from_, Tag::kBlock, {inbox_.data(), inbox_.bytes()}));
-  Header header;
-  std::memcpy(&header, inbox_.data(), sizeof(header));
-  if (header.more == 0) return std::optional<BlockStart>();
-  LA_CHECK(header.block == block);
+  LA_RETURN_IF_ERROR(next().status());
+  has_next_ = false;
+  if (!more()) return std::optional<BlockStart>();
+  LA_CHECK(header().block == block);
   BlockStart start = blocks_.start(block);
-  size_t at = sizeof(header);
+  size_t at = sizeof(Header);
   for_each_part(start, [&](const Tensor& part) {
     copy_from_host(backend_, inbox_.data() + at, part);
     at += part.bytes();

@@ -11,6 +11,13 @@
 
 namespace liveavatar {
 
+// Travels with a block, or with the end of all: the ranks that take it keep their part of a snapshot before they begin
+// the block (docs/resume.md). A rank sends it on with the next block that it sends.
+struct SnapshotMark {
+  int64_t block = 0;  // that the lead begins next, which names the files
+  int64_t id = 0;     // 0: no snapshot
+};
+
 // Sends blocks to the ranks that have their next steps. One block waits until they took it, the others of this rank are
 // in flight. Not thread-safe.
 class BlockSender {
@@ -30,10 +37,14 @@ class BlockSender {
   Status send(int64_t block, const Tensor& latents);
   // No block follows.
   Status end(int64_t block);
+  // What it keeps of blocks [first, first + count), which have begun and were not sent.
+  Status visit_state(const BlockRange& blocks, const BlockMemory& memory, StateVisitor& visitor);
+  // Of the next message.
+  void mark(const SnapshotMark& mark) { mark_ = mark; }
 
  private:
   Buffer& outbox(int64_t block) { return outboxes_[static_cast<size_t>(block) % outboxes_.size()]; }
-  Status start_sends(std::span<const std::byte> message);
+  Status start_sends(int64_t block, bool more);
   Status finish_sends();
 
   Group& group_;
@@ -41,6 +52,7 @@ class BlockSender {
   Backend& backend_;
   std::vector<Buffer>& outboxes_;
   size_t latents_at_ = 0;
+  SnapshotMark mark_;
 };
 
 // Receives blocks into a video's places. Not thread-safe.
@@ -48,15 +60,28 @@ class BlockReceiver {
  public:
   BlockReceiver(Group& group, int from, Backend& backend, const BlockMemory& blocks, Buffer& inbox)
       : group_(group), from_(from), backend_(backend), blocks_(blocks), inbox_(inbox) {}
+  // Waits for the next message, which stays until receive() takes it. -> its mark
+  Expected<SnapshotMark> next();
+  // After next(): whether it is a block.
+  bool more() const { return header().more != 0; }
   // Nothing: the video ends before this block.
   Expected<std::optional<BlockStart>> receive(int64_t block);
 
  private:
+  // At the head of a message.
+  struct Header {
+    int64_t block = 0, more = 0;  // more: 0: the video ends before this block
+    SnapshotMark mark;
+  };
+  friend class BlockSender;
+  Header header() const;
+
   Group& group_;
   int from_;
   Backend& backend_;
   const BlockMemory& blocks_;
   Buffer& inbox_;
+  bool has_next_ = false;
 };
 
 // Of the last steps to the lead: latents alone. tensor: in the backend's memory; host: its size.

@@ -83,6 +83,10 @@ class Denoiser {
   Status visit_state(const Moment& moment, const BlockMemory& memory, StateVisitor& visitor);
   // Blocks of the range that were sent at that moment.
   int64_t sent(int64_t begun) const { return schedule_.done(begun, schedule_.steps - 1); }
+  // Those that have begun and were not sent.
+  BlockRange in_flight(const Moment& moment) const {
+    return {moment.blocks.first + sent(moment.begun), moment.begun - sent(moment.begun)};
+  }
 
   // Of several videos side by side, each by a denoiser of its own on one model: a layer's weights serve the forwards of
   // all. Each video's bits are those of a run alone. A video whose channel ends, fails or is stopped leaves the others

@@ -13,7 +13,7 @@ size_t video_writer_bytes(int64_t height, int64_t width) {
 }
 
 size_t snapshot_run_bytes(bool beside_card) {
-  constexpr size_t kFixedBytes = size_t{2} << 20;
+  constexpr size_t kFixedBytes = size_t{5} << 20;  // holes of the heap grow for the first hour of a run
   return kFixedBytes + (beside_card ? SnapshotWriter::kPartBytes : 0);
 }
 
@@ -151,7 +151,7 @@ BlockStart BlockMemory::start(int64_t block) const {
 
 namespace {
 
-// A block's message: two numbers, and the parts of a BlockStart.
+// A block's message: four numbers, and the parts of a BlockStart.
 size_t block_message_bytes(const JobShape& s) {
   const DitConfig& c = s.shapes.dit;
   const DitGeometry g = s.geometry();
@@ -159,7 +159,7 @@ size_t block_message_bytes(const JobShape& s) {
   int64_t values = s.actors() * c.audio_layers * c.audio_dim * kBlockFrames + block;
   if (!s.pose.empty()) values += block;
   if (s.actors() > 1) values += s.actors() * g.block_tokens();
-  return 2 * sizeof(int64_t) + static_cast<size_t>(values) * dtype_bytes(DType::kF32);
+  return 4 * sizeof(int64_t) + static_cast<size_t>(values) * dtype_bytes(DType::kF32);
 }
 
 }  // namespace

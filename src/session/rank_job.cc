@@ -69,7 +69,11 @@ std::string to_text(const RankJob& job) {
                             {"check_finite", check_finite_name(job.sampling.check_finite)},
                             {"stages", stages},
                             {"ulysses_size", job.placement.ulysses_size},
-                            {"vae_rank", job.placement.vae_rank}};
+                            {"vae_rank", job.placement.vae_rank},
+                            {"snapshot_folder", job.snapshots.folder},
+                            {"snapshots_kept", job.snapshots.keep},
+                            {"resume_block", job.snapshots.resume.block},
+                            {"resume_id", job.snapshots.resume.id}};
   return json_text(json);
 }
 
@@ -106,6 +110,10 @@ Expected<RankJob> parse_rank_job(const std::string& text, const JobShape& models
   }
   job.placement.ulysses_size = static_cast<int>(reader.number("ulysses_size", 1, 1024));
   job.placement.vae_rank = reader.flag("vae_rank", false);
+  job.snapshots.folder = reader.text("snapshot_folder", "");
+  job.snapshots.keep = static_cast<int>(reader.number("snapshots_kept", 0, 1000));
+  job.snapshots.resume = {reader.number("resume_block", 0, kMost), reader.number("resume_id", 0, kMost)};
+  shape.snapshots = !job.snapshots.folder.empty();
   LA_RETURN_IF_ERROR(reader.status());
   LA_ASSIGN_OR_RETURN(job.sampling.solver, solver);
   LA_ASSIGN_OR_RETURN(job.sampling.check_finite, check);

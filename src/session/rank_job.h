@@ -4,16 +4,25 @@
 
 #include <string>
 
+#include "session/block_link.h"
 #include "session/denoiser.h"
 #include "session/job_shape.h"
 #include "session/placement.h"
 
 namespace liveavatar {
 
+// A rank's part of a job's snapshots: a file of its own beside each of the lead's.
+struct RankSnapshotJob {
+  std::string folder;   // empty: none are written
+  int keep = 0;         // of the lead
+  SnapshotMark resume;  // where the job goes on; id 0: at its beginning
+};
+
 struct RankJob {
   JobShape shape;  // the lead's; of the models what has to be the same on all ranks
   Sampling sampling;
   Placement placement;
+  RankSnapshotJob snapshots;
 };
 
 std::string to_text(const RankJob& job);

@@ -38,8 +38,8 @@ Status VideoSession::prepare(VideoInputs& inputs) {
 }
 
 Status VideoSession::open_writer() {
-  if (shape_.video_model_only || shape_.live.live()) return {};
-  size_t bytes = video_writer_bytes(shape_.height, shape_.width);
+  if (shape_.live.live()) return {};
+  size_t bytes = shape_.video_model_only ? 0 : video_writer_bytes(shape_.height, shape_.width);
   if (shape_.snapshots) bytes += snapshot_run_bytes(shape_.beside_host_memory());
   LA_ASSIGN_OR_RETURN(writer_, Charge::acquire(budget_.host(), MemoryCategory::kMedia, bytes));
   return {};

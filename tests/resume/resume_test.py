@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """resume_test.py PROGRAM: `liveavatar generate --resume`: what was killed goes on, and ends as if nothing had been."""
+import os
 import shutil
 import signal
 import struct
@@ -53,6 +54,8 @@ class Resume(unittest.TestCase):
     def tearDownClass(cls):
         shutil.rmtree(cls.shared)
 
+    launcher = []
+
     def setUp(self):
         self.folder = Path(tempfile.mkdtemp())
         self.cut = self.folder / "cut.mp4"
@@ -66,7 +69,7 @@ class Resume(unittest.TestCase):
         output = [] if "--output" in flags else ["--save_file", video]
         line = [PROGRAM, "generate", "--image", SOURCE / "assets/demo/portrait.png", *voice, "--prompt", "hi",
                 "--size", "64*64", "--threads", 2, *output, *resume, *flags]
-        return [str(part) for part in line]
+        return [str(part) for part in self.launcher + line]
 
     def run_to_end(self, video, *flags, **more):
         return subprocess.run(self.command(video, *flags, **more), capture_output=True, text=True, timeout=PATIENCE_S)
@@ -84,7 +87,9 @@ class Resume(unittest.TestCase):
         while len(seen) < count and run.poll() is None and time.monotonic() < until:
             seen |= set(self.snapshots.glob("*.snapshot"))
             time.sleep(0.001)
-        run.send_signal(sent)
+        ranks = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split() if self.launcher else []
+        for pid in [*map(int, ranks), run.pid]:
+            os.kill(pid, sent)
         run.wait()
         self.assertEqual(len(seen), count)
 
@@ -134,6 +139,57 @@ class Resume(unittest.TestCase):
         self.check_flags("--audio", f"{self.shared}/voice.wav+{self.shared}/other.wav", "--mask",
                          str(self.shared / "left.png"), "--mask", str(self.shared / "right.png"), "--schedule",
                          "wavefront", counts=(1, 2))
+
+    def test_on_two_stages(self):
+        self.check_flags("--devices", "cpu:2", counts=(1, 2, 3))
+
+    def test_on_three_stages_with_blocks_in_flight(self):
+        self.check_flags("--devices", "cpu:3", "--schedule", "wavefront", "--infer_frames", "48", counts=(1, 2))
+
+    def test_with_a_rank_for_the_vae(self):
+        self.check_flags("--devices", "cpu:3", "--enable_vae_parallel", counts=(1, 2))
+
+    def test_on_two_stages_with_another_thread_that_decodes(self):
+        self.check_flags("--devices", "cpu:2", "--decode_threads", "1", counts=(1, 2))
+
+    def test_on_devices_that_share_a_step(self):
+        self.check_flags("--devices", "cpu:2", "--ulysses_size", "2", counts=(1, 2))
+
+    def test_on_devices_in_every_way(self):
+        self.check_flags("--devices", "cpu:5", "--num_gpus_dit", "4", "--ulysses_size", "2", "--enable_vae_parallel",
+                         "--schedule", "wavefront", counts=(1, 2))
+
+    def test_what_travels_with_the_blocks_in_flight(self):
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=25", "-t", "3",
+                        self.folder / "pose.mp4"], check=True)
+        self.check_flags("--devices", "cpu:2", "--schedule", "wavefront", "--pose_video",
+                         str(self.folder / "pose.mp4"), "--audio", f"{self.shared}/voice.wav+{self.shared}/other.wav",
+                         "--mask", str(self.shared / "left.png"), "--mask", str(self.shared / "right.png"), counts=(2,))
+
+    def test_with_layers_dealt_to_the_devices(self):
+        self.check_flags("--devices", "cpu:2", "--dit_fsdp", counts=(2,))
+
+    @unittest.skipUnless(shutil.which("mpirun"), "mpirun is not installed")
+    def test_on_ranks_of_mpirun(self):
+        self.launcher = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", "3"]
+        self.check_flags("--schedule", "wavefront", counts=(1, 2))
+
+    def test_the_parts_of_all_devices_or_none(self):
+        flags = ("--devices", "cpu:3")
+        whole = self.whole(*flags)
+        self.kill_after(3, *flags)
+        newest = max(self.snapshots.glob("*.snapshot"))
+        part = newest.with_suffix(".rank-2")
+        part.write_bytes(part.read_bytes()[:-1])
+        done = self.check_goes_on(whole, *flags)
+        self.assertIn(f"note: {part}", done.stderr)
+
+    def test_a_device_that_cannot_keep_its_part_is_said(self):
+        flags = ("--devices", "cpu:2", "--snapshot_every", "2")
+        (self.snapshots / "block-000000004.rank-1").mkdir(parents=True)
+        done = self.run_to_end(self.cut, *flags, resume=("--resume",))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("note: no snapshot was written: rank 1 (", done.stderr)
 
     def test_is_killed_again_and_again(self):
         whole = self.whole()
