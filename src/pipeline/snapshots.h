@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/open_folder.h"
 #include "media/file_position.h"
 #include "session/denoiser.h"
 #include "session/snapshot_file.h"
@@ -88,6 +89,7 @@ class Snapshots {
   void prune(size_t keep) const;
 
   SnapshotOptions options_;
+  OpenFolder folder_;  // which may be moved while the job runs
   JobIdentity job_;
   Calls calls_;
   std::unique_ptr<SnapshotWriter> writer_;
