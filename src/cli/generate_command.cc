@@ -31,6 +31,7 @@ struct Flags : JobFlags {
   SpokenTextFlags spoken;
   std::string save_file, output, save_dir, sample_list, report_file, whip_token_file;
   ResumeFlags resume;
+  DiskWaitFlags wait_disk;
   bool fp8 = false, quiet = false;
   CLI::App* app = nullptr;
 };
@@ -195,6 +196,7 @@ Status resolve_model(Flags& f) {
 Status resolve_flags(Flags& f) {
   LA_RETURN_IF_ERROR(check_script_flags(*f.app));
   LA_RETURN_IF_ERROR(check_spoken_text(*f.app, f.spoken));
+  LA_RETURN_IF_ERROR(check_wait_disk(f.wait_disk));
   LA_RETURN_IF_ERROR(resolve_inputs(f));
   LA_RETURN_IF_ERROR(check_output_flags(f));
   LA_RETURN_IF_ERROR(resolve_job(f));
@@ -238,7 +240,7 @@ int generate(Flags& f, Group* processes) {
   auto token = read_whip_token(f.whip_token_file, is_whip(f.output));
   if (!token.ok()) return report(token.status());
   f.resume.one_process = processes == nullptr;
-  RunOptions options{f.engine, f.original, f.report_file, f.quiet, f.resume, processes, *std::move(token)};
+  RunOptions options{f.engine, f.original, f.report_file, f.quiet, f.resume, processes, *std::move(token), f.wait_disk};
   return f.sample_list.empty() ? run_task(options, tasks->front()) : run_tasks(options, *tasks);
 }
 
@@ -265,6 +267,7 @@ Command add_generate(CLI::App& app) {
   add_spoken_text(*flags->app, flags->spoken);
   add_outputs(*flags->app, *flags);
   add_resume_flags(*flags->app, flags->resume, "What to make");
+  add_wait_disk(*flags->app, flags->wait_disk, "What to make");
   add_machine(*flags->app, *flags);
   return [flags] { return generate_on_ranks(*flags); };
 }

@@ -1,6 +1,7 @@
 #include "cli/generate_run.h"
 
 #include <cstdio>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -22,23 +23,33 @@
 namespace liveavatar::cli {
 namespace {
 
-// The summary at the end. before: frames of the video that an earlier run made.
-void print_result(const VideoTask& task, const PreparedJob& prepared, const RunReport& run_report, int64_t before) {
-  const JobInfo& info = prepared.job.info;
-  const JobShape& shape = prepared.plan_report.request;
+// before: frames of the video that an earlier run made.
+void print_video(const VideoTask& task, const JobInfo& info, const RunReport& run_report, int64_t before) {
   std::fprintf(stderr, "%s: %ldx%ld, %s at %ld fps, %s\n", output_name(task.video.path).c_str(), long(info.width),
                long(info.height), clock_text(double(before + run_report.frames) / double(info.fps)).c_str(),
                long(info.fps), run_report.video_encoder.c_str());
+}
+
+// The summary at the end. A video is claimed only where all that was handed to it is there.
+void print_result(const VideoTask& task, const PreparedJob& prepared, const RunReport& run_report,
+                  const std::optional<int64_t>& before) {
+  const JobShape& shape = prepared.plan_report.request;
+  if (before) print_video(task, prepared.job.info, run_report, *before);
   print_run_report(run_report, !run_report.ranks.empty() && !shape.one_host && !shape.processes);
 }
 
 // Where a task writes. claims: of the video, if it is a file, and of the report, if one is asked for.
 struct TaskOutputs {
+  std::unique_ptr<DiskWait> wait;  // of the claims
   std::vector<OutputClaim> claims;
   std::unique_ptr<StreamOutput> stream;     // of the video; null: it is a file, or goes by WHIP
   std::shared_ptr<serve::WhipServer> whip;  // null: it does not
   std::unique_ptr<Resuming> resuming;       // null: without --resume
 
+  void wait_for_room(const RunOptions& options) {
+    wait = std::make_unique<DiskWait>(options.wait_disk, options.quiet);
+    for (OutputClaim& claim : claims) claim.set_room(wait->room());
+  }
   OutputClaim* report_claim() { return claims.size() > (stream || whip ? 0u : 1u) ? &claims.back() : nullptr; }
   Expected<std::unique_ptr<ThreadedFile>> create(const JobInfo& info, const GenerateRequest& request) {
     if (resuming != nullptr) return resuming->create(info, request);
@@ -56,6 +67,11 @@ void note_retry(int64_t block, ProgressLine& line, bool quiet) {
                  long(block));
 }
 
+std::string stopped_text(const Status& status, int64_t frames, const DiskRoom& room) {
+  if (room.was_stopped()) return "stopped while the disk was full: " + one_line(status.message());
+  return frames > 0 ? "stopped; the video up to here is complete" : "stopped; no frame was made yet";
+}
+
 Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepared, bool quiet, StageClock& clock,
                   TaskOutputs& outputs) {
   const JobInfo& info = prepared.job.info;
@@ -67,27 +83,31 @@ Status make_video(LocalEngine& engine, const VideoTask& task, PreparedJob& prepa
   auto on_progress = [&](const Progress& p) {
     clock.begin(stage_name(p.stage));
     if (std::exchange(retried, p.retried_block) != p.retried_block) note_retry(p.retried_block, line, quiet);
-    line.update(p, info.fps);
+    outputs.wait->set_frames(p.frames_done, p.frames);
+    line.update(p, info.fps, StopSignal::stood_still_s() + outputs.wait->waited_s());
   };
   VideoRun video;
   auto create = [&](const JobInfo& of, const GenerateRequest& request) { return outputs.create(of, request); };
   Status status =
       write_video(engine, prepared.job, {create, on_progress, StopSignal::token(), outputs.resuming.get()}, video);
   line.finish();
+  const bool gave_up_room = outputs.wait->room().was_stopped();
+  if (gave_up_room && !status.ok()) status = cancelled(status.message());
   RunReport run_report = run_report_of(prepared.plan_report, engine, clock, video.frames);
   run_report.video_encoder = video.encoder;
   for (const RankReport& rank : video.ranks)
     run_report.ranks.push_back({rank.place.host, rank.place.device, rank.part, rank.planned_peak_bytes, rank.peak_bytes,
                                 rank.sample_s, rank.waited_s, rank.link});
-  const int64_t before = outputs.resuming == nullptr ? 0 : outputs.resuming->frames_before();
+  std::optional<int64_t> before;
+  const bool is_kept = status.ok() || (status.code() == ErrorCode::kCancelled && !gave_up_room);
+  if (is_kept) before = outputs.resuming == nullptr ? 0 : outputs.resuming->frames_before();
   if (run_report.frames > 0 && !quiet) print_result(task, prepared, run_report, before);
   if (outputs.resuming != nullptr && !quiet) outputs.resuming->print();
   OutputClaim* report_claim = outputs.report_claim();
   Status reported = report_claim == nullptr ? Status() : report_claim->write(to_json(run_report));
-  if (status.code() == ErrorCode::kCancelled && !quiet) {
-    bool some = video.frames > 0;
-    std::fprintf(stderr, some ? "stopped; the video up to here is complete\n" : "stopped; no frame was made yet\n");
-  }
+  if (report_claim != nullptr && reported.ok()) reported = report_claim->check_name();
+  if (status.code() == ErrorCode::kCancelled && !quiet)
+    std::fprintf(stderr, "%s\n", stopped_text(status, video.frames, outputs.wait->room()).c_str());
   if (status.ok() && outputs.resuming != nullptr) outputs.resuming->done();
   // One line of error: a full disk takes neither video nor report.
   const bool only_stopped = status.code() == ErrorCode::kCancelled;
@@ -191,6 +211,7 @@ Expected<std::vector<const VideoTask*>> check_tasks(const RunOptions& options, C
 Status run_ready(LocalEngine& engine, const RunOptions& options, const VideoTask& task) {
   TaskOutputs outputs;
   LA_ASSIGN_OR_RETURN(outputs.claims, claim_task(options, task, {}));
+  outputs.wait_for_room(options);
   StopSignal::Cleaning cleaning(outputs.claims);
   const Checkpoint& checkpoint = engine.checkpoint();
   LA_ASSIGN_OR_RETURN(PreparedJob prepared, prepare_job(checkpoint, nullptr, task.job, true));
@@ -220,6 +241,7 @@ Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& ou
   if (options.resume.resume) {
     LA_ASSIGN_OR_RETURN(outputs.resuming, Resuming::open(options.resume, *checkpoint, prepared.job,
                                                          outputs.claims.front(), options.quiet));
+    outputs.wait->set_resuming(outputs.resuming.get());
     if (outputs.resuming->is_whole()) return already_whole(*outputs.resuming, task, options.quiet);
   }
   StageClock clock;
@@ -234,7 +256,9 @@ Status run_one(const RunOptions& options, const VideoTask& task, TaskOutputs& ou
 int run_task(const RunOptions& options, const VideoTask& task) {
   auto claims = claim_task(options, task, inputs_of(options, {task}));
   if (!claims.ok()) return report(claims.status());
-  TaskOutputs outputs{*std::move(claims), nullptr, nullptr, nullptr};
+  TaskOutputs outputs;
+  outputs.claims = *std::move(claims);
+  outputs.wait_for_room(options);
   StopSignal::Cleaning cleaning(outputs.claims);
   Status status = run_one(options, task, outputs);
   if (options.processes != nullptr) status = end_of_run(status, *options.processes);

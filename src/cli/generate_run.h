@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "cli/disk_wait.h"
 #include "cli/job_files.h"
 #include "cli/original_flags.h"
 #include "cli/resume_flags.h"
@@ -26,6 +27,7 @@ struct RunOptions {
   ResumeFlags resume;          // of a single task
   Group* processes = nullptr;  // other ranks; null: none
   std::string whip_token;      // of the server that the video goes to; empty: none
+  DiskWaitFlags wait_disk;
 };
 
 // Each returns the exit code and reports errors on stderr.

@@ -49,12 +49,20 @@ void LiveLine::finish() {
   open_ = false;
 }
 
-void ProgressLine::update(const Progress& p, int64_t fps) {
+// The open line is shown again with what comes next.
+void say_beside_progress(const std::string& text) {
+  std::fprintf(stderr, "%s%s\n", StopSignal::line_is_open() ? "\r\033[K" : "", text.c_str());
+}
+
+void ProgressLine::update(const Progress& p, int64_t fps, double idle_s) {
+  if (!idle_before_s_) idle_before_s_ = idle_s;
+  idle_s_ = idle_s - *idle_before_s_;
   if (line_.quiet()) return;
   if (p.frames_done == 0) return show_stage(p);
   if (!sampling_) {  // the rate counts from the first frames on: loading and conditioning would spoil the ETA
     sampling_ = true;
     first_frame_ = Clock::now();
+    idle_at_first_s_ = idle_s_;
     frames_at_first_ = p.frames_done;
   }
   bool last = p.frames_done >= p.frames;
@@ -71,9 +79,9 @@ void ProgressLine::show_stage(const Progress& p) {
 }
 
 std::string ProgressLine::frames_text(const Progress& p, int64_t fps, bool last) const {
-  double elapsed = seconds_since(first_frame_);
+  double elapsed = seconds_since(first_frame_) - (idle_s_ - idle_at_first_s_);
   double rate = elapsed > 0 ? double(p.frames_done - frames_at_first_) / elapsed : 0;
-  if (rate <= 0 || last) rate = double(p.frames_done) / seconds_since(start_);
+  if (rate <= 0 || last) rate = double(p.frames_done) / (seconds_since(start_) - idle_s_);
   char bar[21] = "....................";
   for (int64_t i = 0; i < 20 * p.frames_done / p.frames; ++i) bar[i] = '#';
   char text[220];

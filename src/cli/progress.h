@@ -29,10 +29,14 @@ class LiveLine {
   Clock::time_point shown_at_{};
 };
 
+// A line of its own on stderr, where a line of progress may be open. Any thread.
+void say_beside_progress(const std::string& text);
+
 class ProgressLine {
  public:
   explicit ProgressLine(bool quiet) : line_(quiet) {}
-  void update(const Progress& progress, int64_t fps);
+  // idle_s: for how long nothing could be made so far, which says nothing of what is to come.
+  void update(const Progress& progress, int64_t fps, double idle_s);
   void finish() { line_.finish(); }
 
  private:
@@ -42,6 +46,8 @@ class ProgressLine {
 
   LiveLine line_;
   Clock::time_point start_ = Clock::now(), first_frame_{};
+  double idle_s_ = 0, idle_at_first_s_ = 0;  // since start_, and up to first_frame_
+  std::optional<double> idle_before_s_;      // of other jobs
   bool sampling_ = false;
   int64_t frames_at_first_ = 0;
   std::optional<Stage> stage_;

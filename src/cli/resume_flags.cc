@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 
+#include "cli/disk_wait.h"
 #include "media/stream_address.h"
 #include "media/video_writer.h"
 #include "pipeline/snapshots.h"
@@ -17,14 +18,12 @@ struct Every {
 };
 
 Expected<Every> parse_every(const std::string& text) {
+  if (const std::optional<double> seconds = seconds_of(text); seconds.value_or(0) > 0) return Every{*seconds, 0};
   char* end = nullptr;
   const double number = std::strtod(text.c_str(), &end);
-  const std::string unit = end;
-  const bool sane = end != text.c_str() && number > 0 && number <= 1e9;
-  if (sane && unit.empty() && number == static_cast<double>(static_cast<int64_t>(number)))
+  const bool sane = end != text.c_str() && *end == '\0' && number > 0 && number <= 1e9;
+  if (sane && number == static_cast<double>(static_cast<int64_t>(number)))
     return Every{0, static_cast<int64_t>(number)};
-  const double seconds = unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
-  if (sane && seconds > 0) return Every{number * seconds, 0};
   return invalid_argument("--snapshot_every " + text + ": is no time and no number of blocks; " + kWays);
 }
 

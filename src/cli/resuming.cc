@@ -62,9 +62,14 @@ Expected<std::unique_ptr<ThreadedFile>> Resuming::create(const JobInfo& info, co
   return create_resumable_video(claim_, info, request, {mark_, point_ ? &point_->file : nullptr});
 }
 
-void Resuming::set_file(ThreadedFile& file) {
+void Resuming::set_file(ThreadedFile* file) {
   std::lock_guard lock(mutex_);
-  file_ = &file;
+  file_ = file;
+}
+
+void Resuming::set_stalled(bool is_stalled) {
+  std::lock_guard lock(mutex_);
+  if (file_ != nullptr) file_->set_stalled(is_stalled);
 }
 
 // Frames of a snapshot were handed to the file, which is there since the first of them.

@@ -26,7 +26,9 @@ class Resuming {
 
   // For write_video(): the file, once it is open, and what the run is told.
   Expected<std::unique_ptr<ThreadedFile>> create(const JobInfo& info, const GenerateRequest& request);
-  void set_file(ThreadedFile& file);
+  void set_file(ThreadedFile* file);  // null: it is closed
+  // The video waits for room: a snapshot that waits for the video is given up, and leaves it its room. Any thread.
+  void set_stalled(bool is_stalled);
   void add_to(RunCalls& calls);
   // The run has ended: no snapshot is being written any more.
   void wait();

@@ -1,14 +1,19 @@
 #include "cli/stop_signal.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <system_error>
+
+#include "core/clock.h"
+#include "core/system_calls.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -20,6 +25,7 @@ std::atomic<const char*> g_what{nullptr};
 std::atomic<bool> g_line_is_open{false};
 std::atomic<const std::vector<OutputClaim>*> g_outputs{nullptr};
 std::atomic<int> g_pipe{-1};
+std::atomic<double> g_stood_still_s{0};
 std::stop_token g_token;
 
 // Only what a handler may call: other threads hold locks while it runs.
@@ -67,12 +73,19 @@ StopSignal::StopSignal(const char* what) {
   handle(on_stop);
 }
 
+// A tick that comes much too late: the process did not run meanwhile.
 void StopSignal::wait_for_signal() {
+  constexpr double kTick_s = 0.5, kLate_s = 1.5;
+  pollfd input{pipe_[0], POLLIN, 0};
+  int ready = 0;
+  while (ready == 0) {
+    const auto begin = std::chrono::steady_clock::now();
+    ready = retry_interrupted([&] { return ::poll(&input, 1, static_cast<int>(kTick_s * 1000)); });
+    const double late_s = seconds_since(begin) - kTick_s;
+    if (late_s > kLate_s) g_stood_still_s = g_stood_still_s + late_s;
+  }
   char what = 0;
-  ssize_t got = -1;
-  do {
-    got = ::read(pipe_[0], &what, 1);
-  } while (got < 0 && errno == EINTR);
+  const ssize_t got = retry_interrupted([&] { return ::read(pipe_[0], &what, 1); });
   if (got == 1 && what == 's') source_.request_stop();
 }
 
@@ -90,6 +103,10 @@ StopSignal::Cleaning::Cleaning(const std::vector<OutputClaim>& outputs) { g_outp
 StopSignal::Cleaning::~Cleaning() { g_outputs = nullptr; }
 
 void StopSignal::set_line_is_open(bool open) { g_line_is_open = open; }
+
+bool StopSignal::line_is_open() { return g_line_is_open; }
+
+double StopSignal::stood_still_s() { return g_stood_still_s; }
 
 void StopSignal::request_stop() {
   g_silent = true;

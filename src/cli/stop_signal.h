@@ -33,6 +33,9 @@ class StopSignal {
   static std::stop_token token();
   // Whether stderr stands inside a line, which is ended before anything is said.
   static void set_line_is_open(bool open);
+  static bool line_is_open();
+  // For how long the process stood still (Ctrl-Z, SIGSTOP), to half a second; 0 where no StopSignal has a thread.
+  static double stood_still_s();
 
  private:
   // A handler may not ask for a stop itself: it writes to a pipe, and a thread does.

@@ -85,7 +85,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, const VideoCalls& call
       run.first_frame_at = std::chrono::steady_clock::now();
       LA_ASSIGN_OR_RETURN(file, calls.create(job.info, job.job));
       run.encoder = file->encoder();
-      if (calls.resuming != nullptr) calls.resuming->set_file(*file);
+      if (calls.resuming != nullptr) calls.resuming->set_file(file.get());
     }
     LA_RETURN_IF_ERROR(file->append(block));
     run.frames += block.frames;
@@ -104,6 +104,7 @@ Status write_video(LocalEngine& engine, ResolvedJob& job, const VideoCalls& call
   Status made = engine.run(job, run_calls);
   if (calls.resuming != nullptr) calls.resuming->wait();
   Status finished = file == nullptr ? Status() : file->finish();
+  if (calls.resuming != nullptr) calls.resuming->set_file(nullptr);
   LA_RETURN_IF_ERROR(written);
   if (made.code() == ErrorCode::kCancelled && !finished.ok()) return finished;
   LA_RETURN_IF_ERROR(made);

@@ -164,6 +164,7 @@ Expected<OutputClaim> OutputClaim::acquire(const NamedPath& output) {
     }
     if (!there) claim.output_.path = follow_links(output.path);
     claim.made_ = !there;
+    claim.folder_ = OpenFolder(folder_of(claim.output_.path).string());
     // A pipe may have replaced the file: do not block, try again.
     claim.descriptor_ = open_output(claim.output_.path, 0);
     if (claim.descriptor_ < 0 && errno == ENXIO) continue;
@@ -226,14 +227,14 @@ Status OutputClaim::replace_content(const std::string& whole) {
   // A file with several names keeps them.
   if (info.st_size > 0 && info.st_nlink == 1) LA_RETURN_IF_ERROR(open_beside());
   if (pending_ == nullptr) {
-    int error = write_over(descriptor_, whole);
+    int error = roomy().retry(whole.size(), [&] { return write_over(descriptor_, whole); });
     if (error == 0 && sync_file(descriptor_) != 0) error = errno;
     if (error == 0) return {};
     // A new file without all of its content is none.
     [[maybe_unused]] int emptied = info.st_size == 0 ? ::ftruncate(descriptor_, 0) : 0;
     return write_failed(output_, error);
   }
-  const int error = write_text(pending_->descriptor(), whole);
+  const int error = roomy().write_all(pending_->descriptor(), whole.data(), whole.size());
   if (error == 0) return publish();
   pending_name_ = nullptr;
   pending_.reset();
@@ -242,7 +243,7 @@ Status OutputClaim::replace_content(const std::string& whole) {
 
 Status OutputClaim::hold_name() {
   if (descriptor_ < 0 || holds_name()) return {};
-  int fresh = open_output(output_.path, O_EXCL);
+  int fresh = open_output(place(), O_EXCL);
   if (fresh < 0 && errno == EEXIST)
     return io_error(shown(output_) + ": another file took this name while the job ran, and is kept; choose another");
   if (fresh < 0) return write_failed(output_, errno);
@@ -255,13 +256,20 @@ Status OutputClaim::hold_name() {
   return {};
 }
 
-bool OutputClaim::holds_name() const { return temporary_ || is_open_at(descriptor_, output_.path); }
+std::string OutputClaim::place() const {
+  const std::string now = folder_.path();
+  const bool stays = descriptor_ < 0 || temporary_ || now == folder_of(output_.path);
+  return stays ? output_.path : now + "/" + fs::path(output_.path).filename().string();
+}
+
+bool OutputClaim::holds_name() const { return temporary_ || is_open_at(descriptor_, place()); }
 
 Status OutputClaim::open_beside() {
   struct stat info {};
   if (::fstat(descriptor_, &info) != 0) return write_failed(output_, errno);
-  if (!can_be_replaced(follow_links(output_.path), info)) return {};
-  LA_ASSIGN_OR_RETURN(PendingFile pending, PendingFile::open(output_.path, PendingFile::Busy::kRefuse));
+  const std::string path = place();
+  if (!can_be_replaced(follow_links(path), info)) return {};
+  LA_ASSIGN_OR_RETURN(PendingFile pending, PendingFile::open(path, PendingFile::Busy::kRefuse, {}, room_));
   pending_ = std::make_unique<PendingFile>(std::move(pending));
   pending_name_ = pending_->partial().c_str();
   // Best effort: the file may belong to another user.
@@ -294,7 +302,7 @@ Expected<int> OutputClaim::reopen(int64_t bytes) {
 
 // The head first: with it the file plays on, whatever comes in between.
 Status OutputClaim::cut(int64_t bytes, const std::string& head) {
-  if (const int error = write_all_at(descriptor_, head.data(), head.size(), 0); error != 0)
+  if (const int error = roomy().write_all_at(descriptor_, head.data(), head.size(), 0); error != 0)
     return write_failed(output_, error);
   if (sync_file(descriptor_) != 0) return write_failed(output_, errno);
   const bool shorter = retry_interrupted([&] { return ::ftruncate(descriptor_, bytes); }) == 0;
@@ -308,7 +316,7 @@ size_t OutputClaim::bytes() const {
 
 Status OutputClaim::publish() {
   if (pending_ == nullptr) return {};
-  if (!is_open_at(descriptor_, output_.path))
+  if (!holds_name())
     return io_error(shown(output_) +
                     ": was moved or replaced while the job ran; what is there now is kept; choose another name");
   pending_name_ = nullptr;
@@ -323,7 +331,7 @@ Status OutputClaim::sync() const {
 }
 
 Status OutputClaim::check_name() const {
-  if (descriptor_ < 0 || holds_name()) return {};
+  if (descriptor_ < 0 || (holds_name() && place() == output_.path)) return {};
   struct stat info {};
   if (::fstat(descriptor_, &info) != 0 || info.st_nlink == 0)
     return io_error(shown(output_) + ": was removed while the job ran, and what it wrote with it; run it again");
@@ -352,6 +360,8 @@ OutputClaim::~OutputClaim() {
 
 void OutputClaim::swap(OutputClaim& other) {
   std::swap(output_, other.output_);
+  std::swap(folder_, other.folder_);
+  std::swap(room_, other.room_);
   std::swap(descriptor_, other.descriptor_);
   std::swap(device_, other.device_);
   std::swap(made_, other.made_);

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/disk_room.h"
+#include "core/open_folder.h"
 #include "core/status.h"
 
 namespace liveavatar {
@@ -37,6 +39,11 @@ class OutputClaim {
   }
   ~OutputClaim();
 
+  // For all that is written later: it waits on a full disk. The room outlives the claim.
+  void set_room(DiskRoom& room) { room_ = &room; }
+  // For those who write to begin() and beside it.
+  RoomyFile roomy() const { return {output_.path, room_}; }
+
   // Replaces the file's content: all of it, or nothing if there is no room. A pipe or device gets the text.
   Status write(const std::string& text);
 
@@ -56,17 +63,20 @@ class OutputClaim {
   // For a signal handler at the end of the process: removes the files that the destructor would remove.
   void remove_unused() const;
   const std::string& path() const { return output_.path; }
+  std::string place() const;                      // the path, or what it is since its folder was moved
   size_t bytes() const;                           // of the regular file
   int descriptor() const { return descriptor_; }  // the claimed regular file's; -1: it is none
 
  private:
   void swap(OutputClaim& other);
-  bool holds_name() const;  // whether the path still names the claimed file
+  bool holds_name() const;  // whether place() still names the claimed file
   Status open_device();
   Status open_beside();  // a new file for begin(); null if none can be made in the folder
   Status replace_content(const std::string& whole);
   Status hold_name();  // creates the file again if it was moved: a moved file is not written to
   NamedPath output_;
+  OpenFolder folder_;
+  DiskRoom* room_ = nullptr;
   int descriptor_ = -1;  // -1: not a regular file, or nothing is claimed
   int device_ = -1;      // open if it is not a regular file
   bool made_ = false;

@@ -54,7 +54,8 @@ Status no_file(const std::string& partial) {
 
 }  // namespace
 
-Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy, const std::stop_token& stop) {
+Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy, const std::stop_token& stop,
+                                        DiskRoom* room) {
   constexpr auto kPause = std::chrono::milliseconds(20);
   PendingFile file;
   struct stat info {};
@@ -62,10 +63,16 @@ Expected<PendingFile> PendingFile::open(const std::string& path, Busy busy, cons
     return io_error(path + ": is a folder or a device; give the name of a file");
   file.path_ = follow_links(path);
   file.partial_ = file.path_ + kEnding;
+  file.folder_ = OpenFolder(folder_of(file.path_).string());
+  file.room_ = room;
+  const auto make = [&file] {
+    file.descriptor_ = open_partial(file.partial_, O_CREAT);
+    return file.descriptor_ < 0 ? errno : 0;
+  };
   while (true) {
     LA_RETURN_IF_ERROR(check_stop(stop));
-    file.descriptor_ = open_partial(file.partial_, O_CREAT);
-    if (file.descriptor_ < 0) return errno == EEXIST ? no_file(file.partial_) : failed(path);
+    const int error = RoomyFile{path, room}.retry(0, make);
+    if (error != 0) return error == EEXIST ? no_file(file.partial_) : write_failed({"", path}, error);
     Lock lock = try_lock(file.descriptor_);
     if (lock == Lock::kNone) return file.with_own_name();
     // The other job may have finished between opening and locking: then the locked file has another name now.
@@ -90,15 +97,23 @@ Expected<PendingFile> PendingFile::with_own_name() {
   return std::move(*this);
 }
 
+std::string PendingFile::in_folder(const std::string& path) const {
+  const std::string now = folder_.path();
+  return now == folder_of(path) ? path : now + "/" + fs::path(path).filename().string();
+}
+
 PendingFile::~PendingFile() {
   if (descriptor_ < 0) return;
-  ::unlink(partial_.c_str());  // before closing releases the lock
+  ::unlink(in_folder(partial_).c_str());  // before closing releases the lock
   ::close(descriptor_);
 }
 
 Expected<int> PendingFile::publish() {
   if (sync_file(descriptor_) != 0) return failed(path_);
-  if (::rename(partial_.c_str(), path_.c_str()) != 0) return failed(path_);
+  const std::string from = in_folder(partial_), to = in_folder(path_);
+  const auto give_name = [&] { return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno; };
+  if (const int error = RoomyFile{path_, room_}.retry(0, give_name); error != 0)
+    return write_failed({"", path_}, error);
   return std::exchange(descriptor_, -1);
 }
 
@@ -111,6 +126,8 @@ Status PendingFile::commit() {
 void PendingFile::swap(PendingFile& other) {
   std::swap(path_, other.path_);
   std::swap(partial_, other.partial_);
+  std::swap(folder_, other.folder_);
+  std::swap(room_, other.room_);
   std::swap(descriptor_, other.descriptor_);
 }
 

@@ -4,6 +4,8 @@
 #include <stop_token>
 #include <string>
 
+#include "core/disk_room.h"
+#include "core/open_folder.h"
 #include "core/status.h"
 
 namespace liveavatar {
@@ -15,8 +17,9 @@ class PendingFile {
   enum class Busy { kRefuse, kWait };
   static constexpr const char* kEnding = ".liveavatar-partial";
 
-  // stop: heard while it waits: kCancelled.
-  static Expected<PendingFile> open(const std::string& path, Busy busy, const std::stop_token& stop = {});
+  // stop: heard while it waits: kCancelled. room: for its names; null: a full disk is an error at once.
+  static Expected<PendingFile> open(const std::string& path, Busy busy, const std::stop_token& stop = {},
+                                    DiskRoom* room = nullptr);
   PendingFile(PendingFile&& other) noexcept { swap(other); }
   PendingFile& operator=(PendingFile&& other) noexcept {
     swap(other);
@@ -26,6 +29,7 @@ class PendingFile {
 
   int descriptor() const { return descriptor_; }  // open for writing and reading, empty at first
   const std::string& path() const { return path_; }
+  // In the folder where it was made, also where that was moved meanwhile.
   Status commit();
   // As commit(), for a file that still grows: returns the descriptor, still locked, to the caller.
   Expected<int> publish();
@@ -34,8 +38,11 @@ class PendingFile {
  private:
   PendingFile() = default;
   void swap(PendingFile& other);
-  Expected<PendingFile> with_own_name();  // if locks are unavailable: a name that no other job has
+  Expected<PendingFile> with_own_name();                 // if locks are unavailable: a name that no other job has
+  std::string in_folder(const std::string& path) const;  // where it is now
   std::string path_, partial_;
+  OpenFolder folder_;
+  DiskRoom* room_ = nullptr;
   int descriptor_ = -1;
 };
 

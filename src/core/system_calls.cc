@@ -7,8 +7,8 @@ namespace {
 
 // put(done): writes some of what is behind `done` bytes.
 template <typename Put>
-int write_parts(size_t count, const Put& put) {
-  for (size_t done = 0; done < count;) {
+int write_parts(size_t count, size_t& done, const Put& put) {
+  while (done < count) {
     const ssize_t some = retry_interrupted([&] { return put(done); });
     if (some <= 0) return some < 0 ? errno : EIO;
     done += static_cast<size_t>(some);
@@ -18,15 +18,21 @@ int write_parts(size_t count, const Put& put) {
 
 }  // namespace
 
-int write_all(int descriptor, const void* bytes, size_t count) {
+int write_more(int descriptor, const void* bytes, size_t count, size_t& done) {
   const auto* from = static_cast<const char*>(bytes);
-  return write_parts(count, [&](size_t done) { return ::write(descriptor, from + done, count - done); });
+  return write_parts(count, done, [&](size_t at) { return ::write(descriptor, from + at, count - at); });
+}
+
+int write_all(int descriptor, const void* bytes, size_t count) {
+  size_t done = 0;
+  return write_more(descriptor, bytes, count, done);
 }
 
 int write_all_at(int descriptor, const void* bytes, size_t count, uint64_t offset) {
   const auto* from = static_cast<const char*>(bytes);
-  return write_parts(count, [&](size_t done) {
-    return ::pwrite(descriptor, from + done, count - done, static_cast<off_t>(offset + done));
+  size_t done = 0;
+  return write_parts(count, done, [&](size_t at) {
+    return ::pwrite(descriptor, from + at, count - at, static_cast<off_t>(offset + at));
   });
 }
 

@@ -22,6 +22,8 @@ auto retry_interrupted(const Call& call) -> decltype(call()) {
 
 // Writes all bytes, at the file's own offset or from `offset` on. 0, or errno.
 int write_all(int descriptor, const void* bytes, size_t count);
+// The same from `done` on, which counts what was written.
+int write_more(int descriptor, const void* bytes, size_t count, size_t& done);
 int write_all_at(int descriptor, const void* bytes, size_t count, uint64_t offset);
 
 // Reads up to `count` bytes: fewer only at the file's end. -1 with errno.

@@ -20,8 +20,6 @@ namespace {
 
 constexpr int kBufferBytes = 32768;
 
-int descriptor(void* opaque) { return static_cast<int>(reinterpret_cast<intptr_t>(opaque)); }
-
 struct Reader {
   SharedFile file;
   int64_t at = 0;
@@ -50,13 +48,15 @@ int64_t seek_reader(void* opaque, int64_t offset, int whence) {
 }
 
 int write_bytes(void* opaque, uint8_t* bytes, int count) {
-  const int error = write_all(descriptor(opaque), bytes, static_cast<size_t>(count));
+  const auto& to = *static_cast<const WriteFile*>(opaque);
+  const int error = to.file.write_all(to.fd, bytes, static_cast<size_t>(count));
   return error == 0 ? count : AVERROR(error);
 }
 
 int64_t seek_writer(void* opaque, int64_t offset, int whence) {
-  if (whence == AVSEEK_SIZE) return size_of(descriptor(opaque));
-  int64_t at = lseek(descriptor(opaque), offset, whence & ~AVSEEK_FORCE);
+  const int fd = static_cast<const WriteFile*>(opaque)->fd;
+  if (whence == AVSEEK_SIZE) return size_of(fd);
+  int64_t at = lseek(fd, offset, whence & ~AVSEEK_FORCE);
   return at < 0 ? AVERROR(errno) : at;
 }
 
@@ -134,16 +134,15 @@ void FreeReadIo::operator()(AVIOContext* io) const {
   FreeIo()(io);
 }
 
-OwnedIo io_to(int descriptor) {
+OwnedIo io_to(WriteFile& file) {
   auto* buffer = static_cast<uint8_t*>(av_malloc(kBufferBytes));
   if (buffer == nullptr) return nullptr;
-  void* opaque = reinterpret_cast<void*>(static_cast<intptr_t>(descriptor));
-  OwnedIo io(avio_alloc_context(buffer, kBufferBytes, 1, opaque, nullptr, write_bytes, seek_writer));
+  OwnedIo io(avio_alloc_context(buffer, kBufferBytes, 1, &file, nullptr, write_bytes, seek_writer));
   if (!io) {
     av_free(buffer);
     return nullptr;
   }
-  io->seekable = lseek(descriptor, 0, SEEK_CUR) >= 0 ? AVIO_SEEKABLE_NORMAL : 0;
+  io->seekable = lseek(file.fd, 0, SEEK_CUR) >= 0 ? AVIO_SEEKABLE_NORMAL : 0;
   return io;
 }
 

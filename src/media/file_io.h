@@ -10,6 +10,7 @@ extern "C" {
 #include <memory>
 #include <string>
 
+#include "core/disk_room.h"
 #include "core/status.h"
 
 namespace liveavatar {
@@ -54,8 +55,14 @@ struct FreeIo {
 };
 using OwnedIo = std::unique_ptr<AVIOContext, FreeIo>;
 
-// Writes to an open file, from its position. Null: no memory.
-OwnedIo io_to(int descriptor);
+// An open file that is written. FFmpeg does not see that one waits for room.
+struct WriteFile {
+  RoomyFile file;
+  int fd = -1;
+};
+
+// From the file's position on; the file outlives it. Null: no memory.
+OwnedIo io_to(WriteFile& file);
 
 struct FreeReadIo {
   void operator()(AVIOContext* io) const;

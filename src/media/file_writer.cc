@@ -1,5 +1,6 @@
 #include "media/file_writer.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -61,8 +62,8 @@ FileWriter::FileWriter(OutputClaim&& claim, VideoWriterOptions options)
 
 FileWriter::~FileWriter() {
   // What is behind the last fragment that is whole plays nowhere. A resumed file that has no new one is as it was.
-  const bool changed = fd_ >= 0 && (!resumed_ || cut_);
-  if (changed && !whole_) std::ignore = retry_interrupted([this] { return ::ftruncate(fd_, safe_bytes_); });
+  const bool changed = file_.fd >= 0 && (!resumed_ || cut_) && !lost_;
+  if (changed && !whole_) std::ignore = retry_interrupted([this] { return ::ftruncate(file_.fd, safe_bytes_); });
   if (format_ == nullptr || format_->pb == nullptr || format_->pb == io_.get()) return;
   uint8_t* bytes = nullptr;  // a header that was for no file
   avio_close_dyn_buf(format_->pb, &bytes);
@@ -114,11 +115,12 @@ Status FileWriter::open_sound(std::unique_ptr<AudioStream> audio) {
 
 Status FileWriter::open_file(const FilePosition* from) {
   if (resumed_) {
-    LA_ASSIGN_OR_RETURN(fd_, claim_.reopen(from->bytes));
+    LA_ASSIGN_OR_RETURN(file_.fd, claim_.reopen(from->bytes));
   } else {
-    LA_ASSIGN_OR_RETURN(fd_, claim_.begin());
+    LA_ASSIGN_OR_RETURN(file_.fd, claim_.begin());
   }
-  io_ = io_to(fd_);
+  file_.file = claim_.roomy();
+  io_ = io_to(file_);
   if (io_ == nullptr) return out_of_memory("no memory for the video file; close other programs");
   format_->pb = io_.get();
   return {};
@@ -179,6 +181,7 @@ Status FileWriter::begin_segment() {
 Status FileWriter::finish() {
   if (finished_) return {};
   finished_ = true;
+  LA_RETURN_IF_ERROR(check_kept());
   LA_RETURN_IF_ERROR(encode(nullptr));
   if (sound_) LA_RETURN_IF_ERROR(sound_->finish(audio_sink()));
   if (resumed_ && !begun_) LA_RETURN_IF_ERROR(flush_fragment());
@@ -188,7 +191,7 @@ Status FileWriter::finish() {
   if (io_->error < 0) return write_failed(io_->error);
   whole_ = true;
   LA_RETURN_IF_ERROR(claim_.publish());
-  if (container_.fragments) LA_RETURN_IF_ERROR(make_plain_mp4(fd_, path_));
+  if (container_.fragments) LA_RETURN_IF_ERROR(make_plain_mp4(file_.fd, file_.file));
   LA_RETURN_IF_ERROR(options_.resumable ? make_durable() : claim_.sync());
   return claim_.check_name();
 }
@@ -199,6 +202,7 @@ int64_t FileWriter::fragment_frames() const {
 
 // All that was encoded goes into the file, which has its name from the first time on.
 Status FileWriter::end_fragment() {
+  LA_RETURN_IF_ERROR(check_kept());
   LA_RETURN_IF_ERROR(flush_fragment());
   LA_RETURN_IF_ERROR(claim_.publish());
   safe_bytes_ = avio_tell(io_.get());
@@ -207,12 +211,24 @@ Status FileWriter::end_fragment() {
   ++fragments_;
   if (!begun_) LA_RETURN_IF_ERROR(make_durable());
   begun_ = true;
-  if (retry_interrupted([this] { return ::fdatasync(fd_); }) != 0) return write_failed(AVERROR(errno));
+  if (retry_interrupted([this] { return ::fdatasync(file_.fd); }) != 0) return write_failed(AVERROR(errno));
   if (frames_ % kSegmentFrames != 0) return {};
   position_.frames = frames_;
   position_.fragments = fragments_;
   position_.bytes = safe_bytes_;
   return {};
+}
+
+// What others do to the file is seen here: frames that go nowhere are not worth a night of work.
+Status FileWriter::check_kept() {
+  struct stat info {};
+  if (::fstat(file_.fd, &info) != 0 || !S_ISREG(info.st_mode)) return {};
+  const Status named = info.st_nlink > 0 ? Status() : claim_.check_name();
+  lost_ = !named.ok() || info.st_size < safe_bytes_;
+  LA_RETURN_IF_ERROR(named);
+  if (!lost_) return {};
+  return io_error(path_ + ": another program cut it to " + std::to_string(info.st_size) + " of its " +
+                  std::to_string(safe_bytes_) + " bytes while the job ran; run it again, and leave the file alone");
 }
 
 Status FileWriter::flush_fragment() {
@@ -248,13 +264,13 @@ Status FileWriter::write_without_header() {
 Status FileWriter::make_durable() {
   if (position_.head.empty()) {
     Mp4Box box;
-    auto reader = [this](int64_t from, int64_t count) { return read_text_at(fd_, uint64_t(from), size_t(count)); };
+    auto reader = [this](int64_t from, int64_t count) { return read_text_at(file_.fd, uint64_t(from), size_t(count)); };
     int64_t at = 0;
     while (read_box(reader, at, avio_tell(io_.get()), box) && box.name != "moof") at += box.size;
-    position_.head = read_text_at(fd_, 0, size_t(at));
+    position_.head = read_text_at(file_.fd, 0, size_t(at));
   }
-  if (sync_file(fd_) != 0) return write_failed(AVERROR(errno));
-  return sync_folder(folder_of(path_)) ? Status() : write_failed(AVERROR(errno));
+  if (sync_file(file_.fd) != 0) return write_failed(AVERROR(errno));
+  return sync_folder(folder_of(claim_.place())) ? Status() : write_failed(AVERROR(errno));
 }
 
 Expected<FilePosition> FileWriter::position() const {

@@ -52,6 +52,7 @@ class FileWriter : public VideoWriter {
   Status flush_fragment();
   Status write_without_header();
   Status make_durable();
+  Status check_kept();
   Status write_failed(int code) const;
 
   OutputClaim own_claim_;
@@ -59,8 +60,8 @@ class FileWriter : public VideoWriter {
   std::string path_;
   VideoWriterOptions options_;
   const Container& container_;
-  int fd_ = -1;
-  OwnedIo io_;
+  WriteFile file_;
+  OwnedIo io_;                     // before `file_`, which it writes to
   OwnedOutput format_;             // before `io_`, which it writes through
   Owned<AVCodecContext> encoder_;  // of this segment; null: the next one did not open
   std::string encoder_name_;
@@ -75,6 +76,7 @@ class FileWriter : public VideoWriter {
   bool begun_ = false;                        // a fragment is in the file
   bool finished_ = false;
   bool whole_ = false;  // the file plays to its end
+  bool lost_ = false;   // somebody else removed it or cut it
 };
 
 }  // namespace liveavatar

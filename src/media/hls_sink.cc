@@ -7,7 +7,6 @@
 
 #include "core/errno_text.h"
 #include "core/folder.h"
-#include "core/system_calls.h"
 
 namespace liveavatar {
 namespace {
@@ -43,14 +42,14 @@ std::string as_url(const std::string& name) {
 int HlsSink::write_bytes(void* self, uint8_t* bytes, int count) {
   auto& sink = *static_cast<HlsSink*>(self);
   if (!sink.segment_) return AVERROR(EBADF);
-  const int error = write_all(sink.segment_->descriptor(), bytes, static_cast<size_t>(count));
+  const int error = sink.claim_.roomy().write_all(sink.segment_->descriptor(), bytes, static_cast<size_t>(count));
   return error == 0 ? count : AVERROR(error);
 }
 
-std::string HlsSink::segment_name() const {
-  char number[24];
-  std::snprintf(number, sizeof(number), "-%05d.ts", segments_);
-  return std::filesystem::path(claim_.path()).stem().string() + number;
+std::string HlsSink::segment_name(int number) const {
+  char ending[24];
+  std::snprintf(ending, sizeof(ending), "-%05d.ts", number);
+  return std::filesystem::path(claim_.path()).stem().string() + ending;
 }
 
 bool HlsSink::is_segment(const std::string& file, const std::string& playlist) {
@@ -79,8 +78,8 @@ Status HlsSink::begin(const StreamEncoders& encoders) {
 }
 
 Status HlsSink::begin_segment() {
-  const std::string path = (folder_of(claim_.path()) / segment_name()).string();
-  LA_ASSIGN_OR_RETURN(segment_, PendingFile::open(path, PendingFile::Busy::kRefuse));
+  const std::string path = (folder_of(claim_.place()) / segment_name(segments_)).string();
+  LA_ASSIGN_OR_RETURN(segment_, PendingFile::open(path, PendingFile::Busy::kRefuse, {}, claim_.roomy().room));
   if (segments_ > 0) av_opt_set(muxer_.format()->priv_data, "mpegts_flags", "resend_headers", 0);
   return {};
 }
@@ -105,7 +104,7 @@ Status HlsSink::write(AVPacket& packet, int stream) {
 Status HlsSink::end_segment(double time_s) {
   char line[64];
   std::snprintf(line, sizeof(line), "\n#EXTINF:%.3f,\n", time_s - begin_s_);
-  const std::string entry = line + as_url(segment_name());
+  const std::string entry = line + as_url(segment_name(segments_));
   LA_RETURN_IF_ERROR(segment_->commit());
   segment_.reset();
   playlist_ += entry;
@@ -119,7 +118,20 @@ Status HlsSink::finish() {
   if (const int code = muxer_.finish(); code < 0) return failed(code);
   LA_RETURN_IF_ERROR(end_segment(end_s_));
   LA_RETURN_IF_ERROR(claim_.write(playlist_ + "\n#EXT-X-ENDLIST"));
+  LA_RETURN_IF_ERROR(check_segments());
   return claim_.check_name();
+}
+
+// What others removed is a hole in the video.
+Status HlsSink::check_segments() const {
+  const std::filesystem::path folder = folder_of(claim_.place());
+  std::error_code ignored;
+  for (int i = 0; i < segments_; ++i) {
+    const std::string name = segment_name(i);
+    if (!std::filesystem::exists(folder / name, ignored))
+      return io_error(claim_.path() + ": its segment " + name + " was removed while the job ran; run it again");
+  }
+  return {};
 }
 
 Status HlsSink::failed(int code) const {

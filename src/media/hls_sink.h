@@ -30,7 +30,8 @@ class HlsSink final : public PacketSink {
   static int write_bytes(void* self, uint8_t* bytes, int count);
   Status begin_segment();
   Status end_segment(double time_s);
-  std::string segment_name() const;
+  std::string segment_name(int number) const;
+  Status check_segments() const;
   Status failed(int code) const;
 
   OutputClaim own_claim_;

@@ -80,7 +80,7 @@ uint64_t set_edits(std::string& elst, uint64_t track_scale, uint64_t movie_scale
 
 class PlainMp4 {
  public:
-  PlainMp4(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  PlainMp4(int fd, const RoomyFile& file) : fd_(fd), file_(file) {}
 
   // What is behind the last frame without being in use is cut off again, also where memory ends.
   ~PlainMp4() {
@@ -115,7 +115,7 @@ class PlainMp4 {
   }
   Status check_reads() const { return read_error_ == 0 ? Status() : no_index(read_error_); }
   Status no_index(int error) const {
-    return io_error(path_ + ": the index behind the video could not be written " +
+    return io_error(file_.path + ": the index behind the video could not be written " +
                     errno_text(error, "make room and run it again, or copy it (ffmpeg -i FILE -c copy NEW.mp4)") +
                     "; the video is whole and plays, but some players cannot seek in it");
   }
@@ -303,12 +303,12 @@ class PlainMp4 {
   }
 
   Status write_at(int64_t offset, const std::string& bytes) const {
-    const int error = write_all_at(fd_, bytes.data(), bytes.size(), static_cast<uint64_t>(offset));
+    const int error = file_.write_all_at(fd_, bytes.data(), bytes.size(), static_cast<uint64_t>(offset));
     return error == 0 ? Status() : no_index(error);
   }
 
   int fd_;
-  std::string path_;
+  const RoomyFile& file_;
   int64_t end_ = 0, fragments_ = 0;
   Mp4Box head_;
   std::string moov_;
@@ -335,6 +335,6 @@ bool is_unfinished_mp4(int fd) {
   return false;
 }
 
-Status make_plain_mp4(int fd, const std::string& path) { return PlainMp4(fd, path).run(); }
+Status make_plain_mp4(int fd, const RoomyFile& file) { return PlainMp4(fd, file).run(); }
 
 }  // namespace liveavatar

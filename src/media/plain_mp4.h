@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "core/disk_room.h"
 #include "core/status.h"
 
 namespace liveavatar {
@@ -11,7 +12,7 @@ namespace liveavatar {
 // that are written last, so that the file plays at every moment. No sample moves, and memory does not grow with the
 // file. Does nothing where there are no fragments, or the file is no regular one. On an error the file is as it was.
 // fd: open for reading and writing; path: what errors call it.
-Status make_plain_mp4(int fd, const std::string& path);
+Status make_plain_mp4(int fd, const RoomyFile& file);
 
 // Whether the open file is a fragmented MP4 that never got that index.
 bool is_unfinished_mp4(int fd);

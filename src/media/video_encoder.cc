@@ -68,12 +68,21 @@ Status refused(const std::string& name, int code, const VideoWriterOptions& opti
                      std::to_string(options.height) + " (" + ffmpeg_error(code) + ")");
 }
 
+// libx264 prints a line of its own where it gets no memory: it is tried before, with what a small video takes.
+bool has_memory_for_x264() {
+  constexpr size_t kLeastBytes = size_t{24} << 20;
+  void* const tried = av_malloc(kLeastBytes);
+  av_free(tried);
+  return tried != nullptr;
+}
+
 Expected<Owned<AVCodecContext>> open_encoder(const std::string& name, const VideoWriterOptions& options) {
   const AVCodec* codec = avcodec_find_encoder_by_name(name.c_str());
   if (codec == nullptr) return absent(name);
   Owned<AVCodecContext> encoder = make_context(*codec, options);
   if (encoder == nullptr) return out_of_memory("no memory for the video encoder; close other programs");
   if (name == kCpuEncoder) {
+    if (!has_memory_for_x264()) return refused(name, AVERROR(ENOMEM), options);
     set_cpu_options(*encoder, options);
   } else {
     set_card_options(*encoder, options);

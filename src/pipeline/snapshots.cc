@@ -186,6 +186,7 @@ Expected<std::unique_ptr<Snapshots>> Snapshots::open(const SnapshotOptions& opti
   if (!sync_folder(outer)) return io_error(outer.string() + ": " + errno_text(errno, "choose another place"));
   remove_abandoned(options.folder);
   std::unique_ptr<Snapshots> snapshots(new Snapshots(options, job, std::move(calls)));
+  snapshots->folder_ = OpenFolder(options.folder);
   snapshots->last_frames_ = frames;
   return snapshots;
 }
@@ -211,7 +212,7 @@ SnapshotWriter* Snapshots::begin(const Denoiser::Moment& moment, int64_t frames)
   id_ = 1 + static_cast<int64_t>(random_());
   frames_ = last_frames_ = frames;
   auto writer = contained("snapshots", [&] {
-    return SnapshotWriter::create(options_.folder + "/" + file_name(moment.blocks.first + moment.begun));
+    return SnapshotWriter::create(folder_.path() + "/" + file_name(moment.blocks.first + moment.begun));
   });
   if (!writer.ok()) {
     give_up(writer.status());
@@ -266,7 +267,7 @@ Status Snapshots::commit(int ranks, const std::function<Status()>& others) {
 }
 
 void Snapshots::prune(size_t keep) const {
-  const std::vector<fs::path> snapshots = snapshots_in(options_.folder);
+  const std::vector<fs::path> snapshots = snapshots_in(folder_.path());
   std::error_code ignored;
   const size_t removed = snapshots.size() - std::min(keep, snapshots.size());
   for (size_t i = 0; i < removed; ++i) fs::remove(snapshots[i], ignored);
@@ -308,7 +309,7 @@ void Snapshots::end() {
 void Snapshots::remove() {
   prune(0);
   std::error_code ignored;
-  fs::remove(options_.folder, ignored);  // if it is empty
+  fs::remove(folder_.path(), ignored);  // if it is empty
 }
 
 }  // namespace liveavatar

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/open_folder.h"
 #include "media/file_position.h"
 #include "session/denoiser.h"
 #include "session/rank_job.h"
@@ -98,6 +99,7 @@ class Snapshots {
   void prune_ranks(const std::vector<std::filesystem::path>& kept) const;
 
   SnapshotOptions options_;
+  OpenFolder folder_;  // which may be moved while the job runs
   JobIdentity job_;
   Calls calls_;
   std::minstd_rand random_{std::random_device{}()};  // tells the parts of one snapshot from those of another

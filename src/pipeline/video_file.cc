@@ -106,14 +106,23 @@ void ThreadedFile::keep_position() {
 Expected<FilePosition> ThreadedFile::position(int64_t frames) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] {
-    return !status_.ok() || encoded_all_ || (!positions_.empty() && positions_.back().frames >= frames);
+    return !status_.ok() || encoded_all_ || is_stalled_ || (!positions_.empty() && positions_.back().frames >= frames);
   });
   LA_RETURN_IF_ERROR(status_);
   const auto found = std::find_if(positions_.begin(), positions_.end(),
                                   [frames](const FilePosition& position) { return position.frames == frames; });
+  if (found == positions_.end() && is_stalled_) return io_error("the video waits for room on the disk");
   if (found == positions_.end())
     return unsupported("the video file has no segment that ends at frame " + std::to_string(frames));
   return *found;
+}
+
+void ThreadedFile::set_stalled(bool is_stalled) {
+  {
+    std::lock_guard lock(mutex_);
+    is_stalled_ = is_stalled;
+  }
+  changed_.notify_all();
 }
 
 // Encodes what waits and ends the thread.

@@ -28,6 +28,9 @@ class ThreadedFile {
   // Of a resumable file: its position at so many frames, a multiple of kSegmentFrames that append() has had. Waits
   // until they are in it. Any thread; one asks after the other, for ever more frames.
   Expected<FilePosition> position(int64_t frames);
+  // While the file waits for room on its disk there is no position: a snapshot that waited for one would keep what room
+  // it has. Any thread.
+  void set_stalled(bool is_stalled);
 
   Status append(const VideoChunk& chunk);
   std::string encoder() const { return encoder_name_; }
@@ -51,6 +54,7 @@ class ThreadedFile {
   size_t first_ = 0, waiting_ = 0;      // in the ring
   bool ended_ = false;                  // changed by the caller's thread alone
   bool encoded_all_ = false;            // the thread has ended
+  bool is_stalled_ = false;             // waits for room on its disk
   Status status_;                       // of encoding
   std::deque<FilePosition> positions_;  // that may be asked for
   std::thread encoder_;                 // last: it uses all of the above

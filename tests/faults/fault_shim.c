@@ -6,7 +6,8 @@
 //   FAULT=KIND:N:HOW[+]      the N-th call of that kind fails, with + all from there on; N = 0 with +: every call
 //                            (memory: from there on there is only what is freed)
 //                            HOW: an errno; "short", half of the bytes are moved; "end", a read finds the file's end
-//   FAULT=space:BYTES:0      the disk is full after so many bytes written below FAULT_FOLDERS
+//   FAULT=space:BYTES:MS     the disk is full after so many bytes written below FAULT_FOLDERS, and has room again MS ms
+//                            after it was found full; 0: never
 //   FAULT=clock:N:SECONDS    from the N-th look on, the wall clock is off by so much
 //   FAULT_LOG=FILE           appended: "hit KIND N CALL PATH" at the fault, "count KIND N" for each kind at the end
 //   FAULT_SITES=FILE         written: "N HASH" for each allocation, HASH that of the last calls that led to it
@@ -35,6 +36,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fault_space.h"
+
 enum Kind {
   kOpen,
   kList,
@@ -62,7 +65,7 @@ enum { kFiles = 4096, kFolders = 8, kShort = -1, kEnd = -2, kDeepest = 48, kSite
 
 static atomic_bool active;
 static atomic_long counts[kKinds];
-static atomic_long written_bytes, freed_bytes;
+static atomic_long freed_bytes;
 static atomic_bool tracked[kFiles];  // by descriptor
 static int fault_kind = -1;
 static long fault_at, fault_how;
@@ -95,6 +98,7 @@ static void read_fault(const char* text) {
     if (strcmp(kind, kNames[i]) == 0) fault_kind = i;
   fault_stays = how[strlen(how) - 1] == '+';
   fault_how = strncmp(how, "short", 5) == 0 ? kShort : strncmp(how, "end", 3) == 0 ? kEnd : strtol(how, NULL, 10);
+  if (fault_kind == kSpace) limit_space(fault_at, fault_how);
 }
 
 static void read_folders(const char* text) {
@@ -123,7 +127,7 @@ __attribute__((constructor)) static void begin(void) {
 static void end_counting(void) {
   if (!atomic_exchange(&active, false)) return;
   for (int i = 0; i < kSpace; ++i) say(log_file, "count %s %ld\n", kNames[i], atomic_load(&counts[i]));
-  say(log_file, "count space %ld\n", atomic_load(&written_bytes));
+  say(log_file, "count space %ld\n", space_written());
 }
 __attribute__((destructor)) static void end(void) { end_counting(); }
 
@@ -332,27 +336,17 @@ static ssize_t moved(enum Kind kind, const char* call, size_t bytes) {
 
 static void disk_is_full(const char* call) {
   static atomic_flag is_told = ATOMIC_FLAG_INIT;
-  if (!atomic_flag_test_and_set(&is_told)) hit(kSpace, atomic_load(&written_bytes), call, NULL);
+  if (!atomic_flag_test_and_set(&is_told)) hit(kSpace, space_written(), call, NULL);
   errno = ENOSPC;
 }
 
-// The bytes that the disk still takes.
-static ssize_t room(const char* call, ssize_t bytes) {
-  if (bytes <= 0) return bytes;
-  if (fault_kind != kSpace) {
-    atomic_fetch_add(&written_bytes, bytes);
-    return bytes;
-  }
-  long before = atomic_load(&written_bytes);
-  long taken = 0;
-  do {
-    taken = before + bytes <= fault_at ? bytes : fault_at - before;
-  } while (!atomic_compare_exchange_weak(&written_bytes, &before, before + taken));
-  if (taken > 0) return taken;
+static ssize_t to_write(const char* call, size_t bytes) {
+  const ssize_t wanted = moved(kWrite, call, bytes);
+  const ssize_t taken = wanted > 0 ? take_space(wanted) : wanted;
+  if (wanted <= 0 || taken > 0) return taken;
   disk_is_full(call);
   return -1;
 }
-static ssize_t to_write(const char* call, size_t bytes) { return room(call, moved(kWrite, call, bytes)); }
 
 ssize_t read(int file, void* to, size_t bytes) {
   REAL(ssize_t, read, int, void*, size_t);
@@ -413,7 +407,7 @@ ON_FILE(kTruncate, ftruncate64, (int file, off64_t bytes), (file, bytes), int, o
 ON_FILE(kLock, flock, (int file, int how), (file, how), int, int)
 
 static bool has_room(off64_t bytes) {
-  if (fault_kind != kSpace || !active || atomic_load(&written_bytes) + bytes <= fault_at) return true;
+  if (!active || has_space(bytes)) return true;
   disk_is_full("fallocate");
   return false;
 }

@@ -19,7 +19,7 @@ namespace {
 
 Status plain(const std::string& file) {
   int fd = ::open(file.c_str(), O_RDWR | O_CLOEXEC);
-  Status status = make_plain_mp4(fd, file);
+  Status status = make_plain_mp4(fd, {file});
   ::close(fd);
   return status;
 }
