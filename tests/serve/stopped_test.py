@@ -4,6 +4,7 @@ open, and one whose clock jumps."""
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -14,6 +15,7 @@ from live_test import START, Raw, no_sessions, sound
 
 PROGRAM, SHIM = None, None
 FPS, BLOCK_FRAMES = 25, 12
+LOOKS = 100  # at the wall clock: more than a server takes to begin
 SHORT_S, LONG_S = 6, 35  # the latter: longer than the server waits for a socket (30 s)
 
 
@@ -173,17 +175,29 @@ class Jumping(unittest.TestCase):
         if SHIM is None:
             self.skipTest("without the shim")
         for seconds in (3600, -3600):
-            jump = {"LD_PRELOAD": str(SHIM), "FAULT": f"clock:200:{seconds}+"}
-            with Server(PROGRAM, env=jump) as server:
-                client = Client(server)
-                begin = time.monotonic()
-                wait_until("frames", lambda: client.frames_since(begin) >= 4 * FPS)
-                server.get("/metrics")
-                self.assertIsNone(client.end())
-                no_sessions(server)
-                other = Client(server)
-                wait_until("frames", lambda: len(binaries_of(other.came)) >= 6)
-                self.assertIsNone(other.end())
+            with tempfile.TemporaryDirectory() as folder:
+                self.jump(Path(folder), seconds)
+
+    def jump(self, folder, seconds):
+        """The log of requests has the wall clock's time: a jump comes with one of many, while a session runs."""
+        hits = folder / "hits"
+        variables = {"LD_PRELOAD": str(SHIM), "FAULT": f"clock:{LOOKS}:{seconds}+", "FAULT_LOG": str(hits)}
+        with Server(PROGRAM, "--access_log", folder / "access.log", env=variables) as server:
+            client = Client(server)
+            begin = time.monotonic()
+            wait_until("frames", lambda: client.frames_since(begin) >= 2 * FPS)
+            self.assertNotIn("hit clock", hits.read_text() if hits.exists() else "")
+            for _ in range(LOOKS):
+                self.assertEqual(server.get("/health")[0], 200)
+            self.assertIn("hit clock", hits.read_text())
+            jumped = time.monotonic()
+            wait_until("frames", lambda: client.frames_since(jumped) >= 2 * FPS)
+            self.assertLessEqual(client.frames_since(jumped), (time.monotonic() - jumped) * FPS + 2 * BLOCK_FRAMES)
+            self.assertIsNone(client.end())
+            no_sessions(server)
+            other = Client(server)
+            wait_until("frames", lambda: len(binaries_of(other.came)) >= 6)
+            self.assertIsNone(other.end())
 
 
 if __name__ == "__main__":
