@@ -160,6 +160,7 @@ Status LiveSocket::open_session(const std::string& text) {
   start.request.image = portrait.file->path();
   start.request.queue_seconds = services_.limits.queue_seconds;
   format_ = start.format;
+  microphone_ = start.request.microphone;
   LA_RETURN_IF_ERROR(open_demuxer(start));
   {
     std::lock_guard lock(mutex_);

@@ -22,6 +22,7 @@
 #include "serve/metrics.h"
 #include "serve/portraits.h"
 #include "serve/push_targets.h"
+#include "serve/stale_sound.h"
 #include "serve/task_queue.h"
 
 namespace liveavatar {
@@ -109,6 +110,7 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   bool on_chunk(const LiveChunk& chunk);
   Status begin_output(const LiveChunk& chunk);
   bool send_chunk(const LiveChunk& chunk);
+  void drop_stale_sound(const LiveChunk& chunk);
   void on_end(const Status& why);
   bool send(bool is_text, std::string bytes);
   bool send_all(const std::vector<std::string>& events);
@@ -135,6 +137,8 @@ class LiveSocket final : public http::SocketHandler, public std::enable_shared_f
   LiveFormat format_ = LiveFormat::kMp4;
   std::unique_ptr<LiveOutput> output_;
   BlockStats stats_;
+  bool microphone_ = false;
+  StaleSound stale_sound_;
   LiveCounts counts_;
   bool sent_ = true;  // false: the client is gone or does not read
 };

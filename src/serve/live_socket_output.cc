@@ -73,6 +73,14 @@ bool LiveSocket::send_chunk(const LiveChunk& chunk) {
   return sent_;
 }
 
+// What the client says next is heard at once.
+void LiveSocket::drop_stale_sound(const LiveChunk& chunk) {
+  const double queued_s = double(chunk.queued_samples) / double(chunk.sample_rate);
+  if (!microphone_ || !stale_sound_.is_stale(chunk.paused_seconds, queued_s)) return;
+  std::lock_guard lock(mutex_);
+  if (state_ == State::kRunning) interrupt();
+}
+
 bool LiveSocket::on_chunk(const LiveChunk& chunk) {
   if (!output_) {
     if (const Status begun = begin_output(chunk); !begun.ok()) {
@@ -102,7 +110,9 @@ bool LiveSocket::on_chunk(const LiveChunk& chunk) {
     events.push_back(stats_event(chunk, stats_));
     stats_ = {};
   }
-  return send_all(events);
+  if (!send_all(events)) return false;
+  if (block_ends) drop_stale_sound(chunk);
+  return true;
 }
 
 void LiveSocket::on_end(const Status& why) {

@@ -30,7 +30,7 @@ trace() {
     { path = substr($2, length(work) + 1); most = 2 }
     path ~ /\.png$|^pose/ && path !~ /^mask/ { most = 1 }
     path ~ /config\.json$/ { most = 3 }
-    path ~ /^paging\/|^out|\/$/ { next }
+    path ~ /^paging(\/|$)|^out|\/$/ { next }  # no inputs
     $1 > most { printf "%s: %s is opened %d times, at most %d are needed\n", name, path, $1, most; bad = 1 }
     path == "portrait.png" || path == "left.wav" { ++seen }
     END { if (seen < 2) { print name ": portrait and voice are not in the trace"; bad = 1 } exit bad }' "$work/counts"
