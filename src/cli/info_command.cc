@@ -5,6 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/field_flags.h"
+#include "cli/manifest.h"
 #include "cli/model_flags.h"
 #include "pipeline/engine.h"
 #include "pipeline/snapshots.h"
@@ -86,19 +87,38 @@ int info(EngineOptions& options) {
   return 0;
 }
 
+int verify(const std::string& manifest) {
+  constexpr double kBig = 1e9;  // bytes that take seconds
+  const auto say = [](const std::string& line) { std::printf("%s\n", one_line(line).c_str()); };
+  const auto begin = [](const std::string& name, double bytes) {
+    if (bytes >= kBig) std::fprintf(stderr, "reading %s, %.1f GB\n", one_line(name).c_str(), bytes / 1e9);
+  };
+  const auto checked = verify_manifest(manifest, say, begin);
+  if (!checked.ok()) return report(checked.status());
+  std::printf("%d of %d files are as the manifest says\n", checked->files - checked->bad, checked->files);
+  return checked->bad == 0 ? 0 : 1;
+}
+
 }  // namespace
 
 Command add_info(CLI::App& app) {
   auto options = std::make_shared<EngineOptions>();
   CLI::App* command = app.add_subcommand("info", "Show what is in a checkpoint folder and what is wrong with it");
   command->footer("Examples:\n  liveavatar info models/mini\n  liveavatar info adapter.safetensors");
-  command
-      ->add_option(
-          "CKPT", options->checkpoint_dir,
-          "Folder with a model, its name on the hub, or one file: a part, a LoRA, or one of `liveavatar convert`")
-      ->required();
+  auto manifest = std::make_shared<std::string>();
+  CLI::Option* verified = command->add_option(
+      "--verify", *manifest, "A file of sha256sum's lines: are the files beside it what it says? No CKPT then");
+  CLI::Option* checkpoint =
+      command
+          ->add_option(
+              "CKPT", options->checkpoint_dir,
+              "Folder with a model, its name on the hub, or one file: a part, a LoRA, or one of `liveavatar convert`")
+          ->excludes(verified);
   add_part_flags(*command, *options, "Options");
-  return [options] { return info(*options); };
+  command->callback([=] {
+    if (checkpoint->count() + verified->count() == 0) throw CLI::RequiredError("CKPT");
+  });
+  return [options, manifest] { return manifest->empty() ? info(*options) : verify(*manifest); };
 }
 
 }  // namespace liveavatar::cli

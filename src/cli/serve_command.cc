@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <sstream>
 
@@ -22,6 +23,7 @@
 #include "core/status.h"
 #include "ops/make_backend.h"
 #include "serve/exposure.h"
+#include "serve/lock_down.h"
 #include "serve/options.h"
 #include "serve/portraits.h"
 
@@ -72,6 +74,13 @@ void add_listening(CLI::App& app, Flags& f) {
   app.add_option("--work_dir", f.serve.work_dir, "Where the folder for uploads and videos is made (default: $TMPDIR)");
   app.add_option("--access_log", f.serve.access_log,
                  "File for a JSON line a request (default: standard error); off: none");
+  const std::map<std::string, serve::SandboxMode> modes{
+      {"auto", serve::SandboxMode::kAuto}, {"on", serve::SandboxMode::kOn}, {"off", serve::SandboxMode::kOff}};
+  app.add_option("--sandbox", f.serve.sandbox,
+                 "Give up files (Landlock) and system calls (seccomp) that a server does not need. auto: what this\n"
+                 "system has of it; on: both, or it does not start")
+      ->transform(CLI::CheckedTransformer(modes))
+      ->default_str("auto");
   app.add_flag("--quiet", f.quiet, "Print errors only, and the access log");
 }
 
@@ -273,10 +282,19 @@ Status resolve(Flags& f) {
   return use_embedded_model(f.serve.engine);
 }
 
+// Before any thread is made, that of the signals too.
+Status lock_down(Flags& f) {
+  LA_ASSIGN_OR_RETURN(const serve::Lockdown lock, serve::lock_down(f.serve));
+  f.serve.locked = lock.state;
+  if (!lock.note.empty() && !f.quiet) std::fprintf(stderr, "note: %s\n", one_line(lock.note).c_str());
+  return {};
+}
+
 int run_serve(Flags& f) {
-  StopSignal stop("running work ends first");
   keep_memory_reserve(OnLack::kRetry);
   if (const Status resolved = resolve(f); !resolved.ok()) return report(resolved);
+  if (const Status locked = lock_down(f); !locked.ok()) return report(locked);
+  StopSignal stop("running work ends first");
   serve::ServeCalls calls;
   calls.on_listening = [&](int port) {
     if (!has_standard_output()) return;

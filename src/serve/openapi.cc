@@ -16,7 +16,8 @@ constexpr const char* kSchemas = R"({
       "code": {"type": "string"}, "message": {"type": "string", "description": "What, where and what to do, in one line"}}}}},
   "Health": {"type": "object", "required": ["status"], "properties": {
     "status": {"enum": ["ok", "loading", "draining", "failed"]}, "sessions": {"type": "integer"},
-    "max_sessions": {"type": "integer"}, "queue": {"type": "integer"}}},
+    "max_sessions": {"type": "integer"}, "queue": {"type": "integer"},
+    "sandbox": {"type": "string", "enum": ["on", "files", "calls", "off"]}}},
   "Models": {"type": "object", "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": {
     "type": "object", "properties": {"id": {"type": "string"}, "object": {"const": "model"}, "owned_by": {"type": "string"},
     "capabilities": {"type": "object", "description": "What live sessions can do here", "properties": {

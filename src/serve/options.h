@@ -23,6 +23,9 @@ struct PushTarget {
   std::string name, url;
 };
 
+// kAuto: as much as the system has; kOn: all, or the server does not start.
+enum class SandboxMode { kAuto, kOn, kOff };
+
 struct ServeOptions {
   http::ServerOptions server;
   EngineOptions engine;
@@ -44,6 +47,8 @@ struct ServeOptions {
   double drain_s = 30;
   rtc::PeerSettings webrtc;
   MindOptions minds;
+  SandboxMode sandbox = SandboxMode::kAuto;
+  std::string locked = "off";  // what lock_down() said, for /health
 };
 
 struct ServeCalls {

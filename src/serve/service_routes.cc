@@ -85,7 +85,8 @@ http::Response Service::health() const {
                   {"sessions", turn_.sessions()},
                   {"max_sessions", turn_.max_sessions()},
                   {"queue", phase == Phase::kReady ? jobs_->queued() : 0},
-                  {"job_runs", turn_.job_runs()}};
+                  {"job_runs", turn_.job_runs()},
+                  {"sandbox", options_.locked}};
   return {.status = phase == Phase::kReady ? 200 : 503, .body = json_text(body)};
 }
 
