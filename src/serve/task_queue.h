@@ -35,12 +35,15 @@ class TaskQueue {
   std::thread thread_;  // last: it uses all of the above
 };
 
-// The last task of an object, which must not fail for want of memory. It holds the object only once it was added.
+// The last task of an object, which must not fail for want of memory. It holds the object from add_to() to its end.
 template <typename Owner>
 class LastTask {
  public:
   explicit LastTask(void (Owner::*run)()) : owner_(std::make_shared<std::shared_ptr<Owner>>()) {
-    task_.push_back([owner = owner_, run] { ((**owner).*run)(); });
+    task_.push_back([owner = owner_, run] {
+      const std::shared_ptr<Owner> held = std::move(*owner);  // which holds this object, and would hold itself
+      ((*held).*run)();
+    });
   }
   // At most once: what comes after is dropped, because the task may be running and reads the owner.
   void add_to(TaskQueue& tasks, std::shared_ptr<Owner> owner) noexcept {

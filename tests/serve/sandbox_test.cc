@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "core/temporary_folder.h"
+#include "support/sanitized.h"
 
 namespace liveavatar::sandbox {
 namespace {
@@ -56,6 +57,7 @@ int run_error() {
 class Sandbox : public testing::Test {
  protected:
   void SetUp() override {
+    if (kSanitized) GTEST_SKIP() << "a sanitizer has files and threads of its own";
     folder_ = *TemporaryFolder::create("", "sandbox-test", "");
     for (const char* name : {"read", "write", "out"}) std::filesystem::create_directory(path(name));
     std::fclose(std::fopen((path("read") + "/file").c_str(), "w"));

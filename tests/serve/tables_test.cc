@@ -125,6 +125,23 @@ struct Released {
   void release() { ++times; }
 };
 
+// As a session has it.
+struct Session {
+  void release() {}
+  LastTask<Session> last{&Session::release};
+};
+
+TEST(LastTask, AnOwnerOfItsOwnLastTaskEndsWithIt) {
+  auto session = std::make_shared<Session>();
+  const std::weak_ptr<Session> seen = session;
+  {
+    TaskQueue queue;
+    session->last.add_to(queue, session);
+    session.reset();
+  }
+  EXPECT_TRUE(seen.expired());
+}
+
 TEST(LastTask, HoldsItsOwnerOnlyFromItsAdditionOn) {
   auto owner = std::make_shared<Released>();
   LastTask<Released> last(&Released::release);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# short.sh PYTHON PROGRAM FOLDER: tools/soak with a video of 20 minutes and a server of 15.
+# short.sh PYTHON PROGRAM FOLDER: tools/soak with a video of 20 minutes, which takes 3, and a server of 15.
 set -eu
 python=$1 program=$2 folder=$3
 command -v ffmpeg > /dev/null || exit 77

@@ -53,6 +53,7 @@ def judge_video(lines):
 
 
 def judge_server(lines):
+    assert kinds(lines, "end"), "the server's run was broken off"
     resting = [s for s in kinds(lines, "resting") if s["t_s"] >= WARM_S] or kinds(lines, "resting")[-2:]
     rows = []
     check_process(rows, resting)

@@ -135,7 +135,7 @@ def main():
 
         write(kind="run", run="server", seconds=options.seconds, every_s=options.every)
         watch(options, write)
-        write(kind="end")
+        write(kind="end")  # not after an error: the verdict needs it
 
 
 if __name__ == "__main__":
