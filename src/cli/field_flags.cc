@@ -87,6 +87,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`weights_dtype`", "--weights_dtype"},
     {"`whip_token_file`", "--whip_token_file"},
     {"`work_dir`", "--work_dir"},
+    {"`sandbox`", "--sandbox"},
 };
 
 bool is_one_of(char c, std::string_view all) { return all.find(c) != std::string_view::npos; }

@@ -31,6 +31,7 @@ Expected<std::vector<Entry>> read_entries(const std::string& manifest) {
   int number = 0;
   for (std::string line; std::getline(file, line);) {
     const std::string where = manifest + ", line " + std::to_string(++number) + ": ";
+    if (line.ends_with('\r')) line.pop_back();  // made on Windows
     if (line.empty()) continue;
     const bool is_sum = line.size() > kDigits + 2 && line.find_first_not_of("0123456789abcdef") == kDigits &&
                         line[kDigits] == ' ' && (line[kDigits + 1] == ' ' || line[kDigits + 1] == '*');
@@ -39,6 +40,7 @@ Expected<std::vector<Entry>> read_entries(const std::string& manifest) {
     if (!stays_below(entry.path)) return invalid_argument(where + "leads out of the folder; give paths below it");
     entries.push_back(std::move(entry));
   }
+  if (file.bad()) return io_error(manifest + ": cannot be read to its end; copy it to another place");
   if (entries.empty()) return invalid_argument(manifest + ": has no line; make it by sha256sum * > SHA256SUMS");
   return entries;
 }

@@ -286,7 +286,7 @@ Status resolve(Flags& f) {
 Status lock_down(Flags& f) {
   LA_ASSIGN_OR_RETURN(const serve::Lockdown lock, serve::lock_down(f.serve));
   f.serve.locked = lock.state;
-  if (!lock.note.empty() && !f.quiet) std::fprintf(stderr, "note: %s\n", one_line(lock.note).c_str());
+  if (!lock.note.empty()) std::fprintf(stderr, "note: %s\n", one_line(lock.note).c_str());
   return {};
 }
 

@@ -8,4 +8,5 @@ cp "$1/liveavatar.service" "$1/liveavatar.socket" "$work"
 sed -i 's|/usr/local/bin/liveavatar|/bin/true|' "$work/liveavatar.service"  # verify asks for a program that is there
 said=$(systemd-analyze verify "$work/liveavatar.service" 2>&1 | grep -F "$work" || true)
 [ -z "$said" ] || { echo "$said"; exit 1; }
-systemd-analyze security --offline=yes --threshold=20 "$work/liveavatar.service" | tail -1
+systemd-analyze security --offline=yes --threshold=20 "$work/liveavatar.service" > "$work/said" || { cat "$work/said"; exit 1; }
+tail -1 "$work/said"
