@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <new>
 #include <random>
 #include <thread>
 #include <utility>
@@ -104,7 +105,11 @@ std::string PendingFile::in_folder(const std::string& path) const {
 
 PendingFile::~PendingFile() {
   if (descriptor_ < 0) return;
-  ::unlink(in_folder(partial_).c_str());  // before closing releases the lock
+  try {  // before closing releases the lock
+    ::unlink(in_folder(partial_).c_str());
+  } catch (const std::bad_alloc&) {  // no memory to look where its folder is
+    ::unlink(partial_.c_str());
+  }
   ::close(descriptor_);
 }
 

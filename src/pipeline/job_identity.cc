@@ -123,7 +123,10 @@ Expected<JobIdentity> identity_of(const Checkpoint& checkpoint, const ResolvedJo
   job["shift"] = exact(resolved.sampling.shift);
   job["solver"] = sample_solver_name(resolved.sampling.solver);
   if (const Placement& placement = shape.placement; placement.ranks() > 1) {
-    for (int rank = 0; rank < placement.ranks(); ++rank) job["device " + std::to_string(rank)] = placement.text(rank);
+    for (int rank = 0; rank < placement.ranks(); ++rank)
+      job["device " + std::to_string(rank)] = placement.text(rank) + ", " +
+                                              std::to_string(rank_shape(shape, placement, rank).blocks_in_flight()) +
+                                              " in flight";
   }
   job["seed"] = std::to_string(resolved.sampling.seed);
   return job;

@@ -160,6 +160,7 @@ Status JobRun::make_video_on_two_threads() {
 }
 
 void JobRun::end_threads() {
+  if (calls_.snapshots != nullptr) calls_.snapshots->cancel();
   stop_.request_stop();
   denoised_.close();
   first_done_.close();

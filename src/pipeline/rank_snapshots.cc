@@ -62,9 +62,9 @@ void RankSnapshots::keep(const SnapshotMark& mark, const Denoiser::Moment& momen
     answer_beside(mark, [why = writer.status()] { return why; });
     return;
   }
-  answer_beside(mark, [this, file = std::shared_ptr<SnapshotWriter>(*std::move(writer))] {
+  answer_beside(mark, [this, mark, file = std::shared_ptr<SnapshotWriter>(*std::move(writer))] {
     LA_RETURN_IF_ERROR(file->commit());
-    prune();
+    prune(mark);
     return Status();
   });
 }
@@ -97,15 +97,15 @@ void RankSnapshots::answer_beside(const SnapshotMark& mark, std::function<Status
   });
 }
 
-// One more than the lead, which may still need the oldest when this rank has the newest.
-void RankSnapshots::prune() const {
-  std::vector<fs::path> own;
+// What the lead may still need stays, also where others could not keep theirs. Later ones are of a run before this one.
+void RankSnapshots::prune(const SnapshotMark& mark) const {
   const std::string ending = ".rank-" + std::to_string(group_.rank());
-  for (const fs::path& file : folder_entries(job_.folder))
-    if (block_of_rank_snapshot(file.string()) >= 0 && file.extension() == ending) own.push_back(file);
-  const size_t keep = static_cast<size_t>(job_.keep) + 1;
   std::error_code ignored;
-  for (size_t i = 0; i + keep < own.size(); ++i) fs::remove(own[i], ignored);
+  for (const fs::path& file : folder_entries(job_.folder)) {
+    const int64_t block = block_of_rank_snapshot(file.string());
+    const bool own = block >= 0 && file.extension() == ending;
+    if (own && (block < mark.oldest || block > mark.block)) fs::remove(file, ignored);
+  }
 }
 
 void RankSnapshots::end() {

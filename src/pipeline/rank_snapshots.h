@@ -52,7 +52,7 @@ class RankSnapshots {
   Expected<std::unique_ptr<SnapshotWriter>> write(const SnapshotMark& mark, const Denoiser::Moment& moment,
                                                   const Save& save) const;
   void answer_beside(const SnapshotMark& mark, std::function<Status()> finish);
-  void prune() const;
+  void prune(const SnapshotMark& mark) const;
 
   Group& group_;
   RankSnapshotJob job_;

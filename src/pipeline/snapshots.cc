@@ -35,6 +35,22 @@ std::vector<fs::path> snapshots_in(const std::string& folder) {
   return snapshots;
 }
 
+// Of a run that came further, and could not be gone on with.
+void remove_later(const std::string& folder, const std::string& name) {
+  std::error_code ignored;
+  for (const fs::path& file : snapshots_in(folder))
+    if (file.filename().string() > name) fs::remove(file, ignored);
+}
+
+// Of the snapshots that are there; none: the next one's.
+int64_t oldest_block(const std::string& folder, int64_t next) {
+  const std::vector<fs::path> snapshots = snapshots_in(folder);
+  if (snapshots.empty()) return next;
+  long long block = next;
+  const std::string name = snapshots.front().filename().string();
+  return std::sscanf(name.c_str(), "block-%9lld", &block) == 1 ? std::min<int64_t>(block, next) : 0;
+}
+
 std::string job_text(const JobIdentity& job, const Denoiser::Moment& moment, int64_t frames) {
   Json json;
   json["program"] = version();
@@ -88,6 +104,7 @@ struct Said {
 
 Status read_ranks(Said& said) {
   const SnapshotReader& state = *said.point.state;
+  if (!state.text("ranks").ok()) return {};  // made before there were any
   LA_ASSIGN_OR_RETURN(const std::string text, state.text("ranks"));
   LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(text, state.path()));
   JsonReader reader(json, state.path());
@@ -128,7 +145,8 @@ Expected<Said> read_snapshot(const std::string& path) {
 }
 
 // The first that differs.
-Status check_same(const std::string& path, const JobIdentity& had, const JobIdentity& has) {
+Status check_same(const std::string& path, const JobIdentity& had, JobIdentity has) {
+  for (const auto& [name, value] : had) has.try_emplace(name);  // what this job does not have is "" in it
   for (const auto& [name, value] : has) {
     const auto found = had.find(name);
     const std::string before = found == had.end() ? "" : found->second;
@@ -209,6 +227,8 @@ SnapshotWriter* Snapshots::begin(const Denoiser::Moment& moment, int64_t frames)
   began_ = last_ = Clock::now();
   wait();
   moment_ = moment;
+  if (cancelled_) return nullptr;
+  oldest_ = oldest_block(folder_.path(), moment.blocks.first + moment.begun);
   id_ = 1 + static_cast<int64_t>(random_());
   frames_ = last_frames_ = frames;
   auto writer = contained("snapshots", [&] {
@@ -258,6 +278,7 @@ Status Snapshots::commit(int ranks, const std::function<Status()>& others) {
   LA_RETURN_IF_ERROR(writer_->add("job", job_text(job_, moment_, frames_)));
   LA_RETURN_IF_ERROR(writer_->commit());
   writer_.reset();
+  remove_later(folder_.path(), file_name(moment_.blocks.first + moment_.begun));
   prune(static_cast<size_t>(std::max(options_.keep, 1)));
   wait_s_ = std::chrono::duration<double>(Clock::now() - began_).count() / kMostShare;
   ++count_;
@@ -277,7 +298,7 @@ void Snapshots::prune(size_t keep) const {
 // Other ranks' files that no snapshot needs. One that is being made has a later block than all.
 void Snapshots::prune_ranks(const std::vector<fs::path>& kept) const {
   std::error_code ignored;
-  for (const fs::path& file : folder_entries(options_.folder)) {
+  for (const fs::path& file : folder_entries(folder_.path())) {
     const int64_t block = block_of_rank_snapshot(file.string());
     if (block < 0) continue;
     const std::string name = file_name(block);
@@ -296,6 +317,11 @@ void Snapshots::wait() {
   busy_.wait(true);
   std::lock_guard lock(mutex_);
   if (committing_.joinable()) committing_.join();
+}
+
+void Snapshots::cancel() {
+  cancelled_ = true;
+  set_idle();
 }
 
 void Snapshots::end() {

@@ -72,13 +72,15 @@ class Snapshots {
   // Null: it cannot be made; that was said.
   SnapshotWriter* begin(const Denoiser::Moment& moment, int64_t frames);
   // Since begin(), for the other ranks' parts.
-  SnapshotMark mark() const { return {moment_.blocks.first + moment_.begun, id_}; }
+  SnapshotMark mark() const { return {moment_.blocks.first + moment_.begun, id_, oldest_}; }
   RankSnapshotJob rank_job(const ResumePoint* resume) const;
   SnapshotWriter& writer() { return *writer_; }
   // All parts are there: what is left is done beside the run. others: waits until the other ranks have theirs; ranks:
   // how many those are.
   void finish(int ranks = 0, std::function<Status()> others = {});
   void give_up(const Status& why);
+  // The run ends: begin() waits for no part that will not come. Any thread.
+  void cancel();
   // After the run: waits for the one that is being finished; one that lacks a part is given up.
   void end();
   // After end(). The job is done: no snapshot is needed any more.
@@ -105,12 +107,12 @@ class Snapshots {
   std::minstd_rand random_{std::random_device{}()};  // tells the parts of one snapshot from those of another
   std::unique_ptr<SnapshotWriter> writer_;
   Denoiser::Moment moment_;
-  int64_t frames_ = 0, last_frames_ = 0, id_ = 0;
+  int64_t frames_ = 0, last_frames_ = 0, id_ = 0, oldest_ = 0;
   Clock::time_point began_, opened_ = Clock::now(), last_ = opened_;
   double wait_s_ = 0;  // between the last one and the next
   double seconds_ = 0;
   std::atomic<int64_t> count_ = 0;
-  std::atomic<bool> busy_ = false, failing_ = false;
+  std::atomic<bool> busy_ = false, failing_ = false, cancelled_ = false;
   std::mutex mutex_;  // of committing_, which one thread begins and another ends
   std::thread committing_;
 };

@@ -14,8 +14,9 @@ namespace liveavatar {
 // Travels with a block, or with the end of all: the ranks that take it keep their part of a snapshot before they begin
 // the block (docs/resume.md). A rank sends it on with the next block that it sends.
 struct SnapshotMark {
-  int64_t block = 0;  // that the lead begins next, which names the files
-  int64_t id = 0;     // 0: no snapshot
+  int64_t block = 0;   // that the lead begins next, which names the files
+  int64_t id = 0;      // 0: no snapshot
+  int64_t oldest = 0;  // of the lead's snapshots that are still needed, by its block
 };
 
 // Sends blocks to the ranks that have their next steps. One block waits until they took it, the others of this rank are

@@ -151,7 +151,7 @@ BlockStart BlockMemory::start(int64_t block) const {
 
 namespace {
 
-// A block's message: four numbers, and the parts of a BlockStart.
+// A block's message: five numbers, and the parts of a BlockStart.
 size_t block_message_bytes(const JobShape& s) {
   const DitConfig& c = s.shapes.dit;
   const DitGeometry g = s.geometry();
@@ -159,7 +159,7 @@ size_t block_message_bytes(const JobShape& s) {
   int64_t values = s.actors() * c.audio_layers * c.audio_dim * kBlockFrames + block;
   if (!s.pose.empty()) values += block;
   if (s.actors() > 1) values += s.actors() * g.block_tokens();
-  return 4 * sizeof(int64_t) + static_cast<size_t>(values) * dtype_bytes(DType::kF32);
+  return 5 * sizeof(int64_t) + static_cast<size_t>(values) * dtype_bytes(DType::kF32);
 }
 
 }  // namespace
