@@ -64,6 +64,7 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`sample_shift`", "--sample_shift"},
     {"`sample_solver`", "--sample_solver"},
     {"`sample_steps`", "--sample_steps"},
+    {"`sandbox`", "--sandbox"},
     {"`schedule`", "--schedule"},
     {"`seed`", "--base_seed"},
     {"`sessions`", "--sessions"},
@@ -87,7 +88,6 @@ constexpr FieldFlag kFieldFlags[] = {
     {"`weights_dtype`", "--weights_dtype"},
     {"`whip_token_file`", "--whip_token_file"},
     {"`work_dir`", "--work_dir"},
-    {"`sandbox`", "--sandbox"},
 };
 
 bool is_one_of(char c, std::string_view all) { return all.find(c) != std::string_view::npos; }

@@ -3,11 +3,12 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <vector>
+
+#include "core/text.h"
 
 namespace liveavatar::cli {
 namespace {
@@ -65,13 +66,7 @@ std::string sum_of(const fs::path& path) {
   unsigned char sum[EVP_MAX_MD_SIZE];
   unsigned size = 0;
   if (file.bad() || EVP_DigestFinal_ex(context.get(), sum, &size) != 1) return {};
-  std::string text;
-  for (unsigned i = 0; i < size; ++i) {
-    char digits[3];
-    std::snprintf(digits, sizeof(digits), "%02x", sum[i]);
-    text += digits;
-  }
-  return text;
+  return hex({sum, size});
 }
 
 }  // namespace

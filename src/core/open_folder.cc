@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "core/folder.h"
 #include "core/output_files.h"
 #include "core/system_calls.h"
 
@@ -25,6 +26,11 @@ std::string OpenFolder::path() const {
   const std::string now =
       std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(descriptor_), unknown).string();
   return !unknown && is_open_at(descriptor_, now) ? now : path_;
+}
+
+std::string OpenFolder::path_of(const std::string& file) const {
+  const std::string now = path();
+  return now == folder_of(file) ? file : now + "/" + std::filesystem::path(file).filename().string();
 }
 
 void OpenFolder::swap(OpenFolder& other) {

@@ -20,6 +20,8 @@ class OpenFolder {
 
   // The path that it was opened by, as long as that leads to it and after it was removed; else where it is now.
   std::string path() const;
+  // Of a file in it, by the path that it had then: the path now.
+  std::string path_of(const std::string& file) const;
 
  private:
   void swap(OpenFolder& other);

@@ -257,9 +257,8 @@ Status OutputClaim::hold_name() {
 }
 
 std::string OutputClaim::place() const {
-  const std::string now = folder_.path();
-  const bool stays = descriptor_ < 0 || temporary_ || now == folder_of(output_.path);
-  return stays ? output_.path : now + "/" + fs::path(output_.path).filename().string();
+  const bool stays = descriptor_ < 0 || temporary_;
+  return stays ? output_.path : folder_.path_of(output_.path);
 }
 
 bool OutputClaim::holds_name() const { return temporary_ || is_open_at(descriptor_, place()); }

@@ -98,15 +98,10 @@ Expected<PendingFile> PendingFile::with_own_name() {
   return std::move(*this);
 }
 
-std::string PendingFile::in_folder(const std::string& path) const {
-  const std::string now = folder_.path();
-  return now == folder_of(path) ? path : now + "/" + fs::path(path).filename().string();
-}
-
 PendingFile::~PendingFile() {
   if (descriptor_ < 0) return;
   try {  // before closing releases the lock
-    ::unlink(in_folder(partial_).c_str());
+    ::unlink(folder_.path_of(partial_).c_str());
   } catch (const std::bad_alloc&) {  // no memory to look where its folder is
     ::unlink(partial_.c_str());
   }
@@ -115,7 +110,7 @@ PendingFile::~PendingFile() {
 
 Expected<int> PendingFile::publish() {
   if (sync_file(descriptor_) != 0) return failed(path_);
-  const std::string from = in_folder(partial_), to = in_folder(path_);
+  const std::string from = folder_.path_of(partial_), to = folder_.path_of(path_);
   const auto give_name = [&] { return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno; };
   if (const int error = RoomyFile{path_, room_}.retry(0, give_name); error != 0)
     return write_failed({"", path_}, error);

@@ -38,8 +38,7 @@ class PendingFile {
  private:
   PendingFile() = default;
   void swap(PendingFile& other);
-  Expected<PendingFile> with_own_name();                 // if locks are unavailable: a name that no other job has
-  std::string in_folder(const std::string& path) const;  // where it is now
+  Expected<PendingFile> with_own_name();  // if locks are unavailable: a name that no other job has
   std::string path_, partial_;
   OpenFolder folder_;
   DiskRoom* room_ = nullptr;

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "core/folder.h"
+#include "core/text.h"
 #include "media/checksum.h"
 #include "media/file_io.h"
 #include "session/solver.h"
@@ -15,16 +16,6 @@ namespace liveavatar {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string hex(const Checksum::Value& value) {
-  std::string text;
-  char digits[3];
-  for (const uint8_t byte : value) {
-    std::snprintf(digits, sizeof(digits), "%02x", byte);
-    text += digits;
-  }
-  return text;
-}
 
 std::string exact(double value) {
   char text[32];

@@ -43,8 +43,7 @@ Status JobRun::before(const BlockRange& blocks, int64_t begun) {
   if (calls_.snapshots == nullptr) return {};
   Snapshots& snapshots = *calls_.snapshots;
   const Denoiser::Moment moment{blocks, begun};
-  const int64_t next =
-      link_ == nullptr ? blocks.first + session_.denoiser().sent(begun) : link_->next_finished(blocks, begun);
+  const int64_t next = link_ == nullptr ? blocks.first + sent(begun) : link_->next_finished(blocks, begun);
   if (!snapshots.due(next * kBlockFrames)) return {};
   // Where this thread decodes, too, the one before may lack the decoder's part; the others have all that it takes.
   while (!shape().decodes_beside() && finished_ <= snapshot_before_) LA_RETURN_IF_ERROR(take_finished());

@@ -104,9 +104,9 @@ struct Said {
 
 Status read_ranks(Said& said) {
   const SnapshotReader& state = *said.point.state;
-  if (!state.text("ranks").ok()) return {};  // made before there were any
-  LA_ASSIGN_OR_RETURN(const std::string text, state.text("ranks"));
-  LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(text, state.path()));
+  const Expected<std::string> text = state.text("ranks");
+  if (!text.ok()) return {};  // made before there were any
+  LA_ASSIGN_OR_RETURN(const nlohmann::json json, parse_json(*text, state.path()));
   JsonReader reader(json, state.path());
   said.ranks = static_cast<int>(reader.number("count", 0, kMostRanks));
   const int64_t id = reader.number("id", 0, kMost);
@@ -118,7 +118,8 @@ Status read_ranks(Said& said) {
 
 // The parts of ranks on this machine. Ranks of other machines look at theirs themselves.
 Status check_ranks(const std::string& folder, const Said& said) {
-  for (int rank = 1; rank <= said.ranks && said.one_host; ++rank)
+  if (!said.one_host) return {};
+  for (int rank = 1; rank <= said.ranks; ++rank)
     LA_RETURN_IF_ERROR(open_rank_snapshot(folder, said.point.ranks, rank).status());
   return {};
 }
@@ -252,7 +253,7 @@ void Snapshots::give_up(const Status& why) {
 RankSnapshotJob Snapshots::rank_job(const ResumePoint* resume) const {
   std::error_code error;  // ranks of mpirun may begin in other folders
   const std::string folder = fs::absolute(options_.folder, error).string();
-  return {error ? options_.folder : folder, options_.keep, resume == nullptr ? SnapshotMark() : resume->ranks};
+  return {error ? options_.folder : folder, resume == nullptr ? SnapshotMark() : resume->ranks};
 }
 
 void Snapshots::finish(int ranks, std::function<Status()> others) {

@@ -3,12 +3,12 @@
 #include <sys/random.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <random>
 #include <utility>
 
 #include "core/errno_text.h"
+#include "core/text.h"
 
 namespace liveavatar::serve {
 
@@ -25,13 +25,7 @@ std::string random_id() {
     std::random_device device;
     for (unsigned char& byte : bytes) byte = static_cast<unsigned char>(device());
   }
-  std::string text;
-  for (const unsigned char byte : bytes) {
-    char digits[3];
-    std::snprintf(digits, sizeof(digits), "%02x", byte);
-    text += digits;
-  }
-  return text;
+  return hex(bytes);
 }
 
 Expected<std::unique_ptr<WorkFolder>> WorkFolder::create(const std::string& parent) {

@@ -71,7 +71,6 @@ std::string to_text(const RankJob& job) {
                             {"ulysses_size", job.placement.ulysses_size},
                             {"vae_rank", job.placement.vae_rank},
                             {"snapshot_folder", job.snapshots.folder},
-                            {"snapshots_kept", job.snapshots.keep},
                             {"resume_block", job.snapshots.resume.block},
                             {"resume_id", job.snapshots.resume.id}};
   return json_text(json);
@@ -111,7 +110,6 @@ Expected<RankJob> parse_rank_job(const std::string& text, const JobShape& models
   job.placement.ulysses_size = static_cast<int>(reader.number("ulysses_size", 1, 1024));
   job.placement.vae_rank = reader.flag("vae_rank", false);
   job.snapshots.folder = reader.text("snapshot_folder", "");
-  job.snapshots.keep = static_cast<int>(reader.number("snapshots_kept", 0, 1000));
   job.snapshots.resume = {reader.number("resume_block", 0, kMost), reader.number("resume_id", 0, kMost)};
   shape.snapshots = !job.snapshots.folder.empty();
   LA_RETURN_IF_ERROR(reader.status());

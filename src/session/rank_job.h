@@ -14,7 +14,6 @@ namespace liveavatar {
 // A rank's part of a job's snapshots: a file of its own beside each of the lead's.
 struct RankSnapshotJob {
   std::string folder;   // empty: none are written
-  int keep = 0;         // of the lead
   SnapshotMark resume;  // where the job goes on; id 0: at its beginning
 };
 

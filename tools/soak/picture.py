@@ -12,7 +12,8 @@ UPPER = 0.55          # of the picture: above the mouth, as in tools/mini/measur
 def last_end_s(video, stream):
     """Where the last packet of a stream ends, "a" or "v"."""
     out = subprocess.run(["ffprobe", "-v", "error", "-select_streams", stream, "-show_entries",
-                          "packet=pts_time,duration_time", "-of", "json", video], capture_output=True, check=True).stdout
+                          "packet=pts_time,duration_time", "-of", "json", video],
+                         capture_output=True, check=True).stdout
     return max(float(p["pts_time"]) + float(p["duration_time"]) for p in json.loads(out)["packets"])
 
 

@@ -1,4 +1,6 @@
 """What a process holds, by /proc."""
+import contextlib
+import json
 import os
 from pathlib import Path
 
@@ -22,3 +24,15 @@ def sample(pid):
         return figures
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
+
+
+@contextlib.contextmanager
+def records(file):
+    """-> write(**fields), which adds a line of JSON to the file at once. Its folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w") as lines:
+        def write(**fields):
+            lines.write(json.dumps(fields) + "\n")
+            lines.flush()
+
+        yield write

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 FRAME_MS = 40
-SETTLED = 0.5  # of a video: its heap has all its holes by then
+FLAT_FROM = 0.5  # of a video: its heap has all its holes by then
 WARM_S = 300   # of a server
 WIDTH, HEIGHT, LEFT, TOP = 640, 200, 60, 30
 
@@ -39,7 +39,7 @@ def check_process(rows, samples, memory_limit=0.01):
 def judge_video(lines):
     run, end, samples = kinds(lines, "run")[0], kinds(lines, "end")[0], kinds(lines, "sample")
     rows = []
-    check_process(rows, [s for s in samples if s["video_s"] >= SETTLED * run["seconds"]])
+    check_process(rows, [s for s in samples if s["video_s"] >= FLAT_FROM * run["seconds"]])
     report, picture = end["report"], end["picture"]
     planned, held = report["predicted_peak_bytes"], report["measured_peak_bytes"]
     check(rows, "peak against plan", f"{held / 2**20:.1f} of {planned / 2**20:.1f} MiB", held <= planned)

@@ -2,8 +2,8 @@
 """server.py PROGRAM [--seconds 3600]: `liveavatar serve`, with sessions and jobs that come and go.
 
 One visitor after the other: a live session of 5 to 30 s with speech and pauses, a third of them cut by a reset; every
-fourth visitor leaves a job instead, which is fetched or deleted. Every two minutes nobody is there for a moment, and what
-the process holds then is a `resting` sample. Writes a line of JSON for each sample into FOLDER/server.jsonl.
+fourth visitor leaves a job instead, which is fetched or deleted. Every two minutes nobody is there for a moment, and
+what the process holds then is a `resting` sample. Writes a line of JSON for each sample into FOLDER/server.jsonl.
 """
 import argparse
 import json
@@ -14,7 +14,7 @@ import time
 import wave
 from pathlib import Path
 
-from process import sample
+from process import records, sample
 from voice import DEMO_VOICE, SOURCE
 
 sys.path.insert(0, str(SOURCE / "tests/serve"))
@@ -127,15 +127,10 @@ def main():
     parser.add_argument("--folder", default="build/soak", help="for all files")
     options = parser.parse_args()
     folder = Path(options.folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "server.jsonl", "w") as lines:
-        def write(**fields):
-            lines.write(json.dumps(fields) + "\n")
-            lines.flush()
-
+    with records(folder / "server.jsonl") as write:
         write(kind="run", run="server", seconds=options.seconds, every_s=options.every)
         watch(options, write)
-        write(kind="end")  # not after an error: the verdict needs it
+        write(kind="end")  # not after an error: report.py needs it
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """video.py PROGRAM [--seconds 10000]: one long video with snapshots, and what its process holds meanwhile.
 
-Writes a line of JSON for each sample into FOLDER/video.jsonl, and at the end what the video is worth (picture.py, which needs
-numpy).
+Writes a line of JSON for each sample into FOLDER/video.jsonl, and at the end what the video is worth (picture.py,
+which needs numpy).
 """
 import argparse
 import json
@@ -13,8 +13,11 @@ import time
 from pathlib import Path
 
 from picture import judge
-from process import sample
+from process import records, sample
 from voice import SOURCE, write_voice
+
+sys.path.insert(0, str(SOURCE / "tests/resume"))
+from resumed_job import seconds_of  # noqa: E402
 
 PORTRAIT = SOURCE / "assets/demo/portrait.png"
 PROMPT = "A friendly cartoon character talks to the camera."
@@ -30,10 +33,7 @@ def command_of(options, folder):
 def seconds_done(log):
     """Of video, by the line of progress, which comes every 5 s."""
     clocks = re.findall(r"video ([\d:]+) of", log.read_text(errors="replace")[-2000:])
-    seconds = 0
-    for part in clocks[-1].split(":") if clocks else []:
-        seconds = 60 * seconds + int(part)
-    return seconds
+    return seconds_of(clocks[-1]) if clocks else 0
 
 
 def watch(options, folder, write):
@@ -67,12 +67,7 @@ def parse_options():
 def main():
     options = parse_options()
     folder = Path(options.folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "video.jsonl", "w") as lines:
-        def write(**fields):
-            lines.write(json.dumps(fields) + "\n")
-            lines.flush()
-
+    with records(folder / "video.jsonl") as write:
         turns = write_voice(folder / "voice.wav", options.seconds)
         write(kind="run", run="video", seconds=options.seconds, size=options.size, budget=options.budget,
               every_s=options.every, turns=len(turns))
